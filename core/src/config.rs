@@ -1,0 +1,160 @@
+//! Settings: flags and `CUPONERA_*` variables, checked at start. Secrets are never printed.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use clap::{Args, ValueEnum};
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::credential::{MAX_PASSWORD_CHARS, MIN_JWT_SECRET_BYTES, MIN_PASSWORD_CHARS};
+use crate::store::Pools;
+
+/// The settings of an installation.
+#[derive(Debug, Clone, Args)]
+pub struct Settings {
+    /// Where the API listens.
+    #[arg(long, env = "CUPONERA_HTTP_ADDR", default_value = "127.0.0.1:8080", value_name = "ADDRESS:PORT")]
+    pub http_addr: SocketAddr,
+
+    /// The folder of this installation: the private Postgres, uploaded files, generated secrets.
+    #[arg(long, env = "CUPONERA_DATA_DIR", default_value = ".cuponera", value_name = "FOLDER")]
+    pub data_dir: PathBuf,
+
+    /// An existing Postgres (15 or newer) instead of a private one: postgres://user:password@host:port/database
+    #[arg(long, env = "CUPONERA_DATABASE_URL", value_name = "URL", hide_env_values = true)]
+    pub database_url: Option<SecretString>,
+
+    /// The most connections to the database; from the cores if absent.
+    #[arg(long, env = "CUPONERA_DATABASE_POOL", value_name = "CONNECTIONS", value_parser = clap::value_parser!(u32).range(4..=1000))]
+    pub database_pool: Option<u32>,
+
+    /// Where uploads are kept: file:///some/folder; in the data folder if absent.
+    #[arg(long, env = "CUPONERA_FILES_URL", value_name = "URL")]
+    pub files_url: Option<String>,
+
+    /// The secret that access tokens are signed with, 32 bytes or more; made and kept in the data folder if absent.
+    #[arg(long, env = "CUPONERA_JWT_SECRET", value_name = "SECRET", hide_env_values = true)]
+    pub jwt_secret: Option<SecretString>,
+
+    /// The first admin's email; used only while there is no business yet.
+    #[arg(long, env = "CUPONERA_ADMIN_EMAIL", value_name = "EMAIL", default_value = "admin@example.com")]
+    pub admin_email: String,
+
+    /// The first admin's password; made up and printed once if absent.
+    #[arg(long, env = "CUPONERA_ADMIN_PASSWORD", value_name = "PASSWORD", hide_env_values = true)]
+    pub admin_password: Option<SecretString>,
+
+    /// How many chunks of jobs are worked at once; the number of cores if absent.
+    #[arg(long, env = "CUPONERA_WORKER_CONCURRENCY", value_name = "CHUNKS", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub worker_concurrency: Option<u16>,
+
+    /// The largest file that may be uploaded.
+    #[arg(long, env = "CUPONERA_UPLOAD_LIMIT", value_name = "SIZE", default_value = "2GiB")]
+    pub upload_limit: ByteSize,
+
+    /// How long an access token lives.
+    #[arg(long, env = "CUPONERA_ACCESS_TOKEN_TTL", value_name = "TIME", default_value = "15m", value_parser = humantime::parse_duration)]
+    pub access_token_ttl: Duration,
+
+    /// How long a refresh token lives.
+    #[arg(long, env = "CUPONERA_REFRESH_TOKEN_TTL", value_name = "TIME", default_value = "30d", value_parser = humantime::parse_duration)]
+    pub refresh_token_ttl: Duration,
+
+    /// What is logged: error, warn, info, debug, trace, or a filter such as cuponera_worker=debug.
+    #[arg(long, env = "CUPONERA_LOG", value_name = "FILTER", default_value = "info")]
+    pub log: String,
+
+    /// How the log looks; text on a terminal and json otherwise, if absent.
+    #[arg(long, env = "CUPONERA_LOG_FORMAT", value_name = "FORMAT")]
+    pub log_format: Option<LogFormat>,
+}
+
+/// How the log looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Settings {
+    /// All faults at once, a line each.
+    pub fn check(&self) -> Result<(), Vec<String>> {
+        let mut faults = Vec::new();
+        if let Some(url) = &self.database_url
+            && !["postgres://", "postgresql://"].iter().any(|scheme| url.expose_secret().starts_with(scheme))
+        {
+            faults.push("CUPONERA_DATABASE_URL: must start with postgres://".to_owned());
+        }
+        if self.jwt_secret.as_ref().is_some_and(|secret| secret.expose_secret().len() < MIN_JWT_SECRET_BYTES)
+        {
+            faults.push(format!("CUPONERA_JWT_SECRET: must have {MIN_JWT_SECRET_BYTES} bytes or more"));
+        }
+        if !is_email(&self.admin_email) {
+            faults.push("CUPONERA_ADMIN_EMAIL: must be an email address".to_owned());
+        }
+        if let Some(password) = &self.admin_password
+            && !is_password(password.expose_secret())
+        {
+            faults.push(format!(
+                "CUPONERA_ADMIN_PASSWORD: must have {MIN_PASSWORD_CHARS} to {MAX_PASSWORD_CHARS} characters"
+            ));
+        }
+        if self.upload_limit.as_u64() == 0 {
+            faults.push("CUPONERA_UPLOAD_LIMIT: must be more than 0".to_owned());
+        }
+        if self.access_token_ttl < Duration::from_secs(1) || self.refresh_token_ttl < self.access_token_ttl {
+            faults.push(
+                "CUPONERA_ACCESS_TOKEN_TTL, CUPONERA_REFRESH_TOKEN_TTL: must be 1s or more, the second no shorter than the first"
+                    .to_owned(),
+            );
+        }
+        if let Err(fault) = self.files_folder() {
+            faults.push(fault);
+        }
+        if faults.is_empty() { Ok(()) } else { Err(faults) }
+    }
+
+    /// The folder that files are kept in.
+    pub fn files_folder(&self) -> Result<PathBuf, String> {
+        match &self.files_url {
+            None => Ok(self.data_dir.join("files")),
+            Some(url) => match url.strip_prefix("file://") {
+                Some(path) if path.starts_with('/') => Ok(PathBuf::from(path)),
+                _ => Err("CUPONERA_FILES_URL: must be file:// and an absolute path".to_owned()),
+            },
+        }
+    }
+
+    /// How many chunks are worked at once.
+    pub fn concurrency(&self) -> usize {
+        self.worker_concurrency.map_or_else(cores, usize::from)
+    }
+
+    /// The connections to open at most: half of them for the hot statements.
+    pub fn pools(&self) -> Pools {
+        let cores = u32::try_from(cores()).unwrap_or(8);
+        let all = self.database_pool.unwrap_or((cores * 8).clamp(16, 64));
+        Pools { hot: all / 2, rest: all - all / 2 }
+    }
+}
+
+/// Whether a text has the shape of an email address: something, an `@`, and a domain; 254 bytes at most (RFC 5321).
+pub fn is_email(text: &str) -> bool {
+    let parts = text.split_once('@');
+    text.len() <= 254
+        && !text.chars().any(|char| char.is_whitespace() || char.is_control())
+        && parts.is_some_and(|(name, domain)| !name.is_empty() && domain.len() >= 3 && !domain.contains('@'))
+}
+
+/// Whether a password is long enough, and short enough to hash.
+pub fn is_password(text: &str) -> bool {
+    (MIN_PASSWORD_CHARS..=MAX_PASSWORD_CHARS).contains(&text.chars().count())
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(2, std::num::NonZero::get)
+}

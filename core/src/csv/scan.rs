@@ -1,0 +1,145 @@
+//! What a record is: finds where each one ends, in text that comes in pieces, and counts physical lines.
+//!
+//! The rules are csv-core's. A record ends at LF, CRLF or a lone CR outside quotes. A quote is special only at the
+//! start of a field; inside quotes `""` is one literal quote; text after a closing quote goes on unquoted.
+
+use memchr::memchr3;
+
+const QUOTE: u8 = b'"';
+
+/// Where a record ended.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct End {
+    /// How many bytes of the given text belong to the record, line break included.
+    pub(super) next: usize,
+    /// The record's bytes, those of earlier pieces included and the line break left out.
+    pub(super) length: usize,
+    /// Nothing but ASCII whitespace: a blank line, and no record.
+    pub(super) blank: bool,
+}
+
+/// The state between two bytes.
+#[derive(Debug)]
+pub(super) struct Scanner {
+    delimiters: &'static [u8],
+    place: Place,
+    /// The last byte of the record, meaningless while `length` is 0.
+    previous: u8,
+    length: usize,
+    blank: bool,
+    line: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Unquoted,
+    Quoted,
+    /// Just after a quote inside quotes: it closed them, unless another follows at once.
+    Closing,
+    /// After the CR that ended the record: an LF right behind it belongs to it, and may come with the next piece.
+    Ending,
+}
+
+impl Scanner {
+    /// Begins a record on physical line `line`; any of `delimiters` starts a field.
+    pub(super) fn new(delimiters: &'static [u8], line: u64) -> Self {
+        Self { delimiters, place: Place::Unquoted, previous: 0, length: 0, blank: true, line }
+    }
+
+    /// The physical line of the next byte.
+    pub(super) fn line(&self) -> u64 {
+        self.line
+    }
+
+    /// Bytes of the current record so far, without its line break.
+    pub(super) fn length(&self) -> usize {
+        self.length
+    }
+
+    /// Whether the next byte stands between quotes.
+    pub(super) fn is_inside_quotes(&self) -> bool {
+        self.place == Place::Quoted
+    }
+
+    /// Reads on to the end of the current record; `None` takes in all of `text` without reaching it.
+    pub(super) fn next_end(&mut self, text: &[u8]) -> Option<End> {
+        let first = text.first()?;
+        if self.place == Place::Ending {
+            return Some(self.end(usize::from(*first == b'\n')));
+        }
+        let mut at = 0;
+        while let Some(plain) = memchr3(QUOTE, b'\n', b'\r', &text[at..]) {
+            self.pass_plain(&text[at..at + plain]);
+            at += plain + 1;
+            match text[at - 1] {
+                QUOTE => self.pass_quote(),
+                line_break if self.is_inside_quotes() => self.pass_quoted_break(line_break),
+                line_break => {
+                    self.line += 1;
+                    match (line_break, text.get(at)) {
+                        (b'\r', None) => {
+                            self.place = Place::Ending;
+                            return None;
+                        }
+                        (b'\r', Some(b'\n')) => return Some(self.end(at + 1)),
+                        _ => return Some(self.end(at)),
+                    }
+                }
+            }
+        }
+        self.pass_plain(&text[at..]);
+        None
+    }
+
+    /// Ends the record, and the line, that the end of the text cuts off, if one has begun.
+    pub(super) fn last_end(&mut self) -> Option<End> {
+        if self.place != Place::Ending {
+            if self.length == 0 {
+                return None;
+            }
+            self.line += 1;
+        }
+        Some(self.end(0))
+    }
+
+    fn end(&mut self, next: usize) -> End {
+        let end = End { next, length: self.length, blank: self.blank };
+        *self = Self::new(self.delimiters, self.line);
+        end
+    }
+
+    /// Text with neither quotes nor line breaks in it.
+    fn pass_plain(&mut self, plain: &[u8]) {
+        let Some(&last) = plain.last() else { return };
+        self.length += plain.len();
+        self.previous = last;
+        self.blank = self.blank && plain.iter().all(u8::is_ascii_whitespace);
+        if self.place == Place::Closing {
+            self.place = Place::Unquoted;
+        }
+    }
+
+    fn pass_quote(&mut self) {
+        self.place = match self.place {
+            Place::Quoted => Place::Closing,
+            Place::Closing => Place::Quoted,
+            Place::Unquoted | Place::Ending if self.is_field_start() => Place::Quoted,
+            Place::Unquoted | Place::Ending => Place::Unquoted,
+        };
+        self.length += 1;
+        self.previous = QUOTE;
+        self.blank = false;
+    }
+
+    /// Outside quotes the byte before tells: were it a delimiter between quotes, a quote would have come since.
+    fn is_field_start(&self) -> bool {
+        self.length == 0 || self.delimiters.contains(&self.previous)
+    }
+
+    fn pass_quoted_break(&mut self, line_break: u8) {
+        let ends_a_crlf = line_break == b'\n' && self.previous == b'\r';
+        self.line += u64::from(!ends_a_crlf);
+        self.length += 1;
+        self.previous = line_break;
+    }
+}

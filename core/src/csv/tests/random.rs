@@ -1,0 +1,136 @@
+//! Random files: the pushes do not matter, the `csv` crate reads the same cells, lines are counted the slow way.
+
+use ::csv::StringRecord;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use super::super::cells::Splitter;
+use super::super::{Cut, Limits};
+use super::{break_count, cut_every_way, cut_in_pieces, cut_whole, records_of};
+
+type Cells = Vec<String>;
+
+/// What matters to the scanner, and a little of what does not.
+const TOKENS: &[&str] =
+    &["A", "b", " ", ",", ";", "\"", "\"", "\"\"", "\n", "\r", "\r\n", "é", "𝄞", "\u{feff}", "code"];
+const CELL_TOKENS: &[&str] = &["A", "b", " ", ",", ";", "\"", "\n", "\r\n", "\r", "é"];
+const LINE_BREAKS: &[&str] = &["\n", "\r\n", "\r", "\n\n", "\n \t\r\n"];
+const NOT_TEXT: &[&[u8]] = &[b"", b"", b"\0", b"\xFF", b"\xFF\xFE", b"\xE2\x82", b"\xF0\x9D", b"\x80"];
+
+fn any_limits() -> impl Strategy<Value = Limits> {
+    (0..40_usize, 0..4_u64).prop_map(|(part_bytes, part_records)| Limits { part_bytes, part_records })
+}
+
+/// Text dense with what matters, sound or not.
+fn any_text() -> impl Strategy<Value = String> {
+    vec(select(TOKENS), 0..40).prop_map(|tokens| tokens.concat())
+}
+
+/// The same with bytes that are no text.
+fn any_bytes() -> impl Strategy<Value = Vec<u8>> {
+    (any_text(), select(NOT_TEXT), any_text())
+        .prop_map(|(before, foreign, after)| [before.as_bytes(), foreign, after.as_bytes()].concat())
+}
+
+/// A cell as a careful program writes it.
+fn any_cell(delimiter: char) -> impl Strategy<Value = String> {
+    (vec(select(CELL_TOKENS), 0..5), any::<bool>()).prop_map(move |(tokens, quoted)| {
+        let text = tokens.concat();
+        let must_quote = text.contains([delimiter, '"', '\n', '\r']);
+        if quoted || must_quote { format!("\"{}\"", text.replace('"', "\"\"")) } else { text }
+    })
+}
+
+/// A file of sound rows and blank lines.
+#[derive(Debug, Clone)]
+struct SoundFile {
+    text: String,
+    /// The rows that are not blank, each with its line.
+    rows: Vec<(u64, String)>,
+}
+
+fn any_sound_file() -> impl Strategy<Value = SoundFile> {
+    select(&[',', ';'][..]).prop_flat_map(|delimiter| {
+        let row = vec(any_cell(delimiter), 1..4).prop_map(move |cells| cells.join(&delimiter.to_string()));
+        // The first row settles the delimiter.
+        let first = (format!("FIRST{delimiter}{delimiter}"), "\n");
+        vec((row, select(LINE_BREAKS)), 0..12).prop_map(move |lines| {
+            let mut file = SoundFile { text: String::new(), rows: Vec::new() };
+            for (row, line_break) in [first.clone()].into_iter().chain(lines) {
+                let line = break_count(&file.text) + 1;
+                file.text.push_str(&row);
+                file.text.push_str(line_break);
+                if !row.trim_ascii().is_empty() {
+                    file.rows.push((line, row));
+                }
+            }
+            file
+        })
+    })
+}
+
+fn cells_by_us(cut: &Cut) -> Vec<Cells> {
+    let mut splitter = Splitter::new(cut.summary.delimiter);
+    let split = |(_, raw): &(u64, String)| splitter.split(raw).iter().map(str::to_owned).collect();
+    records_of(cut).iter().map(split).collect()
+}
+
+fn cells_by_csv(file: &str, cut: &Cut) -> Vec<Cells> {
+    let mut reader = ::csv::ReaderBuilder::new()
+        .delimiter(cut.summary.delimiter.byte())
+        .flexible(true)
+        .has_headers(false)
+        .from_reader(file.as_bytes());
+    let records = reader.records().map(Result::unwrap).filter(|record| !is_blank(file, record));
+    let all: Vec<Cells> = records.map(|record| record.iter().map(str::to_owned).collect()).collect();
+    let is_header = all.first().is_some_and(|first| first.iter().any(|cell| cell.trim() == "code"));
+    all.into_iter().skip(usize::from(is_header)).collect()
+}
+
+/// A line of whitespace is a record to the `csv` crate, and none here; between quotes it is one to both.
+fn is_blank(file: &str, record: &StringRecord) -> bool {
+    let start = usize::try_from(record.position().unwrap().byte()).unwrap();
+    let raw = file[start..].trim_start_matches(['\u{feff}', '\r', '\n']);
+    record.len() == 1 && record[0].trim_ascii().is_empty() && !raw.starts_with('"')
+}
+
+/// Each part is a stretch of the file that begins on the line it says.
+fn assert_parts_by_counting(file: &str, cut: &Cut) {
+    let text = file.strip_prefix('\u{feff}').unwrap_or(file);
+    let mut at = 0;
+    for part in &cut.parts {
+        let bytes = str::from_utf8(&part.bytes).unwrap();
+        let is_on_its_line = |start: &usize| break_count(&text[..*start]) + 1 == part.first_line;
+        let starts = text[at..].match_indices(bytes).map(|(start, _)| at + start);
+        at =
+            starts.into_iter().find(is_on_its_line).expect("a stretch of the file on its line") + bytes.len();
+    }
+    assert_eq!(break_count(text), cut.summary.lines);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn pushes_do_not_matter(file in any_bytes(), limits in any_limits(), size in 1..9_usize) {
+        let whole = cut_every_way(&file, limits);
+        prop_assert_eq!(cut_in_pieces(file.chunks(size), limits), whole);
+    }
+
+    #[test]
+    fn the_csv_crate_reads_the_same_from_any_text(file in any_text(), limits in any_limits()) {
+        if let Ok(cut) = cut_whole(file.as_bytes(), limits) {
+            prop_assert_eq!(cells_by_us(&cut), cells_by_csv(&file, &cut));
+            assert_parts_by_counting(&file, &cut);
+        }
+    }
+
+    #[test]
+    fn sound_files_come_back_row_by_row(file in any_sound_file(), limits in any_limits()) {
+        let cut = cut_whole(file.text.as_bytes(), limits).unwrap();
+        prop_assert_eq!(cells_by_us(&cut), cells_by_csv(&file.text, &cut));
+        prop_assert_eq!(records_of(&cut), file.rows);
+        prop_assert_eq!(break_count(&file.text), cut.summary.lines);
+    }
+}

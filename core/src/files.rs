@@ -1,0 +1,93 @@
+//! Where uploaded parts and errors files are kept: a folder here, a bucket in a fleet, both behind `object_store`.
+//!
+//! Names: `uploads/<job>/<part>.csv`, `errors/<job>/<chunk>-<epoch>.csv`. A file is whole or absent, and on disk before
+//! anything refers to it.
+
+use std::path::Path as FilePath;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
+use object_store::local::LocalFileSystem;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
+
+use crate::error::{Error, Result};
+use crate::id::JobId;
+
+/// The file store.
+#[derive(Debug, Clone)]
+pub struct Files {
+    store: Arc<dyn ObjectStore>,
+}
+
+impl Files {
+    /// The files of a folder, which is made if it is absent.
+    pub fn in_folder(folder: &FilePath) -> Result<Self> {
+        std::fs::create_dir_all(folder).map_err(Error::unavailable)?;
+        let store = LocalFileSystem::new_with_prefix(folder).map_err(Error::unavailable)?;
+        let store = store.with_automatic_cleanup(true).with_fsync(true);
+        Ok(Self { store: Arc::new(store) })
+    }
+
+    /// The name of a part of an upload.
+    pub fn part_name(job: JobId, part: usize) -> String {
+        format!("uploads/{job}/{part:06}.csv")
+    }
+
+    /// The name of the errors file of one try at a chunk: a try that was overtaken cannot touch the file of the other.
+    pub fn errors_name(job: JobId, chunk: i32, epoch: i32) -> String {
+        format!("errors/{job}/{chunk:06}-{epoch}.csv")
+    }
+
+    /// Writes a whole file.
+    pub async fn put(&self, name: &str, bytes: Bytes) -> Result<()> {
+        self.store.put(&Path::from(name), bytes.into()).await.map_err(Error::unavailable)?;
+        Ok(())
+    }
+
+    /// Reads a whole file; for those that are bounded in size.
+    pub async fn get(&self, name: &str) -> Result<Bytes> {
+        let found = self.store.get(&Path::from(name)).await.map_err(missing_or_away)?;
+        found.bytes().await.map_err(Error::unavailable)
+    }
+
+    /// Reads a file piece by piece.
+    pub async fn stream(&self, name: &str) -> Result<BoxStream<'static, Result<Bytes>>> {
+        let found = self.store.get(&Path::from(name)).await.map_err(missing_or_away)?;
+        Ok(found.into_stream().map_err(Error::unavailable).boxed())
+    }
+
+    /// Deletes all parts of an upload.
+    pub async fn delete_upload(&self, job: JobId) -> Result<()> {
+        let folder = Path::from(format!("uploads/{job}"));
+        let names = self.store.list(Some(&folder)).map_ok(|file| file.location).boxed();
+        self.store.delete_stream(names).try_collect::<Vec<_>>().await.map_err(Error::unavailable)?;
+        Ok(())
+    }
+
+    /// The jobs for which parts are kept and were last written before `age` ago.
+    pub async fn uploads_older_than(&self, age: chrono::TimeDelta) -> Result<Vec<JobId>> {
+        let before = chrono::Utc::now() - age;
+        let folder = Path::from("uploads");
+        let files: Vec<_> = self.store.list(Some(&folder)).try_collect().await.map_err(Error::unavailable)?;
+        let mut newest = std::collections::HashMap::new();
+        for file in files {
+            let job = file.location.parts().nth(1).and_then(|part| part.as_ref().parse::<JobId>().ok());
+            if let Some(job) = job {
+                let at = newest.entry(job).or_insert(file.last_modified);
+                *at = (*at).max(file.last_modified);
+            }
+        }
+        Ok(newest.into_iter().filter(|(_, at)| *at < before).map(|(job, _)| job).collect())
+    }
+}
+
+/// A file that is not there is a fault of ours and stays one; anything else may pass.
+fn missing_or_away(error: object_store::Error) -> Error {
+    match error {
+        object_store::Error::NotFound { .. } => Error::internal(error),
+        other => Error::unavailable(other),
+    }
+}

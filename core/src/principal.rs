@@ -1,0 +1,134 @@
+//! Who calls, and the trail a call leaves in the audit events.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::id::BusinessId;
+
+/// The most of a `User-Agent` that is kept: enough to know the client, too little to fill the trail with.
+const MAX_USER_AGENT_CHARS: usize = 300;
+
+/// An authenticated caller. It exists only once the credentials were checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Principal {
+    /// The tenant it belongs to.
+    pub business: BusinessId,
+    /// The id of its account or API key.
+    pub id: Uuid,
+    /// What it may do.
+    pub role: Role,
+}
+
+/// What a caller may do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Role {
+    /// Everything in its business.
+    Admin,
+    /// A trusted backend: everything but users, API keys and webhooks.
+    Service,
+    /// An end user: only itself, under the holder id that its coupons carry.
+    User {
+        /// The holder id.
+        user_id: String,
+    },
+}
+
+impl Role {
+    /// The role's name as the API and the database have it.
+    pub fn name(&self) -> RoleName {
+        match self {
+            Self::Admin => RoleName::Admin,
+            Self::Service => RoleName::Service,
+            Self::User { .. } => RoleName::User,
+        }
+    }
+}
+
+/// A role without what it carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum RoleName {
+    /// See [`Role::Admin`].
+    Admin,
+    /// See [`Role::Service`].
+    Service,
+    /// See [`Role::User`].
+    User,
+}
+
+impl RoleName {
+    /// As the API and the database spell it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Admin => "ADMIN",
+            Self::Service => "SERVICE",
+            Self::User => "USER",
+        }
+    }
+
+    /// The role of that name, in any case.
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::Admin, Self::Service, Self::User]
+            .into_iter()
+            .find(|role| role.as_str().eq_ignore_ascii_case(name))
+    }
+}
+
+impl fmt::Display for Principal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.role {
+            Role::Admin => write!(f, "admin:{}", self.id),
+            Role::Service => write!(f, "service:{}", self.id),
+            Role::User { user_id } => write!(f, "user:{user_id}"),
+        }
+    }
+}
+
+/// What an event says of where it came from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trail {
+    /// Who: `admin:<id>`, `service:<id>`, `user:<holder id>` or `job:<id>`.
+    pub actor: String,
+    /// The client's address.
+    pub ip: Option<IpAddr>,
+    /// The client's name for itself, shortened.
+    pub user_agent: Option<String>,
+    /// The request's id, as its answer carries it.
+    pub request_id: Option<String>,
+}
+
+impl Trail {
+    /// The trail of a request.
+    pub fn of_request(
+        principal: &Principal,
+        ip: Option<IpAddr>,
+        user_agent: Option<&str>,
+        request_id: Option<&str>,
+    ) -> Self {
+        Self {
+            actor: principal.to_string(),
+            ip,
+            user_agent: user_agent.map(|text| text.chars().take(MAX_USER_AGENT_CHARS).collect()),
+            request_id: request_id.map(str::to_owned),
+        }
+    }
+}
+
+/// The most bytes a holder id may have.
+pub const MAX_USER_ID_BYTES: usize = 128;
+
+/// Checks a holder id: 1 to 128 bytes, without control characters. The message says what is wrong.
+pub fn check_user_id(user_id: &str) -> Result<(), &'static str> {
+    if user_id.trim().is_empty() {
+        Err("must not be empty")
+    } else if user_id.len() > MAX_USER_ID_BYTES {
+        Err("must have at most 128 bytes")
+    } else if user_id.chars().any(char::is_control) {
+        Err("must not have control characters")
+    } else {
+        Ok(())
+    }
+}

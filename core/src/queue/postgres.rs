@@ -1,0 +1,78 @@
+//! The queue of one machine: the job tables themselves, and `LISTEN`/`NOTIFY` to wake who sleeps.
+
+use std::time::Duration;
+
+use backoff::ExponentialBackoffBuilder;
+use backoff::backoff::Backoff;
+use sqlx::postgres::PgListener;
+use sqlx::{PgTransaction, query};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use crate::error::Result;
+
+const CHANNEL: &str = "cuponera_work";
+/// A wake-up may be lost while the connection is: nobody sleeps longer than this without a look.
+const LONGEST_SLEEP: Duration = Duration::from_secs(10);
+
+/// Wakes the workers when the transaction commits.
+pub async fn announce(transaction: &mut PgTransaction<'_>) -> Result<()> {
+    query!("select pg_notify($1, '') as _notified", CHANNEL).fetch_one(&mut **transaction).await?;
+    Ok(())
+}
+
+/// Where sleeping workers of this process wait.
+#[derive(Debug, Default)]
+pub struct Wakeups {
+    notify: Notify,
+}
+
+impl Wakeups {
+    /// Listens until told to stop; reconnects by itself, and then wakes everybody, for something may have been missed.
+    pub async fn listen(&self, database_url: &str, stop: &CancellationToken) {
+        let mut patience = ExponentialBackoffBuilder::new()
+            .with_initial_interval(Duration::from_millis(100))
+            .with_max_interval(Duration::from_secs(5))
+            .with_max_elapsed_time(None)
+            .build();
+        while !stop.is_cancelled() {
+            match self.listen_once(database_url, stop).await {
+                Ok(()) => patience.reset(),
+                Err(error) => {
+                    warn!(%error, "the connection that listens for work was lost");
+                    let pause = patience.next_backoff().unwrap_or(LONGEST_SLEEP);
+                    let _ = tokio::time::timeout(pause, stop.cancelled()).await;
+                }
+            }
+        }
+    }
+
+    /// Waits until there may be work: a wake-up, or the time when a chunk becomes runnable by itself.
+    pub async fn wait(&self, due: Option<Duration>) {
+        let longest = due.unwrap_or(LONGEST_SLEEP).min(LONGEST_SLEEP);
+        let _ = tokio::time::timeout(longest, self.notify.notified()).await;
+    }
+
+    /// Wakes one sleeper, or the next that would sleep.
+    pub fn wake_one(&self) {
+        self.notify.notify_one();
+    }
+
+    async fn listen_once(&self, database_url: &str, stop: &CancellationToken) -> sqlx::Result<()> {
+        let mut listener = PgListener::connect(database_url).await?;
+        listener.eager_reconnect(false);
+        listener.listen(CHANNEL).await?;
+        debug!("listening for work");
+        self.wake_one();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                heard = listener.try_recv() => match heard? {
+                    Some(_) => self.wake_one(),
+                    None => return Ok(()),
+                }
+            }
+        }
+    }
+}

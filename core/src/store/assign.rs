@@ -1,0 +1,148 @@
+//! Giving codes to users, at random or by name.
+
+use std::sync::LazyLock;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sqlx::{AssertSqlSafe, PgPool, query_file};
+
+use crate::id::{AssignmentId, BookId};
+
+use super::batch::{Call, Columns, Round, Transition, Why, column};
+
+const RANDOM: &str = include_str!("sql/assign_random.sql");
+/// The same statement, but it waits for rows that others hold: what it does not find then is not there.
+static RANDOM_WAITING: LazyLock<String> = LazyLock::new(|| RANDOM.replace("skip locked", ""));
+
+/// Give a random free code of a book to a user.
+#[derive(Debug, Clone)]
+pub struct AssignRandom {
+    /// The book.
+    pub book: BookId,
+    /// The holder-to-be.
+    pub user: String,
+}
+
+/// Give a code to a user.
+#[derive(Debug, Clone)]
+pub struct AssignNamed {
+    /// The code.
+    pub code: String,
+    /// The holder-to-be.
+    pub user: String,
+}
+
+/// A code that a user now holds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Assigned {
+    /// The assignment.
+    pub id: AssignmentId,
+    /// The code.
+    pub code: String,
+    /// Its book.
+    pub book: BookId,
+    /// The holder.
+    pub user: String,
+    /// Since when.
+    pub assigned_at: DateTime<Utc>,
+    /// Whether the user held it already before this call.
+    pub repeated: bool,
+}
+
+impl Transition for AssignRandom {
+    type Outcome = Assigned;
+
+    fn code(&self) -> Option<&str> {
+        None
+    }
+
+    async fn apply(pool: &PgPool, calls: &[&Call<Self>], round: Round) -> sqlx::Result<Vec<(i32, Value)>> {
+        let columns = Columns::of(calls);
+        let (sql, from_start) = match round {
+            Round::First => (RANDOM, false),
+            Round::Later => (RANDOM_WAITING.as_str(), true),
+        };
+        sqlx::query_as(AssertSqlSafe(sql))
+            .bind(columns.n)
+            .bind(columns.business)
+            .bind(columns.event)
+            .bind(columns.actor)
+            .bind(columns.ip)
+            .bind(columns.user_agent)
+            .bind(columns.request)
+            .bind(columns.key)
+            .bind(columns.fingerprint)
+            .bind(column(calls, |call| call.ask.book.0))
+            .bind(column(calls, |call| call.ask.user.clone()))
+            .bind(column(calls, |_| AssignmentId::new().0))
+            .bind(from_start)
+            .fetch_all(pool)
+            .await
+    }
+
+    async fn why(pool: &PgPool, calls: &[&Call<Self>]) -> sqlx::Result<Vec<Why>> {
+        let columns = Columns::of(calls);
+        let rows = query_file!(
+            "src/store/sql/assign_random_why.sql",
+            &columns.n,
+            &columns.business,
+            &columns.key as _,
+            &columns.fingerprint as _,
+            &column(calls, |call| call.ask.book.0),
+            &column(calls, |call| call.ask.user.clone()),
+        )
+        .fetch_all(pool)
+        .await?;
+        Ok(rows
+            .into_iter()
+            .map(|row| Why { n: row.n, verdict: row.verdict, detail: row.detail, foreign: false })
+            .collect())
+    }
+}
+
+impl Transition for AssignNamed {
+    type Outcome = Assigned;
+
+    fn code(&self) -> Option<&str> {
+        Some(&self.code)
+    }
+
+    async fn apply(pool: &PgPool, calls: &[&Call<Self>], _: Round) -> sqlx::Result<Vec<(i32, Value)>> {
+        let columns = Columns::of(calls);
+        sqlx::query_as(include_str!("sql/assign_named.sql"))
+            .bind(columns.n)
+            .bind(columns.business)
+            .bind(columns.event)
+            .bind(columns.actor)
+            .bind(columns.ip)
+            .bind(columns.user_agent)
+            .bind(columns.request)
+            .bind(columns.key)
+            .bind(columns.fingerprint)
+            .bind(column(calls, |call| call.ask.code.clone()))
+            .bind(column(calls, |call| call.ask.user.clone()))
+            .bind(column(calls, |_| AssignmentId::new().0))
+            .fetch_all(pool)
+            .await
+    }
+
+    async fn why(pool: &PgPool, calls: &[&Call<Self>]) -> sqlx::Result<Vec<Why>> {
+        let columns = Columns::of(calls);
+        let rows = query_file!(
+            "src/store/sql/assign_named_why.sql",
+            &columns.n,
+            &columns.business,
+            &columns.key as _,
+            &columns.fingerprint as _,
+            &column(calls, |call| call.ask.code.clone()),
+            &column(calls, |call| call.ask.user.clone()),
+        )
+        .fetch_all(pool)
+        .await?;
+        Ok(rows
+            .into_iter()
+            .map(|row| Why { n: row.n, verdict: row.verdict, detail: row.detail, foreign: false })
+            .collect())
+    }
+}

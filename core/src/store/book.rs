@@ -1,0 +1,247 @@
+//! Books: made, changed, listed, deleted.
+
+use sqlx::{PgExecutor, PgTransaction, query, query_file, query_scalar};
+
+use crate::book::{Book, BookPatch, BookRules, BookStatus, Counts};
+use crate::error::{Error, Refusal, Result};
+use crate::id::{BookId, BusinessId};
+use crate::page::Page;
+
+use super::Store;
+use super::batch::{Answer, RequestKey};
+use super::request_key::Attempt;
+
+impl Store {
+    /// Makes a book in `DRAFT`.
+    pub async fn create_book(
+        &self,
+        key: Option<RequestKey>,
+        business: BusinessId,
+        rules: &BookRules,
+    ) -> Result<Answer<Book>> {
+        let mut open = match self.attempt(key).await? {
+            Attempt::Open(open) => open,
+            Attempt::Answered(answer) => return Ok(answer),
+        };
+        let outcome = async {
+            rules.check()?;
+            let id = BookId::new();
+            insert(&mut open.transaction, business, id, rules).await?;
+            get(&mut *open.transaction, business, id).await
+        }
+        .await;
+        open.settle(outcome).await
+    }
+
+    /// The book, if it is the business's.
+    pub async fn get_book(&self, business: BusinessId, id: BookId) -> Result<Book> {
+        get(&self.pool, business, id).await
+    }
+
+    /// A business's books, newest first.
+    pub async fn list_books(
+        &self,
+        business: BusinessId,
+        status: Option<BookStatus>,
+        name_part: Option<&str>,
+        after: Option<BookId>,
+        limit: u32,
+    ) -> Result<Page<Book>> {
+        let name_part = name_part.map(escape_like);
+        let books =
+            select(&self.pool, business, None, status, name_part.as_deref(), after, i64::from(limit) + 1)
+                .await?;
+        let mut page = Page::cut(books, limit, |book| book.id.to_string());
+        page.total = query_scalar!(
+            "select count(*) from coupon_book b where b.business_id = $1
+               and ($2::text is null or b.status = $2) and ($3::text is null or b.name ilike '%' || $3 || '%')",
+            business.0,
+            status.map(BookStatus::as_str),
+            name_part
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(page)
+    }
+
+    /// Changes a book under its row's lock, so that two changes follow each other.
+    pub async fn update_book(
+        &self,
+        key: Option<RequestKey>,
+        business: BusinessId,
+        id: BookId,
+        patch: BookPatch,
+    ) -> Result<Answer<Book>> {
+        let mut open = match self.attempt(key).await? {
+            Attempt::Open(open) => open,
+            Attempt::Answered(answer) => return Ok(answer),
+        };
+        let outcome = async {
+            lock(&mut open.transaction, business, id).await?;
+            let book = get(&mut *open.transaction, business, id).await?;
+            let (status, rules) = patch.apply(&book)?;
+            write(&mut open.transaction, id, status, &rules).await?;
+            get(&mut *open.transaction, business, id).await
+        }
+        .await;
+        open.settle(outcome).await
+    }
+
+    /// Deletes a book and its codes, if none was ever assigned. A code that is being given out at this moment stays, and
+    /// then so does the book.
+    pub async fn delete_book_if_unused(&self, business: BusinessId, id: BookId) -> Result<()> {
+        let mut transaction = self.pool.begin().await?;
+        lock(&mut transaction, business, id).await?;
+        let book = get(&mut *transaction, business, id).await?;
+        if book.counts.given_out() > 0 || !delete_free_codes(&mut transaction, id).await? {
+            return Err(Refusal::BookInUse.into());
+        }
+        query!("delete from book_count where book_id = $1", id.0).execute(&mut *transaction).await?;
+        query!("delete from book_delta where book_id = $1", id.0).execute(&mut *transaction).await?;
+        query!("delete from user_quota where book_id = $1", id.0).execute(&mut *transaction).await?;
+        query!("delete from coupon_book where id = $1", id.0).execute(&mut *transaction).await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+}
+
+/// Deletes the free codes; whether no other is left.
+async fn delete_free_codes(transaction: &mut PgTransaction<'static>, id: BookId) -> Result<bool> {
+    query!("delete from coupon where book_id = $1 and is_free", id.0).execute(&mut **transaction).await?;
+    let left = query_scalar!(r#"select exists (select from coupon where book_id = $1) as "left!""#, id.0)
+        .fetch_one(&mut **transaction)
+        .await?;
+    Ok(!left)
+}
+
+/// Takes the book's row: other changes, reservations and chunks that write its codes wait.
+async fn lock(transaction: &mut PgTransaction<'static>, business: BusinessId, id: BookId) -> Result<()> {
+    query_scalar!(
+        "select id from coupon_book where id = $1 and business_id = $2 for update",
+        id.0,
+        business.0
+    )
+    .fetch_optional(&mut **transaction)
+    .await?
+    .ok_or_else(|| Refusal::not_found("coupon book"))?;
+    Ok(())
+}
+
+async fn insert(
+    transaction: &mut PgTransaction<'static>,
+    business: BusinessId,
+    id: BookId,
+    rules: &BookRules,
+) -> Result<()> {
+    query!(
+        "insert into coupon_book (id, business_id, name) values ($1, $2, $3)",
+        id.0,
+        business.0,
+        rules.name
+    )
+    .execute(&mut **transaction)
+    .await?;
+    write(transaction, id, BookStatus::Draft, rules).await
+}
+
+async fn write(
+    transaction: &mut PgTransaction<'static>,
+    id: BookId,
+    status: BookStatus,
+    rules: &BookRules,
+) -> Result<()> {
+    let discount = rules.discount.as_ref().map(serde_json::to_value).transpose().map_err(Error::internal)?;
+    query!(
+        "update coupon_book
+         set status = $2, name = $3, description = $4, max_codes_per_user = $5, max_redeems_per_user = $6,
+             total_codes_expected = $7, starts_at = $8, expires_at = $9, lock_ttl_seconds = $10, require_lock = $11,
+             discount = $12, metadata = $13, updated_at = now()
+         where id = $1",
+        id.0,
+        status.as_str(),
+        rules.name.trim(),
+        rules.description,
+        rules.max_codes_per_user,
+        rules.max_redeems_per_user,
+        rules.total_codes_expected,
+        rules.starts_at,
+        rules.expires_at,
+        rules.lock_ttl_seconds,
+        rules.require_lock,
+        discount,
+        rules.metadata
+    )
+    .execute(&mut **transaction)
+    .await?;
+    Ok(())
+}
+
+async fn get(executor: impl PgExecutor<'_>, business: BusinessId, id: BookId) -> Result<Book> {
+    let book = select(executor, business, Some(id), None, None, None, 1).await?.pop();
+    book.ok_or_else(|| Refusal::not_found("coupon book").into())
+}
+
+async fn select(
+    executor: impl PgExecutor<'_>,
+    business: BusinessId,
+    id: Option<BookId>,
+    status: Option<BookStatus>,
+    name_part: Option<&str>,
+    after: Option<BookId>,
+    limit: i64,
+) -> Result<Vec<Book>> {
+    let rows = query_file!(
+        "src/store/sql/books.sql",
+        business.0,
+        id.map(|id| id.0),
+        status.map(BookStatus::as_str),
+        name_part,
+        after.map(|id| id.0),
+        limit
+    )
+    .fetch_all(executor)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            Ok(Book {
+                id: BookId(row.id),
+                business: BusinessId(row.business_id),
+                status: BookStatus::parse(&row.status)
+                    .ok_or_else(|| Error::internal("an unknown book status"))?,
+                rules: BookRules {
+                    name: row.name,
+                    description: row.description,
+                    max_codes_per_user: row.max_codes_per_user,
+                    max_redeems_per_user: row.max_redeems_per_user,
+                    total_codes_expected: row.total_codes_expected,
+                    starts_at: row.starts_at,
+                    expires_at: row.expires_at,
+                    lock_ttl_seconds: row.lock_ttl_seconds,
+                    require_lock: row.require_lock,
+                    discount: row
+                        .discount
+                        .map(serde_json::from_value)
+                        .transpose()
+                        .map_err(Error::internal)?,
+                    metadata: row.metadata,
+                },
+                counts: Counts {
+                    available: row.available,
+                    assigned: row.assigned,
+                    locked: row.locked,
+                    redeemed: row.redeemed,
+                    void: row.void,
+                },
+                is_expired: row.is_expired,
+                is_active: row.is_active,
+                created_at: row.created_at,
+                updated_at: row.updated_at,
+            })
+        })
+        .collect()
+}
+
+/// Makes a text stand for itself in LIKE.
+fn escape_like(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_")
+}

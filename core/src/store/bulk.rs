@@ -1,0 +1,80 @@
+//! Bulk rows: codes go in by binary `COPY` of sorted batches, straight into the table. A clash takes the batch back; what
+//! then follows is the caller's choice.
+//!
+//! **Invariant.** The rows of a chunk, the counts they add and the chunk's settling commit together.
+
+mod copy;
+mod generated;
+mod imported;
+
+use sqlx::pool::PoolConnection;
+use sqlx::{PgTransaction, Postgres, query, query_scalar};
+
+use crate::error::{Error, Refusal, Result};
+use crate::id::BookId;
+
+use super::chunk::Claim;
+
+pub use imported::{ImportRow, Imported, Rejected, TakenBy};
+
+/// What became of a chunk's rows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Taken {
+    /// They are committed and the chunk is settled.
+    Settled,
+    /// The chunk is no longer this worker's, or the job was stopped; nothing was written.
+    Lost,
+    /// A code that stands already is among them; nothing was written.
+    Clash,
+    /// So many codes are missing, since foreign ones stand in the way; nothing was written.
+    Short(u64),
+}
+
+/// Holds the book against deletion until the transaction ends, and makes sure that codes may still be added.
+async fn hold_open_book(transaction: &mut PgTransaction<'_>, book: BookId) -> Result<()> {
+    let status = query_scalar!("select status from coupon_book where id = $1 for key share", book.0)
+        .fetch_optional(&mut **transaction)
+        .await?;
+    match status.as_deref() {
+        None => Err(Refusal::not_found("coupon book").into()),
+        Some("CLOSED") => Err(Refusal::BookClosed.into()),
+        Some(_) => Ok(()),
+    }
+}
+
+/// Adds new codes to the book's counts.
+async fn count_new(
+    transaction: &mut PgTransaction<'_>,
+    book: BookId,
+    added: i32,
+    assigned: i32,
+) -> Result<()> {
+    query!(
+        "insert into book_delta (book_id, generated, available, assigned) values ($1, $2, $3, $4)",
+        book.0,
+        added,
+        added - assigned,
+        assigned
+    )
+    .execute(&mut **transaction)
+    .await?;
+    Ok(())
+}
+
+/// Whether an error means that a row with this code or position came in meanwhile, or that two batches wait for each
+/// other: the same batch may be looked at again.
+fn is_clash(error: &Error) -> bool {
+    let (Error::Internal(source) | Error::Unavailable(source)) = error else { return false };
+    let Some(sqlx::Error::Database(cause)) = source.downcast_ref::<sqlx::Error>() else { return false };
+    cause.constraint() == Some("coupon_pkey") || cause.code().as_deref() == Some("40P01")
+}
+
+/// Ends a connection whose COPY failed: it must not serve anybody else.
+fn discard(mut connection: PoolConnection<Postgres>) {
+    connection.close_on_drop();
+}
+
+/// The codes of a claim as the log calls them.
+fn describe(claim: &Claim) -> String {
+    format!("{}#{}", claim.job, claim.number)
+}

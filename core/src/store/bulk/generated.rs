@@ -1,0 +1,206 @@
+//! The rows of a generation chunk.
+
+use std::ops::Range;
+
+use sqlx::{Acquire, PgConnection, PgTransaction, query, query_scalar};
+use tracing::debug;
+
+use crate::coupon::pattern::Pattern;
+use crate::coupon::space::Codes;
+use crate::error::{Error, Refusal, Result};
+use crate::id::{BookId, BusinessId};
+use crate::job::Edge;
+use crate::store::Store;
+use crate::store::chunk::{Claim, Finished, finish_if_held};
+use crate::store::space::as_i64;
+
+use super::copy::CopyRows;
+use super::{Taken, count_new, describe, discard, hold_open_book, is_clash};
+
+impl Store {
+    /// Writes the codes, sorted, at the positions from `first_position` on and settles the chunk. The quick way, for
+    /// codes that do not stand yet.
+    pub async fn settle_generated(
+        &self,
+        claim: &Claim,
+        codes: &Codes,
+        first_position: i32,
+        edge: Edge,
+    ) -> Result<Taken> {
+        let mut connection = self.pool.acquire().await?;
+        match write_all(&mut connection, claim, codes, first_position, edge).await {
+            Ok(taken) => Ok(taken),
+            Err(error) => {
+                discard(connection);
+                if !is_clash(&error) {
+                    return Err(error);
+                }
+                debug!(chunk = describe(claim), "a foreign code stands in the way");
+                Ok(Taken::Clash)
+            }
+        }
+    }
+
+    /// Writes as many of the candidates, in their order, as there are positions, passing over codes that stand already.
+    /// The sure way, for chunks that have met a foreign code.
+    pub async fn settle_generated_around(
+        &self,
+        claim: &Claim,
+        candidates: &[Codes],
+        wanted: u64,
+        first_position: i32,
+        edge: Edge,
+    ) -> Result<Taken> {
+        let mut connection = self.pool.acquire().await?;
+        match write_around(&mut connection, claim, candidates, wanted, first_position, edge).await {
+            Ok(taken) => Ok(taken),
+            Err(error) => {
+                discard(connection);
+                Err(error)
+            }
+        }
+    }
+
+    /// Reserves further indexes for a chunk that is short of codes, and notes them on the chunk in the same commit, so
+    /// that redoing the chunk uses the same ones. `None` if the chunk is no longer this worker's.
+    pub async fn reserve_top_up_if_held(
+        &self,
+        claim: &Claim,
+        pattern: &Pattern,
+        count: u64,
+    ) -> Result<Option<Range<u64>>> {
+        let mut transaction = self.pool.begin().await?;
+        let first = crate::store::space::reserve(&mut transaction, claim.business, pattern, count).await?;
+        let range = first..first + count;
+        let noted = query!(
+            "update job_chunk
+             set work = jsonb_set(work, '{top_ups}', coalesce(work -> 'top_ups', '[]') || jsonb_build_array($4::jsonb))
+             where job_id = $1 and number = $2 and epoch = $3 and status = 'RUNNING'",
+            claim.job.0,
+            claim.number,
+            claim.epoch,
+            serde_json::to_value(&range).map_err(Error::internal)?
+        )
+        .execute(&mut *transaction)
+        .await?;
+        if noted.rows_affected() == 0 {
+            return Ok(None);
+        }
+        transaction.commit().await?;
+        Ok(Some(range))
+    }
+
+    /// How many codes of a pattern remain, for the message of a job that cannot go on.
+    pub async fn remaining(&self, business: BusinessId, pattern: &Pattern) -> Result<Refusal> {
+        let used = self.find_space(business, &pattern.canonical()).await?.map_or(0, |space| space.used);
+        let remaining = pattern.capacity().saturating_sub(u128::from(used));
+        Ok(Refusal::PatternExhausted { remaining: u64::try_from(remaining).unwrap_or(u64::MAX) })
+    }
+}
+
+async fn write_all(
+    connection: &mut PgConnection,
+    claim: &Claim,
+    codes: &Codes,
+    first_position: i32,
+    edge: Edge,
+) -> Result<Taken> {
+    let book = claim.work.book();
+    let mut transaction = connection.begin().await?;
+    hold_open_book(&mut transaction, book).await?;
+    let target = "coupon (business_id, book_id, job_id, position, code)";
+    let mut rows = CopyRows::start(&mut transaction, target, 5).await?;
+    for (code, position) in codes.iter().zip(first_position..) {
+        rows.row().uuid(claim.business.0).uuid(book.0).uuid(claim.job.0).int(position).text(code);
+        rows.flush_if_full().await?;
+    }
+    rows.finish().await?;
+    settle(transaction, claim, codes.len() as u64, first_position, edge).await
+}
+
+async fn write_around(
+    connection: &mut PgConnection,
+    claim: &Claim,
+    candidates: &[Codes],
+    wanted: u64,
+    first_position: i32,
+    edge: Edge,
+) -> Result<Taken> {
+    let mut transaction = connection.begin().await?;
+    hold_open_book(&mut transaction, claim.work.book()).await?;
+    stage(&mut transaction, candidates).await?;
+    let mut missing = wanted;
+    // Each pass fills the holes that are left; an importer may take a code between the look and the insert.
+    while missing > 0 {
+        let filled = fill_holes(&mut transaction, claim, wanted, first_position).await?;
+        if filled == 0 {
+            return Ok(Taken::Short(missing));
+        }
+        missing -= filled;
+    }
+    settle(transaction, claim, wanted, first_position, edge).await
+}
+
+/// Puts the candidates into a temporary table, in their order.
+async fn stage(transaction: &mut PgTransaction<'_>, candidates: &[Codes]) -> Result<()> {
+    query!(r#"create temporary table staged_code (place int, code text collate "C") on commit drop"#)
+        .execute(&mut **transaction)
+        .await?;
+    let mut rows = CopyRows::start(transaction, "staged_code (place, code)", 2).await?;
+    for (code, place) in candidates.iter().flat_map(Codes::iter).zip(0..) {
+        rows.row().int(place).text(code);
+        rows.flush_if_full().await?;
+    }
+    rows.finish().await?;
+    Ok(())
+}
+
+async fn fill_holes(
+    transaction: &mut PgTransaction<'_>,
+    claim: &Claim,
+    wanted: u64,
+    first_position: i32,
+) -> Result<u64> {
+    let filled = query(include_str!("../sql/fill_holes.sql"))
+        .bind(claim.business.0)
+        .bind(claim.work.book().0)
+        .bind(claim.job.0)
+        .bind(first_position)
+        .bind(as_i64(wanted))
+        .execute(&mut **transaction)
+        .await?;
+    Ok(filled.rows_affected())
+}
+
+/// Counts the new codes, settles the chunk and commits.
+async fn settle(
+    mut transaction: PgTransaction<'_>,
+    claim: &Claim,
+    count: u64,
+    first_position: i32,
+    edge: Edge,
+) -> Result<Taken> {
+    let book = claim.work.book();
+    count_new(&mut transaction, book, i32::try_from(count).map_err(Error::internal)?, 0).await?;
+    let last_position = first_position + i32::try_from(count).map_err(Error::internal)? - 1;
+    let mut result = serde_json::json!({ "generatedCount": count });
+    if matches!(edge, Edge::First | Edge::Both) {
+        result["firstCode"] = code_at(&mut transaction, book, first_position).await?.into();
+    }
+    if matches!(edge, Edge::Last | Edge::Both) {
+        result["lastCode"] = code_at(&mut transaction, book, last_position).await?.into();
+    }
+    let finished = Finished { succeeded: as_i64(count), failed: 0, result, errors_file: None };
+    if finish_if_held(&mut transaction, claim, &finished).await?.is_none() {
+        transaction.rollback().await?;
+        return Ok(Taken::Lost);
+    }
+    transaction.commit().await?;
+    Ok(Taken::Settled)
+}
+
+async fn code_at(transaction: &mut PgTransaction<'_>, book: BookId, position: i32) -> Result<String> {
+    Ok(query_scalar!("select code from coupon where book_id = $1 and position = $2", book.0, position)
+        .fetch_one(&mut **transaction)
+        .await?)
+}

@@ -1,0 +1,203 @@
+//! Chunks: claimed with a lease and an epoch, worked, settled. Settling with a stale epoch changes nothing.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use sqlx::{PgTransaction, query, query_file, query_scalar};
+
+use crate::error::{Error, Result};
+use crate::id::{BusinessId, JobId};
+use crate::job::{ChunkWork, JobError, JobKind, JobStatus, Work};
+
+use super::Store;
+
+/// A chunk that this worker holds for the time of its lease.
+#[derive(Debug, Clone)]
+pub struct Claim {
+    /// Its job.
+    pub job: JobId,
+    /// The job's owner.
+    pub business: BusinessId,
+    /// Who submitted the job.
+    pub created_by: String,
+    /// Its number within the job.
+    pub number: i32,
+    /// How often it was claimed; the proof of being the latest.
+    pub epoch: i32,
+    /// How often it failed.
+    pub attempts: i32,
+    /// How often its worker died over it.
+    pub crashes: i32,
+    /// What all chunks of the job share.
+    pub work: Work,
+    /// What this one does.
+    pub chunk: ChunkWork,
+}
+
+/// What a chunk adds to its job's tally.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Finished {
+    /// Rows done.
+    pub succeeded: i64,
+    /// Rows refused.
+    pub failed: i64,
+    /// Its part of the job's result: numbers are summed, the rest replaced.
+    pub result: Value,
+    /// Where its errors are.
+    pub errors_file: Option<String>,
+}
+
+/// What a heartbeat learns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pulse {
+    /// The chunk is still this worker's.
+    Held,
+    /// It was taken over, or the job was stopped: give up.
+    Lost,
+}
+
+impl Store {
+    /// Claims the fairest runnable chunk, if there is any.
+    pub async fn claim_chunk(
+        &self,
+        worker: &str,
+        lease: Duration,
+        kinds: &[JobKind],
+    ) -> Result<Option<Claim>> {
+        let kinds: Vec<String> = kinds.iter().map(|kind| kind.as_str().to_owned()).collect();
+        let row = query_file!("src/store/sql/claim_chunk.sql", worker, lease.as_secs_f64(), &kinds)
+            .fetch_optional(&self.pool)
+            .await?;
+        row.map(|row| {
+            Ok(Claim {
+                job: JobId(row.id),
+                business: BusinessId(row.business_id),
+                created_by: row.created_by,
+                number: row.number,
+                epoch: row.epoch,
+                attempts: row.attempts,
+                crashes: row.crashes,
+                work: serde_json::from_value(row.job_work).map_err(Error::internal)?,
+                chunk: serde_json::from_value(row.chunk_work).map_err(Error::internal)?,
+            })
+        })
+        .transpose()
+    }
+
+    /// Says that the chunk is being worked, and holds it for another lease.
+    pub async fn renew_lease_if_held(&self, claim: &Claim, lease: Duration) -> Result<Pulse> {
+        let job = query_scalar!(
+            "with chunk as (
+               update job_chunk set lease_until = now() + make_interval(secs => $4)
+               where job_id = $1 and number = $2 and epoch = $3 and status = 'RUNNING'
+               returning job_id)
+             update job j set heartbeat_at = now() from chunk where j.id = chunk.job_id and j.status = 'RUNNING'
+             returning j.id",
+            claim.job.0,
+            claim.number,
+            claim.epoch,
+            lease.as_secs_f64()
+        )
+        .fetch_optional(&self.pool)
+        .await?;
+        Ok(if job.is_some() { Pulse::Held } else { Pulse::Lost })
+    }
+
+    /// Gives the chunk up after a failure that spends an attempt, to be tried again after `delay`.
+    pub async fn retry_chunk_if_held(&self, claim: &Claim, delay: Duration, error: &str) -> Result<()> {
+        query!(
+            "update job_chunk
+             set status = 'READY', lease_until = null, attempts = attempts + 1, error = $4,
+                 run_at = now() + make_interval(secs => $5)
+             where job_id = $1 and number = $2 and epoch = $3 and status = 'RUNNING'",
+            claim.job.0,
+            claim.number,
+            claim.epoch,
+            error,
+            delay.as_secs_f64()
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// Gives the chunk back as it was taken, runnable after `delay`: a shutdown or an outage spends no attempt.
+    pub async fn release_chunk_if_held(&self, claim: &Claim, delay: Duration) -> Result<()> {
+        query!(
+            "update job_chunk set status = 'READY', lease_until = null, run_at = now() + make_interval(secs => $4)
+             where job_id = $1 and number = $2 and epoch = $3 and status = 'RUNNING'",
+            claim.job.0,
+            claim.number,
+            claim.epoch,
+            delay.as_secs_f64()
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// Sets a chunk aside for good. The job fails once all its chunks are settled.
+    pub async fn fail_chunk_if_held(&self, claim: &Claim, error: &JobError) -> Result<()> {
+        query_file!(
+            "src/store/sql/fail_chunk.sql",
+            claim.job.0,
+            claim.number,
+            claim.epoch,
+            error.detail,
+            serde_json::to_value(error).map_err(Error::internal)?
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// Ends all leases at once, for whoever knows that nobody else works on this database: the chunks of a process that
+    /// died need not wait. Says how many there were.
+    pub async fn end_all_leases(&self) -> Result<u64> {
+        let ended = query!(
+            "update job_chunk set lease_until = now()
+             where status = 'RUNNING' and lease_until > now()
+               and job_id in (select id from job where status in ('QUEUED', 'RUNNING'))"
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(ended.rows_affected())
+    }
+
+    /// How long until a chunk becomes runnable by itself: its delay or a lease runs out. None if none will.
+    pub async fn next_chunk_due(&self) -> Result<Option<Duration>> {
+        let seconds = query_scalar!(
+            r#"select extract(epoch from min(case when c.status = 'READY' then c.run_at else c.lease_until end) - now())::float8
+               from job j join job_chunk c on c.job_id = j.id
+               where j.status in ('QUEUED', 'RUNNING') and c.status in ('READY', 'RUNNING')"#
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(seconds.map(|seconds| Duration::from_secs_f64(seconds.max(0.0))))
+    }
+}
+
+/// Settles a chunk in the transaction that holds its effect: its part of the tally, and the job's end with the last one.
+/// `None` if the chunk is no longer this worker's or the job was stopped: the caller must roll back.
+pub(super) async fn finish_if_held(
+    transaction: &mut PgTransaction<'_>,
+    claim: &Claim,
+    finished: &Finished,
+) -> Result<Option<JobStatus>> {
+    let status = query_file!(
+        "src/store/sql/finish_chunk.sql",
+        claim.job.0,
+        claim.number,
+        claim.epoch,
+        finished.succeeded,
+        finished.failed,
+        finished.result,
+        finished.errors_file
+    )
+    .fetch_optional(&mut **transaction)
+    .await?
+    .map(|row| row.status);
+    status
+        .map(|status| JobStatus::parse(&status).ok_or_else(|| Error::internal("an unknown job status")))
+        .transpose()
+}

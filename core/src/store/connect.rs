@@ -1,0 +1,95 @@
+//! Connections: pools for the hot statements and for the rest, migrations, and whether the database answers.
+
+use std::time::Duration;
+
+use sqlx::migrate::Migrator;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{PgPool, query_scalar};
+
+use crate::error::{Error, Result};
+
+/// The schema, in steps that only go forward.
+static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
+
+/// How long a call waits for a free connection before it is told to come back.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The most connections each pool may open.
+#[derive(Debug, Clone, Copy)]
+pub struct Pools {
+    /// For the batched statements.
+    pub hot: u32,
+    /// For everything else.
+    pub rest: u32,
+}
+
+/// The database.
+#[derive(Debug, Clone)]
+pub struct Store {
+    /// Connections that keep one plan for each statement: planning the batch statements costs more than running them.
+    pub(super) hot: PgPool,
+    /// The others, which plan for the values at hand.
+    pub(super) pool: PgPool,
+}
+
+impl Store {
+    /// Opens the pools; connections come as they are needed.
+    pub async fn connect(url: &str, pools: Pools) -> Result<Self> {
+        let options: PgConnectOptions =
+            url.parse().map_err(|_| Error::internal("the database URL does not parse"))?;
+        let options = options.application_name("cuponera").options([
+            ("timezone", "UTC"),
+            ("idle_in_transaction_session_timeout", "60s"),
+            ("lock_timeout", "20s"),
+        ]);
+        let hot = options
+            .clone()
+            .options([("plan_cache_mode", "force_generic_plan"), ("statement_timeout", "20s")]);
+        let open = |most: u32, options| {
+            PgPoolOptions::new()
+                .max_connections(most)
+                .acquire_timeout(ACQUIRE_TIMEOUT)
+                .connect_lazy_with(options)
+        };
+        let store = Self { hot: open(pools.hot, hot), pool: open(pools.rest, options) };
+        store.ping().await?;
+        Ok(store)
+    }
+
+    /// Whether the database answers.
+    pub async fn ping(&self) -> Result<()> {
+        query_scalar!("select 1 as one").fetch_one(&self.pool).await?;
+        Ok(())
+    }
+
+    /// Brings the schema up to this version. Safe from several processes at once.
+    pub async fn migrate(&self) -> Result<()> {
+        MIGRATIONS.run(&self.pool).await.map_err(Error::internal)
+    }
+
+    /// Refuses a schema older than this version knows; a newer one is fine.
+    pub async fn check_schema(&self) -> Result<()> {
+        let wanted = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
+        let found: Option<i64> = query_scalar("select max(version) from _sqlx_migrations where success")
+            .fetch_one(&self.pool)
+            .await
+            .map_err(|_| Error::internal("the database has no schema yet: run `cuponera migrate`"))?;
+        if found.unwrap_or(0) < wanted {
+            return Err(Error::internal(
+                "the database's schema is older than this version: run `cuponera migrate`",
+            ));
+        }
+        Ok(())
+    }
+
+    /// The pool for everything that is not hot: for tests and benches that look behind the curtain.
+    pub fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    /// Closes the connections once they are idle.
+    pub async fn close(&self) {
+        self.hot.close().await;
+        self.pool.close().await;
+    }
+}

@@ -1,0 +1,204 @@
+//! Holding a code while its owner is at the till: lock, unlock, and the tidying-up of lapsed locks.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sqlx::{PgPool, query_file};
+
+use crate::error::Result;
+use crate::id::{EventId, LockId};
+
+use super::Store;
+use super::batch::{Call, Columns, Round, Transition, Why, column};
+
+/// Lock a code for its holder, or renew the live lock.
+#[derive(Debug, Clone)]
+pub struct Lock {
+    /// The code.
+    pub code: String,
+    /// The holder.
+    pub user: String,
+    /// How long; the book says if absent.
+    pub ttl_seconds: Option<i32>,
+}
+
+/// Release a lock.
+#[derive(Debug, Clone)]
+pub struct Unlock {
+    /// The code.
+    pub code: String,
+    /// Whose lock, or that it does not matter.
+    pub owner: LockOwner,
+    /// The lock the caller believes in; refused if another is live.
+    pub lock: Option<LockId>,
+}
+
+/// Whose lock is released.
+#[derive(Debug, Clone)]
+pub enum LockOwner {
+    /// This user's.
+    User(String),
+    /// Whoever's.
+    Anyone,
+}
+
+/// A live lock.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Locked {
+    /// The code.
+    pub code: String,
+    /// The lock; renewing keeps it.
+    pub lock: LockId,
+    /// When it was taken.
+    pub locked_at: DateTime<Utc>,
+    /// When it runs out.
+    pub locked_until: DateTime<Utc>,
+}
+
+/// A code that is not locked.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Unlocked {
+    /// The code.
+    pub code: String,
+}
+
+/// What one sweep of the agenda did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Expired {
+    /// Agenda rows taken.
+    pub taken: i64,
+    /// Locks ended.
+    pub expired: i64,
+}
+
+impl Transition for Lock {
+    type Outcome = Locked;
+
+    fn code(&self) -> Option<&str> {
+        Some(&self.code)
+    }
+
+    async fn apply(pool: &PgPool, calls: &[&Call<Self>], _: Round) -> sqlx::Result<Vec<(i32, Value)>> {
+        let columns = Columns::of(calls);
+        let rows = query_file!(
+            "src/store/sql/lock.sql",
+            &columns.n,
+            &columns.business,
+            &columns.event,
+            &columns.actor,
+            &columns.ip as _,
+            &columns.user_agent as _,
+            &columns.request as _,
+            &columns.key as _,
+            &columns.fingerprint as _,
+            &column(calls, |call| call.ask.code.clone()),
+            &column(calls, |call| call.ask.user.clone()),
+            &column(calls, |call| call.ask.ttl_seconds) as _,
+            &column(calls, |_| LockId::new().0),
+            &column(calls, |_| EventId::new().0),
+        )
+        .fetch_all(pool)
+        .await?;
+        Ok(rows.into_iter().map(|row| (row.n, row.outcome)).collect())
+    }
+
+    async fn why(pool: &PgPool, calls: &[&Call<Self>]) -> sqlx::Result<Vec<Why>> {
+        let owners = column(calls, |call| LockOwner::User(call.ask.user.clone()));
+        why(
+            pool,
+            calls,
+            &column(calls, |call| call.ask.code.clone()),
+            &owners,
+            &column(calls, |_| None),
+            "lock",
+        )
+        .await
+    }
+}
+
+impl Transition for Unlock {
+    type Outcome = Unlocked;
+
+    fn code(&self) -> Option<&str> {
+        Some(&self.code)
+    }
+
+    async fn apply(pool: &PgPool, calls: &[&Call<Self>], _: Round) -> sqlx::Result<Vec<(i32, Value)>> {
+        let columns = Columns::of(calls);
+        let (users, forced) = split_owners(&column(calls, |call| call.ask.owner.clone()));
+        let rows = query_file!(
+            "src/store/sql/unlock.sql",
+            &columns.n,
+            &columns.business,
+            &columns.event,
+            &columns.actor,
+            &columns.ip as _,
+            &columns.user_agent as _,
+            &columns.request as _,
+            &columns.key as _,
+            &columns.fingerprint as _,
+            &column(calls, |call| call.ask.code.clone()),
+            &users as _,
+            &column(calls, |call| call.ask.lock.map(|lock| lock.0)) as _,
+            &forced,
+        )
+        .fetch_all(pool)
+        .await?;
+        Ok(rows.into_iter().map(|row| (row.n, row.outcome)).collect())
+    }
+
+    async fn why(pool: &PgPool, calls: &[&Call<Self>]) -> sqlx::Result<Vec<Why>> {
+        let owners = column(calls, |call| call.ask.owner.clone());
+        let locks = column(calls, |call| call.ask.lock);
+        why(pool, calls, &column(calls, |call| call.ask.code.clone()), &owners, &locks, "unlock").await
+    }
+}
+
+async fn why<T>(
+    pool: &PgPool,
+    calls: &[&Call<T>],
+    codes: &[String],
+    owners: &[LockOwner],
+    locks: &[Option<LockId>],
+    statement: &str,
+) -> sqlx::Result<Vec<Why>> {
+    let columns = Columns::of(calls);
+    let (users, forced) = split_owners(owners);
+    let rows = query_file!(
+        "src/store/sql/lock_why.sql",
+        &columns.n,
+        &columns.business,
+        &columns.key as _,
+        &columns.fingerprint as _,
+        codes,
+        &users as _,
+        &locks.iter().map(|lock| lock.map(|id| id.0)).collect::<Vec<_>>() as _,
+        &forced,
+        statement,
+    )
+    .fetch_all(pool)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| Why { n: row.n, verdict: row.verdict, detail: row.detail, foreign: row.foreign })
+        .collect())
+}
+
+fn split_owners(owners: &[LockOwner]) -> (Vec<Option<String>>, Vec<bool>) {
+    owners
+        .iter()
+        .map(|owner| match owner {
+            LockOwner::User(user) => (Some(user.clone()), false),
+            LockOwner::Anyone => (None, true),
+        })
+        .unzip()
+}
+
+impl Store {
+    /// Ends up to `most` locks whose time has passed, with an `EXPIRE` event each. Deciding never waits for this: a
+    /// lapsed lock counts as none anyway.
+    pub async fn expire_locks(&self, most: i64) -> Result<Expired> {
+        let row = query_file!("src/store/sql/expire_locks.sql", most).fetch_one(&self.pool).await?;
+        Ok(Expired { taken: row.taken, expired: row.expired })
+    }
+}

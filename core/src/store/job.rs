@@ -1,0 +1,397 @@
+//! Jobs: submitted in one commit with all their chunks, read, cancelled, retried.
+
+use sqlx::{PgExecutor, PgTransaction, query, query_file, query_scalar};
+
+use crate::coupon::pattern::Pattern;
+use crate::csv::{Columns, Delimiter};
+use crate::error::{Error, Refusal, Result};
+use crate::id::{BookId, BusinessId, JobId};
+use crate::job::{ChunkWork, Job, JobKind, JobStatus, MAX_CODES_PER_JOB, Work, generation_chunks};
+use crate::page::Page;
+use crate::queue;
+
+use super::Store;
+use super::batch::{Answer, RequestKey};
+use super::request_key::Attempt;
+use super::space::{as_i64, reserve};
+
+/// Which jobs.
+#[derive(Debug, Clone, Default)]
+pub struct JobFilter {
+    /// Only in this state.
+    pub status: Option<JobStatus>,
+    /// Only of this kind.
+    pub kind: Option<JobKind>,
+    /// Older than this one.
+    pub after: Option<JobId>,
+}
+
+/// An upload that has been cut into parts and stored.
+#[derive(Debug, Clone)]
+pub struct NewImport {
+    /// The job's id: the parts are already stored under it.
+    pub id: JobId,
+    /// Where the codes go.
+    pub book: BookId,
+    /// What the columns mean.
+    pub columns: Columns,
+    /// What stands between the fields.
+    pub delimiter: Delimiter,
+    /// Whether it only counts.
+    pub dry_run: bool,
+    /// The stored parts in the file's order.
+    pub parts: Vec<PartFile>,
+    /// How many rows there are.
+    pub rows: u64,
+    /// How many physical lines there are.
+    pub lines: u64,
+}
+
+/// One stored part of an upload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartFile {
+    /// Its place in the file store.
+    pub file: String,
+    /// The physical line its first byte stands on.
+    pub first_line: u64,
+}
+
+/// A job about to be written.
+struct NewJob {
+    id: JobId,
+    business: BusinessId,
+    actor: String,
+    work: Work,
+    ordered: bool,
+    total: u64,
+    chunks: Vec<ChunkWork>,
+}
+
+impl Store {
+    /// Reserves the codes and their positions, and writes the job with its chunks. Nothing is made yet.
+    pub async fn submit_generation(
+        &self,
+        key: Option<RequestKey>,
+        business: BusinessId,
+        actor: &str,
+        book: BookId,
+        pattern: &Pattern,
+        quantity: u64,
+    ) -> Result<Answer<Job>> {
+        let mut open = match self.attempt(key).await? {
+            Attempt::Open(open) => open,
+            Attempt::Answered(answer) => return Ok(answer),
+        };
+        let outcome = async {
+            if !(1..=MAX_CODES_PER_JOB).contains(&quantity) {
+                return Err(Refusal::invalid("quantity", "must be from 1 to 100000000").into());
+            }
+            let first_position = reserve_positions(&mut open.transaction, business, book, quantity).await?;
+            let first_index = reserve(&mut open.transaction, business, pattern, quantity).await?;
+            let job = NewJob {
+                id: JobId::new(),
+                business,
+                actor: actor.to_owned(),
+                work: Work::GenerateCodes { book, pattern: pattern.canonical() },
+                ordered: false,
+                total: quantity,
+                chunks: generation_chunks(first_index..first_index + quantity, first_position),
+            };
+            insert(&mut open.transaction, job).await
+        }
+        .await;
+        open.settle(outcome).await
+    }
+
+    /// Writes the job of an upload. A file whose rows name users is worked in order, so that its first line wins; so is
+    /// one that is only counted.
+    pub async fn submit_import(
+        &self,
+        key: Option<RequestKey>,
+        business: BusinessId,
+        actor: &str,
+        import: NewImport,
+    ) -> Result<Answer<Job>> {
+        let mut open = match self.attempt(key).await? {
+            Attempt::Open(open) => open,
+            Attempt::Answered(answer) => return Ok(answer),
+        };
+        let outcome = async {
+            let first_position = if import.dry_run {
+                check_open(&mut open.transaction, business, import.book).await?;
+                0
+            } else {
+                reserve_positions(&mut open.transaction, business, import.book, import.lines + 1).await?
+            };
+            let ordered = import.dry_run || import.columns.user_id.is_some();
+            let chunk = |part: PartFile| ChunkWork::Import { file: part.file, first_line: part.first_line };
+            let job = NewJob {
+                id: import.id,
+                business,
+                actor: actor.to_owned(),
+                work: Work::ImportCodes {
+                    book: import.book,
+                    columns: import.columns,
+                    delimiter: import.delimiter,
+                    first_position,
+                    dry_run: import.dry_run,
+                },
+                ordered,
+                total: import.rows,
+                chunks: import.parts.into_iter().map(chunk).collect(),
+            };
+            insert(&mut open.transaction, job).await
+        }
+        .await;
+        open.settle(outcome).await
+    }
+
+    /// Whether codes may be added to the book; asked before a long upload is taken.
+    pub async fn check_book_open(&self, business: BusinessId, book: BookId) -> Result<()> {
+        let mut transaction = self.pool.begin().await?;
+        check_open(&mut transaction, business, book).await
+    }
+
+    /// The job, if it is the business's.
+    pub async fn get_job(&self, business: BusinessId, id: JobId) -> Result<Job> {
+        get(&self.pool, business, id).await
+    }
+
+    /// A business's jobs, newest first.
+    pub async fn list_jobs(&self, business: BusinessId, filter: &JobFilter, limit: u32) -> Result<Page<Job>> {
+        let most = i64::from(limit) + 1;
+        let jobs = select(&self.pool, business, None, filter, most).await?;
+        Ok(Page::cut(jobs, limit, |job| job.id.to_string()))
+    }
+
+    /// Stops a job that is not over. What is committed stays; a chunk at work finds out when it wants to commit.
+    pub async fn cancel_job_if_open(
+        &self,
+        key: Option<RequestKey>,
+        business: BusinessId,
+        id: JobId,
+    ) -> Result<Answer<Job>> {
+        let mut open = match self.attempt(key).await? {
+            Attempt::Open(open) => open,
+            Attempt::Answered(answer) => return Ok(answer),
+        };
+        let outcome = async {
+            let done = query!(
+                "update job set status = 'CANCELLED', finished_at = now()
+                 where id = $1 and business_id = $2 and status in ('QUEUED', 'RUNNING')",
+                id.0,
+                business.0
+            )
+            .execute(&mut *open.transaction)
+            .await?;
+            let job = get(&mut *open.transaction, business, id).await?;
+            if done.rows_affected() == 0 {
+                return Err(wrong_state(&job, "only one that is queued or running can be cancelled"));
+            }
+            Ok(job)
+        }
+        .await;
+        open.settle(outcome).await
+    }
+
+    /// Runs again what is left of a job that failed.
+    pub async fn retry_job_if_failed(
+        &self,
+        key: Option<RequestKey>,
+        business: BusinessId,
+        id: JobId,
+    ) -> Result<Answer<Job>> {
+        let mut open = match self.attempt(key).await? {
+            Attempt::Open(open) => open,
+            Attempt::Answered(answer) => return Ok(answer),
+        };
+        let outcome = async {
+            query!(
+                "update job_chunk c set status = 'READY', attempts = 0, crashes = 0, run_at = now(), error = null
+                 from job j
+                 where c.job_id = j.id and j.id = $1 and j.business_id = $2 and j.status = 'FAILED' and c.status = 'FAILED'",
+                id.0,
+                business.0
+            )
+            .execute(&mut *open.transaction)
+            .await?;
+            let done = query!(
+                "update job set status = 'QUEUED', chunks_failed = 0, error = null, finished_at = null
+                 where id = $1 and business_id = $2 and status = 'FAILED'",
+                id.0,
+                business.0
+            )
+            .execute(&mut *open.transaction)
+            .await?;
+            queue::announce(&mut open.transaction).await?;
+            let job = get(&mut *open.transaction, business, id).await?;
+            if done.rows_affected() == 0 {
+                return Err(wrong_state(&job, "only one that failed can be retried"));
+            }
+            Ok(job)
+        }
+        .await;
+        open.settle(outcome).await
+    }
+
+    /// Where the errors of a job's settled chunks are, in the order of the chunks.
+    pub async fn errors_files(&self, business: BusinessId, id: JobId) -> Result<Vec<String>> {
+        get(&self.pool, business, id).await?;
+        let files = query_scalar!(
+            r#"select errors_file as "file!" from job_chunk where job_id = $1 and errors_file is not null order by number"#,
+            id.0
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(files)
+    }
+
+    /// Of these jobs, those that still need their uploaded parts: not over, or failed and so open to a retry.
+    pub async fn jobs_that_need_files(&self, ids: &[JobId]) -> Result<Vec<JobId>> {
+        let ids: Vec<uuid::Uuid> = ids.iter().map(|id| id.0).collect();
+        let kept = query_scalar!(
+            r#"select id from job where id = any($1) and status in ('QUEUED', 'RUNNING', 'FAILED')"#,
+            &ids
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(kept.into_iter().map(JobId).collect())
+    }
+}
+
+fn wrong_state(job: &Job, hint: &str) -> Error {
+    Refusal::WrongJobState { status: job.status.as_str().into(), hint: hint.into() }.into()
+}
+
+/// Hands out the next `count` positions of a book that is not closed; answers the first.
+async fn reserve_positions(
+    transaction: &mut PgTransaction<'static>,
+    business: BusinessId,
+    book: BookId,
+    count: u64,
+) -> Result<i32> {
+    let count = i32::try_from(count).map_err(|_| book_is_full())?;
+    let reserved = query_scalar!(
+        r#"update coupon_book set next_position = next_position + $3
+           where id = $1 and business_id = $2 and status <> 'CLOSED' and next_position <= 2147483647 - $3
+           returning next_position - $3 as "first!""#,
+        book.0,
+        business.0,
+        count
+    )
+    .fetch_optional(&mut **transaction)
+    .await?;
+    if let Some(first) = reserved {
+        return Ok(first);
+    }
+    check_open(transaction, business, book).await?;
+    Err(book_is_full().into())
+}
+
+fn book_is_full() -> Refusal {
+    Refusal::invalid(
+        "couponBookId",
+        "names a book that has no room for so many codes: it takes about 2 billion",
+    )
+}
+
+async fn check_open(
+    transaction: &mut PgTransaction<'static>,
+    business: BusinessId,
+    book: BookId,
+) -> Result<()> {
+    let status = query_scalar!(
+        "select status from coupon_book where id = $1 and business_id = $2",
+        book.0,
+        business.0
+    )
+    .fetch_optional(&mut **transaction)
+    .await?
+    .ok_or_else(|| Refusal::not_found("coupon book"))?;
+    if status == "CLOSED" { Err(Refusal::BookClosed.into()) } else { Ok(()) }
+}
+
+/// Writes a job and its chunks, and wakes the workers when that commits. A job without chunks is done at once.
+async fn insert(transaction: &mut PgTransaction<'static>, job: NewJob) -> Result<Job> {
+    let result = match &job.work {
+        Work::GenerateCodes { book, .. } => serde_json::json!({ "generatedCount": 0, "couponBookId": book }),
+        Work::ImportCodes { book, .. } => serde_json::json!({
+            "uploadedCount": 0, "duplicatesCount": 0, "invalidRowsCount": 0, "couponBookId": book }),
+    };
+    query!(
+        "insert into job (id, business_id, kind, status, book_id, created_by, work, ordered, total, chunks_total, result, finished_at)
+         values ($1, $2, $3, case when $9 = 0 then 'SUCCEEDED' else 'QUEUED' end, $4, $5, $6, $7, $8, $9, $10,
+                 case when $9 = 0 then now() end)",
+        job.id.0,
+        job.business.0,
+        job.work.kind().as_str(),
+        job.work.book().0,
+        job.actor,
+        serde_json::to_value(&job.work).map_err(Error::internal)?,
+        job.ordered,
+        as_i64(job.total),
+        i32::try_from(job.chunks.len()).map_err(Error::internal)?,
+        result
+    )
+    .execute(&mut **transaction)
+    .await?;
+    let chunks: Vec<_> =
+        job.chunks.iter().map(serde_json::to_value).collect::<Result<_, _>>().map_err(Error::internal)?;
+    query!(
+        "insert into job_chunk (job_id, number, work)
+         select $1, (number - 1)::int, work from unnest($2::jsonb[]) with ordinality c (work, number)",
+        job.id.0,
+        &chunks
+    )
+    .execute(&mut **transaction)
+    .await?;
+    queue::announce(transaction).await?;
+    get(&mut **transaction, job.business, job.id).await
+}
+
+async fn get(executor: impl PgExecutor<'_>, business: BusinessId, id: JobId) -> Result<Job> {
+    let job = select(executor, business, Some(id), &JobFilter::default(), 1).await?.pop();
+    job.ok_or_else(|| Refusal::not_found("job").into())
+}
+
+async fn select(
+    executor: impl PgExecutor<'_>,
+    business: BusinessId,
+    id: Option<JobId>,
+    filter: &JobFilter,
+    limit: i64,
+) -> Result<Vec<Job>> {
+    let rows = query_file!(
+        "src/store/sql/jobs.sql",
+        business.0,
+        id.map(|id| id.0),
+        filter.status.map(JobStatus::as_str),
+        filter.kind.map(JobKind::as_str),
+        filter.after.map(|id| id.0),
+        limit
+    )
+    .fetch_all(executor)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            Ok(Job {
+                id: JobId(row.id),
+                business: BusinessId(row.business_id),
+                kind: JobKind::parse(&row.kind).ok_or_else(|| Error::internal("an unknown kind of job"))?,
+                status: JobStatus::parse(&row.status)
+                    .ok_or_else(|| Error::internal("an unknown job status"))?,
+                total: row.total,
+                succeeded: row.succeeded,
+                failed: row.failed,
+                result: row.result,
+                error: row.error.map(serde_json::from_value).transpose().map_err(Error::internal)?,
+                attempts: row.attempts,
+                created_at: row.created_at,
+                started_at: row.started_at,
+                finished_at: row.finished_at,
+                heartbeat_at: row.heartbeat_at,
+                read_at: row.read_at,
+            })
+        })
+        .collect()
+}

@@ -1,0 +1,34 @@
+//! Postgres: the only truth, and the only place with SQL.
+//!
+//! **Invariants.** A function that writes a state repeats its precondition in `WHERE`. Rows are locked in one order:
+//! chunk before job; coupons by key, then quotas, then keys; a book's row before its codes. Nothing waits for the
+//! network inside a transaction.
+
+mod account;
+mod api_key;
+mod assign;
+mod batch;
+mod book;
+mod bulk;
+mod chunk;
+mod connect;
+mod coupon;
+mod hold;
+mod job;
+mod redeem;
+mod request_key;
+mod space;
+mod sweep;
+
+pub use account::{Account, AccountCredential, NewAccount, RefreshGrant, Rotated};
+pub use api_key::{ApiKey, NewApiKey};
+pub use assign::{AssignNamed, AssignRandom, Assigned};
+pub use batch::{Answer, Call, RequestKey, Round, Sight, Transition};
+pub use bulk::{ImportRow, Imported, Rejected, Taken, TakenBy};
+pub use chunk::{Claim, Finished, Pulse};
+pub use connect::{Pools, Store};
+pub use coupon::{CodeFilter, HeldFilter};
+pub use hold::{Expired, Lock, LockOwner, Locked, Unlock, Unlocked};
+pub use job::{JobFilter, NewImport, PartFile};
+pub use redeem::{Redeem, Redeemed};
+pub use space::Space;

@@ -1,0 +1,127 @@
+//! Idempotency keys: the answer to a request is kept in the commit that has its effect.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use sqlx::{PgPool, PgTransaction, query};
+
+use crate::error::{Error, Refusal, Result, breaches};
+
+use super::Store;
+use super::batch::{Answer, RequestKey};
+
+/// How long an answer is kept.
+const KEPT_HOURS: i32 = 24;
+
+/// Keeps an answer that has no effect, unless the key has one already; says whether it did.
+pub(super) async fn insert_if_absent(pool: &PgPool, key: &RequestKey, answer: &Value) -> Result<bool> {
+    let row = query!(
+        "insert into request_key (id, fingerprint, answer) values ($1, $2, $3) on conflict do nothing",
+        key.id,
+        key.fingerprint,
+        answer
+    )
+    .execute(pool)
+    .await?;
+    Ok(row.rows_affected() == 1)
+}
+
+impl Store {
+    /// The answer that is kept under a key.
+    pub async fn find_answer<T: DeserializeOwned>(&self, key: &RequestKey) -> Result<Option<Answer<T>>> {
+        let row = query!("select fingerprint, answer from request_key where id = $1", key.id)
+            .fetch_optional(&self.pool)
+            .await?;
+        let Some(row) = row else { return Ok(None) };
+        if row.fingerprint != key.fingerprint {
+            return Ok(Some(Answer { outcome: Err(Refusal::KeyReused), replayed: false }));
+        }
+        let outcome = serde_json::from_value(row.answer).map_err(Error::internal)?;
+        Ok(Some(Answer { outcome, replayed: true }))
+    }
+
+    /// Opens the transaction of an effect that is had once for each key, unless the key has its answer already.
+    pub(super) async fn attempt<T: DeserializeOwned>(&self, key: Option<RequestKey>) -> Result<Attempt<T>> {
+        if let Some(key) = &key
+            && let Some(answer) = self.find_answer(key).await?
+        {
+            return Ok(Attempt::Answered(answer));
+        }
+        Ok(Attempt::Open(Open { store: self.clone(), key, transaction: self.pool.begin().await? }))
+    }
+
+    /// Forgets answers older than [`KEPT_HOURS`]; says how many.
+    pub async fn forget_answers(&self) -> Result<u64> {
+        let gone =
+            query!("delete from request_key where at < now() - make_interval(hours => $1)", KEPT_HOURS)
+                .execute(&self.pool)
+                .await?;
+        Ok(gone.rows_affected())
+    }
+}
+
+/// Whether an effect is still to be had.
+pub(super) enum Attempt<T> {
+    /// The transaction to have it in.
+    Open(Open),
+    /// It was had, or refused, before.
+    Answered(Answer<T>),
+}
+
+/// The transaction of an effect, and the key it goes under.
+pub(super) struct Open {
+    store: Store,
+    key: Option<RequestKey>,
+    /// Where the effect goes.
+    pub(super) transaction: PgTransaction<'static>,
+}
+
+impl Open {
+    /// Commits the effect together with its key. A refusal takes the effect back and is kept under the key as well.
+    /// Whoever loses the race for a key is given the answer that won.
+    pub(super) async fn settle<T: Serialize + DeserializeOwned>(
+        mut self,
+        outcome: Result<T>,
+    ) -> Result<Answer<T>> {
+        let outcome = match outcome {
+            Ok(outcome) => Ok(outcome),
+            Err(Error::Refused(refusal)) => {
+                self.transaction.rollback().await?;
+                self.transaction = self.store.pool.begin().await?;
+                Err(refusal)
+            }
+            Err(fault) => return Err(fault),
+        };
+        if let Some(key) = &self.key
+            && !insert(&mut self.transaction, key, &outcome).await?
+        {
+            self.transaction.rollback().await?;
+            let answer = self.store.find_answer(key).await?;
+            return answer.ok_or_else(|| Error::unavailable("the answer under the key went away"));
+        }
+        self.transaction.commit().await?;
+        Ok(Answer { outcome, replayed: false })
+    }
+}
+
+/// Inserts plainly; `false` if the key is there already, which also ends the transaction.
+async fn insert<T: Serialize>(
+    transaction: &mut PgTransaction<'static>,
+    key: &RequestKey,
+    outcome: &Result<T, Refusal>,
+) -> Result<bool> {
+    let answer = serde_json::to_value(outcome).map_err(Error::internal)?;
+    let inserted = query!(
+        "insert into request_key (id, fingerprint, answer) values ($1, $2, $3)",
+        key.id,
+        key.fingerprint,
+        answer
+    )
+    .execute(&mut **transaction)
+    .await;
+    match inserted {
+        Ok(_) => Ok(true),
+        Err(error) if breaches(&error, "request_key_pkey") => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}

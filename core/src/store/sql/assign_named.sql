@@ -1,0 +1,61 @@
+-- Gives each item the code it names, if that is free. Each code stands at most once in a batch.
+--
+-- $1..$9 are the columns every batch has (see store::batch); $10 codes, $11 users, $12 assignment ids.
+-- Lock order: coupons by key, then quotas, sorted.
+with item as materialized (
+  select * from unnest($1::int[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::uuid[], $9::uuid[],
+                       $10::text[], $11::text[], $12::uuid[])
+    i (n, business_id, event_id, actor, ip, user_agent, request_id, key, fingerprint, code, user_id, assignment_id)
+),
+free as materialized (
+  select i.n, i.user_id, i.assignment_id, c.business_id, c.code, c.book_id, b.max_codes_per_user as cap
+  from item i
+  join coupon c on c.business_id = i.business_id and c.code = i.code collate "C"
+  join coupon_book b on b.id = c.book_id
+  where c.is_free and b.status = 'ACTIVE'
+    and coalesce(b.starts_at <= now(), true) and coalesce(b.expires_at > now(), true)
+    and (i.key is null or (select 1 from request_key k where k.id = i.key) is null)
+  order by c.business_id, c.code for update of c
+),
+deal as materialized (
+  select f.*, row_number() over (partition by f.book_id, f.user_id order by f.n) as turn
+  from free f left join user_quota q on q.book_id = f.book_id and q.user_id = f.user_id
+),
+-- At most the cap is asked for, or a first row would breach its CHECK.
+quota as (
+  insert into user_quota as q (book_id, user_id, held, cap, granted)
+  select book_id, user_id, least(count(*), cap), cap, least(count(*), cap)
+  from deal group by book_id, user_id, cap order by book_id, user_id
+  on conflict (book_id, user_id) do update set cap = excluded.cap,
+    granted = least(excluded.held, coalesce(excluded.cap, 2147483647) - q.held),
+    held = q.held + least(excluded.held, coalesce(excluded.cap, 2147483647) - q.held)
+  where q.held < coalesce(excluded.cap, 2147483647)
+  returning book_id, user_id, granted
+),
+done as (
+  update coupon c
+  set status = 'ASSIGNED', holder = d.user_id, assignment_id = d.assignment_id, assigned_at = now(), version = c.version + 1
+  from deal d join quota q on q.book_id = d.book_id and q.user_id = d.user_id
+  where d.turn <= q.granted and c.business_id = d.business_id and c.code = d.code and c.is_free
+  returning d.n, c.business_id, c.book_id, c.position, c.version, c.code, c.holder, c.assignment_id, c.assigned_at
+),
+event as (
+  insert into coupon_event (id, business_id, book_id, position, version, from_status, to_status, action, user_id,
+                            actor, ip, user_agent, request_id)
+  select i.event_id, d.business_id, d.book_id, d.position, d.version, 'AVAILABLE', 'ASSIGNED', 'ASSIGN', d.holder,
+         i.actor, i.ip::inet, i.user_agent, i.request_id
+  from done d join item i on i.n = d.n
+),
+delta as (
+  insert into book_delta (book_id, available, assigned) select book_id, -count(*), count(*) from done group by book_id
+),
+answer as (
+  select d.n, i.key, i.fingerprint, jsonb_build_object('id', d.assignment_id, 'code', d.code, 'book', d.book_id,
+         'user', d.holder, 'assigned_at', d.assigned_at, 'repeated', false) as outcome
+  from done d join item i on i.n = d.n
+),
+key as (
+  insert into request_key (id, fingerprint, answer)
+  select key, fingerprint, jsonb_build_object('Ok', outcome) from answer where key is not null order by key
+)
+select n, outcome from answer

@@ -1,0 +1,85 @@
+-- Gives each item a random free code of its book.
+--
+-- $1..$9 are the columns every batch has (see store::batch); $10 books, $11 users, $12 assignment ids, $13 starts each
+-- search at position 0 instead of a random one. The form that waits is made of this one by leaving out SKIP LOCKED.
+-- Lock order: coupons (never waited for in the SKIP form, ascending in the other), then quotas, sorted.
+with item as materialized (
+  select * from unnest($1::int[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::uuid[], $9::uuid[],
+                       $10::uuid[], $11::text[], $12::uuid[])
+    i (n, business_id, event_id, actor, ip, user_agent, request_id, key, fingerprint, book_id, user_id, assignment_id)
+),
+-- What may be granted as far as this snapshot knows; a key that was answered before is left to the why-statement.
+wish as materialized (
+  select f.*, row_number() over (partition by f.book_id order by f.n) as ticket
+  from (
+    select i.*, b.max_codes_per_user as cap, b.next_position as span, coalesce(q.held, 0) as held,
+           row_number() over (partition by i.book_id, i.user_id order by i.n) as nth
+    from item i
+    join coupon_book b on b.id = i.book_id and b.business_id = i.business_id and b.status = 'ACTIVE'
+      and coalesce(b.starts_at <= now(), true) and coalesce(b.expires_at > now(), true)
+    left join user_quota q on q.book_id = i.book_id and q.user_id = i.user_id
+    where i.key is null or (select 1 from request_key k where k.id = i.key) is null
+  ) f
+  where f.cap is null or f.held + f.nth <= f.cap
+),
+need as materialized (
+  select book_id, count(*) as wanted, case when $13 then 0 else floor(random() * max(span))::int end as start
+  from wish group by book_id order by book_id
+),
+-- Free codes from a random position on, and from the beginning if those were too few.
+ahead as materialized (
+  select p.* from need cross join lateral (
+    select c.business_id, c.book_id, c.position, c.code from coupon c
+    where c.book_id = need.book_id and c.is_free and c.position >= need.start
+    order by c.position limit need.wanted for update skip locked) p
+),
+behind as materialized (
+  select p.* from need cross join lateral (
+    select c.business_id, c.book_id, c.position, c.code from coupon c
+    where c.book_id = need.book_id and c.is_free and c.position < need.start
+    order by c.position limit need.wanted - (select count(*) from ahead a where a.book_id = need.book_id)
+    for update skip locked) p
+),
+deal as materialized (
+  select w.*, p.position, p.code, row_number() over (partition by w.book_id, w.user_id order by w.n) as turn
+  from wish w
+  join (select *, row_number() over (partition by book_id order by random()) as ticket
+        from (select * from ahead union all select * from behind) x) p using (book_id, ticket)
+),
+-- The limit counts only now that a code is in hand: counting first would leak when the book is sold out.
+quota as (
+  insert into user_quota as q (book_id, user_id, held, cap, granted)
+  select book_id, user_id, count(*), cap, count(*) from deal group by book_id, user_id, cap order by book_id, user_id
+  on conflict (book_id, user_id) do update set cap = excluded.cap,
+    granted = least(excluded.held, coalesce(excluded.cap, 2147483647) - q.held),
+    held = q.held + least(excluded.held, coalesce(excluded.cap, 2147483647) - q.held)
+  where q.held < coalesce(excluded.cap, 2147483647)
+  returning book_id, user_id, granted
+),
+done as (
+  update coupon c
+  set status = 'ASSIGNED', holder = d.user_id, assignment_id = d.assignment_id, assigned_at = now(), version = c.version + 1
+  from deal d join quota q on q.book_id = d.book_id and q.user_id = d.user_id
+  where d.turn <= q.granted and c.business_id = d.business_id and c.code = d.code and c.is_free
+  returning d.n, c.business_id, c.book_id, c.position, c.version, c.code, c.holder, c.assignment_id, c.assigned_at
+),
+event as (
+  insert into coupon_event (id, business_id, book_id, position, version, from_status, to_status, action, user_id,
+                            actor, ip, user_agent, request_id)
+  select i.event_id, d.business_id, d.book_id, d.position, d.version, 'AVAILABLE', 'ASSIGNED', 'ASSIGN', d.holder,
+         i.actor, i.ip::inet, i.user_agent, i.request_id
+  from done d join item i on i.n = d.n
+),
+delta as (
+  insert into book_delta (book_id, available, assigned) select book_id, -count(*), count(*) from done group by book_id
+),
+answer as (
+  select d.n, i.key, i.fingerprint, jsonb_build_object('id', d.assignment_id, 'code', d.code, 'book', d.book_id,
+         'user', d.holder, 'assigned_at', d.assigned_at, 'repeated', false) as outcome
+  from done d join item i on i.n = d.n
+),
+key as (
+  insert into request_key (id, fingerprint, answer)
+  select key, fingerprint, jsonb_build_object('Ok', outcome) from answer where key is not null order by key
+)
+select n, outcome from answer

@@ -1,0 +1,20 @@
+-- Why an item of assign_random changed nothing, as the rows stand now. `again`: nothing refuses any more.
+-- A user who is at the limit hears that before `sold_out`: it stays true when codes are added.
+select i.n as "n!",
+  case
+    when k.id is not null and k.fingerprint <> i.fingerprint then 'key_reused'
+    when k.id is not null then 'replay'
+    when b.id is null then 'book_not_found'
+    when b.status <> 'ACTIVE' then 'book_not_active'
+    when b.starts_at > now() then 'book_not_started'
+    when b.expires_at <= now() then 'book_expired'
+    when q.held >= b.max_codes_per_user then 'user_limit_reached'
+    when exists (select 1 from coupon c where c.book_id = i.book_id and c.is_free) then 'again'
+    else 'sold_out'
+  end as "verdict!",
+  case when k.id is not null then k.answer else to_jsonb(b.max_codes_per_user) end as detail
+from unnest($1::int[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[], $6::text[])
+  i (n, business_id, key, fingerprint, book_id, user_id)
+left join request_key k on k.id = i.key
+left join coupon_book b on b.id = i.book_id and b.business_id = i.business_id
+left join user_quota q on q.book_id = i.book_id and q.user_id = i.user_id

@@ -1,0 +1,12 @@
+-- A book's codes in the order of their positions.
+--
+-- $1 business, $2 book; $3 state as shown, $4 after this code: if not null. $5 limit.
+select c.code, c.book_id, c.status as "status: CouponStatus", c.holder, c.assignment_id, c.redeem_count, b.max_redeems_per_user,
+       c.assigned_at, c.locked_at, c.locked_until, c.redeemed_at, c.metadata, c.created_at, now() as "now!"
+from coupon c join coupon_book b on b.id = c.book_id
+where c.business_id = $1 and c.book_id = $2
+  and ($3::text is null or case when c.status = 'LOCKED' and c.locked_until <= now() then 'ASSIGNED' else c.status end = $3::coupon_status)
+  and ($4::text is null
+       or c.position > (select p.position from coupon p where p.business_id = $1 and p.code = $4 and p.book_id = $2))
+order by c.position
+limit $5

@@ -1,0 +1,37 @@
+-- Why an item of lock or unlock changed nothing, as the rows stand now. `already`: there is no lock to release, which is
+-- what was asked for. `again`: nothing refuses any more.
+--
+-- $7 lock ids (unlock), $8 whether whoever holds it is released, $9 the statement: `lock` or `unlock`.
+select i.n as "n!",
+  case
+    when k.id is not null and k.fingerprint <> i.fingerprint then 'key_reused'
+    when k.id is not null then 'replay'
+    when c.code is null then 'coupon_not_found'
+    when c.holder is distinct from i.user_id and not i.forced then
+      case when c.holder is null and c.status <> 'VOID' then 'not_assigned'
+           when c.status = 'VOID' then 'coupon_void'
+           when c.locked_until > now() then 'coupon_locked'
+           else 'not_holder' end
+    when c.status = 'VOID' then 'coupon_void'
+    when c.status = 'AVAILABLE' then 'not_assigned'
+    when c.status = 'REDEEMED' then 'coupon_already_redeemed'
+    when $9::text = 'unlock' then
+      case when c.status = 'ASSIGNED' then 'already'
+           when i.lock_id <> c.lock_id and c.locked_until > now() then 'lock_stale'
+           else 'again' end
+    when b.status <> 'ACTIVE' then 'book_not_active'
+    when b.starts_at > now() then 'book_not_started'
+    when b.expires_at <= now() then 'book_expired'
+    else 'again'
+  end as "verdict!",
+  case
+    when k.id is not null then k.answer
+    when c.locked_until > now() and c.holder is distinct from i.user_id and not i.forced then to_jsonb(c.locked_until)
+    when c.status = 'ASSIGNED' then jsonb_build_object('Ok', jsonb_build_object('code', c.code))
+  end as detail,
+  (c.holder is distinct from i.user_id and not i.forced) as "foreign!"
+from unnest($1::int[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::uuid[], $8::bool[])
+  i (n, business_id, key, fingerprint, code, user_id, lock_id, forced)
+left join request_key k on k.id = i.key
+left join coupon c on c.business_id = i.business_id and c.code = i.code collate "C"
+left join coupon_book b on b.id = c.book_id

@@ -1,0 +1,10 @@
+-- Folds the deltas of all books into their counts. Rows that come in meanwhile wait for the next time.
+with gone as (
+  delete from book_delta returning *
+)
+insert into book_count as t (book_id, generated, available, assigned, locked, redeemed, void)
+select book_id, sum(generated), sum(available), sum(assigned), sum(locked), sum(redeemed), sum(void)
+from gone group by book_id order by book_id
+on conflict (book_id) do update set generated = t.generated + excluded.generated,
+  available = t.available + excluded.available, assigned = t.assigned + excluded.assigned,
+  locked = t.locked + excluded.locked, redeemed = t.redeemed + excluded.redeemed, void = t.void + excluded.void

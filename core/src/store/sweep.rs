@@ -1,0 +1,28 @@
+//! Housekeeping that decides nothing: counts are rolled up, partitions made ahead, old answers and tokens forgotten.
+
+use sqlx::{query, query_file};
+
+use crate::error::Result;
+
+use super::Store;
+
+impl Store {
+    /// Folds the counts that have gathered into the books' totals.
+    pub async fn roll_up_counts(&self) -> Result<u64> {
+        Ok(query_file!("src/store/sql/roll_up_counts.sql").execute(&self.pool).await?.rows_affected())
+    }
+
+    /// Makes the partitions of the audit trail for the months to come.
+    pub async fn ensure_event_months(&self) -> Result<()> {
+        query!("select coupon_event_ensure_months(3) as _made").fetch_one(&self.pool).await?;
+        Ok(())
+    }
+
+    /// Forgets refresh tokens that ran out a week ago.
+    pub async fn forget_refresh_tokens(&self) -> Result<u64> {
+        let gone = query!("delete from refresh_token where expires_at < now() - interval '7 days'")
+            .execute(&self.pool)
+            .await?;
+        Ok(gone.rows_affected())
+    }
+}

@@ -1,0 +1,179 @@
+//! The cluster: the folder Postgres keeps its data in, which is whole or absent.
+
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::process::Child;
+use std::time::Duration;
+
+use crate::binaries::{Binaries, Install};
+use crate::folder::{DataFolder, random_hex};
+use crate::launch::{self, RunAs};
+use crate::server_log::{Log, complaint};
+use crate::{Error, SUPERUSER, settings};
+
+const INITDB_POLL: Duration = Duration::from_millis(20);
+
+/// Where `initdb` works; what carries this name and a suffix was never finished.
+const WORKSHOP: &str = "postgres.new-";
+
+/// A whole cluster.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    path: PathBuf,
+    // Open for the server to inherit, and to recognize the folder under any name.
+    handle: File,
+    identity: String,
+    major: u32,
+    run_as: RunAs,
+    password: String,
+}
+
+impl Cluster {
+    /// Opens the cluster of a data folder, made now if there is none (then the second half is true).
+    pub(crate) async fn open_or_create(
+        folder: &DataFolder,
+        binaries: &Binaries,
+        settings: &[(String, String)],
+    ) -> Result<(Self, bool), Error> {
+        remove_workshops(folder.path());
+        let is_new = !folder.cluster().join("PG_VERSION").exists();
+        if is_new {
+            create(folder, binaries.preferred(), settings::is_throwaway(settings)).await?;
+        }
+        Ok((Self::open(folder)?, is_new))
+    }
+
+    fn open(folder: &DataFolder) -> Result<Self, Error> {
+        let path = folder.cluster();
+        let password = folder.get_password()?;
+        let major = read_major(&path).map_err(Error::folder("read", path.join("PG_VERSION")))?;
+        let handle = File::open(&path).map_err(Error::folder("open", &path))?;
+        let metadata = handle.metadata().map_err(Error::folder("examine", &path))?;
+        let identity = format!("cuponera-{:x}-{:x}", metadata.dev(), metadata.ino());
+        let run_as = RunAs::owner_of(&metadata);
+        Ok(Self { path, handle, identity, major, run_as, password })
+    }
+
+    pub(crate) fn password(&self) -> &str {
+        &self.password
+    }
+
+    pub(crate) fn run_as(&self) -> RunAs {
+        self.run_as
+    }
+
+    pub(crate) fn handle(&self) -> &File {
+        &self.handle
+    }
+
+    /// Names this very folder, by device and inode, for as long as a server keeps it in use: it follows a renamed
+    /// folder and is not shared by a copy, which a name or an id kept inside would not do.
+    pub(crate) fn identity(&self) -> &str {
+        &self.identity
+    }
+
+    pub(crate) fn pid_file(&self) -> PathBuf {
+        self.path.join("postmaster.pid")
+    }
+
+    /// The programs that can open this cluster.
+    pub(crate) fn install<'a>(&self, binaries: &'a Binaries) -> Result<&'a Install, Error> {
+        binaries.for_major(self.major).ok_or_else(|| Error::VersionMismatch {
+            path: self.path.clone(),
+            cluster: self.major,
+            installed: binaries.versions(),
+        })
+    }
+
+    /// Whether `other` is this folder, by whatever name.
+    pub(crate) fn is(&self, other: &Path) -> bool {
+        match (self.handle.metadata(), fs::metadata(other)) {
+            (Ok(ours), Ok(theirs)) => (ours.dev(), ours.ino()) == (theirs.dev(), theirs.ino()),
+            _ => false,
+        }
+    }
+}
+
+/// Makes a cluster aside and moves it into place, so that one cut short is never taken for whole.
+async fn create(folder: &DataFolder, install: &Install, throwaway: bool) -> Result<(), Error> {
+    let run_as = RunAs::for_new_cluster()?;
+    let password = folder.find_or_create_password()?;
+    let suffix = random_hex::<4>().map_err(Error::folder("name", folder.path()))?;
+    let workshop = folder.path().join(format!("{WORKSHOP}{suffix}"));
+    prepare(&workshop, &password, run_as).map_err(Error::folder("create", &workshop))?;
+
+    let made = initdb(folder, &workshop, install, run_as, throwaway).await;
+    if made.is_ok() {
+        let target = folder.cluster();
+        let moved = fs::rename(workshop.join("cluster"), &target).and_then(|()| folder.sync());
+        moved.map_err(Error::folder("create", target))?;
+    }
+    remove_workshops(folder.path());
+    made
+}
+
+/// A folder of the user who runs `initdb`, with the password in it: the data folder may be closed to that user.
+fn prepare(workshop: &Path, password: &str, run_as: RunAs) -> io::Result<()> {
+    DirBuilder::new().mode(0o700).create(workshop)?;
+    let password_file = workshop.join("password");
+    fs::write(&password_file, password)?;
+    run_as.give(&password_file)?;
+    run_as.give(workshop)
+}
+
+async fn initdb(
+    folder: &DataFolder,
+    workshop: &Path,
+    install: &Install,
+    run_as: RunAs,
+    throwaway: bool,
+) -> Result<(), Error> {
+    let handle = File::open(workshop).map_err(Error::folder("open", workshop))?;
+    let inherited = launch::inherited_path(&handle);
+    let log = Log::open(folder.log())?;
+    let mut command = launch::command(install, "initdb", run_as);
+    command.arg("-D").arg(inherited.join("cluster")).arg("--pwfile").arg(inherited.join("password"));
+    command.args(["--username", SUPERUSER, "--auth=scram-sha-256", "--data-checksums", "--no-instructions"]);
+    // Byte order: the fastest, and the same on every machine whatever its libraries are upgraded to.
+    command.args(["--encoding=UTF8", "--locale=C"]);
+    if throwaway {
+        command.arg("--no-sync");
+    }
+    command.stdout(log.writer()?).stderr(log.writer()?);
+    let child = launch::spawn_inheriting(&handle, &mut command)
+        .map_err(|source| launch::spawn_error(install, "initdb", run_as, source))?;
+    if finish(child).await.map_err(|source| Error::Run { program: install.program("initdb"), source })? {
+        return Ok(());
+    }
+    Err(Error::Initdb { path: folder.cluster(), complaint: complaint(&log.since_opened()) })
+}
+
+/// Waits for the end of a process: did it succeed?
+async fn finish(mut child: Child) -> io::Result<bool> {
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status.success());
+        }
+        tokio::time::sleep(INITDB_POLL).await;
+    }
+}
+
+/// Clears what attempts that were cut short left behind. An `initdb` of theirs may still be writing: then some of it
+/// stays until the next start, in nobody's way.
+fn remove_workshops(data_dir: &Path) {
+    let entries = fs::read_dir(data_dir).into_iter().flatten().flatten();
+    for entry in entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(WORKSHOP)) {
+        if let Err(error) = fs::remove_dir_all(entry.path()) {
+            tracing::debug!(path = %entry.path().display(), %error, "an unfinished cluster stays for now");
+        }
+    }
+}
+
+fn read_major(cluster: &Path) -> io::Result<u32> {
+    let text = fs::read_to_string(cluster.join("PG_VERSION"))?;
+    text.trim()
+        .parse()
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, format!("no version: {text:?}")))
+}

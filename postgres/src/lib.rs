@@ -1,0 +1,129 @@
+//! Starts, finds again and stops the private Postgres of a data folder.
+//!
+//! Promises: one owner per data folder; a cluster is whole or absent; a server that outlived its owner is taken
+//! over, not fought; what was committed survives a kill of either. The server outlives a killed owner on purpose:
+//! the next start finds it again. Linux only: it leans on `/proc` and `flock`.
+//!
+//! Absent: databases and roles (the caller makes them), backups, upgrades between major versions, and watching
+//! over a server that dies while its owner lives: connections fail then, and the next start recovers.
+
+mod binaries;
+mod cluster;
+mod error;
+mod folder;
+mod launch;
+mod postmaster;
+mod server;
+mod server_log;
+mod settings;
+
+use std::fmt;
+use std::path::PathBuf;
+
+pub use binaries::Binaries;
+pub use error::Error;
+
+use cluster::Cluster;
+use folder::DataFolder;
+use server::Server;
+
+/// The role that owns everything in a private Postgres.
+pub const SUPERUSER: &str = "cuponera";
+
+/// Where a private Postgres lives and how it differs from the defaults.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Holds the cluster (`postgres/`), its password, its log and the lock. Made with mode 0700 if absent.
+    pub data_dir: PathBuf,
+    /// Server settings that win over the defaults of this crate, as in `postgresql.conf`.
+    pub settings: Vec<(String, String)>,
+}
+
+impl Options {
+    /// The defaults on `data_dir`.
+    pub fn new(data_dir: impl Into<PathBuf>) -> Self {
+        Self { data_dir: data_dir.into(), settings: Vec::new() }
+    }
+
+    /// Adds a server setting, for example `fsync` = `off` for tests.
+    #[must_use]
+    pub fn with_setting(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.settings.push((name.into(), value.into()));
+        self
+    }
+}
+
+/// How a running server came to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Started {
+    /// The data folder had no cluster: it was made, then started.
+    Created,
+    /// The cluster existed and no server ran on it.
+    Started,
+    /// A server of an earlier run was still alive and has been adopted, with the settings of that run.
+    Found,
+}
+
+/// A running Postgres that belongs to this process.
+///
+/// Dropping it releases the data folder but leaves the server running, as a crash would; [`stop`](Self::stop) ends it.
+pub struct PrivatePostgres {
+    url: String,
+    started: Started,
+    server: Server,
+    // Held for its lock; declared last so that it is released last.
+    folder: DataFolder,
+}
+
+impl PrivatePostgres {
+    /// Makes the cluster if there is none, starts its server or adopts the one still running, and returns once it
+    /// takes connections.
+    ///
+    /// Errors: see [`Error`]; each is one line with the path and the fix. A server that was found or started but
+    /// did not become ready in time is left running, so that a long recovery is not thrown away.
+    pub async fn start(binaries: &Binaries, options: &Options) -> Result<Self, Error> {
+        let folder = DataFolder::open(&options.data_dir).await?;
+        let (cluster, created) = Cluster::open_or_create(&folder, binaries, &options.settings).await?;
+        let (server, found) = server::run(&folder, cluster, binaries, &options.settings).await?;
+        let started = match (created, found) {
+            (_, true) => Started::Found,
+            (true, false) => Started::Created,
+            (false, false) => Started::Started,
+        };
+        let password = server.cluster().password();
+        let url = format!("postgres://{SUPERUSER}:{password}@127.0.0.1:{}/postgres", server.port());
+        tracing::info!(port = server.port(), ?started, data_dir = %folder.path().display(), "postgres is ready");
+        Ok(Self { url, started, server, folder })
+    }
+
+    /// `postgres://cuponera:<password>@127.0.0.1:<port>/postgres`: the superuser on the maintenance database.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// How this server came to be.
+    pub fn started(&self) -> Started {
+        self.started
+    }
+
+    /// Ends the server: open transactions are rolled back, connections closed, everything written.
+    ///
+    /// Waits until it is gone; one that does not end in time is stopped the hard way, which loses nothing that was
+    /// committed but makes the next start recover.
+    pub async fn stop(self) -> Result<(), Error> {
+        // The folder stays locked until the server is gone.
+        let Self { server, folder: _folder, .. } = self;
+        server.stop().await
+    }
+}
+
+// By hand: the URL carries the password.
+impl fmt::Debug for PrivatePostgres {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PrivatePostgres")
+            .field("data_dir", &self.folder.path())
+            .field("port", &self.server.port())
+            .field("started", &self.started)
+            .finish_non_exhaustive()
+    }
+}

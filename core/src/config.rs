@@ -134,6 +134,11 @@ impl Settings {
         self.worker_concurrency.map_or_else(cores, usize::from)
     }
 
+    /// How many lanes each kind of hot write has: enough to keep the cores busy, few enough for batches to grow.
+    pub fn lanes(&self) -> usize {
+        cores().clamp(2, 8)
+    }
+
     /// The connections to open at most: half of them for the hot statements.
     pub fn pools(&self) -> Pools {
         let cores = u32::try_from(cores()).unwrap_or(8);

@@ -27,8 +27,9 @@ pub(crate) struct Install {
 }
 
 impl Binaries {
-    /// Looks in `$PG_BIN` (and then nowhere else), in `/usr/lib/postgresql/*/bin` newest first, along `PATH`, and in
-    /// `.postgres/` of the current folder or the one above, where `scripts/ensure-postgres.sh` puts them.
+    /// Looks in `$PG_BIN` (and then nowhere else), in `/usr/lib/postgresql/*/bin` newest first, along `PATH`,
+    /// and in `.postgres/` of the current folder or the one above, where `scripts/ensure-postgres.sh` puts
+    /// them.
     pub fn find() -> Result<Self, Error> {
         if let Some(folder) = env::var_os("PG_BIN").filter(|value| !value.is_empty()) {
             return Self::in_folder(folder);

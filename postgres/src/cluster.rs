@@ -68,8 +68,8 @@ impl Cluster {
         &self.handle
     }
 
-    /// Names this very folder, by device and inode, for as long as a server keeps it in use: it follows a renamed
-    /// folder and is not shared by a copy, which a name or an id kept inside would not do.
+    /// Names this very folder, by device and inode, for as long as a server keeps it in use: it follows a
+    /// renamed folder and is not shared by a copy, which a name or an id kept inside would not do.
     pub(crate) fn identity(&self) -> &str {
         &self.identity
     }
@@ -114,7 +114,8 @@ async fn create(folder: &DataFolder, install: &Install, throwaway: bool) -> Resu
     made
 }
 
-/// A folder of the user who runs `initdb`, with the password in it: the data folder may be closed to that user.
+/// A folder of the user who runs `initdb`, with the password in it: the data folder may be closed to that
+/// user.
 fn prepare(workshop: &Path, password: &str, run_as: RunAs) -> io::Result<()> {
     DirBuilder::new().mode(0o700).create(workshop)?;
     let password_file = workshop.join("password");
@@ -160,8 +161,8 @@ async fn finish(mut child: Child) -> io::Result<bool> {
     }
 }
 
-/// Clears what attempts that were cut short left behind. An `initdb` of theirs may still be writing: then some of it
-/// stays until the next start, in nobody's way.
+/// Clears what attempts that were cut short left behind. An `initdb` of theirs may still be writing: then
+/// some of it stays until the next start, in nobody's way.
 fn remove_workshops(data_dir: &Path) {
     let entries = fs::read_dir(data_dir).into_iter().flatten().flatten();
     for entry in entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(WORKSHOP)) {

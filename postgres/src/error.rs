@@ -9,25 +9,28 @@ use std::path::PathBuf;
 pub enum Error {
     /// No usable Postgres programs on this machine.
     #[error(
-        "no Postgres {} or newer was found (looked in {looked_in}): run `make postgres`, or set PG_BIN to the folder \
-         that holds initdb and postgres, or CUPONERA_DATABASE_URL to a server that already runs",
+        "no Postgres {} or newer was found (looked in {looked_in}): run `make postgres`, or set PG_BIN to the \
+         folder that holds initdb and postgres, or CUPONERA_DATABASE_URL to a server that already runs",
         crate::binaries::OLDEST_MAJOR
     )]
     BinariesNotFound {
         /// The places looked in, for people.
         looked_in: String,
     },
-    /// `PG_BIN` is set to something else than Postgres programs that can be used.
-    #[error("PG_BIN={} holds no usable Postgres ({reason}): point it to the folder of initdb and postgres, or unset it", folder.display())]
+    /// The one folder to look in, `PG_BIN`, has no Postgres programs that can be used.
+    #[error(
+        "{} holds no usable Postgres ({reason}): set PG_BIN to the folder of initdb and postgres, or unset it",
+        folder.display()
+    )]
     BinariesUnusable {
-        /// What `PG_BIN` says.
+        /// That folder.
         folder: PathBuf,
         /// What is wrong with it.
         reason: String,
     },
     /// Running as root, and the user Postgres must run as cannot execute the programs.
     #[error(
-        "Postgres refuses to run as root, and the user {user} cannot execute {}: install Postgres system-wide \
+        "Postgres refuses to run as root, and the user {user} cannot execute {}: install Postgres for all \
          (apt-get install postgresql), or set PG_BIN to a folder every user can read",
         folder.display()
     )]
@@ -39,8 +42,8 @@ pub enum Error {
     },
     /// The cluster was made by a major version of Postgres that is not installed.
     #[error(
-        "{} was made by Postgres {cluster}, but the programs found are version {installed}: install Postgres {cluster} \
-         or set PG_BIN to it, or start with another data folder",
+        "{} was made by Postgres {cluster}, but the programs found are version {installed}: install Postgres \
+         {cluster} or set PG_BIN to it, or start with another data folder",
         path.display()
     )]
     VersionMismatch {
@@ -52,13 +55,19 @@ pub enum Error {
         installed: String,
     },
     /// Another process owns the data folder.
-    #[error("another cuponera is running on {}: stop it, or set CUPONERA_DATA_DIR to another folder", data_dir.display())]
+    #[error(
+        "another cuponera is running on {}: stop it, or set CUPONERA_DATA_DIR to another folder",
+        data_dir.display()
+    )]
     Locked {
         /// The data folder.
         data_dir: PathBuf,
     },
     /// A file or folder could not be made, read or written.
-    #[error("cannot {action} {}: check its owner and mode, or set CUPONERA_DATA_DIR to a folder you can write", path.display())]
+    #[error(
+        "cannot {action} {}: check its owner and mode, or set CUPONERA_DATA_DIR to a folder you can write",
+        path.display()
+    )]
     Folder {
         /// What was tried, as a verb.
         action: &'static str,
@@ -69,7 +78,8 @@ pub enum Error {
     },
     /// The cluster exists but its password does not.
     #[error(
-        "{} is missing, so nobody can log in to the database beside it: restore that file from a backup, or start with another data folder",
+        "{} is missing, so nobody can log in to the database beside it: restore that file from a backup, or start \
+         with another data folder",
         path.display()
     )]
     PasswordMissing {
@@ -78,7 +88,7 @@ pub enum Error {
     },
     /// Running as root on a machine without a user to run Postgres as.
     #[error(
-        "Postgres refuses to run as root, and /etc/passwd has neither `postgres` nor `nobody`: run as another user"
+        "Postgres refuses to run as root, and /etc/passwd has neither postgres nor nobody: run as another user"
     )]
     NoUnprivilegedUser,
     /// A Postgres program could not be executed at all.
@@ -106,7 +116,10 @@ pub enum Error {
         log: PathBuf,
     },
     /// The server lives but did not become ready, or did not finish stopping, in time.
-    #[error("Postgres (process {pid}) is not ready after {waited_s} s: it is left running; see {} and try again", log.display())]
+    #[error(
+        "Postgres (process {pid}) is not ready after {waited_s} s: it is left running; see {} and try again",
+        log.display()
+    )]
     NotReady {
         /// The postmaster.
         pid: i32,

@@ -1,14 +1,14 @@
 //! How Postgres programs are run: as whom, and how they reach a folder that user cannot walk to.
 //!
-//! Postgres refuses root, and the data folder of root may lie where no other user can go (under `/root`, mode 0700
-//! itself). So the folder is opened here, the open descriptor is inherited by the programs, and they are told
-//! `/proc/self/fd/<n>`: following that link asks for no permission on the folders above. It holds for every process
-//! of a server, because they are all forked from the first and Postgres closes no descriptor it does not know.
-//! It needs no capability beyond what changing the user takes anyway. Other users take the same way, so that there
-//! is one.
+//! Postgres refuses root, and the data folder of root may lie where no other user can go (under `/root`, mode
+//! 0700 itself). So the folder is opened here, the open descriptor is inherited by the programs, and they are
+//! told `/proc/self/fd/<n>`: following that link asks for no permission on the folders above. It holds for
+//! every process of a server, because they are all forked from the first and Postgres closes no descriptor it
+//! does not know. It needs no capability beyond what changing the user takes anyway. Other users take the
+//! same way, so that there is one.
 //!
-//! Not the working directory (`/proc/self/cwd`), which would need no inheriting: Postgres 15 returns to the folder
-//! it was started in by its name, and cannot.
+//! Not the working directory (`/proc/self/cwd`), which would need no inheriting: Postgres 15 returns to the
+//! folder it was started in by its name, and cannot.
 
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata};
@@ -86,7 +86,8 @@ pub(crate) fn command(install: &Install, program: &str, run_as: RunAs) -> Comman
 
 /// Spawns a program that inherits `folder`.
 ///
-/// Another thread that spawns at the same instant passes the descriptor on too: an open folder, which harms nobody.
+/// Another thread that spawns at the same instant passes the descriptor on too: an open folder, which harms
+/// nobody.
 pub(crate) fn spawn_inheriting(folder: &File, command: &mut Command) -> io::Result<Child> {
     fcntl_setfd(folder, FdFlags::empty())?;
     let child = command.spawn();

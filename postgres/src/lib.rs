@@ -1,11 +1,12 @@
 //! Starts, finds again and stops the private Postgres of a data folder.
 //!
-//! Promises: one owner per data folder; a cluster is whole or absent; a server that outlived its owner is taken
-//! over, not fought; what was committed survives a kill of either. The server outlives a killed owner on purpose:
-//! the next start finds it again. Linux only: it leans on `/proc` and `flock`.
+//! Promises: one owner per data folder; a cluster is whole or absent; a server that outlived its owner is
+//! taken over, not fought; what was committed survives a kill of either. The server outlives a killed owner
+//! on purpose: the next start finds it again. Linux only: it leans on `/proc` and `flock`.
 //!
-//! Absent: databases and roles (the caller makes them), backups, upgrades between major versions, and watching
-//! over a server that dies while its owner lives: connections fail then, and the next start recovers.
+//! Absent: databases and roles (the caller makes them), backups, upgrades between major versions, and
+//! watching over a server that dies while its owner lives: connections fail then, and the next start
+//! recovers.
 
 mod binaries;
 mod cluster;
@@ -66,7 +67,8 @@ pub enum Started {
 
 /// A running Postgres that belongs to this process.
 ///
-/// Dropping it releases the data folder but leaves the server running, as a crash would; [`stop`](Self::stop) ends it.
+/// Dropping it releases the data folder but leaves the server running, as a crash would; [`stop`](Self::stop)
+/// ends it.
 pub struct PrivatePostgres {
     url: String,
     started: Started,
@@ -76,11 +78,11 @@ pub struct PrivatePostgres {
 }
 
 impl PrivatePostgres {
-    /// Makes the cluster if there is none, starts its server or adopts the one still running, and returns once it
-    /// takes connections.
+    /// Makes the cluster if there is none, starts its server or adopts the one still running, and returns
+    /// once it takes connections.
     ///
-    /// Errors: see [`Error`]; each is one line with the path and the fix. A server that was found or started but
-    /// did not become ready in time is left running, so that a long recovery is not thrown away.
+    /// Errors: see [`Error`]; each is one line with the path and the fix. A server that was found or started
+    /// but did not become ready in time is left running, so that a long recovery is not thrown away.
     pub async fn start(binaries: &Binaries, options: &Options) -> Result<Self, Error> {
         let folder = DataFolder::open(&options.data_dir).await?;
         let (cluster, created) = Cluster::open_or_create(&folder, binaries, &options.settings).await?;
@@ -92,7 +94,8 @@ impl PrivatePostgres {
         };
         let password = server.cluster().password();
         let url = format!("postgres://{SUPERUSER}:{password}@127.0.0.1:{}/postgres", server.port());
-        tracing::info!(port = server.port(), ?started, data_dir = %folder.path().display(), "postgres is ready");
+        let data_dir = folder.path().display();
+        tracing::info!(port = server.port(), ?started, %data_dir, "postgres is ready");
         Ok(Self { url, started, server, folder })
     }
 
@@ -108,8 +111,8 @@ impl PrivatePostgres {
 
     /// Ends the server: open transactions are rolled back, connections closed, everything written.
     ///
-    /// Waits until it is gone; one that does not end in time is stopped the hard way, which loses nothing that was
-    /// committed but makes the next start recover.
+    /// Waits until it is gone; one that does not end in time is stopped the hard way, which loses nothing
+    /// that was committed but makes the next start recover.
     pub async fn stop(self) -> Result<(), Error> {
         // The folder stays locked until the server is gone.
         let Self { server, folder: _folder, .. } = self;

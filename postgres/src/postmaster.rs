@@ -53,11 +53,11 @@ pub(crate) fn exists(pid: i32) -> bool {
     Path::new(&format!("/proc/{pid}")).exists()
 }
 
-/// Whether this process is the server of this cluster: its command line carries our mark, or (a server someone
-/// started by hand) it is a Postgres that works in this folder.
+/// Whether this process is the server of this cluster: its command line carries our mark, or (a server
+/// someone started by hand) it is a Postgres that works in this folder.
 ///
-/// The command line comes first because anyone may read it; the working directory of a process of another user takes
-/// a capability that root in a container often lacks.
+/// The command line comes first because anyone may read it; the working directory of a process of another
+/// user takes a capability that root in a container often lacks.
 pub(crate) fn serves(pid: i32, cluster: &Cluster) -> bool {
     let command_line = command_line(pid);
     let mut arguments = command_line.split(|byte| *byte == 0);

@@ -21,7 +21,8 @@ const POLL: Duration = Duration::from_millis(20);
 /// Recovery after a crash replays up to `max_wal_size` of log, on a slow disk too.
 const READY_PATIENCE: Duration = Duration::from_mins(5);
 
-/// For causes that pass: the port was taken meanwhile, or the last processes of a fallen server are still ending.
+/// For causes that pass: the port was taken meanwhile, or the last processes of a fallen server are still
+/// ending.
 const RETRY_PATIENCE: Duration = Duration::from_secs(30);
 const RETRY_PAUSE: Duration = Duration::from_millis(300);
 const PASSING_CAUSES: [&str; 3] =
@@ -154,8 +155,8 @@ fn find(cluster: &Cluster) -> Result<Option<Postmaster>, Error> {
     if postmaster::serves(pid, cluster) {
         return Ok(Some(Postmaster { pid, child: None }));
     }
-    // Postgres would take any process with that number for a server and refuse to start. It still finds the last
-    // processes of a fallen server by their shared memory.
+    // Postgres would take any process with that number for a server and refuse to start. It still finds the
+    // last processes of a fallen server by their shared memory.
     if postmaster::exists(pid) {
         let path = cluster.pid_file();
         fs::remove_file(&path).map_err(Error::folder("remove", path))?;

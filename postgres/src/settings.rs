@@ -1,6 +1,7 @@
 //! The settings a server is started with: short transactions and bulk COPY on one machine, durable.
 //!
-//! Given on the command line and not in `postgresql.conf`, so that better defaults reach clusters made long ago.
+//! Given on the command line and not in `postgresql.conf`, so that better defaults reach clusters made long
+//! ago.
 
 use std::fs;
 
@@ -43,8 +44,8 @@ const FIXED: [(&str, &str); 17] = [
     ("logging_collector", "off"),
 ];
 
-/// All settings in the order in which Postgres lets the later win: defaults, the caller's, and those that this
-/// crate depends on.
+/// All settings in the order in which Postgres lets the later win: defaults, the caller's, and those that
+/// this crate depends on.
 pub(crate) fn all(callers: &[(String, String)], own: &[(&str, String)]) -> Vec<String> {
     let fixed = FIXED.iter().map(|(name, value)| format!("{name}={value}"));
     let sized = sized(memory_mib()).into_iter().map(|(name, mib)| format!("{name}={mib}MB"));

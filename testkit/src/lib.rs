@@ -1,1 +1,19 @@
-//! Being built.
+//! What the tests share: a database of its own for each test, a small world in a few lines, races, and the invariants.
+//!
+//! Run tests with `make test`. It starts a private Postgres and names it in `CUPONERA_TEST_DATABASE_URL`; a server of
+//! one's own does as well.
+
+mod database;
+mod invariants;
+mod race;
+mod rules;
+mod template;
+mod work;
+mod world;
+
+pub use database::{TestDatabase, URL_VARIABLE};
+pub use invariants::{assert_invariants, broken_promises};
+pub use race::{eventually, race};
+pub use rules::{active, rules};
+pub use work::{claim, codes_of, generate, generation_of, work_generation};
+pub use world::{CallExt, World, key};

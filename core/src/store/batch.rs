@@ -22,9 +22,9 @@ use crate::principal::Trail;
 
 use super::Store;
 
-/// After so many rounds an item is given up as a passing fault. Each round in which an item gets nothing is one in which
-/// another call changed its row, so only a storm on one row comes near.
-const MAX_ROUNDS: usize = 24;
+/// After so many rounds of its own an item is given up as a passing fault. Each round in which an item gets nothing is one
+/// in which another call changed its row, so only a storm on one row comes near.
+const MAX_TRIES: usize = 24;
 
 /// An idempotency key as it is stored: who, method, path and key in one hash; the body in another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,15 +114,15 @@ impl Store {
     /// the items: those with a key may be asked again safely.
     pub async fn settle<T: Transition>(&self, calls: &[Call<T>]) -> Result<Vec<Answer<T::Outcome>>> {
         let mut answers: Vec<Option<Answer<T::Outcome>>> = calls.iter().map(|_| None).collect();
-        let mut missed: HashSet<usize> = HashSet::new();
-        for _ in 0..MAX_ROUNDS {
+        let mut tries = vec![0; calls.len()];
+        loop {
             let places = distinct(calls, |place| answers[place].is_none());
-            if places.is_empty() {
+            let tried = places.iter().map(|place| tries[*place]).max().unwrap_or(0);
+            if places.is_empty() || tried == MAX_TRIES {
                 break;
             }
-            let round =
-                if places.iter().any(|place| missed.contains(place)) { Round::Later } else { Round::First };
-            missed.extend(&places);
+            let round = if tried > 0 { Round::Later } else { Round::First };
+            places.iter().for_each(|place| tries[*place] += 1);
             self.run_round(calls, &places, round, &mut answers).await?;
         }
         answers.into_iter().map(|answer| answer.ok_or_else(too_contended)).collect()

@@ -118,7 +118,7 @@ impl Store {
         };
         let outcome = async {
             let first_position = if import.dry_run {
-                check_open(&mut open.transaction, business, import.book).await?;
+                check_open(&mut *open.transaction, business, import.book).await?;
                 0
             } else {
                 reserve_positions(&mut open.transaction, business, import.book, import.lines + 1).await?
@@ -148,8 +148,7 @@ impl Store {
 
     /// Whether codes may be added to the book; asked before a long upload is taken.
     pub async fn check_book_open(&self, business: BusinessId, book: BookId) -> Result<()> {
-        let mut transaction = self.pool.begin().await?;
-        check_open(&mut transaction, business, book).await
+        check_open(&self.pool, business, book).await
     }
 
     /// The job, if it is the business's.
@@ -284,7 +283,7 @@ async fn reserve_positions(
     if let Some(first) = reserved {
         return Ok(first);
     }
-    check_open(transaction, business, book).await?;
+    check_open(&mut **transaction, business, book).await?;
     Err(book_is_full().into())
 }
 
@@ -295,17 +294,13 @@ fn book_is_full() -> Refusal {
     )
 }
 
-async fn check_open(
-    transaction: &mut PgTransaction<'static>,
-    business: BusinessId,
-    book: BookId,
-) -> Result<()> {
+async fn check_open(executor: impl PgExecutor<'_>, business: BusinessId, book: BookId) -> Result<()> {
     let status = query_scalar!(
         "select status from coupon_book where id = $1 and business_id = $2",
         book.0,
         business.0
     )
-    .fetch_optional(&mut **transaction)
+    .fetch_optional(executor)
     .await?
     .ok_or_else(|| Refusal::not_found("coupon book"))?;
     if status == "CLOSED" { Err(Refusal::BookClosed.into()) } else { Ok(()) }

@@ -120,7 +120,13 @@ async fn a_pid_file_that_names_a_stranger_is_stale() {
     folder.start().await.stop().await.unwrap();
     // Of the same user: only then would Postgres itself be deceived.
     let owner = fs::metadata(folder.cluster()).unwrap();
-    let mut stranger = Command::new("sleep").arg("600").uid(owner.uid()).gid(owner.gid()).spawn().unwrap();
+    let mut stranger = Command::new("sleep")
+        .arg("60")
+        .stdout(Stdio::null())
+        .uid(owner.uid())
+        .gid(owner.gid())
+        .spawn()
+        .unwrap();
     let forged = format!("{}\n/proc/self/fd/9\n1\n5432\n\n127.0.0.1\n\nready\n", stranger.id());
     fs::write(folder.cluster().join("postmaster.pid"), forged).unwrap();
 

@@ -12,8 +12,8 @@ use sqlx::{Connection, PgConnection};
 const PATIENCE: Duration = Duration::from_mins(1);
 const POLL: Duration = Duration::from_millis(10);
 
-/// A data folder inside a folder of mode 0700, so that where tests run as root the user of the server cannot walk to
-/// it. Ends its server and vanishes when dropped.
+/// A data folder inside a folder of mode 0700, so that where tests run as root the user of the server cannot
+/// walk to it. Ends its server and vanishes when dropped.
 pub(crate) struct TestFolder {
     closed: PathBuf,
 }

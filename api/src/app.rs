@@ -1,0 +1,116 @@
+//! What all requests share.
+
+use std::collections::HashSet;
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use cuponera_core::credential::{Passwords, Tokens};
+use cuponera_core::error::{Error, Result};
+use cuponera_core::files::Files;
+use cuponera_core::principal::Principal;
+use cuponera_core::store::{AssignNamed, AssignRandom, Lock, Redeem, Store, Unlock};
+use moka::future::Cache;
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+use crate::batching::Lanes;
+
+/// How long a checked API key is believed without a look: so long a revoked one may still work in another process.
+const API_KEY_MEMORY: Duration = Duration::from_secs(5);
+const API_KEYS_REMEMBERED: u64 = 10_000;
+
+/// What an installation gives its API.
+#[derive(Debug)]
+pub struct Parts {
+    /// The database.
+    pub store: Store,
+    /// Uploads and errors files.
+    pub files: Files,
+    /// Signs and checks access tokens.
+    pub tokens: Tokens,
+    /// How long a refresh token lives.
+    pub refresh_ttl: Duration,
+    /// The largest upload, in bytes.
+    pub upload_limit: u64,
+    /// How many lanes each hot write has.
+    pub lanes: usize,
+}
+
+/// The state behind the routes.
+#[derive(Debug)]
+pub struct App {
+    pub(crate) store: Store,
+    pub(crate) files: Files,
+    pub(crate) tokens: Tokens,
+    pub(crate) passwords: Passwords,
+    pub(crate) refresh_ttl: Duration,
+    pub(crate) upload_limit: u64,
+    pub(crate) api_keys: Cache<Vec<u8>, Principal>,
+    pub(crate) running_keys: Mutex<HashSet<Uuid>>,
+    pub(crate) started: Instant,
+    pub(crate) assign_random: Lanes<AssignRandom>,
+    pub(crate) assign_named: Lanes<AssignNamed>,
+    pub(crate) lock: Lanes<Lock>,
+    pub(crate) unlock: Lanes<Unlock>,
+    pub(crate) redeem: Lanes<Redeem>,
+    tasks: TaskTracker,
+}
+
+impl App {
+    /// Starts the lanes; needs a tokio runtime.
+    pub fn start(parts: Parts) -> Result<Arc<Self>> {
+        let tasks = TaskTracker::new();
+        let Parts { store, files, tokens, refresh_ttl, upload_limit, lanes } = parts;
+        Ok(Arc::new(Self {
+            passwords: Passwords::new()?,
+            api_keys: Cache::builder().max_capacity(API_KEYS_REMEMBERED).time_to_live(API_KEY_MEMORY).build(),
+            running_keys: Mutex::default(),
+            started: Instant::now(),
+            assign_random: Lanes::start(&store, lanes, &tasks),
+            assign_named: Lanes::start(&store, lanes, &tasks),
+            lock: Lanes::start(&store, lanes, &tasks),
+            unlock: Lanes::start(&store, lanes, &tasks),
+            redeem: Lanes::start(&store, lanes, &tasks),
+            store,
+            files,
+            tokens,
+            refresh_ttl,
+            upload_limit,
+            tasks,
+        }))
+    }
+
+    /// Runs a change to its end even if the client that asked for it goes away.
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        change: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        self.tasks.spawn(change).await.unwrap_or_else(|panic| Err(Error::internal(panic)))
+    }
+
+    /// Runs something that nobody waits for.
+    pub(crate) fn run_behind(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(task);
+    }
+
+    /// Marks a key as running; `false` if it is.
+    pub(crate) fn mark_running(&self, key: Uuid) -> bool {
+        self.running_keys.lock().unwrap_or_else(PoisonError::into_inner).insert(key)
+    }
+
+    pub(crate) fn unmark_running(&self, key: Uuid) {
+        self.running_keys.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+    }
+
+    /// Ends the lanes and waits for what still runs.
+    pub(crate) async fn finish(&self, patience: Duration) {
+        self.assign_random.stop();
+        self.assign_named.stop();
+        self.lock.stop();
+        self.unlock.stop();
+        self.redeem.stop();
+        self.tasks.close();
+        let _ = tokio::time::timeout(patience, self.tasks.wait()).await;
+    }
+}

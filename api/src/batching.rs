@@ -1,0 +1,86 @@
+//! Lanes for hot writes: the requests that come in while a batch runs are the next batch. There is no timer, so an idle
+//! lane adds no delay; under load the batches grow by themselves.
+//!
+//! A code always takes the same lane, so its calls follow each other instead of fighting for its row.
+
+use std::fmt;
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+
+use cuponera_core::error::{Error, Result};
+use cuponera_core::store::{Answer, Call, Store, Transition};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// The most calls in one batch: past this a statement takes longer without doing more in a second.
+const MAX_BATCH: usize = 64;
+/// The most calls that wait in a lane; the next is told to come back. At 64 a batch, a second or so of work.
+const MAX_WAITING: usize = 4_096;
+
+struct Waiting<T: Transition> {
+    call: Call<T>,
+    answer: oneshot::Sender<Result<Answer<T::Outcome>>>,
+}
+
+/// The lanes of one kind of write.
+pub(crate) struct Lanes<T: Transition> {
+    lanes: Vec<mpsc::Sender<Waiting<T>>>,
+    stop: CancellationToken,
+}
+
+impl<T: Transition> fmt::Debug for Lanes<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lanes").field("lanes", &self.lanes.len()).finish_non_exhaustive()
+    }
+}
+
+impl<T: Transition + 'static> Lanes<T> {
+    /// Starts so many lanes.
+    pub(crate) fn start(store: &Store, lanes: usize, tasks: &TaskTracker) -> Self {
+        let stop = CancellationToken::new();
+        let start_one = |_| {
+            let (sender, receiver) = mpsc::channel(MAX_WAITING);
+            tasks.spawn(run(store.clone(), receiver, stop.clone()));
+            sender
+        };
+        Self { lanes: (0..lanes.max(1)).map(start_one).collect(), stop: stop.clone() }
+    }
+
+    /// Has the effect of a call, in whichever batch it comes to stand. `by` decides the lane: calls for the same row say
+    /// the same. The effect does not depend on the caller's waiting for it.
+    pub(crate) async fn settle(&self, by: &str, call: Call<T>) -> Result<Answer<T::Outcome>> {
+        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one((call.business, by));
+        let lane = &self.lanes[usize::try_from(hash % self.lanes.len() as u64).unwrap_or(0)];
+        let (answer, wait) = oneshot::channel();
+        lane.try_send(Waiting { call, answer }).map_err(|_| Error::unavailable("too many calls wait already"))?;
+        wait.await.map_err(|_| Error::unavailable("the server is shutting down"))?
+    }
+
+    /// Ends the lanes once what waits in them is done.
+    pub(crate) fn stop(&self) {
+        self.stop.cancel();
+    }
+}
+
+async fn run<T: Transition>(store: Store, mut receiver: mpsc::Receiver<Waiting<T>>, stop: CancellationToken) {
+    loop {
+        let mut batch = Vec::new();
+        tokio::select! {
+            biased;
+            _ = receiver.recv_many(&mut batch, MAX_BATCH) => {}
+            () = stop.cancelled() => {}
+        }
+        if batch.is_empty() {
+            return;
+        }
+        let (calls, answers): (Vec<_>, Vec<_>) = batch.into_iter().map(|waiting| (waiting.call, waiting.answer)).unzip();
+        match store.settle(&calls).await {
+            Ok(outcomes) => answers.into_iter().zip(outcomes).for_each(|(answer, outcome)| {
+                let _ = answer.send(Ok(outcome));
+            }),
+            Err(fault) => answers.into_iter().for_each(|answer| {
+                let _ = answer.send(Err(fault.clone()));
+            }),
+        }
+    }
+}

@@ -1,0 +1,322 @@
+//! JSON bodies: what does not parse is 400; what parses is checked field by field, and all faults are told at once.
+
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, Utc};
+use cuponera_core::book::Change;
+use cuponera_core::error::{FieldFault, Refusal};
+use poem::http::StatusCode;
+use poem::{Request, RequestBody};
+use poem_openapi::registry::{MetaMediaType, MetaRequest, Registry};
+use poem_openapi::types::Type;
+use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use crate::edge::unsupported_type;
+use crate::problem::Problem;
+
+/// The largest JSON body, in bytes: far above any that is honest, counted while it comes in.
+const MAX_BODY_BYTES: usize = 1024 * 1024;
+
+/// A checked JSON body.
+#[derive(Debug)]
+pub(crate) struct Body<T> {
+    /// What it says.
+    pub(crate) value: T,
+    /// A hash of its bytes.
+    pub(crate) fingerprint: Uuid,
+}
+
+/// A body that need not be sent: then it is one without fields.
+#[derive(Debug)]
+pub(crate) struct OptionalBody<T>(pub(crate) Body<T>);
+
+/// Something that is read from the fields of a JSON object.
+pub(crate) trait FromFields: Sized {
+    /// Reads the fields, noting faults; none if a fault leaves nothing to make.
+    fn read(fields: &mut Fields) -> Option<Self>;
+}
+
+/// The fields of a JSON object as they are read.
+#[derive(Debug)]
+pub(crate) struct Fields {
+    prefix: &'static str,
+    object: Map<String, Value>,
+    known: BTreeSet<&'static str>,
+    faults: Vec<FieldFault>,
+}
+
+/// What a field can be read as.
+pub(crate) trait Field: Sized {
+    /// What it should have been, for the message.
+    const EXPECTED: &'static str;
+    fn read(value: Value) -> Option<Self>;
+}
+
+impl Field for String {
+    const EXPECTED: &'static str = "a string without control characters";
+    fn read(value: Value) -> Option<Self> {
+        match value {
+            Value::String(text) if !text.contains(|char: char| char.is_control() && char != '\n' && char != '\t') => Some(text),
+            _ => None,
+        }
+    }
+}
+
+impl Field for bool {
+    const EXPECTED: &'static str = "true or false";
+    fn read(value: Value) -> Option<Self> {
+        value.as_bool()
+    }
+}
+
+impl Field for i32 {
+    const EXPECTED: &'static str = "an integer of at most 2147483647";
+    fn read(value: Value) -> Option<Self> {
+        value.as_i64().and_then(|number| number.try_into().ok())
+    }
+}
+
+impl Field for i64 {
+    const EXPECTED: &'static str = "an integer";
+    fn read(value: Value) -> Option<Self> {
+        value.as_i64()
+    }
+}
+
+impl Field for f64 {
+    const EXPECTED: &'static str = "a number";
+    fn read(value: Value) -> Option<Self> {
+        value.as_f64()
+    }
+}
+
+impl Field for Uuid {
+    const EXPECTED: &'static str = "an id (a UUID)";
+    fn read(value: Value) -> Option<Self> {
+        value.as_str().and_then(|text| text.parse().ok())
+    }
+}
+
+impl Field for DateTime<Utc> {
+    const EXPECTED: &'static str = "a time as in RFC 3339, such as 2026-12-31T23:59:59Z";
+    fn read(value: Value) -> Option<Self> {
+        let time = DateTime::parse_from_rfc3339(value.as_str()?).ok()?.to_utc();
+        // Postgres and RFC 3339 both end at the year 9999 for our purposes.
+        (0..=9999).contains(&chrono::Datelike::year(&time)).then_some(time)
+    }
+}
+
+impl Field for Map<String, Value> {
+    const EXPECTED: &'static str = "an object, without U+0000 in its strings";
+    fn read(value: Value) -> Option<Self> {
+        match value {
+            Value::Object(map) if !serde_json::to_string(&map).ok()?.contains("\\u0000") => Some(map),
+            _ => None,
+        }
+    }
+}
+
+impl Fields {
+    fn new(prefix: &'static str, object: Map<String, Value>) -> Self {
+        Self { prefix, object, known: BTreeSet::new(), faults: Vec::new() }
+    }
+
+    /// A field that must be there.
+    pub(crate) fn required<T: Field>(&mut self, name: &'static str) -> Option<T> {
+        match self.take(name) {
+            Some(value) if !value.is_null() => self.parse(name, value),
+            _ => {
+                self.fault(name, "is required");
+                None
+            }
+        }
+    }
+
+    /// A field that may be absent or null.
+    pub(crate) fn optional<T: Field>(&mut self, name: &'static str) -> Option<T> {
+        let value = self.take(name)?;
+        if value.is_null() { None } else { self.parse(name, value) }
+    }
+
+    /// A change to a field that cannot be null.
+    pub(crate) fn change<T: Field>(&mut self, name: &'static str) -> Change<T> {
+        match self.take(name) {
+            None => Change::Keep,
+            Some(value) if value.is_null() => {
+                self.fault(name, "must not be null");
+                Change::Keep
+            }
+            Some(value) => self.parse(name, value).map_or(Change::Keep, Change::Set),
+        }
+    }
+
+    /// A change to a field that null empties.
+    pub(crate) fn change_or_clear<T: Field>(&mut self, name: &'static str) -> Change<Option<T>> {
+        match self.take(name) {
+            None => Change::Keep,
+            Some(value) if value.is_null() => Change::Set(None),
+            Some(value) => self.parse(name, value).map_or(Change::Keep, |value| Change::Set(Some(value))),
+        }
+    }
+
+    /// The object under a field, read by itself; its faults are named with the field before a dot.
+    pub(crate) fn nested<T: FromFields>(&mut self, name: &'static str, object: Map<String, Value>) -> Option<T> {
+        let mut inner = Self::new(name, object);
+        let value = T::read(&mut inner);
+        inner.refuse_unknown();
+        self.faults.append(&mut inner.faults);
+        value
+    }
+
+    /// Notes that a field is not as it should be.
+    pub(crate) fn fault(&mut self, name: &str, message: impl Into<String>) {
+        let name = if self.prefix.is_empty() { name.to_owned() } else { format!("{}.{name}", self.prefix) };
+        self.faults.push(FieldFault::new(name, message));
+    }
+
+    /// A string that must be one of the words `parse` knows.
+    pub(crate) fn word<T>(&mut self, name: &'static str, text: &str, parse: impl Fn(&str) -> Option<T>, words: &str) -> Option<T> {
+        let word = parse(text);
+        if word.is_none() {
+            self.fault(name, format!("must be one of {words}"));
+        }
+        word
+    }
+
+    fn take(&mut self, name: &'static str) -> Option<Value> {
+        self.known.insert(name);
+        self.object.remove(name)
+    }
+
+    fn parse<T: Field>(&mut self, name: &'static str, value: Value) -> Option<T> {
+        let parsed = T::read(value);
+        if parsed.is_none() {
+            self.fault(name, format!("must be {}", T::EXPECTED));
+        }
+        parsed
+    }
+
+    fn refuse_unknown(&mut self) {
+        for name in std::mem::take(&mut self.object).keys() {
+            let known = self.known.iter().copied().collect::<Vec<_>>().join(", ");
+            self.fault(name, if known.is_empty() { "is not known here".into() } else { format!("is not known; known are: {known}") });
+        }
+    }
+}
+
+/// Reads a whole object.
+fn read<T: FromFields>(object: Map<String, Value>) -> Result<T, Problem> {
+    let mut fields = Fields::new("", object);
+    let value = T::read(&mut fields);
+    fields.refuse_unknown();
+    match value {
+        Some(value) if fields.faults.is_empty() => Ok(value),
+        _ => Err(Refusal::Invalid { faults: fields.faults }.into()),
+    }
+}
+
+/// The first half of a SHA-256, as the ids of requests are kept.
+pub(crate) fn half_hash(parts: &[&[u8]]) -> Uuid {
+    let mut hasher = Sha256::new();
+    for part in parts {
+        hasher.update((part.len() as u64).to_be_bytes());
+        hasher.update(part);
+    }
+    half(hasher)
+}
+
+/// The first half of a hash.
+pub(crate) fn half(hasher: Sha256) -> Uuid {
+    let digest = hasher.finalize();
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&digest[..16]);
+    Uuid::from_bytes(bytes)
+}
+
+async fn bytes_of(body: &mut RequestBody) -> Result<Vec<u8>, Problem> {
+    let too_large = || Problem::from(Refusal::TooLarge { limit_bytes: MAX_BODY_BYTES as u64 });
+    let Ok(body) = body.take() else { return Ok(Vec::new()) };
+    match body.into_bytes_limit(MAX_BODY_BYTES).await {
+        Ok(bytes) => Ok(bytes.to_vec()),
+        Err(poem::error::ReadBodyError::PayloadTooLarge) => Err(too_large()),
+        Err(_) => Err(Problem::new(StatusCode::BAD_REQUEST, "bad_request", "the body ended early")),
+    }
+}
+
+fn parse<T: FromFields>(bytes: &[u8]) -> Result<Body<T>, Problem> {
+    let value: Value = serde_json::from_slice(bytes).map_err(|error| {
+        let detail = format!("the body is not JSON: line {}, column {}", error.line(), error.column());
+        Problem::new(StatusCode::BAD_REQUEST, "bad_json", detail)
+    })?;
+    let Value::Object(object) = value else {
+        return Err(Problem::new(StatusCode::BAD_REQUEST, "bad_json", "the body must be a JSON object"));
+    };
+    Ok(Body { value: read(object)?, fingerprint: half_hash(&[bytes]) })
+}
+
+fn is_json(request: &Request) -> bool {
+    let media = request.content_type().and_then(|text| text.split(';').next()).unwrap_or_default().trim();
+    media.eq_ignore_ascii_case("application/json") || media.to_ascii_lowercase().ends_with("+json")
+}
+
+fn meta<T: Type>(required: bool) -> MetaRequest {
+    let content = MetaMediaType { content_type: "application/json", schema: T::schema_ref() };
+    MetaRequest { description: None, content: vec![content], required }
+}
+
+impl<'a, T: FromFields + Type> ApiExtractor<'a> for Body<T> {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::RequestObject];
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn register(registry: &mut Registry) {
+        T::register(registry);
+    }
+
+    fn request_meta() -> Option<MetaRequest> {
+        Some(meta::<T>(true))
+    }
+
+    async fn from_request(
+        request: &'a Request,
+        body: &mut RequestBody,
+        _: ExtractParamOptions<()>,
+    ) -> poem::Result<Self> {
+        if !is_json(request) {
+            return Err(unsupported_type("application/json").into());
+        }
+        Ok(parse(&bytes_of(body).await?)?)
+    }
+}
+
+impl<'a, T: FromFields + Type> ApiExtractor<'a> for OptionalBody<T> {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::RequestObject];
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn register(registry: &mut Registry) {
+        T::register(registry);
+    }
+
+    fn request_meta() -> Option<MetaRequest> {
+        Some(meta::<T>(false))
+    }
+
+    async fn from_request(
+        request: &'a Request,
+        body: &mut RequestBody,
+        _: ExtractParamOptions<()>,
+    ) -> poem::Result<Self> {
+        let bytes = bytes_of(body).await?;
+        if bytes.iter().all(u8::is_ascii_whitespace) {
+            return Ok(Self(parse(b"{}")?));
+        }
+        if !is_json(request) {
+            return Err(unsupported_type("application/json").into());
+        }
+        Ok(Self(parse(&bytes)?))
+    }
+}

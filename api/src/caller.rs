@@ -1,0 +1,163 @@
+//! Who calls: the credentials of a request, checked, and what the caller may ask for.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use cuponera_core::error::{Refusal, Result};
+use cuponera_core::id::BusinessId;
+use cuponera_core::principal::{Principal, Role, Trail, check_user_id};
+use cuponera_core::credential::secret_hash;
+use cuponera_core::store::Sight;
+use poem::{Request, RequestBody};
+use poem_openapi::registry::{MetaSecurityScheme, Registry};
+use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
+
+use crate::app::App;
+use crate::edge::RequestId;
+use crate::problem::Problem;
+
+/// An authenticated caller and its request. An operation that takes one refuses everybody else.
+#[derive(Debug, Clone)]
+pub(crate) struct Caller {
+    pub(crate) app: Arc<App>,
+    pub(crate) principal: Principal,
+    ip: Option<IpAddr>,
+    user_agent: Option<String>,
+    request_id: Option<Arc<str>>,
+    /// Method and path: what an idempotency key belongs to.
+    pub(crate) operation: String,
+}
+
+/// The state behind the routes.
+pub(crate) fn app(request: &Request) -> Arc<App> {
+    request.data::<Arc<App>>().expect("all routes are built with their state").clone()
+}
+
+impl Caller {
+    /// The caller's tenant.
+    pub(crate) fn business(&self) -> BusinessId {
+        self.principal.business
+    }
+
+    /// What the audit trail says of this request.
+    pub(crate) fn trail(&self) -> Trail {
+        Trail::of_request(&self.principal, self.ip, self.user_agent.as_deref(), self.request_id.as_deref())
+    }
+
+    /// What the caller may learn of coupons that are not its user's.
+    pub(crate) fn sight(&self) -> Sight {
+        match self.principal.role {
+            Role::Admin | Role::Service => Sight::Whole,
+            Role::User { .. } => Sight::Own,
+        }
+    }
+
+    /// Only admins.
+    pub(crate) fn must_be_admin(&self) -> Result<()> {
+        match self.principal.role {
+            Role::Admin => Ok(()),
+            Role::Service | Role::User { .. } => Err(forbidden("only an ADMIN may do this")),
+        }
+    }
+
+    /// Admins and trusted backends.
+    pub(crate) fn must_be_trusted(&self) -> Result<()> {
+        match self.principal.role {
+            Role::Admin | Role::Service => Ok(()),
+            Role::User { .. } => Err(forbidden("only an ADMIN or a SERVICE may do this")),
+        }
+    }
+
+    /// The user that a call is about: users speak for themselves, the others must say whom they speak for.
+    pub(crate) fn user(&self, named: Option<String>) -> Result<String> {
+        match (&self.principal.role, named) {
+            (Role::User { user_id }, None) => Ok(user_id.clone()),
+            (Role::User { user_id }, Some(named)) if *user_id == named => Ok(named),
+            (Role::User { .. }, Some(_)) => Err(forbidden("a USER may only act for itself")),
+            (Role::Admin | Role::Service, None) => Err(Refusal::invalid("userId", "is required").into()),
+            (Role::Admin | Role::Service, Some(named)) => match check_user_id(&named) {
+                Ok(()) => Ok(named),
+                Err(message) => Err(Refusal::invalid("userId", message).into()),
+            },
+        }
+    }
+
+    async fn of(request: &Request) -> Result<Self, Problem> {
+        let app = app(request);
+        let principal = match (request.header("Authorization"), request.header("X-API-Key")) {
+            (Some(authorization), _) => of_token(&app, authorization),
+            (None, Some(key)) => of_api_key(&app, key).await?,
+            (None, None) => None,
+        };
+        Ok(Self {
+            principal: principal.ok_or_else(Problem::unauthorized)?,
+            ip: request.remote_addr().as_socket_addr().map(std::net::SocketAddr::ip),
+            user_agent: request.header("User-Agent").map(str::to_owned),
+            request_id: request.data::<RequestId>().map(|id| id.0.clone()),
+            operation: format!("{} {}", request.method(), request.original_uri().path()),
+            app,
+        })
+    }
+}
+
+fn forbidden(reason: &str) -> cuponera_core::error::Error {
+    Refusal::Forbidden { reason: reason.to_owned() }.into()
+}
+
+fn of_token(app: &App, authorization: &str) -> Option<Principal> {
+    let (scheme, token) = authorization.split_once(' ')?;
+    if scheme.eq_ignore_ascii_case("Bearer") { app.tokens.check(token.trim()) } else { None }
+}
+
+async fn of_api_key(app: &App, key: &str) -> Result<Option<Principal>, Problem> {
+    let hash = secret_hash(key);
+    if let Some(principal) = app.api_keys.get(&hash).await {
+        return Ok(Some(principal));
+    }
+    let principal = app.store.find_api_key_principal(&hash).await?;
+    if let Some(principal) = &principal {
+        app.api_keys.insert(hash, principal.clone()).await;
+    }
+    Ok(principal)
+}
+
+impl<'a> ApiExtractor<'a> for Caller {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::SecurityScheme];
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn register(registry: &mut Registry) {
+        let scheme = |ty, description| MetaSecurityScheme {
+            ty,
+            description: Some(description),
+            name: None,
+            key_in: None,
+            scheme: None,
+            bearer_format: None,
+            flows: None,
+            openid_connect_url: None,
+        };
+        registry.create_security_scheme("accessToken", MetaSecurityScheme {
+            scheme: Some("bearer"),
+            bearer_format: Some("JWT"),
+            ..scheme("http", "The `accessToken` of a login.")
+        });
+        registry.create_security_scheme("apiKey", MetaSecurityScheme {
+            name: Some("X-API-Key"),
+            key_in: Some("header"),
+            ..scheme("apiKey", "A key made with `POST /api-keys`.")
+        });
+    }
+
+    fn security_schemes() -> Vec<&'static str> {
+        vec!["accessToken", "apiKey"]
+    }
+
+    async fn from_request(
+        request: &'a Request,
+        _: &mut RequestBody,
+        _: ExtractParamOptions<()>,
+    ) -> poem::Result<Self> {
+        Ok(Self::of(request).await?)
+    }
+}

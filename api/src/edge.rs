@@ -1,0 +1,93 @@
+//! The outermost layer: each request gets an id, and whatever goes wrong inside leaves as a problem.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use cuponera_core::error::FieldFault;
+use futures::FutureExt;
+use poem::http::{HeaderValue, StatusCode};
+use poem::{Endpoint, IntoResponse, Request, Response};
+use poem_openapi::error::{ContentTypeError, ParseParamError, ParsePathError};
+use tracing::{Instrument, debug, error, info_span};
+use uuid::Uuid;
+
+use crate::problem::Problem;
+
+/// The header of a request's id.
+pub(crate) const REQUEST_ID: &str = "X-Request-Id";
+/// A client's own id is taken if it is no longer than this.
+const MAX_REQUEST_ID_BYTES: usize = 128;
+
+/// The id that a request's answer, events and log lines carry.
+#[derive(Debug, Clone)]
+pub(crate) struct RequestId(pub(crate) Arc<str>);
+
+/// Runs a request inside.
+pub(crate) async fn edge<E: Endpoint>(next: Arc<E>, mut request: Request) -> poem::Result<Response> {
+    let id = client_id(&request).unwrap_or_else(|| Uuid::now_v7().to_string().into());
+    request.extensions_mut().insert(RequestId(id.clone()));
+    let method = request.method().clone();
+    let span = info_span!("request", id = %id, %method, path = request.uri().path());
+    let answer = async {
+        let mut response = match AssertUnwindSafe(next.call(request)).catch_unwind().await {
+            Ok(Ok(response)) => response.into_response(),
+            Ok(Err(error)) => as_problem(error).into_response(),
+            Err(_) => {
+                error!("a handler panicked");
+                Problem::internal().into_response()
+            }
+        };
+        debug!(status = response.status().as_u16(), "answered");
+        if let Ok(value) = HeaderValue::from_str(&id) {
+            response.headers_mut().insert(REQUEST_ID, value);
+        }
+        response
+    };
+    Ok(answer.instrument(span).await)
+}
+
+/// The client's id, if it is short and plain.
+fn client_id(request: &Request) -> Option<Arc<str>> {
+    let id = request.header(REQUEST_ID)?;
+    let plain = id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte));
+    (plain && (1..=MAX_REQUEST_ID_BYTES).contains(&id.len())).then(|| id.into())
+}
+
+/// What the framework refuses, in our words.
+fn as_problem(error: poem::Error) -> Problem {
+    if let Some(problem) = error.downcast_ref::<Problem>() {
+        return problem.clone();
+    }
+    if let Some(param) = error.downcast_ref::<ParseParamError>() {
+        let fault = FieldFault::new(param.name, format!("is not valid: {}", param.reason));
+        let detail = format!("the parameter {} is not valid", param.name);
+        return Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", detail).with_faults(&[fault]);
+    }
+    if error.is::<ParsePathError>() {
+        return Problem::new(StatusCode::NOT_FOUND, "not_found", "there is nothing under this path");
+    }
+    if error.is::<ContentTypeError>() {
+        return unsupported_type("application/json");
+    }
+    match error.status() {
+        StatusCode::NOT_FOUND => Problem::new(StatusCode::NOT_FOUND, "not_found", "there is nothing under this path"),
+        StatusCode::METHOD_NOT_ALLOWED => {
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this path does not have this method")
+        }
+        StatusCode::PAYLOAD_TOO_LARGE => Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "the body is too large"),
+        status if status.is_client_error() => Problem::new(status, "bad_request", "the request cannot be read"),
+        _ => {
+            error!(%error, "a request met a fault");
+            Problem::internal()
+        }
+    }
+}
+
+/// The body has a type that this operation does not take.
+pub(crate) fn unsupported_type(taken: &str) -> Problem {
+    Problem::new(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "unsupported_media_type",
+        format!("send the body with Content-Type {taken}"),
+    )
+}

@@ -1,0 +1,229 @@
+//! Every refusal and fault as `application/problem+json` (RFC 9457). Internal text cannot get in here: a fault of ours
+//! becomes one fixed sentence, and its chain goes to the log.
+
+use cuponera_core::error::{Error, FieldFault, Refusal};
+use poem::error::ResponseError;
+use poem::http::{StatusCode, header};
+use poem::{IntoResponse, Response};
+use poem_openapi::registry::{MetaMediaType, MetaResponse, MetaResponses, Registry};
+use poem_openapi::types::{ToJSON, Type};
+use poem_openapi::{ApiResponse, Object};
+use tracing::{error, warn};
+
+/// The media type of a problem.
+pub(crate) const CONTENT_TYPE: &str = "application/problem+json";
+
+/// A refusal or fault on its way out.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{} {}", body.status, body.code)]
+pub(crate) struct Problem {
+    body: Box<ProblemBody>,
+    retry_after_seconds: Option<u32>,
+}
+
+/// Why a request was not done.
+#[derive(Debug, Clone, Object)]
+#[oai(rename = "Problem", rename_all = "camelCase", skip_serializing_if_is_none)]
+struct ProblemBody {
+    /// Always `about:blank`: the status says what kind it is, `code` which one.
+    #[oai(rename = "type")]
+    kind: String,
+    /// The status in words.
+    title: String,
+    /// The HTTP status.
+    status: u16,
+    /// The stable word to match on, such as `sold_out` or `coupon_locked`.
+    code: String,
+    /// A sentence for people.
+    detail: String,
+    /// The fields at fault, all at once.
+    errors: Option<Vec<ProblemField>>,
+    /// With `pattern_exhausted`: how many codes remain.
+    remaining: Option<u64>,
+    /// With `coupon_locked`: when the lock runs out.
+    locked_until: Option<chrono::DateTime<chrono::Utc>>,
+    /// With a file that cannot be imported: the line at fault, from 1.
+    line: Option<u64>,
+}
+
+/// A field at fault.
+#[derive(Debug, Clone, Object)]
+struct ProblemField {
+    /// Its name, nested ones with dots.
+    field: String,
+    /// What is wrong and what would be right.
+    message: String,
+}
+
+impl Problem {
+    /// A problem of the edge itself, which core knows nothing of.
+    pub(crate) fn new(status: StatusCode, code: &str, detail: impl Into<String>) -> Self {
+        Self {
+            body: Box::new(ProblemBody {
+                kind: "about:blank".into(),
+                title: status.canonical_reason().unwrap_or("Error").into(),
+                status: status.as_u16(),
+                code: code.into(),
+                detail: detail.into(),
+                errors: None,
+                remaining: None,
+                locked_until: None,
+                line: None,
+            }),
+            retry_after_seconds: None,
+        }
+    }
+
+    /// No or wrong credentials; nothing more is said.
+    pub(crate) fn unauthorized() -> Self {
+        Self::new(
+            StatusCode::UNAUTHORIZED,
+            "unauthorized",
+            "send a valid access token as `Authorization: Bearer …`, or a valid key as `X-API-Key`",
+        )
+    }
+
+    /// A fault of ours.
+    pub(crate) fn internal() -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the server has a fault; the log has it under the request's id")
+    }
+
+    /// The same with the fields at fault.
+    pub(crate) fn with_faults(mut self, faults: &[FieldFault]) -> Self {
+        let field = |fault: &FieldFault| ProblemField { field: fault.field.clone(), message: fault.message.clone() };
+        self.body.errors = Some(faults.iter().map(field).collect());
+        self
+    }
+
+    fn with_retry_after(mut self, seconds: u32) -> Self {
+        self.retry_after_seconds = Some(seconds);
+        self
+    }
+
+    /// The HTTP status.
+    pub(crate) fn status(&self) -> StatusCode {
+        StatusCode::from_u16(self.body.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        let mut problem = Self::new(status_of(&refusal), refusal.code(), refusal.to_string());
+        match &refusal {
+            Refusal::Invalid { faults } => problem = problem.with_faults(faults),
+            Refusal::PatternExhausted { remaining } => problem.body.remaining = Some(*remaining),
+            Refusal::CouponLocked { locked_until } => problem.body.locked_until = Some(*locked_until),
+            Refusal::BadFile { line, fault, .. } => {
+                problem.body.line = *line;
+                problem.body.code.clone_from(fault);
+            }
+            Refusal::KeyInProgress => problem = problem.with_retry_after(1),
+            _ => {}
+        }
+        problem
+    }
+}
+
+fn status_of(refusal: &Refusal) -> StatusCode {
+    match refusal {
+        Refusal::NotFound { .. } => StatusCode::NOT_FOUND,
+        Refusal::Forbidden { .. } => StatusCode::FORBIDDEN,
+        Refusal::Invalid { .. } | Refusal::PatternExhausted { .. } | Refusal::BadFile { .. } | Refusal::KeyReused => {
+            StatusCode::UNPROCESSABLE_ENTITY
+        }
+        Refusal::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+        Refusal::LockExpired => StatusCode::GONE,
+        Refusal::SoldOut
+        | Refusal::UserLimitReached { .. }
+        | Refusal::BookNotActive
+        | Refusal::BookNotStarted
+        | Refusal::BookExpired
+        | Refusal::BookClosed
+        | Refusal::BookInUse
+        | Refusal::InvalidTransition { .. }
+        | Refusal::NotAssigned
+        | Refusal::AlreadyAssigned
+        | Refusal::NotHolder
+        | Refusal::CouponLocked { .. }
+        | Refusal::LockRequired
+        | Refusal::LockStale
+        | Refusal::CouponAlreadyRedeemed
+        | Refusal::CouponVoid
+        | Refusal::WrongJobState { .. }
+        | Refusal::EmailTaken
+        | Refusal::UserIdTaken
+        | Refusal::KeyInProgress => StatusCode::CONFLICT,
+    }
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Refused(refusal) => refusal.into(),
+            Error::Unavailable(_) => {
+                warn!(error = error.chain(), "a request has to wait");
+                let detail = "the server cannot do this right now; ask again";
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail).with_retry_after(1)
+            }
+            Error::Internal(_) => {
+                error!(error = error.chain(), "a request met a fault");
+                Self::internal()
+            }
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = Response::builder()
+            .status(self.status())
+            .content_type(CONTENT_TYPE)
+            .body(self.body.to_json_string());
+        if let Some(seconds) = self.retry_after_seconds {
+            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+        }
+        response
+    }
+}
+
+impl ResponseError for Problem {
+    fn status(&self) -> StatusCode {
+        Problem::status(self)
+    }
+
+    fn as_response(&self) -> Response {
+        self.clone().into_response()
+    }
+}
+
+/// Every operation may answer with these; the document says so.
+impl ApiResponse for Problem {
+    fn meta() -> MetaResponses {
+        const STATUSES: [(u16, &str); 12] = [
+            (400, "The body does not parse."),
+            (401, "No or wrong credentials."),
+            (403, "The role does not allow it."),
+            (404, "Unknown, or another's."),
+            (409, "The state forbids it; `code` says which rule."),
+            (410, "The lock has expired."),
+            (413, "The body is too large."),
+            (415, "The content type is not taken."),
+            (422, "Well-formed but not valid; `errors` names the fields."),
+            (429, "Too many requests; `Retry-After` says when to come back."),
+            (500, "A fault of the server."),
+            (503, "Not possible right now; `Retry-After` says when to come back."),
+        ];
+        let response = |(status, description)| MetaResponse {
+            description,
+            status: Some(status),
+            status_range: None,
+            content: vec![MetaMediaType { content_type: CONTENT_TYPE, schema: ProblemBody::schema_ref() }],
+            headers: Vec::new(),
+        };
+        MetaResponses { responses: STATUSES.into_iter().map(response).collect() }
+    }
+
+    fn register(registry: &mut Registry) {
+        ProblemBody::register(registry);
+    }
+}

@@ -1,0 +1,96 @@
+//! The operations: a file per resource.
+
+mod auth;
+mod users;
+mod api_keys;
+mod books;
+mod codes;
+mod upload;
+mod assignments;
+mod coupons;
+mod jobs;
+mod health;
+
+use cuponera_core::error::{Refusal, Result};
+use cuponera_core::page::{DEFAULT_LIMIT, MAX_LIMIT};
+use poem_openapi::{ContactObject, LicenseObject, OpenApiService, Tags};
+
+pub(crate) use api_keys::ApiKeys;
+pub(crate) use assignments::Assignments;
+pub(crate) use auth::Auth;
+pub(crate) use books::Books;
+pub(crate) use codes::Codes;
+pub(crate) use coupons::Coupons;
+pub(crate) use health::Health;
+pub(crate) use jobs::Jobs;
+pub(crate) use upload::Upload;
+pub(crate) use users::Users;
+
+/// What an operation is about.
+#[derive(Tags)]
+pub(crate) enum Tag {
+    /// Logging in, and who one is.
+    Auth,
+    /// People who can log in.
+    Users,
+    /// Keys for trusted backends.
+    ApiKeys,
+    /// Campaigns: the rules their codes share.
+    CouponBooks,
+    /// Making and listing codes.
+    CouponCodes,
+    /// Giving codes to users.
+    Assignments,
+    /// What happens to a code at the till.
+    Coupons,
+    /// Long work.
+    Jobs,
+    /// Whether the installation is well.
+    Health,
+}
+
+type Operations = (Auth, Users, ApiKeys, Books, Codes, Upload, Assignments, Coupons, Jobs, Health);
+
+/// The operations as one service.
+pub(crate) fn service() -> OpenApiService<Operations, ()> {
+    let operations = (Auth, Users, ApiKeys, Books, Codes, Upload, Assignments, Coupons, Jobs, Health);
+    OpenApiService::new(operations, "Cuponera", env!("CARGO_PKG_VERSION"))
+        .description(
+            "Coupon books, millions of codes, and each redeemed exactly as often as allowed. Times are RFC 3339 in UTC. \
+             Errors are problems (RFC 9457) with a stable `code`. Every POST that changes something takes an \
+             `Idempotency-Key`, and answers the same again to the same key and request for 24 hours.",
+        )
+        .license(LicenseObject::new("MIT").identifier("MIT"))
+        .contact(ContactObject::new().name("Cuponera"))
+}
+
+/// How many items a page is to have.
+fn limit(asked: Option<u32>) -> Result<u32> {
+    match asked {
+        None => Ok(DEFAULT_LIMIT),
+        Some(limit @ 1..=MAX_LIMIT) => Ok(limit),
+        Some(_) => Err(Refusal::invalid("limit", "must be from 1 to 500").into()),
+    }
+}
+
+/// Reads a query parameter with `parse`; if it is there it must be one of the words.
+fn word<T>(name: &str, text: Option<String>, parse: impl Fn(&str) -> Option<T>, words: &str) -> Result<Option<T>> {
+    match text {
+        None => Ok(None),
+        Some(text) => match parse(&text) {
+            Some(value) => Ok(Some(value)),
+            None => Err(Refusal::invalid(name, format!("must be one of {words}")).into()),
+        },
+    }
+}
+
+/// Reads a cursor that an earlier page gave.
+fn cursor<T>(text: Option<String>, parse: impl Fn(&str) -> Option<T>) -> Result<Option<T>> {
+    match text {
+        None => Ok(None),
+        Some(text) => match parse(&text) {
+            Some(value) => Ok(Some(value)),
+            None => Err(Refusal::invalid("cursor", "is not one that a list gave").into()),
+        },
+    }
+}

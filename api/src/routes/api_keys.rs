@@ -1,0 +1,122 @@
+//! Keys for trusted backends.
+
+use cuponera_core::credential::{random_secret, secret_hash};
+use cuponera_core::error::Result;
+use cuponera_core::id::ApiKeyId;
+use cuponera_core::principal::RoleName;
+use cuponera_core::store::NewApiKey;
+use poem_openapi::param::{Path, Query};
+use poem_openapi::payload::Json;
+use poem_openapi::{ApiResponse, Object, OpenApi};
+use uuid::Uuid;
+
+use super::{Tag, cursor, limit};
+use crate::body::{Body, Fields, FromFields};
+use crate::caller::Caller;
+use crate::problem::Problem;
+use crate::view::{ApiKeyView, List};
+
+/// Bytes of randomness in a key.
+const KEY_BYTES: usize = 32;
+/// What keys begin with, so that scanners for leaked secrets can know them.
+const KEY_PREFIX: &str = "cup_";
+/// How much of a key is kept to tell keys apart: the prefix and eight of its 64 characters.
+const HINT_CHARS: usize = 12;
+
+pub(crate) struct ApiKeys;
+
+/// A key to be made.
+#[derive(Debug, Object)]
+struct NewKey {
+    /// For people, 1 to 100 characters.
+    name: String,
+    /// `SERVICE` (the default) or `ADMIN`.
+    role: Option<String>,
+    #[oai(skip)]
+    role_name: Option<RoleName>,
+}
+
+impl FromFields for NewKey {
+    fn read(fields: &mut Fields) -> Option<Self> {
+        let name = fields.required::<String>("name");
+        if name.as_ref().is_some_and(|name| name.trim().is_empty() || name.chars().count() > 100) {
+            fields.fault("name", "must have 1 to 100 characters");
+        }
+        let role = fields.optional::<String>("role");
+        let role_name = role.as_ref().and_then(|role| fields.word("role", role, key_role, "SERVICE, ADMIN"));
+        Some(Self { name: name?, role, role_name })
+    }
+}
+
+fn key_role(name: &str) -> Option<RoleName> {
+    match name {
+        "ADMIN" => Some(RoleName::Admin),
+        "SERVICE" => Some(RoleName::Service),
+        _ => None,
+    }
+}
+
+#[derive(ApiResponse)]
+enum Made {
+    /// The key, shown once.
+    #[oai(status = 201)]
+    Key(Json<ApiKeyView>),
+}
+
+#[derive(ApiResponse)]
+enum Gone {
+    /// It is no longer valid.
+    #[oai(status = 204)]
+    Gone,
+}
+
+#[OpenApi(prefix_path = "/api/v1/api-keys", tag = "Tag::ApiKeys")]
+impl ApiKeys {
+    /// Make a key
+    ///
+    /// The answer has the key itself; nothing else ever will.
+    #[oai(path = "/", method = "post", operation_id = "createApiKey")]
+    async fn create(&self, caller: Caller, body: Body<NewKey>) -> Result<Made, Problem> {
+        caller.must_be_admin()?;
+        let key = format!("{KEY_PREFIX}{}", random_secret(KEY_BYTES)?);
+        let new = NewApiKey {
+            business: caller.business(),
+            name: body.value.name,
+            role: body.value.role_name.unwrap_or(RoleName::Service),
+            secret_hash: secret_hash(&key),
+            hint: key.chars().take(HINT_CHARS).collect(),
+        };
+        let made = caller.app.store.create_api_key(&new).await?;
+        Ok(Made::Key(Json(ApiKeyView::from(made).showing(key))))
+    }
+
+    /// List keys, newest first
+    #[oai(path = "/", method = "get", operation_id = "listApiKeys")]
+    async fn list(
+        &self,
+        caller: Caller,
+        /// `nextCursor` of the page before.
+        cursor: Query<Option<String>>,
+        /// 1 to 500; 50 if absent.
+        limit: Query<Option<u32>>,
+    ) -> Result<Json<List<ApiKeyView>>, Problem> {
+        caller.must_be_admin()?;
+        let after = self::cursor(cursor.0, |text| text.parse::<ApiKeyId>().ok())?;
+        let page = caller.app.store.list_api_keys(caller.business(), after, self::limit(limit.0)?).await?;
+        Ok(Json(List::of(page, ApiKeyView::from)))
+    }
+
+    /// Revoke a key
+    #[oai(path = "/:id", method = "delete", operation_id = "revokeApiKey")]
+    async fn revoke(
+        &self,
+        caller: Caller,
+        /// The key.
+        id: Path<Uuid>,
+    ) -> Result<Gone, Problem> {
+        caller.must_be_admin()?;
+        caller.app.store.revoke_api_key(caller.business(), ApiKeyId(id.0)).await?;
+        caller.app.api_keys.invalidate_all();
+        Ok(Gone::Gone)
+    }
+}

@@ -1,0 +1,330 @@
+//! Coupon books.
+
+use chrono::{DateTime, Utc};
+use cuponera_core::book::{
+    BookPatch, BookRules, BookStatus, Change, DEFAULT_LOCK_TTL_SECONDS, Discount, DiscountKind,
+};
+use cuponera_core::error::{Error, Refusal, Result};
+use cuponera_core::id::BookId;
+use cuponera_core::principal::Role;
+use poem_openapi::param::{Header, Path, Query};
+use poem_openapi::payload::Json;
+use poem_openapi::{ApiResponse, Object, OpenApi};
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use super::{Tag, cursor, limit, word};
+use crate::body::{Body, Fields, FromFields};
+use crate::caller::Caller;
+use crate::idempotency::HeldKey;
+use crate::problem::Problem;
+use crate::reply::Reply;
+use crate::view::{BookView, DiscountKindView, DiscountView, List};
+
+const STATUSES: &str = "DRAFT, ACTIVE, PAUSED, CLOSED";
+
+pub(crate) struct Books;
+
+/// A book to be made.
+#[derive(Debug, Object)]
+#[oai(rename_all = "camelCase")]
+struct NewBook {
+    /// 1 to 200 characters.
+    name: String,
+    description: Option<String>,
+    /// How many codes one user may hold or have redeemed; no limit if absent.
+    max_codes_per_user: Option<i32>,
+    /// How often a code may be redeemed; 1 if absent.
+    max_redeems_per_user: Option<i32>,
+    /// It only informs.
+    total_codes_expected: Option<i64>,
+    starts_at: Option<DateTime<Utc>>,
+    expires_at: Option<DateTime<Utc>>,
+    /// 1 to 86400; 300 if absent.
+    lock_ttl_seconds: Option<i32>,
+    /// Whether redeeming needs a live lock; false if absent.
+    require_lock: Option<bool>,
+    discount: Option<DiscountView>,
+    /// Any object, up to 16 KiB.
+    metadata: Option<Value>,
+    /// The caller's own; there is no other to choose.
+    business_id: Option<Uuid>,
+}
+
+impl FromFields for NewBook {
+    fn read(fields: &mut Fields) -> Option<Self> {
+        let name = fields.required("name");
+        let book = Self {
+            name: String::new(),
+            description: fields.optional("description"),
+            max_codes_per_user: fields.optional("maxCodesPerUser"),
+            max_redeems_per_user: fields.optional("maxRedeemsPerUser"),
+            total_codes_expected: fields.optional("totalCodesExpected"),
+            starts_at: fields.optional("startsAt"),
+            expires_at: fields.optional("expiresAt"),
+            lock_ttl_seconds: fields.optional("lockTtlSeconds"),
+            require_lock: fields.optional("requireLock"),
+            discount: discount(fields),
+            metadata: fields.optional::<Map<String, Value>>("metadata").map(Value::Object),
+            business_id: fields.optional("businessId"),
+        };
+        Some(Self { name: name?, ..book })
+    }
+}
+
+fn discount(fields: &mut Fields) -> Option<DiscountView> {
+    let object = fields.optional::<Map<String, Value>>("discount")?;
+    fields.nested("discount", object)
+}
+
+impl FromFields for DiscountView {
+    fn read(fields: &mut Fields) -> Option<Self> {
+        let kind = fields.required::<String>("type");
+        let kind = kind.and_then(|kind| fields.word("type", &kind, discount_kind, "PERCENT, FIXED"));
+        let (value, currency) = (fields.required("value"), fields.optional("currency"));
+        Some(Self { kind: kind?, value: value?, currency })
+    }
+}
+
+fn discount_kind(name: &str) -> Option<DiscountKindView> {
+    match name {
+        "PERCENT" => Some(DiscountKindView::Percent),
+        "FIXED" => Some(DiscountKindView::Fixed),
+        _ => None,
+    }
+}
+
+impl From<DiscountView> for Discount {
+    fn from(view: DiscountView) -> Self {
+        let kind = match view.kind {
+            DiscountKindView::Percent => DiscountKind::Percent,
+            DiscountKindView::Fixed => DiscountKind::Fixed,
+        };
+        Self { kind, value: view.value, currency: view.currency }
+    }
+}
+
+impl From<NewBook> for BookRules {
+    fn from(new: NewBook) -> Self {
+        Self {
+            name: new.name,
+            description: new.description,
+            max_codes_per_user: new.max_codes_per_user,
+            max_redeems_per_user: new.max_redeems_per_user.unwrap_or(1),
+            total_codes_expected: new.total_codes_expected,
+            starts_at: new.starts_at,
+            expires_at: new.expires_at,
+            lock_ttl_seconds: new.lock_ttl_seconds.unwrap_or(DEFAULT_LOCK_TTL_SECONDS),
+            require_lock: new.require_lock.unwrap_or(false),
+            discount: new.discount.map(Discount::from),
+            metadata: new.metadata,
+        }
+    }
+}
+
+/// A change of a book: what is absent stays, null empties what may be empty.
+#[derive(Debug, Object)]
+#[oai(rename_all = "camelCase")]
+struct BookChange {
+    /// `ACTIVE` activates, `PAUSED` pauses, `CLOSED` ends it for good.
+    status: Option<String>,
+    name: Option<String>,
+    description: Option<String>,
+    max_codes_per_user: Option<i32>,
+    /// It may only rise once codes are assigned.
+    max_redeems_per_user: Option<i32>,
+    total_codes_expected: Option<i64>,
+    starts_at: Option<DateTime<Utc>>,
+    expires_at: Option<DateTime<Utc>>,
+    lock_ttl_seconds: Option<i32>,
+    require_lock: Option<bool>,
+    discount: Option<DiscountView>,
+    metadata: Option<Value>,
+    #[oai(skip)]
+    patch: Patch,
+}
+
+/// The change as core takes it.
+#[derive(Debug, Default)]
+struct Patch(BookPatch);
+
+impl FromFields for BookChange {
+    fn read(fields: &mut Fields) -> Option<Self> {
+        let status = match fields.change::<String>("status") {
+            Change::Keep => Change::Keep,
+            Change::Set(name) => fields.word("status", &name, BookStatus::parse, STATUSES).map_or(Change::Keep, Change::Set),
+        };
+        let discount = match fields.change_or_clear::<Map<String, Value>>("discount") {
+            Change::Keep => Change::Keep,
+            Change::Set(None) => Change::Set(None),
+            Change::Set(Some(object)) => fields
+                .nested::<DiscountView>("discount", object)
+                .map_or(Change::Keep, |discount| Change::Set(Some(discount.into()))),
+        };
+        let metadata = match fields.change_or_clear::<Map<String, Value>>("metadata") {
+            Change::Keep => Change::Keep,
+            Change::Set(map) => Change::Set(map.map(Value::Object)),
+        };
+        let patch = BookPatch {
+            status,
+            name: fields.change("name"),
+            description: fields.change_or_clear("description"),
+            max_codes_per_user: fields.change_or_clear("maxCodesPerUser"),
+            max_redeems_per_user: fields.change("maxRedeemsPerUser"),
+            total_codes_expected: fields.change_or_clear("totalCodesExpected"),
+            starts_at: fields.change_or_clear("startsAt"),
+            expires_at: fields.change_or_clear("expiresAt"),
+            lock_ttl_seconds: fields.change("lockTtlSeconds"),
+            require_lock: fields.change("requireLock"),
+            discount,
+            metadata,
+        };
+        Some(Self::of(patch))
+    }
+}
+
+impl BookChange {
+    fn of(patch: BookPatch) -> Self {
+        Self {
+            status: None,
+            name: None,
+            description: None,
+            max_codes_per_user: None,
+            max_redeems_per_user: None,
+            total_codes_expected: None,
+            starts_at: None,
+            expires_at: None,
+            lock_ttl_seconds: None,
+            require_lock: None,
+            discount: None,
+            metadata: None,
+            patch: Patch(patch),
+        }
+    }
+}
+
+#[derive(ApiResponse)]
+enum Deleted {
+    /// The book and its codes are gone.
+    #[oai(status = 204)]
+    Deleted,
+}
+
+#[OpenApi(prefix_path = "/api/v1/coupon-books", tag = "Tag::CouponBooks")]
+impl Books {
+    /// Make a book
+    ///
+    /// It starts as `DRAFT`: add codes, then set `status` to `ACTIVE`.
+    #[oai(path = "/", method = "post", operation_id = "createCouponBook")]
+    async fn create(
+        &self,
+        caller: Caller,
+        body: Body<NewBook>,
+        /// Answers the same again to the same key and request.
+        #[oai(name = "Idempotency-Key")]
+        key: Header<Option<String>>,
+    ) -> Result<Reply<BookView, 201>, Problem> {
+        caller.must_be_trusted()?;
+        let held = HeldKey::take(&caller, key.0.as_deref(), body.fingerprint)?;
+        if body.value.business_id.is_some_and(|business| business != caller.business().0) {
+            return Err(Refusal::Forbidden { reason: "businessId is another's".into() }.into());
+        }
+        let rules = BookRules::from(body.value);
+        let (store, business, stored) = (caller.app.store.clone(), caller.business(), held.stored());
+        let answer = caller.app.run(async move { store.create_book(stored, business, &rules).await }).await?;
+        Ok(Reply::of(answer, BookView::from)?.at(|book| format!("/api/v1/coupon-books/{}", book.id)))
+    }
+
+    /// List books, newest first
+    ///
+    /// Users see only active ones.
+    #[oai(path = "/", method = "get", operation_id = "listCouponBooks")]
+    async fn list(
+        &self,
+        caller: Caller,
+        /// `DRAFT`, `ACTIVE`, `PAUSED` or `CLOSED`.
+        status: Query<Option<String>>,
+        /// Part of the name.
+        q: Query<Option<String>>,
+        /// `nextCursor` of the page before.
+        cursor: Query<Option<String>>,
+        /// 1 to 500; 50 if absent.
+        limit: Query<Option<u32>>,
+    ) -> Result<Json<List<BookView>>, Problem> {
+        let mut status = word("status", status.0, BookStatus::parse, STATUSES)?;
+        if matches!(caller.principal.role, Role::User { .. }) {
+            if status.is_some_and(|status| status != BookStatus::Active) {
+                return Err(Refusal::Forbidden { reason: "a USER may only see ACTIVE books".into() }.into());
+            }
+            status = Some(BookStatus::Active);
+        }
+        let after = self::cursor(cursor.0, |text| text.parse::<BookId>().ok())?;
+        let limit = self::limit(limit.0)?;
+        let page = caller.app.store.list_books(caller.business(), status, q.0.as_deref(), after, limit).await?;
+        Ok(Json(List::of(page, BookView::from)))
+    }
+
+    /// Get a book
+    #[oai(path = "/:id", method = "get", operation_id = "getCouponBook")]
+    async fn get(
+        &self,
+        caller: Caller,
+        /// The book.
+        id: Path<Uuid>,
+    ) -> Result<Json<BookView>, Problem> {
+        let book = caller.app.store.get_book(caller.business(), BookId(id.0)).await?;
+        if matches!(caller.principal.role, Role::User { .. }) && book.status != BookStatus::Active {
+            return Err(Refusal::not_found("coupon book").into());
+        }
+        Ok(Json(book.into()))
+    }
+
+    /// Change a book
+    #[oai(path = "/:id", method = "patch", operation_id = "updateCouponBook")]
+    async fn patch(
+        &self,
+        caller: Caller,
+        /// The book.
+        id: Path<Uuid>,
+        body: Body<BookChange>,
+    ) -> Result<Json<BookView>, Problem> {
+        Ok(Json(change(&caller, BookId(id.0), body.value.patch.0).await?))
+    }
+
+    /// Change a book
+    ///
+    /// The same as PATCH: what is absent stays.
+    #[oai(path = "/:id", method = "put", operation_id = "replaceCouponBook")]
+    async fn put(
+        &self,
+        caller: Caller,
+        /// The book.
+        id: Path<Uuid>,
+        body: Body<BookChange>,
+    ) -> Result<Json<BookView>, Problem> {
+        Ok(Json(change(&caller, BookId(id.0), body.value.patch.0).await?))
+    }
+
+    /// Delete a book and its codes
+    ///
+    /// Only while no code of it was ever assigned.
+    #[oai(path = "/:id", method = "delete", operation_id = "deleteCouponBook")]
+    async fn delete(
+        &self,
+        caller: Caller,
+        /// The book.
+        id: Path<Uuid>,
+    ) -> Result<Deleted, Problem> {
+        caller.must_be_trusted()?;
+        let (store, business) = (caller.app.store.clone(), caller.business());
+        caller.app.run(async move { store.delete_book_if_unused(business, BookId(id.0)).await }).await?;
+        Ok(Deleted::Deleted)
+    }
+}
+
+async fn change(caller: &Caller, id: BookId, patch: BookPatch) -> Result<BookView> {
+    caller.must_be_trusted()?;
+    let (store, business) = (caller.app.store.clone(), caller.business());
+    let answer = caller.app.run(async move { store.update_book(None, business, id, patch).await }).await?;
+    answer.outcome.map(BookView::from).map_err(Error::from)
+}

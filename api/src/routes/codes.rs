@@ -1,0 +1,171 @@
+//! Making codes from patterns, and listing them.
+
+use cuponera_core::coupon::pattern::Pattern;
+use cuponera_core::coupon::space::CodeSpace;
+use cuponera_core::coupon::state::CouponStatus;
+use cuponera_core::credential::random_secret;
+use cuponera_core::error::{Error, Refusal, Result};
+use cuponera_core::id::BookId;
+use cuponera_core::store::CodeFilter;
+use poem_openapi::param::{Header, Path, Query};
+use poem_openapi::payload::Json;
+use poem_openapi::{Object, OpenApi};
+use uuid::Uuid;
+
+use super::{Tag, limit, word};
+use crate::body::{Body, Fields, FromFields};
+use crate::caller::Caller;
+use crate::idempotency::HeldKey;
+use crate::problem::Problem;
+use crate::reply::Reply;
+use crate::view::{CodeView, JobView, List};
+
+/// The pattern if none is asked for: 60 bits.
+const DEFAULT_PATTERN: &str = "{XXXXXXXXXXXX}";
+/// How many codes `capacity` shows.
+const SAMPLES: u64 = 5;
+pub(super) const STATUSES: &str = "AVAILABLE, ASSIGNED, LOCKED, REDEEMED, VOID";
+
+pub(crate) struct Codes;
+
+/// Codes to be made.
+#[derive(Debug, Object)]
+#[oai(rename_all = "camelCase")]
+struct Generation {
+    coupon_book_id: Uuid,
+    /// 1 to 100000000.
+    quantity: i64,
+    /// Literal text with groups in braces: `X` one of 32 letters and digits that are not mistaken for each other, `9` a
+    /// digit, `A` a letter. `SUMMER-{XXXX}-{9999}`, for example; `{XXXXXXXXXXXX}` if absent.
+    pattern: Option<String>,
+}
+
+impl FromFields for Generation {
+    fn read(fields: &mut Fields) -> Option<Self> {
+        let (book, quantity) = (fields.required("couponBookId"), fields.required::<i64>("quantity"));
+        if quantity.is_some_and(|quantity| !(1..=100_000_000).contains(&quantity)) {
+            fields.fault("quantity", "must be from 1 to 100000000");
+        }
+        let pattern = fields.optional::<String>("pattern");
+        if let Some(Err(error)) = pattern.as_deref().map(Pattern::parse) {
+            fields.fault("pattern", error.to_string());
+        }
+        Some(Self { coupon_book_id: book?, quantity: quantity?, pattern })
+    }
+}
+
+/// How much room a pattern has.
+#[derive(Debug, Object)]
+#[oai(rename_all = "camelCase")]
+struct Capacity {
+    /// The pattern in its canonical form.
+    pattern: String,
+    /// How many codes the pattern has, up to 2^64 - 1.
+    capacity: u64,
+    /// How many were drawn from it so far, by all books of the business.
+    used: u64,
+    /// How many are left.
+    remaining: u64,
+    /// The chance that one guess hits a code drawn from it.
+    chance_of_hit: f64,
+    /// How its codes look. They are not codes that are or will be made.
+    samples: Vec<String>,
+}
+
+#[OpenApi(prefix_path = "/api/v1/coupon-codes", tag = "Tag::CouponCodes")]
+impl Codes {
+    /// How much room a pattern has
+    #[oai(path = "/capacity", method = "get", operation_id = "getCapacity")]
+    async fn capacity(
+        &self,
+        caller: Caller,
+        /// The book the codes would be for.
+        #[oai(name = "couponBookId")]
+        book: Query<Uuid>,
+        /// `{XXXXXXXXXXXX}` if absent.
+        pattern: Query<Option<String>>,
+    ) -> Result<Json<Capacity>, Problem> {
+        caller.must_be_trusted()?;
+        caller.app.store.get_book(caller.business(), BookId(book.0)).await?;
+        let pattern = parse_pattern(pattern.0.as_deref())?;
+        let used = caller.app.store.find_space(caller.business(), &pattern.canonical()).await?.map_or(0, |space| space.used);
+        let shown = |number: u128| u64::try_from(number).unwrap_or(u64::MAX);
+        Ok(Json(Capacity {
+            capacity: shown(pattern.capacity()),
+            used,
+            remaining: shown(pattern.capacity().saturating_sub(used.into())),
+            chance_of_hit: pattern.chance_of_a_hit(used.into()),
+            samples: samples(pattern.clone()).await?,
+            pattern: pattern.canonical(),
+        }))
+    }
+
+    /// Make codes from a pattern
+    ///
+    /// Answers at once with a job. Codes cannot be guessed, are distinct, and are exactly as many as asked for; if the
+    /// pattern has too few left, nothing is made and `remaining` says how many there are.
+    #[oai(path = "/generate", method = "post", operation_id = "generateCodes")]
+    async fn generate(
+        &self,
+        caller: Caller,
+        body: Body<Generation>,
+        /// Answers the same again to the same key and request.
+        #[oai(name = "Idempotency-Key")]
+        key: Header<Option<String>>,
+    ) -> Result<Reply<JobView, 202>, Problem> {
+        caller.must_be_trusted()?;
+        let held = HeldKey::take(&caller, key.0.as_deref(), body.fingerprint)?;
+        let pattern = parse_pattern(body.value.pattern.as_deref())?;
+        let quantity = u64::try_from(body.value.quantity).map_err(Error::internal)?;
+        let (store, business, stored) = (caller.app.store.clone(), caller.business(), held.stored());
+        let (actor, book) = (caller.principal.to_string(), BookId(body.value.coupon_book_id));
+        let submit =
+            async move { store.submit_generation(stored, business, &actor, book, &pattern, quantity).await };
+        let answer = caller.app.run(submit).await?;
+        Ok(Reply::of(answer, JobView::from)?.at(|job| format!("/api/v1/jobs/{}", job.id)))
+    }
+
+    /// List a book's codes
+    #[oai(path = "/book/:bookId", method = "get", operation_id = "listCodes")]
+    async fn list(
+        &self,
+        caller: Caller,
+        /// The book.
+        #[oai(name = "bookId")]
+        book: Path<Uuid>,
+        /// `AVAILABLE`, `ASSIGNED`, `LOCKED`, `REDEEMED` or `VOID`.
+        status: Query<Option<String>>,
+        /// How the codes begin.
+        prefix: Query<Option<String>>,
+        /// `nextCursor` of the page before.
+        cursor: Query<Option<String>>,
+        /// 1 to 500; 50 if absent.
+        limit: Query<Option<u32>>,
+    ) -> Result<Json<List<CodeView>>, Problem> {
+        caller.must_be_trusted()?;
+        let book = caller.app.store.get_book(caller.business(), BookId(book.0)).await?;
+        let filter = CodeFilter {
+            status: word("status", status.0, CouponStatus::parse, STATUSES)?,
+            prefix: prefix.0.map(|prefix| prefix.trim().to_uppercase()).filter(|prefix| !prefix.is_empty()),
+            after: cursor.0,
+        };
+        let narrowed = filter.status.is_some() || filter.prefix.is_some();
+        let mut page = caller.app.store.list_codes(caller.business(), book.id, &filter, self::limit(limit.0)?).await?;
+        page.total = (!narrowed).then(|| book.counts.all());
+        Ok(Json(List::of(page, CodeView::from)))
+    }
+}
+
+fn parse_pattern(text: Option<&str>) -> Result<Pattern> {
+    Pattern::parse(text.unwrap_or(DEFAULT_PATTERN)).map_err(|error| Refusal::invalid("pattern", error.to_string()).into())
+}
+
+/// Codes of a permutation that is made up for this answer and thrown away.
+async fn samples(pattern: Pattern) -> Result<Vec<String>> {
+    let mut key = [0; 32];
+    key.copy_from_slice(&random_secret(16)?.as_bytes()[..32]);
+    let count = u64::try_from(pattern.capacity()).unwrap_or(u64::MAX).min(SAMPLES);
+    let made = tokio::task::spawn_blocking(move || CodeSpace::new(pattern, &key).codes(0..count));
+    let codes = made.await.map_err(Error::internal)?.map_err(Error::internal)?;
+    Ok(codes.iter().map(str::to_owned).collect())
+}

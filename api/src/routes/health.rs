@@ -1,0 +1,102 @@
+//! Whether the installation is well.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use cuponera_core::error::Result;
+use poem::Request;
+use poem_openapi::payload::Json;
+use poem_openapi::{ApiResponse, Object, OpenApi};
+
+use super::Tag;
+use crate::caller::app;
+use crate::problem::Problem;
+
+/// A database that takes longer does not answer.
+const PING_PATIENCE: Duration = Duration::from_secs(2);
+
+pub(crate) struct Health;
+
+/// How the installation is.
+#[derive(Debug, Object)]
+struct Report {
+    /// `ok` or `degraded`.
+    status: String,
+    timestamp: DateTime<Utc>,
+    /// `connected` or `disconnected`.
+    database: String,
+    /// `disabled`: this installation has none.
+    redis: String,
+    /// The queue is the database, so it is as that is.
+    queue: String,
+    /// Milliseconds since the start.
+    uptime: u64,
+    version: String,
+}
+
+/// One word.
+#[derive(Debug, Object)]
+struct Word {
+    status: String,
+}
+
+#[derive(ApiResponse)]
+enum Answer {
+    /// It serves.
+    #[oai(status = 200)]
+    Well(Json<Report>),
+    /// It has no database.
+    #[oai(status = 503)]
+    Ill(Json<Report>),
+}
+
+#[derive(ApiResponse)]
+enum Ready {
+    /// It can do what it is asked.
+    #[oai(status = 200)]
+    Yes(Json<Word>),
+    /// Not now.
+    #[oai(status = 503)]
+    No(Json<Word>),
+}
+
+#[OpenApi(prefix_path = "/health", tag = "Tag::Health")]
+impl Health {
+    /// How the installation is
+    #[oai(path = "/", method = "get", operation_id = "getHealth")]
+    async fn health(&self, request: &Request) -> Result<Answer, Problem> {
+        let connected = database_answers(request).await;
+        let word = if connected { "connected" } else { "disconnected" };
+        let report = Report {
+            status: if connected { "ok" } else { "degraded" }.into(),
+            timestamp: Utc::now(),
+            database: word.into(),
+            redis: "disabled".into(),
+            queue: word.into(),
+            uptime: u64::try_from(app(request).started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            version: env!("CARGO_PKG_VERSION").into(),
+        };
+        Ok(if connected { Answer::Well(Json(report)) } else { Answer::Ill(Json(report)) })
+    }
+
+    /// Whether the process lives
+    #[oai(path = "/live", method = "get", operation_id = "getLiveness")]
+    async fn live(&self) -> Json<Word> {
+        Json(Word { status: "ok".into() })
+    }
+
+    /// Whether it can do what it is asked
+    #[oai(path = "/ready", method = "get", operation_id = "getReadiness")]
+    async fn ready(&self, request: &Request) -> Ready {
+        if database_answers(request).await {
+            Ready::Yes(Json(Word { status: "ok".into() }))
+        } else {
+            Ready::No(Json(Word { status: "unavailable".into() }))
+        }
+    }
+}
+
+async fn database_answers(request: &Request) -> bool {
+    let app = app(request);
+    matches!(tokio::time::timeout(PING_PATIENCE, app.store.ping()).await, Ok(Ok(())))
+}

@@ -1,0 +1,131 @@
+//! Watching, stopping and retrying long work.
+
+use cuponera_core::error::{Error, Result};
+use cuponera_core::id::JobId;
+use cuponera_core::job::{JobKind, JobStatus};
+use cuponera_core::store::JobFilter;
+use futures::{StreamExt, TryStreamExt, stream};
+use poem::Body;
+use poem_openapi::param::{Header, Path, Query};
+use poem_openapi::payload::{Binary, Json};
+use poem_openapi::{ApiResponse, OpenApi};
+use uuid::Uuid;
+
+use super::{Tag, cursor, limit, word};
+use crate::body::half_hash;
+use crate::caller::Caller;
+use crate::idempotency::HeldKey;
+use crate::problem::Problem;
+use crate::reply::Reply;
+use crate::view::{JobView, List};
+
+pub(crate) struct Jobs;
+
+#[derive(ApiResponse)]
+enum Errors {
+    /// A CSV file with the header `line,code,reason,row`: the physical line of the upload, the code as it stands there, why
+    /// it was refused, and the whole row.
+    #[oai(status = 200, content_type = "text/csv; charset=utf-8")]
+    Csv(Binary<Body>),
+}
+
+#[OpenApi(prefix_path = "/api/v1/jobs", tag = "Tag::Jobs")]
+impl Jobs {
+    /// List jobs, newest first
+    #[oai(path = "/", method = "get", operation_id = "listJobs")]
+    async fn list(
+        &self,
+        caller: Caller,
+        /// `QUEUED`, `RUNNING`, `SUCCEEDED`, `FAILED` or `CANCELLED`.
+        status: Query<Option<String>>,
+        /// `GENERATE_CODES` or `IMPORT_CODES`.
+        kind: Query<Option<String>>,
+        /// `nextCursor` of the page before.
+        cursor: Query<Option<String>>,
+        /// 1 to 500; 50 if absent.
+        limit: Query<Option<u32>>,
+    ) -> Result<Json<List<JobView>>, Problem> {
+        caller.must_be_trusted()?;
+        let filter = JobFilter {
+            status: word("status", status.0, JobStatus::parse, "QUEUED, RUNNING, SUCCEEDED, FAILED, CANCELLED")?,
+            kind: word("kind", kind.0, JobKind::parse, "GENERATE_CODES, IMPORT_CODES")?,
+            after: self::cursor(cursor.0, |text| text.parse().ok())?,
+        };
+        let page = caller.app.store.list_jobs(caller.business(), &filter, self::limit(limit.0)?).await?;
+        Ok(Json(List::of(page, JobView::from)))
+    }
+
+    /// Get a job
+    #[oai(path = "/:id", method = "get", operation_id = "getJob")]
+    async fn get(
+        &self,
+        caller: Caller,
+        /// The job.
+        id: Path<Uuid>,
+    ) -> Result<Json<JobView>, Problem> {
+        caller.must_be_trusted()?;
+        Ok(Json(caller.app.store.get_job(caller.business(), JobId(id.0)).await?.into()))
+    }
+
+    /// Stop a job
+    ///
+    /// What it has done stays. 409 if it is over.
+    #[oai(path = "/:id/cancel", method = "post", operation_id = "cancelJob")]
+    async fn cancel(
+        &self,
+        caller: Caller,
+        /// The job.
+        id: Path<Uuid>,
+        /// Answers the same again to the same key and request.
+        #[oai(name = "Idempotency-Key")]
+        key: Header<Option<String>>,
+    ) -> Result<Reply<JobView>, Problem> {
+        caller.must_be_trusted()?;
+        let held = HeldKey::take(&caller, key.0.as_deref(), half_hash(&[]))?;
+        let (store, business, stored) = (caller.app.store.clone(), caller.business(), held.stored());
+        let change = async move { store.cancel_job_if_open(stored, business, JobId(id.0)).await };
+        Reply::of(caller.app.run(change).await?, JobView::from)
+    }
+
+    /// Run again what is left of a job that failed
+    #[oai(path = "/:id/retry", method = "post", operation_id = "retryJob")]
+    async fn retry(
+        &self,
+        caller: Caller,
+        /// The job.
+        id: Path<Uuid>,
+        /// Answers the same again to the same key and request.
+        #[oai(name = "Idempotency-Key")]
+        key: Header<Option<String>>,
+    ) -> Result<Reply<JobView, 202>, Problem> {
+        caller.must_be_trusted()?;
+        let held = HeldKey::take(&caller, key.0.as_deref(), half_hash(&[]))?;
+        let (store, business, stored) = (caller.app.store.clone(), caller.business(), held.stored());
+        let change = async move { store.retry_job_if_failed(stored, business, JobId(id.0)).await };
+        Ok(Reply::of(caller.app.run(change).await?, JobView::from)?.at(|job| format!("/api/v1/jobs/{}", job.id)))
+    }
+
+    /// What a job refused, as CSV
+    ///
+    /// Of the chunks that are done so far; complete once the job is over.
+    #[oai(path = "/:id/errors", method = "get", operation_id = "getJobErrors")]
+    async fn errors(
+        &self,
+        caller: Caller,
+        /// The job.
+        id: Path<Uuid>,
+    ) -> Result<Errors, Problem> {
+        caller.must_be_trusted()?;
+        let names = caller.app.store.errors_files(caller.business(), JobId(id.0)).await?;
+        let files = caller.app.files.clone();
+        let header = stream::once(async { Ok(bytes::Bytes::from_static(b"line,code,reason,row\n")) });
+        let rows = stream::iter(names)
+            .then(move |name| {
+                let files = files.clone();
+                async move { files.stream(&name).await }
+            })
+            .try_flatten();
+        let body = header.chain(rows).map_err(|error: Error| std::io::Error::other(error.chain()));
+        Ok(Errors::Csv(Binary(Body::from_bytes_stream(body))))
+    }
+}

@@ -1,0 +1,154 @@
+//! The accounts of a business.
+
+use cuponera_core::config::{is_email, is_password};
+use cuponera_core::error::Result;
+use cuponera_core::id::AccountId;
+use cuponera_core::principal::{RoleName, check_user_id};
+use cuponera_core::store::NewAccount;
+use poem_openapi::param::{Header, Path, Query};
+use poem_openapi::payload::Json;
+use poem_openapi::{Object, OpenApi};
+use secrecy::SecretString;
+use uuid::Uuid;
+
+use super::{Tag, cursor, limit};
+use crate::body::{Body, Fields, FromFields};
+use crate::caller::Caller;
+use crate::idempotency::HeldKey;
+use crate::problem::Problem;
+use crate::reply::Reply;
+use crate::view::{List, UserView};
+
+pub(crate) struct Users;
+
+/// An account to be made.
+#[derive(Debug, Object)]
+#[oai(rename_all = "camelCase")]
+struct NewUser {
+    /// Unique in the whole installation.
+    email: String,
+    /// 10 to 200 characters.
+    password: String,
+    /// `ADMIN` or `USER`.
+    role: String,
+    /// The holder id in coupons, up to 128 bytes; one is made up if absent.
+    user_id: Option<String>,
+    #[oai(skip)]
+    role_name: Option<RoleName>,
+}
+
+impl FromFields for NewUser {
+    fn read(fields: &mut Fields) -> Option<Self> {
+        let email = fields.required::<String>("email").map(|email| email.trim().to_owned());
+        if email.as_ref().is_some_and(|email| !is_email(email)) {
+            fields.fault("email", "must be an email address");
+        }
+        let password = password(fields, Fields::required);
+        let role = fields.required::<String>("role");
+        let role_name = role.as_ref().and_then(|role| fields.word("role", role, account_role, "ADMIN, USER"));
+        let user_id = fields.optional::<String>("userId");
+        if let Some(Err(message)) = user_id.as_deref().map(check_user_id) {
+            fields.fault("userId", message);
+        }
+        Some(Self { email: email?, password: password?, role: role?, user_id, role_name })
+    }
+}
+
+fn account_role(name: &str) -> Option<RoleName> {
+    match name {
+        "ADMIN" => Some(RoleName::Admin),
+        "USER" => Some(RoleName::User),
+        _ => None,
+    }
+}
+
+fn password(
+    fields: &mut Fields,
+    take: impl FnOnce(&mut Fields, &'static str) -> Option<String>,
+) -> Option<String> {
+    let password = take(fields, "password");
+    if password.as_ref().is_some_and(|password| !is_password(password)) {
+        fields.fault("password", "must have 10 to 200 characters");
+    }
+    password
+}
+
+/// A change of an account.
+#[derive(Debug, Object)]
+struct UserChange {
+    /// A new password; all logins of the account end.
+    password: Option<String>,
+    /// Whether it may not log in; disabling ends all logins.
+    disabled: Option<bool>,
+}
+
+impl FromFields for UserChange {
+    fn read(fields: &mut Fields) -> Option<Self> {
+        let password = password(fields, Fields::optional);
+        Some(Self { password, disabled: fields.optional("disabled") })
+    }
+}
+
+#[OpenApi(prefix_path = "/api/v1/users", tag = "Tag::Users")]
+impl Users {
+    /// Make an account
+    #[oai(path = "/", method = "post", operation_id = "createUser")]
+    async fn create(
+        &self,
+        caller: Caller,
+        body: Body<NewUser>,
+        /// Answers the same again to the same key and request.
+        #[oai(name = "Idempotency-Key")]
+        key: Header<Option<String>>,
+    ) -> Result<Reply<UserView, 201>, Problem> {
+        caller.must_be_admin()?;
+        let held = HeldKey::take(&caller, key.0.as_deref(), body.fingerprint)?;
+        let password_hash = caller.app.passwords.hash(SecretString::from(body.value.password)).await?;
+        let new = NewAccount {
+            business: caller.business(),
+            email: body.value.email,
+            password_hash,
+            role: body.value.role_name.unwrap_or(RoleName::User),
+            user_id: body.value.user_id,
+        };
+        let (store, stored) = (caller.app.store.clone(), held.stored());
+        let answer = caller.app.run(async move { store.create_account(stored, &new).await }).await?;
+        Reply::of(answer, UserView::from)
+    }
+
+    /// List accounts, newest first
+    #[oai(path = "/", method = "get", operation_id = "listUsers")]
+    async fn list(
+        &self,
+        caller: Caller,
+        /// `nextCursor` of the page before.
+        cursor: Query<Option<String>>,
+        /// 1 to 500; 50 if absent.
+        limit: Query<Option<u32>>,
+    ) -> Result<Json<List<UserView>>, Problem> {
+        caller.must_be_admin()?;
+        let after = self::cursor(cursor.0, |text| text.parse::<AccountId>().ok())?;
+        let page = caller.app.store.list_accounts(caller.business(), after, self::limit(limit.0)?).await?;
+        Ok(Json(List::of(page, UserView::from)))
+    }
+
+    /// Change an account
+    #[oai(path = "/:id", method = "patch", operation_id = "updateUser")]
+    async fn update(
+        &self,
+        caller: Caller,
+        /// The account.
+        id: Path<Uuid>,
+        body: Body<UserChange>,
+    ) -> Result<Json<UserView>, Problem> {
+        caller.must_be_admin()?;
+        let UserChange { password, disabled } = body.value;
+        let hash = match password {
+            Some(password) => Some(caller.app.passwords.hash(SecretString::from(password)).await?),
+            None => None,
+        };
+        let (store, business) = (caller.app.store.clone(), caller.business());
+        let change = async move { store.update_account(business, AccountId(id.0), hash.as_deref(), disabled).await };
+        Ok(Json(caller.app.run(change).await?.into()))
+    }
+}

@@ -1,0 +1,52 @@
+//! Secrets that an installation makes for itself and keeps in its data folder, readable by its owner alone.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+
+use cuponera_core::credential::random_secret;
+use secrecy::SecretString;
+
+const JWT_SECRET_FILE: &str = "jwt.secret";
+const JWT_SECRET_BYTES: usize = 32;
+/// Three groups of letters and digits would do; this is what `random_secret` gives for 9 bytes.
+const PASSWORD_BYTES: usize = 9;
+
+/// Makes the data folder if it is absent, for its owner alone, and makes sure that it can be written to.
+pub(crate) fn open_data_folder(folder: &Path) -> Result<(), String> {
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    let probe = folder.join(".writable");
+    let tried = made.and_then(|()| fs::write(&probe, b"")).and_then(|()| fs::remove_file(&probe));
+    tried.map_err(|error| {
+        format!("the data folder {} cannot be written to: {error}. Choose another with CUPONERA_DATA_DIR", folder.display())
+    })
+}
+
+/// The secret that access tokens are signed with: made once.
+pub(crate) fn jwt_secret(folder: &Path) -> Result<SecretString, String> {
+    let path = folder.join(JWT_SECRET_FILE);
+    match fs::read_to_string(&path) {
+        Ok(secret) if secret.trim().len() >= JWT_SECRET_BYTES => return Ok(secret.trim().to_owned().into()),
+        Ok(_) => return Err(format!("{} is too short: delete it and a new one is made", path.display())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(format!("{} cannot be read: {error}", path.display())),
+    }
+    let secret = random_secret(JWT_SECRET_BYTES).map_err(|error| error.chain())?;
+    write_for_owner(&path, &secret).map_err(|error| format!("{} cannot be written: {error}", path.display()))?;
+    Ok(secret.into())
+}
+
+/// A password for the first admin.
+pub(crate) fn password() -> Result<String, String> {
+    random_secret(PASSWORD_BYTES).map_err(|error| error.chain())
+}
+
+/// Writes a file that appears whole and that others cannot read.
+fn write_for_owner(path: &Path, text: &str) -> std::io::Result<()> {
+    let draft = path.with_extension("new");
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(draft, path)
+}

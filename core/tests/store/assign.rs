@@ -1,0 +1,244 @@
+//! Giving codes out: every code once, to nobody more than the book allows, and `sold_out` only when it is.
+
+use std::collections::HashSet;
+
+use cuponera_core::book::{BookPatch, BookRules, BookStatus, Change};
+use cuponera_core::error::{Error, Refusal};
+use cuponera_core::id::BookId;
+use cuponera_core::store::{Answer, AssignRandom, Assigned, Call, Pools};
+use cuponera_testkit::{World, race, rules};
+
+/// As many connections as DESIGN.md's promise was measured with.
+const WIDE: Pools = Pools { hot: 50, rest: 8 };
+
+fn capped(most: i32) -> BookRules {
+    BookRules { max_codes_per_user: Some(most), ..rules() }
+}
+
+/// How many answers are refused so.
+fn count_refused<T>(answers: &[Answer<T>], refusal: &Refusal) -> usize {
+    answers.iter().filter(|answer| answer.outcome.as_ref().err() == Some(refusal)).count()
+}
+
+fn winners(answers: &[Answer<Assigned>]) -> Vec<&Assigned> {
+    answers.iter().filter_map(|answer| answer.outcome.as_ref().ok()).collect()
+}
+
+/// Settles the calls in batches of these sizes, over and over, from all connections at once.
+async fn race_in_batches(
+    world: &World,
+    calls: &[Call<AssignRandom>],
+    sizes: &[usize],
+) -> Vec<Answer<Assigned>> {
+    let mut batches = Vec::new();
+    let mut rest = calls;
+    for size in sizes.iter().cycle() {
+        if rest.is_empty() {
+            break;
+        }
+        let (batch, others) = rest.split_at(rest.len().min(*size));
+        batches.push(batch);
+        rest = others;
+    }
+    let answers = race(50, batches, async |batch| world.store().settle(batch).await.unwrap()).await;
+    answers.into_iter().flatten().collect()
+}
+
+async fn assert_a_thousand_racing_for_a_hundred(sizes: &[usize]) {
+    let world = World::with_pools(rules(), WIDE).await;
+    world.plant_codes(100).await;
+    let calls: Vec<_> = (0..1_000).map(|user| world.random(&format!("user-{user}"))).collect();
+    let racing = race_in_batches(&world, &calls, sizes);
+    // The counts are rolled up while they change.
+    let rolling = race(1, 0..20, async |_| world.store().roll_up_counts().await.unwrap());
+    let (answers, _) = futures::join!(racing, rolling);
+    let winners = winners(&answers);
+    let codes: HashSet<&str> = winners.iter().map(|won| won.code.as_str()).collect();
+    assert_eq!((winners.len(), codes.len()), (100, 100), "winners and distinct codes");
+    assert_eq!(count_refused(&answers, &Refusal::SoldOut), 900);
+    assert_eq!((world.counts().await.available, world.counts().await.assigned), (0, 100));
+    world.assert_invariants().await;
+}
+
+#[tokio::test]
+async fn a_thousand_racing_one_by_one_for_a_hundred_codes_are_a_hundred_winners() {
+    assert_a_thousand_racing_for_a_hundred(&[1]).await;
+}
+
+#[tokio::test]
+async fn a_thousand_racing_in_batches_for_a_hundred_codes_are_a_hundred_winners() {
+    assert_a_thousand_racing_for_a_hundred(&[1, 2, 5, 20]).await;
+}
+
+/// A user's second call holds a code for a moment and gives it back: who looks then must look again.
+#[tokio::test]
+async fn nobody_hears_sold_out_while_there_is_a_code_for_everybody() {
+    for round in 0..4 {
+        let world = World::with_pools(capped(1), WIDE).await;
+        world.plant_codes(100).await;
+        let calls: Vec<_> = (0..200).map(|call| world.random(&format!("user-{}", call / 2))).collect();
+        let answers = race_in_batches(&world, &calls, &[1]).await;
+        assert_eq!(count_refused(&answers, &Refusal::SoldOut), 0, "false sold_out in round {round}");
+        assert_eq!(winners(&answers).len(), 100);
+        assert_eq!(count_refused(&answers, &Refusal::UserLimitReached { limit: 1 }), 100);
+        world.assert_invariants().await;
+    }
+}
+
+#[tokio::test]
+async fn a_user_asking_two_hundred_times_at_once_gets_no_more_than_the_limit() {
+    for (most, sizes) in [(1, &[1][..]), (1, &[1, 4, 9]), (3, &[1, 4, 9])] {
+        let world = World::with(capped(most)).await;
+        world.plant_codes(300).await;
+        let calls: Vec<_> = (0..200).map(|_| world.random("ana")).collect();
+        let answers = race_in_batches(&world, &calls, sizes).await;
+        let most = usize::try_from(most).unwrap();
+        assert_eq!(winners(&answers).len(), most, "in batches of {sizes:?}");
+        world.assert_invariants().await;
+    }
+}
+
+#[tokio::test]
+async fn many_users_in_mixed_batches_get_just_their_limit() {
+    let world = World::with(capped(3)).await;
+    world.plant_codes(300).await;
+    let calls: Vec<_> = (0..200).map(|call| world.random(&format!("user-{}", call % 20))).collect();
+    let answers = race_in_batches(&world, &calls, &[1, 7, 16]).await;
+    assert_eq!(winners(&answers).len(), 60);
+    assert_eq!(count_refused(&answers, &Refusal::UserLimitReached { limit: 3 }), 140);
+    world.assert_invariants().await;
+}
+
+#[tokio::test]
+async fn a_batch_that_wants_more_than_there_is_gets_what_there_is() {
+    let world = World::new().await;
+    world.plant_codes(5).await;
+    let calls: Vec<_> = (0..20).map(|user| world.random(&format!("user-{user}"))).collect();
+    let answers = world.store().settle(&calls).await.unwrap();
+    assert_eq!(winners(&answers).len(), 5);
+    assert_eq!(count_refused(&answers, &Refusal::SoldOut), 15);
+    world.assert_invariants().await;
+}
+
+/// Counting before a code is in hand would use the limit up.
+#[tokio::test]
+async fn a_sold_out_book_uses_up_no_limit() {
+    let world = World::with(capped(1)).await;
+    let calls: Vec<_> = (0..50).map(|_| world.random("ana")).collect();
+    let answers = race_in_batches(&world, &calls, &[1, 3]).await;
+    assert_eq!(count_refused(&answers, &Refusal::SoldOut), 50);
+    world.plant_codes(1).await;
+    assert!(world.settle(world.random("ana")).await.outcome.is_ok());
+    world.assert_invariants().await;
+}
+
+#[tokio::test]
+async fn random_codes_do_not_come_in_the_order_of_the_book() {
+    let world = World::new().await;
+    let codes = world.plant_codes(1_000).await;
+    let calls: Vec<_> = (0..10).map(|user| world.random(&format!("user-{user}"))).collect();
+    let answers = race(1, &calls, async |call| world.settle(call.clone()).await).await;
+    let given: Vec<&str> = winners(&answers).iter().map(|won| won.code.as_str()).collect();
+    assert_ne!(given, codes[..10], "one in 10^30 by chance");
+}
+
+#[tokio::test]
+async fn a_code_raced_for_by_name_has_one_holder() {
+    let world = World::new().await;
+    let codes = world.plant_codes(20).await;
+    let calls: Vec<_> =
+        (0..200).map(|call| world.named(&codes[call % 20], &format!("user-{}", call / 20))).collect();
+    // Batches meet the codes in different orders.
+    let batches: Vec<Vec<_>> =
+        calls.chunks(7).enumerate().map(|(turn, batch)| turned(batch, turn % 2 == 0)).collect();
+    let answers = race(24, &batches, async |batch| world.store().settle(batch).await.unwrap()).await;
+    let answers: Vec<_> = answers.into_iter().flatten().collect();
+    assert_eq!(winners(&answers).len(), 20);
+    assert_eq!(count_refused(&answers, &Refusal::AlreadyAssigned), 180);
+    world.assert_invariants().await;
+}
+
+fn turned<T: Clone>(batch: &[T], around: bool) -> Vec<T> {
+    if around { batch.iter().rev().cloned().collect() } else { batch.to_vec() }
+}
+
+#[tokio::test]
+async fn named_and_random_calls_race_for_the_same_codes_and_limits() {
+    let world = World::with(capped(2)).await;
+    let codes = world.plant_codes(60).await;
+    let named = race(12, 0..120, async |call| {
+        world.settle(world.named(&codes[call % 60], &format!("user-{}", call % 40))).await
+    });
+    let random =
+        race(12, 0..120, async |call| world.settle(world.random(&format!("user-{}", call % 40))).await);
+    let (named, random) = futures::join!(named, random);
+    let fresh = winners(&named).into_iter().filter(|won| !won.repeated).count() + winners(&random).len();
+    assert_eq!(fresh, 60, "no code is left, and none was given twice");
+    world.assert_invariants().await;
+}
+
+#[tokio::test]
+async fn a_batch_of_names_stops_at_the_users_limit() {
+    let world = World::with(capped(2)).await;
+    let codes = world.plant_codes(5).await;
+    let calls: Vec<_> = codes.iter().map(|code| world.named(code, "ana")).collect();
+    let answers = world.store().settle(&calls).await.unwrap();
+    assert_eq!(winners(&answers).len(), 2);
+    assert_eq!(count_refused(&answers, &Refusal::UserLimitReached { limit: 2 }), 3);
+    world.assert_invariants().await;
+}
+
+#[tokio::test]
+async fn asking_again_for_a_code_one_holds_is_the_same_answer() {
+    let world = World::new().await;
+    let codes = world.plant_codes(1).await;
+    let first = world.give(&codes[0], "ana").await;
+    let again = world.give(&codes[0], "ana").await;
+    assert!(!first.repeated && again.repeated);
+    assert_eq!(again, Assigned { repeated: true, ..first });
+    assert_eq!(world.actions(&codes[0]).await, ["ASSIGN"]);
+    let other = world.settle(world.named(&codes[0], "eva")).await;
+    assert_eq!(other.outcome, Err(Refusal::AlreadyAssigned));
+}
+
+#[tokio::test]
+async fn a_book_gives_codes_only_while_it_is_active_and_in_its_time() {
+    let world = World::new().await;
+    let codes = world.plant_codes(3).await;
+    let patches = [
+        (
+            BookPatch { status: Change::Set(BookStatus::Paused), ..BookPatch::default() },
+            Refusal::BookNotActive,
+        ),
+        (in_days(1, 2), Refusal::BookNotStarted),
+        (in_days(-2, -1), Refusal::BookExpired),
+        (BookPatch { status: Change::Set(BookStatus::Closed), ..in_days(-2, 2) }, Refusal::BookNotActive),
+    ];
+    for (patch, refusal) in patches {
+        let active = BookPatch { status: Change::Set(BookStatus::Active), ..patch.clone() };
+        let patch = if patch.status == Change::Keep { active } else { patch };
+        world.store().update_book(None, world.business, world.book, patch).await.unwrap().outcome.unwrap();
+        assert_eq!(world.settle(world.random("ana")).await.outcome, Err(refusal.clone()));
+        assert_eq!(world.settle(world.named(&codes[0], "ana")).await.outcome, Err(refusal));
+    }
+    world.assert_invariants().await;
+}
+
+fn in_days(from: i64, until: i64) -> BookPatch {
+    let now = chrono::Utc::now();
+    let day = |days| Some(now + chrono::TimeDelta::days(days));
+    BookPatch {
+        starts_at: Change::Set(day(from)),
+        expires_at: Change::Set(day(until)),
+        ..BookPatch::default()
+    }
+}
+
+#[tokio::test]
+async fn a_book_that_does_not_exist_is_not_found() {
+    let world = World::new().await;
+    let unknown = world.call(AssignRandom { book: BookId::new(), user: "ana".to_owned() });
+    assert_eq!(world.settle(unknown).await.outcome, Err(Refusal::not_found("coupon book")));
+    let none = world.store().get_book(world.business, BookId::new()).await;
+    assert!(matches!(none, Err(Error::Refused(Refusal::NotFound { .. }))));
+}

@@ -1,0 +1,45 @@
+//! Books: deleted only while unused, and counted right while their codes change hands.
+
+use cuponera_core::error::{Error, Refusal};
+use cuponera_testkit::{World, generate, race};
+
+#[tokio::test]
+async fn a_book_is_deleted_or_its_code_is_given_but_never_both() {
+    for _ in 0..10 {
+        let world = World::new().await;
+        let codes = world.plant_codes(3).await;
+        let delete = world.store().delete_book_if_unused(world.business, world.book);
+        let give = world.settle(world.named(&codes[1], "ana"));
+        let (deleted, given) = futures::join!(delete, give);
+        match (deleted, given.outcome) {
+            (Ok(()), Err(Refusal::NotFound { .. })) => {
+                assert!(world.store().get_coupon(world.business, &codes[0]).await.is_err());
+            }
+            (Err(Error::Refused(Refusal::BookInUse)), Ok(_)) => {
+                assert_eq!(
+                    world.coupon(&codes[0]).await.book,
+                    world.book,
+                    "a book in use keeps all its codes"
+                );
+            }
+            both => panic!("{both:?}"),
+        }
+        world.assert_invariants().await;
+    }
+}
+
+#[tokio::test]
+async fn counts_are_exact_before_and_after_they_are_rolled_up() {
+    let world = World::new().await;
+    generate(world.store(), world.business, world.book, "K-{XXXX}", 40).await;
+    let answers =
+        race(16, 0..25, async |user| world.settle(world.random(&format!("user-{user}"))).await).await;
+    let before = world.counts().await;
+    assert_eq!((before.available, before.assigned, before.all()), (15, 25, 40));
+    race(4, 0..8, async |_| world.store().roll_up_counts().await.unwrap()).await;
+    assert_eq!(world.counts().await, before);
+    let code = answers[0].outcome.as_ref().unwrap().code.clone();
+    world.settle(world.redeem(&code, "user-0")).await.outcome.unwrap();
+    assert_eq!((world.counts().await.assigned, world.counts().await.redeemed), (24, 1));
+    world.assert_invariants().await;
+}

@@ -1,0 +1,311 @@
+//! Import: every row taken or told of, the first line of a code wins, and the file that tells agrees with the table.
+
+use std::time::Duration;
+
+use cuponera_core::book::BookRules;
+use cuponera_core::csv::{Columns, Delimiter};
+use cuponera_core::id::{BookId, JobId};
+use cuponera_core::job::{Job, JobKind, JobStatus, Work};
+use cuponera_core::store::{Claim, Finished, ImportRow, Imported, NewImport, PartFile, Rejected, TakenBy};
+use cuponera_testkit::{World, claim, race, rules};
+use serde_json::json;
+use sqlx::query_scalar;
+
+/// One part of a file: its rows by code, line and user.
+type Part<'a> = &'a [(&'a str, u64, Option<&'a str>)];
+
+async fn submit_to(world: &World, book: BookId, parts: usize, columns: Columns, dry_run: bool) -> Job {
+    let part =
+        |number: usize| PartFile { file: format!("part-{number}"), first_line: number as u64 * 100 + 1 };
+    let import = NewImport {
+        id: JobId::new(),
+        book,
+        columns,
+        delimiter: Delimiter::default(),
+        dry_run,
+        parts: (0..parts).map(part).collect(),
+        rows: 10,
+        lines: parts as u64 * 100,
+    };
+    world.store().submit_import(None, world.business, "test", import).await.unwrap().outcome.unwrap()
+}
+
+async fn submit(world: &World, parts: usize) -> Job {
+    submit_to(world, world.book, parts, Columns::default(), false).await
+}
+
+async fn submit_with_users(world: &World, parts: usize) -> Job {
+    submit_to(world, world.book, parts, Columns { user_id: Some(1), ..Columns::default() }, false).await
+}
+
+async fn next(world: &World) -> Claim {
+    claim(world.store(), "worker").await.expect("there is a runnable chunk")
+}
+
+/// The rows as a worker has them: sorted by code.
+fn rows(part: Part<'_>) -> Vec<ImportRow> {
+    let row = |(code, line, user): &(&str, u64, Option<&str>)| ImportRow {
+        code: (*code).to_owned(),
+        line: *line,
+        user: user.map(str::to_owned),
+        metadata: Some(format!(r#"{{"line": {line}}}"#)),
+    };
+    let mut rows: Vec<_> = part.iter().map(row).collect();
+    rows.sort_by(|one, other| one.code.cmp(&other.code));
+    rows
+}
+
+fn tally(rows: &[ImportRow], told: &TakenBy) -> Finished {
+    let limited = told.values().filter(|(_, why)| *why == Rejected::UserLimitReached).count();
+    let refused = i64::try_from(told.len() - limited).unwrap();
+    let taken = i64::try_from(rows.len()).unwrap() - refused;
+    let result = json!({ "uploadedCount": taken, "duplicatesCount": refused });
+    Finished { succeeded: taken, failed: refused, result, errors_file: None }
+}
+
+/// One try, telling of these refusals.
+async fn attempt(world: &World, claim: &Claim, rows: &[ImportRow], told: &TakenBy) -> Imported {
+    let Work::ImportCodes { first_position, dry_run, .. } = &claim.work else { panic!("not an import") };
+    let finished = tally(rows, told);
+    let store = world.store();
+    if *dry_run {
+        store.settle_dry_run(claim, rows, told, &finished).await.unwrap()
+    } else {
+        store.settle_imported(claim, rows, *first_position, told, &finished).await.unwrap()
+    }
+}
+
+/// Tells of what is found and tries again until both agree; what was told in the end.
+async fn work(world: &World, claim: &Claim, part: Part<'_>) -> TakenBy {
+    let rows = rows(part);
+    let mut told = TakenBy::new();
+    loop {
+        match attempt(world, claim, &rows, &told).await {
+            Imported::Settled => return told,
+            Imported::Differs(found) => told = found,
+            Imported::Lost => panic!("the chunk was lost"),
+        }
+    }
+}
+
+fn refused<const N: usize>(lines: [(u64, &str, Rejected); N]) -> TakenBy {
+    lines.into_iter().map(|(line, code, why)| (line, (code.to_owned(), why))).collect()
+}
+
+/// The line a code came from, as its metadata says.
+async fn line_of(world: &World, code: &str) -> u64 {
+    world.coupon(code).await.metadata.unwrap()["line"].as_u64().unwrap()
+}
+
+async fn position_of(world: &World, code: &str) -> i32 {
+    let position = "select position from coupon where code = $1";
+    query_scalar(position).bind(code).fetch_one(world.pool()).await.unwrap()
+}
+
+async fn job(world: &World, id: JobId) -> Job {
+    world.store().get_job(world.business, id).await.unwrap()
+}
+
+#[tokio::test]
+async fn rows_are_taken_at_the_positions_of_their_lines() {
+    let world = World::new().await;
+    world.plant_codes(7).await;
+    let submitted = submit(&world, 1).await;
+    let told =
+        work(&world, &next(&world).await, &[("ZED", 1, None), ("ABC", 2, None), ("MID", 5, None)]).await;
+    assert_eq!(told, TakenBy::new());
+    assert_eq!((position_of(&world, "ZED").await, position_of(&world, "MID").await), (7 + 1, 7 + 5));
+    let done = job(&world, submitted.id).await;
+    assert_eq!((done.status, done.succeeded, done.failed), (JobStatus::Succeeded, 3, 0));
+    assert_eq!(done.result["uploadedCount"], 3);
+    world.assert_invariants().await;
+}
+
+#[tokio::test]
+async fn a_code_the_business_has_is_told_of_and_left_alone() {
+    let world = World::new().await;
+    let standing = world.plant_codes(3).await;
+    world.give(&standing[0], "ana").await;
+    let other = world.another_book(&rules()).await;
+    let submitted = submit_to(&world, other, 1, Columns::default(), false).await;
+    let part = [("NEW", 1, None), (standing[0].as_str(), 2, None), (standing[2].as_str(), 3, None)];
+    let told = work(&world, &next(&world).await, &part).await;
+    let exists = Rejected::AlreadyExists;
+    assert_eq!(told, refused([(2, &standing[0], exists), (3, &standing[2], exists)]));
+    assert_eq!(world.coupon(&standing[0]).await.book, world.book);
+    let done = job(&world, submitted.id).await;
+    assert_eq!((done.succeeded, done.failed), (1, 2));
+    world.assert_invariants().await;
+}
+
+#[tokio::test]
+async fn nothing_is_written_while_the_errors_file_tells_something_else() {
+    let world = World::new().await;
+    let standing = world.plant_codes(1).await;
+    submit(&world, 1).await;
+    let claim = next(&world).await;
+    let rows = rows(&[("NEW", 1, None), (&standing[0], 2, None)]);
+    let found = refused([(2, &standing[0], Rejected::AlreadyExists)]);
+    assert_eq!(attempt(&world, &claim, &rows, &TakenBy::new()).await, Imported::Differs(found.clone()));
+    assert!(world.store().get_coupon(world.business, "NEW").await.is_err());
+    // Told of a limit that nobody has met.
+    let mut too_much = found.clone();
+    too_much.extend(refused([(1, "NEW", Rejected::UserLimitReached)]));
+    assert_eq!(attempt(&world, &claim, &rows, &too_much).await, Imported::Differs(found.clone()));
+    assert!(world.store().get_coupon(world.business, "NEW").await.is_err());
+    assert_eq!(attempt(&world, &claim, &rows, &found).await, Imported::Settled);
+    world.assert_invariants().await;
+}
+
+/// The later part was committed first: its line gives way.
+#[tokio::test]
+async fn the_first_line_of_a_code_wins_whichever_part_is_worked_first() {
+    for later_first in [false, true] {
+        let world = World::new().await;
+        let submitted = submit(&world, 2).await;
+        let (first, second) = (next(&world).await, next(&world).await);
+        let (early, late) = ([("DUP", 5, None), ("ONE", 6, None)], [("DUP", 105, None), ("TWO", 106, None)]);
+        let told = if later_first {
+            assert_eq!(work(&world, &second, &late).await, TakenBy::new());
+            assert_eq!(line_of(&world, "DUP").await, 105);
+            work(&world, &first, &early).await
+        } else {
+            assert_eq!(work(&world, &first, &early).await, TakenBy::new());
+            work(&world, &second, &late).await
+        };
+        assert_eq!(told, refused([(105, "DUP", Rejected::DuplicateInFile)]));
+        assert_eq!((line_of(&world, "DUP").await, position_of(&world, "DUP").await), (5, 5));
+        let done = job(&world, submitted.id).await;
+        assert_eq!((done.status, done.succeeded, done.failed), (JobStatus::Succeeded, 3, 1));
+        world.assert_invariants().await;
+    }
+}
+
+/// Parts of one file with the same codes, side by side: whatever the order, the lines of the first part stand.
+#[tokio::test]
+async fn parts_racing_with_the_same_codes_end_as_if_read_in_order() {
+    for _ in 0..6 {
+        let world = World::new().await;
+        let submitted = submit(&world, 4).await;
+        let codes: Vec<String> = (0..60).map(|number| format!("CODE-{number:02}")).collect();
+        let parts: Vec<Vec<_>> = (0..4)
+            .map(|part| {
+                (1..).zip(&codes).map(|(line, code)| (code.as_str(), part * 100 + line, None)).collect()
+            })
+            .collect();
+        let mut claims = Vec::new();
+        for _ in 0..4 {
+            claims.push(next(&world).await);
+        }
+        // Whether the last or the first part gets its connection first is up to the race.
+        let told = race(4, claims.iter().rev(), async |claim| {
+            let part = usize::try_from(claim.number).unwrap();
+            work(&world, claim, &parts[part]).await
+        })
+        .await;
+        assert_eq!(told.iter().map(TakenBy::len).sum::<usize>(), 180);
+        for (line, code) in (1..).zip(&codes) {
+            assert_eq!(line_of(&world, code).await, line, "{code}");
+        }
+        let done = job(&world, submitted.id).await;
+        assert_eq!((done.status, done.succeeded, done.failed), (JobStatus::Succeeded, 60, 180));
+        world.assert_invariants().await;
+    }
+}
+
+#[tokio::test]
+async fn a_code_given_out_meanwhile_keeps_its_place_and_its_history() {
+    let world = World::new().await;
+    submit(&world, 2).await;
+    let (first, second) = (next(&world).await, next(&world).await);
+    work(&world, &second, &[("DUP", 105, None)]).await;
+    world.give("DUP", "ana").await;
+    let told = work(&world, &first, &[("DUP", 5, None), ("ONE", 6, None)]).await;
+    assert_eq!(told, refused([(105, "DUP", Rejected::DuplicateInFile)]));
+    assert_eq!(world.coupon("DUP").await.holder.as_deref(), Some("ana"));
+    assert_eq!(world.actions("DUP").await, ["ASSIGN"]);
+    world.assert_invariants().await;
+}
+
+#[tokio::test]
+async fn users_get_their_codes_up_to_their_limit_in_the_order_of_the_lines() {
+    let world = World::with(BookRules { max_codes_per_user: Some(2), ..rules() }).await;
+    let planted = world.plant_codes(1).await;
+    world.give(&planted[0], "eva").await;
+    let submitted = submit_with_users(&world, 2).await;
+    let first =
+        [("A-4", 1, Some("ana")), ("A-3", 2, Some("ana")), ("A-1", 3, Some("ana")), ("B-1", 4, Some("eva"))];
+    let told = work(&world, &next(&world).await, &first).await;
+    let limit = Rejected::UserLimitReached;
+    assert_eq!(told, refused([(3, "A-1", limit)]));
+    let second =
+        [("A-0", 101, Some("ana")), ("B-0", 102, Some("eva")), ("C-0", 103, Some("leo")), ("D-0", 104, None)];
+    let told = work(&world, &next(&world).await, &second).await;
+    assert_eq!(told, refused([(101, "A-0", limit), (102, "B-0", limit)]));
+    assert_eq!(world.coupon("A-4").await.holder.as_deref(), Some("ana"));
+    assert_eq!(world.coupon("A-1").await.holder, None, "the code is there, and free");
+    assert_eq!(world.actions("C-0").await, ["ASSIGN"]);
+    let done = job(&world, submitted.id).await;
+    assert_eq!((done.status, done.succeeded), (JobStatus::Succeeded, 8));
+    world.assert_invariants().await;
+}
+
+/// While the file is read, its users ask for codes themselves.
+#[tokio::test]
+async fn an_import_and_its_users_race_for_the_same_limits() {
+    let world = World::with(BookRules { max_codes_per_user: Some(2), ..rules() }).await;
+    world.plant_codes(100).await;
+    submit_with_users(&world, 1).await;
+    let users: Vec<String> = (0..40).map(|user| format!("user-{user}")).collect();
+    let codes: Vec<String> = (0..80).map(|number| format!("ROW-{number:02}")).collect();
+    let part: Vec<_> = (1..).zip(&codes).map(|(line, code)| (code.as_str(), line, line as usize)).collect();
+    let part: Vec<_> =
+        part.iter().map(|(code, line, n)| (*code, *line, Some(users[n % 40].as_str()))).collect();
+    let claim = next(&world).await;
+    let asking = race(12, users.iter().chain(&users), async |user| world.settle(world.random(user)).await);
+    let (told, _) = futures::join!(work(&world, &claim, &part), asking);
+    let held: i64 =
+        query_scalar("select sum(held)::bigint from user_quota").fetch_one(world.pool()).await.unwrap();
+    assert_eq!(held, 80, "every user has exactly the limit");
+    assert!(told.values().all(|(_, why)| *why == Rejected::UserLimitReached));
+    world.assert_invariants().await;
+}
+
+#[tokio::test]
+async fn a_dry_run_counts_and_writes_nothing() {
+    let world = World::new().await;
+    let standing = world.plant_codes(1).await;
+    let submitted = submit_to(&world, world.book, 2, Columns::default(), true).await;
+    let first = [("ONE", 1, None), (standing[0].as_str(), 2, None)];
+    let told = work(&world, &next(&world).await, &first).await;
+    assert_eq!(told, refused([(2, &standing[0], Rejected::AlreadyExists)]));
+    let second = [("ONE", 101, None), ("TWO", 102, None)];
+    let told = work(&world, &next(&world).await, &second).await;
+    assert_eq!(told, refused([(101, "ONE", Rejected::DuplicateInFile)]));
+    let done = job(&world, submitted.id).await;
+    assert_eq!((done.status, done.succeeded, done.failed), (JobStatus::Succeeded, 2, 2));
+    assert!(world.store().get_coupon(world.business, "ONE").await.is_err());
+    let noted: i64 = query_scalar("select count(*) from dry_run_code").fetch_one(world.pool()).await.unwrap();
+    assert_eq!((noted, world.counts().await.all()), (0, 1));
+    world.assert_invariants().await;
+}
+
+#[tokio::test]
+async fn redoing_a_part_after_its_worker_died_takes_the_same_rows() {
+    let world = World::new().await;
+    let submitted = submit(&world, 1).await;
+    let part = [("ONE", 1, None), ("TWO", 2, None)];
+    let dead = world.store().claim_chunk("dead", Duration::ZERO, &JobKind::ALL).await.unwrap().unwrap();
+    let alive = next(&world).await;
+    assert_eq!(attempt(&world, &dead, &rows(&part), &TakenBy::new()).await, Imported::Lost);
+    assert!(world.store().get_coupon(world.business, "ONE").await.is_err(), "nothing of it stays");
+    assert_eq!(work(&world, &alive, &part).await, TakenBy::new());
+    // The dead one wakes up: its rows stand already, and it is not asked any more.
+    let late = attempt(&world, &dead, &rows(&part), &refused([])).await;
+    assert!(matches!(late, Imported::Differs(_)));
+    let Imported::Differs(found) = late else { unreachable!() };
+    assert_eq!(attempt(&world, &dead, &rows(&part), &found).await, Imported::Lost);
+    let done = job(&world, submitted.id).await;
+    assert_eq!((done.status, done.succeeded, done.failed), (JobStatus::Succeeded, 2, 0));
+    world.assert_invariants().await;
+}

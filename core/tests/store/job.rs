@@ -1,0 +1,337 @@
+//! Jobs and their chunks: claimed fairly, held by lease and epoch, tallied in the commit that settles them.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use cuponera_core::coupon::pattern::Pattern;
+use cuponera_core::csv::{Columns, Delimiter};
+use cuponera_core::error::{Error, Refusal};
+use cuponera_core::id::{BookId, BusinessId, JobId};
+use cuponera_core::job::{CODES_PER_CHUNK, Job, JobError, JobKind, JobStatus};
+use cuponera_core::store::{Claim, Finished, Imported, NewImport, PartFile, Pulse, Taken, TakenBy};
+use cuponera_testkit::{World, claim, race, rules, work_generation};
+use serde_json::json;
+use sqlx::{query, query_scalar};
+
+async fn submit(world: &World, quantity: u64) -> Job {
+    submit_in(world, world.business, world.book, quantity).await
+}
+
+async fn submit_in(world: &World, business: BusinessId, book: BookId, quantity: u64) -> Job {
+    let pattern = Pattern::parse("J-{XXXXXXXX}").unwrap();
+    let job = world.store().submit_generation(None, business, "service:test", book, &pattern, quantity).await;
+    job.unwrap().outcome.unwrap()
+}
+
+async fn job(world: &World, id: JobId) -> Job {
+    world.store().get_job(world.business, id).await.unwrap()
+}
+
+async fn next(world: &World) -> Claim {
+    claim(world.store(), "worker").await.expect("there is a runnable chunk")
+}
+
+/// A claim whose lease has run out, as if its worker had died.
+async fn next_and_die(world: &World) -> Claim {
+    let claim = world.store().claim_chunk("dead", Duration::ZERO, &JobKind::ALL).await.unwrap();
+    claim.expect("there is a runnable chunk")
+}
+
+async fn codes_in(world: &World) -> i64 {
+    query_scalar("select count(*) from coupon").fetch_one(world.pool()).await.unwrap()
+}
+
+fn sorry() -> JobError {
+    JobError { code: "sorry".to_owned(), detail: "it did not work".to_owned() }
+}
+
+/// A dry run of so many parts: its chunks run in order.
+async fn submit_ordered(world: &World, parts: u64) -> Job {
+    let part = |number| PartFile { file: format!("part-{number}"), first_line: number + 1 };
+    let import = NewImport {
+        id: JobId::new(),
+        book: world.book,
+        columns: Columns::default(),
+        delimiter: Delimiter::default(),
+        dry_run: true,
+        parts: (0..parts).map(part).collect(),
+        rows: 0,
+        lines: parts,
+    };
+    world.store().submit_import(None, world.business, "test", import).await.unwrap().outcome.unwrap()
+}
+
+async fn settle_empty(world: &World, claim: &Claim) {
+    let nothing = Finished { result: json!({}), ..Finished::default() };
+    let settled = world.store().settle_dry_run(claim, &[], &TakenBy::new(), &nothing).await.unwrap();
+    assert_eq!(settled, Imported::Settled);
+}
+
+#[tokio::test]
+async fn a_small_job_is_next_beside_a_big_one() {
+    let world = World::new().await;
+    let big = submit(&world, 100 * CODES_PER_CHUNK).await;
+    for _ in 0..3 {
+        assert_eq!(next(&world).await.job, big.id);
+    }
+    let small = submit(&world, 100).await;
+    let chunk = next(&world).await;
+    assert_eq!(chunk.job, small.id);
+    assert_eq!(work_generation(world.store(), &chunk).await, Taken::Settled);
+    assert_eq!(job(&world, small.id).await.status, JobStatus::Succeeded);
+    assert_eq!(next(&world).await.job, big.id);
+    world.assert_invariants().await;
+}
+
+#[tokio::test]
+async fn a_business_with_many_jobs_does_not_hold_up_another() {
+    let world = World::new().await;
+    for _ in 0..10 {
+        submit(&world, 2 * CODES_PER_CHUNK).await;
+    }
+    for _ in 0..4 {
+        assert_eq!(next(&world).await.business, world.business);
+    }
+    let other = world.another_business().await;
+    let book = world.store().create_book(None, other, &rules()).await.unwrap().outcome.unwrap().id;
+    submit_in(&world, other, book, 3 * CODES_PER_CHUNK).await;
+    for _ in 0..3 {
+        assert_eq!(next(&world).await.business, other, "it has fewer chunks at work");
+    }
+}
+
+#[tokio::test]
+async fn claims_raced_for_get_each_chunk_once() {
+    let world = World::new().await;
+    let jobs = [submit(&world, 12 * CODES_PER_CHUNK).await, submit(&world, 12 * CODES_PER_CHUNK).await];
+    let claims =
+        race(12, 0..40, async |worker| claim(world.store(), &format!("worker-{worker}")).await).await;
+    let claimed: Vec<_> = claims.iter().flatten().map(|claim| (claim.job, claim.number)).collect();
+    let distinct: HashSet<_> = claimed.iter().collect();
+    assert_eq!(distinct.len(), claimed.len(), "no chunk twice");
+    let left = async { claim(world.store(), "last").await };
+    let mut all = claimed.len();
+    let mut left = left.await;
+    while left.is_some() {
+        all += 1;
+        left = claim(world.store(), "last").await;
+    }
+    assert_eq!(all, 24);
+    assert_eq!(job(&world, jobs[0].id).await.attempts, 1);
+}
+
+#[tokio::test]
+async fn a_chunk_whose_lease_ended_is_taken_over_and_its_old_worker_changes_nothing() {
+    let world = World::new().await;
+    let submitted = submit(&world, 50).await;
+    let dead = next_and_die(&world).await;
+    let alive = next(&world).await;
+    assert_eq!((alive.job, alive.number, alive.crashes), (dead.job, dead.number, 1));
+    assert!(alive.epoch > dead.epoch);
+    assert_eq!(world.store().renew_lease_if_held(&dead, Duration::from_mins(1)).await.unwrap(), Pulse::Lost);
+    assert_eq!(work_generation(world.store(), &dead).await, Taken::Lost);
+    world.store().fail_chunk_if_held(&dead, &sorry()).await.unwrap();
+    world.store().retry_chunk_if_held(&dead, Duration::ZERO, "no").await.unwrap();
+    world.store().release_chunk_if_held(&dead, Duration::ZERO).await.unwrap();
+    assert_eq!((codes_in(&world).await, job(&world, submitted.id).await.status), (0, JobStatus::Running));
+    assert_eq!(world.store().renew_lease_if_held(&alive, Duration::from_mins(1)).await.unwrap(), Pulse::Held);
+    assert_eq!(work_generation(world.store(), &alive).await, Taken::Settled);
+    assert_eq!(work_generation(world.store(), &alive).await, Taken::Clash, "its codes stand");
+    assert_eq!((codes_in(&world).await, job(&world, submitted.id).await.status), (50, JobStatus::Succeeded));
+    world.assert_invariants().await;
+}
+
+/// Both hold the same codes in hand and settle at the same moment.
+#[tokio::test]
+async fn of_two_workers_settling_one_chunk_at_once_the_later_claim_wins() {
+    for _ in 0..8 {
+        let world = World::new().await;
+        let submitted = submit(&world, 300).await;
+        let dead = next_and_die(&world).await;
+        let alive = next(&world).await;
+        let both =
+            futures::join!(work_generation(world.store(), &dead), work_generation(world.store(), &alive));
+        if both.1 == Taken::Clash {
+            panic!("the stale worker's rows were committed");
+        }
+        assert_ne!(both.0, Taken::Settled);
+        assert_eq!(both.1, Taken::Settled);
+        assert_eq!(job(&world, submitted.id).await.succeeded, 300);
+        world.assert_invariants().await;
+    }
+}
+
+#[tokio::test]
+async fn a_crash_counts_unless_the_database_went_down_with_the_worker() {
+    let world = World::new().await;
+    submit(&world, 50).await;
+    for crashes in 0..4 {
+        assert_eq!(next_and_die(&world).await.crashes, crashes);
+    }
+    let before_it_started =
+        "update job_chunk set claimed_at = pg_postmaster_start_time() - interval '1 second'";
+    query(before_it_started).execute(world.pool()).await.unwrap();
+    assert_eq!(next(&world).await.crashes, 3, "an outage spends nothing");
+}
+
+#[tokio::test]
+async fn a_cancelled_job_lets_no_chunk_commit() {
+    let world = World::new().await;
+    let submitted = submit(&world, 2 * CODES_PER_CHUNK).await;
+    let chunk = next(&world).await;
+    let cancel =
+        async || world.store().cancel_job_if_open(None, world.business, submitted.id).await.unwrap().outcome;
+    assert_eq!(cancel().await.unwrap().status, JobStatus::Cancelled);
+    assert_eq!(world.store().renew_lease_if_held(&chunk, Duration::from_mins(1)).await.unwrap(), Pulse::Lost);
+    assert_eq!(work_generation(world.store(), &chunk).await, Taken::Lost);
+    assert!(claim(world.store(), "worker").await.is_none());
+    assert_eq!(codes_in(&world).await, 0);
+    assert!(matches!(cancel().await, Err(Refusal::WrongJobState { .. })));
+    let retry = world.store().retry_job_if_failed(None, world.business, submitted.id).await.unwrap();
+    assert!(matches!(retry.outcome, Err(Refusal::WrongJobState { .. })));
+    world.assert_invariants().await;
+}
+
+#[tokio::test]
+async fn cancelling_and_settling_at_once_leave_all_of_a_chunk_or_nothing() {
+    let mut ends = HashSet::new();
+    for _ in 0..12 {
+        let world = World::new().await;
+        let submitted = submit(&world, 20).await;
+        let chunk = next(&world).await;
+        let cancel = world.store().cancel_job_if_open(None, world.business, submitted.id);
+        let (cancelled, taken) = futures::join!(cancel, work_generation(world.store(), &chunk));
+        let settled = taken == Taken::Settled;
+        assert_eq!(codes_in(&world).await, if settled { 20 } else { 0 });
+        assert_eq!(cancelled.unwrap().outcome.is_err(), settled, "only one of them has its way");
+        ends.insert(settled);
+        world.assert_invariants().await;
+    }
+}
+
+#[tokio::test]
+async fn a_failed_job_is_retried_where_it_failed_and_nowhere_else() {
+    let world = World::new().await;
+    let submitted = submit(&world, CODES_PER_CHUNK + 100).await;
+    let (first, second) = (next(&world).await, next(&world).await);
+    world.store().fail_chunk_if_held(&first, &sorry()).await.unwrap();
+    assert_eq!(job(&world, submitted.id).await.status, JobStatus::Running, "the other chunk goes on");
+    assert_eq!(work_generation(world.store(), &second).await, Taken::Settled);
+    let failed = job(&world, submitted.id).await;
+    assert_eq!((failed.status, failed.error, failed.succeeded), (JobStatus::Failed, Some(sorry()), 100));
+    assert!(failed.finished_at.is_some());
+    world.assert_invariants().await;
+
+    let retry =
+        async || world.store().retry_job_if_failed(None, world.business, submitted.id).await.unwrap().outcome;
+    let retried = retry().await.unwrap();
+    assert_eq!((retried.status, retried.error, retried.finished_at), (JobStatus::Queued, None, None));
+    let again = next(&world).await;
+    assert_eq!((again.number, again.attempts, again.crashes), (first.number, 0, 0));
+    assert!(claim(world.store(), "worker").await.is_none(), "what is done stays done");
+    assert_eq!(work_generation(world.store(), &again).await, Taken::Settled);
+    let done = job(&world, submitted.id).await;
+    assert_eq!((done.status, done.attempts, done.percent()), (JobStatus::Succeeded, 2, Some(100.0)));
+    assert!(matches!(retry().await, Err(Refusal::WrongJobState { .. })));
+    world.assert_invariants().await;
+}
+
+#[tokio::test]
+async fn a_chunk_to_be_tried_later_is_not_claimed_before() {
+    let world = World::new().await;
+    submit(&world, 50).await;
+    let chunk = next(&world).await;
+    world.store().retry_chunk_if_held(&chunk, Duration::from_hours(1), "the disk is full").await.unwrap();
+    assert!(claim(world.store(), "worker").await.is_none());
+    let due = world.store().next_chunk_due().await.unwrap().unwrap();
+    assert!(due > Duration::from_mins(59) && due <= Duration::from_hours(1), "{due:?}");
+    query("update job_chunk set run_at = now()").execute(world.pool()).await.unwrap();
+    assert_eq!(next(&world).await.attempts, 1);
+}
+
+#[tokio::test]
+async fn giving_a_chunk_back_spends_no_attempt() {
+    let world = World::new().await;
+    submit(&world, 50).await;
+    let chunk = next(&world).await;
+    world.store().release_chunk_if_held(&chunk, Duration::ZERO).await.unwrap();
+    let again = next(&world).await;
+    assert_eq!((again.attempts, again.crashes), (0, 0));
+    assert!(again.epoch > chunk.epoch);
+}
+
+#[tokio::test]
+async fn an_ordered_job_works_one_chunk_at_a_time() {
+    let world = World::new().await;
+    let submitted = submit_ordered(&world, 3).await;
+    for number in 0..3 {
+        let claims = race(6, 0..6, async |_| claim(world.store(), "worker").await).await;
+        let claims: Vec<_> = claims.into_iter().flatten().collect();
+        assert_eq!(claims.iter().map(|claim| claim.number).collect::<Vec<_>>(), [number]);
+        // One that waits to be tried again holds up the others as well.
+        world.store().retry_chunk_if_held(&claims[0], Duration::from_hours(1), "later").await.unwrap();
+        assert!(claim(world.store(), "worker").await.is_none());
+        query("update job_chunk set run_at = now()").execute(world.pool()).await.unwrap();
+        settle_empty(&world, &next(&world).await).await;
+    }
+    assert_eq!(job(&world, submitted.id).await.status, JobStatus::Succeeded);
+    world.assert_invariants().await;
+}
+
+#[tokio::test]
+async fn ending_all_leases_makes_every_chunk_runnable() {
+    let world = World::new().await;
+    submit(&world, 3 * CODES_PER_CHUNK).await;
+    for _ in 0..3 {
+        next(&world).await;
+    }
+    assert!(claim(world.store(), "worker").await.is_none());
+    assert_eq!(world.store().end_all_leases().await.unwrap(), 3);
+    for _ in 0..3 {
+        assert_eq!(next(&world).await.epoch, 2);
+    }
+}
+
+#[tokio::test]
+async fn a_worker_is_given_only_kinds_it_knows() {
+    let world = World::new().await;
+    submit(&world, 50).await;
+    let imports = [JobKind::ImportCodes];
+    assert!(world.store().claim_chunk("worker", Duration::from_mins(1), &imports).await.unwrap().is_none());
+    assert_eq!(next(&world).await.number, 0);
+}
+
+#[tokio::test]
+async fn a_result_sums_the_numbers_of_its_chunks_and_keeps_the_rest() {
+    let world = World::new().await;
+    let submitted = submit(&world, CODES_PER_CHUNK + 100).await;
+    assert_eq!(submitted.result, json!({ "generatedCount": 0, "couponBookId": world.book }));
+    assert_eq!((submitted.status, submitted.percent()), (JobStatus::Queued, Some(0.0)));
+    let (first, last) = (next(&world).await, next(&world).await);
+    work_generation(world.store(), &last).await;
+    let half = job(&world, submitted.id).await;
+    assert_eq!((half.status, half.processed(), half.total), (JobStatus::Running, 100, Some(50_100)));
+    work_generation(world.store(), &first).await;
+    let done = job(&world, submitted.id).await;
+    let at = "select code from coupon where position = $1";
+    let first_code: String = query_scalar(at).bind(0).fetch_one(world.pool()).await.unwrap();
+    let last_code: String = query_scalar(at).bind(50_099).fetch_one(world.pool()).await.unwrap();
+    let result = json!({ "generatedCount": 50_100, "couponBookId": world.book, "firstCode": first_code, "lastCode": last_code });
+    assert_eq!(done.result, result);
+    assert_eq!((done.succeeded, done.failed, done.attempts), (50_100, 0, 1));
+    world.assert_invariants().await;
+}
+
+#[tokio::test]
+async fn a_job_of_another_business_does_not_exist() {
+    let world = World::new().await;
+    let submitted = submit(&world, 50).await;
+    let other = world.another_business().await;
+    let none = world.store().get_job(other, submitted.id).await;
+    assert!(matches!(none, Err(Error::Refused(Refusal::NotFound { .. }))));
+    let cancel = world.store().cancel_job_if_open(None, other, submitted.id).await.unwrap().outcome;
+    assert_eq!(cancel, Err(Refusal::not_found("job")));
+    let retry = world.store().retry_job_if_failed(None, other, submitted.id).await.unwrap().outcome;
+    assert_eq!(retry, Err(Refusal::not_found("job")));
+    assert_eq!(job(&world, submitted.id).await.status, JobStatus::Queued);
+}

@@ -1,0 +1,12 @@
+//! What the store promises, on real Postgres, raced from real connections. A file for each room; a test for each promise.
+
+mod assign;
+mod book;
+mod generation;
+mod hold;
+mod idempotency;
+mod import;
+mod job;
+mod redeem;
+mod sight;
+mod storm;

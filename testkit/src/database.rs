@@ -1,0 +1,114 @@
+//! A database for one test: a copy of the migrated template, dropped with the value.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use cuponera_core::store::{Pools, Store};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, query};
+
+use crate::template;
+
+/// Names the server the tests make their databases on: the URL of a role that may do so, and of any database there.
+pub const URL_VARIABLE: &str = "CUPONERA_TEST_DATABASE_URL";
+
+/// Enough connections for a race, few enough for several tests side by side on one server.
+const POOLS: Pools = Pools { hot: 24, rest: 12 };
+
+static MADE: AtomicU32 = AtomicU32::new(0);
+
+/// A database with the schema and nothing in it.
+#[derive(Debug)]
+pub struct TestDatabase {
+    name: String,
+    url: String,
+    store: Store,
+}
+
+impl TestDatabase {
+    /// Makes one, with a store that has connections enough for most races.
+    pub async fn create() -> Self {
+        Self::create_with(POOLS).await
+    }
+
+    /// Makes one with a store of so many connections.
+    pub async fn create_with(pools: Pools) -> Self {
+        let name = new_name();
+        template::copy_to(&name).await;
+        let url = url_of(&name);
+        let store =
+            Store::connect(&url, pools).await.expect("the database that was just made does not answer");
+        Self { name, url, store }
+    }
+
+    /// Its URL.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The store on it.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Another store on it, as another process would have: it shares nothing but the database.
+    pub async fn another_store(&self, pools: Pools) -> Store {
+        Store::connect(&self.url, pools).await.expect("the test database does not answer")
+    }
+
+    /// Connections for looking behind the curtain.
+    pub fn pool(&self) -> &PgPool {
+        self.store.pool()
+    }
+}
+
+impl Drop for TestDatabase {
+    /// Drops the database now, whatever is still connected, on a thread of its own: this one may be a runtime's. What a
+    /// killed process leaves is dropped by a later one.
+    fn drop(&mut self) {
+        let name = self.name.clone();
+        let _ = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.map(|runtime| runtime.block_on(drop_database(&name)))
+        })
+        .join();
+    }
+}
+
+async fn drop_database(name: &str) -> sqlx::Result<()> {
+    let mut admin = PgConnection::connect(&admin_url()).await?;
+    query(AssertSqlSafe(format!(r#"drop database if exists "{name}" with (force)"#)))
+        .execute(&mut admin)
+        .await?;
+    admin.close().await
+}
+
+/// The server's URL, for making and dropping databases.
+pub(crate) fn admin_url() -> String {
+    std::env::var(URL_VARIABLE).unwrap_or_else(|_| {
+        panic!("{URL_VARIABLE} is not set: run `make test`, or set it to the URL of a Postgres where databases may be made")
+    })
+}
+
+/// The same server, another database.
+pub(crate) fn url_of(database: &str) -> String {
+    let admin = admin_url();
+    let (address, parameters) =
+        admin.split_once('?').map_or((admin.as_str(), ""), |(left, right)| (left, right));
+    let authority = address.find("://").map_or(0, |at| at + 3);
+    let end = address[authority..].find('/').map_or(address.len(), |at| authority + at);
+    let question = if parameters.is_empty() { "" } else { "?" };
+    format!("{}/{database}{question}{parameters}", &address[..end])
+}
+
+/// The names of test databases begin so; the time they were made follows.
+pub(crate) const PREFIX: &str = "cuponera_test_";
+
+fn new_name() -> String {
+    let number = MADE.fetch_add(1, Ordering::Relaxed);
+    format!("{PREFIX}{}_{}_{number}", unix_seconds(), std::process::id())
+}
+
+/// Seconds since 1970.
+pub(crate) fn unix_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

@@ -1,0 +1,158 @@
+//! What must hold in every database at every moment between two commits, checked in one snapshot.
+
+use sqlx::{AssertSqlSafe, PgPool, Row, query};
+
+/// Fails, naming each broken promise with its first offenders.
+pub async fn assert_invariants(pool: &PgPool) {
+    let broken = broken_promises(pool).await;
+    assert!(broken.is_empty(), "broken promises:\n{}", broken.join("\n"));
+}
+
+/// The broken promises, a line each.
+pub async fn broken_promises(pool: &PgPool) -> Vec<String> {
+    let mut snapshot = pool.begin().await.expect("beginning the check failed");
+    let one_view = "set transaction isolation level repeatable read, read only";
+    query(one_view).execute(&mut *snapshot).await.expect("taking a snapshot failed");
+    let mut broken = Vec::new();
+    for (promise, offenders) in PROMISES {
+        let sql =
+            format!("select row_to_json(offender)::text as offender from ({offenders}) offender limit 3");
+        let rows = query(AssertSqlSafe(sql)).fetch_all(&mut *snapshot).await;
+        let rows = rows.unwrap_or_else(|error| panic!("checking {promise:?} failed: {error}"));
+        if !rows.is_empty() {
+            let rows: Vec<String> = rows.iter().map(|row| row.get("offender")).collect();
+            broken.push(format!("{promise}: {}", rows.join(" ")));
+        }
+    }
+    broken
+}
+
+/// Each promise, and the rows that break it.
+const PROMISES: &[(&str, &str)] = &[
+    (
+        "a coupon's events are numbered from 1 to its version without a gap",
+        "select c.code, c.version, e.events, e.last from coupon c
+         left join (select book_id, position, count(*) events, count(distinct version) versions, min(version) first, max(version) last
+                    from coupon_event group by book_id, position) e using (book_id, position)
+         where coalesce(e.events, 0) <> c.version or coalesce(e.versions, 0) <> c.version or coalesce(e.last, 0) <> c.version
+            or e.first <> 1",
+    ),
+    (
+        "each event starts in the state where the one before ended, the first as AVAILABLE",
+        "select * from (
+           select book_id, position, version, action, from_status,
+                  lag(to_status, 1, 'AVAILABLE') over (partition by book_id, position order by version) as before
+           from coupon_event) e where from_status <> before",
+    ),
+    (
+        "a coupon is in the state where its last event ended",
+        "select c.code, c.status, e.to_status from coupon c
+         join coupon_event e on e.book_id = c.book_id and e.position = c.position and e.version = c.version
+         where e.to_status <> c.status",
+    ),
+    (
+        "every event belongs to a coupon of the same business",
+        "select e.id, e.action from coupon_event e
+         left join coupon c on c.book_id = e.book_id and c.position = e.position
+         where c.business_id is distinct from e.business_id and exists (select from coupon_book b where b.id = e.book_id)",
+    ),
+    (
+        "every action takes one of the steps that are drawn for it",
+        "select id, action, from_status, to_status from coupon_event
+         where (action, from_status::text, to_status::text) not in (
+           ('ASSIGN', 'AVAILABLE', 'ASSIGNED'), ('LOCK', 'ASSIGNED', 'LOCKED'), ('LOCK', 'LOCKED', 'LOCKED'),
+           ('UNLOCK', 'LOCKED', 'ASSIGNED'), ('EXPIRE', 'LOCKED', 'ASSIGNED'),
+           ('REDEEM', 'ASSIGNED', 'ASSIGNED'), ('REDEEM', 'ASSIGNED', 'REDEEMED'),
+           ('REDEEM', 'LOCKED', 'ASSIGNED'), ('REDEEM', 'LOCKED', 'REDEEMED'),
+           ('REVOKE', 'ASSIGNED', 'AVAILABLE'), ('ROLLBACK', 'ASSIGNED', 'ASSIGNED'), ('ROLLBACK', 'LOCKED', 'LOCKED'),
+           ('ROLLBACK', 'REDEEMED', 'ASSIGNED')) and action <> 'VOID'",
+    ),
+    (
+        "a coupon has as many redemptions as it counts, numbered from 1 without a gap",
+        "select c.code, c.redeem_count, r.uses from coupon c
+         left join (select business_id, code, count(*) uses, count(distinct use_number) numbers, max(use_number) last
+                    from redemption group by business_id, code) r using (business_id, code)
+         where coalesce(r.uses, 0) <> c.redeem_count or coalesce(r.numbers, 0) <> c.redeem_count
+            or coalesce(r.last, 0) <> c.redeem_count",
+    ),
+    (
+        "no coupon is redeemed more often than its book allows",
+        "select c.code, c.redeem_count, b.max_redeems_per_user from coupon c join coupon_book b on b.id = c.book_id
+         where c.redeem_count > b.max_redeems_per_user",
+    ),
+    (
+        "a coupon has a REDEEM event for each redemption that stands or was rolled back",
+        "select c.code, c.redeem_count, e.uses from coupon c
+         left join (select book_id, position, count(*) filter (where action = 'REDEEM')
+                           - count(*) filter (where action = 'ROLLBACK') as uses
+                    from coupon_event group by book_id, position) e using (book_id, position)
+         where coalesce(e.uses, 0) <> c.redeem_count",
+    ),
+    (
+        "every redemption is of its coupon's book and business and by its holder",
+        "select r.id, r.code, r.user_id, c.holder from redemption r
+         left join coupon c on c.business_id = r.business_id and c.code = r.code
+         where c.book_id is distinct from r.book_id or c.holder is distinct from r.user_id",
+    ),
+    (
+        "a user's quota is what the user holds or has redeemed",
+        "select * from user_quota q
+         full join (select book_id, holder as user_id, count(*) as holds from coupon
+                    where holder is not null and status <> 'VOID' group by book_id, holder) h using (book_id, user_id)
+         where coalesce(q.held, 0) <> coalesce(h.holds, 0)",
+    ),
+    (
+        "a book's counts, with those not rolled up yet, are what its table says",
+        "with counted as (
+           select book_id, sum(generated) generated, sum(available) available, sum(assigned) assigned, sum(locked) locked,
+                  sum(redeemed) redeemed, sum(void) void
+           from (select * from book_count union all select * from book_delta) both_parts group by book_id),
+         standing as (
+           select book_id, count(*) generated, count(*) filter (where status = 'AVAILABLE') available,
+                  count(*) filter (where status = 'ASSIGNED') assigned, count(*) filter (where status = 'LOCKED') locked,
+                  count(*) filter (where status = 'REDEEMED') redeemed, count(*) filter (where status = 'VOID') void
+           from coupon group by book_id)
+         select book_id, c as counted, s as standing from counted c full join standing s using (book_id)
+         where (coalesce(c.generated, 0), coalesce(c.available, 0), coalesce(c.assigned, 0), coalesce(c.locked, 0),
+                coalesce(c.redeemed, 0), coalesce(c.void, 0))
+            <> (coalesce(s.generated, 0), coalesce(s.available, 0), coalesce(s.assigned, 0), coalesce(s.locked, 0),
+                coalesce(s.redeemed, 0), coalesce(s.void, 0))",
+    ),
+    (
+        "every coupon stands below its book's next position, in a book of its business",
+        "select c.code, c.position, b.next_position from coupon c left join coupon_book b on b.id = c.book_id
+         where b.business_id is distinct from c.business_id or c.position >= b.next_position or c.position < 0",
+    ),
+    (
+        "every lock is on the agenda, or no sweep would find it",
+        "select c.code, c.lock_id, c.locked_until from coupon c
+         where c.status = 'LOCKED' and not exists (
+           select from lock_agenda a where a.business_id = c.business_id and a.code = c.code and a.lock_id = c.lock_id
+           and a.locked_until = c.locked_until)",
+    ),
+    (
+        "an answer kept under a key tells of a redemption that was made, and no two of the same",
+        "select k.id, k.answer from request_key k
+         where k.answer -> 'Ok' ? 'redemption' and (
+           not exists (select from redemption r where r.id = (k.answer -> 'Ok' ->> 'redemption')::uuid)
+           or exists (select from request_key o where o.id <> k.id and o.answer -> 'Ok' ->> 'redemption' = k.answer -> 'Ok' ->> 'redemption'))",
+    ),
+    (
+        "a job's tally is that of its chunks",
+        "select j.id, j.chunks_done, j.chunks_failed, j.status from job j
+         join (select job_id, count(*) filter (where status = 'DONE') done, count(*) filter (where status = 'FAILED') failed,
+                      count(*) chunks from job_chunk group by job_id) c on c.job_id = j.id
+         where j.chunks_done <> c.done or j.chunks_total <> c.chunks
+            or (j.status <> 'CANCELLED' and j.chunks_failed <> c.failed)
+            or (j.status = 'SUCCEEDED') <> (c.done = c.chunks and j.status <> 'CANCELLED')
+            or (j.status = 'FAILED' and c.done + c.failed <> c.chunks)",
+    ),
+    (
+        "a job has made as many codes as it says, in the book it names",
+        "select j.id, j.kind, j.succeeded, c.codes from job j
+         left join (select job_id, book_id, count(*) codes from coupon group by job_id, book_id) c
+           on c.job_id = j.id and c.book_id = j.book_id
+         where j.kind = 'GENERATE_CODES' and j.succeeded <> coalesce(c.codes, 0)
+           and exists (select from coupon_book b where b.id = j.book_id)",
+    ),
+];

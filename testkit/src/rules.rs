@@ -1,0 +1,25 @@
+//! Rules of books.
+
+use cuponera_core::book::{BookPatch, BookRules, BookStatus, Change, DEFAULT_LOCK_TTL_SECONDS};
+
+/// A book without limits but one use for each code.
+pub fn rules() -> BookRules {
+    BookRules {
+        name: "A book".to_owned(),
+        description: None,
+        max_codes_per_user: None,
+        max_redeems_per_user: 1,
+        total_codes_expected: None,
+        starts_at: None,
+        expires_at: None,
+        lock_ttl_seconds: DEFAULT_LOCK_TTL_SECONDS,
+        require_lock: false,
+        discount: None,
+        metadata: None,
+    }
+}
+
+/// A patch that makes a book active.
+pub fn active() -> BookPatch {
+    BookPatch { status: Change::Set(BookStatus::Active), ..BookPatch::default() }
+}

@@ -1,0 +1,63 @@
+//! The part of a worker that tests of the store need: claiming a chunk, and making the codes of a generation.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use cuponera_core::coupon::pattern::Pattern;
+use cuponera_core::coupon::space::{CodeSpace, Codes};
+use cuponera_core::id::{BookId, BusinessId};
+use cuponera_core::job::{ChunkWork, Edge, Job, JobKind, Work};
+use cuponera_core::store::{Claim, Store, Taken};
+
+/// Longer than any test.
+const LEASE: Duration = Duration::from_mins(10);
+
+/// Makes codes the way they are made in production: a job is submitted, its chunks claimed, their codes settled.
+pub async fn generate(
+    store: &Store,
+    business: BusinessId,
+    book: BookId,
+    pattern: &str,
+    quantity: u64,
+) -> Job {
+    let pattern = Pattern::parse(pattern).expect("the pattern does not parse");
+    let job = store.submit_generation(None, business, "service:test", book, &pattern, quantity).await;
+    let job = job.expect("submitting failed").outcome.expect("the generation was refused");
+    while let Some(claim) = claim(store, "testkit").await {
+        assert_eq!(work_generation(store, &claim).await, Taken::Settled, "a chunk in an undisturbed book");
+    }
+    store.get_job(business, job.id).await.expect("the job is gone")
+}
+
+/// Claims the next chunk of any kind, for longer than the test runs.
+pub async fn claim(store: &Store, worker: &str) -> Option<Claim> {
+    store.claim_chunk(worker, LEASE, &JobKind::ALL).await.expect("claiming failed")
+}
+
+/// Does a generation chunk the quick way.
+pub async fn work_generation(store: &Store, claim: &Claim) -> Taken {
+    let (indexes, first_position, edge) = generation_of(claim);
+    let codes = codes_of(store, claim, indexes).await;
+    store.settle_generated(claim, &codes, first_position, edge).await.expect("settling a generation failed")
+}
+
+/// What a claimed chunk is to generate.
+pub fn generation_of(claim: &Claim) -> (Range<u64>, i32, Edge) {
+    let ChunkWork::Generate { indexes, first_position, edge, .. } = &claim.chunk else {
+        panic!("not a generation: {:?}", claim.chunk)
+    };
+    (indexes.clone(), *first_position, *edge)
+}
+
+/// The sorted codes of these indexes of the chunk's pattern.
+pub async fn codes_of(store: &Store, claim: &Claim, indexes: Range<u64>) -> Codes {
+    let Work::GenerateCodes { pattern, .. } = &claim.work else {
+        panic!("not a generation: {:?}", claim.work)
+    };
+    let space = store.find_space(claim.business, pattern).await.expect("finding the space failed");
+    let space = space.expect("the pattern has no space");
+    let pattern = Pattern::parse(pattern).expect("the job's pattern does not parse");
+    let mut codes = CodeSpace::new(pattern, &space.key).codes(indexes).expect("the space is too small");
+    codes.sort();
+    codes
+}

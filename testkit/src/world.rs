@@ -1,0 +1,253 @@
+//! The common world: a business, an active book, its codes, and the calls on them.
+
+use cuponera_core::book::{BookRules, Counts};
+use cuponera_core::coupon::state::Coupon;
+use cuponera_core::id::{BookId, BusinessId};
+use cuponera_core::principal::Trail;
+use cuponera_core::store::{
+    Answer, AssignNamed, AssignRandom, Assigned, Call, Lock, LockOwner, Locked, Pools, Redeem, RequestKey,
+    Sight, Store, Transition, Unlock,
+};
+use sha2::{Digest, Sha256};
+use sqlx::{PgPool, query, query_scalar};
+use uuid::Uuid;
+
+use crate::{TestDatabase, assert_invariants, rules};
+
+/// A database with one business and one active book.
+#[derive(Debug)]
+pub struct World {
+    /// The database.
+    pub database: TestDatabase,
+    /// The business.
+    pub business: BusinessId,
+    /// The book.
+    pub book: BookId,
+}
+
+impl World {
+    /// A world whose book has plain rules; see [`rules`].
+    pub async fn new() -> Self {
+        Self::with(rules()).await
+    }
+
+    /// A world whose book has these rules.
+    pub async fn with(rules: BookRules) -> Self {
+        Self::on(TestDatabase::create().await, rules).await
+    }
+
+    /// A world with so many connections.
+    pub async fn with_pools(rules: BookRules, pools: Pools) -> Self {
+        Self::on(TestDatabase::create_with(pools).await, rules).await
+    }
+
+    async fn on(database: TestDatabase, rules: BookRules) -> Self {
+        let business =
+            database.store().create_business("A business").await.expect("making a business failed");
+        let book = active_book(database.store(), business, &rules).await;
+        Self { database, business, book }
+    }
+
+    /// The store.
+    pub fn store(&self) -> &Store {
+        self.database.store()
+    }
+
+    /// Connections for looking behind the curtain.
+    pub fn pool(&self) -> &PgPool {
+        self.database.pool()
+    }
+
+    /// Another active book of the business.
+    pub async fn another_book(&self, rules: &BookRules) -> BookId {
+        active_book(self.store(), self.business, rules).await
+    }
+
+    /// Another business.
+    pub async fn another_business(&self) -> BusinessId {
+        self.store().create_business("Another business").await.expect("making a business failed")
+    }
+
+    /// Puts the codes `C000000`, `C000001`, … into the book with plain SQL, past the job that would make them: quick, and
+    /// known by name. Returns them.
+    pub async fn plant_codes(&self, count: i32) -> Vec<String> {
+        self.plant_codes_in(self.book, "C", count).await
+    }
+
+    /// The same for any book of the business, with codes that begin with `prefix`.
+    pub async fn plant_codes_in(&self, book: BookId, prefix: &str, count: i32) -> Vec<String> {
+        let codes: Vec<String> = (0..count).map(|number| format!("{prefix}{number:06}")).collect();
+        plant(self.pool(), self.business, book, &codes).await.expect("planting codes failed");
+        codes
+    }
+
+    /// A call of a trusted backend, without a key.
+    pub fn call<T>(&self, ask: T) -> Call<T> {
+        let trail = Trail {
+            actor: "service:test".to_owned(),
+            ip: Some(std::net::Ipv4Addr::LOCALHOST.into()),
+            user_agent: Some("testkit".to_owned()),
+            request_id: None,
+        };
+        Call { business: self.business, sight: Sight::Whole, trail, key: None, ask }
+    }
+
+    /// Ask for a random code of the book.
+    pub fn random(&self, user: &str) -> Call<AssignRandom> {
+        self.call(AssignRandom { book: self.book, user: user.to_owned() })
+    }
+
+    /// Ask for a code by its name.
+    pub fn named(&self, code: &str, user: &str) -> Call<AssignNamed> {
+        self.call(AssignNamed { code: code.to_owned(), user: user.to_owned() })
+    }
+
+    /// Lock a code for as long as the book says.
+    pub fn lock(&self, code: &str, user: &str) -> Call<Lock> {
+        self.call(Lock { code: code.to_owned(), user: user.to_owned(), ttl_seconds: None })
+    }
+
+    /// Release a user's lock, whichever it is.
+    pub fn unlock(&self, code: &str, user: &str) -> Call<Unlock> {
+        self.call(Unlock { code: code.to_owned(), owner: LockOwner::User(user.to_owned()), lock: None })
+    }
+
+    /// Use a code, whatever lock there is.
+    pub fn redeem(&self, code: &str, user: &str) -> Call<Redeem> {
+        let (code, user) = (code.to_owned(), user.to_owned());
+        self.call(Redeem { code, user, lock: None, reference: None, metadata: None })
+    }
+
+    /// Settles one call.
+    pub async fn settle<T: Transition>(&self, call: Call<T>) -> Answer<T::Outcome> {
+        let answers = self.store().settle(&[call]).await.expect("settling a batch of one failed");
+        answers.into_iter().next().expect("a batch of one has one answer")
+    }
+
+    /// Gives a code to a user.
+    pub async fn give(&self, code: &str, user: &str) -> Assigned {
+        self.settle(self.named(code, user)).await.outcome.expect("giving a free code was refused")
+    }
+
+    /// Locks a code for its holder.
+    pub async fn locked(&self, code: &str, user: &str) -> Locked {
+        self.settle(self.lock(code, user)).await.outcome.expect("locking a held code was refused")
+    }
+
+    /// The coupon as it counts now.
+    pub async fn coupon(&self, code: &str) -> Coupon {
+        self.store().get_coupon(self.business, code).await.expect("there is no such coupon")
+    }
+
+    /// A coupon's actions, oldest first.
+    pub async fn actions(&self, code: &str) -> Vec<String> {
+        let history =
+            self.store().history(self.business, code, None, 500).await.expect("there is no such coupon");
+        history.items.into_iter().rev().map(|event| event.action).collect()
+    }
+
+    /// The book's codes by state.
+    pub async fn counts(&self) -> Counts {
+        self.store().get_book(self.business, self.book).await.expect("there is no such book").counts
+    }
+
+    /// Lets time pass for the locks there are, without waiting for it: they ran out long ago, on the agenda as well.
+    /// Not to be called beside a sweep: both hold coupons and agenda, in different orders.
+    pub async fn let_locks_lapse(&self) {
+        lapse(self.pool()).await.expect("moving the locks failed");
+    }
+
+    /// See [`assert_invariants`].
+    pub async fn assert_invariants(&self) {
+        assert_invariants(self.pool()).await;
+    }
+}
+
+async fn active_book(store: &Store, business: BusinessId, rules: &BookRules) -> BookId {
+    let book = store.create_book(None, business, rules).await.expect("making a book failed");
+    let book = book.outcome.expect("the book's rules were refused").id;
+    let changed =
+        store.update_book(None, business, book, crate::active()).await.expect("changing a book failed");
+    changed.outcome.expect("activating a book was refused");
+    book
+}
+
+/// Writes the codes at the book's next positions, and counts them.
+async fn plant(pool: &PgPool, business: BusinessId, book: BookId, codes: &[String]) -> sqlx::Result<()> {
+    query(
+        "with place as (
+           update coupon_book set next_position = next_position + cardinality($3) where id = $2
+           returning next_position - cardinality($3) as first),
+         planted as (
+           insert into coupon (business_id, book_id, job_id, position, code)
+           select $1, $2, '00000000-0000-7000-8000-000000000000', place.first + (number - 1)::int, code
+           from place, unnest($3) with ordinality planted (code, number))
+         insert into book_delta (book_id, generated, available) values ($2, cardinality($3), cardinality($3))",
+    )
+    .bind(business)
+    .bind(book)
+    .bind(codes)
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+async fn lapse(pool: &PgPool) -> sqlx::Result<()> {
+    let mut transaction = pool.begin().await?;
+    let held = "select lock_id from coupon where status = 'LOCKED' order by business_id, code for update";
+    let locks: Vec<Uuid> = query_scalar(held).fetch_all(&mut *transaction).await?;
+    for sql in [
+        "update lock_agenda set locked_until = locked_until - interval '2 days' where lock_id = any($1)",
+        "update coupon set locked_at = locked_at - interval '2 days', locked_until = locked_until - interval '2 days'
+         where lock_id = any($1)",
+    ] {
+        query(sql).bind(&locks).execute(&mut *transaction).await?;
+    }
+    transaction.commit().await
+}
+
+/// The idempotency key of that name, with the fingerprint of that body.
+pub fn key(name: &str, body: &str) -> RequestKey {
+    RequestKey { id: uuid_of(name), fingerprint: uuid_of(body) }
+}
+
+/// The same text gives the same id, as a hash of a request does.
+fn uuid_of(text: &str) -> Uuid {
+    let hash = Sha256::digest(text.as_bytes());
+    Uuid::from_slice(&hash[..16]).expect("a hash has 16 bytes and more")
+}
+
+/// Changes to a call.
+pub trait CallExt: Sized {
+    /// Under the key of that name; the body is the same for every call.
+    #[must_use]
+    fn with_key(self, name: &str) -> Self {
+        self.with_request_key(key(name, "body"))
+    }
+
+    /// Under this key.
+    #[must_use]
+    fn with_request_key(self, key: RequestKey) -> Self;
+
+    /// By an end user, who may learn nothing of others' coupons.
+    #[must_use]
+    fn by_end_user(self) -> Self;
+
+    /// In another business.
+    #[must_use]
+    fn in_business(self, business: BusinessId) -> Self;
+}
+
+impl<T> CallExt for Call<T> {
+    fn with_request_key(self, key: RequestKey) -> Self {
+        Self { key: Some(key), ..self }
+    }
+
+    fn by_end_user(self) -> Self {
+        Self { sight: Sight::Own, ..self }
+    }
+
+    fn in_business(self, business: BusinessId) -> Self {
+        Self { business, ..self }
+    }
+}

@@ -119,6 +119,7 @@ create function coupon_event_ensure_months(months int) returns void language plp
 declare
   first_day timestamptz;
 begin
+  perform set_config('client_min_messages', 'warning', true);
   perform pg_advisory_xact_lock(hashtext('coupon_event_ensure_months'));
   for ahead in 0..months loop
     first_day := date_trunc('month', now(), 'UTC') + make_interval(months => ahead);

@@ -4,9 +4,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use cuponera_core::store::{Pools, Store};
-use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, query};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, query, query_scalar};
 
-use crate::template;
+use crate::{eventually, template};
 
 /// Names the server the tests make their databases on: the URL of a role that may do so, and of any database there.
 pub const URL_VARIABLE: &str = "CUPONERA_TEST_DATABASE_URL";
@@ -53,6 +53,22 @@ impl TestDatabase {
     /// Another store on it, as another process would have: it shares nothing but the database.
     pub async fn another_store(&self, pools: Pools) -> Store {
         Store::connect(&self.url, pools).await.expect("the test database does not answer")
+    }
+
+    /// Ends the store's connections and says how many deadlocks there were: a rerun hides them from everything else.
+    pub async fn count_deadlocks(&self) -> i64 {
+        self.store.close().await;
+        let mut admin = PgConnection::connect(&admin_url()).await.expect("the server does not answer");
+        // A connection reports what it counted when it ends.
+        eventually("the connections to end", async || {
+            let open = "select count(*) from pg_stat_activity where datname = $1";
+            let open: i64 =
+                query_scalar(open).bind(&self.name).fetch_one(&mut admin).await.expect("counting failed");
+            (open == 0).then_some(())
+        })
+        .await;
+        let counted = "select deadlocks from pg_stat_database where datname = $1";
+        query_scalar(counted).bind(&self.name).fetch_one(&mut admin).await.expect("counting failed")
     }
 
     /// Connections for looking behind the curtain.

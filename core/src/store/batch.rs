@@ -117,12 +117,14 @@ impl Store {
         let mut tries = vec![0; calls.len()];
         loop {
             let places = distinct(calls, |place| answers[place].is_none());
-            let tried = places.iter().map(|place| tries[*place]).max().unwrap_or(0);
-            if places.is_empty() || tried == MAX_TRIES {
+            let most_tried = places.iter().map(|place| tries[*place]).max().unwrap_or(0);
+            if places.is_empty() || most_tried == MAX_TRIES {
                 break;
             }
-            let round = if tried > 0 { Round::Later } else { Round::First };
-            places.iter().for_each(|place| tries[*place] += 1);
+            let round = if most_tried > 0 { Round::Later } else { Round::First };
+            for place in &places {
+                tries[*place] += 1;
+            }
             self.run_round(calls, &places, round, &mut answers).await?;
         }
         answers.into_iter().map(|answer| answer.ok_or_else(too_contended)).collect()

@@ -107,6 +107,7 @@ async fn many_users_in_mixed_batches_get_just_their_limit() {
     assert_eq!(winners(&answers).len(), 60);
     assert_eq!(count_refused(&answers, &Refusal::UserLimitReached { limit: 3 }), 140);
     world.assert_invariants().await;
+    assert_eq!(world.database.count_deadlocks().await, 0);
 }
 
 #[tokio::test]
@@ -156,6 +157,7 @@ async fn a_code_raced_for_by_name_has_one_holder() {
     assert_eq!(winners(&answers).len(), 20);
     assert_eq!(count_refused(&answers, &Refusal::AlreadyAssigned), 180);
     world.assert_invariants().await;
+    assert_eq!(world.database.count_deadlocks().await, 0);
 }
 
 fn turned<T: Clone>(batch: &[T], around: bool) -> Vec<T> {
@@ -175,6 +177,7 @@ async fn named_and_random_calls_race_for_the_same_codes_and_limits() {
     let fresh = winners(&named).into_iter().filter(|won| !won.repeated).count() + winners(&random).len();
     assert_eq!(fresh, 60, "no code is left, and none was given twice");
     world.assert_invariants().await;
+    assert_eq!(world.database.count_deadlocks().await, 0);
 }
 
 #[tokio::test]

@@ -184,7 +184,7 @@ async fn foreign_codes_in_the_way_are_replaced_from_the_space() {
     assert_eq!(work_around(&world, &claim, &[]).await, Taken::Short(3));
     let first = top_up(&world, &claim, 3).await.unwrap();
     assert_eq!(first, 500..503);
-    assert_eq!(work_around(&world, &claim, &[first.clone()]).await, Taken::Short(1));
+    assert_eq!(work_around(&world, &claim, std::slice::from_ref(&first)).await, Taken::Short(1));
     let second = top_up(&world, &claim, 1).await.unwrap();
     assert_eq!(work_around(&world, &claim, &[first, second]).await, Taken::Settled);
     assert_dense(&world, 500).await;
@@ -202,7 +202,7 @@ async fn redoing_a_chunk_uses_the_top_up_of_the_worker_that_died() {
     assert_eq!(top_up(&world, &dead, 3).await, Some(200..203));
     for _ in 0..3 {
         dead = world.store().claim_chunk("dead", Duration::ZERO, &JobKind::ALL).await.unwrap().unwrap();
-        assert_eq!(top_ups(&dead), [200..203]);
+        assert_eq!(top_ups(&dead).first(), Some(&(200..203)));
     }
     let alive = claim(world.store(), "alive").await.unwrap();
     assert_eq!(top_up(&world, &dead, 3).await, None, "its chunk is another's by now");

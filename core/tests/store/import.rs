@@ -258,9 +258,10 @@ async fn an_import_and_its_users_race_for_the_same_limits() {
     submit_with_users(&world, 1).await;
     let users: Vec<String> = (0..40).map(|user| format!("user-{user}")).collect();
     let codes: Vec<String> = (0..80).map(|number| format!("ROW-{number:02}")).collect();
-    let part: Vec<_> = (1..).zip(&codes).map(|(line, code)| (code.as_str(), line, line as usize)).collect();
-    let part: Vec<_> =
-        part.iter().map(|(code, line, n)| (*code, *line, Some(users[n % 40].as_str()))).collect();
+    let part: Vec<_> = (1..)
+        .zip(codes.iter().zip(users.iter().cycle()))
+        .map(|(line, (code, user))| (code.as_str(), line, Some(user.as_str())))
+        .collect();
     let claim = next(&world).await;
     let asking = race(12, users.iter().chain(&users), async |user| world.settle(world.random(user)).await);
     let (told, _) = futures::join!(work(&world, &claim, &part), asking);

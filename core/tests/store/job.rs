@@ -144,21 +144,18 @@ async fn a_chunk_whose_lease_ended_is_taken_over_and_its_old_worker_changes_noth
 /// Both hold the same codes in hand and settle at the same moment.
 #[tokio::test]
 async fn of_two_workers_settling_one_chunk_at_once_the_later_claim_wins() {
-    for _ in 0..8 {
-        let world = World::new().await;
+    let world = World::new().await;
+    for _ in 0..12 {
         let submitted = submit(&world, 300).await;
         let dead = next_and_die(&world).await;
         let alive = next(&world).await;
         let both =
             futures::join!(work_generation(world.store(), &dead), work_generation(world.store(), &alive));
-        if both.1 == Taken::Clash {
-            panic!("the stale worker's rows were committed");
-        }
-        assert_ne!(both.0, Taken::Settled);
+        assert_ne!(both.0, Taken::Settled, "the stale worker's rows were committed");
         assert_eq!(both.1, Taken::Settled);
         assert_eq!(job(&world, submitted.id).await.succeeded, 300);
-        world.assert_invariants().await;
     }
+    world.assert_invariants().await;
 }
 
 #[tokio::test]
@@ -194,17 +191,16 @@ async fn a_cancelled_job_lets_no_chunk_commit() {
 
 #[tokio::test]
 async fn cancelling_and_settling_at_once_leave_all_of_a_chunk_or_nothing() {
-    let mut ends = HashSet::new();
-    for _ in 0..12 {
-        let world = World::new().await;
+    let world = World::new().await;
+    for _ in 0..30 {
         let submitted = submit(&world, 20).await;
         let chunk = next(&world).await;
+        let before = codes_in(&world).await;
         let cancel = world.store().cancel_job_if_open(None, world.business, submitted.id);
         let (cancelled, taken) = futures::join!(cancel, work_generation(world.store(), &chunk));
         let settled = taken == Taken::Settled;
-        assert_eq!(codes_in(&world).await, if settled { 20 } else { 0 });
+        assert_eq!(codes_in(&world).await - before, if settled { 20 } else { 0 });
         assert_eq!(cancelled.unwrap().outcome.is_err(), settled, "only one of them has its way");
-        ends.insert(settled);
         world.assert_invariants().await;
     }
 }

@@ -71,6 +71,7 @@ async fn batches_that_share_codes_in_different_orders_do_not_stop_each_other() {
     let answers: Vec<_> = answers.into_iter().flatten().collect();
     assert_eq!((uses(&answers).len(), used_up(&answers)), (60, 24 * 30 - 60));
     world.assert_invariants().await;
+    assert_eq!(world.database.count_deadlocks().await, 0);
 }
 
 #[tokio::test]

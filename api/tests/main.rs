@@ -1,0 +1,15 @@
+//! The API end to end: a real server on loopback, a worker beside it, and a Postgres of the test's own.
+//!
+//! Each test is named after the promise it proves, and waits for conditions, never for times.
+
+mod support;
+
+mod authorization;
+mod books;
+mod generation;
+mod import;
+mod life;
+mod openapi;
+mod problems;
+mod races;
+mod session;

@@ -1,0 +1,138 @@
+//! A caller: its credentials, and connections of its own.
+
+use reqwest::header::HeaderMap;
+use reqwest::{Method, RequestBuilder};
+use serde_json::Value;
+
+/// Who somebody is, as a header.
+#[derive(Debug, Clone)]
+enum Credential {
+    None,
+    Token(String),
+    Key(String),
+}
+
+/// A caller. Clones share their connections; see [`Client::apart`].
+#[derive(Debug, Clone)]
+pub(crate) struct Client {
+    http: reqwest::Client,
+    base: String,
+    credential: Credential,
+}
+
+/// What the server answered.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) text: String,
+}
+
+impl Client {
+    /// Somebody without credentials.
+    pub(crate) fn nobody(base: &str) -> Self {
+        Self { http: connections(), base: base.to_owned(), credential: Credential::None }
+    }
+
+    /// The bearer of an access token.
+    pub(crate) fn with_token(&self, token: &str) -> Self {
+        Self { credential: Credential::Token(token.to_owned()), ..self.clone() }
+    }
+
+    /// The owner of an API key.
+    pub(crate) fn with_key(&self, key: &str) -> Self {
+        Self { credential: Credential::Key(key.to_owned()), ..self.clone() }
+    }
+
+    /// The same caller at another server.
+    pub(crate) fn at(&self, base: &str) -> Self {
+        Self { base: base.to_owned(), ..self.clone() }
+    }
+
+    /// The same caller on connections of its own, one of them open already.
+    pub(crate) async fn apart(&self) -> Self {
+        let client = Self { http: connections(), ..self.clone() };
+        client.get("/health/live").await.expect(200);
+        client
+    }
+
+    /// A request to be completed; paths that do not begin with a slash are under `/api/v1`.
+    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let path = if path.starts_with('/') { path.to_owned() } else { format!("/api/v1/{path}") };
+        let request = self.http.request(method, format!("{}{path}", self.base));
+        match &self.credential {
+            Credential::None => request,
+            Credential::Token(token) => request.bearer_auth(token),
+            Credential::Key(key) => request.header("X-API-Key", key),
+        }
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Reply {
+        Reply::to(self.request(Method::GET, path)).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Reply {
+        Reply::to(self.request(Method::POST, path).json(&body)).await
+    }
+
+    pub(crate) async fn post_with_key(&self, path: &str, key: &str, body: &Value) -> Reply {
+        Reply::to(self.request(Method::POST, path).header("Idempotency-Key", key).json(body)).await
+    }
+
+    pub(crate) async fn patch(&self, path: &str, body: Value) -> Reply {
+        Reply::to(self.request(Method::PATCH, path).json(&body)).await
+    }
+
+    pub(crate) async fn delete(&self, path: &str) -> Reply {
+        Reply::to(self.request(Method::DELETE, path)).await
+    }
+}
+
+/// Without the proxies that the environment may name.
+fn connections() -> reqwest::Client {
+    reqwest::Client::builder().no_proxy().build().expect("a plain HTTP client needs nothing")
+}
+
+impl Reply {
+    /// Sends a request and reads the whole answer.
+    pub(crate) async fn to(request: RequestBuilder) -> Self {
+        let response = request.send().await.expect("the server does not answer");
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let text = response.text().await.expect("the answer ended early");
+        Self { status, headers, text }
+    }
+
+    /// The body, if the status is this one.
+    #[track_caller]
+    pub(crate) fn expect(self, status: u16) -> Value {
+        assert_eq!(self.status, status, "{}", self.text);
+        self.json()
+    }
+
+    /// The problem's code, if the status is this one.
+    #[track_caller]
+    pub(crate) fn refused(self, status: u16) -> String {
+        let media = self.header("content-type").to_owned();
+        let problem = self.expect(status);
+        assert_eq!(media, "application/problem+json", "{problem}");
+        problem["code"].as_str().unwrap_or_else(|| panic!("a problem without a code: {problem}")).to_owned()
+    }
+
+    /// The body; null if it is no JSON.
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_default()
+    }
+
+    /// The status and, if there is one, the problem's code: what a race is counted by.
+    pub(crate) fn outcome(&self) -> String {
+        match self.json()["code"].as_str() {
+            Some(code) if self.status >= 400 => format!("{} {code}", self.status),
+            _ => self.status.to_string(),
+        }
+    }
+
+    /// A header; empty if it is absent.
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+}

@@ -1,0 +1,9 @@
+//! What all tests of the API use: a server, its clients, and what they answer.
+
+mod client;
+mod server;
+mod setting;
+
+pub(crate) use client::{Client, Reply};
+pub(crate) use server::{ADMIN_EMAIL, ADMIN_PASSWORD, JWT_SECRET, Limits, Server};
+pub(crate) use setting::{csv_form, id_of, wait_for_job};

@@ -1,0 +1,188 @@
+//! An installation for one test: API servers and a worker in this process, over a database and a folder of its own.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cuponera_api::{App, Parts};
+use cuponera_core::credential::{Passwords, Tokens, random_secret, secret_hash};
+use cuponera_core::files::Files;
+use cuponera_core::id::BusinessId;
+use cuponera_core::principal::{Principal, Role, RoleName};
+use cuponera_core::queue::Wakeups;
+use cuponera_core::store::{NewAccount, NewApiKey, Pools, Store};
+use cuponera_testkit::TestDatabase;
+use cuponera_worker::Worker;
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::client::Client;
+
+pub(crate) const JWT_SECRET: &str = "a secret that signs the access tokens of tests";
+pub(crate) const ADMIN_EMAIL: &str = "admin@shop.test";
+pub(crate) const ADMIN_PASSWORD: &str = "correct horse battery";
+
+/// What a test may want otherwise.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) upload_bytes: u64,
+    /// Whether a worker works the jobs.
+    pub(crate) worker: bool,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { upload_bytes: 256 * 1024 * 1024, worker: true }
+    }
+}
+
+/// A running installation with one business and its admin; it ends with the value.
+pub(crate) struct Server {
+    pub(crate) database: TestDatabase,
+    pub(crate) business: BusinessId,
+    pub(crate) files: TempDir,
+    nobody: Client,
+    admin: Client,
+    service: Client,
+    limits: Limits,
+    stop: CancellationToken,
+}
+
+impl Server {
+    pub(crate) async fn start() -> Self {
+        Self::start_with(Limits::default()).await
+    }
+
+    pub(crate) async fn start_with(limits: Limits) -> Self {
+        let database = TestDatabase::create().await;
+        let store = database.store().clone();
+        let files = TempDir::new().expect("there is no place for temporary files");
+        let stop = CancellationToken::new();
+        let business = store.create_business("A shop").await.expect("making a business failed");
+        if limits.worker {
+            start_worker(&database, &files, &stop);
+        }
+        let base = start_api(store.clone(), &files, limits, &stop).await;
+        let nobody = Client::nobody(&base);
+        let admin = nobody.with_token(&token(business, make_admin(&store, business).await, Role::Admin));
+        let service = nobody.with_key(&make_key(&store, business).await);
+        Self { database, business, files, nobody, admin, service, limits, stop }
+    }
+
+    /// Another API on the same database, sharing nothing else with the first: as another process would be. Its address.
+    pub(crate) async fn another_api(&self) -> String {
+        let store = self.database.another_store(Pools { hot: 8, rest: 8 }).await;
+        start_api(store, &self.files, self.limits, &self.stop).await
+    }
+
+    pub(crate) fn nobody(&self) -> Client {
+        self.nobody.clone()
+    }
+
+    pub(crate) fn admin(&self) -> Client {
+        self.admin.clone()
+    }
+
+    /// A trusted backend, by API key.
+    pub(crate) fn service(&self) -> Client {
+        self.service.clone()
+    }
+
+    /// An end user with this holder id.
+    pub(crate) fn user(&self, user_id: &str) -> Client {
+        let role = Role::User { user_id: user_id.to_owned() };
+        self.nobody.with_token(&token(self.business, Uuid::now_v7(), role))
+    }
+
+    /// The admin of another business.
+    pub(crate) async fn another_admin(&self) -> Client {
+        let business = self.database.store().create_business("Another shop").await;
+        let business = business.expect("making a business failed");
+        self.nobody.with_token(&token(business, Uuid::now_v7(), Role::Admin))
+    }
+
+    /// See the testkit.
+    pub(crate) async fn assert_invariants(&self) {
+        cuponera_testkit::assert_invariants(self.database.pool()).await;
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// Serves on a free port of loopback, and returns the address.
+async fn start_api(store: Store, files: &TempDir, limits: Limits, stop: &CancellationToken) -> String {
+    let parts = Parts {
+        store,
+        files: open(files),
+        tokens: tokens(),
+        refresh_ttl: Duration::from_hours(1),
+        upload_limit: limits.upload_bytes,
+        lanes: 2,
+    };
+    let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
+    let acceptor = cuponera_api::bind(loopback).await.expect("loopback has no free port");
+    let address = poem::listener::Acceptor::local_addr(&acceptor);
+    let address = address.first().and_then(|local| local.as_socket_addr()).copied();
+    let address = address.expect("a bound acceptor has an address");
+    let app = App::start(parts).expect("the API does not start");
+    tokio::spawn(cuponera_api::serve(acceptor, app, stop.clone()));
+    format!("http://{address}")
+}
+
+fn start_worker(database: &TestDatabase, files: &TempDir, stop: &CancellationToken) {
+    let wakeups = Arc::new(Wakeups::default());
+    let worker = Worker {
+        store: database.store().clone(),
+        files: open(files),
+        wakeups: wakeups.clone(),
+        concurrency: 2,
+        name: "worker".to_owned(),
+    };
+    tokio::spawn(worker.run(stop.clone()));
+    let (url, stop) = (database.url().to_owned(), stop.clone());
+    tokio::spawn(async move { wakeups.listen(&url, &stop).await });
+}
+
+fn open(files: &TempDir) -> Files {
+    Files::in_folder(files.path()).expect("the folder of the test cannot be used")
+}
+
+fn tokens() -> Tokens {
+    Tokens::new(&JWT_SECRET.to_owned().into(), Duration::from_mins(15))
+}
+
+fn token(business: BusinessId, id: Uuid, role: Role) -> String {
+    tokens().issue(&Principal { business, id, role }).expect("a token could not be signed")
+}
+
+async fn make_admin(store: &Store, business: BusinessId) -> Uuid {
+    let passwords = Passwords::new().expect("no hasher");
+    let password_hash = passwords.hash(ADMIN_PASSWORD.to_owned().into()).await.expect("hashing failed");
+    let admin = NewAccount {
+        business,
+        email: ADMIN_EMAIL.to_owned(),
+        password_hash,
+        role: RoleName::Admin,
+        user_id: None,
+    };
+    let made = store.create_account(None, &admin).await.expect("making an account failed");
+    made.outcome.expect("the account was refused").id.0
+}
+
+async fn make_key(store: &Store, business: BusinessId) -> String {
+    let key = random_secret(32).expect("no randomness");
+    let new = NewApiKey {
+        business,
+        name: "A backend".to_owned(),
+        role: RoleName::Service,
+        secret_hash: secret_hash(&key),
+        hint: key[..12].to_owned(),
+    };
+    store.create_api_key(&new).await.expect("making a key failed");
+    key
+}

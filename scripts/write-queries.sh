@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# Writes the descriptions of all checked queries into a folder, from the database that DATABASE_URL names: see `make sqlx`.
+set -euo pipefail
+
+folder=$(realpath -m "${1:?name a folder}")
+: "${DATABASE_URL:?name a database that has the schema}"
+rm -rf "$folder"
+mkdir -p "$folder"
+touch core/src/lib.rs
+SQLX_OFFLINE_DIR="$folder" cargo check -q -p cuponera-core

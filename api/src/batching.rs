@@ -52,7 +52,8 @@ impl<T: Transition + 'static> Lanes<T> {
         let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one((call.business, by));
         let lane = &self.lanes[usize::try_from(hash % self.lanes.len() as u64).unwrap_or(0)];
         let (answer, wait) = oneshot::channel();
-        lane.try_send(Waiting { call, answer }).map_err(|_| Error::unavailable("too many calls wait already"))?;
+        lane.try_send(Waiting { call, answer })
+            .map_err(|_| Error::unavailable("too many calls wait already"))?;
         wait.await.map_err(|_| Error::unavailable("the server is shutting down"))?
     }
 
@@ -73,7 +74,8 @@ async fn run<T: Transition>(store: Store, mut receiver: mpsc::Receiver<Waiting<T
         if batch.is_empty() {
             return;
         }
-        let (calls, answers): (Vec<_>, Vec<_>) = batch.into_iter().map(|waiting| (waiting.call, waiting.answer)).unzip();
+        let (calls, answers): (Vec<_>, Vec<_>) =
+            batch.into_iter().map(|waiting| (waiting.call, waiting.answer)).unzip();
         match store.settle(&calls).await {
             Ok(outcomes) => answers.into_iter().zip(outcomes).for_each(|(answer, outcome)| {
                 let _ = answer.send(Ok(outcome));

@@ -59,7 +59,11 @@ impl Field for String {
     const EXPECTED: &'static str = "a string without control characters";
     fn read(value: Value) -> Option<Self> {
         match value {
-            Value::String(text) if !text.contains(|char: char| char.is_control() && char != '\n' && char != '\t') => Some(text),
+            Value::String(text)
+                if !text.contains(|char: char| char.is_control() && char != '\n' && char != '\t') =>
+            {
+                Some(text)
+            }
             _ => None,
         }
     }
@@ -163,7 +167,11 @@ impl Fields {
     }
 
     /// The object under a field, read by itself; its faults are named with the field before a dot.
-    pub(crate) fn nested<T: FromFields>(&mut self, name: &'static str, object: Map<String, Value>) -> Option<T> {
+    pub(crate) fn nested<T: FromFields>(
+        &mut self,
+        name: &'static str,
+        object: Map<String, Value>,
+    ) -> Option<T> {
         let mut inner = Self::new(name, object);
         let value = T::read(&mut inner);
         inner.refuse_unknown();
@@ -178,7 +186,13 @@ impl Fields {
     }
 
     /// A string that must be one of the words `parse` knows.
-    pub(crate) fn word<T>(&mut self, name: &'static str, text: &str, parse: impl Fn(&str) -> Option<T>, words: &str) -> Option<T> {
+    pub(crate) fn word<T>(
+        &mut self,
+        name: &'static str,
+        text: &str,
+        parse: impl Fn(&str) -> Option<T>,
+        words: &str,
+    ) -> Option<T> {
         let word = parse(text);
         if word.is_none() {
             self.fault(name, format!("must be one of {words}"));
@@ -202,7 +216,14 @@ impl Fields {
     fn refuse_unknown(&mut self) {
         for name in std::mem::take(&mut self.object).keys() {
             let known = self.known.iter().copied().collect::<Vec<_>>().join(", ");
-            self.fault(name, if known.is_empty() { "is not known here".into() } else { format!("is not known; known are: {known}") });
+            self.fault(
+                name,
+                if known.is_empty() {
+                    "is not known here".into()
+                } else {
+                    format!("is not known; known are: {known}")
+                },
+            );
         }
     }
 }

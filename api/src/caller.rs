@@ -3,10 +3,10 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use cuponera_core::credential::secret_hash;
 use cuponera_core::error::{Refusal, Result};
 use cuponera_core::id::BusinessId;
 use cuponera_core::principal::{Principal, Role, Trail, check_user_id};
-use cuponera_core::credential::secret_hash;
 use cuponera_core::store::Sight;
 use poem::{Request, RequestBody};
 use poem_openapi::registry::{MetaSecurityScheme, Registry};
@@ -137,16 +137,22 @@ impl<'a> ApiExtractor<'a> for Caller {
             flows: None,
             openid_connect_url: None,
         };
-        registry.create_security_scheme("accessToken", MetaSecurityScheme {
-            scheme: Some("bearer"),
-            bearer_format: Some("JWT"),
-            ..scheme("http", "The `accessToken` of a login.")
-        });
-        registry.create_security_scheme("apiKey", MetaSecurityScheme {
-            name: Some("X-API-Key"),
-            key_in: Some("header"),
-            ..scheme("apiKey", "A key made with `POST /api-keys`.")
-        });
+        registry.create_security_scheme(
+            "accessToken",
+            MetaSecurityScheme {
+                scheme: Some("bearer"),
+                bearer_format: Some("JWT"),
+                ..scheme("http", "The `accessToken` of a login.")
+            },
+        );
+        registry.create_security_scheme(
+            "apiKey",
+            MetaSecurityScheme {
+                name: Some("X-API-Key"),
+                key_in: Some("header"),
+                ..scheme("apiKey", "A key made with `POST /api-keys`.")
+            },
+        );
     }
 
     fn security_schemes() -> Vec<&'static str> {

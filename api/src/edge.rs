@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use cuponera_core::error::FieldFault;
 use futures::FutureExt;
-use poem::http::{HeaderValue, StatusCode};
+use poem::http::{HeaderValue, StatusCode, header};
 use poem::{Endpoint, IntoResponse, Request, Response};
 use poem_openapi::error::{ContentTypeError, ParseParamError, ParsePathError};
 use tracing::{Instrument, debug, error, info_span};
 use uuid::Uuid;
 
 use crate::problem::Problem;
+use crate::routes::methods_of;
 
 /// The header of a request's id.
 pub(crate) const REQUEST_ID: &str = "X-Request-Id";
@@ -29,6 +30,7 @@ pub(crate) async fn edge<E: Endpoint>(next: Arc<E>, mut request: Request) -> poe
     let method = request.method().clone();
     let span = info_span!("request", id = %id, %method, path = request.uri().path());
     let answer = async {
+        let path = request.uri().path().to_owned();
         let mut response = match AssertUnwindSafe(next.call(request)).catch_unwind().await {
             Ok(Ok(response)) => response.into_response(),
             Ok(Err(error)) => as_problem(error).into_response(),
@@ -37,6 +39,11 @@ pub(crate) async fn edge<E: Endpoint>(next: Arc<E>, mut request: Request) -> poe
                 Problem::internal().into_response()
             }
         };
+        if response.status() == StatusCode::METHOD_NOT_ALLOWED
+            && let Some(allowed) = methods_of(&path).and_then(|methods| HeaderValue::from_str(&methods).ok())
+        {
+            response.headers_mut().insert(header::ALLOW, allowed);
+        }
         debug!(status = response.status().as_u16(), "answered");
         if let Ok(value) = HeaderValue::from_str(&id) {
             response.headers_mut().insert(REQUEST_ID, value);
@@ -70,12 +77,20 @@ fn as_problem(error: poem::Error) -> Problem {
         return unsupported_type("application/json");
     }
     match error.status() {
-        StatusCode::NOT_FOUND => Problem::new(StatusCode::NOT_FOUND, "not_found", "there is nothing under this path"),
-        StatusCode::METHOD_NOT_ALLOWED => {
-            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this path does not have this method")
+        StatusCode::NOT_FOUND => {
+            Problem::new(StatusCode::NOT_FOUND, "not_found", "there is nothing under this path")
         }
-        StatusCode::PAYLOAD_TOO_LARGE => Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "the body is too large"),
-        status if status.is_client_error() => Problem::new(status, "bad_request", "the request cannot be read"),
+        StatusCode::METHOD_NOT_ALLOWED => Problem::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "method_not_allowed",
+            "this path does not have this method",
+        ),
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "the body is too large")
+        }
+        status if status.is_client_error() => {
+            Problem::new(status, "bad_request", "the request cannot be read")
+        }
         _ => {
             error!(%error, "a request met a fault");
             Problem::internal()

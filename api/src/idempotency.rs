@@ -26,8 +26,13 @@ impl HeldKey {
     /// Takes the key of a request, if it has one.
     pub(crate) fn take(caller: &Caller, key: Option<&str>, fingerprint: Uuid) -> Result<Self> {
         let Some(key) = key else { return Ok(Self { app: caller.app.clone(), id: None, fingerprint }) };
-        if key.is_empty() || key.len() > MAX_KEY_BYTES || !key.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
-            return Err(Refusal::invalid("Idempotency-Key", "must have 1 to 255 printable ASCII characters").into());
+        if key.is_empty()
+            || key.len() > MAX_KEY_BYTES
+            || !key.bytes().all(|byte| (b' '..=b'~').contains(&byte))
+        {
+            return Err(
+                Refusal::invalid("Idempotency-Key", "must have 1 to 255 printable ASCII characters").into()
+            );
         }
         let principal = caller.principal.id;
         let id = half_hash(&[principal.as_bytes(), caller.operation.as_bytes(), key.as_bytes()]);

@@ -5,15 +5,15 @@
 //! task.
 
 mod app;
-mod edge;
-mod problem;
-mod caller;
-mod body;
-mod idempotency;
 mod batching;
+mod body;
+mod caller;
+mod edge;
+mod idempotency;
+mod problem;
 mod reply;
-mod view;
 mod routes;
+mod view;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,7 +42,12 @@ pub fn routes(app: Arc<App>) -> impl IntoEndpoint {
         poem::Response::builder().content_type("application/json").body(document.clone())
     });
     let docs = service.swagger_ui();
-    Route::new().at("/openapi.json", poem::get(spec)).nest("/docs", docs).nest("/", service).data(app).around(edge::edge)
+    Route::new()
+        .at("/openapi.json", poem::get(spec))
+        .nest("/docs", docs)
+        .nest("/", service)
+        .data(app)
+        .around(edge::edge)
 }
 
 /// Takes the address, so that a taken one is known before anything else is started.
@@ -51,7 +56,11 @@ pub async fn bind(address: std::net::SocketAddr) -> std::io::Result<TcpAcceptor>
 }
 
 /// Serves until told to stop, then lets what runs end.
-pub async fn serve(acceptor: impl Acceptor + 'static, app: Arc<App>, stop: CancellationToken) -> std::io::Result<()> {
+pub async fn serve(
+    acceptor: impl Acceptor + 'static,
+    app: Arc<App>,
+    stop: CancellationToken,
+) -> std::io::Result<()> {
     let endpoint = routes(app.clone());
     let served = Server::new_with_acceptor(acceptor)
         .run_with_graceful_shutdown(endpoint, async move { stop.cancelled().await }, Some(SHUTDOWN_PATIENCE))

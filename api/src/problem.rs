@@ -3,7 +3,7 @@
 
 use cuponera_core::error::{Error, FieldFault, Refusal};
 use poem::error::ResponseError;
-use poem::http::{StatusCode, header};
+use poem::http::{HeaderValue, StatusCode, header};
 use poem::{IntoResponse, Response};
 use poem_openapi::registry::{MetaMediaType, MetaResponse, MetaResponses, Registry};
 use poem_openapi::types::{ToJSON, Type};
@@ -85,12 +85,17 @@ impl Problem {
 
     /// A fault of ours.
     pub(crate) fn internal() -> Self {
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the server has a fault; the log has it under the request's id")
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal",
+            "the server has a fault; the log has it under the request's id",
+        )
     }
 
     /// The same with the fields at fault.
     pub(crate) fn with_faults(mut self, faults: &[FieldFault]) -> Self {
-        let field = |fault: &FieldFault| ProblemField { field: fault.field.clone(), message: fault.message.clone() };
+        let field =
+            |fault: &FieldFault| ProblemField { field: fault.field.clone(), message: fault.message.clone() };
         self.body.errors = Some(faults.iter().map(field).collect());
         self
     }
@@ -128,9 +133,10 @@ fn status_of(refusal: &Refusal) -> StatusCode {
     match refusal {
         Refusal::NotFound { .. } => StatusCode::NOT_FOUND,
         Refusal::Forbidden { .. } => StatusCode::FORBIDDEN,
-        Refusal::Invalid { .. } | Refusal::PatternExhausted { .. } | Refusal::BadFile { .. } | Refusal::KeyReused => {
-            StatusCode::UNPROCESSABLE_ENTITY
-        }
+        Refusal::Invalid { .. }
+        | Refusal::PatternExhausted { .. }
+        | Refusal::BadFile { .. }
+        | Refusal::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
         Refusal::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
         Refusal::LockExpired => StatusCode::GONE,
         Refusal::SoldOut
@@ -179,6 +185,9 @@ impl IntoResponse for Problem {
             .status(self.status())
             .content_type(CONTENT_TYPE)
             .body(self.body.to_json_string());
+        if self.status() == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
         if let Some(seconds) = self.retry_after_seconds {
             response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
         }

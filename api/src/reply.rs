@@ -4,9 +4,9 @@ use cuponera_core::error::Refusal;
 use cuponera_core::store::Answer;
 use poem::http::{HeaderValue, StatusCode, header};
 use poem::{IntoResponse, Response};
+use poem_openapi::ApiResponse;
 use poem_openapi::registry::{MetaHeader, MetaMediaType, MetaResponse, MetaResponses, Registry};
 use poem_openapi::types::{ToJSON, Type};
-use poem_openapi::ApiResponse;
 
 use crate::problem::Problem;
 
@@ -52,8 +52,10 @@ fn refused(refusal: Refusal) -> Problem {
 impl<T: ToJSON, const STATUS: u16, const OTHER: u16> IntoResponse for Reply<T, STATUS, OTHER> {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(if self.other { OTHER } else { STATUS }).unwrap_or(StatusCode::OK);
-        let mut response =
-            Response::builder().status(status).content_type("application/json").body(self.body.to_json_string());
+        let mut response = Response::builder()
+            .status(status)
+            .content_type("application/json")
+            .body(self.body.to_json_string());
         if self.replayed {
             response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
         }
@@ -73,14 +75,18 @@ impl<T: Type + ToJSON, const STATUS: u16, const OTHER: u16> ApiResponse for Repl
             content: vec![MetaMediaType { content_type: "application/json", schema: T::schema_ref() }],
             headers: vec![MetaHeader {
                 name: REPLAYED.into(),
-                description: Some("`true` if this is the stored answer of an earlier request under the same key.".into()),
+                description: Some(
+                    "`true` if this is the stored answer of an earlier request under the same key.".into(),
+                ),
                 required: false,
                 deprecated: false,
                 schema: <String as Type>::schema_ref(),
             }],
         };
         let statuses = [STATUS, OTHER];
-        MetaResponses { responses: statuses.into_iter().filter(|status| *status != 0).map(response).collect() }
+        MetaResponses {
+            responses: statuses.into_iter().filter(|status| *status != 0).map(response).collect(),
+        }
     }
 
     fn register(registry: &mut Registry) {

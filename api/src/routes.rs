@@ -1,19 +1,23 @@
 //! The operations: a file per resource.
 
-mod auth;
-mod users;
 mod api_keys;
+mod assignments;
+mod auth;
 mod books;
 mod codes;
-mod upload;
-mod assignments;
 mod coupons;
-mod jobs;
 mod health;
+mod jobs;
+mod upload;
+mod users;
+
+use std::collections::BTreeSet;
+use std::sync::LazyLock;
 
 use cuponera_core::error::{Refusal, Result};
 use cuponera_core::page::{DEFAULT_LIMIT, MAX_LIMIT};
 use poem_openapi::{ContactObject, LicenseObject, OpenApiService, Tags};
+use serde_json::Value;
 
 pub(crate) use api_keys::ApiKeys;
 pub(crate) use assignments::Assignments;
@@ -64,6 +68,31 @@ pub(crate) fn service() -> OpenApiService<Operations, ()> {
         .contact(ContactObject::new().name("Cuponera"))
 }
 
+/// The methods that a path has, as the document says; none if there is no such path.
+pub(crate) fn methods_of(path: &str) -> Option<String> {
+    static PATHS: LazyLock<Value> = LazyLock::new(|| {
+        serde_json::from_str::<Value>(&service().spec())
+            .map(|mut spec| spec["paths"].take())
+            .unwrap_or_default()
+    });
+    let matches = |template: &str| {
+        let (mut template, mut path) = (template.split('/'), path.trim_end_matches('/').split('/'));
+        loop {
+            match (template.next(), path.next()) {
+                (None | Some(""), None) => return true,
+                (Some(part), Some(said)) if part == said || part.starts_with('{') => {}
+                _ => return false,
+            }
+        }
+    };
+    let paths = PATHS.as_object()?.iter().filter(|(template, _)| matches(template));
+    let methods: BTreeSet<String> = paths
+        .filter_map(|(_, item)| item.as_object())
+        .flat_map(|item| item.keys().map(|key| key.to_uppercase()))
+        .collect();
+    (!methods.is_empty()).then(|| methods.into_iter().collect::<Vec<_>>().join(", "))
+}
+
 /// How many items a page is to have.
 fn limit(asked: Option<u32>) -> Result<u32> {
     match asked {
@@ -74,13 +103,26 @@ fn limit(asked: Option<u32>) -> Result<u32> {
 }
 
 /// Reads a query parameter with `parse`; if it is there it must be one of the words.
-fn word<T>(name: &str, text: Option<String>, parse: impl Fn(&str) -> Option<T>, words: &str) -> Result<Option<T>> {
+fn word<T>(
+    name: &str,
+    text: Option<String>,
+    parse: impl Fn(&str) -> Option<T>,
+    words: &str,
+) -> Result<Option<T>> {
     match text {
         None => Ok(None),
         Some(text) => match parse(&text) {
             Some(value) => Ok(Some(value)),
             None => Err(Refusal::invalid(name, format!("must be one of {words}")).into()),
         },
+    }
+}
+
+/// A text that may go into a query: the database takes no zero bytes.
+fn plain(name: &str, text: Option<String>) -> Result<Option<String>> {
+    match text {
+        Some(text) if text.contains('\0') => Err(Refusal::invalid(name, "must not have zero bytes").into()),
+        text => Ok(text),
     }
 }
 

@@ -1,1 +1,71 @@
-//! Soon.
+//! Importing codes: every row is taken or told of, with the line it stands on; a file that cannot be read leaves nothing.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::support::{Reply, Server, csv_form, id_of, wait_for_job};
+
+mod files;
+mod large;
+mod uploads;
+
+/// Uploads a file and waits for its job.
+async fn import(server: &Server, book: &str, file: impl Into<reqwest::Body>) -> Value {
+    let job = server.upload(book, file).await.expect(202);
+    wait_for_job(&server.admin(), &id_of(&job)).await
+}
+
+/// What a job refused: line, code, reason and row.
+async fn errors_of(server: &Server, job: &Value) -> Vec<[String; 4]> {
+    let reply = server.admin().get(&format!("jobs/{}/errors", id_of(job))).await;
+    assert_eq!((reply.status, reply.header("content-type")), (200, "text/csv; charset=utf-8"));
+    assert!(reply.text.starts_with("line,code,reason,row\n"), "{}", reply.text);
+    let mut reader = csv::Reader::from_reader(reply.text.as_bytes());
+    reader
+        .records()
+        .map(|record| {
+            let record = record.expect("the errors file is no CSV");
+            std::array::from_fn(|cell| record[cell].to_owned())
+        })
+        .collect()
+}
+
+/// Uploaded, duplicates, invalid.
+#[track_caller]
+fn counts_of(job: &Value) -> [i64; 3] {
+    assert_eq!(job["status"], "SUCCEEDED", "{job}");
+    let counts = ["uploadedCount", "duplicatesCount", "invalidRowsCount"]
+        .map(|name| job["result"][name].as_i64().unwrap_or_else(|| panic!("no {name} in {job}")));
+    let progress = &job["progress"];
+    assert_eq!(progress["succeeded"], counts[0], "{job}");
+    assert_eq!(progress["failed"], counts[1] + counts[2], "{job}");
+    assert_eq!(progress["processed"], progress["total"], "{job}");
+    counts
+}
+
+/// Uploads a form.
+async fn upload_form(server: &Server, query: &str, form: reqwest::multipart::Form) -> Reply {
+    let path = format!("coupon-codes/upload{query}");
+    Reply::to(server.admin().request(Method::POST, &path).multipart(form)).await
+}
+
+/// How many files the server keeps.
+fn files_kept(server: &Server) -> usize {
+    fn count(folder: &std::path::Path) -> usize {
+        let entries = std::fs::read_dir(folder).map(|entries| entries.flatten().collect::<Vec<_>>());
+        entries
+            .unwrap_or_default()
+            .iter()
+            .map(|entry| if entry.path().is_dir() { count(&entry.path()) } else { 1 })
+            .sum()
+    }
+    count(server.files.path())
+}
+
+/// Waits until no file is kept, and makes sure that there is no job either.
+async fn assert_nothing_kept(server: &Server) {
+    cuponera_testkit::eventually("the parts to be deleted", async || (files_kept(server) == 0).then_some(()))
+        .await;
+    let jobs = server.admin().get("jobs?kind=IMPORT_CODES").await.expect(200);
+    assert_eq!(jobs["data"], json!([]), "a refused upload left a job");
+}

@@ -73,8 +73,11 @@ async fn a_thousand_users_and_a_hundred_codes_make_a_hundred_holders() {
     let replies =
         race(&server, racers(1_000, user, "assignments/random", &json!({"couponBookId": book}))).await;
     assert_outcomes(&replies, &[("201", 100), ("409 sold_out", 900)]);
-    let codes: HashSet<String> =
-        replies.iter().filter(|reply| reply.status == 201).map(|reply| reply.json()["code"].to_string()).collect();
+    let codes: HashSet<String> = replies
+        .iter()
+        .filter(|reply| reply.status == 201)
+        .map(|reply| reply.json()["code"].to_string())
+        .collect();
     assert_eq!(codes.len(), 100, "a code has two holders");
     server.assert_invariants().await;
 }
@@ -88,8 +91,11 @@ async fn two_hundred_calls_on_a_code_of_three_uses_redeem_it_three_times() {
     let replies =
         race(&server, racers(200, |_| server.user("ann"), "coupons/THRICE/redeem", &json!({}))).await;
     assert_outcomes(&replies, &[("200", 3), ("409 coupon_already_redeemed", 197)]);
-    let mut uses: Vec<_> =
-        replies.iter().filter(|reply| reply.status == 200).map(|reply| reply.json()["redeemCount"].as_i64()).collect();
+    let mut uses: Vec<_> = replies
+        .iter()
+        .filter(|reply| reply.status == 200)
+        .map(|reply| reply.json()["redeemCount"].as_i64())
+        .collect();
     uses.sort_unstable();
     assert_eq!(uses, [Some(1), Some(2), Some(3)]);
     server.assert_invariants().await;

@@ -30,7 +30,10 @@ pub(crate) async fn measure(installation: &Installation, codes: u64, rounds: usi
             let large_rate = assign(installation, &large, &users).await?;
             (assign(installation, &small, &users).await?, large_rate)
         };
-        eprintln!("round {}: {small_rate:.0}/s in the small book, {large_rate:.0}/s in the large one", round + 1);
+        eprintln!(
+            "round {}: {small_rate:.0}/s in the small book, {large_rate:.0}/s in the large one",
+            round + 1
+        );
         in_small.push(small_rate);
         in_large.push(large_rate);
         ratios.push(large_rate / small_rate);

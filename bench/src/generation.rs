@@ -24,7 +24,11 @@ pub(crate) async fn measure(installation: &Installation, codes: u64, rounds: usi
         let generation = start.elapsed().as_secs_f64();
         peaks.push(installation.peak_memory_mib()?);
         let copy = copy_back(installation).await?;
-        eprintln!("round {}: generated in {generation:.2} s, copied in {copy:.2} s: ratio {:.2}", round + 1, copy / generation);
+        eprintln!(
+            "round {}: generated in {generation:.2} s, copied in {copy:.2} s: ratio {:.2}",
+            round + 1,
+            copy / generation
+        );
         generated.push(generation);
         copied.push(copy);
         ratios.push(copy / generation);
@@ -61,7 +65,13 @@ async fn empty(installation: &Installation) -> Result<()> {
 
 async fn psql(installation: &Installation, command: &str) -> Result<()> {
     let mut psql = Command::new("psql");
-    psql.arg(&installation.database_url).args(["--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--command", command]);
+    psql.arg(&installation.database_url).args([
+        "--no-psqlrc",
+        "--quiet",
+        "--set=ON_ERROR_STOP=1",
+        "--command",
+        command,
+    ]);
     let done = psql.status().await.map_err(|error| format!("psql is needed for the yardstick: {error}"))?;
     if done.success() { Ok(()) } else { Err(format!("psql failed: {command}").into()) }
 }

@@ -29,7 +29,8 @@ pub(crate) struct Installation {
 impl Installation {
     pub(crate) async fn start(program: &Path) -> Result<Self> {
         let folder = std::env::temp_dir().join(format!("cuponera-bench-{}", std::process::id()));
-        let postgres = PrivatePostgres::start(&Binaries::find()?, &Options::new(folder.join("database"))).await?;
+        let postgres =
+            PrivatePostgres::start(&Binaries::find()?, &Options::new(folder.join("database"))).await?;
         let admin = PgPoolOptions::new().connect(postgres.url()).await?;
         sqlx::query(AssertSqlSafe("create database cuponera")).execute(&admin).await?;
         let server = postgres.url().strip_suffix("/postgres").ok_or("the server has a strange address")?;
@@ -44,7 +45,8 @@ impl Installation {
         let base = format!("http://{address}");
         wait_until_up(&client, &base).await?;
         let login = json!({ "email": "admin@example.com", "password": PASSWORD });
-        let session: Value = client.post(format!("{base}/api/v1/auth/login")).json(&login).send().await?.json().await?;
+        let session: Value =
+            client.post(format!("{base}/api/v1/auth/login")).json(&login).send().await?.json().await?;
         let token = session["accessToken"].as_str().ok_or("the login gave no token")?.to_owned();
         // A key outlives an access token.
         let key: Value = client
@@ -74,12 +76,14 @@ impl Installation {
     }
 
     pub(crate) async fn post(&self, path: &str, body: &Value) -> Result<Value> {
-        let request = self.client.post(format!("{}/api/v1{path}", self.base)).header("X-API-Key", &self.token);
+        let request =
+            self.client.post(format!("{}/api/v1{path}", self.base)).header("X-API-Key", &self.token);
         Ok(request.json(body).send().await?.error_for_status()?.json().await?)
     }
 
     pub(crate) async fn patch(&self, path: &str, body: &Value) -> Result<Value> {
-        let request = self.client.patch(format!("{}/api/v1{path}", self.base)).header("X-API-Key", &self.token);
+        let request =
+            self.client.patch(format!("{}/api/v1{path}", self.base)).header("X-API-Key", &self.token);
         Ok(request.json(body).send().await?.error_for_status()?.json().await?)
     }
 
@@ -98,7 +102,9 @@ impl Installation {
 
     /// Makes codes and waits until they are there.
     pub(crate) async fn generate(&self, book: &str, quantity: u64) -> Result<()> {
-        let job = self.post("/coupon-codes/generate", &json!({ "couponBookId": book, "quantity": quantity })).await?;
+        let job = self
+            .post("/coupon-codes/generate", &json!({ "couponBookId": book, "quantity": quantity }))
+            .await?;
         let path = format!("/jobs/{}", job["id"].as_str().ok_or("the job has no id")?);
         loop {
             let job = self.get(&path).await?;
@@ -134,7 +140,12 @@ fn free_address() -> Result<String> {
 
 async fn wait_until_up(client: &reqwest::Client, base: &str) -> Result<()> {
     for _ in 0..300 {
-        if client.get(format!("{base}/health/ready")).send().await.is_ok_and(|answer| answer.status().is_success()) {
+        if client
+            .get(format!("{base}/health/ready"))
+            .send()
+            .await
+            .is_ok_and(|answer| answer.status().is_success())
+        {
             return Ok(());
         }
         tokio::time::sleep(Duration::from_millis(100)).await;

@@ -1,9 +1,9 @@
 //! Measures what the documents claim. Each figure is a ratio to a yardstick taken in the same run, on the same database
 //! and rows, in alternating rounds: a lone time says more of the machine than of the program.
 
-mod installation;
-mod generation;
 mod assignment;
+mod generation;
+mod installation;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

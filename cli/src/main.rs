@@ -59,9 +59,15 @@ fn main() -> ExitCode {
 }
 
 /// Checks the settings and runs a verb; whatever is wrong comes back as a sentence.
-fn start<F: Future<Output = Result<(), String>>>(settings: Settings, verb: fn(Settings) -> F) -> Result<(), String> {
+fn start<F: Future<Output = Result<(), String>>>(
+    settings: Settings,
+    verb: fn(Settings) -> F,
+) -> Result<(), String> {
     settings.check().map_err(|faults| faults.join("\ncuponera: "))?;
     cuponera_core::telemetry::start(&settings)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| error.to_string())?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| error.to_string())?;
     runtime.block_on(verb(settings))
 }

@@ -19,7 +19,10 @@ pub(crate) fn open_data_folder(folder: &Path) -> Result<(), String> {
     let probe = folder.join(".writable");
     let tried = made.and_then(|()| fs::write(&probe, b"")).and_then(|()| fs::remove_file(&probe));
     tried.map_err(|error| {
-        format!("the data folder {} cannot be written to: {error}. Choose another with CUPONERA_DATA_DIR", folder.display())
+        format!(
+            "the data folder {} cannot be written to: {error}. Choose another with CUPONERA_DATA_DIR",
+            folder.display()
+        )
     })
 }
 
@@ -33,7 +36,8 @@ pub(crate) fn jwt_secret(folder: &Path) -> Result<SecretString, String> {
         Err(error) => return Err(format!("{} cannot be read: {error}", path.display())),
     }
     let secret = random_secret(JWT_SECRET_BYTES).map_err(|error| error.chain())?;
-    write_for_owner(&path, &secret).map_err(|error| format!("{} cannot be written: {error}", path.display()))?;
+    write_for_owner(&path, &secret)
+        .map_err(|error| format!("{} cannot be written: {error}", path.display()))?;
     Ok(secret.into())
 }
 

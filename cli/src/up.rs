@@ -34,7 +34,10 @@ const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(3);
 pub(crate) async fn up(settings: Settings) -> Result<(), String> {
     secrets::open_data_folder(&settings.data_dir)?;
     let acceptor = cuponera_api::bind(settings.http_addr).await.map_err(|error| {
-        format!("cannot listen on {}: {error}. Choose another address with CUPONERA_HTTP_ADDR", settings.http_addr)
+        format!(
+            "cannot listen on {}: {error}. Choose another address with CUPONERA_HTTP_ADDR",
+            settings.http_addr
+        )
     })?;
     // From here on a signal leads to an orderly end, also while Postgres starts.
     let stop = CancellationToken::new();
@@ -75,7 +78,8 @@ async fn serve(
     }
     let admin = first_admin(settings, &store).await?;
     let folder = settings.files_folder()?;
-    let files = Files::in_folder(&folder).map_err(|error| format!("{}: {}", folder.display(), error.chain()))?;
+    let files =
+        Files::in_folder(&folder).map_err(|error| format!("{}: {}", folder.display(), error.chain()))?;
     let tasks = TaskTracker::new();
     start_worker(settings, database, &store, &files, &tasks, stop);
     let app = App::start(parts(settings, store.clone(), files)?).map_err(|error| error.chain())?;
@@ -166,7 +170,8 @@ impl Database {
         let server = PrivatePostgres::start(&binaries, &Options::new(&settings.data_dir)).await;
         let server = server.map_err(|error| chain(&error))?;
         info!(how = ?server.started(), "the private Postgres runs");
-        let admin: PgConnectOptions = server.url().parse().map_err(|_| "the private Postgres has a strange address")?;
+        let admin: PgConnectOptions =
+            server.url().parse().map_err(|_| "the private Postgres has a strange address")?;
         create_database(&admin).await.map_err(|error| format!("the database cannot be made: {error}"))?;
         let url = admin.database(DATABASE).to_url_lossy().to_string();
         Ok(Self { url: url.into(), private: Some(server) })

@@ -1,6 +1,7 @@
 //! Giving codes to users.
 
 use chrono::DateTime;
+use cuponera_core::coupon::code::Code;
 use cuponera_core::coupon::state::CouponStatus;
 use cuponera_core::error::Result;
 use cuponera_core::id::BookId;
@@ -132,7 +133,8 @@ impl Assignments {
             status: word("status", status.0, CouponStatus::parse, STATUSES)?,
             after: self::cursor(cursor.0, |text| {
                 let (micros, code) = text.split_once('.')?;
-                Some((DateTime::from_timestamp_micros(micros.parse().ok()?)?, code.to_owned()))
+                let code = Code::parse(code).ok()?.into_string();
+                Some((DateTime::from_timestamp_micros(micros.parse().ok()?)?, code))
             })?,
         };
         let limit = self::limit(limit.0)?;

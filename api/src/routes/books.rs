@@ -13,7 +13,7 @@ use poem_openapi::{ApiResponse, Object, OpenApi};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::{Tag, cursor, limit, word};
+use super::{Tag, cursor, limit, plain, word};
 use crate::body::{Body, Fields, FromFields};
 use crate::caller::Caller;
 use crate::idempotency::HeldKey;
@@ -152,7 +152,9 @@ impl FromFields for BookChange {
     fn read(fields: &mut Fields) -> Option<Self> {
         let status = match fields.change::<String>("status") {
             Change::Keep => Change::Keep,
-            Change::Set(name) => fields.word("status", &name, BookStatus::parse, STATUSES).map_or(Change::Keep, Change::Set),
+            Change::Set(name) => {
+                fields.word("status", &name, BookStatus::parse, STATUSES).map_or(Change::Keep, Change::Set)
+            }
         };
         let discount = match fields.change_or_clear::<Map<String, Value>>("discount") {
             Change::Keep => Change::Keep,
@@ -260,7 +262,8 @@ impl Books {
         }
         let after = self::cursor(cursor.0, |text| text.parse::<BookId>().ok())?;
         let limit = self::limit(limit.0)?;
-        let page = caller.app.store.list_books(caller.business(), status, q.0.as_deref(), after, limit).await?;
+        let q = plain("q", q.0)?;
+        let page = caller.app.store.list_books(caller.business(), status, q.as_deref(), after, limit).await?;
         Ok(Json(List::of(page, BookView::from)))
     }
 

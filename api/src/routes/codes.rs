@@ -12,7 +12,7 @@ use poem_openapi::payload::Json;
 use poem_openapi::{Object, OpenApi};
 use uuid::Uuid;
 
-use super::{Tag, limit, word};
+use super::{Tag, limit, plain, word};
 use crate::body::{Body, Fields, FromFields};
 use crate::caller::Caller;
 use crate::idempotency::HeldKey;
@@ -88,7 +88,12 @@ impl Codes {
         caller.must_be_trusted()?;
         caller.app.store.get_book(caller.business(), BookId(book.0)).await?;
         let pattern = parse_pattern(pattern.0.as_deref())?;
-        let used = caller.app.store.find_space(caller.business(), &pattern.canonical()).await?.map_or(0, |space| space.used);
+        let used = caller
+            .app
+            .store
+            .find_space(caller.business(), &pattern.canonical())
+            .await?
+            .map_or(0, |space| space.used);
         let shown = |number: u128| u64::try_from(number).unwrap_or(u64::MAX);
         Ok(Json(Capacity {
             capacity: shown(pattern.capacity()),
@@ -146,18 +151,22 @@ impl Codes {
         let book = caller.app.store.get_book(caller.business(), BookId(book.0)).await?;
         let filter = CodeFilter {
             status: word("status", status.0, CouponStatus::parse, STATUSES)?,
-            prefix: prefix.0.map(|prefix| prefix.trim().to_uppercase()).filter(|prefix| !prefix.is_empty()),
-            after: cursor.0,
+            prefix: plain("prefix", prefix.0)?
+                .map(|prefix| prefix.trim().to_uppercase())
+                .filter(|prefix| !prefix.is_empty()),
+            after: plain("cursor", cursor.0)?,
         };
         let narrowed = filter.status.is_some() || filter.prefix.is_some();
-        let mut page = caller.app.store.list_codes(caller.business(), book.id, &filter, self::limit(limit.0)?).await?;
+        let mut page =
+            caller.app.store.list_codes(caller.business(), book.id, &filter, self::limit(limit.0)?).await?;
         page.total = (!narrowed).then(|| book.counts.all());
         Ok(Json(List::of(page, CodeView::from)))
     }
 }
 
 fn parse_pattern(text: Option<&str>) -> Result<Pattern> {
-    Pattern::parse(text.unwrap_or(DEFAULT_PATTERN)).map_err(|error| Refusal::invalid("pattern", error.to_string()).into())
+    Pattern::parse(text.unwrap_or(DEFAULT_PATTERN))
+        .map_err(|error| Refusal::invalid("pattern", error.to_string()).into())
 }
 
 /// Codes of a permutation that is made up for this answer and thrown away.

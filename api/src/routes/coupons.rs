@@ -87,7 +87,10 @@ impl FromFields for RedeemRequest {
             fields.fault("reference", "must have at most 200 characters");
         }
         let metadata = fields.optional::<Map<String, Value>>("metadata").map(Value::Object);
-        if metadata.as_ref().is_some_and(|value| value.to_string().len() > cuponera_core::book::MAX_METADATA_BYTES) {
+        if metadata
+            .as_ref()
+            .is_some_and(|value| value.to_string().len() > cuponera_core::book::MAX_METADATA_BYTES)
+        {
             fields.fault("metadata", "must have at most 16384 bytes as JSON");
         }
         Some(Self { user_id, lock_id, reference, metadata })
@@ -219,8 +222,13 @@ impl Coupons {
         let body = body.0.value;
         let user = caller.user(body.user_id)?;
         let code = normalized(&code.0)?;
-        let ask =
-            Redeem { code: code.clone(), user, lock: body.lock_id.map(LockId), reference: None, metadata: None };
+        let ask = Redeem {
+            code: code.clone(),
+            user,
+            lock: body.lock_id.map(LockId),
+            reference: None,
+            metadata: None,
+        };
         let call = Call {
             business: caller.business(),
             sight: caller.sight(),
@@ -271,7 +279,13 @@ impl Coupons {
 }
 
 fn call<T>(caller: &Caller, held: &HeldKey, ask: T) -> Call<T> {
-    Call { business: caller.business(), sight: caller.sight(), trail: caller.trail(), key: held.stored(), ask }
+    Call {
+        business: caller.business(),
+        sight: caller.sight(),
+        trail: caller.trail(),
+        key: held.stored(),
+        ask,
+    }
 }
 
 fn is_own(caller: &Caller, holder: Option<&str>) -> bool {

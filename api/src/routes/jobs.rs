@@ -47,7 +47,12 @@ impl Jobs {
     ) -> Result<Json<List<JobView>>, Problem> {
         caller.must_be_trusted()?;
         let filter = JobFilter {
-            status: word("status", status.0, JobStatus::parse, "QUEUED, RUNNING, SUCCEEDED, FAILED, CANCELLED")?,
+            status: word(
+                "status",
+                status.0,
+                JobStatus::parse,
+                "QUEUED, RUNNING, SUCCEEDED, FAILED, CANCELLED",
+            )?,
             kind: word("kind", kind.0, JobKind::parse, "GENERATE_CODES, IMPORT_CODES")?,
             after: self::cursor(cursor.0, |text| text.parse().ok())?,
         };
@@ -102,7 +107,8 @@ impl Jobs {
         let held = HeldKey::take(&caller, key.0.as_deref(), half_hash(&[]))?;
         let (store, business, stored) = (caller.app.store.clone(), caller.business(), held.stored());
         let change = async move { store.retry_job_if_failed(stored, business, JobId(id.0)).await };
-        Ok(Reply::of(caller.app.run(change).await?, JobView::from)?.at(|job| format!("/api/v1/jobs/{}", job.id)))
+        Ok(Reply::of(caller.app.run(change).await?, JobView::from)?
+            .at(|job| format!("/api/v1/jobs/{}", job.id)))
     }
 
     /// What a job refused, as CSV

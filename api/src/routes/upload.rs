@@ -11,9 +11,7 @@ use poem::http::StatusCode;
 use poem::web::Multipart;
 use poem::{Body, FromRequest, Request, RequestBody};
 use poem_openapi::param::{Header, Query};
-use poem_openapi::registry::{
-    MetaMediaType, MetaRequest, MetaSchema, MetaSchemaRef, Registry,
-};
+use poem_openapi::registry::{MetaMediaType, MetaRequest, MetaSchema, MetaSchemaRef, Registry};
 use poem_openapi::types::Type;
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions, OpenApi};
 use sha2::{Digest, Sha256};
@@ -114,8 +112,10 @@ async fn submit(
     let stored = held.with_fingerprint(half(intake.hasher.clone()));
     let import = intake.finish(book, dry_run).await?;
     let id = import.id;
-    let (store, business, actor) = (caller.app.store.clone(), caller.business(), caller.principal.to_string());
-    let answer = caller.app.run(async move { store.submit_import(stored, business, &actor, import).await }).await?;
+    let (store, business, actor) =
+        (caller.app.store.clone(), caller.business(), caller.principal.to_string());
+    let answer =
+        caller.app.run(async move { store.submit_import(stored, business, &actor, import).await }).await?;
     if matches!(&answer.outcome, Ok(job) if job.id == id) {
         intake.keep();
     }
@@ -134,17 +134,21 @@ async fn read_form(mut form: Multipart, intake: &mut Intake) -> Result<FormField
             }
             "couponBookId" => {
                 let text = small_text(field, "couponBookId").await?;
-                let book = text.parse().map_err(|_| Refusal::invalid("couponBookId", "must be an id (a UUID)"))?;
+                let book =
+                    text.parse().map_err(|_| Refusal::invalid("couponBookId", "must be an id (a UUID)"))?;
                 fields.book = Some(book);
             }
             "dryRun" => {
                 let text = small_text(field, "dryRun").await?;
-                let dry_run = text.parse().map_err(|_| Refusal::invalid("dryRun", "must be true or false"))?;
+                let dry_run =
+                    text.parse().map_err(|_| Refusal::invalid("dryRun", "must be true or false"))?;
                 fields.dry_run = Some(dry_run);
             }
             other => {
                 let name: String = other.chars().take(50).collect();
-                return Err(Refusal::invalid(&name, "is not known; known are: file, couponBookId, dryRun").into());
+                return Err(
+                    Refusal::invalid(&name, "is not known; known are: file, couponBookId, dryRun").into()
+                );
             }
         }
     }
@@ -209,7 +213,9 @@ impl Intake {
             return Err(Refusal::TooLarge { limit_bytes: self.app.upload_limit }.into());
         }
         self.hasher.update(piece);
-        let Some(cutter) = &mut self.cutter else { return Err(Error::internal("the upload was already finished")) };
+        let Some(cutter) = &mut self.cutter else {
+            return Err(Error::internal("the upload was already finished"));
+        };
         cutter.push(piece).map_err(bad_file)?;
         while let Some(part) = self.cutter.as_mut().and_then(Cutter::take_part) {
             self.store(part.bytes, part.first_line).await?;
@@ -278,7 +284,12 @@ impl<'a> ApiExtractor<'a> for UploadBody {
     fn register(_: &mut Registry) {}
 
     fn request_meta() -> Option<MetaRequest> {
-        let file = || MetaSchemaRef::Inline(Box::new(MetaSchema { format: Some("binary"), ..MetaSchema::new("string") }));
+        let file = || {
+            MetaSchemaRef::Inline(Box::new(MetaSchema {
+                format: Some("binary"),
+                ..MetaSchema::new("string")
+            }))
+        };
         let form = MetaSchema {
             properties: vec![
                 ("file", file()),
@@ -291,7 +302,10 @@ impl<'a> ApiExtractor<'a> for UploadBody {
         Some(MetaRequest {
             description: Some("The file as the body, or as the field `file` of a form."),
             content: vec![
-                MetaMediaType { content_type: "multipart/form-data", schema: MetaSchemaRef::Inline(Box::new(form)) },
+                MetaMediaType {
+                    content_type: "multipart/form-data",
+                    schema: MetaSchemaRef::Inline(Box::new(form)),
+                },
                 MetaMediaType { content_type: "text/csv", schema: file() },
             ],
             required: true,
@@ -308,7 +322,8 @@ impl<'a> ApiExtractor<'a> for UploadBody {
             return Ok(Self::Csv(body.take()?));
         }
         if media.trim().eq_ignore_ascii_case("multipart/form-data") {
-            let form = <Multipart as FromRequest>::from_request(request, body).await.map_err(|_| broken_body())?;
+            let form =
+                <Multipart as FromRequest>::from_request(request, body).await.map_err(|_| broken_body())?;
             return Ok(Self::Form(form));
         }
         Err(unsupported_type("multipart/form-data or text/csv").into())

@@ -148,7 +148,8 @@ impl Users {
             None => None,
         };
         let (store, business) = (caller.app.store.clone(), caller.business());
-        let change = async move { store.update_account(business, AccountId(id.0), hash.as_deref(), disabled).await };
+        let change =
+            async move { store.update_account(business, AccountId(id.0), hash.as_deref(), disabled).await };
         Ok(Json(caller.app.run(change).await?.into()))
     }
 }

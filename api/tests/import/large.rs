@@ -1,0 +1,53 @@
+//! A file of several parts, which are imported side by side.
+
+use std::fmt::Write;
+
+use serde_json::json;
+
+use super::{counts_of, errors_of, import};
+use crate::support::Server;
+
+/// Rows of the file: a part has 50,000.
+const ROWS: usize = 120_000;
+/// Every so many rows one repeats the code that stands this many rows above: so most repeat one of another part.
+const REPEAT_EVERY: usize = 1_000;
+const DISTANCE: usize = 55_555;
+
+/// The file, and the lines of its duplicates.
+fn file() -> (String, Vec<usize>) {
+    let (mut file, mut repeats) = ("code,row\n".to_owned(), Vec::new());
+    for row in 0..ROWS {
+        let repeated = row % REPEAT_EVERY == 0 && row >= DISTANCE;
+        let code = if repeated { row - DISTANCE } else { row };
+        // The header is line 1.
+        if repeated {
+            repeats.push(row + 2);
+        }
+        writeln!(file, "BIG-{code:06},{row}").expect("writing to a string cannot fail");
+    }
+    (file, repeats)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_duplicates_in_different_parts_the_first_line_wins() {
+    let server = Server::start().await;
+    let book = server.book(json!({})).await;
+    let (file, repeats) = file();
+    let job = import(&server, &book, file).await;
+    let repeated = i64::try_from(repeats.len()).expect("few");
+    assert_eq!(counts_of(&job), [120_000 - repeated, repeated, 0]);
+    let errors = errors_of(&server, &job).await;
+    let mut lines: Vec<usize> = errors.iter().map(|[line, ..]| line.parse().expect("a line")).collect();
+    lines.sort_unstable();
+    assert_eq!(lines, repeats, "other lines were refused than the later ones");
+    assert!(errors.iter().all(|[_, _, reason, _]| reason == "duplicate_in_file"));
+    // What stands in the database is the first line's row.
+    for line in repeats.iter().take(5) {
+        let row = line - 2 - DISTANCE;
+        let coupon = server.admin().get(&format!("coupons/BIG-{row:06}")).await.expect(200);
+        assert_eq!(coupon["metadata"]["row"], row.to_string());
+    }
+    let book = server.admin().get(&format!("coupon-books/{book}")).await.expect(200);
+    assert_eq!(book["generatedCount"], 120_000 - repeated);
+    server.assert_invariants().await;
+}

@@ -1,1 +1,201 @@
-//! Soon.
+//! Whatever is wrong with a request, the answer is a problem with a stable code, under the request's id.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use reqwest::{Method, RequestBuilder};
+use serde_json::{Value, json};
+
+use crate::support::{Reply, Server};
+
+/// The fields that a 422 names, sorted.
+#[track_caller]
+fn fields_of(problem: &Value) -> Vec<&str> {
+    let errors = problem["errors"].as_array().unwrap_or_else(|| panic!("no errors in {problem}"));
+    let mut fields: Vec<_> = errors.iter().map(|error| error["field"].as_str().expect("a field")).collect();
+    fields.sort_unstable();
+    fields
+}
+
+fn raw(request: RequestBuilder, media: &str, body: &'static str) -> RequestBuilder {
+    request.header("Content-Type", media).body(body)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_refusal_is_a_problem_with_a_code_under_the_request_s_id() {
+    let server = Server::start().await;
+    let (admin, nobody) = (server.admin(), server.nobody());
+    let book = server.book(json!({})).await;
+    let post = |path: &str| admin.request(Method::POST, path);
+    let get = |path: &str| admin.request(Method::GET, path);
+    let json = "application/json";
+    let cases = [
+        ("no JSON", raw(post("coupon-books"), json, "{\"name\": "), 400, "bad_json"),
+        ("no object", raw(post("coupon-books"), json, "[1]"), 400, "bad_json"),
+        ("no body", raw(post("coupon-books"), json, ""), 400, "bad_json"),
+        ("wrong type", raw(post("coupon-books"), "text/plain", "{}"), 415, "unsupported_media_type"),
+        ("no type", post("coupon-books").body("{}"), 415, "unsupported_media_type"),
+        ("wrong type of upload", raw(post("coupon-codes/upload"), json, "{}"), 415, "unsupported_media_type"),
+        ("no credentials", nobody.request(Method::GET, "jobs"), 401, "unauthorized"),
+        ("unknown route", get("coupons"), 404, "not_found"),
+        ("unknown route at the root", get("/nothing"), 404, "not_found"),
+        ("wrong method", admin.request(Method::PATCH, "jobs"), 405, "method_not_allowed"),
+        ("malformed id", get("coupon-books/7"), 404, "not_found"),
+        ("malformed id of a job", get("jobs/x"), 404, "not_found"),
+        ("unknown id", get("jobs/01890000-0000-7000-8000-000000000000"), 404, "not_found"),
+        ("no code", get("coupons/%C3%B1"), 404, "not_found"),
+        ("bad status", get("coupon-books?status=OPEN"), 422, "invalid"),
+        ("bad cursor", get("coupon-books?cursor=x"), 422, "invalid"),
+        ("limit of 0", get("coupon-books?limit=0"), 422, "invalid"),
+        ("limit of 501", get("coupon-books?limit=501"), 422, "invalid"),
+        ("limit that is no number", get("coupon-books?limit=many"), 422, "invalid"),
+        ("id in the query", get("coupon-codes/capacity?couponBookId=7"), 422, "invalid"),
+        ("absent query", get("coupon-codes/capacity"), 422, "invalid"),
+        (
+            "bad pattern",
+            get(&format!("coupon-codes/capacity?couponBookId={book}&pattern=%7B")),
+            422,
+            "invalid",
+        ),
+        (
+            "empty idempotency key",
+            post("coupon-books").header("Idempotency-Key", "").json(&json!({"name": "B"})),
+            422,
+            "invalid",
+        ),
+    ];
+    for (name, request, status, code) in cases {
+        let reply = Reply::to(request.header("X-Request-Id", "its-id.7")).await;
+        assert_eq!(
+            (reply.status, reply.outcome()),
+            (status, format!("{status} {code}")),
+            "{name}: {}",
+            reply.text
+        );
+        assert_eq!(reply.header("X-Request-Id"), "its-id.7", "{name}");
+        let problem = reply.json();
+        assert_eq!((&problem["type"], &problem["status"]), (&json!("about:blank"), &json!(status)), "{name}");
+        assert!(problem["title"].is_string() && problem["detail"].is_string(), "{name}: {problem}");
+        assert_eq!(reply.refused(status), code);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_id_that_is_strange_or_absent_is_replaced_by_a_new_one() {
+    let server = Server::start().await;
+    let nobody = server.nobody();
+    let long = "x".repeat(129);
+    for id in ["", "two words", "<script>", long.as_str()] {
+        let reply = Reply::to(nobody.request(Method::GET, "/health/live").header("X-Request-Id", id)).await;
+        let given = reply.header("X-Request-Id");
+        assert!(given != id && given.parse::<uuid::Uuid>().is_ok(), "{id:?} became {given:?}");
+    }
+    let [one, two] = [nobody.get("/health/live").await, nobody.get("/health/live").await];
+    assert_ne!(one.header("X-Request-Id"), two.header("X-Request-Id"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_faulty_fields_are_named_at_once() {
+    let server = Server::start().await;
+    let admin = server.admin();
+    let cases = [
+        (
+            "coupon-books",
+            json!({"maxCodesPerUser": "two", "requireLock": 1, "surprise": true}),
+            &["maxCodesPerUser", "name", "requireLock", "surprise"][..],
+        ),
+        (
+            "coupon-books",
+            json!({"name": 7, "expiresAt": "tomorrow", "discount": {"type": "GIFT", "value": "x", "to": 1}}),
+            &["discount.to", "discount.type", "discount.value", "expiresAt", "name"],
+        ),
+        (
+            "coupon-books",
+            json!({"name": " ", "maxRedeemsPerUser": 0, "lockTtlSeconds": 86401, "totalCodesExpected": -1}),
+            &["lockTtlSeconds", "maxRedeemsPerUser", "name", "totalCodesExpected"],
+        ),
+        (
+            "coupon-codes/generate",
+            json!({"quantity": 0, "pattern": "{Z}"}),
+            &["couponBookId", "pattern", "quantity"],
+        ),
+        (
+            "users",
+            json!({"email": "nobody", "password": "short", "role": "SERVICE"}),
+            &["email", "password", "role"],
+        ),
+        ("coupons/ABC/lock", json!({"ttlSeconds": 0, "userid": "ann"}), &["ttlSeconds", "userid"]),
+        ("auth/login", json!({}), &["email", "password"]),
+    ];
+    for (path, body, fields) in cases {
+        let problem = admin.post(path, body).await.expect(422);
+        assert_eq!(fields_of(&problem), fields, "{path}: {problem}");
+        assert_eq!(problem["code"], "invalid");
+    }
+    let book = server.book(json!({})).await;
+    let change = json!({"name": null, "status": "OPEN", "createdAt": "2026-01-01T00:00:00Z"});
+    let problem = admin.patch(&format!("coupon-books/{book}"), change).await.expect(422);
+    assert_eq!(fields_of(&problem), ["createdAt", "name", "status"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_json_body_of_more_than_a_mebibyte_is_413_whether_its_length_is_told_or_not() {
+    let server = Server::start().await;
+    let admin = server.admin();
+    let body = format!(r#"{{"name": "{}"}}"#, "x".repeat(1024 * 1024));
+    let post = || admin.request(Method::POST, "coupon-books").header("Content-Type", "application/json");
+    assert_eq!(Reply::to(post().body(body.clone())).await.refused(413), "too_large");
+    let pieces: Vec<_> =
+        body.as_bytes().chunks(10_000).map(|piece| Ok::<_, std::io::Error>(piece.to_vec())).collect();
+    let chunked = reqwest::Body::wrap_stream(futures::stream::iter(pieces));
+    assert_eq!(Reply::to(post().body(chunked)).await.refused(413), "too_large");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_is_no_http_does_not_disturb_the_server() {
+    let server = Server::start().await;
+    let url = server.nobody().request(Method::GET, "/health/live").build().expect("a request").url().clone();
+    let host = url.authority().to_owned();
+    let answer = tokio::task::spawn_blocking(move || {
+        let mut connection = TcpStream::connect(host).expect("the server does not answer");
+        connection.write_all(b"\x16\x03\x01 this is no HTTP\r\n\r\n").expect("sending failed");
+        let mut answer = Vec::new();
+        // A reset is an answer as well.
+        let _ = connection.read_to_end(&mut answer);
+        String::from_utf8_lossy(&answer).into_owned()
+    });
+    let answer = answer.await.expect("the client panicked");
+    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400"), "{answer}");
+    server.nobody().get("/health/live").await.expect(200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fault_of_the_server_tells_nothing_of_its_inside() {
+    let server = Server::start().await;
+    let book = server.book(json!({})).await;
+    sqlx::query("alter table coupon_book rename column name to gone")
+        .execute(server.database.pool())
+        .await
+        .expect("breaking the schema failed");
+    for path in ["coupon-books".to_owned(), format!("coupon-books/{book}")] {
+        let reply = server.admin().get(&path).await;
+        for word in ["coupon_book", "column", "sql", "postgres", "panicked", ".rs"] {
+            assert!(!reply.text.to_lowercase().contains(word), "{word} in {}", reply.text);
+        }
+        assert_eq!(reply.header("X-Request-Id").len(), 36);
+        assert_eq!(reply.refused(500), "internal");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_its_database_a_server_says_503_and_when_to_come_back() {
+    let server = Server::start_with(crate::support::Limits { worker: false, ..Default::default() }).await;
+    server.database.store().close().await;
+    let reply = server.admin().get("coupon-books").await;
+    assert_eq!(reply.header("Retry-After"), "1");
+    assert_eq!(reply.refused(503), "unavailable");
+    let health = server.nobody().get("/health").await.expect(503);
+    assert_eq!((&health["status"], &health["database"]), (&json!("degraded"), &json!("disconnected")));
+    server.nobody().get("/health/ready").await.expect(503);
+    server.nobody().get("/health/live").await.expect(200);
+}

@@ -1,52 +1,105 @@
-//! What must never happen, with everybody at it at once: the racers are spread over several API servers that share
-//! nothing but the database, each on a connection of its own.
+//! What must never happen, with everybody at it at once.
+//!
+//! The racers are spread over several API servers that share nothing but the database, each racer on a connection of its
+//! own. A gate holds the servers' first statements back until all of them stand before it, so that they start together;
+//! there is no worker, whose sweep would stand there too.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
+use cuponera_core::id::BookId;
+use cuponera_testkit::eventually;
 use serde_json::{Value, json};
+use sqlx::PgTransaction;
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
-use crate::support::{Client, Reply, Server, id_of, wait_for_job};
+use crate::support::{Client, Limits, Reply, Server};
 
 /// API servers that the racers are spread over.
 const SERVERS: usize = 4;
 
-/// A racer, its path and its body; and the idempotency key, if it has one.
+/// What one racer asks.
 struct Racer {
     client: Client,
-    path: String,
     key: Option<&'static str>,
     body: Value,
 }
 
-/// Lets all of them send at the same moment, and returns what they were answered.
-async fn race(server: &Server, racers: Vec<Racer>) -> Vec<Reply> {
-    let mut addresses = Vec::new();
-    for _ in 0..SERVERS {
-        addresses.push(server.another_api().await);
-    }
-    let start = Arc::new(Barrier::new(racers.len()));
-    let mut tasks = JoinSet::new();
-    for (number, racer) in racers.into_iter().enumerate() {
-        let (start, address) = (start.clone(), addresses[number % SERVERS].clone());
-        tasks.spawn(async move {
-            let client = racer.client.at(&address).apart().await;
-            start.wait().await;
-            match racer.key {
-                Some(key) => client.post_with_key(&racer.path, key, &racer.body).await,
-                None => client.post(&racer.path, racer.body).await,
-            }
-        });
-    }
-    tasks.join_all().await
+/// Where a race runs.
+struct Track {
+    server: Server,
+    addresses: Vec<String>,
 }
 
-fn racers(count: usize, client: impl Fn(usize) -> Client, path: &str, body: &Value) -> Vec<Racer> {
-    let racer =
-        |number| Racer { client: client(number), path: path.to_owned(), key: None, body: body.clone() };
-    (0..count).map(racer).collect()
+impl Track {
+    async fn new() -> Self {
+        let server = Server::start_with(Limits { worker: false, ..Limits::default() }).await;
+        let mut addresses = Vec::new();
+        for _ in 0..SERVERS {
+            addresses.push(server.another_api().await);
+        }
+        Self { server, addresses }
+    }
+
+    /// An active book with so many codes, and the codes.
+    async fn book(&self, fields: Value, quantity: u64) -> (String, Vec<String>) {
+        let book = self.server.book(fields).await;
+        let id = BookId(book.parse().expect("an id"));
+        let store = self.server.database.store();
+        cuponera_testkit::generate(store, self.server.business, id, "{XXXXXXXX}", quantity).await;
+        let codes = self.server.codes(&book).await;
+        (book, codes.iter().map(|code| code["code"].as_str().expect("a code").to_owned()).collect())
+    }
+
+    /// Lets all racers send at the same moment, and the servers' first statements on `table` go at the same moment;
+    /// returns the answers.
+    async fn race(&self, path: &str, table: &'static str, racers: Vec<Racer>) -> Vec<Reply> {
+        let gate = self.close_gate(table).await;
+        let start = Arc::new(Barrier::new(racers.len()));
+        let mut tasks = JoinSet::new();
+        for (number, racer) in racers.into_iter().enumerate() {
+            let (start, path) = (start.clone(), path.to_owned());
+            let client = racer.client.at(&self.addresses[number % SERVERS]);
+            tasks.spawn(async move {
+                let client = client.apart().await;
+                start.wait().await;
+                match racer.key {
+                    Some(key) => client.post_with_key(&path, key, &racer.body).await,
+                    None => client.post(&path, racer.body).await,
+                }
+            });
+        }
+        self.open_gate(gate).await;
+        tasks.join_all().await
+    }
+
+    async fn close_gate(&self, table: &str) -> PgTransaction<'static> {
+        let mut gate = self.server.database.pool().begin().await.expect("beginning failed");
+        let lock = format!("lock table {table} in exclusive mode");
+        sqlx::query(sqlx::AssertSqlSafe(lock)).execute(&mut *gate).await.expect("locking failed");
+        gate
+    }
+
+    /// Waits until each server stands before the gate, and opens it.
+    async fn open_gate(&self, gate: PgTransaction<'static>) {
+        eventually("the servers to stand before the gate", async || {
+            let waiting = "select count(*) from pg_stat_activity
+                           where datname = current_database() and wait_event_type = 'Lock'";
+            let waiting: i64 = sqlx::query_scalar(waiting)
+                .fetch_one(self.server.database.pool())
+                .await
+                .expect("looking failed");
+            (usize::try_from(waiting).ok() >= Some(SERVERS)).then_some(())
+        })
+        .await;
+        gate.commit().await.expect("committing failed");
+    }
+}
+
+/// So many racers with the same body.
+fn racers(count: usize, client: impl Fn(usize) -> Client, body: &Value) -> Vec<Racer> {
+    (0..count).map(|number| Racer { client: client(number), key: None, body: body.clone() }).collect()
 }
 
 /// How often each outcome came.
@@ -66,77 +119,68 @@ fn assert_outcomes(replies: &[Reply], expected: &[(&str, usize)]) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_users_and_a_hundred_codes_make_a_hundred_holders() {
-    let server = Server::start().await;
-    let book = server.book(json!({})).await;
-    server.generate(&book, 100).await;
-    let user = |number| server.user(&format!("user-{number}"));
-    let replies =
-        race(&server, racers(1_000, user, "assignments/random", &json!({"couponBookId": book}))).await;
+    let track = Track::new().await;
+    let (book, _) = track.book(json!({}), 100).await;
+    let user = |number| track.server.user(&format!("user-{number}"));
+    let racers = racers(1_000, user, &json!({"couponBookId": book}));
+    let replies = track.race("assignments/random", "coupon", racers).await;
     assert_outcomes(&replies, &[("201", 100), ("409 sold_out", 900)]);
-    let codes: HashSet<String> = replies
-        .iter()
-        .filter(|reply| reply.status == 201)
-        .map(|reply| reply.json()["code"].to_string())
-        .collect();
+    let given = replies.iter().filter(|reply| reply.status == 201);
+    let codes: HashSet<String> = given.map(|reply| reply.json()["code"].to_string()).collect();
     assert_eq!(codes.len(), 100, "a code has two holders");
-    server.assert_invariants().await;
+    track.server.assert_invariants().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_hundred_calls_on_a_code_of_three_uses_redeem_it_three_times() {
-    let server = Server::start().await;
-    let book = server.book(json!({"maxRedeemsPerUser": 3})).await;
-    server.plant(&book, &["THRICE"]).await;
-    server.give("THRICE", "ann").await;
-    let replies =
-        race(&server, racers(200, |_| server.user("ann"), "coupons/THRICE/redeem", &json!({}))).await;
-    assert_outcomes(&replies, &[("200", 3), ("409 coupon_already_redeemed", 197)]);
-    let mut uses: Vec<_> = replies
-        .iter()
-        .filter(|reply| reply.status == 200)
-        .map(|reply| reply.json()["redeemCount"].as_i64())
-        .collect();
-    uses.sort_unstable();
-    assert_eq!(uses, [Some(1), Some(2), Some(3)]);
-    server.assert_invariants().await;
+    let track = Track::new().await;
+    let (_, codes) = track.book(json!({"maxRedeemsPerUser": 3}), 2).await;
+    for code in &codes {
+        track.server.give(code, "ann").await;
+        let racers = racers(200, |_| track.server.user("ann"), &json!({}));
+        let replies = track.race(&format!("coupons/{code}/redeem"), "coupon", racers).await;
+        assert_outcomes(&replies, &[("200", 3), ("409 coupon_already_redeemed", 197)]);
+        let done = replies.iter().filter(|reply| reply.status == 200);
+        let mut uses: Vec<_> = done.map(|reply| reply.json()["redeemCount"].as_i64()).collect();
+        uses.sort_unstable();
+        assert_eq!(uses, [Some(1), Some(2), Some(3)]);
+    }
+    track.server.assert_invariants().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_user_who_asks_two_hundred_times_at_once_holds_no_more_than_the_limit() {
-    let server = Server::start().await;
-    let book = server.book(json!({"maxCodesPerUser": 1})).await;
-    server.generate(&book, 300).await;
-    let body = json!({"couponBookId": book});
-    let replies = race(&server, racers(200, |_| server.user("ann"), "assignments/random", &body)).await;
-    assert_outcomes(&replies, &[("201", 1), ("409 user_limit_reached", 199)]);
-    server.assert_invariants().await;
+    let track = Track::new().await;
+    let (book, _) = track.book(json!({"maxCodesPerUser": 1}), 300).await;
+    for user in ["ann", "bob", "eve"] {
+        let racers = racers(200, |_| track.server.user(user), &json!({"couponBookId": book}));
+        let replies = track.race("assignments/random", "coupon", racers).await;
+        assert_outcomes(&replies, &[("201", 1), ("409 user_limit_reached", 199)]);
+    }
+    track.server.assert_invariants().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn many_who_want_one_named_code_leave_it_with_one_holder() {
-    let server = Server::start().await;
-    let book = server.book(json!({})).await;
-    server.plant(&book, &["ONLY-ONE"]).await;
-    let wish = |number: usize| Racer {
-        client: server.service(),
-        path: "assignments/ONLY-ONE".to_owned(),
-        key: None,
-        body: json!({"userId": format!("user-{number}")}),
-    };
-    let replies = race(&server, (0..100).map(wish).collect()).await;
-    assert_outcomes(&replies, &[("201", 1), ("409 already_assigned", 99)]);
-    server.assert_invariants().await;
+async fn a_hundred_who_want_one_code_by_name_leave_it_with_one_holder() {
+    let track = Track::new().await;
+    let (_, codes) = track.book(json!({}), 2).await;
+    for code in &codes {
+        let wish = |number: usize| Racer {
+            client: track.server.service(),
+            key: None,
+            body: json!({"userId": format!("user-{number}")}),
+        };
+        let racers = (0..100).map(wish).collect();
+        let replies = track.race(&format!("assignments/{code}"), "coupon", racers).await;
+        assert_outcomes(&replies, &[("201", 1), ("409 already_assigned", 99)]);
+    }
+    track.server.assert_invariants().await;
 }
 
-/// Races sixteen requests under one key, until each server was asked four times.
-async fn race_under_one_key(server: &Server, path: &str, body: &Value) -> Vec<Reply> {
-    let racer = |_| Racer {
-        client: server.service(),
-        path: path.to_owned(),
-        key: Some("the same key"),
-        body: body.clone(),
-    };
-    race(server, (0..16).map(racer).collect()).await
+/// Sixteen requests under one key, four at each server.
+fn under_one_key(track: &Track, body: &Value) -> Vec<Racer> {
+    let racer = |_| Racer { client: track.server.service(), key: Some("the same key"), body: body.clone() };
+    (0..16).map(racer).collect()
 }
 
 /// One answer is the effect; all others are the same answer again, or say that the first still runs.
@@ -147,6 +191,8 @@ fn assert_one_effect(replies: &[Reply], success: u16) {
     assert_eq!(first, 1, "effects: {:?}", tally(replies));
     let answers: HashSet<&str> = done.iter().map(|reply| reply.text.as_str()).collect();
     assert_eq!(answers.len(), 1, "different answers under one key: {answers:?}");
+    // Each server has an answer for at least one of its four.
+    assert!(done.len() >= SERVERS, "{:?}", tally(replies));
     for reply in waiting {
         assert_eq!(reply.outcome(), "409 key_in_progress");
         assert_eq!(reply.header("Retry-After"), "1");
@@ -155,42 +201,37 @@ fn assert_one_effect(replies: &[Reply], success: u16) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sixteen_assignments_under_one_key_are_one_assignment() {
-    let server = Server::start().await;
-    let book = server.book(json!({})).await;
-    server.generate(&book, 100).await;
-    let body = json!({"couponBookId": book, "userId": "ann"});
-    let replies = race_under_one_key(&server, "assignments/random", &body).await;
+    let track = Track::new().await;
+    let (book, _) = track.book(json!({}), 100).await;
+    let racers = under_one_key(&track, &json!({"couponBookId": book, "userId": "ann"}));
+    let replies = track.race("assignments/random", "coupon", racers).await;
     assert_one_effect(&replies, 201);
-    let held = server.service().get("assignments/user/ann").await.expect(200);
+    let held = track.server.service().get("assignments/user/ann").await.expect(200);
     assert_eq!(held["data"].as_array().map(Vec::len), Some(1), "{held}");
-    server.assert_invariants().await;
+    track.server.assert_invariants().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sixteen_redemptions_under_one_key_are_one_use() {
-    let server = Server::start().await;
-    let book = server.book(json!({"maxRedeemsPerUser": 100})).await;
-    server.plant(&book, &["OFTEN"]).await;
-    server.give("OFTEN", "ann").await;
-    let replies = race_under_one_key(&server, "coupons/OFTEN/redeem", &json!({"userId": "ann"})).await;
+    let track = Track::new().await;
+    let (_, codes) = track.book(json!({"maxRedeemsPerUser": 100}), 1).await;
+    track.server.give(&codes[0], "ann").await;
+    let racers = under_one_key(&track, &json!({"userId": "ann"}));
+    let replies = track.race(&format!("coupons/{}/redeem", codes[0]), "coupon", racers).await;
     assert_one_effect(&replies, 200);
-    assert_eq!(server.service().get("coupons/OFTEN").await.expect(200)["redeemCount"], 1);
-    server.assert_invariants().await;
+    let coupon = track.server.service().get(&format!("coupons/{}", codes[0])).await.expect(200);
+    assert_eq!(coupon["redeemCount"], 1);
+    track.server.assert_invariants().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sixteen_generations_under_one_key_are_one_job() {
-    let server = Server::start().await;
-    let book = server.book(json!({})).await;
-    let body = json!({"couponBookId": book, "quantity": 500});
-    let replies = race_under_one_key(&server, "coupon-codes/generate", &body).await;
-    let done: Vec<_> = replies.iter().filter(|reply| reply.status == 202).collect();
-    let first = done.iter().filter(|reply| reply.header("Idempotent-Replayed") != "true").count();
-    let jobs: HashSet<String> = done.iter().map(|reply| id_of(&reply.json())).collect();
-    assert_eq!((first, jobs.len()), (1, 1), "{:?}", tally(&replies));
-    for job in jobs {
-        wait_for_job(&server.admin(), &job).await;
-    }
-    assert_eq!(server.codes(&book).await.len(), 500);
-    server.assert_invariants().await;
+    let track = Track::new().await;
+    let book = track.server.book(json!({})).await;
+    let racers = under_one_key(&track, &json!({"couponBookId": book, "quantity": 500}));
+    let replies = track.race("coupon-codes/generate", "coupon_book", racers).await;
+    assert_one_effect(&replies, 202);
+    let jobs = track.server.service().get("jobs").await.expect(200);
+    assert_eq!(jobs["data"].as_array().map(Vec::len), Some(1), "{jobs}");
+    track.server.assert_invariants().await;
 }

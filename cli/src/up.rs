@@ -1,5 +1,6 @@
 //! `cuponera up`: Postgres, API and worker as one process. The one place that sees both API and worker.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use cuponera_core::queue::Wakeups;
 use cuponera_core::store::Store;
 use cuponera_postgres::{Binaries, Options, PrivatePostgres};
 use cuponera_worker::Worker;
+use poem::listener::{Acceptor, TcpAcceptor};
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions};
@@ -62,11 +64,10 @@ pub(crate) async fn migrate(settings: Settings) -> Result<(), String> {
 
 async fn serve(
     settings: &Settings,
-    acceptor: poem::listener::TcpAcceptor,
+    acceptor: TcpAcceptor,
     database: &Database,
     stop: &CancellationToken,
 ) -> Result<(), String> {
-    let address = settings.http_addr;
     let store = connect(settings, database).await?;
     store.migrate().await.map_err(|error| error.chain())?;
     if database.is_private() {
@@ -83,7 +84,7 @@ async fn serve(
     let tasks = TaskTracker::new();
     start_worker(settings, database, &store, &files, &tasks, stop);
     let app = App::start(parts(settings, store.clone(), files)?).map_err(|error| error.chain())?;
-    print!("{}", banner(address, &settings.data_dir, admin.as_ref()));
+    print!("{}", banner(address_of(&acceptor, settings), &settings.data_dir, admin.as_ref()));
     let served = cuponera_api::serve(acceptor, app, stop.clone()).await;
     stop.cancel();
     tasks.close();
@@ -91,6 +92,12 @@ async fn serve(
     let _ = tokio::time::timeout(SHUTDOWN_PATIENCE, store.close()).await;
     info!("stopped");
     served.map_err(|error| format!("the API ended: {error}"))
+}
+
+/// Where it listens: the system has chosen the port if the settings left that to it.
+fn address_of(acceptor: &impl Acceptor, settings: &Settings) -> SocketAddr {
+    let bound = acceptor.local_addr();
+    bound.first().and_then(|local| local.as_socket_addr()).copied().unwrap_or(settings.http_addr)
 }
 
 fn start_worker(

@@ -55,20 +55,36 @@ impl TestDatabase {
         Store::connect(&self.url, pools).await.expect("the test database does not answer")
     }
 
-    /// Ends the store's connections and says how many deadlocks there were: a rerun hides them from everything else.
-    pub async fn count_deadlocks(&self) -> i64 {
+    /// Ends the store's connections, so that they report what they counted, and asks the server's statistics.
+    pub async fn close_and_ask(&self, sql: &'static str) -> i64 {
+        let mut alone = self.close().await;
+        query_scalar(sql).fetch_one(&mut alone).await.expect("asking the statistics failed")
+    }
+
+    /// Ends the store's connections, forgets what they counted, and opens the store anew.
+    pub async fn count_anew(&mut self) {
+        let mut alone = self.close().await;
+        query("select pg_stat_reset()").execute(&mut alone).await.expect("forgetting the statistics failed");
+        self.store = self.another_store(POOLS).await;
+    }
+
+    /// Ends the store's connections; answers the only one there is then.
+    async fn close(&self) -> PgConnection {
         self.store.close().await;
-        let mut admin = PgConnection::connect(&admin_url()).await.expect("the server does not answer");
-        // A connection reports what it counted when it ends.
+        let mut alone = PgConnection::connect(&self.url).await.expect("the test database does not answer");
+        let others = "select count(*) from pg_stat_activity
+                      where datname = current_database() and pid <> pg_backend_pid() and backend_type = 'client backend'";
         eventually("the connections to end", async || {
-            let open = "select count(*) from pg_stat_activity where datname = $1";
-            let open: i64 =
-                query_scalar(open).bind(&self.name).fetch_one(&mut admin).await.expect("counting failed");
+            let open: i64 = query_scalar(others).fetch_one(&mut alone).await.expect("counting failed");
             (open == 0).then_some(())
         })
         .await;
-        let counted = "select deadlocks from pg_stat_database where datname = $1";
-        query_scalar(counted).bind(&self.name).fetch_one(&mut admin).await.expect("counting failed")
+        alone
+    }
+
+    /// Ends the store's connections and says how many deadlocks there were: a rerun hides them from everything else.
+    pub async fn close_and_count_deadlocks(&self) -> i64 {
+        self.close_and_ask("select deadlocks from pg_stat_database where datname = current_database()").await
     }
 
     /// Connections for looking behind the curtain.

@@ -13,7 +13,7 @@ mod world;
 
 pub use database::{TestDatabase, URL_VARIABLE};
 pub use invariants::{assert_invariants, broken_promises};
-pub use race::{eventually, race};
+pub use race::{eventually, race, waits_for};
 pub use rules::{active, rules};
 pub use work::{claim, codes_of, generate, generation_of, work_generation};
 pub use world::{CallExt, World, key};

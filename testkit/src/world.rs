@@ -1,5 +1,7 @@
 //! The common world: a business, an active book, its codes, and the calls on them.
 
+use std::future::Future;
+
 use cuponera_core::book::{BookRules, Counts};
 use cuponera_core::coupon::state::Coupon;
 use cuponera_core::id::{BookId, BusinessId};
@@ -12,7 +14,7 @@ use sha2::{Digest, Sha256};
 use sqlx::{PgPool, query, query_scalar};
 use uuid::Uuid;
 
-use crate::{TestDatabase, assert_invariants, rules};
+use crate::{TestDatabase, assert_invariants, rules, waits_for};
 
 /// A database with one business and one active book.
 #[derive(Debug)]
@@ -155,6 +157,15 @@ impl World {
     /// Not to be called beside a sweep: both hold coupons and agenda, in different orders.
     pub async fn let_locks_lapse(&self) {
         lapse(self.pool()).await.expect("moving the locks failed");
+    }
+
+    /// Acts from `waiting` connections or more while the coupon's row is held: all look before any of them acts.
+    pub async fn all_at_once_on<T>(&self, code: &str, waiting: i64, act: impl Future<Output = T>) -> T {
+        let mut holding = self.pool().begin().await.expect("beginning failed");
+        let hold = "select from coupon where business_id = $1 and code = $2 for update";
+        let row = query(hold).bind(self.business).bind(code).fetch_one(&mut *holding).await;
+        row.expect("there is no such coupon");
+        waits_for(self.pool(), holding, waiting, act).await
     }
 
     /// See [`assert_invariants`].

@@ -77,7 +77,7 @@ impl Store {
             Attempt::Answered(answer) => return Ok(answer),
         };
         let outcome = async {
-            lock(&mut open.transaction, business, id).await?;
+            lock_for_change(&mut open.transaction, business, id).await?;
             let book = get(&mut *open.transaction, business, id).await?;
             let (status, rules) = patch.apply(&book)?;
             write(&mut open.transaction, id, status, &rules).await?;
@@ -91,7 +91,7 @@ impl Store {
     /// then so does the book.
     pub async fn delete_book_if_unused(&self, business: BusinessId, id: BookId) -> Result<()> {
         let mut transaction = self.pool.begin().await?;
-        lock(&mut transaction, business, id).await?;
+        lock_for_delete(&mut transaction, business, id).await?;
         let book = get(&mut *transaction, business, id).await?;
         if book.counts.given_out() > 0 || !delete_free_codes(&mut transaction, id).await? {
             return Err(Refusal::BookInUse.into());
@@ -114,8 +114,29 @@ async fn delete_free_codes(transaction: &mut PgTransaction<'static>, id: BookId)
     Ok(!left)
 }
 
-/// Takes the book's row: other changes, reservations and chunks that write its codes wait.
-async fn lock(transaction: &mut PgTransaction<'static>, business: BusinessId, id: BookId) -> Result<()> {
+/// Takes the book's row for a change of its rules: other changes wait, chunks that add codes do not.
+async fn lock_for_change(
+    transaction: &mut PgTransaction<'static>,
+    business: BusinessId,
+    id: BookId,
+) -> Result<()> {
+    query_scalar!(
+        "select id from coupon_book where id = $1 and business_id = $2 for no key update",
+        id.0,
+        business.0
+    )
+    .fetch_optional(&mut **transaction)
+    .await?
+    .ok_or_else(|| Refusal::not_found("coupon book"))?;
+    Ok(())
+}
+
+/// Takes the book's row for its end: everybody waits, chunks that add codes too.
+async fn lock_for_delete(
+    transaction: &mut PgTransaction<'static>,
+    business: BusinessId,
+    id: BookId,
+) -> Result<()> {
     query_scalar!(
         "select id from coupon_book where id = $1 and business_id = $2 for update",
         id.0,

@@ -42,9 +42,12 @@ impl Store {
             ("idle_in_transaction_session_timeout", "60s"),
             ("lock_timeout", "20s"),
         ]);
-        let hot = options
-            .clone()
-            .options([("plan_cache_mode", "force_generic_plan"), ("statement_timeout", "20s")]);
+        // A plan is kept, so it must also do for the table as it will be: made while that was empty, it would scan it whole.
+        let hot = options.clone().options([
+            ("plan_cache_mode", "force_generic_plan"),
+            ("enable_seqscan", "off"),
+            ("statement_timeout", "20s"),
+        ]);
         let open = |most: u32, options| {
             PgPoolOptions::new()
                 .max_connections(most)

@@ -198,7 +198,7 @@ impl Store {
     /// Ends up to `most` locks whose time has passed, with an `EXPIRE` event each. Deciding never waits for this: a
     /// lapsed lock counts as none anyway.
     pub async fn expire_locks(&self, most: i64) -> Result<Expired> {
-        let row = query_file!("src/store/sql/expire_locks.sql", most).fetch_one(&self.pool).await?;
+        let row = query_file!("src/store/sql/expire_locks.sql", most).fetch_one(&self.hot).await?;
         Ok(Expired { taken: row.taken, expired: row.expired })
     }
 }

@@ -85,6 +85,17 @@ async fn nobody_hears_sold_out_while_there_is_a_code_for_everybody() {
     }
 }
 
+/// The first look passes over rows that others hold; the second waits for them.
+#[tokio::test]
+async fn sold_out_is_not_said_while_somebody_may_still_give_the_last_code_back() {
+    let world = World::new().await;
+    let codes = world.plant_codes(1).await;
+    let answer = world.all_at_once_on(&codes[0], 1, world.settle(world.random("ana"))).await;
+    assert_eq!(answer.outcome.unwrap().code, codes[0]);
+    assert_eq!(world.settle(world.random("eva")).await.outcome, Err(Refusal::SoldOut));
+    world.assert_invariants().await;
+}
+
 #[tokio::test]
 async fn a_user_asking_two_hundred_times_at_once_gets_no_more_than_the_limit() {
     for (most, sizes) in [(1, &[1][..]), (1, &[1, 4, 9]), (3, &[1, 4, 9])] {
@@ -107,7 +118,7 @@ async fn many_users_in_mixed_batches_get_just_their_limit() {
     assert_eq!(winners(&answers).len(), 60);
     assert_eq!(count_refused(&answers, &Refusal::UserLimitReached { limit: 3 }), 140);
     world.assert_invariants().await;
-    assert_eq!(world.database.count_deadlocks().await, 0);
+    assert_eq!(world.database.close_and_count_deadlocks().await, 0);
 }
 
 #[tokio::test]
@@ -144,24 +155,40 @@ async fn random_codes_do_not_come_in_the_order_of_the_book() {
 }
 
 #[tokio::test]
-async fn a_code_raced_for_by_name_has_one_holder() {
+async fn codes_raced_for_by_name_have_one_holder_each() {
     let world = World::new().await;
     let codes = world.plant_codes(20).await;
     let calls: Vec<_> =
         (0..200).map(|call| world.named(&codes[call % 20], &format!("user-{}", call / 20))).collect();
-    // Batches meet the codes in different orders.
-    let batches: Vec<Vec<_>> =
-        calls.chunks(7).enumerate().map(|(turn, batch)| turned(batch, turn % 2 == 0)).collect();
-    let answers = race(24, &batches, async |batch| world.store().settle(batch).await.unwrap()).await;
-    let answers: Vec<_> = answers.into_iter().flatten().collect();
-    assert_eq!(winners(&answers).len(), 20);
-    assert_eq!(count_refused(&answers, &Refusal::AlreadyAssigned), 180);
+    let naming = race(24, calls.chunks(7), async |batch| world.store().settle(batch).await.unwrap());
+    let answers: Vec<_> = naming.await.into_iter().flatten().collect();
+    assert_eq!((winners(&answers).len(), count_refused(&answers, &Refusal::AlreadyAssigned)), (20, 180));
     world.assert_invariants().await;
-    assert_eq!(world.database.count_deadlocks().await, 0);
 }
 
-fn turned<T: Clone>(batch: &[T], around: bool) -> Vec<T> {
-    if around { batch.iter().rev().cloned().collect() } else { batch.to_vec() }
+#[tokio::test]
+async fn batches_of_names_in_opposite_orders_do_not_deadlock() {
+    let world = World::new().await;
+    let codes = world.plant_codes(21).await;
+    let batch = |user: &str| codes.iter().map(|code| world.named(code, user)).collect::<Vec<_>>();
+    let (forward, mut backward) = (batch("ana"), batch("eva"));
+    backward.reverse();
+    let naming = race(2, [&forward, &backward], async |batch| world.store().settle(batch).await.unwrap());
+    let answers: Vec<_> = world.all_at_once_on(&codes[10], 2, naming).await.into_iter().flatten().collect();
+    assert_eq!((winners(&answers).len(), count_refused(&answers, &Refusal::AlreadyAssigned)), (21, 21));
+    world.assert_invariants().await;
+    assert_eq!(world.database.close_and_count_deadlocks().await, 0);
+}
+
+#[tokio::test]
+async fn of_eight_who_all_saw_a_code_free_one_gets_it() {
+    let world = World::new().await;
+    let codes = world.plant_codes(1).await;
+    let asking =
+        race(8, 0..8, async |user| world.settle(world.named(&codes[0], &format!("user-{user}"))).await);
+    let answers = world.all_at_once_on(&codes[0], 8, asking).await;
+    assert_eq!((winners(&answers).len(), count_refused(&answers, &Refusal::AlreadyAssigned)), (1, 7));
+    world.assert_invariants().await;
 }
 
 #[tokio::test]
@@ -177,7 +204,7 @@ async fn named_and_random_calls_race_for_the_same_codes_and_limits() {
     let fresh = winners(&named).into_iter().filter(|won| !won.repeated).count() + winners(&random).len();
     assert_eq!(fresh, 60, "no code is left, and none was given twice");
     world.assert_invariants().await;
-    assert_eq!(world.database.count_deadlocks().await, 0);
+    assert_eq!(world.database.close_and_count_deadlocks().await, 0);
 }
 
 #[tokio::test]

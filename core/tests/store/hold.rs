@@ -45,7 +45,9 @@ async fn renewing_a_lock_keeps_its_id_and_moves_its_end() {
 #[tokio::test]
 async fn locks_raced_for_by_the_holder_are_one_lock() {
     let (world, codes) = held(1).await;
-    let answers = race(24, 0..100, async |_| world.locked(&codes[0], "ana").await.lock).await;
+    let locks = race(8, 0..8, async |_| world.locked(&codes[0], "ana").await.lock);
+    let mut answers = world.all_at_once_on(&codes[0], 8, locks).await;
+    answers.extend(race(24, 0..100, async |_| world.locked(&codes[0], "ana").await.lock).await);
     assert!(answers.iter().all(|lock| *lock == answers[0]), "nobody is shut out by his own retry");
     assert_eq!(world.counts().await.locked, 1);
     world.assert_invariants().await;
@@ -87,7 +89,8 @@ async fn unlocking_what_is_not_locked_is_fine_and_leaves_no_event() {
     assert!(world.settle(world.unlock(&codes[0], "ana")).await.outcome.is_ok());
     assert_eq!(world.actions(&codes[0]).await, ["ASSIGN"]);
     let locked = world.locked(&codes[0], "ana").await;
-    let answers = race(16, 0..32, async |_| world.settle(unlocking(&world, &locked)).await.outcome).await;
+    let unlocks = race(8, 0..8, async |_| world.settle(unlocking(&world, &locked)).await.outcome);
+    let answers = world.all_at_once_on(&codes[0], 8, unlocks).await;
     assert!(answers.iter().all(Result::is_ok));
     assert_eq!(world.actions(&codes[0]).await, ["ASSIGN", "LOCK", "UNLOCK"]);
     world.assert_invariants().await;
@@ -148,6 +151,30 @@ async fn a_lapsed_lock_ends_exactly_once() {
     world.assert_invariants().await;
 }
 
+/// The same with one lock, which all of them have seen lapsed before any of them ends it.
+#[tokio::test]
+async fn a_lapsed_lock_that_all_have_seen_ends_exactly_once() {
+    let (world, codes) = held(8).await;
+    for code in &codes {
+        world.locked(code, "ana").await;
+        world.let_locks_lapse().await;
+        let everybody = async {
+            futures::join!(
+                world.store().expire_locks(10),
+                world.settle(world.unlock(code, "ana")),
+                world.settle(world.lock(code, "ana")),
+                world.settle(world.redeem(code, "ana")),
+                world.settle(world.unlock(code, "ana")),
+            )
+        };
+        Box::pin(world.all_at_once_on(code, 5, everybody)).await.0.unwrap();
+        let actions = world.actions(code).await;
+        assert_eq!(actions.iter().filter(|action| *action == "EXPIRE").count(), 1, "{actions:?}");
+        assert_eq!(actions.last().unwrap(), "REDEEM");
+    }
+    world.assert_invariants().await;
+}
+
 #[tokio::test]
 async fn a_sweep_ends_only_what_is_due_and_only_once() {
     let (world, codes) = held(10).await;
@@ -176,4 +203,20 @@ async fn a_renewed_lock_outlives_the_end_it_had_before() {
     assert_eq!(world.store().expire_locks(10).await.unwrap(), Expired { taken: 1, expired: 0 });
     assert_eq!(world.coupon(&codes[0]).await.locked_until, Some(renewed.locked_until));
     world.assert_invariants().await;
+}
+
+#[tokio::test]
+async fn batches_of_locks_and_releases_in_opposite_orders_do_not_deadlock() {
+    let (world, codes) = held(21).await;
+    let forward: Vec<_> = codes.iter().map(|code| world.lock(code, "ana")).collect();
+    let backward: Vec<_> = forward.iter().rev().cloned().collect();
+    let locks = race(2, [&forward, &backward], async |batch| world.store().settle(batch).await.unwrap());
+    let answers = world.all_at_once_on(&codes[10], 2, locks).await;
+    assert!(answers.iter().flatten().all(|answer| answer.outcome.is_ok()));
+    let forward: Vec<_> = codes.iter().map(|code| world.unlock(code, "ana")).collect();
+    let backward: Vec<_> = forward.iter().rev().cloned().collect();
+    let unlocks = race(2, [&forward, &backward], async |batch| world.store().settle(batch).await.unwrap());
+    world.all_at_once_on(&codes[10], 2, unlocks).await;
+    world.assert_invariants().await;
+    assert_eq!(world.database.close_and_count_deadlocks().await, 0);
 }

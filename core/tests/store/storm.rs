@@ -56,5 +56,5 @@ async fn locks_releases_redemptions_and_sweeps_at_once_leave_a_whole_trail() {
     futures::join!(calls, sweeps);
     world.assert_invariants().await;
     assert!(world.actions(&codes[0]).await.len() > 5, "the storm came to nothing");
-    assert_eq!(world.database.count_deadlocks().await, 0);
+    assert_eq!(world.database.close_and_count_deadlocks().await, 0);
 }

@@ -23,7 +23,7 @@ done as (
   update coupon c
   set status = 'ASSIGNED', holder = t.user_id, assignment_id = t.assignment_id, assigned_at = now(), version = c.version + 1
   from turn t join quota q on q.user_id = t.user_id
-  where t.turn <= q.granted and c.business_id = $1 and c.code = t.code collate "C" and c.is_free
+  where t.turn <= q.granted and c.business_id = $1 and c.code = t.code collate "C" and c.status = 'AVAILABLE'
   returning c.code, c.position, c.version, c.holder, t.event_id
 ),
 event as (

@@ -7,12 +7,13 @@ with item as materialized (
                        $10::text[], $11::text[], $12::uuid[])
     i (n, business_id, event_id, actor, ip, user_agent, request_id, key, fingerprint, code, user_id, assignment_id)
 ),
+-- By key alone: `is_free` would offer the index of all free codes, which looks short before the statistics know of a bulk load.
 free as materialized (
   select i.n, i.user_id, i.assignment_id, c.business_id, c.code, c.book_id, b.max_codes_per_user as cap
   from item i
   join coupon c on c.business_id = i.business_id and c.code = i.code collate "C"
   join coupon_book b on b.id = c.book_id
-  where c.is_free and b.status = 'ACTIVE'
+  where c.status = 'AVAILABLE' and b.status = 'ACTIVE'
     and coalesce(b.starts_at <= now(), true) and coalesce(b.expires_at > now(), true)
     and (i.key is null or (select 1 from request_key k where k.id = i.key) is null)
   order by c.business_id, c.code for update of c
@@ -36,7 +37,7 @@ done as (
   update coupon c
   set status = 'ASSIGNED', holder = d.user_id, assignment_id = d.assignment_id, assigned_at = now(), version = c.version + 1
   from deal d join quota q on q.book_id = d.book_id and q.user_id = d.user_id
-  where d.turn <= q.granted and c.business_id = d.business_id and c.code = d.code and c.is_free
+  where d.turn <= q.granted and c.business_id = d.business_id and c.code = d.code and c.status = 'AVAILABLE'
   returning d.n, c.business_id, c.book_id, c.position, c.version, c.code, c.holder, c.assignment_id, c.assigned_at
 ),
 event as (

@@ -1,5 +1,6 @@
 -- Why an item of assign_random changed nothing, as the rows stand now. `again`: nothing refuses any more.
--- A user who is at the limit hears that before `sold_out`: it stays true when codes are added.
+-- A user who is at the limit hears that before `sold_out`: it stays true when codes are added. The look for a free code is no
+-- EXISTS: that may be run as a hash of all free codes.
 select i.n as "n!",
   case
     when k.id is not null and k.fingerprint <> i.fingerprint then 'key_reused'
@@ -9,7 +10,8 @@ select i.n as "n!",
     when b.starts_at > now() then 'book_not_started'
     when b.expires_at <= now() then 'book_expired'
     when q.held >= b.max_codes_per_user then 'user_limit_reached'
-    when exists (select 1 from coupon c where c.book_id = i.book_id and c.is_free) then 'again'
+    when (select c.position from coupon c where c.book_id = i.book_id and c.is_free order by c.position limit 1) is not null
+      then 'again'
     else 'sold_out'
   end as "verdict!",
   case when k.id is not null then k.answer else to_jsonb(b.max_codes_per_user) end as detail

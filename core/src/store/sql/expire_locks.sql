@@ -8,10 +8,12 @@ with due as (
 ),
 held as materialized (
   select c.business_id, c.code, c.version
-  from coupon c
-  where (c.business_id, c.code, c.lock_id) in (select business_id, code, lock_id from due)
-    and c.status = 'LOCKED' and c.locked_until <= now()
-  order by c.business_id, c.code for update of c
+  from (select distinct business_id, code, lock_id from due order by business_id, code) d
+  cross join lateral (
+    select c.business_id, c.code, c.version from coupon c
+    where c.business_id = d.business_id and c.code = d.code
+      and c.lock_id = d.lock_id and c.status = 'LOCKED' and c.locked_until <= now()
+    for update) c
 ),
 done as (
   update coupon c

@@ -1,0 +1,87 @@
+//! The table: an operation, what is asked, and what each of those in `WHO` is answered.
+
+/// A row of the table. Words in braces stand for fresh objects; see `World::fill_in`.
+pub(super) struct Row {
+    pub(super) operation: &'static str,
+    /// What stands for the parameter of the path.
+    pub(super) object: &'static str,
+    pub(super) query: &'static str,
+    /// JSON; for the upload it is the file.
+    pub(super) body: &'static str,
+    pub(super) statuses: [u16; 6],
+}
+
+/// Everybody, also without credentials.
+const OPEN: [u16; 6] = [200; 6];
+/// Everybody who is somebody; each sees what is its own.
+const KNOWN: [u16; 6] = [401, 200, 200, 200, 200, 200];
+/// Admins, each in its own business.
+const ADMINS: [u16; 6] = [401, 403, 403, 403, 200, 200];
+/// The admin of the business that the object belongs to.
+const ITS_ADMIN: [u16; 6] = [401, 403, 403, 403, 200, 404];
+/// Trusted callers of the business that the object belongs to.
+const TRUSTED: [u16; 6] = [401, 403, 403, 200, 200, 404];
+/// Those, and the user whom the request names; another user may not name it.
+const HOLDER: [u16; 6] = [401, 200, 403, 200, 200, 404];
+
+/// The same with another status for success.
+const fn with_success(mut statuses: [u16; 6], success: u16) -> [u16; 6] {
+    let mut place = 0;
+    while place < statuses.len() {
+        if statuses[place] == 200 {
+            statuses[place] = success;
+        }
+        place += 1;
+    }
+    statuses
+}
+
+const fn row(operation: &'static str, object: &'static str, body: &'static str, statuses: [u16; 6]) -> Row {
+    Row { operation, object, query: "", body, statuses }
+}
+
+pub(super) const TABLE: &[Row] = &[
+    row("getHealth", "", "", OPEN),
+    row("getLiveness", "", "", OPEN),
+    row("getReadiness", "", "", OPEN),
+    row("login", "", r#"{"email": "admin@shop.test", "password": "correct horse battery"}"#, OPEN),
+    row("refresh", "", r#"{"refreshToken": "{refresh}"}"#, OPEN),
+    row("logout", "", r#"{"everywhere": true}"#, KNOWN),
+    row("getMe", "", "", KNOWN),
+    row(
+        "createUser",
+        "",
+        r#"{"email": "{new}@shop.test", "password": "long enough", "role": "USER"}"#,
+        with_success(ADMINS, 201),
+    ),
+    row("listUsers", "", "", ADMINS),
+    row("updateUser", "{account}", r#"{"disabled": true}"#, ITS_ADMIN),
+    row("createApiKey", "", r#"{"name": "A key"}"#, with_success(ADMINS, 201)),
+    row("listApiKeys", "", "", ADMINS),
+    row("revokeApiKey", "{key}", "", with_success(ITS_ADMIN, 204)),
+    row("createCouponBook", "", r#"{"name": "A book"}"#, [401, 403, 403, 201, 201, 201]),
+    row("listCouponBooks", "", "", KNOWN),
+    row("getCouponBook", "{book}", "", [401, 200, 200, 200, 200, 404]),
+    row("updateCouponBook", "{book}", r#"{"name": "Another name"}"#, TRUSTED),
+    row("replaceCouponBook", "{book}", r#"{"name": "Another name"}"#, TRUSTED),
+    row("deleteCouponBook", "{book}", "", with_success(TRUSTED, 204)),
+    Row { query: "?couponBookId={book}", ..row("getCapacity", "", "", TRUSTED) },
+    row("generateCodes", "", r#"{"couponBookId": "{book}", "quantity": 1}"#, with_success(TRUSTED, 202)),
+    Row { query: "?couponBookId={book}", ..row("uploadCodes", "", "{new}", with_success(TRUSTED, 202)) },
+    row("listCodes", "{book}", "", TRUSTED),
+    row("assignRandom", "", r#"{"couponBookId": "{stock}", "userId": "ann"}"#, with_success(HOLDER, 201)),
+    row("assignCode", "{free}", r#"{"userId": "ann"}"#, with_success(TRUSTED, 201)),
+    row("listUserCoupons", "ann", "", [401, 200, 403, 200, 200, 200]),
+    row("listJobs", "", "", [401, 403, 403, 200, 200, 200]),
+    row("getJob", "{job}", "", TRUSTED),
+    row("cancelJob", "{job}", "", TRUSTED),
+    // Allowed, but there is nothing to retry about a job that has not failed.
+    row("retryJob", "{job}", "", with_success(TRUSTED, 409)),
+    row("getJobErrors", "{job}", "", TRUSTED),
+    row("lockCoupon", "{held}", r#"{"userId": "ann"}"#, HOLDER),
+    row("unlockCoupon", "{held}", r#"{"userId": "ann"}"#, HOLDER),
+    row("redeemCoupon", "{held}", r#"{"userId": "ann"}"#, HOLDER),
+    row("validateCoupon", "{held}", r#"{"userId": "ann"}"#, HOLDER),
+    row("getCoupon", "{held}", "", [401, 200, 404, 200, 200, 404]),
+    row("getCouponHistory", "{held}", "", TRUSTED),
+];

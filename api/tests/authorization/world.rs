@@ -1,0 +1,106 @@
+//! The objects that are asked about, fresh for each request, and those who ask.
+
+use std::sync::Mutex;
+
+use cuponera_core::id::BookId;
+use reqwest::Method;
+use serde_json::json;
+use uuid::Uuid;
+
+use super::table::Row;
+use crate::support::{ADMIN_EMAIL, ADMIN_PASSWORD, Client, Limits, Reply, Server, id_of};
+
+pub(super) struct World {
+    pub(super) server: Server,
+    another_admin: Client,
+    /// A book with codes to be given at random.
+    stock: String,
+    /// Codes of another book, to be asked for by name.
+    free: Mutex<Vec<String>>,
+}
+
+impl World {
+    /// Without a worker: what is queued stays so.
+    pub(super) async fn new() -> Self {
+        let server = Server::start_with(Limits { worker: false, ..Limits::default() }).await;
+        let (stock, named) = (server.book(json!({})).await, server.book(json!({})).await);
+        for book in [&stock, &named] {
+            let id = BookId(book.parse().expect("an id"));
+            let store = server.database.store();
+            cuponera_testkit::generate(store, server.business, id, "{XXXXXXXX}", 100).await;
+        }
+        let codes = server.codes(&named).await.into_iter();
+        let free = codes.map(|code| code["code"].as_str().expect("a code").to_owned()).collect();
+        Self { another_admin: server.another_admin().await, server, stock, free: Mutex::new(free) }
+    }
+
+    pub(super) fn everybody(&self) -> [Client; 6] {
+        let server = &self.server;
+        let [ann, bob] = ["ann", "bob"].map(|user| server.user(user));
+        [server.nobody(), ann, bob, server.service(), server.admin(), self.another_admin.clone()]
+    }
+
+    /// Sends what a row says.
+    pub(super) async fn ask(&self, client: Client, method: &str, path: &str, row: &Row) -> Reply {
+        let object = self.fill_in(row.object).await;
+        let path = match (path.find('{'), path.find('}')) {
+            (Some(from), Some(to)) => format!("{}{object}{}", &path[..from], &path[to + 1..]),
+            _ => path.to_owned(),
+        };
+        let query = self.fill_in(row.query).await;
+        let method = Method::from_bytes(method.as_bytes()).expect("a method");
+        let mut request = client.request(method, &format!("{path}{query}"));
+        if !row.body.is_empty() {
+            let media = if row.operation == "uploadCodes" { "text/csv" } else { "application/json" };
+            request = request.header("Content-Type", media).body(self.fill_in(row.body).await);
+        }
+        Reply::to(request).await
+    }
+
+    /// Puts an object for each word in braces that is known.
+    async fn fill_in(&self, text: &str) -> String {
+        let mut text = text.to_owned();
+        for word in ["new", "refresh", "account", "key", "book", "stock", "free", "held", "job"] {
+            let place = format!("{{{word}}}");
+            if text.contains(&place) {
+                text = text.replace(&place, &self.make(word).await);
+            }
+        }
+        text
+    }
+
+    async fn make(&self, word: &str) -> String {
+        let admin = self.server.admin();
+        match word {
+            "new" => Uuid::now_v7().to_string(),
+            "refresh" => {
+                let body = json!({"email": ADMIN_EMAIL, "password": ADMIN_PASSWORD});
+                let session = admin.post("auth/login", body).await.expect(200);
+                session["refreshToken"].as_str().expect("a token").to_owned()
+            }
+            "account" => {
+                let email = format!("{}@shop.test", Uuid::now_v7());
+                let user = json!({"email": email, "password": "long enough", "role": "USER"});
+                id_of(&admin.post("users", user).await.expect(201))
+            }
+            "key" => id_of(&admin.post("api-keys", json!({"name": "A key"})).await.expect(201)),
+            "book" => self.server.book(json!({})).await,
+            "stock" => self.stock.clone(),
+            "free" => self.take_free(),
+            "held" => {
+                let code = self.take_free();
+                self.server.give(&code, "ann").await;
+                code
+            }
+            "job" => {
+                let order = json!({"couponBookId": self.stock, "quantity": 1});
+                id_of(&admin.post("coupon-codes/generate", order).await.expect(202))
+            }
+            other => panic!("nobody knows how to make {other}"),
+        }
+    }
+
+    fn take_free(&self) -> String {
+        self.free.lock().expect("nobody panicked").pop().expect("there are codes enough")
+    }
+}

@@ -1,0 +1,6 @@
+//! The `cuponera` command as people run it: a process of its own, with its own Postgres in a data folder of its own.
+
+mod support;
+
+mod crash;
+mod start;

@@ -1,0 +1,228 @@
+//! An installation in a temporary folder, and a process that runs it. Whatever happens to a test, nothing is left running.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use reqwest::{Method, RequestBuilder};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use sqlx::PgPool;
+use tempfile::TempDir;
+
+/// How long a condition may take before the test is given up; reaching it is a failure, so it is generous.
+const PATIENCE: Duration = Duration::from_mins(1);
+const POLL: Duration = Duration::from_millis(5);
+
+pub(crate) const EMAIL: &str = "admin@example.com";
+pub(crate) const PASSWORD: &str = "correct horse battery";
+
+/// A folder with an installation in it.
+pub(crate) struct Installation {
+    folder: TempDir,
+}
+
+/// A process that was started, and what it has printed so far.
+pub(crate) struct Process {
+    child: Child,
+    stdout: Output,
+    stderr: Output,
+}
+
+type Output = Arc<Mutex<String>>;
+
+impl Installation {
+    pub(crate) fn new() -> Self {
+        let folder = TempDir::new().expect("there is no place for temporary files");
+        // Where the Postgres of this repository is, if it was fetched into it.
+        let fetched = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.postgres");
+        std::os::unix::fs::symlink(fetched, folder.path().join(".postgres")).expect("no link can be made");
+        Self { folder }
+    }
+
+    pub(crate) fn data_dir(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// `cuponera up` on a free port, whatever the environment says; settings can be added.
+    pub(crate) fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cuponera"));
+        for (name, _) in
+            std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CUPONERA_"))
+        {
+            command.env_remove(name);
+        }
+        command.arg("up").current_dir(self.folder.path()).stdin(Stdio::null());
+        command.env("CUPONERA_HTTP_ADDR", "127.0.0.1:0").env("CUPONERA_DATA_DIR", self.data_dir());
+        command
+    }
+
+    /// Starts it with a known password and waits until it serves.
+    pub(crate) async fn up(&self) -> Process {
+        let mut process = Process::spawn(self.command().env("CUPONERA_ADMIN_PASSWORD", PASSWORD));
+        process.serves().await;
+        process
+    }
+
+    /// The process of its Postgres, if there is one.
+    pub(crate) fn postmaster(&self) -> Option<Pid> {
+        let file = fs::read_to_string(self.data_dir().join("postgres/postmaster.pid")).ok()?;
+        let pid = Pid::from_raw(file.lines().next()?.trim().parse().ok()?)?;
+        let command_line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&command_line).contains("cluster_name=cuponera-").then_some(pid)
+    }
+
+    /// Connections to its database, for looking behind the curtain.
+    pub(crate) async fn database(&self) -> PgPool {
+        let file = fs::read_to_string(self.data_dir().join("postgres/postmaster.pid"));
+        let file = file.expect("no Postgres runs");
+        let port = file.lines().nth(3).expect("a port");
+        let password = fs::read_to_string(self.data_dir().join("postgres.password")).expect("a password");
+        let url = format!("postgres://cuponera:{}@127.0.0.1:{port}/cuponera", password.trim());
+        PgPool::connect(&url).await.expect("the database does not answer")
+    }
+}
+
+impl Drop for Installation {
+    /// Ends a Postgres that is left, before its folder goes.
+    fn drop(&mut self) {
+        let Some(pid) = self.postmaster() else { return };
+        let _ = kill_process(pid, Signal::QUIT);
+        let begun = Instant::now();
+        while Path::new(&format!("/proc/{pid}")).exists() && begun.elapsed() < Duration::from_secs(10) {
+            std::thread::sleep(POLL);
+        }
+    }
+}
+
+impl Process {
+    pub(crate) fn spawn(command: &mut Command) -> Self {
+        let mut child =
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("cuponera cannot be run");
+        let stdout = collect(child.stdout.take().expect("a pipe"));
+        let stderr = collect(child.stderr.take().expect("a pipe"));
+        Self { child, stdout, stderr }
+    }
+
+    pub(crate) fn stdout(&self) -> String {
+        self.stdout.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn stderr(&self) -> String {
+        self.stderr.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Waits until it has printed all of its banner.
+    pub(crate) async fn serves(&mut self) {
+        let begun = Instant::now();
+        while !self.stdout().contains("Ctrl-C stops it") {
+            let ended = self.child.try_wait().expect("waiting failed");
+            assert!(ended.is_none(), "it ended instead of serving: {}", self.stderr());
+            assert!(begun.elapsed() < PATIENCE, "it does not serve: {}", self.stderr());
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// Waits until it has ended.
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
+        let begun = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().expect("waiting failed") {
+                return status;
+            }
+            assert!(begun.elapsed() < PATIENCE, "it does not end: {}", self.stderr());
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// The value of a line of the banner, such as `API`.
+    pub(crate) fn banner(&self, name: &str) -> Option<String> {
+        let stdout = self.stdout();
+        let line = stdout.lines().find_map(|line| line.trim().strip_prefix(name)?.strip_prefix("  "))?;
+        Some(line.trim().to_owned())
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a process id");
+        kill_process(pid, signal).expect("the process is gone");
+    }
+
+    /// As a power cut would end it, but for its Postgres.
+    pub(crate) fn kill(mut self) {
+        self.signal(Signal::KILL);
+        self.child.wait().expect("waiting failed");
+    }
+
+    /// Logs the first admin in.
+    pub(crate) async fn log_in(&self, password: &str) -> Admin {
+        let base = self.banner("API").expect("the banner has no address");
+        let admin = Admin { http: http(), base, token: String::new() };
+        let body = json!({"email": EMAIL, "password": password});
+        let session = admin.json(admin.request(Method::POST, "auth/login").json(&body), 200).await;
+        Admin { token: session["accessToken"].as_str().expect("a token").to_owned(), ..admin }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The first admin, logged in.
+pub(crate) struct Admin {
+    http: reqwest::Client,
+    base: String,
+    token: String,
+}
+
+impl Admin {
+    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.http.request(method, format!("{}/{path}", self.base)).bearer_auth(&self.token)
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Value {
+        self.json(self.request(Method::GET, path), 200).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: &Value, status: u16) -> Value {
+        self.json(self.request(Method::POST, path).json(body), status).await
+    }
+
+    /// Sends it and reads the answer, whose status must be this one.
+    pub(crate) async fn json(&self, request: RequestBuilder, status: u16) -> Value {
+        let text = self.text(request, status).await;
+        serde_json::from_str(&text).unwrap_or_else(|_| panic!("no JSON: {text}"))
+    }
+
+    pub(crate) async fn text(&self, request: RequestBuilder, status: u16) -> String {
+        let response = request.send().await.expect("the server does not answer");
+        let (answered, text) =
+            (response.status().as_u16(), response.text().await.expect("the answer ended early"));
+        assert_eq!(answered, status, "{text}");
+        text
+    }
+}
+
+/// Without the proxies that the environment may name.
+pub(crate) fn http() -> reqwest::Client {
+    reqwest::Client::builder().no_proxy().build().expect("a plain HTTP client needs nothing")
+}
+
+/// Reads a pipe to its end on a thread of its own, so that the process never waits for us.
+fn collect(pipe: impl Read + Send + 'static) -> Output {
+    let output = Output::default();
+    let into = output.clone();
+    std::thread::spawn(move || {
+        for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+            let mut text = into.lock().unwrap_or_else(PoisonError::into_inner);
+            text.push_str(&line);
+            text.push('\n');
+        }
+    });
+    output
+}

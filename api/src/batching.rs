@@ -76,13 +76,9 @@ async fn run<T: Transition>(store: Store, mut receiver: mpsc::Receiver<Waiting<T
         }
         let (calls, answers): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|waiting| (waiting.call, waiting.answer)).unzip();
-        match store.settle(&calls).await {
-            Ok(outcomes) => answers.into_iter().zip(outcomes).for_each(|(answer, outcome)| {
-                let _ = answer.send(Ok(outcome));
-            }),
-            Err(fault) => answers.into_iter().for_each(|answer| {
-                let _ = answer.send(Err(fault.clone()));
-            }),
+        for (answer, outcome) in answers.into_iter().zip(store.settle_each(&calls).await) {
+            // Whoever asked may be gone by now.
+            let _ = answer.send(outcome);
         }
     }
 }

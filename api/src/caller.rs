@@ -26,6 +26,8 @@ pub(crate) struct Caller {
     request_id: Option<Arc<str>>,
     /// Method and path: what an idempotency key belongs to.
     pub(crate) operation: String,
+    /// The `Idempotency-Key` header as it came, if it did.
+    pub(crate) key: Option<Vec<u8>>,
 }
 
 /// The state behind the routes.
@@ -94,6 +96,7 @@ impl Caller {
             ip: request.remote_addr().as_socket_addr().map(std::net::SocketAddr::ip),
             user_agent: request.header("User-Agent").map(str::to_owned),
             request_id: request.data::<RequestId>().map(|id| id.0.clone()),
+            key: request.headers().get("Idempotency-Key").map(|value| value.as_bytes().to_vec()),
             operation: format!("{} {}", request.method(), request.original_uri().path()),
             app,
         })

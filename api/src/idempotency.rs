@@ -23,19 +23,19 @@ pub(crate) struct HeldKey {
 }
 
 impl HeldKey {
-    /// Takes the key of a request, if it has one.
-    pub(crate) fn take(caller: &Caller, key: Option<&str>, fingerprint: Uuid) -> Result<Self> {
-        let Some(key) = key else { return Ok(Self { app: caller.app.clone(), id: None, fingerprint }) };
-        if key.is_empty()
-            || key.len() > MAX_KEY_BYTES
-            || !key.bytes().all(|byte| (b' '..=b'~').contains(&byte))
+    /// Takes the key of a request, if it has one. One that cannot be a key is refused, never passed over.
+    pub(crate) fn take(caller: &Caller, fingerprint: Uuid) -> Result<Self> {
+        let Some(key) = &caller.key else {
+            return Ok(Self { app: caller.app.clone(), id: None, fingerprint });
+        };
+        if key.is_empty() || key.len() > MAX_KEY_BYTES || !key.iter().all(|byte| (b' '..=b'~').contains(byte))
         {
             return Err(
                 Refusal::invalid("Idempotency-Key", "must have 1 to 255 printable ASCII characters").into()
             );
         }
         let principal = caller.principal.id;
-        let id = half_hash(&[principal.as_bytes(), caller.operation.as_bytes(), key.as_bytes()]);
+        let id = half_hash(&[principal.as_bytes(), caller.operation.as_bytes(), key]);
         if !caller.app.mark_running(id) {
             return Err(Refusal::KeyInProgress.into());
         }

@@ -27,6 +27,9 @@ pub use app::{App, Parts};
 /// How long requests that run may take to end at a shutdown.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long changes that nobody waits for any more may take after that.
+const FINISH_PATIENCE: Duration = Duration::from_secs(2);
+
 /// The OpenAPI document, as `/openapi.json` serves it.
 pub fn openapi_document() -> String {
     let document: serde_json::Value =
@@ -65,6 +68,6 @@ pub async fn serve(
     let served = Server::new_with_acceptor(acceptor)
         .run_with_graceful_shutdown(endpoint, async move { stop.cancelled().await }, Some(SHUTDOWN_PATIENCE))
         .await;
-    app.finish(SHUTDOWN_PATIENCE).await;
+    app.finish(FINISH_PATIENCE).await;
     served
 }

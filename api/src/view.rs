@@ -265,7 +265,7 @@ pub(crate) struct AssignmentView {
     code: String,
     coupon_book_id: Uuid,
     user_id: String,
-    /// `ASSIGNED`.
+    /// `ASSIGNED`; if the user held it already, where it stands by now.
     status: String,
     assigned_at: DateTime<Utc>,
     #[oai(skip)]
@@ -279,7 +279,7 @@ impl From<Assigned> for AssignmentView {
             code: assigned.code,
             coupon_book_id: assigned.book.0,
             user_id: assigned.user,
-            status: "ASSIGNED".into(),
+            status: assigned.status.as_str().into(),
             assigned_at: assigned.assigned_at,
             repeated: assigned.repeated,
         }

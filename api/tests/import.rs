@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::{Reply, Server, csv_form, id_of, wait_for_job};
+use crate::support::{Reply, Server, id_of, wait_for_job};
 
 mod files;
 mod large;

@@ -1,1 +1,150 @@
-//! Soon.
+//! A coupon's life at the till, as shops and users have it.
+
+mod locks;
+mod others;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::support::{Client, Limits, Reply, Server};
+
+/// A server without a worker, so that no sweep tidies up; and an active book with these codes, all held by `ann`.
+async fn with_codes(fields: Value, codes: &[&str]) -> Server {
+    let server = Server::start_with(Limits { worker: false, ..Limits::default() }).await;
+    let book = server.book(fields).await;
+    server.plant(&book, codes).await;
+    for code in codes {
+        server.give(code, "ann").await;
+    }
+    server
+}
+
+/// A coupon's actions, newest first.
+async fn actions(server: &Server, code: &str) -> Vec<String> {
+    let history = server.admin().get(&format!("coupons/{code}/history")).await.expect(200);
+    let events = history["data"].as_array().expect("events").iter();
+    events.map(|event| event["action"].as_str().expect("an action").to_owned()).collect()
+}
+
+async fn post(client: &Client, path: &str, body: Value) -> Value {
+    client.post(path, body).await.expect(200)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_coupon_is_assigned_locked_renewed_unlocked_and_redeemed_and_its_history_tells_who_when_and_from_where()
+ {
+    let server = with_codes(json!({"lockTtlSeconds": 60}), &["LIFE"]).await;
+    let ann = server.user("ann");
+    let lock = post(&ann, "coupons/LIFE/lock", json!({})).await;
+    let renewed = post(&ann, "coupons/LIFE/lock", json!({"ttlSeconds": 600})).await;
+    assert_eq!(lock["lockId"], renewed["lockId"], "a renewed lock is the same lock");
+    assert_eq!(lock["lockedAt"], renewed["lockedAt"]);
+    assert!(lock["lockedUntil"].as_str() < renewed["lockedUntil"].as_str(), "{lock} {renewed}");
+    let unlocked = post(&ann, "coupons/LIFE/unlock", json!({"lockId": lock["lockId"]})).await;
+    assert_eq!(unlocked, json!({"code": "LIFE", "status": "ASSIGNED"}));
+    let request = ann.request(Method::POST, "coupons/life/redeem").header("X-Request-Id", "till-7");
+    let request = request.header("User-Agent", "a till").json(&json!({"reference": "sale 12"}));
+    let redeemed = Reply::to(request).await.expect(200);
+    assert_eq!((&redeemed["status"], &redeemed["isFinalRedeem"]), (&json!("REDEEMED"), &json!(true)));
+    let history = server.service().get("coupons/LIFE/history").await.expect(200);
+    let steps: Vec<_> = history["data"].as_array().expect("events").iter().map(step_of).collect();
+    let expected = [
+        "REDEEM ASSIGNED REDEEMED user:ann",
+        "UNLOCK LOCKED ASSIGNED user:ann",
+        "LOCK LOCKED LOCKED user:ann",
+        "LOCK ASSIGNED LOCKED user:ann",
+    ];
+    assert_eq!(steps[..4], expected);
+    assert!(steps[4].starts_with("ASSIGN AVAILABLE ASSIGNED admin:"), "{steps:?}");
+    let last = &history["data"][0];
+    let told = ["userId", "ip", "userAgent", "requestId", "redeemCount", "at"].map(|field| &last[field]);
+    let expected = [
+        json!("ann"),
+        json!("127.0.0.1"),
+        json!("a till"),
+        json!("till-7"),
+        json!(1),
+        redeemed["redeemedAt"].clone(),
+    ];
+    assert_eq!(told, expected.each_ref());
+    server.assert_invariants().await;
+}
+
+fn step_of(event: &Value) -> String {
+    ["action", "fromStatus", "toStatus", "actor"].map(|field| event[field].as_str().unwrap_or("-")).join(" ")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_history_is_read_page_by_page_newest_first() {
+    let server = with_codes(json!({"maxRedeemsPerUser": 5}), &["PAGES"]).await;
+    for _ in 0..5 {
+        post(&server.user("ann"), "coupons/PAGES/redeem", json!({})).await;
+    }
+    let (mut counts, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let page = server.admin().get(&format!("coupons/PAGES/history?limit=2{cursor}")).await.expect(200);
+        counts.extend(
+            page["data"].as_array().expect("events").iter().map(|event| event["redeemCount"].as_i64()),
+        );
+        match page["nextCursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => break,
+        }
+    }
+    assert_eq!(counts, [Some(5), Some(4), Some(3), Some(2), Some(1), None]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_code_of_several_uses_is_final_after_the_last_and_every_use_ends_its_lock() {
+    let server = with_codes(json!({"maxRedeemsPerUser": 3}), &["THRICE"]).await;
+    let ann = server.user("ann");
+    for (count, status, is_final) in [(1, "ASSIGNED", false), (2, "ASSIGNED", false), (3, "REDEEMED", true)] {
+        let lock = post(&ann, "coupons/THRICE/lock", json!({})).await;
+        let used = post(&ann, "coupons/THRICE/redeem", json!({"lockId": lock["lockId"]})).await;
+        let told = ["redeemCount", "maxRedeems", "status", "isFinalRedeem"].map(|field| &used[field]);
+        assert_eq!(told, [json!(count), json!(3), json!(status), json!(is_final)].each_ref());
+        let coupon = ann.get("coupons/THRICE").await.expect(200);
+        assert_eq!((&coupon["status"], coupon.get("lockedUntil")), (&json!(status), None));
+    }
+    for path in ["redeem", "validate", "lock"] {
+        let reply = ann.post(&format!("coupons/THRICE/{path}"), json!({})).await;
+        assert_eq!(reply.refused(409), "coupon_already_redeemed");
+    }
+    server.assert_invariants().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn validate_refuses_as_redeem_would_and_changes_nothing() {
+    let server = with_codes(json!({"requireLock": true}), &["ASKED"]).await;
+    let ann = server.user("ann");
+    assert_eq!(ann.post("coupons/ASKED/validate", json!({})).await.refused(409), "lock_required");
+    let lock = post(&ann, "coupons/ASKED/lock", json!({})).await;
+    let before = (ann.get("coupons/ASKED").await.text, actions(&server, "ASKED").await);
+    for body in [json!({}), json!({"lockId": lock["lockId"]})] {
+        let answer = post(&ann, "coupons/ASKED/validate", body).await;
+        assert_eq!((&answer["valid"], &answer["coupon"]["status"]), (&json!(true), &json!("LOCKED")));
+    }
+    assert_eq!((ann.get("coupons/ASKED").await.text, actions(&server, "ASKED").await), before);
+    post(&ann, "coupons/ASKED/redeem", json!({})).await;
+    server.assert_invariants().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repeated_redemption_under_its_key_is_the_same_use_and_without_one_is_refused() {
+    let server = with_codes(json!({}), &["ONCE"]).await;
+    let ann = server.user("ann");
+    let first = ann.post_with_key("coupons/ONCE/redeem", "sale 7", &json!({})).await;
+    let again = ann.post_with_key("coupons/ONCE/redeem", "sale 7", &json!({})).await;
+    assert_eq!((first.status, again.status, &first.text), (200, 200, &again.text));
+    assert_eq!((first.header("Idempotent-Replayed"), again.header("Idempotent-Replayed")), ("", "true"));
+    // The key is the caller's own: another caller's is another key.
+    let service =
+        server.service().post_with_key("coupons/ONCE/redeem", "sale 7", &json!({"userId": "ann"})).await;
+    assert_eq!(service.refused(409), "coupon_already_redeemed");
+    // A refusal is kept as well.
+    let refused = ann.post_with_key("coupons/ONCE/redeem", "sale 8", &json!({})).await;
+    assert_eq!(refused.refused(409), "coupon_already_redeemed");
+    let refused = ann.post_with_key("coupons/ONCE/redeem", "sale 8", &json!({"reference": "x"})).await;
+    assert_eq!(refused.refused(422), "key_reused");
+    server.assert_invariants().await;
+}

@@ -52,9 +52,9 @@ fn every_operation_that_needs_credentials_says_so() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_document_and_the_pages_about_it_need_no_credentials() {
     let server = Server::start().await;
-    let served = server.nobody().get("/openapi.json").await;
-    assert_eq!((served.status, served.header("content-type")), (200, "application/json"));
-    assert_eq!(served.text, cuponera_api::openapi_document());
+    let reply = server.nobody().get("/openapi.json").await;
+    assert_eq!((reply.status, reply.header("content-type")), (200, "application/json"));
+    assert_eq!(reply.text, cuponera_api::openapi_document());
     let docs = server.nobody().get("/docs").await;
     assert!(docs.status == 200 && docs.header("content-type").starts_with("text/html"), "{}", docs.status);
 }

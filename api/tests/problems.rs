@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
-use crate::support::{Reply, Server};
+use crate::support::{Client, Reply, Server};
 
 /// The fields that a 422 names, sorted.
 #[track_caller]
@@ -21,21 +21,30 @@ fn raw(request: RequestBuilder, media: &str, body: &'static str) -> RequestBuild
     request.header("Content-Type", media).body(body)
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn every_refusal_is_a_problem_with_a_code_under_the_request_s_id() {
-    let server = Server::start().await;
-    let (admin, nobody) = (server.admin(), server.nobody());
-    let book = server.book(json!({})).await;
+/// A name, a request, and the status and code it is refused with.
+type Case = (&'static str, RequestBuilder, u16, &'static str);
+
+/// What is wrong with a body.
+fn bad_bodies(admin: &Client) -> Vec<Case> {
     let post = |path: &str| admin.request(Method::POST, path);
-    let get = |path: &str| admin.request(Method::GET, path);
     let json = "application/json";
-    let cases = [
+    let keyless = post("coupon-books").header("Idempotency-Key", "").json(&json!({"name": "B"}));
+    vec![
         ("no JSON", raw(post("coupon-books"), json, "{\"name\": "), 400, "bad_json"),
         ("no object", raw(post("coupon-books"), json, "[1]"), 400, "bad_json"),
         ("no body", raw(post("coupon-books"), json, ""), 400, "bad_json"),
         ("wrong type", raw(post("coupon-books"), "text/plain", "{}"), 415, "unsupported_media_type"),
         ("no type", post("coupon-books").body("{}"), 415, "unsupported_media_type"),
         ("wrong type of upload", raw(post("coupon-codes/upload"), json, "{}"), 415, "unsupported_media_type"),
+        ("empty idempotency key", keyless, 422, "invalid"),
+    ]
+}
+
+/// What is wrong with a path, a query or who asks.
+fn bad_paths(admin: &Client, nobody: &Client, book: &str) -> Vec<Case> {
+    let get = |path: &str| admin.request(Method::GET, path);
+    let bad_pattern = format!("coupon-codes/capacity?couponBookId={book}&pattern=%7B");
+    vec![
         ("no credentials", nobody.request(Method::GET, "jobs"), 401, "unauthorized"),
         ("unknown route", get("coupons"), 404, "not_found"),
         ("unknown route at the root", get("/nothing"), 404, "not_found"),
@@ -51,27 +60,19 @@ async fn every_refusal_is_a_problem_with_a_code_under_the_request_s_id() {
         ("limit that is no number", get("coupon-books?limit=many"), 422, "invalid"),
         ("id in the query", get("coupon-codes/capacity?couponBookId=7"), 422, "invalid"),
         ("absent query", get("coupon-codes/capacity"), 422, "invalid"),
-        (
-            "bad pattern",
-            get(&format!("coupon-codes/capacity?couponBookId={book}&pattern=%7B")),
-            422,
-            "invalid",
-        ),
-        (
-            "empty idempotency key",
-            post("coupon-books").header("Idempotency-Key", "").json(&json!({"name": "B"})),
-            422,
-            "invalid",
-        ),
-    ];
-    for (name, request, status, code) in cases {
+        ("bad pattern", get(&bad_pattern), 422, "invalid"),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_refusal_is_a_problem_with_a_code_under_the_request_s_id() {
+    let server = Server::start().await;
+    let book = server.book(json!({})).await;
+    let paths = bad_paths(&server.admin(), &server.nobody(), &book);
+    for (name, request, status, code) in bad_bodies(&server.admin()).into_iter().chain(paths) {
         let reply = Reply::to(request.header("X-Request-Id", "its-id.7")).await;
-        assert_eq!(
-            (reply.status, reply.outcome()),
-            (status, format!("{status} {code}")),
-            "{name}: {}",
-            reply.text
-        );
+        let (outcome, expected) = (reply.outcome(), format!("{status} {code}"));
+        assert_eq!(outcome, expected, "{name}: {}", reply.text);
         assert_eq!(reply.header("X-Request-Id"), "its-id.7", "{name}");
         let problem = reply.json();
         assert_eq!((&problem["type"], &problem["status"]), (&json!("about:blank"), &json!(status)), "{name}");
@@ -94,15 +95,15 @@ async fn a_request_id_that_is_strange_or_absent_is_replaced_by_a_new_one() {
     assert_ne!(one.header("X-Request-Id"), two.header("X-Request-Id"));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn all_faulty_fields_are_named_at_once() {
-    let server = Server::start().await;
-    let admin = server.admin();
-    let cases = [
+/// A path, a body, and the fields of it that are at fault.
+type Fault = (&'static str, Value, &'static [&'static str]);
+
+fn faults() -> Vec<Fault> {
+    vec![
         (
             "coupon-books",
             json!({"maxCodesPerUser": "two", "requireLock": 1, "surprise": true}),
-            &["maxCodesPerUser", "name", "requireLock", "surprise"][..],
+            &["maxCodesPerUser", "name", "requireLock", "surprise"],
         ),
         (
             "coupon-books",
@@ -126,8 +127,14 @@ async fn all_faulty_fields_are_named_at_once() {
         ),
         ("coupons/ABC/lock", json!({"ttlSeconds": 0, "userid": "ann"}), &["ttlSeconds", "userid"]),
         ("auth/login", json!({}), &["email", "password"]),
-    ];
-    for (path, body, fields) in cases {
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_faulty_fields_are_named_at_once() {
+    let server = Server::start().await;
+    let admin = server.admin();
+    for (path, body, fields) in faults() {
         let problem = admin.post(path, body).await.expect(422);
         assert_eq!(fields_of(&problem), fields, "{path}: {problem}");
         assert_eq!(problem["code"], "invalid");

@@ -10,7 +10,7 @@ use cuponera_core::credential::{Passwords, Tokens};
 use cuponera_core::error::Error;
 use cuponera_core::files::Files;
 use cuponera_core::queue::Wakeups;
-use cuponera_core::store::Store;
+use cuponera_core::store::{Pools, Store};
 use cuponera_postgres::{Binaries, Options, PrivatePostgres};
 use cuponera_worker::Worker;
 use poem::listener::{Acceptor, TcpAcceptor};
@@ -54,7 +54,7 @@ pub(crate) async fn up(settings: Settings) -> Result<(), String> {
 pub(crate) async fn migrate(settings: Settings) -> Result<(), String> {
     secrets::open_data_folder(&settings.data_dir)?;
     let database = Database::open(&settings).await?;
-    let migrated = match connect(&settings, &database).await {
+    let migrated = match connect(&database, settings.pools()).await {
         Ok(store) => store.migrate().await.map_err(|error| error.chain()),
         Err(message) => Err(message),
     };
@@ -68,8 +68,10 @@ async fn serve(
     database: &Database,
     stop: &CancellationToken,
 ) -> Result<(), String> {
-    let store = connect(settings, database).await?;
+    let store = connect(database, settings.pools()).await?;
     store.migrate().await.map_err(|error| error.chain())?;
+    // Before anything can write an event: one in the rest partition would keep its month from having its own.
+    store.ensure_event_months().await.map_err(|error| error.chain())?;
     if database.is_private() {
         // Nobody else works on this database, so what a process that died was at need not wait for its lease.
         let ended = store.end_all_leases().await.map_err(|error| error.chain())?;
@@ -82,14 +84,15 @@ async fn serve(
     let files =
         Files::in_folder(&folder).map_err(|error| format!("{}: {}", folder.display(), error.chain()))?;
     let tasks = TaskTracker::new();
-    start_worker(settings, database, &store, &files, &tasks, stop);
+    let own = connect(database, settings.worker_pools()).await?;
+    start_worker(settings, database, &own, &files, &tasks, stop);
     let app = App::start(parts(settings, store.clone(), files)?).map_err(|error| error.chain())?;
     print!("{}", banner(address_of(&acceptor, settings), &settings.data_dir, admin.as_ref()));
     let served = cuponera_api::serve(acceptor, app, stop.clone()).await;
     stop.cancel();
     tasks.close();
     tasks.wait().await;
-    let _ = tokio::time::timeout(SHUTDOWN_PATIENCE, store.close()).await;
+    let _ = tokio::time::timeout(SHUTDOWN_PATIENCE, async { tokio::join!(store.close(), own.close()) }).await;
     info!("stopped");
     served.map_err(|error| format!("the API ended: {error}"))
 }
@@ -136,8 +139,8 @@ fn parts(settings: &Settings, store: Store, files: Files) -> Result<Parts, Strin
     })
 }
 
-async fn connect(settings: &Settings, database: &Database) -> Result<Store, String> {
-    Store::connect(database.url.expose_secret(), settings.pools()).await.map_err(|error| match error {
+async fn connect(database: &Database, pools: Pools) -> Result<Store, String> {
+    Store::connect(database.url.expose_secret(), pools).await.map_err(|error| match error {
         Error::Internal(cause) => cause.to_string(),
         other => format!("the database does not answer: {}", other.chain()),
     })
@@ -148,12 +151,11 @@ async fn first_admin(settings: &Settings, store: &Store) -> Result<Option<FirstA
     if store.has_business().await.map_err(|error| error.chain())? {
         return Ok(None);
     }
-    let (password, shown) = match &settings.admin_password {
-        Some(password) => (password.clone(), None),
-        None => {
-            let password = secrets::password()?;
-            (SecretString::from(password.clone()), Some(password))
-        }
+    let (password, shown) = if let Some(password) = &settings.admin_password {
+        (password.clone(), None)
+    } else {
+        let password = secrets::password()?;
+        (SecretString::from(password.clone()), Some(password))
     };
     let passwords = Passwords::new().map_err(|error| error.chain())?;
     let hash = passwords.hash(password).await.map_err(|error| error.chain())?;

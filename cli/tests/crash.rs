@@ -96,7 +96,6 @@ impl Victim {
         let begun = Instant::now();
         let process = self.installation.up().await;
         self.longest_restart = self.longest_restart.max(begun.elapsed());
-        eprintln!("DEBUG restart {:?} pg {}", begun.elapsed(), self.kills.is_multiple_of(POSTGRES_TOO));
         self.admin = process.log_in(PASSWORD).await;
         self.process = Some(process);
     }

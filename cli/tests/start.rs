@@ -1,1 +1,122 @@
-//! Soon.
+//! Starting and stopping: what is printed, what is left behind, and what is said when it cannot start.
+
+mod refusals;
+
+use std::os::unix::fs::PermissionsExt;
+
+use rustix::process::{Signal, kill_process};
+use serde_json::json;
+
+use crate::support::{EMAIL, Installation, PASSWORD, Process, http};
+
+#[tokio::test]
+async fn the_first_start_tells_where_it_is_and_the_password_once_and_later_ones_keep_it_to_themselves() {
+    let installation = Installation::new();
+    let mut first = Process::spawn(&mut installation.command());
+    first.serves().await;
+    let (api, docs) =
+        (first.banner("API").expect("an address"), first.banner("Documentation").expect("a page"));
+    assert!(
+        api.starts_with("http://127.0.0.1:") && !api.contains(":0/") && api.ends_with("/api/v1"),
+        "{api}"
+    );
+    let page = http().get(docs).send().await.expect("the documentation does not answer");
+    assert_eq!(page.status().as_u16(), 200);
+    assert_eq!(first.banner("First admin").as_deref(), Some(EMAIL));
+    let line = first.banner("Password").expect("a password");
+    let password = line.split_whitespace().next().expect("a password").to_owned();
+    assert!(line.contains("shown this once") && password.len() >= 12, "{line}");
+    first.log_in(&password).await;
+    assert!(!first.stderr().contains(&password), "the password is in the log");
+    stop(first, Signal::TERM).await;
+    let mut second = Process::spawn(&mut installation.command());
+    second.serves().await;
+    assert_eq!((second.banner("First admin"), second.banner("Password")), (None, None));
+    assert!(!second.stdout().contains(&password));
+    second.log_in(&password).await;
+}
+
+/// Asks it to end, and waits until it has.
+async fn stop(mut process: Process, signal: Signal) {
+    process.signal(signal);
+    let status = process.ended().await;
+    assert!(status.success(), "{status}: {}", process.stderr());
+}
+
+#[tokio::test]
+async fn a_password_from_the_settings_is_not_printed_and_the_data_folder_is_for_its_owner_alone() {
+    let installation = Installation::new();
+    let process = installation.up().await;
+    assert!(!(process.stdout() + &process.stderr()).contains(PASSWORD));
+    process.log_in(PASSWORD).await;
+    let mode = |path: &str| {
+        let path = installation.data_dir().join(path);
+        std::fs::metadata(&path)
+            .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+            .permissions()
+            .mode()
+    };
+    assert_eq!(mode("") & 0o777, 0o700);
+    for secret in ["jwt.secret", "postgres.password"] {
+        assert_eq!(mode(secret) & 0o777, 0o600, "{secret}");
+    }
+}
+
+#[tokio::test]
+async fn sigterm_and_ctrl_c_end_everything_and_leave_no_postgres() {
+    let installation = Installation::new();
+    for signal in [Signal::TERM, Signal::INT] {
+        let process = installation.up().await;
+        let postmaster = installation.postmaster().expect("it serves, so its Postgres runs");
+        stop(process, signal).await;
+        assert!(installation.postmaster().is_none(), "a Postgres is left");
+        let gone = kill_process(postmaster, Signal::CONT).is_err();
+        assert!(gone, "process {postmaster} lives on");
+    }
+}
+
+#[tokio::test]
+async fn a_job_that_ran_at_sigterm_is_finished_by_the_next_start() {
+    let installation = Installation::new();
+    let process = installation.up().await;
+    let admin = process.log_in(PASSWORD).await;
+    let book = admin.post("coupon-books", &json!({"name": "A book"}), 201).await;
+    let order = json!({"couponBookId": book["id"], "quantity": 300_000});
+    let job = admin.post("coupon-codes/generate", &order, 202).await;
+    let path = format!("jobs/{}", job["id"].as_str().expect("an id"));
+    cuponera_testkit::eventually("the job to be at work", async || {
+        (admin.get(&path).await["status"] == "RUNNING").then_some(())
+    })
+    .await;
+    stop(process, Signal::TERM).await;
+    let process = installation.up().await;
+    let admin = process.log_in(PASSWORD).await;
+    let job = cuponera_testkit::eventually("the job to end", async || {
+        let job = admin.get(&path).await;
+        (job["status"] != "QUEUED" && job["status"] != "RUNNING").then_some(job)
+    })
+    .await;
+    assert_eq!(
+        (&job["status"], &job["result"]["generatedCount"]),
+        (&json!("SUCCEEDED"), &json!(300_000)),
+        "{job}"
+    );
+}
+
+#[tokio::test]
+async fn after_a_kill_the_postgres_that_still_runs_is_found_again_and_nothing_is_lost() {
+    let installation = Installation::new();
+    let process = installation.up().await;
+    let admin = process.log_in(PASSWORD).await;
+    let book = admin.post("coupon-books", &json!({"name": "It stays"}), 201).await;
+    let before = installation.postmaster().expect("it serves, so its Postgres runs");
+    process.kill();
+    assert_eq!(installation.postmaster(), Some(before), "Postgres ended with its owner");
+    let process = installation.up().await;
+    assert_eq!(installation.postmaster(), Some(before), "another Postgres was started");
+    let admin = process.log_in(PASSWORD).await;
+    let found = admin.get(&format!("coupon-books/{}", book["id"].as_str().expect("an id"))).await;
+    assert_eq!(found["name"], "It stays");
+    stop(process, Signal::TERM).await;
+    assert!(installation.postmaster().is_none(), "a Postgres that was found is not stopped");
+}

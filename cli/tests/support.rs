@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use reqwest::{Method, RequestBuilder};
@@ -32,7 +33,11 @@ pub(crate) struct Process {
     stderr: Output,
 }
 
-type Output = Arc<Mutex<String>>;
+/// What came out of a pipe so far, and who reads on.
+struct Output {
+    text: Arc<Mutex<String>>,
+    reader: JoinHandle<()>,
+}
 
 impl Installation {
     pub(crate) fn new() -> Self {
@@ -108,11 +113,11 @@ impl Process {
     }
 
     pub(crate) fn stdout(&self) -> String {
-        self.stdout.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.stdout.text.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(crate) fn stderr(&self) -> String {
-        self.stderr.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.stderr.text.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Waits until it has printed all of its banner.
@@ -126,11 +131,12 @@ impl Process {
         }
     }
 
-    /// Waits until it has ended.
+    /// Waits until it has ended and all that it said was read.
     pub(crate) async fn ended(&mut self) -> ExitStatus {
         let begun = Instant::now();
         loop {
-            if let Some(status) = self.child.try_wait().expect("waiting failed") {
+            let was_read = self.stdout.reader.is_finished() && self.stderr.reader.is_finished();
+            if let Some(status) = self.child.try_wait().expect("waiting failed").filter(|_| was_read) {
                 return status;
             }
             assert!(begun.elapsed() < PATIENCE, "it does not end: {}", self.stderr());
@@ -215,14 +221,14 @@ pub(crate) fn http() -> reqwest::Client {
 
 /// Reads a pipe to its end on a thread of its own, so that the process never waits for us.
 fn collect(pipe: impl Read + Send + 'static) -> Output {
-    let output = Output::default();
-    let into = output.clone();
-    std::thread::spawn(move || {
+    let text = Arc::new(Mutex::new(String::new()));
+    let into = text.clone();
+    let reader = std::thread::spawn(move || {
         for line in BufReader::new(pipe).lines().map_while(Result::ok) {
             let mut text = into.lock().unwrap_or_else(PoisonError::into_inner);
             text.push_str(&line);
             text.push('\n');
         }
     });
-    output
+    Output { text, reader }
 }

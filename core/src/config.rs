@@ -26,7 +26,7 @@ pub struct Settings {
     #[arg(long, env = "CUPONERA_DATABASE_URL", value_name = "URL", hide_env_values = true)]
     pub database_url: Option<SecretString>,
 
-    /// The most connections to the database; from the cores if absent.
+    /// The most connections of the API to the database; from the cores if absent. The worker has its own.
     #[arg(long, env = "CUPONERA_DATABASE_POOL", value_name = "CONNECTIONS", value_parser = clap::value_parser!(u32).range(4..=1000))]
     pub database_pool: Option<u32>,
 
@@ -139,7 +139,14 @@ impl Settings {
         cores().clamp(2, 8)
     }
 
-    /// The connections to open at most: half of them for the hot statements.
+    /// The worker's own connections: for each chunk at work one that holds its transaction and one for its lease, and one
+    /// for housekeeping. However slow the API's reads are, jobs go on.
+    pub fn worker_pools(&self) -> Pools {
+        let chunks = u32::try_from(self.concurrency()).unwrap_or(256);
+        Pools { hot: 1, rest: chunks * 2 + 1 }
+    }
+
+    /// The API's connections to open at most: half of them for the hot statements.
     pub fn pools(&self) -> Pools {
         let cores = u32::try_from(cores()).unwrap_or(8);
         let all = self.database_pool.unwrap_or((cores * 8).clamp(16, 64));

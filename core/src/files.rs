@@ -3,6 +3,7 @@
 //! Names: `uploads/<job>/<part>.csv`, `errors/<job>/<chunk>-<epoch>.csv`. A file is whole or absent, and on disk before
 //! anything refers to it.
 
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path as FilePath;
 use std::sync::Arc;
 
@@ -25,7 +26,7 @@ pub struct Files {
 impl Files {
     /// The files of a folder, which is made if it is absent.
     pub fn in_folder(folder: &FilePath) -> Result<Self> {
-        std::fs::create_dir_all(folder).map_err(Error::unavailable)?;
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(Error::unavailable)?;
         let store = LocalFileSystem::new_with_prefix(folder).map_err(Error::unavailable)?;
         let store = store.with_automatic_cleanup(true).with_fsync(true);
         Ok(Self { store: Arc::new(store) })

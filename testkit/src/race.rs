@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use futures::StreamExt;
 use futures::future::{Either, select};
 use futures::stream;
-use sqlx::{PgPool, PgTransaction, query_scalar};
+use sqlx::{PgPool, query_scalar};
 
 /// Acts on all items, `lanes` of them at a time; the answers stand in the order of the items. The race is between the
 /// connections: one task drives them all, so nothing needs to be shared or cloned.
@@ -19,13 +19,13 @@ where
     stream::iter(items).map(act).buffered(lanes).collect().await
 }
 
-/// Acts while `holding` has locked what the act needs: sees `waiting` connections wait, takes `holding` back and lets them
-/// go on. All of them have looked by then and none has acted: the sharpest race there is. Fails if the act ends without
-/// having waited.
+/// Acts while an open transaction has locked what the act needs: sees `waiting` connections wait, releases them, which is
+/// to commit the transaction or to roll it back, and lets them go on. All of them have looked by then and none has acted:
+/// the sharpest race there is. Fails if the act ends without having waited.
 pub async fn waits_for<T>(
     pool: &PgPool,
-    holding: PgTransaction<'static>,
     waiting: i64,
+    release: impl Future<Output = sqlx::Result<()>>,
     act: impl Future<Output = T>,
 ) -> T {
     let seen = eventually("the others to wait", async || {
@@ -37,7 +37,7 @@ pub async fn waits_for<T>(
     match select(pin!(act), pin!(seen)).await {
         Either::Left(_) => panic!("it ended without waiting for what is held"),
         Either::Right(((), act)) => {
-            holding.rollback().await.expect("the rollback failed");
+            release.await.expect("ending the transaction failed");
             act.await
         }
     }

@@ -165,7 +165,7 @@ impl World {
         let hold = "select from coupon where business_id = $1 and code = $2 for update";
         let row = query(hold).bind(self.business).bind(code).fetch_one(&mut *holding).await;
         row.expect("there is no such coupon");
-        waits_for(self.pool(), holding, waiting, act).await
+        waits_for(self.pool(), waiting, holding.rollback(), act).await
     }
 
     /// See [`assert_invariants`].

@@ -59,10 +59,19 @@ async fn tidy_up(store: &Store) -> Result<()> {
     Ok(())
 }
 
+/// One step that fails keeps no other from being done; the first failure is told.
 async fn clean_out(store: &Store, files: &Files) -> Result<()> {
-    store.ensure_event_months().await?;
-    store.forget_answers().await?;
-    store.forget_refresh_tokens().await?;
+    let steps = [
+        store.ensure_event_months().await,
+        store.forget_answers().await.map(drop),
+        store.forget_refresh_tokens().await.map(drop),
+        store.forget_dry_runs().await.map(drop),
+        delete_uploads(store, files).await,
+    ];
+    steps.into_iter().collect()
+}
+
+async fn delete_uploads(store: &Store, files: &Files) -> Result<()> {
     let uploads = files.uploads_older_than(UPLOAD_GRACE).await?;
     let needed = store.jobs_that_need_files(&uploads).await?;
     for job in uploads.into_iter().filter(|job| !needed.contains(job)) {

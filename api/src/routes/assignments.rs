@@ -1,6 +1,6 @@
 //! Giving codes to users.
 
-use chrono::DateTime;
+use chrono::{DateTime, Datelike};
 use cuponera_core::coupon::code::Code;
 use cuponera_core::coupon::state::CouponStatus;
 use cuponera_core::error::Result;
@@ -64,10 +64,10 @@ impl Assignments {
         body: Body<RandomAssignment>,
         /// Answers the same again to the same key and request.
         #[oai(name = "Idempotency-Key")]
-        key: Header<Option<String>>,
+        _key: Header<Option<String>>,
     ) -> Result<Reply<AssignmentView, 201>, Problem> {
         let user = caller.user(body.value.user_id)?;
-        let held = HeldKey::take(&caller, key.0.as_deref(), body.fingerprint)?;
+        let held = HeldKey::take(&caller, body.fingerprint)?;
         let lane = user.clone();
         let call = Call {
             business: caller.business(),
@@ -91,12 +91,12 @@ impl Assignments {
         body: Body<NamedAssignment>,
         /// Answers the same again to the same key and request.
         #[oai(name = "Idempotency-Key")]
-        key: Header<Option<String>>,
+        _key: Header<Option<String>>,
     ) -> Result<Reply<AssignmentView, 201, 200>, Problem> {
         caller.must_be_trusted()?;
         let code = normalized(&code.0)?;
         let user = caller.user(Some(body.value.user_id))?;
-        let held = HeldKey::take(&caller, key.0.as_deref(), body.fingerprint)?;
+        let held = HeldKey::take(&caller, body.fingerprint)?;
         let lane = code.clone();
         let call = Call {
             business: caller.business(),
@@ -134,7 +134,8 @@ impl Assignments {
             after: self::cursor(cursor.0, |text| {
                 let (micros, code) = text.split_once('.')?;
                 let code = Code::parse(code).ok()?.into_string();
-                Some((DateTime::from_timestamp_micros(micros.parse().ok()?)?, code))
+                let at = DateTime::from_timestamp_micros(micros.parse().ok()?)?;
+                (0..=9999).contains(&at.year()).then_some((at, code))
             })?,
         };
         let limit = self::limit(limit.0)?;

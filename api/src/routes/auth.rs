@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cuponera_core::credential::{random_secret, secret_hash};
-use cuponera_core::error::Result;
+use cuponera_core::error::{Error, Result};
 use cuponera_core::id::AccountId;
 use cuponera_core::principal::Role;
 use cuponera_core::store::{Account, RefreshGrant, Rotated};
@@ -132,9 +132,17 @@ impl Auth {
     #[oai(path = "/refresh", method = "post", operation_id = "refresh")]
     async fn refresh(&self, request: &Request, body: Body<Refresh>) -> Result<Json<Session>, Problem> {
         let app = app(request);
-        match app.store.use_refresh_if_fresh(&secret_hash(&body.value.refresh_token)).await? {
-            Rotated::Fresh(account, family) => Ok(Json(start_session(&app, &account, family).await?)),
-            Rotated::Reused | Rotated::Unknown => Err(Problem::new(
+        // Apart from the request: a client that goes away in between must not be left with a token that is used up.
+        let held = app.clone();
+        let rotate = async move {
+            match held.store.use_refresh_if_fresh(&secret_hash(&body.value.refresh_token)).await? {
+                Rotated::Fresh(account, family) => start_session(&held, &account, family).await.map(Some),
+                Rotated::Reused | Rotated::Unknown => Ok(None),
+            }
+        };
+        match app.run(rotate).await? {
+            Some(session) => Ok(Json(session)),
+            None => Err(Problem::new(
                 StatusCode::UNAUTHORIZED,
                 "invalid_refresh_token",
                 "the refresh token is not valid: log in again",
@@ -161,7 +169,12 @@ impl Auth {
     #[oai(path = "/me", method = "get", operation_id = "getMe")]
     async fn me(&self, caller: Caller) -> Result<Json<Me>, Problem> {
         let principal = &caller.principal;
-        let account = caller.app.store.get_account(principal.business, AccountId(principal.id)).await;
+        let account = match caller.app.store.get_account(principal.business, AccountId(principal.id)).await {
+            Ok(account) => Some(account),
+            // An API key has no account.
+            Err(Error::Refused(_)) => None,
+            Err(fault) => return Err(fault.into()),
+        };
         let user_id = match &principal.role {
             Role::User { user_id } => Some(user_id.clone()),
             Role::Admin | Role::Service => None,
@@ -171,7 +184,7 @@ impl Auth {
             business_id: principal.business.0,
             role: principal.role.name().as_str().into(),
             user_id,
-            email: account.ok().map(|account| account.email),
+            email: account.map(|account| account.email),
         }))
     }
 }

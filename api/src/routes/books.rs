@@ -224,10 +224,10 @@ impl Books {
         body: Body<NewBook>,
         /// Answers the same again to the same key and request.
         #[oai(name = "Idempotency-Key")]
-        key: Header<Option<String>>,
+        _key: Header<Option<String>>,
     ) -> Result<Reply<BookView, 201>, Problem> {
         caller.must_be_trusted()?;
-        let held = HeldKey::take(&caller, key.0.as_deref(), body.fingerprint)?;
+        let held = HeldKey::take(&caller, body.fingerprint)?;
         if body.value.business_id.is_some_and(|business| business != caller.business().0) {
             return Err(Refusal::Forbidden { reason: "businessId is another's".into() }.into());
         }

@@ -1,5 +1,6 @@
 //! Making codes from patterns, and listing them.
 
+use cuponera_core::coupon::code::Code;
 use cuponera_core::coupon::pattern::Pattern;
 use cuponera_core::coupon::space::CodeSpace;
 use cuponera_core::coupon::state::CouponStatus;
@@ -12,7 +13,7 @@ use poem_openapi::payload::Json;
 use poem_openapi::{Object, OpenApi};
 use uuid::Uuid;
 
-use super::{Tag, limit, plain, word};
+use super::{Tag, cursor, limit, plain, word};
 use crate::body::{Body, Fields, FromFields};
 use crate::caller::Caller;
 use crate::idempotency::HeldKey;
@@ -61,7 +62,8 @@ struct Capacity {
     /// The pattern in its canonical form.
     pattern: String,
     /// How many codes the pattern has, up to 2^64 - 1.
-    capacity: u64,
+    #[oai(rename = "capacity")]
+    codes: u64,
     /// How many were drawn from it so far, by all books of the business.
     used: u64,
     /// How many are left.
@@ -96,7 +98,7 @@ impl Codes {
             .map_or(0, |space| space.used);
         let shown = |number: u128| u64::try_from(number).unwrap_or(u64::MAX);
         Ok(Json(Capacity {
-            capacity: shown(pattern.capacity()),
+            codes: shown(pattern.capacity()),
             used,
             remaining: shown(pattern.capacity().saturating_sub(used.into())),
             chance_of_hit: pattern.chance_of_a_hit(used.into()),
@@ -116,10 +118,10 @@ impl Codes {
         body: Body<Generation>,
         /// Answers the same again to the same key and request.
         #[oai(name = "Idempotency-Key")]
-        key: Header<Option<String>>,
+        _key: Header<Option<String>>,
     ) -> Result<Reply<JobView, 202>, Problem> {
         caller.must_be_trusted()?;
-        let held = HeldKey::take(&caller, key.0.as_deref(), body.fingerprint)?;
+        let held = HeldKey::take(&caller, body.fingerprint)?;
         let pattern = parse_pattern(body.value.pattern.as_deref())?;
         let quantity = u64::try_from(body.value.quantity).map_err(Error::internal)?;
         let (store, business, stored) = (caller.app.store.clone(), caller.business(), held.stored());
@@ -143,7 +145,8 @@ impl Codes {
         /// How the codes begin.
         prefix: Query<Option<String>>,
         /// `nextCursor` of the page before.
-        cursor: Query<Option<String>>,
+        #[oai(name = "cursor")]
+        after: Query<Option<String>>,
         /// 1 to 500; 50 if absent.
         limit: Query<Option<u32>>,
     ) -> Result<Json<List<CodeView>>, Problem> {
@@ -154,7 +157,7 @@ impl Codes {
             prefix: plain("prefix", prefix.0)?
                 .map(|prefix| prefix.trim().to_uppercase())
                 .filter(|prefix| !prefix.is_empty()),
-            after: plain("cursor", cursor.0)?,
+            after: cursor(after.0, |text| Code::parse(text).ok().map(Code::into_string))?,
         };
         let narrowed = filter.status.is_some() || filter.prefix.is_some();
         let mut page =

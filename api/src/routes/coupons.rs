@@ -137,12 +137,12 @@ impl Coupons {
         body: OptionalBody<LockRequest>,
         /// Answers the same again to the same key and request.
         #[oai(name = "Idempotency-Key")]
-        key: Header<Option<String>>,
+        _key: Header<Option<String>>,
     ) -> Result<Reply<LockView>, Problem> {
         let body = body.0;
         let user = caller.user(body.value.user_id)?;
         let code = normalized(&code.0)?;
-        let held = HeldKey::take(&caller, key.0.as_deref(), body.fingerprint)?;
+        let held = HeldKey::take(&caller, body.fingerprint)?;
         let lane = code.clone();
         let call = call(&caller, &held, Lock { code, user, ttl_seconds: body.value.ttl_seconds });
         Reply::of(caller.app.lock.settle(&lane, call).await?, LockView::from)
@@ -160,7 +160,7 @@ impl Coupons {
         body: OptionalBody<UnlockRequest>,
         /// Answers the same again to the same key and request.
         #[oai(name = "Idempotency-Key")]
-        key: Header<Option<String>>,
+        _key: Header<Option<String>>,
     ) -> Result<Reply<UnlockView>, Problem> {
         let body = body.0;
         let owner = if body.value.force {
@@ -170,7 +170,7 @@ impl Coupons {
             LockOwner::User(caller.user(body.value.user_id)?)
         };
         let code = normalized(&code.0)?;
-        let held = HeldKey::take(&caller, key.0.as_deref(), body.fingerprint)?;
+        let held = HeldKey::take(&caller, body.fingerprint)?;
         let lane = code.clone();
         let call = call(&caller, &held, Unlock { code, owner, lock: body.value.lock_id.map(LockId) });
         let answer = caller.app.unlock.settle(&lane, call).await?;
@@ -190,12 +190,12 @@ impl Coupons {
         body: OptionalBody<RedeemRequest>,
         /// Answers the same again to the same key and request.
         #[oai(name = "Idempotency-Key")]
-        key: Header<Option<String>>,
+        _key: Header<Option<String>>,
     ) -> Result<Reply<RedemptionView>, Problem> {
         let body = body.0;
         let user = caller.user(body.value.user_id)?;
         let code = normalized(&code.0)?;
-        let held = HeldKey::take(&caller, key.0.as_deref(), body.fingerprint)?;
+        let held = HeldKey::take(&caller, body.fingerprint)?;
         let lane = code.clone();
         let ask = Redeem {
             code,

@@ -81,6 +81,7 @@ impl Health {
 
     /// Whether the process lives
     #[oai(path = "/live", method = "get", operation_id = "getLiveness")]
+    #[expect(clippy::unused_async, reason = "operations are async")]
     async fn live(&self) -> Json<Word> {
         Json(Word { status: "ok".into() })
     }

@@ -1,11 +1,13 @@
 //! Uploading codes: the body is cut into parts as it comes in, and never held whole.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use cuponera_core::csv::{CutError, Cutter, Limits};
 use cuponera_core::error::{Error, Refusal, Result};
 use cuponera_core::files::Files;
 use cuponera_core::id::{BookId, JobId};
-use cuponera_core::store::{NewImport, PartFile};
+use cuponera_core::store::{Answer, NewImport, PartFile};
 use futures::{Stream, StreamExt};
 use poem::http::StatusCode;
 use poem::web::Multipart;
@@ -15,6 +17,7 @@ use poem_openapi::registry::{MetaMediaType, MetaRequest, MetaSchema, MetaSchemaR
 use poem_openapi::types::Type;
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions, OpenApi};
 use sha2::{Digest, Sha256};
+use tokio::time::timeout;
 use tokio_util::io::ReaderStream;
 use uuid::Uuid;
 
@@ -34,6 +37,9 @@ const READ_BYTES: usize = 64 * 1024;
 const MAX_FIELD_BYTES: usize = 256;
 /// The most bytes that the names of a file's metadata columns may have together: each row repeats them.
 const MAX_COLUMN_NAME_BYTES: usize = 1_024;
+
+/// How long an upload may be silent: a client that is gone must not hold its key for ever.
+const IDLE_PATIENCE: Duration = Duration::from_mins(1);
 
 pub(crate) struct Upload;
 
@@ -72,13 +78,14 @@ impl Upload {
         dry_run: Query<Option<bool>>,
         /// Answers the same again to the same key and request.
         #[oai(name = "Idempotency-Key")]
-        key: Header<Option<String>>,
+        _key: Header<Option<String>>,
         body: UploadBody,
     ) -> Result<Reply<JobView, 202>, Problem> {
         caller.must_be_trusted()?;
-        let held = HeldKey::take(&caller, key.0.as_deref(), Uuid::nil())?;
+        let held = HeldKey::take(&caller, Uuid::nil())?;
         let book = book.0.map(BookId);
-        if let Some(book) = book {
+        // Under a key there may be an answer already, whatever has become of the book since.
+        if let (Some(book), None) = (book, &caller.key) {
             caller.app.store.check_book_open(caller.business(), book).await?;
         }
         let mut intake = Intake::new(&caller.app);
@@ -114,18 +121,29 @@ async fn submit(
     let id = import.id;
     let (store, business, actor) =
         (caller.app.store.clone(), caller.business(), caller.principal.to_string());
-    let answer =
-        caller.app.run(async move { store.submit_import(stored, business, &actor, import).await }).await?;
-    if matches!(&answer.outcome, Ok(job) if job.id == id) {
-        intake.keep();
-    }
+    // The parts go with the change, not with the request: a client that goes away now must not take them along.
+    let submit = async move {
+        let answer = store.submit_import(stored, business, &actor, import).await;
+        match &answer {
+            Ok(Answer { outcome: Ok(job), .. }) if job.id == id => intake.keep(),
+            Ok(_) => {}
+            // Whether it was committed is not known; the sweep asks the database later.
+            Err(_) => intake.keep(),
+        }
+        answer
+    };
+    let answer = caller.app.run(submit).await?;
     Ok(Reply::of(answer, JobView::from)?.at(|job| format!("/api/v1/jobs/{}", job.id)))
 }
 
 /// Reads the fields of a form in whatever order they come.
 async fn read_form(mut form: Multipart, intake: &mut Intake) -> Result<FormFields, Problem> {
     let mut fields = FormFields::default();
-    while let Some(field) = form.next_field().await.map_err(|_| broken_body())? {
+    while let Some(field) = timeout(IDLE_PATIENCE, form.next_field())
+        .await
+        .map_err(|_| broken_body())?
+        .map_err(|_| broken_body())?
+    {
         match field.name().unwrap_or_default() {
             "file" if fields.has_file => return Err(Refusal::invalid("file", "must come only once").into()),
             "file" => {
@@ -201,7 +219,7 @@ impl Intake {
         stream: impl Stream<Item = Result<Bytes, std::io::Error>> + Send,
     ) -> Result<(), Problem> {
         let mut stream = std::pin::pin!(stream);
-        while let Some(piece) = stream.next().await {
+        while let Some(piece) = timeout(IDLE_PATIENCE, stream.next()).await.map_err(|_| broken_body())? {
             self.take(&piece.map_err(|_| broken_body())?).await?;
         }
         Ok(())
@@ -216,7 +234,7 @@ impl Intake {
         let Some(cutter) = &mut self.cutter else {
             return Err(Error::internal("the upload was already finished"));
         };
-        cutter.push(piece).map_err(bad_file)?;
+        cutter.push(piece).map_err(|error| bad_file(&error))?;
         while let Some(part) = self.cutter.as_mut().and_then(Cutter::take_part) {
             self.store(part.bytes, part.first_line).await?;
         }
@@ -225,7 +243,7 @@ impl Intake {
 
     async fn finish(&mut self, book: BookId, dry_run: bool) -> Result<NewImport> {
         let cutter = self.cutter.take().ok_or_else(|| Error::internal("the upload was already finished"))?;
-        let cut = cutter.finish().map_err(bad_file)?;
+        let cut = cutter.finish().map_err(|error| bad_file(&error))?;
         let names: usize = cut.summary.columns.metadata.iter().map(|column| column.name.len()).sum();
         if names > MAX_COLUMN_NAME_BYTES {
             return Err(Refusal::invalid("file", "has column names of more than 1024 bytes together").into());
@@ -272,7 +290,7 @@ impl Drop for Intake {
     }
 }
 
-fn bad_file(error: CutError) -> Error {
+fn bad_file(error: &CutError) -> Error {
     Refusal::BadFile { fault: error.code().to_owned(), detail: error.to_string(), line: error.line() }.into()
 }
 

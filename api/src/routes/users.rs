@@ -12,7 +12,7 @@ use secrecy::SecretString;
 use uuid::Uuid;
 
 use super::{Tag, cursor, limit};
-use crate::body::{Body, Fields, FromFields};
+use crate::body::{Body, Fields, FromFields, half_hash};
 use crate::caller::Caller;
 use crate::idempotency::HeldKey;
 use crate::problem::Problem;
@@ -99,10 +99,13 @@ impl Users {
         body: Body<NewUser>,
         /// Answers the same again to the same key and request.
         #[oai(name = "Idempotency-Key")]
-        key: Header<Option<String>>,
+        _key: Header<Option<String>>,
     ) -> Result<Reply<UserView, 201>, Problem> {
         caller.must_be_admin()?;
-        let held = HeldKey::take(&caller, key.0.as_deref(), body.fingerprint)?;
+        // What is kept of a request must not be a quick hash of its password.
+        let said =
+            [body.value.email.as_str(), &body.value.role, body.value.user_id.as_deref().unwrap_or_default()];
+        let held = HeldKey::take(&caller, half_hash(&said.map(str::as_bytes)))?;
         let password_hash = caller.app.passwords.hash(SecretString::from(body.value.password)).await?;
         let new = NewAccount {
             business: caller.business(),

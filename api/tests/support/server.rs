@@ -45,7 +45,7 @@ pub(crate) struct Server {
     nobody: Client,
     admin: Client,
     service: Client,
-    limits: Limits,
+    pub(super) limits: Limits,
     stop: CancellationToken,
 }
 
@@ -148,7 +148,7 @@ fn start_worker(database: &TestDatabase, files: &TempDir, stop: &CancellationTok
     tokio::spawn(async move { wakeups.listen(&url, &stop).await });
 }
 
-fn open(files: &TempDir) -> Files {
+pub(super) fn open(files: &TempDir) -> Files {
     Files::in_folder(files.path()).expect("the folder of the test cannot be used")
 }
 

@@ -1,12 +1,13 @@
 //! Books, codes and jobs, had the way a client has them.
 
 use cuponera_testkit::eventually;
+use cuponera_worker::handlers;
 use reqwest::Method;
 use reqwest::multipart::{Form, Part};
 use serde_json::{Value, json};
 
 use super::client::{Client, Reply};
-use super::server::Server;
+use super::server::{Server, open};
 
 impl Server {
     /// An active book with these fields on top of a name; its id.
@@ -24,19 +25,22 @@ impl Server {
         id_of(&self.admin().post("coupon-books", book).await.expect(201))
     }
 
-    /// Makes so many codes in a book.
-    pub(crate) async fn generate(&self, book: &str, quantity: u32) {
-        let order = json!({"couponBookId": book, "quantity": quantity});
-        let job = self.admin().post("coupon-codes/generate", order).await.expect(202);
-        let job = wait_for_job(&self.admin(), &id_of(&job)).await;
-        assert_eq!(job["status"], "SUCCEEDED", "{job}");
-    }
-
-    /// Puts these codes into a book.
+    /// Puts these codes into a book; where there is no worker the job is worked here.
     pub(crate) async fn plant(&self, book: &str, codes: &[&str]) {
         let job = self.upload(book, codes.join("\n")).await.expect(202);
+        if !self.limits.worker {
+            self.work().await;
+        }
         let job = wait_for_job(&self.admin(), &id_of(&job)).await;
         assert_eq!(job["result"]["uploadedCount"], codes.len(), "{job}");
+    }
+
+    /// Works all chunks there are.
+    async fn work(&self) {
+        let (store, files) = (self.database.store(), open(&self.files));
+        while let Some(claim) = cuponera_testkit::claim(store, "test").await {
+            handlers::handle(store, &files, &claim).await.expect("working a chunk failed");
+        }
     }
 
     /// Uploads a file as the body of the request.

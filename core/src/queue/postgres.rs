@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use backoff::ExponentialBackoffBuilder;
 use backoff::backoff::Backoff;
-use sqlx::postgres::PgListener;
-use sqlx::{PgTransaction, query};
+use sqlx::postgres::{PgListener, PgPoolOptions};
+use sqlx::{PgPool, PgTransaction, query};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -15,6 +15,8 @@ use crate::error::Result;
 const CHANNEL: &str = "cuponera_work";
 /// A wake-up may be lost while the connection is: nobody sleeps longer than this without a look.
 const LONGEST_SLEEP: Duration = Duration::from_secs(10);
+/// A chunk that is due by the clock may be out of reach, held by another's claim: nobody looks more often than this.
+const SHORTEST_SLEEP: Duration = Duration::from_millis(100);
 
 /// Wakes the workers when the transaction commits.
 pub async fn announce(transaction: &mut PgTransaction<'_>) -> Result<()> {
@@ -50,7 +52,7 @@ impl Wakeups {
 
     /// Waits until there may be work: a wake-up, or the time when a chunk becomes runnable by itself.
     pub async fn wait(&self, due: Option<Duration>) {
-        let longest = due.unwrap_or(LONGEST_SLEEP).min(LONGEST_SLEEP);
+        let longest = due.unwrap_or(LONGEST_SLEEP).clamp(SHORTEST_SLEEP, LONGEST_SLEEP);
         let _ = tokio::time::timeout(longest, self.notify.notified()).await;
     }
 
@@ -60,7 +62,15 @@ impl Wakeups {
     }
 
     async fn listen_once(&self, database_url: &str, stop: &CancellationToken) -> sqlx::Result<()> {
-        let mut listener = PgListener::connect(database_url).await?;
+        let pool = PgPoolOptions::new().max_connections(1).connect_lazy(database_url)?;
+        let heard = self.listen_on(&pool, stop).await;
+        // Otherwise the connection is given back behind our back, to a server that may be shutting down.
+        pool.close().await;
+        heard
+    }
+
+    async fn listen_on(&self, pool: &PgPool, stop: &CancellationToken) -> sqlx::Result<()> {
+        let mut listener = PgListener::connect_with(pool).await?;
         listener.eager_reconnect(false);
         listener.listen(CHANNEL).await?;
         debug!("listening for work");

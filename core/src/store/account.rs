@@ -290,12 +290,14 @@ impl Store {
         Ok(())
     }
 
-    /// Uses a refresh token up. The statement lets one caller win; any other has a copy, and the family ends.
+    /// Uses a refresh token up. The statement lets one caller win; any other has a copy, and the family ends. One revoked
+    /// token ends its family for good: a successor may be written after the others were revoked, and is worth nothing.
     pub async fn use_refresh_if_fresh(&self, secret_hash: &[u8]) -> Result<Rotated> {
         let used = query!(
             "update refresh_token t set used_at = now()
              from user_account a
-             where t.secret_hash = $1 and t.used_at is null and t.revoked_at is null and t.expires_at > now()
+             where t.secret_hash = $1 and t.used_at is null and t.expires_at > now()
+               and not exists (select from refresh_token f where f.family_id = t.family_id and f.revoked_at is not null)
                and a.id = t.account_id and a.disabled_at is null
              returning t.family_id, a.id, a.business_id, a.email, a.role, a.user_id, a.created_at, a.disabled_at",
             secret_hash

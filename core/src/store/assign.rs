@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, PgPool, query_file};
 
+use crate::coupon::state::CouponStatus;
 use crate::id::{AssignmentId, BookId};
 
 use super::batch::{Call, Columns, Round, Transition, Why, column};
@@ -48,6 +49,13 @@ pub struct Assigned {
     pub assigned_at: DateTime<Utc>,
     /// Whether the user held it already before this call.
     pub repeated: bool,
+    /// Where the code stands; a repeated call may find it locked or redeemed by now.
+    #[serde(default = "assigned")]
+    pub status: CouponStatus,
+}
+
+fn assigned() -> CouponStatus {
+    CouponStatus::Assigned
 }
 
 impl Transition for AssignRandom {

@@ -110,24 +110,31 @@ pub trait Transition: Sized + Send + Sync {
 }
 
 impl Store {
-    /// Runs a batch to its end; the answers stand in the order of the calls. An error means that nothing is known of
-    /// the items: those with a key may be asked again safely.
-    pub async fn settle<T: Transition>(&self, calls: &[Call<T>]) -> Result<Vec<Answer<T::Outcome>>> {
+    /// Runs a batch to its end; the answers stand in the order of the calls. An error is one item's own: nothing is known
+    /// of it, while the others have their answers. An item with a key may be asked again safely.
+    pub async fn settle_each<T: Transition>(&self, calls: &[Call<T>]) -> Vec<Result<Answer<T::Outcome>>> {
         let mut answers: Vec<Option<Answer<T::Outcome>>> = calls.iter().map(|_| None).collect();
         let mut tries = vec![0; calls.len()];
-        loop {
-            let places = distinct(calls, |place| answers[place].is_none());
-            let most_tried = places.iter().map(|place| tries[*place]).max().unwrap_or(0);
-            if places.is_empty() || most_tried == MAX_TRIES {
-                break;
+        let fault = loop {
+            let places = distinct(calls, |place| answers[place].is_none() && tries[place] < MAX_TRIES);
+            if places.is_empty() {
+                break too_contended();
             }
-            let round = if most_tried > 0 { Round::Later } else { Round::First };
+            let round =
+                if places.iter().any(|place| tries[*place] > 0) { Round::Later } else { Round::First };
             for place in &places {
                 tries[*place] += 1;
             }
-            self.run_round(calls, &places, round, &mut answers).await?;
-        }
-        answers.into_iter().map(|answer| answer.ok_or_else(too_contended)).collect()
+            if let Err(fault) = self.run_round(calls, &places, round, &mut answers).await {
+                break fault;
+            }
+        };
+        answers.into_iter().map(|answer| answer.ok_or_else(|| fault.clone())).collect()
+    }
+
+    /// The same for callers who can do nothing with some of the answers.
+    pub async fn settle<T: Transition>(&self, calls: &[Call<T>]) -> Result<Vec<Answer<T::Outcome>>> {
+        self.settle_each(calls).await.into_iter().collect()
     }
 
     async fn run_round<T: Transition>(

@@ -46,6 +46,7 @@ impl Store {
         let hot = options.clone().options([
             ("plan_cache_mode", "force_generic_plan"),
             ("enable_seqscan", "off"),
+            ("lock_timeout", "3s"),
             ("statement_timeout", "20s"),
         ]);
         let open = |most: u32, options| {

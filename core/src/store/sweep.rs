@@ -18,6 +18,16 @@ impl Store {
         Ok(())
     }
 
+    /// Forgets the codes that dry runs have seen which are over and will not be tried again.
+    pub async fn forget_dry_runs(&self) -> Result<u64> {
+        let gone = query!(
+            "delete from dry_run_code d using job j where j.id = d.job_id and j.status in ('SUCCEEDED', 'CANCELLED')"
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(gone.rows_affected())
+    }
+
     /// Forgets refresh tokens that ran out a week ago.
     pub async fn forget_refresh_tokens(&self) -> Result<u64> {
         let gone = query!("delete from refresh_token where expires_at < now() - interval '7 days'")

@@ -1,7 +1,8 @@
 //! Books: deleted only while unused, and counted right while their codes change hands.
 
 use cuponera_core::error::{Error, Refusal};
-use cuponera_testkit::{World, generate, race, rules};
+use cuponera_testkit::{World, generate, race, rules, waits_for};
+use sqlx::query;
 
 #[tokio::test]
 async fn a_book_is_deleted_or_its_code_is_given_but_never_both() {
@@ -38,5 +39,20 @@ async fn counts_are_exact_before_and_after_they_are_rolled_up() {
     let code = answers[0].outcome.as_ref().unwrap().code.clone();
     world.settle(world.redeem(&code, "user-0")).await.outcome.unwrap();
     assert_eq!((world.counts().await.assigned, world.counts().await.redeemed), (24, 1));
+    world.assert_invariants().await;
+}
+
+/// The second finds what it wants to fold taken by the first, and must not fold it again.
+#[tokio::test]
+async fn roll_ups_at_once_count_everything_once() {
+    let world = World::new().await;
+    world.plant_codes(30).await;
+    world.store().roll_up_counts().await.unwrap();
+    world.give("C000000", "ana").await;
+    let mut holding = world.pool().begin().await.unwrap();
+    query("select from book_count for update").fetch_one(&mut *holding).await.unwrap();
+    let rolling = race(3, 0..3, async |_| world.store().roll_up_counts().await.unwrap());
+    waits_for(world.pool(), 3, holding.rollback(), rolling).await;
+    assert_eq!((world.counts().await.available, world.counts().await.assigned), (29, 1));
     world.assert_invariants().await;
 }

@@ -8,10 +8,11 @@ use cuponera_core::book::{BookPatch, BookStatus, Change};
 use cuponera_core::coupon::pattern::Pattern;
 use cuponera_core::coupon::space::{CodeSpace, Codes};
 use cuponera_core::error::{Error, Refusal};
+use cuponera_core::id::{BookId, BusinessId};
 use cuponera_core::job::{ChunkWork, Job, JobKind, JobStatus};
 use cuponera_core::store::{Claim, Taken};
-use cuponera_testkit::{World, claim, generate, generation_of, race, rules, work_generation};
-use sqlx::{query, query_scalar};
+use cuponera_testkit::{World, claim, generate, generation_of, race, rules, waits_for, work_generation};
+use sqlx::{PgConnection, query, query_scalar};
 
 const PATTERN: &str = "S-{9999}";
 
@@ -35,24 +36,29 @@ async fn used(world: &World) -> u64 {
     world.store().find_space(world.business, PATTERN).await.unwrap().map_or(0, |space| space.used)
 }
 
-/// Puts the codes of these indexes into another book, as an import of the same codes would.
+/// Puts the codes of these indexes into another book, as an import of the same codes would, a commit for each.
 async fn plant_foreign(world: &World, indexes: &[u64]) {
     let book = world.another_book(&rules()).await;
-    for (position, index) in indexes.iter().enumerate() {
+    for index in indexes {
         let codes = codes(world, *index..index + 1).await;
-        query(
-            "with place as (update coupon_book set next_position = next_position + 1 where id = $2),
-             count as (insert into book_delta (book_id, generated, available) values ($2, 1, 1))
-             insert into coupon (business_id, book_id, job_id, position, code) values ($1, $2, $2, $3, $4)",
-        )
-        .bind(world.business)
-        .bind(book)
-        .bind(i32::try_from(position).unwrap())
-        .bind(codes.get(0).unwrap())
-        .execute(world.pool())
-        .await
-        .unwrap();
+        let mut connection = world.pool().acquire().await.unwrap();
+        insert_foreign(&mut connection, world.business, book, codes.get(0).unwrap()).await;
     }
+}
+
+async fn insert_foreign(connection: &mut PgConnection, business: BusinessId, book: BookId, code: &str) {
+    query(
+        "with place as (
+           update coupon_book set next_position = next_position + 1 where id = $2 returning next_position - 1 as position),
+         count as (insert into book_delta (book_id, generated, available) values ($2, 1, 1))
+         insert into coupon (business_id, book_id, job_id, position, code) select $1, $2, $2, position, $3 from place",
+    )
+    .bind(business)
+    .bind(book)
+    .bind(code)
+    .execute(connection)
+    .await
+    .unwrap();
 }
 
 /// One try of a chunk around what stands in the way, with the top-ups that are noted on it.
@@ -173,6 +179,29 @@ async fn jobs_racing_for_the_rest_of_a_space_share_it_without_a_collision() {
     world.assert_invariants().await;
 }
 
+/// Jobs of one book wait for each other at the book already; those of several meet at the space alone.
+#[tokio::test]
+async fn jobs_of_several_books_that_reserve_at_once_get_ranges_of_their_own() {
+    let world = World::new().await;
+    generate(world.store(), world.business, world.book, PATTERN, 50).await;
+    let mut books = Vec::new();
+    for _ in 0..6 {
+        books.push(world.another_book(&rules()).await);
+    }
+    let mut holding = world.pool().begin().await.unwrap();
+    query("select from code_space for update").fetch_one(&mut *holding).await.unwrap();
+    let pattern = Pattern::parse(PATTERN).unwrap();
+    let submits = race(6, &books, async |book| {
+        world.store().submit_generation(None, world.business, "test", *book, &pattern, 100).await.unwrap()
+    });
+    waits_for(world.pool(), 6, holding.rollback(), submits).await;
+    assert_eq!(used(&world).await, 650);
+    while let Some(claim) = claim(world.store(), "worker").await {
+        assert_eq!(work_generation(world.store(), &claim).await, Taken::Settled);
+    }
+    world.assert_invariants().await;
+}
+
 #[tokio::test]
 async fn foreign_codes_in_the_way_are_replaced_from_the_space() {
     let world = World::new().await;
@@ -190,6 +219,33 @@ async fn foreign_codes_in_the_way_are_replaced_from_the_space() {
     assert_dense(&world, 500).await;
     assert_no_index_burned(&world).await;
     assert_eq!(used(&world).await, 504);
+    world.assert_invariants().await;
+}
+
+/// It was not there when the chunk looked, and is when the chunk writes.
+#[tokio::test]
+async fn a_foreign_code_that_is_committed_at_the_same_moment_is_passed_over_as_well() {
+    let world = World::new().await;
+    submit(&world, PATTERN, 100).await.unwrap();
+    let claim = claim(world.store(), "worker").await.unwrap();
+    let book = world.another_book(&rules()).await;
+    let codes = codes(&world, 41..43).await;
+    for (place, quickly) in [(0, true), (1, false)] {
+        let mut importing = world.pool().begin().await.unwrap();
+        insert_foreign(&mut importing, world.business, book, codes.get(place).unwrap()).await;
+        let working = Box::pin(async {
+            if quickly {
+                work_generation(world.store(), &claim).await
+            } else {
+                work_around(&world, &claim, &[]).await
+            }
+        });
+        let taken = waits_for(world.pool(), 1, importing.commit(), working).await;
+        assert_eq!(taken, if quickly { Taken::Clash } else { Taken::Short(2) });
+    }
+    assert!(work_whatever_it_takes(&world, &claim).await);
+    assert_dense(&world, 100).await;
+    assert_no_index_burned(&world).await;
     world.assert_invariants().await;
 }
 

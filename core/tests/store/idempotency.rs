@@ -6,8 +6,8 @@ use cuponera_core::book::BookRules;
 use cuponera_core::coupon::pattern::Pattern;
 use cuponera_core::error::Refusal;
 use cuponera_core::store::{Answer, Call, Transition};
-use cuponera_testkit::{CallExt, World, key, race, rules};
-use sqlx::query_scalar;
+use cuponera_testkit::{CallExt, World, key, race, rules, waits_for};
+use sqlx::{query, query_scalar};
 
 const RACERS: usize = 16;
 
@@ -94,6 +94,20 @@ async fn a_refusal_is_kept_even_when_nothing_refuses_any_more() {
     world.assert_invariants().await;
 }
 
+/// Between the look and the keeping of a refusal another call under the key had its answer kept: that one counts.
+#[tokio::test]
+async fn a_refusal_that_comes_second_under_its_key_gives_way_to_the_answer_that_came_first() {
+    let world = World::new().await;
+    let mut first = world.pool().begin().await.unwrap();
+    let key = key("one", "body");
+    let kept = "insert into request_key (id, fingerprint, answer) values ($1, $2, $3)";
+    let answer = serde_json::json!({ "Err": { "code": "book_not_active" } });
+    query(kept).bind(key.id).bind(key.fingerprint).bind(answer).execute(&mut *first).await.unwrap();
+    let second = world.settle(world.random("ana").with_request_key(key));
+    let answer = waits_for(world.pool(), 1, first.commit(), second).await;
+    assert_eq!(answer, Answer { outcome: Err(Refusal::BookNotActive), replayed: true });
+}
+
 #[tokio::test]
 async fn a_key_that_stands_twice_in_one_batch_has_one_effect() {
     let (world, code) = plenty().await;
@@ -176,7 +190,7 @@ async fn a_refused_book_is_refused_again_and_leaves_nothing() {
 async fn answers_are_forgotten_after_a_day_and_not_before() {
     let (world, code) = plenty().await;
     world.settle(world.redeem(&code, "ana").with_key("old")).await.outcome.unwrap();
-    sqlx::query("update request_key set at = at - interval '25 hours'").execute(world.pool()).await.unwrap();
+    query("update request_key set at = at - interval '25 hours'").execute(world.pool()).await.unwrap();
     world.settle(world.redeem(&code, "ana").with_key("new")).await.outcome.unwrap();
     assert_eq!(world.store().forget_answers().await.unwrap(), 1);
     assert!(world.settle(world.redeem(&code, "ana").with_key("new")).await.replayed);

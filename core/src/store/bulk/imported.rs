@@ -150,24 +150,28 @@ impl Store {
         Ok(Imported::Settled)
     }
 
-    /// Which rows stand already. A later line of the same file that came first is refused in favor of this part's.
+    /// Which rows stand already. A later line of the same file that came first is refused in favor of this part's, unless
+    /// its code has been given out by now: its events are kept by its position.
     async fn look(&self, part: &Part<'_>) -> Result<TakenBy> {
         let codes: Vec<String> = part.rows.iter().map(|row| row.code.clone()).collect();
-        let standing: HashMap<String, (bool, i32)> =
+        let standing: HashMap<String, (bool, bool, i32)> =
             query_file!("src/store/sql/standing_codes.sql", part.claim.business.0, &codes)
                 .fetch_all(&self.pool)
                 .await?
                 .into_iter()
-                .map(|row| (row.code, (row.job_id == part.claim.job.0, row.position)))
+                .map(|row| (row.code, (row.job_id == part.claim.job.0, row.is_given_out, row.position)))
                 .collect();
         let mut found = TakenBy::new();
         for row in part.rows {
             match standing.get(&row.code) {
                 None => {}
-                Some((false, _)) => {
+                Some((false, ..)) => {
                     found.insert(row.line, (row.code.clone(), Rejected::AlreadyExists));
                 }
-                Some((true, position)) => {
+                Some((true, true, _)) => {
+                    found.insert(row.line, (row.code.clone(), Rejected::DuplicateInFile));
+                }
+                Some((true, false, position)) => {
                     let other = part.line_at(*position);
                     found.insert(row.line.max(other), (row.code.clone(), Rejected::DuplicateInFile));
                 }
@@ -221,8 +225,8 @@ impl Part<'_> {
         Ok(())
     }
 
-    /// Where a later line of the file came first, gives its place to this part's line. A code that has already been given
-    /// out keeps its place, for its events are kept by position. `false` if the other row is not what it was.
+    /// Where a later line of the file came first, gives its place to this part's line. `false` if the other row is not what
+    /// it was.
     async fn displace_later_lines(&self, transaction: &mut PgTransaction<'_>) -> Result<bool> {
         for (line, (code, why)) in self.told {
             let Ok(index) = self.rows.binary_search_by(|row| row.code.as_str().cmp(code)) else { continue };
@@ -233,8 +237,8 @@ impl Part<'_> {
             let metadata: Option<serde_json::Value> =
                 row.metadata.as_deref().map(serde_json::from_str).transpose().map_err(Error::internal)?;
             let displaced = query!(
-                "update coupon set metadata = $5, position = case when version = 0 then $6 else position end
-                 where business_id = $1 and code = $2 and job_id = $3 and position = $4",
+                "update coupon set metadata = $5, position = $6
+                 where business_id = $1 and code = $2 and job_id = $3 and position = $4 and version = 0",
                 self.claim.business.0,
                 row.code,
                 self.claim.job.0,

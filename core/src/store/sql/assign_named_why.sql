@@ -17,7 +17,8 @@ select i.n as "n!",
   case
     when k.id is not null then k.answer
     when c.holder = i.user_id then jsonb_build_object('Ok', jsonb_build_object('id', c.assignment_id, 'code', c.code,
-      'book', c.book_id, 'user', c.holder, 'assigned_at', c.assigned_at, 'repeated', true))
+      'book', c.book_id, 'user', c.holder, 'assigned_at', c.assigned_at, 'repeated', true,
+      'status', case when c.status = 'LOCKED' and c.locked_until <= now() then 'ASSIGNED' else c.status end))
     else to_jsonb(b.max_codes_per_user)
   end as detail
 from unnest($1::int[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::text[])

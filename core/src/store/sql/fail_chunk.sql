@@ -1,4 +1,5 @@
--- Sets a chunk aside; with the last one settled the job has failed. The first reason is the job's.
+-- Sets a chunk aside; with the last one settled the job has failed, and an ordered job fails at once: what comes later in
+-- it must not come first. The first reason is the job's.
 --
 -- $1 job, $2 number, $3 epoch, $4 the reason for the chunk, $5 the job's error.
 with chunk as (
@@ -8,7 +9,7 @@ with chunk as (
 )
 update job j
 set chunks_failed = j.chunks_failed + 1, error = coalesce(j.error, $5), heartbeat_at = now(),
-    status = case when j.chunks_done + j.chunks_failed + 1 = j.chunks_total then 'FAILED' else j.status end,
-    finished_at = case when j.chunks_done + j.chunks_failed + 1 = j.chunks_total then clock_timestamp() end
+    status = case when j.ordered or j.chunks_done + j.chunks_failed + 1 = j.chunks_total then 'FAILED' else j.status end,
+    finished_at = case when j.ordered or j.chunks_done + j.chunks_failed + 1 = j.chunks_total then clock_timestamp() end
 from chunk
 where j.id = chunk.job_id and j.status = 'RUNNING'

@@ -1,0 +1,82 @@
+//! Lists of books and codes: filters, pages, totals, and what an end user may see.
+
+use serde_json::{Value, json};
+
+use crate::support::{Client, Limits, Server};
+
+/// The field of all items, page by page; each page says the same total.
+async fn pages(client: &Client, path: &str, limit: usize, field: &str) -> (Vec<String>, Option<u64>) {
+    let (mut items, mut cursor, mut total) = (Vec::new(), String::new(), None);
+    loop {
+        let separator = if path.contains('?') { '&' } else { '?' };
+        let page = client.get(&format!("{path}{separator}limit={limit}{cursor}")).await.expect(200);
+        let data = page["data"].as_array().expect("items");
+        assert!(data.len() <= limit);
+        items.extend(data.iter().map(|item| item[field].as_str().expect("text").to_owned()));
+        total = page["total"].as_u64().or(total);
+        match &page["nextCursor"] {
+            Value::String(next) => cursor = format!("&cursor={next}"),
+            _ => return (items, total),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn books_are_listed_newest_first_by_status_and_name_page_by_page_with_their_total() {
+    let server = Server::start_with(Limits { worker: false, ..Limits::default() }).await;
+    for number in 0..7 {
+        let fields =
+            json!({"name": format!("{} {number}", if number % 2 == 0 { "Summer 100%" } else { "Winter" })});
+        if number < 3 {
+            server.book(fields).await
+        } else {
+            server.draft(fields).await
+        };
+    }
+    server.another_admin().await.post("coupon-books", json!({"name": "Theirs"})).await.expect(201);
+    let admin = server.admin();
+    let names = |numbers: &[u8]| -> Vec<String> {
+        numbers.iter().map(|n| format!("{} {n}", if n % 2 == 0 { "Summer 100%" } else { "Winter" })).collect()
+    };
+    assert_eq!(pages(&admin, "coupon-books", 3, "name").await, (names(&[6, 5, 4, 3, 2, 1, 0]), Some(7)));
+    assert_eq!(pages(&admin, "coupon-books?status=ACTIVE", 2, "name").await, (names(&[2, 1, 0]), Some(3)));
+    assert_eq!(pages(&admin, "coupon-books?q=winter", 500, "name").await, (names(&[5, 3, 1]), Some(3)));
+    assert_eq!(
+        pages(&admin, "coupon-books?q=100%25&status=DRAFT", 1, "name").await,
+        (names(&[6, 4]), Some(2))
+    );
+    assert_eq!(pages(&admin, "coupon-books?q=%25%25", 1, "name").await, (Vec::new(), Some(0)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_sees_active_books_only() {
+    let server = Server::start_with(Limits { worker: false, ..Limits::default() }).await;
+    let (active, draft) = (server.book(json!({})).await, server.draft(json!({})).await);
+    let ann = server.user("ann");
+    assert_eq!(pages(&ann, "coupon-books", 50, "id").await, (vec![active.clone()], Some(1)));
+    ann.get(&format!("coupon-books/{active}")).await.expect(200);
+    let hidden = ann.get(&format!("coupon-books/{draft}")).await;
+    let unknown = ann.get(&format!("coupon-books/{}", uuid::Uuid::now_v7())).await;
+    assert_eq!((hidden.status, &hidden.text), (404, &unknown.text), "a draft can be told from no book");
+    assert_eq!(ann.get("coupon-books?status=DRAFT").await.refused(403), "forbidden");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn codes_are_listed_by_status_and_prefix_page_by_page() {
+    let server = Server::start().await;
+    let book = server.book(json!({})).await;
+    server.plant(&book, &["AA-1", "AA-2", "AA_3", "BB-1", "BB-2"]).await;
+    server.give("BB-1", "ann").await;
+    let (admin, path) = (server.admin(), format!("coupon-codes/book/{book}"));
+    let (mut all, total) = pages(&admin, &path, 2, "code").await;
+    all.sort();
+    assert_eq!((all.join(" ").as_str(), total), ("AA-1 AA-2 AA_3 BB-1 BB-2", Some(5)));
+    let (mut dashes, _) = pages(&admin, &format!("{path}?prefix=aa-"), 1, "code").await;
+    dashes.sort();
+    assert_eq!(dashes, ["AA-1", "AA-2"]);
+    assert_eq!(pages(&admin, &format!("{path}?prefix=aa_"), 1, "code").await.0, ["AA_3"]);
+    assert_eq!(pages(&admin, &format!("{path}?status=ASSIGNED"), 1, "code").await.0, ["BB-1"]);
+    assert_eq!(pages(&admin, &format!("{path}?prefix=BB&status=AVAILABLE"), 1, "code").await.0, ["BB-2"]);
+    let given = admin.get(&format!("{path}?status=ASSIGNED")).await.expect(200);
+    assert_eq!(given["data"][0]["userId"], "ann");
+}

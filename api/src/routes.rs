@@ -61,8 +61,8 @@ pub(crate) fn service() -> OpenApiService<Operations, ()> {
     OpenApiService::new(operations, "Cuponera", env!("CARGO_PKG_VERSION"))
         .description(
             "Coupon books, millions of codes, and each redeemed exactly as often as allowed. Times are RFC 3339 in UTC. \
-             Errors are problems (RFC 9457) with a stable `code`. Every POST that changes something takes an \
-             `Idempotency-Key`, and answers the same again to the same key and request for 24 hours.",
+             Errors are problems (RFC 9457) with a stable `code`. Every POST that changes something, but for \
+             `/auth` and `/api-keys`, takes an `Idempotency-Key`, and answers the same again to the same key and request for 24 hours.",
         )
         .license(LicenseObject::new("MIT").identifier("MIT"))
         .contact(ContactObject::new().name("Cuponera"))

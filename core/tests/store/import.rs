@@ -213,17 +213,25 @@ async fn parts_racing_with_the_same_codes_end_as_if_read_in_order() {
     }
 }
 
+/// Its events are kept by its position, so it stays where it is, and the earlier line is told of instead.
 #[tokio::test]
 async fn a_code_given_out_meanwhile_keeps_its_place_and_its_history() {
     let world = World::new().await;
-    submit(&world, 2).await;
+    let submitted = submit(&world, 2).await;
     let (first, second) = (next(&world).await, next(&world).await);
     work(&world, &second, &[("DUP", 105, None)]).await;
+    let part = rows(&[("DUP", 5, None), ("ONE", 6, None)]);
+    let found = refused([(105, "DUP", Rejected::DuplicateInFile)]);
+    assert_eq!(attempt(&world, &first, &part, &TakenBy::new()).await, Imported::Differs(found.clone()));
+    // Between the look and the next try.
     world.give("DUP", "ana").await;
-    let told = work(&world, &first, &[("DUP", 5, None), ("ONE", 6, None)]).await;
-    assert_eq!(told, refused([(105, "DUP", Rejected::DuplicateInFile)]));
-    assert_eq!(world.coupon("DUP").await.holder.as_deref(), Some("ana"));
+    let instead = refused([(5, "DUP", Rejected::DuplicateInFile)]);
+    assert_eq!(attempt(&world, &first, &part, &found).await, Imported::Differs(instead.clone()));
+    assert_eq!(attempt(&world, &first, &part, &instead).await, Imported::Settled);
+    assert_eq!((line_of(&world, "DUP").await, position_of(&world, "DUP").await), (105, 105));
     assert_eq!(world.actions("DUP").await, ["ASSIGN"]);
+    let done = job(&world, submitted.id).await;
+    assert_eq!((done.status, done.succeeded, done.failed), (JobStatus::Succeeded, 2, 1));
     world.assert_invariants().await;
 }
 
@@ -286,8 +294,23 @@ async fn a_dry_run_counts_and_writes_nothing() {
     let done = job(&world, submitted.id).await;
     assert_eq!((done.status, done.succeeded, done.failed), (JobStatus::Succeeded, 2, 2));
     assert!(world.store().get_coupon(world.business, "ONE").await.is_err());
+    world.store().forget_dry_runs().await.unwrap();
     let noted: i64 = query_scalar("select count(*) from dry_run_code").fetch_one(world.pool()).await.unwrap();
     assert_eq!((noted, world.counts().await.all()), (0, 1));
+    world.assert_invariants().await;
+}
+
+#[tokio::test]
+async fn housekeeping_forgets_what_a_cancelled_dry_run_has_seen() {
+    let world = World::new().await;
+    let submitted = submit_to(&world, world.book, 2, Columns::default(), true).await;
+    work(&world, &next(&world).await, &[("ONE", 1, None)]).await;
+    let late = next(&world).await;
+    world.store().cancel_job_if_open(None, world.business, submitted.id).await.unwrap().outcome.unwrap();
+    assert_eq!(attempt(&world, &late, &rows(&[("TWO", 101, None)]), &TakenBy::new()).await, Imported::Lost);
+    world.store().forget_dry_runs().await.unwrap();
+    let noted: i64 = query_scalar("select count(*) from dry_run_code").fetch_one(world.pool()).await.unwrap();
+    assert_eq!(noted, 0);
     world.assert_invariants().await;
 }
 

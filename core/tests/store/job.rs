@@ -275,6 +275,25 @@ async fn an_ordered_job_works_one_chunk_at_a_time() {
 }
 
 #[tokio::test]
+async fn an_ordered_job_stops_at_a_chunk_that_failed_and_a_retry_goes_on_from_there() {
+    let world = World::new().await;
+    let submitted = submit_ordered(&world, 3).await;
+    settle_empty(&world, &next(&world).await).await;
+    world.store().fail_chunk_if_held(&next(&world).await, &sorry()).await.unwrap();
+    assert_eq!(job(&world, submitted.id).await.status, JobStatus::Failed);
+    assert!(claim(world.store(), "worker").await.is_none(), "what comes later must not come first");
+    world.assert_invariants().await;
+    world.store().retry_job_if_failed(None, world.business, submitted.id).await.unwrap().outcome.unwrap();
+    for number in 1..3 {
+        let chunk = next(&world).await;
+        assert_eq!(chunk.number, number);
+        settle_empty(&world, &chunk).await;
+    }
+    assert_eq!(job(&world, submitted.id).await.status, JobStatus::Succeeded);
+    world.assert_invariants().await;
+}
+
+#[tokio::test]
 async fn ending_all_leases_makes_every_chunk_runnable() {
     let world = World::new().await;
     submit(&world, 3 * CODES_PER_CHUNK).await;

@@ -165,6 +165,10 @@ impl Tokens {
             return None;
         }
         let claims = decode::<Claims>(token, &self.checking, &self.rules).ok()?.claims;
+        // RFC 7519, 4.1.4: not on or after `exp`; the library lets that second pass.
+        if claims.exp <= Utc::now().timestamp() {
+            return None;
+        }
         let role = match (claims.role, claims.user_id) {
             (RoleName::Admin, _) => Role::Admin,
             (RoleName::Service, _) => Role::Service,

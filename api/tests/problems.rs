@@ -116,6 +116,11 @@ fn faults() -> Vec<Fault> {
             &["lockTtlSeconds", "maxRedeemsPerUser", "name", "totalCodesExpected"],
         ),
         (
+            "coupon-books",
+            json!({"name": "", "maxCodesPerUser": "two", "lockTtlSeconds": 0, "surprise": true}),
+            &["lockTtlSeconds", "maxCodesPerUser", "name", "surprise"],
+        ),
+        (
             "coupon-codes/generate",
             json!({"quantity": 0, "pattern": "{Z}"}),
             &["couponBookId", "pattern", "quantity"],

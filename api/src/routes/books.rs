@@ -26,7 +26,7 @@ const STATUSES: &str = "DRAFT, ACTIVE, PAUSED, CLOSED";
 pub(crate) struct Books;
 
 /// A book to be made.
-#[derive(Debug, Object)]
+#[derive(Debug, Clone, Object)]
 #[oai(rename_all = "camelCase")]
 struct NewBook {
     /// 1 to 200 characters.
@@ -68,7 +68,14 @@ impl FromFields for NewBook {
             metadata: fields.optional::<Map<String, Value>>("metadata").map(Value::Object),
             business_id: fields.optional("businessId"),
         };
-        Some(Self { name: name?, ..book })
+        // Ranges are told with the rest; a name that is missing has its own fault already.
+        let said = Self { name: name.clone().unwrap_or_else(|| "-".into()), ..book };
+        if let Err(Refusal::Invalid { faults }) = BookRules::from(said.clone()).check() {
+            for fault in faults {
+                fields.fault(&fault.field, fault.message);
+            }
+        }
+        Some(Self { name: name?, ..said })
     }
 }
 

@@ -41,7 +41,7 @@ impl Planter {
         let (status, headers) = (response.status().as_u16(), format!("{:?}", response.headers()));
         let text = response.text().await.expect("the answer ended early");
         if status >= 400 {
-            self.errors += &format!("{status} {headers}\n{text}\n");
+            self.errors.extend([headers, text.clone(), "\n".to_owned()]);
         }
         (status, serde_json::from_str(&text).unwrap_or_default())
     }
@@ -75,7 +75,8 @@ impl Planter {
     async fn use_well(&mut self) -> (String, String) {
         let admin = self.log_in(EMAIL, ADMIN_PASSWORD).await;
         let who = Some(admin.as_str());
-        let user = json!({"email": "ann@shop.test", "password": USER_PASSWORD, "role": "USER", "userId": "ann"});
+        let user =
+            json!({"email": "ann@shop.test", "password": USER_PASSWORD, "role": "USER", "userId": "ann"});
         assert_eq!(self.ask(who, Method::POST, "users", user).await.0, 201);
         let user = self.log_in("ann@shop.test", USER_PASSWORD).await;
         let (_, key) =
@@ -155,7 +156,8 @@ fn uuid_of_nobody() -> &'static str {
 
 /// The text of all logs under a folder.
 fn logs_under(folder: &Path) -> String {
-    let entries = fs::read_dir(folder).expect("the folder cannot be read").map(|entry| entry.expect("an entry"));
+    let entries =
+        fs::read_dir(folder).expect("the folder cannot be read").map(|entry| entry.expect("an entry"));
     let text = |entry: fs::DirEntry| match entry.path() {
         path if path.is_dir() => logs_under(&path),
         path if path.extension().is_some_and(|extension| extension == "log") => {
@@ -182,11 +184,11 @@ async fn secrets_are_in_no_log_and_no_error_however_much_is_logged() {
     planter.use_badly(&admin, &user).await;
     process.signal(Signal::TERM);
     assert!(process.ended().await.success());
-    let refused = Process::spawn(
-        installation
-            .command()
-            .env("CUPONERA_DATABASE_URL", format!("postgres://canary:{DATABASE_PASSWORD}@127.0.0.1:1/canary")),
-    );
+    let refused =
+        Process::spawn(installation.command().env(
+            "CUPONERA_DATABASE_URL",
+            format!("postgres://canary:{DATABASE_PASSWORD}@127.0.0.1:1/canary"),
+        ));
     let (refused, own_password) = (ended(refused).await, installation.data_dir().join("postgres.password"));
     planter.secrets.push(fs::read_to_string(own_password).expect("a password").trim().to_owned());
     let places = [

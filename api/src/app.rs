@@ -71,6 +71,7 @@ pub struct App {
     pub(crate) redeem: Lanes<Redeem>,
     pub(crate) limiter: Limiter,
     pub(crate) cors: Cors,
+    pub(crate) connections: Option<usize>,
     /// Places for requests.
     pub(crate) requests: Semaphore,
     /// Places for uploads.
@@ -98,6 +99,7 @@ impl App {
             tokens,
             refresh_ttl,
             upload_limit,
+            connections: limits.connections,
             limiter: Limiter::new(limits),
             cors: Cors::new(cors_origins),
             requests: Semaphore::new(MAX_REQUESTS),

@@ -59,6 +59,6 @@ pub fn routes(app: Arc<App>) -> impl IntoEndpoint {
 pub async fn serve(listener: TcpListener, app: Arc<App>, stop: CancellationToken) {
     let endpoint = routes(app.clone()).into_endpoint().map_to_response();
     let forgetting = stop.run_until_cancelled(app.forget_quiet_callers());
-    tokio::join!(server::serve(listener, endpoint, &stop), forgetting);
+    tokio::join!(server::serve(listener, endpoint, &stop, app.connections), forgetting);
     app.finish(FINISH_PATIENCE).await;
 }

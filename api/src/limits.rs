@@ -39,6 +39,8 @@ pub struct Limits {
     pub misses: Option<Misses>,
     /// From where `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// The most connections; as many as the system has files for, up to 10,000, if absent.
+    pub connections: Option<usize>,
 }
 
 /// How often a USER may ask for a code that is not theirs.

@@ -5,15 +5,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use cuponera_api::Limits as Callers;
 use cuponera_testkit::eventually;
 use futures::{StreamExt, stream};
 use reqwest::Method;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::task::JoinSet;
+use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, JoinSet};
 
-use crate::support::{Limits, Reply, Server};
+use crate::support::{Client, Limits, Reply, Server};
+
+type UploadSender = mpsc::Sender<Result<Bytes, std::io::Error>>;
 
 const SLOW_CLIENTS: usize = 2_000;
 /// Between two bytes of a slow client.
@@ -127,29 +131,31 @@ async fn compressed_bodies_are_refused() {
     Reply::to(request.json(&json!({"name": "A book"}))).await.expect(201);
 }
 
+/// An upload that lasts until its sender is dropped.
+async fn open_upload(client: &Client, book: &str) -> (UploadSender, JoinHandle<Reply>) {
+    let (sender, receiver) = mpsc::channel::<Result<Bytes, std::io::Error>>(1);
+    let body = reqwest::Body::wrap_stream(stream::unfold(receiver, async |mut receiver| {
+        Some((receiver.recv().await?, receiver))
+    }));
+    let path = format!("coupon-codes/upload?couponBookId={book}");
+    let request = client.request(Method::POST, &path).header("Content-Type", "text/csv").body(body);
+    let answer = tokio::spawn(Reply::to(request));
+    sender.send(Ok(Bytes::from_static(b"code\n"))).await.expect("the upload has ended");
+    (sender, answer)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn more_uploads_than_there_are_places_for_are_told_to_come_back_and_a_place_is_free_again() {
     const PLACES: usize = 32;
     let server = Server::start_with(Limits { worker: false, ..Limits::default() }).await;
     let book = server.book(json!({})).await;
-    let begin = |book: &str| {
-        let (sender, receiver) = tokio::sync::mpsc::channel::<Result<Bytes, std::io::Error>>(1);
-        let body = reqwest::Body::wrap_stream(stream::unfold(receiver, async |mut receiver| {
-            Some((receiver.recv().await?, receiver))
-        }));
-        let path = format!("coupon-codes/upload?couponBookId={book}");
-        let request = server.admin().request(Method::POST, &path).header("Content-Type", "text/csv");
-        (sender, tokio::spawn(Reply::to(request.body(body))))
-    };
-    let mut held: Vec<_> = (0..PLACES).map(|_| begin(&book)).collect();
-    for (sender, _) in &held {
-        sender.send(Ok(Bytes::from_static(b"code\n"))).await.expect("the upload has ended");
+    let mut held = Vec::new();
+    for _ in 0..=PLACES {
+        held.push(open_upload(&server.admin(), &book).await);
     }
-    let refused = eventually("the places to be taken", async || {
-        let reply = server.upload(&book, "code\nONE-MORE\n").await;
-        (reply.status == 503).then_some(reply)
-    })
-    .await;
+    let one_too_many = async || held.iter().position(|(_, answer)| answer.is_finished());
+    let refused = held.remove(eventually("an upload to be refused", one_too_many).await).1;
+    let refused = refused.await.expect("the client failed");
     assert_eq!(refused.header("retry-after"), "1");
     assert_eq!(refused.refused(503), "overloaded");
     held.truncate(PLACES / 2);
@@ -157,4 +163,37 @@ async fn more_uploads_than_there_are_places_for_are_told_to_come_back_and_a_plac
         (server.upload(&book, "code\nONE-MORE\n").await.status == 202).then_some(())
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_all_connections_are_taken_those_that_wait_make_room_and_those_at_work_do_not() {
+    const CONNECTIONS: usize = 20;
+    let callers = Callers { connections: Some(CONNECTIONS), ..Callers::default() };
+    let server = Server::start_with(Limits { worker: false, callers, ..Limits::default() }).await;
+    let (admin, book) = (server.admin(), server.book(json!({})).await);
+    // Silent clients, many times as many as there are places: nobody notices.
+    let mut silent = Vec::new();
+    for _ in 0..CONNECTIONS * 10 {
+        silent.push(TcpStream::connect(admin.address()).await.expect("the server takes no connections"));
+        admin.apart().await.get("coupon-books").await.expect(200);
+    }
+    // As many at work as there are places: the next is told so at once, and none of the others is disturbed.
+    let mut uploads = Vec::new();
+    for _ in 0..CONNECTIONS {
+        uploads.push(open_upload(&admin, &book).await);
+    }
+    let refused = eventually("the places to be taken", async || {
+        let mut stream = TcpStream::connect(admin.address()).await.ok()?;
+        stream.write_all(b"GET /health/live HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.ok()?;
+        answer.starts_with("HTTP/1.1 503").then_some(answer)
+    })
+    .await;
+    assert!(refused.contains("retry-after: 1") && refused.contains("\"overloaded\""), "{refused}");
+    for (sender, answer) in uploads {
+        sender.send(Ok(Bytes::from_static(b"A-CODE\n"))).await.expect("the upload has ended");
+        drop(sender);
+        answer.await.expect("the client failed").expect(202);
+    }
 }

@@ -145,6 +145,7 @@ fn limits(settings: &Settings) -> Limits {
         admin: settings.rate_limit_admin.0,
         misses: Some(Misses::default()),
         trusted_proxies: settings.trusted_proxies.clone(),
+        connections: None,
     }
 }
 

@@ -73,7 +73,7 @@ impl Server {
         if limits.worker {
             start_worker(&database, &files, &stop);
         }
-        let base = start_api(store.clone(), &files, limits.clone(), &stop).await;
+        let base = start_api(store.clone(), &files, limits.clone(), &stop);
         let nobody = Client::nobody(&base);
         let admin = nobody.with_token(&token(business, make_admin(&store, business).await, Role::Admin));
         let service = nobody.with_key(&make_key(&store, business).await);
@@ -83,7 +83,7 @@ impl Server {
     /// Another API on the same database, sharing nothing else with the first: as another process would be. Its address.
     pub(crate) async fn another_api(&self) -> String {
         let store = self.database.another_store(Pools { hot: 8, rest: 8 }).await;
-        start_api(store, &self.files, self.limits.clone(), &self.stop).await
+        start_api(store, &self.files, self.limits.clone(), &self.stop)
     }
 
     pub(crate) fn nobody(&self) -> Client {
@@ -125,7 +125,7 @@ impl Drop for Server {
 }
 
 /// Serves on a free port of loopback, and returns the address.
-async fn start_api(store: Store, files: &TempDir, limits: Limits, stop: &CancellationToken) -> String {
+fn start_api(store: Store, files: &TempDir, limits: Limits, stop: &CancellationToken) -> String {
     let parts = Parts {
         store,
         files: open(files),

@@ -29,7 +29,7 @@ const DATABASE: &str = "cuponera";
 /// The first business, if there is none.
 const FIRST_BUSINESS: &str = "My business";
 /// How long the last tasks may take once API and worker have ended.
-const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(3);
+const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Starts everything, serves until told to stop, and stops everything.
 pub(crate) async fn up(settings: Settings) -> Result<(), String> {

@@ -165,6 +165,15 @@ async fn more_uploads_than_there_are_places_for_are_told_to_come_back_and_a_plac
     .await;
 }
 
+/// Asks on a connection of its own.
+async fn ask_for_health(address: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(address).await?;
+    stream.write_all(b"GET /health/live HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn when_all_connections_are_taken_those_that_wait_make_room_and_those_at_work_do_not() {
     const CONNECTIONS: usize = 20;
@@ -177,19 +186,22 @@ async fn when_all_connections_are_taken_those_that_wait_make_room_and_those_at_w
         silent.push(TcpStream::connect(admin.address()).await.expect("the server takes no connections"));
         admin.apart().await.get("coupon-books").await.expect(200);
     }
+    drop(silent);
     // As many at work as there are places: the next is told so at once, and none of the others is disturbed.
-    let mut uploads = Vec::new();
-    for _ in 0..CONNECTIONS {
-        uploads.push(open_upload(&admin, &book).await);
-    }
-    let refused = eventually("the places to be taken", async || {
-        let mut stream = TcpStream::connect(admin.address()).await.ok()?;
-        stream.write_all(b"GET /health/live HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.ok()?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.ok()?;
-        answer.starts_with("HTTP/1.1 503").then_some(answer)
-    })
-    .await;
+    let mut uploads: Vec<(UploadSender, JoinHandle<Reply>)> = Vec::new();
+    let begun = Instant::now();
+    let refused = loop {
+        // The first ones may come before the server has noticed that the silent ones are gone.
+        uploads.retain(|(_, answer)| !answer.is_finished());
+        while uploads.len() < CONNECTIONS {
+            uploads.push(open_upload(&admin.on_new_connections(), &book).await);
+        }
+        let answer = ask_for_health(&admin.address()).await.unwrap_or_default();
+        if answer.starts_with("HTTP/1.1 503") && uploads.iter().all(|(_, answer)| !answer.is_finished()) {
+            break answer;
+        }
+        assert!(begun.elapsed() < Duration::from_mins(1), "the places are not taken");
+    };
     assert!(refused.contains("retry-after: 1") && refused.contains("\"overloaded\""), "{refused}");
     for (sender, answer) in uploads {
         sender.send(Ok(Bytes::from_static(b"A-CODE\n"))).await.expect("the upload has ended");

@@ -13,3 +13,4 @@ mod openapi;
 mod problems;
 mod races;
 mod session;
+mod warnings;

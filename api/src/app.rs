@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use crate::batching::Lanes;
+use crate::watch::{Watches, Watching};
 
 /// How long a checked API key is believed without a look: so long a revoked one may still work in another process.
 const API_KEY_MEMORY: Duration = Duration::from_secs(5);
@@ -54,6 +55,7 @@ pub struct App {
     pub(crate) lock: Lanes<Lock>,
     pub(crate) unlock: Lanes<Unlock>,
     pub(crate) redeem: Lanes<Redeem>,
+    pub(crate) watches: Watches,
     tasks: TaskTracker,
 }
 
@@ -72,6 +74,7 @@ impl App {
             lock: Lanes::start(&store, lanes, &tasks),
             unlock: Lanes::start(&store, lanes, &tasks),
             redeem: Lanes::start(&store, lanes, &tasks),
+            watches: Watches::new(store.clone(), tasks.clone()),
             store,
             files,
             tokens,
@@ -101,6 +104,16 @@ impl App {
 
     pub(crate) fn unmark_running(&self, key: Uuid) {
         self.running_keys.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+    }
+
+    /// How much watching of jobs goes on.
+    pub fn watching(&self) -> Watching {
+        self.watches.watching()
+    }
+
+    /// Answers those who wait for jobs at once, and ends the streams of events.
+    pub(crate) fn end_watches(&self) {
+        self.watches.stop();
     }
 
     /// Ends the lanes and waits for what still runs.

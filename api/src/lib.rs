@@ -10,10 +10,13 @@ mod body;
 mod caller;
 mod edge;
 mod idempotency;
+mod job_events;
+mod prefer;
 mod problem;
 mod reply;
 mod routes;
 mod view;
+mod watch;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +26,7 @@ use poem::{EndpointExt, IntoEndpoint, Route, Server};
 use tokio_util::sync::CancellationToken;
 
 pub use app::{App, Parts};
+pub use watch::Watching;
 
 /// How long requests that run may take to end at a shutdown.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(10);
@@ -64,9 +68,13 @@ pub async fn serve(
     app: Arc<App>,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
-    let endpoint = routes(app.clone());
+    let (endpoint, watched) = (routes(app.clone()), app.clone());
+    let told_to_stop = async move {
+        stop.cancelled().await;
+        watched.end_watches();
+    };
     let served = Server::new_with_acceptor(acceptor)
-        .run_with_graceful_shutdown(endpoint, async move { stop.cancelled().await }, Some(SHUTDOWN_PATIENCE))
+        .run_with_graceful_shutdown(endpoint, told_to_stop, Some(SHUTDOWN_PATIENCE))
         .await;
     app.finish(FINISH_PATIENCE).await;
     served

@@ -13,4 +13,5 @@ mod openapi;
 mod problems;
 mod races;
 mod session;
+mod waiting;
 mod warnings;

@@ -46,6 +46,7 @@ pub(crate) struct Server {
     admin: Client,
     service: Client,
     pub(super) limits: Limits,
+    pub(crate) app: Arc<App>,
     stop: CancellationToken,
 }
 
@@ -63,17 +64,22 @@ impl Server {
         if limits.worker {
             start_worker(&database, &files, &stop);
         }
-        let base = start_api(store.clone(), &files, limits, &stop).await;
+        let (base, app) = start_api(store.clone(), &files, limits, &stop).await;
         let nobody = Client::nobody(&base);
         let admin = nobody.with_token(&token(business, make_admin(&store, business).await, Role::Admin));
         let service = nobody.with_key(&make_key(&store, business).await);
-        Self { database, business, files, nobody, admin, service, limits, stop }
+        Self { database, business, files, nobody, admin, service, limits, app, stop }
     }
 
     /// Another API on the same database, sharing nothing else with the first: as another process would be. Its address.
     pub(crate) async fn another_api(&self) -> String {
         let store = self.database.another_store(Pools { hot: 8, rest: 8 }).await;
-        start_api(store, &self.files, self.limits, &self.stop).await
+        start_api(store, &self.files, self.limits, &self.stop).await.0
+    }
+
+    /// Tells all its servers and its worker to end.
+    pub(crate) fn stop(&self) {
+        self.stop.cancel();
     }
 
     pub(crate) fn nobody(&self) -> Client {
@@ -114,8 +120,13 @@ impl Drop for Server {
     }
 }
 
-/// Serves on a free port of loopback, and returns the address.
-async fn start_api(store: Store, files: &TempDir, limits: Limits, stop: &CancellationToken) -> String {
+/// Serves on a free port of loopback; the address, and what is behind it.
+async fn start_api(
+    store: Store,
+    files: &TempDir,
+    limits: Limits,
+    stop: &CancellationToken,
+) -> (String, Arc<App>) {
     let parts = Parts {
         store,
         files: open(files),
@@ -130,8 +141,8 @@ async fn start_api(store: Store, files: &TempDir, limits: Limits, stop: &Cancell
     let address = address.first().and_then(|local| local.as_socket_addr()).copied();
     let address = address.expect("a bound acceptor has an address");
     let app = App::start(parts).expect("the API does not start");
-    tokio::spawn(cuponera_api::serve(acceptor, app, stop.clone()));
-    format!("http://{address}")
+    tokio::spawn(cuponera_api::serve(acceptor, app.clone(), stop.clone()));
+    (format!("http://{address}"), app)
 }
 
 fn start_worker(database: &TestDatabase, files: &TempDir, stop: &CancellationToken) {

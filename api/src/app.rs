@@ -5,21 +5,32 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use cuponera_core::config::Origin;
 use cuponera_core::credential::{Passwords, Tokens};
 use cuponera_core::error::{Error, Result};
 use cuponera_core::files::Files;
 use cuponera_core::principal::Principal;
 use cuponera_core::store::{AssignNamed, AssignRandom, Lock, Redeem, Store, Unlock};
 use moka::future::Cache;
+use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use crate::batching::Lanes;
+use crate::headers::Cors;
+use crate::limits::{Limiter, Limits};
 use crate::watch::{Watches, Watching};
 
 /// How long a checked API key is believed without a look: so long a revoked one may still work in another process.
 const API_KEY_MEMORY: Duration = Duration::from_secs(5);
 const API_KEYS_REMEMBERED: u64 = 10_000;
+
+/// The most requests that run at once, and the most uploads among them: the next is told at once to come back.
+const MAX_REQUESTS: usize = 2_048;
+const MAX_UPLOADS: usize = 32;
+
+/// How often callers that have been quiet are forgotten.
+const FORGET_EVERY: Duration = Duration::from_mins(1);
 
 /// What an installation gives its API.
 #[derive(Debug)]
@@ -36,6 +47,10 @@ pub struct Parts {
     pub upload_limit: u64,
     /// How many lanes each hot write has.
     pub lanes: usize,
+    /// How much each caller may ask for.
+    pub limits: Limits,
+    /// The web origins whose pages may call.
+    pub cors_origins: Vec<Origin>,
 }
 
 /// The state behind the routes.
@@ -56,6 +71,12 @@ pub struct App {
     pub(crate) unlock: Lanes<Unlock>,
     pub(crate) redeem: Lanes<Redeem>,
     pub(crate) watches: Watches,
+    pub(crate) limiter: Limiter,
+    pub(crate) cors: Cors,
+    /// Places for requests.
+    pub(crate) requests: Semaphore,
+    /// Places for uploads.
+    pub(crate) uploads: Semaphore,
     tasks: TaskTracker,
 }
 
@@ -63,7 +84,7 @@ impl App {
     /// Starts the lanes; needs a tokio runtime.
     pub fn start(parts: Parts) -> Result<Arc<Self>> {
         let tasks = TaskTracker::new();
-        let Parts { store, files, tokens, refresh_ttl, upload_limit, lanes } = parts;
+        let Parts { store, files, tokens, refresh_ttl, upload_limit, lanes, limits, cors_origins } = parts;
         Ok(Arc::new(Self {
             passwords: Passwords::new()?,
             api_keys: Cache::builder().max_capacity(API_KEYS_REMEMBERED).time_to_live(API_KEY_MEMORY).build(),
@@ -80,6 +101,10 @@ impl App {
             tokens,
             refresh_ttl,
             upload_limit,
+            limiter: Limiter::new(limits),
+            cors: Cors::new(cors_origins),
+            requests: Semaphore::new(MAX_REQUESTS),
+            uploads: Semaphore::new(MAX_UPLOADS),
             tasks,
         }))
     }
@@ -95,6 +120,14 @@ impl App {
     /// Runs something that nobody waits for.
     pub(crate) fn run_behind(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.tasks.spawn(task);
+    }
+
+    /// Keeps the buckets of the limits few, for as long as it is polled.
+    pub(crate) async fn forget_quiet_callers(&self) {
+        loop {
+            tokio::time::sleep(FORGET_EVERY).await;
+            self.limiter.forget_quiet();
+        }
     }
 
     /// Marks a key as running; `false` if it is.

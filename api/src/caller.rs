@@ -14,6 +14,7 @@ use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 
 use crate::app::App;
 use crate::edge::RequestId;
+use crate::limits::Visit;
 use crate::problem::Problem;
 
 /// An authenticated caller and its request. An operation that takes one refuses everybody else.
@@ -91,9 +92,16 @@ impl Caller {
             (None, Some(key)) => of_api_key(&app, key).await?,
             (None, None) => None,
         };
+        let visit = Visit::of(request);
+        let Some(principal) = principal else {
+            app.limiter.count_anonymous(&visit)?;
+            return Err(Problem::unauthorized());
+        };
+        app.limiter.count(&visit, &principal)?;
+        let _ = visit.principal.set(principal.clone());
         Ok(Self {
-            principal: principal.ok_or_else(Problem::unauthorized)?,
-            ip: request.remote_addr().as_socket_addr().map(std::net::SocketAddr::ip),
+            principal,
+            ip: visit.ip,
             user_agent: request.header("User-Agent").map(str::to_owned),
             request_id: request.data::<RequestId>().map(|id| id.0.clone()),
             key: request.headers().get("Idempotency-Key").map(|value| value.as_bytes().to_vec()),

@@ -9,27 +9,29 @@ mod batching;
 mod body;
 mod caller;
 mod edge;
+mod headers;
 mod idempotency;
 mod job_events;
+mod limits;
 mod prefer;
 mod problem;
 mod reply;
 mod routes;
+mod server;
 mod view;
 mod watch;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use poem::listener::{Acceptor, Listener, TcpAcceptor, TcpListener};
-use poem::{EndpointExt, IntoEndpoint, Route, Server};
+use poem::{EndpointExt, IntoEndpoint, Route};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 pub use app::{App, Parts};
+pub use limits::{Limits, Misses};
+pub use server::bind;
 pub use watch::Watching;
-
-/// How long requests that run may take to end at a shutdown.
-const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long changes that nobody waits for any more may take after that.
 const FINISH_PATIENCE: Duration = Duration::from_secs(2);
@@ -53,29 +55,18 @@ pub fn routes(app: Arc<App>) -> impl IntoEndpoint {
         .at("/openapi.json", poem::get(spec))
         .nest("/docs", docs)
         .nest("/", service)
-        .data(app)
-        .around(edge::edge)
-}
-
-/// Takes the address, so that a taken one is known before anything else is started.
-pub async fn bind(address: std::net::SocketAddr) -> std::io::Result<TcpAcceptor> {
-    TcpListener::bind(address).into_acceptor().await
+        .data(app.clone())
+        .around(move |next, request| edge::edge(app.clone(), next, request))
 }
 
 /// Serves until told to stop, then lets what runs end.
-pub async fn serve(
-    acceptor: impl Acceptor + 'static,
-    app: Arc<App>,
-    stop: CancellationToken,
-) -> std::io::Result<()> {
-    let (endpoint, watched) = (routes(app.clone()), app.clone());
-    let told_to_stop = async move {
+pub async fn serve(listener: TcpListener, app: Arc<App>, stop: CancellationToken) {
+    let endpoint = routes(app.clone()).into_endpoint().map_to_response();
+    let forgetting = stop.run_until_cancelled(app.forget_quiet_callers());
+    let ending = async {
         stop.cancelled().await;
-        watched.end_watches();
+        app.end_watches();
     };
-    let served = Server::new_with_acceptor(acceptor)
-        .run_with_graceful_shutdown(endpoint, told_to_stop, Some(SHUTDOWN_PATIENCE))
-        .await;
+    tokio::join!(server::serve(listener, endpoint, &stop), forgetting, ending);
     app.finish(FINISH_PATIENCE).await;
-    served
 }

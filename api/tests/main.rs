@@ -6,12 +6,15 @@ mod support;
 
 mod authorization;
 mod books;
+mod browsers;
 mod generation;
 mod import;
 mod life;
+mod limits;
 mod openapi;
 mod problems;
 mod races;
 mod session;
+mod slow;
 mod waiting;
 mod warnings;

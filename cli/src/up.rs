@@ -1,10 +1,9 @@
 //! `cuponera up`: Postgres, API and worker as one process. The one place that sees both API and worker.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cuponera_api::{App, Parts};
+use cuponera_api::{App, Limits, Misses, Parts};
 use cuponera_core::config::Settings;
 use cuponera_core::credential::{Passwords, Tokens};
 use cuponera_core::error::Error;
@@ -13,10 +12,10 @@ use cuponera_core::queue::Wakeups;
 use cuponera_core::store::{Pools, Store};
 use cuponera_postgres::{Binaries, Options, PrivatePostgres};
 use cuponera_worker::Worker;
-use poem::listener::{Acceptor, TcpAcceptor};
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions};
+use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -35,7 +34,7 @@ const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(3);
 /// Starts everything, serves until told to stop, and stops everything.
 pub(crate) async fn up(settings: Settings) -> Result<(), String> {
     secrets::open_data_folder(&settings.data_dir)?;
-    let acceptor = cuponera_api::bind(settings.http_addr).await.map_err(|error| {
+    let listener = cuponera_api::bind(settings.http_addr).map_err(|error| {
         format!(
             "cannot listen on {}: {error}. Choose another address with CUPONERA_HTTP_ADDR",
             settings.http_addr
@@ -45,7 +44,7 @@ pub(crate) async fn up(settings: Settings) -> Result<(), String> {
     let stop = CancellationToken::new();
     stop_on_signals(&stop)?;
     let database = Database::open(&settings).await?;
-    let served = serve(&settings, acceptor, &database, &stop).await;
+    let served = serve(&settings, listener, &database, &stop).await;
     let closed = database.close().await;
     served.and(closed)
 }
@@ -64,7 +63,7 @@ pub(crate) async fn migrate(settings: Settings) -> Result<(), String> {
 
 async fn serve(
     settings: &Settings,
-    acceptor: TcpAcceptor,
+    listener: TcpListener,
     database: &Database,
     stop: &CancellationToken,
 ) -> Result<(), String> {
@@ -87,20 +86,17 @@ async fn serve(
     let own = connect(database, settings.worker_pools()).await?;
     start_worker(settings, database, &own, &files, &tasks, stop);
     let app = App::start(parts(settings, store.clone(), files)?).map_err(|error| error.chain())?;
-    print!("{}", banner(address_of(&acceptor, settings), &settings.data_dir, admin.as_ref()));
-    let served = cuponera_api::serve(acceptor, app, stop.clone()).await;
+    print!(
+        "{}",
+        banner(listener.local_addr().unwrap_or(settings.http_addr), &settings.data_dir, admin.as_ref())
+    );
+    cuponera_api::serve(listener, app, stop.clone()).await;
     stop.cancel();
     tasks.close();
     tasks.wait().await;
     let _ = tokio::time::timeout(SHUTDOWN_PATIENCE, async { tokio::join!(store.close(), own.close()) }).await;
     info!("stopped");
-    served.map_err(|error| format!("the API ended: {error}"))
-}
-
-/// Where it listens: the system has chosen the port if the settings left that to it.
-fn address_of(acceptor: &impl Acceptor, settings: &Settings) -> SocketAddr {
-    let bound = acceptor.local_addr();
-    bound.first().and_then(|local| local.as_socket_addr()).copied().unwrap_or(settings.http_addr)
+    Ok(())
 }
 
 fn start_worker(
@@ -136,7 +132,20 @@ fn parts(settings: &Settings, store: Store, files: Files) -> Result<Parts, Strin
         refresh_ttl: settings.refresh_token_ttl,
         upload_limit: settings.upload_limit.as_u64(),
         lanes: settings.lanes(),
+        limits: limits(settings),
+        cors_origins: settings.cors_origins.clone(),
     })
+}
+
+fn limits(settings: &Settings) -> Limits {
+    Limits {
+        anonymous: settings.rate_limit_anonymous.0,
+        user: settings.rate_limit_user.0,
+        service: settings.rate_limit_service.0,
+        admin: settings.rate_limit_admin.0,
+        misses: Some(Misses::default()),
+        trusted_proxies: settings.trusted_proxies.clone(),
+    }
 }
 
 async fn connect(database: &Database, pools: Pools) -> Result<Store, String> {

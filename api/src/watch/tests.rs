@@ -57,22 +57,22 @@ fn later(job: &Job, milliseconds: i64) -> Job {
 
 #[test]
 fn a_reading_wakes_the_watchers_if_it_says_something_new() {
-    let (sender, mut watched) = Watched::of_queued_job();
-    let first = watched.job.borrow_and_update().clone();
+    let (sender, mut watcher) = Watched::of_queued_job();
+    let first = watcher.job.borrow_and_update().clone();
     offer(&sender, later(&first, 1));
-    assert!(!watched.job.has_changed().unwrap(), "only the time of the reading is new");
-    assert_eq!(watched.job.borrow().read_at, later(&first, 1).read_at);
+    assert!(!watcher.job.has_changed().unwrap(), "only the time of the reading is new");
+    assert_eq!(watcher.job.borrow().read_at, later(&first, 1).read_at);
     offer(&sender, Job { succeeded: 1, ..later(&first, 2) });
-    assert!(watched.job.has_changed().unwrap());
+    assert!(watcher.job.has_changed().unwrap());
 }
 
 #[test]
 fn an_earlier_reading_never_replaces_a_later_one() {
-    let (sender, mut watched) = Watched::of_queued_job();
-    let first = watched.job.borrow_and_update().clone();
+    let (sender, mut watcher) = Watched::of_queued_job();
+    let first = watcher.job.borrow_and_update().clone();
     offer(&sender, Job { status: JobStatus::Failed, ..later(&first, -1) });
-    assert!(!watched.job.has_changed().unwrap());
-    assert_eq!(watched.job.borrow().status, JobStatus::Queued);
+    assert!(!watcher.job.has_changed().unwrap());
+    assert_eq!(watcher.job.borrow().status, JobStatus::Queued);
 }
 
 /// A server without its sockets.
@@ -98,6 +98,8 @@ impl Installation {
             refresh_ttl: Duration::from_hours(1),
             upload_limit: 1,
             lanes: 1,
+            limits: crate::Limits::default(),
+            cors_origins: Vec::new(),
         };
         let app = App::start(parts).unwrap();
         let endpoint = crate::routes(app.clone()).into_endpoint();
@@ -135,22 +137,38 @@ fn header<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
 async fn all_who_watch_share_one_poller_and_it_ends_when_they_leave() {
     let installation = Installation::new().await;
     let (one, two) = (installation.submit().await, installation.submit().await);
-    let (watches, business) = (&installation.app.watches, installation.world.business);
+    let business = installation.world.business;
     let mut watchers = Vec::new();
     for id in [one, one, two, one] {
-        watchers.push(watches.watch(watches.place_to_follow().unwrap(), business, id).await.unwrap());
+        watchers.push(
+            installation
+                .app
+                .watches
+                .watch(installation.app.watches.place_to_follow().unwrap(), business, id)
+                .await
+                .unwrap(),
+        );
     }
-    assert_eq!(watches.watching(), Watching { streams: 4, waits: 0, jobs: 2, is_polling: true });
+    assert_eq!(
+        installation.app.watches.watching(),
+        Watching { streams: 4, waits: 0, jobs: 2, is_polling: true }
+    );
     watchers.pop();
     drop(watchers.remove(2));
     eventually("the job that nobody watches to be forgotten", async || {
-        (watches.watching() == Watching { streams: 2, waits: 0, jobs: 1, is_polling: true }).then_some(())
+        (installation.app.watches.watching() == Watching { streams: 2, waits: 0, jobs: 1, is_polling: true })
+            .then_some(())
     })
     .await;
     drop(watchers);
     installation.wait_until_nobody_watches().await;
     // And whoever comes later is served all the same.
-    let mut late = watches.watch(watches.place_to_wait().unwrap(), business, one).await.unwrap();
+    let mut late = installation
+        .app
+        .watches
+        .watch(installation.app.watches.place_to_wait().unwrap(), business, one)
+        .await
+        .unwrap();
     installation.world.store().cancel_job_if_open(None, business, one).await.unwrap().outcome.unwrap();
     assert!(late.changes().await);
     assert_eq!(late.end(Duration::ZERO).await.status, JobStatus::Cancelled);
@@ -160,12 +178,20 @@ async fn all_who_watch_share_one_poller_and_it_ends_when_they_leave() {
 async fn a_job_that_is_over_is_polled_no_more_even_while_somebody_looks_at_it() {
     let installation = Installation::new().await;
     let (id, business) = (installation.submit().await, installation.world.business);
-    let watches = &installation.app.watches;
-    let watched = watches.watch(watches.place_to_follow().unwrap(), business, id).await.unwrap();
+    let watcher = installation
+        .app
+        .watches
+        .watch(installation.app.watches.place_to_follow().unwrap(), business, id)
+        .await
+        .unwrap();
     installation.world.store().cancel_job_if_open(None, business, id).await.unwrap().outcome.unwrap();
-    eventually("the poller to end", async || (!watches.watching().is_polling).then_some(())).await;
-    assert_eq!(watches.watching(), Watching { streams: 1, waits: 0, jobs: 0, is_polling: false });
-    let told: Vec<_> = watched.events().map(|job| job.status).collect().await;
+    eventually("the poller to end", async || (!installation.app.watches.watching().is_polling).then_some(()))
+        .await;
+    assert_eq!(
+        installation.app.watches.watching(),
+        Watching { streams: 1, waits: 0, jobs: 0, is_polling: false }
+    );
+    let told: Vec<_> = watcher.events().map(|job| job.status).collect().await;
     assert_eq!(told, [JobStatus::Cancelled]);
 }
 
@@ -173,10 +199,14 @@ async fn a_job_that_is_over_is_polled_no_more_even_while_somebody_looks_at_it() 
 async fn a_job_that_is_gone_ends_the_watch_with_what_was_known() {
     let installation = Installation::new().await;
     let (id, business) = (installation.submit().await, installation.world.business);
-    let watches = &installation.app.watches;
-    let watched = watches.watch(watches.place_to_wait().unwrap(), business, id).await.unwrap();
+    let watcher = installation
+        .app
+        .watches
+        .watch(installation.app.watches.place_to_wait().unwrap(), business, id)
+        .await
+        .unwrap();
     sqlx::query("delete from job").execute(installation.world.pool()).await.unwrap();
-    assert_eq!(watched.end(Duration::from_hours(1)).await.status, JobStatus::Queued);
+    assert_eq!(watcher.end(Duration::from_hours(1)).await.status, JobStatus::Queued);
     installation.wait_until_nobody_watches().await;
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cuponera_api::{App, Parts};
+use cuponera_core::config::Origin;
 use cuponera_core::credential::{Passwords, Tokens, random_secret, secret_hash};
 use cuponera_core::files::Files;
 use cuponera_core::id::BusinessId;
@@ -24,16 +25,25 @@ pub(crate) const ADMIN_EMAIL: &str = "admin@shop.test";
 pub(crate) const ADMIN_PASSWORD: &str = "correct horse battery";
 
 /// What a test may want otherwise.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Limits {
     pub(crate) upload_bytes: u64,
     /// Whether a worker works the jobs.
     pub(crate) worker: bool,
+    /// How much each caller may ask for.
+    pub(crate) callers: cuponera_api::Limits,
+    /// The web origins whose pages may call.
+    pub(crate) cors_origins: Vec<Origin>,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { upload_bytes: 256 * 1024 * 1024, worker: true }
+        Self {
+            upload_bytes: 256 * 1024 * 1024,
+            worker: true,
+            callers: cuponera_api::Limits::default(),
+            cors_origins: Vec::new(),
+        }
     }
 }
 
@@ -64,7 +74,7 @@ impl Server {
         if limits.worker {
             start_worker(&database, &files, &stop);
         }
-        let (base, app) = start_api(store.clone(), &files, limits, &stop).await;
+        let (base, app) = start_api(store.clone(), &files, limits.clone(), &stop).await;
         let nobody = Client::nobody(&base);
         let admin = nobody.with_token(&token(business, make_admin(&store, business).await, Role::Admin));
         let service = nobody.with_key(&make_key(&store, business).await);
@@ -74,7 +84,7 @@ impl Server {
     /// Another API on the same database, sharing nothing else with the first: as another process would be. Its address.
     pub(crate) async fn another_api(&self) -> String {
         let store = self.database.another_store(Pools { hot: 8, rest: 8 }).await;
-        start_api(store, &self.files, self.limits, &self.stop).await.0
+        start_api(store, &self.files, self.limits.clone(), &self.stop).await.0
     }
 
     /// Tells all its servers and its worker to end.
@@ -134,14 +144,14 @@ async fn start_api(
         refresh_ttl: Duration::from_hours(1),
         upload_limit: limits.upload_bytes,
         lanes: 2,
+        limits: limits.callers,
+        cors_origins: limits.cors_origins,
     };
     let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
-    let acceptor = cuponera_api::bind(loopback).await.expect("loopback has no free port");
-    let address = poem::listener::Acceptor::local_addr(&acceptor);
-    let address = address.first().and_then(|local| local.as_socket_addr()).copied();
-    let address = address.expect("a bound acceptor has an address");
+    let listener = cuponera_api::bind(loopback).expect("loopback has no free port");
+    let address = listener.local_addr().expect("a bound listener has an address");
     let app = App::start(parts).expect("the API does not start");
-    tokio::spawn(cuponera_api::serve(acceptor, app.clone(), stop.clone()));
+    tokio::spawn(cuponera_api::serve(listener, app.clone(), stop.clone()));
     (format!("http://{address}"), app)
 }
 

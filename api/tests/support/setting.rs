@@ -36,7 +36,7 @@ impl Server {
     }
 
     /// Works all chunks there are.
-    async fn work(&self) {
+    pub(crate) async fn work(&self) {
         let (store, files) = (self.database.store(), open(&self.files));
         while let Some(claim) = cuponera_testkit::claim(store, "test").await {
             handlers::handle(store, &files, &claim).await.expect("working a chunk failed");

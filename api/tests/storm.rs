@@ -1,0 +1,159 @@
+//! Clients that break off, anywhere in a request of any kind that changes something, while the database is slow: each
+//! change is had whole or not at all, and once; no connection is left in a transaction; the server is as good as new.
+
+mod aftermath;
+mod request;
+mod trouble;
+
+use cuponera_core::coupon::pattern::Pattern;
+use cuponera_core::credential::{random_secret, secret_hash};
+use cuponera_core::id::{AccountId, BookId};
+use cuponera_core::store::RefreshGrant;
+use cuponera_testkit::race;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::support::{Client, Limits, Server, is_soak};
+use request::{Kind, Request};
+use trouble::Trouble;
+
+/// How many clients break off: enough for each kind to be hit at all ends, in a few seconds.
+const REQUESTS: usize = 550;
+const REQUESTS_OF_A_SOAK: usize = 10_000;
+/// How many are at it at once: more than the server has connections to the database.
+const AT_ONCE: usize = 64;
+/// Codes that are locked, unlocked and redeemed, each by many.
+const HELD: i32 = 40;
+/// The most redemptions of each.
+const USES: i32 = 30_000;
+
+/// Where the storm is.
+struct Sea {
+    server: Server,
+    /// The server in the storm: with few connections to the database, so that each that is lost is missed.
+    client: Client,
+    stock: String,
+    named: String,
+    held: String,
+    made: String,
+    requests: Vec<Request>,
+}
+
+impl Sea {
+    async fn new(count: usize) -> Self {
+        let server = Server::start_with(Limits { worker: false, ..Limits::default() }).await;
+        let client = server.admin().at(&server.another_api().await);
+        let (stock, named, made) =
+            (server.book(json!({})).await, server.book(json!({})).await, server.book(json!({})).await);
+        let held = server.book(json!({"maxRedeemsPerUser": USES})).await;
+        let each = i32::try_from(count / Kind::ALL.len() + 1).expect("a small number");
+        plant(&server, &stock, "STOCK", each).await;
+        plant(&server, &named, "NAMED", each).await;
+        plant(&server, &held, "HELD", HELD).await;
+        for number in 0..HELD {
+            server.give(&held_code(number), "ann").await;
+        }
+        let mut sea = Self { server, client, stock, named, held, made, requests: Vec::new() };
+        for number in 0..count {
+            let request = sea.request(number).await;
+            sea.requests.push(request);
+        }
+        sea
+    }
+
+    /// Request number so and so: the kinds take turns.
+    async fn request(&self, number: usize) -> Request {
+        let kind = Kind::ALL[number % Kind::ALL.len()];
+        let turn = i32::try_from(number / Kind::ALL.len()).expect("a small number");
+        let held = held_code(turn % HELD);
+        let user = json!({"userId": "ann"});
+        let post = |path: String, body: serde_json::Value| Request::json(number, kind, "POST", path, &body);
+        match kind {
+            Kind::AssignRandom => {
+                let body = json!({"couponBookId": self.stock, "userId": format!("user-{number}")});
+                post("assignments/random".into(), body)
+            }
+            Kind::AssignNamed => post(format!("assignments/NAMED{turn:06}"), json!({"userId": "bob"})),
+            Kind::Lock => post(format!("coupons/{held}/lock"), user),
+            Kind::Unlock => post(format!("coupons/{held}/unlock"), user),
+            Kind::Redeem => post(format!("coupons/{held}/redeem"), user),
+            Kind::Generate => {
+                let body = json!({"couponBookId": self.made, "quantity": 3, "pattern": "{XXXXXXXXX}"});
+                post("coupon-codes/generate".into(), body)
+            }
+            Kind::Upload => {
+                let path = format!("coupon-codes/upload?couponBookId={}", self.made);
+                Request::csv(number, kind, path, format!("UP-{number}-A\nUP-{number}-B\nUP-{number}-C\n"))
+            }
+            Kind::Create => post("coupon-books".into(), json!({"name": format!("Storm {number}")})),
+            Kind::Patch => {
+                let body = json!({"description": number.to_string(), "metadata": {"number": number}});
+                Request::json(number, kind, "PATCH", format!("coupon-books/{}", self.stock), &body)
+            }
+            Kind::Refresh => post("auth/refresh".into(), json!({"refreshToken": self.login().await})),
+            Kind::Cancel => post(format!("jobs/{}/cancel", self.job().await), json!({})),
+        }
+    }
+
+    /// A login of its own; its refresh token.
+    async fn login(&self) -> String {
+        let token = random_secret(32).expect("no randomness");
+        let account: Uuid = sqlx::query_scalar("select id from user_account")
+            .fetch_one(self.server.database.pool())
+            .await
+            .expect("there is no account");
+        let grant = RefreshGrant {
+            family: Uuid::now_v7(),
+            account: AccountId(account),
+            secret_hash: secret_hash(&token),
+            ttl: std::time::Duration::from_hours(1),
+        };
+        self.server.database.store().grant_refresh(&grant).await.expect("granting failed");
+        token
+    }
+
+    /// A job that waits to be cancelled; its id.
+    async fn job(&self) -> String {
+        let pattern = Pattern::parse("CANCELLED-{XXXXXXXX}").expect("a pattern");
+        let (store, book) = (self.server.database.store(), BookId(self.stock.parse().expect("an id")));
+        let job =
+            store.submit_generation(None, self.server.business, "service:test", book, &pattern, 1).await;
+        job.expect("submitting failed").outcome.expect("it was refused").id.to_string()
+    }
+
+    /// How many requests are of a kind.
+    fn count(&self, kind: Kind) -> usize {
+        self.requests.iter().filter(|request| request.kind == kind).count()
+    }
+}
+
+fn held_code(number: i32) -> String {
+    format!("HELD{number:06}")
+}
+
+async fn plant(server: &Server, book: &str, prefix: &str, count: i32) {
+    let codes: Vec<String> = (0..count).map(|number| format!("{prefix}{number:06}")).collect();
+    server.plant(book, &codes.iter().map(String::as_str).collect::<Vec<_>>()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_breaks_off_wherever_each_change_is_had_whole_and_once_and_nothing_is_left_open() {
+    let count = if is_soak() { REQUESTS_OF_A_SOAK } else { REQUESTS };
+    let sea = Sea::new(count).await;
+    let trouble = Trouble::begin(&sea.server, HELD).await;
+    let breaks = race(AT_ONCE, sea.requests.iter().enumerate(), async |(number, request)| {
+        let mut rng = StdRng::seed_from_u64(number as u64);
+        let seed = rng.random();
+        request.break_off(&sea.client, seed).await
+    })
+    .await;
+    trouble.end().await;
+    sea.assert_quiet_and_whole().await;
+    let replies = sea.repeat_all().await;
+    sea.assert_each_was_had_once(&replies).await;
+    sea.assert_all_connections_are_usable().await;
+    sea.assert_all_is_in_order().await;
+    println!("{count} clients broke off: {}", request::summary(&breaks));
+}

@@ -21,7 +21,7 @@ test: postgres ## Runs all tests on a Postgres of their own
 	$(WITH_POSTGRES) $(CARGO) test --workspace
 
 soak: postgres ## Runs the long storms whole, as the tests run them in part: minutes, not seconds
-	CUPONERA_SOAK=1 $(WITH_POSTGRES) $(CARGO) test -p cuponera-api --test main -- --nocapture storm::
+	CUPONERA_SOAK=1 $(WITH_POSTGRES) $(CARGO) test --workspace
 
 lint: ## Formatting, clippy with warnings denied, scripts
 	$(CARGO) fmt --all --check

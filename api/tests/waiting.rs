@@ -1,5 +1,6 @@
 //! Waiting for jobs: requests that wait, streams of events, and what is left when the client or the server goes.
 
+mod departures;
 mod streams;
 mod waits;
 

@@ -9,14 +9,12 @@ use serde_json::json;
 use sqlx::query_scalar;
 
 use super::request::Kind;
-use super::{AT_ONCE, HELD, Sea, held_code};
+use super::{AT_ONCE, CONNECTIONS, HELD, Sea, held_code};
 use crate::support::Reply;
 
 /// How long the server may take to finish what it was doing: far less than Postgres waits before it ends a transaction
 /// that is left open by itself.
 const QUIET: Duration = Duration::from_secs(20);
-/// Connections of the server in the storm: hot ones, and the others.
-const CONNECTIONS: i64 = 8 + 8;
 
 impl Sea {
     async fn count_rows(&self, sql: &'static str) -> usize {
@@ -153,12 +151,12 @@ impl Sea {
             .execute(&mut *gate)
             .await
             .expect("locking failed");
-        let reads = (0..8).map(|number| self.read(number));
+        let reads = (0..CONNECTIONS.cast_signed()).map(|number| self.read(number));
         let writes = (0..HELD).map(|number| self.lock_and_more(number));
         let open_when_all_wait = async {
             let waiting = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
             eventually("all connections to wait at the gate", async || {
-                (i64::try_from(self.count_rows(waiting).await) == Ok(CONNECTIONS)).then_some(())
+                (u32::try_from(self.count_rows(waiting).await) == Ok(2 * CONNECTIONS)).then_some(())
             })
             .await;
             gate.rollback().await.expect("opening the gate failed");
@@ -195,7 +193,7 @@ impl Sea {
             self.has_no_stray_uploads().await.then_some(())
         })
         .await;
-        assert_eq!(open_files(self.server.files.path()), 0, "a file is still open");
+        assert_eq!(self.server.open_files(), 0, "a file is still open");
     }
 
     async fn has_no_stray_uploads(&self) -> bool {
@@ -208,12 +206,4 @@ impl Sea {
             query_scalar(strays).bind(names.collect::<Vec<_>>()).fetch_one(pool).await.expect(strays);
         strays == 0
     }
-}
-
-/// How many files below a folder this process has open.
-pub(crate) fn open_files(folder: &std::path::Path) -> usize {
-    let open = std::fs::read_dir("/proc/self/fd").expect("there is no /proc");
-    open.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok())
-        .filter(|path| path.starts_with(folder))
-        .count()
 }

@@ -83,7 +83,11 @@ impl Server {
 
     /// Another API on the same database, sharing nothing else with the first: as another process would be. Its address.
     pub(crate) async fn another_api(&self) -> String {
-        let store = self.database.another_store(Pools { hot: 8, rest: 8 }).await;
+        self.another_api_on(self.database.another_store(Pools { hot: 8, rest: 8 }).await).await
+    }
+
+    /// The same on a store of the test's own.
+    pub(crate) async fn another_api_on(&self, store: Store) -> String {
         start_api(store, &self.files, self.limits.clone(), &self.stop).await.0
     }
 

@@ -5,7 +5,7 @@ CARGO ?= cargo
 WITH_POSTGRES = SQLX_OFFLINE=true $(CARGO) run -q -p cuponera-testkit --bin with-postgres --
 WITH_DATABASE = $(WITH_POSTGRES) env -u SQLX_OFFLINE $(CARGO) run -q -p cuponera-testkit --bin with-database --
 
-.PHONY: run build postgres test lint sqlx openapi fresh bench
+.PHONY: run build postgres test soak lint sqlx openapi fresh bench
 
 run: postgres ## Installs what is missing, builds, and starts everything on this machine
 	$(CARGO) build --release -p cuponera
@@ -19,6 +19,9 @@ postgres: ## Finds Postgres binaries (15 or newer), or installs them
 
 test: postgres ## Runs all tests on a Postgres of their own
 	$(WITH_POSTGRES) $(CARGO) test --workspace
+
+soak: postgres ## Runs the long storms whole, as the tests run them in part: minutes, not seconds
+	CUPONERA_SOAK=1 $(WITH_POSTGRES) $(CARGO) test --workspace
 
 lint: ## Formatting, clippy with warnings denied, scripts
 	$(CARGO) fmt --all --check

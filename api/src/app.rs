@@ -20,6 +20,7 @@ use crate::batching::Lanes;
 use crate::headers::Cors;
 use crate::limits::{Limiter, Limits};
 use crate::memory::Memory;
+use crate::watch::{Watches, Watching};
 
 /// The most requests that run at once, and the most uploads among them: the next is told at once to come back.
 const MAX_REQUESTS: usize = 2_048;
@@ -69,6 +70,7 @@ pub struct App {
     pub(crate) lock: Lanes<Lock>,
     pub(crate) unlock: Lanes<Unlock>,
     pub(crate) redeem: Lanes<Redeem>,
+    pub(crate) watches: Watches,
     pub(crate) limiter: Limiter,
     pub(crate) cors: Cors,
     pub(crate) connections: Option<usize>,
@@ -95,6 +97,7 @@ impl App {
             lock: Lanes::start(&store, lanes, &tasks),
             unlock: Lanes::start(&store, lanes, &tasks),
             redeem: Lanes::start(&store, lanes, &tasks),
+            watches: Watches::new(store.clone(), tasks.clone()),
             store,
             files,
             tokens,
@@ -137,6 +140,16 @@ impl App {
 
     pub(crate) fn unmark_running(&self, key: Uuid) {
         self.running_keys.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+    }
+
+    /// How much watching of jobs goes on.
+    pub fn watching(&self) -> Watching {
+        self.watches.watching()
+    }
+
+    /// Answers those who wait for jobs at once, and ends the streams of events.
+    pub(crate) fn end_watches(&self) {
+        self.watches.stop();
     }
 
     /// Ends the lanes and waits for what still runs.

@@ -12,13 +12,16 @@ mod credentials;
 mod edge;
 mod headers;
 mod idempotency;
+mod job_events;
 mod limits;
 mod memory;
+mod prefer;
 mod problem;
 mod reply;
 mod routes;
 mod server;
 mod view;
+mod watch;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 pub use app::{App, Parts};
 pub use limits::{Limits, Misses};
 pub use server::bind;
+pub use watch::Watching;
 
 /// How long changes that nobody waits for any more may take after that.
 const FINISH_PATIENCE: Duration = Duration::from_secs(2);
@@ -61,6 +65,10 @@ pub fn routes(app: Arc<App>) -> impl IntoEndpoint {
 pub async fn serve(listener: TcpListener, app: Arc<App>, stop: CancellationToken) {
     let endpoint = routes(app.clone()).into_endpoint().map_to_response();
     let forgetting = stop.run_until_cancelled(app.forget_quiet_callers());
-    tokio::join!(server::serve(listener, endpoint, &stop, app.connections), forgetting);
+    let ending = async {
+        stop.cancelled().await;
+        app.end_watches();
+    };
+    tokio::join!(server::serve(listener, endpoint, &stop, app.connections), forgetting, ending);
     app.finish(FINISH_PATIENCE).await;
 }

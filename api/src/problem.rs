@@ -118,7 +118,8 @@ impl Problem {
         self
     }
 
-    fn with_retry_after(mut self, seconds: u32) -> Self {
+    /// The same with when to come back.
+    pub(crate) fn with_retry_after(mut self, seconds: u32) -> Self {
         self.retry_after_seconds = Some(seconds);
         self
     }

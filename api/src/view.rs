@@ -1,5 +1,7 @@
 //! Things of core as the API shows them.
 
+mod warning;
+
 use chrono::{DateTime, Utc};
 use cuponera_core::book::{Book, Discount, DiscountKind};
 use cuponera_core::coupon::state::{Coupon, CouponEvent};
@@ -10,6 +12,8 @@ use poem_openapi::types::{ParseFromJSON, ToJSON, Type};
 use poem_openapi::{Enum, Object};
 use serde_json::Value;
 use uuid::Uuid;
+
+use warning::{JobWarningView, warnings_of};
 
 /// One page of a list.
 #[derive(Debug, Object)]
@@ -388,6 +392,8 @@ pub(crate) struct JobView {
     /// What came out: final once the job is over, and what there is so far before that.
     result: Option<Value>,
     error: Option<JobErrorView>,
+    /// Absent if there is nothing to warn of.
+    warnings: Option<Vec<JobWarningView>>,
     /// How often it was started: the first time and each retry.
     attempts: i32,
     created_at: DateTime<Utc>,
@@ -414,6 +420,7 @@ impl From<Job> for JobView {
             },
             result: Some(job.result),
             error: job.error.map(|error| JobErrorView { code: error.code, detail: error.detail }),
+            warnings: warnings_of(job.warnings),
             attempts: job.attempts,
             created_at: job.created_at,
             started_at: job.started_at,

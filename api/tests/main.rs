@@ -16,3 +16,6 @@ mod problems;
 mod races;
 mod session;
 mod slow;
+mod storm;
+mod waiting;
+mod warnings;

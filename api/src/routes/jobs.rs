@@ -5,7 +5,8 @@ use cuponera_core::id::JobId;
 use cuponera_core::job::{JobKind, JobStatus};
 use cuponera_core::store::JobFilter;
 use futures::{StreamExt, TryStreamExt, stream};
-use poem::Body;
+use poem::http::StatusCode;
+use poem::{Body, Request};
 use poem_openapi::param::{Header, Path, Query};
 use poem_openapi::payload::{Binary, Json};
 use poem_openapi::{ApiResponse, OpenApi};
@@ -15,11 +16,36 @@ use super::{Tag, cursor, limit, word};
 use crate::body::half_hash;
 use crate::caller::Caller;
 use crate::idempotency::HeldKey;
+use crate::job_events::JobEvents;
+use crate::prefer;
 use crate::problem::Problem;
 use crate::reply::Reply;
 use crate::view::{JobView, List};
+use crate::watch::MAX_STREAMS;
+
+/// When a client that found no place for a stream may try again, in seconds.
+const RETRY_STREAM_SECONDS: u32 = 5;
 
 pub(crate) struct Jobs;
+
+#[derive(ApiResponse)]
+enum Found {
+    /// The job.
+    #[oai(status = 200)]
+    Job(
+        Json<JobView>,
+        /// `wait=` and the most seconds the answer may have waited, if it was asked to wait.
+        #[oai(header = "Preference-Applied")]
+        Option<String>,
+    ),
+}
+
+#[derive(ApiResponse)]
+enum Events {
+    /// `event: job` with the job as `data`: at once, whenever it has changed, and last when it is over.
+    #[oai(status = 200)]
+    Stream(JobEvents),
+}
 
 #[derive(ApiResponse)]
 enum Errors {
@@ -61,15 +87,46 @@ impl Jobs {
     }
 
     /// Get a job
+    ///
+    /// With `Prefer: wait=20` the answer comes when the job is over, or after 20 seconds.
     #[oai(path = "/:id", method = "get", operation_id = "getJob")]
     async fn get(
         &self,
         caller: Caller,
+        request: &Request,
         /// The job.
         id: Path<Uuid>,
-    ) -> Result<Json<JobView>, Problem> {
+        /// `wait=` and how many seconds the answer may wait for the job to be over; at most 60.
+        #[oai(name = "Prefer")]
+        _prefer: Header<Option<String>>,
+    ) -> Result<Found, Problem> {
         caller.must_be_trusted()?;
-        Ok(Json(caller.app.store.get_job(caller.business(), JobId(id.0)).await?.into()))
+        let (watches, business, id) = (&caller.app.watches, caller.business(), JobId(id.0));
+        let wait = prefer::wait(request.headers());
+        // Where all places are taken the preference is passed over, and the answer does not claim it.
+        let Some((wait, place)) = wait.and_then(|wait| Some((wait, watches.place_to_wait()?))) else {
+            return Ok(Found::Job(Json(caller.app.store.get_job(business, id).await?.into()), None));
+        };
+        let job = watches.watch(place, business, id).await?.end(wait).await;
+        Ok(Found::Job(Json(job.into()), Some(format!("wait={}", wait.as_secs()))))
+    }
+
+    /// Follow a job
+    ///
+    /// Server-sent events: `event: job`, its `data` the same JSON as `GET /jobs/{id}` gives. The first comes at once, others
+    /// when the job has changed, at most four a second; the stream ends after the one of a job that is over. Comments in
+    /// between show that it is alive.
+    #[oai(path = "/:id/events", method = "get", operation_id = "followJob")]
+    async fn events(
+        &self,
+        caller: Caller,
+        /// The job.
+        id: Path<Uuid>,
+    ) -> Result<Events, Problem> {
+        caller.must_be_trusted()?;
+        let watches = &caller.app.watches;
+        let place = watches.place_to_follow().ok_or_else(too_many_streams)?;
+        Ok(Events::Stream(JobEvents(watches.watch(place, caller.business(), JobId(id.0)).await?)))
     }
 
     /// Stop a job
@@ -134,4 +191,12 @@ impl Jobs {
         let body = header.chain(rows).map_err(|error: Error| std::io::Error::other(error.chain()));
         Ok(Errors::Csv(Binary(Body::from_bytes_stream(body))))
     }
+}
+
+fn too_many_streams() -> Problem {
+    let detail = format!(
+        "{MAX_STREAMS} streams of events are open already: come back later, or ask for the job itself"
+    );
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_streams", detail)
+        .with_retry_after(RETRY_STREAM_SECONDS)
 }

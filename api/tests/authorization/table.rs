@@ -86,6 +86,8 @@ pub(super) const TABLE: &[Row] = &[
     // Allowed, but there is nothing to retry about a job that has not failed.
     row("retryJob", "{job}", "", with_success(TRUSTED, 409)),
     row("getJobErrors", "{job}", "", TRUSTED),
+    // Of a job that is over: the stream of another would not end.
+    row("followJob", "{over}", "", TRUSTED),
     row("lockCoupon", "{held}", r#"{"userId": "ann"}"#, HOLDER),
     row("unlockCoupon", "{held}", r#"{"userId": "ann"}"#, HOLDER),
     row("redeemCoupon", "{held}", r#"{"userId": "ann"}"#, HOLDER),

@@ -60,7 +60,7 @@ impl World {
     /// Puts an object for each word in braces that is known.
     async fn fill_in(&self, text: &str) -> String {
         let mut text = text.to_owned();
-        for word in ["new", "refresh", "account", "key", "book", "stock", "free", "held", "job"] {
+        for word in ["new", "refresh", "account", "key", "book", "stock", "free", "held", "job", "over"] {
             let place = format!("{{{word}}}");
             if text.contains(&place) {
                 text = text.replace(&place, &self.make(word).await);
@@ -95,6 +95,12 @@ impl World {
             "job" => {
                 let order = json!({"couponBookId": self.stock, "quantity": 1});
                 id_of(&admin.post("coupon-codes/generate", order).await.expect(202))
+            }
+            "over" => {
+                let order = json!({"couponBookId": self.stock, "quantity": 1});
+                let job = id_of(&admin.post("coupon-codes/generate", order).await.expect(202));
+                admin.post(&format!("jobs/{job}/cancel"), json!({})).await.expect(200);
+                job
             }
             other => panic!("nobody knows how to make {other}"),
         }

@@ -57,6 +57,7 @@ pub(crate) struct Server {
     admin: Client,
     service: Client,
     pub(super) limits: Limits,
+    pub(crate) app: Arc<App>,
     stop: CancellationToken,
 }
 
@@ -74,17 +75,26 @@ impl Server {
         if limits.worker {
             start_worker(&database, &files, &stop);
         }
-        let base = start_api(store.clone(), &files, limits.clone(), &stop);
+        let (base, app) = start_api(store.clone(), &files, limits.clone(), &stop);
         let nobody = Client::nobody(&base);
         let admin = nobody.with_token(&admin_token(&store, business, ADMIN_EMAIL).await);
         let service = nobody.with_key(&make_key(&store, business).await);
-        Self { database, business, files, nobody, admin, service, limits, stop }
+        Self { database, business, files, nobody, admin, service, limits, app, stop }
     }
 
     /// Another API on the same database, sharing nothing else with the first: as another process would be. Its address.
     pub(crate) async fn another_api(&self) -> String {
-        let store = self.database.another_store(Pools { hot: 8, rest: 8 }).await;
-        start_api(store, &self.files, self.limits.clone(), &self.stop)
+        self.another_api_on(self.database.another_store(Pools { hot: 8, rest: 8 }).await)
+    }
+
+    /// The same on a store of the test's own.
+    pub(crate) fn another_api_on(&self, store: Store) -> String {
+        start_api(store, &self.files, self.limits.clone(), &self.stop).0
+    }
+
+    /// Tells all its servers and its worker to end.
+    pub(crate) fn stop(&self) {
+        self.stop.cancel();
     }
 
     pub(crate) fn nobody(&self) -> Client {
@@ -126,8 +136,8 @@ impl Drop for Server {
     }
 }
 
-/// Serves on a free port of loopback, and returns the address.
-fn start_api(store: Store, files: &TempDir, limits: Limits, stop: &CancellationToken) -> String {
+/// Serves on a free port of loopback; the address, and what is behind it.
+fn start_api(store: Store, files: &TempDir, limits: Limits, stop: &CancellationToken) -> (String, Arc<App>) {
     let parts = Parts {
         store,
         files: open(files),
@@ -142,8 +152,8 @@ fn start_api(store: Store, files: &TempDir, limits: Limits, stop: &CancellationT
     let listener = cuponera_api::bind(loopback).expect("loopback has no free port");
     let address = listener.local_addr().expect("a bound listener has an address");
     let app = App::start(parts).expect("the API does not start");
-    tokio::spawn(cuponera_api::serve(listener, app, stop.clone()));
-    format!("http://{address}")
+    tokio::spawn(cuponera_api::serve(listener, app.clone(), stop.clone()));
+    (format!("http://{address}"), app)
 }
 
 fn start_worker(database: &TestDatabase, files: &TempDir, stop: &CancellationToken) {

@@ -36,7 +36,7 @@ impl Server {
     }
 
     /// Works all chunks there are.
-    async fn work(&self) {
+    pub(crate) async fn work(&self) {
         let (store, files) = (self.database.store(), open(&self.files));
         while let Some(claim) = cuponera_testkit::claim(store, "test").await {
             handlers::handle(store, &files, &claim).await.expect("working a chunk failed");
@@ -48,6 +48,13 @@ impl Server {
         let path = format!("coupon-codes/upload?couponBookId={book}");
         let request = self.admin().request(Method::POST, &path).header("Content-Type", "text/csv");
         Reply::to(request.body(file)).await
+    }
+
+    /// How many of its files this process has open.
+    pub(crate) fn open_files(&self) -> usize {
+        let open = std::fs::read_dir("/proc/self/fd").expect("there is no /proc");
+        let paths = open.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+        paths.filter(|path| path.starts_with(self.files.path())).count()
     }
 
     /// Gives a code to a user.

@@ -17,6 +17,9 @@ const LETTERS: u8 = 24;
 /// bits.
 pub const MAX_CAPACITY: u128 = 1 << 127;
 
+/// One guess in this many may hit a live code; patterns where more do are [guessable](Pattern::is_guessable).
+pub const FEWEST_GUESSES: u128 = 1_000_000;
+
 /// A checked pattern. Two patterns are equal when they have the same codes in the same order.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Pattern {
@@ -148,6 +151,23 @@ impl Pattern {
     #[expect(clippy::cast_precision_loss, reason = "a probability is read to a few digits")]
     pub fn chance_of_a_hit(&self, live: u128) -> f64 {
         live.min(self.capacity) as f64 / self.capacity as f64
+    }
+
+    /// Whether that probability is above one in [`FEWEST_GUESSES`]: whoever tries long enough finds a code. Exact, where the
+    /// probability itself is rounded.
+    pub fn is_guessable(&self, live: u128) -> bool {
+        live.min(self.capacity).saturating_mul(FEWEST_GUESSES) > self.capacity
+    }
+
+    /// How many `X` more would end that.
+    pub fn symbols_missing(&self, live: u128) -> u32 {
+        let mut needed = live.min(self.capacity).saturating_mul(FEWEST_GUESSES).div_ceil(self.capacity);
+        let mut missing = 0;
+        while needed > 1 {
+            needed = needed.div_ceil(Slot::Symbol.radix());
+            missing += 1;
+        }
+        missing
     }
 }
 

@@ -1,6 +1,7 @@
 //! Jobs: long work as data. A job is a row with a tally, and chunks that are worked side by side and retried alone.
 
 mod retry;
+mod warning;
 
 use std::ops::Range;
 
@@ -12,6 +13,7 @@ use crate::csv::{Columns, Delimiter};
 use crate::id::{BookId, BusinessId, JobId};
 
 pub use retry::{MAX_ATTEMPTS, MAX_CRASHES, retry_delay};
+pub use warning::JobWarning;
 
 /// How many codes a chunk of generation makes: a fraction of a second of work, and the batch that sorts well.
 pub const CODES_PER_CHUNK: u64 = 50_000;
@@ -121,6 +123,9 @@ pub struct Job {
     pub result: Value,
     /// Why it failed.
     pub error: Option<JobError>,
+    /// What its owner should know all the same.
+    #[serde(default)]
+    pub warnings: Vec<JobWarning>,
     /// How often it was started: the first time and each retry.
     pub attempts: i32,
     /// When it was submitted.

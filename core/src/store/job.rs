@@ -1,30 +1,23 @@
-//! Jobs: submitted in one commit with all their chunks, read, cancelled, retried.
+//! Jobs: submitted in one commit with all their chunks, cancelled, retried; [`read`] back.
 
-use sqlx::{PgExecutor, PgTransaction, query, query_file, query_scalar};
+mod read;
+
+use sqlx::{PgExecutor, PgTransaction, query, query_scalar};
 
 use crate::coupon::pattern::Pattern;
 use crate::csv::{Columns, Delimiter};
 use crate::error::{Error, Refusal, Result};
 use crate::id::{BookId, BusinessId, JobId};
-use crate::job::{ChunkWork, Job, JobKind, JobStatus, MAX_CODES_PER_JOB, Work, generation_chunks};
-use crate::page::Page;
+use crate::job::{ChunkWork, Job, JobWarning, MAX_CODES_PER_JOB, Work, generation_chunks};
 use crate::queue;
 
 use super::Store;
 use super::batch::{Answer, RequestKey};
 use super::request_key::Attempt;
 use super::space::{as_i64, reserve};
+use read::get;
 
-/// Which jobs.
-#[derive(Debug, Clone, Default)]
-pub struct JobFilter {
-    /// Only in this state.
-    pub status: Option<JobStatus>,
-    /// Only of this kind.
-    pub kind: Option<JobKind>,
-    /// Older than this one.
-    pub after: Option<JobId>,
-}
+pub use read::JobFilter;
 
 /// An upload that has been cut into parts and stored.
 #[derive(Debug, Clone)]
@@ -65,6 +58,7 @@ struct NewJob {
     ordered: bool,
     total: u64,
     chunks: Vec<ChunkWork>,
+    warnings: Vec<JobWarning>,
 }
 
 impl Store {
@@ -96,6 +90,7 @@ impl Store {
                 ordered: false,
                 total: quantity,
                 chunks: generation_chunks(first_index..first_index + quantity, first_position),
+                warnings: JobWarning::if_guessable(pattern, first_index + quantity).into_iter().collect(),
             };
             insert(&mut open.transaction, job).await
         }
@@ -139,6 +134,7 @@ impl Store {
                 ordered,
                 total: import.rows,
                 chunks: import.parts.into_iter().map(chunk).collect(),
+                warnings: Vec::new(),
             };
             insert(&mut open.transaction, job).await
         }
@@ -149,18 +145,6 @@ impl Store {
     /// Whether codes may be added to the book; asked before a long upload is taken.
     pub async fn check_book_open(&self, business: BusinessId, book: BookId) -> Result<()> {
         check_open(&self.pool, business, book).await
-    }
-
-    /// The job, if it is the business's.
-    pub async fn get_job(&self, business: BusinessId, id: JobId) -> Result<Job> {
-        get(&self.pool, business, id).await
-    }
-
-    /// A business's jobs, newest first.
-    pub async fn list_jobs(&self, business: BusinessId, filter: &JobFilter, limit: u32) -> Result<Page<Job>> {
-        let most = i64::from(limit) + 1;
-        let jobs = select(&self.pool, business, None, filter, most).await?;
-        Ok(Page::cut(jobs, limit, |job| job.id.to_string()))
     }
 
     /// Stops a job that is not over. What is committed stays; a chunk at work finds out when it wants to commit.
@@ -233,18 +217,6 @@ impl Store {
         open.settle(outcome).await
     }
 
-    /// Where the errors of a job's settled chunks are, in the order of the chunks.
-    pub async fn errors_files(&self, business: BusinessId, id: JobId) -> Result<Vec<String>> {
-        get(&self.pool, business, id).await?;
-        let files = query_scalar!(
-            r#"select errors_file as "file!" from job_chunk where job_id = $1 and errors_file is not null order by number"#,
-            id.0
-        )
-        .fetch_all(&self.pool)
-        .await?;
-        Ok(files)
-    }
-
     /// Of these jobs, those that still need their uploaded parts: not over, or failed and so open to a retry.
     pub async fn jobs_that_need_files(&self, ids: &[JobId]) -> Result<Vec<JobId>> {
         let ids: Vec<uuid::Uuid> = ids.iter().map(|id| id.0).collect();
@@ -314,8 +286,9 @@ async fn insert(transaction: &mut PgTransaction<'static>, job: NewJob) -> Result
             "uploadedCount": 0, "duplicatesCount": 0, "invalidRowsCount": 0, "couponBookId": book }),
     };
     query!(
-        "insert into job (id, business_id, kind, status, book_id, created_by, work, ordered, total, chunks_total, result, finished_at)
-         values ($1, $2, $3, case when $9 = 0 then 'SUCCEEDED' else 'QUEUED' end, $4, $5, $6, $7, $8, $9, $10,
+        "insert into job (id, business_id, kind, status, book_id, created_by, work, ordered, total, chunks_total, result, warnings,
+                          finished_at)
+         values ($1, $2, $3, case when $9 = 0 then 'SUCCEEDED' else 'QUEUED' end, $4, $5, $6, $7, $8, $9, $10, $11,
                  case when $9 = 0 then now() end)",
         job.id.0,
         job.business.0,
@@ -326,7 +299,8 @@ async fn insert(transaction: &mut PgTransaction<'static>, job: NewJob) -> Result
         job.ordered,
         as_i64(job.total),
         i32::try_from(job.chunks.len()).map_err(Error::internal)?,
-        result
+        result,
+        serde_json::to_value(&job.warnings).map_err(Error::internal)?
     )
     .execute(&mut **transaction)
     .await?;
@@ -342,51 +316,4 @@ async fn insert(transaction: &mut PgTransaction<'static>, job: NewJob) -> Result
     .await?;
     queue::announce(transaction).await?;
     get(&mut **transaction, job.business, job.id).await
-}
-
-async fn get(executor: impl PgExecutor<'_>, business: BusinessId, id: JobId) -> Result<Job> {
-    let job = select(executor, business, Some(id), &JobFilter::default(), 1).await?.pop();
-    job.ok_or_else(|| Refusal::not_found("job").into())
-}
-
-async fn select(
-    executor: impl PgExecutor<'_>,
-    business: BusinessId,
-    id: Option<JobId>,
-    filter: &JobFilter,
-    limit: i64,
-) -> Result<Vec<Job>> {
-    let rows = query_file!(
-        "src/store/sql/jobs.sql",
-        business.0,
-        id.map(|id| id.0),
-        filter.status.map(JobStatus::as_str),
-        filter.kind.map(JobKind::as_str),
-        filter.after.map(|id| id.0),
-        limit
-    )
-    .fetch_all(executor)
-    .await?;
-    rows.into_iter()
-        .map(|row| {
-            Ok(Job {
-                id: JobId(row.id),
-                business: BusinessId(row.business_id),
-                kind: JobKind::parse(&row.kind).ok_or_else(|| Error::internal("an unknown kind of job"))?,
-                status: JobStatus::parse(&row.status)
-                    .ok_or_else(|| Error::internal("an unknown job status"))?,
-                total: row.total,
-                succeeded: row.succeeded,
-                failed: row.failed,
-                result: row.result,
-                error: row.error.map(serde_json::from_value).transpose().map_err(Error::internal)?,
-                attempts: row.attempts,
-                created_at: row.created_at,
-                started_at: row.started_at,
-                finished_at: row.finished_at,
-                heartbeat_at: row.heartbeat_at,
-                read_at: row.read_at,
-            })
-        })
-        .collect()
 }

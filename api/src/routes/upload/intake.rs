@@ -11,6 +11,7 @@ use cuponera_core::id::{BookId, JobId};
 use cuponera_core::store::{NewImport, PartFile};
 use futures::{Stream, StreamExt};
 use sha2::{Digest, Sha256};
+use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use super::broken_body;
@@ -30,6 +31,8 @@ pub(super) struct Intake {
     parts: Vec<PartFile>,
     bytes: u64,
     pub(super) hasher: Sha256,
+    /// Held while a part is written, which goes on when the client has gone: who deletes the parts waits for it.
+    writing: Arc<Mutex<()>>,
     is_kept: bool,
 }
 
@@ -42,6 +45,7 @@ impl Intake {
             parts: Vec::new(),
             bytes: 0,
             hasher: Sha256::new(),
+            writing: Arc::default(),
             is_kept: false,
         }
     }
@@ -98,7 +102,14 @@ impl Intake {
 
     async fn store(&mut self, bytes: Bytes, first_line: u64) -> Result<()> {
         let file = Files::part_name(self.job, self.parts.len());
-        self.app.files.put(&file, bytes).await?;
+        let (files, name) = (self.app.files.clone(), file.clone());
+        let writing = self.writing.clone().lock_owned().await;
+        let write = async move {
+            let written = files.put(&name, bytes).await;
+            drop(writing);
+            written
+        };
+        self.app.run(write).await?;
         self.parts.push(PartFile { file, first_line });
         Ok(())
     }
@@ -114,8 +125,9 @@ impl Drop for Intake {
         if self.is_kept {
             return;
         }
-        let (files, job) = (self.app.files.clone(), self.job);
+        let (files, job, writing) = (self.app.files.clone(), self.job, self.writing.clone());
         self.app.run_behind(async move {
+            let _written = writing.lock().await;
             if let Err(error) = files.delete_upload(job).await {
                 tracing::warn!(error = error.chain(), %job, "the parts of a refused upload stay for the sweep");
             }

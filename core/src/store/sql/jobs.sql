@@ -1,7 +1,7 @@
 -- A business's jobs, newest first.
 --
 -- $1 business; the rest narrow the list if not null: $2 id, $3 status, $4 kind, $5 older than this id. $6 limit.
-select id, business_id, kind, status, total, succeeded, failed, result, error, attempts, created_at, started_at, finished_at,
+select id, business_id, kind, status, total, succeeded, failed, result, error, warnings, attempts, created_at, started_at, finished_at,
        heartbeat_at, clock_timestamp() as "read_at!"
 from job
 where business_id = $1

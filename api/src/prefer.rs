@@ -1,0 +1,113 @@
+//! The `Prefer` header (RFC 7240): how long a client would wait. What is not a preference is passed over, as the RFC asks.
+
+use std::time::Duration;
+
+use poem::http::HeaderMap;
+
+/// Where a client says what it would prefer.
+pub(crate) const PREFER: &str = "Prefer";
+
+/// The longest a request is made to wait: proxies give up on silent ones not much later.
+const MAX_WAIT_SECONDS: u64 = 60;
+
+/// How long the answer may wait for something to happen, if the client would have it wait: at most a minute.
+pub(crate) fn wait(headers: &HeaderMap) -> Option<Duration> {
+    let values = headers.get_all(PREFER).iter().filter_map(|value| value.to_str().ok());
+    // Of a preference that is said more than once only the first counts, whatever it is.
+    let value = values.flat_map(|text| split(text, ',')).find_map(wait_of)?;
+    let seconds = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(value);
+    let is_number = !seconds.is_empty() && seconds.bytes().all(|byte| byte.is_ascii_digit());
+    // Digits that are no u64 are more than enough.
+    is_number.then(|| Duration::from_secs(seconds.parse().unwrap_or(MAX_WAIT_SECONDS).min(MAX_WAIT_SECONDS)))
+}
+
+/// What a preference says of waiting, if that is what it is about; its parameters are passed over.
+fn wait_of(preference: &str) -> Option<&str> {
+    let (name, value) = split(preference, ';').next()?.split_once('=').unwrap_or((preference, ""));
+    name.trim().eq_ignore_ascii_case("wait").then(|| value.trim())
+}
+
+/// The parts between separators that do not stand in quotes.
+fn split(text: &str, separator: char) -> impl Iterator<Item = &str> {
+    let (mut is_quoted, mut is_escaped) = (false, false);
+    text.split(move |character| {
+        let was_escaped = std::mem::take(&mut is_escaped);
+        match character {
+            '\\' if is_quoted && !was_escaped => is_escaped = true,
+            '"' if !was_escaped => is_quoted = !is_quoted,
+            _ => {}
+        }
+        character == separator && !is_quoted
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use poem::http::HeaderValue;
+
+    use super::*;
+
+    fn seconds(values: &[&str]) -> Option<u64> {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(PREFER, HeaderValue::from_bytes(value.as_bytes()).unwrap());
+        }
+        wait(&headers).map(|wait| wait.as_secs())
+    }
+
+    #[test]
+    fn a_wait_is_found_wherever_it_stands() {
+        for said in [
+            "wait=20",
+            "WAIT=20",
+            " wait = 20 ",
+            "wait=\"20\"",
+            "respond-async, wait=20",
+            "wait=20, respond-async",
+            "wait=20; sure; by=now",
+            "handling=lenient; note=\"a, wait=5\", wait=20",
+            "note=\"\\\", wait=5\", wait=20",
+        ] {
+            assert_eq!(seconds(&[said]), Some(20), "{said}");
+        }
+        assert_eq!(seconds(&["respond-async", "wait=20"]), Some(20));
+    }
+
+    #[test]
+    fn what_is_no_wait_is_passed_over() {
+        for said in [
+            "",
+            "wait",
+            "wait=",
+            "wait=\"\"",
+            "wait=soon",
+            "wait=-1",
+            "wait=1.5",
+            "wait=+5",
+            "wait=5s",
+            "await=5",
+            "wait=\"5",
+            "x=\"wait=5\"",
+            "x; wait=5",
+            ",;=\"",
+            "ño, wait=\u{663}",
+        ] {
+            assert_eq!(seconds(&[said]), None, "{said}");
+        }
+        assert_eq!(seconds(&[]), None);
+    }
+
+    #[test]
+    fn the_first_of_several_waits_counts_even_if_it_is_none() {
+        assert_eq!(seconds(&["wait=3, wait=9", "wait=4"]), Some(3));
+        assert_eq!(seconds(&["wait=soon, wait=9"]), None);
+    }
+
+    #[test]
+    fn nobody_waits_longer_than_a_minute() {
+        assert_eq!(seconds(&["wait=0"]), Some(0));
+        assert_eq!(seconds(&["wait=60"]), Some(60));
+        assert_eq!(seconds(&["wait=61"]), Some(60));
+        assert_eq!(seconds(&["wait=99999999999999999999999"]), Some(60));
+    }
+}

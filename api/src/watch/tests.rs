@@ -1,0 +1,252 @@
+//! What watchers are told, and what is left when they go.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cuponera_core::coupon::pattern::Pattern;
+use cuponera_core::credential::{Tokens, secret_hash};
+use cuponera_core::files::Files;
+use cuponera_core::job::{JobKind, JobStatus};
+use cuponera_core::principal::RoleName;
+use cuponera_core::store::NewApiKey;
+use cuponera_testkit::{World, eventually};
+use futures::StreamExt;
+use poem::http::{HeaderMap, StatusCode};
+use poem::test::{TestClient, TestResponse};
+use poem::{EndpointExt, IntoEndpoint, Response};
+use tempfile::TempDir;
+use uuid::Uuid;
+
+use super::*;
+use crate::app::{App, Parts};
+
+fn queued_job() -> Job {
+    let now = chrono::Utc::now();
+    Job {
+        id: JobId::new(),
+        business: BusinessId(Uuid::now_v7()),
+        kind: JobKind::GenerateCodes,
+        status: JobStatus::Queued,
+        total: Some(1),
+        succeeded: 0,
+        failed: 0,
+        result: serde_json::json!({}),
+        error: None,
+        warnings: Vec::new(),
+        attempts: 0,
+        created_at: now,
+        started_at: None,
+        finished_at: None,
+        heartbeat_at: None,
+        read_at: now,
+    }
+}
+
+impl Watched {
+    /// A queued job that somebody watches, and where its readings come from.
+    pub(crate) fn of_queued_job() -> (watch::Sender<Job>, Self) {
+        let (sender, job) = watch::channel(queued_job());
+        let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        (sender, Self { job, stop: CancellationToken::new(), _place: Place(permit) })
+    }
+}
+
+/// The same job, read so many milliseconds later.
+fn later(job: &Job, milliseconds: i64) -> Job {
+    Job { read_at: job.read_at + chrono::TimeDelta::milliseconds(milliseconds), ..job.clone() }
+}
+
+#[test]
+fn a_reading_wakes_the_watchers_if_it_says_something_new() {
+    let (sender, mut watcher) = Watched::of_queued_job();
+    let first = watcher.job.borrow_and_update().clone();
+    offer(&sender, later(&first, 1));
+    assert!(!watcher.job.has_changed().unwrap(), "only the time of the reading is new");
+    assert_eq!(watcher.job.borrow().read_at, later(&first, 1).read_at);
+    offer(&sender, Job { succeeded: 1, ..later(&first, 2) });
+    assert!(watcher.job.has_changed().unwrap());
+}
+
+#[test]
+fn an_earlier_reading_never_replaces_a_later_one() {
+    let (sender, mut watcher) = Watched::of_queued_job();
+    let first = watcher.job.borrow_and_update().clone();
+    offer(&sender, Job { status: JobStatus::Failed, ..later(&first, -1) });
+    assert!(!watcher.job.has_changed().unwrap());
+    assert_eq!(watcher.job.borrow().status, JobStatus::Queued);
+}
+
+/// A server without its sockets.
+struct Installation {
+    world: World,
+    app: Arc<App>,
+    client: TestClient<poem::endpoint::BoxEndpoint<'static, Response>>,
+    key: String,
+    _files: TempDir,
+}
+
+impl Installation {
+    async fn new() -> Self {
+        let (world, files) = (World::new().await, TempDir::new().unwrap());
+        let secret = "a secret that signs the access tokens of tests".to_owned();
+        let tokens = Tokens::new(&secret.into(), Duration::from_mins(15));
+        let key = "a key of tests".to_owned();
+        let new = NewApiKey {
+            business: world.business,
+            name: "A backend".to_owned(),
+            role: RoleName::Service,
+            secret_hash: secret_hash(&key),
+            hint: "a key".to_owned(),
+        };
+        world.store().create_api_key(&new).await.unwrap();
+        let parts = Parts {
+            store: world.store().clone(),
+            files: Files::in_folder(files.path()).unwrap(),
+            tokens,
+            refresh_ttl: Duration::from_hours(1),
+            upload_limit: 1,
+            lanes: 1,
+            limits: crate::Limits::default(),
+            cors_origins: Vec::new(),
+        };
+        let app = App::start(parts).unwrap();
+        let endpoint = crate::routes(app.clone()).into_endpoint();
+        let client = TestClient::new(endpoint.map_to_response().boxed());
+        Self { world, app, client, key, _files: files }
+    }
+
+    async fn submit(&self) -> JobId {
+        let pattern = Pattern::parse("{XXXXXXXXXXXX}").unwrap();
+        let (business, book) = (self.world.business, self.world.book);
+        let job =
+            self.world.store().submit_generation(None, business, "service:test", book, &pattern, 1).await;
+        job.unwrap().outcome.unwrap().id
+    }
+
+    async fn get(&self, path: String, prefer: &str) -> TestResponse {
+        let request = self.client.get(path).header("X-API-Key", &self.key);
+        request.header("Prefer", prefer).send().await
+    }
+
+    async fn wait_until_nobody_watches(&self) {
+        eventually("the poller to end", async || {
+            (self.app.watching() == Watching { streams: 0, waits: 0, jobs: 0, is_polling: false })
+                .then_some(())
+        })
+        .await;
+    }
+}
+
+fn header<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
+    headers.get(name).map(|value| value.to_str().unwrap()).unwrap_or_default()
+}
+
+#[tokio::test]
+async fn all_who_watch_share_one_poller_and_it_ends_when_they_leave() {
+    let installation = Installation::new().await;
+    let (one, two) = (installation.submit().await, installation.submit().await);
+    let business = installation.world.business;
+    let mut watchers = Vec::new();
+    for id in [one, one, two, one] {
+        watchers.push(
+            installation
+                .app
+                .watches
+                .watch(installation.app.watches.place_to_follow().unwrap(), business, id)
+                .await
+                .unwrap(),
+        );
+    }
+    assert_eq!(
+        installation.app.watches.watching(),
+        Watching { streams: 4, waits: 0, jobs: 2, is_polling: true }
+    );
+    watchers.pop();
+    drop(watchers.remove(2));
+    eventually("the job that nobody watches to be forgotten", async || {
+        (installation.app.watches.watching() == Watching { streams: 2, waits: 0, jobs: 1, is_polling: true })
+            .then_some(())
+    })
+    .await;
+    drop(watchers);
+    installation.wait_until_nobody_watches().await;
+    // And whoever comes later is served all the same.
+    let mut late = installation
+        .app
+        .watches
+        .watch(installation.app.watches.place_to_wait().unwrap(), business, one)
+        .await
+        .unwrap();
+    installation.world.store().cancel_job_if_open(None, business, one).await.unwrap().outcome.unwrap();
+    assert!(late.changes().await);
+    assert_eq!(late.end(Duration::ZERO).await.status, JobStatus::Cancelled);
+}
+
+#[tokio::test]
+async fn a_job_that_is_over_is_polled_no_more_even_while_somebody_looks_at_it() {
+    let installation = Installation::new().await;
+    let (id, business) = (installation.submit().await, installation.world.business);
+    let watcher = installation
+        .app
+        .watches
+        .watch(installation.app.watches.place_to_follow().unwrap(), business, id)
+        .await
+        .unwrap();
+    installation.world.store().cancel_job_if_open(None, business, id).await.unwrap().outcome.unwrap();
+    eventually("the poller to end", async || (!installation.app.watches.watching().is_polling).then_some(()))
+        .await;
+    assert_eq!(
+        installation.app.watches.watching(),
+        Watching { streams: 1, waits: 0, jobs: 0, is_polling: false }
+    );
+    let told: Vec<_> = watcher.events().map(|job| job.status).collect().await;
+    assert_eq!(told, [JobStatus::Cancelled]);
+}
+
+#[tokio::test]
+async fn a_job_that_is_gone_ends_the_watch_with_what_was_known() {
+    let installation = Installation::new().await;
+    let (id, business) = (installation.submit().await, installation.world.business);
+    let watcher = installation
+        .app
+        .watches
+        .watch(installation.app.watches.place_to_wait().unwrap(), business, id)
+        .await
+        .unwrap();
+    sqlx::query("delete from job").execute(installation.world.pool()).await.unwrap();
+    assert_eq!(watcher.end(Duration::from_hours(1)).await.status, JobStatus::Queued);
+    installation.wait_until_nobody_watches().await;
+}
+
+#[tokio::test]
+async fn a_stream_too_many_is_told_when_to_come_back_and_a_place_that_is_left_is_free() {
+    let installation = Installation::new().await;
+    let path = format!("/api/v1/jobs/{}/events", installation.submit().await);
+    let mut places: Vec<_> = std::iter::from_fn(|| installation.app.watches.place_to_follow()).collect();
+    assert_eq!(places.len(), MAX_STREAMS);
+    let refused = installation.get(path.clone(), "").await;
+    refused.assert_status(StatusCode::SERVICE_UNAVAILABLE);
+    refused.assert_header("Retry-After", "5");
+    let problem: serde_json::Value =
+        serde_json::from_str(&refused.0.into_body().into_string().await.unwrap()).unwrap();
+    assert_eq!(problem["code"], "too_many_streams");
+    places.pop();
+    let taken = installation.get(path.clone(), "").await;
+    taken.assert_status_is_ok();
+    installation.get(path.clone(), "").await.assert_status(StatusCode::SERVICE_UNAVAILABLE);
+    drop(taken);
+    installation.get(path, "").await.assert_status_is_ok();
+}
+
+#[tokio::test]
+async fn where_all_places_to_wait_are_taken_the_answer_comes_at_once_and_does_not_claim_to_have_waited() {
+    let installation = Installation::new().await;
+    let path = format!("/api/v1/jobs/{}", installation.submit().await);
+    let places: Vec<_> = std::iter::from_fn(|| installation.app.watches.place_to_wait()).collect();
+    let reply = installation.get(path.clone(), "wait=60").await;
+    reply.assert_status_is_ok();
+    assert_eq!(header(reply.0.headers(), "Preference-Applied"), "");
+    drop(places);
+    let reply = installation.get(path, "wait=0").await;
+    assert_eq!(header(reply.0.headers(), "Preference-Applied"), "wait=0");
+}

@@ -1,0 +1,171 @@
+//! Clients that break off, anywhere in a request of any kind that changes something, while the database is slow: each
+//! change is had whole or not at all, and once; no connection is left in a transaction; the server is as good as new.
+
+mod aftermath;
+mod distance;
+mod request;
+mod trouble;
+
+use cuponera_core::coupon::pattern::Pattern;
+use cuponera_core::credential::{random_secret, secret_hash};
+use cuponera_core::id::{AccountId, BookId};
+use cuponera_core::store::{Pools, RefreshGrant, Store};
+use cuponera_testkit::race;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::support::{Client, Limits, Server, is_soak};
+use distance::Distance;
+use request::{Kind, Request};
+use trouble::Trouble;
+
+/// How many clients break off: enough for each kind to be hit at all ends, in a few seconds.
+const REQUESTS: usize = 330;
+const REQUESTS_OF_A_SOAK: usize = 10_000;
+/// How many are at it at once: more than the server has connections to the database.
+const AT_ONCE: usize = 64;
+/// Connections the server has for hot statements, and as many for others.
+const CONNECTIONS: u32 = 8;
+/// Codes that are locked, unlocked and redeemed, each by many.
+const HELD: i32 = 40;
+/// The most redemptions of each.
+const USES: i32 = 30_000;
+
+/// Where the storm is.
+struct Sea {
+    server: Server,
+    /// The server in the storm: with few connections to the database, so that each that is lost is missed.
+    client: Client,
+    distance: Distance,
+    stock: String,
+    named: String,
+    held: String,
+    made: String,
+    requests: Vec<Request>,
+}
+
+impl Sea {
+    async fn new(count: usize) -> Self {
+        let server = Server::start_with(Limits { worker: false, ..Limits::default() }).await;
+        let distance = Distance::to(server.database.url()).await;
+        let store = Store::connect(&distance.url, Pools { hot: CONNECTIONS, rest: CONNECTIONS }).await;
+        let store = store.expect("the database does not answer from afar");
+        let client = server.admin().at(&server.another_api_on(store));
+        let (stock, named, made) =
+            (server.book(json!({})).await, server.book(json!({})).await, server.book(json!({})).await);
+        let held = server.book(json!({"maxRedeemsPerUser": USES})).await;
+        let each = i32::try_from(count / Kind::ALL.len() + 1).expect("a small number");
+        plant(&server, &stock, "STOCK", each).await;
+        plant(&server, &named, "NAMED", each).await;
+        plant(&server, &held, "HELD", HELD).await;
+        for number in 0..HELD {
+            server.give(&held_code(number), "ann").await;
+        }
+        let mut sea = Self { server, client, distance, stock, named, held, made, requests: Vec::new() };
+        for number in 0..count {
+            let request = sea.request(number).await;
+            sea.requests.push(request);
+        }
+        sea
+    }
+
+    /// Request number so and so: the kinds take turns.
+    async fn request(&self, number: usize) -> Request {
+        let kind = Kind::ALL[number % Kind::ALL.len()];
+        let turn = i32::try_from(number / Kind::ALL.len()).expect("a small number");
+        let held = held_code(turn % HELD);
+        let user = json!({"userId": "ann"});
+        let post = |path: String, body: serde_json::Value| Request::json(number, kind, "POST", path, &body);
+        match kind {
+            Kind::AssignRandom => {
+                let body = json!({"couponBookId": self.stock, "userId": format!("user-{number}")});
+                post("assignments/random".into(), body)
+            }
+            Kind::AssignNamed => post(format!("assignments/NAMED{turn:06}"), json!({"userId": "bob"})),
+            Kind::Lock => post(format!("coupons/{held}/lock"), user),
+            Kind::Unlock => post(format!("coupons/{held}/unlock"), user),
+            Kind::Redeem => post(format!("coupons/{held}/redeem"), user),
+            Kind::Generate => {
+                let body = json!({"couponBookId": self.made, "quantity": 3, "pattern": "{XXXXXXXXX}"});
+                post("coupon-codes/generate".into(), body)
+            }
+            Kind::Upload => {
+                let path = format!("coupon-codes/upload?couponBookId={}", self.made);
+                Request::csv(number, kind, path, format!("UP-{number}-A\nUP-{number}-B\nUP-{number}-C\n"))
+            }
+            Kind::Create => post("coupon-books".into(), json!({"name": format!("Storm {number}")})),
+            Kind::Patch => {
+                let body = json!({"description": number.to_string(), "metadata": {"number": number}});
+                Request::json(number, kind, "PATCH", format!("coupon-books/{}", self.stock), &body)
+            }
+            Kind::Refresh => post("auth/refresh".into(), json!({"refreshToken": self.login().await})),
+            Kind::Cancel => post(format!("jobs/{}/cancel", self.job().await), json!({})),
+        }
+    }
+
+    /// A login of its own; its refresh token.
+    async fn login(&self) -> String {
+        let token = random_secret(32).expect("no randomness");
+        let (account, hash): (Uuid, String) = sqlx::query_as("select id, password_hash from user_account")
+            .fetch_one(self.server.database.pool())
+            .await
+            .expect("there is no account");
+        let grant =
+            RefreshGrant { secret_hash: secret_hash(&token), ttl: std::time::Duration::from_hours(1) };
+        let store = self.server.database.store();
+        let login = store.start_login_if_verified(AccountId(account), &hash, &grant).await;
+        login.expect("logging in failed").expect("the login was refused");
+        token
+    }
+
+    /// A job that waits to be cancelled; its id.
+    async fn job(&self) -> String {
+        let pattern = Pattern::parse("CANCELLED-{XXXXXXXX}").expect("a pattern");
+        let (store, book) = (self.server.database.store(), BookId(self.stock.parse().expect("an id")));
+        let job =
+            store.submit_generation(None, self.server.business, "service:test", book, &pattern, 1).await;
+        job.expect("submitting failed").outcome.expect("it was refused").id.to_string()
+    }
+
+    /// How many requests are of a kind.
+    fn count(&self, kind: Kind) -> usize {
+        self.requests.iter().filter(|request| request.kind == kind).count()
+    }
+}
+
+fn held_code(number: i32) -> String {
+    format!("HELD{number:06}")
+}
+
+async fn plant(server: &Server, book: &str, prefix: &str, count: i32) {
+    let codes: Vec<String> = (0..count).map(|number| format!("{prefix}{number:06}")).collect();
+    server.plant(book, &codes.iter().map(String::as_str).collect::<Vec<_>>()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_breaks_off_wherever_each_change_is_had_whole_and_once_and_nothing_is_left_open() {
+    let count = if is_soak() { REQUESTS_OF_A_SOAK } else { REQUESTS };
+    let sea = Sea::new(count).await;
+    let trouble = Trouble::begin(&sea.server, HELD).await;
+    let breaks = race(AT_ONCE, sea.requests.iter().enumerate(), async |(number, request)| {
+        let mut rng = StdRng::seed_from_u64(number as u64);
+        let seed = rng.random();
+        request.break_off(&sea.client, seed).await
+    })
+    .await;
+    trouble.end().await;
+    sea.distance.end();
+    sea.assert_quiet_and_whole().await;
+    let replies = sea.repeat_all().await;
+    sea.assert_each_was_had_once(&replies).await;
+    sea.assert_all_connections_are_usable().await;
+    sea.assert_all_is_in_order().await;
+    let had = replies.iter().filter(|reply| reply.header("Idempotent-Replayed") == "true").count();
+    println!(
+        "{count} clients broke off: {}; {had} of their requests were done all the same",
+        request::summary(&breaks)
+    );
+    assert!(had > 0 && had < count / 11 * 9, "the storm hit all requests at the same end");
+}

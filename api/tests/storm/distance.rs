@@ -1,0 +1,71 @@
+//! Distance between the server and its database: a proxy that takes its time with every piece, so that a client can also
+//! break off while a transaction begins or commits.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use rand::RngExt;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+/// The longest that a piece is under way.
+const LONGEST_MS: u64 = 5;
+
+/// A database far away, until it is near.
+pub(super) struct Distance {
+    /// The database's URL from afar.
+    pub(super) url: String,
+    is_far: Arc<AtomicBool>,
+    _connections: JoinSet<()>,
+}
+
+impl Distance {
+    pub(super) async fn to(url: &str) -> Self {
+        let start = url.find("://").expect("a URL") + 3;
+        let end = url[start..].find('/').map_or(url.len(), |at| start + at);
+        let (user, near) = url[start..end].rsplit_once('@').expect("a URL that names a user");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has no free port");
+        let far = listener.local_addr().expect("a bound listener has an address");
+        let is_far = Arc::new(AtomicBool::new(true));
+        let mut connections = JoinSet::new();
+        connections.spawn(accept(listener, near.to_owned(), is_far.clone()));
+        let url = format!("{}{user}@{far}{}", &url[..start], &url[end..]);
+        Self { url, is_far, _connections: connections }
+    }
+
+    pub(super) fn end(&self) {
+        self.is_far.store(false, Ordering::Relaxed);
+    }
+}
+
+async fn accept(listener: TcpListener, near: String, is_far: Arc<AtomicBool>) {
+    let mut connections = JoinSet::new();
+    while let Ok((client, _)) = listener.accept().await {
+        let database = TcpStream::connect(&near).await.expect("the database is away");
+        for stream in [&client, &database] {
+            stream.set_nodelay(true).expect("the socket takes no option");
+        }
+        let ((from_client, to_client), (from_database, to_database)) =
+            (client.into_split(), database.into_split());
+        connections.spawn(carry(from_client, to_database, is_far.clone()));
+        connections.spawn(carry(from_database, to_client, is_far.clone()));
+    }
+}
+
+/// Carries what comes, late.
+async fn carry(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, is_far: Arc<AtomicBool>) {
+    let mut piece = vec![0; 64 * 1024];
+    while let Ok(read @ 1..) = from.read(&mut piece).await {
+        if is_far.load(Ordering::Relaxed) {
+            let under_way = Duration::from_micros(rand::rng().random_range(0..LONGEST_MS * 1_000));
+            tokio::time::sleep(under_way).await;
+        }
+        if to.write_all(&piece[..read]).await.is_err() {
+            return;
+        }
+    }
+    // It is of no use any more, and may be closed already.
+    let _ = to.shutdown().await;
+}

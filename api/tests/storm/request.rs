@@ -1,0 +1,170 @@
+//! Requests as bytes on a socket, and the ways to break one off.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use reqwest::Method;
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::support::{Client, Reply};
+
+/// What is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    AssignRandom,
+    AssignNamed,
+    Lock,
+    Unlock,
+    Redeem,
+    Generate,
+    Upload,
+    Create,
+    Patch,
+    Refresh,
+    Cancel,
+}
+
+impl Kind {
+    pub(super) const ALL: [Self; 11] = [
+        Self::AssignRandom,
+        Self::AssignNamed,
+        Self::Lock,
+        Self::Unlock,
+        Self::Redeem,
+        Self::Generate,
+        Self::Upload,
+        Self::Create,
+        Self::Patch,
+        Self::Refresh,
+        Self::Cancel,
+    ];
+}
+
+/// Where a client broke off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Break {
+    /// Before all of the request was sent.
+    InTheRequest,
+    /// As soon as it was sent.
+    AfterTheRequest,
+    /// While it was being done.
+    InTheWork,
+    /// When the first bytes of the answer had come.
+    InTheAnswer,
+}
+
+/// The longest a client waits before it goes, about as long as a change takes in the storm.
+const MAX_PATIENCE_MS: u64 = 60;
+
+/// A request that changes something.
+#[derive(Debug)]
+pub(super) struct Request {
+    pub(super) number: usize,
+    pub(super) kind: Kind,
+    method: &'static str,
+    path: String,
+    media: &'static str,
+    body: String,
+}
+
+impl Request {
+    pub(super) fn json(number: usize, kind: Kind, method: &'static str, path: String, body: &Value) -> Self {
+        Self { number, kind, method, path, media: "application/json", body: body.to_string() }
+    }
+
+    pub(super) fn csv(number: usize, kind: Kind, path: String, body: String) -> Self {
+        Self { number, kind, method: "POST", path, media: "text/csv", body }
+    }
+
+    /// What it is known by in the trail, and its idempotency key.
+    pub(super) fn name(&self) -> String {
+        format!("storm-{}", self.number)
+    }
+
+    fn bytes(&self, client: &Client) -> Vec<u8> {
+        let mut head =
+            format!("{} /api/v1/{} HTTP/1.1\r\nHost: {}\r\n", self.method, self.path, client.address());
+        let token = client.token().expect("the client has a token");
+        let fields = [
+            ("Authorization", format!("Bearer {token}")),
+            ("Content-Type", self.media.to_owned()),
+            ("Content-Length", self.body.len().to_string()),
+            ("Idempotency-Key", self.name()),
+            ("X-Request-Id", self.name()),
+        ];
+        for (name, value) in fields {
+            write!(head, "{name}: {value}\r\n").expect("a string takes everything");
+        }
+        format!("{head}\r\n{}", self.body).into_bytes()
+    }
+
+    /// Sends it on a connection of its own and breaks off somewhere: by closing, or by resetting as a crash does.
+    pub(super) async fn break_off(&self, client: &Client, seed: u64) -> Break {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let bytes = self.bytes(client);
+        let mut stream = TcpStream::connect(client.address()).await.expect("the server takes no connections");
+        let at = match rng.random_range(0..10) {
+            0 | 1 => {
+                let part = rng.random_range(0..bytes.len());
+                send(&mut stream, &bytes[..part]).await;
+                Break::InTheRequest
+            }
+            2 | 3 => {
+                send(&mut stream, &bytes).await;
+                Break::AfterTheRequest
+            }
+            4..9 => {
+                send(&mut stream, &bytes).await;
+                let patience = Duration::from_micros(rng.random_range(0..MAX_PATIENCE_MS * 1_000));
+                tokio::time::sleep(patience).await;
+                Break::InTheWork
+            }
+            _ => {
+                send(&mut stream, &bytes).await;
+                let mut first = [0; 16];
+                let read = stream.read(&mut first).await.expect("the server broke off");
+                assert!(read > 0, "the server closed without an answer");
+                Break::InTheAnswer
+            }
+        };
+        if rng.random() {
+            stream.set_zero_linger().expect("the socket takes no option");
+        }
+        at
+    }
+
+    /// Sends it again and reads the whole answer; while the first is still being done, again and again.
+    pub(super) async fn repeat(&self, client: &Client) -> Reply {
+        loop {
+            let method = Method::from_bytes(self.method.as_bytes()).expect("a method");
+            let request = client
+                .request(method, &self.path)
+                .header("Content-Type", self.media)
+                .header("Idempotency-Key", self.name())
+                .header("X-Request-Id", self.name())
+                .body(self.body.clone());
+            let reply = Reply::to(request).await;
+            if reply.outcome() != "409 key_in_progress" {
+                return reply;
+            }
+        }
+    }
+}
+
+async fn send(stream: &mut TcpStream, bytes: &[u8]) {
+    stream.write_all(bytes).await.expect("the server broke off");
+}
+
+/// How many broke off where.
+pub(super) fn summary(breaks: &[Break]) -> String {
+    let mut counts = BTreeMap::<Break, usize>::new();
+    for at in breaks {
+        *counts.entry(*at).or_default() += 1;
+    }
+    format!("{counts:?}")
+}

@@ -1,0 +1,75 @@
+//! A database that is slow: statements take a nap, and another transaction holds rows that are wanted.
+
+use std::time::Duration;
+
+use rand::RngExt;
+use sqlx::{AssertSqlSafe, PgPool, query};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::held_code;
+use crate::support::Server;
+
+/// Where statements that write take a nap: one of these is written by each kind of request, most between two others.
+const NAPPING: [&str; 6] = ["request_key", "job", "job_chunk", "coupon_book", "refresh_token", "book_delta"];
+/// The longest nap; a request takes several.
+const LONGEST_NAP_MS: u32 = 15;
+/// The longest that rows are held.
+const LONGEST_HOLD_MS: u64 = 20;
+
+/// Trouble for the database, until it ends.
+pub(super) struct Trouble {
+    pool: PgPool,
+    stop: CancellationToken,
+    holding: JoinHandle<()>,
+}
+
+impl Trouble {
+    /// Begins; codes below `held` are held now and then.
+    pub(super) async fn begin(server: &Server, held: i32) -> Self {
+        let pool = server.database.pool().clone();
+        run(
+            &pool,
+            format!(
+                "create function nap() returns trigger language plpgsql as
+                 $$ begin perform pg_sleep(random() * {LONGEST_NAP_MS} / 1000); return null; end $$"
+            ),
+        )
+        .await;
+        for table in NAPPING {
+            run(&pool, format!("create trigger nap after insert or update on {table} for each statement execute function nap()"))
+                .await;
+        }
+        let stop = CancellationToken::new();
+        let holding = tokio::spawn(hold_rows(pool.clone(), stop.clone(), held));
+        Self { pool, stop, holding }
+    }
+
+    pub(super) async fn end(self) {
+        self.stop.cancel();
+        self.holding.await.expect("holding rows failed");
+        for table in NAPPING {
+            run(&self.pool, format!("drop trigger nap on {table}")).await;
+        }
+    }
+}
+
+/// Holds a few codes and lets them go, over and over.
+async fn hold_rows(pool: PgPool, stop: CancellationToken, held: i32) {
+    while !stop.is_cancelled() {
+        let codes: Vec<String> = (0..5).map(|_| held_code(rand::rng().random_range(0..held))).collect();
+        let mut transaction = pool.begin().await.expect("beginning failed");
+        query("select from coupon where code = any($1) order by code for update")
+            .bind(codes)
+            .execute(&mut *transaction)
+            .await
+            .expect("holding rows failed");
+        let hold = Duration::from_millis(rand::rng().random_range(0..LONGEST_HOLD_MS));
+        tokio::time::sleep(hold).await;
+        transaction.rollback().await.expect("letting go failed");
+    }
+}
+
+async fn run(pool: &PgPool, sql: String) {
+    query(AssertSqlSafe(sql)).execute(pool).await.expect("making trouble failed");
+}

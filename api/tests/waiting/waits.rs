@@ -1,0 +1,136 @@
+//! `Prefer: wait`: the answer comes with the end of the job, or when the time is over, or when the server ends.
+
+use std::time::{Duration, Instant};
+
+use reqwest::Method;
+use serde_json::json;
+use tokio::task::JoinHandle;
+
+use super::{NOTHING, cancel, submit, wait_for_watching, without_worker};
+use crate::support::{Client, Reply, Server, wait_for_job};
+
+/// Far less than the minute that is asked for, and far more than anything takes.
+const AT_ONCE: Duration = Duration::from_secs(20);
+
+async fn wait(client: &Client, job: &str, prefer: &str) -> Reply {
+    Reply::to(client.request(Method::GET, &format!("jobs/{job}")).header("Prefer", prefer)).await
+}
+
+/// Asks for the job and is sure to be waiting.
+async fn waiting(server: &Server, job: &str) -> JoinHandle<(Reply, Duration)> {
+    let before = server.app.watching().waits;
+    let (client, job, begun) = (server.admin().apart().await, job.to_owned(), Instant::now());
+    let task = tokio::spawn(async move { (wait(&client, &job, "wait=60").await, begun.elapsed()) });
+    wait_for_watching(server, |now| now.waits == before + 1).await;
+    task
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_answer_comes_when_the_job_ends() {
+    let server = without_worker().await;
+    let job = submit(&server, 1).await;
+    let asked = waiting(&server, &job).await;
+    cancel(&server, &job).await;
+    let (reply, took) = asked.await.expect("the request failed");
+    assert!(took < AT_ONCE, "it took {took:?}");
+    assert_eq!(reply.header("Preference-Applied"), "wait=60");
+    let plain = server.admin().get(&format!("jobs/{job}")).await;
+    assert_eq!(plain.header("Preference-Applied"), "");
+    assert_eq!(reply.text, plain.text, "who waits is told the same as who does not");
+    assert_eq!(plain.expect(200)["status"], "CANCELLED");
+    wait_for_watching(&server, |now| now == NOTHING).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_does_not_end_is_answered_as_it_stands_when_the_time_is_over() {
+    let server = without_worker().await;
+    let (job, begun) = (submit(&server, 1).await, Instant::now());
+    let reply = wait(&server.admin(), &job, "wait=1").await;
+    assert!(begun.elapsed() >= Duration::from_secs(1), "{:?}", begun.elapsed());
+    assert_eq!(reply.header("Preference-Applied"), "wait=1");
+    assert_eq!(reply.expect(200)["status"], "QUEUED");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_is_over_needs_no_waiting() {
+    let server = Server::start().await;
+    let (job, begun) = (submit(&server, 1).await, Instant::now());
+    wait_for_job(&server.admin(), &job).await;
+    let reply = wait(&server.admin(), &job, "respond-async, wait=1000").await;
+    assert!(begun.elapsed() < AT_ONCE);
+    assert_eq!(reply.header("Preference-Applied"), "wait=60", "a minute is the most");
+    assert_eq!(reply.expect(200)["status"], "SUCCEEDED");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_preference_is_passed_over_and_what_is_refused_is_refused_at_once() {
+    let server = without_worker().await;
+    let (job, begun) = (submit(&server, 1).await, Instant::now());
+    for prefer in ["wait=soon", "wait", "return=minimal", "wait=-1"] {
+        let reply = wait(&server.admin(), &job, prefer).await;
+        assert_eq!((reply.status, reply.header("Preference-Applied")), (200, ""), "{prefer}");
+    }
+    let unreadable =
+        server.admin().request(Method::GET, &format!("jobs/{job}")).header("Prefer", &b"wait=\xff"[..]);
+    assert_eq!(Reply::to(unreadable).await.status, 200);
+    let unknown = uuid::Uuid::now_v7().to_string();
+    assert_eq!(wait(&server.admin(), &unknown, "wait=60").await.refused(404), "not_found");
+    assert_eq!(wait(&server.another_admin().await, &job, "wait=60").await.refused(404), "not_found");
+    assert_eq!(wait(&server.user("ann"), &job, "wait=60").await.refused(403), "forbidden");
+    assert!(begun.elapsed() < AT_ONCE);
+    assert_eq!(server.app.watching().waits, 0, "a refused request kept its place");
+}
+
+/// Five times as many as the server has connections to the database.
+#[tokio::test(flavor = "multi_thread")]
+async fn those_who_wait_hold_no_connection_to_the_database() {
+    let server = without_worker().await;
+    let job = submit(&server, 1).await;
+    let mut asked = Vec::new();
+    for _ in 0..60 {
+        asked.push(waiting(&server, &job).await);
+    }
+    let watching = server.app.watching();
+    assert_eq!((watching.waits, watching.jobs, watching.is_polling), (60, 1, true));
+    server.admin().get(&format!("jobs/{job}")).await.expect(200);
+    cancel(&server, &job).await;
+    for asked in asked {
+        let (reply, took) = asked.await.expect("the request failed");
+        assert_eq!(reply.expect(200)["status"], "CANCELLED");
+        assert!(took < AT_ONCE, "it took {took:?}");
+    }
+    wait_for_watching(&server, |now| now == NOTHING).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_ends_answers_those_who_wait_with_what_there_is() {
+    let server = without_worker().await;
+    let job = submit(&server, 1).await;
+    let asked = waiting(&server, &job).await;
+    server.stop();
+    let (reply, took) = asked.await.expect("the answer was cut off");
+    assert!(took < AT_ONCE, "it took {took:?}");
+    assert_eq!(reply.expect(200)["status"], "QUEUED");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_waits_and_leaves_frees_its_place() {
+    let server = without_worker().await;
+    let job = submit(&server, 1).await;
+    let asked = waiting(&server, &job).await;
+    asked.abort();
+    wait_for_watching(&server, |now| now == NOTHING).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retried_job_is_waited_for_until_it_ends_again() {
+    let server = without_worker().await;
+    let job = submit(&server, 1).await;
+    let failed = "update job set status = 'FAILED', finished_at = now() where id = $1::text::uuid";
+    sqlx::query(failed).bind(&job).execute(server.database.pool()).await.expect("failing a job failed");
+    assert_eq!(wait(&server.admin(), &job, "wait=60").await.expect(200)["status"], "FAILED");
+    server.admin().post(&format!("jobs/{job}/retry"), json!({})).await.expect(202);
+    let asked = waiting(&server, &job).await;
+    cancel(&server, &job).await;
+    assert_eq!(asked.await.expect("the request failed").0.expect(200)["status"], "CANCELLED");
+}

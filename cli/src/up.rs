@@ -26,7 +26,7 @@ use crate::banner::{FirstAdmin, banner};
 use crate::secrets;
 
 /// The database that `up` makes in its private Postgres.
-const DATABASE: &str = "cuponera";
+pub(crate) const DATABASE: &str = "cuponera";
 /// The first business, if there is none.
 const FIRST_BUSINESS: &str = "My business";
 /// How long the last tasks may take once API and worker have ended.

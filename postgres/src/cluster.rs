@@ -46,14 +46,21 @@ impl Cluster {
     }
 
     fn open(folder: &DataFolder) -> Result<Self, Error> {
-        let path = folder.cluster();
-        let password = folder.get_password()?;
+        Self::at(folder.cluster(), folder.get_password()?)
+    }
+
+    /// The cluster in a folder, without owning the data folder.
+    pub(crate) fn at(path: PathBuf, password: String) -> Result<Self, Error> {
         let major = read_major(&path).map_err(Error::folder("read", path.join("PG_VERSION")))?;
         let handle = File::open(&path).map_err(Error::folder("open", &path))?;
         let metadata = handle.metadata().map_err(Error::folder("examine", &path))?;
         let identity = format!("cuponera-{:x}-{:x}", metadata.dev(), metadata.ino());
         let run_as = RunAs::owner_of(&metadata);
         Ok(Self { path, handle, identity, major, run_as, password })
+    }
+
+    pub(crate) fn major(&self) -> u32 {
+        self.major
     }
 
     pub(crate) fn password(&self) -> &str {

@@ -13,7 +13,7 @@ use cuponera_core::config::Settings;
 
 /// Coupon books, millions of codes, and each redeemed exactly as often as allowed.
 #[derive(Debug, Parser)]
-#[command(name = "cuponera", version, about, max_term_width = 110, after_long_help = client::STATUSES)]
+#[command(name = "cuponera", version, max_term_width = 110, after_long_help = client::FIRST_STEPS)]
 struct Cuponera {
     #[command(subcommand)]
     verb: Verb,

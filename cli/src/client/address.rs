@@ -75,19 +75,13 @@ pub(crate) fn innermost(error: &dyn Error) -> String {
     plain(&cause.to_string())
 }
 
-/// Whether a certificate, or the lack of one, is why there is no connection: waiting does not help then.
-pub(crate) fn is_certificate_fault(error: &(dyn Error + 'static)) -> bool {
-    let mut next = Some(error);
-    while let Some(cause) = next {
-        // An I/O error hides what it was made of from `source`.
-        let inner = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        let inner = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>());
-        if inner.is_some() || cause.is::<rustls::Error>() {
-            return true;
-        }
-        next = cause.source();
-    }
-    false
+/// Whether both sides cannot agree on a secure connection: waiting does not help then.
+pub(crate) fn is_tls_fault(error: &(dyn Error + 'static)) -> bool {
+    // An I/O error hides what it was made of from `source`.
+    let hidden = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    error.is::<rustls::Error>()
+        || hidden.is_some_and(|inner| is_tls_fault(inner))
+        || error.source().is_some_and(is_tls_fault)
 }
 
 #[cfg(test)]

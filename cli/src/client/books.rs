@@ -79,6 +79,7 @@ enum BookStatus {
 struct Create {
     /// Its name
     name: String,
+    /// What it is for
     #[arg(long, value_name = "TEXT")]
     description: Option<String>,
     /// How many codes one user may hold or have redeemed; no limit if absent

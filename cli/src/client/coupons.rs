@@ -44,7 +44,7 @@ pub(crate) struct Assign {
 #[derive(Debug, Args)]
 struct User {
     /// The user it is for; only a user who is logged in as such may leave it out
-    #[arg(long = "user", short, value_name = "USER")]
+    #[arg(long = "user", short = 'u', value_name = "USER")]
     id: Option<String>,
 }
 

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use serde::Deserialize;
 
-use super::show::{plain, time};
+use super::show::plain;
 
 /// Why a verb did not do what it was asked to.
 #[derive(Debug)]
@@ -35,15 +35,11 @@ pub(crate) struct Refused {
 
 /// The server's problem document (RFC 9457), as far as people need it.
 #[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
 struct Problem {
     code: String,
     detail: String,
     #[serde(default)]
     errors: Vec<FieldFault>,
-    remaining: Option<u64>,
-    locked_until: Option<String>,
-    line: Option<u64>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -93,19 +89,20 @@ impl Refused {
 }
 
 impl Problem {
+    /// The detail; without the faults of fields if those have lines of their own.
+    fn headline(&self) -> &str {
+        match self.errors.first() {
+            Some(fault) if self.detail.contains(&fault.message) => {
+                self.detail.split(": ").next().unwrap_or_default()
+            }
+            _ => &self.detail,
+        }
+    }
+
     fn message(&self, status: u16) -> String {
-        let mut lines = vec![format!("{} ({}, {status})", plain(&self.detail), plain(&self.code))];
+        let mut lines = vec![format!("{} ({}, {status})", plain(self.headline()), plain(&self.code))];
         for fault in &self.errors {
             lines.push(format!("  {}: {}", plain(&fault.field), plain(&fault.message)));
-        }
-        if let Some(remaining) = self.remaining {
-            lines.push(format!("  remaining: {remaining}"));
-        }
-        if let Some(until) = &self.locked_until {
-            lines.push(format!("  locked until: {}", time(until)));
-        }
-        if let Some(line) = self.line {
-            lines.push(format!("  line: {line}"));
         }
         if self.code == "unauthorized" {
             lines.push("  Log in with `cuponera login`, or check CUPONERA_API_KEY.".to_owned());

@@ -160,7 +160,7 @@ fn job_card(job: &Value) -> String {
         Column("Result", "/result", Look::Text),
         Column("Error", "/error/code", Look::Text),
         Column("", "/error/detail", Look::Text),
-        Column("Starts", "/attempts", Look::Count),
+        Column("Attempts", "/attempts", Look::Count),
         Column("Created", "/createdAt", Look::Time),
         Column("Finished", "/finishedAt", Look::Time),
     ];

@@ -34,8 +34,17 @@ use progress::Progress;
 use server::{Answer, Ask, Server};
 pub(crate) use show::plain;
 
-/// What the exit statuses mean, for the help pages.
-pub(crate) const STATUSES: &str = statuses!();
+/// The end of the help page of the whole command.
+pub(crate) const FIRST_STEPS: &str = help!(
+    "First steps:
+  cuponera doctor                                          # is all there that it needs?
+  cuponera up                                              # prints the first admin's password
+  cuponera login --email admin@example.com                 # in another terminal
+  cuponera books create 'Summer 2027'
+  cuponera generate --book 'Summer 2027' --quantity 1000
+  cuponera books activate 'Summer 2027'
+  cuponera assign --book 'Summer 2027' --user ana"
+);
 
 /// The verbs.
 #[derive(Debug, Subcommand)]

@@ -9,7 +9,7 @@ use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::address::{Address, innermost, is_certificate_fault};
+use super::address::{Address, innermost, is_tls_fault};
 use super::fault::{Fault, Refused};
 use super::login::{Login, Logins, Session};
 use super::say::complain;
@@ -266,9 +266,10 @@ impl Server {
             return Trouble::Lasting(Fault::Here(reason));
         }
         let url = self.address.as_str();
-        if is_certificate_fault(error) {
-            let hint = "SSL_CERT_FILE can name the certificates to trust";
-            return Trouble::Lasting(Fault::Away(format!("{url} cannot be trusted: {reason}. {hint}")));
+        if is_tls_fault(error) {
+            return Trouble::Lasting(Fault::Away(format!(
+                "{url} gives no secure connection: {reason}. Is it https:// there? SSL_CERT_FILE can name certificates to trust"
+            )));
         }
         let message = if error.is_connect() {
             format!("{url} cannot be reached: {reason}. Is it running, and is --url or CUPONERA_URL right?")

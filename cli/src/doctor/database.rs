@@ -1,10 +1,7 @@
 //! The database: the one that is named, or the private one and the programs it needs.
 
-use std::error::Error;
-
-use chrono::Utc;
 use cuponera_core::config::Settings;
-use cuponera_core::store::{Examination, Pools, SchemaVersions, Store};
+use cuponera_core::store::{Examined, SchemaVersions, ServerState, examine};
 use cuponera_postgres::{Binaries, Look, look};
 use secrecy::ExposeSecret;
 
@@ -12,6 +9,10 @@ use super::connections;
 use super::report::Finding;
 
 const CHECK: &str = "database";
+const FIX_NAMED: &str =
+    "check that it runs, and the host, port, user, password and database of CUPONERA_DATABASE_URL";
+const FIX_CLUSTER: &str = "until then `up` cannot start; CUPONERA_DATABASE_URL can name another server";
+const FIX_PRIVATE: &str = "start `up`; if that does not help, look into postgres.log in the data folder";
 /// The oldest Postgres that has everything we use.
 const OLDEST_VERSION: i32 = 150_000;
 /// A clock this far off is worth a word; this much farther, tokens run out before or after their time.
@@ -21,7 +22,7 @@ const BAD_SKEW_SECONDS: i64 = 60;
 /// Looks at whichever database `up` would use.
 pub(super) async fn database(settings: &Settings) -> Vec<Finding> {
     match &settings.database_url {
-        Some(url) => named(settings, url.expose_secret()).await,
+        Some(url) => named(settings, url.expose_secret(), FIX_NAMED).await,
         None => private(settings).await,
     }
 }
@@ -29,11 +30,11 @@ pub(super) async fn database(settings: &Settings) -> Vec<Finding> {
 async fn private(settings: &Settings) -> Vec<Finding> {
     let look = match look(&settings.data_dir) {
         Ok(look) => look,
-        Err(error) => return vec![programs(None), Finding::fault("cluster", error.to_string(), "see above")],
+        Err(error) => return vec![programs(None), Finding::fault("cluster", error.to_string(), FIX_CLUSTER)],
     };
     let mut findings = vec![programs(look.cluster), cluster(&look)];
     if let Some(server) = &look.server {
-        findings.extend(named(settings, &server.url(crate::up::DATABASE)).await);
+        findings.extend(named(settings, &server.url(crate::up::DATABASE), FIX_PRIVATE).await);
     }
     findings
 }
@@ -44,7 +45,11 @@ fn programs(cluster: Option<u32>) -> Finding {
     let binaries = match Binaries::find() {
         Ok(binaries) => binaries,
         Err(error) => {
-            return Finding::fault(CHECK, error.to_string(), "install Postgres, or name a server that runs");
+            return Finding::fault(
+                CHECK,
+                error.to_string(),
+                "or do without: CUPONERA_DATABASE_URL names a server that runs",
+            );
         }
     };
     let wanted = |major: u32| cluster.is_none_or(|cluster| cluster == major);
@@ -72,49 +77,26 @@ fn cluster(look: &Look) -> Finding {
     Finding::good("cluster", detail)
 }
 
-async fn named(settings: &Settings, url: &str) -> Vec<Finding> {
-    let store = match Store::connect(url, Pools { hot: 1, rest: 1 }).await {
-        Ok(store) => store,
-        Err(error) => {
-            let fix = "check that it runs, and the host, port, user, password and database of CUPONERA_DATABASE_URL";
-            return vec![Finding::fault(CHECK, format!("it does not answer: {}", cause(&error)), fix)];
-        }
-    };
-    let asked_at = Utc::now();
-    let (examined, versions) = (store.examine().await, store.schema_versions().await);
-    let answered_at = Utc::now();
-    store.close().await;
-    match (examined, versions) {
-        (Ok(examined), Ok(versions)) => {
-            let mut findings = vec![server(&examined), durability(&examined), room(settings, &examined)];
-            let middle = asked_at + (answered_at - asked_at) / 2;
-            findings.push(clock((examined.now - middle).num_seconds()));
-            findings.push(rights(&examined));
-            findings.push(schema(versions));
-            findings
-        }
-        (Err(error), _) | (_, Err(error)) => {
-            let fix = "look into the log of Postgres";
-            vec![Finding::fault(CHECK, format!("it cannot be examined: {}", cause(&error)), fix)]
-        }
+async fn named(settings: &Settings, url: &str, fix: &str) -> Vec<Finding> {
+    match examine(url).await {
+        Ok(Examined { server: state, schema: versions, clock_ahead_seconds }) => vec![
+            server(&state),
+            durability(&state),
+            room(settings, &state),
+            clock(clock_ahead_seconds),
+            rights(&state),
+            schema(versions),
+        ],
+        Err(error) => vec![Finding::fault(CHECK, error.to_string(), fix)],
     }
 }
 
-/// What a driver says of a failed connection names no secrets.
-fn cause(error: &cuponera_core::error::Error) -> String {
-    let mut cause: &dyn Error = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
-}
-
-fn server(examined: &Examination) -> Finding {
-    let version = format!("Postgres {}.{}", examined.version / 10_000, examined.version % 10_000);
-    if examined.version < OLDEST_VERSION {
+fn server(state: &ServerState) -> Finding {
+    let version = format!("Postgres {}.{}", state.version / 10_000, state.version % 10_000);
+    if state.version < OLDEST_VERSION {
         return Finding::fault(CHECK, format!("{version} is too old"), "use Postgres 15 or newer");
     }
-    if examined.is_replica {
+    if state.is_replica {
         return Finding::fault(
             CHECK,
             format!("{version}, but a copy that cannot be written to"),
@@ -124,10 +106,10 @@ fn server(examined: &Examination) -> Finding {
     Finding::good(CHECK, format!("{version} answers"))
 }
 
-fn durability(examined: &Examination) -> Finding {
+fn durability(state: &ServerState) -> Finding {
     const CHECK: &str = "durability";
-    let detail = format!("fsync = {}, synchronous_commit = {}", examined.fsync, examined.synchronous_commit);
-    let is_durable = examined.fsync == "on" && examined.synchronous_commit != "off";
+    let detail = format!("fsync = {}, synchronous_commit = {}", state.fsync, state.synchronous_commit);
+    let is_durable = state.fsync == "on" && state.synchronous_commit != "off";
     if is_durable {
         return Finding::good(CHECK, detail);
     }
@@ -138,11 +120,11 @@ fn durability(examined: &Examination) -> Finding {
     )
 }
 
-fn room(settings: &Settings, examined: &Examination) -> Finding {
+fn room(settings: &Settings, state: &ServerState) -> Finding {
     const CHECK: &str = "connections";
     let needed = connections(settings);
-    let detail = format!("{needed} at most, of {} that the server takes", examined.connections);
-    if i64::from(needed) <= i64::from(examined.connections) {
+    let detail = format!("{needed} at most, of {} that the server takes", state.connections);
+    if i64::from(needed) <= i64::from(state.connections) {
         return Finding::good(CHECK, detail);
     }
     let fix = "raise max_connections, or lower CUPONERA_DATABASE_POOL and CUPONERA_WORKER_CONCURRENCY";
@@ -164,9 +146,9 @@ fn clock(skew_seconds: i64) -> Finding {
     }
 }
 
-fn rights(examined: &Examination) -> Finding {
+fn rights(state: &ServerState) -> Finding {
     const CHECK: &str = "rights";
-    match (examined.may_create, examined.may_use_temporary) {
+    match (state.may_create, state.may_use_temporary) {
         (true, true) => Finding::good(CHECK, "tables can be made"),
         (false, _) => {
             Finding::fault(CHECK, "the user may not make tables", "GRANT CREATE ON SCHEMA public TO the user")

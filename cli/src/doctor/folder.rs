@@ -21,6 +21,7 @@ pub(super) fn data_folder(settings: &Settings) -> Vec<Finding> {
     const CHECK: &str = "data folder";
     let folder = &settings.data_dir;
     let mut findings = vec![writable(CHECK, folder, "CUPONERA_DATA_DIR")];
+    // An operator may mean it so: `up` makes the folder for its owner alone, and never changes one that exists.
     if let Some(mode) = mode(folder).filter(|mode| mode & 0o077 != 0) {
         let detail = format!("its mode is {mode:03o}: others on this machine can look into it");
         findings.push(Finding::warning(CHECK, detail, format!("chmod 700 {}", folder.display())));

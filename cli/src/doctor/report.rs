@@ -69,7 +69,7 @@ impl Report {
     pub(super) fn words(&self) -> String {
         let width = self.findings.iter().map(|finding| finding.check.len()).max().unwrap_or_default();
         let mut text = String::new();
-        for finding in &self.findings {
+        for (index, finding) in self.findings.iter().enumerate() {
             let mark = match finding.status {
                 Status::Ok => '✓',
                 Status::Warning => '!',
@@ -77,7 +77,9 @@ impl Report {
             };
             // Writing to a string cannot fail.
             let _ = writeln!(text, "{mark} {:width$}  {}", finding.check, plain(&finding.detail));
-            if let Some(fix) = &finding.fix {
+            // Said once, after the last that it is good for.
+            let next = self.findings.get(index + 1).and_then(|next| next.fix.as_ref());
+            if let Some(fix) = finding.fix.as_ref().filter(|fix| next != Some(fix)) {
                 let _ = writeln!(text, "  {:width$}  → {}", "", plain(fix));
             }
         }

@@ -1,16 +1,31 @@
-//! What an operator has to know of a database before anything runs on it. It is only read.
+//! What an operator has to know of a database before anything runs on it. It is only read, over one connection.
+
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sqlx::{query_as, query_scalar};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions, Connection, PgConnection, query_as, query_scalar};
+use tokio::time::timeout;
 
-use crate::error::Result;
-
-use super::Store;
 use super::connect::MIGRATIONS;
+
+/// A server that takes longer does not answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A database as it was found.
+#[derive(Debug, Clone)]
+pub struct Examined {
+    /// The server, and our rights.
+    pub server: ServerState,
+    /// How far the schema is.
+    pub schema: SchemaVersions,
+    /// How far its clock is ahead of this machine's, in seconds.
+    pub clock_ahead_seconds: i64,
+}
 
 /// A server, and what we may do in the database.
 #[derive(Debug, Clone)]
-pub struct Examination {
+pub struct ServerState {
     /// As `server_version_num`: 150_004 is 15.4.
     pub version: i32,
     /// Whether it is a copy that cannot be written to.
@@ -40,37 +55,73 @@ pub struct SchemaVersions {
     pub broken: Option<i64>,
 }
 
-impl Store {
-    /// Looks at the server and at our rights in the database.
-    pub async fn examine(&self) -> Result<Examination> {
-        let found = query_as!(
-            Examination,
-            r#"select current_setting('server_version_num')::int as "version!",
-                      pg_is_in_recovery() as "is_replica!",
-                      current_setting('fsync') as "fsync!",
-                      current_setting('synchronous_commit') as "synchronous_commit!",
-                      current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
-                        - coalesce(nullif(current_setting('reserved_connections', true), '')::int, 0) as "connections!",
-                      clock_timestamp() as "now!",
-                      coalesce(has_schema_privilege(to_regnamespace('public'), 'create'), false) as "may_create!",
-                      has_database_privilege(current_database(), 'temporary') as "may_use_temporary!""#
-        )
-        .fetch_one(&self.pool)
-        .await?;
-        Ok(found)
-    }
+/// Why a database could not be examined. No secret is in it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ExamineError {
+    /// The URL is none.
+    #[error("its URL does not parse")]
+    BadUrl,
+    /// Nobody answers.
+    #[error("it does not answer within {} s", PATIENCE.as_secs())]
+    Silent,
+    /// Why there is no connection, or no answer.
+    #[error("{0}")]
+    Failed(String),
+}
 
-    /// Which steps the schema has taken.
-    pub async fn schema_versions(&self) -> Result<SchemaVersions> {
-        let known = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
-        let steps = query_scalar!(r#"select to_regclass('_sqlx_migrations') is not null as "exists!""#);
-        if !steps.fetch_one(&self.pool).await? {
-            return Ok(SchemaVersions { found: None, known, broken: None });
-        }
-        // Not checked when it is built: the table is made by the first migration that runs.
-        let found = query_scalar("select max(version) from _sqlx_migrations where success");
-        let broken = query_scalar("select min(version) from _sqlx_migrations where not success");
-        let (found, broken) = (found.fetch_one(&self.pool).await?, broken.fetch_one(&self.pool).await?);
-        Ok(SchemaVersions { found, known, broken })
+impl From<sqlx::Error> for ExamineError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Failed(match &error {
+            sqlx::Error::Database(refusal) => refusal.message().to_owned(),
+            sqlx::Error::Io(error) => error.to_string(),
+            other => other.to_string(),
+        })
     }
+}
+
+/// Looks at a database.
+pub async fn examine(url: &str) -> Result<Examined, ExamineError> {
+    let options: PgConnectOptions = url.parse().map_err(|_| ExamineError::BadUrl)?;
+    let options = options.application_name("cuponera doctor");
+    let look = async {
+        let mut connection = options.connect().await?;
+        let asked_at = Utc::now();
+        let server = server_state(&mut connection).await?;
+        let middle = asked_at + (Utc::now() - asked_at) / 2;
+        let schema = schema_versions(&mut connection).await?;
+        let clock_ahead_seconds = (server.now - middle).num_seconds();
+        let _ = connection.close().await;
+        Ok(Examined { server, schema, clock_ahead_seconds })
+    };
+    timeout(PATIENCE, look).await.map_err(|_| ExamineError::Silent)?
+}
+
+async fn server_state(connection: &mut PgConnection) -> sqlx::Result<ServerState> {
+    query_as!(
+        ServerState,
+        r#"select current_setting('server_version_num')::int as "version!",
+                  pg_is_in_recovery() as "is_replica!",
+                  current_setting('fsync') as "fsync!",
+                  current_setting('synchronous_commit') as "synchronous_commit!",
+                  current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
+                    - coalesce(nullif(current_setting('reserved_connections', true), '')::int, 0) as "connections!",
+                  clock_timestamp() as "now!",
+                  coalesce(has_schema_privilege(to_regnamespace('public'), 'create'), false) as "may_create!",
+                  has_database_privilege(current_database(), 'temporary') as "may_use_temporary!""#
+    )
+    .fetch_one(connection)
+    .await
+}
+
+async fn schema_versions(connection: &mut PgConnection) -> sqlx::Result<SchemaVersions> {
+    let known = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
+    let exists = query_scalar!(r#"select to_regclass('_sqlx_migrations') is not null as "exists!""#);
+    if !exists.fetch_one(&mut *connection).await? {
+        return Ok(SchemaVersions { found: None, known, broken: None });
+    }
+    // Not checked when it is built: the table is made when the first migration runs.
+    let found = query_scalar("select max(version) from _sqlx_migrations where success");
+    let found = found.fetch_one(&mut *connection).await?;
+    let broken = query_scalar("select min(version) from _sqlx_migrations where not success");
+    Ok(SchemaVersions { found, known, broken: broken.fetch_one(connection).await? })
 }

@@ -29,7 +29,7 @@ pub use bulk::{ImportRow, Imported, Rejected, Taken, TakenBy};
 pub use chunk::{Claim, Finished, Pulse};
 pub use connect::{Pools, Store};
 pub use coupon::{CodeFilter, HeldFilter};
-pub use examine::{Examination, SchemaVersions};
+pub use examine::{ExamineError, Examined, SchemaVersions, ServerState, examine};
 pub use hold::{Expired, Lock, LockOwner, Locked, Unlock, Unlocked};
 pub use job::{JobFilter, NewImport, PartFile};
 pub use redeem::{Redeem, Redeemed};

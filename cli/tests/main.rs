@@ -2,5 +2,7 @@
 
 mod support;
 
+mod client;
 mod crash;
+mod doctor;
 mod start;

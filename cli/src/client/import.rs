@@ -17,7 +17,7 @@ use tokio_util::io::ReaderStream;
 use uuid::Uuid;
 
 use super::fault::Fault;
-use super::jobs::{download, open_output, unwritable};
+use super::jobs::{check_output, download, open_output, unwritable};
 use super::server::{Answer, Ask, Trouble};
 use super::show::{count, pairs, plain};
 use super::watch::{self, Job, Submitted};
@@ -133,10 +133,7 @@ impl Import {
             Some(errors) if identity(errors).is_some() && identity(errors) == identity(&self.file) => {
                 Err(Fault::Here("--errors names the file that is imported: name another".to_owned()))
             }
-            Some(errors) => {
-                let opened = std::fs::OpenOptions::new().append(true).create(true).open(errors);
-                opened.map(drop).map_err(|error| unwritable(errors, &error))
-            }
+            Some(errors) => check_output(errors),
             None => Ok(()),
         }
     }

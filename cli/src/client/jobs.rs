@@ -2,6 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::io::{self, IsTerminal, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -194,11 +195,22 @@ impl Errors {
     }
 }
 
-/// Opens a file to be written, made for its owner alone: codes are worth money.
+/// Opens a file to be written, emptied.
 pub(super) fn open_output(path: &Path) -> Result<std::fs::File, Fault> {
-    use std::os::unix::fs::OpenOptionsExt;
-    let opened = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
+    let opened = for_owner().truncate(true).open(path);
     opened.map_err(|error| unwritable(path, &error))
+}
+
+/// Makes sure that a file can be written to, without changing what is in it.
+pub(super) fn check_output(path: &Path) -> Result<(), Fault> {
+    for_owner().truncate(false).open(path).map(drop).map_err(|error| unwritable(path, &error))
+}
+
+/// A new file is for its owner alone: codes are worth money.
+fn for_owner() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).mode(0o600);
+    options
 }
 
 pub(super) fn unwritable(path: &Path, error: &io::Error) -> Fault {

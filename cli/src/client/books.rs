@@ -4,8 +4,8 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
+use super::exchange::Ask;
 use super::fault::Fault;
-use super::server::Ask;
 use super::show::{Column, Look, card, plain, table, text};
 use super::{Client, Paging, Work, say};
 

@@ -4,8 +4,8 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
 use super::coupons::parse_code;
+use super::exchange::Ask;
 use super::fault::Fault;
-use super::server::Ask;
 use super::show::{Column, Look, card, count, table, text};
 use super::watch::{self, Submitted};
 use super::{Client, Paging, Work, books};

@@ -6,8 +6,8 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::codes::coupon_card;
+use super::exchange::{Answer, Ask};
 use super::fault::Fault;
-use super::server::{Answer, Ask};
 use super::show::{Column, Look, count, table, text, time};
 use super::{Client, Paging, Work, books};
 

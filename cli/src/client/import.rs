@@ -16,9 +16,10 @@ use tokio::io::AsyncRead;
 use tokio_util::io::ReaderStream;
 use uuid::Uuid;
 
+use super::attempts::Trouble;
+use super::exchange::{Answer, Ask};
 use super::fault::Fault;
 use super::jobs::{check_output, download, open_output, unwritable};
-use super::server::{Answer, Ask, Trouble};
 use super::show::{count, pairs, plain};
 use super::watch::{self, Job, Submitted};
 use super::{Client, Work, books};

@@ -13,9 +13,10 @@ use serde_json::Value;
 use tokio::time::timeout;
 use uuid::Uuid;
 
+use super::attempts::Trouble;
+use super::exchange::Ask;
 use super::fault::Fault;
 use super::say::{say, unsaid};
-use super::server::{Ask, Trouble};
 use super::show::{Column, Look, card, plain, table, text};
 use super::{Client, Paging, Work, watch};
 

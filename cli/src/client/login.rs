@@ -88,11 +88,6 @@ impl Logins {
         Ok(Self { path: config.join("cuponera/login.json") })
     }
 
-    /// Where it is.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// The login at a server.
     pub(crate) fn login(&self, url: &str) -> Result<Option<Login>, Fault> {
         Ok(self.read()?.remove(url))

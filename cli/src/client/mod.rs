@@ -7,9 +7,11 @@
 mod help;
 
 mod address;
+mod attempts;
 mod books;
 mod codes;
 mod coupons;
+mod exchange;
 mod fault;
 mod import;
 mod jobs;
@@ -29,9 +31,10 @@ use clap::{Args, Subcommand};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
+use exchange::{Answer, Ask};
 pub(crate) use fault::Fault;
 use progress::Progress;
-use server::{Answer, Ask, Server};
+use server::Server;
 pub(crate) use show::plain;
 
 /// The end of the help page of the whole command.

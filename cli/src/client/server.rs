@@ -1,24 +1,21 @@
 //! Talking to a server: credentials, retries that never double an effect, and what its answers mean.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use backoff::ExponentialBackoffBuilder;
-use backoff::backoff::Backoff;
 use reqwest::header::{HeaderValue, LOCATION, RETRY_AFTER};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::address::{Address, innermost, is_tls_fault};
+use super::attempts::{Attempts, Trouble};
+use super::exchange::{Answer, Ask};
 use super::fault::{Fault, Refused};
 use super::login::{Login, Logins, Session};
-use super::say::complain;
 
 const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 /// A call other than an upload takes far less: a login, hashed on a busy machine, is the slowest.
 const CALL_PATIENCE: Duration = Duration::from_secs(30);
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 
 /// A server, and who we are to it.
 #[derive(Debug)]
@@ -34,81 +31,6 @@ pub(crate) struct Server {
 enum Credential {
     ApiKey(HeaderValue),
     Login(Logins),
-}
-
-/// A call.
-#[derive(Debug)]
-pub(crate) struct Ask<'a> {
-    method: Method,
-    path: &'a [&'a str],
-    query: Vec<(&'static str, String)>,
-    body: Option<Value>,
-}
-
-/// What went wrong with one attempt.
-#[derive(Debug)]
-pub(crate) enum Trouble {
-    /// Asking again would give the same.
-    Lasting(Fault),
-    /// It may pass.
-    Passing {
-        fault: Fault,
-        /// How long the server asks us to wait.
-        after: Option<Duration>,
-        /// Whether the server may have got the request.
-        arrived: bool,
-    },
-}
-
-/// A document that the server sent.
-#[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) text: String,
-    pub(crate) value: Value,
-}
-
-/// Attempts at one call, ever further apart.
-#[derive(Debug)]
-pub(crate) struct Attempts {
-    pauses: backoff::ExponentialBackoff,
-    begun: Instant,
-    patience: Duration,
-    is_first: bool,
-}
-
-impl<'a> Ask<'a> {
-    pub(crate) fn get(path: &'a [&'a str]) -> Self {
-        Self { method: Method::GET, path, query: Vec::new(), body: None }
-    }
-
-    /// Without a body if it is null.
-    pub(crate) fn post(path: &'a [&'a str], body: Value) -> Self {
-        Self { method: Method::POST, body: Some(body).filter(|body| !body.is_null()), ..Self::get(path) }
-    }
-
-    pub(crate) fn patch(path: &'a [&'a str], body: Value) -> Self {
-        Self { method: Method::PATCH, body: Some(body), ..Self::get(path) }
-    }
-
-    pub(crate) fn delete(path: &'a [&'a str]) -> Self {
-        Self { method: Method::DELETE, ..Self::get(path) }
-    }
-
-    /// With a query parameter, if there is a value.
-    pub(crate) fn with(mut self, name: &'static str, value: Option<impl ToString>) -> Self {
-        self.query.extend(value.map(|value| (name, value.to_string())));
-        self
-    }
-
-    /// A key of its own for each change; attempts at one call share it.
-    fn key(&self) -> Option<Uuid> {
-        (self.method != Method::GET && self.path.first() != Some(&"auth")).then(Uuid::now_v7)
-    }
-
-    /// Logging in needs no login.
-    fn is_open(&self) -> bool {
-        matches!(self.path, ["auth", "login" | "refresh"])
-    }
 }
 
 impl Server {
@@ -280,13 +202,7 @@ impl Server {
     }
 
     pub(crate) fn attempts(&self) -> Attempts {
-        let pauses = ExponentialBackoffBuilder::new()
-            .with_initial_interval(FIRST_PAUSE)
-            .with_multiplier(2.0)
-            .with_max_interval(LONGEST_PAUSE)
-            .with_max_elapsed_time(None)
-            .build();
-        Attempts { pauses, begun: Instant::now(), patience: self.patience, is_first: true }
+        Attempts::new(self.patience)
     }
 
     /// The login to use, renewed if it is about to run out; none if there is an API key.
@@ -318,60 +234,5 @@ impl Server {
             "not logged in at {}: run `cuponera login`, or set CUPONERA_API_KEY",
             self.address.as_str()
         ))
-    }
-}
-
-impl Trouble {
-    /// Nothing more is tried.
-    pub(crate) fn into_fault(self) -> Fault {
-        match self {
-            Self::Lasting(fault) | Self::Passing { fault, .. } => fault,
-        }
-    }
-}
-
-impl Answer {
-    fn read(text: String, url: &str) -> Result<Self, Fault> {
-        if text.trim().is_empty() {
-            return Ok(Self { text: String::new(), value: Value::Null });
-        }
-        match serde_json::from_str(&text) {
-            Ok(value) => Ok(Self { text, value }),
-            Err(_) => {
-                Err(Fault::Here(format!("{url} answers, but not as a Cuponera would: is the URL right?")))
-            }
-        }
-    }
-
-    /// The items of a page.
-    pub(crate) fn items(&self) -> &[Value] {
-        self.value["data"].as_array().map_or(&[], Vec::as_slice)
-    }
-
-    /// Where the next page begins, if there is one.
-    pub(crate) fn next_cursor(&self) -> Option<String> {
-        self.value["nextCursor"].as_str().map(str::to_owned)
-    }
-
-    /// The document as what it should be.
-    pub(crate) fn read_as<T: serde::de::DeserializeOwned>(&self) -> Result<T, Fault> {
-        serde_json::from_value(self.value.clone())
-            .map_err(|error| Fault::Here(format!("the server's answer is not as expected: {error}")))
-    }
-}
-
-impl Attempts {
-    /// Waits before the next attempt, or gives the fault back if there is no time for one.
-    pub(crate) async fn pause(&mut self, fault: Fault, after: Option<Duration>) -> Result<(), Fault> {
-        let pause = self.pauses.next_backoff().unwrap_or(LONGEST_PAUSE) + after.unwrap_or_default();
-        if self.begun.elapsed() + pause > self.patience {
-            return Err(fault);
-        }
-        if let (true, Fault::Away(message)) = (self.is_first, &fault) {
-            complain(&format!("{message}; trying again for up to {} s", self.patience.as_secs()));
-        }
-        self.is_first = false;
-        tokio::time::sleep(pause).await;
-        Ok(())
     }
 }

@@ -6,10 +6,10 @@ use clap::Args;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
+use super::exchange::Ask;
 use super::fault::Fault;
 use super::login::{Logins, Session};
 use super::say::{complain, note, say};
-use super::server::Ask;
 use super::show::{plain, text};
 use super::{Client, Work};
 
@@ -76,13 +76,12 @@ impl Work for Login {
 
 impl Work for Logout {
     async fn run(self, client: &Client) -> Result<(), Fault> {
-        let (url, logins) = (client.server.address().as_str(), Logins::find()?);
-        let Some(logins_of_ours) = client.server.logins() else {
+        let url = client.server.address().as_str();
+        let Some(logins) = client.server.logins() else {
             return Err(Fault::Here(
                 "there is an API key, which cannot be logged out: unset CUPONERA_API_KEY".to_owned(),
             ));
         };
-        debug_assert_eq!(logins_of_ours.path(), logins.path());
         let ended = end(client, self.everywhere).await;
         // Whatever the server says, this machine forgets it.
         logins.lock().await?.keep(url, None)?;

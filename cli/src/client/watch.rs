@@ -5,9 +5,9 @@ use std::time::Duration;
 use chrono::DateTime;
 use serde_json::Value;
 
+use super::exchange::{Answer, Ask};
 use super::fault::Fault;
 use super::say::say;
-use super::server::{Answer, Ask};
 use super::show::{count, plain, plain_json, text};
 use super::{Client, progress::Progress};
 

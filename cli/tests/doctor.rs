@@ -169,7 +169,9 @@ async fn a_user_without_rights_is_told_which_are_missing() {
     let (ran, worst) = findings(installation.verb("doctor").env("CUPONERA_DATABASE_URL", url));
     let drop = format!("drop role {role}");
     sqlx::query(sqlx::AssertSqlSafe(drop)).execute(database.pool()).await.expect("the role stays");
-    assert_eq!(worst.get("rights").map(String::as_str), Some("fault"), "{ran:?}");
+    for check in ["rights", "schema"] {
+        assert_eq!(worst.get(check).map(String::as_str), Some("fault"), "{check}: {ran:?}");
+    }
     assert!(!ran.stdout.contains("hunter2"), "{ran:?}");
 }
 

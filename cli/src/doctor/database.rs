@@ -160,8 +160,12 @@ fn rights(state: &ServerState) -> Finding {
     }
 }
 
-fn schema(versions: SchemaVersions) -> Finding {
+fn schema(versions: Option<SchemaVersions>) -> Finding {
     const CHECK: &str = "schema";
+    let Some(versions) = versions else {
+        let fix = "connect as the user that made it, or give its tables to this one (REASSIGN OWNED)";
+        return Finding::fault(CHECK, "there is one that another user made, and this one may not read", fix);
+    };
     let SchemaVersions { found, known, broken } = versions;
     if let Some(broken) = broken {
         let fix = "see what it left behind, then delete its row from _sqlx_migrations";

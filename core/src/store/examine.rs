@@ -17,8 +17,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub struct Examined {
     /// The server, and our rights.
     pub server: ServerState,
-    /// How far the schema is.
-    pub schema: SchemaVersions,
+    /// How far the schema is; none if it is another's, whom we may not ask.
+    pub schema: Option<SchemaVersions>,
     /// How far its clock is ahead of this machine's, in seconds.
     pub clock_ahead_seconds: i64,
 }
@@ -113,15 +113,18 @@ async fn server_state(connection: &mut PgConnection) -> sqlx::Result<ServerState
     .await
 }
 
-async fn schema_versions(connection: &mut PgConnection) -> sqlx::Result<SchemaVersions> {
+async fn schema_versions(connection: &mut PgConnection) -> sqlx::Result<Option<SchemaVersions>> {
     let known = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
-    let exists = query_scalar!(r#"select to_regclass('_sqlx_migrations') is not null as "exists!""#);
-    if !exists.fetch_one(&mut *connection).await? {
-        return Ok(SchemaVersions { found: None, known, broken: None });
+    // Null if there is no such table.
+    let may_read = query_scalar!("select has_table_privilege(to_regclass('_sqlx_migrations'), 'select')");
+    match may_read.fetch_one(&mut *connection).await? {
+        None => return Ok(Some(SchemaVersions { found: None, known, broken: None })),
+        Some(false) => return Ok(None),
+        Some(true) => {}
     }
     // Not checked when it is built: the table is made when the first migration runs.
     let found = query_scalar("select max(version) from _sqlx_migrations where success");
     let found = found.fetch_one(&mut *connection).await?;
     let broken = query_scalar("select min(version) from _sqlx_migrations where not success");
-    Ok(SchemaVersions { found, known, broken: broken.fetch_one(connection).await? })
+    Ok(Some(SchemaVersions { found, known, broken: broken.fetch_one(connection).await? }))
 }

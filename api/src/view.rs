@@ -1,6 +1,5 @@
 //! Things of core as the API shows them.
 
-use chrono::{DateTime, Utc};
 use cuponera_core::book::{Book, Discount, DiscountKind};
 use cuponera_core::coupon::state::{Coupon, CouponEvent};
 use cuponera_core::job::Job;
@@ -10,6 +9,8 @@ use poem_openapi::types::{ParseFromJSON, ToJSON, Type};
 use poem_openapi::{Enum, Object};
 use serde_json::Value;
 use uuid::Uuid;
+
+use crate::time::Time;
 
 /// One page of a list.
 #[derive(Debug, Object)]
@@ -34,7 +35,7 @@ impl<T: Type + ToJSON + ParseFromJSON> List<T> {
 
 /// How a discount counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
-#[oai(rename_all = "UPPERCASE")]
+#[oai(rename = "DiscountKind", rename_all = "UPPERCASE")]
 pub(crate) enum DiscountKindView {
     /// A share of the price.
     Percent,
@@ -50,8 +51,10 @@ pub(crate) struct DiscountView {
     #[oai(rename = "type")]
     pub(crate) kind: DiscountKindView,
     /// Percent (up to 100), or units of the currency.
+    #[oai(validator(minimum(value = "0", exclusive)))]
     pub(crate) value: f64,
-    /// ISO 4217, for FIXED.
+    /// ISO 4217; `FIXED` needs it.
+    #[oai(validator(pattern = "^[A-Z]{3}$"))]
     pub(crate) currency: Option<String>,
 }
 
@@ -67,6 +70,7 @@ impl From<Discount> for DiscountView {
 
 /// A book's codes by state; they add up to `generatedCount`.
 #[derive(Debug, Object)]
+#[oai(rename = "Counts")]
 struct CountsView {
     /// Free.
     available: i64,
@@ -96,8 +100,8 @@ pub(crate) struct BookView {
     max_redeems_per_user: i32,
     /// How many codes the owner means to make; it only informs.
     total_codes_expected: Option<i64>,
-    starts_at: Option<DateTime<Utc>>,
-    expires_at: Option<DateTime<Utc>>,
+    starts_at: Option<Time>,
+    expires_at: Option<Time>,
     /// How long a lock holds if the call does not say.
     lock_ttl_seconds: i32,
     /// Whether redeeming needs a live lock.
@@ -111,8 +115,8 @@ pub(crate) struct BookView {
     is_active: bool,
     /// Whether `expiresAt` has passed.
     is_expired: bool,
-    created_at: DateTime<Utc>,
-    updated_at: DateTime<Utc>,
+    created_at: Time,
+    updated_at: Time,
 }
 
 impl From<Book> for BookView {
@@ -127,8 +131,8 @@ impl From<Book> for BookView {
             max_codes_per_user: rules.max_codes_per_user,
             max_redeems_per_user: rules.max_redeems_per_user,
             total_codes_expected: rules.total_codes_expected,
-            starts_at: rules.starts_at,
-            expires_at: rules.expires_at,
+            starts_at: rules.starts_at.map(Time::from),
+            expires_at: rules.expires_at.map(Time::from),
             lock_ttl_seconds: rules.lock_ttl_seconds,
             require_lock: rules.require_lock,
             discount: rules.discount.map(DiscountView::from),
@@ -143,8 +147,8 @@ impl From<Book> for BookView {
             },
             is_active: book.is_active,
             is_expired: book.is_expired,
-            created_at: book.created_at,
-            updated_at: book.updated_at,
+            created_at: book.created_at.into(),
+            updated_at: book.updated_at.into(),
         }
     }
 }
@@ -158,9 +162,9 @@ pub(crate) struct CodeView {
     status: String,
     user_id: Option<String>,
     redeem_count: i32,
-    locked_until: Option<DateTime<Utc>>,
+    locked_until: Option<Time>,
     metadata: Option<Value>,
-    created_at: DateTime<Utc>,
+    created_at: Time,
 }
 
 impl From<Coupon> for CodeView {
@@ -170,9 +174,9 @@ impl From<Coupon> for CodeView {
             status: coupon.status.as_str().into(),
             user_id: coupon.holder,
             redeem_count: coupon.redeem_count,
-            locked_until: coupon.locked_until,
+            locked_until: coupon.locked_until.map(Time::from),
             metadata: coupon.metadata,
-            created_at: coupon.created_at,
+            created_at: coupon.created_at.into(),
         }
     }
 }
@@ -190,12 +194,12 @@ pub(crate) struct CouponView {
     user_id: Option<String>,
     redeem_count: i32,
     max_redeems: i32,
-    assigned_at: Option<DateTime<Utc>>,
-    locked_at: Option<DateTime<Utc>>,
-    locked_until: Option<DateTime<Utc>>,
-    redeemed_at: Option<DateTime<Utc>>,
+    assigned_at: Option<Time>,
+    locked_at: Option<Time>,
+    locked_until: Option<Time>,
+    redeemed_at: Option<Time>,
     metadata: Option<Value>,
-    created_at: DateTime<Utc>,
+    created_at: Time,
 }
 
 impl From<Coupon> for CouponView {
@@ -208,12 +212,12 @@ impl From<Coupon> for CouponView {
             user_id: coupon.holder,
             redeem_count: coupon.redeem_count,
             max_redeems: coupon.max_redeems,
-            assigned_at: coupon.assigned_at,
-            locked_at: coupon.locked_at,
-            locked_until: coupon.locked_until,
-            redeemed_at: coupon.redeemed_at,
+            assigned_at: coupon.assigned_at.map(Time::from),
+            locked_at: coupon.locked_at.map(Time::from),
+            locked_until: coupon.locked_until.map(Time::from),
+            redeemed_at: coupon.redeemed_at.map(Time::from),
             metadata: coupon.metadata,
-            created_at: coupon.created_at,
+            created_at: coupon.created_at.into(),
         }
     }
 }
@@ -230,7 +234,7 @@ pub(crate) struct EventView {
     user_id: Option<String>,
     /// Who did it: `admin:…`, `service:…`, `user:…`, `job:…` or `sweep`.
     actor: String,
-    at: DateTime<Utc>,
+    at: Time,
     ip: Option<String>,
     user_agent: Option<String>,
     request_id: Option<String>,
@@ -247,7 +251,7 @@ impl From<CouponEvent> for EventView {
             to_status: event.to_status.as_str().into(),
             user_id: event.user,
             actor: event.actor,
-            at: event.at,
+            at: event.at.into(),
             ip: event.ip,
             user_agent: event.user_agent,
             request_id: event.request_id,
@@ -267,7 +271,7 @@ pub(crate) struct AssignmentView {
     user_id: String,
     /// `ASSIGNED`; if the user held it already, where it stands by now.
     status: String,
-    assigned_at: DateTime<Utc>,
+    assigned_at: Time,
     #[oai(skip)]
     pub(crate) repeated: bool,
 }
@@ -280,7 +284,7 @@ impl From<Assigned> for AssignmentView {
             coupon_book_id: assigned.book.0,
             user_id: assigned.user,
             status: assigned.status.as_str().into(),
-            assigned_at: assigned.assigned_at,
+            assigned_at: assigned.assigned_at.into(),
             repeated: assigned.repeated,
         }
     }
@@ -295,8 +299,8 @@ pub(crate) struct LockView {
     status: String,
     /// Pass it to redeem or unlock to be refused if the lock is no longer this one.
     lock_id: Uuid,
-    locked_at: DateTime<Utc>,
-    locked_until: DateTime<Utc>,
+    locked_at: Time,
+    locked_until: Time,
 }
 
 impl From<Locked> for LockView {
@@ -305,8 +309,8 @@ impl From<Locked> for LockView {
             code: locked.code,
             status: "LOCKED".into(),
             lock_id: locked.lock.0,
-            locked_at: locked.locked_at,
-            locked_until: locked.locked_until,
+            locked_at: locked.locked_at.into(),
+            locked_until: locked.locked_until.into(),
         }
     }
 }
@@ -331,7 +335,7 @@ pub(crate) struct RedemptionView {
     redeem_count: i32,
     max_redeems: i32,
     is_final_redeem: bool,
-    redeemed_at: DateTime<Utc>,
+    redeemed_at: Time,
 }
 
 impl From<Redeemed> for RedemptionView {
@@ -344,14 +348,14 @@ impl From<Redeemed> for RedemptionView {
             redeem_count: redeemed.redeem_count,
             max_redeems: redeemed.max_redeems,
             is_final_redeem,
-            redeemed_at: redeemed.redeemed_at,
+            redeemed_at: redeemed.redeemed_at.into(),
         }
     }
 }
 
 /// How far a job is, in rows.
 #[derive(Debug, Object)]
-#[oai(rename_all = "camelCase")]
+#[oai(rename = "Progress", rename_all = "camelCase")]
 struct ProgressView {
     /// Null until known.
     total: Option<i64>,
@@ -369,6 +373,7 @@ struct ProgressView {
 
 /// Why a job failed.
 #[derive(Debug, Object)]
+#[oai(rename = "JobError")]
 struct JobErrorView {
     /// A stable word.
     code: String,
@@ -390,10 +395,10 @@ pub(crate) struct JobView {
     error: Option<JobErrorView>,
     /// How often it was started: the first time and each retry.
     attempts: i32,
-    created_at: DateTime<Utc>,
-    started_at: Option<DateTime<Utc>>,
-    finished_at: Option<DateTime<Utc>>,
-    heartbeat_at: Option<DateTime<Utc>>,
+    created_at: Time,
+    started_at: Option<Time>,
+    finished_at: Option<Time>,
+    heartbeat_at: Option<Time>,
 }
 
 impl From<Job> for JobView {
@@ -415,10 +420,10 @@ impl From<Job> for JobView {
             result: Some(job.result),
             error: job.error.map(|error| JobErrorView { code: error.code, detail: error.detail }),
             attempts: job.attempts,
-            created_at: job.created_at,
-            started_at: job.started_at,
-            finished_at: job.finished_at,
-            heartbeat_at: job.heartbeat_at,
+            created_at: job.created_at.into(),
+            started_at: job.started_at.map(Time::from),
+            finished_at: job.finished_at.map(Time::from),
+            heartbeat_at: job.heartbeat_at.map(Time::from),
         }
     }
 }
@@ -435,7 +440,7 @@ pub(crate) struct UserView {
     user_id: String,
     /// Whether it may not log in.
     disabled: bool,
-    created_at: DateTime<Utc>,
+    created_at: Time,
 }
 
 impl From<Account> for UserView {
@@ -446,7 +451,7 @@ impl From<Account> for UserView {
             role: account.role.as_str().into(),
             user_id: account.user_id,
             disabled: account.is_disabled,
-            created_at: account.created_at,
+            created_at: account.created_at.into(),
         }
     }
 }
@@ -461,7 +466,7 @@ pub(crate) struct ApiKeyView {
     role: String,
     /// How the key begins, to tell keys apart.
     hint: String,
-    created_at: DateTime<Utc>,
+    created_at: Time,
     /// The key itself: shown here once and never again.
     key: Option<String>,
 }
@@ -480,7 +485,7 @@ impl From<ApiKey> for ApiKeyView {
             name: key.name,
             role: key.role.as_str().into(),
             hint: key.hint,
-            created_at: key.created_at,
+            created_at: key.created_at.into(),
             key: None,
         }
     }

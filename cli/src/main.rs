@@ -6,7 +6,7 @@ mod up;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use cuponera_core::config::Settings;
 
 /// Coupon books, millions of codes, and each redeemed exactly as often as allowed.
@@ -29,8 +29,23 @@ enum Verb {
         #[command(flatten)]
         settings: Box<Settings>,
     },
-    /// Print the OpenAPI document.
-    Openapi,
+    /// Print the OpenAPI document, or what is made from it.
+    Openapi {
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+}
+
+/// A form of the OpenAPI document.
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+enum Format {
+    /// The document itself.
+    #[default]
+    Json,
+    /// Requests that editors can send.
+    Http,
+    /// The page of error codes.
+    Errors,
 }
 
 fn main() -> ExitCode {
@@ -44,8 +59,8 @@ fn main() -> ExitCode {
     let done = dotenv.and_then(|()| match verb {
         Verb::Up { settings } => start(*settings, up::up),
         Verb::Migrate { settings } => start(*settings, up::migrate),
-        Verb::Openapi => {
-            print!("{}", cuponera_api::openapi_document());
+        Verb::Openapi { format } => {
+            print!("{}", document(format));
             Ok(())
         }
     });
@@ -55,6 +70,14 @@ fn main() -> ExitCode {
             eprintln!("cuponera: {message}");
             ExitCode::FAILURE
         }
+    }
+}
+
+fn document(format: Format) -> String {
+    match format {
+        Format::Json => cuponera_api::openapi_document(),
+        Format::Http => cuponera_api::http_file(),
+        Format::Errors => cuponera_api::error_page(),
     }
 }
 

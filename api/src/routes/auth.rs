@@ -31,6 +31,7 @@ struct Login {
     /// In any case.
     #[oai(validator(max_length = 254))]
     email: String,
+    #[oai(write_only)]
     password: String,
 }
 

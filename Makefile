@@ -26,6 +26,10 @@ lint: lint-openapi ## Formatting, clippy with warnings denied, the OpenAPI docum
 	$(CARGO) fmt --all --check
 	SQLX_OFFLINE=true $(CARGO) clippy --workspace --all-targets -- -D warnings
 
+schemathesis: postgres ## Asks a running server what its document promises, as each role; needs Python 3.11 with venv
+	$(CARGO) build -p cuponera
+	./scripts/schemathesis.sh target/debug/cuponera
+
 sqlx: postgres ## Writes .sqlx anew: what the checked queries take and give
 	$(WITH_DATABASE) ./scripts/write-queries.sh .sqlx
 

@@ -129,6 +129,9 @@ impl Completion {
                 None => self.faults.push(format!("{} does not take {media}", row.id)),
             }
         }
+        for media in made.values_mut() {
+            schemas::close(&mut media["schema"]);
+        }
         let lacking = made.iter().filter(|(_, media)| media.get("example").is_none());
         self.faults.extend(lacking.map(|(media, _)| format!("{} has no example of {media}", row.id)));
     }

@@ -95,7 +95,7 @@ pub(super) fn event() -> Value {
 /// A job as it was accepted.
 pub(super) fn job(kind: &str) -> Value {
     json!({
-        "id": JOB, "kind": kind, "status": "QUEUED", "attempts": 1, "createdAt": NOW, "result": {},
+        "id": JOB, "kind": kind, "status": "QUEUED", "attempts": 0, "createdAt": NOW, "result": {},
         "progress": {
             "total": 1000, "processed": 0, "succeeded": 0, "failed": 0, "percent": 0.0, "ratePerSecond": null,
             "etaSeconds": null,
@@ -114,6 +114,7 @@ pub(super) fn done_job() -> Value {
         "total": 1000, "processed": 1000, "succeeded": 1000, "failed": 0, "percent": 100.0, "ratePerSecond": 12500.0,
         "etaSeconds": null,
     });
+    job["attempts"] = json!(1);
     job["startedAt"] = json!(NOW);
     job["finishedAt"] = json!(NOW);
     job["heartbeatAt"] = json!(NOW);

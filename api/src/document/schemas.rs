@@ -51,18 +51,22 @@ const TEXTS: &[(&str, &str, &str, &str)] = &[
     ("BookChange", "name", "pattern", BLANK_IS_NOTHING),
     ("Generation", "pattern", "pattern", CODE_PATTERN),
     ("LockRequest", "userId", "pattern", BLANK_IS_NOTHING),
-    ("Login", "password", "format", "password"),
     ("NamedAssignment", "userId", "pattern", BLANK_IS_NOTHING),
     ("NewBook", "name", "pattern", BLANK_IS_NOTHING),
     ("NewKey", "name", "pattern", BLANK_IS_NOTHING),
     ("NewUser", "email", "format", "email"),
-    ("NewUser", "password", "format", "password"),
     ("NewUser", "userId", "pattern", BLANK_IS_NOTHING),
     ("RandomAssignment", "userId", "pattern", BLANK_IS_NOTHING),
     ("RedeemRequest", "userId", "pattern", BLANK_IS_NOTHING),
     ("UnlockRequest", "userId", "pattern", BLANK_IS_NOTHING),
-    ("UserChange", "password", "format", "password"),
     ("ValidateRequest", "userId", "pattern", BLANK_IS_NOTHING),
+];
+
+/// Passwords and what they are long; one to be compared may be of any length.
+const PASSWORDS: &[(&str, &str, Option<(u32, u32)>)] = &[
+    ("Login", "password", None),
+    ("NewUser", "password", Some((10, 200))),
+    ("UserChange", "password", Some((10, 200))),
 ];
 
 /// A discount is one of two: a share of at most all, or an amount in a currency.
@@ -181,6 +185,20 @@ pub(super) fn complete(schemas: &mut Map<String, Value>, requests: &BTreeSet<Str
             change(schema, field, &|field| field["maxLength"] = json!(MAX_USER_ID_BYTES));
         }
     }
+    for (schema, field, length) in PASSWORDS {
+        change(schema, field, &|field| {
+            field["format"] = json!("password");
+            field["writeOnly"] = json!(true);
+            if let Some((min, max)) = length {
+                field["minLength"] = json!(min);
+                field["maxLength"] = json!(max);
+            }
+        });
+    }
+    change("NewUser", "email", &|field| {
+        field["minLength"] = json!(5);
+        field["maxLength"] = json!(254);
+    });
     for (schema, fields) in NULL_OR {
         for field in *fields {
             change(schema, field, &or_null);
@@ -219,6 +237,13 @@ fn require(schemas: &mut Map<String, Value>, schema: &str, fields: &[&str]) {
         schemas.get_mut(schema).and_then(|schema| schema.get_mut("required")?.as_array_mut())
     {
         required.extend(fields.iter().map(|field| json!(field)));
+    }
+}
+
+/// A form is as closed as other bodies.
+pub(super) fn close(schema: &mut Value) {
+    if schema["type"] == "object" {
+        schema["additionalProperties"] = json!(false);
     }
 }
 

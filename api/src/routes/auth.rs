@@ -31,7 +31,6 @@ struct Login {
     /// In any case.
     #[oai(validator(max_length = 254))]
     email: String,
-    #[oai(write_only)]
     password: String,
 }
 

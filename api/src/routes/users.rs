@@ -26,10 +26,8 @@ pub(crate) struct Users;
 #[oai(rename_all = "camelCase")]
 struct NewUser {
     /// Unique in the whole installation.
-    #[oai(validator(min_length = 5, max_length = 254))]
     email: String,
     /// 10 to 200 characters.
-    #[oai(write_only, validator(min_length = 10, max_length = 200))]
     password: String,
     /// `ADMIN` or `USER`.
     role: String,
@@ -78,8 +76,7 @@ fn password(
 /// A change of an account.
 #[derive(Debug, Object)]
 struct UserChange {
-    /// A new password of 10 to 200 characters; all logins of the account end.
-    #[oai(write_only, validator(min_length = 10, max_length = 200))]
+    /// A new password; all logins of the account end.
     password: Option<String>,
     /// Whether it may not log in; disabling ends all logins.
     disabled: Option<bool>,

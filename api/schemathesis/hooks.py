@@ -25,10 +25,26 @@ MAX_QUANTITY = 40
 # How schemathesis names the parts of a request where we name them otherwise.
 NAMES = {"path_parameters": "path", "headers": "header"}
 
+# What ends logins.
+ENDS_LOGINS = ("logout", "changePassword")
 # What changes a book.
 CHANGES = ("updateCouponBook", "replaceCouponBook", "deleteCouponBook")
 
 logout_token = None
+
+
+@schemathesis.auth()
+class Credentials:
+    """Those of the role; what ends logins ends another one."""
+
+    def get(self, case, context):
+        return SEED["headers"][ROLE]
+
+    def set(self, case, data, context):
+        case.headers = case.headers or {}
+        case.headers.update(data)
+        if "Authorization" in data and case.operation.definition.raw["operationId"] in ENDS_LOGINS:
+            case.headers["Authorization"] = f"Bearer {token_to_end()}"
 
 
 @schemathesis.hook
@@ -42,7 +58,7 @@ def before_call(context, case, kwargs):
         fill_path(operation, case.path_parameters, dice)
     if "query" in valid and case.query:
         fill_query(operation, case.query, dice)
-    if case.body is NOT_SET and case.operation.body and (case.meta is None or case.meta.generation.mode.is_positive):
+    if case.body is NOT_SET and case.operation.body and "body" in valid:
         add_body(operation, case)
     if "body" in valid and isinstance(case.body, dict):
         fill_body(operation, case.body, dice)
@@ -52,8 +68,6 @@ def before_call(context, case, kwargs):
         # A key belongs to one request: another one under it is refused.
         request = zlib.crc32(repr((case.path_parameters, case.query, case.body)).encode())
         case.headers["Idempotency-Key"] = f"{case.headers['Idempotency-Key'][:240]}-{request:08x}"
-    if operation == "logout" and "Authorization" in (case.headers or {}):
-        case.headers["Authorization"] = f"Bearer {token_to_end()}"
 
 
 def is_stateful(case):
@@ -62,7 +76,7 @@ def is_stateful(case):
 
 def valid_parts(case):
     """The parts of a request that were made to be valid."""
-    if case.meta is None:
+    if case.meta is None or case.meta.generation.mode.is_positive:
         return {"path", "query", "header", "body"}
     return {NAMES.get(place.value, place.value) for place, part in case.meta.components.items() if part.mode.is_positive}
 
@@ -88,20 +102,21 @@ def things(operation, name):
 
 
 def add_body(operation, case):
-    """A body need not be sent, but trusted callers must say for whom they ask, and who logs out of what."""
+    """A body need not be sent, but trusted callers must say for whom they ask, and who has no cookie sends the token."""
     if takes_user(operation) and ROLE in ("ADMIN", "SERVICE"):
         case.body, case.media_type = {"userId": SEED["user"]}, "application/json"
-    elif operation == "logout":
-        case.body, case.media_type = {"everywhere": True}, "application/json"
+    elif operation == "refresh":
+        case.body, case.media_type = {"refreshToken": session()["refreshToken"]}, "application/json"
 
 
 def spare_the_book(case, valid):
     """The book that everything is about stays as it is; uses may only rise, and an end comes after its start."""
-    if case.path_parameters.get("id") in (SEED["book"], *SEED["books"]):
-        case.path_parameters["id"] = SEED["spare_books"][0]
     if "body" not in valid or not isinstance(case.body, dict):
         return
-    if case.path_parameters.get("id") not in SEED["spare_books"]:
+    book = case.path_parameters.get("id")
+    if book in SEED["books"]:
+        case.body = {"name": "The same book"}
+    elif book not in SEED["spare_books"]:
         case.body.pop("maxRedeemsPerUser", None)
     for field, time in (("startsAt", "2020-01-01T00:00:00Z"), ("expiresAt", "2090-01-01T00:00:00Z")):
         if isinstance(case.body.get(field), str):
@@ -145,7 +160,10 @@ def fill_body(operation, body, dice):
         body["email"] = f"{zlib.crc32(repr(body).encode()):08x}@example.com"
     if operation == "login" and dice.random() < REAL:
         body |= SEED["login"]
-    if operation == "refresh" and dice.random() < REAL:
+    if operation == "changePassword":
+        # Whoever does not know the password is refused.
+        body["currentPassword"] = body["newPassword"] = SEED["login"]["password"]
+    if operation == "refresh" and (body.get("refreshToken") is None or dice.random() < REAL):
         body["refreshToken"] = session()["refreshToken"]
     if "file" in body and dice.random() < REAL:
         body["file"] = f"code\nUP-{dice.randrange(10**12)}\n"
@@ -200,5 +218,5 @@ def session():
 def after_call(context, case, response):
     """Takes another login once the one to be ended is."""
     global logout_token
-    if case.operation.definition.raw["operationId"] == "logout" and response.status_code == 401:
+    if case.operation.definition.raw["operationId"] in ENDS_LOGINS and response.status_code == 401:
         logout_token = None

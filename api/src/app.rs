@@ -5,20 +5,28 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use cuponera_core::config::Origin;
 use cuponera_core::credential::{Passwords, Tokens};
 use cuponera_core::error::{Error, Result};
 use cuponera_core::files::Files;
+use cuponera_core::id::LoginId;
 use cuponera_core::principal::Principal;
 use cuponera_core::store::{AssignNamed, AssignRandom, Lock, Redeem, Store, Unlock};
-use moka::future::Cache;
+use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use crate::batching::Lanes;
+use crate::headers::Cors;
+use crate::limits::{Limiter, Limits};
+use crate::memory::Memory;
 
-/// How long a checked API key is believed without a look: so long a revoked one may still work in another process.
-const API_KEY_MEMORY: Duration = Duration::from_secs(5);
-const API_KEYS_REMEMBERED: u64 = 10_000;
+/// The most requests that run at once, and the most uploads among them: the next is told at once to come back.
+const MAX_REQUESTS: usize = 2_048;
+const MAX_UPLOADS: usize = 32;
+
+/// How often callers that have been quiet are forgotten.
+const FORGET_EVERY: Duration = Duration::from_mins(1);
 
 /// What an installation gives its API.
 #[derive(Debug)]
@@ -35,6 +43,10 @@ pub struct Parts {
     pub upload_limit: u64,
     /// How many lanes each hot write has.
     pub lanes: usize,
+    /// How much each caller may ask for.
+    pub limits: Limits,
+    /// The web origins whose pages may call.
+    pub cors_origins: Vec<Origin>,
 }
 
 /// The state behind the routes.
@@ -46,7 +58,10 @@ pub struct App {
     pub(crate) passwords: Passwords,
     pub(crate) refresh_ttl: Duration,
     pub(crate) upload_limit: u64,
-    pub(crate) api_keys: Cache<Vec<u8>, Principal>,
+    /// API keys that were looked up, by their hash.
+    pub(crate) api_keys: Memory<Vec<u8>, Principal>,
+    /// Admins that were looked up, by the login of their token.
+    pub(crate) admins: Memory<LoginId, Principal>,
     pub(crate) running_keys: Mutex<HashSet<Uuid>>,
     pub(crate) started: Instant,
     pub(crate) assign_random: Lanes<AssignRandom>,
@@ -54,6 +69,13 @@ pub struct App {
     pub(crate) lock: Lanes<Lock>,
     pub(crate) unlock: Lanes<Unlock>,
     pub(crate) redeem: Lanes<Redeem>,
+    pub(crate) limiter: Limiter,
+    pub(crate) cors: Cors,
+    pub(crate) connections: Option<usize>,
+    /// Places for requests.
+    pub(crate) requests: Semaphore,
+    /// Places for uploads.
+    pub(crate) uploads: Semaphore,
     tasks: TaskTracker,
 }
 
@@ -61,10 +83,11 @@ impl App {
     /// Starts the lanes; needs a tokio runtime.
     pub fn start(parts: Parts) -> Result<Arc<Self>> {
         let tasks = TaskTracker::new();
-        let Parts { store, files, tokens, refresh_ttl, upload_limit, lanes } = parts;
+        let Parts { store, files, tokens, refresh_ttl, upload_limit, lanes, limits, cors_origins } = parts;
         Ok(Arc::new(Self {
             passwords: Passwords::new()?,
-            api_keys: Cache::builder().max_capacity(API_KEYS_REMEMBERED).time_to_live(API_KEY_MEMORY).build(),
+            api_keys: Memory::new(),
+            admins: Memory::new(),
             running_keys: Mutex::default(),
             started: Instant::now(),
             assign_random: Lanes::start(&store, lanes, &tasks),
@@ -77,6 +100,11 @@ impl App {
             tokens,
             refresh_ttl,
             upload_limit,
+            connections: limits.connections,
+            limiter: Limiter::new(limits),
+            cors: Cors::new(cors_origins),
+            requests: Semaphore::new(MAX_REQUESTS),
+            uploads: Semaphore::new(MAX_UPLOADS),
             tasks,
         }))
     }
@@ -92,6 +120,14 @@ impl App {
     /// Runs something that nobody waits for.
     pub(crate) fn run_behind(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.tasks.spawn(task);
+    }
+
+    /// Keeps the buckets of the limits few, for as long as it is polled.
+    pub(crate) async fn forget_quiet_callers(&self) {
+        loop {
+            tokio::time::sleep(FORGET_EVERY).await;
+            self.limiter.forget_quiet();
+        }
     }
 
     /// Marks a key as running; `false` if it is.

@@ -1,6 +1,7 @@
 //! JSON bodies: what does not parse is 400; what parses is checked field by field, and all faults are told at once.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use cuponera_core::book::Change;
@@ -13,6 +14,7 @@ use poem_openapi::types::Type;
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use crate::edge::unsupported_type;
@@ -20,6 +22,9 @@ use crate::problem::Problem;
 
 /// The largest JSON body, in bytes: far above any that is honest, counted while it comes in.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
+
+/// How long a JSON body may take to come in: a slow client must not keep the place of its request.
+const BODY_PATIENCE: Duration = Duration::from_secs(15);
 
 /// A checked JSON body.
 #[derive(Debug)]
@@ -293,10 +298,11 @@ pub(crate) fn half(hasher: Sha256) -> Uuid {
 async fn bytes_of(body: &mut RequestBody) -> Result<Vec<u8>, Problem> {
     let too_large = || Problem::from(Refusal::TooLarge { limit_bytes: MAX_BODY_BYTES as u64 });
     let Ok(body) = body.take() else { return Ok(Vec::new()) };
-    match body.into_bytes_limit(MAX_BODY_BYTES).await {
-        Ok(bytes) => Ok(bytes.to_vec()),
-        Err(poem::error::ReadBodyError::PayloadTooLarge) => Err(too_large()),
-        Err(_) => Err(Problem::new(StatusCode::BAD_REQUEST, "bad_request", "the body ended early")),
+    match timeout(BODY_PATIENCE, body.into_bytes_limit(MAX_BODY_BYTES)).await {
+        Err(_) => Err(Problem::request_timeout()),
+        Ok(Ok(bytes)) => Ok(bytes.to_vec()),
+        Ok(Err(poem::error::ReadBodyError::PayloadTooLarge)) => Err(too_large()),
+        Ok(Err(_)) => Err(Problem::new(StatusCode::BAD_REQUEST, "bad_request", "the body ended early")),
     }
 }
 

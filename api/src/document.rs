@@ -2,12 +2,14 @@
 //! reading order. Everything that is written from it (the page at `/docs`, the page of errors, the `.http` file) is made
 //! from the completed one.
 
+mod answers;
 mod catalog;
 mod error_page;
 mod examples;
 mod http_file;
 mod operations;
 mod page;
+mod parameters;
 mod schemas;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,9 +22,9 @@ pub(crate) use http_file::http_file;
 pub(crate) use page::page;
 
 use crate::problem::CONTENT_TYPE;
-use crate::reply::REPLAYED;
+use answers::{describe, headers, problem, problem_examples, refusal};
 use catalog::Kind;
-use operations::{Answer, Operation, Shape};
+use operations::{Operation, Shape};
 
 /// The tags in the order in which one reads about them.
 const READING_ORDER: [&str; 9] =
@@ -107,13 +109,18 @@ impl Completion {
         }
         let parameters = operation.get_mut("parameters").and_then(Value::as_array_mut);
         for parameter in parameters.into_iter().flatten() {
-            complete_parameter(path, row.id, parameter);
+            parameters::complete(path, row.id, parameter);
         }
         self.complete_body(operation, row);
         let mut answers = self.good_answers(operation, row);
         for (status, kinds) in self.kinds_by_status(row, shape) {
-            // An answer of its own under the same status stays as it is.
-            answers.entry(status.to_string()).or_insert_with(|| self.refusal(status, &kinds));
+            match answers.get_mut(&status.to_string()) {
+                // An answer of its own under the same status.
+                Some(answer) => answer["content"][CONTENT_TYPE] = problem(status, &kinds),
+                None => {
+                    answers.insert(status.to_string(), self.refusal(status, &kinds));
+                }
+            }
         }
         operation["responses"] = Value::Object(answers);
     }
@@ -176,140 +183,6 @@ impl Completion {
             }
         }
         by_status
-    }
-}
-
-fn describe(response: &mut Value, answer: &Answer) {
-    response["description"] = json!(answer.description);
-    let example = answer.example.as_ref();
-    if let Some(content) = response.get_mut("content").and_then(Value::as_object_mut) {
-        // JSON has no charset, whatever the framework says.
-        if let Some(media) = content.remove("application/json; charset=utf-8") {
-            content.insert("application/json".to_owned(), media);
-        }
-        for media in content.values_mut() {
-            media["example"] = example.cloned().unwrap_or_default();
-        }
-    }
-    if response.get("headers").is_none() {
-        response["headers"] = json!({});
-    }
-    response["headers"]["X-Request-Id"] = header("X-Request-Id");
-    if response["headers"].get(REPLAYED).is_some() {
-        response["headers"][REPLAYED] = header(REPLAYED);
-    }
-    if answer.located {
-        response["headers"]["Location"] = header("Location");
-    }
-}
-
-/// The problems of one status: which there are, and how each looks.
-fn refusal(status: u16, kinds: &[&Kind]) -> Value {
-    let codes: Vec<_> = kinds.iter().map(|kind| kind.code).collect();
-    let meanings: Vec<_> = kinds.iter().map(|kind| format!("- `{}`: {}", kind.code, kind.meaning)).collect();
-    let examples: Map<String, Value> = kinds
-        .iter()
-        .map(|kind| (kind.code.to_owned(), json!({"$ref": format!("#/components/examples/{}", kind.code)})))
-        .collect();
-    let schema = json!({"allOf": [
-        {"$ref": "#/components/schemas/Problem"},
-        {"properties": {"status": {"const": status}, "code": {"enum": codes}}},
-    ]});
-    let headers: Map<String, Value> = ["X-Request-Id"]
-        .iter()
-        .chain(headers_of(status))
-        .map(|name| ((*name).to_owned(), header(name)))
-        .collect();
-    json!({
-        "description": meanings.join("\n"),
-        "headers": headers,
-        "content": {CONTENT_TYPE: {"schema": schema, "examples": examples}},
-    })
-}
-
-/// The headers that come with a refusal, beside the request's id.
-fn headers_of(status: u16) -> &'static [&'static str] {
-    match status {
-        401 => &["WWW-Authenticate"],
-        409 | 503 => &["Retry-After"],
-        429 => &["Retry-After", "RateLimit", "RateLimit-Policy"],
-        _ => &[],
-    }
-}
-
-fn header(name: &str) -> Value {
-    json!({"$ref": format!("#/components/headers/{name}")})
-}
-
-fn headers() -> Value {
-    let header = |required, description: &str, schema: Value, example: &str| json!({"description": description, "required": required, "schema": schema, "example": example});
-    let text = || json!({"type": "string"});
-    json!({
-        "X-Request-Id": header(
-            true,
-            "The id of the request: yours, if you sent a short and plain one. The log and the history have it too.",
-            text(), examples::REQUEST,
-        ),
-        "Location": header(
-            true, "Where what was made is found.", json!({"type": "string", "format": "uri-reference"}),
-            &format!("/api/v1/jobs/{}", examples::JOB),
-        ),
-        REPLAYED: header(
-            false, "`true` if this is the stored answer of an earlier request under the same key.",
-            json!({"type": "string", "enum": ["true"]}), "true",
-        ),
-        "WWW-Authenticate": header(true, "Which scheme is taken.", text(), "Bearer"),
-        "Retry-After": header(
-            false, "After how many seconds the same request may succeed; with 409 only for `key_in_progress`.",
-            json!({"type": "string", "pattern": "^[0-9]+$"}), "1",
-        ),
-        "RateLimit": header(false, "What is left of the limit, and when it is whole again.", text(),
-            "\"default\";r=0;t=12"),
-        "RateLimit-Policy": header(false, "The limit: how many requests in how many seconds.", text(),
-            "\"default\";q=600;w=60"),
-    })
-}
-
-fn problem_examples() -> Value {
-    let of_kind =
-        |kind: &Kind| (kind.code.to_owned(), json!({"summary": kind.meaning, "value": kind.example()}));
-    catalog::KINDS.iter().map(of_kind).collect::<Map<_, _>>().into()
-}
-
-fn complete_parameter(path: &str, operation: &str, parameter: &mut Value) {
-    let name = parameter["name"].as_str().unwrap_or_default().to_owned();
-    // The framework writes these everywhere; they are what is meant without them.
-    for default in ["deprecated", "explode"] {
-        parameter.as_object_mut().map(|parameter| parameter.remove(default));
-    }
-    if let Some(limits) = schemas::of_parameter(operation, &name) {
-        let limits = limits.as_object().cloned().unwrap_or_default();
-        parameter["schema"].as_object_mut().into_iter().for_each(|schema| schema.extend(limits.clone()));
-    }
-    if let Some((_, example)) = variable(path, &name) {
-        parameter["example"] = json!(example);
-    }
-}
-
-/// The variable of the `.http` file, and its first value, that stand for a parameter.
-fn variable(path: &str, parameter: &str) -> Option<(&'static str, &'static str)> {
-    let of_id = || {
-        [
-            ("/users/", "accountId", examples::ACCOUNT),
-            ("/api-keys/", "apiKeyId", examples::API_KEY),
-            ("/coupon-books/", "couponBookId", examples::BOOK),
-            ("/jobs/", "jobId", examples::JOB),
-        ]
-        .into_iter()
-        .find(|(part, ..)| path.contains(part))
-        .map(|(_, variable, example)| (variable, example))
-    };
-    match parameter {
-        "id" => of_id(),
-        "bookId" | "couponBookId" => Some(("couponBookId", examples::BOOK)),
-        "code" => Some(("code", examples::CODE)),
-        "userId" => Some(("userId", examples::USER)),
-        _ => None,
     }
 }
 

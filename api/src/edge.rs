@@ -11,6 +11,9 @@ use poem_openapi::error::{ContentTypeError, ParseParamError, ParsePathError};
 use tracing::{Instrument, debug, error, info_span};
 use uuid::Uuid;
 
+use crate::app::App;
+use crate::headers;
+use crate::limits::Visit;
 use crate::problem::Problem;
 use crate::routes::methods_of;
 
@@ -19,46 +22,104 @@ pub(crate) const REQUEST_ID: &str = "X-Request-Id";
 /// A client's own id is taken if it is no longer than this.
 const MAX_REQUEST_ID_BYTES: usize = 128;
 
+const API: &str = "/api/v1/";
+/// The paths of one code.
+const COUPONS: &str = "/api/v1/coupons/";
+/// Operations where a secret in the body is tried: they are counted by address, whatever credentials come with it.
+const TRYING_SECRETS: [&str; 3] = ["/api/v1/auth/login", "/api/v1/auth/refresh", "/api/v1/auth/password"];
+
 /// The id that a request's answer, events and log lines carry.
 #[derive(Debug, Clone)]
 pub(crate) struct RequestId(pub(crate) Arc<str>);
 
 /// Runs a request inside.
-pub(crate) async fn edge<E: Endpoint>(next: Arc<E>, mut request: Request) -> poem::Result<Response> {
+pub(crate) async fn edge<E: Endpoint>(
+    app: Arc<App>,
+    next: Arc<E>,
+    mut request: Request,
+) -> poem::Result<Response> {
     let id = client_id(&request).unwrap_or_else(|| Uuid::now_v7().to_string().into());
+    let visit = app.limiter.visit(&request);
     request.extensions_mut().insert(RequestId(id.clone()));
-    let method = request.method().clone();
-    let span = info_span!("request", id = %id, %method, path = without_code(request.uri().path()));
+    request.extensions_mut().insert(visit.clone());
+    let (method, path, asked) =
+        (request.method().clone(), request.uri().path().to_owned(), request.headers().clone());
+    let span = info_span!("request", id = %id, %method, path = without_code(&path));
     let answer = async {
-        let path = request.uri().path().to_owned();
-        let mut response = match AssertUnwindSafe(next.call(request)).catch_unwind().await {
-            Ok(Ok(response)) => response.into_response(),
-            Ok(Err(error)) => as_problem(&error).into_response(),
-            Err(_) => {
-                error!("a handler panicked");
-                Problem::internal().into_response()
-            }
+        let mut response = match answer(&app, &visit, &path, next, request).await {
+            Ok(response) => response,
+            Err(problem) => problem.into_response(),
         };
-        if response.status() == StatusCode::METHOD_NOT_ALLOWED
-            && let Some(allowed) = methods_of(&path).and_then(|methods| HeaderValue::from_str(&methods).ok())
-        {
-            response.headers_mut().insert(header::ALLOW, allowed);
-        }
-        debug!(status = response.status().as_u16(), "answered");
+        visit.mark(response.headers_mut());
+        app.cors.mark(&asked, response.headers_mut());
+        headers::secure(&path, response.headers_mut());
         if let Ok(value) = HeaderValue::from_str(&id) {
             response.headers_mut().insert(REQUEST_ID, value);
         }
+        debug!(status = response.status().as_u16(), "answered");
         response
     };
     Ok(answer.instrument(span).await)
 }
 
+/// Lets a request in if there is a place for it and its caller has not asked for too much, and answers it.
+async fn answer<E: Endpoint>(
+    app: &App,
+    visit: &Visit,
+    path: &str,
+    next: Arc<E>,
+    request: Request,
+) -> Result<Response, Problem> {
+    if let Some(preflight) = app.cors.preflight(&request, methods_of(path)) {
+        return Ok(preflight);
+    }
+    let _place = app.requests.try_acquire().map_err(|_| Problem::overloaded())?;
+    if is_anonymous(path, &request) {
+        app.limiter.count_anonymous(visit)?;
+    }
+    must_be_plain(&request)?;
+    let mut response = match AssertUnwindSafe(next.call(request)).catch_unwind().await {
+        Ok(Ok(response)) => response.into_response(),
+        Ok(Err(error)) => as_problem(&error).into_response(),
+        Err(_) => {
+            error!("a handler panicked");
+            Problem::internal().into_response()
+        }
+    };
+    match response.status() {
+        StatusCode::METHOD_NOT_ALLOWED => {
+            let allowed = methods_of(path).and_then(|methods| HeaderValue::from_str(&methods).ok());
+            response.headers_mut().extend(allowed.map(|methods| (header::ALLOW, methods)));
+        }
+        // Whoever tries codes is told less and less.
+        StatusCode::NOT_FOUND if path.starts_with(COUPONS) => app.limiter.count_miss(visit)?,
+        _ => {}
+    }
+    Ok(response)
+}
+
+/// Whether a request comes without credentials that would be looked at. What is outside of the API costs nothing.
+fn is_anonymous(path: &str, request: &Request) -> bool {
+    let has_credentials =
+        request.headers().contains_key(header::AUTHORIZATION) || request.headers().contains_key("X-API-Key");
+    path.starts_with(API) && (!has_credentials || TRYING_SECRETS.contains(&path))
+}
+
+/// A compressed body could be a thousand times larger than what was sent.
+fn must_be_plain(request: &Request) -> Result<(), Problem> {
+    match request.headers().get(header::CONTENT_ENCODING) {
+        Some(encoding) if !encoding.as_bytes().eq_ignore_ascii_case(b"identity") => Err(Problem::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "unsupported_media_type",
+            "send the body without Content-Encoding",
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// A path as it may be logged: a code is worth money, and the log is read by many.
 fn without_code(path: &str) -> &str {
-    ["/api/v1/coupons/", "/api/v1/assignments/"]
-        .into_iter()
-        .find(|prefix| path.starts_with(prefix))
-        .unwrap_or(path)
+    [COUPONS, "/api/v1/assignments/"].into_iter().find(|prefix| path.starts_with(prefix)).unwrap_or(path)
 }
 
 /// The client's id, if it is short and plain.

@@ -8,12 +8,17 @@ mod app;
 mod batching;
 mod body;
 mod caller;
+mod credentials;
 mod document;
 mod edge;
+mod headers;
 mod idempotency;
+mod limits;
+mod memory;
 mod problem;
 mod reply;
 mod routes;
+mod server;
 mod time;
 mod view;
 
@@ -21,14 +26,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use poem::listener::{Acceptor, Listener, TcpAcceptor, TcpListener};
-use poem::{EndpointExt, IntoEndpoint, Route, Server};
+use poem::{EndpointExt, IntoEndpoint, Route};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 pub use app::{App, Parts};
-
-/// How long requests that run may take to end at a shutdown.
-const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(10);
+pub use limits::{Limits, Misses};
+pub use server::bind;
 
 /// How long changes that nobody waits for any more may take after that.
 const FINISH_PATIENCE: Duration = Duration::from_secs(2);
@@ -62,8 +66,8 @@ pub fn routes(app: Arc<App>) -> impl IntoEndpoint {
         .at("/docs/", fixed("text/html; charset=utf-8", page))
         .at("/docs/errors", fixed("text/plain; charset=utf-8", error_page()))
         .nest("/", routes::service())
-        .data(app)
-        .around(edge::edge)
+        .data(app.clone())
+        .around(move |next, request| edge::edge(app.clone(), next, request))
 }
 
 /// A text that is made once.
@@ -74,21 +78,10 @@ fn fixed(media: &'static str, text: impl Into<Bytes>) -> impl IntoEndpoint {
     }))
 }
 
-/// Takes the address, so that a taken one is known before anything else is started.
-pub async fn bind(address: std::net::SocketAddr) -> std::io::Result<TcpAcceptor> {
-    TcpListener::bind(address).into_acceptor().await
-}
-
 /// Serves until told to stop, then lets what runs end.
-pub async fn serve(
-    acceptor: impl Acceptor + 'static,
-    app: Arc<App>,
-    stop: CancellationToken,
-) -> std::io::Result<()> {
-    let endpoint = routes(app.clone());
-    let served = Server::new_with_acceptor(acceptor)
-        .run_with_graceful_shutdown(endpoint, async move { stop.cancelled().await }, Some(SHUTDOWN_PATIENCE))
-        .await;
+pub async fn serve(listener: TcpListener, app: Arc<App>, stop: CancellationToken) {
+    let endpoint = routes(app.clone()).into_endpoint().map_to_response();
+    let forgetting = stop.run_until_cancelled(app.forget_quiet_callers());
+    tokio::join!(server::serve(listener, endpoint, &stop, app.connections), forgetting);
     app.finish(FINISH_PATIENCE).await;
-    served
 }

@@ -85,6 +85,24 @@ impl Problem {
         )
     }
 
+    /// More than the caller may ask for; the next is let through after so many seconds.
+    pub(crate) fn rate_limited(seconds: u32) -> Self {
+        let detail = format!("too many requests: ask again in {seconds} s");
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail).with_retry_after(seconds)
+    }
+
+    /// More than the server can do at once.
+    pub(crate) fn overloaded() -> Self {
+        let detail = "the server has no free place for this request; ask again";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", detail).with_retry_after(1)
+    }
+
+    /// The client did not send its body in the time it has.
+    pub(crate) fn request_timeout() -> Self {
+        let detail = "the body did not come in time; send the request again";
+        Self::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", detail)
+    }
+
     /// A fault of ours.
     pub(crate) fn internal() -> Self {
         Self::new(
@@ -162,6 +180,7 @@ fn status_of(refusal: &Refusal) -> StatusCode {
         | Refusal::WrongJobState { .. }
         | Refusal::EmailTaken
         | Refusal::UserIdTaken
+        | Refusal::LastAdmin
         | Refusal::KeyInProgress => StatusCode::CONFLICT,
     }
 }

@@ -6,10 +6,13 @@ mod support;
 
 mod authorization;
 mod books;
+mod browsers;
 mod generation;
 mod import;
 mod life;
+mod limits;
 mod openapi;
 mod problems;
 mod races;
 mod session;
+mod slow;

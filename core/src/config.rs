@@ -1,15 +1,22 @@
 //! Settings: flags and `CUPONERA_*` variables, checked at start. Secrets are never printed.
 
-use std::net::SocketAddr;
+mod origin;
+mod rate;
+
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
+use ipnet::IpNet;
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::credential::{MAX_PASSWORD_CHARS, MIN_JWT_SECRET_BYTES, MIN_PASSWORD_CHARS};
+use crate::credential::{MIN_JWT_SECRET_BYTES, check_password};
 use crate::store::Pools;
+
+pub use origin::Origin;
+pub use rate::{Rate, RateLimit};
 
 /// The settings of an installation.
 #[derive(Debug, Clone, Args)]
@@ -62,6 +69,36 @@ pub struct Settings {
     #[arg(long, env = "CUPONERA_REFRESH_TOKEN_TTL", value_name = "TIME", default_value = "30d", value_parser = humantime::parse_duration)]
     pub refresh_token_ttl: Duration,
 
+    /// How many requests without valid credentials an IP address may make: a number for a minute, 10/s, 5000/h, or none.
+    #[arg(long, env = "CUPONERA_RATE_LIMIT_ANONYMOUS", value_name = "RATE", default_value = "100")]
+    pub rate_limit_anonymous: RateLimit,
+
+    /// How many requests a USER may make.
+    #[arg(long, env = "CUPONERA_RATE_LIMIT_USER", value_name = "RATE", default_value = "600")]
+    pub rate_limit_user: RateLimit,
+
+    /// How many requests a SERVICE key may make.
+    #[arg(long, env = "CUPONERA_RATE_LIMIT_SERVICE", value_name = "RATE", default_value = "none")]
+    pub rate_limit_service: RateLimit,
+
+    /// How many requests an ADMIN may make.
+    #[arg(long, env = "CUPONERA_RATE_LIMIT_ADMIN", value_name = "RATE", default_value = "none")]
+    pub rate_limit_admin: RateLimit,
+
+    /// The networks of your own proxies, with commas, as in 10.0.0.0/8,fd00::/8: only from them is X-Forwarded-For believed.
+    #[arg(
+        long,
+        env = "CUPONERA_TRUSTED_PROXIES",
+        value_name = "NETWORKS",
+        value_delimiter = ',',
+        value_parser = network
+    )]
+    pub trusted_proxies: Vec<IpNet>,
+
+    /// The web origins whose pages may call the API, with commas, as in https://shop.example; or * for all, without cookies.
+    #[arg(long, env = "CUPONERA_CORS_ORIGINS", value_name = "ORIGINS", value_delimiter = ',')]
+    pub cors_origins: Vec<Origin>,
+
     /// What is logged: error, warn, info, debug, trace, or a filter such as cuponera_worker=debug.
     #[arg(long, env = "CUPONERA_LOG", value_name = "FILTER", default_value = "info")]
     pub log: String,
@@ -97,11 +134,9 @@ impl Settings {
             faults.push("CUPONERA_ADMIN_EMAIL: must be an email address".to_owned());
         }
         if let Some(password) = &self.admin_password
-            && !is_password(password.expose_secret())
+            && let Err(fault) = check_password(password.expose_secret(), Some(&self.admin_email))
         {
-            faults.push(format!(
-                "CUPONERA_ADMIN_PASSWORD: must have {MIN_PASSWORD_CHARS} to {MAX_PASSWORD_CHARS} characters"
-            ));
+            faults.push(format!("CUPONERA_ADMIN_PASSWORD: {fault}"));
         }
         if self.upload_limit.as_u64() == 0 {
             faults.push("CUPONERA_UPLOAD_LIMIT: must be more than 0".to_owned());
@@ -162,9 +197,11 @@ pub fn is_email(text: &str) -> bool {
         && parts.is_some_and(|(name, domain)| !name.is_empty() && domain.len() >= 3 && !domain.contains('@'))
 }
 
-/// Whether a password is long enough, and short enough to hash.
-pub fn is_password(text: &str) -> bool {
-    (MIN_PASSWORD_CHARS..=MAX_PASSWORD_CHARS).contains(&text.chars().count())
+/// A network, or one address.
+fn network(text: &str) -> Result<IpNet, String> {
+    let text = text.trim();
+    let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+    network.map_err(|_| "must be a network such as 10.0.0.0/8, or an address".to_owned())
 }
 
 fn cores() -> usize {

@@ -6,7 +6,8 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
-use super::{DOCUMENT, operations_of, variable};
+use super::parameters::variable;
+use super::{DOCUMENT, operations_of};
 
 const HEAD: &str =
     "# Cuponera's operations, to be sent from an editor (REST Client, Visual Studio, JetBrains).

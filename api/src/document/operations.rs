@@ -86,14 +86,14 @@ impl Operation {
     /// All the codes it can answer: its own, and those of its shape.
     pub(super) fn refusals(&self, shape: Shape) -> Vec<&'static str> {
         let of_shape = [
-            (shape.is_under_api, &["request_timeout", "rate_limited", "overloaded", "unavailable"][..]),
+            (shape.is_under_api, &["request_timeout", "rate_limited", "unavailable"][..]),
             (shape.has_credentials, &["unauthorized"]),
             (shape.has_path_parameters, &["not_found"]),
             (shape.has_other_parameters, &["invalid"]),
             (shape.has_body, &["bad_request", "too_large", "unsupported_media_type", "invalid"]),
             (shape.has_json_body, &["bad_json"]),
             (shape.has_key, &["key_in_progress", "key_reused"]),
-            (true, &["internal"]),
+            (true, &["internal", "overloaded"]),
         ];
         let holding = of_shape.into_iter().filter(|(holds, _)| *holds).flat_map(|(_, codes)| codes);
         let mut codes: Vec<_> = self.refuses.iter().chain(holding).copied().collect();

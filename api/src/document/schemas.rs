@@ -53,7 +53,7 @@ const TEXTS: &[(&str, &str, &str, &str)] = &[
     ("LockRequest", "userId", "pattern", BLANK_IS_NOTHING),
     ("NamedAssignment", "userId", "pattern", BLANK_IS_NOTHING),
     ("NewBook", "name", "pattern", BLANK_IS_NOTHING),
-    ("NewKey", "name", "pattern", BLANK_IS_NOTHING),
+    ("NewKey", "name", "pattern", ONE_LINE),
     ("NewUser", "email", "format", "email"),
     ("NewUser", "userId", "pattern", BLANK_IS_NOTHING),
     ("RandomAssignment", "userId", "pattern", BLANK_IS_NOTHING),
@@ -62,11 +62,13 @@ const TEXTS: &[(&str, &str, &str, &str)] = &[
     ("ValidateRequest", "userId", "pattern", BLANK_IS_NOTHING),
 ];
 
-/// Passwords and what they are long; one to be compared may be of any length.
-const PASSWORDS: &[(&str, &str, Option<(u32, u32)>)] = &[
-    ("Login", "password", None),
-    ("NewUser", "password", Some((10, 200))),
-    ("UserChange", "password", Some((10, 200))),
+/// Passwords, and from and to how many characters they have.
+const PASSWORDS: &[(&str, &str, (u32, u32))] = &[
+    ("Login", "password", (0, 200)),
+    ("NewUser", "password", (10, 200)),
+    ("PasswordChange", "currentPassword", (0, 200)),
+    ("PasswordChange", "newPassword", (10, 200)),
+    ("UserChange", "password", (10, 200)),
 ];
 
 /// A discount is one of two: a share of at most all, or an amount in a currency.
@@ -81,14 +83,6 @@ fn split_discount(schema: &mut Value) {
     fixed["properties"]["currency"]["type"] = json!("string");
     fixed["required"] = json!(["type", "value", "currency"]);
     *schema = json!({"title": "Discount", "description": about, "oneOf": [percent, fixed]});
-}
-
-/// Who logs out says of what.
-fn demand_logout_target(schema: &mut Value) {
-    schema["anyOf"] = json!([
-        {"properties": {"refreshToken": {"type": "string"}}, "required": ["refreshToken"]},
-        {"properties": {"everywhere": {"const": true}}, "required": ["everywhere"]},
-    ]);
 }
 
 /// A schema, a field of it, and the words it may have.
@@ -160,6 +154,9 @@ pub(super) fn of_parameter(operation: &str, name: &str) -> Option<Value> {
 const BLANK_IS_NOTHING: &str =
     r"^[^\x00-\x08\x0B-\x1F\x7F-\x9F]*[^\x00-\x1F\x7F-\x9F\s][^\x00-\x08\x0B-\x1F\x7F-\x9F]*$";
 
+/// The same on one line.
+const ONE_LINE: &str = r"^[^\x00-\x1F\x7F-\x9F]*[^\x00-\x1F\x7F-\x9F\s][^\x00-\x1F\x7F-\x9F]*$";
+
 /// Literal text and groups of `X`, `9` and `A` in braces.
 const CODE_PATTERN: &str = r"^([A-Za-z0-9_-]|\{[XxAa9]+\})+$";
 
@@ -189,10 +186,8 @@ pub(super) fn complete(schemas: &mut Map<String, Value>, requests: &BTreeSet<Str
         change(schema, field, &|field| {
             field["format"] = json!("password");
             field["writeOnly"] = json!(true);
-            if let Some((min, max)) = length {
-                field["minLength"] = json!(min);
-                field["maxLength"] = json!(max);
-            }
+            field["minLength"] = json!(length.0);
+            field["maxLength"] = json!(length.1);
         });
     }
     change("NewUser", "email", &|field| {
@@ -216,7 +211,6 @@ pub(super) fn complete(schemas: &mut Map<String, Value>, requests: &BTreeSet<Str
     // Its words stand in the two kinds of discount.
     schemas.remove("DiscountKind");
     schemas.get_mut("Discount").into_iter().for_each(split_discount);
-    schemas.get_mut("Logout").into_iter().for_each(demand_logout_target);
     missing
 }
 

@@ -1,14 +1,12 @@
 //! Uploading codes: the body is cut into parts as it comes in, and never held whole.
 
-use std::time::Duration;
+mod intake;
+mod pace;
 
-use bytes::Bytes;
-use cuponera_core::csv::{CutError, Cutter, Limits};
-use cuponera_core::error::{Error, Refusal, Result};
-use cuponera_core::files::Files;
-use cuponera_core::id::{BookId, JobId};
-use cuponera_core::store::{Answer, NewImport, PartFile};
-use futures::{Stream, StreamExt};
+use cuponera_core::error::Refusal;
+use cuponera_core::id::BookId;
+use cuponera_core::store::Answer;
+use futures::StreamExt;
 use poem::http::StatusCode;
 use poem::web::Multipart;
 use poem::{Body, FromRequest, Request, RequestBody};
@@ -16,13 +14,12 @@ use poem_openapi::param::{Header, Query};
 use poem_openapi::registry::{MetaMediaType, MetaRequest, MetaSchema, MetaSchemaRef, Registry};
 use poem_openapi::types::Type;
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions, OpenApi};
-use sha2::{Digest, Sha256};
+use sha2::Digest;
 use tokio::time::timeout;
 use tokio_util::io::ReaderStream;
 use uuid::Uuid;
 
 use super::Tag;
-use crate::app::App;
 use crate::body::half;
 use crate::caller::Caller;
 use crate::edge::unsupported_type;
@@ -30,25 +27,25 @@ use crate::idempotency::HeldKey;
 use crate::problem::Problem;
 use crate::reply::Reply;
 use crate::view::JobView;
+use intake::{IDLE_PATIENCE, Intake};
+use pace::{Budget, Paced};
 
 /// How much of a multipart file is read at once.
 const READ_BYTES: usize = 64 * 1024;
 /// The longest a small field of a form may be, in bytes.
 const MAX_FIELD_BYTES: usize = 256;
-/// The most bytes that the names of a file's metadata columns may have together: each row repeats them.
-const MAX_COLUMN_NAME_BYTES: usize = 1_024;
 
-/// How long an upload may be silent: a client that is gone must not hold its key for ever.
-const IDLE_PATIENCE: Duration = Duration::from_mins(1);
+/// The most bytes of a form that may come before, between and after its files: boundaries, headers, small fields.
+const MAX_BYTES_BETWEEN_FILES: u64 = 1024 * 1024;
 
 pub(crate) struct Upload;
 
 /// A file on its way in.
 pub(crate) enum UploadBody {
     /// The file is the body.
-    Csv(Body),
-    /// The file is a field of a form.
-    Form(Multipart),
+    Csv(Paced),
+    /// The file is a field of a form; the budget bounds what stands between its files.
+    Form(Multipart, Budget),
 }
 
 /// What a form says beside its file.
@@ -82,6 +79,7 @@ impl Upload {
         body: UploadBody,
     ) -> Result<Reply<JobView, 202>, Problem> {
         caller.must_be_trusted()?;
+        let _place = caller.app.uploads.try_acquire().map_err(|_| Problem::overloaded())?;
         let held = HeldKey::take(&caller, Uuid::nil())?;
         let book = book.0.map(BookId);
         // Under a key there may be an answer already, whatever has become of the book since.
@@ -91,10 +89,10 @@ impl Upload {
         let mut intake = Intake::new(&caller.app);
         let fields = match body {
             UploadBody::Csv(body) => {
-                intake.take_all(body.into_bytes_stream()).await?;
+                intake.take_all(body).await?;
                 FormFields { has_file: true, ..FormFields::default() }
             }
-            UploadBody::Form(form) => read_form(form, &mut intake).await?,
+            UploadBody::Form(form, budget) => read_form(form, &budget, &mut intake).await?,
         };
         let book = fields.book.or(book);
         let (Some(book), true) = (book, fields.has_file) else {
@@ -137,17 +135,14 @@ async fn submit(
 }
 
 /// Reads the fields of a form in whatever order they come.
-async fn read_form(mut form: Multipart, intake: &mut Intake) -> Result<FormFields, Problem> {
+async fn read_form(mut form: Multipart, budget: &Budget, intake: &mut Intake) -> Result<FormFields, Problem> {
     let mut fields = FormFields::default();
-    while let Some(field) = timeout(IDLE_PATIENCE, form.next_field())
-        .await
-        .map_err(|_| broken_body())?
-        .map_err(|_| broken_body())?
-    {
+    while let Some(field) = next_field(&mut form, budget).await? {
         match field.name().unwrap_or_default() {
             "file" if fields.has_file => return Err(Refusal::invalid("file", "must come only once").into()),
             "file" => {
                 fields.has_file = true;
+                budget.lift();
                 intake.take_all(ReaderStream::with_capacity(field.into_async_read(), READ_BYTES)).await?;
             }
             "couponBookId" => {
@@ -173,6 +168,15 @@ async fn read_form(mut form: Multipart, intake: &mut Intake) -> Result<FormField
     Ok(fields)
 }
 
+/// The next field of a form, or its end. What stands between fields is held in memory, so it has to be short.
+async fn next_field(form: &mut Multipart, budget: &Budget) -> Result<Option<poem::web::Field>, Problem> {
+    budget.limit(MAX_BYTES_BETWEEN_FILES);
+    timeout(IDLE_PATIENCE, form.next_field())
+        .await
+        .map_err(|_| Problem::request_timeout())?
+        .map_err(|_| broken_body())
+}
+
 async fn small_text(field: poem::web::Field, name: &str) -> Result<String, Problem> {
     let mut bytes = Vec::new();
     let mut stream = ReaderStream::with_capacity(field.into_async_read(), MAX_FIELD_BYTES);
@@ -188,110 +192,6 @@ async fn small_text(field: poem::web::Field, name: &str) -> Result<String, Probl
 
 fn broken_body() -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, "bad_request", "the body ended early or is not a form")
-}
-
-/// An upload under way. Unless it is kept, its parts are deleted when it is dropped: also when the client goes away.
-struct Intake {
-    app: std::sync::Arc<App>,
-    job: JobId,
-    cutter: Option<Cutter>,
-    parts: Vec<PartFile>,
-    bytes: u64,
-    hasher: Sha256,
-    is_kept: bool,
-}
-
-impl Intake {
-    fn new(app: &std::sync::Arc<App>) -> Self {
-        Self {
-            app: app.clone(),
-            job: JobId::new(),
-            cutter: Some(Cutter::new(Limits::default())),
-            parts: Vec::new(),
-            bytes: 0,
-            hasher: Sha256::new(),
-            is_kept: false,
-        }
-    }
-
-    async fn take_all(
-        &mut self,
-        stream: impl Stream<Item = Result<Bytes, std::io::Error>> + Send,
-    ) -> Result<(), Problem> {
-        let mut stream = std::pin::pin!(stream);
-        while let Some(piece) = timeout(IDLE_PATIENCE, stream.next()).await.map_err(|_| broken_body())? {
-            self.take(&piece.map_err(|_| broken_body())?).await?;
-        }
-        Ok(())
-    }
-
-    async fn take(&mut self, piece: &[u8]) -> Result<()> {
-        self.bytes += piece.len() as u64;
-        if self.bytes > self.app.upload_limit {
-            return Err(Refusal::TooLarge { limit_bytes: self.app.upload_limit }.into());
-        }
-        self.hasher.update(piece);
-        let Some(cutter) = &mut self.cutter else {
-            return Err(Error::internal("the upload was already finished"));
-        };
-        cutter.push(piece).map_err(|error| bad_file(&error))?;
-        while let Some(part) = self.cutter.as_mut().and_then(Cutter::take_part) {
-            self.store(part.bytes, part.first_line).await?;
-        }
-        Ok(())
-    }
-
-    async fn finish(&mut self, book: BookId, dry_run: bool) -> Result<NewImport> {
-        let cutter = self.cutter.take().ok_or_else(|| Error::internal("the upload was already finished"))?;
-        let cut = cutter.finish().map_err(|error| bad_file(&error))?;
-        let names: usize = cut.summary.columns.metadata.iter().map(|column| column.name.len()).sum();
-        if names > MAX_COLUMN_NAME_BYTES {
-            return Err(Refusal::invalid("file", "has column names of more than 1024 bytes together").into());
-        }
-        for part in cut.parts {
-            self.store(part.bytes, part.first_line).await?;
-        }
-        Ok(NewImport {
-            id: self.job,
-            book,
-            columns: cut.summary.columns,
-            delimiter: cut.summary.delimiter,
-            dry_run,
-            parts: std::mem::take(&mut self.parts),
-            rows: cut.summary.records,
-            lines: cut.summary.lines,
-        })
-    }
-
-    async fn store(&mut self, bytes: Bytes, first_line: u64) -> Result<()> {
-        let file = Files::part_name(self.job, self.parts.len());
-        self.app.files.put(&file, bytes).await?;
-        self.parts.push(PartFile { file, first_line });
-        Ok(())
-    }
-
-    /// The job refers to the parts now.
-    fn keep(&mut self) {
-        self.is_kept = true;
-    }
-}
-
-impl Drop for Intake {
-    fn drop(&mut self) {
-        if self.is_kept {
-            return;
-        }
-        let (files, job) = (self.app.files.clone(), self.job);
-        self.app.run_behind(async move {
-            if let Err(error) = files.delete_upload(job).await {
-                tracing::warn!(error = error.chain(), %job, "the parts of a refused upload stay for the sweep");
-            }
-        });
-    }
-}
-
-fn bad_file(error: &CutError) -> Error {
-    Refusal::BadFile { fault: error.code().to_owned(), detail: error.to_string(), line: error.line() }.into()
 }
 
 impl<'a> ApiExtractor<'a> for UploadBody {
@@ -337,12 +237,14 @@ impl<'a> ApiExtractor<'a> for UploadBody {
     ) -> poem::Result<Self> {
         let media = request.content_type().and_then(|text| text.split(';').next()).unwrap_or_default();
         if media.trim().eq_ignore_ascii_case("text/csv") {
-            return Ok(Self::Csv(body.take()?));
+            return Ok(Self::Csv(Paced::new(body.take()?.into_bytes_stream())));
         }
         if media.trim().eq_ignore_ascii_case("multipart/form-data") {
-            let form =
-                <Multipart as FromRequest>::from_request(request, body).await.map_err(|_| broken_body())?;
-            return Ok(Self::Form(form));
+            let (paced, budget) = Paced::piece_by_piece(body.take()?.into_bytes_stream());
+            let mut body = RequestBody::new(Body::from_bytes_stream(paced));
+            let form = <Multipart as FromRequest>::from_request(request, &mut body).await;
+            let form = form.map_err(|_| broken_body())?;
+            return Ok(Self::Form(form, budget));
         }
         Err(unsupported_type("multipart/form-data or text/csv").into())
     }

@@ -58,6 +58,19 @@ impl Client {
         client
     }
 
+    /// The server, as host and port.
+    pub(crate) fn address(&self) -> String {
+        self.base.trim_start_matches("http://").to_owned()
+    }
+
+    /// The access token, if it has one.
+    pub(crate) fn token(&self) -> Option<&str> {
+        match &self.credential {
+            Credential::Token(token) => Some(token),
+            Credential::None | Credential::Key(_) => None,
+        }
+    }
+
     /// A request to be completed; paths that do not begin with a slash are under `/api/v1`.
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let path = if path.starts_with('/') { path.to_owned() } else { format!("/api/v1/{path}") };

@@ -14,10 +14,15 @@ pub(super) fn operations() -> Vec<Operation> {
         Operation::of("refresh")
             .body(json!({"refreshToken": "9f86d081884c7d65"}))
             .answers(200, "New tokens; the old refresh token is used up.", session())
-            .refuses(&["invalid_refresh_token"]),
+            .refuses(&["forbidden", "invalid_refresh_token"]),
         Operation::of("logout")
             .body(json!({"refreshToken": "9f86d081884c7d65"}))
-            .answers_nothing(200, "The login has ended, or had before."),
+            .answers_nothing(200, "The login has ended, or had before.")
+            .refuses(&["forbidden"]),
+        Operation::of("changePassword")
+            .body(json!({"currentPassword": "correct horse battery", "newPassword": "another horse battery"}))
+            .answers_nothing(204, "The new password holds; all other logins of the account have ended.")
+            .refuses(&["forbidden"]),
         Operation::of("getMe").answers(200, "The account or API key that calls.", me()),
         Operation::of("createUser")
             .body(json!({
@@ -29,7 +34,7 @@ pub(super) fn operations() -> Vec<Operation> {
         Operation::of("updateUser")
             .body(json!({"disabled": false}))
             .answers(200, "The account as it is now.", user())
-            .refuses(&["forbidden"]),
+            .refuses(&["forbidden", "last_admin"]),
         Operation::of("createApiKey")
             .body(json!({"name": "till 1", "role": "SERVICE"}))
             .answers(201, "The key, shown this once.", shown_key())

@@ -1,0 +1,192 @@
+//! How much each caller may ask for: a token bucket an address, a user, a key.
+//!
+//! Whoever has shown valid credentials is counted by them, everybody else by address. A user who asks for codes that are
+//! not theirs is counted apart, and stricter: past the limit such a miss is told as 429, while a code that is theirs is
+//! found as ever. So a guesser gains nothing, and cannot shut out a holder behind the same address.
+
+mod address;
+mod bucket;
+
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::sync::{Arc, OnceLock};
+
+use cuponera_core::config::Rate;
+use cuponera_core::principal::{Principal, RoleName};
+use ipnet::IpNet;
+use poem::Request;
+use poem::http::HeaderMap;
+use uuid::Uuid;
+
+use crate::problem::Problem;
+use bucket::Bucket;
+
+pub(crate) use address::client_address;
+pub(crate) use bucket::Standing;
+
+/// The limits of an installation; none of them means no limit.
+#[derive(Debug, Clone, Default)]
+pub struct Limits {
+    /// Requests without valid credentials, by address.
+    pub anonymous: Option<Rate>,
+    /// Requests of one USER.
+    pub user: Option<Rate>,
+    /// Requests of one SERVICE key.
+    pub service: Option<Rate>,
+    /// Requests of one ADMIN.
+    pub admin: Option<Rate>,
+    /// Asking for codes that are not the caller's.
+    pub misses: Option<Misses>,
+    /// From where `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// The most connections; as many as the system has files for, up to 10,000, if absent.
+    pub connections: Option<usize>,
+}
+
+/// How often a USER may ask for a code that is not theirs.
+#[derive(Debug, Clone, Copy)]
+pub struct Misses {
+    /// One user.
+    pub user: Rate,
+    /// All users of one address.
+    pub address: Rate,
+}
+
+impl Default for Misses {
+    /// People mistype a code now and then; ten times a minute they do not.
+    fn default() -> Self {
+        const TEN: NonZeroU32 = NonZeroU32::new(10).expect("ten is not zero");
+        const SIXTY: NonZeroU32 = NonZeroU32::new(60).expect("sixty is not zero");
+        Self { user: Rate::per_minute(TEN), address: Rate::per_minute(SIXTY) }
+    }
+}
+
+/// The buckets of this process.
+#[derive(Debug)]
+pub(crate) struct Limiter {
+    anonymous: Option<Bucket<IpAddr>>,
+    user: Option<Bucket<Uuid>>,
+    service: Option<Bucket<Uuid>>,
+    admin: Option<Bucket<Uuid>>,
+    missing_user: Option<Bucket<Uuid>>,
+    missing_address: Option<Bucket<IpAddr>>,
+    trusted_proxies: Vec<IpNet>,
+}
+
+/// What is found out about a request on its way in, for its way out.
+#[derive(Debug, Default)]
+pub(crate) struct Visit {
+    /// From where it comes.
+    pub(crate) ip: Option<IpAddr>,
+    /// Who it turned out to be.
+    pub(crate) principal: OnceLock<Principal>,
+    /// What is left of the limit that it was counted against.
+    standing: OnceLock<Standing>,
+}
+
+impl Visit {
+    /// The visit that a request is.
+    pub(crate) fn of(request: &Request) -> Arc<Self> {
+        request.data::<Arc<Self>>().cloned().unwrap_or_default()
+    }
+
+    /// Tells the caller how much is left.
+    pub(crate) fn mark(&self, headers: &mut HeaderMap) {
+        if let Some(standing) = self.standing.get() {
+            standing.mark(headers);
+        }
+    }
+
+    fn count(&self, taken: Result<Standing, Standing>) -> Result<(), Problem> {
+        match taken {
+            Ok(standing) => {
+                // A request that is counted twice shows the count it came to first.
+                let _ = self.standing.set(standing);
+                Ok(())
+            }
+            Err(standing) => {
+                let seconds = standing.reset_seconds;
+                let _ = self.standing.set(standing);
+                Err(Problem::rate_limited(seconds))
+            }
+        }
+    }
+}
+
+impl Limiter {
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self {
+            anonymous: limits.anonymous.map(|rate| Bucket::new("anonymous", rate)),
+            user: limits.user.map(|rate| Bucket::new("user", rate)),
+            service: limits.service.map(|rate| Bucket::new("service", rate)),
+            admin: limits.admin.map(|rate| Bucket::new("admin", rate)),
+            missing_user: limits.misses.map(|misses| Bucket::new("misses", misses.user)),
+            missing_address: limits.misses.map(|misses| Bucket::new("misses", misses.address)),
+            trusted_proxies: limits.trusted_proxies,
+        }
+    }
+
+    /// The beginning of a request.
+    pub(crate) fn visit(&self, request: &Request) -> Arc<Visit> {
+        let peer = request.remote_addr().as_socket_addr().map(std::net::SocketAddr::ip);
+        let ip = peer.map(|peer| client_address(peer, request.headers(), &self.trusted_proxies));
+        Arc::new(Visit { ip, ..Visit::default() })
+    }
+
+    /// Counts a request of nobody in particular; once, however often it is asked.
+    pub(crate) fn count_anonymous(&self, visit: &Visit) -> Result<(), Problem> {
+        match (&self.anonymous, visit.ip) {
+            (Some(bucket), Some(ip)) if visit.standing.get().is_none() => {
+                visit.count(bucket.take(&network_of(ip)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Counts a request of somebody.
+    pub(crate) fn count(&self, visit: &Visit, principal: &Principal) -> Result<(), Problem> {
+        let bucket = match principal.role.name() {
+            RoleName::User => &self.user,
+            RoleName::Service => &self.service,
+            RoleName::Admin => &self.admin,
+        };
+        match bucket {
+            Some(bucket) => visit.count(bucket.take(&principal.id)),
+            None => Ok(()),
+        }
+    }
+
+    /// Counts a request of a user for a code that was not theirs: for the user, and for the address.
+    pub(crate) fn count_miss(&self, visit: &Visit) -> Result<(), Problem> {
+        let Some(principal) = visit.principal.get().filter(|who| who.role.name() == RoleName::User) else {
+            return Ok(());
+        };
+        let by_user = self.missing_user.as_ref().map(|bucket| bucket.take(&principal.id));
+        let by_address =
+            self.missing_address.as_ref().zip(visit.ip).map(|(bucket, ip)| bucket.take(&network_of(ip)));
+        for taken in [by_user, by_address].into_iter().flatten() {
+            if let Err(standing) = taken {
+                return Err(Problem::rate_limited(standing.reset_seconds));
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets those whose buckets are full again.
+    pub(crate) fn forget_quiet(&self) {
+        for bucket in [&self.anonymous, &self.missing_address].into_iter().flatten() {
+            bucket.forget_quiet();
+        }
+        for bucket in [&self.user, &self.service, &self.admin, &self.missing_user].into_iter().flatten() {
+            bucket.forget_quiet();
+        }
+    }
+}
+
+/// What is counted as one address: a home with IPv6 has a whole /64 to choose from.
+fn network_of(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(_) => ip,
+        IpAddr::V6(v6) => IpAddr::V6((u128::from(v6) >> 64 << 64).into()),
+    }
+}

@@ -1,0 +1,74 @@
+//! From where a request comes: the peer of the connection, or what a trusted proxy says of it.
+
+use std::net::{IpAddr, SocketAddr};
+
+use ipnet::IpNet;
+use poem::http::HeaderMap;
+
+/// The address of the client. `X-Forwarded-For` is read from its end, where our own proxies write: the first address that
+/// is none of theirs is the client's. Anything further left is the client's own word, and not believed.
+pub(crate) fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
+    let is_trusted = |ip: &IpAddr| trusted.iter().any(|network| network.contains(ip));
+    let mut client = peer.to_canonical();
+    if !is_trusted(&client) {
+        return client;
+    }
+    let values = headers.get_all("x-forwarded-for").into_iter();
+    let hops: Vec<&str> =
+        values.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).collect();
+    for hop in hops.into_iter().rev() {
+        // What cannot be read ends the walk at the last proxy: that one is responsible.
+        let Some(ip) = address(hop.trim()) else { break };
+        client = ip;
+        if !is_trusted(&client) {
+            break;
+        }
+    }
+    client
+}
+
+/// An address, with or without a port.
+fn address(text: &str) -> Option<IpAddr> {
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    let ip = bare.parse().ok().or_else(|| text.parse::<SocketAddr>().ok().map(|socket| socket.ip()));
+    ip.map(|ip: IpAddr| ip.to_canonical())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(peer: &str, forwarded: &[&str], trusted: &[&str]) -> String {
+        let mut headers = HeaderMap::new();
+        for value in forwarded {
+            headers.append("x-forwarded-for", value.parse().unwrap());
+        }
+        let trusted: Vec<IpNet> = trusted.iter().map(|network| network.parse().unwrap()).collect();
+        client_address(peer.parse().unwrap(), &headers, &trusted).to_string()
+    }
+
+    #[test]
+    fn a_stranger_is_believed_nothing() {
+        assert_eq!(client("203.0.113.9", &["198.51.100.1"], &[]), "203.0.113.9");
+        assert_eq!(client("203.0.113.9", &["198.51.100.1"], &["10.0.0.0/8"]), "203.0.113.9");
+    }
+
+    #[test]
+    fn behind_trusted_proxies_the_last_address_that_is_none_of_them_is_the_client() {
+        let trusted = ["10.0.0.0/8", "fd00::/8"];
+        assert_eq!(client("10.0.0.1", &["198.51.100.1"], &trusted), "198.51.100.1");
+        assert_eq!(client("10.0.0.1", &["1.1.1.1, 198.51.100.1, 10.2.3.4"], &trusted), "198.51.100.1");
+        assert_eq!(client("10.0.0.1", &["1.1.1.1", "198.51.100.1:5000"], &trusted), "198.51.100.1");
+        assert_eq!(client("fd00::1", &["[2001:db8::1]:443"], &trusted), "2001:db8::1");
+        assert_eq!(client("::ffff:10.0.0.1", &["::ffff:198.51.100.1"], &trusted), "198.51.100.1");
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_answered_for_by_the_proxy_before_it() {
+        let trusted = ["10.0.0.0/8"];
+        assert_eq!(client("10.0.0.1", &["198.51.100.1, unknown"], &trusted), "10.0.0.1");
+        assert_eq!(client("10.0.0.1", &["198.51.100.1, junk, 10.9.9.9"], &trusted), "10.9.9.9");
+        assert_eq!(client("10.0.0.1", &[], &trusted), "10.0.0.1");
+        assert_eq!(client("10.0.0.1", &["10.1.1.1, 10.2.2.2"], &trusted), "10.1.1.1");
+    }
+}

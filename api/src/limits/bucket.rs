@@ -1,0 +1,106 @@
+//! A token bucket a key, by the generic cell rate algorithm (GCRA), and what it says in headers.
+
+use std::hash::Hash;
+use std::time::Duration;
+
+use cuponera_core::config::Rate;
+use governor::clock::{Clock, DefaultClock};
+use governor::middleware::StateInformationMiddleware;
+use governor::state::keyed::DefaultKeyedStateStore;
+use governor::{Quota, RateLimiter};
+use poem::http::{HeaderMap, HeaderValue};
+
+/// The buckets of one kind.
+#[derive(Debug)]
+pub(crate) struct Bucket<K: Hash + Eq + Clone> {
+    name: &'static str,
+    rate: Rate,
+    limiter: RateLimiter<K, DefaultKeyedStateStore<K>, DefaultClock, StateInformationMiddleware>,
+}
+
+/// What is left in a bucket.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Standing {
+    name: &'static str,
+    rate: Rate,
+    remaining: u32,
+    /// Seconds until the next one is let through, if none remains; until the bucket is full, if some do.
+    pub(super) reset_seconds: u32,
+}
+
+impl<K: Hash + Eq + Clone> Bucket<K> {
+    pub(crate) fn new(name: &'static str, rate: Rate) -> Self {
+        let quota = Quota::with_period(one_every(rate))
+            .expect("a rate's window is longer than nothing")
+            .allow_burst(rate.count);
+        Self { name, rate, limiter: RateLimiter::keyed(quota).with_middleware() }
+    }
+
+    /// Takes one; the error is that there is none.
+    pub(crate) fn take(&self, key: &K) -> Result<Standing, Standing> {
+        match self.limiter.check_key(key) {
+            Ok(state) => {
+                let remaining = state.remaining_burst_capacity();
+                let used = self.rate.count.get().saturating_sub(remaining);
+                Ok(self.standing(remaining, one_every(self.rate) * used))
+            }
+            Err(not_yet) => Err(self.standing(0, not_yet.wait_time_from(self.limiter.clock().now()))),
+        }
+    }
+
+    /// Drops the keys whose buckets are full: they are as good as new.
+    pub(crate) fn forget_quiet(&self) {
+        self.limiter.retain_recent();
+        self.limiter.shrink_to_fit();
+    }
+
+    fn standing(&self, remaining: u32, wait: Duration) -> Standing {
+        let reset_seconds = u32::try_from(wait.as_millis().div_ceil(1_000)).unwrap_or(u32::MAX).max(1);
+        Standing { name: self.name, rate: self.rate, remaining, reset_seconds }
+    }
+}
+
+/// The time in which one token comes back.
+fn one_every(rate: Rate) -> Duration {
+    (rate.window / rate.count.get()).max(Duration::from_nanos(1))
+}
+
+impl Standing {
+    /// `RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers).
+    pub(crate) fn mark(&self, headers: &mut HeaderMap) {
+        let Self { name, rate, remaining, reset_seconds } = self;
+        let limit = format!("\"{name}\";r={remaining};t={reset_seconds}");
+        let policy = format!("\"{name}\";q={};w={}", rate.count, rate.window.as_secs());
+        for (header, value) in [("ratelimit", limit), ("ratelimit-policy", policy)] {
+            if let Ok(value) = HeaderValue::from_str(&value) {
+                headers.insert(header, value);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use super::*;
+
+    #[test]
+    fn a_bucket_gives_what_it_holds_and_then_says_how_long_to_wait() {
+        let bucket = Bucket::new("user", Rate::per_minute(NonZeroU32::new(3).unwrap()));
+        let left: Vec<u32> = (0..3).map(|_| bucket.take(&"a").unwrap().remaining).collect();
+        assert_eq!(left, [2, 1, 0]);
+        let refused = bucket.take(&"a").unwrap_err();
+        assert!((1..=20).contains(&refused.reset_seconds), "{refused:?}");
+        assert_eq!(bucket.take(&"b").unwrap().remaining, 2, "another key has a bucket of its own");
+    }
+
+    #[test]
+    fn what_is_said_in_headers_is_what_the_draft_asks_for() {
+        let bucket = Bucket::new("user", Rate::per_minute(NonZeroU32::new(600).unwrap()));
+        let mut headers = HeaderMap::new();
+        bucket.take(&"a").unwrap().mark(&mut headers);
+        assert_eq!(headers["ratelimit"], "\"user\";r=599;t=1");
+        assert_eq!(headers["ratelimit-policy"], "\"user\";q=600;w=60");
+    }
+}

@@ -1,0 +1,133 @@
+//! The bytes of an upload at the pace they may come: none too slow to be worth a place, and in a form none to be held in
+//! memory without end.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt};
+
+/// An upload may take this long whatever its size,
+const GRACE: Duration = Duration::from_mins(1);
+/// and longer by a second for so many bytes: slower is no upload, but a hand on the door.
+const MIN_BYTES_PER_SECOND: u64 = 4 * 1024;
+
+/// A stream of bytes that ends with an error when it has come too slowly, or its budget is spent.
+pub(crate) struct Paced {
+    bytes: BoxStream<'static, io::Result<Bytes>>,
+    budget: Budget,
+    begun: Instant,
+    taken: u64,
+    pause: Pause,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Pause {
+    Never,
+    AfterNext,
+    Now,
+}
+
+/// How many more bytes a stream may give.
+#[derive(Debug, Clone)]
+pub(crate) struct Budget(Arc<AtomicU64>);
+
+impl Budget {
+    /// So many, and no more until the next word.
+    pub(crate) fn limit(&self, bytes: u64) {
+        self.0.store(bytes, Ordering::Relaxed);
+    }
+
+    /// As many as come.
+    pub(crate) fn lift(&self) {
+        self.limit(u64::MAX);
+    }
+
+    fn spend(&self, bytes: u64) -> bool {
+        let left = self.0.load(Ordering::Relaxed);
+        self.0.store(left.saturating_sub(bytes), Ordering::Relaxed);
+        left == u64::MAX || bytes <= left
+    }
+}
+
+impl Paced {
+    pub(crate) fn new(bytes: impl Stream<Item = io::Result<Bytes>> + Send + 'static) -> Self {
+        let budget = Budget(Arc::new(AtomicU64::new(u64::MAX)));
+        Self { bytes: bytes.boxed(), budget, begun: Instant::now(), taken: 0, pause: Pause::Never }
+    }
+
+    /// The same for a reader that takes whatever is ready, however much that is: it is made to look at each piece before
+    /// the next. What the stream may still give can be changed while it is read.
+    pub(crate) fn piece_by_piece(
+        bytes: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
+    ) -> (Self, Budget) {
+        let paced = Self { pause: Pause::AfterNext, ..Self::new(bytes) };
+        let budget = paced.budget.clone();
+        (paced, budget)
+    }
+
+    fn is_too_slow(&self) -> bool {
+        self.begun.elapsed() > GRACE + Duration::from_secs(self.taken / MIN_BYTES_PER_SECOND)
+    }
+}
+
+impl Stream for Paced {
+    type Item = io::Result<Bytes>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.pause == Pause::Now {
+            self.pause = Pause::AfterNext;
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let Poll::Ready(piece) = self.bytes.poll_next_unpin(context) else { return Poll::Pending };
+        let Some(Ok(bytes)) = piece else { return Poll::Ready(piece) };
+        let length = bytes.len() as u64;
+        self.taken += length;
+        if self.pause == Pause::AfterNext {
+            self.pause = Pause::Now;
+        }
+        Poll::Ready(Some(if self.is_too_slow() {
+            Err(io::ErrorKind::TimedOut.into())
+        } else if self.budget.spend(length) {
+            Ok(bytes)
+        } else {
+            Err(io::Error::new(io::ErrorKind::InvalidData, "too much between the files of a form"))
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::stream;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_stream_ends_when_its_budget_is_spent_and_not_before() {
+        let pieces = stream::iter((0..5).map(|_| Ok(Bytes::from_static(b"1234"))));
+        let (mut paced, budget) = Paced::piece_by_piece(pieces);
+        assert!(paced.next().await.unwrap().is_ok());
+        budget.limit(8);
+        assert!(paced.next().await.unwrap().is_ok());
+        assert!(paced.next().await.unwrap().is_ok());
+        assert!(paced.next().await.unwrap().is_err());
+        budget.lift();
+        assert!(paced.next().await.unwrap().is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_greedy_reader_gets_one_piece_at_a_time() {
+        let (mut paced, _) = Paced::piece_by_piece(stream::iter([Ok(Bytes::new()), Ok(Bytes::new())]));
+        let polls = futures::future::poll_fn(|context| {
+            let polls = [(); 3].map(|()| paced.poll_next_unpin(context).is_ready());
+            Poll::Ready(polls)
+        });
+        assert_eq!(polls.await, [true, false, true]);
+    }
+}

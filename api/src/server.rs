@@ -1,0 +1,218 @@
+//! Connections: how many there may be, and how long each may keep us waiting.
+//!
+//! poem's own server has no time-outs for slow clients and no bound on connections; this is its accept loop with both. A
+//! connection that is being answered holds its place. One that waits, for its first request or its next, makes room when
+//! all places are taken, the longest-waiting first: however many slow or silent clients there are, others get in. HTTP/1.1
+//! only: what needs HTTP/2 speaks it to the proxy in front.
+
+mod body;
+mod seats;
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::body::{Body, Bytes, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use poem::endpoint::BoxEndpoint;
+use poem::http::uri::Scheme;
+use poem::web::{LocalAddr, RemoteAddr};
+use poem::{Addr, Endpoint, Response};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
+use tokio_io_timeout::TimeoutStream;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, warn};
+
+use body::Seated;
+use seats::{Seat, Seats};
+
+/// How many connections the system may hold for us until they are accepted.
+const BACKLOG: u32 = 4_096;
+/// The most connections; fewer if the system lets this process open fewer files.
+const MAX_CONNECTIONS: usize = 10_000;
+/// Files that are none of clients: connections to the database, uploads, the log.
+const OTHER_FILES: usize = 512;
+/// How long a new connection may take to send the head of its first request.
+const FIRST_HEAD_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a connection may wait for the next head: longer than the 60 s for which load balancers keep idle connections,
+/// or they would send a request into one that is just being closed.
+const NEXT_HEAD_PATIENCE: Duration = Duration::from_secs(75);
+/// How long a client may take to read anything of what it is sent.
+const WRITE_PATIENCE: Duration = Duration::from_secs(30);
+/// The longest head of a request, and what is buffered of its body, in bytes.
+const MAX_HEAD_BYTES: usize = 256 * 1024;
+/// How long requests that run may take to end at a shutdown. With what comes after it the API has ended within 10 s.
+const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(7);
+/// After an error of accepting, mostly that there are no more files to open.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What a connection is told for which there is no place.
+const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
+content-type: application/problem+json\r\nretry-after: 1\r\ncontent-length: 153\r\nconnection: close\r\n\r\n\
+{\"type\":\"about:blank\",\"title\":\"Service Unavailable\",\"status\":503,\"code\":\"overloaded\",\
+\"detail\":\"the server has no free place for a connection; ask again\"}";
+/// So many connections are told so at once; more are just closed.
+const MAX_REFUSALS: usize = 256;
+const REFUSAL_PATIENCE: Duration = Duration::from_secs(1);
+
+type App = Arc<BoxEndpoint<'static, Response>>;
+
+/// Takes the address, so that a taken one is known before anything else is started.
+pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// Accepts and answers until told to stop, then lets what runs end. There are `most` connections, or as many as the system
+/// has files for.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    app: impl Endpoint<Output = Response> + 'static,
+    stop: &CancellationToken,
+    most: Option<usize>,
+) {
+    let app: App = Arc::new(poem::EndpointExt::boxed(app));
+    let (connections, end) = (TaskTracker::new(), CancellationToken::new());
+    let seats = Arc::new(Seats::new(most.unwrap_or_else(most_connections)));
+    let refusals = Arc::new(Semaphore::new(MAX_REFUSALS));
+    while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
+        match accepted {
+            Ok((stream, peer)) => match seats.take() {
+                Some(seat) => {
+                    let connection =
+                        Connection { peer, seat, app: app.clone(), stop: stop.clone(), end: end.clone() };
+                    connections.spawn(connection.serve(stream));
+                }
+                None => refuse(&connections, &refusals, stream),
+            },
+            Err(error) => {
+                warn!(%error, "a connection could not be accepted");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    drop(listener);
+    connections.close();
+    if timeout(SHUTDOWN_PATIENCE, connections.wait()).await.is_err() {
+        warn!(
+            connections = connections.len(),
+            "requests still run at the end of the shutdown: they are cut off"
+        );
+        end.cancel();
+        connections.wait().await;
+    }
+}
+
+/// Raises what this process may open to what it is allowed to, and says how many connections that leaves room for.
+fn most_connections() -> usize {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+        if let Err(error) = setrlimit(Resource::Nofile, raised) {
+            debug!(%error, "the limit of open files stays as it is");
+        }
+    }
+    let files = getrlimit(Resource::Nofile).current.and_then(|files| usize::try_from(files).ok());
+    files.map_or(MAX_CONNECTIONS, |files| files.saturating_sub(OTHER_FILES).clamp(16, MAX_CONNECTIONS))
+}
+
+fn refuse(tasks: &TaskTracker, refusals: &Arc<Semaphore>, mut stream: TcpStream) {
+    let Ok(permit) = refusals.clone().try_acquire_owned() else { return };
+    tasks.spawn(async move {
+        let told = async {
+            stream.write_all(BUSY).await?;
+            stream.shutdown().await?;
+            // Closing on unread bytes would take the answer back.
+            let mut unread = [0; 4_096];
+            while stream.read(&mut unread).await? > 0 {}
+            io::Result::Ok(())
+        };
+        // Whoever does not listen is not told.
+        let _ = timeout(REFUSAL_PATIENCE, told).await;
+        drop(permit);
+    });
+}
+
+struct Connection {
+    peer: SocketAddr,
+    seat: Seat,
+    app: App,
+    /// Nothing new is to be begun.
+    stop: CancellationToken,
+    /// What has not ended is to be cut off.
+    end: CancellationToken,
+}
+
+impl Connection {
+    async fn serve(self, stream: TcpStream) {
+        // Answers are small and written whole: waiting for more to send with them only adds delay.
+        let _ = stream.set_nodelay(true);
+        let Ok(local) = stream.local_addr() else { return };
+        let mut stream = TimeoutStream::new(stream);
+        stream.set_write_timeout(Some(WRITE_PATIENCE));
+        let answer = service_fn(|request| self.answer(local, request));
+        let mut connection = pin!(
+            http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(NEXT_HEAD_PATIENCE)
+                .max_buf_size(MAX_HEAD_BYTES)
+                .serve_connection(TokioIo::new(Box::pin(stream)), answer)
+        );
+        let mut first_head = pin!(sleep(FIRST_HEAD_PATIENCE));
+        let (mut is_new, mut is_stopping) = (true, false);
+        loop {
+            tokio::select! {
+                // A client that breaks off or sends nonsense is no concern of ours.
+                _ = connection.as_mut() => return,
+                () = &mut first_head, if is_new => {
+                    if !self.seat.has_asked() {
+                        return;
+                    }
+                    is_new = false;
+                }
+                () = self.seat.must_leave() => return,
+                () = self.stop.cancelled(), if !is_stopping => {
+                    connection.as_mut().graceful_shutdown();
+                    is_stopping = true;
+                }
+                () = self.end.cancelled() => return,
+            }
+        }
+    }
+
+    async fn answer(
+        &self,
+        local: SocketAddr,
+        request: hyper::Request<Incoming>,
+    ) -> Result<hyper::Response<Seated<impl Body<Data = Bytes, Error = io::Error> + use<>>>, Infallible> {
+        let busy = self.seat.begin();
+        let (local, remote) = (LocalAddr(Addr::from(local)), RemoteAddr(Addr::from(self.peer)));
+        let response = self.app.get_response((request, local, remote, Scheme::HTTP).into()).await;
+        Ok(hyper::Response::from(response).map(|body| Seated::new(body, busy)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_refused_are_told_is_as_long_as_it_says() {
+        let text = std::str::from_utf8(BUSY).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains(&format!("content-length: {}", body.len())), "{}", body.len());
+        assert_eq!(serde_json::from_str::<serde_json::Value>(body).unwrap()["code"], "overloaded");
+    }
+}

@@ -1,0 +1,104 @@
+//! How much each caller may ask for, and what it is told.
+
+use cuponera_api::{Limits as Callers, Misses};
+use cuponera_core::config::RateLimit;
+use reqwest::Method;
+use serde_json::json;
+
+use crate::support::{Client, Limits, Reply, Server};
+
+mod guessing;
+
+/// Few requests for each kind of caller; loopback is a trusted proxy, so that a test can come from anywhere.
+async fn limited() -> Server {
+    let rate = |text: &str| text.parse::<RateLimit>().expect("a rate").0;
+    let callers = Callers {
+        anonymous: rate("3"),
+        user: rate("5"),
+        service: rate("none"),
+        admin: rate("1000/s"),
+        misses: Some(Misses::default()),
+        trusted_proxies: vec!["127.0.0.0/8".parse().expect("a network")],
+        connections: None,
+    };
+    Server::start_with(Limits { worker: false, callers, ..Limits::default() }).await
+}
+
+async fn from(client: &Client, address: &str, method: Method, path: &str) -> Reply {
+    Reply::to(client.request(method, path).header("X-Forwarded-For", address)).await
+}
+
+#[track_caller]
+fn assert_limited(reply: Reply, name: &str) {
+    let (standing, policy) =
+        (reply.header("ratelimit").to_owned(), reply.header("ratelimit-policy").to_owned());
+    let seconds: u64 = reply.header("retry-after").parse().expect("Retry-After in seconds");
+    assert!((1..=60).contains(&seconds), "{seconds}");
+    assert_eq!(standing, format!("\"{name}\";r=0;t={seconds}"));
+    assert!(policy.starts_with(&format!("\"{name}\";q=")), "{policy}");
+    assert_eq!(reply.refused(429), "rate_limited");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn those_without_credentials_are_counted_by_address() {
+    let server = limited().await;
+    let nobody = server.nobody();
+    for left in [2, 1, 0] {
+        let reply = from(&nobody, "198.51.100.1", Method::GET, "jobs").await;
+        assert!(reply.header("ratelimit").starts_with(&format!("\"anonymous\";r={left};")));
+        assert_eq!(reply.header("ratelimit-policy"), "\"anonymous\";q=3;w=60");
+        assert_eq!(reply.refused(401), "unauthorized");
+    }
+    assert_limited(from(&nobody, "198.51.100.1", Method::GET, "jobs").await, "anonymous");
+    assert_limited(from(&nobody, "198.51.100.1", Method::GET, "nowhere").await, "anonymous");
+    // What the client itself has put in front of the proxy's word changes nothing.
+    assert_limited(from(&nobody, "203.0.113.7, 198.51.100.1", Method::GET, "jobs").await, "anonymous");
+    assert_eq!(from(&nobody, "198.51.100.2", Method::GET, "jobs").await.refused(401), "unauthorized");
+    // One home has a whole /64.
+    for host in ["2001:db8::1", "2001:db8::2", "2001:db8::ffff:3"] {
+        assert_eq!(from(&nobody, host, Method::GET, "jobs").await.refused(401), "unauthorized");
+    }
+    assert_limited(from(&nobody, "2001:db8::4", Method::GET, "jobs").await, "anonymous");
+    // Health and documentation are outside; those who have shown who they are are not stopped by the address.
+    from(&nobody, "198.51.100.1", Method::GET, "/health").await.expect(200);
+    from(&server.service(), "198.51.100.1", Method::GET, "jobs").await.expect(200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_credentials_and_logins_are_counted_by_address_too() {
+    let server = limited().await;
+    let wrong = [server.nobody().with_token("junk"), server.nobody().with_key("junk")];
+    for client in [&wrong[0], &wrong[1], &wrong[0]] {
+        assert_eq!(from(client, "198.51.100.1", Method::GET, "jobs").await.refused(401), "unauthorized");
+    }
+    assert_limited(from(&wrong[1], "198.51.100.1", Method::GET, "jobs").await, "anonymous");
+    // With a header that nobody looks at, a login is a login.
+    let login = async |client: &Client| {
+        let request = client.request(Method::POST, "auth/login").header("X-Forwarded-For", "198.51.100.9");
+        Reply::to(request.json(&json!({"email": "nobody@shop.test", "password": "wrong wrong wrong"}))).await
+    };
+    for client in [&wrong[0], &server.service(), &server.nobody()] {
+        assert_eq!(login(client).await.refused(401), "invalid_credentials");
+    }
+    assert_limited(login(&server.service()).await, "anonymous");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_is_counted_by_who_it_is_and_a_service_not_at_all() {
+    let server = limited().await;
+    let (ann, bob) = (server.user("ann"), server.user("bob"));
+    for address in ["198.51.100.1", "198.51.100.2", "198.51.100.3", "198.51.100.4", "198.51.100.5"] {
+        let reply = from(&ann, address, Method::GET, "auth/me").await;
+        assert_eq!(reply.header("ratelimit-policy"), "\"user\";q=5;w=60");
+        reply.expect(200);
+    }
+    assert_limited(from(&ann, "198.51.100.6", Method::GET, "auth/me").await, "user");
+    from(&bob, "198.51.100.6", Method::GET, "auth/me").await.expect(200);
+    for _ in 0..50 {
+        let reply = server.service().get("auth/me").await;
+        assert_eq!(reply.header("ratelimit"), "");
+        reply.expect(200);
+    }
+    let reply = server.admin().get("auth/me").await;
+    assert_eq!(reply.header("ratelimit-policy"), "\"admin\";q=1000;w=1");
+}

@@ -1,0 +1,128 @@
+//! Trying codes: the guesser is told less and less, and those who hold a code never notice.
+
+use std::time::{Duration, Instant};
+
+use cuponera_api::{Limits as Callers, Misses};
+use futures::{StreamExt, stream};
+use reqwest::Method;
+use serde_json::json;
+
+use crate::support::{Client, Limits, Reply, Server, is_soak};
+
+const AT_ONCE: usize = 32;
+
+async fn guarded() -> Server {
+    let callers = Callers {
+        misses: Some(Misses::default()),
+        trusted_proxies: vec!["127.0.0.0/8".parse().expect("a network")],
+        ..Callers::default()
+    };
+    let server = Server::start_with(Limits { worker: false, callers, ..Limits::default() }).await;
+    let book = server.book(json!({})).await;
+    server.plant(&book, &["HELD-BY-ANN", "HELD-BY-BOB", "NOBODYS"]).await;
+    server.give("HELD-BY-ANN", "ann").await;
+    server.give("HELD-BY-BOB", "bob").await;
+    server
+}
+
+async fn lock(client: &Client, address: &str, code: &str) -> Reply {
+    let request = client.request(Method::POST, &format!("coupons/{code}/lock"));
+    Reply::to(request.header("X-Forwarded-For", address).json(&json!({}))).await
+}
+
+/// What came of the guesses: how many were told 404, how many 429, and in how long.
+async fn guess(guesses: impl Iterator<Item = (Client, String, String)>) -> (usize, usize, Duration) {
+    let begun = Instant::now();
+    let statuses: Vec<u16> = stream::iter(guesses)
+        .map(async |(client, address, code)| {
+            let reply = lock(&client, &address, &code).await;
+            if reply.status == 429 {
+                let wait: u64 = reply.header("retry-after").parse().expect("Retry-After in seconds");
+                assert!((1..=60).contains(&wait), "{wait}");
+            }
+            reply.status
+        })
+        .buffer_unordered(AT_ONCE)
+        .collect()
+        .await;
+    let count = |status| statuses.iter().filter(|said| **said == status).count();
+    assert_eq!(count(404) + count(429), statuses.len());
+    (count(404), count(429), begun.elapsed())
+}
+
+/// So many misses are told in this time from a full bucket of `burst`, one more as a margin.
+fn told(burst: u64, elapsed: Duration) -> usize {
+    usize::try_from(burst + elapsed.as_secs() * burst / 60 + 1).expect("a small number")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_guesses_of_one_user_are_told_ten_times_a_minute_and_the_holder_never_notices() {
+    let server = guarded().await;
+    let (ann, mallory) = (server.user("ann"), server.user("mallory"));
+    let codes = ["UNKNOWN", "HELD-BY-ANN", "NOBODYS"];
+    let guesses = (0..10_000).map(|n| (mallory.clone(), "198.51.100.1".to_owned(), codes[n % 3].to_owned()));
+    let holder = async {
+        for _ in 0..200 {
+            lock(&ann, "198.51.100.1", "HELD-BY-ANN").await.expect(200);
+        }
+    };
+    let ((found, refused, elapsed), ()) = tokio::join!(guess(guesses), holder);
+    assert!((10..=told(10, elapsed)).contains(&found), "{found} in {elapsed:?}");
+    assert_eq!(found + refused, 10_000);
+    // Other addresses do not help the guesser.
+    let elsewhere = (0..100).map(|n| (mallory.clone(), format!("203.0.113.{n}"), "UNKNOWN".to_owned()));
+    let (found, _, elapsed) = guess(elsewhere).await;
+    assert!(found <= told(10, elapsed).saturating_sub(10) + 1, "{found}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_users_of_one_address_are_told_sixty_misses_a_minute_and_the_holder_there_never_notices() {
+    let server = guarded().await;
+    let strangers: Vec<Client> = (0..100).map(|n| server.user(&format!("mallory-{n}"))).collect();
+    let guesses =
+        (0..1_000).map(|n| (strangers[n % 100].clone(), "198.51.100.1".to_owned(), "X-1".to_owned()));
+    let (found, _, elapsed) = guess(guesses).await;
+    assert!((60..=told(60, elapsed)).contains(&found), "{found} in {elapsed:?}");
+    lock(&server.user("ann"), "198.51.100.1", "HELD-BY-ANN").await.expect(200);
+    let newcomer = server.user("newcomer");
+    assert_eq!(lock(&newcomer, "198.51.100.1", "X-1").await.refused(429), "rate_limited");
+    assert_eq!(lock(&newcomer, "198.51.100.2", "X-1").await.refused(404), "not_found");
+    // Trusted callers look codes up for others: they mistype as often as their customers do.
+    for _ in 0..100 {
+        let request = server.service().request(Method::GET, "coupons/UNKNOWN");
+        Reply::to(request.header("X-Forwarded-For", "198.51.100.1")).await.refused(404);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_miss_takes_as_long_whether_the_code_is_unknown_another_s_or_not_valid_yet() {
+    let server = Server::start_with(Limits { worker: false, ..Limits::default() }).await;
+    let book = server.book(json!({})).await;
+    let later = server.book(json!({"startsAt": "2099-01-01T00:00:00Z"})).await;
+    server.plant(&book, &["ANOTHERS"]).await;
+    server.plant(&later, &["NOT-YET-1"]).await;
+    server.give("ANOTHERS", "bob").await;
+    let (ann, calls) = (server.user("ann"), if is_soak() { 10_000 } else { 1_500 });
+    for way in ["lock", "redeem", "validate"] {
+        let mut taken = [("UNKNOWN-1", Vec::new()), ("ANOTHERS", Vec::new()), ("NOT-YET-1", Vec::new())];
+        let mut bodies = Vec::new();
+        for _ in 0..calls / 9 {
+            for (code, times) in &mut taken {
+                let begun = Instant::now();
+                let reply = ann.post(&format!("coupons/{code}/{way}"), json!({})).await;
+                times.push(begun.elapsed());
+                assert_eq!(reply.status, 404);
+                bodies.push(reply.text);
+            }
+        }
+        bodies.dedup();
+        assert_eq!(bodies.len(), 1, "{bodies:?}");
+        let medians = taken.map(|(_, mut times)| {
+            times.sort_unstable();
+            times[times.len() / 2].as_secs_f64()
+        });
+        let ratio = medians.into_iter().fold(0.0, f64::max) / medians.into_iter().fold(f64::MAX, f64::min);
+        println!("{way}: medians {medians:?} s, largest to smallest {ratio:.3}");
+        assert!(ratio < 1.25, "{way}: {medians:?}");
+    }
+}

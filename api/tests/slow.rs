@@ -1,0 +1,199 @@
+//! Clients that are slow, silent or without end: they are shown out, and others are served meanwhile.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use cuponera_api::Limits as Callers;
+use cuponera_testkit::eventually;
+use futures::{StreamExt, stream};
+use reqwest::Method;
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, JoinSet};
+
+use crate::support::{Client, Limits, Reply, Server};
+
+type UploadSender = mpsc::Sender<Result<Bytes, std::io::Error>>;
+
+const SLOW_CLIENTS: usize = 2_000;
+/// Between two bytes of a slow client.
+const DRIBBLE: Duration = Duration::from_millis(500);
+
+/// What a slow client has said before it begins to dribble.
+fn opening(client: usize, token: &str) -> String {
+    match client % 4 {
+        0 => String::new(),
+        1 => "GET /health/live HTTP/1.1\r\nHost: a\r\nX-Slow: ".to_owned(),
+        2 => "POST /api/v1/auth/login HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 90000\r\n\r\n{"
+            .to_owned(),
+        _ => format!(
+            "POST /api/v1/coupon-books HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\n\
+             Content-Type: application/json\r\nContent-Length: 90000\r\n\r\n{{"
+        ),
+    }
+}
+
+/// Dribbles until the server has had enough; gives back what it said at last.
+async fn dribble(address: String, opening: String) -> String {
+    let mut stream = TcpStream::connect(address).await.expect("the server takes no connections");
+    stream.write_all(opening.as_bytes()).await.expect("the server has closed at once");
+    let mut answer = Vec::new();
+    let (mut reader, mut writer) = stream.split();
+    let write = async {
+        loop {
+            tokio::time::sleep(DRIBBLE).await;
+            if !opening.is_empty() && writer.write_all(b"a").await.is_err() {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        // Whether it ends with an answer or is cut off.
+        _ = reader.read_to_end(&mut answer) => {}
+        () = write => {}
+    }
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_thousand_slow_clients_are_shown_out_and_others_are_served_meanwhile() {
+    let server = Server::start_with(Limits { worker: false, ..Limits::default() }).await;
+    let admin = server.admin();
+    let (address, token) = (admin.address(), admin.token().expect("an admin has a token").to_owned());
+    let begun = Instant::now();
+    let mut slow: JoinSet<String> =
+        (0..SLOW_CLIENTS).map(|client| dribble(address.clone(), opening(client, &token))).collect();
+    let (mut answered, mut slowest) = (0, Duration::ZERO);
+    let mut ends = Vec::new();
+    while ends.len() < SLOW_CLIENTS {
+        let asked = Instant::now();
+        admin.apart().await.get("coupon-books").await.expect(200);
+        slowest = slowest.max(asked.elapsed());
+        answered += 1;
+        while let Some(end) = slow.try_join_next() {
+            ends.push(end.expect("a slow client failed"));
+        }
+        assert!(begun.elapsed() < Duration::from_mins(1), "{} are still there", SLOW_CLIENTS - ends.len());
+    }
+    let timed_out = ends.iter().filter(|answer| answer.starts_with("HTTP/1.1 408")).count();
+    println!("{answered} served, the slowest in {slowest:?}; all slow ones gone after {:?}", begun.elapsed());
+    assert_eq!(timed_out, SLOW_CLIENTS / 2, "those with an honest head are told why");
+    assert!(slowest < Duration::from_secs(2), "{slowest:?}");
+}
+
+/// A body without end; counts what was taken of it.
+fn endless(taken: &Arc<AtomicU64>, begin: &'static str) -> reqwest::Body {
+    const PIECE: &[u8] = &[b'a'; 64 * 1024];
+    let taken = taken.clone();
+    let begin = stream::once(async move { Bytes::from_static(begin.as_bytes()) });
+    let pieces = stream::repeat(Bytes::from_static(PIECE)).take(4_096);
+    reqwest::Body::wrap_stream(begin.chain(pieces).map(move |piece| {
+        taken.fetch_add(piece.len() as u64, Ordering::Relaxed);
+        Ok::<_, std::io::Error>(piece)
+    }))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_form_is_not_held_in_memory_where_it_has_no_file() {
+    const MOST: u64 = 16 * 1024 * 1024;
+    let server = Server::start_with(Limits { worker: false, ..Limits::default() }).await;
+    let head = "--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"";
+    let field = "--b\r\nContent-Disposition: form-data; name=\"dryRun\"\r\n\r\n";
+    for (begin, status) in [("", 400), ("--b\r\n", 400), (head, 400), (field, 422)] {
+        let taken = Arc::new(AtomicU64::new(0));
+        let request = server.admin().request(Method::POST, "coupon-codes/upload");
+        let request = request.header("Content-Type", "multipart/form-data; boundary=b");
+        // The answer may come while the body is still being sent.
+        match request.body(endless(&taken, begin)).send().await {
+            Ok(response) => assert_eq!(response.status(), status, "{begin:?}"),
+            Err(error) => assert!(error.is_request() || error.is_body(), "{error:?}"),
+        }
+        let taken = taken.load(Ordering::Relaxed);
+        assert!(taken < MOST, "{begin:?}: {taken} bytes were taken");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn compressed_bodies_are_refused() {
+    let server = Server::start_with(Limits { worker: false, ..Limits::default() }).await;
+    for path in ["coupon-books", "coupon-codes/upload", "auth/login"] {
+        for encoding in ["gzip", "br", "deflate, gzip"] {
+            let request = server.admin().request(Method::POST, path).header("Content-Encoding", encoding);
+            let reply = Reply::to(request.json(&json!({}))).await;
+            assert_eq!(reply.refused(415), "unsupported_media_type", "{path} {encoding}");
+        }
+    }
+    let request = server.admin().request(Method::POST, "coupon-books").header("Content-Encoding", "identity");
+    Reply::to(request.json(&json!({"name": "A book"}))).await.expect(201);
+}
+
+/// An upload that lasts until its sender is dropped.
+async fn open_upload(client: &Client, book: &str) -> (UploadSender, JoinHandle<Reply>) {
+    let (sender, receiver) = mpsc::channel::<Result<Bytes, std::io::Error>>(1);
+    let body = reqwest::Body::wrap_stream(stream::unfold(receiver, async |mut receiver| {
+        Some((receiver.recv().await?, receiver))
+    }));
+    let path = format!("coupon-codes/upload?couponBookId={book}");
+    let request = client.request(Method::POST, &path).header("Content-Type", "text/csv").body(body);
+    let answer = tokio::spawn(Reply::to(request));
+    sender.send(Ok(Bytes::from_static(b"code\n"))).await.expect("the upload has ended");
+    (sender, answer)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_uploads_than_there_are_places_for_are_told_to_come_back_and_a_place_is_free_again() {
+    const PLACES: usize = 32;
+    let server = Server::start_with(Limits { worker: false, ..Limits::default() }).await;
+    let book = server.book(json!({})).await;
+    let mut held = Vec::new();
+    for _ in 0..=PLACES {
+        held.push(open_upload(&server.admin(), &book).await);
+    }
+    let one_too_many = async || held.iter().position(|(_, answer)| answer.is_finished());
+    let refused = held.remove(eventually("an upload to be refused", one_too_many).await).1;
+    let refused = refused.await.expect("the client failed");
+    assert_eq!(refused.header("retry-after"), "1");
+    assert_eq!(refused.refused(503), "overloaded");
+    held.truncate(PLACES / 2);
+    eventually("a place to be free", async || {
+        (server.upload(&book, "code\nONE-MORE\n").await.status == 202).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_all_connections_are_taken_those_that_wait_make_room_and_those_at_work_do_not() {
+    const CONNECTIONS: usize = 20;
+    let callers = Callers { connections: Some(CONNECTIONS), ..Callers::default() };
+    let server = Server::start_with(Limits { worker: false, callers, ..Limits::default() }).await;
+    let (admin, book) = (server.admin(), server.book(json!({})).await);
+    // Silent clients, many times as many as there are places: nobody notices.
+    let mut silent = Vec::new();
+    for _ in 0..CONNECTIONS * 10 {
+        silent.push(TcpStream::connect(admin.address()).await.expect("the server takes no connections"));
+        admin.apart().await.get("coupon-books").await.expect(200);
+    }
+    // As many at work as there are places: the next is told so at once, and none of the others is disturbed.
+    let mut uploads = Vec::new();
+    for _ in 0..CONNECTIONS {
+        uploads.push(open_upload(&admin, &book).await);
+    }
+    let refused = eventually("the places to be taken", async || {
+        let mut stream = TcpStream::connect(admin.address()).await.ok()?;
+        stream.write_all(b"GET /health/live HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.ok()?;
+        answer.starts_with("HTTP/1.1 503").then_some(answer)
+    })
+    .await;
+    assert!(refused.contains("retry-after: 1") && refused.contains("\"overloaded\""), "{refused}");
+    for (sender, answer) in uploads {
+        sender.send(Ok(Bytes::from_static(b"A-CODE\n"))).await.expect("the upload has ended");
+        drop(sender);
+        answer.await.expect("the client failed").expect(202);
+    }
+}

@@ -1,0 +1,213 @@
+//! What must not be seen is not: secrets are planted wherever one can be, everything that can go wrong is made to, and
+//! then all that was logged or answered as an error is searched for them.
+
+use std::fs;
+use std::path::Path;
+
+use reqwest::{Method, RequestBuilder};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::support::{EMAIL, Installation, Process, http};
+
+const JWT_SECRET: &str = "canary-jwt-secret-0123456789-abcdef";
+const ADMIN_PASSWORD: &str = "canary-admin-password";
+const USER_PASSWORD: &str = "canary-user-password";
+const WRONG_PASSWORD: &str = "canary-wrong-password";
+const WRONG_TOKEN: &str = "canary.access.token";
+const WRONG_KEY: &str = "canary-api-key";
+const DATABASE_PASSWORD: &str = "canary-database-password";
+const CODES: [&str; 4] = ["CANARY-CODE-HELD", "CANARY-CODE-FREE", "CANARY-CODE-UNKNOWN", "CANARY-CODE-TWICE"];
+
+/// Somebody who plants secrets and keeps what is answered.
+struct Planter {
+    http: reqwest::Client,
+    base: String,
+    /// What was planted, and what the server gave that nobody else may see.
+    secrets: Vec<String>,
+    /// The bodies and headers of answers of 400 and above.
+    errors: String,
+}
+
+impl Planter {
+    fn new(base: String) -> Self {
+        let planted = [JWT_SECRET, ADMIN_PASSWORD, USER_PASSWORD, WRONG_PASSWORD, WRONG_TOKEN, WRONG_KEY];
+        let planted = planted.into_iter().chain([DATABASE_PASSWORD]).chain(CODES);
+        Self { http: http(), base, secrets: planted.map(str::to_owned).collect(), errors: String::new() }
+    }
+
+    async fn send(&mut self, request: RequestBuilder) -> (u16, Value) {
+        let response = request.send().await.expect("the server does not answer");
+        let (status, headers) = (response.status().as_u16(), format!("{:?}", response.headers()));
+        let text = response.text().await.expect("the answer ended early");
+        if status >= 400 {
+            self.errors.extend([headers, text.clone(), "\n".to_owned()]);
+        }
+        (status, serde_json::from_str(&text).unwrap_or_default())
+    }
+
+    async fn ask(&mut self, who: Option<&str>, method: Method, path: &str, body: Value) -> (u16, Value) {
+        let request = self.http.request(method, format!("{}/{path}", self.base)).json(&body);
+        let request = match who {
+            Some(key) if key.starts_with("ck_") || key == WRONG_KEY => request.header("X-API-Key", key),
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        };
+        self.send(request).await
+    }
+
+    async fn log_in(&mut self, email: &str, password: &str) -> String {
+        let body = json!({"email": email, "password": password});
+        let (status, session) = self.ask(None, Method::POST, "auth/login", body).await;
+        assert_eq!(status, 200, "{session}");
+        self.given(&session["refreshToken"]);
+        self.given(&session["accessToken"])
+    }
+
+    /// Remembers a secret that the server gave.
+    fn given(&mut self, secret: &Value) -> String {
+        let secret = secret.as_str().expect("a secret").to_owned();
+        self.secrets.push(secret.clone());
+        secret
+    }
+
+    /// Uses everything as it is meant to be.
+    async fn use_well(&mut self) -> (String, String) {
+        let admin = self.log_in(EMAIL, ADMIN_PASSWORD).await;
+        let who = Some(admin.as_str());
+        let user =
+            json!({"email": "ann@shop.test", "password": USER_PASSWORD, "role": "USER", "userId": "ann"});
+        assert_eq!(self.ask(who, Method::POST, "users", user).await.0, 201);
+        let user = self.log_in("ann@shop.test", USER_PASSWORD).await;
+        let (_, key) =
+            self.ask(who, Method::POST, "api-keys", json!({"name": "Shop", "role": "SERVICE"})).await;
+        self.given(&key["key"]);
+        let (_, book) = self.ask(who, Method::POST, "coupon-books", json!({"name": "A book"})).await;
+        let book = book["id"].as_str().expect("an id").to_owned();
+        let path = format!("coupon-books/{book}");
+        assert_eq!(self.ask(who, Method::PATCH, &path, json!({"status": "ACTIVE"})).await.0, 200);
+        let file = format!("{}\n{}\n{}\n{}\nbad code\n", CODES[0], CODES[1], CODES[3], CODES[3]);
+        let upload = format!("{}/coupon-codes/upload?couponBookId={book}", self.base);
+        let upload = self.http.post(upload).bearer_auth(&admin).header("Content-Type", "text/csv").body(file);
+        let (status, job) = self.send(upload).await;
+        assert_eq!(status, 202, "{job}");
+        self.wait_for(who, &job).await;
+        let path = format!("assignments/{}", CODES[0]);
+        assert_eq!(self.ask(who, Method::POST, &path, json!({"userId": "ann"})).await.0, 201);
+        for way in ["lock", "unlock", "validate"] {
+            let path = format!("coupons/{}/{way}", CODES[0]);
+            assert_eq!(self.ask(Some(&user), Method::POST, &path, json!({})).await.0, 200);
+        }
+        (admin, user)
+    }
+
+    async fn wait_for(&mut self, who: Option<&str>, job: &Value) {
+        let path = format!("jobs/{}", job["id"].as_str().expect("an id"));
+        for _ in 0..600 {
+            let (_, job) = self.ask(who, Method::GET, &path, json!({})).await;
+            if job["status"] == "SUCCEEDED" {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        panic!("the import does not end");
+    }
+
+    /// Gets everything wrong that can be, with a secret in it each time.
+    async fn use_badly(&mut self, admin: &str, user: &str) {
+        for (email, password) in [(EMAIL, WRONG_PASSWORD), ("nobody@shop.test", USER_PASSWORD)] {
+            let body = json!({"email": email, "password": password});
+            assert_eq!(self.ask(None, Method::POST, "auth/login", body).await.0, 401);
+        }
+        for who in [WRONG_TOKEN, WRONG_KEY] {
+            assert_eq!(self.ask(Some(who), Method::GET, "jobs", json!({})).await.0, 401);
+        }
+        let broken = self.http.post(format!("{}/auth/login", self.base));
+        let broken = broken.header("Content-Type", "application/json");
+        let broken = broken.body(format!(r#"{{"email": "{EMAIL}", "password": "{WRONG_PASSWORD}"#));
+        assert_eq!(self.send(broken).await.0, 400);
+        let misplaced = [
+            json!({"email": {"password": WRONG_PASSWORD}, "password": [WRONG_PASSWORD]}),
+            json!({"email": EMAIL, "password": WRONG_PASSWORD, "code": CODES[2]}),
+        ];
+        for body in misplaced {
+            assert_eq!(self.ask(None, Method::POST, "auth/login", body).await.0, 422);
+        }
+        let taken = json!({"email": "ann@shop.test", "password": WRONG_PASSWORD, "role": "USER"});
+        assert_eq!(self.ask(Some(admin), Method::POST, "users", taken).await.0, 409);
+        for (who, code) in [(user, CODES[1]), (user, CODES[2]), (admin, CODES[1]), (admin, CODES[2])] {
+            for way in ["lock", "unlock", "redeem", "validate"] {
+                let path = format!("coupons/{code}/{way}");
+                let (status, _) = self.ask(Some(who), Method::POST, &path, json!({"userId": "ann"})).await;
+                assert!([404, 409].contains(&status), "{status}");
+            }
+        }
+        for path in [format!("coupons/{}?x=%FF", CODES[2]), format!("coupons/{}/nothing", CODES[2])] {
+            assert_eq!(self.ask(Some(admin), Method::GET, &path, json!({})).await.0, 404);
+        }
+        let path = format!("coupon-codes/book/{}?prefix={}", uuid_of_nobody(), CODES[2]);
+        assert_eq!(self.ask(Some(admin), Method::GET, &path, json!({})).await.0, 404);
+    }
+}
+
+fn uuid_of_nobody() -> &'static str {
+    "01890000-0000-7000-8000-000000000000"
+}
+
+/// The text of all logs under a folder.
+fn logs_under(folder: &Path) -> String {
+    let entries =
+        fs::read_dir(folder).expect("the folder cannot be read").map(|entry| entry.expect("an entry"));
+    let text = |entry: fs::DirEntry| match entry.path() {
+        path if path.is_dir() => logs_under(&path),
+        path if path.extension().is_some_and(|extension| extension == "log") => {
+            String::from_utf8_lossy(&fs::read(path).expect("a log cannot be read")).into_owned()
+        }
+        _ => String::new(),
+    };
+    entries.map(text).collect()
+}
+
+#[tokio::test]
+async fn secrets_are_in_no_log_and_no_error_however_much_is_logged() {
+    let installation = Installation::new();
+    let mut process = Process::spawn(
+        installation
+            .command()
+            .env("CUPONERA_LOG", "trace")
+            .env("CUPONERA_JWT_SECRET", JWT_SECRET)
+            .env("CUPONERA_ADMIN_PASSWORD", ADMIN_PASSWORD),
+    );
+    process.serves().await;
+    let mut planter = Planter::new(process.banner("API").expect("an address"));
+    let (admin, user) = planter.use_well().await;
+    planter.use_badly(&admin, &user).await;
+    process.signal(Signal::TERM);
+    assert!(process.ended().await.success());
+    let refused =
+        Process::spawn(installation.command().env(
+            "CUPONERA_DATABASE_URL",
+            format!("postgres://canary:{DATABASE_PASSWORD}@127.0.0.1:1/canary"),
+        ));
+    let (refused, own_password) = (ended(refused).await, installation.data_dir().join("postgres.password"));
+    planter.secrets.push(fs::read_to_string(own_password).expect("a password").trim().to_owned());
+    let places = [
+        ("the log", process.stderr()),
+        ("what is printed", process.stdout()),
+        ("what a failed start says", refused),
+        ("errors", planter.errors.clone()),
+        ("the log of Postgres", logs_under(&installation.data_dir())),
+    ];
+    for (place, text) in places {
+        assert!(!text.is_empty(), "{place}: nothing was looked at");
+        for secret in &planter.secrets {
+            let line = text.lines().find(|line| line.contains(secret.as_str()));
+            assert_eq!(line, None, "{place} has {secret}");
+        }
+    }
+}
+
+async fn ended(mut process: Process) -> String {
+    assert!(!process.ended().await.success());
+    process.stdout() + &process.stderr()
+}

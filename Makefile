@@ -5,7 +5,9 @@ CARGO ?= cargo
 WITH_POSTGRES = SQLX_OFFLINE=true $(CARGO) run -q -p cuponera-testkit --bin with-postgres --
 WITH_DATABASE = $(WITH_POSTGRES) env -u SQLX_OFFLINE $(CARGO) run -q -p cuponera-testkit --bin with-database --
 
-.PHONY: run build postgres test soak lint sqlx openapi fresh bench
+OPENAPI = $(CARGO) run -q -p cuponera -- openapi
+
+.PHONY: run build postgres test soak lint lint-openapi sqlx openapi fresh schemathesis bench
 
 run: postgres ## Installs what is missing, builds, and starts everything on this machine
 	$(CARGO) build --release -p cuponera
@@ -23,21 +25,32 @@ test: postgres ## Runs all tests on a Postgres of their own
 soak: postgres ## Runs the long storms whole, as the tests run them in part: minutes, not seconds
 	CUPONERA_SOAK=1 $(WITH_POSTGRES) $(CARGO) test --workspace
 
-lint: ## Formatting, clippy with warnings denied, scripts
+lint: lint-openapi ## Formatting, clippy with warnings denied, the OpenAPI document
 	$(CARGO) fmt --all --check
 	SQLX_OFFLINE=true $(CARGO) clippy --workspace --all-targets -- -D warnings
+
+schemathesis: postgres ## Asks a running server what its document promises, as each role; needs Python 3.11 with venv
+	$(CARGO) build -p cuponera
+	./scripts/schemathesis.sh target/debug/cuponera
 
 sqlx: postgres ## Writes .sqlx anew: what the checked queries take and give
 	$(WITH_DATABASE) ./scripts/write-queries.sh .sqlx
 
-fresh: postgres ## Whether .sqlx and docs/openapi.json are what the code makes of them
+fresh: postgres ## Whether .sqlx and docs/ are what the code makes of them
 	$(WITH_DATABASE) ./scripts/write-queries.sh target/queries
 	@# Whether a column may be null is sometimes read off a plan: that alone is no difference.
 	diff -r -I '^ *\(null\|true\),\?$$' .sqlx target/queries
-	$(CARGO) run -q -p cuponera -- openapi | diff docs/openapi.json -
+	$(OPENAPI) --format json | diff docs/openapi.json -
+	$(OPENAPI) --format http | diff docs/cuponera.http -
+	$(OPENAPI) --format errors | diff docs/errors.md -
 
-openapi: ## Writes docs/openapi.json anew
-	$(CARGO) run -q -p cuponera -- openapi > docs/openapi.json
+openapi: ## Writes docs/openapi.json anew, and what is made from it: docs/cuponera.http, docs/errors.md
+	$(OPENAPI) --format json > docs/openapi.json
+	$(OPENAPI) --format http > docs/cuponera.http
+	$(OPENAPI) --format errors > docs/errors.md
+
+lint-openapi: ## Checks docs/openapi.json with redocly, as redocly.yaml says; needs npx (Node.js 20 or newer)
+	./scripts/lint-openapi.sh docs/openapi.json
 
 bench: build ## Measures, in ratios to yardsticks of the same run; needs psql
 	$(CARGO) run -q --release -p cuponera-bench

@@ -6,6 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use cuponera_core::book::Change;
 use cuponera_core::error::{FieldFault, Refusal};
+use cuponera_core::principal::check_user_id;
 use poem::http::StatusCode;
 use poem::{Request, RequestBody};
 use poem_openapi::registry::{MetaMediaType, MetaRequest, Registry};
@@ -84,15 +85,24 @@ impl Field for bool {
 impl Field for i32 {
     const EXPECTED: &'static str = "an integer of at most 2147483647";
     fn read(value: Value) -> Option<Self> {
-        value.as_i64().and_then(|number| number.try_into().ok())
+        integer(&value).and_then(|number| number.try_into().ok())
     }
 }
 
 impl Field for i64 {
     const EXPECTED: &'static str = "an integer";
     fn read(value: Value) -> Option<Self> {
-        value.as_i64()
+        integer(&value)
     }
+}
+
+/// To JSON Schema `5.0` is an integer as well, and there are clients that write it so.
+pub(crate) fn integer(value: &Value) -> Option<i64> {
+    const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
+    #[expect(clippy::cast_possible_truncation, reason = "it is whole and small enough")]
+    let of_float =
+        |number: f64| (number.fract() == 0.0 && number.abs() <= MAX_EXACT).then_some(number as i64);
+    value.as_i64().or_else(|| value.as_f64().filter(|_| value.is_f64()).and_then(of_float))
 }
 
 impl Field for f64 {
@@ -168,6 +178,29 @@ impl Fields {
             None => Change::Keep,
             Some(value) if value.is_null() => Change::Set(None),
             Some(value) => self.parse(name, value).map_or(Change::Keep, |value| Change::Set(Some(value))),
+        }
+    }
+
+    /// The id of a holder, which must be there.
+    pub(crate) fn holder(&mut self, name: &'static str) -> Option<String> {
+        let id = self.required(name);
+        self.check_holder(name, id)
+    }
+
+    /// The id of a holder, if there is one.
+    pub(crate) fn optional_holder(&mut self, name: &'static str) -> Option<String> {
+        let id = self.optional(name);
+        self.check_holder(name, id)
+    }
+
+    fn check_holder(&mut self, name: &'static str, id: Option<String>) -> Option<String> {
+        let id = id?;
+        match check_user_id(&id) {
+            Ok(()) => Some(id),
+            Err(message) => {
+                self.fault(name, message);
+                None
+            }
         }
     }
 

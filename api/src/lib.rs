@@ -9,6 +9,7 @@ mod batching;
 mod body;
 mod caller;
 mod credentials;
+mod document;
 mod edge;
 mod headers;
 mod idempotency;
@@ -20,12 +21,14 @@ mod problem;
 mod reply;
 mod routes;
 mod server;
+mod time;
 mod view;
 mod watch;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use poem::{EndpointExt, IntoEndpoint, Route};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -40,25 +43,43 @@ const FINISH_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The OpenAPI document, as `/openapi.json` serves it.
 pub fn openapi_document() -> String {
-    let document: serde_json::Value =
-        serde_json::from_str(&routes::service().spec()).expect("the document is made by a serializer");
-    serde_json::to_string_pretty(&document).expect("a JSON value is JSON") + "\n"
+    serde_json::to_string_pretty(&document::DOCUMENT.value).expect("a JSON value is JSON") + "\n"
+}
+
+/// What the tables behind the document say wrongly or not at all; nothing, if they are right.
+pub fn openapi_faults() -> &'static [String] {
+    &document::DOCUMENT.faults
+}
+
+/// All operations as a `.http` file.
+pub fn http_file() -> String {
+    document::http_file()
+}
+
+/// The page of error codes, as Markdown.
+pub fn error_page() -> String {
+    document::error_page()
 }
 
 /// All routes, under the edge that gives each request its id and makes every refusal a problem.
 pub fn routes(app: Arc<App>) -> impl IntoEndpoint {
-    let service = routes::service();
-    let document = openapi_document();
-    let spec = poem::endpoint::make_sync(move |_| {
-        poem::Response::builder().content_type("application/json").body(document.clone())
-    });
-    let docs = service.swagger_ui();
+    let page = Bytes::from(document::page());
     Route::new()
-        .at("/openapi.json", poem::get(spec))
-        .nest("/docs", docs)
-        .nest("/", service)
+        .at("/openapi.json", fixed("application/json", openapi_document()))
+        .at("/docs", fixed("text/html; charset=utf-8", page.clone()))
+        .at("/docs/", fixed("text/html; charset=utf-8", page))
+        .at("/docs/errors", fixed("text/plain; charset=utf-8", error_page()))
+        .nest("/", routes::service())
         .data(app.clone())
         .around(move |next, request| edge::edge(app.clone(), next, request))
+}
+
+/// A text that is made once.
+fn fixed(media: &'static str, text: impl Into<Bytes>) -> impl IntoEndpoint {
+    let text = text.into();
+    poem::get(poem::endpoint::make_sync(move |_| {
+        poem::Response::builder().content_type(media).body(text.clone())
+    }))
 }
 
 /// Serves until told to stop, then lets what runs end.

@@ -10,6 +10,8 @@ use poem_openapi::types::{ToJSON, Type};
 use poem_openapi::{ApiResponse, Object};
 use tracing::{error, warn};
 
+use crate::time::Time;
+
 /// The media type of a problem.
 pub(crate) const CONTENT_TYPE: &str = "application/problem+json";
 
@@ -41,7 +43,7 @@ struct ProblemBody {
     /// With `pattern_exhausted`: how many codes remain.
     remaining: Option<u64>,
     /// With `coupon_locked`: when the lock runs out.
-    locked_until: Option<chrono::DateTime<chrono::Utc>>,
+    locked_until: Option<Time>,
     /// With a file that cannot be imported: the line at fault, from 1.
     line: Option<u64>,
 }
@@ -136,7 +138,9 @@ impl From<Refusal> for Problem {
         match &refusal {
             Refusal::Invalid { faults } => problem = problem.with_faults(faults),
             Refusal::PatternExhausted { remaining } => problem.body.remaining = Some(*remaining),
-            Refusal::CouponLocked { locked_until } => problem.body.locked_until = Some(*locked_until),
+            Refusal::CouponLocked { locked_until } => {
+                problem.body.locked_until = Some((*locked_until).into());
+            }
             Refusal::BadFile { line, fault, .. } => {
                 problem.body.line = *line;
                 problem.body.code.clone_from(fault);
@@ -225,31 +229,13 @@ impl ResponseError for Problem {
     }
 }
 
-/// Every operation may answer with these; the document says so.
+/// Which problems an operation may answer is said where the document is completed: see [`crate::document`].
 impl ApiResponse for Problem {
     fn meta() -> MetaResponses {
-        const STATUSES: [(u16, &str); 12] = [
-            (400, "The body does not parse."),
-            (401, "No or wrong credentials."),
-            (403, "The role does not allow it."),
-            (404, "Unknown, or another's."),
-            (409, "The state forbids it; `code` says which rule."),
-            (410, "The lock has expired."),
-            (413, "The body is too large."),
-            (415, "The content type is not taken."),
-            (422, "Well-formed but not valid; `errors` names the fields."),
-            (429, "Too many requests; `Retry-After` says when to come back."),
-            (500, "A fault of the server."),
-            (503, "Not possible right now; `Retry-After` says when to come back."),
-        ];
-        let response = |(status, description)| MetaResponse {
-            description,
-            status: Some(status),
-            status_range: None,
-            content: vec![MetaMediaType { content_type: CONTENT_TYPE, schema: ProblemBody::schema_ref() }],
-            headers: Vec::new(),
-        };
-        MetaResponses { responses: STATUSES.into_iter().map(response).collect() }
+        let content = vec![MetaMediaType { content_type: CONTENT_TYPE, schema: ProblemBody::schema_ref() }];
+        let any =
+            MetaResponse { description: "", status: None, status_range: None, content, headers: Vec::new() };
+        MetaResponses { responses: vec![any] }
     }
 
     fn register(registry: &mut Registry) {

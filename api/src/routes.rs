@@ -16,7 +16,9 @@ use std::sync::LazyLock;
 
 use cuponera_core::error::{Refusal, Result};
 use cuponera_core::page::{DEFAULT_LIMIT, MAX_LIMIT};
-use poem_openapi::{ContactObject, LicenseObject, OpenApiService, Tags};
+use poem_openapi::{
+    ContactObject, ExternalDocumentObject, LicenseObject, OpenApiService, ServerObject, Tags,
+};
 use serde_json::Value;
 
 pub(crate) use api_keys::ApiKeys;
@@ -38,10 +40,13 @@ pub(crate) enum Tag {
     /// People who can log in.
     Users,
     /// Keys for trusted backends.
+    #[oai(rename = "API keys")]
     ApiKeys,
     /// Campaigns: the rules their codes share.
+    #[oai(rename = "Coupon books")]
     CouponBooks,
     /// Making and listing codes.
+    #[oai(rename = "Coupon codes")]
     CouponCodes,
     /// Giving codes to users.
     Assignments,
@@ -53,19 +58,36 @@ pub(crate) enum Tag {
     Health,
 }
 
+/// What a reader should know before any operation.
+const DESCRIPTION: &str = "\
+Coupon books, millions of codes, and each redeemed exactly as often as allowed.
+
+**Authenticate.** People log in with `POST /api/v1/auth/login` and send the `accessToken` as `Authorization: Bearer …`. Backends \
+send a key as `X-API-Key`; an admin makes one with `POST /api/v1/api-keys`. On this page, put either into *Authorize*.
+
+**Roles.** An `ADMIN` may do everything in its business. A `SERVICE` (a trusted backend) may do the same, but for users and API keys; \
+both name the `userId` they act for. A `USER` acts for itself only and may leave `userId` out; what is another's does not exist for it.
+
+**Errors** are problems (RFC 9457, `application/problem+json`) with a stable `code`: see [all codes](/docs/errors).
+
+**Repeat safely.** Every POST that changes something, but for `/auth` and `/api-keys`, takes an `Idempotency-Key`: for 24 hours the \
+same key and request have their effect once and are answered the same.
+
+**Lists** are pages: send `nextCursor` as `cursor` for the next one; it is null on the last.
+
+**Times** are RFC 3339 in UTC. Fields may be added to answers at any time; unknown fields in requests are refused.";
+
 type Operations = (Auth, Users, ApiKeys, Books, Codes, Upload, Assignments, Coupons, Jobs, Health);
 
 /// The operations as one service.
 pub(crate) fn service() -> OpenApiService<Operations, ()> {
     let operations = (Auth, Users, ApiKeys, Books, Codes, Upload, Assignments, Coupons, Jobs, Health);
     OpenApiService::new(operations, "Cuponera", env!("CARGO_PKG_VERSION"))
-        .description(
-            "Coupon books, millions of codes, and each redeemed exactly as often as allowed. Times are RFC 3339 in UTC. \
-             Errors are problems (RFC 9457) with a stable `code`. Every POST that changes something, but for \
-             `/auth` and `/api-keys`, takes an `Idempotency-Key`, and answers the same again to the same key and request for 24 hours.",
-        )
+        .description(DESCRIPTION)
+        .server(ServerObject::new("/").description("This installation"))
+        .external_document(ExternalDocumentObject::new("/docs/errors").description("All error codes"))
         .license(LicenseObject::new("MIT").identifier("MIT"))
-        .contact(ContactObject::new().name("Cuponera"))
+        .contact(ContactObject::new().name("The operators of this installation"))
 }
 
 /// The methods that a path has, as the document says; none if there is no such path.

@@ -2,7 +2,6 @@
 
 mod warning;
 
-use chrono::{DateTime, Utc};
 use cuponera_core::book::{Book, Discount, DiscountKind};
 use cuponera_core::coupon::state::{Coupon, CouponEvent};
 use cuponera_core::job::Job;
@@ -13,6 +12,7 @@ use poem_openapi::{Enum, Object};
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::time::Time;
 use warning::{JobWarningView, warnings_of};
 
 /// One page of a list.
@@ -38,7 +38,7 @@ impl<T: Type + ToJSON + ParseFromJSON> List<T> {
 
 /// How a discount counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
-#[oai(rename_all = "UPPERCASE")]
+#[oai(rename = "DiscountKind", rename_all = "UPPERCASE")]
 pub(crate) enum DiscountKindView {
     /// A share of the price.
     Percent,
@@ -54,8 +54,10 @@ pub(crate) struct DiscountView {
     #[oai(rename = "type")]
     pub(crate) kind: DiscountKindView,
     /// Percent (up to 100), or units of the currency.
+    #[oai(validator(minimum(value = "0", exclusive)))]
     pub(crate) value: f64,
-    /// ISO 4217, for FIXED.
+    /// ISO 4217; `FIXED` needs it.
+    #[oai(validator(pattern = "^[A-Z]{3}$"))]
     pub(crate) currency: Option<String>,
 }
 
@@ -71,6 +73,7 @@ impl From<Discount> for DiscountView {
 
 /// A book's codes by state; they add up to `generatedCount`.
 #[derive(Debug, Object)]
+#[oai(rename = "Counts")]
 struct CountsView {
     /// Free.
     available: i64,
@@ -100,8 +103,8 @@ pub(crate) struct BookView {
     max_redeems_per_user: i32,
     /// How many codes the owner means to make; it only informs.
     total_codes_expected: Option<i64>,
-    starts_at: Option<DateTime<Utc>>,
-    expires_at: Option<DateTime<Utc>>,
+    starts_at: Option<Time>,
+    expires_at: Option<Time>,
     /// How long a lock holds if the call does not say.
     lock_ttl_seconds: i32,
     /// Whether redeeming needs a live lock.
@@ -115,8 +118,8 @@ pub(crate) struct BookView {
     is_active: bool,
     /// Whether `expiresAt` has passed.
     is_expired: bool,
-    created_at: DateTime<Utc>,
-    updated_at: DateTime<Utc>,
+    created_at: Time,
+    updated_at: Time,
 }
 
 impl From<Book> for BookView {
@@ -131,8 +134,8 @@ impl From<Book> for BookView {
             max_codes_per_user: rules.max_codes_per_user,
             max_redeems_per_user: rules.max_redeems_per_user,
             total_codes_expected: rules.total_codes_expected,
-            starts_at: rules.starts_at,
-            expires_at: rules.expires_at,
+            starts_at: rules.starts_at.map(Time::from),
+            expires_at: rules.expires_at.map(Time::from),
             lock_ttl_seconds: rules.lock_ttl_seconds,
             require_lock: rules.require_lock,
             discount: rules.discount.map(DiscountView::from),
@@ -147,8 +150,8 @@ impl From<Book> for BookView {
             },
             is_active: book.is_active,
             is_expired: book.is_expired,
-            created_at: book.created_at,
-            updated_at: book.updated_at,
+            created_at: book.created_at.into(),
+            updated_at: book.updated_at.into(),
         }
     }
 }
@@ -162,9 +165,9 @@ pub(crate) struct CodeView {
     status: String,
     user_id: Option<String>,
     redeem_count: i32,
-    locked_until: Option<DateTime<Utc>>,
+    locked_until: Option<Time>,
     metadata: Option<Value>,
-    created_at: DateTime<Utc>,
+    created_at: Time,
 }
 
 impl From<Coupon> for CodeView {
@@ -174,9 +177,9 @@ impl From<Coupon> for CodeView {
             status: coupon.status.as_str().into(),
             user_id: coupon.holder,
             redeem_count: coupon.redeem_count,
-            locked_until: coupon.locked_until,
+            locked_until: coupon.locked_until.map(Time::from),
             metadata: coupon.metadata,
-            created_at: coupon.created_at,
+            created_at: coupon.created_at.into(),
         }
     }
 }
@@ -194,12 +197,12 @@ pub(crate) struct CouponView {
     user_id: Option<String>,
     redeem_count: i32,
     max_redeems: i32,
-    assigned_at: Option<DateTime<Utc>>,
-    locked_at: Option<DateTime<Utc>>,
-    locked_until: Option<DateTime<Utc>>,
-    redeemed_at: Option<DateTime<Utc>>,
+    assigned_at: Option<Time>,
+    locked_at: Option<Time>,
+    locked_until: Option<Time>,
+    redeemed_at: Option<Time>,
     metadata: Option<Value>,
-    created_at: DateTime<Utc>,
+    created_at: Time,
 }
 
 impl From<Coupon> for CouponView {
@@ -212,12 +215,12 @@ impl From<Coupon> for CouponView {
             user_id: coupon.holder,
             redeem_count: coupon.redeem_count,
             max_redeems: coupon.max_redeems,
-            assigned_at: coupon.assigned_at,
-            locked_at: coupon.locked_at,
-            locked_until: coupon.locked_until,
-            redeemed_at: coupon.redeemed_at,
+            assigned_at: coupon.assigned_at.map(Time::from),
+            locked_at: coupon.locked_at.map(Time::from),
+            locked_until: coupon.locked_until.map(Time::from),
+            redeemed_at: coupon.redeemed_at.map(Time::from),
             metadata: coupon.metadata,
-            created_at: coupon.created_at,
+            created_at: coupon.created_at.into(),
         }
     }
 }
@@ -234,7 +237,7 @@ pub(crate) struct EventView {
     user_id: Option<String>,
     /// Who did it: `admin:…`, `service:…`, `user:…`, `job:…` or `sweep`.
     actor: String,
-    at: DateTime<Utc>,
+    at: Time,
     ip: Option<String>,
     user_agent: Option<String>,
     request_id: Option<String>,
@@ -251,7 +254,7 @@ impl From<CouponEvent> for EventView {
             to_status: event.to_status.as_str().into(),
             user_id: event.user,
             actor: event.actor,
-            at: event.at,
+            at: event.at.into(),
             ip: event.ip,
             user_agent: event.user_agent,
             request_id: event.request_id,
@@ -271,7 +274,7 @@ pub(crate) struct AssignmentView {
     user_id: String,
     /// `ASSIGNED`; if the user held it already, where it stands by now.
     status: String,
-    assigned_at: DateTime<Utc>,
+    assigned_at: Time,
     #[oai(skip)]
     pub(crate) repeated: bool,
 }
@@ -284,7 +287,7 @@ impl From<Assigned> for AssignmentView {
             coupon_book_id: assigned.book.0,
             user_id: assigned.user,
             status: assigned.status.as_str().into(),
-            assigned_at: assigned.assigned_at,
+            assigned_at: assigned.assigned_at.into(),
             repeated: assigned.repeated,
         }
     }
@@ -299,8 +302,8 @@ pub(crate) struct LockView {
     status: String,
     /// Pass it to redeem or unlock to be refused if the lock is no longer this one.
     lock_id: Uuid,
-    locked_at: DateTime<Utc>,
-    locked_until: DateTime<Utc>,
+    locked_at: Time,
+    locked_until: Time,
 }
 
 impl From<Locked> for LockView {
@@ -309,8 +312,8 @@ impl From<Locked> for LockView {
             code: locked.code,
             status: "LOCKED".into(),
             lock_id: locked.lock.0,
-            locked_at: locked.locked_at,
-            locked_until: locked.locked_until,
+            locked_at: locked.locked_at.into(),
+            locked_until: locked.locked_until.into(),
         }
     }
 }
@@ -335,7 +338,7 @@ pub(crate) struct RedemptionView {
     redeem_count: i32,
     max_redeems: i32,
     is_final_redeem: bool,
-    redeemed_at: DateTime<Utc>,
+    redeemed_at: Time,
 }
 
 impl From<Redeemed> for RedemptionView {
@@ -348,14 +351,14 @@ impl From<Redeemed> for RedemptionView {
             redeem_count: redeemed.redeem_count,
             max_redeems: redeemed.max_redeems,
             is_final_redeem,
-            redeemed_at: redeemed.redeemed_at,
+            redeemed_at: redeemed.redeemed_at.into(),
         }
     }
 }
 
 /// How far a job is, in rows.
 #[derive(Debug, Object)]
-#[oai(rename_all = "camelCase")]
+#[oai(rename = "Progress", rename_all = "camelCase")]
 struct ProgressView {
     /// Null until known.
     total: Option<i64>,
@@ -373,6 +376,7 @@ struct ProgressView {
 
 /// Why a job failed.
 #[derive(Debug, Object)]
+#[oai(rename = "JobError")]
 struct JobErrorView {
     /// A stable word.
     code: String,
@@ -396,10 +400,10 @@ pub(crate) struct JobView {
     warnings: Option<Vec<JobWarningView>>,
     /// How often it was started: the first time and each retry.
     attempts: i32,
-    created_at: DateTime<Utc>,
-    started_at: Option<DateTime<Utc>>,
-    finished_at: Option<DateTime<Utc>>,
-    heartbeat_at: Option<DateTime<Utc>>,
+    created_at: Time,
+    started_at: Option<Time>,
+    finished_at: Option<Time>,
+    heartbeat_at: Option<Time>,
 }
 
 impl From<Job> for JobView {
@@ -422,10 +426,10 @@ impl From<Job> for JobView {
             error: job.error.map(|error| JobErrorView { code: error.code, detail: error.detail }),
             warnings: warnings_of(job.warnings),
             attempts: job.attempts,
-            created_at: job.created_at,
-            started_at: job.started_at,
-            finished_at: job.finished_at,
-            heartbeat_at: job.heartbeat_at,
+            created_at: job.created_at.into(),
+            started_at: job.started_at.map(Time::from),
+            finished_at: job.finished_at.map(Time::from),
+            heartbeat_at: job.heartbeat_at.map(Time::from),
         }
     }
 }
@@ -442,7 +446,7 @@ pub(crate) struct UserView {
     user_id: String,
     /// Whether it may not log in.
     disabled: bool,
-    created_at: DateTime<Utc>,
+    created_at: Time,
 }
 
 impl From<Account> for UserView {
@@ -453,7 +457,7 @@ impl From<Account> for UserView {
             role: account.role.as_str().into(),
             user_id: account.user_id,
             disabled: account.is_disabled,
-            created_at: account.created_at,
+            created_at: account.created_at.into(),
         }
     }
 }
@@ -468,7 +472,7 @@ pub(crate) struct ApiKeyView {
     role: String,
     /// How the key begins, to tell keys apart.
     hint: String,
-    created_at: DateTime<Utc>,
+    created_at: Time,
     /// The key itself: shown here once and never again.
     key: Option<String>,
 }
@@ -487,7 +491,7 @@ impl From<ApiKey> for ApiKeyView {
             name: key.name,
             role: key.role.as_str().into(),
             hint: key.hint,
-            created_at: key.created_at,
+            created_at: key.created_at.into(),
             key: None,
         }
     }

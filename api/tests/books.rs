@@ -31,7 +31,7 @@ async fn a_new_book_has_the_defaults_and_is_a_draft() {
 fn every_field(server: &Server) -> Value {
     json!({
         "name": "Summer", "description": "Two\nlines", "maxCodesPerUser": 2, "maxRedeemsPerUser": 3,
-        "totalCodesExpected": 10_000_000, "startsAt": "2026-06-01T00:00:00+00:00", "expiresAt": "9999-12-31T23:59:59+00:00",
+        "totalCodesExpected": 10_000_000, "startsAt": "2026-06-01T00:00:00Z", "expiresAt": "9999-12-31T23:59:59Z",
         "lockTtlSeconds": 86_400, "requireLock": true, "discount": {"type": "FIXED", "value": 2.5, "currency": "EUR"},
         "metadata": {"shop": ["Berlin", 7, null]}, "businessId": server.business.to_string(),
     })

@@ -10,7 +10,7 @@ mod up;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use cuponera_core::config::Settings;
 
 /// Coupon books, millions of codes, and each redeemed exactly as often as allowed.
@@ -47,14 +47,29 @@ enum Verb {
         #[command(flatten)]
         settings: Box<Settings>,
     },
-    /// Print the OpenAPI document.
-    Openapi,
     /// Print a script that completes this command's words in a shell.
     #[command(after_long_help = COMPLETIONS_HELP)]
     Completions {
         /// The shell.
         shell: clap_complete::Shell,
     },
+    /// Print the OpenAPI document, or what is made from it.
+    Openapi {
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+}
+
+/// A form of the OpenAPI document.
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+enum Format {
+    /// The document itself.
+    #[default]
+    Json,
+    /// Requests that editors can send.
+    Http,
+    /// The page of error codes.
+    Errors,
 }
 
 const COMPLETIONS_HELP: &str = "\
@@ -79,8 +94,8 @@ fn main() -> ExitCode {
         Verb::Admin(verb) => start(verb.settings().clone(), |settings| admin::admin(settings, verb)),
         Verb::Client(verb) => Ok(client::run(verb)),
         Verb::Doctor { json, settings } => Ok(doctor::run(&settings, json)),
-        Verb::Openapi => Ok(print(&cuponera_api::openapi_document())),
         Verb::Completions { shell } => Ok(print(&completions(shell))),
+        Verb::Openapi { format } => Ok(print(&document(format))),
     });
     done.unwrap_or_else(|message| {
         eprintln!("cuponera: {message}");
@@ -97,6 +112,14 @@ fn completions(shell: clap_complete::Shell) -> String {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cuponera::command(), "cuponera", &mut script);
     String::from_utf8_lossy(&script).into_owned()
+}
+
+fn document(format: Format) -> String {
+    match format {
+        Format::Json => cuponera_api::openapi_document(),
+        Format::Http => cuponera_api::http_file(),
+        Format::Errors => cuponera_api::error_page(),
+    }
 }
 
 /// Checks the settings and runs a verb; whatever is wrong comes back as a sentence.

@@ -32,6 +32,7 @@ pub(crate) struct ApiKeys;
 #[derive(Debug, Object)]
 struct NewKey {
     /// For people, 1 to 100 characters on one line; blanks around them are left out.
+    #[oai(validator(min_length = 1, max_length = 100))]
     name: String,
     /// `SERVICE` (the default) or `ADMIN`.
     role: Option<String>,

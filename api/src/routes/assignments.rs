@@ -34,7 +34,7 @@ struct RandomAssignment {
 
 impl FromFields for RandomAssignment {
     fn read(fields: &mut Fields) -> Option<Self> {
-        let (book, user_id) = (fields.required("couponBookId"), fields.optional("userId"));
+        let (book, user_id) = (fields.required("couponBookId"), fields.optional_holder("userId"));
         Some(Self { coupon_book_id: book?, user_id })
     }
 }
@@ -48,7 +48,7 @@ struct NamedAssignment {
 
 impl FromFields for NamedAssignment {
     fn read(fields: &mut Fields) -> Option<Self> {
-        Some(Self { user_id: fields.required("userId")? })
+        Some(Self { user_id: fields.holder("userId")? })
     }
 }
 

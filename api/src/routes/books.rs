@@ -29,18 +29,26 @@ pub(crate) struct Books;
 #[derive(Debug, Clone, Object)]
 #[oai(rename_all = "camelCase")]
 struct NewBook {
-    /// 1 to 200 characters.
+    /// 1 to 200 characters, beside the space around them.
+    #[oai(validator(min_length = 1, max_length = 200))]
     name: String,
+    #[oai(validator(max_length = 5000))]
     description: Option<String>,
     /// How many codes one user may hold or have redeemed; no limit if absent.
+    #[oai(validator(minimum(value = "1")))]
     max_codes_per_user: Option<i32>,
     /// How often a code may be redeemed; 1 if absent.
+    #[oai(validator(minimum(value = "1")))]
     max_redeems_per_user: Option<i32>,
     /// It only informs.
+    #[oai(validator(minimum(value = "0")))]
     total_codes_expected: Option<i64>,
+    /// From when codes are given and redeemed; at once if absent.
     starts_at: Option<DateTime<Utc>>,
+    /// Until when; it must be after `startsAt`. For ever if absent.
     expires_at: Option<DateTime<Utc>>,
-    /// 1 to 86400; 300 if absent.
+    /// How long a lock holds if the call does not say; 300 if absent.
+    #[oai(validator(minimum(value = "1"), maximum(value = "86400")))]
     lock_ttl_seconds: Option<i32>,
     /// Whether redeeming needs a live lock; false if absent.
     require_lock: Option<bool>,
@@ -135,14 +143,22 @@ impl From<NewBook> for BookRules {
 struct BookChange {
     /// `ACTIVE` activates, `PAUSED` pauses, `CLOSED` ends it for good.
     status: Option<String>,
+    #[oai(validator(min_length = 1, max_length = 200))]
     name: Option<String>,
+    #[oai(validator(max_length = 5000))]
     description: Option<String>,
+    /// Null: no limit.
+    #[oai(validator(minimum(value = "1")))]
     max_codes_per_user: Option<i32>,
     /// It may only rise once codes are assigned.
+    #[oai(validator(minimum(value = "1")))]
     max_redeems_per_user: Option<i32>,
+    #[oai(validator(minimum(value = "0")))]
     total_codes_expected: Option<i64>,
     starts_at: Option<DateTime<Utc>>,
+    /// It must be after `startsAt`.
     expires_at: Option<DateTime<Utc>>,
+    #[oai(validator(minimum(value = "1"), maximum(value = "86400")))]
     lock_ttl_seconds: Option<i32>,
     require_lock: Option<bool>,
     discount: Option<DiscountView>,

@@ -35,9 +35,12 @@ pub(crate) struct Codes;
 struct Generation {
     coupon_book_id: Uuid,
     /// 1 to 100000000.
+    #[oai(validator(minimum(value = "1"), maximum(value = "100000000")))]
     quantity: i64,
     /// Literal text with groups in braces: `X` one of 32 letters and digits that are not mistaken for each other, `9` a
-    /// digit, `A` a letter. `SUMMER-{XXXX}-{9999}`, for example; `{XXXXXXXXXXXX}` if absent.
+    /// digit, `A` a letter. `SUMMER-{XXXX}-{9999}`, for example; `{XXXXXXXXXXXX}` if absent. Its codes have 3 to 64
+    /// characters, and there are at most 2^127 of them.
+    #[oai(validator(max_length = 192))]
     pattern: Option<String>,
 }
 

@@ -32,12 +32,13 @@ struct LockRequest {
     /// The holder. Users may leave it out: then it is they.
     user_id: Option<String>,
     /// 1 to 86400; the book says if absent.
+    #[oai(validator(minimum(value = "1"), maximum(value = "86400")))]
     ttl_seconds: Option<i32>,
 }
 
 impl FromFields for LockRequest {
     fn read(fields: &mut Fields) -> Option<Self> {
-        let (user_id, ttl_seconds) = (fields.optional("userId"), fields.optional("ttlSeconds"));
+        let (user_id, ttl_seconds) = (fields.optional_holder("userId"), fields.optional("ttlSeconds"));
         if ttl_seconds.is_some_and(|ttl| !(1..=MAX_LOCK_TTL_SECONDS).contains(&ttl)) {
             fields.fault("ttlSeconds", "must be from 1 to 86400");
         }
@@ -60,7 +61,7 @@ struct UnlockRequest {
 
 impl FromFields for UnlockRequest {
     fn read(fields: &mut Fields) -> Option<Self> {
-        let (user_id, lock_id) = (fields.optional("userId"), fields.optional("lockId"));
+        let (user_id, lock_id) = (fields.optional_holder("userId"), fields.optional("lockId"));
         Some(Self { user_id, lock_id, force: fields.optional("force").unwrap_or(false) })
     }
 }
@@ -74,6 +75,7 @@ struct RedeemRequest {
     /// The lock the caller believes in: refused if it is no longer the live one.
     lock_id: Option<Uuid>,
     /// The caller's own name for the sale, up to 200 characters.
+    #[oai(validator(max_length = 200))]
     reference: Option<String>,
     /// Any object, up to 16 KiB.
     metadata: Option<Value>,
@@ -81,7 +83,7 @@ struct RedeemRequest {
 
 impl FromFields for RedeemRequest {
     fn read(fields: &mut Fields) -> Option<Self> {
-        let (user_id, lock_id) = (fields.optional("userId"), fields.optional("lockId"));
+        let (user_id, lock_id) = (fields.optional_holder("userId"), fields.optional("lockId"));
         let reference = fields.optional::<String>("reference");
         if reference.as_ref().is_some_and(|text| text.chars().count() > MAX_REFERENCE_CHARS) {
             fields.fault("reference", "must have at most 200 characters");
@@ -109,7 +111,7 @@ struct ValidateRequest {
 
 impl FromFields for ValidateRequest {
     fn read(fields: &mut Fields) -> Option<Self> {
-        Some(Self { user_id: fields.optional("userId"), lock_id: fields.optional("lockId") })
+        Some(Self { user_id: fields.optional_holder("userId"), lock_id: fields.optional("lockId") })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::Utc;
 use cuponera_core::error::Result;
 use poem::Request;
 use poem_openapi::payload::Json;
@@ -11,6 +11,7 @@ use poem_openapi::{ApiResponse, Object, OpenApi};
 use super::Tag;
 use crate::caller::app;
 use crate::problem::Problem;
+use crate::time::Time;
 
 /// A database that takes longer does not answer.
 const PING_PATIENCE: Duration = Duration::from_secs(2);
@@ -19,10 +20,11 @@ pub(crate) struct Health;
 
 /// How the installation is.
 #[derive(Debug, Object)]
+#[oai(rename = "Health")]
 struct Report {
     /// `ok` or `degraded`.
     status: String,
-    timestamp: DateTime<Utc>,
+    timestamp: Time,
     /// `connected` or `disconnected`.
     database: String,
     /// `disabled`: this installation has none.
@@ -36,6 +38,7 @@ struct Report {
 
 /// One word.
 #[derive(Debug, Object)]
+#[oai(rename = "HealthWord")]
 struct Word {
     status: String,
 }
@@ -69,7 +72,7 @@ impl Health {
         let word = if connected { "connected" } else { "disconnected" };
         let report = Report {
             status: if connected { "ok" } else { "degraded" }.into(),
-            timestamp: Utc::now(),
+            timestamp: Utc::now().into(),
             database: word.into(),
             redis: "disabled".into(),
             queue: word.into(),

@@ -4,6 +4,8 @@ use reqwest::header::HeaderMap;
 use reqwest::{Method, RequestBuilder};
 use serde_json::Value;
 
+use super::contract::assert_documented;
+
 /// Who somebody is, as a header.
 #[derive(Debug, Clone)]
 enum Credential {
@@ -112,11 +114,15 @@ fn connections() -> reqwest::Client {
 }
 
 impl Reply {
-    /// Sends a request and reads the whole answer.
+    /// Sends a request and reads the whole answer, which must be what the OpenAPI document says.
     pub(crate) async fn to(request: RequestBuilder) -> Self {
-        let response = request.send().await.expect("the server does not answer");
+        let (client, request) = request.build_split();
+        let request = request.expect("a request");
+        let (method, path) = (request.method().to_string(), request.url().path().to_owned());
+        let response = client.execute(request).await.expect("the server does not answer");
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let text = response.text().await.expect("the answer ended early");
+        assert_documented(&method, &path, status, &headers, &text);
         Self { status, headers, text }
     }
 

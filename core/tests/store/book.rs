@@ -1,5 +1,6 @@
 //! Books: deleted only while unused, and counted right while their codes change hands.
 
+use cuponera_core::book::{BookRules, Discount, DiscountKind};
 use cuponera_core::error::{Error, Refusal};
 use cuponera_testkit::{World, generate, race, rules, waits_for};
 use sqlx::query;
@@ -55,4 +56,18 @@ async fn roll_ups_at_once_count_everything_once() {
     waits_for(world.pool(), 3, holding.rollback(), rolling).await;
     assert_eq!((world.counts().await.available, world.counts().await.assigned), (29, 1));
     world.assert_invariants().await;
+}
+
+/// JSON in the database has decimal numbers; what comes back must be the same double.
+#[tokio::test]
+async fn numbers_as_large_and_as_small_as_can_be_are_kept_as_they_were_given() {
+    let world = World::new().await;
+    for value in [f64::MAX, f64::MIN_POSITIVE, 0.1 + 0.2] {
+        let discount = Discount { kind: DiscountKind::Fixed, value, currency: Some("EUR".into()) };
+        let metadata = Some(serde_json::json!({"value": value}));
+        let given = BookRules { discount: Some(discount), metadata, ..rules() };
+        let book = world.another_book(&given).await;
+        let kept = world.store().get_book(world.business, book).await.unwrap().rules;
+        assert_eq!((kept.discount, kept.metadata), (given.discount, given.metadata));
+    }
 }

@@ -1,0 +1,211 @@
+"""Starts a server on a fresh data folder, puts things in it, and lets schemathesis ask it as each role in turn.
+
+    run.py CUPONERA SCHEMATHESIS WORK
+
+CUPONERA and SCHEMATHESIS are the programs; WORK is a folder for what is made on the way. SCHEMATHESIS_EXAMPLES sets how
+many requests each operation gets in each phase, SCHEMATHESIS_ROLES which roles ask (ADMIN,SERVICE,USER,NOBODY).
+"""
+
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import requests
+
+HERE = pathlib.Path(__file__).parent
+PASSWORD = "a password for tests"
+USER = "ana"
+# More than all operations that take a free code away will take.
+CODES = 1000
+SPARES = 25
+EXAMPLES = os.environ.get("SCHEMATHESIS_EXAMPLES", "10")
+ROLES = os.environ.get("SCHEMATHESIS_ROLES", "ADMIN,SERVICE,USER,NOBODY").split(",")
+PATIENCE_SECONDS = 120
+
+
+class Server:
+    """`cuponera up` with a folder of its own; nothing limits how often it may be asked."""
+
+    def __init__(self, program, work):
+        data = work / "data"
+        shutil.rmtree(data, ignore_errors=True)
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("CUPONERA_")}
+        environment |= {f"CUPONERA_RATE_LIMIT_{who}": "none" for who in ("ANONYMOUS", "USER", "SERVICE", "ADMIN")}
+        environment |= {
+            "CUPONERA_HTTP_ADDR": "127.0.0.1:0",
+            "CUPONERA_DATA_DIR": str(data),
+            "CUPONERA_ADMIN_PASSWORD": PASSWORD,
+            "CUPONERA_LOG": "warn",
+        }
+        self.log = open(work / "server.log", "w", encoding="utf-8")
+        self.process = subprocess.Popen(
+            [program, "up"], env=environment, stdout=subprocess.PIPE, stderr=self.log, text=True, stdin=subprocess.DEVNULL
+        )
+        self.base = self.address()
+
+    def address(self):
+        for line in self.process.stdout:
+            found = re.search(r"API +(http://\S+)/api/v1", line)
+            if found:
+                # What comes after must be read, or the server waits for it.
+                threading.Thread(target=self.process.stdout.read, daemon=True).start()
+                return found[1]
+        sys.exit(f"the server ended instead of serving: see {self.log.name}")
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        code = self.process.wait(PATIENCE_SECONDS)
+        self.log.close()
+        if code != 0:
+            sys.exit(f"the server ended with {code}: see {self.log.name}")
+
+
+class Client:
+    """A caller that expects to be served."""
+
+    def __init__(self, base, headers=None):
+        self.base, self.headers = base, headers or {}
+
+    def ask(self, method, path, **options):
+        answer = requests.request(method, f"{self.base}/api/v1/{path}", headers=self.headers, timeout=30, **options)
+        if not answer.ok:
+            sys.exit(f"not served: {method} {path}: {answer.status_code} {answer.text}")
+        return answer.json() if answer.text else None
+
+    def post(self, path, body):
+        return self.ask("POST", path, json=body)
+
+    def login(self, email):
+        return self.post("auth/login", {"email": email, "password": PASSWORD})
+
+    def done(self, job):
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while self.ask("GET", f"jobs/{job['id']}")["status"] in ("QUEUED", "RUNNING"):
+            if time.monotonic() > deadline:
+                sys.exit(f"the job {job['id']} does not end")
+            time.sleep(0.05)
+        return job["id"]
+
+
+def prepare(base):
+    """Puts in it whatever makes operations succeed, and returns its ids and the credentials of each role."""
+    nobody = Client(base)
+    session = nobody.login("admin@example.com")
+    admin = Client(base, {"Authorization": f"Bearer {session['accessToken']}"})
+    user = {"email": "ana@example.com", "password": PASSWORD, "role": "USER", "userId": USER}
+    admin.post("users", user)
+    to_end = {"email": "ending@example.com", "password": PASSWORD, "role": "USER", "userId": "ending"}
+    admin.post("users", to_end)
+    key = admin.post("api-keys", {"name": "schemathesis"})["key"]
+    seed = {
+        "base": base,
+        "user": USER,
+        "business": admin.ask("GET", "auth/me")["businessId"],
+        "login": {"email": to_end["email"], "password": PASSWORD},
+        "accounts": [spare_account(admin, number) for number in range(SPARES)],
+        "api_keys": [admin.post("api-keys", {"name": f"spare {number}"})["id"] for number in range(SPARES)],
+    }
+    seed |= books_and_codes(admin)
+    seed["cursors"] = cursors(admin, seed)
+    seed["headers"] = {
+        "ADMIN": admin.headers,
+        "SERVICE": {"X-API-Key": key},
+        "USER": {"Authorization": f"Bearer {nobody.login(user['email'])['accessToken']}"},
+        "NOBODY": {},
+    }
+    return seed
+
+
+def spare_account(admin, number):
+    account = {"email": f"spare{number}@example.com", "password": PASSWORD, "role": "USER"}
+    return admin.post("users", account)["id"]
+
+
+def active_book(admin, **rules):
+    book = admin.post("coupon-books", {"name": "A book"} | rules)["id"]
+    admin.ask("PATCH", f"coupon-books/{book}", json={"status": "ACTIVE"})
+    return book
+
+
+def books_and_codes(admin):
+    """A book whose codes are in all states, and others to change and delete."""
+    book = active_book(admin, maxRedeemsPerUser=1000)
+    wanted = {"couponBookId": book, "quantity": CODES, "pattern": "SEED-{XXXXXXXX}"}
+    generation = admin.done(admin.post("coupon-codes/generate", wanted))
+    file = "code,userId\nVIP-001,ana\nVIP-001,\nbad!,\n"
+    upload = upload_file(admin, book, file)
+    codes = [admin.post("assignments/random", {"couponBookId": book, "userId": USER})["code"] for _ in range(SPARES)]
+    lock = admin.post(f"coupons/{codes[0]}/lock", {"userId": USER, "ttlSeconds": 86400})["lockId"]
+    admin.post(f"coupons/{codes[1]}/redeem", {"userId": USER})
+    free = admin.ask("GET", f"coupon-codes/book/{book}?status=AVAILABLE&limit={SPARES}")["data"]
+    return {
+        "book": book,
+        "books": [book, active_book(admin, requireLock=True)],
+        "spare_books": [admin.post("coupon-books", {"name": f"Spare {number}"})["id"] for number in range(SPARES)],
+        "jobs": [generation, admin.done(upload), failed_job(admin, book)],
+        "codes": codes + [code["code"] for code in free],
+        "lock": lock,
+    }
+
+
+def failed_job(admin, book):
+    """A job that finds all codes of its pattern taken."""
+    admin.done(upload_file(admin, book, "".join(f"TAKEN-{digit}\n" for digit in range(10))))
+    wanted = {"couponBookId": book, "quantity": 10, "pattern": "TAKEN-{9}"}
+    return admin.done(admin.post("coupon-codes/generate", wanted))
+
+
+def upload_file(admin, book, file):
+    headers = admin.headers | {"Content-Type": "text/csv"}
+    return Client(admin.base, headers).ask("POST", f"coupon-codes/upload?couponBookId={book}", data=file.encode())
+
+
+def cursors(admin, seed):
+    """The second page of each list that has one."""
+    lists = {
+        "listUsers": "users",
+        "listApiKeys": "api-keys",
+        "listCouponBooks": "coupon-books",
+        "listCodes": f"coupon-codes/book/{seed['book']}",
+        "listUserCoupons": f"assignments/user/{USER}",
+        "listJobs": "jobs",
+        "getCouponHistory": f"coupons/{seed['codes'][0]}/history",
+    }
+    return {name: admin.ask("GET", f"{path}?limit=1")["nextCursor"] for name, path in lists.items()}
+
+
+def ask_as(role, schemathesis, seed, work):
+    """One run of schemathesis; whether it found nothing."""
+    command = [schemathesis, "--config-file", str(HERE / "schemathesis.toml"), "run", f"{seed['base']}/openapi.json"]
+    command += ["--max-examples", EXAMPLES]
+    environment = os.environ | {"SCHEMATHESIS_SEED": str(work / "seed.json"), "SCHEMATHESIS_ROLE": role}
+    print(f"\n== as {role}", flush=True)
+    found_nothing = subprocess.run(command, env=environment, cwd=HERE, check=False).returncode == 0
+    if seed["headers"][role]:
+        # Or most of what was asked was only refused.
+        Client(seed["base"], seed["headers"][role]).ask("GET", "auth/me")
+    return found_nothing
+
+
+def main():
+    program, schemathesis, work = sys.argv[1], sys.argv[2], pathlib.Path(sys.argv[3]).resolve()
+    work.mkdir(parents=True, exist_ok=True)
+    server = Server(program, work)
+    try:
+        seed = prepare(server.base)
+        (work / "seed.json").write_text(json.dumps(seed), encoding="utf-8")
+        failed = [role for role in ROLES if not ask_as(role, schemathesis, seed, work)]
+    finally:
+        server.stop()
+    if failed:
+        sys.exit(f"schemathesis found faults as {', '.join(failed)}")
+
+
+main()

@@ -1,0 +1,111 @@
+//! How answers look in the document: the good ones described, the refusals made from the catalog, and the headers of both.
+
+use serde_json::{Map, Value, json};
+
+use super::catalog::{self, Kind};
+use super::examples;
+use super::operations::Answer;
+use crate::problem::CONTENT_TYPE;
+use crate::reply::REPLAYED;
+
+/// The headers of all answers.
+const OF_ALL: [&str; 3] = ["X-Request-Id", "RateLimit", "RateLimit-Policy"];
+
+pub(super) fn describe(response: &mut Value, answer: &Answer) {
+    response["description"] = json!(answer.description);
+    let example = answer.example.as_ref();
+    if let Some(content) = response.get_mut("content").and_then(Value::as_object_mut) {
+        // JSON has no charset, whatever the framework says.
+        if let Some(media) = content.remove("application/json; charset=utf-8") {
+            content.insert("application/json".to_owned(), media);
+        }
+        for media in content.values_mut() {
+            media["example"] = example.cloned().unwrap_or_default();
+        }
+    }
+    if response.get("headers").is_none() {
+        response["headers"] = json!({});
+    }
+    for name in OF_ALL {
+        response["headers"][name] = header(name);
+    }
+    if response["headers"].get(REPLAYED).is_some() {
+        response["headers"][REPLAYED] = header(REPLAYED);
+    }
+    if answer.located {
+        response["headers"]["Location"] = header("Location");
+    }
+}
+
+/// The problems of one status: which there are, and how each looks.
+pub(super) fn refusal(status: u16, kinds: &[&Kind]) -> Value {
+    let meanings: Vec<_> = kinds.iter().map(|kind| format!("- `{}`: {}", kind.code, kind.meaning)).collect();
+    let headers: Map<String, Value> =
+        OF_ALL.iter().chain(headers_of(status)).map(|name| ((*name).to_owned(), header(name))).collect();
+    json!({
+        "description": meanings.join("\n"),
+        "headers": headers,
+        "content": {CONTENT_TYPE: problem(status, kinds)},
+    })
+}
+
+pub(super) fn problem(status: u16, kinds: &[&Kind]) -> Value {
+    let codes: Vec<_> = kinds.iter().map(|kind| kind.code).collect();
+    let examples: Map<String, Value> = kinds
+        .iter()
+        .map(|kind| (kind.code.to_owned(), json!({"$ref": format!("#/components/examples/{}", kind.code)})))
+        .collect();
+    let schema = json!({"allOf": [
+        {"$ref": "#/components/schemas/Problem"},
+        {"properties": {"status": {"const": status}, "code": {"enum": codes}}},
+    ]});
+    json!({"schema": schema, "examples": examples})
+}
+
+/// The headers that come with a refusal, beside the request's id.
+fn headers_of(status: u16) -> &'static [&'static str] {
+    match status {
+        401 => &["WWW-Authenticate"],
+        409 | 429 | 503 => &["Retry-After"],
+        _ => &[],
+    }
+}
+
+fn header(name: &str) -> Value {
+    json!({"$ref": format!("#/components/headers/{name}")})
+}
+
+pub(super) fn headers() -> Value {
+    let header = |required, description: &str, schema: Value, example: &str| json!({"description": description, "required": required, "schema": schema, "example": example});
+    let text = || json!({"type": "string"});
+    json!({
+        "X-Request-Id": header(
+            true,
+            "The id of the request: yours, if you sent a short and plain one. The log and the history have it too.",
+            text(), examples::REQUEST,
+        ),
+        "Location": header(
+            true, "Where what was made is found.", json!({"type": "string", "format": "uri-reference"}),
+            &format!("/api/v1/jobs/{}", examples::JOB),
+        ),
+        REPLAYED: header(
+            false, "`true` if this is the stored answer of an earlier request under the same key.",
+            json!({"type": "string", "enum": ["true"]}), "true",
+        ),
+        "WWW-Authenticate": header(true, "Which scheme is taken.", text(), "Bearer"),
+        "Retry-After": header(
+            false, "After how many seconds the same request may succeed; with 409 only for `key_in_progress`.",
+            json!({"type": "string", "pattern": "^[0-9]+$"}), "1",
+        ),
+        "RateLimit": header(false, "Where the caller is limited: how many requests are left, and in how many seconds the limit is whole again.", text(),
+            "\"default\";r=0;t=12"),
+        "RateLimit-Policy": header(false, "Where the caller is limited: how many requests in how many seconds.", text(),
+            "\"default\";q=600;w=60"),
+    })
+}
+
+pub(super) fn problem_examples() -> Value {
+    let of_kind =
+        |kind: &Kind| (kind.code.to_owned(), json!({"summary": kind.meaning, "value": kind.example()}));
+    catalog::KINDS.iter().map(of_kind).collect::<Map<_, _>>().into()
+}

@@ -1,0 +1,145 @@
+//! That the catalog has what the code can answer, and nothing else.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use cuponera_core::coupon::code::CodeError;
+use cuponera_core::csv::CutError;
+use cuponera_core::error::Refusal;
+use cuponera_core::store::Rejected;
+
+use super::*;
+use crate::problem::Problem;
+
+/// The names of all refusals: serde tells them when it meets a stranger.
+fn refusal_names() -> Vec<String> {
+    let stranger = serde_json::from_value::<Refusal>(json!({"code": "stranger"})).unwrap_err().to_string();
+    let names = stranger.split("expected one of ").nth(1).unwrap();
+    names.split('`').filter(|name| name.starts_with(char::is_alphabetic)).map(str::to_owned).collect()
+}
+
+/// One of each refusal, with whatever fields it wants.
+fn refusals() -> Vec<Refusal> {
+    let make = |name: String| {
+        serde_json::from_value(json!({
+            "code": name, "what": "book", "reason": "r", "faults": [], "limit": 1, "from": "A", "to": "B",
+            "locked_until": examples::LATER, "remaining": 1, "status": "FAILED", "hint": "h", "fault": "empty_file",
+            "detail": "d", "line": 1, "limit_bytes": 1,
+        }))
+        .unwrap_or_else(|error| panic!("{name}: {error}"))
+    };
+    refusal_names().into_iter().map(make).collect()
+}
+
+fn cut_errors() -> [CutError; 6] {
+    let line = 1;
+    // Here so that a new fault of a file does not compile before it is added below.
+    let _ = |error: CutError| match error {
+        CutError::NotUtf8 { .. }
+        | CutError::Utf16
+        | CutError::ZeroByte { .. }
+        | CutError::Empty
+        | CutError::RecordTooLong { .. }
+        | CutError::UnclosedQuote { .. } => {}
+    };
+    [
+        CutError::NotUtf8 { line },
+        CutError::Utf16,
+        CutError::ZeroByte { line },
+        CutError::Empty,
+        CutError::RecordTooLong { line, inside_quotes: false },
+        CutError::UnclosedQuote { line },
+    ]
+}
+
+/// The codes and statuses that problems are made with under a folder, wherever both are written out.
+fn problems_in(folder: &Path, found: &mut BTreeMap<String, String>) {
+    for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+        if entry.path().is_dir() {
+            problems_in(&entry.path(), found);
+            continue;
+        }
+        let text = std::fs::read_to_string(entry.path()).unwrap();
+        for constructor in ["Problem::new(", "Self::new("] {
+            for call in text.split(constructor).skip(1) {
+                let arguments = call.split('"').collect::<Vec<_>>();
+                let status = arguments[0]
+                    .trim()
+                    .strip_prefix("StatusCode::")
+                    .and_then(|rest| rest.trim_end().strip_suffix(','));
+                if let (Some(status), Some(code)) = (status, arguments.get(1)) {
+                    found.insert((*code).to_owned(), status.to_owned());
+                }
+            }
+        }
+    }
+}
+
+fn problems_of_the_edge() -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    problems_in(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
+    found
+}
+
+#[test]
+fn every_refusal_of_core_stands_here_with_the_status_it_is_answered_with() {
+    let all = refusals();
+    assert!(all.len() > 25, "{all:?}");
+    for refusal in all {
+        let name = format!("{refusal:?}");
+        let problem = Problem::from(refusal).to_string();
+        let stands = KINDS.iter().any(|kind| problem == format!("{} {}", kind.status, kind.code));
+        assert!(stands, "{name} is answered as {problem}, which is not in the catalog");
+    }
+    for error in cut_errors() {
+        assert_eq!(find(error.code()).map(|kind| kind.status), Some(422), "{error:?}");
+    }
+}
+
+#[test]
+fn every_problem_of_the_edge_stands_here_with_its_status() {
+    let found = problems_of_the_edge();
+    assert!(found.len() > 8, "{found:?}");
+    for (code, status) in found {
+        let kind = find(&code).unwrap_or_else(|| panic!("{code} is not in the catalog"));
+        let reason = StatusCode::from_u16(kind.status).unwrap().canonical_reason().unwrap();
+        assert_eq!(reason.to_uppercase().replace(' ', "_"), status, "{code}");
+    }
+}
+
+#[test]
+fn nothing_stands_here_that_is_never_answered() {
+    let refusals: Vec<_> = refusals().iter().map(Refusal::code).collect();
+    let (files, edge) = (cut_errors().map(|error| error.code()), problems_of_the_edge());
+    for kind in KINDS {
+        let answered = refusals.contains(&kind.code) || files.contains(&kind.code);
+        assert!(answered || edge.contains_key(kind.code), "nothing answers {}", kind.code);
+    }
+}
+
+#[test]
+fn every_code_stands_once_and_belongs_to_an_operation() {
+    let document = &crate::document::DOCUMENT.value;
+    let all: Vec<_> = crate::document::operations_of(document)
+        .into_iter()
+        .flat_map(|(_, _, operation)| crate::document::codes_of(document, operation))
+        .collect();
+    for kind in KINDS {
+        assert_eq!(KINDS.iter().filter(|other| other.code == kind.code).count(), 1, "{}", kind.code);
+        // It is for methods that no operation has.
+        if kind.code != "method_not_allowed" {
+            assert!(all.contains(&kind.code), "no operation answers {}", kind.code);
+        }
+    }
+}
+
+#[test]
+fn every_reason_of_a_refused_row_stands_here() {
+    let of_codes = [CodeError::Empty, CodeError::TooShort, CodeError::TooLong, CodeError::BadCharacter(' ')];
+    let of_rows = [Rejected::DuplicateInFile, Rejected::AlreadyExists, Rejected::UserLimitReached];
+    let mut reasons: Vec<_> = of_codes.map(CodeError::reason).to_vec();
+    reasons.extend(of_rows.map(Rejected::reason));
+    reasons.push("bad_user_id");
+    reasons.sort_unstable();
+    assert_eq!(reasons, ROW_REASONS.iter().map(|(reason, _)| *reason).collect::<Vec<_>>());
+}

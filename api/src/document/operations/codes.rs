@@ -1,0 +1,40 @@
+//! Making codes, uploading and listing them.
+
+use serde_json::json;
+
+use super::Operation;
+use crate::document::examples::{BOOK, code, counted_page, job};
+
+/// A code that is free, and one that Ana has.
+const FILE: &str = "code,userId,shop\nVIP-001,,North\nVIP-002,ana,South\n";
+
+pub(super) fn operations() -> Vec<Operation> {
+    vec![
+        Operation::of("getCapacity")
+            .answers(
+                200,
+                "How much room it has.",
+                json!({
+                    "pattern": "SUMMER-{XXXXXXXX}", "capacity": 1_099_511_627_776_i64, "used": 1000,
+                    "remaining": 1_099_511_626_776_i64, "chanceOfHit": 9.094_947_017_729_282e-10,
+                    "samples": ["SUMMER-7KQ2WX4H", "SUMMER-M3ZT9PAD"],
+                }),
+            )
+            .refuses(&["forbidden", "not_found"]),
+        Operation::of("generateCodes")
+            .body(json!({"couponBookId": BOOK, "quantity": 1000, "pattern": "SUMMER-{XXXXXXXX}"}))
+            .answers(202, "The job that makes them.", job("GENERATE_CODES"))
+            .located()
+            .refuses(&["forbidden", "not_found", "book_closed", "pattern_exhausted"]),
+        Operation::of("uploadCodes")
+            .body_as("text/csv", json!(FILE))
+            .body_as("multipart/form-data", json!({"file": FILE, "couponBookId": BOOK, "dryRun": false}))
+            .answers(202, "The job that imports them.", job("IMPORT_CODES"))
+            .located()
+            .refuses(&["forbidden", "not_found", "book_closed"])
+            .refuses(&["not_utf8", "empty_file", "record_too_long", "unclosed_quote"]),
+        Operation::of("listCodes")
+            .answers(200, "A page of codes.", counted_page(&code()))
+            .refuses(&["forbidden"]),
+    ]
+}

@@ -1,0 +1,89 @@
+//! Giving codes to users, and what happens at the till.
+
+use serde_json::json;
+
+use super::Operation;
+use crate::document::examples::{
+    BOOK, CODE, LATER, LOCK, NOW, REDEMPTION, USER, assignment, coupon, event, page,
+};
+
+/// Nothing is given, locked or redeemed but in the book's time.
+const OF_THE_BOOK: &[&str] = &["book_not_active", "book_not_started", "book_expired"];
+/// Whoever acts on a code must hold it, and it must not be over.
+const OF_THE_HOLDER: &[&str] =
+    &["forbidden", "not_assigned", "not_holder", "coupon_locked", "coupon_void", "coupon_already_redeemed"];
+/// A redemption may need a lock.
+const OF_THE_LOCK: &[&str] = &["lock_required", "lock_stale", "lock_expired"];
+
+pub(super) fn operations() -> Vec<Operation> {
+    let mut operations = assignments();
+    operations.extend(changes());
+    operations.extend(views());
+    operations
+}
+
+fn assignments() -> Vec<Operation> {
+    vec![
+        Operation::of("assignRandom")
+            .body(json!({"couponBookId": BOOK, "userId": USER}))
+            .answers(201, "The code, given to the user.", assignment())
+            .refuses(&["forbidden", "not_found", "sold_out", "user_limit_reached"])
+            .refuses(OF_THE_BOOK),
+        Operation::of("assignCode")
+            .body(json!({"userId": USER}))
+            .answers(201, "The code, given to the user.", assignment())
+            .answers(200, "The user holds it already.", assignment())
+            .refuses(&["forbidden", "already_assigned", "coupon_void", "user_limit_reached"])
+            .refuses(OF_THE_BOOK),
+        Operation::of("listUserCoupons")
+            .answers(200, "A page of the user's coupons.", page(&coupon()))
+            .refuses(&["forbidden"]),
+    ]
+}
+
+fn changes() -> Vec<Operation> {
+    vec![
+        Operation::of("lockCoupon")
+            .body(json!({"userId": USER, "ttlSeconds": 300}))
+            .answers(
+                200,
+                "The lock: new, or the same one renewed.",
+                json!({"code": CODE, "status": "LOCKED", "lockId": LOCK, "lockedAt": NOW, "lockedUntil": LATER}),
+            )
+            .refuses(OF_THE_HOLDER)
+            .refuses(OF_THE_BOOK),
+        Operation::of("unlockCoupon")
+            .body(json!({"userId": USER, "lockId": LOCK}))
+            .answers(200, "The code is not locked.", json!({"code": CODE, "status": "ASSIGNED"}))
+            .refuses(OF_THE_HOLDER)
+            .refuses(&["lock_stale"]),
+        Operation::of("redeemCoupon")
+            .body(json!({"userId": USER, "lockId": LOCK, "reference": "sale 17"}))
+            .answers(
+                200,
+                "The redemption.",
+                json!({
+                    "code": CODE, "status": "REDEEMED", "redemptionId": REDEMPTION, "redeemCount": 1, "maxRedeems": 1,
+                    "isFinalRedeem": true, "redeemedAt": NOW,
+                }),
+            )
+            .refuses(OF_THE_HOLDER)
+            .refuses(OF_THE_BOOK)
+            .refuses(OF_THE_LOCK),
+        Operation::of("validateCoupon")
+            .body(json!({"userId": USER}))
+            .answers(200, "It could be redeemed now.", json!({"valid": true, "coupon": coupon()}))
+            .refuses(OF_THE_HOLDER)
+            .refuses(OF_THE_BOOK)
+            .refuses(OF_THE_LOCK),
+    ]
+}
+
+fn views() -> Vec<Operation> {
+    vec![
+        Operation::of("getCoupon").answers(200, "The coupon.", coupon()),
+        Operation::of("getCouponHistory")
+            .answers(200, "A page of its events.", page(&event()))
+            .refuses(&["forbidden"]),
+    ]
+}

@@ -1,0 +1,44 @@
+//! Jobs, and whether the installation is well.
+
+use serde_json::{Value, json};
+
+use super::Operation;
+use crate::document::examples::{NOW, done_job, job, page};
+
+pub(super) fn operations() -> Vec<Operation> {
+    let mut stopped = job("GENERATE_CODES");
+    stopped["status"] = json!("CANCELLED");
+    vec![
+        Operation::of("listJobs").answers(200, "A page of jobs.", page(&done_job())).refuses(&["forbidden"]),
+        Operation::of("getJob").answers(200, "The job.", done_job()).refuses(&["forbidden"]),
+        Operation::of("cancelJob")
+            .answers(200, "The job, stopped.", stopped)
+            .refuses(&["forbidden", "wrong_job_state"]),
+        Operation::of("retryJob")
+            .answers(202, "The job, queued again.", job("GENERATE_CODES"))
+            .located()
+            .refuses(&["forbidden", "wrong_job_state"]),
+        Operation::of("getJobErrors")
+            .answers(
+                200,
+                "A CSV file: the physical line of the upload, the code as it stands there, why it was refused, and the \
+                 whole row.",
+                json!("line,code,reason,row\n4,VIP-001,duplicate_in_file,South;vip-001;\n"),
+            )
+            .refuses(&["forbidden"]),
+        Operation::of("getHealth")
+            .answers(200, "It serves.", report("ok", "connected"))
+            .answers(503, "It has no database.", report("degraded", "disconnected")),
+        Operation::of("getLiveness").answers(200, "The process lives.", json!({"status": "ok"})),
+        Operation::of("getReadiness")
+            .answers(200, "It can do what it is asked.", json!({"status": "ok"}))
+            .answers(503, "Not now.", json!({"status": "unavailable"})),
+    ]
+}
+
+fn report(status: &str, database: &str) -> Value {
+    json!({
+        "status": status, "timestamp": NOW, "database": database, "redis": "disabled", "queue": database,
+        "uptime": 86_400_000, "version": env!("CARGO_PKG_VERSION"),
+    })
+}

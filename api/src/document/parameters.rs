@@ -1,0 +1,42 @@
+//! Parameters in the document: their limits, an example, and the variable that stands for them in the `.http` file.
+
+use serde_json::{Value, json};
+
+use super::{examples, schemas};
+
+pub(super) fn complete(path: &str, operation: &str, parameter: &mut Value) {
+    let name = parameter["name"].as_str().unwrap_or_default().to_owned();
+    // The framework writes these everywhere; they are what is meant without them.
+    for default in ["deprecated", "explode"] {
+        parameter.as_object_mut().map(|parameter| parameter.remove(default));
+    }
+    if let Some(limits) = schemas::of_parameter(operation, &name) {
+        let limits = limits.as_object().cloned().unwrap_or_default();
+        parameter["schema"].as_object_mut().into_iter().for_each(|schema| schema.extend(limits.clone()));
+    }
+    if let Some((_, example)) = variable(path, &name) {
+        parameter["example"] = json!(example);
+    }
+}
+
+/// The variable of the `.http` file, and its first value, that stand for a parameter.
+pub(super) fn variable(path: &str, parameter: &str) -> Option<(&'static str, &'static str)> {
+    let of_id = || {
+        [
+            ("/users/", "accountId", examples::ACCOUNT),
+            ("/api-keys/", "apiKeyId", examples::API_KEY),
+            ("/coupon-books/", "couponBookId", examples::BOOK),
+            ("/jobs/", "jobId", examples::JOB),
+        ]
+        .into_iter()
+        .find(|(part, ..)| path.contains(part))
+        .map(|(_, variable, example)| (variable, example))
+    };
+    match parameter {
+        "id" => of_id(),
+        "bookId" | "couponBookId" => Some(("couponBookId", examples::BOOK)),
+        "code" => Some(("code", examples::CODE)),
+        "userId" => Some(("userId", examples::USER)),
+        _ => None,
+    }
+}

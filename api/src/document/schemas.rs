@@ -1,0 +1,334 @@
+//! What the types cannot say of the schemas: the words a field may have, what may be null, what is closed. Ends with the
+//! form that OpenAPI 3.1 (JSON Schema 2020-12) wants.
+
+use std::collections::BTreeSet;
+
+use cuponera_core::book::BookStatus;
+use cuponera_core::coupon::state::CouponStatus;
+use cuponera_core::job::{JobKind, JobStatus};
+use cuponera_core::principal::MAX_USER_ID_BYTES;
+use serde_json::{Map, Value, json};
+
+use crate::body::integer;
+
+/// Text as bodies may have it: no control characters but line feed and tab.
+const PLAIN_TEXT: &str = r"^[^\x00-\x08\x0B-\x1F\x7F-\x9F]*$";
+
+/// Fields that are always there and may be null.
+const NULL_OR: &[(&str, &[&str])] = &[
+    (
+        "CouponBook",
+        &[
+            "description",
+            "maxCodesPerUser",
+            "totalCodesExpected",
+            "startsAt",
+            "expiresAt",
+            "discount",
+            "metadata",
+        ],
+    ),
+    ("Progress", &["total", "percent", "ratePerSecond", "etaSeconds"]),
+];
+
+/// Fields of requests that may be absent but not null.
+const NEVER_NULL: &[(&str, &[&str])] =
+    &[("BookChange", &["status", "name", "maxRedeemsPerUser", "lockTtlSeconds", "requireLock"])];
+
+/// Fields that hold any object.
+const OBJECTS: &[(&str, &str)] = &[
+    ("BookChange", "metadata"),
+    ("Code", "metadata"),
+    ("Coupon", "metadata"),
+    ("CouponBook", "metadata"),
+    ("Job", "result"),
+    ("NewBook", "metadata"),
+    ("RedeemRequest", "metadata"),
+];
+
+/// A field, and the pattern or format of its text.
+const TEXTS: &[(&str, &str, &str, &str)] = &[
+    ("BookChange", "name", "pattern", BLANK_IS_NOTHING),
+    ("Generation", "pattern", "pattern", CODE_PATTERN),
+    ("LockRequest", "userId", "pattern", BLANK_IS_NOTHING),
+    ("NamedAssignment", "userId", "pattern", BLANK_IS_NOTHING),
+    ("NewBook", "name", "pattern", BLANK_IS_NOTHING),
+    ("NewKey", "name", "pattern", ONE_LINE),
+    ("NewUser", "email", "format", "email"),
+    ("NewUser", "userId", "pattern", BLANK_IS_NOTHING),
+    ("RandomAssignment", "userId", "pattern", BLANK_IS_NOTHING),
+    ("RedeemRequest", "userId", "pattern", BLANK_IS_NOTHING),
+    ("UnlockRequest", "userId", "pattern", BLANK_IS_NOTHING),
+    ("ValidateRequest", "userId", "pattern", BLANK_IS_NOTHING),
+];
+
+/// Passwords, and from and to how many characters they have.
+const PASSWORDS: &[(&str, &str, (u32, u32))] = &[
+    ("Login", "password", (0, 200)),
+    ("NewUser", "password", (10, 200)),
+    ("PasswordChange", "currentPassword", (0, 200)),
+    ("PasswordChange", "newPassword", (10, 200)),
+    ("UserChange", "password", (10, 200)),
+];
+
+/// A discount is one of two: a share of at most all, or an amount in a currency.
+fn split_discount(schema: &mut Value) {
+    let Value::Object(mut percent) = std::mem::take(schema) else { return };
+    let about = percent.remove("description").unwrap_or_default();
+    percent.remove("title");
+    let (mut percent, mut fixed) = (json!(percent), json!(percent));
+    percent["properties"]["type"] = json!({"const": "PERCENT", "description": "A share of the price."});
+    percent["properties"]["value"]["maximum"] = json!(100);
+    fixed["properties"]["type"] = json!({"const": "FIXED", "description": "An amount."});
+    fixed["properties"]["currency"]["type"] = json!("string");
+    fixed["required"] = json!(["type", "value", "currency"]);
+    *schema = json!({"title": "Discount", "description": about, "oneOf": [percent, fixed]});
+}
+
+/// A schema, a field of it, and the words it may have.
+fn words() -> Vec<(&'static str, &'static str, Vec<&'static str>)> {
+    let book = || BookStatus::ALL.map(BookStatus::as_str).to_vec();
+    let coupon = || CouponStatus::ALL.map(CouponStatus::as_str).to_vec();
+    let held = || coupon().into_iter().filter(|word| *word != "AVAILABLE").collect();
+    let connection = || vec!["connected", "disconnected", "disabled"];
+    vec![
+        ("ApiKey", "role", vec!["ADMIN", "SERVICE"]),
+        ("Assignment", "status", held()),
+        ("BookChange", "status", book()),
+        ("Code", "status", coupon()),
+        ("Coupon", "status", coupon()),
+        ("CouponBook", "status", book()),
+        (
+            "CouponEvent",
+            "action",
+            vec!["ASSIGN", "LOCK", "UNLOCK", "EXPIRE", "REDEEM", "REVOKE", "ROLLBACK", "VOID"],
+        ),
+        ("CouponEvent", "fromStatus", coupon()),
+        ("CouponEvent", "toStatus", coupon()),
+        ("Health", "status", vec!["ok", "degraded"]),
+        ("Health", "database", connection()),
+        ("Health", "redis", connection()),
+        ("Health", "queue", connection()),
+        ("HealthWord", "status", vec!["ok", "unavailable"]),
+        ("Job", "kind", job_kinds()),
+        ("Job", "status", job_statuses()),
+        ("Lock", "status", vec!["LOCKED"]),
+        ("Me", "role", vec!["ADMIN", "SERVICE", "USER"]),
+        ("NewKey", "role", vec!["SERVICE", "ADMIN"]),
+        ("NewUser", "role", vec!["ADMIN", "USER"]),
+        ("Problem", "type", vec!["about:blank"]),
+        ("Redemption", "status", vec!["ASSIGNED", "REDEEMED"]),
+        ("Session", "tokenType", vec!["Bearer"]),
+        ("Unlock", "status", vec!["ASSIGNED"]),
+        ("User", "role", vec!["ADMIN", "USER"]),
+    ]
+}
+
+fn job_kinds() -> Vec<&'static str> {
+    JobKind::ALL.map(JobKind::as_str).to_vec()
+}
+
+fn job_statuses() -> Vec<&'static str> {
+    JobStatus::ALL.map(JobStatus::as_str).to_vec()
+}
+
+/// What a parameter may be, where it is the same for all operations that have one of that name, or for this one.
+pub(super) fn of_parameter(operation: &str, name: &str) -> Option<Value> {
+    let words = |words: &[&str]| Some(json!({"enum": words}));
+    match (operation, name) {
+        (_, "limit") => Some(json!({"minimum": 1, "maximum": 500, "default": 50})),
+        (_, "Idempotency-Key") => Some(json!({"minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$"})),
+        (_, "code") => Some(json!({"pattern": "^[A-Za-z0-9_-]{3,64}$"})),
+        (_, "userId") => Some(json!({"minLength": 1, "maxLength": 128, "pattern": BLANK_IS_NOTHING})),
+        (_, "q" | "prefix" | "cursor") => Some(json!({"pattern": r"^[^\x00]*$"})),
+        (_, "pattern") => Some(json!({"pattern": CODE_PATTERN, "maxLength": 192})),
+        ("listJobs", "status") => words(&job_statuses()),
+        ("listJobs", "kind") => words(&job_kinds()),
+        ("listCouponBooks", "status") => words(&BookStatus::ALL.map(BookStatus::as_str)),
+        ("listCodes" | "listUserCoupons", "status") => words(&CouponStatus::ALL.map(CouponStatus::as_str)),
+        _ => None,
+    }
+}
+
+/// Text with something to see in it.
+const BLANK_IS_NOTHING: &str =
+    r"^[^\x00-\x08\x0B-\x1F\x7F-\x9F]*[^\x00-\x1F\x7F-\x9F\s][^\x00-\x08\x0B-\x1F\x7F-\x9F]*$";
+
+/// The same on one line.
+const ONE_LINE: &str = r"^[^\x00-\x1F\x7F-\x9F]*[^\x00-\x1F\x7F-\x9F\s][^\x00-\x1F\x7F-\x9F]*$";
+
+/// Literal text and groups of `X`, `9` and `A` in braces.
+const CODE_PATTERN: &str = r"^([A-Za-z0-9_-]|\{[XxAa9]+\})+$";
+
+/// Completes all schemas; `requests` are the names of those that bodies are made of.
+pub(super) fn complete(schemas: &mut Map<String, Value>, requests: &BTreeSet<String>) -> Vec<String> {
+    let mut missing = Vec::new();
+    let mut change = |schema: &str, field: &str, change: &dyn Fn(&mut Value)| {
+        let properties = schemas.get_mut(schema).and_then(|schema| schema.get_mut("properties"));
+        match properties.and_then(|properties| properties.get_mut(field)) {
+            Some(field) => change(field),
+            None => missing.push(format!("{schema}.{field}")),
+        }
+    };
+    for (schema, field, words) in words() {
+        change(schema, field, &|field| field["enum"] = json!(words));
+    }
+    for (schema, field) in OBJECTS {
+        change(schema, field, &|field| field["type"] = json!("object"));
+    }
+    for (schema, field, keyword, value) in TEXTS {
+        change(schema, field, &|field| field[*keyword] = json!(value));
+        if *field == "userId" {
+            change(schema, field, &|field| field["maxLength"] = json!(MAX_USER_ID_BYTES));
+        }
+    }
+    for (schema, field, length) in PASSWORDS {
+        change(schema, field, &|field| {
+            field["format"] = json!("password");
+            field["writeOnly"] = json!(true);
+            field["minLength"] = json!(length.0);
+            field["maxLength"] = json!(length.1);
+        });
+    }
+    change("NewUser", "email", &|field| {
+        field["minLength"] = json!(5);
+        field["maxLength"] = json!(254);
+    });
+    for (schema, fields) in NULL_OR {
+        for field in *fields {
+            change(schema, field, &or_null);
+        }
+    }
+    for (schema, fields) in NULL_OR {
+        require(schemas, schema, fields);
+    }
+    complete_lists(schemas);
+    for name in requests {
+        if let Some(schema) = schemas.get_mut(name) {
+            complete_request(name, schema);
+        }
+    }
+    // Its words stand in the two kinds of discount.
+    schemas.remove("DiscountKind");
+    schemas.get_mut("Discount").into_iter().for_each(split_discount);
+    missing
+}
+
+/// A list always says which page is next, also that there is none.
+fn complete_lists(schemas: &mut Map<String, Value>) {
+    for (_, schema) in schemas.iter_mut().filter(|(name, _)| name.starts_with("List_")) {
+        if let Some(cursor) = schema.pointer_mut("/properties/nextCursor") {
+            or_null(cursor);
+        }
+        if let Some(required) = schema.get_mut("required").and_then(Value::as_array_mut) {
+            required.push(json!("nextCursor"));
+        }
+    }
+}
+
+fn require(schemas: &mut Map<String, Value>, schema: &str, fields: &[&str]) {
+    if let Some(required) =
+        schemas.get_mut(schema).and_then(|schema| schema.get_mut("required")?.as_array_mut())
+    {
+        required.extend(fields.iter().map(|field| json!(field)));
+    }
+}
+
+/// A form is as closed as other bodies.
+pub(super) fn close(schema: &mut Value) {
+    if schema["type"] == "object" {
+        schema["additionalProperties"] = json!(false);
+    }
+}
+
+/// A body is closed, its text is plain, and what may be absent may be null.
+fn complete_request(name: &str, schema: &mut Value) {
+    schema["additionalProperties"] = json!(false);
+    let required: BTreeSet<String> = schema["required"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .map(str::to_owned)
+        .collect();
+    let never = NEVER_NULL.iter().find(|(schema, _)| *schema == name).map_or(&[][..], |(_, fields)| *fields);
+    let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) else { return };
+    for (field, schema) in properties {
+        let is_free_text = schema["type"] == "string"
+            && schema.get("format").is_none_or(|format| format == "password")
+            && schema.get("pattern").is_none()
+            && schema.get("enum").is_none();
+        if is_free_text {
+            schema["pattern"] = json!(PLAIN_TEXT);
+        }
+        if schema["type"] == "integer" {
+            limit_integer(schema);
+        }
+        if !required.contains(field) && !never.contains(&field.as_str()) {
+            or_null(schema);
+        }
+    }
+}
+
+/// What a format says, said to those that do not know the format.
+fn limit_integer(schema: &mut Value) {
+    let (min, max) = match schema["format"].as_str() {
+        Some("int32") => (i64::from(i32::MIN), i64::from(i32::MAX)),
+        _ => (i64::MIN, i64::MAX),
+    };
+    for (keyword, limit) in [("minimum", min), ("maximum", max)] {
+        if schema.get(keyword).is_none() {
+            schema[keyword] = json!(limit);
+        }
+    }
+}
+
+/// The same, or null.
+fn or_null(schema: &mut Value) {
+    if let Some(words) = schema.get_mut("enum").and_then(Value::as_array_mut) {
+        words.push(Value::Null);
+    }
+    match schema.get("type").cloned() {
+        Some(Value::String(kind)) => schema["type"] = json!([kind, "null"]),
+        Some(_) => {}
+        None => {
+            let mut either = std::mem::take(schema);
+            let description = either.as_object_mut().and_then(|schema| schema.remove("description"));
+            *schema = json!({"anyOf": [either, {"type": "null"}]});
+            if let Some(description) = description {
+                schema["description"] = description;
+            }
+        }
+    }
+}
+
+/// Rewrites what OpenAPI 3.0 says otherwise than 3.1 (a limit that is excluded is a number, not a flag), and whole limits as
+/// whole numbers.
+pub(super) fn to_json_schema(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            for (flag, limit) in [("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")] {
+                match map.get(flag) {
+                    Some(Value::Bool(true)) => {
+                        let limit = map.remove(limit).unwrap_or_default();
+                        map.insert(flag.to_owned(), limit);
+                    }
+                    Some(Value::Bool(false)) => {
+                        map.remove(flag);
+                    }
+                    _ => {}
+                }
+            }
+            for limit in ["minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"] {
+                if let Some(limit) = map.get_mut(limit)
+                    && let Some(whole) = integer(limit)
+                {
+                    *limit = json!(whole);
+                }
+            }
+            map.values_mut().for_each(to_json_schema);
+        }
+        Value::Array(items) => items.iter_mut().for_each(to_json_schema),
+        _ => {}
+    }
+}

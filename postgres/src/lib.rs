@@ -28,7 +28,6 @@ pub use look::{Look, RunningServer, look};
 
 use cluster::Cluster;
 use folder::DataFolder;
-use postmaster::PidFile;
 use server::Server;
 
 /// The role that owns everything in a private Postgres.
@@ -128,8 +127,7 @@ impl PrivatePostgres {
 /// It belongs to somebody else, who may stop it at any time: it is there to be used, and not to be stopped.
 pub fn find_running(data_dir: &Path) -> Result<Option<String>, Error> {
     let Some(cluster) = Cluster::find(data_dir)? else { return Ok(None) };
-    let running = PidFile::find(&cluster)?.filter(|file| postmaster::serves(file.pid, &cluster));
-    Ok(running.and_then(|file| file.ready_port()).map(|port| url_of(&cluster, port)))
+    Ok(look::find_server(&cluster)?.map(|server| server.url("postgres")))
 }
 
 fn url_of(cluster: &Cluster, port: u16) -> String {

@@ -1,8 +1,7 @@
 //! What a data folder says of its private Postgres. Nothing is started, stopped or written.
 
 use std::fmt;
-use std::fs::{self, File};
-use std::io::ErrorKind;
+use std::fs::File;
 use std::path::Path;
 
 use rustix::fs::{FlockOperation, flock};
@@ -53,30 +52,24 @@ impl fmt::Debug for RunningServer {
 /// Errors: a cluster that cannot be read, or one without its password.
 pub fn look(data_dir: &Path) -> Result<Look, Error> {
     let is_owned = is_owned(data_dir);
-    let path = data_dir.join("postgres");
-    if !path.join("PG_VERSION").exists() {
+    let Some(cluster) = Cluster::find(data_dir)? else {
         return Ok(Look { is_owned, cluster: None, server: None });
-    }
-    let cluster = Cluster::at(path, password(data_dir)?)?;
-    let file = PidFile::find(&cluster)?.filter(|file| postmaster::serves(file.pid, &cluster));
-    let server = file.and_then(|file| {
+    };
+    let server = find_server(&cluster)?;
+    Ok(Look { is_owned, cluster: Some(cluster.major()), server })
+}
+
+/// The server of a cluster, if it takes connections.
+pub(crate) fn find_server(cluster: &Cluster) -> Result<Option<RunningServer>, Error> {
+    let running = PidFile::find(cluster)?.filter(|file| postmaster::serves(file.pid, cluster));
+    Ok(running.and_then(|file| {
         let password = cluster.password().to_owned();
         file.ready_port().map(|port| RunningServer { pid: file.pid, port, password })
-    });
-    Ok(Look { is_owned, cluster: Some(cluster.major()), server })
+    }))
 }
 
 /// Whether somebody holds the lock. It is let go at once; who starts meanwhile waits longer than that.
 fn is_owned(data_dir: &Path) -> bool {
     let Ok(file) = File::open(data_dir.join("lock")) else { return false };
     matches!(flock(&file, FlockOperation::NonBlockingLockShared), Err(rustix::io::Errno::WOULDBLOCK))
-}
-
-fn password(data_dir: &Path) -> Result<String, Error> {
-    let path = data_dir.join("postgres.password");
-    match fs::read_to_string(&path) {
-        Ok(password) => Ok(password.trim().to_owned()),
-        Err(error) if error.kind() == ErrorKind::NotFound => Err(Error::PasswordMissing { path }),
-        Err(error) => Err(Error::folder("read", path)(error)),
-    }
 }

@@ -149,7 +149,7 @@ impl List {
 }
 
 fn job_card(job: &Value) -> String {
-    const FIELDS: [Column; 15] = [
+    const FIELDS: [Column; 16] = [
         Column("Id", "/id", Look::Text),
         Column("Kind", "/kind", Look::Text),
         Column("Status", "/status", Look::Text),
@@ -162,6 +162,7 @@ fn job_card(job: &Value) -> String {
         Column("Result", "/result", Look::Text),
         Column("Error", "/error/code", Look::Text),
         Column("", "/error/detail", Look::Text),
+        Column("Warnings", "/warnings", Look::Text),
         Column("Attempts", "/attempts", Look::Count),
         Column("Created", "/createdAt", Look::Time),
         Column("Finished", "/finishedAt", Look::Time),

@@ -70,8 +70,9 @@ impl Column {
             (Value::String(text), _) => plain(text),
             (number, Look::Count) => number.as_u64().map_or_else(|| number.to_string(), count),
             (Value::Array(items), _) => {
-                let texts = items.iter().map(|item| item.as_str().map_or_else(|| item.to_string(), plain));
-                texts.collect::<Vec<_>>().join(" ")
+                let one =
+                    |item: &Value| plain(&item.as_str().map_or_else(|| item.to_string(), str::to_owned));
+                items.iter().map(one).collect::<Vec<_>>().join(" ")
             }
             (other, _) => plain(&other.to_string()),
         }
@@ -141,6 +142,7 @@ mod tests {
             plain(hostile),
             plain_json(hostile),
             table(&[Column("A", "/a", Look::Text)], &[json!({"a": hostile})]),
+            table(&[Column("A", "/a", Look::Text)], &[json!({"a": [[hostile]]})]),
         ] {
             let left = shown.chars().filter(|char| *char != '\n' && is_steering(*char)).count();
             assert_eq!(left, 0, "{shown:?}");

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::exchange::{Answer, Ask};
 use super::fault::Fault;
-use super::say::say;
+use super::say::{complain, say};
 use super::show::{count, plain, plain_json, text};
 use super::{Client, progress::Progress};
 
@@ -34,6 +34,9 @@ pub(super) async fn see_through(
     words: impl FnOnce(&Job) -> String,
 ) -> Result<Job, Fault> {
     let job = Job { answer: submitted.job };
+    if !client.json {
+        job.warn();
+    }
     if !submitted.waits {
         client.show(&job.answer, |_| {
             let id = job.id();
@@ -123,6 +126,13 @@ impl Job {
                 Err(Fault::JobEnded(format!("the job {id} was cancelled; what it had done stays")))
             }
             _ => Ok(()),
+        }
+    }
+
+    /// Says what its owner should know although it is done as asked.
+    pub(super) fn warn(&self) {
+        for warning in self.answer.value["warnings"].as_array().into_iter().flatten() {
+            complain(&format!("careful: {} ({})", text(warning, "/detail"), text(warning, "/code")));
         }
     }
 

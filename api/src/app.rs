@@ -9,9 +9,9 @@ use cuponera_core::config::Origin;
 use cuponera_core::credential::{Passwords, Tokens};
 use cuponera_core::error::{Error, Result};
 use cuponera_core::files::Files;
+use cuponera_core::id::LoginId;
 use cuponera_core::principal::Principal;
 use cuponera_core::store::{AssignNamed, AssignRandom, Lock, Redeem, Store, Unlock};
-use moka::future::Cache;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
@@ -19,11 +19,8 @@ use uuid::Uuid;
 use crate::batching::Lanes;
 use crate::headers::Cors;
 use crate::limits::{Limiter, Limits};
+use crate::memory::Memory;
 use crate::watch::{Watches, Watching};
-
-/// How long a checked API key is believed without a look: so long a revoked one may still work in another process.
-const API_KEY_MEMORY: Duration = Duration::from_secs(5);
-const API_KEYS_REMEMBERED: u64 = 10_000;
 
 /// The most requests that run at once, and the most uploads among them: the next is told at once to come back.
 const MAX_REQUESTS: usize = 2_048;
@@ -62,7 +59,10 @@ pub struct App {
     pub(crate) passwords: Passwords,
     pub(crate) refresh_ttl: Duration,
     pub(crate) upload_limit: u64,
-    pub(crate) api_keys: Cache<Vec<u8>, Principal>,
+    /// API keys that were looked up, by their hash.
+    pub(crate) api_keys: Memory<Vec<u8>, Principal>,
+    /// Admins that were looked up, by the login of their token.
+    pub(crate) admins: Memory<LoginId, Principal>,
     pub(crate) running_keys: Mutex<HashSet<Uuid>>,
     pub(crate) started: Instant,
     pub(crate) assign_random: Lanes<AssignRandom>,
@@ -73,6 +73,7 @@ pub struct App {
     pub(crate) watches: Watches,
     pub(crate) limiter: Limiter,
     pub(crate) cors: Cors,
+    pub(crate) connections: Option<usize>,
     /// Places for requests.
     pub(crate) requests: Semaphore,
     /// Places for uploads.
@@ -87,7 +88,8 @@ impl App {
         let Parts { store, files, tokens, refresh_ttl, upload_limit, lanes, limits, cors_origins } = parts;
         Ok(Arc::new(Self {
             passwords: Passwords::new()?,
-            api_keys: Cache::builder().max_capacity(API_KEYS_REMEMBERED).time_to_live(API_KEY_MEMORY).build(),
+            api_keys: Memory::new(),
+            admins: Memory::new(),
             running_keys: Mutex::default(),
             started: Instant::now(),
             assign_random: Lanes::start(&store, lanes, &tasks),
@@ -101,6 +103,7 @@ impl App {
             tokens,
             refresh_ttl,
             upload_limit,
+            connections: limits.connections,
             limiter: Limiter::new(limits),
             cors: Cors::new(cors_origins),
             requests: Semaphore::new(MAX_REQUESTS),

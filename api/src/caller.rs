@@ -3,9 +3,8 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use cuponera_core::credential::secret_hash;
 use cuponera_core::error::{Refusal, Result};
-use cuponera_core::id::BusinessId;
+use cuponera_core::id::{AccountId, BusinessId, LoginId};
 use cuponera_core::principal::{Principal, Role, Trail, check_user_id};
 use cuponera_core::store::Sight;
 use poem::{Request, RequestBody};
@@ -13,6 +12,7 @@ use poem_openapi::registry::{MetaSecurityScheme, Registry};
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 
 use crate::app::App;
+use crate::credentials::identify;
 use crate::edge::RequestId;
 use crate::limits::Visit;
 use crate::problem::Problem;
@@ -22,6 +22,7 @@ use crate::problem::Problem;
 pub(crate) struct Caller {
     pub(crate) app: Arc<App>,
     pub(crate) principal: Principal,
+    login: Option<LoginId>,
     ip: Option<IpAddr>,
     user_agent: Option<String>,
     request_id: Option<Arc<str>>,
@@ -71,6 +72,14 @@ impl Caller {
         }
     }
 
+    /// The account that calls, and its login; an API key has neither.
+    pub(crate) fn account(&self) -> Result<(AccountId, LoginId)> {
+        let login = self.login.ok_or_else(|| {
+            forbidden("an API key has no login and no password: revoke it with DELETE /api-keys/{id}")
+        })?;
+        Ok((AccountId(self.principal.id), login))
+    }
+
     /// The user that a call is about: users speak for themselves, the others must say whom they speak for.
     pub(crate) fn user(&self, named: Option<String>) -> Result<String> {
         match (&self.principal.role, named) {
@@ -87,20 +96,16 @@ impl Caller {
 
     async fn of(request: &Request) -> Result<Self, Problem> {
         let app = app(request);
-        let principal = match (request.header("Authorization"), request.header("X-API-Key")) {
-            (Some(authorization), _) => of_token(&app, authorization),
-            (None, Some(key)) => of_api_key(&app, key).await?,
-            (None, None) => None,
-        };
         let visit = Visit::of(request);
-        let Some(principal) = principal else {
+        let Some(known) = identify(&app, request.headers()).await? else {
             app.limiter.count_anonymous(&visit)?;
             return Err(Problem::unauthorized());
         };
-        app.limiter.count(&visit, &principal)?;
-        let _ = visit.principal.set(principal.clone());
+        app.limiter.count(&visit, &known.principal)?;
+        let _ = visit.principal.set(known.principal.clone());
         Ok(Self {
-            principal,
+            principal: known.principal,
+            login: known.login,
             ip: visit.ip,
             user_agent: request.header("User-Agent").map(str::to_owned),
             request_id: request.data::<RequestId>().map(|id| id.0.clone()),
@@ -113,23 +118,6 @@ impl Caller {
 
 fn forbidden(reason: &str) -> cuponera_core::error::Error {
     Refusal::Forbidden { reason: reason.to_owned() }.into()
-}
-
-fn of_token(app: &App, authorization: &str) -> Option<Principal> {
-    let (scheme, token) = authorization.split_once(' ')?;
-    if scheme.eq_ignore_ascii_case("Bearer") { app.tokens.check(token.trim()) } else { None }
-}
-
-async fn of_api_key(app: &App, key: &str) -> Result<Option<Principal>, Problem> {
-    let hash = secret_hash(key);
-    if let Some(principal) = app.api_keys.get(&hash).await {
-        return Ok(Some(principal));
-    }
-    let principal = app.store.find_api_key_principal(&hash).await?;
-    if let Some(principal) = &principal {
-        app.api_keys.insert(hash, principal.clone()).await;
-    }
-    Ok(principal)
 }
 
 impl<'a> ApiExtractor<'a> for Caller {

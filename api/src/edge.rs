@@ -25,8 +25,8 @@ const MAX_REQUEST_ID_BYTES: usize = 128;
 const API: &str = "/api/v1/";
 /// The paths of one code.
 const COUPONS: &str = "/api/v1/coupons/";
-/// Operations that look at no credentials in headers, whatever is sent.
-const WITHOUT_CREDENTIALS: [&str; 2] = ["/api/v1/auth/login", "/api/v1/auth/refresh"];
+/// Operations where a secret in the body is tried: they are counted by address, whatever credentials come with it.
+const TRYING_SECRETS: [&str; 3] = ["/api/v1/auth/login", "/api/v1/auth/refresh", "/api/v1/auth/password"];
 
 /// The id that a request's answer, events and log lines carry.
 #[derive(Debug, Clone)]
@@ -102,7 +102,7 @@ async fn answer<E: Endpoint>(
 fn is_anonymous(path: &str, request: &Request) -> bool {
     let has_credentials =
         request.headers().contains_key(header::AUTHORIZATION) || request.headers().contains_key("X-API-Key");
-    path.starts_with(API) && (!has_credentials || WITHOUT_CREDENTIALS.contains(&path))
+    path.starts_with(API) && (!has_credentials || TRYING_SECRETS.contains(&path))
 }
 
 /// A compressed body could be a thousand times larger than what was sent.

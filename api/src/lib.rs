@@ -8,11 +8,13 @@ mod app;
 mod batching;
 mod body;
 mod caller;
+mod credentials;
 mod edge;
 mod headers;
 mod idempotency;
 mod job_events;
 mod limits;
+mod memory;
 mod prefer;
 mod problem;
 mod reply;
@@ -67,6 +69,6 @@ pub async fn serve(listener: TcpListener, app: Arc<App>, stop: CancellationToken
         stop.cancelled().await;
         app.end_watches();
     };
-    tokio::join!(server::serve(listener, endpoint, &stop), forgetting, ending);
+    tokio::join!(server::serve(listener, endpoint, &stop, app.connections), forgetting, ending);
     app.finish(FINISH_PATIENCE).await;
 }

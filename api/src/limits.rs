@@ -39,6 +39,8 @@ pub struct Limits {
     pub misses: Option<Misses>,
     /// From where `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// The most connections; as many as the system has files for, up to 10,000, if absent.
+    pub connections: Option<usize>,
 }
 
 /// How often a USER may ask for a code that is not theirs.
@@ -135,7 +137,7 @@ impl Limiter {
     pub(crate) fn count_anonymous(&self, visit: &Visit) -> Result<(), Problem> {
         match (&self.anonymous, visit.ip) {
             (Some(bucket), Some(ip)) if visit.standing.get().is_none() => {
-                visit.count(bucket.take(network_of(ip)))
+                visit.count(bucket.take(&network_of(ip)))
             }
             _ => Ok(()),
         }
@@ -149,7 +151,7 @@ impl Limiter {
             RoleName::Admin => &self.admin,
         };
         match bucket {
-            Some(bucket) => visit.count(bucket.take(principal.id)),
+            Some(bucket) => visit.count(bucket.take(&principal.id)),
             None => Ok(()),
         }
     }
@@ -159,9 +161,9 @@ impl Limiter {
         let Some(principal) = visit.principal.get().filter(|who| who.role.name() == RoleName::User) else {
             return Ok(());
         };
-        let by_user = self.missing_user.as_ref().map(|bucket| bucket.take(principal.id));
+        let by_user = self.missing_user.as_ref().map(|bucket| bucket.take(&principal.id));
         let by_address =
-            self.missing_address.as_ref().zip(visit.ip).map(|(bucket, ip)| bucket.take(network_of(ip)));
+            self.missing_address.as_ref().zip(visit.ip).map(|(bucket, ip)| bucket.take(&network_of(ip)));
         for taken in [by_user, by_address].into_iter().flatten() {
             if let Err(standing) = taken {
                 return Err(Problem::rate_limited(standing.reset_seconds));

@@ -177,6 +177,7 @@ fn status_of(refusal: &Refusal) -> StatusCode {
         | Refusal::WrongJobState { .. }
         | Refusal::EmailTaken
         | Refusal::UserIdTaken
+        | Refusal::LastAdmin
         | Refusal::KeyInProgress => StatusCode::CONFLICT,
     }
 }

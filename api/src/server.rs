@@ -50,14 +50,14 @@ const NEXT_HEAD_PATIENCE: Duration = Duration::from_secs(75);
 const WRITE_PATIENCE: Duration = Duration::from_secs(30);
 /// The longest head of a request, and what is buffered of its body, in bytes.
 const MAX_HEAD_BYTES: usize = 256 * 1024;
-/// How long requests that run may take to end at a shutdown.
-const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(10);
+/// How long requests that run may take to end at a shutdown. With what comes after it the API has ended within 10 s.
+const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(7);
 /// After an error of accepting, mostly that there are no more files to open.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// What a connection is told for which there is no place.
 const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
-content-type: application/problem+json\r\nretry-after: 1\r\ncontent-length: 154\r\nconnection: close\r\n\r\n\
+content-type: application/problem+json\r\nretry-after: 1\r\ncontent-length: 153\r\nconnection: close\r\n\r\n\
 {\"type\":\"about:blank\",\"title\":\"Service Unavailable\",\"status\":503,\"code\":\"overloaded\",\
 \"detail\":\"the server has no free place for a connection; ask again\"}";
 /// So many connections are told so at once; more are just closed.
@@ -74,15 +74,17 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Accepts and answers until told to stop, then lets what runs end.
+/// Accepts and answers until told to stop, then lets what runs end. There are `most` connections, or as many as the system
+/// has files for.
 pub(crate) async fn serve(
     listener: TcpListener,
     app: impl Endpoint<Output = Response> + 'static,
     stop: &CancellationToken,
+    most: Option<usize>,
 ) {
     let app: App = Arc::new(poem::EndpointExt::boxed(app));
     let (connections, end) = (TaskTracker::new(), CancellationToken::new());
-    let seats = Arc::new(Seats::new(most_connections()));
+    let seats = Arc::new(Seats::new(most.unwrap_or_else(most_connections)));
     let refusals = Arc::new(Semaphore::new(MAX_REFUSALS));
     while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
         match accepted {

@@ -6,6 +6,8 @@ mod distance;
 mod request;
 mod trouble;
 
+use std::time::Duration;
+
 use cuponera_core::coupon::pattern::Pattern;
 use cuponera_core::credential::{random_secret, secret_hash};
 use cuponera_core::id::{AccountId, BookId};
@@ -52,7 +54,7 @@ impl Sea {
         let distance = Distance::to(server.database.url()).await;
         let store = Store::connect(&distance.url, Pools { hot: CONNECTIONS, rest: CONNECTIONS }).await;
         let store = store.expect("the database does not answer from afar");
-        let client = server.admin().at(&server.another_api_on(store).await);
+        let client = server.admin().at(&server.another_api_on(store));
         let (stock, named, made) =
             (server.book(json!({})).await, server.book(json!({})).await, server.book(json!({})).await);
         let held = server.book(json!({"maxRedeemsPerUser": USES})).await;
@@ -108,17 +110,15 @@ impl Sea {
     /// A login of its own; its refresh token.
     async fn login(&self) -> String {
         let token = random_secret(32).expect("no randomness");
-        let account: Uuid = sqlx::query_scalar("select id from user_account")
-            .fetch_one(self.server.database.pool())
-            .await
-            .expect("there is no account");
-        let grant = RefreshGrant {
-            family: Uuid::now_v7(),
-            account: AccountId(account),
-            secret_hash: secret_hash(&token),
-            ttl: std::time::Duration::from_hours(1),
-        };
-        self.server.database.store().grant_refresh(&grant).await.expect("granting failed");
+        let (account, password): (Uuid, String) =
+            sqlx::query_as("select id, password_hash from user_account")
+                .fetch_one(self.server.database.pool())
+                .await
+                .expect("there is no account");
+        let grant = RefreshGrant { secret_hash: secret_hash(&token), ttl: Duration::from_hours(1) };
+        let store = self.server.database.store();
+        let login = store.start_login_if_verified(AccountId(account), &password, &grant).await;
+        login.expect("logging in failed").expect("the login was refused");
         token
     }
 

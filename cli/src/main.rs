@@ -1,6 +1,8 @@
 //! The `cuponera` command: thin verbs over the libraries.
 
+mod admin;
 mod banner;
+mod database;
 mod secrets;
 mod up;
 
@@ -29,6 +31,9 @@ enum Verb {
         #[command(flatten)]
         settings: Box<Settings>,
     },
+    /// Make businesses and admins, and give new passwords; also while `up` runs.
+    #[command(subcommand)]
+    Admin(admin::AdminVerb),
     /// Print the OpenAPI document.
     Openapi,
 }
@@ -44,6 +49,7 @@ fn main() -> ExitCode {
     let done = dotenv.and_then(|()| match verb {
         Verb::Up { settings } => start(*settings, up::up),
         Verb::Migrate { settings } => start(*settings, up::migrate),
+        Verb::Admin(verb) => start(verb.settings().clone(), |settings| admin::admin(settings, verb)),
         Verb::Openapi => {
             print!("{}", cuponera_api::openapi_document());
             Ok(())
@@ -61,7 +67,7 @@ fn main() -> ExitCode {
 /// Checks the settings and runs a verb; whatever is wrong comes back as a sentence.
 fn start<F: Future<Output = Result<(), String>>>(
     settings: Settings,
-    verb: fn(Settings) -> F,
+    verb: impl FnOnce(Settings) -> F,
 ) -> Result<(), String> {
     settings.check().map_err(|faults| faults.join("\ncuponera: "))?;
     cuponera_core::telemetry::start(&settings)?;

@@ -6,15 +6,11 @@ use std::time::Duration;
 use cuponera_api::{App, Limits, Misses, Parts};
 use cuponera_core::config::Settings;
 use cuponera_core::credential::{Passwords, Tokens};
-use cuponera_core::error::Error;
 use cuponera_core::files::Files;
 use cuponera_core::queue::Wakeups;
-use cuponera_core::store::{Pools, Store};
-use cuponera_postgres::{Binaries, Options, PrivatePostgres};
+use cuponera_core::store::Store;
 use cuponera_worker::Worker;
 use secrecy::{ExposeSecret, SecretString};
-use sqlx::postgres::PgConnectOptions;
-use sqlx::{AssertSqlSafe, ConnectOptions};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -22,14 +18,13 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::banner::{FirstAdmin, banner};
+use crate::database::Database;
 use crate::secrets;
 
-/// The database that `up` makes in its private Postgres.
-const DATABASE: &str = "cuponera";
 /// The first business, if there is none.
 const FIRST_BUSINESS: &str = "My business";
 /// How long the last tasks may take once API and worker have ended.
-const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(3);
+const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Starts everything, serves until told to stop, and stops everything.
 pub(crate) async fn up(settings: Settings) -> Result<(), String> {
@@ -53,7 +48,7 @@ pub(crate) async fn up(settings: Settings) -> Result<(), String> {
 pub(crate) async fn migrate(settings: Settings) -> Result<(), String> {
     secrets::open_data_folder(&settings.data_dir)?;
     let database = Database::open(&settings).await?;
-    let migrated = match connect(&database, settings.pools()).await {
+    let migrated = match database.connect(settings.pools()).await {
         Ok(store) => store.migrate().await.map_err(|error| error.chain()),
         Err(message) => Err(message),
     };
@@ -67,11 +62,11 @@ async fn serve(
     database: &Database,
     stop: &CancellationToken,
 ) -> Result<(), String> {
-    let store = connect(database, settings.pools()).await?;
+    let store = database.connect(settings.pools()).await?;
     store.migrate().await.map_err(|error| error.chain())?;
     // Before anything can write an event: one in the rest partition would keep its month from having its own.
     store.ensure_event_months().await.map_err(|error| error.chain())?;
-    if database.is_private() {
+    if database.is_own() {
         // Nobody else works on this database, so what a process that died was at need not wait for its lease.
         let ended = store.end_all_leases().await.map_err(|error| error.chain())?;
         if ended > 0 {
@@ -83,7 +78,7 @@ async fn serve(
     let files =
         Files::in_folder(&folder).map_err(|error| format!("{}: {}", folder.display(), error.chain()))?;
     let tasks = TaskTracker::new();
-    let own = connect(database, settings.worker_pools()).await?;
+    let own = database.connect(settings.worker_pools()).await?;
     start_worker(settings, database, &own, &files, &tasks, stop);
     let app = App::start(parts(settings, store.clone(), files)?).map_err(|error| error.chain())?;
     print!(
@@ -116,7 +111,7 @@ fn start_worker(
         name: format!("up-{}", std::process::id()),
     };
     tasks.spawn(worker.run(stop.clone()));
-    let (url, stop) = (database.url.expose_secret().to_owned(), stop.clone());
+    let (url, stop) = (database.url().expose_secret().to_owned(), stop.clone());
     tasks.spawn(async move { wakeups.listen(&url, &stop).await });
 }
 
@@ -145,14 +140,8 @@ fn limits(settings: &Settings) -> Limits {
         admin: settings.rate_limit_admin.0,
         misses: Some(Misses::default()),
         trusted_proxies: settings.trusted_proxies.clone(),
+        connections: None,
     }
-}
-
-async fn connect(database: &Database, pools: Pools) -> Result<Store, String> {
-    Store::connect(database.url.expose_secret(), pools).await.map_err(|error| match error {
-        Error::Internal(cause) => cause.to_string(),
-        other => format!("the database does not answer: {}", other.chain()),
-    })
 }
 
 /// Makes the first business and its admin, once.
@@ -173,52 +162,6 @@ async fn first_admin(settings: &Settings, store: &Store) -> Result<Option<FirstA
     Ok(made.map_err(|error| error.chain())?.then_some(admin))
 }
 
-/// The database of this installation: a private server, or somebody else's.
-struct Database {
-    url: SecretString,
-    private: Option<PrivatePostgres>,
-}
-
-impl Database {
-    async fn open(settings: &Settings) -> Result<Self, String> {
-        if let Some(url) = &settings.database_url {
-            return Ok(Self { url: url.clone(), private: None });
-        }
-        let binaries = Binaries::find().map_err(|error| chain(&error))?;
-        let server = PrivatePostgres::start(&binaries, &Options::new(&settings.data_dir)).await;
-        let server = server.map_err(|error| chain(&error))?;
-        info!(how = ?server.started(), "the private Postgres runs");
-        let admin: PgConnectOptions =
-            server.url().parse().map_err(|_| "the private Postgres has a strange address")?;
-        create_database(&admin).await.map_err(|error| format!("the database cannot be made: {error}"))?;
-        let url = admin.database(DATABASE).to_url_lossy().to_string();
-        Ok(Self { url: url.into(), private: Some(server) })
-    }
-
-    fn is_private(&self) -> bool {
-        self.private.is_some()
-    }
-
-    async fn close(self) -> Result<(), String> {
-        match self.private {
-            None => Ok(()),
-            Some(server) => server.stop().await.map_err(|error| chain(&error)),
-        }
-    }
-}
-
-async fn create_database(admin: &PgConnectOptions) -> sqlx::Result<()> {
-    let mut connection = admin.connect().await?;
-    let exists: bool = sqlx::query_scalar("select exists (select from pg_database where datname = $1)")
-        .bind(DATABASE)
-        .fetch_one(&mut connection)
-        .await?;
-    if !exists {
-        sqlx::query(AssertSqlSafe(format!("create database {DATABASE}"))).execute(&mut connection).await?;
-    }
-    Ok(())
-}
-
 /// Ctrl-C and SIGTERM ask for an orderly end; a second one ends at once.
 fn stop_on_signals(stop: &CancellationToken) -> Result<(), String> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
@@ -236,15 +179,4 @@ fn stop_on_signals(stop: &CancellationToken) -> Result<(), String> {
         std::process::exit(130);
     });
     Ok(())
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut line = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        line.push_str(": ");
-        line.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    line
 }

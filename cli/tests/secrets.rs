@@ -41,7 +41,7 @@ impl Planter {
         let (status, headers) = (response.status().as_u16(), format!("{:?}", response.headers()));
         let text = response.text().await.expect("the answer ended early");
         if status >= 400 {
-            self.errors += &format!("{status} {headers}\n{text}\n");
+            self.errors.extend([headers, text.clone(), "\n".to_owned()]);
         }
         (status, serde_json::from_str(&text).unwrap_or_default())
     }

@@ -3,7 +3,9 @@
 mod refusals;
 
 use std::os::unix::fs::PermissionsExt;
+use std::time::{Duration, Instant};
 
+use reqwest::Method;
 use rustix::process::{Signal, kill_process};
 use serde_json::json;
 
@@ -119,4 +121,26 @@ async fn after_a_kill_the_postgres_that_still_runs_is_found_again_and_nothing_is
     assert_eq!(found["name"], "It stays");
     stop(process, Signal::TERM).await;
     assert!(installation.postmaster().is_none(), "a Postgres that was found is not stopped");
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_end_its_request_does_not_keep_the_process() {
+    let installation = Installation::new();
+    let mut process = installation.up().await;
+    let admin = process.log_in(PASSWORD).await;
+    let book = admin.post("coupon-books", &json!({"name": "A book"}), 201).await;
+    let path = format!("coupon-codes/upload?couponBookId={}", book["id"].as_str().expect("an id"));
+    let (sender, receiver) = tokio::sync::mpsc::unbounded_channel::<std::io::Result<&'static str>>();
+    let body =
+        futures::stream::unfold(receiver, async |mut receiver| Some((receiver.recv().await?, receiver)));
+    let request = admin.request(Method::POST, &path).header("Content-Type", "text/csv");
+    let upload = tokio::spawn(request.body(reqwest::Body::wrap_stream(body)).send());
+    sender.send(Ok("code\nA-CODE\n")).expect("the upload has ended");
+    // Nothing shows from outside that the server reads; that it has not refused for a while has to do.
+    tokio::time::timeout(Duration::from_millis(500), sender.closed()).await.expect_err("it was refused");
+    let begun = Instant::now();
+    process.signal(Signal::TERM);
+    assert!(process.ended().await.success(), "{}", process.stderr());
+    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+    assert!(upload.await.expect("the client failed").is_err(), "the upload was cut off");
 }

@@ -52,16 +52,23 @@ impl Installation {
         self.folder.path().join("data")
     }
 
-    /// `cuponera up` on a free port, whatever the environment says; settings can be added.
+    /// `cuponera up` on a free port; settings can be added.
     pub(crate) fn command(&self) -> Command {
+        let mut command = self.verb(&["up"]);
+        command.env("CUPONERA_HTTP_ADDR", "127.0.0.1:0");
+        command
+    }
+
+    /// A verb of `cuponera` on this installation, whatever the environment says; settings can be added.
+    pub(crate) fn verb(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_cuponera"));
         for (name, _) in
             std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CUPONERA_"))
         {
             command.env_remove(name);
         }
-        command.arg("up").current_dir(self.folder.path()).stdin(Stdio::null());
-        command.env("CUPONERA_HTTP_ADDR", "127.0.0.1:0").env("CUPONERA_DATA_DIR", self.data_dir());
+        command.args(arguments).current_dir(self.folder.path()).stdin(Stdio::null());
+        command.env("CUPONERA_DATA_DIR", self.data_dir());
         command
     }
 

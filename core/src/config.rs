@@ -12,7 +12,7 @@ use clap::{Args, ValueEnum};
 use ipnet::IpNet;
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::credential::{MAX_PASSWORD_CHARS, MIN_JWT_SECRET_BYTES, MIN_PASSWORD_CHARS};
+use crate::credential::{MIN_JWT_SECRET_BYTES, check_password};
 use crate::store::Pools;
 
 pub use origin::Origin;
@@ -134,11 +134,9 @@ impl Settings {
             faults.push("CUPONERA_ADMIN_EMAIL: must be an email address".to_owned());
         }
         if let Some(password) = &self.admin_password
-            && !is_password(password.expose_secret())
+            && let Err(fault) = check_password(password.expose_secret(), Some(&self.admin_email))
         {
-            faults.push(format!(
-                "CUPONERA_ADMIN_PASSWORD: must have {MIN_PASSWORD_CHARS} to {MAX_PASSWORD_CHARS} characters"
-            ));
+            faults.push(format!("CUPONERA_ADMIN_PASSWORD: {fault}"));
         }
         if self.upload_limit.as_u64() == 0 {
             faults.push("CUPONERA_UPLOAD_LIMIT: must be more than 0".to_owned());
@@ -197,11 +195,6 @@ pub fn is_email(text: &str) -> bool {
     text.len() <= 254
         && !text.chars().any(|char| char.is_whitespace() || char.is_control())
         && parts.is_some_and(|(name, domain)| !name.is_empty() && domain.len() >= 3 && !domain.contains('@'))
-}
-
-/// Whether a password is long enough, and short enough to hash.
-pub fn is_password(text: &str) -> bool {
-    (MIN_PASSWORD_CHARS..=MAX_PASSWORD_CHARS).contains(&text.chars().count())
 }
 
 /// A network, or one address.

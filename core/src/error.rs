@@ -198,6 +198,9 @@ pub enum Refusal {
     /// The holder id belongs to another account of the business.
     #[error("the userId is already in use")]
     UserIdTaken,
+    /// The account is the only admin left who can log in.
+    #[error("this is the last enabled admin of the business: make or enable another first")]
+    LastAdmin,
     /// The uploaded file cannot be imported.
     #[error("{detail}")]
     BadFile {
@@ -255,6 +258,7 @@ impl Refusal {
             Self::WrongJobState { .. } => "wrong_job_state",
             Self::EmailTaken => "email_taken",
             Self::UserIdTaken => "user_id_taken",
+            Self::LastAdmin => "last_admin",
             Self::BadFile { .. } => "bad_file",
             Self::TooLarge { .. } => "too_large",
             Self::KeyReused => "key_reused",

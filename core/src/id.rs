@@ -51,6 +51,8 @@ id! {
     JobId
     /// A person who can log in.
     AccountId
+    /// One login of a person: it lives from refresh to refresh until it is ended.
+    LoginId
     /// An API key.
     ApiKeyId
 }

@@ -8,7 +8,7 @@ use std::process::Child;
 use std::time::Duration;
 
 use crate::binaries::{Binaries, Install};
-use crate::folder::{DataFolder, random_hex};
+use crate::folder::{DataFolder, cluster_in, get_password, random_hex};
 use crate::launch::{self, RunAs};
 use crate::server_log::{Log, complaint};
 use crate::{Error, SUPERUSER, settings};
@@ -42,12 +42,20 @@ impl Cluster {
         if is_new {
             create(folder, binaries.preferred(), settings::is_throwaway(settings)).await?;
         }
-        Ok((Self::open(folder)?, is_new))
+        Ok((Self::open(folder.path())?, is_new))
     }
 
-    fn open(folder: &DataFolder) -> Result<Self, Error> {
-        let path = folder.cluster();
-        let password = folder.get_password()?;
+    /// The cluster of a data folder, if there is one, whoever owns the folder: to look, not to touch.
+    pub(crate) fn find(data_dir: &Path) -> Result<Option<Self>, Error> {
+        if !cluster_in(data_dir).join("PG_VERSION").exists() {
+            return Ok(None);
+        }
+        Self::open(data_dir).map(Some)
+    }
+
+    fn open(data_dir: &Path) -> Result<Self, Error> {
+        let path = cluster_in(data_dir);
+        let password = get_password(data_dir)?;
         let major = read_major(&path).map_err(Error::folder("read", path.join("PG_VERSION")))?;
         let handle = File::open(&path).map_err(Error::folder("open", &path))?;
         let metadata = handle.metadata().map_err(Error::folder("examine", &path))?;

@@ -41,24 +41,19 @@ impl DataFolder {
     }
 
     pub(crate) fn cluster(&self) -> PathBuf {
-        self.path.join("postgres")
+        cluster_in(&self.path)
     }
 
     pub(crate) fn log(&self) -> PathBuf {
         self.path.join("postgres.log")
     }
 
-    /// The password of an existing cluster.
-    pub(crate) fn get_password(&self) -> Result<String, Error> {
-        self.find_password()?.ok_or_else(|| Error::PasswordMissing { path: self.password_file() })
-    }
-
     /// The password for a cluster about to be made: the one of an attempt that was cut short, or a new one.
     pub(crate) fn find_or_create_password(&self) -> Result<String, Error> {
-        if let Some(password) = self.find_password()? {
+        if let Some(password) = find_password(&self.path)? {
             return Ok(password);
         }
-        let path = self.password_file();
+        let path = password_file(&self.path);
         let password = random_hex::<PASSWORD_BYTES>().map_err(Error::folder("make up", &path))?;
         self.write_private(&path, &password).map_err(Error::folder("write", &path))?;
         Ok(password)
@@ -67,19 +62,6 @@ impl DataFolder {
     /// Makes the entries of the folder durable.
     pub(crate) fn sync(&self) -> io::Result<()> {
         File::open(&self.path)?.sync_all()
-    }
-
-    fn password_file(&self) -> PathBuf {
-        self.path.join("postgres.password")
-    }
-
-    fn find_password(&self) -> Result<Option<String>, Error> {
-        let path = self.password_file();
-        match fs::read_to_string(&path) {
-            Ok(password) => Ok(Some(password.trim().to_owned()).filter(|password| !password.is_empty())),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(Error::folder("read", path)(error)),
-        }
     }
 
     /// The file appears whole, durable and readable by nobody else, or not at all.
@@ -95,6 +77,29 @@ impl DataFolder {
         file.sync_all()?;
         fs::rename(&unfinished, path)?;
         self.sync()
+    }
+}
+
+/// Where a data folder has its cluster.
+pub(crate) fn cluster_in(data_dir: &Path) -> PathBuf {
+    data_dir.join("postgres")
+}
+
+/// The password of an existing cluster.
+pub(crate) fn get_password(data_dir: &Path) -> Result<String, Error> {
+    find_password(data_dir)?.ok_or_else(|| Error::PasswordMissing { path: password_file(data_dir) })
+}
+
+fn password_file(data_dir: &Path) -> PathBuf {
+    data_dir.join("postgres.password")
+}
+
+fn find_password(data_dir: &Path) -> Result<Option<String>, Error> {
+    let path = password_file(data_dir);
+    match fs::read_to_string(&path) {
+        Ok(password) => Ok(Some(password.trim().to_owned()).filter(|password| !password.is_empty())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::folder("read", path)(error)),
     }
 }
 

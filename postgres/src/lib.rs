@@ -19,13 +19,14 @@ mod server_log;
 mod settings;
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub use binaries::Binaries;
 pub use error::Error;
 
 use cluster::Cluster;
 use folder::DataFolder;
+use postmaster::PidFile;
 use server::Server;
 
 /// The role that owns everything in a private Postgres.
@@ -92,8 +93,7 @@ impl PrivatePostgres {
             (true, false) => Started::Created,
             (false, false) => Started::Started,
         };
-        let password = server.cluster().password();
-        let url = format!("postgres://{SUPERUSER}:{password}@127.0.0.1:{}/postgres", server.port());
+        let url = url_of(server.cluster(), server.port());
         let data_dir = folder.path().display();
         tracing::info!(port = server.port(), ?started, %data_dir, "postgres is ready");
         Ok(Self { url, started, server, folder })
@@ -118,6 +118,20 @@ impl PrivatePostgres {
         let Self { server, folder: _folder, .. } = self;
         server.stop().await
     }
+}
+
+/// The URL, as [`PrivatePostgres::url`] is, of the server that runs on a data folder and takes connections; none if there
+/// is no such server now.
+///
+/// It belongs to somebody else, who may stop it at any time: it is there to be used, and not to be stopped.
+pub fn find_running(data_dir: &Path) -> Result<Option<String>, Error> {
+    let Some(cluster) = Cluster::find(data_dir)? else { return Ok(None) };
+    let running = PidFile::find(&cluster)?.filter(|file| postmaster::serves(file.pid, &cluster));
+    Ok(running.and_then(|file| file.ready_port()).map(|port| url_of(&cluster, port)))
+}
+
+fn url_of(cluster: &Cluster, port: u16) -> String {
+    format!("postgres://{SUPERUSER}:{}@127.0.0.1:{port}/postgres", cluster.password())
 }
 
 // By hand: the URL carries the password.

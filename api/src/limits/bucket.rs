@@ -37,8 +37,8 @@ impl<K: Hash + Eq + Clone> Bucket<K> {
     }
 
     /// Takes one; the error is that there is none.
-    pub(crate) fn take(&self, key: K) -> Result<Standing, Standing> {
-        match self.limiter.check_key(&key) {
+    pub(crate) fn take(&self, key: &K) -> Result<Standing, Standing> {
+        match self.limiter.check_key(key) {
             Ok(state) => {
                 let remaining = state.remaining_burst_capacity();
                 let used = self.rate.count.get().saturating_sub(remaining);
@@ -88,18 +88,18 @@ mod tests {
     #[test]
     fn a_bucket_gives_what_it_holds_and_then_says_how_long_to_wait() {
         let bucket = Bucket::new("user", Rate::per_minute(NonZeroU32::new(3).unwrap()));
-        let left: Vec<u32> = (0..3).map(|_| bucket.take("a").unwrap().remaining).collect();
+        let left: Vec<u32> = (0..3).map(|_| bucket.take(&"a").unwrap().remaining).collect();
         assert_eq!(left, [2, 1, 0]);
-        let refused = bucket.take("a").unwrap_err();
+        let refused = bucket.take(&"a").unwrap_err();
         assert!((1..=20).contains(&refused.reset_seconds), "{refused:?}");
-        assert_eq!(bucket.take("b").unwrap().remaining, 2, "another key has a bucket of its own");
+        assert_eq!(bucket.take(&"b").unwrap().remaining, 2, "another key has a bucket of its own");
     }
 
     #[test]
     fn what_is_said_in_headers_is_what_the_draft_asks_for() {
         let bucket = Bucket::new("user", Rate::per_minute(NonZeroU32::new(600).unwrap()));
         let mut headers = HeaderMap::new();
-        bucket.take("a").unwrap().mark(&mut headers);
+        bucket.take(&"a").unwrap().mark(&mut headers);
         assert_eq!(headers["ratelimit"], "\"user\";r=599;t=1");
         assert_eq!(headers["ratelimit-policy"], "\"user\";q=600;w=60");
     }

@@ -23,12 +23,15 @@ const KEY_PREFIX: &str = "cup_";
 /// How much of a key is kept to tell keys apart: the prefix and eight of its 64 characters.
 const HINT_CHARS: usize = 12;
 
+/// The longest name.
+const MAX_NAME_CHARS: usize = 100;
+
 pub(crate) struct ApiKeys;
 
 /// A key to be made.
 #[derive(Debug, Object)]
 struct NewKey {
-    /// For people, 1 to 100 characters.
+    /// For people, 1 to 100 characters on one line; blanks around them are left out.
     name: String,
     /// `SERVICE` (the default) or `ADMIN`.
     role: Option<String>,
@@ -38,13 +41,23 @@ struct NewKey {
 
 impl FromFields for NewKey {
     fn read(fields: &mut Fields) -> Option<Self> {
-        let name = fields.required::<String>("name");
-        if name.as_ref().is_some_and(|name| name.trim().is_empty() || name.chars().count() > 100) {
-            fields.fault("name", "must have 1 to 100 characters");
+        let name = fields.required::<String>("name").map(|name| name.trim().to_owned());
+        if let Some(Err(fault)) = name.as_deref().map(check_name) {
+            fields.fault("name", fault);
         }
         let role = fields.optional::<String>("role");
         let role_name = role.as_ref().and_then(|role| fields.word("role", role, key_role, "SERVICE, ADMIN"));
         Some(Self { name: name?, role, role_name })
+    }
+}
+
+fn check_name(name: &str) -> Result<(), &'static str> {
+    if !(1..=MAX_NAME_CHARS).contains(&name.chars().count()) {
+        Err("must have 1 to 100 characters besides the blanks around them")
+    } else if name.chars().any(char::is_control) {
+        Err("must be on one line, without control characters")
+    } else {
+        Ok(())
     }
 }
 
@@ -90,7 +103,7 @@ impl ApiKeys {
         Ok(Made::Key(Json(ApiKeyView::from(made).showing(key))))
     }
 
-    /// List keys, newest first
+    /// List keys that are valid, newest first
     #[oai(path = "/", method = "get", operation_id = "listApiKeys")]
     async fn list(
         &self,
@@ -107,6 +120,8 @@ impl ApiKeys {
     }
 
     /// Revoke a key
+    ///
+    /// It stops at once in the process that answers, and within 5 seconds in others. Revoking it again is 404.
     #[oai(path = "/:id", method = "delete", operation_id = "revokeApiKey")]
     async fn revoke(
         &self,
@@ -115,8 +130,13 @@ impl ApiKeys {
         id: Path<Uuid>,
     ) -> Result<Gone, Problem> {
         caller.must_be_admin()?;
-        caller.app.store.revoke_api_key(caller.business(), ApiKeyId(id.0)).await?;
-        caller.app.api_keys.invalidate_all();
+        let (app, business) = (caller.app.clone(), caller.business());
+        let revoke = async move {
+            let revoked = app.store.revoke_api_key(business, ApiKeyId(id.0)).await;
+            app.api_keys.forget_all();
+            revoked
+        };
+        caller.app.run(revoke).await?;
         Ok(Gone::Gone)
     }
 }

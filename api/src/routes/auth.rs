@@ -1,124 +1,50 @@
-//! Logging in, refreshing, logging out.
+//! Logging in, staying so, and leaving.
+//!
+//! A login is known by its refresh tokens, each good once. Programs carry them in bodies, browsers in a cookie that no
+//! script can read.
+
+mod browser;
+mod words;
 
 use std::sync::Arc;
 
-use cuponera_core::credential::{random_secret, secret_hash};
-use cuponera_core::error::{Error, Result};
-use cuponera_core::id::AccountId;
+use cuponera_core::credential::{check_password, random_secret, secret_hash};
+use cuponera_core::error::{Error, Refusal, Result};
+use cuponera_core::id::{AccountId, LoginId};
 use cuponera_core::principal::Role;
-use cuponera_core::store::{Account, RefreshGrant, Rotated};
+use cuponera_core::store::{Account, AccountCredential, RefreshGrant, Rotated};
 use poem::Request;
 use poem::http::StatusCode;
+use poem_openapi::OpenApi;
 use poem_openapi::payload::Json;
-use poem_openapi::{Object, OpenApi};
 use secrecy::SecretString;
-use uuid::Uuid;
+use tracing::{info, warn};
 
 use super::Tag;
 use crate::app::App;
-use crate::body::{Body, Fields, FromFields, OptionalBody};
+use crate::body::{Body, OptionalBody};
 use crate::caller::{Caller, app};
 use crate::problem::Problem;
+use browser::Carrier;
+use words::{Changed, Ended, Given, Login, Logout, Me, PasswordChange, Refresh, Session};
 
 /// Bytes of randomness in a refresh token.
 const REFRESH_BYTES: usize = 32;
 
 pub(crate) struct Auth;
 
-/// An email and its password.
-#[derive(Debug, Object)]
-struct Login {
-    /// In any case.
-    #[oai(validator(max_length = 254))]
-    email: String,
-    password: String,
-}
-
-impl FromFields for Login {
-    fn read(fields: &mut Fields) -> Option<Self> {
-        let (email, password) = (fields.required("email"), fields.required("password"));
-        Some(Self { email: email?, password: password? })
-    }
-}
-
-/// A refresh token.
-#[derive(Debug, Object)]
-#[oai(rename_all = "camelCase")]
-struct Refresh {
-    refresh_token: String,
-}
-
-impl FromFields for Refresh {
-    fn read(fields: &mut Fields) -> Option<Self> {
-        Some(Self { refresh_token: fields.required("refreshToken")? })
-    }
-}
-
-/// What to log out of.
-#[derive(Debug, Object)]
-#[oai(rename_all = "camelCase")]
-struct Logout {
-    /// The login to end.
-    refresh_token: Option<String>,
-    /// End all logins of the account.
-    #[oai(default)]
-    everywhere: bool,
-}
-
-impl FromFields for Logout {
-    fn read(fields: &mut Fields) -> Option<Self> {
-        let refresh_token = fields.optional("refreshToken");
-        let everywhere = fields.optional("everywhere").unwrap_or(false);
-        if refresh_token.is_none() && !everywhere {
-            fields.fault("refreshToken", "is required unless everywhere is true");
-        }
-        Some(Self { refresh_token, everywhere })
-    }
-}
-
-/// What a login gives.
-#[derive(Debug, Object)]
-#[oai(rename_all = "camelCase")]
-struct Session {
-    /// Send it as `Authorization: Bearer …`.
-    access_token: String,
-    /// Good for one refresh.
-    refresh_token: String,
-    /// `Bearer`.
-    token_type: String,
-    /// Seconds until the access token runs out.
-    expires_in: u64,
-}
-
-/// Who calls.
-#[derive(Debug, Object)]
-#[oai(rename_all = "camelCase", skip_serializing_if_is_none)]
-struct Me {
-    /// Of the account or API key.
-    id: Uuid,
-    business_id: Uuid,
-    /// `ADMIN`, `SERVICE` or `USER`.
-    role: String,
-    /// The holder id, for users.
-    user_id: Option<String>,
-    /// For accounts.
-    email: Option<String>,
-}
-
 #[OpenApi(prefix_path = "/api/v1/auth", tag = "Tag::Auth")]
 impl Auth {
     /// Log in
+    ///
+    /// A browser is given the refresh token as the cookie `cuponera_refresh`, everybody else in the body.
     #[oai(path = "/login", method = "post", operation_id = "login")]
-    async fn login(&self, request: &Request, body: Body<Login>) -> Result<Json<Session>, Problem> {
+    async fn login(&self, request: &Request, body: Body<Login>) -> Result<Given, Problem> {
         let app = app(request);
-        let found = app.store.find_credential(&body.value.email).await?;
-        let hash = found.as_ref().map(|credential| credential.password_hash.clone());
-        let matches = app.passwords.verify(SecretString::from(body.value.password), hash).await?;
-        match found {
-            Some(credential) if matches && !credential.account.is_disabled => {
-                Ok(Json(start_session(&app, &credential.account, Uuid::now_v7()).await?))
-            }
-            _ => Err(Problem::new(
+        let Login { email, password } = body.value;
+        match log_in(&app, &email, password.into()).await? {
+            Some(granted) => granted.answer(&app, &Carrier::of(request.headers())),
+            None => Err(Problem::new(
                 StatusCode::UNAUTHORIZED,
                 "invalid_credentials",
                 "the email or the password is not right",
@@ -128,20 +54,22 @@ impl Auth {
 
     /// Trade a refresh token for new tokens
     ///
-    /// Each refresh token is good once. If one comes a second time somebody has a copy, and the whole login ends.
+    /// The token comes in the body or as the cookie of a login. Each is good once. If one comes a second time somebody has
+    /// a copy, and the whole login ends: ask once at a time, and log in again if an answer was lost.
     #[oai(path = "/refresh", method = "post", operation_id = "refresh")]
-    async fn refresh(&self, request: &Request, body: Body<Refresh>) -> Result<Json<Session>, Problem> {
+    async fn refresh(&self, request: &Request, body: OptionalBody<Refresh>) -> Result<Given, Problem> {
         let app = app(request);
-        // Apart from the request: a client that goes away in between must not be left with a token that is used up.
-        let held = app.clone();
-        let rotate = async move {
-            match held.store.use_refresh_if_fresh(&secret_hash(&body.value.refresh_token)).await? {
-                Rotated::Fresh(account, family) => start_session(&held, &account, family).await.map(Some),
-                Rotated::Reused | Rotated::Unknown => Ok(None),
-            }
+        let mut carrier = Carrier::of(request.headers());
+        let token = match body.0.value.refresh_token {
+            Some(token) => Some(token),
+            None => carrier.use_cookie()?,
         };
-        match app.run(rotate).await? {
-            Some(session) => Ok(Json(session)),
+        let token =
+            token.ok_or_else(|| Refusal::invalid("refreshToken", "is required, here or as the cookie"))?;
+        // Apart from the request: a client that goes away in between must not leave the memory behind the database.
+        let held = app.clone();
+        match app.run(async move { rotate(&held, &token).await }).await? {
+            Some(granted) => granted.answer(&app, &carrier),
             None => Err(Problem::new(
                 StatusCode::UNAUTHORIZED,
                 "invalid_refresh_token",
@@ -152,17 +80,46 @@ impl Auth {
 
     /// Log out
     ///
-    /// Ends the login of the refresh token, or all logins of the account. Access tokens run out by themselves.
+    /// Ends the caller's login, or the one whose refresh token is given, or all of the account. The access tokens of an
+    /// ADMIN end with it (within 5 seconds in other processes); those of a USER run out by themselves.
     #[oai(path = "/logout", method = "post", operation_id = "logout")]
-    async fn logout(&self, caller: Caller, body: OptionalBody<Logout>) -> Result<(), Problem> {
-        let account = AccountId(caller.principal.id);
-        let logout = body.0.value;
-        if logout.everywhere {
-            caller.app.store.revoke_all_refreshes(account).await?;
-        } else if let Some(token) = logout.refresh_token {
-            caller.app.store.revoke_family(account, &secret_hash(&token)).await?;
+    async fn logout(
+        &self,
+        request: &Request,
+        caller: Caller,
+        body: OptionalBody<Logout>,
+    ) -> Result<Ended, Problem> {
+        let (account, login) = caller.account()?;
+        let mut carrier = Carrier::of(request.headers());
+        let logins = match body.0.value {
+            Logout { everywhere: true, .. } => Logins::All,
+            Logout { refresh_token: Some(token), .. } => Logins::OfToken(token),
+            Logout { .. } => Logins::Own(login, carrier.use_cookie()?),
+        };
+        let app = caller.app.clone();
+        caller.app.run(async move { end(&app, account, logins).await }).await?;
+        Ok(Ended::Ended(carrier.clear()))
+    }
+
+    /// Change one's own password
+    ///
+    /// Ends all other logins of the account; this one stays.
+    #[oai(path = "/password", method = "post", operation_id = "changePassword")]
+    async fn change_password(&self, caller: Caller, body: Body<PasswordChange>) -> Result<Changed, Problem> {
+        let (account, login) = caller.account()?;
+        let found = caller.app.store.find_enabled_credential(account).await?;
+        let found = found.ok_or_else(Problem::unauthorized)?;
+        let PasswordChange { current_password, new_password } = body.value;
+        check_password(&new_password, Some(&found.account.email))
+            .map_err(|fault| Refusal::invalid("newPassword", fault))?;
+        let [current, new] = [current_password, new_password].map(SecretString::from);
+        let is_changed = replace_password(&caller.app, found, login, current, new).await?;
+        info!(%account, is_changed, "a password was to be changed");
+        if is_changed {
+            Ok(Changed::Changed)
+        } else {
+            Err(Refusal::invalid("currentPassword", "is not right").into())
         }
-        Ok(())
     }
 
     /// Who the caller is
@@ -189,20 +146,113 @@ impl Auth {
     }
 }
 
-async fn start_session(app: &Arc<App>, account: &Account, family: Uuid) -> Result<Session> {
-    let refresh_token = random_secret(REFRESH_BYTES)?;
-    app.store
-        .grant_refresh(&RefreshGrant {
-            family,
-            account: account.id,
-            secret_hash: secret_hash(&refresh_token),
-            ttl: app.refresh_ttl,
-        })
-        .await?;
-    Ok(Session {
-        access_token: app.tokens.issue(&account.principal()?)?,
-        refresh_token,
-        token_type: "Bearer".into(),
-        expires_in: app.tokens.ttl().as_secs(),
-    })
+/// A login that was started, or goes on, and its next refresh token.
+struct Granted {
+    account: Account,
+    login: LoginId,
+    refresh_token: String,
+}
+
+impl Granted {
+    fn answer(self, app: &App, carrier: &Carrier) -> Result<Given, Problem> {
+        let mut session = Session {
+            access_token: app.tokens.issue(&self.account.principal()?, self.login)?,
+            refresh_token: None,
+            token_type: "Bearer".into(),
+            expires_in: app.tokens.ttl().as_secs(),
+        };
+        let cookie = carrier.carry(&self.refresh_token, app.refresh_ttl);
+        if cookie.is_none() {
+            session.refresh_token = Some(self.refresh_token);
+        }
+        Ok(Given::Session(Json(session), cookie))
+    }
+}
+
+/// A new refresh token: what the client keeps, and what we do.
+fn new_refresh_token(app: &App) -> Result<(String, RefreshGrant)> {
+    let token = random_secret(REFRESH_BYTES)?;
+    let grant = RefreshGrant { secret_hash: secret_hash(&token), ttl: app.refresh_ttl };
+    Ok((token, grant))
+}
+
+/// Does the same work for an unknown email, a wrong password and a disabled account. The log names accounts by their ids.
+async fn log_in(app: &App, email: &str, password: SecretString) -> Result<Option<Granted>> {
+    let found = app.store.find_credential(email).await?;
+    let hash = found.as_ref().map(|credential| credential.password_hash.clone());
+    let matches = app.passwords.verify(password, hash).await?;
+    let Some(AccountCredential { account, password_hash }) = found else {
+        info!("a login failed: there is no such account");
+        return Ok(None);
+    };
+    let (refresh_token, grant) = new_refresh_token(app)?;
+    let login = if matches {
+        app.store.start_login_if_verified(account.id, &password_hash, &grant).await?
+    } else {
+        None
+    };
+    let Some(login) = login else {
+        info!(account = %account.id, "a login failed");
+        return Ok(None);
+    };
+    info!(account = %account.id, %login, "logged in");
+    Ok(Some(Granted { account, login, refresh_token }))
+}
+
+/// Whether the current password was right: then the new one holds, and only this login is left.
+async fn replace_password(
+    app: &Arc<App>,
+    found: AccountCredential,
+    kept: LoginId,
+    current: SecretString,
+    new: SecretString,
+) -> Result<bool> {
+    let (account, verified) = (found.account.id, found.password_hash);
+    if !app.passwords.verify(current, Some(verified.clone())).await? {
+        return Ok(false);
+    }
+    let (held, new) = (app.clone(), app.passwords.hash(new).await?);
+    let change = async move {
+        let changed = held.store.change_password_if_unchanged(account, &verified, &new, kept).await;
+        held.admins.forget_all();
+        changed
+    };
+    app.run(change).await
+}
+
+async fn rotate(app: &App, token: &str) -> Result<Option<Granted>> {
+    let (refresh_token, grant) = new_refresh_token(app)?;
+    match app.store.rotate_refresh_if_fresh(&secret_hash(token), &grant).await? {
+        Rotated::Fresh(account, login) => Ok(Some(Granted { account, login, refresh_token })),
+        Rotated::Reused(login) => {
+            app.admins.forget_all();
+            warn!(%login, "a refresh token came a second time: its login has ended");
+            Ok(None)
+        }
+        Rotated::Unknown => Ok(None),
+    }
+}
+
+/// Which logins are to end.
+enum Logins {
+    All,
+    OfToken(String),
+    /// The caller's own, and the one of its cookie if that is another.
+    Own(LoginId, Option<String>),
+}
+
+async fn end(app: &App, account: AccountId, logins: Logins) -> Result<()> {
+    let ended = match logins {
+        Logins::All => app.store.end_all_logins(account).await,
+        Logins::OfToken(token) => app.store.end_login_of(account, &secret_hash(&token)).await,
+        Logins::Own(login, cookie) => {
+            if let Some(token) = cookie {
+                app.store.end_login_of(account, &secret_hash(&token)).await?;
+            }
+            app.store.end_login(account, login).await
+        }
+    };
+    app.admins.forget_all();
+    info!(%account, "logged out");
+    ended
 }

@@ -1,7 +1,8 @@
 //! The accounts of a business.
 
-use cuponera_core::config::{is_email, is_password};
-use cuponera_core::error::Result;
+use cuponera_core::config::is_email;
+use cuponera_core::credential::check_password;
+use cuponera_core::error::{Refusal, Result};
 use cuponera_core::id::AccountId;
 use cuponera_core::principal::{RoleName, check_user_id};
 use cuponera_core::store::NewAccount;
@@ -22,12 +23,12 @@ use crate::view::{List, UserView};
 pub(crate) struct Users;
 
 /// An account to be made.
-#[derive(Debug, Object)]
+#[derive(Object)]
 #[oai(rename_all = "camelCase")]
 struct NewUser {
     /// Unique in the whole installation.
     email: String,
-    /// 10 to 200 characters.
+    /// 10 to 200 characters, not the email, not one character over and over, none that is guessed first.
     password: String,
     /// `ADMIN` or `USER`.
     role: String,
@@ -43,7 +44,8 @@ impl FromFields for NewUser {
         if email.as_ref().is_some_and(|email| !is_email(email)) {
             fields.fault("email", "must be an email address");
         }
-        let password = password(fields, Fields::required);
+        let password = fields.required::<String>("password");
+        check(fields, password.as_deref(), email.as_deref());
         let role = fields.required::<String>("role");
         let role_name = role.as_ref().and_then(|role| fields.word("role", role, account_role, "ADMIN, USER"));
         let user_id = fields.optional::<String>("userId");
@@ -62,29 +64,25 @@ fn account_role(name: &str) -> Option<RoleName> {
     }
 }
 
-fn password(
-    fields: &mut Fields,
-    take: impl FnOnce(&mut Fields, &'static str) -> Option<String>,
-) -> Option<String> {
-    let password = take(fields, "password");
-    if password.as_ref().is_some_and(|password| !is_password(password)) {
-        fields.fault("password", "must have 10 to 200 characters");
+fn check(fields: &mut Fields, password: Option<&str>, email: Option<&str>) {
+    if let Some(Err(fault)) = password.map(|password| check_password(password, email)) {
+        fields.fault("password", fault);
     }
-    password
 }
 
 /// A change of an account.
-#[derive(Debug, Object)]
+#[derive(Object)]
 struct UserChange {
     /// A new password; all logins of the account end.
     password: Option<String>,
-    /// Whether it may not log in; disabling ends all logins.
+    /// Whether it may not log in; disabling ends all logins. The last enabled ADMIN of a business stays enabled.
     disabled: Option<bool>,
 }
 
 impl FromFields for UserChange {
     fn read(fields: &mut Fields) -> Option<Self> {
-        let password = password(fields, Fields::optional);
+        let password = fields.optional::<String>("password");
+        check(fields, password.as_deref(), None);
         Some(Self { password, disabled: fields.optional("disabled") })
     }
 }
@@ -146,13 +144,24 @@ impl Users {
     ) -> Result<Json<UserView>, Problem> {
         caller.must_be_admin()?;
         let UserChange { password, disabled } = body.value;
+        let id = AccountId(id.0);
         let hash = match password {
-            Some(password) => Some(caller.app.passwords.hash(SecretString::from(password)).await?),
+            Some(password) => Some(hash_for(&caller, id, password).await?),
             None => None,
         };
-        let (store, business) = (caller.app.store.clone(), caller.business());
-        let change =
-            async move { store.update_account(business, AccountId(id.0), hash.as_deref(), disabled).await };
+        let (app, business) = (caller.app.clone(), caller.business());
+        let change = async move {
+            let changed = app.store.update_account(business, id, hash.as_deref(), disabled).await;
+            app.admins.forget_all();
+            changed
+        };
         Ok(Json(caller.app.run(change).await?.into()))
     }
+}
+
+/// The hash of a new password for an account of the caller's business.
+async fn hash_for(caller: &Caller, id: AccountId, password: String) -> Result<String> {
+    let account = caller.app.store.get_account(caller.business(), id).await?;
+    check_password(&password, Some(&account.email)).map_err(|fault| Refusal::invalid("password", fault))?;
+    caller.app.passwords.hash(password.into()).await
 }

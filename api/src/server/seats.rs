@@ -9,6 +9,9 @@ use tokio_util::sync::CancellationToken;
 
 /// When all places are taken, one in so many of those that wait has to leave: so the search for them is rare.
 const SHARE_THAT_LEAVES: usize = 16;
+/// Where most are being answered, one that waits has this long for itself, in milliseconds: newcomers that come close
+/// together must not throw each other out.
+const FIRST_WAIT_MS: u64 = 1_000;
 
 /// All places.
 #[derive(Debug)]
@@ -57,7 +60,7 @@ impl Seats {
     pub(crate) fn take(self: &Arc<Self>) -> Option<Seat> {
         let mut taken = self.taken();
         if taken.all.len() >= self.most {
-            make_room(&mut taken);
+            make_room(&mut taken, self.now());
         }
         if taken.all.len() >= self.most {
             return None;
@@ -84,10 +87,13 @@ impl Seats {
 }
 
 /// Sends away those that have waited longest.
-fn make_room(taken: &mut Taken) {
+fn make_room(taken: &mut Taken, now: u64) {
     let waiting = taken.all.iter().filter(|(_, state)| !state.is_answered.load(Ordering::Acquire));
     let mut waiting: Vec<(u64, u64)> =
         waiting.map(|(number, state)| (state.waits_since.load(Ordering::Relaxed), *number)).collect();
+    if waiting.len() * 2 < taken.all.len() {
+        waiting.retain(|(since, _)| now.saturating_sub(*since) >= FIRST_WAIT_MS);
+    }
     let leaving = waiting.len().div_ceil(SHARE_THAT_LEAVES);
     waiting.sort_unstable();
     for (_, number) in &waiting[..leaving] {
@@ -135,16 +141,28 @@ mod tests {
 
     #[test]
     fn those_that_wait_make_room_and_those_that_are_answered_stay() {
-        let seats = Arc::new(Seats::new(3));
-        let held: Vec<Seat> = (0..3).map(|_| seats.take().unwrap()).collect();
-        let answered = [held[0].begin(), held[2].begin()];
+        let seats = Arc::new(Seats::new(2));
+        let held: Vec<Seat> = (0..2).map(|_| seats.take().unwrap()).collect();
+        let answered = held[0].begin();
         let newcomer = seats.take().expect("the one that waits makes room");
-        assert!(held[1].state.leave.is_cancelled());
-        assert!(!held[0].state.leave.is_cancelled() && !held[2].state.leave.is_cancelled());
+        assert!(held[1].state.leave.is_cancelled() && !held[0].state.leave.is_cancelled());
         let _answered = newcomer.begin();
         assert!(seats.take().is_none(), "all are being answered");
         drop(answered);
         assert!(seats.take().is_some());
+    }
+
+    #[test]
+    fn where_most_are_answered_a_newcomer_is_not_thrown_out_by_the_next() {
+        let seats = Arc::new(Seats::new(3));
+        let held: Vec<Seat> = (0..3).map(|_| seats.take().unwrap()).collect();
+        let _answered = [held[0].begin(), held[1].begin()];
+        assert!(seats.take().is_none());
+        assert!(!held[2].state.leave.is_cancelled());
+        held[2].state.waits_since.store(0, Ordering::Relaxed);
+        std::thread::sleep(std::time::Duration::from_millis(FIRST_WAIT_MS));
+        assert!(seats.take().is_some(), "it has had its time");
+        assert!(held[2].state.leave.is_cancelled());
     }
 
     #[test]

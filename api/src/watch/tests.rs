@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cuponera_core::coupon::pattern::Pattern;
-use cuponera_core::credential::Tokens;
+use cuponera_core::credential::{Tokens, secret_hash};
 use cuponera_core::files::Files;
 use cuponera_core::job::{JobKind, JobStatus};
-use cuponera_core::principal::{Principal, Role};
+use cuponera_core::principal::RoleName;
+use cuponera_core::store::NewApiKey;
 use cuponera_testkit::{World, eventually};
 use futures::StreamExt;
 use poem::http::{HeaderMap, StatusCode};
@@ -80,7 +81,7 @@ struct Installation {
     world: World,
     app: Arc<App>,
     client: TestClient<poem::endpoint::BoxEndpoint<'static, Response>>,
-    token: String,
+    key: String,
     _files: TempDir,
 }
 
@@ -89,8 +90,15 @@ impl Installation {
         let (world, files) = (World::new().await, TempDir::new().unwrap());
         let secret = "a secret that signs the access tokens of tests".to_owned();
         let tokens = Tokens::new(&secret.into(), Duration::from_mins(15));
-        let principal = Principal { business: world.business, id: Uuid::now_v7(), role: Role::Admin };
-        let token = tokens.issue(&principal).unwrap();
+        let key = "a key of a trusted backend".to_owned();
+        let new = NewApiKey {
+            business: world.business,
+            name: "A backend".to_owned(),
+            role: RoleName::Service,
+            secret_hash: secret_hash(&key),
+            hint: "a key".to_owned(),
+        };
+        world.store().create_api_key(&new).await.unwrap();
         let parts = Parts {
             store: world.store().clone(),
             files: Files::in_folder(files.path()).unwrap(),
@@ -104,7 +112,7 @@ impl Installation {
         let app = App::start(parts).unwrap();
         let endpoint = crate::routes(app.clone()).into_endpoint();
         let client = TestClient::new(endpoint.map_to_response().boxed());
-        Self { world, app, client, token, _files: files }
+        Self { world, app, client, key, _files: files }
     }
 
     async fn submit(&self) -> JobId {
@@ -116,7 +124,7 @@ impl Installation {
     }
 
     async fn get(&self, path: String, prefer: &str) -> TestResponse {
-        let request = self.client.get(path).header("Authorization", format!("Bearer {}", self.token));
+        let request = self.client.get(path).header("X-API-Key", &self.key);
         request.header("Prefer", prefer).send().await
     }
 

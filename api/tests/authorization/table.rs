@@ -46,7 +46,15 @@ pub(super) const TABLE: &[Row] = &[
     row("getReadiness", "", "", OPEN),
     row("login", "", r#"{"email": "admin@shop.test", "password": "correct horse battery"}"#, OPEN),
     row("refresh", "", r#"{"refreshToken": "{refresh}"}"#, OPEN),
-    row("logout", "", r#"{"everywhere": true}"#, KNOWN),
+    // What has no login has none to end.
+    row("logout", "", r#"{"refreshToken": "{refresh}"}"#, [401, 200, 200, 403, 200, 200]),
+    // These users have tokens but no accounts.
+    row(
+        "changePassword",
+        "",
+        r#"{"currentPassword": "correct horse battery", "newPassword": "correct horse battery"}"#,
+        [401, 401, 401, 403, 204, 204],
+    ),
     row("getMe", "", "", KNOWN),
     row(
         "createUser",

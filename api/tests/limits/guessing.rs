@@ -78,9 +78,9 @@ async fn ten_thousand_guesses_of_one_user_are_told_ten_times_a_minute_and_the_ho
 #[tokio::test(flavor = "multi_thread")]
 async fn many_users_of_one_address_are_told_sixty_misses_a_minute_and_the_holder_there_never_notices() {
     let server = guarded().await;
-    let guessers: Vec<Client> = (0..100).map(|n| server.user(&format!("mallory-{n}"))).collect();
+    let strangers: Vec<Client> = (0..100).map(|n| server.user(&format!("mallory-{n}"))).collect();
     let guesses =
-        (0..1_000).map(|n| (guessers[n % 100].clone(), "198.51.100.1".to_owned(), "X-1".to_owned()));
+        (0..1_000).map(|n| (strangers[n % 100].clone(), "198.51.100.1".to_owned(), "X-1".to_owned()));
     let (found, _, elapsed) = guess(guesses).await;
     assert!((60..=told(60, elapsed)).contains(&found), "{found} in {elapsed:?}");
     lock(&server.user("ann"), "198.51.100.1", "HELD-BY-ANN").await.expect(200);

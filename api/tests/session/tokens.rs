@@ -1,4 +1,4 @@
-//! API keys, and access tokens that somebody has tampered with.
+//! Access tokens that somebody has tampered with, and headers that are none: all are refused alike.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -6,24 +6,23 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::server;
-use crate::support::{JWT_SECRET, Server, id_of};
+use super::{admin_session, server};
+use crate::support::{JWT_SECRET, Reply, Server};
 
 fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-/// What a good token of an admin says.
-fn claims(server: &Server) -> Value {
-    json!({
-        "iss": "cuponera", "aud": "cuponera-api", "sub": Uuid::now_v7(), "iat": now(), "exp": now() + 600,
-        "business": server.business.to_string(), "role": "ADMIN",
-    })
+/// What a good token says: one that the server has just given to the admin.
+async fn good_claims(server: &Server) -> Value {
+    let session = admin_session(server).await;
+    let token = session["accessToken"].as_str().expect("a token");
+    jsonwebtoken::dangerous::insecure_decode::<Value>(token).expect("a token of ours").claims
 }
 
 /// The same with another value for a field, or without it.
-fn with(server: &Server, field: &str, value: Option<Value>) -> Value {
-    let mut claims = claims(server);
+fn with(claims: &Value, field: &str, value: Option<Value>) -> Value {
+    let mut claims = claims.clone();
     let map = claims.as_object_mut().expect("an object");
     match value {
         Some(value) => map.insert(field.to_owned(), value),
@@ -37,84 +36,124 @@ fn signed(algorithm: Algorithm, secret: &str, claims: &Value) -> String {
     encode(&Header::new(algorithm), claims, &key).expect("signing failed")
 }
 
-/// A name and a token for every way to tamper with a good one.
-fn tampered(server: &Server) -> Vec<(&'static str, String)> {
-    let ours = |claims: &Value| signed(Algorithm::HS256, JWT_SECRET, claims);
-    let good = ours(&claims(server));
-    let parts: Vec<&str> = good.split('.').collect();
-    let user = ours(&with(server, "role", Some(json!("USER"))));
-    let other_body = user.split('.').nth(1).expect("a body").to_owned();
-    vec![
-        // {"alg":"none","typ":"JWT"}
-        ("alg none", format!("eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0.{}.", parts[1])),
+/// A name and claims for every way to change good ones. They are signed with the right key.
+fn changed_claims(good: &Value) -> Vec<(&'static str, Value)> {
+    let changes = [
+        ("run out", "exp", Some(json!(now() - 1))),
+        ("an end that is text", "exp", Some(json!((now() + 600).to_string()))),
         (
-            "alg none with the signature",
-            format!("eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0.{}.{}", parts[1], parts[2]),
+            "an end between two seconds",
+            "exp",
+            Some(json!(600.5 + f64::from(u32::try_from(now()).unwrap_or(0)))),
         ),
+        ("an end before all time", "exp", Some(json!(-1))),
+        ("an end in 200 years", "exp", Some(json!(now() + 6_000_000_000))),
+        ("an end after all time", "exp", Some(json!(i64::MAX))),
+        ("an end beyond that", "exp", Some(json!(u64::MAX))),
+        ("an end beyond numbers", "exp", Some(json!(1e300))),
+        ("an end that is null", "exp", Some(Value::Null)),
+        ("no end", "exp", None),
+        ("not yet", "nbf", Some(json!(now() + 600))),
+        ("not before some text", "nbf", Some(json!("tomorrow"))),
+        ("another issuer", "iss", Some(json!("another"))),
+        ("no issuer", "iss", None),
+        ("another audience", "aud", Some(json!("another"))),
+        ("no audience", "aud", None),
+        ("no subject", "sub", None),
+        ("another subject", "sub", Some(json!(Uuid::now_v7()))),
+        ("no login", "sid", None),
+        ("another login", "sid", Some(json!(Uuid::now_v7()))),
+        ("another business", "business", Some(json!(Uuid::now_v7()))),
+        ("an unknown role", "role", Some(json!("ROOT"))),
+        ("a role in small letters", "role", Some(json!("admin"))),
+        ("a service", "role", Some(json!("SERVICE"))),
+        ("a user without a holder id", "role", Some(json!("USER"))),
+    ];
+    changes.into_iter().map(|(name, field, value)| (name, with(good, field, value))).collect()
+}
+
+/// A name and a token for every way to tamper with a good one.
+fn tampered(good: &Value) -> Vec<(&'static str, String)> {
+    let token = signed(Algorithm::HS256, JWT_SECRET, good);
+    let parts: Vec<&str> = token.split('.').collect();
+    let user = with(&with(good, "role", Some(json!("USER"))), "user_id", Some(json!("ann")));
+    let other = signed(Algorithm::HS256, JWT_SECRET, &user);
+    let other_body = other.split('.').nth(1).expect("a body");
+    // {"alg":"none","typ":"JWT"} and {"alg":"RS256","typ":"JWT"}
+    let (none, rs256) = ("eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0", "eyJhbGciOiJSUzI1NiIsInR5cCI6IkpXVCJ9");
+    let mut tokens = vec![
+        ("alg none", format!("{none}.{}.", parts[1])),
+        ("alg none with the signature", format!("{none}.{}.{}", parts[1], parts[2])),
+        ("RS256 over the signature", format!("{rs256}.{}.{}", parts[1], parts[2])),
+        ("HS384", signed(Algorithm::HS384, JWT_SECRET, good)),
+        ("HS512", signed(Algorithm::HS512, JWT_SECRET, good)),
         ("no signature", format!("{}.{}.", parts[0], parts[1])),
+        ("no signature and no dot", format!("{}.{}", parts[0], parts[1])),
         ("another body under the signature", format!("{}.{other_body}.{}", parts[0], parts[2])),
-        ("another key", signed(Algorithm::HS256, &"another secret".repeat(3), &claims(server))),
-        ("an empty key", signed(Algorithm::HS256, "", &claims(server))),
-        ("another algorithm", signed(Algorithm::HS512, JWT_SECRET, &claims(server))),
-        ("run out", ours(&with(server, "exp", Some(json!(now() - 1))))),
-        ("an end that is text", ours(&with(server, "exp", Some(json!((now() + 600).to_string()))))),
-        ("no end", ours(&with(server, "exp", None))),
-        ("another issuer", ours(&with(server, "iss", Some(json!("another"))))),
-        ("another audience", ours(&with(server, "aud", Some(json!("another"))))),
-        ("no audience", ours(&with(server, "aud", None))),
-        ("no subject", ours(&with(server, "sub", None))),
-        ("an unknown role", ours(&with(server, "role", Some(json!("ROOT"))))),
-        ("a user without a holder id", user),
+        ("another key", signed(Algorithm::HS256, &"another secret".repeat(3), good)),
+        ("an empty key", signed(Algorithm::HS256, "", good)),
+        ("a byte after its end", format!("{token}A")),
+        ("padding after its end", format!("{token}=")),
+        ("a dot after its end", format!("{token}.")),
         ("100 KB", "x".repeat(100_000)),
-        ("no token at all", "Bearer".to_owned()),
-    ]
+        ("100 KB after its end", format!("{token}{}", "A".repeat(100_000))),
+        ("nothing", String::new()),
+        ("dots", "..".to_owned()),
+    ];
+    let changed = changed_claims(good).into_iter();
+    tokens.extend(changed.map(|(name, claims)| (name, signed(Algorithm::HS256, JWT_SECRET, &claims))));
+    tokens
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tokens_that_were_tampered_with_are_all_refused_alike() {
     let server = server().await;
-    let good = signed(Algorithm::HS256, JWT_SECRET, &claims(&server));
+    let claims = good_claims(&server).await;
+    let good = signed(Algorithm::HS256, JWT_SECRET, &claims);
     server.nobody().with_token(&good).get("users").await.expect(200);
     let nobody = server.nobody().get("users").await;
     assert_eq!(nobody.status, 401);
-    for (name, token) in tampered(&server) {
+    for (name, token) in tampered(&claims) {
         let reply = server.nobody().with_token(&token).get("users").await;
         assert_eq!((reply.status, &reply.text), (401, &nobody.text), "{name}");
     }
+    server.nobody().with_token(&good).get("users").await.expect(200);
 }
 
+/// A name and a value, which may be no text.
+type RawHeader = (&'static str, Vec<u8>);
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_of_another_scheme_or_a_wrong_key_is_nobody() {
+async fn headers_that_are_no_credentials_are_refused_like_none() {
     let server = server().await;
-    let nobody = server.nobody().get("jobs").await;
-    let basic = server.nobody().request(reqwest::Method::GET, "jobs").basic_auth("admin", Some("x"));
-    let basic = crate::support::Reply::to(basic).await;
-    let key = server.nobody().with_key("cup_0000").get("jobs").await;
-    for reply in [basic, key] {
-        assert_eq!((reply.status, &reply.text), (401, &nobody.text));
+    let good = format!("Bearer {}", signed(Algorithm::HS256, JWT_SECRET, &good_claims(&server).await));
+    let bare = good.trim_start_matches("Bearer ").to_owned();
+    let nobody = server.nobody().get("users").await;
+    let (authorization, key) = ("Authorization", "X-API-Key");
+    let cases: Vec<(&str, Vec<RawHeader>)> = vec![
+        ("no token", vec![(authorization, b"Bearer".to_vec())]),
+        ("an empty token", vec![(authorization, b"Bearer ".to_vec())]),
+        ("no scheme", vec![(authorization, bare.into_bytes())]),
+        ("another scheme", vec![(authorization, good.replace("Bearer", "Token").into_bytes())]),
+        ("a password", vec![(authorization, b"Basic YWRtaW46eA==".to_vec())]),
+        ("not ASCII", vec![(authorization, "Bearer contraseña".as_bytes().to_vec())]),
+        ("no text", vec![(authorization, b"Bearer \xff\xfe".to_vec())]),
+        (
+            "the same twice",
+            vec![(authorization, good.clone().into_bytes()), (authorization, good.clone().into_bytes())],
+        ),
+        (
+            "good and bad",
+            vec![(authorization, good.clone().into_bytes()), (authorization, b"Bearer x".to_vec())],
+        ),
+        ("a wrong key", vec![(key, b"cup_0000".to_vec())]),
+        ("two keys", vec![(key, b"cup_0000".to_vec()), (key, b"cup_0001".to_vec())]),
+        ("a key that is no text", vec![(key, b"cup_\xff".to_vec())]),
+    ];
+    for (name, headers) in cases {
+        let request = server.nobody().request(reqwest::Method::GET, "users");
+        let request = headers.into_iter().fold(request, |request, (name, value)| request.header(name, value));
+        let reply = Reply::to(request).await;
+        assert_eq!((reply.status, &reply.text), (401, &nobody.text), "{name}");
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_api_key_is_shown_once_works_until_it_is_revoked_and_is_of_its_role() {
-    let server = server().await;
-    let admin = server.admin();
-    let made = admin.post("api-keys", json!({"name": "The till"})).await.expect(201);
-    let key = made["key"].as_str().expect("the key").to_owned();
-    assert!(
-        key.starts_with("cup_") && key.len() >= 64 && key.starts_with(made["hint"].as_str().expect("a hint"))
-    );
-    assert_eq!(made["role"], "SERVICE");
-    let list = admin.get("api-keys").await;
-    assert!(!list.text.contains(&key), "the list shows a key");
-    let till = server.nobody().with_key(&key);
-    assert_eq!(till.get("auth/me").await.expect(200)["role"], "SERVICE");
-    assert_eq!(till.get("users").await.refused(403), "forbidden");
-    let of_admin = admin.post("api-keys", json!({"name": "A script", "role": "ADMIN"})).await.expect(201);
-    server.nobody().with_key(of_admin["key"].as_str().expect("the key")).get("users").await.expect(200);
-    assert_eq!(admin.delete(&format!("api-keys/{}", id_of(&made))).await.status, 204);
-    assert_eq!(till.get("auth/me").await.refused(401), "unauthorized");
-    assert_eq!(admin.delete(&format!("api-keys/{}", id_of(&made))).await.refused(404), "not_found");
-    let refused = admin.post("api-keys", json!({"name": "A person", "role": "USER"})).await.expect(422);
-    assert_eq!(refused["errors"][0]["field"], "role");
 }

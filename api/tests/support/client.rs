@@ -51,7 +51,7 @@ impl Client {
 
     /// The same caller on connections of its own, one of them open already.
     pub(crate) async fn apart(&self) -> Self {
-        let client = Self { http: connections(), ..self.clone() };
+        let client = self.on_new_connections();
         client.get("/health/live").await.expect(200);
         client
     }
@@ -67,6 +67,11 @@ impl Client {
             Credential::Token(token) => Some(token),
             Credential::None | Credential::Key(_) => None,
         }
+    }
+
+    /// The same caller, who has to connect first.
+    pub(crate) fn on_new_connections(&self) -> Self {
+        Self { http: connections(), ..self.clone() }
     }
 
     /// A request to be completed; paths that do not begin with a slash are under `/api/v1`.

@@ -8,13 +8,14 @@ use cuponera_api::{App, Parts};
 use cuponera_core::config::Origin;
 use cuponera_core::credential::{Passwords, Tokens, random_secret, secret_hash};
 use cuponera_core::files::Files;
-use cuponera_core::id::BusinessId;
+use cuponera_core::id::{AccountId, BusinessId, LoginId};
 use cuponera_core::principal::{Principal, Role, RoleName};
 use cuponera_core::queue::Wakeups;
-use cuponera_core::store::{NewAccount, NewApiKey, Pools, Store};
+use cuponera_core::store::{NewAccount, NewApiKey, Pools, RefreshGrant, Store};
 use cuponera_testkit::TestDatabase;
 use cuponera_worker::Worker;
 use tempfile::TempDir;
+use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -74,21 +75,21 @@ impl Server {
         if limits.worker {
             start_worker(&database, &files, &stop);
         }
-        let (base, app) = start_api(store.clone(), &files, limits.clone(), &stop).await;
+        let (base, app) = start_api(store.clone(), &files, limits.clone(), &stop);
         let nobody = Client::nobody(&base);
-        let admin = nobody.with_token(&token(business, make_admin(&store, business).await, Role::Admin));
+        let admin = nobody.with_token(&admin_token(&store, business, ADMIN_EMAIL).await);
         let service = nobody.with_key(&make_key(&store, business).await);
         Self { database, business, files, nobody, admin, service, limits, app, stop }
     }
 
     /// Another API on the same database, sharing nothing else with the first: as another process would be. Its address.
     pub(crate) async fn another_api(&self) -> String {
-        self.another_api_on(self.database.another_store(Pools { hot: 8, rest: 8 }).await).await
+        self.another_api_on(self.database.another_store(Pools { hot: 8, rest: 8 }).await)
     }
 
     /// The same on a store of the test's own.
-    pub(crate) async fn another_api_on(&self, store: Store) -> String {
-        start_api(store, &self.files, self.limits.clone(), &self.stop).await.0
+    pub(crate) fn another_api_on(&self, store: Store) -> String {
+        start_api(store, &self.files, self.limits.clone(), &self.stop).0
     }
 
     /// Tells all its servers and its worker to end.
@@ -112,14 +113,15 @@ impl Server {
     /// An end user with this holder id.
     pub(crate) fn user(&self, user_id: &str) -> Client {
         let role = Role::User { user_id: user_id.to_owned() };
-        self.nobody.with_token(&token(self.business, Uuid::now_v7(), role))
+        self.nobody.with_token(&token(self.business, Uuid::now_v7(), role, LoginId::new()))
     }
 
-    /// The admin of another business.
+    /// The admin of another business; its password is the admin's.
     pub(crate) async fn another_admin(&self) -> Client {
-        let business = self.database.store().create_business("Another shop").await;
-        let business = business.expect("making a business failed");
-        self.nobody.with_token(&token(business, Uuid::now_v7(), Role::Admin))
+        let store = self.database.store();
+        let business = store.create_business("Another shop").await.expect("making a business failed");
+        let email = format!("{business}@shop.test");
+        self.nobody.with_token(&admin_token(store, business, &email).await)
     }
 
     /// See the testkit.
@@ -135,12 +137,7 @@ impl Drop for Server {
 }
 
 /// Serves on a free port of loopback; the address, and what is behind it.
-async fn start_api(
-    store: Store,
-    files: &TempDir,
-    limits: Limits,
-    stop: &CancellationToken,
-) -> (String, Arc<App>) {
+fn start_api(store: Store, files: &TempDir, limits: Limits, stop: &CancellationToken) -> (String, Arc<App>) {
     let parts = Parts {
         store,
         files: open(files),
@@ -181,22 +178,39 @@ fn tokens() -> Tokens {
     Tokens::new(&JWT_SECRET.to_owned().into(), Duration::from_mins(15))
 }
 
-fn token(business: BusinessId, id: Uuid, role: Role) -> String {
-    tokens().issue(&Principal { business, id, role }).expect("a token could not be signed")
+fn token(business: BusinessId, id: Uuid, role: Role, login: LoginId) -> String {
+    tokens().issue(&Principal { business, id, role }, login).expect("a token could not be signed")
 }
 
-async fn make_admin(store: &Store, business: BusinessId) -> Uuid {
-    let passwords = Passwords::new().expect("no hasher");
-    let password_hash = passwords.hash(ADMIN_PASSWORD.to_owned().into()).await.expect("hashing failed");
+/// A token of a new admin who has logged in.
+async fn admin_token(store: &Store, business: BusinessId, email: &str) -> String {
+    let id = make_admin(store, business, email).await;
+    let grant = RefreshGrant { secret_hash: secret_hash(email), ttl: Duration::from_hours(1) };
+    let login = store.start_login_if_verified(id, password_hash().await, &grant).await;
+    let login = login.expect("logging in failed").expect("the login was refused");
+    token(business, id.0, Role::Admin, login)
+}
+
+/// The hash of the admin's password, made once for all tests.
+async fn password_hash() -> &'static str {
+    static HASH: OnceCell<String> = OnceCell::const_new();
+    let hash = async || {
+        let passwords = Passwords::new().expect("no hasher");
+        passwords.hash(ADMIN_PASSWORD.to_owned().into()).await.expect("hashing failed")
+    };
+    HASH.get_or_init(hash).await
+}
+
+async fn make_admin(store: &Store, business: BusinessId, email: &str) -> AccountId {
     let admin = NewAccount {
         business,
-        email: ADMIN_EMAIL.to_owned(),
-        password_hash,
+        email: email.to_owned(),
+        password_hash: password_hash().await.to_owned(),
         role: RoleName::Admin,
         user_id: None,
     };
     let made = store.create_account(None, &admin).await.expect("making an account failed");
-    made.outcome.expect("the account was refused").id.0
+    made.outcome.expect("the account was refused").id
 }
 
 async fn make_key(store: &Store, business: BusinessId) -> String {

@@ -1,14 +1,11 @@
-//! Businesses, the accounts of people, and their refresh tokens.
-
-use std::time::Duration;
+//! The accounts of people. Whatever takes an account's password or its right to log in ends its logins in the same commit.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use sqlx::{query, query_scalar};
-use uuid::Uuid;
+use sqlx::{PgTransaction, query, query_scalar};
 
 use crate::error::{Error, Refusal, Result, breaches};
-use crate::id::{AccountId, BusinessId};
+use crate::id::{AccountId, BusinessId, LoginId};
 use crate::page::Page;
 use crate::principal::{Principal, Role, RoleName};
 
@@ -71,30 +68,6 @@ pub struct NewAccount {
     pub user_id: Option<String>,
 }
 
-/// A refresh token to be written: only its hash is.
-#[derive(Debug, Clone)]
-pub struct RefreshGrant {
-    /// The login it goes back to.
-    pub family: Uuid,
-    /// Whose.
-    pub account: AccountId,
-    /// SHA-256 of the token.
-    pub secret_hash: Vec<u8>,
-    /// How long it may be used.
-    pub ttl: Duration,
-}
-
-/// What a refresh token was good for.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Rotated {
-    /// It is used up now; here is whose it is, and its family.
-    Fresh(Account, Uuid),
-    /// It had been used before: somebody has a copy, so its whole family has ended.
-    Reused,
-    /// Unknown, run out or revoked.
-    Unknown,
-}
-
 macro_rules! account {
     ($row:expr) => {{
         let row = $row;
@@ -109,57 +82,9 @@ macro_rules! account {
         }
     }};
 }
+pub(super) use account;
 
 impl Store {
-    /// Makes a business with its first admin, if the installation has no business yet. Safe from several processes.
-    pub async fn create_first_business_if_none(
-        &self,
-        name: &str,
-        admin: &str,
-        password_hash: &str,
-    ) -> Result<bool> {
-        let mut transaction = self.pool.begin().await?;
-        query!("select pg_advisory_xact_lock(hashtext('cuponera_first_business')) as _held")
-            .fetch_one(&mut *transaction)
-            .await?;
-        if query_scalar!(r#"select exists (select from business) as "any!""#)
-            .fetch_one(&mut *transaction)
-            .await?
-        {
-            return Ok(false);
-        }
-        let business = BusinessId::new();
-        query!("insert into business (id, name) values ($1, $2)", business.0, name)
-            .execute(&mut *transaction)
-            .await?;
-        let id = AccountId::new();
-        query!(
-            "insert into user_account (id, business_id, email, password_hash, role, user_id)
-             values ($1, $2, lower($3), $4, 'ADMIN', $5)",
-            id.0,
-            business.0,
-            admin,
-            password_hash,
-            id.to_string()
-        )
-        .execute(&mut *transaction)
-        .await?;
-        transaction.commit().await?;
-        Ok(true)
-    }
-
-    /// Whether anybody has been set up yet.
-    pub async fn has_business(&self) -> Result<bool> {
-        Ok(query_scalar!(r#"select exists (select from business) as "any!""#).fetch_one(&self.pool).await?)
-    }
-
-    /// Makes a business.
-    pub async fn create_business(&self, name: &str) -> Result<BusinessId> {
-        let id = BusinessId::new();
-        query!("insert into business (id, name) values ($1, $2)", id.0, name).execute(&self.pool).await?;
-        Ok(id)
-    }
-
     /// Makes an account.
     pub async fn create_account(&self, key: Option<RequestKey>, new: &NewAccount) -> Result<Answer<Account>> {
         let mut open = match self.attempt(key).await? {
@@ -209,7 +134,8 @@ impl Store {
         Ok(Page::cut(accounts, limit, |account| account.id.to_string()))
     }
 
-    /// Changes what is given; a new password or disabling ends all logins of the account.
+    /// Changes what is given; a new password or disabling ends all logins of the account. The last enabled admin of a
+    /// business stays enabled.
     pub async fn update_account(
         &self,
         business: BusinessId,
@@ -218,6 +144,9 @@ impl Store {
         disabled: Option<bool>,
     ) -> Result<Account> {
         let mut transaction = self.pool.begin().await?;
+        if disabled == Some(true) {
+            keep_an_admin(&mut transaction, business, id).await?;
+        }
         let row = query!(
             "update user_account
              set password_hash = coalesce($3, password_hash),
@@ -235,13 +164,53 @@ impl Store {
         .ok_or_else(|| Refusal::not_found("user"))?;
         let account = account!(row);
         if password_hash.is_some() || disabled == Some(true) {
-            query!(
-                "update refresh_token set revoked_at = now() where account_id = $1 and revoked_at is null",
-                id.0
-            )
-            .execute(&mut *transaction)
-            .await?;
+            end_logins(&mut transaction, id, None).await?;
         }
+        transaction.commit().await?;
+        Ok(account)
+    }
+
+    /// Gives an enabled account a new password if it still has the one that was verified, and ends its other logins; says
+    /// whether it did.
+    pub async fn change_password_if_unchanged(
+        &self,
+        id: AccountId,
+        verified_hash: &str,
+        new_hash: &str,
+        kept: LoginId,
+    ) -> Result<bool> {
+        let mut transaction = self.pool.begin().await?;
+        let changed = query!(
+            "update user_account set password_hash = $3, updated_at = now()
+             where id = $1 and password_hash = $2 and disabled_at is null",
+            id.0,
+            verified_hash,
+            new_hash
+        )
+        .execute(&mut *transaction)
+        .await?;
+        if changed.rows_affected() == 0 {
+            return Ok(false);
+        }
+        end_logins(&mut transaction, id, Some(kept)).await?;
+        transaction.commit().await?;
+        Ok(true)
+    }
+
+    /// Gives the account of an email a new password, whatever its business, and ends all its logins.
+    pub async fn reset_password(&self, email: &str, password_hash: &str) -> Result<Account> {
+        let mut transaction = self.pool.begin().await?;
+        let row = query!(
+            "update user_account set password_hash = $2, updated_at = now() where email = lower($1)
+             returning id, business_id, email, role, user_id, created_at, disabled_at",
+            email,
+            password_hash
+        )
+        .fetch_optional(&mut *transaction)
+        .await?
+        .ok_or_else(|| Refusal::not_found("account"))?;
+        let account = account!(row);
+        end_logins(&mut transaction, account.id, None).await?;
         transaction.commit().await?;
         Ok(account)
     }
@@ -252,6 +221,20 @@ impl Store {
             "select id, business_id, email, role, user_id, created_at, disabled_at, password_hash from user_account
              where email = lower($1)",
             email
+        )
+        .fetch_optional(&self.pool)
+        .await?;
+        let Some(row) = row else { return Ok(None) };
+        let password_hash = row.password_hash.clone();
+        Ok(Some(AccountCredential { account: account!(row), password_hash }))
+    }
+
+    /// An account that may log in, with what its password is checked against.
+    pub async fn find_enabled_credential(&self, id: AccountId) -> Result<Option<AccountCredential>> {
+        let row = query!(
+            "select id, business_id, email, role, user_id, created_at, disabled_at, password_hash from user_account
+             where id = $1 and disabled_at is null",
+            id.0
         )
         .fetch_optional(&self.pool)
         .await?;
@@ -273,79 +256,43 @@ impl Store {
         .ok_or_else(|| Refusal::not_found("user"))?;
         Ok(account!(row))
     }
-
-    /// Keeps a refresh token.
-    pub async fn grant_refresh(&self, grant: &RefreshGrant) -> Result<()> {
-        query!(
-            "insert into refresh_token (id, family_id, account_id, secret_hash, expires_at)
-             values ($1, $2, $3, $4, now() + make_interval(secs => $5))",
-            Uuid::now_v7(),
-            grant.family,
-            grant.account.0,
-            grant.secret_hash,
-            grant.ttl.as_secs_f64()
-        )
-        .execute(&self.pool)
-        .await?;
-        Ok(())
-    }
-
-    /// Uses a refresh token up. The statement lets one caller win; any other has a copy, and the family ends. One revoked
-    /// token ends its family for good: a successor may be written after the others were revoked, and is worth nothing.
-    pub async fn use_refresh_if_fresh(&self, secret_hash: &[u8]) -> Result<Rotated> {
-        let used = query!(
-            "update refresh_token t set used_at = now()
-             from user_account a
-             where t.secret_hash = $1 and t.used_at is null and t.expires_at > now()
-               and not exists (select from refresh_token f where f.family_id = t.family_id and f.revoked_at is not null)
-               and a.id = t.account_id and a.disabled_at is null
-             returning t.family_id, a.id, a.business_id, a.email, a.role, a.user_id, a.created_at, a.disabled_at",
-            secret_hash
-        )
-        .fetch_optional(&self.pool)
-        .await?;
-        if let Some(row) = used {
-            let family = row.family_id;
-            return Ok(Rotated::Fresh(account!(row), family));
-        }
-        let ended = query!(
-            "update refresh_token set revoked_at = now()
-             where revoked_at is null
-               and family_id = (select family_id from refresh_token where secret_hash = $1 and used_at is not null)",
-            secret_hash
-        )
-        .execute(&self.pool)
-        .await?;
-        Ok(if ended.rows_affected() > 0 { Rotated::Reused } else { Rotated::Unknown })
-    }
-
-    /// Ends the login that a refresh token belongs to.
-    pub async fn revoke_family(&self, account: AccountId, secret_hash: &[u8]) -> Result<()> {
-        query!(
-            "update refresh_token set revoked_at = now()
-             where revoked_at is null and account_id = $1
-               and family_id = (select family_id from refresh_token where secret_hash = $2)",
-            account.0,
-            secret_hash
-        )
-        .execute(&self.pool)
-        .await?;
-        Ok(())
-    }
-
-    /// Ends all logins of an account.
-    pub async fn revoke_all_refreshes(&self, account: AccountId) -> Result<()> {
-        query!(
-            "update refresh_token set revoked_at = now() where revoked_at is null and account_id = $1",
-            account.0
-        )
-        .execute(&self.pool)
-        .await?;
-        Ok(())
-    }
 }
 
-fn taken(error: sqlx::Error) -> Error {
+/// Refuses if the account is the only enabled admin. The others are locked until the commit, always in one order: of two
+/// who disable each other, one is the last.
+async fn keep_an_admin(
+    transaction: &mut PgTransaction<'static>,
+    business: BusinessId,
+    id: AccountId,
+) -> Result<()> {
+    let admins = query_scalar!(
+        "select id from user_account where business_id = $1 and role = 'ADMIN' and disabled_at is null
+         order by id for no key update",
+        business.0
+    )
+    .fetch_all(&mut **transaction)
+    .await?;
+    if admins == [id.0] { Err(Refusal::LastAdmin.into()) } else { Ok(()) }
+}
+
+/// Ends the logins of an account, but for one. Its row is held by now, so no login is being given meanwhile.
+async fn end_logins(
+    transaction: &mut PgTransaction<'static>,
+    account: AccountId,
+    but: Option<LoginId>,
+) -> Result<()> {
+    query!(
+        "update refresh_token set revoked_at = now()
+         where account_id = $1 and revoked_at is null and family_id is distinct from $2",
+        account.0,
+        but.map(|login| login.0)
+    )
+    .execute(&mut **transaction)
+    .await?;
+    Ok(())
+}
+
+pub(super) fn taken(error: sqlx::Error) -> Error {
     if breaches(&error, "user_account_email") {
         Refusal::EmailTaken.into()
     } else if breaches(&error, "user_account_user_id") {

@@ -28,11 +28,17 @@ impl Store {
         Ok(gone.rows_affected())
     }
 
-    /// Forgets refresh tokens that ran out a week ago.
+    /// Forgets refresh tokens that ran out a week ago. One that was revoked stays as long as its login has another: it is
+    /// what says that the login has ended.
     pub async fn forget_refresh_tokens(&self) -> Result<u64> {
-        let gone = query!("delete from refresh_token where expires_at < now() - interval '7 days'")
-            .execute(&self.pool)
-            .await?;
+        let gone = query!(
+            "delete from refresh_token t where t.expires_at < now() - interval '7 days'
+             and (t.revoked_at is null or not exists (
+               select from refresh_token f
+               where f.family_id = t.family_id and f.expires_at >= now() - interval '7 days'))"
+        )
+        .execute(&self.pool)
+        .await?;
         Ok(gone.rows_affected())
     }
 }

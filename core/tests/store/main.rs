@@ -9,6 +9,7 @@ mod hold;
 mod idempotency;
 mod import;
 mod job;
+mod login;
 mod plan;
 mod redeem;
 mod sight;

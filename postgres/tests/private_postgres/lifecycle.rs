@@ -7,7 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use cuponera_postgres::{Error, Options, PrivatePostgres, Started};
+use cuponera_postgres::{Error, Options, PrivatePostgres, Started, find_running};
 use rustix::process::{getpgid, test_kill_process};
 
 use crate::support::{TestFolder, binaries, connect, entries, execute, number, text, until};
@@ -44,6 +44,25 @@ async fn a_server_left_running_is_adopted_and_can_be_stopped() {
     connect(&second).await;
     second.stop().await.unwrap();
     assert!(!folder.cluster().join("postmaster.pid").exists());
+}
+
+#[tokio::test]
+async fn a_running_server_is_found_beside_its_owner_and_one_that_stopped_is_not() {
+    let folder = TestFolder::new();
+    let find = || find_running(&folder.data_dir()).unwrap();
+    assert_eq!(find(), None, "there is no folder yet");
+    let owner = folder.start().await;
+    assert_eq!(find().as_deref(), Some(owner.url()));
+    connect(&owner).await;
+    let left = owner.url().to_owned();
+    drop(owner);
+    assert_eq!(find(), Some(left), "its owner fell, and it runs");
+    folder.start().await.stop().await.unwrap();
+    assert_eq!(find(), None);
+    let again = folder.start().await;
+    folder.kill_postmaster();
+    drop(again);
+    until("the server to fall", || find().is_none()).await;
 }
 
 #[tokio::test]

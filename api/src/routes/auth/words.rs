@@ -1,0 +1,154 @@
+//! What is said and answered about logins. Nothing here can be printed: it holds passwords and tokens.
+
+use cuponera_core::credential::{MAX_PASSWORD_CHARS, check_password};
+use poem_openapi::payload::Json;
+use poem_openapi::{ApiResponse, Object};
+use uuid::Uuid;
+
+use crate::body::{Fields, FromFields};
+
+/// The longest email address (RFC 5321).
+const MAX_EMAIL_BYTES: usize = 254;
+
+/// An email and its password.
+#[derive(Object)]
+pub(super) struct Login {
+    /// In any case.
+    #[oai(validator(max_length = 254))]
+    pub(super) email: String,
+    #[oai(validator(max_length = 200))]
+    pub(super) password: String,
+}
+
+impl FromFields for Login {
+    fn read(fields: &mut Fields) -> Option<Self> {
+        let email = fields.required::<String>("email");
+        if email.as_ref().is_some_and(|email| email.len() > MAX_EMAIL_BYTES) {
+            fields.fault("email", format!("must have at most {MAX_EMAIL_BYTES} bytes"));
+        }
+        let password = old_password(fields, "password");
+        Some(Self { email: email?, password: password? })
+    }
+}
+
+/// A password to be compared: one that is longer than any can be is not worth hashing.
+fn old_password(fields: &mut Fields, name: &'static str) -> Option<String> {
+    let password = fields.required::<String>(name);
+    if password.as_ref().is_some_and(|password| password.chars().count() > MAX_PASSWORD_CHARS) {
+        fields.fault(name, format!("must have at most {MAX_PASSWORD_CHARS} characters"));
+    }
+    password
+}
+
+/// A refresh token.
+#[derive(Object)]
+#[oai(rename_all = "camelCase")]
+pub(super) struct Refresh {
+    /// The cookie's if absent.
+    pub(super) refresh_token: Option<String>,
+}
+
+impl FromFields for Refresh {
+    fn read(fields: &mut Fields) -> Option<Self> {
+        Some(Self { refresh_token: fields.optional("refreshToken") })
+    }
+}
+
+/// What to log out of; the caller's own login if nothing is said.
+#[derive(Object)]
+#[oai(rename_all = "camelCase")]
+pub(super) struct Logout {
+    /// The login to end, by its refresh token.
+    pub(super) refresh_token: Option<String>,
+    /// End all logins of the account.
+    #[oai(default)]
+    pub(super) everywhere: bool,
+}
+
+impl FromFields for Logout {
+    fn read(fields: &mut Fields) -> Option<Self> {
+        let refresh_token = fields.optional("refreshToken");
+        Some(Self { refresh_token, everywhere: fields.optional("everywhere").unwrap_or(false) })
+    }
+}
+
+/// A new password for oneself.
+#[derive(Object)]
+#[oai(rename_all = "camelCase")]
+pub(super) struct PasswordChange {
+    #[oai(validator(max_length = 200))]
+    pub(super) current_password: String,
+    /// 10 to 200 characters, not the email, not one character over and over, none that is guessed first.
+    #[oai(validator(min_length = 10, max_length = 200))]
+    pub(super) new_password: String,
+}
+
+impl FromFields for PasswordChange {
+    fn read(fields: &mut Fields) -> Option<Self> {
+        let current_password = old_password(fields, "currentPassword");
+        let new_password = fields.required::<String>("newPassword");
+        if let Some(Err(fault)) = new_password.as_deref().map(|password| check_password(password, None)) {
+            fields.fault("newPassword", fault);
+        }
+        Some(Self { current_password: current_password?, new_password: new_password? })
+    }
+}
+
+/// What a login gives.
+#[derive(Object)]
+#[oai(rename_all = "camelCase", skip_serializing_if_is_none)]
+pub(super) struct Session {
+    /// Send it as `Authorization: Bearer …`.
+    pub(super) access_token: String,
+    /// Good for one refresh. Absent for a browser, which gets it as a cookie.
+    pub(super) refresh_token: Option<String>,
+    /// `Bearer`.
+    pub(super) token_type: String,
+    /// Seconds until the access token runs out.
+    pub(super) expires_in: u64,
+}
+
+/// Who calls.
+#[derive(Debug, Object)]
+#[oai(rename_all = "camelCase", skip_serializing_if_is_none)]
+pub(super) struct Me {
+    /// Of the account or API key.
+    pub(super) id: Uuid,
+    pub(super) business_id: Uuid,
+    /// `ADMIN`, `SERVICE` or `USER`.
+    pub(super) role: String,
+    /// The holder id, for users.
+    pub(super) user_id: Option<String>,
+    /// For accounts.
+    pub(super) email: Option<String>,
+}
+
+#[derive(ApiResponse)]
+pub(super) enum Given {
+    /// The tokens.
+    #[oai(status = 200)]
+    Session(
+        Json<Session>,
+        /// For a browser: `cuponera_refresh`, HttpOnly and SameSite=Strict, for `/api/v1/auth` alone.
+        #[oai(header = "Set-Cookie")]
+        Option<String>,
+    ),
+}
+
+#[derive(ApiResponse)]
+pub(super) enum Ended {
+    /// The login has ended.
+    #[oai(status = 200)]
+    Ended(
+        /// For a browser: takes the cookie away.
+        #[oai(header = "Set-Cookie")]
+        Option<String>,
+    ),
+}
+
+#[derive(ApiResponse)]
+pub(super) enum Changed {
+    /// The new password holds.
+    #[oai(status = 204)]
+    Changed,
+}

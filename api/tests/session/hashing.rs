@@ -1,0 +1,67 @@
+//! What logging in costs: the same for everybody, and never more than the server can bear.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tokio::task::JoinSet;
+
+use super::{log_in, server};
+use crate::support::{ADMIN_EMAIL, ADMIN_PASSWORD, id_of};
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort_unstable();
+    times[times.len() / 2]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_email_and_a_disabled_account_take_as_long_as_a_wrong_password() {
+    let server = server().await;
+    let new = json!({"email": "gone@shop.test", "password": ADMIN_PASSWORD, "role": "USER"});
+    let gone = id_of(&server.admin().post("users", new).await.expect(201));
+    server.admin().patch(&format!("users/{gone}"), json!({"disabled": true})).await.expect(200);
+    let tries = [
+        (ADMIN_EMAIL, "not the password"),
+        ("nobody@shop.test", "not the password"),
+        ("gone@shop.test", ADMIN_PASSWORD),
+    ];
+    let mut times = [const { Vec::new() }; 3];
+    for _ in 0..15 {
+        for ((email, password), times) in tries.iter().zip(&mut times) {
+            let begun = Instant::now();
+            assert_eq!(log_in(&server.nobody(), email, password).await.status, 401);
+            times.push(begun.elapsed());
+        }
+    }
+    let [known, unknown, disabled] = times.map(median);
+    for other in [unknown, disabled] {
+        assert!(other < known * 3 && known < other * 3, "known {known:?}, other {other:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_logins_than_can_wait_are_told_to_come_back_and_the_others_are_served() {
+    let server = server().await;
+    let mut tasks = JoinSet::new();
+    for _ in 0..300 {
+        let client = server.nobody();
+        tasks.spawn(async move { log_in(&client, ADMIN_EMAIL, "not the password").await });
+    }
+    let replies = tasks.join_all().await;
+    let (answered, sent_away): (Vec<_>, Vec<_>) = replies.iter().partition(|reply| reply.status == 401);
+    assert!(answered.len() >= 66 && !sent_away.is_empty(), "{} served", answered.len());
+    for reply in sent_away {
+        assert_eq!((reply.outcome().as_str(), reply.header("Retry-After")), ("503 unavailable", "1"));
+    }
+    log_in(&server.nobody(), ADMIN_EMAIL, ADMIN_PASSWORD).await.expect(200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_longer_than_any_can_be_is_refused_before_it_is_hashed() {
+    let server = server().await;
+    for (chars, status) in [(200, 401), (201, 422), (1_000_000, 422), (3_000_000, 413)] {
+        let reply = log_in(&server.nobody(), ADMIN_EMAIL, &"x".repeat(chars)).await;
+        assert_eq!(reply.status, status, "{chars} characters");
+    }
+    let long = format!("{}@shop.test", "x".repeat(250));
+    assert_eq!(log_in(&server.nobody(), &long, ADMIN_PASSWORD).await.status, 422);
+}

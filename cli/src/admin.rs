@@ -1,0 +1,281 @@
+//! `cuponera admin`: businesses and who may run them, also while `cuponera up` runs on the same data folder.
+//!
+//! What it does is done in the database alone. A running API believes an admin's token for up to five seconds more.
+
+use std::fmt::Write;
+use std::io::Read;
+
+use clap::{Args, Subcommand};
+use cuponera_core::config::{Settings, is_email};
+use cuponera_core::credential::{Passwords, check_password};
+use cuponera_core::error::{Error, Result};
+use cuponera_core::id::BusinessId;
+use cuponera_core::principal::RoleName;
+use cuponera_core::store::{Business, NewAccount, Pools, Store};
+
+use crate::database::Database;
+use crate::secrets;
+
+/// One command needs one connection, and another for a transaction.
+const POOLS: Pools = Pools { hot: 1, rest: 2 };
+/// As the schema has it.
+const MAX_NAME_CHARS: usize = 200;
+
+/// What is to be done.
+#[derive(Debug, Subcommand)]
+pub(crate) enum AdminVerb {
+    /// Make a business with its first admin.
+    // The same flag that names the first admin of `up`, but here it must be given.
+    #[command(mut_arg("admin_email", |flag| flag
+        .required(true)
+        .default_value(None::<&'static str>)
+        .env(None::<&'static str>)
+        .help("The admin's email")))]
+    CreateBusiness {
+        /// The business's name.
+        name: String,
+        #[command(flatten)]
+        password: PasswordFrom,
+        #[command(flatten)]
+        settings: Box<Settings>,
+    },
+    /// Make another admin of a business.
+    CreateAdmin {
+        /// The business, by its id or its name.
+        #[arg(long, value_name = "ID|NAME")]
+        business: String,
+        /// The admin's email.
+        #[arg(long)]
+        email: String,
+        #[command(flatten)]
+        password: PasswordFrom,
+        #[command(flatten)]
+        settings: Box<Settings>,
+    },
+    /// Give an account a new password, and end all its logins.
+    ResetPassword {
+        /// The account's email.
+        email: String,
+        #[command(flatten)]
+        password: PasswordFrom,
+        #[command(flatten)]
+        settings: Box<Settings>,
+    },
+    /// List the businesses and their enabled admins.
+    ListBusinesses {
+        #[command(flatten)]
+        settings: Box<Settings>,
+    },
+}
+
+/// Where a password comes from.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct PasswordFrom {
+    /// Read the password from standard input, up to its end; made up and printed once if absent.
+    #[arg(long)]
+    password_stdin: bool,
+}
+
+impl AdminVerb {
+    pub(crate) fn settings(&self) -> &Settings {
+        match self {
+            Self::CreateBusiness { settings, .. }
+            | Self::CreateAdmin { settings, .. }
+            | Self::ResetPassword { settings, .. }
+            | Self::ListBusinesses { settings } => settings,
+        }
+    }
+}
+
+/// Does it, and prints what came of it.
+pub(crate) async fn admin(settings: Settings, verb: AdminVerb) -> Result<(), String> {
+    let task = Task::of(&verb)?;
+    if settings.database_url.is_none() {
+        secrets::open_data_folder(&settings.data_dir)?;
+    }
+    let database = Database::open_or_join(&settings).await?;
+    let done = match database.connect_with_schema(POOLS).await {
+        Ok(store) => {
+            let done = task.run(&store).await;
+            store.close().await;
+            done
+        }
+        Err(message) => Err(message),
+    };
+    // Before the server is stopped: whatever becomes of that, a password that holds now is shown.
+    let done = done.map(|text| print!("{text}"));
+    let closed = database.close().await;
+    done.and(closed)
+}
+
+/// What is to be done, checked as far as it can be without the database.
+enum Task {
+    CreateBusiness { name: String, email: String, password: NewPassword },
+    CreateAdmin { business: String, email: String, password: NewPassword },
+    ResetPassword { email: String, password: NewPassword },
+    ListBusinesses,
+}
+
+impl Task {
+    fn of(verb: &AdminVerb) -> Result<Self, String> {
+        match verb {
+            AdminVerb::CreateBusiness { name, password, settings } => {
+                let (name, email) =
+                    (checked_name(name)?, checked_email("--admin-email", &settings.admin_email)?);
+                let password = NewPassword::get(*password, &email)?;
+                Ok(Self::CreateBusiness { name, email, password })
+            }
+            AdminVerb::CreateAdmin { business, email, password, .. } => {
+                let email = checked_email("--email", email)?;
+                let password = NewPassword::get(*password, &email)?;
+                Ok(Self::CreateAdmin { business: business.trim().to_owned(), email, password })
+            }
+            AdminVerb::ResetPassword { email, password, .. } => {
+                let email = checked_email("EMAIL", email)?;
+                let password = NewPassword::get(*password, &email)?;
+                Ok(Self::ResetPassword { email, password })
+            }
+            AdminVerb::ListBusinesses { .. } => Ok(Self::ListBusinesses),
+        }
+    }
+
+    async fn run(self, store: &Store) -> Result<String, String> {
+        match self {
+            Self::CreateBusiness { name, email, password } => {
+                create_business(store, &name, &email, &password).await
+            }
+            Self::CreateAdmin { business, email, password } => {
+                create_admin(store, &business, email, &password).await
+            }
+            Self::ResetPassword { email, password } => reset_password(store, &email, &password).await,
+            Self::ListBusinesses => list_businesses(store).await,
+        }
+    }
+}
+
+async fn create_business(
+    store: &Store,
+    name: &str,
+    email: &str,
+    password: &NewPassword,
+) -> Result<String, String> {
+    if let Some(same) = store.list_businesses(Some(name)).await.map_err(said)?.first() {
+        return Err(format!("there is a business {} already, {}: choose another name", same.name, same.id));
+    }
+    let hash = password.hash().await?;
+    let made = store.create_business_with_admin(name, email, &hash).await;
+    let id = made.map_err(|error| format!("{email}: {}", said(error)))?;
+    Ok(format!("  Business   {id}  {name}\n  Admin      {email}\n{}", password.shown()))
+}
+
+async fn create_admin(
+    store: &Store,
+    business: &str,
+    email: String,
+    password: &NewPassword,
+) -> Result<String, String> {
+    let found = find_business(store, business).await?;
+    let new = NewAccount {
+        business: BusinessId(found.id),
+        email: email.clone(),
+        password_hash: password.hash().await?,
+        role: RoleName::Admin,
+        user_id: None,
+    };
+    let made = store.create_account(None, &new).await.map_err(said)?;
+    made.outcome.map_err(|refusal| format!("{email}: {refusal}"))?;
+    Ok(format!("  Business   {}  {}\n  Admin      {email}\n{}", found.id, found.name, password.shown()))
+}
+
+async fn find_business(store: &Store, id_or_name: &str) -> Result<Business, String> {
+    let mut found = store.list_businesses(Some(id_or_name)).await.map_err(said)?;
+    match (found.pop(), found.len()) {
+        (Some(only), 0) => Ok(only),
+        (None, _) => {
+            Err(format!("--business {id_or_name}: there is none; see `cuponera admin list-businesses`"))
+        }
+        (Some(_), more) => {
+            Err(format!("--business {id_or_name}: {} have that name; name one by its id", more + 1))
+        }
+    }
+}
+
+async fn reset_password(store: &Store, email: &str, password: &NewPassword) -> Result<String, String> {
+    let reset = store.reset_password(email, &password.hash().await?).await;
+    let account = reset.map_err(|error| format!("{email}: {}", said(error)))?;
+    let mut text = format!("  Account    {}  {}\n{}", account.email, account.role.as_str(), password.shown());
+    text.push_str("  All its logins have ended\n");
+    if account.is_disabled {
+        text.push_str("  It is disabled: an admin has to enable it before it can log in\n");
+    }
+    Ok(text)
+}
+
+async fn list_businesses(store: &Store) -> Result<String, String> {
+    let businesses = store.list_businesses(None).await.map_err(said)?;
+    let mut text = format!("{:<36}  {:<10}  {}\n", "ID", "CREATED", "NAME, ADMINS");
+    for Business { id, name, created_at, admins } in businesses {
+        let created = created_at.format("%Y-%m-%d");
+        let _ = writeln!(text, "{id}  {created}  {name}, {}", admins.join(" "));
+    }
+    Ok(text)
+}
+
+/// A password that was checked.
+struct NewPassword {
+    text: secrecy::SecretString,
+    is_made_up: bool,
+}
+
+impl NewPassword {
+    fn get(from: PasswordFrom, email: &str) -> Result<Self, String> {
+        if !from.password_stdin {
+            return Ok(Self { text: secrets::password()?.into(), is_made_up: true });
+        }
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text).map_err(|error| format!("standard input: {error}"))?;
+        // What `echo` adds is not meant.
+        let text = text.strip_suffix('\n').unwrap_or(&text);
+        let text = text.strip_suffix('\r').unwrap_or(text);
+        check_password(text, Some(email)).map_err(|fault| format!("the password {fault}"))?;
+        if text.contains(char::is_control) {
+            return Err("the password must be on one line, without control characters".to_owned());
+        }
+        Ok(Self { text: text.into(), is_made_up: false })
+    }
+
+    async fn hash(&self) -> Result<String, String> {
+        Passwords::new().map_err(said)?.hash(self.text.clone()).await.map_err(said)
+    }
+
+    fn shown(&self) -> String {
+        let text = secrecy::ExposeSecret::expose_secret(&self.text);
+        if self.is_made_up {
+            format!("  Password   {text}   (shown this once: keep it)\n")
+        } else {
+            "  Password   the one from standard input\n".to_owned()
+        }
+    }
+}
+
+fn checked_name(name: &str) -> Result<String, String> {
+    let name = name.trim();
+    if (1..=MAX_NAME_CHARS).contains(&name.chars().count()) && !name.contains(char::is_control) {
+        Ok(name.to_owned())
+    } else {
+        Err(format!("NAME: must have 1 to {MAX_NAME_CHARS} characters on one line"))
+    }
+}
+
+fn checked_email(flag: &str, email: &str) -> Result<String, String> {
+    let email = email.trim().to_lowercase();
+    if is_email(&email) { Ok(email) } else { Err(format!("{flag}: must be an email address")) }
+}
+
+/// An error as a person is told: a refusal as it is, a fault with its causes.
+fn said(error: Error) -> String {
+    match error {
+        Error::Refused(refusal) => refusal.to_string(),
+        fault => fault.chain(),
+    }
+}

@@ -151,17 +151,25 @@ impl Sea {
             .execute(&mut *gate)
             .await
             .expect("locking failed");
-        let reads = (0..CONNECTIONS.cast_signed()).map(|number| self.read(number));
-        let writes = (0..HELD).map(|number| self.lock_and_more(number));
+        let reads = async {
+            // After the writes, which may have to look at who asks before they come to the gate.
+            self.wait_for_waiting(CONNECTIONS).await;
+            join_all((0..CONNECTIONS.cast_signed()).map(|number| self.read(number))).await
+        };
+        let writes = join_all((0..HELD).map(|number| self.lock_and_more(number)));
         let open_when_all_wait = async {
-            let waiting = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
-            eventually("all connections to wait at the gate", async || {
-                (u32::try_from(self.count_rows(waiting).await) == Ok(2 * CONNECTIONS)).then_some(())
-            })
-            .await;
+            self.wait_for_waiting(2 * CONNECTIONS).await;
             gate.rollback().await.expect("opening the gate failed");
         };
-        futures::join!(join_all(reads), join_all(writes), open_when_all_wait);
+        futures::join!(reads, writes, open_when_all_wait);
+    }
+
+    async fn wait_for_waiting(&self, connections: u32) {
+        let waiting = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+        eventually("all connections to wait at the gate", async || {
+            (u32::try_from(self.count_rows(waiting).await) == Ok(connections)).then_some(())
+        })
+        .await;
     }
 
     async fn read(&self, number: i32) {

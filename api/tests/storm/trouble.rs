@@ -64,8 +64,8 @@ async fn hold_rows(pool: PgPool, stop: CancellationToken, held: i32) {
             .execute(&mut *transaction)
             .await
             .expect("holding rows failed");
-        let hold = Duration::from_millis(rand::rng().random_range(0..LONGEST_HOLD_MS));
-        tokio::time::sleep(hold).await;
+        let moment = Duration::from_millis(rand::rng().random_range(0..LONGEST_HOLD_MS));
+        tokio::time::sleep(moment).await;
         transaction.rollback().await.expect("letting go failed");
     }
 }

@@ -1,5 +1,7 @@
 //! Import: every row taken or told of, the first line of a code wins, and the file that tells agrees with the table.
 
+mod parts;
+
 use std::time::Duration;
 
 use cuponera_core::book::BookRules;

@@ -11,6 +11,13 @@ pub(super) fn operations() -> Vec<Operation> {
     vec![
         Operation::of("listJobs").answers(200, "A page of jobs.", page(&done_job())).refuses(&["forbidden"]),
         Operation::of("getJob").answers(200, "The job.", done_job()).refuses(&["forbidden"]),
+        Operation::of("followJob")
+            .answers(
+                200,
+                "The job, at once and whenever it has changed; the stream ends once it is over.",
+                json!("event: job\ndata: {}\n\n"),
+            )
+            .refuses(&["forbidden", "too_many_streams"]),
         Operation::of("cancelJob")
             .answers(200, "The job, stopped.", stopped)
             .refuses(&["forbidden", "wrong_job_state"]),

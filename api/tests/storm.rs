@@ -6,8 +6,6 @@ mod distance;
 mod request;
 mod trouble;
 
-use std::time::Duration;
-
 use cuponera_core::coupon::pattern::Pattern;
 use cuponera_core::credential::{random_secret, secret_hash};
 use cuponera_core::id::{AccountId, BookId};
@@ -110,14 +108,14 @@ impl Sea {
     /// A login of its own; its refresh token.
     async fn login(&self) -> String {
         let token = random_secret(32).expect("no randomness");
-        let (account, password): (Uuid, String) =
-            sqlx::query_as("select id, password_hash from user_account")
-                .fetch_one(self.server.database.pool())
-                .await
-                .expect("there is no account");
-        let grant = RefreshGrant { secret_hash: secret_hash(&token), ttl: Duration::from_hours(1) };
+        let (account, hash): (Uuid, String) = sqlx::query_as("select id, password_hash from user_account")
+            .fetch_one(self.server.database.pool())
+            .await
+            .expect("there is no account");
+        let grant =
+            RefreshGrant { secret_hash: secret_hash(&token), ttl: std::time::Duration::from_hours(1) };
         let store = self.server.database.store();
-        let login = store.start_login_if_verified(AccountId(account), &password, &grant).await;
+        let login = store.start_login_if_verified(AccountId(account), &hash, &grant).await;
         login.expect("logging in failed").expect("the login was refused");
         token
     }

@@ -12,7 +12,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions};
 use tracing::info;
 
 /// The database that is made in a private Postgres.
-const DATABASE: &str = "cuponera";
+pub(crate) const DATABASE: &str = "cuponera";
 /// How long a `cuponera up` on the same data folder may take to start or to stop before we give up.
 const JOIN_PATIENCE: Duration = Duration::from_secs(20);
 const JOIN_POLL: Duration = Duration::from_millis(100);

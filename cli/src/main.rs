@@ -2,18 +2,20 @@
 
 mod admin;
 mod banner;
+mod client;
 mod database;
+mod doctor;
 mod secrets;
 mod up;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use cuponera_core::config::Settings;
 
 /// Coupon books, millions of codes, and each redeemed exactly as often as allowed.
 #[derive(Debug, Parser)]
-#[command(name = "cuponera", version, about, max_term_width = 110)]
+#[command(name = "cuponera", version, max_term_width = 110, after_long_help = client::FIRST_STEPS)]
 struct Cuponera {
     #[command(subcommand)]
     verb: Verb,
@@ -34,11 +36,36 @@ enum Verb {
     /// Make businesses and admins, and give new passwords; also while `up` runs.
     #[command(subcommand)]
     Admin(admin::AdminVerb),
+    #[command(flatten)]
+    Client(client::Verb),
+    /// Check everything that `up` needs, and say what to do about what is missing.
+    #[command(after_long_help = doctor::HELP)]
+    Doctor {
+        /// Print the findings as JSON.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        settings: Box<Settings>,
+    },
     /// Print the OpenAPI document.
     Openapi,
+    /// Print a script that completes this command's words in a shell.
+    #[command(after_long_help = COMPLETIONS_HELP)]
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
 }
 
+const COMPLETIONS_HELP: &str = "\
+Examples:
+  source <(cuponera completions bash)
+  cuponera completions zsh > ~/.zfunc/_cuponera
+  cuponera completions fish > ~/.config/fish/completions/cuponera.fish";
+
 fn main() -> ExitCode {
+    // With two providers in the build there is no default. It fails only if there is one already.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     // A missing .env is normal; one that cannot be read is said once the settings are.
     let dotenv = match dotenvy::dotenv() {
         Ok(_) => Ok(()),
@@ -50,30 +77,38 @@ fn main() -> ExitCode {
         Verb::Up { settings } => start(*settings, up::up),
         Verb::Migrate { settings } => start(*settings, up::migrate),
         Verb::Admin(verb) => start(verb.settings().clone(), |settings| admin::admin(settings, verb)),
-        Verb::Openapi => {
-            print!("{}", cuponera_api::openapi_document());
-            Ok(())
-        }
+        Verb::Client(verb) => Ok(client::run(verb)),
+        Verb::Doctor { json, settings } => Ok(doctor::run(&settings, json)),
+        Verb::Openapi => Ok(print(&cuponera_api::openapi_document())),
+        Verb::Completions { shell } => Ok(print(&completions(shell))),
     });
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(message) => {
-            eprintln!("cuponera: {message}");
-            ExitCode::FAILURE
-        }
-    }
+    done.unwrap_or_else(|message| {
+        eprintln!("cuponera: {message}");
+        ExitCode::FAILURE
+    })
+}
+
+/// Prints to somebody who may stop reading.
+fn print(text: &str) -> ExitCode {
+    client::say::say(text).map_or_else(client::Fault::report, |()| ExitCode::SUCCESS)
+}
+
+fn completions(shell: clap_complete::Shell) -> String {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cuponera::command(), "cuponera", &mut script);
+    String::from_utf8_lossy(&script).into_owned()
 }
 
 /// Checks the settings and runs a verb; whatever is wrong comes back as a sentence.
 fn start<F: Future<Output = Result<(), String>>>(
     settings: Settings,
     verb: impl FnOnce(Settings) -> F,
-) -> Result<(), String> {
+) -> Result<ExitCode, String> {
     settings.check().map_err(|faults| faults.join("\ncuponera: "))?;
     cuponera_core::telemetry::start(&settings)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| error.to_string())?;
-    runtime.block_on(verb(settings))
+    runtime.block_on(verb(settings)).map(|()| ExitCode::SUCCESS)
 }

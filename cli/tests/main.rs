@@ -3,6 +3,8 @@
 mod support;
 
 mod admin;
+mod client;
 mod crash;
+mod doctor;
 mod secrets;
 mod start;

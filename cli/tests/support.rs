@@ -61,13 +61,8 @@ impl Installation {
 
     /// A verb of `cuponera` on this installation, whatever the environment says; settings can be added.
     pub(crate) fn verb(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_cuponera"));
-        for (name, _) in
-            std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CUPONERA_"))
-        {
-            command.env_remove(name);
-        }
-        command.args(arguments).current_dir(self.folder.path()).stdin(Stdio::null());
+        let mut command = cuponera();
+        command.args(arguments).current_dir(self.folder.path());
         command.env("CUPONERA_DATA_DIR", self.data_dir());
         command
     }
@@ -219,6 +214,16 @@ impl Admin {
         assert_eq!(answered, status, "{text}");
         text
     }
+}
+
+/// The program, whatever the environment says.
+pub(crate) fn cuponera() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cuponera"));
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CUPONERA_")) {
+        command.env_remove(name);
+    }
+    command.stdin(Stdio::null());
+    command
 }
 
 /// Without the proxies that the environment may name.

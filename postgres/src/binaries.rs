@@ -60,6 +60,11 @@ impl Binaries {
         }
     }
 
+    /// Where they are, and of which major version; the best first.
+    pub fn found(&self) -> impl Iterator<Item = (&Path, u32)> {
+        self.installs.iter().map(|install| (install.folder.as_path(), install.major))
+    }
+
     /// The programs a new cluster is made with.
     pub(crate) fn preferred(&self) -> &Install {
         &self.installs[0]

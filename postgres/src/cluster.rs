@@ -54,14 +54,21 @@ impl Cluster {
     }
 
     fn open(data_dir: &Path) -> Result<Self, Error> {
-        let path = cluster_in(data_dir);
-        let password = get_password(data_dir)?;
+        Self::at(cluster_in(data_dir), get_password(data_dir)?)
+    }
+
+    /// The cluster in a folder, without owning the data folder.
+    pub(crate) fn at(path: PathBuf, password: String) -> Result<Self, Error> {
         let major = read_major(&path).map_err(Error::folder("read", path.join("PG_VERSION")))?;
         let handle = File::open(&path).map_err(Error::folder("open", &path))?;
         let metadata = handle.metadata().map_err(Error::folder("examine", &path))?;
         let identity = format!("cuponera-{:x}-{:x}", metadata.dev(), metadata.ino());
         let run_as = RunAs::owner_of(&metadata);
         Ok(Self { path, handle, identity, major, run_as, password })
+    }
+
+    pub(crate) fn major(&self) -> u32 {
+        self.major
     }
 
     pub(crate) fn password(&self) -> &str {

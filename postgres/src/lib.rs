@@ -13,6 +13,7 @@ mod cluster;
 mod error;
 mod folder;
 mod launch;
+mod look;
 mod postmaster;
 mod server;
 mod server_log;
@@ -23,6 +24,7 @@ use std::path::{Path, PathBuf};
 
 pub use binaries::Binaries;
 pub use error::Error;
+pub use look::{Look, RunningServer, look};
 
 use cluster::Cluster;
 use folder::DataFolder;

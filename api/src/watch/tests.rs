@@ -90,7 +90,7 @@ impl Installation {
         let (world, files) = (World::new().await, TempDir::new().unwrap());
         let secret = "a secret that signs the access tokens of tests".to_owned();
         let tokens = Tokens::new(&secret.into(), Duration::from_mins(15));
-        let key = "a key of a trusted backend".to_owned();
+        let key = "a key of tests".to_owned();
         let new = NewApiKey {
             business: world.business,
             name: "A backend".to_owned(),

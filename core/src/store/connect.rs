@@ -9,7 +9,7 @@ use sqlx::{PgPool, query_scalar};
 use crate::error::{Error, Result};
 
 /// The schema, in steps that only go forward.
-static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
+pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
 
 /// How long a call waits for a free connection before it is told to come back.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);

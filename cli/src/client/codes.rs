@@ -1,0 +1,184 @@
+//! Codes: made from patterns, listed, shown.
+
+use clap::{Args, Subcommand, ValueEnum};
+use serde_json::{Value, json};
+
+use super::coupons::parse_code;
+use super::exchange::Ask;
+use super::fault::Fault;
+use super::show::{Column, Look, card, count, table, text};
+use super::watch::{self, Submitted};
+use super::{Client, Paging, Work, books};
+
+pub(super) const GENERATE_HELP: &str = help!(
+    "Examples:
+  cuponera generate --book 'Summer 2027' --quantity 10000
+  cuponera generate --book 'Summer 2027' --quantity 500 --pattern 'SUMMER-{XXXX}-{9999}'
+  cuponera generate --book 'Summer 2027' --quantity 5000000 --no-wait --json
+
+In a pattern X is a letter or digit that is not mistaken for another, 9 a digit, A a letter; all else stands as it is.
+Codes cannot be guessed, and are exactly as many as asked for."
+);
+
+pub(super) const HELP: &str = help!(
+    "Examples:
+  cuponera codes list --book 'Summer 2027' --status available
+  cuponera codes list --book 'Summer 2027' --prefix SUMMER- --limit 500 --json
+  cuponera codes show SUMMER-ABCD-1234"
+);
+
+/// Makes codes.
+#[derive(Debug, Args)]
+pub(crate) struct Generate {
+    /// The book's id, or its exact name
+    #[arg(long, short)]
+    book: String,
+    /// How many codes
+    #[arg(long, short = 'n', value_name = "CODES")]
+    quantity: u64,
+    /// How they look; {XXXXXXXXXXXX} if absent
+    #[arg(long, short)]
+    pattern: Option<String>,
+    /// Do not wait until they are made
+    #[arg(long)]
+    no_wait: bool,
+}
+
+/// A book's codes.
+#[derive(Debug, Args)]
+pub(crate) struct Codes {
+    #[command(subcommand)]
+    verb: CodeVerb,
+}
+
+#[derive(Debug, Subcommand)]
+enum CodeVerb {
+    /// List a book's codes, in order
+    List(List),
+    /// Show a code
+    Show {
+        /// The code
+        #[arg(value_parser = parse_code)]
+        code: String,
+    },
+}
+
+#[derive(Debug, Args)]
+struct List {
+    /// The book's id, or its exact name
+    #[arg(long, short)]
+    book: String,
+    /// Only those in this state
+    #[arg(long, value_enum, ignore_case = true)]
+    status: Option<CodeStatus>,
+    /// Only those that begin so
+    #[arg(long, value_name = "TEXT")]
+    prefix: Option<String>,
+    #[command(flatten)]
+    paging: Paging,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum CodeStatus {
+    Available,
+    Assigned,
+    Locked,
+    Redeemed,
+    Void,
+}
+
+/// How much room a pattern has.
+#[derive(Debug, Args)]
+pub(crate) struct Capacity {
+    /// The book's id, or its exact name
+    #[arg(long, short)]
+    book: String,
+    /// {XXXXXXXXXXXX} if absent
+    #[arg(long, short)]
+    pattern: Option<String>,
+}
+
+impl Work for Generate {
+    async fn run(self, client: &Client) -> Result<(), Fault> {
+        let book = books::find(client, &self.book).await?;
+        let mut body = json!({"couponBookId": book, "quantity": self.quantity});
+        if let Some(pattern) = self.pattern {
+            body["pattern"] = pattern.into();
+        }
+        let job = client.ask(Ask::post(&["coupon-codes", "generate"], body)).await?;
+        let submitted = Submitted { job, waits: !self.no_wait };
+        watch::see_through(client, submitted, |job| {
+            let [first, last] =
+                ["/result/firstCode", "/result/lastCode"].map(|at| text(&job.answer.value, at));
+            format!("Made {} codes{}: {first} to {last}", count(job.result("generatedCount")), job.in_time())
+        })
+        .await
+        .map(drop)
+    }
+}
+
+impl Work for Codes {
+    async fn run(self, client: &Client) -> Result<(), Fault> {
+        match self.verb {
+            CodeVerb::List(list) => list.run(client).await,
+            CodeVerb::Show { code } => {
+                let coupon = client.ask(Ask::get(&["coupons", &code])).await?;
+                client.show(&coupon, coupon_card)
+            }
+        }
+    }
+}
+
+impl List {
+    async fn run(self, client: &Client) -> Result<(), Fault> {
+        const COLUMNS: [Column; 5] = [
+            Column("CODE", "/code", Look::Text),
+            Column("STATUS", "/status", Look::Text),
+            Column("USER", "/userId", Look::Text),
+            Column("USES", "/redeemCount", Look::Count),
+            Column("LOCKED UNTIL", "/lockedUntil", Look::Time),
+        ];
+        let book = books::find(client, &self.book).await?;
+        let path = ["coupon-codes", "book", &book];
+        let status = self.status.map(|status| format!("{status:?}").to_uppercase());
+        let ask = Ask::get(&path).with("status", status).with("prefix", self.prefix);
+        let page = client.ask(self.paging.of(ask)).await?;
+        client.show_page(&page, |items| table(&COLUMNS, items))
+    }
+}
+
+/// All about a code.
+pub(super) fn coupon_card(coupon: &Value) -> String {
+    const FIELDS: [Column; 12] = [
+        Column("Code", "/code", Look::Text),
+        Column("Status", "/status", Look::Text),
+        Column("Book", "/couponBookId", Look::Text),
+        Column("User", "/userId", Look::Text),
+        Column("Uses", "/redeemCount", Look::Count),
+        Column("Uses allowed", "/maxRedeems", Look::Count),
+        Column("Assigned", "/assignedAt", Look::Time),
+        Column("Locked", "/lockedAt", Look::Time),
+        Column("Locked until", "/lockedUntil", Look::Time),
+        Column("Redeemed", "/redeemedAt", Look::Time),
+        Column("Metadata", "/metadata", Look::Text),
+        Column("Created", "/createdAt", Look::Time),
+    ];
+    card(&FIELDS, coupon)
+}
+
+impl Work for Capacity {
+    async fn run(self, client: &Client) -> Result<(), Fault> {
+        const FIELDS: [Column; 6] = [
+            Column("Pattern", "/pattern", Look::Text),
+            Column("Codes", "/capacity", Look::Count),
+            Column("Used", "/used", Look::Count),
+            Column("Remaining", "/remaining", Look::Count),
+            Column("Chance of a hit", "/chanceOfHit", Look::Text),
+            Column("Such as", "/samples", Look::Text),
+        ];
+        let book = books::find(client, &self.book).await?;
+        let ask = Ask::get(&["coupon-codes", "capacity"]).with("couponBookId", Some(book));
+        let capacity = client.ask(ask.with("pattern", self.pattern)).await?;
+        client.show(&capacity, |capacity| card(&FIELDS, capacity))
+    }
+}

@@ -1,0 +1,213 @@
+//! What happens to a code: given, locked, redeemed; and what has happened to it.
+
+use clap::{ArgGroup, Args};
+use cuponera_core::coupon::code::Code;
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+use super::codes::coupon_card;
+use super::exchange::{Answer, Ask};
+use super::fault::Fault;
+use super::show::{Column, Look, count, table, text, time};
+use super::{Client, Paging, Work, books};
+
+pub(super) const ASSIGN_HELP: &str = help!(
+    "Examples:
+  cuponera assign --book 'Summer 2027' --user ana
+  cuponera assign SUMMER-ABCD-1234 --user ana"
+);
+
+pub(super) const TILL_HELP: &str = help!(
+    "Examples:
+  cuponera lock SUMMER-ABCD-1234 --user ana --ttl 60
+  cuponera redeem SUMMER-ABCD-1234 --user ana --reference receipt-4711
+  cuponera redeem SUMMER-ABCD-1234 --user ana --lock-id 0199b1f0-0000-7000-8000-000000000000
+
+With --lock-id it is refused if that lock is no longer the live one."
+);
+
+/// Gives a code to a user.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("which").required(true).args(["code", "book"]))]
+pub(crate) struct Assign {
+    /// This code
+    #[arg(value_parser = parse_code)]
+    code: Option<String>,
+    /// A random code of this book: its id, or its exact name
+    #[arg(long, short)]
+    book: Option<String>,
+    #[command(flatten)]
+    user: User,
+}
+
+/// Whom a call is for.
+#[derive(Debug, Args)]
+struct User {
+    /// The user it is for; only a user who is logged in as such may leave it out
+    #[arg(long = "user", short = 'u', value_name = "USER")]
+    id: Option<String>,
+}
+
+/// A code, and whom the call is for.
+#[derive(Debug, Args)]
+struct Held {
+    /// The code
+    #[arg(value_parser = parse_code)]
+    code: String,
+    #[command(flatten)]
+    user: User,
+}
+
+/// Locks a code.
+#[derive(Debug, Args)]
+pub(crate) struct Lock {
+    #[command(flatten)]
+    held: Held,
+    /// How long it holds; the book says if absent
+    #[arg(long, value_name = "SECONDS")]
+    ttl: Option<i32>,
+}
+
+/// Releases a lock.
+#[derive(Debug, Args)]
+pub(crate) struct Unlock {
+    #[command(flatten)]
+    held: Held,
+    /// Only this lock
+    #[arg(long, value_name = "ID")]
+    lock_id: Option<Uuid>,
+    /// Whoever holds it (admins)
+    #[arg(long)]
+    force: bool,
+}
+
+/// Uses a code.
+#[derive(Debug, Args)]
+pub(crate) struct Redeem {
+    #[command(flatten)]
+    held: Held,
+    /// Only under this lock
+    #[arg(long, value_name = "ID")]
+    lock_id: Option<Uuid>,
+    /// Your own name for the sale
+    #[arg(long, value_name = "TEXT")]
+    reference: Option<String>,
+}
+
+/// Asks whether a code could be used.
+#[derive(Debug, Args)]
+pub(crate) struct Validate {
+    #[command(flatten)]
+    held: Held,
+    /// Only under this lock
+    #[arg(long, value_name = "ID")]
+    lock_id: Option<Uuid>,
+}
+
+/// What has happened to a code.
+#[derive(Debug, Args)]
+pub(crate) struct History {
+    /// The code
+    #[arg(value_parser = parse_code)]
+    code: String,
+    #[command(flatten)]
+    paging: Paging,
+}
+
+/// A code as the server keeps it.
+pub(super) fn parse_code(text: &str) -> Result<String, String> {
+    Code::parse(text).map(Code::into_string).map_err(|error| error.to_string())
+}
+
+impl Held {
+    /// Calls an operation of the code.
+    async fn call(self, client: &Client, verb: &str, rest: Value) -> Result<Answer, Fault> {
+        let mut body = self.user.body();
+        if let Value::Object(rest) = rest {
+            body.extend(rest.into_iter().filter(|(_, value)| !value.is_null()));
+        }
+        client.ask(Ask::post(&["coupons", &self.code, verb], body.into())).await
+    }
+}
+
+impl User {
+    fn body(self) -> Map<String, Value> {
+        self.id.map(|id| ("userId".to_owned(), id.into())).into_iter().collect()
+    }
+}
+
+impl Work for Assign {
+    async fn run(self, client: &Client) -> Result<(), Fault> {
+        let mut body = self.user.body();
+        let assignment = match (self.code, self.book) {
+            (Some(code), _) => client.ask(Ask::post(&["assignments", &code], body.into())).await?,
+            (None, book) => {
+                let book = books::find(client, &book.unwrap_or_default()).await?;
+                body.insert("couponBookId".to_owned(), book.into());
+                client.ask(Ask::post(&["assignments", "random"], body.into())).await?
+            }
+        };
+        client.show(&assignment, |assignment| {
+            let [code, user] = ["/code", "/userId"].map(|pointer| text(assignment, pointer));
+            let status = text(assignment, "/status");
+            let and = if status == "ASSIGNED" { String::new() } else { format!(" (by now {status})") };
+            format!("{code} belongs to {user}{and}.")
+        })
+    }
+}
+
+impl Work for Lock {
+    async fn run(self, client: &Client) -> Result<(), Fault> {
+        let lock = self.held.call(client, "lock", json!({"ttlSeconds": self.ttl})).await?;
+        client.show(&lock, |lock| {
+            let [code, until, id] = ["/code", "/lockedUntil", "/lockId"].map(|pointer| text(lock, pointer));
+            format!("{code} is locked until {}.\nLock id: {id}", time(&until))
+        })
+    }
+}
+
+impl Work for Unlock {
+    async fn run(self, client: &Client) -> Result<(), Fault> {
+        let rest = json!({"lockId": self.lock_id, "force": self.force.then_some(true)});
+        let unlocked = self.held.call(client, "unlock", rest).await?;
+        client.show(&unlocked, |unlocked| format!("{} is not locked.", text(unlocked, "/code")))
+    }
+}
+
+impl Work for Redeem {
+    async fn run(self, client: &Client) -> Result<(), Fault> {
+        let rest = json!({"lockId": self.lock_id, "reference": self.reference});
+        let redemption = self.held.call(client, "redeem", rest).await?;
+        client.show(&redemption, |redemption| {
+            let [code, id] = ["/code", "/redemptionId"].map(|pointer| text(redemption, pointer));
+            let [used, most] = ["redeemCount", "maxRedeems"]
+                .map(|name| redemption[name].as_u64().map_or_else(String::new, count));
+            let last = if redemption["isFinalRedeem"] == true { ", its last" } else { "" };
+            format!("{code} is redeemed: use {used} of {most}{last}.\nRedemption id: {id}")
+        })
+    }
+}
+
+impl Work for Validate {
+    async fn run(self, client: &Client) -> Result<(), Fault> {
+        let valid = self.held.call(client, "validate", json!({"lockId": self.lock_id})).await?;
+        client.show(&valid, |valid| format!("It could be redeemed now.\n\n{}", coupon_card(&valid["coupon"])))
+    }
+}
+
+impl Work for History {
+    async fn run(self, client: &Client) -> Result<(), Fault> {
+        const COLUMNS: [Column; 7] = [
+            Column("AT", "/at", Look::Time),
+            Column("ACTION", "/action", Look::Text),
+            Column("FROM", "/fromStatus", Look::Text),
+            Column("TO", "/toStatus", Look::Text),
+            Column("USER", "/userId", Look::Text),
+            Column("BY", "/actor", Look::Text),
+            Column("REASON", "/reason", Look::Text),
+        ];
+        let path = ["coupons", &self.code, "history"];
+        let page = client.ask(self.paging.of(Ask::get(&path))).await?;
+        client.show_page(&page, |items| table(&COLUMNS, items))
+    }
+}

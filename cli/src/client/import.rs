@@ -1,0 +1,241 @@
+//! A CSV file on its way to a server: streamed, however large, with its progress shown; then its job.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use futures::TryStreamExt;
+use indicatif::HumanBytes;
+use reqwest::header::CONTENT_TYPE;
+use reqwest::{Body, Method, Response};
+use tokio::fs::File;
+use tokio::io::AsyncRead;
+use tokio_util::io::ReaderStream;
+use uuid::Uuid;
+
+use super::attempts::Trouble;
+use super::exchange::{Answer, Ask};
+use super::fault::Fault;
+use super::jobs::{check_output, download, open_output, unwritable};
+use super::show::{count, pairs, plain};
+use super::watch::{self, Job, Submitted};
+use super::{Client, Work, books};
+
+pub(super) const HELP: &str = help!(
+    "Examples:
+  cuponera import codes.csv --book 'Summer 2027'
+  cuponera import codes.csv --book 'Summer 2027' --dry-run
+  cuponera import codes.csv --book 'Summer 2027' --errors refused.csv
+  zcat codes.csv.gz | cuponera import - --book 'Summer 2027'
+
+The column named code, or the first one, has the codes; a column userId assigns them; other named columns become
+metadata. UTF-8, comma or semicolon. Duplicates and invalid rows are counted and the rest goes in: that is success."
+);
+
+/// How much of the file is read at once.
+const READ_BYTES: usize = 64 * 1024;
+/// How long nothing may move in either direction.
+const IDLE_PATIENCE: Duration = Duration::from_mins(1);
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// Imports a file.
+#[derive(Debug, Args)]
+pub(crate) struct Import {
+    /// The file; - reads standard input
+    file: PathBuf,
+    /// The book's id, or its exact name
+    #[arg(long, short)]
+    book: String,
+    /// Only count: nothing is written
+    #[arg(long)]
+    dry_run: bool,
+    /// Do not wait until the codes are in
+    #[arg(long)]
+    no_wait: bool,
+    /// Write the rows that were refused to this file, as CSV
+    #[arg(long, value_name = "FILE", conflicts_with = "no_wait")]
+    errors: Option<PathBuf>,
+}
+
+/// What is uploaded, and how far it is.
+#[derive(Debug)]
+struct Upload<'a> {
+    source: Source,
+    size: Option<u64>,
+    query: Vec<(&'static str, String)>,
+    key: String,
+    client: &'a Client,
+}
+
+#[derive(Debug)]
+enum Source {
+    File(PathBuf),
+    /// A pipe that has a name: it can be read only once, as standard input.
+    Pipe(PathBuf),
+    Stdin,
+}
+
+impl Work for Import {
+    async fn run(self, client: &Client) -> Result<(), Fault> {
+        let (source, size) = self.source().await?;
+        self.check_errors_file()?;
+        // Before a gigabyte is sent: whether we are let in, and whether there is such a book.
+        let book = books::find(client, &self.book).await?;
+        client.ask(Ask::get(&["coupon-books", &book])).await?;
+        client.on_interrupt(
+            "stopped; if all of the file had arrived, `cuponera jobs list` shows its job".to_owned(),
+        );
+        let query = vec![("couponBookId", book), ("dryRun", self.dry_run.to_string())];
+        let upload = Upload { source, size, query, key: Uuid::now_v7().to_string(), client };
+        let job = upload.send().await.inspect_err(|fault| {
+            if client.json {
+                let _ = super::say_refusal(fault);
+            }
+        })?;
+        let submitted = Submitted { job, waits: !self.no_wait };
+        let errors = self.errors.as_deref();
+        let dry_run = self.dry_run;
+        let ended = watch::see_through(client, submitted, |job| summary(job, dry_run, errors)).await;
+        match (ended, &self.errors) {
+            (Ok(job), Some(path)) => save_errors(client, &job, path).await,
+            (ended, _) => ended.map(drop),
+        }
+    }
+}
+
+impl Import {
+    /// The file, if it can be read, and its size, if it has one.
+    async fn source(&self) -> Result<(Source, Option<u64>), Fault> {
+        if self.file == Path::new("-") {
+            return Ok((Source::Stdin, None));
+        }
+        let metadata =
+            tokio::fs::metadata(&self.file).await.map_err(|error| unreadable(&self.file, &error))?;
+        if metadata.is_dir() {
+            return Err(Fault::Here(format!(
+                "{} is a folder, not a file",
+                plain(&self.file.display().to_string())
+            )));
+        }
+        if !metadata.is_file() {
+            return Ok((Source::Pipe(self.file.clone()), None));
+        }
+        open(&self.file).await?;
+        Ok((Source::File(self.file.clone()), Some(metadata.len())))
+    }
+
+    /// The errors file must not be the file itself.
+    fn check_errors_file(&self) -> Result<(), Fault> {
+        let identity = |path: &Path| std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
+        match &self.errors {
+            Some(errors) if identity(errors).is_some() && identity(errors) == identity(&self.file) => {
+                Err(Fault::Here("--errors names the file that is imported: name another".to_owned()))
+            }
+            Some(errors) => check_output(errors),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Upload<'_> {
+    /// Sends the file until there is an answer. All attempts go under one key, so it is imported once.
+    async fn send(&self) -> Result<Answer, Fault> {
+        let server = &self.client.server;
+        let mut attempts = server.attempts();
+        loop {
+            let (fault, after, arrived) = match server.answer(self.once().await?).await {
+                Ok(answer) => return Ok(answer),
+                Err(Trouble::Lasting(fault)) => return Err(fault),
+                Err(Trouble::Passing { fault, after, arrived }) => (fault, after, arrived),
+            };
+            if arrived && !matches!(self.source, Source::File(_)) {
+                return Err(fault);
+            }
+            attempts.pause(fault, after).await?;
+        }
+    }
+
+    /// One attempt, given up when nothing moves any more.
+    async fn once(&self) -> Result<reqwest::Result<Response>, Fault> {
+        let server = &self.client.server;
+        let login = server.token().await?;
+        let (sent, progress) = (Arc::new(AtomicU64::new(0)), self.client.progress());
+        let request = server
+            .request(Method::POST, &["coupon-codes", "upload"], &self.query, login.as_ref())
+            .header(CONTENT_TYPE, "text/csv")
+            .header("Idempotency-Key", &self.key)
+            .body(self.body(sent.clone()).await?);
+        let mut sending = std::pin::pin!(request.send());
+        let (begun, mut moved_at, mut last) = (Instant::now(), Instant::now(), 0);
+        loop {
+            tokio::select! {
+                response = &mut sending => return Ok(response),
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
+            let now = sent.load(Ordering::Relaxed);
+            if now != last {
+                (last, moved_at) = (now, Instant::now());
+            }
+            progress.at(now, self.size, || describe(now, self.size, begun.elapsed()));
+            if moved_at.elapsed() > IDLE_PATIENCE {
+                return Err(Fault::Away(format!("the upload stands still after {}", HumanBytes(now))));
+            }
+        }
+    }
+
+    /// The file as it is read, counted as it goes.
+    async fn body(&self, sent: Arc<AtomicU64>) -> Result<Body, Fault> {
+        let reader: Box<dyn AsyncRead + Send + Unpin> = match &self.source {
+            Source::File(path) | Source::Pipe(path) => Box::new(open(path).await?),
+            Source::Stdin => Box::new(tokio::io::stdin()),
+        };
+        let pieces = ReaderStream::with_capacity(reader, READ_BYTES);
+        let count = move |piece: &bytes::Bytes| {
+            sent.fetch_add(piece.len() as u64, Ordering::Relaxed);
+        };
+        Ok(Body::wrap_stream(pieces.inspect_ok(count)))
+    }
+}
+
+async fn open(path: &Path) -> Result<File, Fault> {
+    File::open(path).await.map_err(|error| unreadable(path, &error))
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> Fault {
+    Fault::Here(format!("{} cannot be read: {error}", plain(&path.display().to_string())))
+}
+
+/// `uploading · 12.0 MiB of 1.2 GiB · 80.1 MiB/s`
+fn describe(sent: u64, size: Option<u64>, elapsed: Duration) -> String {
+    let of = size.map_or_else(String::new, |size| format!(" of {}", HumanBytes(size)));
+    let milliseconds = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX).max(1);
+    let rate = sent.saturating_mul(1000) / milliseconds;
+    format!("uploading · {}{of} · {}/s", HumanBytes(sent), HumanBytes(rate))
+}
+
+fn summary(job: &Job, dry_run: bool, errors: Option<&Path>) -> String {
+    let counted = |name: &str| count(job.result(name));
+    let what = if dry_run { "Would be imported" } else { "Imported" };
+    let mut lines = vec![
+        (what, format!("{}{}", counted("uploadedCount"), job.in_time())),
+        ("Duplicates", counted("duplicatesCount")),
+        ("Invalid rows", counted("invalidRowsCount")),
+    ];
+    if job.result("duplicatesCount") + job.result("invalidRowsCount") > 0 {
+        lines.push(match errors {
+            Some(path) => ("Refused rows", format!("in {}", plain(&path.display().to_string()))),
+            None => ("Refused rows", format!("cuponera jobs errors {}", job.id())),
+        });
+    }
+    pairs(&lines)
+}
+
+async fn save_errors(client: &Client, job: &Job, path: &Path) -> Result<(), Fault> {
+    use std::io::Write;
+    let id = job.id().parse().map_err(|_| Fault::Here("the job has no id".to_owned()))?;
+    let mut file = open_output(path)?;
+    download(client, id, &mut |piece| file.write_all(piece).map_err(|error| unwritable(path, &error))).await
+}

@@ -1,0 +1,278 @@
+//! Long work: listed, watched, stopped, retried; and what it refused.
+
+use std::fs::OpenOptions;
+use std::io::{self, IsTerminal, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::Bytes;
+use clap::{Args, Subcommand, ValueEnum};
+use reqwest::{Method, Response};
+use serde_json::Value;
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use super::attempts::Trouble;
+use super::exchange::Ask;
+use super::fault::Fault;
+use super::say::{say, unsaid};
+use super::show::{Column, Look, card, plain, table, text};
+use super::{Client, Paging, Work, watch};
+
+pub(super) const HELP: &str = help!(
+    "Examples:
+  cuponera jobs list --status running
+  cuponera jobs watch 0199b1f0-0000-7000-8000-000000000000
+  cuponera jobs errors 0199b1f0-0000-7000-8000-000000000000 --output refused.csv
+
+Under --json `watch` prints the job each time it has changed, one object a line. Ctrl-C ends the watching, not the job."
+);
+
+/// How long a download may be silent.
+const IDLE_PATIENCE: Duration = Duration::from_mins(1);
+
+/// Jobs.
+#[derive(Debug, Args)]
+pub(crate) struct Jobs {
+    #[command(subcommand)]
+    verb: JobVerb,
+}
+
+#[derive(Debug, Subcommand)]
+enum JobVerb {
+    /// List jobs, newest first
+    List(List),
+    /// Show a job
+    Show(Named),
+    /// Wait until a job is over, and say how far it is
+    Watch(Named),
+    /// Stop a job; what it has done stays
+    Cancel(Named),
+    /// Run again what is left of a job that failed
+    Retry(Named),
+    /// Print what a job refused, as CSV: line, code, reason, row
+    Errors(Errors),
+}
+
+/// A job.
+#[derive(Debug, Args)]
+struct Named {
+    /// Its id
+    id: Uuid,
+}
+
+#[derive(Debug, Args)]
+struct List {
+    /// Only those in this state
+    #[arg(long, value_enum, ignore_case = true)]
+    status: Option<JobStatus>,
+    /// Only those of this kind, such as IMPORT_CODES
+    #[arg(long)]
+    kind: Option<String>,
+    #[command(flatten)]
+    paging: Paging,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum JobStatus {
+    Queued,
+    Running,
+    Succeeded,
+    Failed,
+    Cancelled,
+}
+
+#[derive(Debug, Args)]
+struct Errors {
+    /// The job's id
+    id: Uuid,
+    /// Write them to this file
+    #[arg(long, short, value_name = "FILE", conflicts_with = "json")]
+    output: Option<PathBuf>,
+}
+
+impl Work for Jobs {
+    async fn run(self, client: &Client) -> Result<(), Fault> {
+        match self.verb {
+            JobVerb::List(list) => list.run(client).await,
+            JobVerb::Show(named) => {
+                let job = client.ask(Ask::get(&["jobs", &named.id.to_string()])).await?;
+                client.show(&job, job_card)
+            }
+            JobVerb::Watch(named) => watch_to_its_end(client, named.id).await,
+            JobVerb::Cancel(named) => {
+                let job =
+                    client.ask(Ask::post(&["jobs", &named.id.to_string(), "cancel"], Value::Null)).await?;
+                client.show(&job, |job| {
+                    format!("The job {} is cancelled; what it had done stays.", text(job, "/id"))
+                })
+            }
+            JobVerb::Retry(named) => {
+                let job =
+                    client.ask(Ask::post(&["jobs", &named.id.to_string(), "retry"], Value::Null)).await?;
+                client.show(&job, |job| {
+                    let id = text(job, "/id");
+                    format!("The job {id} runs again. Watch it with: cuponera jobs watch {id}")
+                })
+            }
+            JobVerb::Errors(errors) => errors.run(client).await,
+        }
+    }
+}
+
+async fn watch_to_its_end(client: &Client, id: Uuid) -> Result<(), Fault> {
+    let say_each = |job: &watch::Job| if client.json { job.say_line() } else { Ok(()) };
+    let job = watch::until_over(client, &id.to_string(), say_each).await?;
+    let said = if client.json { Ok(()) } else { say(&job_card(&job.answer.value)) };
+    job.verdict()?;
+    said
+}
+
+impl List {
+    async fn run(self, client: &Client) -> Result<(), Fault> {
+        const COLUMNS: [Column; 8] = [
+            Column("ID", "/id", Look::Text),
+            Column("KIND", "/kind", Look::Text),
+            Column("STATUS", "/status", Look::Text),
+            Column("ROWS", "/progress/total", Look::Count),
+            Column("DONE", "/progress/succeeded", Look::Count),
+            Column("REFUSED", "/progress/failed", Look::Count),
+            Column("CREATED", "/createdAt", Look::Time),
+            Column("FINISHED", "/finishedAt", Look::Time),
+        ];
+        let status = self.status.map(|status| format!("{status:?}").to_uppercase());
+        let ask = Ask::get(&["jobs"]).with("status", status).with("kind", self.kind);
+        let page = client.ask(self.paging.of(ask)).await?;
+        client.show_page(&page, |items| table(&COLUMNS, items))
+    }
+}
+
+fn job_card(job: &Value) -> String {
+    const FIELDS: [Column; 15] = [
+        Column("Id", "/id", Look::Text),
+        Column("Kind", "/kind", Look::Text),
+        Column("Status", "/status", Look::Text),
+        Column("Rows", "/progress/total", Look::Count),
+        Column("  done", "/progress/succeeded", Look::Count),
+        Column("  refused", "/progress/failed", Look::Count),
+        Column("Percent", "/progress/percent", Look::Text),
+        Column("Rows a second", "/progress/ratePerSecond", Look::Text),
+        Column("Seconds left", "/progress/etaSeconds", Look::Text),
+        Column("Result", "/result", Look::Text),
+        Column("Error", "/error/code", Look::Text),
+        Column("", "/error/detail", Look::Text),
+        Column("Attempts", "/attempts", Look::Count),
+        Column("Created", "/createdAt", Look::Time),
+        Column("Finished", "/finishedAt", Look::Time),
+    ];
+    card(&FIELDS, job)
+}
+
+impl Errors {
+    async fn run(self, client: &Client) -> Result<(), Fault> {
+        if client.json {
+            return Err(Fault::Here("what a job refused is CSV: leave out --json".to_owned()));
+        }
+        match &self.output {
+            Some(path) => {
+                let mut file = open_output(path)?;
+                download(client, self.id, &mut |piece| {
+                    file.write_all(piece).map_err(|error| unwritable(path, &error))
+                })
+                .await
+            }
+            None if io::stdout().is_terminal() => {
+                let mut lines = Lines::default();
+                download(client, self.id, &mut |piece| lines.take(piece)).await?;
+                lines.finish()
+            }
+            None => {
+                let mut out = io::stdout();
+                download(client, self.id, &mut |piece| out.write_all(piece).map_err(|error| unsaid(&error)))
+                    .await
+            }
+        }
+    }
+}
+
+/// Opens a file to be written, emptied.
+pub(super) fn open_output(path: &Path) -> Result<std::fs::File, Fault> {
+    let opened = for_owner().truncate(true).open(path);
+    opened.map_err(|error| unwritable(path, &error))
+}
+
+/// Makes sure that a file can be written to, without changing what is in it.
+pub(super) fn check_output(path: &Path) -> Result<(), Fault> {
+    for_owner().truncate(false).open(path).map(drop).map_err(|error| unwritable(path, &error))
+}
+
+/// A new file is for its owner alone: codes are worth money.
+fn for_owner() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).mode(0o600);
+    options
+}
+
+pub(super) fn unwritable(path: &Path, error: &io::Error) -> Fault {
+    Fault::Here(format!("{} cannot be written to: {error}", plain(&path.display().to_string())))
+}
+
+/// Hands what a job refused to `take`, piece by piece.
+pub(super) async fn download(
+    client: &Client,
+    id: Uuid,
+    take: &mut impl FnMut(&[u8]) -> Result<(), Fault>,
+) -> Result<(), Fault> {
+    let mut response = open_errors(client, id).await?;
+    while let Some(piece) = next_piece(client, &mut response).await? {
+        take(&piece)?;
+    }
+    Ok(())
+}
+
+async fn next_piece(client: &Client, response: &mut Response) -> Result<Option<Bytes>, Fault> {
+    match timeout(IDLE_PATIENCE, response.chunk()).await {
+        Ok(Ok(piece)) => Ok(piece),
+        Ok(Err(error)) => Err(client.server.trouble(&error).into_fault()),
+        Err(_) => Err(Fault::Away("the server stopped in the middle of its answer".to_owned())),
+    }
+}
+
+/// Tries until the answer begins.
+async fn open_errors(client: &Client, id: Uuid) -> Result<Response, Fault> {
+    let id = id.to_string();
+    let mut attempts = client.server.attempts();
+    loop {
+        let login = client.server.token().await?;
+        let request = client.server.request(Method::GET, &["jobs", &id, "errors"], &[], login.as_ref());
+        let sent = timeout(IDLE_PATIENCE, request.send()).await;
+        let sent = sent.map_err(|_| Fault::Away("the server does not answer".to_owned()))?;
+        match client.server.judge(sent).await {
+            Ok(response) => return Ok(response),
+            Err(Trouble::Lasting(fault)) => return Err(fault),
+            Err(Trouble::Passing { fault, after, .. }) => attempts.pause(fault, after).await?,
+        }
+    }
+}
+
+/// Prints text line by line, without what could steer a terminal.
+#[derive(Debug, Default)]
+struct Lines {
+    rest: Vec<u8>,
+}
+
+impl Lines {
+    fn take(&mut self, piece: &[u8]) -> Result<(), Fault> {
+        self.rest.extend_from_slice(piece);
+        while let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = self.rest.drain(..=end).collect();
+            say(&plain(String::from_utf8_lossy(&line).trim_end()))?;
+        }
+        Ok(())
+    }
+
+    fn finish(&self) -> Result<(), Fault> {
+        say(&plain(&String::from_utf8_lossy(&self.rest)))
+    }
+}

@@ -1,0 +1,262 @@
+//! Verbs that speak to a server over HTTP, as any other client would.
+//!
+//! Promises: a change is sent under a key of its own, so that trying again never doubles it; what the server says is printed
+//! without anything that could steer a terminal; nothing but answers goes to standard output.
+
+#[macro_use]
+mod help;
+
+mod address;
+mod attempts;
+mod books;
+mod codes;
+mod coupons;
+mod exchange;
+mod fault;
+mod import;
+mod jobs;
+mod login;
+mod progress;
+pub(crate) mod say;
+mod server;
+mod session;
+mod show;
+mod watch;
+
+use std::cell::RefCell;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::Value;
+
+use exchange::{Answer, Ask};
+pub(crate) use fault::Fault;
+use progress::Progress;
+use server::Server;
+pub(crate) use show::plain;
+
+/// The end of the help page of the whole command.
+pub(crate) const FIRST_STEPS: &str = help!(
+    "First steps:
+  cuponera doctor                                          # is all there that it needs?
+  cuponera up                                              # prints the first admin's password
+  cuponera login --email admin@example.com                 # in another terminal
+  cuponera books create 'Summer 2027'
+  cuponera generate --book 'Summer 2027' --quantity 1000
+  cuponera books activate 'Summer 2027'
+  cuponera assign --book 'Summer 2027' --user ana"
+);
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Log in with email and password, and stay logged in
+    #[command(after_long_help = session::LOGIN_HELP)]
+    Login(To<session::Login>),
+    /// End this login, here and on the server
+    #[command(after_long_help = statuses!())]
+    Logout(To<session::Logout>),
+    /// Say who this command is to the server
+    #[command(after_long_help = statuses!())]
+    Whoami(To<session::Whoami>),
+    /// Make, show and change coupon books
+    #[command(after_long_help = books::HELP)]
+    Books(To<books::Books>),
+    /// Make codes from a pattern
+    #[command(after_long_help = codes::GENERATE_HELP)]
+    Generate(To<codes::Generate>),
+    /// Take codes from a CSV file
+    #[command(after_long_help = import::HELP)]
+    Import(To<import::Import>),
+    /// List a book's codes, or show one
+    #[command(after_long_help = codes::HELP)]
+    Codes(To<codes::Codes>),
+    /// Say how many codes a pattern has left
+    #[command(after_long_help = statuses!())]
+    Capacity(To<codes::Capacity>),
+    /// Give a code to a user: a random one of a book, or a certain one
+    #[command(after_long_help = coupons::ASSIGN_HELP)]
+    Assign(To<coupons::Assign>),
+    /// Hold a code for its holder for a while
+    #[command(after_long_help = coupons::TILL_HELP)]
+    Lock(To<coupons::Lock>),
+    /// Release a lock
+    #[command(after_long_help = statuses!())]
+    Unlock(To<coupons::Unlock>),
+    /// Use a code once
+    #[command(after_long_help = coupons::TILL_HELP)]
+    Redeem(To<coupons::Redeem>),
+    /// Ask whether a code could be redeemed now, changing nothing
+    #[command(after_long_help = statuses!())]
+    Validate(To<coupons::Validate>),
+    /// Show what has happened to a code, newest first
+    #[command(after_long_help = statuses!())]
+    History(To<coupons::History>),
+    /// Watch, stop and retry long work
+    #[command(after_long_help = jobs::HELP)]
+    Jobs(To<jobs::Jobs>),
+}
+
+/// A verb, and the server it goes to.
+#[derive(Debug, Args)]
+pub(crate) struct To<V: Args> {
+    #[command(flatten)]
+    verb: V,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+/// Which server, who we are, and how to print.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Server and output")]
+pub(crate) struct ServerArgs {
+    /// The server
+    #[arg(long, global = true, env = "CUPONERA_URL", default_value = "http://127.0.0.1:8080")]
+    url: String,
+    /// An API key instead of a login; better in the environment, where other users cannot see it
+    #[arg(long, global = true, env = "CUPONERA_API_KEY", value_name = "KEY", hide_env_values = true)]
+    api_key: Option<SecretString>,
+    /// Print the server's JSON, and nothing else, on standard output
+    #[arg(long, global = true)]
+    json: bool,
+    /// Show no progress on standard error
+    #[arg(long, short, global = true)]
+    quiet: bool,
+    /// How long to try again while the server cannot be reached or is busy
+    #[arg(long, global = true, env = "CUPONERA_PATIENCE", default_value = "10s", value_name = "TIME", value_parser = humantime::parse_duration)]
+    patience: Duration,
+}
+
+/// Which page of a list.
+#[derive(Debug, Args)]
+pub(crate) struct Paging {
+    /// How many at most, up to 500; 50 if absent
+    #[arg(long, value_name = "ITEMS")]
+    limit: Option<u32>,
+    /// Where the page before ended, as it says itself
+    #[arg(long)]
+    cursor: Option<String>,
+}
+
+/// What a verb does.
+pub(crate) trait Work: Args {
+    /// Does it.
+    async fn run(self, client: &Client) -> Result<(), Fault>;
+}
+
+/// A server, and how to print what it says.
+#[derive(Debug)]
+pub(crate) struct Client {
+    server: Server,
+    json: bool,
+    quiet: bool,
+    /// What to say if the user stops us now.
+    on_interrupt: RefCell<String>,
+}
+
+/// Runs a verb to its end.
+pub(crate) fn run(verb: Verb) -> ExitCode {
+    match verb {
+        Verb::Login(to) => to.run(),
+        Verb::Logout(to) => to.run(),
+        Verb::Whoami(to) => to.run(),
+        Verb::Books(to) => to.run(),
+        Verb::Generate(to) => to.run(),
+        Verb::Import(to) => to.run(),
+        Verb::Codes(to) => to.run(),
+        Verb::Capacity(to) => to.run(),
+        Verb::Assign(to) => to.run(),
+        Verb::Lock(to) => to.run(),
+        Verb::Unlock(to) => to.run(),
+        Verb::Redeem(to) => to.run(),
+        Verb::Validate(to) => to.run(),
+        Verb::History(to) => to.run(),
+        Verb::Jobs(to) => to.run(),
+    }
+}
+
+impl<V: Work> To<V> {
+    fn run(self) -> ExitCode {
+        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => return Fault::Here(error.to_string()).report(),
+        };
+        let done = runtime.block_on(async {
+            let client = Client::new(&self.server)?;
+            tokio::select! {
+                done = self.verb.run(&client) => done,
+                _ = tokio::signal::ctrl_c() => Err(Fault::Interrupted(client.on_interrupt.take())),
+            }
+        });
+        // A read of standard input that nobody waits for any more must not keep us.
+        runtime.shutdown_background();
+        done.map_or_else(Fault::report, |()| ExitCode::SUCCESS)
+    }
+}
+
+impl Client {
+    fn new(args: &ServerArgs) -> Result<Self, Fault> {
+        let api_key =
+            args.api_key.as_ref().map(|key| key.expose_secret().trim()).filter(|key| !key.is_empty());
+        let server = Server::new(&args.url, api_key, args.patience)?;
+        let on_interrupt = RefCell::new("stopped".to_owned());
+        Ok(Self { server, json: args.json, quiet: args.quiet, on_interrupt })
+    }
+
+    /// Asks the server; a refusal is printed as the document it is, if that is what is wanted.
+    async fn ask(&self, ask: Ask<'_>) -> Result<Answer, Fault> {
+        let answer = self.server.send(ask).await;
+        if let (true, Err(fault)) = (self.json, &answer) {
+            say_refusal(fault)?;
+        }
+        answer
+    }
+
+    /// Prints an answer: as it came, or in words.
+    fn show(&self, answer: &Answer, words: impl FnOnce(&Value) -> String) -> Result<(), Fault> {
+        if self.json { say::say(&show::plain_json(&answer.text)) } else { say::say(&words(&answer.value)) }
+    }
+
+    /// Prints a page of a list: as it came, or as a table and the way to the next one.
+    fn show_page(&self, page: &Answer, words: impl FnOnce(&[Value]) -> String) -> Result<(), Fault> {
+        self.show(page, |_| words(page.items()))?;
+        if let (false, Some(cursor)) = (self.json, page.next_cursor()) {
+            let total = page.value["total"].as_u64();
+            let of = total.map_or_else(String::new, |total| format!(" of {}", show::count(total)));
+            say::note(&format!(
+                "{}{of} shown; for the next page add --cursor {}",
+                page.items().len(),
+                plain(&cursor)
+            ));
+        }
+        Ok(())
+    }
+
+    fn progress(&self) -> Progress {
+        Progress::start(self.quiet)
+    }
+
+    /// What to say from now on if the user stops us.
+    fn on_interrupt(&self, message: String) {
+        self.on_interrupt.replace(message);
+    }
+}
+
+impl Paging {
+    /// The page of a list.
+    fn of(self, ask: Ask<'_>) -> Ask<'_> {
+        ask.with("limit", self.limit).with("cursor", self.cursor)
+    }
+}
+
+/// Under `--json` a refusal is the server's answer too.
+fn say_refusal(fault: &Fault) -> Result<(), Fault> {
+    match fault {
+        Fault::Refused(refused) => {
+            say::say(&refused.document.as_deref().map(show::plain_json).unwrap_or_default())
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,166 @@
+//! What a server says, made fit for people: aligned, and without anything that could steer their terminal.
+
+use chrono::{DateTime, SecondsFormat};
+use comfy_table::presets::NOTHING;
+use comfy_table::{CellAlignment, Table};
+use indicatif::HumanCount;
+use serde_json::Value;
+
+/// What stands where there is nothing.
+const ABSENT: &str = "-";
+
+/// A column of a table: its title, where its values are, and how they look.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Column(pub(crate) &'static str, pub(crate) &'static str, pub(crate) Look);
+
+/// How a value looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// As it is.
+    Text,
+    /// A number, in groups of three digits, to the right.
+    Count,
+    /// A time.
+    Time,
+}
+
+/// The items of a list as a table.
+pub(crate) fn table(columns: &[Column], items: &[Value]) -> String {
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_header(columns.iter().map(|column| column.0));
+    for item in items {
+        table.add_row(columns.iter().map(|column| column.of(item)));
+    }
+    for (index, column) in columns.iter().enumerate() {
+        if let (Look::Count, Some(shown)) = (column.2, table.column_mut(index)) {
+            shown.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    flush_left(&table)
+}
+
+/// One thing, a line for each of its fields that is there.
+pub(crate) fn card(columns: &[Column], item: &Value) -> String {
+    let present = columns.iter().map(|column| (column.0, column.of(item))).filter(|(_, text)| text != ABSENT);
+    pairs(&present.collect::<Vec<_>>())
+}
+
+/// Names and values, aligned.
+pub(crate) fn pairs(lines: &[(&str, String)]) -> String {
+    let mut table = Table::new();
+    table.load_style(NOTHING);
+    for (name, value) in lines {
+        table.add_row([(*name).to_owned(), value.clone()]);
+    }
+    flush_left(&table)
+}
+
+/// The first column starts at the margin, and no line ends with spaces.
+fn flush_left(table: &Table) -> String {
+    let lines = table.lines().map(|line| line.strip_prefix(' ').unwrap_or(&line).trim_end().to_owned());
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+impl Column {
+    fn of(self, item: &Value) -> String {
+        let found = item.pointer(self.1).unwrap_or(&Value::Null);
+        match (found, self.2) {
+            (Value::Null, _) => ABSENT.to_owned(),
+            (Value::String(text), Look::Time) => time(text),
+            (Value::String(text), _) => plain(text),
+            (number, Look::Count) => number.as_u64().map_or_else(|| number.to_string(), count),
+            (Value::Array(items), _) => {
+                let texts = items.iter().map(|item| item.as_str().map_or_else(|| item.to_string(), plain));
+                texts.collect::<Vec<_>>().join(" ")
+            }
+            (other, _) => plain(&other.to_string()),
+        }
+    }
+}
+
+/// A text without characters that move the cursor, color what follows, or turn the direction of writing.
+pub(crate) fn plain(text: &str) -> String {
+    escape(text, |char| char.escape_unicode().to_string())
+}
+
+/// A JSON document that may go to a terminal: such characters stand escaped in it, which changes nothing of what it says.
+pub(crate) fn plain_json(text: &str) -> String {
+    // Outside of strings JSON has no control characters but line ends and tabs.
+    let escaped = |char| match char {
+        '\n' | '\r' | '\t' => " ".to_owned(),
+        other => format!("\\u{:04x}", u32::from(other)),
+    };
+    escape(text.trim(), escaped)
+}
+
+fn escape(text: &str, escaped: impl Fn(char) -> String) -> String {
+    text.chars().fold(String::with_capacity(text.len()), |mut plain, char| {
+        if is_steering(char) {
+            plain.push_str(&escaped(char));
+        } else {
+            plain.push(char);
+        }
+        plain
+    })
+}
+
+/// Control characters, line and paragraph separators, and what turns the direction of writing.
+fn is_steering(char: char) -> bool {
+    char.is_control()
+        || matches!(char, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// A number in groups of three digits.
+pub(crate) fn count(number: u64) -> String {
+    HumanCount(number).to_string()
+}
+
+/// A time of the server's to the second.
+pub(crate) fn time(text: &str) -> String {
+    match DateTime::parse_from_rfc3339(text) {
+        Ok(time) => time.to_utc().to_rfc3339_opts(SecondsFormat::Secs, true).replace('T', " "),
+        Err(_) => plain(text),
+    }
+}
+
+/// A string of a document.
+pub(crate) fn text(item: &Value, pointer: &str) -> String {
+    item.pointer(pointer).and_then(Value::as_str).map_or_else(|| ABSENT.to_owned(), plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn nothing_that_steers_a_terminal_is_printed_raw() {
+        let hostile = "red\u{1b}[31m\u{9b}2J\u{7}\r\n\u{202e}txt";
+        for shown in [
+            plain(hostile),
+            plain_json(hostile),
+            table(&[Column("A", "/a", Look::Text)], &[json!({"a": hostile})]),
+        ] {
+            let left = shown.chars().filter(|char| *char != '\n' && is_steering(*char)).count();
+            assert_eq!(left, 0, "{shown:?}");
+        }
+    }
+
+    #[test]
+    fn escaped_json_says_the_same_on_one_line() {
+        let document = "{\n  \"a\": \"x\u{9b}y\u{2028}z\\n\"\n}\n";
+        let shown = plain_json(document);
+        assert!(!shown.contains('\n'));
+        let (before, after): (Value, Value) =
+            (serde_json::from_str(document).unwrap(), serde_json::from_str(&shown).unwrap());
+        assert_eq!(before, after);
+    }
+
+    #[test]
+    fn a_table_is_aligned_by_what_is_seen_and_numbers_stand_to_the_right() {
+        let columns = [Column("NAME", "/name", Look::Text), Column("CODES", "/codes", Look::Count)];
+        let items = [json!({"name": "Ñandú 券", "codes": 1_234_567}), json!({"name": "b", "codes": null})];
+        assert_eq!(table(&columns, &items), "NAME          CODES\nÑandú 券  1,234,567\nb                 -");
+    }
+}

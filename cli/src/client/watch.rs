@@ -1,0 +1,183 @@
+//! Waiting for a job to end, and saying how far it is.
+
+use std::time::Duration;
+
+use chrono::DateTime;
+use serde_json::Value;
+
+use super::exchange::{Answer, Ask};
+use super::fault::Fault;
+use super::say::say;
+use super::show::{count, plain, plain_json, text};
+use super::{Client, progress::Progress};
+
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// A job that was submitted, and whether its end is waited for.
+#[derive(Debug)]
+pub(super) struct Submitted {
+    pub(super) job: Answer,
+    pub(super) waits: bool,
+}
+
+/// A job as the server shows it.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) answer: Answer,
+}
+
+/// Waits for a job to end unless that is not wanted, and prints how it ended; `words` is for one that succeeded.
+pub(super) async fn see_through(
+    client: &Client,
+    submitted: Submitted,
+    words: impl FnOnce(&Job) -> String,
+) -> Result<Job, Fault> {
+    let job = Job { answer: submitted.job };
+    if !submitted.waits {
+        client.show(&job.answer, |_| {
+            let id = job.id();
+            format!("The job {id} is under way. Watch it with: cuponera jobs watch {id}")
+        })?;
+        return Ok(job);
+    }
+    let job = until_over(client, &job.id(), |_| Ok(())).await?;
+    let said =
+        if client.json || job.has_succeeded() { client.show(&job.answer, |_| words(&job)) } else { Ok(()) };
+    job.verdict()?;
+    said.map(|()| job)
+}
+
+/// Asks for a job, ever less often, until it is over. `seen` is told of each change.
+pub(super) async fn until_over(
+    client: &Client,
+    id: &str,
+    mut seen: impl FnMut(&Job) -> Result<(), Fault>,
+) -> Result<Job, Fault> {
+    client.on_interrupt(format!("the job goes on; watch it again with: cuponera jobs watch {id}"));
+    let (progress, mut pause, mut last) = (client.progress(), FIRST_PAUSE, String::new());
+    loop {
+        let answer = client.ask(Ask::get(&["jobs", id])).await.map_err(|fault| goes_on(fault, id))?;
+        let job = Job { answer };
+        if job.answer.text != last {
+            seen(&job)?;
+            last.clone_from(&job.answer.text);
+        }
+        if job.is_over() {
+            return Ok(job);
+        }
+        job.report(&progress);
+        tokio::time::sleep(pause).await;
+        pause = pause.mul_f64(1.3).min(LONGEST_PAUSE);
+    }
+}
+
+/// A server that is away has not lost the job.
+fn goes_on(fault: Fault, id: &str) -> Fault {
+    match fault {
+        Fault::Away(message) => Fault::Away(format!(
+            "{message}\n  The job is kept; watch it again with: cuponera jobs watch {id}"
+        )),
+        other => other,
+    }
+}
+
+impl Job {
+    pub(super) fn id(&self) -> String {
+        text(&self.answer.value, "/id")
+    }
+
+    pub(super) fn result(&self, name: &str) -> u64 {
+        self.answer.value["result"][name].as_u64().unwrap_or_default()
+    }
+
+    fn status(&self) -> &str {
+        self.answer.value["status"].as_str().unwrap_or_default()
+    }
+
+    fn is_over(&self) -> bool {
+        matches!(self.status(), "SUCCEEDED" | "FAILED" | "CANCELLED")
+    }
+
+    pub(super) fn has_succeeded(&self) -> bool {
+        self.status() == "SUCCEEDED"
+    }
+
+    /// Prints it on one line, as a document.
+    pub(super) fn say_line(&self) -> Result<(), Fault> {
+        say(&plain_json(&self.answer.text))
+    }
+
+    /// How a job that is over ended.
+    pub(super) fn verdict(&self) -> Result<(), Fault> {
+        let id = self.id();
+        match self.status() {
+            "FAILED" => {
+                let error = &self.answer.value["error"];
+                let why = format!("{} ({})", text(error, "/detail"), text(error, "/code"));
+                Err(Fault::JobEnded(format!(
+                    "the job {id} failed: {why}\n  Run again what is left of it with: cuponera jobs retry {id}"
+                )))
+            }
+            "CANCELLED" => {
+                Err(Fault::JobEnded(format!("the job {id} was cancelled; what it had done stays")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// ` in 3.2 s`, once it is over.
+    pub(super) fn in_time(&self) -> String {
+        let at = |name: &str| DateTime::parse_from_rfc3339(self.answer.value[name].as_str()?).ok();
+        match (at("startedAt"), at("finishedAt")) {
+            (Some(started), Some(finished)) => {
+                let seconds = (finished - started).as_seconds_f64().max(0.0);
+                format!(" in {seconds:.1} s")
+            }
+            _ => String::new(),
+        }
+    }
+
+    fn report(&self, progress: &Progress) {
+        let told = &self.answer.value["progress"];
+        let done = told["processed"].as_u64().unwrap_or_default();
+        progress.at(done, told["total"].as_u64(), || describe(self.status(), told));
+    }
+}
+
+/// `34.5% · 345,000 of 1,000,000 · 41,200/s · 16 s left`
+fn describe(status: &str, told: &Value) -> String {
+    let number = |name: &str| told[name].as_f64();
+    let whole = |name: &str| told[name].as_u64().map(count);
+    let percent = number("percent").map(|percent| format!("{percent:.1}%"));
+    let done = whole("processed").unwrap_or_default();
+    let rows = whole("total").map_or_else(|| done.clone(), |total| format!("{done} of {total}"));
+    let rate = number("ratePerSecond").map(|rate| format!("{}/s", HumanRate(rate)));
+    let left = number("etaSeconds").map(|seconds| format!("{seconds:.0} s left"));
+    let parts = [Some(plain(&status.to_lowercase())), percent, Some(rows), rate, left];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(" · ")
+}
+
+/// A rate without digits that change too fast to be read.
+struct HumanRate(f64);
+
+impl std::fmt::Display for HumanRate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        indicatif::HumanFloatCount(self.0.round()).fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_not_known_yet_is_left_out() {
+        let told = json!({"total": 1000, "processed": 345, "percent": 34.5, "ratePerSecond": 41_200.4, "etaSeconds": 16.2});
+        assert_eq!(describe("RUNNING", &told), "running · 34.5% · 345 of 1,000 · 41,200/s · 16 s left");
+        let told = json!({"total": null, "processed": 0, "percent": null, "ratePerSecond": null, "etaSeconds": null});
+        assert_eq!(describe("QUEUED", &told), "queued · 0");
+    }
+}

@@ -1,0 +1,55 @@
+//! Where the API is to listen: free, or a Cuponera answers there already.
+
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::time::Duration;
+
+use cuponera_core::config::Settings;
+use serde_json::Value;
+
+use super::report::Finding;
+
+const CHECK: &str = "address";
+const PATIENCE: Duration = Duration::from_secs(3);
+const FIX: &str = "choose another with CUPONERA_HTTP_ADDR";
+
+/// Whether `up` could listen there.
+pub(super) async fn address(settings: &Settings) -> Finding {
+    let address = settings.http_addr;
+    match TcpListener::bind(address) {
+        Ok(_) if address.port() == 0 => Finding::good(CHECK, format!("{address}: any port that is free")),
+        Ok(_) => Finding::good(CHECK, format!("{address} is free")),
+        Err(error) if error.kind() == ErrorKind::AddrInUse => taken(address).await,
+        Err(error) => Finding::fault(CHECK, format!("nobody can listen on {address}: {error}"), FIX),
+    }
+}
+
+/// Who has it.
+async fn taken(address: SocketAddr) -> Finding {
+    let Some(health) = health(reachable(address)).await else {
+        return Finding::fault(CHECK, format!("{address} is taken by something that is no Cuponera"), FIX);
+    };
+    let [status, version] = ["status", "version"].map(|name| health[name].as_str().unwrap_or("?").to_owned());
+    let detail = format!("a Cuponera {version} answers on {address}: {status}");
+    if status == "ok" {
+        return Finding::good(CHECK, detail);
+    }
+    Finding::fault(CHECK, detail, "look into its log; its database may be away")
+}
+
+async fn health(address: SocketAddr) -> Option<Value> {
+    let http = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().ok()?;
+    let response = http.get(format!("http://{address}/health")).send().await.ok()?;
+    let health: Value = response.json().await.ok()?;
+    health["database"].is_string().then_some(health)
+}
+
+/// Listening on all addresses, it answers on loopback.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}

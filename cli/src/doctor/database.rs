@@ -1,0 +1,187 @@
+//! The database: the one that is named, or the private one and the programs it needs.
+
+use cuponera_core::config::Settings;
+use cuponera_core::store::{Examined, SchemaVersions, ServerState, examine};
+use cuponera_postgres::{Binaries, Look, look};
+use secrecy::ExposeSecret;
+
+use super::connections;
+use super::report::Finding;
+
+const CHECK: &str = "database";
+const FIX_NAMED: &str =
+    "check that it runs, and the host, port, user, password and database of CUPONERA_DATABASE_URL";
+const FIX_CLUSTER: &str = "until then `up` cannot start; CUPONERA_DATABASE_URL can name another server";
+const FIX_PRIVATE: &str = "start `up`; if that does not help, look into postgres.log in the data folder";
+/// The oldest Postgres that has everything we use.
+const OLDEST_VERSION: i32 = 150_000;
+/// A clock this far off is worth a word; this much farther, tokens run out before or after their time.
+const NOTED_SKEW_SECONDS: i64 = 2;
+const BAD_SKEW_SECONDS: i64 = 60;
+
+/// Looks at whichever database `up` would use.
+pub(super) async fn database(settings: &Settings) -> Vec<Finding> {
+    match &settings.database_url {
+        Some(url) => named(settings, url.expose_secret(), FIX_NAMED).await,
+        None => private(settings).await,
+    }
+}
+
+async fn private(settings: &Settings) -> Vec<Finding> {
+    let look = match look(&settings.data_dir) {
+        Ok(look) => look,
+        Err(error) => return vec![programs(None), Finding::fault("cluster", error.to_string(), FIX_CLUSTER)],
+    };
+    let mut findings = vec![programs(look.cluster), cluster(&look)];
+    if let Some(server) = &look.server {
+        findings.extend(named(settings, &server.url(crate::database::DATABASE), FIX_PRIVATE).await);
+    }
+    findings
+}
+
+/// Whether there are Postgres programs, and of the version of the cluster.
+fn programs(cluster: Option<u32>) -> Finding {
+    const CHECK: &str = "postgres";
+    let binaries = match Binaries::find() {
+        Ok(binaries) => binaries,
+        Err(error) => {
+            return Finding::fault(
+                CHECK,
+                error.to_string(),
+                "or do without: CUPONERA_DATABASE_URL names a server that runs",
+            );
+        }
+    };
+    let wanted = |major: u32| cluster.is_none_or(|cluster| cluster == major);
+    if let Some((folder, major)) = binaries.found().find(|(_, major)| wanted(*major)) {
+        return Finding::good(CHECK, format!("version {major} in {}", folder.display()));
+    }
+    let cluster = cluster.unwrap_or_default();
+    let found: Vec<_> = binaries.found().map(|(_, major)| major.to_string()).collect();
+    let detail = format!("the cluster needs version {cluster}; there is {}", found.join(", "));
+    Finding::fault(CHECK, detail, format!("install Postgres {cluster}, or set PG_BIN to its programs"))
+}
+
+fn cluster(look: &Look) -> Finding {
+    let owner = if look.is_owned { "a cuponera is at work on it" } else { "the next `up` takes it over" };
+    let detail = match (look.cluster, &look.server) {
+        (None, _) => "none yet; `up` makes one".to_owned(),
+        (Some(major), None) => format!("of version {major}; its server does not run, `up` starts it"),
+        (Some(major), Some(server)) => {
+            format!(
+                "of version {major}; its server runs on port {} (process {}), and {owner}",
+                server.port, server.pid
+            )
+        }
+    };
+    Finding::good("cluster", detail)
+}
+
+async fn named(settings: &Settings, url: &str, fix: &str) -> Vec<Finding> {
+    match examine(url).await {
+        Ok(Examined { server: state, schema: versions, clock_ahead_seconds }) => vec![
+            server(&state),
+            durability(&state),
+            room(settings, &state),
+            clock(clock_ahead_seconds),
+            rights(&state),
+            schema(versions),
+        ],
+        Err(error) => vec![Finding::fault(CHECK, error.to_string(), fix)],
+    }
+}
+
+fn server(state: &ServerState) -> Finding {
+    let version = format!("Postgres {}.{}", state.version / 10_000, state.version % 10_000);
+    if state.version < OLDEST_VERSION {
+        return Finding::fault(CHECK, format!("{version} is too old"), "use Postgres 15 or newer");
+    }
+    if state.is_replica {
+        return Finding::fault(
+            CHECK,
+            format!("{version}, but a copy that cannot be written to"),
+            "name the primary server",
+        );
+    }
+    Finding::good(CHECK, format!("{version} answers"))
+}
+
+fn durability(state: &ServerState) -> Finding {
+    const CHECK: &str = "durability";
+    let detail = format!("fsync = {}, synchronous_commit = {}", state.fsync, state.synchronous_commit);
+    let is_durable = state.fsync == "on" && state.synchronous_commit != "off";
+    if is_durable {
+        return Finding::good(CHECK, detail);
+    }
+    Finding::fault(
+        CHECK,
+        detail,
+        "turn both on: without them a power cut loses redemptions that were answered",
+    )
+}
+
+fn room(settings: &Settings, state: &ServerState) -> Finding {
+    const CHECK: &str = "connections";
+    let needed = connections(settings);
+    let detail = format!("{needed} at most, of {} that the server takes", state.connections);
+    if i64::from(needed) <= i64::from(state.connections) {
+        return Finding::good(CHECK, detail);
+    }
+    let fix = "raise max_connections, or lower CUPONERA_DATABASE_POOL and CUPONERA_WORKER_CONCURRENCY";
+    Finding::fault(CHECK, detail, fix)
+}
+
+fn clock(skew_seconds: i64) -> Finding {
+    const CHECK: &str = "clock";
+    let fix = "set both clocks by NTP";
+    let detail = match skew_seconds {
+        0 => "as this machine's".to_owned(),
+        ahead @ 1.. => format!("{ahead} s ahead of this machine's"),
+        behind => format!("{} s behind this machine's", -behind),
+    };
+    match skew_seconds.abs() {
+        0..NOTED_SKEW_SECONDS => Finding::good(CHECK, detail),
+        NOTED_SKEW_SECONDS..BAD_SKEW_SECONDS => Finding::warning(CHECK, detail, fix),
+        _ => Finding::fault(CHECK, detail, fix),
+    }
+}
+
+fn rights(state: &ServerState) -> Finding {
+    const CHECK: &str = "rights";
+    match (state.may_create, state.may_use_temporary) {
+        (true, true) => Finding::good(CHECK, "tables can be made"),
+        (false, _) => {
+            Finding::fault(CHECK, "the user may not make tables", "GRANT CREATE ON SCHEMA public TO the user")
+        }
+        (true, false) => {
+            let fix = "GRANT TEMPORARY ON DATABASE … TO the user";
+            Finding::fault(CHECK, "the user may not make temporary tables, which imports need", fix)
+        }
+    }
+}
+
+fn schema(versions: Option<SchemaVersions>) -> Finding {
+    const CHECK: &str = "schema";
+    let Some(versions) = versions else {
+        let fix = "connect as the user that made it, or give its tables to this one (REASSIGN OWNED)";
+        return Finding::fault(CHECK, "there is one that another user made, and this one may not read", fix);
+    };
+    let SchemaVersions { found, known, broken } = versions;
+    if let Some(broken) = broken {
+        let fix = "see what it left behind, then delete its row from _sqlx_migrations";
+        return Finding::fault(CHECK, format!("step {broken} was begun and not finished"), fix);
+    }
+    match found {
+        None => Finding::good(CHECK, format!("none yet; `up` or `migrate` takes it to step {known}")),
+        Some(found) if found < known => {
+            Finding::good(CHECK, format!("at step {found}; `up` or `migrate` takes it to step {known}"))
+        }
+        Some(found) if found == known => {
+            Finding::good(CHECK, format!("at step {found}, the newest that is known here"))
+        }
+        Some(found) => {
+            let detail = format!("at step {found}; this program knows {known}");
+            Finding::warning(CHECK, detail, "use the newer program that took it there")
+        }
+    }
+}

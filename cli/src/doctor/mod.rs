@@ -1,0 +1,98 @@
+//! `cuponera doctor`: what stands in the way of `up`, or soon will, and what to do about each.
+//!
+//! It only looks: nothing is made, started, stopped or changed. Secrets are never shown.
+
+mod address;
+mod database;
+mod folder;
+mod report;
+
+use std::process::ExitCode;
+
+use cuponera_core::config::Settings;
+use cuponera_core::store::Pools;
+use rustix::process::{Resource, getrlimit};
+use tracing_subscriber::EnvFilter;
+
+use crate::client::{Fault, say::say};
+use report::{Finding, Report};
+
+pub(crate) const HELP: &str = "\
+Examples:
+  cuponera doctor
+  CUPONERA_DATABASE_URL=postgres://shop@db.internal/shop cuponera doctor --json
+
+It only looks: nothing is made, started, stopped or changed.
+
+Exit status:
+  0  nothing stands in the way; there may be warnings (!)
+  1  there are faults (✗)
+  2  a setting or flag cannot be read at all";
+
+/// Connections of clients beside our own that a machine should have descriptors for.
+const COMFORTABLE_FILES: u64 = 4096;
+/// Listeners, logs, uploads and the like.
+const OTHER_FILES: u64 = 128;
+
+/// Looks at everything, says what it found, and whether that is good.
+pub(crate) fn run(settings: &Settings, as_json: bool) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return Fault::Here(error.to_string()).report(),
+    };
+    let report = runtime.block_on(examine(settings));
+    if let Err(fault @ Fault::Here(_)) = say(&if as_json { report.json() } else { report.words() }) {
+        return fault.report();
+    }
+    if report.has_faults() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+async fn examine(settings: &Settings) -> Report {
+    let mut findings = settings_findings(settings);
+    findings.extend(folder::data_folder(settings));
+    findings.push(address::address(settings).await);
+    findings.extend(database::database(settings).await);
+    findings.extend(folder::files_folder(settings));
+    findings.push(open_files(settings));
+    Report::of(findings)
+}
+
+fn settings_findings(settings: &Settings) -> Vec<Finding> {
+    let mut faults = settings.check().err().unwrap_or_default();
+    if let Err(error) = EnvFilter::try_new(&settings.log) {
+        faults.push(format!("CUPONERA_LOG: {error}"));
+    }
+    if faults.is_empty() {
+        return vec![Finding::good("settings", "they make sense")];
+    }
+    let fix = "set it right in the environment, in .env, or as a flag (cuponera up --help)";
+    faults.into_iter().map(|fault| Finding::fault("settings", fault, fix)).collect()
+}
+
+/// All connections to the database that the process may open: the API's, the worker's, and the one that listens.
+fn connections(settings: &Settings) -> u32 {
+    let sum = |pools: Pools| pools.hot + pools.rest;
+    sum(settings.pools()) + sum(settings.worker_pools()) + 1
+}
+
+fn open_files(settings: &Settings) -> Finding {
+    let Some(limit) = getrlimit(Resource::Nofile).current else {
+        return Finding::good("open files", "no limit");
+    };
+    let own = u64::from(connections(settings)) + OTHER_FILES;
+    let clients = limit.saturating_sub(own);
+    let fix = "raise it with `ulimit -n 65536`, or LimitNOFILE= in a systemd unit";
+    if clients == 0 {
+        return Finding::fault(
+            "open files",
+            format!("{limit} are fewer than the {own} that are needed"),
+            fix,
+        );
+    }
+    let detail = format!("{limit}, so about {clients} clients at once");
+    if limit < COMFORTABLE_FILES {
+        Finding::warning("open files", detail, fix)
+    } else {
+        Finding::good("open files", detail)
+    }
+}

@@ -1,0 +1,72 @@
+//! Books, by id and by name.
+
+use super::World;
+
+#[tokio::test]
+async fn a_book_is_led_through_its_life_by_name_or_by_id() {
+    let world = World::new().await;
+    let name = format!("Ñandú & Söhne {:x}", rand::random::<u64>());
+    let options =
+        ["--max-codes-per-user", "2", "--discount", "10%", "--lock-ttl", "60", "--metadata", "{\"a\":1}"];
+    let made = world.json(&[&["books", "create", &name][..], &options].concat());
+    let id = made["id"].as_str().expect("an id");
+    assert_eq!(
+        (&made["status"], &made["maxCodesPerUser"], &made["lockTtlSeconds"]),
+        (&"DRAFT".into(), &2.into(), &60.into())
+    );
+    assert_eq!((&made["discount"]["type"], &made["metadata"]["a"]), (&"PERCENT".into(), &1.into()));
+    world.run(&["books", "show", &name]).said(&[&name, id, "DRAFT"]);
+    assert_eq!(world.json(&["books", "show", id])["name"], name);
+    world.run(&["books", "activate", id]).said(&["ACTIVE"]);
+    world.run(&["books", "pause", &name]).said(&["PAUSED"]);
+    let listed = world.json(&["books", "list", "--status", "paused", "--search", &name]);
+    assert_eq!(listed["data"][0]["id"], id);
+    world.run(&["books", "list", "--search", &name]).said(&["ID", "NAME", id, "PAUSED"]);
+    world.run(&["books", "close", &name]).said(&["CLOSED"]);
+    world.run(&["books", "activate", &name]).refused(3, &["invalid_transition", "409"]);
+    world.run(&["books", "delete", &name]).said(&["deleted"]);
+    world.run(&["books", "show", &name]).refused(3, &["no book is named"]);
+    world.run(&["books", "show", id]).refused(3, &["not_found"]);
+    world.run(&["books", "delete", id]).refused(3, &["not_found"]);
+}
+
+#[tokio::test]
+async fn a_name_must_be_exact_and_one_that_several_books_have_is_refused_with_their_ids() {
+    let world = World::new().await;
+    let (name, first) = world.book(&[]);
+    let second = world.json(&["books", "create", &name]);
+    let longer = world.json(&["books", "create", &format!("{name} and more")]);
+    let ran = world.run(&["books", "show", &name, "--json"]);
+    ran.refused(1, &[&first, second["id"].as_str().expect("an id")]);
+    assert!(!ran.stderr.contains(longer["id"].as_str().expect("an id")), "{ran:?}");
+    assert_eq!(ran.stdout, "");
+    world.run(&["books", "show", &name[..name.len() - 1]]).refused(3, &["no book is named"]);
+}
+
+#[tokio::test]
+async fn a_refusal_names_each_field_and_is_the_servers_document_under_json() {
+    let world = World::new().await;
+    let words = ["books", "create", "", "--lock-ttl", "0", "--discount", "500%"];
+    let ran = world.run(&words);
+    ran.refused(3, &["(invalid, 422)", "\n  name: ", "\n  lockTtlSeconds: ", "\n  discount.value: "]);
+    assert_eq!(ran.stdout, "");
+    let ran = world.run(&[&words[..], &["--json"]].concat());
+    ran.refused(3, &["(invalid, 422)"]);
+    let problem = ran.json();
+    assert_eq!((&problem["code"], problem["errors"].as_array().map(Vec::len)), (&"invalid".into(), Some(3)));
+}
+
+#[tokio::test]
+async fn a_list_goes_on_where_its_page_ended() {
+    let world = World::new().await;
+    let (_, id) = world.book(&[]);
+    let codes = world.codes(&id, 5);
+    let first = world.run(&["codes", "list", "--book", &id, "--limit", "2"]);
+    first.said(&["CODE", &codes[0], &codes[1]]);
+    let cursor = first.stderr.split_once("--cursor ").expect("the way to the next page").1.trim();
+    let second = world.json(&["codes", "list", "--book", &id, "--limit", "2", "--cursor", cursor]);
+    assert_eq!((&second["data"][0]["code"], &second["total"]), (&codes[2].as_str().into(), &5.into()));
+    let rest = world.run(&["codes", "list", "--book", &id, "--status", "available", "--prefix", &codes[4]]);
+    rest.said(&[&codes[4]]);
+    assert!(!rest.stdout.contains(&codes[0]) && rest.stderr.is_empty(), "{rest:?}");
+}

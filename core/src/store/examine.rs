@@ -1,0 +1,130 @@
+//! What an operator has to know of a database before anything runs on it. It is only read, over one connection.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions, Connection, PgConnection, query_as, query_scalar};
+use tokio::time::timeout;
+
+use super::connect::MIGRATIONS;
+
+/// A server that takes longer does not answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A database as it was found.
+#[derive(Debug, Clone)]
+pub struct Examined {
+    /// The server, and our rights.
+    pub server: ServerState,
+    /// How far the schema is; none if it is another's, whom we may not ask.
+    pub schema: Option<SchemaVersions>,
+    /// How far its clock is ahead of this machine's, in seconds.
+    pub clock_ahead_seconds: i64,
+}
+
+/// A server, and what we may do in the database.
+#[derive(Debug, Clone)]
+pub struct ServerState {
+    /// As `server_version_num`: 150_004 is 15.4.
+    pub version: i32,
+    /// Whether it is a copy that cannot be written to.
+    pub is_replica: bool,
+    /// The setting `fsync`.
+    pub fsync: String,
+    /// The setting `synchronous_commit`.
+    pub synchronous_commit: String,
+    /// How many connections it takes that are not set aside for its administrators.
+    pub connections: i32,
+    /// Its clock, at a moment between question and answer.
+    pub now: DateTime<Utc>,
+    /// Whether we may make tables.
+    pub may_create: bool,
+    /// Whether we may make temporary tables, which imports need.
+    pub may_use_temporary: bool,
+}
+
+/// How far a schema is, against what this program knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SchemaVersions {
+    /// The newest step that was taken; none before the first.
+    pub found: Option<i64>,
+    /// The newest step that this program knows.
+    pub known: i64,
+    /// A step that was begun and not finished.
+    pub broken: Option<i64>,
+}
+
+/// Why a database could not be examined. No secret is in it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ExamineError {
+    /// The URL is none.
+    #[error("its URL does not parse")]
+    BadUrl,
+    /// Nobody answers.
+    #[error("it does not answer within {} s", PATIENCE.as_secs())]
+    Silent,
+    /// Why there is no connection, or no answer.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl From<sqlx::Error> for ExamineError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Failed(match &error {
+            sqlx::Error::Database(refusal) => refusal.message().to_owned(),
+            sqlx::Error::Io(error) => error.to_string(),
+            other => other.to_string(),
+        })
+    }
+}
+
+/// Looks at a database.
+pub async fn examine(url: &str) -> Result<Examined, ExamineError> {
+    let options: PgConnectOptions = url.parse().map_err(|_| ExamineError::BadUrl)?;
+    let options = options.application_name("cuponera doctor");
+    let look = async {
+        let mut connection = options.connect().await?;
+        let asked_at = Utc::now();
+        let server = server_state(&mut connection).await?;
+        let middle = asked_at + (Utc::now() - asked_at) / 2;
+        let schema = schema_versions(&mut connection).await?;
+        let clock_ahead_seconds = (server.now - middle).num_seconds();
+        let _ = connection.close().await;
+        Ok(Examined { server, schema, clock_ahead_seconds })
+    };
+    timeout(PATIENCE, look).await.map_err(|_| ExamineError::Silent)?
+}
+
+async fn server_state(connection: &mut PgConnection) -> sqlx::Result<ServerState> {
+    query_as!(
+        ServerState,
+        r#"select current_setting('server_version_num')::int as "version!",
+                  pg_is_in_recovery() as "is_replica!",
+                  current_setting('fsync') as "fsync!",
+                  current_setting('synchronous_commit') as "synchronous_commit!",
+                  current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
+                    - coalesce(nullif(current_setting('reserved_connections', true), '')::int, 0) as "connections!",
+                  clock_timestamp() as "now!",
+                  coalesce(has_schema_privilege(to_regnamespace('public'), 'create'), false) as "may_create!",
+                  has_database_privilege(current_database(), 'temporary') as "may_use_temporary!""#
+    )
+    .fetch_one(connection)
+    .await
+}
+
+async fn schema_versions(connection: &mut PgConnection) -> sqlx::Result<Option<SchemaVersions>> {
+    let known = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
+    // Null if there is no such table.
+    let may_read = query_scalar!("select has_table_privilege(to_regclass('_sqlx_migrations'), 'select')");
+    match may_read.fetch_one(&mut *connection).await? {
+        None => return Ok(Some(SchemaVersions { found: None, known, broken: None })),
+        Some(false) => return Ok(None),
+        Some(true) => {}
+    }
+    // Not checked when it is built: the table is made when the first migration runs.
+    let found = query_scalar("select max(version) from _sqlx_migrations where success");
+    let found = found.fetch_one(&mut *connection).await?;
+    let broken = query_scalar("select min(version) from _sqlx_migrations where not success");
+    Ok(Some(SchemaVersions { found, known, broken: broken.fetch_one(connection).await? }))
+}

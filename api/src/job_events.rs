@@ -3,13 +3,12 @@
 
 use std::time::Duration;
 
-use futures::stream::BoxStream;
 use futures::{StreamExt, stream};
 use poem::http::{HeaderValue, header};
 use poem::web::sse::{Event, SSE};
 use poem::{IntoResponse, Response};
-use poem_openapi::payload::{EventStream, Payload};
-use poem_openapi::registry::{MetaSchemaRef, Registry};
+use poem_openapi::payload::Payload;
+use poem_openapi::registry::{MetaSchema, MetaSchemaRef, Registry};
 use poem_openapi::types::ToJSON;
 
 use crate::view::JobView;
@@ -20,21 +19,29 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 /// How long a client is to wait before it connects again.
 const RETRY: Duration = Duration::from_secs(2);
 
-type Documented = EventStream<BoxStream<'static, JobView>>;
-
 /// The events of one watcher.
 pub(crate) struct JobEvents(pub(crate) Watched);
 
 impl Payload for JobEvents {
     const CONTENT_TYPE: &'static str = "text/event-stream";
 
+    /// One event of the stream, by its fields.
     fn schema_ref() -> MetaSchemaRef {
-        Documented::schema_ref()
+        let text = |description| {
+            MetaSchemaRef::Inline(Box::new(MetaSchema {
+                description: Some(description),
+                ..MetaSchema::new("string")
+            }))
+        };
+        MetaSchemaRef::Inline(Box::new(MetaSchema {
+            description: Some("An event of the stream."),
+            properties: vec![("event", text("`job`.")), ("data", text("The JSON of `GET /jobs/{id}`."))],
+            required: vec!["event", "data"],
+            ..MetaSchema::new("object")
+        }))
     }
 
-    fn register(registry: &mut Registry) {
-        <Documented as Payload>::register(registry);
-    }
+    fn register(_: &mut Registry) {}
 }
 
 impl IntoResponse for JobEvents {

@@ -15,7 +15,7 @@ pub(super) fn operations() -> Vec<Operation> {
             .answers(
                 200,
                 "The job, at once and whenever it has changed; the stream ends once it is over.",
-                json!([job("GENERATE_CODES"), done_job()]),
+                json!({"event": "job", "data": done_job().to_string()}),
             )
             .refuses(&["forbidden", "too_many_streams"]),
         Operation::of("cancelJob")

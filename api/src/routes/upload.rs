@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 use super::Tag;
 use crate::body::half;
-use crate::caller::Caller;
+use crate::caller::{Caller, app};
 use crate::edge::unsupported_type;
 use crate::idempotency::HeldKey;
 use crate::problem::Problem;
@@ -194,6 +194,16 @@ fn broken_body() -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, "bad_request", "the body ended early or is not a form")
 }
 
+/// Refuses by the length that is told, before anything is read. What is not told, or not true, is counted as it comes in.
+fn refuse_what_is_too_large(request: &Request) -> Result<(), Problem> {
+    let limit_bytes = app(request).upload_limit;
+    let told = request.header("Content-Length").and_then(|length| length.parse::<u64>().ok());
+    if told.is_some_and(|length| length > limit_bytes.saturating_add(MAX_BYTES_BETWEEN_FILES)) {
+        return Err(Refusal::TooLarge { limit_bytes }.into());
+    }
+    Ok(())
+}
+
 impl<'a> ApiExtractor<'a> for UploadBody {
     const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::RequestObject];
     type ParamType = ();
@@ -235,6 +245,7 @@ impl<'a> ApiExtractor<'a> for UploadBody {
         body: &mut RequestBody,
         _: ExtractParamOptions<()>,
     ) -> poem::Result<Self> {
+        refuse_what_is_too_large(request)?;
         let media = request.content_type().and_then(|text| text.split(';').next()).unwrap_or_default();
         if media.trim().eq_ignore_ascii_case("text/csv") {
             return Ok(Self::Csv(Paced::new(body.take()?.into_bytes_stream())));

@@ -12,6 +12,7 @@ use cuponera_core::files::Files;
 use cuponera_core::id::LoginId;
 use cuponera_core::principal::Principal;
 use cuponera_core::store::{AssignNamed, AssignRandom, Lock, Redeem, Store, Unlock};
+use moka::sync::Cache;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
@@ -20,11 +21,18 @@ use crate::batching::Lanes;
 use crate::headers::Cors;
 use crate::limits::{Limiter, Limits};
 use crate::memory::Memory;
+use crate::places::Places;
+use crate::pulse::Pulse;
 use crate::watch::{Watches, Watching};
 
 /// The most requests that run at once, and the most uploads among them: the next is told at once to come back.
 const MAX_REQUESTS: usize = 2_048;
 const MAX_UPLOADS: usize = 32;
+const MAX_UPLOADS_OF_ONE: usize = 8;
+
+/// How long an API key counts as good, whoever else at its address tries keys that are not.
+const KEY_MEMORY: Duration = Duration::from_hours(1);
+const KEYS_REMEMBERED: u64 = 10_000;
 
 /// How often callers that have been quiet are forgotten.
 const FORGET_EVERY: Duration = Duration::from_mins(1);
@@ -77,7 +85,11 @@ pub struct App {
     /// Places for requests.
     pub(crate) requests: Semaphore,
     /// Places for uploads.
-    pub(crate) uploads: Semaphore,
+    pub(crate) uploads: Places,
+    /// Whether the database answers, as of a moment ago.
+    pub(crate) pulse: Pulse,
+    /// API keys that have been good lately.
+    pub(crate) good_keys: Cache<Vec<u8>, ()>,
     tasks: TaskTracker,
 }
 
@@ -107,7 +119,9 @@ impl App {
             limiter: Limiter::new(limits),
             cors: Cors::new(cors_origins),
             requests: Semaphore::new(MAX_REQUESTS),
-            uploads: Semaphore::new(MAX_UPLOADS),
+            uploads: Places::new(MAX_UPLOADS, MAX_UPLOADS_OF_ONE),
+            pulse: Pulse::default(),
+            good_keys: Cache::builder().max_capacity(KEYS_REMEMBERED).time_to_idle(KEY_MEMORY).build(),
             tasks,
         }))
     }

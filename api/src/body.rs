@@ -26,6 +26,9 @@ const MAX_BODY_BYTES: usize = 1024 * 1024;
 /// How long a JSON body may take to come in: a slow client must not keep the place of its request.
 const BODY_PATIENCE: Duration = Duration::from_secs(15);
 
+/// So many faults of a body are told: a body of nothing else must not become a far larger answer.
+const MAX_FAULTS: usize = 100;
+
 /// A checked JSON body.
 #[derive(Debug)]
 pub(crate) struct Body<T> {
@@ -220,7 +223,9 @@ impl Fields {
     /// Notes that a field is not as it should be.
     pub(crate) fn fault(&mut self, name: &str, message: impl Into<String>) {
         let name = if self.prefix.is_empty() { name.to_owned() } else { format!("{}.{name}", self.prefix) };
-        self.faults.push(FieldFault::new(name, message));
+        if self.faults.len() < MAX_FAULTS {
+            self.faults.push(FieldFault::new(name, message));
+        }
     }
 
     /// A string that must be one of the words `parse` knows.
@@ -254,6 +259,9 @@ impl Fields {
     fn refuse_unknown(&mut self) {
         for name in std::mem::take(&mut self.object).keys() {
             let known = self.known.iter().copied().collect::<Vec<_>>().join(", ");
+            if self.faults.len() >= MAX_FAULTS {
+                return;
+            }
             self.fault(
                 name,
                 if known.is_empty() {

@@ -12,7 +12,7 @@ use poem_openapi::registry::{MetaSecurityScheme, Registry};
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 
 use crate::app::App;
-use crate::credentials::identify;
+use crate::credentials::{identify, shows_unknown_key};
 use crate::edge::RequestId;
 use crate::limits::Visit;
 use crate::problem::Problem;
@@ -97,6 +97,10 @@ impl Caller {
     async fn of(request: &Request) -> Result<Self, Problem> {
         let app = app(request);
         let visit = Visit::of(request);
+        if app.limiter.is_spent(&visit) && shows_unknown_key(&app, request.headers()) {
+            // Looking a key up costs a query, and most of what comes from there is junk.
+            app.limiter.count_anonymous(&visit)?;
+        }
         let Some(known) = identify(&app, request.headers()).await? else {
             app.limiter.count_anonymous(&visit)?;
             return Err(Problem::unauthorized());

@@ -44,6 +44,12 @@ fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>
     }
 }
 
+/// Whether the request shows an API key that has not been good lately.
+pub(crate) fn shows_unknown_key(app: &App, headers: &HeaderMap) -> bool {
+    let key = only(headers, &API_KEY).ok().flatten();
+    key.is_some_and(|key| !app.good_keys.contains_key(&secret_hash(key)))
+}
+
 async fn of_token(app: &App, authorization: &str) -> Result<Option<Known>> {
     let Some((scheme, token)) = authorization.split_once(' ') else { return Ok(None) };
     if !scheme.eq_ignore_ascii_case("Bearer") {
@@ -64,5 +70,8 @@ async fn of_token(app: &App, authorization: &str) -> Result<Option<Known>> {
 async fn of_api_key(app: &App, key: &str) -> Result<Option<Known>> {
     let hash = secret_hash(key);
     let found = app.api_keys.find(hash.clone(), app.store.find_api_key_principal(&hash)).await?;
+    if found.is_some() {
+        app.good_keys.insert(hash, ());
+    }
     Ok(found.map(|principal| Known { principal, login: None }))
 }

@@ -25,6 +25,18 @@ const MAX_REQUEST_ID_BYTES: usize = 128;
 const API: &str = "/api/v1/";
 /// The paths of one code.
 const COUPONS: &str = "/api/v1/coupons/";
+/// Beginnings of paths in which no code stands.
+const PLAIN_PATHS: [&str; 9] = [
+    "/api/v1/auth/",
+    "/api/v1/users",
+    "/api/v1/api-keys",
+    "/api/v1/coupon-books",
+    "/api/v1/coupon-codes/",
+    "/api/v1/jobs",
+    "/health",
+    "/docs",
+    "/openapi.json",
+];
 /// Operations where a secret in the body is tried: they are counted by address, whatever credentials come with it.
 const TRYING_SECRETS: [&str; 3] = ["/api/v1/auth/login", "/api/v1/auth/refresh", "/api/v1/auth/password"];
 
@@ -70,10 +82,14 @@ async fn answer<E: Endpoint>(
     next: Arc<E>,
     request: Request,
 ) -> Result<Response, Problem> {
-    if let Some(preflight) = app.cors.preflight(&request, methods_of(path)) {
+    if let Some(preflight) = app.cors.preflight(&request, || methods_of(path)) {
         return Ok(preflight);
     }
-    let _place = app.requests.try_acquire().map_err(|_| Problem::overloaded())?;
+    // Health and documentation are told however busy the rest is.
+    let place = app.requests.try_acquire().ok();
+    if place.is_none() && path.starts_with(API) {
+        return Err(Problem::overloaded());
+    }
     if is_anonymous(path, &request) {
         app.limiter.count_anonymous(visit)?;
     }
@@ -117,9 +133,14 @@ fn must_be_plain(request: &Request) -> Result<(), Problem> {
     }
 }
 
-/// A path as it may be logged: a code is worth money, and the log is read by many.
+/// A path as it may be logged: a code is worth money, and the log is read by many. What is none of our paths may have one
+/// anywhere.
 fn without_code(path: &str) -> &str {
-    [COUPONS, "/api/v1/assignments/"].into_iter().find(|prefix| path.starts_with(prefix)).unwrap_or(path)
+    let is_under = |prefix: &&str| path.starts_with(*prefix);
+    if let Some(prefix) = [COUPONS, "/api/v1/assignments/"].iter().find(|prefix| is_under(prefix)) {
+        return prefix;
+    }
+    if PLAIN_PATHS.iter().any(|prefix| is_under(&prefix)) { path } else { "elsewhere" }
 }
 
 /// The client's id, if it is short and plain.

@@ -46,7 +46,11 @@ impl Cors {
     }
 
     /// The answer to a browser that asks whether a page may send a request, if this is such a question.
-    pub(crate) fn preflight(&self, request: &Request, methods: Option<String>) -> Option<Response> {
+    pub(crate) fn preflight(
+        &self,
+        request: &Request,
+        methods: impl FnOnce() -> Option<String>,
+    ) -> Option<Response> {
         let asks = request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
         if self.origins.is_empty() || request.method() != Method::OPTIONS || !asks {
             return None;
@@ -54,7 +58,7 @@ impl Cors {
         let mut response = Response::builder().status(StatusCode::NO_CONTENT).finish();
         if self.allows(request.headers()).is_some() {
             let headers = response.headers_mut();
-            let methods = methods.and_then(|methods| HeaderValue::from_str(&methods).ok());
+            let methods = methods().and_then(|methods| HeaderValue::from_str(&methods).ok());
             headers.extend(methods.map(|methods| (header::ACCESS_CONTROL_ALLOW_METHODS, methods)));
             headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(SENT));
             headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static(REMEMBERED));

@@ -9,11 +9,13 @@ mod bucket;
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use cuponera_core::config::Rate;
 use cuponera_core::principal::{Principal, RoleName};
 use ipnet::IpNet;
+use moka::sync::Cache;
 use poem::Request;
 use poem::http::HeaderMap;
 use uuid::Uuid;
@@ -23,6 +25,10 @@ use bucket::Bucket;
 
 pub(crate) use address::client_address;
 pub(crate) use bucket::Standing;
+
+/// How long an address counts as having asked for too much.
+const SPENT_MEMORY: Duration = Duration::from_mins(1);
+const SPENT_REMEMBERED: u64 = 100_000;
 
 /// The limits of an installation; none of them means no limit.
 #[derive(Debug, Clone, Default)]
@@ -70,6 +76,8 @@ pub(crate) struct Limiter {
     admin: Option<Bucket<Uuid>>,
     missing_user: Option<Bucket<Uuid>>,
     missing_address: Option<Bucket<IpAddr>>,
+    /// Addresses whose anonymous requests were refused a moment ago.
+    spent: Cache<IpAddr, ()>,
     trusted_proxies: Vec<IpNet>,
 }
 
@@ -81,7 +89,7 @@ pub(crate) struct Visit {
     /// Who it turned out to be.
     pub(crate) principal: OnceLock<Principal>,
     /// What is left of the limit that it was counted against.
-    standing: OnceLock<Standing>,
+    standing: Mutex<Option<Standing>>,
 }
 
 impl Visit {
@@ -92,22 +100,25 @@ impl Visit {
 
     /// Tells the caller how much is left.
     pub(crate) fn mark(&self, headers: &mut HeaderMap) {
-        if let Some(standing) = self.standing.get() {
+        if let Some(standing) = *self.standing() {
             standing.mark(headers);
         }
+    }
+
+    fn standing(&self) -> MutexGuard<'_, Option<Standing>> {
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn count(&self, taken: Result<Standing, Standing>) -> Result<(), Problem> {
         match taken {
             Ok(standing) => {
                 // A request that is counted twice shows the count it came to first.
-                let _ = self.standing.set(standing);
+                self.standing().get_or_insert(standing);
                 Ok(())
             }
             Err(standing) => {
-                let seconds = standing.reset_seconds;
-                let _ = self.standing.set(standing);
-                Err(Problem::rate_limited(seconds))
+                *self.standing() = Some(standing);
+                Err(Problem::rate_limited(standing.reset_seconds))
             }
         }
     }
@@ -122,6 +133,7 @@ impl Limiter {
             admin: limits.admin.map(|rate| Bucket::new("admin", rate)),
             missing_user: limits.misses.map(|misses| Bucket::new("misses", misses.user)),
             missing_address: limits.misses.map(|misses| Bucket::new("misses", misses.address)),
+            spent: Cache::builder().max_capacity(SPENT_REMEMBERED).time_to_live(SPENT_MEMORY).build(),
             trusted_proxies: limits.trusted_proxies,
         }
     }
@@ -136,11 +148,20 @@ impl Limiter {
     /// Counts a request of nobody in particular; once, however often it is asked.
     pub(crate) fn count_anonymous(&self, visit: &Visit) -> Result<(), Problem> {
         match (&self.anonymous, visit.ip) {
-            (Some(bucket), Some(ip)) if visit.standing.get().is_none() => {
-                visit.count(bucket.take(&network_of(ip)))
+            (Some(bucket), Some(ip)) if visit.standing().is_none() => {
+                let counted = visit.count(bucket.take(&network_of(ip)));
+                if counted.is_err() {
+                    self.spent.insert(network_of(ip), ());
+                }
+                counted
             }
             _ => Ok(()),
         }
+    }
+
+    /// Whether the address has lately asked for more than it may.
+    pub(crate) fn is_spent(&self, visit: &Visit) -> bool {
+        visit.ip.is_some_and(|ip| self.spent.contains_key(&network_of(ip)))
     }
 
     /// Counts a request of somebody.
@@ -164,12 +185,8 @@ impl Limiter {
         let by_user = self.missing_user.as_ref().map(|bucket| bucket.take(&principal.id));
         let by_address =
             self.missing_address.as_ref().zip(visit.ip).map(|(bucket, ip)| bucket.take(&network_of(ip)));
-        for taken in [by_user, by_address].into_iter().flatten() {
-            if let Err(standing) = taken {
-                return Err(Problem::rate_limited(standing.reset_seconds));
-            }
-        }
-        Ok(())
+        let refused = [by_user, by_address].into_iter().flatten().find_map(Result::err);
+        refused.map_or(Ok(()), |standing| visit.count(Err(standing)))
     }
 
     /// Forgets those whose buckets are full again.

@@ -43,6 +43,7 @@ fn assert_limited(reply: Reply, name: &str) {
 async fn those_without_credentials_are_counted_by_address() {
     let server = limited().await;
     let nobody = server.nobody();
+    from(&server.service(), "198.51.100.1", Method::GET, "jobs").await.expect(200);
     for left in [2, 1, 0] {
         let reply = from(&nobody, "198.51.100.1", Method::GET, "jobs").await;
         assert!(reply.header("ratelimit").starts_with(&format!("\"anonymous\";r={left};")));
@@ -81,6 +82,28 @@ async fn wrong_credentials_and_logins_are_counted_by_address_too() {
         assert_eq!(login(client).await.refused(401), "invalid_credentials");
     }
     assert_limited(login(&server.service()).await, "anonymous");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn once_an_address_has_spent_its_bucket_a_key_that_has_not_been_good_lately_is_not_looked_up() {
+    let server = limited().await;
+    let junk = |n: usize| server.nobody().with_key(&format!("junk-{n}"));
+    let calls = async || {
+        let calls = sqlx::query_scalar(
+            "select coalesce(sum(idx_scan), 0)::int8 from pg_stat_user_indexes where indexrelname = 'api_key_secret'",
+        );
+        calls.fetch_one(server.database.pool()).await.expect("no statistics")
+    };
+    for n in 0..50 {
+        let status = from(&junk(n), "198.51.100.1", Method::GET, "jobs").await.status;
+        assert_eq!(status, if n < 3 { 401 } else { 429 });
+    }
+    let looked: i64 = cuponera_testkit::eventually("the statistics to come", async || {
+        let looked: i64 = calls().await;
+        (looked >= 3).then_some(looked)
+    })
+    .await;
+    assert!(looked < 10, "{looked} looks");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,7 +3,7 @@
 //! What it does is done in the database alone. A running API believes an admin's token for up to five seconds more.
 
 use std::fmt::Write;
-use std::io::Read;
+use std::io::{Read, Write as _};
 
 use clap::{Args, Subcommand};
 use cuponera_core::config::{Settings, is_email};
@@ -103,7 +103,7 @@ pub(crate) async fn admin(settings: Settings, verb: AdminVerb) -> Result<(), Str
         Err(message) => Err(message),
     };
     // Before the server is stopped: whatever becomes of that, a password that holds now is shown.
-    let done = done.map(|text| print!("{text}"));
+    let done = done.map(|text| drop(std::io::stdout().write_all(text.as_bytes())));
     let closed = database.close().await;
     done.and(closed)
 }

@@ -14,11 +14,10 @@ pub(crate) fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet
         return client;
     }
     let values = headers.get_all("x-forwarded-for").into_iter();
-    let hops: Vec<&str> =
-        values.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).collect();
+    let hops: Vec<&[u8]> = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b',')).collect();
     for hop in hops.into_iter().rev() {
         // What cannot be read ends the walk at the last proxy: that one is responsible.
-        let Some(ip) = address(hop.trim()) else { break };
+        let Some(ip) = str::from_utf8(hop).ok().and_then(|hop| address(hop.trim())) else { break };
         client = ip;
         if !is_trusted(&client) {
             break;
@@ -36,12 +35,14 @@ fn address(text: &str) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
+    use poem::http::HeaderValue;
+
     use super::*;
 
     fn client(peer: &str, forwarded: &[&str], trusted: &[&str]) -> String {
         let mut headers = HeaderMap::new();
         for value in forwarded {
-            headers.append("x-forwarded-for", value.parse().unwrap());
+            headers.append("x-forwarded-for", HeaderValue::from_bytes(value.as_bytes()).unwrap());
         }
         let trusted: Vec<IpNet> = trusted.iter().map(|network| network.parse().unwrap()).collect();
         client_address(peer.parse().unwrap(), &headers, &trusted).to_string()
@@ -68,6 +69,8 @@ mod tests {
         let trusted = ["10.0.0.0/8"];
         assert_eq!(client("10.0.0.1", &["198.51.100.1, unknown"], &trusted), "10.0.0.1");
         assert_eq!(client("10.0.0.1", &["198.51.100.1, junk, 10.9.9.9"], &trusted), "10.9.9.9");
+        assert_eq!(client("10.0.0.1", &["6.6.6.1", "\u{ff}, 198.51.100.1"], &trusted), "198.51.100.1");
+        assert_eq!(client("10.0.0.1", &["6.6.6.1", "\u{ff}"], &trusted), "10.0.0.1");
         assert_eq!(client("10.0.0.1", &[], &trusted), "10.0.0.1");
         assert_eq!(client("10.0.0.1", &["10.1.1.1, 10.2.2.2"], &trusted), "10.1.1.1");
     }

@@ -1,7 +1,5 @@
 //! Whether the installation is well.
 
-use std::time::Duration;
-
 use chrono::Utc;
 use cuponera_core::error::Result;
 use poem::Request;
@@ -12,9 +10,6 @@ use super::Tag;
 use crate::caller::app;
 use crate::problem::Problem;
 use crate::time::Time;
-
-/// A database that takes longer does not answer.
-const PING_PATIENCE: Duration = Duration::from_secs(2);
 
 pub(crate) struct Health;
 
@@ -102,5 +97,5 @@ impl Health {
 
 async fn database_answers(request: &Request) -> bool {
     let app = app(request);
-    matches!(tokio::time::timeout(PING_PATIENCE, app.store.ping()).await, Ok(Ok(())))
+    app.pulse.is_felt(&app.store).await
 }

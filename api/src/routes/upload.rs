@@ -79,7 +79,7 @@ impl Upload {
         body: UploadBody,
     ) -> Result<Reply<JobView, 202>, Problem> {
         caller.must_be_trusted()?;
-        let _place = caller.app.uploads.try_acquire().map_err(|_| Problem::overloaded())?;
+        let _place = caller.app.uploads.take(caller.principal.id).ok_or_else(Problem::overloaded)?;
         let held = HeldKey::take(&caller, Uuid::nil())?;
         let book = book.0.map(BookId);
         // Under a key there may be an answer already, whatever has become of the book since.
@@ -139,12 +139,14 @@ async fn read_form(mut form: Multipart, budget: &Budget, intake: &mut Intake) ->
     let mut fields = FormFields::default();
     while let Some(field) = next_field(&mut form, budget).await? {
         match field.name().unwrap_or_default() {
-            "file" if fields.has_file => return Err(Refusal::invalid("file", "must come only once").into()),
+            name @ "file" if fields.has_file => return Err(only_once(name)),
             "file" => {
                 fields.has_file = true;
                 budget.lift();
                 intake.take_all(ReaderStream::with_capacity(field.into_async_read(), READ_BYTES)).await?;
             }
+            name @ "couponBookId" if fields.book.is_some() => return Err(only_once(name)),
+            name @ "dryRun" if fields.dry_run.is_some() => return Err(only_once(name)),
             "couponBookId" => {
                 let text = small_text(field, "couponBookId").await?;
                 let book =
@@ -168,6 +170,10 @@ async fn read_form(mut form: Multipart, budget: &Budget, intake: &mut Intake) ->
     Ok(fields)
 }
 
+fn only_once(name: &str) -> Problem {
+    Refusal::invalid(name, "must come only once").into()
+}
+
 /// The next field of a form, or its end. What stands between fields is held in memory, so it has to be short.
 async fn next_field(form: &mut Multipart, budget: &Budget) -> Result<Option<poem::web::Field>, Problem> {
     budget.limit(MAX_BYTES_BETWEEN_FILES);
@@ -180,7 +186,8 @@ async fn next_field(form: &mut Multipart, budget: &Budget) -> Result<Option<poem
 async fn small_text(field: poem::web::Field, name: &str) -> Result<String, Problem> {
     let mut bytes = Vec::new();
     let mut stream = ReaderStream::with_capacity(field.into_async_read(), MAX_FIELD_BYTES);
-    while let Some(piece) = stream.next().await {
+    let late = |_| Problem::request_timeout();
+    while let Some(piece) = timeout(IDLE_PATIENCE, stream.next()).await.map_err(late)? {
         bytes.extend_from_slice(&piece.map_err(|_| broken_body())?);
         if bytes.len() > MAX_FIELD_BYTES {
             return Err(Refusal::invalid(name, "is too long").into());

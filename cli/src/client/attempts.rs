@@ -57,8 +57,9 @@ impl Attempts {
 
     /// Waits before the next attempt, or gives the fault back if there is no time for one.
     pub(crate) async fn pause(&mut self, fault: Fault, after: Option<Duration>) -> Result<(), Fault> {
-        let pause = self.pauses.next_backoff().unwrap_or(LONGEST_PAUSE) + after.unwrap_or_default();
-        if self.begun.elapsed() + pause > self.patience {
+        let pause = self.pauses.next_backoff().unwrap_or(LONGEST_PAUSE);
+        let pause = pause.saturating_add(after.unwrap_or_default());
+        if self.begun.elapsed().saturating_add(pause) > self.patience {
             return Err(fault);
         }
         if let (true, Fault::Away(message)) = (self.is_first, &fault) {

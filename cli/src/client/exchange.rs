@@ -16,7 +16,7 @@ pub(crate) struct Ask<'a> {
 }
 
 /// A document that the server sent.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Answer {
     pub(crate) text: String,
     pub(crate) value: Value,

@@ -95,12 +95,17 @@ impl Work for Import {
                 let _ = super::say_refusal(fault);
             }
         })?;
-        let submitted = Submitted { job, waits: !self.no_wait };
+        let submitted = Submitted { job: job.clone(), waits: !self.no_wait };
         let errors = self.errors.as_deref();
         let dry_run = self.dry_run;
         let ended = watch::see_through(client, submitted, |job| summary(job, dry_run, errors)).await;
         match (ended, &self.errors) {
             (Ok(job), Some(path)) => save_errors(client, &job, path).await,
+            // Also of a job that failed: what it had refused until then.
+            (Err(ended @ Fault::JobEnded(_)), Some(path)) => {
+                save_errors(client, &Job { answer: job }, path).await?;
+                Err(ended)
+            }
             (ended, _) => ended.map(drop),
         }
     }
@@ -146,12 +151,15 @@ impl Upload<'_> {
         let server = &self.client.server;
         let mut attempts = server.attempts();
         loop {
-            let (fault, after, arrived) = match server.answer(self.once().await?).await {
+            let sent = self.once().await?;
+            let was_begun = !matches!(&sent, Err(error) if error.is_connect());
+            let (fault, after) = match server.answer(sent).await {
                 Ok(answer) => return Ok(answer),
                 Err(Trouble::Lasting(fault)) => return Err(fault),
-                Err(Trouble::Passing { fault, after, arrived }) => (fault, after, arrived),
+                Err(Trouble::Passing { fault, after, .. }) => (fault, after),
             };
-            if arrived && !matches!(self.source, Source::File(_)) {
+            // What was read of a pipe does not come again: without it the file would be another.
+            if was_begun && !matches!(self.source, Source::File(_)) {
                 return Err(fault);
             }
             attempts.pause(fault, after).await?;

@@ -61,7 +61,7 @@ impl Session {
             email: email.to_owned(),
             access_token: self.access_token,
             refresh_token: self.refresh_token,
-            renew_at: Utc::now() + lives,
+            renew_at: Utc::now().checked_add_signed(lives).unwrap_or_else(Utc::now),
         }
     }
 }

@@ -187,13 +187,19 @@ impl<V: Work> To<V> {
             let client = Client::new(&self.server)?;
             tokio::select! {
                 done = self.verb.run(&client) => done,
-                _ = tokio::signal::ctrl_c() => Err(Fault::Interrupted(client.on_interrupt.take())),
+                () = interrupted(&client) => Err(Fault::Interrupted(client.on_interrupt.take())),
             }
         });
         // A read of standard input that nobody waits for any more must not keep us.
         runtime.shutdown_background();
         done.map_or_else(Fault::report, |()| ExitCode::SUCCESS)
     }
+}
+
+/// Until the user has pressed Ctrl-C and nothing is under way that must not be left half done.
+async fn interrupted(client: &Client) {
+    let _ = tokio::signal::ctrl_c().await;
+    client.server.has_renewed().await;
 }
 
 impl Client {

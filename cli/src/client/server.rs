@@ -24,7 +24,12 @@ pub(crate) struct Server {
     address: Address,
     credential: Credential,
     patience: Duration,
+    /// Held while a refresh token is traded: whoever ends this command then waits until the new one is kept.
+    renewing: tokio::sync::Mutex<()>,
 }
+
+/// How long an end may wait for a renewal.
+const RENEWAL_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How we say who we are.
 #[derive(Debug)]
@@ -54,7 +59,7 @@ impl Server {
             .redirect(reqwest::redirect::Policy::none());
         let http = if address.is_loopback() { http.no_proxy() } else { http };
         let http = http.build().map_err(|error| Fault::Here(innermost(&error)))?;
-        Ok(Self { http, address, credential, patience })
+        Ok(Self { http, address, credential, patience, renewing: tokio::sync::Mutex::default() })
     }
 
     pub(crate) fn address(&self) -> &Address {
@@ -159,7 +164,12 @@ impl Server {
                 let what = format!("takes no more requests for now{}", when.unwrap_or_default());
                 Trouble::Passing { fault: away(&what), after, arrived: false }
             }
-            502..=504 => Trouble::Passing { fault: away("cannot answer now"), after, arrived: true },
+            408 => Trouble::Passing { fault: away("did not get the request in time"), after, arrived: false },
+            502..=504 => {
+                // Who was told so was not let in.
+                let arrived = refused.code != "overloaded";
+                Trouble::Passing { fault: away("cannot answer now"), after, arrived }
+            }
             500.. => Trouble::Lasting(away(&format!(
                 "has a fault; its log has it under {}",
                 super::show::plain(id)
@@ -221,12 +231,19 @@ impl Server {
         if stale.is_some_and(|stale| stale.access_token != login.access_token) && !login.is_stale() {
             return Ok(login);
         }
+        let _renewing = self.renewing.lock().await;
         let ask = Ask::post(&["auth", "refresh"], json!({"refreshToken": login.refresh_token}));
         // Boxed: `send` renews, and renewing sends.
         let session: Session = Box::pin(self.send(ask)).await?.read_as()?;
         let login = session.of(&login.email);
         locked.keep(self.address.as_str(), Some(login.clone()))?;
         Ok(login)
+    }
+
+    /// Until no refresh token is being traded, or that has taken too long: one that is used up and not replaced is a login
+    /// lost.
+    pub(crate) async fn has_renewed(&self) {
+        let _ = tokio::time::timeout(RENEWAL_PATIENCE, self.renewing.lock()).await;
     }
 
     fn not_logged_in(&self) -> Fault {

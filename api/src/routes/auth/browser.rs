@@ -17,7 +17,6 @@ const PATH: &str = "/api/v1/auth";
 
 // What only browsers send (Fetch Metadata).
 static FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
-static FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 
 /// What a request says of the client that carries the token.
 #[derive(Debug)]
@@ -39,7 +38,7 @@ impl Carrier {
         let ours: [&[u8]; 3] = [b"same-origin", b"same-site", b"none"];
         Self {
             cookie: find_cookie(headers),
-            takes_cookies: origin.is_some() || site.is_some() || headers.contains_key(&FETCH_MODE),
+            takes_cookies: origin.is_some() || site.is_some(),
             is_secure: origin.is_some_and(|origin| origin.as_bytes().starts_with(b"https://")),
             is_foreign: site.is_some_and(|site| !ours.contains(&site.as_bytes())),
         }

@@ -15,7 +15,7 @@ use futures::{Stream, StreamExt};
 /// An upload may take this long whatever its size,
 const GRACE: Duration = Duration::from_mins(1);
 /// and longer by a second for so many bytes: slower is no upload, but a hand on the door.
-const MIN_BYTES_PER_SECOND: u64 = 4 * 1024;
+const MIN_BYTES_PER_SECOND: u64 = 32 * 1024;
 
 /// A stream of bytes that ends with an error when it has come too slowly, or its budget is spent.
 pub(crate) struct Paced {

@@ -9,6 +9,7 @@ mod body;
 mod seats;
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -23,7 +24,7 @@ use poem::endpoint::BoxEndpoint;
 use poem::http::uri::Scheme;
 use poem::web::{LocalAddr, RemoteAddr};
 use poem::{Addr, Endpoint, Response};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
@@ -62,7 +63,8 @@ content-type: application/problem+json\r\nretry-after: 1\r\ncontent-length: 153\
 \"detail\":\"the server has no free place for a connection; ask again\"}";
 /// So many connections are told so at once; more are just closed.
 const MAX_REFUSALS: usize = 256;
-const REFUSAL_PATIENCE: Duration = Duration::from_secs(1);
+/// How long a client may go on sending what nobody reads any more, while it is told so.
+const LEAVE_PATIENCE: Duration = Duration::from_secs(1);
 
 type App = Arc<BoxEndpoint<'static, Response>>;
 
@@ -131,18 +133,25 @@ fn most_connections() -> usize {
 fn refuse(tasks: &TaskTracker, refusals: &Arc<Semaphore>, mut stream: TcpStream) {
     let Ok(permit) = refusals.clone().try_acquire_owned() else { return };
     tasks.spawn(async move {
-        let told = async {
-            stream.write_all(BUSY).await?;
-            stream.shutdown().await?;
-            // Closing on unread bytes would take the answer back.
-            let mut unread = [0; 4_096];
-            while stream.read(&mut unread).await? > 0 {}
-            io::Result::Ok(())
-        };
         // Whoever does not listen is not told.
-        let _ = timeout(REFUSAL_PATIENCE, told).await;
+        let told = timeout(LEAVE_PATIENCE, stream.write_all(BUSY)).await;
+        if matches!(told, Ok(Ok(()))) {
+            take_leave(stream).await;
+        }
         drop(permit);
     });
+}
+
+/// Ends a connection so that the last answer is read: closing it on unread bytes would take the answer back, and a refusal
+/// of an upload comes while its body does.
+async fn take_leave(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
+    let mut unread = vec![0; 16 * 1024];
+    let leave = async {
+        stream.shutdown().await?;
+        while stream.read(&mut unread).await? > 0 {}
+        io::Result::Ok(())
+    };
+    let _ = timeout(LEAVE_PATIENCE, leave).await;
 }
 
 struct Connection {
@@ -162,20 +171,18 @@ impl Connection {
         let Ok(local) = stream.local_addr() else { return };
         let mut stream = TimeoutStream::new(stream);
         stream.set_write_timeout(Some(WRITE_PATIENCE));
-        let answer = service_fn(|request| self.answer(local, request));
-        let mut connection = pin!(
-            http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(NEXT_HEAD_PATIENCE)
-                .max_buf_size(MAX_HEAD_BYTES)
-                .serve_connection(TokioIo::new(Box::pin(stream)), answer)
-        );
+        let answer = service_fn(|request| Box::pin(self.answer(local, request)));
+        let mut connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(NEXT_HEAD_PATIENCE)
+            .max_buf_size(MAX_HEAD_BYTES)
+            .serve_connection(TokioIo::new(Box::pin(stream)), answer);
         let mut first_head = pin!(sleep(FIRST_HEAD_PATIENCE));
         let (mut is_new, mut is_stopping) = (true, false);
         loop {
             tokio::select! {
                 // A client that breaks off or sends nonsense is no concern of ours.
-                _ = connection.as_mut() => return,
+                _ = poll_fn(|context| connection.poll_without_shutdown(context)) => break,
                 () = &mut first_head, if is_new => {
                     if !self.seat.has_asked() {
                         return;
@@ -184,12 +191,13 @@ impl Connection {
                 }
                 () = self.seat.must_leave() => return,
                 () = self.stop.cancelled(), if !is_stopping => {
-                    connection.as_mut().graceful_shutdown();
+                    Pin::new(&mut connection).graceful_shutdown();
                     is_stopping = true;
                 }
                 () = self.end.cancelled() => return,
             }
         }
+        take_leave(connection.into_parts().io.into_inner()).await;
     }
 
     async fn answer(

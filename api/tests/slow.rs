@@ -214,3 +214,35 @@ async fn when_all_connections_are_taken_those_that_wait_make_room_and_those_at_w
         answer.await.expect("the client failed").expect(202);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_is_refused_while_it_comes_in_is_told_why() {
+    let server = Server::start_with(Limits { worker: false, ..Limits::default() }).await;
+    let (admin, book) = (server.admin(), server.book(json!({})).await);
+    let token = admin.token().expect("an admin has a token").to_owned();
+    let head = format!(
+        "POST /api/v1/coupon-codes/upload?couponBookId={book} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\n\
+         Content-Type: text/csv\r\nContent-Length: 50000000\r\n\r\ncode\n\"an open quote"
+    );
+    for _ in 0..20 {
+        let mut stream = TcpStream::connect(admin.address()).await.expect("the server takes no connections");
+        stream.write_all(head.as_bytes()).await.expect("the server has closed at once");
+        let (mut reader, mut writer) = stream.split();
+        // It goes on sending until it has read the answer, as a client far away does.
+        let piece = vec![b'a'; 64 * 1024];
+        let mut answer = [0; 4_096];
+        let read = loop {
+            tokio::select! {
+                biased;
+                read = reader.read(&mut answer) => break read.expect("the answer was taken back"),
+                sent = writer.write_all(&piece) => sent.expect("the connection was closed before the answer"),
+            }
+        };
+        let answer = String::from_utf8_lossy(&answer[..read]).into_owned();
+        assert!(answer.starts_with("HTTP/1.1 422"), "{answer}");
+        // And a little longer: the answer must still be there for whoever reads it late.
+        for _ in 0..4 {
+            writer.write_all(&piece).await.expect("the connection was closed on what was still coming");
+        }
+    }
+}

@@ -140,7 +140,7 @@ fn without_code(path: &str) -> &str {
     if let Some(prefix) = [COUPONS, "/api/v1/assignments/"].iter().find(|prefix| is_under(prefix)) {
         return prefix;
     }
-    if PLAIN_PATHS.iter().any(|prefix| is_under(&prefix)) { path } else { "elsewhere" }
+    if PLAIN_PATHS.iter().any(is_under) { path } else { "elsewhere" }
 }
 
 /// The client's id, if it is short and plain.

@@ -198,7 +198,7 @@ async fn when_all_connections_are_taken_those_that_wait_make_room_and_those_at_w
         // The first ones may come before the server has noticed that the silent ones are gone.
         uploads.retain(|(_, answer)| !answer.is_finished());
         while uploads.len() < CONNECTIONS {
-            let client = if uploads.len() % 2 == 0 { server.admin() } else { server.service() };
+            let client = if uploads.len().is_multiple_of(2) { server.admin() } else { server.service() };
             uploads.push(open_upload(&client.on_new_connections(), &book).await);
         }
         let answer = ask_for_health(&admin.address()).await.unwrap_or_default();

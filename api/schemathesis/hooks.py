@@ -62,6 +62,9 @@ def before_call(context, case, kwargs):
         add_body(operation, case)
     if "body" in valid and isinstance(case.body, dict):
         fill_body(operation, case.body, dice)
+    if case.path_parameters and case.path_parameters.get("id") in SEED["callers"]:
+        # Wherever the id was found: an ADMIN would disable those who ask, or take their keys.
+        case.path_parameters["id"] = things(operation, "id")[0]
     if operation in CHANGES:
         spare_the_book(case, valid)
     if case.headers and "Idempotency-Key" in case.headers and "header" in valid:

@@ -3,7 +3,7 @@
     run.py CUPONERA SCHEMATHESIS WORK
 
 CUPONERA and SCHEMATHESIS are the programs; WORK is a folder for what is made on the way. SCHEMATHESIS_EXAMPLES sets how
-many requests each operation gets in each phase, SCHEMATHESIS_ROLES which roles ask (ADMIN,SERVICE,USER,NOBODY).
+many requests each operation gets in each phase, SCHEMATHESIS_ROLES which roles ask (NOBODY,USER,SERVICE,ADMIN).
 """
 
 import json
@@ -26,7 +26,7 @@ USER = "ana"
 CODES = 1000
 SPARES = 25
 EXAMPLES = os.environ.get("SCHEMATHESIS_EXAMPLES", "10")
-ROLES = os.environ.get("SCHEMATHESIS_ROLES", "ADMIN,SERVICE,USER,NOBODY").split(",")
+ROLES = os.environ.get("SCHEMATHESIS_ROLES", "NOBODY,USER,SERVICE,ADMIN").split(",")
 PATIENCE_SECONDS = 120
 
 
@@ -100,13 +100,15 @@ def prepare(base):
     session = nobody.login("admin@example.com")
     admin = Client(base, {"Authorization": f"Bearer {session['accessToken']}"})
     user = {"email": "ana@example.com", "password": PASSWORD, "role": "USER", "userId": USER}
-    admin.post("users", user)
+    callers = [admin.post("users", user)["id"]]
     to_end = {"email": "ending@example.com", "password": PASSWORD, "role": "USER", "userId": "ending"}
-    admin.post("users", to_end)
-    key = admin.post("api-keys", {"name": "schemathesis"})["key"]
+    callers.append(admin.post("users", to_end)["id"])
+    key = admin.post("api-keys", {"name": "schemathesis"})
+    callers += [key["id"], admin.ask("GET", "auth/me")["id"]]
     seed = {
         "base": base,
         "user": USER,
+        "callers": callers,
         "business": admin.ask("GET", "auth/me")["businessId"],
         "login": {"email": to_end["email"], "password": PASSWORD},
         "accounts": [spare_account(admin, number) for number in range(SPARES)],
@@ -116,7 +118,7 @@ def prepare(base):
     seed["cursors"] = cursors(admin, seed)
     seed["headers"] = {
         "ADMIN": admin.headers,
-        "SERVICE": {"X-API-Key": key},
+        "SERVICE": {"X-API-Key": key["key"]},
         "USER": {"Authorization": f"Bearer {nobody.login(user['email'])['accessToken']}"},
         "NOBODY": {},
     }

@@ -10,6 +10,7 @@ use cuponera_core::credential::{Passwords, Tokens};
 use cuponera_core::error::{Error, Result};
 use cuponera_core::files::Files;
 use cuponera_core::principal::Principal;
+use cuponera_core::queue::Queue;
 use cuponera_core::store::{AssignNamed, AssignRandom, Lock, Redeem, Store, Unlock};
 use moka::future::Cache;
 use tokio::sync::Semaphore;
@@ -38,6 +39,8 @@ pub struct Parts {
     pub store: Store,
     /// Uploads and errors files.
     pub files: Files,
+    /// Where its jobs are announced.
+    pub queue: Queue,
     /// Signs and checks access tokens.
     pub tokens: Tokens,
     /// How long a refresh token lives.
@@ -57,6 +60,7 @@ pub struct Parts {
 pub struct App {
     pub(crate) store: Store,
     pub(crate) files: Files,
+    pub(crate) queue: Queue,
     pub(crate) tokens: Tokens,
     pub(crate) passwords: Passwords,
     pub(crate) refresh_ttl: Duration,
@@ -83,7 +87,8 @@ impl App {
     /// Starts the lanes; needs a tokio runtime.
     pub fn start(parts: Parts) -> Result<Arc<Self>> {
         let tasks = TaskTracker::new();
-        let Parts { store, files, tokens, refresh_ttl, upload_limit, lanes, limits, cors_origins } = parts;
+        let Parts { store, files, queue, tokens, refresh_ttl, upload_limit, lanes, limits, cors_origins } =
+            parts;
         Ok(Arc::new(Self {
             passwords: Passwords::new()?,
             api_keys: Cache::builder().max_capacity(API_KEYS_REMEMBERED).time_to_live(API_KEY_MEMORY).build(),
@@ -96,6 +101,7 @@ impl App {
             redeem: Lanes::start(&store, lanes, &tasks),
             store,
             files,
+            queue,
             tokens,
             refresh_ttl,
             upload_limit,

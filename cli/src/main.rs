@@ -1,6 +1,7 @@
 //! The `cuponera` command: thin verbs over the libraries.
 
 mod banner;
+mod redrive;
 mod secrets;
 mod up;
 
@@ -29,6 +30,11 @@ enum Verb {
         #[command(flatten)]
         settings: Box<Settings>,
     },
+    /// Take the dead letters off the dead-letter queue, and retry their jobs.
+    Redrive {
+        #[command(flatten)]
+        settings: Box<Settings>,
+    },
     /// Print the OpenAPI document.
     Openapi,
 }
@@ -44,6 +50,7 @@ fn main() -> ExitCode {
     let done = dotenv.and_then(|()| match verb {
         Verb::Up { settings } => start(*settings, up::up),
         Verb::Migrate { settings } => start(*settings, up::migrate),
+        Verb::Redrive { settings } => start(*settings, redrive::redrive),
         Verb::Openapi => {
             print!("{}", cuponera_api::openapi_document());
             Ok(())

@@ -13,6 +13,7 @@ use ipnet::IpNet;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::credential::{MAX_PASSWORD_CHARS, MIN_JWT_SECRET_BYTES, MIN_PASSWORD_CHARS};
+use crate::queue::QueueAddress;
 use crate::store::Pools;
 
 pub use origin::Origin;
@@ -36,6 +37,11 @@ pub struct Settings {
     /// The most connections of the API to the database; from the cores if absent. The worker has its own.
     #[arg(long, env = "CUPONERA_DATABASE_POOL", value_name = "CONNECTIONS", value_parser = clap::value_parser!(u32).range(4..=1000))]
     pub database_pool: Option<u32>,
+
+    /// The SQS queue that wakes the workers, by URL or by name; the database does so if absent. Region and credentials are
+    /// AWS's own settings, and AWS_ENDPOINT_URL names a stand-in for AWS.
+    #[arg(long, env = "CUPONERA_QUEUE_URL", value_name = "QUEUE")]
+    pub queue_url: Option<QueueAddress>,
 
     /// Where uploads are kept: file:///some/folder; in the data folder if absent.
     #[arg(long, env = "CUPONERA_FILES_URL", value_name = "URL")]

@@ -10,7 +10,7 @@ use cuponera_core::credential::{Passwords, Tokens, random_secret, secret_hash};
 use cuponera_core::files::Files;
 use cuponera_core::id::BusinessId;
 use cuponera_core::principal::{Principal, Role, RoleName};
-use cuponera_core::queue::Wakeups;
+use cuponera_core::queue::{Queue, Wakeups};
 use cuponera_core::store::{NewAccount, NewApiKey, Pools, Store};
 use cuponera_testkit::TestDatabase;
 use cuponera_worker::Worker;
@@ -129,6 +129,7 @@ fn start_api(store: Store, files: &TempDir, limits: Limits, stop: &CancellationT
     let parts = Parts {
         store,
         files: open(files),
+        queue: Queue::Postgres(Arc::default()),
         tokens: tokens(),
         refresh_ttl: Duration::from_hours(1),
         upload_limit: limits.upload_bytes,
@@ -149,7 +150,7 @@ fn start_worker(database: &TestDatabase, files: &TempDir, stop: &CancellationTok
     let worker = Worker {
         store: database.store().clone(),
         files: open(files),
-        wakeups: wakeups.clone(),
+        queue: Queue::Postgres(wakeups.clone()),
         concurrency: 2,
         name: "worker".to_owned(),
     };

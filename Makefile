@@ -5,7 +5,7 @@ CARGO ?= cargo
 WITH_POSTGRES = SQLX_OFFLINE=true $(CARGO) run -q -p cuponera-testkit --bin with-postgres --
 WITH_DATABASE = $(WITH_POSTGRES) env -u SQLX_OFFLINE $(CARGO) run -q -p cuponera-testkit --bin with-database --
 
-.PHONY: run build postgres test lint sqlx openapi fresh bench
+.PHONY: run build postgres emulator test lint sqlx openapi fresh bench
 
 run: postgres ## Installs what is missing, builds, and starts everything on this machine
 	$(CARGO) build --release -p cuponera
@@ -17,7 +17,10 @@ build:
 postgres: ## Finds Postgres binaries (15 or newer), or installs them
 	./scripts/ensure-postgres.sh
 
-test: postgres ## Runs all tests on a Postgres of their own
+emulator: ## Gets the stand-in for SQS that tests run against
+	./scripts/ensure-emulator.sh >/dev/null
+
+test: postgres emulator ## Runs all tests on a Postgres of their own
 	$(WITH_POSTGRES) $(CARGO) test --workspace
 
 lint: ## Formatting, clippy with warnings denied, scripts

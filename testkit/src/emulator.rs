@@ -127,23 +127,36 @@ impl TestQueue {
 
     /// What is in the dead-letter queue.
     pub async fn dead_letters(&self) -> Vec<Value> {
-        self.peek(&self.name.replace("work", "letters")).await
+        self.peek(&self.dead_name()).await
     }
 
     /// Puts a message into the queue, whatever it says.
     pub async fn put(&self, body: &str) {
-        let url = self.url().await;
-        self.client.send_message().queue_url(url).message_body(body).send().await.expect("sending failed");
+        self.put_into(&self.name, body).await;
+    }
+
+    /// Puts a letter into the dead-letter queue, whatever it says.
+    pub async fn put_dead(&self, body: &str) {
+        self.put_into(&self.dead_name(), body).await;
     }
 
     /// Loses all messages.
     pub async fn purge(&self) {
-        let url = self.url().await;
+        let url = self.url_of(&self.name).await;
         self.client.purge_queue().queue_url(url).send().await.expect("emptying the queue failed");
     }
 
-    async fn url(&self) -> String {
-        let answer = self.client.get_queue_url().queue_name(&self.name).send().await;
+    fn dead_name(&self) -> String {
+        self.name.replace("work", "letters")
+    }
+
+    async fn put_into(&self, name: &str, body: &str) {
+        let url = self.url_of(name).await;
+        self.client.send_message().queue_url(url).message_body(body).send().await.expect("sending failed");
+    }
+
+    async fn url_of(&self, name: &str) -> String {
+        let answer = self.client.get_queue_url().queue_name(name).send().await;
         answer.expect("there is no such queue").queue_url.expect("a queue has a URL")
     }
 

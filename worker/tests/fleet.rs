@@ -19,6 +19,9 @@ use tokio_util::sync::CancellationToken;
 
 const POOLS: Pools = Pools { hot: 1, rest: 8 };
 
+/// As long as a worker's.
+pub(crate) const LEASE: Duration = Duration::from_secs(15);
+
 /// A world, a queue, and whoever works there; they end with the value.
 pub(crate) struct Fleet {
     pub(crate) world: World,
@@ -48,12 +51,14 @@ impl Fleet {
     }
 
     /// What a worker's process runs. It shares nothing with others but the database and the queue.
-    pub(crate) async fn worker(&self, name: &str, sqs: &Arc<Sqs>) -> JoinHandle<()> {
+    pub(crate) async fn worker(&self, name: &str, sqs: &Arc<Sqs>) -> Process {
         let queue = Queue::Sqs(sqs.clone());
         let store = queue.attach(self.world.database.another_store(POOLS).await);
-        tokio::spawn(Relay::new(store.clone(), sqs.clone()).run(self.stop.clone()));
+        let (stop, relay_stop) = (self.stop.child_token(), self.stop.child_token());
+        let relay = tokio::spawn(Relay::new(store.clone(), sqs.clone()).run(relay_stop.clone()));
         let worker = Worker { store, files: self.files(), queue, concurrency: 2, name: name.to_owned() };
-        tokio::spawn(worker.run(self.stop.clone()))
+        let worker = tokio::spawn(worker.run(stop.clone()));
+        Process { worker, stop, relay, relay_stop }
     }
 
     pub(crate) fn files(&self) -> Files {
@@ -108,6 +113,24 @@ impl Fleet {
 
     pub(crate) async fn all_is_sent(&self) {
         eventually("the outbox to be sent", async || (self.unsent().await == 0).then_some(())).await;
+    }
+}
+
+/// A worker and its relay.
+pub(crate) struct Process {
+    worker: JoinHandle<()>,
+    stop: CancellationToken,
+    relay: JoinHandle<()>,
+    relay_stop: CancellationToken,
+}
+
+impl Process {
+    /// Tells it to stop, and waits until it has.
+    pub(crate) async fn stop(self) {
+        self.stop.cancel();
+        self.worker.await.unwrap();
+        self.relay_stop.cancel();
+        self.relay.await.unwrap();
     }
 }
 

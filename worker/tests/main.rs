@@ -4,5 +4,8 @@
 
 mod adversity;
 mod conformance;
+mod dead_letters;
 
 mod fleet;
+mod losses;
+mod shutdown;

@@ -154,8 +154,10 @@ impl RunningRelay {
 
 /// The queue of the settings. A queue that is away is no reason not to start; one that is not there is.
 pub(crate) async fn open_queue(settings: &Settings) -> Result<Queue, String> {
-    let Some(address) = &settings.queue_url else { return Ok(Queue::Postgres(Arc::new(Wakeups::default()))) };
-    let sqs = Sqs::connect(address.clone()).await.map_err(|fault| format!("CUPONERA_QUEUE_URL: {fault}"))?;
+    let Some(address) = settings.queue_address()? else {
+        return Ok(Queue::Postgres(Arc::new(Wakeups::default())));
+    };
+    let sqs = Sqs::connect(address).await.map_err(|fault| format!("CUPONERA_QUEUE_URL: {fault}"))?;
     Ok(Queue::Sqs(Arc::new(sqs)))
 }
 

@@ -3,5 +3,6 @@
 mod support;
 
 mod crash;
+mod queue;
 mod secrets;
 mod start;

@@ -54,13 +54,18 @@ impl Installation {
 
     /// `cuponera up` on a free port, whatever the environment says; settings can be added.
     pub(crate) fn command(&self) -> Command {
+        self.verb("up")
+    }
+
+    /// The same with another verb.
+    pub(crate) fn verb(&self, verb: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_cuponera"));
         for (name, _) in
             std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CUPONERA_"))
         {
             command.env_remove(name);
         }
-        command.arg("up").current_dir(self.folder.path()).stdin(Stdio::null());
+        command.arg(verb).current_dir(self.folder.path()).stdin(Stdio::null());
         command.env("CUPONERA_HTTP_ADDR", "127.0.0.1:0").env("CUPONERA_DATA_DIR", self.data_dir());
         command
     }

@@ -41,7 +41,7 @@ pub struct Settings {
     /// The SQS queue that wakes the workers, by URL or by name; the database does so if absent. Region and credentials are
     /// AWS's own settings, and AWS_ENDPOINT_URL names a stand-in for AWS.
     #[arg(long, env = "CUPONERA_QUEUE_URL", value_name = "QUEUE")]
-    pub queue_url: Option<QueueAddress>,
+    pub queue_url: Option<String>,
 
     /// Where uploads are kept: file:///some/folder; in the data folder if absent.
     #[arg(long, env = "CUPONERA_FILES_URL", value_name = "URL")]
@@ -158,6 +158,9 @@ impl Settings {
         if let Err(fault) = self.files_folder() {
             faults.push(fault);
         }
+        if let Err(fault) = self.queue_address() {
+            faults.push(fault);
+        }
         if faults.is_empty() { Ok(()) } else { Err(faults) }
     }
 
@@ -170,6 +173,12 @@ impl Settings {
                 _ => Err("CUPONERA_FILES_URL: must be file:// and an absolute path".to_owned()),
             },
         }
+    }
+
+    /// The queue outside the database, if there is one.
+    pub fn queue_address(&self) -> Result<Option<QueueAddress>, String> {
+        let address = self.queue_url.as_ref().map(|url| url.parse()).transpose();
+        address.map_err(|fault: String| format!("CUPONERA_QUEUE_URL: {fault}"))
     }
 
     /// How many chunks are worked at once.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use cuponera_core::job::{CODES_PER_CHUNK, JobKind};
 use cuponera_core::queue::Queue;
 use cuponera_core::store::Hands;
-use cuponera_testkit::{Adversary, Manners, eventually};
+use cuponera_testkit::{Adversary, Manners, eventually, waits_for};
 use sqlx::query;
 
 use crate::fleet::{Fleet, LEASE, count};
@@ -143,8 +143,12 @@ async fn two_who_look_for_lost_work_at_once_announce_it_once() {
         .execute(fleet.world.pool())
         .await
         .unwrap();
+    // All have looked before any of them acts.
+    let mut holding = fleet.world.pool().begin().await.unwrap();
+    query("select from job_chunk for update").execute(&mut *holding).await.unwrap();
     let look = || async { store.rescue_chunks(Hands::Idle).await.unwrap() };
-    let announced = futures::future::join_all((0..6).map(|_| look())).await;
+    let all = futures::future::join_all((0..6).map(|_| look()));
+    let announced = waits_for(fleet.world.pool(), 6, holding.rollback(), all).await;
     assert_eq!(announced.iter().sum::<u64>(), 200);
     assert_eq!(fleet.unsent().await, 200);
 }

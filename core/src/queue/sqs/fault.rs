@@ -39,27 +39,27 @@ impl SqsFault {
         matches!(self, Self::NoSuchQueue(_))
     }
 
-    pub(super) fn from_sdk<E>(queue: &str, error: SdkError<E>) -> Self
+    pub(super) fn from_sdk<E>(queue: &str, error: &SdkError<E>) -> Self
     where
         E: std::error::Error + ProvideErrorMetadata + 'static,
     {
-        match &error {
+        match error {
             SdkError::ServiceError(answer) => {
                 let code = answer.err().code().unwrap_or_default();
                 let status = answer.raw().status().as_u16();
                 if code.contains("NonExistentQueue") || code.contains("QueueDoesNotExist") {
                     Self::NoSuchQueue(queue.to_owned())
                 } else if status >= 500 || status == 429 || code.contains("Throttl") {
-                    Self::Away(chain(&error))
+                    Self::Away(chain(error))
                 } else {
-                    Self::Refused(chain(&error))
+                    Self::Refused(chain(error))
                 }
             }
-            SdkError::TimeoutError(_) | SdkError::ResponseError(_) => Self::Away(chain(&error)),
+            SdkError::TimeoutError(_) | SdkError::ResponseError(_) => Self::Away(chain(error)),
             SdkError::DispatchFailure(failure) if failure.is_io() || failure.is_timeout() => {
-                Self::Away(chain(&error))
+                Self::Away(chain(error))
             }
-            _ => Self::Refused(chain(&error)),
+            _ => Self::Refused(chain(error)),
         }
     }
 }

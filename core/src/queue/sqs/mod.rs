@@ -93,7 +93,7 @@ impl Sqs {
     pub async fn connect(address: QueueAddress) -> Result<Self, SqsFault> {
         let mut loader = aws_config::defaults(BehaviorVersion::latest());
         let environment = loader.load().await;
-        if environment.region().is_none() {
+        if environment.region().is_none_or(|region| region.as_ref().is_empty()) {
             let region = address.region().ok_or(SqsFault::NoRegion)?.to_owned();
             loader = aws_config::defaults(BehaviorVersion::latest()).region(Region::new(region));
             return Self::connect_with(&loader.load().await, address, LONG_POLL).await;
@@ -210,7 +210,7 @@ impl Sqs {
 
     async fn url_of(&self, name: &str) -> Result<String, SqsFault> {
         let asked = self.client.get_queue_url().queue_name(name).customize().config_override(first_time());
-        let answer = asked.send().await.map_err(|error| SqsFault::from_sdk(name, error))?;
+        let answer = asked.send().await.map_err(|error| SqsFault::from_sdk(name, &error))?;
         answer.queue_url.ok_or_else(|| SqsFault::Strange(format!("it has no URL for {name}")))
     }
 
@@ -219,7 +219,7 @@ impl Sqs {
         let asked = self.client.get_queue_attributes().queue_url(url);
         let asked = asked.attribute_names(QueueAttributeName::RedrivePolicy);
         let answer = asked.customize().config_override(first_time()).send().await;
-        let answer = answer.map_err(|error| SqsFault::from_sdk(self.address.name(), error))?;
+        let answer = answer.map_err(|error| SqsFault::from_sdk(self.address.name(), &error))?;
         let policy = answer.attributes().and_then(|all| all.get(&QueueAttributeName::RedrivePolicy));
         let policy: Option<Value> = policy.and_then(|policy| serde_json::from_str(policy).ok());
         let target = policy.as_ref().and_then(|policy| policy["deadLetterTargetArn"].as_str());

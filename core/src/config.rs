@@ -191,11 +191,11 @@ impl Settings {
         cores().clamp(2, 8)
     }
 
-    /// The worker's own connections: for each chunk at work one that holds its transaction and one for its lease, and one
-    /// for housekeeping. However slow the API's reads are, jobs go on.
+    /// The worker's own connections: for each chunk at work one that holds its transaction and one for its lease, one for
+    /// the outbox, and one for housekeeping. However slow the API's reads are, jobs go on.
     pub fn worker_pools(&self) -> Pools {
         let chunks = u32::try_from(self.concurrency()).unwrap_or(256);
-        Pools { hot: 1, rest: chunks * 2 + 1 }
+        Pools { hot: 1, rest: chunks * 2 + 2 }
     }
 
     /// The API's connections to open at most: half of them for the hot statements.

@@ -247,3 +247,30 @@ async fn a_queue_that_is_away_says_so_and_how_much_waits_is_known() {
     adversary.relent();
     eventually("the return to be noticed", async || sqs.answers().await.then_some(())).await;
 }
+
+#[tokio::test]
+async fn a_message_whose_chunk_is_at_work_is_for_nobody_else() {
+    let fleet = Fleet::new().await;
+    let sqs = fleet.queue.connect().await;
+    fleet.relay(&sqs);
+    fleet.generate(&fleet.store(&sqs), 50).await;
+    // Hidden for 3 seconds at a time.
+    let lease = Duration::from_secs(1);
+    let (mut receivers, _deleter) = Queue::Sqs(sqs.clone()).open(&fleet.store(&sqs), lease, 2);
+    let (mut other, mut receiver) = (receivers.pop().unwrap(), receivers.pop().unwrap());
+    let delivery = receiver.next(&fleet.stop).await.unwrap();
+    fleet.store(&sqs).claim_chunk("worker", LEASE, &JobKind::ALL).await.unwrap().unwrap();
+    let at_work = async {
+        for _ in 0..6 {
+            tokio::time::sleep(lease).await;
+            receiver.hold(&delivery).await;
+        }
+    };
+    tokio::select! {
+        () = at_work => {}
+        _ = other.next(&fleet.stop) => panic!("it was given to another"),
+    }
+    // The worker dies: now it is.
+    drop((receiver, delivery));
+    assert!(other.next(&fleet.stop).await.is_some());
+}

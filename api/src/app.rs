@@ -11,6 +11,7 @@ use cuponera_core::error::{Error, Result};
 use cuponera_core::files::Files;
 use cuponera_core::id::LoginId;
 use cuponera_core::principal::Principal;
+use cuponera_core::queue::Queue;
 use cuponera_core::store::{AssignNamed, AssignRandom, Lock, Redeem, Store, Unlock};
 use moka::sync::Cache;
 use tokio::sync::Semaphore;
@@ -44,6 +45,8 @@ pub struct Parts {
     pub store: Store,
     /// Uploads and errors files.
     pub files: Files,
+    /// Where its jobs are announced.
+    pub queue: Queue,
     /// Signs and checks access tokens.
     pub tokens: Tokens,
     /// How long a refresh token lives.
@@ -63,6 +66,7 @@ pub struct Parts {
 pub struct App {
     pub(crate) store: Store,
     pub(crate) files: Files,
+    pub(crate) queue: Queue,
     pub(crate) tokens: Tokens,
     pub(crate) passwords: Passwords,
     pub(crate) refresh_ttl: Duration,
@@ -97,7 +101,8 @@ impl App {
     /// Starts the lanes; needs a tokio runtime.
     pub fn start(parts: Parts) -> Result<Arc<Self>> {
         let tasks = TaskTracker::new();
-        let Parts { store, files, tokens, refresh_ttl, upload_limit, lanes, limits, cors_origins } = parts;
+        let Parts { store, files, queue, tokens, refresh_ttl, upload_limit, lanes, limits, cors_origins } =
+            parts;
         Ok(Arc::new(Self {
             passwords: Passwords::new()?,
             api_keys: Memory::new(),
@@ -112,6 +117,7 @@ impl App {
             watches: Watches::new(store.clone(), tasks.clone()),
             store,
             files,
+            queue,
             tokens,
             refresh_ttl,
             upload_limit,

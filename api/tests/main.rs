@@ -13,6 +13,7 @@ mod life;
 mod limits;
 mod openapi;
 mod problems;
+mod queue;
 mod races;
 mod session;
 mod slow;

@@ -5,6 +5,7 @@ mod banner;
 mod client;
 mod database;
 mod doctor;
+mod redrive;
 mod secrets;
 mod up;
 
@@ -30,6 +31,11 @@ enum Verb {
     },
     /// Bring the schema of the database up to this version, and end.
     Migrate {
+        #[command(flatten)]
+        settings: Box<Settings>,
+    },
+    /// Take the dead letters off the dead-letter queue, and retry their jobs.
+    Redrive {
         #[command(flatten)]
         settings: Box<Settings>,
     },
@@ -91,6 +97,7 @@ fn main() -> ExitCode {
     let done = dotenv.and_then(|()| match verb {
         Verb::Up { settings } => start(*settings, up::up),
         Verb::Migrate { settings } => start(*settings, up::migrate),
+        Verb::Redrive { settings } => start(*settings, redrive::redrive),
         Verb::Admin(verb) => start(verb.settings().clone(), |settings| admin::admin(settings, verb)),
         Verb::Client(verb) => Ok(client::run(verb)),
         Verb::Doctor { json, settings } => Ok(doctor::run(&settings, json)),

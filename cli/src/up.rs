@@ -7,7 +7,7 @@ use cuponera_api::{App, Limits, Misses, Parts};
 use cuponera_core::config::Settings;
 use cuponera_core::credential::{Passwords, Tokens};
 use cuponera_core::files::Files;
-use cuponera_core::queue::Wakeups;
+use cuponera_core::queue::{Queue, Relay, Sqs, Wakeups};
 use cuponera_core::store::Store;
 use cuponera_worker::Worker;
 use secrecy::{ExposeSecret, SecretString};
@@ -25,6 +25,8 @@ use crate::secrets;
 const FIRST_BUSINESS: &str = "My business";
 /// How long the last tasks may take once API and worker have ended.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(1);
+/// How long the outbox may take to be sent a last time.
+const RELAY_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Starts everything, serves until told to stop, and stops everything.
 pub(crate) async fn up(settings: Settings) -> Result<(), String> {
@@ -38,8 +40,9 @@ pub(crate) async fn up(settings: Settings) -> Result<(), String> {
     // From here on a signal leads to an orderly end, also while Postgres starts.
     let stop = CancellationToken::new();
     stop_on_signals(&stop)?;
+    let queue = open_queue(&settings).await?;
     let database = Database::open(&settings).await?;
-    let served = serve(&settings, listener, &database, &stop).await;
+    let served = serve(&settings, listener, &database, &queue, &stop).await;
     let closed = database.close().await;
     served.and(closed)
 }
@@ -60,9 +63,10 @@ async fn serve(
     settings: &Settings,
     listener: TcpListener,
     database: &Database,
+    queue: &Queue,
     stop: &CancellationToken,
 ) -> Result<(), String> {
-    let store = database.connect(settings.pools()).await?;
+    let store = queue.attach(database.connect(settings.pools()).await?);
     store.migrate().await.map_err(|error| error.chain())?;
     // Before anything can write an event: one in the rest partition would keep its month from having its own.
     store.ensure_event_months().await.map_err(|error| error.chain())?;
@@ -78,9 +82,15 @@ async fn serve(
     let files =
         Files::in_folder(&folder).map_err(|error| format!("{}: {}", folder.display(), error.chain()))?;
     let tasks = TaskTracker::new();
-    let own = database.connect(settings.worker_pools()).await?;
-    start_worker(settings, database, &own, &files, &tasks, stop);
-    let app = App::start(parts(settings, store.clone(), files)?).map_err(|error| error.chain())?;
+    let own = queue.attach(database.connect(settings.worker_pools()).await?);
+    let relay = start_relay(queue, &own);
+    start_worker(settings, &own, &files, queue, &tasks, stop);
+    if let Queue::Postgres(wakeups) = queue {
+        let (url, wakeups, stop) = (database.url().clone(), wakeups.clone(), stop.clone());
+        tasks.spawn(async move { wakeups.listen(url.expose_secret(), &stop).await });
+    }
+    let app =
+        App::start(parts(settings, store.clone(), files, queue.clone())?).map_err(|error| error.chain())?;
     print!(
         "{}",
         banner(listener.local_addr().unwrap_or(settings.http_addr), &settings.data_dir, admin.as_ref())
@@ -89,6 +99,8 @@ async fn serve(
     stop.cancel();
     tasks.close();
     tasks.wait().await;
+    // After the worker: a chunk that it gave back is announced.
+    relay.stop().await;
     let _ = tokio::time::timeout(SHUTDOWN_PATIENCE, async { tokio::join!(store.close(), own.close()) }).await;
     info!("stopped");
     Ok(())
@@ -96,26 +108,55 @@ async fn serve(
 
 fn start_worker(
     settings: &Settings,
-    database: &Database,
     store: &Store,
     files: &Files,
+    queue: &Queue,
     tasks: &TaskTracker,
     stop: &CancellationToken,
 ) {
-    let wakeups = Arc::new(Wakeups::default());
     let worker = Worker {
         store: store.clone(),
         files: files.clone(),
-        wakeups: wakeups.clone(),
+        queue: queue.clone(),
         concurrency: settings.concurrency(),
         name: format!("up-{}", std::process::id()),
     };
     tasks.spawn(worker.run(stop.clone()));
-    let (url, stop) = (database.url().expose_secret().to_owned(), stop.clone());
-    tasks.spawn(async move { wakeups.listen(&url, &stop).await });
 }
 
-fn parts(settings: &Settings, store: Store, files: Files) -> Result<Parts, String> {
+/// What sends the outbox, if there is a queue to send it to.
+struct RunningRelay {
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+fn start_relay(queue: &Queue, store: &Store) -> RunningRelay {
+    let relay = RunningRelay { stop: CancellationToken::new(), tasks: TaskTracker::new() };
+    if let Queue::Sqs(sqs) = queue {
+        relay.tasks.spawn(Relay::new(store.clone(), sqs.clone()).run(relay.stop.clone()));
+    }
+    relay
+}
+
+impl RunningRelay {
+    /// Sends what is there once more. What that does not reach stays in the database, for the next process.
+    async fn stop(self) {
+        self.stop.cancel();
+        self.tasks.close();
+        let _ = tokio::time::timeout(RELAY_PATIENCE, self.tasks.wait()).await;
+    }
+}
+
+/// The queue of the settings. A queue that is away is no reason not to start; one that is not there is.
+pub(crate) async fn open_queue(settings: &Settings) -> Result<Queue, String> {
+    let Some(address) = settings.queue_address()? else {
+        return Ok(Queue::Postgres(Arc::new(Wakeups::default())));
+    };
+    let sqs = Sqs::connect(address).await.map_err(|fault| format!("CUPONERA_QUEUE_URL: {fault}"))?;
+    Ok(Queue::Sqs(Arc::new(sqs)))
+}
+
+fn parts(settings: &Settings, store: Store, files: Files, queue: Queue) -> Result<Parts, String> {
     let secret = match &settings.jwt_secret {
         Some(secret) => secret.clone(),
         None => secrets::jwt_secret(&settings.data_dir)?,
@@ -123,6 +164,7 @@ fn parts(settings: &Settings, store: Store, files: Files) -> Result<Parts, Strin
     Ok(Parts {
         store,
         files,
+        queue,
         tokens: Tokens::new(&secret, settings.access_token_ttl),
         refresh_ttl: settings.refresh_token_ttl,
         upload_limit: settings.upload_limit.as_u64(),

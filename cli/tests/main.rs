@@ -6,5 +6,6 @@ mod admin;
 mod client;
 mod crash;
 mod doctor;
+mod queue;
 mod secrets;
 mod start;

@@ -13,6 +13,7 @@ use ipnet::IpNet;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::credential::{MIN_JWT_SECRET_BYTES, check_password};
+use crate::queue::QueueAddress;
 use crate::store::Pools;
 
 pub use origin::Origin;
@@ -36,6 +37,11 @@ pub struct Settings {
     /// The most connections of the API to the database; from the cores if absent. The worker has its own.
     #[arg(long, env = "CUPONERA_DATABASE_POOL", value_name = "CONNECTIONS", value_parser = clap::value_parser!(u32).range(4..=1000))]
     pub database_pool: Option<u32>,
+
+    /// The SQS queue that wakes the workers, by URL or by name; the database does so if absent. Region and credentials are
+    /// AWS's own settings, and AWS_ENDPOINT_URL names a stand-in for AWS.
+    #[arg(long, env = "CUPONERA_QUEUE_URL", value_name = "QUEUE")]
+    pub queue_url: Option<String>,
 
     /// Where uploads are kept: file:///some/folder; in the data folder if absent.
     #[arg(long, env = "CUPONERA_FILES_URL", value_name = "URL")]
@@ -150,6 +156,9 @@ impl Settings {
         if let Err(fault) = self.files_folder() {
             faults.push(fault);
         }
+        if let Err(fault) = self.queue_address() {
+            faults.push(fault);
+        }
         if faults.is_empty() { Ok(()) } else { Err(faults) }
     }
 
@@ -164,6 +173,12 @@ impl Settings {
         }
     }
 
+    /// The queue outside the database, if there is one.
+    pub fn queue_address(&self) -> Result<Option<QueueAddress>, String> {
+        let address = self.queue_url.as_ref().map(|url| url.parse()).transpose();
+        address.map_err(|fault: String| format!("CUPONERA_QUEUE_URL: {fault}"))
+    }
+
     /// How many chunks are worked at once.
     pub fn concurrency(&self) -> usize {
         self.worker_concurrency.map_or_else(cores, usize::from)
@@ -174,11 +189,11 @@ impl Settings {
         cores().clamp(2, 8)
     }
 
-    /// The worker's own connections: for each chunk at work one that holds its transaction and one for its lease, and one
-    /// for housekeeping. However slow the API's reads are, jobs go on.
+    /// The worker's own connections: for each chunk at work one that holds its transaction and one for its lease, one for
+    /// the outbox, and one for housekeeping. However slow the API's reads are, jobs go on.
     pub fn worker_pools(&self) -> Pools {
         let chunks = u32::try_from(self.concurrency()).unwrap_or(256);
-        Pools { hot: 1, rest: chunks * 2 + 1 }
+        Pools { hot: 1, rest: chunks * 2 + 2 }
     }
 
     /// The API's connections to open at most: half of them for the hot statements.

@@ -3,7 +3,9 @@
 //! Run tests with `make test`. It starts a private Postgres and names it in `CUPONERA_TEST_DATABASE_URL`; a server of
 //! one's own does as well.
 
+mod adversary;
 mod database;
+mod emulator;
 mod invariants;
 mod race;
 mod rules;
@@ -11,7 +13,9 @@ mod template;
 mod work;
 mod world;
 
+pub use adversary::{Adversary, Manners};
 pub use database::{TestDatabase, URL_VARIABLE};
+pub use emulator::{Emulator, TestQueue};
 pub use invariants::{assert_invariants, broken_promises};
 pub use race::{eventually, race, waits_for};
 pub use rules::{active, rules};

@@ -2,6 +2,7 @@
 
 use chrono::Utc;
 use cuponera_core::error::Result;
+use cuponera_core::queue::Queue;
 use poem::Request;
 use poem_openapi::payload::Json;
 use poem_openapi::{ApiResponse, Object, OpenApi};
@@ -24,7 +25,7 @@ struct Report {
     database: String,
     /// `disabled`: this installation has none.
     redis: String,
-    /// The queue is the database, so it is as that is.
+    /// `connected` or `disconnected`; as the database is, where that is the queue as well.
     queue: String,
     /// Milliseconds since the start.
     uptime: u64,
@@ -64,13 +65,16 @@ impl Health {
     #[oai(path = "/", method = "get", operation_id = "getHealth")]
     async fn health(&self, request: &Request) -> Result<Answer, Problem> {
         let connected = database_answers(request).await;
-        let word = if connected { "connected" } else { "disconnected" };
+        let queue = match &app(request).queue {
+            Queue::Postgres(_) => connected,
+            Queue::Sqs(sqs) => sqs.answers().await,
+        };
         let report = Report {
-            status: if connected { "ok" } else { "degraded" }.into(),
+            status: if connected && queue { "ok" } else { "degraded" }.into(),
             timestamp: Utc::now().into(),
-            database: word.into(),
+            database: word(connected),
             redis: "disabled".into(),
-            queue: word.into(),
+            queue: word(queue),
             uptime: u64::try_from(app(request).started.elapsed().as_millis()).unwrap_or(u64::MAX),
             version: env!("CARGO_PKG_VERSION").into(),
         };
@@ -93,6 +97,10 @@ impl Health {
             Ready::No(Json(Word { status: "unavailable".into() }))
         }
     }
+}
+
+fn word(connected: bool) -> String {
+    if connected { "connected" } else { "disconnected" }.to_owned()
 }
 
 async fn database_answers(request: &Request) -> bool {

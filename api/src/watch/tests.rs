@@ -8,6 +8,7 @@ use cuponera_core::credential::{Tokens, secret_hash};
 use cuponera_core::files::Files;
 use cuponera_core::job::{JobKind, JobStatus};
 use cuponera_core::principal::RoleName;
+use cuponera_core::queue::Queue;
 use cuponera_core::store::NewApiKey;
 use cuponera_testkit::{World, eventually};
 use futures::StreamExt;
@@ -102,6 +103,7 @@ impl Installation {
         let parts = Parts {
             store: world.store().clone(),
             files: Files::in_folder(files.path()).unwrap(),
+            queue: Queue::Postgres(Arc::default()),
             tokens,
             refresh_ttl: Duration::from_hours(1),
             upload_limit: 1,

@@ -10,7 +10,7 @@ use cuponera_core::credential::{Passwords, Tokens, random_secret, secret_hash};
 use cuponera_core::files::Files;
 use cuponera_core::id::{AccountId, BusinessId, LoginId};
 use cuponera_core::principal::{Principal, Role, RoleName};
-use cuponera_core::queue::Wakeups;
+use cuponera_core::queue::{Queue, Sqs, Wakeups};
 use cuponera_core::store::{NewAccount, NewApiKey, Pools, RefreshGrant, Store};
 use cuponera_testkit::TestDatabase;
 use cuponera_worker::Worker;
@@ -35,6 +35,8 @@ pub(crate) struct Limits {
     pub(crate) callers: cuponera_api::Limits,
     /// The web origins whose pages may call.
     pub(crate) cors_origins: Vec<Origin>,
+    /// Where jobs are announced, if not in the database.
+    pub(crate) queue: Option<Arc<Sqs>>,
 }
 
 impl Default for Limits {
@@ -44,6 +46,7 @@ impl Default for Limits {
             worker: true,
             callers: cuponera_api::Limits::default(),
             cors_origins: Vec::new(),
+            queue: None,
         }
     }
 }
@@ -138,9 +141,11 @@ impl Drop for Server {
 
 /// Serves on a free port of loopback; the address, and what is behind it.
 fn start_api(store: Store, files: &TempDir, limits: Limits, stop: &CancellationToken) -> (String, Arc<App>) {
+    let queue = limits.queue.map_or_else(|| Queue::Postgres(Arc::default()), Queue::Sqs);
     let parts = Parts {
-        store,
+        store: queue.attach(store),
         files: open(files),
+        queue,
         tokens: tokens(),
         refresh_ttl: Duration::from_hours(1),
         upload_limit: limits.upload_bytes,
@@ -161,7 +166,7 @@ fn start_worker(database: &TestDatabase, files: &TempDir, stop: &CancellationTok
     let worker = Worker {
         store: database.store().clone(),
         files: open(files),
-        wakeups: wakeups.clone(),
+        queue: Queue::Postgres(wakeups.clone()),
         concurrency: 2,
         name: "worker".to_owned(),
     };

@@ -54,6 +54,7 @@ async fn settings_that_are_not_valid_are_named() {
         ("CUPONERA_JWT_SECRET", "short"),
         ("CUPONERA_DATABASE_URL", "mysql://somewhere"),
         ("CUPONERA_FILES_URL", "files"),
+        ("CUPONERA_QUEUE_URL", "jobs.fifo"),
         ("CUPONERA_UPLOAD_LIMIT", "0"),
         ("CUPONERA_ACCESS_TOKEN_TTL", "0s"),
         ("CUPONERA_LOG", "cuponera=loud"),

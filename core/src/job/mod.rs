@@ -1,5 +1,6 @@
 //! Jobs: long work as data. A job is a row with a tally, and chunks that are worked side by side and retried alone.
 
+mod message;
 mod retry;
 mod warning;
 
@@ -12,6 +13,7 @@ use serde_json::Value;
 use crate::csv::{Columns, Delimiter};
 use crate::id::{BookId, BusinessId, JobId};
 
+pub use message::Message;
 pub use retry::{MAX_ATTEMPTS, MAX_CRASHES, retry_delay};
 pub use warning::JobWarning;
 

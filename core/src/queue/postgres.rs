@@ -1,5 +1,6 @@
 //! The queue of one machine: the job tables themselves, and `LISTEN`/`NOTIFY` to wake who sleeps.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use backoff::ExponentialBackoffBuilder;
@@ -11,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::error::Result;
+use crate::store::Store;
 
 const CHANNEL: &str = "cuponera_work";
 /// A wake-up may be lost while the connection is: nobody sleeps longer than this without a look.
@@ -84,5 +86,40 @@ impl Wakeups {
                 }
             }
         }
+    }
+}
+
+/// One place: it looks at once after it found something, and sleeps after it did not.
+#[derive(Debug)]
+pub(super) struct Sleeper {
+    wakeups: Arc<Wakeups>,
+    store: Store,
+    found: bool,
+}
+
+impl Sleeper {
+    pub(super) fn new(wakeups: Arc<Wakeups>, store: Store) -> Self {
+        Self { wakeups, store, found: true }
+    }
+
+    /// Says whether to look; not once it is told to stop.
+    pub(super) async fn next(&mut self, stop: &CancellationToken) -> bool {
+        if !self.found && !stop.is_cancelled() {
+            let due = self.store.next_chunk_due().await.ok().flatten();
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = self.wakeups.wait(due) => {}
+            }
+        }
+        self.found = true;
+        !stop.is_cancelled()
+    }
+
+    pub(super) fn claimed(&self) {
+        self.wakeups.wake_one();
+    }
+
+    pub(super) fn found_nothing(&mut self) {
+        self.found = false;
     }
 }

@@ -32,6 +32,8 @@ pub struct Claim {
     pub work: Work,
     /// What this one does.
     pub chunk: ChunkWork,
+    /// Whether what it makes runnable is written into the outbox.
+    pub(super) has_outbox: bool,
 }
 
 /// What a chunk adds to its job's tally.
@@ -79,6 +81,7 @@ impl Store {
                 crashes: row.crashes,
                 work: serde_json::from_value(row.job_work).map_err(Error::internal)?,
                 chunk: serde_json::from_value(row.chunk_work).map_err(Error::internal)?,
+                has_outbox: self.bell.is_some(),
             })
         })
         .transpose()
@@ -105,34 +108,34 @@ impl Store {
 
     /// Gives the chunk up after a failure that spends an attempt, to be tried again after `delay`.
     pub async fn retry_chunk_if_held(&self, claim: &Claim, delay: Duration, error: &str) -> Result<()> {
-        query!(
-            "update job_chunk
-             set status = 'READY', lease_until = null, attempts = attempts + 1, error = $4,
-                 run_at = now() + make_interval(secs => $5)
-             where job_id = $1 and number = $2 and epoch = $3 and status = 'RUNNING'",
-            claim.job.0,
-            claim.number,
-            claim.epoch,
-            error,
-            delay.as_secs_f64()
-        )
-        .execute(&self.pool)
-        .await?;
-        Ok(())
+        self.free_chunk_if_held(claim, delay, 1, Some(error)).await
     }
 
     /// Gives the chunk back as it was taken, runnable after `delay`: a shutdown or an outage spends no attempt.
     pub async fn release_chunk_if_held(&self, claim: &Claim, delay: Duration) -> Result<()> {
-        query!(
-            "update job_chunk set status = 'READY', lease_until = null, run_at = now() + make_interval(secs => $4)
-             where job_id = $1 and number = $2 and epoch = $3 and status = 'RUNNING'",
+        self.free_chunk_if_held(claim, delay, 0, None).await
+    }
+
+    async fn free_chunk_if_held(
+        &self,
+        claim: &Claim,
+        delay: Duration,
+        attempts: i32,
+        error: Option<&str>,
+    ) -> Result<()> {
+        query_file!(
+            "src/store/sql/free_chunk.sql",
             claim.job.0,
             claim.number,
             claim.epoch,
-            delay.as_secs_f64()
+            delay.as_secs_f64(),
+            attempts,
+            error,
+            claim.has_outbox
         )
         .execute(&self.pool)
         .await?;
+        self.ring();
         Ok(())
     }
 
@@ -144,10 +147,12 @@ impl Store {
             claim.number,
             claim.epoch,
             error.detail,
-            serde_json::to_value(error).map_err(Error::internal)?
+            serde_json::to_value(error).map_err(Error::internal)?,
+            claim.has_outbox
         )
         .execute(&self.pool)
         .await?;
+        self.ring();
         Ok(())
     }
 
@@ -194,7 +199,8 @@ pub(super) async fn finish_if_held(
         finished.succeeded,
         finished.failed,
         finished.result,
-        finished.errors_file
+        finished.errors_file,
+        claim.has_outbox
     )
     .fetch_optional(&mut **transaction)
     .await?

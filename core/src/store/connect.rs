@@ -8,6 +8,8 @@ use sqlx::{PgPool, query_scalar};
 
 use crate::error::{Error, Result};
 
+use super::outbox::Bell;
+
 /// The schema, in steps that only go forward.
 pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
 
@@ -30,6 +32,8 @@ pub struct Store {
     pub(super) hot: PgPool,
     /// The others, which plan for the values at hand.
     pub(super) pool: PgPool,
+    /// Rung for new rows of the outbox; without one, workers are woken through the database itself.
+    pub(super) bell: Option<Bell>,
 }
 
 impl Store {
@@ -55,9 +59,16 @@ impl Store {
                 .acquire_timeout(ACQUIRE_TIMEOUT)
                 .connect_lazy_with(options)
         };
-        let store = Self { hot: open(pools.hot, hot), pool: open(pools.rest, options) };
+        let store = Self { hot: open(pools.hot, hot), pool: open(pools.rest, options), bell: None };
         store.ping().await?;
         Ok(store)
+    }
+
+    /// Work is announced on a queue outside the database: through the outbox, with this bell for whoever sends what is in it.
+    #[must_use]
+    pub fn with_outbox(mut self, bell: &Bell) -> Self {
+        self.bell = Some(bell.clone());
+        self
     }
 
     /// Whether the database answers.

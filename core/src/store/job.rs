@@ -9,10 +9,10 @@ use crate::csv::{Columns, Delimiter};
 use crate::error::{Error, Refusal, Result};
 use crate::id::{BookId, BusinessId, JobId};
 use crate::job::{ChunkWork, Job, JobWarning, MAX_CODES_PER_JOB, Work, generation_chunks};
-use crate::queue;
 
 use super::Store;
 use super::batch::{Answer, RequestKey};
+use super::outbox::{Bell, announce};
 use super::request_key::Attempt;
 use super::space::{as_i64, reserve};
 use read::get;
@@ -92,10 +92,10 @@ impl Store {
                 chunks: generation_chunks(first_index..first_index + quantity, first_position),
                 warnings: JobWarning::if_guessable(pattern, first_index + quantity).into_iter().collect(),
             };
-            insert(&mut open.transaction, job).await
+            insert(&mut open.transaction, job, self.bell.as_ref()).await
         }
         .await;
-        open.settle(outcome).await
+        self.ring_after(open.settle(outcome).await)
     }
 
     /// Writes the job of an upload. A file whose rows name users is worked in order, so that its first line wins; so is
@@ -136,10 +136,10 @@ impl Store {
                 chunks: import.parts.into_iter().map(chunk).collect(),
                 warnings: Vec::new(),
             };
-            insert(&mut open.transaction, job).await
+            insert(&mut open.transaction, job, self.bell.as_ref()).await
         }
         .await;
-        open.settle(outcome).await
+        self.ring_after(open.settle(outcome).await)
     }
 
     /// Whether codes may be added to the book; asked before a long upload is taken.
@@ -206,7 +206,7 @@ impl Store {
             )
             .execute(&mut *open.transaction)
             .await?;
-            queue::announce(&mut open.transaction).await?;
+            announce(&mut open.transaction, id, self.bell.as_ref()).await?;
             let job = get(&mut *open.transaction, business, id).await?;
             if done.rows_affected() == 0 {
                 return Err(wrong_state(&job, "only one that failed can be retried"));
@@ -214,7 +214,7 @@ impl Store {
             Ok(job)
         }
         .await;
-        open.settle(outcome).await
+        self.ring_after(open.settle(outcome).await)
     }
 
     /// Of these jobs, those that still need their uploaded parts: not over, or failed and so open to a retry.
@@ -279,7 +279,7 @@ async fn check_open(executor: impl PgExecutor<'_>, business: BusinessId, book: B
 }
 
 /// Writes a job and its chunks, and wakes the workers when that commits. A job without chunks is done at once.
-async fn insert(transaction: &mut PgTransaction<'static>, job: NewJob) -> Result<Job> {
+async fn insert(transaction: &mut PgTransaction<'static>, job: NewJob, bell: Option<&Bell>) -> Result<Job> {
     let result = match &job.work {
         Work::GenerateCodes { book, .. } => serde_json::json!({ "generatedCount": 0, "couponBookId": book }),
         Work::ImportCodes { book, .. } => serde_json::json!({
@@ -314,6 +314,6 @@ async fn insert(transaction: &mut PgTransaction<'static>, job: NewJob) -> Result
     )
     .execute(&mut **transaction)
     .await?;
-    queue::announce(transaction).await?;
+    announce(transaction, job.id, bell).await?;
     get(&mut **transaction, job.business, job.id).await
 }

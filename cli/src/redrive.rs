@@ -1,0 +1,28 @@
+//! `cuponera redrive`: what failed for the last time gets another chance, once its cause is mended.
+
+use cuponera_core::config::Settings;
+use cuponera_core::queue::{self, Queue};
+
+use crate::database::Database;
+use crate::up::open_queue;
+
+/// Retries the jobs of all dead letters, and says what became of them.
+pub(crate) async fn redrive(settings: Settings) -> Result<(), String> {
+    let queue = open_queue(&settings).await?;
+    let Queue::Sqs(sqs) = &queue else {
+        return Err("there is no dead-letter queue: CUPONERA_QUEUE_URL is not set. \
+                    Jobs that failed are retried with POST /api/v1/jobs/{id}/retry"
+            .to_owned());
+    };
+    let database = Database::open_or_join(&settings).await?;
+    let store = queue.attach(database.connect_with_schema(settings.worker_pools()).await?);
+    let report = queue::redrive(&store, sqs).await;
+    store.close().await;
+    let closed = database.close().await;
+    let report = report.map_err(|fault| fault.chain())?;
+    let (retried, not_needed, left) = (report.retried, report.not_needed, report.left);
+    println!(
+        "jobs retried: {retried}; letters of jobs that need no retry: {not_needed}; letters left: {left}"
+    );
+    closed
+}

@@ -1,0 +1,67 @@
+//! Dead letters: what an operator does once the cause is mended. Their jobs are retried as their owners could.
+
+use std::time::Duration;
+
+use tracing::{info, warn};
+
+use crate::error::Result;
+use crate::job::Message;
+use crate::store::{Redriven, Store};
+
+use super::sqs::{DeadLetter, Sqs};
+
+/// How long letters are hidden while they are dealt with; those that stay are seen again after this.
+const HIDDEN: Duration = Duration::from_mins(1);
+
+/// What became of the letters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RedriveReport {
+    /// Jobs that run again.
+    pub retried: u64,
+    /// Letters of jobs that need no retry: done, retried since, or gone.
+    pub not_needed: u64,
+    /// Letters that stay: their job is still at work, or they are not ours.
+    pub left: u64,
+}
+
+/// Takes all dead letters there are, retries their jobs, and deletes them. Each letter is deleted after its job's retry is
+/// committed; one that is read twice retries nothing twice.
+pub async fn redrive(store: &Store, sqs: &Sqs) -> Result<RedriveReport> {
+    let mut report = RedriveReport::default();
+    loop {
+        let letters = sqs.receive_dead_letters(HIDDEN).await?;
+        if letters.is_empty() {
+            return Ok(report);
+        }
+        let mut read = Vec::new();
+        for letter in letters {
+            if open(store, &letter, &mut report).await? {
+                read.push(letter);
+            }
+        }
+        sqs.delete_dead_letters(&read).await?;
+    }
+}
+
+/// Says whether the letter is done with.
+async fn open(store: &Store, letter: &DeadLetter, report: &mut RedriveReport) -> Result<bool> {
+    let redriven = match Message::parse(&letter.body) {
+        Some(Message::Dead { job, number, attempt }) => {
+            let redriven = store.redrive_job_if_failed(job, attempt).await?;
+            info!(%job, number, attempt, ?redriven, "a dead letter was read");
+            redriven
+        }
+        // A wake-up that was received too often: the chunk is announced again if nobody came for it.
+        Some(Message::Chunk { .. }) => Redriven::NotNeeded,
+        None => {
+            warn!("a dead letter of an unknown kind or version is left alone");
+            Redriven::TooEarly
+        }
+    };
+    match redriven {
+        Redriven::Retried => report.retried += 1,
+        Redriven::NotNeeded => report.not_needed += 1,
+        Redriven::TooEarly => report.left += 1,
+    }
+    Ok(redriven != Redriven::TooEarly)
+}

@@ -1,0 +1,153 @@
+//! Sends what is in the outbox, and has lost work announced again. Every process may run one: they share by leases.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use backoff::backoff::Backoff;
+use backoff::{ExponentialBackoff, ExponentialBackoffBuilder};
+use futures::{StreamExt, stream};
+use rand::RngExt;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::error::{Error, Result};
+use crate::job::Message;
+use crate::store::{Hands, Outgoing, RESCUE_AFTER, Store};
+
+use super::sqs::{BATCH, Sqs, Target};
+
+/// How often there is a look without a bell: what another process wrote, or what is due by the clock.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How many messages are held at once.
+const HELD: i64 = 100;
+/// How many calls are on the network at once.
+const CALLS: usize = 4;
+/// Longer than all calls of a round can take. Who dies holds messages up for so long.
+const LEASE: Duration = Duration::from_secs(15);
+/// The longest pause while the queue is away, before jitter: what waits is sent soon after its return.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// When a message that the queue refused alone is sent again, before jitter.
+const REFUSED_PAUSE: Duration = Duration::from_secs(1);
+
+/// Carries messages from the outbox to the queue.
+#[derive(Debug)]
+pub struct Relay {
+    store: Store,
+    sqs: Arc<Sqs>,
+    patience: ExponentialBackoff,
+    is_away: bool,
+    next_rescue: Instant,
+}
+
+/// What a round came to.
+enum Round {
+    /// There may be more to send.
+    Full,
+    /// All that was due is sent, but for what was refused.
+    Done,
+}
+
+impl Relay {
+    /// Between this outbox and this queue.
+    pub fn new(store: Store, sqs: Arc<Sqs>) -> Self {
+        let patience = ExponentialBackoffBuilder::new()
+            .with_initial_interval(Duration::from_millis(100))
+            .with_max_interval(LONGEST_PAUSE)
+            .with_max_elapsed_time(None)
+            .build();
+        Self { store, sqs, patience, is_away: false, next_rescue: Instant::now() }
+    }
+
+    /// Sends until told to stop, and then what is there.
+    pub async fn run(mut self, stop: CancellationToken) {
+        loop {
+            let stopping = stop.is_cancelled();
+            let round = self.send_due().await;
+            if stopping {
+                return;
+            }
+            match round {
+                Ok(Round::Full) => {}
+                Ok(Round::Done) => {
+                    self.is_reached();
+                    self.rescue().await;
+                    self.wait(&stop).await;
+                }
+                Err(failure) => self.pause(&failure, &stop).await,
+            }
+        }
+    }
+
+    async fn wait(&self, stop: &CancellationToken) {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = self.sqs.bell().rung() => {}
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+        }
+    }
+
+    /// No bell ends this: the queue is away, or the database is.
+    async fn pause(&mut self, failure: &Error, stop: &CancellationToken) {
+        if !std::mem::replace(&mut self.is_away, true) {
+            warn!(error = failure.chain(), "messages wait in the outbox");
+        }
+        let pause = self.patience.next_backoff().unwrap_or(LONGEST_PAUSE);
+        let _ = tokio::time::timeout(pause, stop.cancelled()).await;
+    }
+
+    fn is_reached(&mut self) {
+        self.patience.reset();
+        if std::mem::take(&mut self.is_away) {
+            info!("the outbox is sent again");
+        }
+    }
+
+    /// Sends one round. An error means that a whole call failed; what it did not send is free for the next round.
+    async fn send_due(&self) -> Result<Round> {
+        let due = self.store.claim_outgoing(LEASE, HELD).await?;
+        let is_full = i64::try_from(due.len()).is_ok_and(|count| count == HELD);
+        let (dead, work): (Vec<_>, Vec<_>) =
+            due.into_iter().partition(|outgoing| matches!(outgoing.message, Message::Dead { .. }));
+        let mut calls = Vec::new();
+        for (target, messages) in [(Target::Work, work), (Target::Dead, dead)] {
+            for batch in messages.chunks(BATCH) {
+                calls.push(self.send(target, batch.to_vec()));
+            }
+        }
+        let results: Vec<_> = stream::iter(calls).buffer_unordered(CALLS).collect().await;
+        results.into_iter().collect::<Result<()>>()?;
+        Ok(if is_full { Round::Full } else { Round::Done })
+    }
+
+    /// Sends a batch. Rows whose messages are on the queue go; the others come up again.
+    async fn send(&self, target: Target, batch: Vec<Outgoing>) -> Result<()> {
+        let sent = self.sqs.send(target, &batch).await;
+        let taken = sent.as_deref().unwrap_or_default();
+        let unsent: Vec<i64> =
+            batch.iter().map(|outgoing| outgoing.id).filter(|id| !taken.contains(id)).collect();
+        self.store.delete_sent(taken).await?;
+        if !unsent.is_empty() {
+            let delay = if sent.is_ok() { jittered(REFUSED_PAUSE) } else { Duration::ZERO };
+            self.store.postpone_outgoing(&unsent, delay).await?;
+        }
+        sent.map(drop)
+    }
+
+    /// Postgres knows of work; whether somebody waits in vain is known here.
+    async fn rescue(&mut self) {
+        if Instant::now() < self.next_rescue {
+            return;
+        }
+        self.next_rescue = Instant::now() + LOOK_EVERY;
+        let is_idle = self.sqs.idle_for().is_some_and(|time| time >= RESCUE_AFTER);
+        match self.store.rescue_chunks(if is_idle { Hands::Idle } else { Hands::Unknown }).await {
+            Ok(0) => {}
+            Ok(chunks) => warn!(chunks, "nobody came for these chunks; they are announced again"),
+            Err(failure) => warn!(error = failure.chain(), "lost work could not be looked for"),
+        }
+    }
+}
+
+fn jittered(time: Duration) -> Duration {
+    time.mul_f64(rand::rng().random_range(0.5..=1.5))
+}

@@ -1,0 +1,9 @@
+-- The chunks that could run now and are in nobody's hands, how long the oldest of them could, and the messages not sent yet.
+select count(*) as "runnable!",
+       extract(epoch from now() - min(case when c.status = 'READY' then c.run_at else c.lease_until end))::float8 as oldest_seconds,
+       (select count(*) from outbox) as "unsent!"
+from job j join job_chunk c on c.job_id = j.id
+where j.status in ('QUEUED', 'RUNNING')
+  and (c.status = 'READY' and c.run_at <= now() or c.status = 'RUNNING' and c.lease_until <= now())
+  and (not j.ordered or c.number = (select min(o.number) from job_chunk o
+                                    where o.job_id = j.id and o.status in ('READY', 'RUNNING')))

@@ -1,0 +1,46 @@
+-- Announces chunks again that have been runnable for some time without anybody coming for them: their messages are lost, or
+-- never were. Only Postgres knows, so only Postgres decides.
+--
+-- An honest backlog must not be announced again and again. So nothing is, while all who work are busy: somebody must be
+-- waiting in vain for messages ($1), or nobody at all be at work. At most $4 chunks are in the state of having been
+-- announced again and still not claimed, however long the backlog; each of them has its turn again after 10 s, then 20 s, …
+-- up to some 5 minutes. One whose message is still in the outbox needs no other.
+--
+-- $1 whether somebody waits in vain, $2 for how many seconds a ready chunk must have been runnable, $3 the same for one whose
+-- lease ran out, $4 how many at most.
+with waiting as materialized (
+  select j.id, j.business_id, j.kind, j.attempts, c.number, c.rescued_at, c.rescues,
+         c.rescued_at is not null and c.rescued_at >= coalesce(c.claimed_at, '-infinity') as is_rescued
+  from job j join job_chunk c on c.job_id = j.id
+  where j.status in ('QUEUED', 'RUNNING')
+    and (c.status = 'READY' and c.run_at <= now() - make_interval(secs => $2)
+         or c.status = 'RUNNING' and c.lease_until <= now() - make_interval(secs => $3))
+    and (not j.ordered
+         or c.number = (select min(o.number) from job_chunk o where o.job_id = j.id and o.status in ('READY', 'RUNNING'))
+            and (c.status = 'RUNNING' or coalesce(j.heartbeat_at, j.created_at) <= now() - make_interval(secs => $2)))
+    and ($1::bool
+         or not exists (select from job o where o.status in ('QUEUED', 'RUNNING') and o.claimed_at > now() - make_interval(secs => 2 * $2))
+            and not exists (select from job o join job_chunk w on w.job_id = o.id
+                            where o.status in ('QUEUED', 'RUNNING') and w.status = 'RUNNING' and w.lease_until > now()))
+),
+-- Those whose turn has come again, and new ones as far as there is room.
+lost as (
+  (select * from waiting
+   where is_rescued and rescued_at <= now() - make_interval(secs => 10 * 2 ^ least(rescues - 1, 5)))
+  union all
+  (select * from waiting where not is_rescued
+   order by id, number
+   limit greatest(0, $4::bigint - (select count(*) from waiting where is_rescued)))
+),
+-- A row that another holds is being claimed, or rescued by another.
+noted as (
+  update job_chunk c
+  set rescued_at = now(), rescues = case when lost.is_rescued then lost.rescues + 1 else 1 end
+  from lost
+  where c.job_id = lost.id and c.number = lost.number and c.rescued_at is not distinct from lost.rescued_at
+    and (c.status = 'READY' or c.status = 'RUNNING' and c.lease_until <= now())
+    and not exists (select from outbox o where o.job_id = lost.id and o.number = lost.number and o.kind = 'CHUNK')
+  returning lost.*
+)
+insert into outbox (kind, business_id, job_id, number, work, attempt)
+select 'CHUNK', business_id, id, number, kind, attempts from noted

@@ -1,0 +1,275 @@
+//! Somebody between a client and its queue who does everything a queue may do, and more: doubles messages, delays and
+//! reorders them, loses deletes, refuses single messages and whole calls, answers late or never, forgets everything once.
+//!
+//! It speaks as much of SQS's JSON protocol as it needs for that, and passes the rest on.
+
+use std::convert::Infallible;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap};
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+
+use crate::emulator::http;
+
+/// Longer than any client waits for an answer.
+const NEVER: Duration = Duration::from_mins(2);
+/// Longer than a client waits for an answer that should come at once.
+const TOO_LATE: Duration = Duration::from_millis(3_500);
+
+/// How bad it is. The chances are of 1.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Manners {
+    /// How many of each message there are in the end, at most; 1 for no doubles.
+    pub most_copies: u32,
+    /// The longest a copy is delayed, in seconds.
+    pub most_delay: u32,
+    /// That one message of a call is refused.
+    pub refuse_message: f64,
+    /// That a call with deletes is confirmed and forgotten.
+    pub lose_delete: f64,
+    /// That an answer comes too late for its client, after everything was done.
+    pub answer_late: f64,
+    /// That a receive is never answered.
+    pub hang: f64,
+    /// After which call with messages everything is forgotten, once.
+    pub forget_after: Option<u32>,
+    /// From when on, and for how long, every call is refused.
+    pub refuse: Option<(Duration, Duration)>,
+}
+
+impl Manners {
+    /// Passes everything on.
+    pub const GOOD: Self = Self {
+        most_copies: 1,
+        most_delay: 0,
+        refuse_message: 0.0,
+        lose_delete: 0.0,
+        answer_late: 0.0,
+        hang: 0.0,
+        forget_after: None,
+        refuse: None,
+    };
+
+    /// All of it, in its own way for each seed; every call is refused for `refusal`.
+    pub fn bad(seed: u64, refusal: Duration) -> Self {
+        let mut random = StdRng::seed_from_u64(seed);
+        Self {
+            most_copies: 5,
+            most_delay: 2,
+            refuse_message: 0.2,
+            lose_delete: 0.4,
+            answer_late: 0.04,
+            hang: 0.03,
+            forget_after: Some(random.random_range(1..=4)),
+            refuse: Some((Duration::from_millis(random.random_range(500..3_000)), refusal)),
+        }
+    }
+}
+
+/// The proxy, for as long as the value lives.
+#[derive(Debug)]
+pub struct Adversary {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    _tasks: JoinSet<()>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    upstream: String,
+    manners: Manners,
+    random: Mutex<StdRng>,
+    http: reqwest::Client,
+    begun: Instant,
+    sends: AtomicU32,
+    refuses: AtomicBool,
+}
+
+impl Adversary {
+    /// Stands before `upstream`.
+    pub async fn before(upstream: &str, seed: u64, manners: Manners) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("loopback has no free port");
+        let address = listener.local_addr().expect("a bound listener has an address");
+        let shared = Arc::new(Shared {
+            upstream: upstream.to_owned(),
+            manners,
+            random: Mutex::new(StdRng::seed_from_u64(seed)),
+            http: http(),
+            begun: Instant::now(),
+            sends: AtomicU32::new(0),
+            refuses: AtomicBool::new(false),
+        });
+        let mut tasks = JoinSet::new();
+        tasks.spawn(serve(listener, shared.clone()));
+        Self { shared, address, _tasks: tasks }
+    }
+
+    /// Where clients turn to.
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Refuses every call from now on.
+    pub fn refuse(&self) {
+        self.shared.refuses.store(true, Ordering::SeqCst);
+    }
+
+    /// Refuses no more than its manners say.
+    pub fn relent(&self) {
+        self.shared.refuses.store(false, Ordering::SeqCst);
+    }
+}
+
+async fn serve(listener: TcpListener, shared: Arc<Shared>) {
+    let mut connections = JoinSet::new();
+    while let Ok((stream, _)) = listener.accept().await {
+        let shared = shared.clone();
+        connections.spawn(async move {
+            let answer = service_fn(move |request| {
+                let shared = shared.clone();
+                async move { Ok::<_, Infallible>(shared.answer(request).await) }
+            });
+            // A client that has gone is none of our business.
+            let _ = hyper::server::conn::http1::Builder::new()
+                .serve_connection(TokioIo::new(stream), answer)
+                .await;
+        });
+    }
+}
+
+/// What goes back to the client.
+type Answer = Response<Full<Bytes>>;
+
+impl Shared {
+    async fn answer(&self, request: Request<Incoming>) -> Answer {
+        let (head, body) = request.into_parts();
+        let Ok(body) = body.collect().await else { return refusal() };
+        let (headers, body) = (head.headers, body.to_bytes());
+        let action = headers.get("x-amz-target").and_then(|target| target.to_str().ok());
+        let action = action.and_then(|target| target.split('.').nth(1)).unwrap_or_default().to_owned();
+        if self.is_refusing() {
+            return refusal();
+        }
+        let call: Value = serde_json::from_slice(&body).unwrap_or_default();
+        let answer = match action.as_str() {
+            "SendMessageBatch" => self.send(&headers, call).await,
+            "DeleteMessageBatch" if self.happens(self.manners.lose_delete) => confirmed(&call),
+            "ReceiveMessage" if self.happens(self.manners.hang) => {
+                tokio::time::sleep(NEVER).await;
+                refusal()
+            }
+            _ => self.pass_on(&headers, &call).await,
+        };
+        if action != "ReceiveMessage" && self.happens(self.manners.answer_late) {
+            tokio::time::sleep(TOO_LATE).await;
+        }
+        answer
+    }
+
+    fn is_refusing(&self) -> bool {
+        let by_clock = self.manners.refuse.is_some_and(|(from, time)| {
+            let now = self.begun.elapsed();
+            now >= from && now < from + time
+        });
+        by_clock || self.refuses.load(Ordering::SeqCst)
+    }
+
+    /// Sends each message some times over, each copy at its own time, but for those that are refused.
+    async fn send(&self, headers: &HeaderMap, call: Value) -> Answer {
+        let entries = call["Entries"].as_array().cloned().unwrap_or_default();
+        let (refused, taken): (Vec<_>, Vec<_>) =
+            entries.into_iter().partition(|_| self.happens(self.manners.refuse_message));
+        for round in 0..self.manners.most_copies {
+            // Two at least, where there are doubles at all.
+            let copies: Vec<Value> = taken
+                .iter()
+                .filter(|_| round < 2 || self.happens(0.6))
+                .map(|entry| {
+                    let mut copy = entry.clone();
+                    copy["DelaySeconds"] = self.between(0, self.manners.most_delay).into();
+                    copy
+                })
+                .collect();
+            if !copies.is_empty() {
+                let answer =
+                    self.pass_on(headers, &json!({"QueueUrl": call["QueueUrl"], "Entries": copies})).await;
+                if answer.status() != StatusCode::OK {
+                    return answer;
+                }
+            }
+        }
+        let nth = self.sends.fetch_add(1, Ordering::SeqCst) + 1;
+        if self.manners.forget_after == Some(nth) {
+            self.forget(headers, &call["QueueUrl"]).await;
+        }
+        let id = |entry: &Value| entry["Id"].clone();
+        let taken = taken
+            .iter()
+            .map(|entry| json!({"Id": id(entry), "MessageId": id(entry), "MD5OfMessageBody": ""}));
+        let refused = refused
+            .iter()
+            .map(|entry| json!({"Id": id(entry), "Code": "InternalError", "SenderFault": false}));
+        json_answer(&json!({"Successful": taken.collect::<Vec<_>>(), "Failed": refused.collect::<Vec<_>>()}))
+    }
+
+    async fn forget(&self, headers: &HeaderMap, queue: &Value) {
+        let mut headers = headers.clone();
+        headers.insert("x-amz-target", "AmazonSQS.PurgeQueue".parse().expect("a plain header"));
+        self.pass_on(&headers, &json!({"QueueUrl": queue})).await;
+    }
+
+    async fn pass_on(&self, headers: &HeaderMap, call: &Value) -> Answer {
+        let mut headers = headers.clone();
+        headers.remove(HOST);
+        headers.remove(CONTENT_LENGTH);
+        let sent = self.http.post(&self.upstream).headers(headers).body(call.to_string()).send().await;
+        let Ok(answer) = sent else { return refusal() };
+        let (status, kind) = (answer.status(), answer.headers().get(CONTENT_TYPE).cloned());
+        let Ok(body) = answer.bytes().await else { return refusal() };
+        let mut passed = Response::new(Full::new(body));
+        *passed.status_mut() = status;
+        if let Some(kind) = kind {
+            passed.headers_mut().insert(CONTENT_TYPE, kind);
+        }
+        passed
+    }
+
+    fn happens(&self, chance: f64) -> bool {
+        self.random.lock().unwrap_or_else(PoisonError::into_inner).random_bool(chance)
+    }
+
+    fn between(&self, least: u32, most: u32) -> u32 {
+        self.random.lock().unwrap_or_else(PoisonError::into_inner).random_range(least..=most)
+    }
+}
+
+/// Says that all was deleted.
+fn confirmed(call: &Value) -> Answer {
+    let entries = call["Entries"].as_array().cloned().unwrap_or_default();
+    let gone: Vec<Value> = entries.iter().map(|entry| json!({"Id": entry["Id"]})).collect();
+    json_answer(&json!({"Successful": gone, "Failed": []}))
+}
+
+fn refusal() -> Answer {
+    let mut answer = json_answer(&json!({"__type": "com.amazonaws.sqs#ServiceUnavailable"}));
+    *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    answer
+}
+
+fn json_answer(body: &Value) -> Answer {
+    let mut answer = Response::new(Full::new(Bytes::from(body.to_string())));
+    answer.headers_mut().insert(CONTENT_TYPE, "application/x-amz-json-1.0".parse().expect("a plain header"));
+    answer
+}

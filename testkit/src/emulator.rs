@@ -1,0 +1,196 @@
+//! A stand-in for SQS, started once for each test program, with queues of its own for each test.
+
+use std::fs::File;
+use std::io::{PipeWriter, pipe};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_sdk_sqs::Client;
+use aws_sdk_sqs::config::{Credentials, SharedCredentialsProvider};
+use aws_sdk_sqs::types::QueueAttributeName;
+use cuponera_core::queue::Sqs;
+use serde_json::{Value, json};
+use tokio::sync::OnceCell;
+
+use crate::eventually;
+
+/// Tests do not wait 20 seconds for a poll that hangs.
+const LONG_POLL: Duration = Duration::from_secs(2);
+
+static EMULATOR: OnceCell<Emulator> = OnceCell::const_new();
+static QUEUES: AtomicU32 = AtomicU32::new(0);
+
+/// The running program. It ends when this process does, however that ends: it watches a pipe that only we hold open.
+#[derive(Debug)]
+pub struct Emulator {
+    url: String,
+    _process: Child,
+    _alive: PipeWriter,
+}
+
+impl Emulator {
+    /// The one of this process.
+    pub async fn get() -> &'static Self {
+        EMULATOR.get_or_init(Self::start).await
+    }
+
+    async fn start() -> Self {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let script = Command::new(root.join("scripts/ensure-emulator.sh")).stderr(Stdio::inherit()).output();
+        let script = script.expect("the stand-in for AWS cannot be had");
+        assert!(script.status.success(), "the stand-in for AWS cannot be had: see above");
+        let program = String::from_utf8_lossy(&script.stdout).trim().to_owned();
+        let address = free_address();
+        let folder = root.join("target/emulator");
+        let log =
+            File::create(folder.join(format!("{}.log", address.port()))).expect("no log can be written");
+        let (reader, alive) = pipe().expect("there is no pipe to be had");
+        let process = Command::new("sh")
+            .args(["-c", r#""$0" & read -r _; kill $!"#, &program])
+            .env("BIND_HOST", Ipv4Addr::LOCALHOST.to_string())
+            .env("GATEWAY_PORT", address.port().to_string())
+            .env("TMPDIR", &folder)
+            .stdin(reader)
+            .stdout(log.try_clone().expect("a file can be shared"))
+            .stderr(log)
+            .spawn()
+            .expect("the stand-in for AWS cannot be run");
+        let emulator = Self { url: format!("http://{address}"), _process: process, _alive: alive };
+        let health = format!("{}/_ministack/health", emulator.url);
+        eventually("the stand-in for AWS to answer", async || {
+            let answer = http().get(&health).send().await.ok()?;
+            answer.status().is_success().then_some(())
+        })
+        .await;
+        emulator
+    }
+
+    /// A queue with a dead-letter queue, for one test.
+    pub async fn queue(&self) -> TestQueue {
+        let number = QUEUES.fetch_add(1, Ordering::Relaxed);
+        let queue = TestQueue {
+            endpoint: self.url.clone(),
+            name: format!("work-{number}"),
+            client: Client::new(&aws(&self.url)),
+        };
+        let dead = format!("letters-{number}");
+        queue.client.create_queue().queue_name(&dead).send().await.expect("making a queue failed");
+        let policy = json!({
+            "deadLetterTargetArn": format!("arn:aws:sqs:us-east-1:000000000000:{dead}"), "maxReceiveCount": 1000 });
+        let made = queue.client.create_queue().queue_name(&queue.name);
+        let made = made.attributes(QueueAttributeName::RedrivePolicy, policy.to_string());
+        made.send().await.expect("making a queue failed");
+        queue
+    }
+}
+
+/// A queue and its dead-letter queue, seen past the code under test.
+#[derive(Debug)]
+pub struct TestQueue {
+    endpoint: String,
+    name: String,
+    client: Client,
+}
+
+impl TestQueue {
+    /// Where the stand-in listens.
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// A client as a process has it.
+    pub async fn connect(&self) -> Arc<Sqs> {
+        self.connect_through(&self.endpoint).await
+    }
+
+    /// The same, through somebody in between.
+    pub async fn connect_through(&self, endpoint: &str) -> Arc<Sqs> {
+        let address = self.name.parse().expect("the name is one");
+        let sqs = Sqs::connect_with(&aws(endpoint), address, LONG_POLL).await;
+        Arc::new(sqs.expect("the queue was not found"))
+    }
+
+    /// What is in the queue, received or not, without touching it.
+    pub async fn messages(&self) -> Vec<Value> {
+        self.peek(&self.name).await
+    }
+
+    /// What is in the dead-letter queue.
+    pub async fn dead_letters(&self) -> Vec<Value> {
+        self.peek(&self.dead_name()).await
+    }
+
+    /// Puts a message into the queue, whatever it says.
+    pub async fn put(&self, body: &str) {
+        self.put_into(&self.name, body).await;
+    }
+
+    /// Puts a letter into the dead-letter queue, whatever it says.
+    pub async fn put_dead(&self, body: &str) {
+        self.put_into(&self.dead_name(), body).await;
+    }
+
+    /// Loses all messages.
+    pub async fn purge(&self) {
+        let url = self.url_of(&self.name).await;
+        self.client.purge_queue().queue_url(url).send().await.expect("emptying the queue failed");
+    }
+
+    fn dead_name(&self) -> String {
+        self.name.replace("work", "letters")
+    }
+
+    async fn put_into(&self, name: &str, body: &str) {
+        let url = self.url_of(name).await;
+        self.client.send_message().queue_url(url).message_body(body).send().await.expect("sending failed");
+    }
+
+    async fn url_of(&self, name: &str) -> String {
+        let answer = self.client.get_queue_url().queue_name(name).send().await;
+        answer.expect("there is no such queue").queue_url.expect("a queue has a URL")
+    }
+
+    async fn peek(&self, name: &str) -> Vec<Value> {
+        let url = format!(
+            "{}/_ministack/sqs/messages?QueueUrl=http://localhost/000000000000/{name}",
+            self.endpoint
+        );
+        let answer = http().get(url).send().await.expect("the stand-in does not answer");
+        let answer: Value = answer.json().await.expect("the stand-in answers with JSON");
+        let regions = answer["messages"]["000000000000"].as_object().into_iter().flat_map(|all| all.values());
+        let queues = regions.filter_map(Value::as_object).flat_map(|queues| queues.values());
+        queues.filter_map(Value::as_array).flatten().cloned().collect()
+    }
+}
+
+fn aws(endpoint: &str) -> SdkConfig {
+    let keys =
+        Credentials::builder().access_key_id("test").secret_access_key("test").provider_name("testkit");
+    SdkConfig::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::from_static("us-east-1"))
+        .endpoint_url(endpoint)
+        .credentials_provider(SharedCredentialsProvider::new(keys.build()))
+        .build()
+}
+
+/// Without the proxies that the environment may name.
+pub(crate) fn http() -> reqwest::Client {
+    reqwest::Client::builder().no_proxy().build().expect("a plain HTTP client needs nothing")
+}
+
+/// Free at this moment; the program says so if it is not any more.
+fn free_address() -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has no free port");
+    listener.local_addr().expect("a bound listener has an address")
+}

@@ -1,0 +1,140 @@
+//! One place to work: it holds one delivery and one chunk at a time, and asks for no more before it is free again.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use backoff::ExponentialBackoffBuilder;
+use backoff::backoff::Backoff;
+use cuponera_core::error::{Error, Result};
+use cuponera_core::job::{JobKind, MAX_CRASHES, Message};
+use cuponera_core::queue::{Delivery, Receiver};
+use cuponera_core::store::{Claim, Pulse};
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, error, info, info_span, warn};
+
+use super::{LEASE, Worker};
+use crate::handlers;
+
+/// Three beats a lease: two may be lost.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+/// How long a chunk may go on once the worker is told to stop; it takes well under a second. Then it is taken back and given
+/// to others.
+const FINISH_PATIENCE: Duration = Duration::from_secs(8);
+
+pub(super) struct Place {
+    pub(super) worker: Worker,
+    pub(super) receiver: Receiver,
+    pub(super) stop: CancellationToken,
+}
+
+/// What a delivery led to.
+pub(super) enum Found {
+    /// A chunk, or a dead letter: what became of it is in the database.
+    Settled,
+    /// A chunk whose end could not be written: it is free when its lease runs out, and its message comes back then.
+    Unsettled,
+    /// Nothing to do.
+    Nothing,
+}
+
+impl Place {
+    pub(super) async fn work_until_stopped(mut self) {
+        let mut patience = ExponentialBackoffBuilder::new()
+            .with_initial_interval(Duration::from_millis(200))
+            .with_max_interval(Duration::from_secs(5))
+            .with_max_elapsed_time(None)
+            .build();
+        let stop = self.stop.clone();
+        while let Some(delivery) = self.receiver.next(&stop).await {
+            if stop.is_cancelled() {
+                return self.receiver.give_back(delivery, Duration::ZERO).await;
+            }
+            match self.follow(&delivery).await {
+                Ok(found) => {
+                    patience.reset();
+                    self.give_up(delivery, &found);
+                }
+                Err(failure) => {
+                    warn!(error = failure.chain(), "no chunk could be claimed");
+                    let pause = patience.next_backoff().unwrap_or(LEASE);
+                    self.receiver.give_back(delivery, pause).await;
+                    let _ = tokio::time::timeout(pause, stop.cancelled()).await;
+                }
+            }
+        }
+    }
+
+    fn give_up(&mut self, delivery: Delivery, found: &Found) {
+        match found {
+            Found::Settled => self.receiver.settled(delivery),
+            Found::Unsettled => {}
+            Found::Nothing => self.receiver.found_nothing(delivery),
+        }
+    }
+
+    /// Claims and works the chunk that Postgres finds fairest, whatever the message says.
+    async fn follow(&self, delivery: &Delivery) -> Result<Found> {
+        let worker = &self.worker;
+        if let Some(Message::Dead { job, attempt, .. }) = delivery.message() {
+            // Somebody moved a dead letter back among the others: that is to retry its job.
+            let redriven = worker.store.redrive_job_if_failed(*job, *attempt).await?;
+            info!(%job, ?redriven, "a dead letter came back");
+            return Ok(Found::Settled);
+        }
+        let Some(claim) = worker.store.claim_chunk(&worker.name, LEASE, &JobKind::ALL).await? else {
+            return Ok(Found::Nothing);
+        };
+        self.receiver.claimed();
+        let span = info_span!("chunk", job = %claim.job, number = claim.number, epoch = claim.epoch);
+        Ok(self.work(claim, delivery).instrument(span).await)
+    }
+
+    async fn work(&self, claim: Claim, delivery: &Delivery) -> Found {
+        let worker = &self.worker;
+        if claim.crashes >= MAX_CRASHES {
+            let detail =
+                format!("part {} ended its worker {} times and was set aside", claim.number, claim.crashes);
+            error!(crashes = claim.crashes, "the chunk is set aside");
+            return worker.settle_failure(&claim, "worker_lost", detail).await;
+        }
+        let (store, files, held) = (worker.store.clone(), worker.files.clone(), claim.clone());
+        // A task of its own, so that a panic is this chunk's and not the worker's.
+        let mut work =
+            tokio::spawn(async move { handlers::handle(&store, &files, &held).await }.in_current_span());
+        let outcome = tokio::select! {
+            done = &mut work => done.unwrap_or_else(|panic| Err(Error::internal(panic))),
+            never = self.beat(&claim, delivery) => match never {},
+            () = self.time_is_up() => {
+                work.abort();
+                // What it had committed by then is settled, and giving the chunk back changes nothing.
+                let _ = work.await;
+                warn!("the chunk is given back unfinished");
+                return worker.note(worker.store.release_chunk_if_held(&claim, Duration::ZERO).await);
+            }
+        };
+        worker.conclude(&claim, outcome).await
+    }
+
+    /// Ends when a chunk has had its time after the worker was told to stop.
+    async fn time_is_up(&self) {
+        self.stop.cancelled().await;
+        tokio::time::sleep(FINISH_PATIENCE).await;
+    }
+
+    /// Holds the lease, and the message, for as long as it is polled. What it learns changes nothing: settling decides.
+    async fn beat(&self, claim: &Claim, delivery: &Delivery) -> Infallible {
+        let mut lost = false;
+        loop {
+            tokio::time::sleep(HEARTBEAT).await;
+            match self.worker.store.renew_lease_if_held(claim, LEASE).await {
+                Ok(Pulse::Held) => self.receiver.hold(delivery).await,
+                Ok(Pulse::Lost) if lost => {}
+                Ok(Pulse::Lost) => {
+                    info!("the chunk is no longer this worker's");
+                    lost = true;
+                }
+                Err(failure) => warn!(error = failure.chain(), "the lease could not be renewed"),
+            }
+        }
+    }
+}

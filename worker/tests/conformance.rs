@@ -1,0 +1,229 @@
+//! What a queue promises to workers, whichever it is: each promise is kept by both.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use cuponera_core::id::JobId;
+use cuponera_core::job::{CODES_PER_CHUNK, JobError, JobKind, JobStatus};
+use cuponera_core::queue::{Delivery, Queue, Receiver, Relay, Wakeups};
+use cuponera_core::store::{Claim, Finished, Imported, PartFile, Store, TakenBy};
+use cuponera_testkit::{Emulator, World, work_generation};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::fleet::{generate, submit_dry_run};
+
+/// How long a promise may take to be kept; reaching it is a failure, so it is generous.
+const PATIENCE: Duration = Duration::from_secs(30);
+const LEASE: Duration = Duration::from_secs(2);
+
+/// A world whose work is announced on a queue.
+struct Rig {
+    world: World,
+    queue: Queue,
+    store: Store,
+    stop: CancellationToken,
+    _stop: DropGuard,
+}
+
+impl Rig {
+    async fn on_postgres() -> Self {
+        let world = World::new().await;
+        let wakeups = Arc::new(Wakeups::default());
+        let rig = Self::with(world, Queue::Postgres(wakeups.clone()));
+        let (url, stop) = (rig.world.database.url().to_owned(), rig.stop.clone());
+        tokio::spawn(async move { wakeups.listen(&url, &stop).await });
+        rig
+    }
+
+    async fn on_sqs() -> Self {
+        let sqs = Emulator::get().await.queue().await.connect().await;
+        let rig = Self::with(World::new().await, Queue::Sqs(sqs.clone()));
+        tokio::spawn(Relay::new(rig.store.clone(), sqs).run(rig.stop.clone()));
+        rig
+    }
+
+    fn with(world: World, queue: Queue) -> Self {
+        let store = queue.attach(world.store().clone());
+        let stop = CancellationToken::new();
+        Self { world, queue, store, _stop: stop.clone().drop_guard(), stop }
+    }
+
+    /// So many places that nobody works at yet.
+    fn places(&self, places: usize) -> Vec<Receiver> {
+        let (receivers, deleter) = self.queue.open(&self.store, LEASE, places);
+        if let Some(deleter) = deleter {
+            tokio::spawn(deleter.run());
+        }
+        receivers
+    }
+
+    fn place(&self) -> Receiver {
+        self.places(1).pop().unwrap()
+    }
+
+    async fn next(&self, receiver: &mut Receiver) -> Delivery {
+        let next = receiver.next(&self.stop);
+        tokio::time::timeout(PATIENCE, next).await.expect("nothing was delivered").unwrap()
+    }
+
+    async fn claim(&self) -> Option<Claim> {
+        self.store.claim_chunk("worker", LEASE, &JobKind::ALL).await.unwrap()
+    }
+
+    /// Goes on as a worker does until there is a chunk.
+    async fn next_chunk(&self, receiver: &mut Receiver) -> (Delivery, Claim) {
+        let found = async {
+            loop {
+                let delivery = self.next(receiver).await;
+                match self.claim().await {
+                    Some(claim) => return (delivery, claim),
+                    None => receiver.found_nothing(delivery),
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, found).await.expect("no chunk was delivered")
+    }
+
+    async fn submit(&self, quantity: u64) -> JobId {
+        generate(&self.world, &self.store, quantity).await.id
+    }
+
+    async fn status(&self, id: JobId) -> JobStatus {
+        self.store.get_job(self.world.business, id).await.unwrap().status
+    }
+}
+
+async fn a_submitted_job_wakes_who_waits(rig: Rig) {
+    let mut receiver = rig.place();
+    let begun = Instant::now();
+    let waiting = rig.next_chunk(&mut receiver);
+    let submitting = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        rig.submit(50).await
+    };
+    let ((_, claim), job) = futures::join!(waiting, submitting);
+    assert_eq!(claim.job, job);
+    assert!(begun.elapsed() < Duration::from_secs(5), "it was heard of, not found by looking");
+}
+
+async fn what_was_submitted_before_anybody_listens_is_delivered(rig: Rig) {
+    let job = rig.submit(50).await;
+    assert_eq!(rig.next_chunk(&mut rig.place()).await.1.job, job);
+}
+
+async fn every_chunk_finds_a_place_of_its_own(rig: Rig) {
+    rig.submit(3 * CODES_PER_CHUNK).await;
+    let mut numbers = Vec::new();
+    for mut receiver in rig.places(3) {
+        let (delivery, claim) = rig.next_chunk(&mut receiver).await;
+        numbers.push(claim.number);
+        receiver.claimed();
+        receiver.settled(delivery);
+    }
+    numbers.sort_unstable();
+    assert_eq!(numbers, [0, 1, 2]);
+}
+
+async fn a_chunk_to_be_tried_later_is_delivered_then(rig: Rig) {
+    rig.submit(50).await;
+    let mut receiver = rig.place();
+    let (delivery, claim) = rig.next_chunk(&mut receiver).await;
+    let delay = Duration::from_millis(1_500);
+    let begun = Instant::now();
+    rig.store.retry_chunk_if_held(&claim, delay, "the disk is full").await.unwrap();
+    receiver.settled(delivery);
+    let (_, again) = rig.next_chunk(&mut receiver).await;
+    assert_eq!((again.job, again.attempts), (claim.job, 1));
+    assert!(begun.elapsed() >= delay);
+}
+
+async fn the_next_chunk_of_an_ordered_job_is_delivered_when_its_turn_comes(rig: Rig) {
+    let part = |number: u64| PartFile { file: format!("part-{number}"), first_line: number + 1 };
+    let parts = (0..4).map(part).collect();
+    let job = submit_dry_run(&rig.world, &rig.store, JobId::new(), parts, 0).await.id;
+    let mut receiver = rig.place();
+    for number in 0..4 {
+        let (delivery, claim) = rig.next_chunk(&mut receiver).await;
+        assert_eq!(claim.number, number);
+        let nothing = Finished { result: serde_json::json!({}), ..Finished::default() };
+        let settled = rig.store.settle_dry_run(&claim, &[], &TakenBy::new(), &nothing).await.unwrap();
+        assert_eq!(settled, Imported::Settled);
+        receiver.settled(delivery);
+    }
+    assert_eq!(rig.status(job).await, JobStatus::Succeeded);
+}
+
+async fn what_was_given_back_is_delivered_to_another(rig: Rig) {
+    let job = rig.submit(50).await;
+    let mut first = rig.place();
+    let delivery = rig.next(&mut first).await;
+    first.give_back(delivery, Duration::ZERO).await;
+    drop(first);
+    let begun = Instant::now();
+    assert_eq!(rig.next_chunk(&mut rig.place()).await.1.job, job);
+    assert!(begun.elapsed() < LEASE, "at once, and not when it would have come back by itself");
+}
+
+async fn a_job_that_is_retried_is_delivered_again(rig: Rig) {
+    let job = rig.submit(50).await;
+    let mut receiver = rig.place();
+    let (delivery, claim) = rig.next_chunk(&mut receiver).await;
+    let sorry = JobError { code: "sorry".to_owned(), detail: "it did not work".to_owned() };
+    rig.store.fail_chunk_if_held(&claim, &sorry).await.unwrap();
+    receiver.settled(delivery);
+    assert_eq!(rig.status(job).await, JobStatus::Failed);
+    rig.store.retry_job_if_failed(None, rig.world.business, job).await.unwrap().outcome.unwrap();
+    let (_, again) = rig.next_chunk(&mut receiver).await;
+    work_generation(&rig.store, &again).await;
+    assert_eq!(rig.status(job).await, JobStatus::Succeeded);
+}
+
+async fn the_chunk_of_a_worker_that_died_is_delivered_when_its_lease_ends(rig: Rig) {
+    let job = rig.submit(50).await;
+    let mut receiver = rig.place();
+    let dead = rig.next_chunk(&mut receiver).await;
+    drop((dead, receiver));
+    let (_, claim) = rig.next_chunk(&mut rig.place()).await;
+    assert_eq!((claim.job, claim.epoch, claim.crashes), (job, 2, 1));
+}
+
+async fn waiting_ends_at_once_when_it_is_told_to(rig: Rig) {
+    let mut receiver = rig.place();
+    // On one machine the first look is always worth it.
+    let stop = rig.stop.clone();
+    let waiting = async {
+        while let Some(delivery) = receiver.next(&stop).await {
+            receiver.found_nothing(delivery);
+        }
+    };
+    let told = async {
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        stop.cancel();
+        Instant::now()
+    };
+    let ((), told) = futures::join!(waiting, told);
+    assert!(told.elapsed() < Duration::from_millis(500));
+}
+
+macro_rules! kept_by_both {
+    ($($promise:ident)*) => {
+        mod on_postgres {
+            $(#[tokio::test] async fn $promise() { super::$promise(super::Rig::on_postgres().await).await; })*
+        }
+        mod on_sqs {
+            $(#[tokio::test] async fn $promise() { super::$promise(super::Rig::on_sqs().await).await; })*
+        }
+    };
+}
+
+kept_by_both! {
+    a_submitted_job_wakes_who_waits
+    what_was_submitted_before_anybody_listens_is_delivered
+    every_chunk_finds_a_place_of_its_own
+    a_chunk_to_be_tried_later_is_delivered_then
+    the_next_chunk_of_an_ordered_job_is_delivered_when_its_turn_comes
+    what_was_given_back_is_delivered_to_another
+    a_job_that_is_retried_is_delivered_again
+    the_chunk_of_a_worker_that_died_is_delivered_when_its_lease_ends
+    waiting_ends_at_once_when_it_is_told_to
+}

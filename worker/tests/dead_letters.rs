@@ -1,0 +1,123 @@
+//! Work that failed for the last time leaves a letter, and a letter gives it another chance.
+
+use cuponera_core::id::JobId;
+use cuponera_core::job::{CODES_PER_CHUNK, JobError, JobKind, JobStatus};
+use cuponera_core::queue::{RedriveReport, redrive};
+use cuponera_core::store::{Claim, Store};
+use cuponera_testkit::eventually;
+use sqlx::query;
+
+use crate::fleet::{Fleet, LEASE};
+
+/// A closed book takes no codes.
+async fn set_book(fleet: &Fleet, status: &str) {
+    query("update coupon_book set status = $1").bind(status).execute(fleet.world.pool()).await.unwrap();
+}
+
+async fn claim(store: &Store) -> Claim {
+    store.claim_chunk("worker", LEASE, &JobKind::ALL).await.unwrap().unwrap()
+}
+
+async fn fail(store: &Store, claim: &Claim) {
+    let sorry = JobError { code: "sorry".to_owned(), detail: "it did not work".to_owned() };
+    store.fail_chunk_if_held(claim, &sorry).await.unwrap();
+}
+
+fn report(retried: u64, not_needed: u64, left: u64) -> RedriveReport {
+    RedriveReport { retried, not_needed, left }
+}
+
+fn letter(job: JobId, number: i32, attempt: i32) -> String {
+    format!(r#"{{"v":1,"kind":"dead","job":"{job}","number":{number},"attempt":{attempt}}}"#)
+}
+
+async fn letters(fleet: &Fleet, count: usize) -> Vec<String> {
+    eventually("the letters", async || {
+        let letters = fleet.queue.dead_letters().await;
+        (letters.len() == count).then_some(letters)
+    })
+    .await
+    .iter()
+    .map(|letter| letter["Body"].as_str().unwrap().to_owned())
+    .collect()
+}
+
+#[tokio::test]
+async fn work_that_failed_for_the_last_time_leaves_a_letter_and_is_redriven_by_it() {
+    let fleet = Fleet::new().await;
+    let sqs = fleet.queue.connect().await;
+    let store = fleet.store(&sqs);
+    let job = fleet.generate(&store, 50).await;
+    set_book(&fleet, "CLOSED").await;
+    fleet.worker("worker", &sqs).await;
+    assert_eq!(fleet.over(job.id).await.status, JobStatus::Failed);
+    assert_eq!(letters(&fleet, 1).await, [letter(job.id, 0, 1)]);
+    set_book(&fleet, "ACTIVE").await;
+    assert_eq!(redrive(&store, &sqs).await.unwrap(), report(1, 0, 0));
+    assert!(fleet.queue.dead_letters().await.is_empty());
+    let done = fleet.succeeded(job.id).await;
+    assert_eq!((done.succeeded, done.attempts), (50, 2));
+    fleet.world.assert_invariants().await;
+}
+
+#[tokio::test]
+async fn a_letter_waits_for_the_end_of_its_run_and_does_nothing_in_a_later_one() {
+    let fleet = Fleet::new().await;
+    let sqs = fleet.queue.connect().await;
+    let store = fleet.store(&sqs);
+    fleet.relay(&sqs);
+    let job = fleet.generate(&store, 3 * CODES_PER_CHUNK).await;
+    let (first, second, third) = (claim(&store).await, claim(&store).await, claim(&store).await);
+    fail(&store, &first).await;
+    letters(&fleet, 1).await;
+    assert_eq!(redrive(&store, &sqs).await.unwrap(), report(0, 0, 1), "the others are still at work");
+    assert_eq!(letters(&fleet, 1).await, [letter(job.id, 0, 1)], "it stays");
+
+    fail(&store, &second).await;
+    fail(&store, &third).await;
+    letters(&fleet, 3).await;
+    assert_eq!(redrive(&store, &sqs).await.unwrap(), report(1, 1, 0), "two letters and one retry");
+    assert_eq!(fleet.job(job.id).await.status, JobStatus::Queued);
+
+    for _ in 0..3 {
+        fail(&store, &claim(&store).await).await;
+    }
+    let failed = fleet.job(job.id).await;
+    assert_eq!((failed.status, failed.attempts), (JobStatus::Failed, 2));
+    let old = store.redrive_job_if_failed(job.id, 1).await.unwrap();
+    assert_eq!(
+        (format!("{old:?}"), fleet.job(job.id).await.status),
+        ("NotNeeded".to_owned(), JobStatus::Failed)
+    );
+}
+
+#[tokio::test]
+async fn a_letter_that_was_moved_back_among_the_messages_retries_its_job() {
+    let fleet = Fleet::new().await;
+    let sqs = fleet.queue.connect().await;
+    let store = fleet.store(&sqs);
+    let job = fleet.generate(&store, 50).await;
+    fail(&store, &claim(&store).await).await;
+    assert_eq!(fleet.job(job.id).await.status, JobStatus::Failed);
+    fleet.worker("worker", &sqs).await;
+    // As the console of AWS does it, and twice, as a queue does it.
+    fleet.queue.put(&letter(job.id, 0, 1)).await;
+    fleet.queue.put(&letter(job.id, 0, 1)).await;
+    eventually("the job to run again", async || {
+        (fleet.job(job.id).await.status == JobStatus::Succeeded).then_some(())
+    })
+    .await;
+    assert_eq!(fleet.job(job.id).await.attempts, 2);
+}
+
+#[tokio::test]
+async fn letters_that_are_not_ours_are_left_and_stray_wake_ups_are_not() {
+    let fleet = Fleet::new().await;
+    let sqs = fleet.queue.connect().await;
+    fleet.queue.put_dead("hello").await;
+    fleet.queue.put_dead(&letter(JobId::new(), 0, 1)).await;
+    let stray = format!(r#"{{"v":1,"kind":"chunk","job":"{}","work":"GENERATE_CODES"}}"#, JobId::new());
+    fleet.queue.put_dead(&stray).await;
+    assert_eq!(redrive(&fleet.store(&sqs), &sqs).await.unwrap(), report(0, 2, 1));
+    assert_eq!(letters(&fleet, 1).await, ["hello"]);
+}

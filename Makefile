@@ -7,7 +7,7 @@ WITH_DATABASE = $(WITH_POSTGRES) env -u SQLX_OFFLINE $(CARGO) run -q -p cuponera
 
 OPENAPI = $(CARGO) run -q -p cuponera -- openapi
 
-.PHONY: run build postgres emulator test soak lint lint-openapi sqlx openapi fresh schemathesis bench
+.PHONY: run build postgres emulator test soak lint lint-openapi sqlx openapi fresh schemathesis coverage bench
 
 run: postgres ## Installs what is missing, builds, and starts everything on this machine
 	$(CARGO) build --release -p cuponera
@@ -54,6 +54,11 @@ openapi: ## Writes docs/openapi.json anew, and what is made from it: docs/cupone
 
 lint-openapi: ## Checks docs/openapi.json with redocly, as redocly.yaml says; needs npx (Node.js 20 or newer)
 	./scripts/lint-openapi.sh docs/openapi.json
+
+coverage: postgres ## How many lines of core, API and worker their tests run; installs cargo-tarpaulin if it is missing
+	command -v cargo-tarpaulin > /dev/null || $(CARGO) install --locked cargo-tarpaulin
+	$(WITH_POSTGRES) $(CARGO) tarpaulin --engine llvm --skip-clean --no-fail-fast --target-dir target/coverage --timeout 600 \
+		-p cuponera-core -p cuponera-api -p cuponera-worker --include-files 'core/src/*' 'api/src/*' 'worker/src/*'
 
 bench: build ## Measures, in ratios to yardsticks of the same run; needs psql
 	$(CARGO) run -q --release -p cuponera-bench

@@ -6,7 +6,7 @@ use cuponera_core::book::{Book, Discount, DiscountKind};
 use cuponera_core::coupon::state::{Coupon, CouponEvent};
 use cuponera_core::job::Job;
 use cuponera_core::page::Page;
-use cuponera_core::store::{Account, ApiKey, Assigned, Locked, Redeemed};
+use cuponera_core::store::{Account, ApiKey, Assigned, Locked, Redeemed, Redrive};
 use poem_openapi::types::{ParseFromJSON, ToJSON, Type};
 use poem_openapi::{Enum, Object};
 use serde_json::Value;
@@ -381,6 +381,28 @@ struct JobErrorView {
     /// A stable word.
     code: String,
     detail: String,
+}
+
+/// Jobs that failed and run again.
+#[derive(Debug, Object)]
+#[oai(rename = "Redrive", rename_all = "camelCase")]
+pub(crate) struct RedriveView {
+    /// How many run again.
+    retried_count: u64,
+    /// Which, the oldest first.
+    job_ids: Vec<Uuid>,
+    /// How many failed jobs are left, for another call.
+    remaining_count: u64,
+}
+
+impl From<Redrive> for RedriveView {
+    fn from(redrive: Redrive) -> Self {
+        Self {
+            retried_count: redrive.jobs.len().try_into().unwrap_or(u64::MAX),
+            job_ids: redrive.jobs.into_iter().map(|id| id.0).collect(),
+            remaining_count: redrive.remaining,
+        }
+    }
 }
 
 /// A job.

@@ -1,8 +1,12 @@
 //! An API whose jobs are announced on SQS: the queue may be away, the API is not.
 
-use cuponera_testkit::{Adversary, Emulator, Manners, eventually};
+use cuponera_core::job::JobError;
+use cuponera_core::queue::{Queue, Relay};
+use cuponera_core::store::Pools;
+use cuponera_testkit::{Adversary, Emulator, Manners, claim, eventually};
 use serde_json::json;
 use sqlx::query_scalar;
+use tokio_util::sync::CancellationToken;
 
 use crate::support::{Limits, Server};
 
@@ -32,4 +36,46 @@ async fn a_queue_that_is_away_is_told_of_and_jobs_are_taken_all_the_same() {
     assert_eq!(waiting, 2, "a wake-up for each chunk, written with the job");
     adversary.relent();
     eventually("the return to be told of", async || (health().await.0 == "ok").then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_failed_jobs_of_a_business_run_again_at_one_call_and_their_letters_are_gone() {
+    let queue = Emulator::get().await.queue().await;
+    let sqs = queue.connect().await;
+    let limits = Limits { worker: false, queue: Some(sqs.clone()), ..Limits::default() };
+    let server = Server::start_with(limits).await;
+    let store =
+        Queue::Sqs(sqs.clone()).attach(server.database.another_store(Pools { hot: 1, rest: 2 }).await);
+    let stop = CancellationToken::new();
+    let relay = tokio::spawn(Relay::new(store.clone(), sqs).run(stop.clone()));
+
+    let mut failed = Vec::new();
+    for _ in 0..2 {
+        let order = json!({"couponBookId": server.book(json!({})).await, "quantity": 10});
+        failed.push(server.admin().post("coupon-codes/generate", order).await.expect(202)["id"].clone());
+        let claim = claim(&store, "worker").await.expect("nothing to claim");
+        let sorry = JobError { code: "sorry".to_owned(), detail: "it did not work".to_owned() };
+        store.fail_chunk_if_held(&claim, &sorry).await.expect("it cannot fail");
+    }
+    let dead = async |count| (queue.dead_letters().await.len() == count).then_some(());
+    eventually("the letters", async || dead(2).await).await;
+
+    assert_eq!(server.service().post("jobs/redrive", json!({})).await.refused(403), "forbidden");
+    let stranger = server.another_admin().await;
+    let none = json!({"retriedCount": 0, "jobIds": [], "remainingCount": 0});
+    assert_eq!(stranger.post("jobs/redrive", json!({})).await.expect(200), none);
+    let redriven = json!({"retriedCount": 2, "jobIds": failed, "remainingCount": 0});
+    for _ in 0..2 {
+        let answer = server.admin().post_with_key("jobs/redrive", "again", &json!({})).await;
+        assert_eq!(answer.expect(200), redriven, "the same answer under the same key");
+    }
+    assert_eq!(server.admin().post("jobs/redrive", json!({})).await.expect(200), none);
+    for id in &failed {
+        let job = server.admin().get(&format!("jobs/{}", id.as_str().expect("an id"))).await.expect(200);
+        assert_eq!((&job["status"], &job["error"]), (&json!("QUEUED"), &json!(null)));
+        assert!(claim(&store, "worker").await.is_some(), "its chunk is runnable");
+    }
+    eventually("the letters to go", async || dead(0).await).await;
+    stop.cancel();
+    relay.await.expect("the relay panicked");
 }

@@ -3,6 +3,7 @@
 use cuponera_core::error::{Error, Result};
 use cuponera_core::id::JobId;
 use cuponera_core::job::{JobKind, JobStatus};
+use cuponera_core::queue::{Queue, forget_needless_letters};
 use cuponera_core::store::JobFilter;
 use futures::{StreamExt, TryStreamExt, stream};
 use poem::http::StatusCode;
@@ -10,9 +11,11 @@ use poem::{Body, Request};
 use poem_openapi::param::{Header, Path, Query};
 use poem_openapi::payload::{Binary, Json};
 use poem_openapi::{ApiResponse, OpenApi};
+use tracing::warn;
 use uuid::Uuid;
 
 use super::{Tag, cursor, limit, word};
+use crate::app::App;
 use crate::body::half_hash;
 use crate::caller::Caller;
 use crate::idempotency::HeldKey;
@@ -20,7 +23,7 @@ use crate::job_events::JobEvents;
 use crate::prefer;
 use crate::problem::Problem;
 use crate::reply::Reply;
-use crate::view::{JobView, List};
+use crate::view::{JobView, List, RedriveView};
 use crate::watch::MAX_STREAMS;
 
 /// When a client that found no place for a stream may try again, in seconds.
@@ -168,6 +171,26 @@ impl Jobs {
             .at(|job| format!("/api/v1/jobs/{}", job.id)))
     }
 
+    /// Run again what is left of all jobs that failed
+    ///
+    /// Of the caller's business, in the last 14 days, the oldest first, 500 at most in one call. Once the cause is mended. Dead
+    /// letters of these jobs are taken off their queue, if there is one.
+    #[oai(path = "/redrive", method = "post", operation_id = "redriveJobs")]
+    async fn redrive(
+        &self,
+        caller: Caller,
+        /// Answers the same again to the same key and request.
+        #[oai(name = "Idempotency-Key")]
+        _key: Header<Option<String>>,
+    ) -> Result<Reply<RedriveView>, Problem> {
+        caller.must_be_admin()?;
+        let held = HeldKey::take(&caller, half_hash(&[]))?;
+        let (store, business, stored) = (caller.app.store.clone(), caller.business(), held.stored());
+        let answer = caller.app.run(async move { store.redrive_jobs(stored, business).await }).await?;
+        forget_letters(&caller.app);
+        Reply::of(answer, RedriveView::from)
+    }
+
     /// What a job refused, as CSV
     ///
     /// Of the chunks that are done so far; complete once the job is over.
@@ -190,6 +213,18 @@ impl Jobs {
             .try_flatten();
         let body = header.chain(rows).map_err(|error: Error| std::io::Error::other(error.chain()));
         Ok(Errors::Csv(Binary(Body::from_bytes_stream(body))))
+    }
+}
+
+/// Takes letters off the dead-letter queue whose jobs run again; whoever redrives does not wait for the queue.
+fn forget_letters(app: &App) {
+    if let Queue::Sqs(sqs) = &app.queue {
+        let (store, sqs) = (app.store.clone(), sqs.clone());
+        app.run_behind(async move {
+            if let Err(fault) = forget_needless_letters(&store, &sqs).await {
+                warn!(error = fault.chain(), "dead letters stay: their jobs run all the same");
+            }
+        });
     }
 }
 

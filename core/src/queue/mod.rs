@@ -18,7 +18,7 @@ use crate::job::Message;
 use crate::store::Store;
 
 pub use postgres::{Wakeups, announce};
-pub use redrive::{RedriveReport, redrive};
+pub use redrive::{RedriveReport, forget_needless_letters, redrive};
 pub use relay::Relay;
 pub use sqs::{Deleter, Depth, QueueAddress, Sqs, SqsFault};
 

@@ -6,11 +6,11 @@ use tracing::{info, warn};
 
 use crate::error::Result;
 use crate::job::Message;
-use crate::store::{Redriven, Store};
+use crate::store::{LetteredRun, Redriven, Store};
 
 use super::sqs::{DeadLetter, Sqs};
 
-/// How long letters are hidden while they are dealt with; those that stay are seen again after this.
+/// How long letters are hidden while they are dealt with; those that stay are seen again at the end, or after this.
 const HIDDEN: Duration = Duration::from_mins(1);
 
 /// What became of the letters.
@@ -24,28 +24,58 @@ pub struct RedriveReport {
     pub left: u64,
 }
 
+/// What is to become of a letter whose job has failed and was not retried since.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Failed {
+    Retry,
+    Leave,
+}
+
 /// Takes all dead letters there are, retries their jobs, and deletes them. Each letter is deleted after its job's retry is
 /// committed; one that is read twice retries nothing twice.
 pub async fn redrive(store: &Store, sqs: &Sqs) -> Result<RedriveReport> {
-    let mut report = RedriveReport::default();
+    read_all(store, sqs, Failed::Retry).await
+}
+
+/// Deletes the dead letters of jobs that need no retry, as after a retry by their owner. The others stay.
+pub async fn forget_needless_letters(store: &Store, sqs: &Sqs) -> Result<RedriveReport> {
+    read_all(store, sqs, Failed::Leave).await
+}
+
+async fn read_all(store: &Store, sqs: &Sqs, failed: Failed) -> Result<RedriveReport> {
+    let (mut report, mut left) = (RedriveReport::default(), Vec::new());
     loop {
         let letters = sqs.receive_dead_letters(HIDDEN).await?;
         if letters.is_empty() {
-            return Ok(report);
+            break;
         }
         let mut read = Vec::new();
         for letter in letters {
-            if open(store, &letter, &mut report).await? {
-                read.push(letter);
-            }
+            let is_done_with = open(store, &letter, failed, &mut report).await?;
+            if is_done_with { read.push(letter) } else { left.push(letter) }
         }
         sqs.delete_dead_letters(&read).await?;
     }
+    for letter in left {
+        sqs.release_dead_letter(&letter).await?;
+    }
+    Ok(report)
 }
 
 /// Says whether the letter is done with.
-async fn open(store: &Store, letter: &DeadLetter, report: &mut RedriveReport) -> Result<bool> {
+async fn open(
+    store: &Store,
+    letter: &DeadLetter,
+    failed: Failed,
+    report: &mut RedriveReport,
+) -> Result<bool> {
     let redriven = match Message::parse(&letter.body) {
+        Some(Message::Dead { job, attempt, .. }) if failed == Failed::Leave => {
+            match store.find_run(job, attempt).await? {
+                LetteredRun::Past => Redriven::NotNeeded,
+                LetteredRun::Open | LetteredRun::Failed(_) => Redriven::TooEarly,
+            }
+        }
         Some(Message::Dead { job, number, attempt }) => {
             let redriven = store.redrive_job_if_failed(job, attempt).await?;
             info!(%job, number, attempt, ?redriven, "a dead letter was read");

@@ -1,6 +1,7 @@
 //! Jobs: submitted in one commit with all their chunks, cancelled, retried; [`read`] back.
 
 mod read;
+mod retry;
 
 use sqlx::{PgExecutor, PgTransaction, query, query_scalar};
 
@@ -18,6 +19,7 @@ use super::space::{as_i64, reserve};
 use read::get;
 
 pub use read::JobFilter;
+pub use retry::Redrive;
 
 /// An upload that has been cut into parts and stored.
 #[derive(Debug, Clone)]
@@ -175,46 +177,6 @@ impl Store {
         }
         .await;
         open.settle(outcome).await
-    }
-
-    /// Runs again what is left of a job that failed.
-    pub async fn retry_job_if_failed(
-        &self,
-        key: Option<RequestKey>,
-        business: BusinessId,
-        id: JobId,
-    ) -> Result<Answer<Job>> {
-        let mut open = match self.attempt(key).await? {
-            Attempt::Open(open) => open,
-            Attempt::Answered(answer) => return Ok(answer),
-        };
-        let outcome = async {
-            query!(
-                "update job_chunk c set status = 'READY', attempts = 0, crashes = 0, run_at = now(), error = null
-                 from job j
-                 where c.job_id = j.id and j.id = $1 and j.business_id = $2 and j.status = 'FAILED' and c.status = 'FAILED'",
-                id.0,
-                business.0
-            )
-            .execute(&mut *open.transaction)
-            .await?;
-            let done = query!(
-                "update job set status = 'QUEUED', chunks_failed = 0, error = null, finished_at = null
-                 where id = $1 and business_id = $2 and status = 'FAILED'",
-                id.0,
-                business.0
-            )
-            .execute(&mut *open.transaction)
-            .await?;
-            announce(&mut open.transaction, id, self.bell.as_ref()).await?;
-            let job = get(&mut *open.transaction, business, id).await?;
-            if done.rows_affected() == 0 {
-                return Err(wrong_state(&job, "only one that failed can be retried"));
-            }
-            Ok(job)
-        }
-        .await;
-        self.ring_after(open.settle(outcome).await)
     }
 
     /// Of these jobs, those that still need their uploaded parts: not over, or failed and so open to a retry.

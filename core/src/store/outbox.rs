@@ -58,6 +58,17 @@ pub struct Backlog {
     pub unsent: i64,
 }
 
+/// How the run of a job stands that a dead letter tells of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LetteredRun {
+    /// The job has failed, and was not retried since.
+    Failed(BusinessId),
+    /// Other chunks are still worked.
+    Open,
+    /// The job is gone, was retried since, or is not in a state to be retried.
+    Past,
+}
+
 /// What became of a dead letter's job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Redriven {
@@ -149,16 +160,25 @@ impl Store {
         Ok(Backlog { runnable: row.runnable, oldest, unsent: row.unsent })
     }
 
-    /// Retries a job as its owner could, if the run that the dead letter tells of was its last.
-    pub async fn redrive_job_if_failed(&self, job: JobId, attempt: i32) -> Result<Redriven> {
+    /// How the run of a job stands that a dead letter tells of.
+    pub async fn find_run(&self, job: JobId, attempt: i32) -> Result<LetteredRun> {
         let row =
             query!("select business_id, status from job where id = $1 and attempts = $2", job.0, attempt)
                 .fetch_optional(&self.pool)
                 .await?;
-        let business = match row {
-            Some(row) if row.status == "FAILED" => BusinessId(row.business_id),
-            Some(row) if row.status == "RUNNING" => return Ok(Redriven::TooEarly),
-            Some(_) | None => return Ok(Redriven::NotNeeded),
+        Ok(match row {
+            Some(row) if row.status == "FAILED" => LetteredRun::Failed(BusinessId(row.business_id)),
+            Some(row) if row.status == "RUNNING" => LetteredRun::Open,
+            Some(_) | None => LetteredRun::Past,
+        })
+    }
+
+    /// Retries a job as its owner could, if the run that the dead letter tells of was its last.
+    pub async fn redrive_job_if_failed(&self, job: JobId, attempt: i32) -> Result<Redriven> {
+        let business = match self.find_run(job, attempt).await? {
+            LetteredRun::Failed(business) => business,
+            LetteredRun::Open => return Ok(Redriven::TooEarly),
+            LetteredRun::Past => return Ok(Redriven::NotNeeded),
         };
         let answer = self.retry_job_if_failed(None, business, job).await?;
         match answer.outcome {

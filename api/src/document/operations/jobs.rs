@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::Operation;
-use crate::document::examples::{NOW, done_job, job, page};
+use crate::document::examples::{JOB, NOW, done_job, job, page};
 
 pub(super) fn operations() -> Vec<Operation> {
     let mut stopped = job("GENERATE_CODES");
@@ -25,6 +25,13 @@ pub(super) fn operations() -> Vec<Operation> {
             .answers(202, "The job, queued again.", job("GENERATE_CODES"))
             .located()
             .refuses(&["forbidden", "wrong_job_state"]),
+        Operation::of("redriveJobs")
+            .answers(
+                200,
+                "The jobs that run again.",
+                json!({"retriedCount": 1, "jobIds": [JOB], "remainingCount": 0}),
+            )
+            .refuses(&["forbidden"]),
         Operation::of("getJobErrors")
             .answers(
                 200,

@@ -45,4 +45,12 @@ impl Sqs {
         let receipts = letters.iter().map(|letter| letter.receipt.clone()).collect();
         self.delete(&self.urls().await?.dead, receipts).await
     }
+
+    /// Lets others see a letter again at once.
+    pub(in crate::queue) async fn release_dead_letter(&self, letter: &DeadLetter) -> Result<()> {
+        let asked = self.client.change_message_visibility().queue_url(&self.urls().await?.dead);
+        let asked = asked.receipt_handle(&letter.receipt).visibility_timeout(0);
+        asked.send().await.map_err(Error::unavailable)?;
+        Ok(())
+    }
 }

@@ -60,7 +60,6 @@ async fn all_failed_jobs_of_a_business_run_again_at_one_call_and_their_letters_a
     let dead = async |count| (queue.dead_letters().await.len() == count).then_some(());
     eventually("the letters", async || dead(2).await).await;
 
-    assert_eq!(server.service().post("jobs/redrive", json!({})).await.refused(403), "forbidden");
     let stranger = server.another_admin().await;
     let none = json!({"retriedCount": 0, "jobIds": [], "remainingCount": 0});
     assert_eq!(stranger.post("jobs/redrive", json!({})).await.expect(200), none);

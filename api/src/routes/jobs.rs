@@ -183,7 +183,7 @@ impl Jobs {
         #[oai(name = "Idempotency-Key")]
         _key: Header<Option<String>>,
     ) -> Result<Reply<RedriveView>, Problem> {
-        caller.must_be_admin()?;
+        caller.must_be_trusted()?;
         let held = HeldKey::take(&caller, half_hash(&[]))?;
         let (store, business, stored) = (caller.app.store.clone(), caller.business(), held.stored());
         let answer = caller.app.run(async move { store.redrive_jobs(stored, business).await }).await?;

@@ -85,6 +85,7 @@ pub(super) const TABLE: &[Row] = &[
     row("cancelJob", "{job}", "", TRUSTED),
     // Allowed, but there is nothing to retry about a job that has not failed.
     row("retryJob", "{job}", "", with_success(TRUSTED, 409)),
+    row("redriveJobs", "", "", [401, 403, 403, 200, 200, 200]),
     row("getJobErrors", "{job}", "", TRUSTED),
     // Of a job that is over: the stream of another would not end.
     row("followJob", "{over}", "", TRUSTED),

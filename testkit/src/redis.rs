@@ -109,8 +109,11 @@ impl Server {
 }
 
 async fn ask(connection: &mut TcpStream, command: &[&str]) -> std::io::Result<String> {
-    let words = command.iter().map(|word| format!("${}\r\n{word}\r\n", word.len())).collect::<String>();
-    connection.write_all(format!("*{}\r\n{words}", command.len()).as_bytes()).await?;
+    let mut text = format!("*{}\r\n", command.len());
+    for word in command {
+        text += &format!("${}\r\n{word}\r\n", word.len());
+    }
+    connection.write_all(text.as_bytes()).await?;
     let mut line = Vec::new();
     while !line.ends_with(b"\r\n") {
         line.push(connection.read_u8().await?);

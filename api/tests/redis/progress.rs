@@ -4,18 +4,18 @@ use std::time::{Duration, Instant};
 
 use cuponera_core::id::JobId;
 use cuponera_core::job::{Job, JobStatus};
-use cuponera_testkit::eventually;
+use cuponera_testkit::{Redis, eventually};
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::Fleet;
-use crate::support::{Client, Reply, id_of};
+use crate::support::{Client, Limits, Reply, Server, id_of};
 
 /// A job of so many codes; its id.
-async fn submit(fleet: &Fleet, quantity: u64) -> String {
-    let book = fleet.server.book(json!({})).await;
+async fn submit(server: &Server, quantity: u64) -> String {
+    let book = server.book(json!({})).await;
     let order = json!({"couponBookId": book, "quantity": quantity});
-    id_of(&fleet.server.admin().post("coupon-codes/generate", order).await.expect(202))
+    id_of(&server.admin().post("coupon-codes/generate", order).await.expect(202))
 }
 
 /// The job as Postgres has it.
@@ -27,7 +27,7 @@ async fn in_postgres(fleet: &Fleet, id: &str) -> Job {
 #[tokio::test(flavor = "multi_thread")]
 async fn polling_and_waiting_need_no_postgres_while_redis_knows_the_job() {
     let fleet = Fleet::without_worker().await;
-    let id = submit(&fleet, 100).await;
+    let id = submit(&fleet.server, 100).await;
     let path = format!("jobs/{id}");
     let mut job = Job { status: JobStatus::Running, attempts: 1, ..in_postgres(&fleet, &id).await };
     let cache = fleet.cache().await;
@@ -67,24 +67,26 @@ async fn polling_and_waiting_need_no_postgres_while_redis_knows_the_job() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hundred_polls_of_a_job_that_redis_does_not_know_ask_postgres_once_a_second() {
-    let fleet = Fleet::without_worker().await;
-    let id = submit(&fleet, 100).await;
+async fn polls_of_a_job_that_nobody_works_ask_postgres_once_a_second() {
+    let redis = Redis::start().await;
+    let limits = Limits { worker: false, redis: Some(redis.url()), ..Limits::default() };
+    let server = Server::start_with(limits).await;
+    let id = submit(&server, 100).await;
     let scans = "select (idx_scan + seq_scan)::int8 from pg_stat_user_tables where relname = 'job'";
     let begun = Instant::now();
-    let client = fleet.server.service();
+    let client = server.service();
     for _ in 0..300 {
         client.get(&format!("jobs/{id}")).await.expect(200);
     }
     let allowed = 10 + i64::try_from(begun.elapsed().as_secs()).expect("a short time") * 2;
-    let scans = fleet.server.database.close_and_ask(scans).await;
+    let scans = server.database.close_and_ask(scans).await;
     assert!(scans < allowed, "{scans} scans");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_stops_a_job_hears_of_it_at_every_server() {
     let fleet = Fleet::without_worker().await;
-    let id = submit(&fleet, 100).await;
+    let id = submit(&fleet.server, 100).await;
     let clients = fleet.at_both(&fleet.server.admin());
     for client in &clients {
         assert_eq!(client.get(&format!("jobs/{id}")).await.expect(200)["status"], "QUEUED");
@@ -98,7 +100,7 @@ async fn who_stops_a_job_hears_of_it_at_every_server() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_end_that_redis_was_never_told_of_is_known_within_a_second() {
     let fleet = Fleet::without_worker().await;
-    let id = submit(&fleet, 100).await;
+    let id = submit(&fleet.server, 100).await;
     let client = fleet.server.service();
     assert_eq!(client.get(&format!("jobs/{id}")).await.expect(200)["status"], "QUEUED");
     let store = fleet.server.database.store();
@@ -111,6 +113,23 @@ async fn an_end_that_redis_was_never_told_of_is_known_within_a_second() {
     })
     .await;
     assert!(ended.elapsed() < Duration::from_secs(1), "{:?}", ended.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_told_of_a_job_is_not_followed_by_something_earlier_from_redis() {
+    let fleet = Fleet::without_worker().await;
+    let id = submit(&fleet.server, 100).await;
+    let progress = "update job set status = 'RUNNING', attempts = 1, started_at = now(), succeeded = 10";
+    sqlx::query(progress).execute(fleet.server.database.pool()).await.expect("writing failed");
+    let client = fleet.server.service();
+    let told = client.get(&format!("jobs/{id}")).await.expect(200);
+    assert_eq!(told["progress"]["processed"], 10);
+    // Redis forgets, and is then told by somebody who has read the job before.
+    fleet.redis.flush().await;
+    let earlier = Job { succeeded: 5, ..in_postgres(&fleet, &id).await };
+    fleet.cache().await.keep_jobs(&[earlier], Instant::now()).await;
+    let told = client.get(&format!("jobs/{id}")).await.expect(200);
+    assert_eq!(told["progress"]["processed"], 10);
 }
 
 /// Polls until the job is over; it must never be seen to go back.
@@ -132,7 +151,7 @@ async fn follow(client: Client, id: String) -> Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_never_goes_back_whatever_becomes_of_redis() {
     let mut fleet = Fleet::with_worker().await;
-    let id = submit(&fleet, 600_000).await;
+    let id = submit(&fleet.server, 600_000).await;
     let following: Vec<_> = fleet
         .at_both(&fleet.server.service())
         .into_iter()

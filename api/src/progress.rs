@@ -52,7 +52,9 @@ impl Progress {
         let unknown: Vec<JobId> = ids.iter().map(|(_, id)| *id).filter(unknown).collect();
         if !unknown.is_empty() {
             let read = self.store.watched_jobs(&unknown).await?;
-            read.iter().for_each(|job| self.tell(job));
+            for job in &read {
+                self.tell(job);
+            }
             self.cache.keep_jobs(&read, begun).await;
             jobs.extend(read);
         }

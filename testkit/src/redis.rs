@@ -109,11 +109,9 @@ impl Server {
 }
 
 async fn ask(connection: &mut TcpStream, command: &[&str]) -> std::io::Result<String> {
-    let mut text = format!("*{}\r\n", command.len());
-    for word in command {
-        text += &format!("${}\r\n{word}\r\n", word.len());
-    }
-    connection.write_all(text.as_bytes()).await?;
+    let words = command.iter().flat_map(|word| [format!("${}", word.len()), (*word).to_owned()]);
+    let lines: Vec<String> = [format!("*{}", command.len())].into_iter().chain(words).collect();
+    connection.write_all(format!("{}\r\n", lines.join("\r\n")).as_bytes()).await?;
     let mut line = Vec::new();
     while !line.ends_with(b"\r\n") {
         line.push(connection.read_u8().await?);

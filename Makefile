@@ -7,7 +7,7 @@ WITH_DATABASE = $(WITH_POSTGRES) env -u SQLX_OFFLINE $(CARGO) run -q -p cuponera
 
 OPENAPI = $(CARGO) run -q -p cuponera -- openapi
 
-.PHONY: run build postgres emulator test soak lint lint-openapi sqlx openapi fresh schemathesis coverage bench
+.PHONY: run build postgres emulator redis test soak lint lint-openapi sqlx openapi fresh schemathesis coverage bench
 
 run: postgres ## Installs what is missing, builds, and starts everything on this machine
 	$(CARGO) build --release -p cuponera
@@ -22,7 +22,10 @@ postgres: ## Finds Postgres binaries (15 or newer), or installs them
 emulator: ## Gets the stand-in for SQS that tests run against
 	./scripts/ensure-emulator.sh >/dev/null
 
-test: postgres emulator ## Runs all tests on a Postgres of their own
+redis: ## Gets the Redis that tests start
+	./scripts/ensure-redis.sh >/dev/null
+
+test: postgres emulator redis ## Runs all tests on a Postgres of their own
 	$(WITH_POSTGRES) $(CARGO) test --workspace
 
 soak: postgres ## Runs the long storms whole, as the tests run them in part: minutes, not seconds

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use cuponera_core::cache::Cache as Redis;
 use cuponera_core::config::Origin;
 use cuponera_core::credential::{Passwords, Tokens};
 use cuponera_core::error::{Error, Result};
@@ -15,14 +16,17 @@ use cuponera_core::queue::Queue;
 use cuponera_core::store::{AssignNamed, AssignRandom, Lock, Redeem, Store, Unlock};
 use moka::sync::Cache;
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use crate::batching::Lanes;
 use crate::headers::Cors;
 use crate::limits::{Limiter, Limits};
+use crate::lock_notes::LockNotes;
 use crate::memory::Memory;
 use crate::places::Places;
+use crate::progress::Progress;
 use crate::pulse::Pulse;
 use crate::watch::{Watches, Watching};
 
@@ -47,6 +51,8 @@ pub struct Parts {
     pub files: Files,
     /// Where its jobs are announced.
     pub queue: Queue,
+    /// What its tasks share to be fast.
+    pub cache: Redis,
     /// Signs and checks access tokens.
     pub tokens: Tokens,
     /// How long a refresh token lives.
@@ -67,6 +73,8 @@ pub struct App {
     pub(crate) store: Store,
     pub(crate) files: Files,
     pub(crate) queue: Queue,
+    pub(crate) cache: Redis,
+    pub(crate) progress: Progress,
     pub(crate) tokens: Tokens,
     pub(crate) passwords: Passwords,
     pub(crate) refresh_ttl: Duration,
@@ -94,6 +102,8 @@ pub struct App {
     pub(crate) pulse: Pulse,
     /// API keys that have been good lately.
     pub(crate) good_keys: Cache<Vec<u8>, ()>,
+    /// Ends the sending of notes once nobody leaves any.
+    stop_notes: CancellationToken,
     tasks: TaskTracker,
 }
 
@@ -101,28 +111,44 @@ impl App {
     /// Starts the lanes; needs a tokio runtime.
     pub fn start(parts: Parts) -> Result<Arc<Self>> {
         let tasks = TaskTracker::new();
-        let Parts { store, files, queue, tokens, refresh_ttl, upload_limit, lanes, limits, cors_origins } =
-            parts;
+        let stop_notes = CancellationToken::new();
+        let Parts {
+            store,
+            files,
+            queue,
+            cache,
+            tokens,
+            refresh_ttl,
+            upload_limit,
+            lanes,
+            limits,
+            cors_origins,
+        } = parts;
+        let notes = LockNotes::start(cache.clone(), stop_notes.clone(), &tasks);
+        let progress = Progress::new(store.clone(), cache.clone());
         Ok(Arc::new(Self {
             passwords: Passwords::new()?,
             api_keys: Memory::new(),
             admins: Memory::new(),
             running_keys: Mutex::default(),
             started: Instant::now(),
-            assign_random: Lanes::start(&store, lanes, &tasks),
-            assign_named: Lanes::start(&store, lanes, &tasks),
-            lock: Lanes::start(&store, lanes, &tasks),
-            unlock: Lanes::start(&store, lanes, &tasks),
-            redeem: Lanes::start(&store, lanes, &tasks),
-            watches: Watches::new(store.clone(), tasks.clone()),
+            assign_random: Lanes::start(&store, lanes, &notes, &tasks),
+            assign_named: Lanes::start(&store, lanes, &notes, &tasks),
+            lock: Lanes::start(&store, lanes, &notes, &tasks),
+            unlock: Lanes::start(&store, lanes, &notes, &tasks),
+            redeem: Lanes::start(&store, lanes, &notes, &tasks),
+            watches: Watches::new(progress.clone(), tasks.clone()),
             store,
             files,
             queue,
+            progress,
+            stop_notes,
             tokens,
             refresh_ttl,
             upload_limit,
             connections: limits.connections,
-            limiter: Limiter::new(limits),
+            limiter: Limiter::new(limits, cache.clone()),
+            cache,
             cors: Cors::new(cors_origins),
             requests: Semaphore::new(MAX_REQUESTS),
             uploads: Places::new(MAX_UPLOADS, MAX_UPLOADS_OF_ONE),
@@ -179,6 +205,7 @@ impl App {
         self.lock.stop();
         self.unlock.stop();
         self.redeem.stop();
+        self.stop_notes.cancel();
         self.tasks.close();
         let _ = tokio::time::timeout(patience, self.tasks.wait()).await;
     }

@@ -12,6 +12,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::lock_notes::LockNotes;
+
 /// The most calls in one batch: past this a statement takes longer without doing more in a second.
 const MAX_BATCH: usize = 64;
 /// The most calls that wait in a lane; the next is told to come back. At 64 a batch, a second or so of work.
@@ -36,11 +38,11 @@ impl<T: Transition> fmt::Debug for Lanes<T> {
 
 impl<T: Transition + 'static> Lanes<T> {
     /// Starts so many lanes.
-    pub(crate) fn start(store: &Store, lanes: usize, tasks: &TaskTracker) -> Self {
+    pub(crate) fn start(store: &Store, lanes: usize, notes: &LockNotes, tasks: &TaskTracker) -> Self {
         let stop = CancellationToken::new();
         let start_one = |_| {
             let (sender, receiver) = mpsc::channel(MAX_WAITING);
-            tasks.spawn(run(store.clone(), receiver, stop.clone()));
+            tasks.spawn(run(store.clone(), receiver, notes.clone(), stop.clone()));
             sender
         };
         Self { lanes: (0..lanes.max(1)).map(start_one).collect(), stop: stop.clone() }
@@ -63,7 +65,12 @@ impl<T: Transition + 'static> Lanes<T> {
     }
 }
 
-async fn run<T: Transition>(store: Store, mut receiver: mpsc::Receiver<Waiting<T>>, stop: CancellationToken) {
+async fn run<T: Transition>(
+    store: Store,
+    mut receiver: mpsc::Receiver<Waiting<T>>,
+    notes: LockNotes,
+    stop: CancellationToken,
+) {
     loop {
         let mut batch = Vec::new();
         tokio::select! {
@@ -76,7 +83,14 @@ async fn run<T: Transition>(store: Store, mut receiver: mpsc::Receiver<Waiting<T
         }
         let (calls, answers): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|waiting| (waiting.call, waiting.answer)).unzip();
-        for (answer, outcome) in answers.into_iter().zip(store.settle_each(&calls).await) {
+        let outcomes = store.settle_each(&calls).await;
+        notes.leave(
+            calls
+                .iter()
+                .zip(&outcomes)
+                .filter_map(|(call, outcome)| T::lock_note(call, outcome.as_ref().ok()?.effect()?)),
+        );
+        for (answer, outcome) in answers.into_iter().zip(outcomes) {
             // Whoever asked may be gone by now.
             let _ = answer.send(outcome);
         }

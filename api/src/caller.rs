@@ -99,13 +99,13 @@ impl Caller {
         let visit = Visit::of(request);
         if app.limiter.is_spent(&visit) && shows_unknown_key(&app, request.headers()) {
             // Looking a key up costs a query, and most of what comes from there is junk.
-            app.limiter.count_anonymous(&visit)?;
+            app.limiter.count_anonymous(&visit).await?;
         }
         let Some(known) = identify(&app, request.headers()).await? else {
-            app.limiter.count_anonymous(&visit)?;
+            app.limiter.count_anonymous(&visit).await?;
             return Err(Problem::unauthorized());
         };
-        app.limiter.count(&visit, &known.principal)?;
+        app.limiter.count(&visit, &known.principal).await?;
         let _ = visit.principal.set(known.principal.clone());
         Ok(Self {
             principal: known.principal,

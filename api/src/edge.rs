@@ -91,7 +91,7 @@ async fn answer<E: Endpoint>(
         return Err(Problem::overloaded());
     }
     if is_anonymous(path, &request) {
-        app.limiter.count_anonymous(visit)?;
+        app.limiter.count_anonymous(visit).await?;
     }
     must_be_plain(&request)?;
     let mut response = match AssertUnwindSafe(next.call(request)).catch_unwind().await {
@@ -108,7 +108,7 @@ async fn answer<E: Endpoint>(
             response.headers_mut().extend(allowed.map(|methods| (header::ALLOW, methods)));
         }
         // Whoever tries codes is told less and less.
-        StatusCode::NOT_FOUND if path.starts_with(COUPONS) => app.limiter.count_miss(visit)?,
+        StatusCode::NOT_FOUND if path.starts_with(COUPONS) => app.limiter.count_miss(visit).await?,
         _ => {}
     }
     Ok(response)

@@ -12,6 +12,7 @@ use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use cuponera_core::cache::Cache as Redis;
 use cuponera_core::config::Rate;
 use cuponera_core::principal::{Principal, RoleName};
 use ipnet::IpNet;
@@ -67,7 +68,7 @@ impl Default for Misses {
     }
 }
 
-/// The buckets of this process.
+/// The buckets of this process, and the way to those of the fleet.
 #[derive(Debug)]
 pub(crate) struct Limiter {
     anonymous: Option<Bucket<IpAddr>>,
@@ -79,6 +80,7 @@ pub(crate) struct Limiter {
     /// Addresses whose anonymous requests were refused a moment ago.
     spent: Cache<IpAddr, ()>,
     trusted_proxies: Vec<IpNet>,
+    redis: Redis,
 }
 
 /// What is found out about a request on its way in, for its way out.
@@ -125,7 +127,7 @@ impl Visit {
 }
 
 impl Limiter {
-    pub(crate) fn new(limits: Limits) -> Self {
+    pub(crate) fn new(limits: Limits, redis: Redis) -> Self {
         Self {
             anonymous: limits.anonymous.map(|rate| Bucket::new("anonymous", rate)),
             user: limits.user.map(|rate| Bucket::new("user", rate)),
@@ -135,6 +137,7 @@ impl Limiter {
             missing_address: limits.misses.map(|misses| Bucket::new("misses", misses.address)),
             spent: Cache::builder().max_capacity(SPENT_REMEMBERED).time_to_live(SPENT_MEMORY).build(),
             trusted_proxies: limits.trusted_proxies,
+            redis,
         }
     }
 
@@ -146,17 +149,16 @@ impl Limiter {
     }
 
     /// Counts a request of nobody in particular; once, however often it is asked.
-    pub(crate) fn count_anonymous(&self, visit: &Visit) -> Result<(), Problem> {
-        match (&self.anonymous, visit.ip) {
-            (Some(bucket), Some(ip)) if visit.standing().is_none() => {
-                let counted = visit.count(bucket.take(&network_of(ip)));
-                if counted.is_err() {
-                    self.spent.insert(network_of(ip), ());
-                }
-                counted
-            }
-            _ => Ok(()),
+    pub(crate) async fn count_anonymous(&self, visit: &Visit) -> Result<(), Problem> {
+        let (Some(bucket), Some(ip)) = (&self.anonymous, visit.ip) else { return Ok(()) };
+        if visit.standing().is_some() {
+            return Ok(());
         }
+        let counted = visit.count(bucket.take(&self.redis, &network_of(ip)).await);
+        if counted.is_err() {
+            self.spent.insert(network_of(ip), ());
+        }
+        counted
     }
 
     /// Whether the address has lately asked for more than it may.
@@ -165,26 +167,27 @@ impl Limiter {
     }
 
     /// Counts a request of somebody.
-    pub(crate) fn count(&self, visit: &Visit, principal: &Principal) -> Result<(), Problem> {
+    pub(crate) async fn count(&self, visit: &Visit, principal: &Principal) -> Result<(), Problem> {
         let bucket = match principal.role.name() {
             RoleName::User => &self.user,
             RoleName::Service => &self.service,
             RoleName::Admin => &self.admin,
         };
         match bucket {
-            Some(bucket) => visit.count(bucket.take(&principal.id)),
+            Some(bucket) => visit.count(bucket.take(&self.redis, &principal.id).await),
             None => Ok(()),
         }
     }
 
     /// Counts a request of a user for a code that was not theirs: for the user, and for the address.
-    pub(crate) fn count_miss(&self, visit: &Visit) -> Result<(), Problem> {
+    pub(crate) async fn count_miss(&self, visit: &Visit) -> Result<(), Problem> {
         let Some(principal) = visit.principal.get().filter(|who| who.role.name() == RoleName::User) else {
             return Ok(());
         };
-        let by_user = self.missing_user.as_ref().map(|bucket| bucket.take(&principal.id));
+        let by_user = async { Some(self.missing_user.as_ref()?.take(&self.redis, &principal.id).await) };
         let by_address =
-            self.missing_address.as_ref().zip(visit.ip).map(|(bucket, ip)| bucket.take(&network_of(ip)));
+            async { Some(self.missing_address.as_ref()?.take(&self.redis, &network_of(visit.ip?)).await) };
+        let (by_user, by_address) = tokio::join!(by_user, by_address);
         let refused = [by_user, by_address].into_iter().flatten().find_map(Result::err);
         refused.map_or(Ok(()), |standing| visit.count(Err(standing)))
     }

@@ -11,7 +11,6 @@ use std::time::Duration;
 use cuponera_core::error::Result;
 use cuponera_core::id::{BusinessId, JobId};
 use cuponera_core::job::Job;
-use cuponera_core::store::Store;
 use futures::{Stream, stream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinHandle;
@@ -19,6 +18,8 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
+
+use crate::progress::Progress;
 
 /// How long after a reading the next one comes: a watcher hears of a job at most four times a second.
 const PERIOD: Duration = Duration::from_millis(250);
@@ -38,7 +39,7 @@ pub(crate) struct Watches {
 /// What watchers and the poller share.
 #[derive(Debug)]
 struct Desk {
-    store: Store,
+    progress: Progress,
     tasks: TaskTracker,
     stop: CancellationToken,
     board: Mutex<Board>,
@@ -77,8 +78,8 @@ pub struct Watching {
 }
 
 impl Watches {
-    pub(crate) fn new(store: Store, tasks: TaskTracker) -> Self {
-        let desk = Desk { store, tasks, stop: CancellationToken::new(), board: Mutex::default() };
+    pub(crate) fn new(progress: Progress, tasks: TaskTracker) -> Self {
+        let desk = Desk { progress, tasks, stop: CancellationToken::new(), board: Mutex::default() };
         Self {
             desk: Arc::new(desk),
             streams: Arc::new(Semaphore::new(MAX_STREAMS)),
@@ -98,7 +99,7 @@ impl Watches {
 
     /// Keeps an eye on a job, if it is the business's.
     pub(crate) async fn watch(&self, place: Place, business: BusinessId, id: JobId) -> Result<Watched> {
-        let job = self.desk.store.get_job(business, id).await?;
+        let job = self.desk.progress.get(business, id).await?;
         Ok(Watched { job: self.desk.join(job), stop: self.desk.stop.clone(), _place: place })
     }
 
@@ -173,20 +174,20 @@ impl Desk {
     }
 
     /// The jobs that somebody watches. If there are none the poller is dismissed in the same moment.
-    fn watched(&self) -> Vec<JobId> {
+    fn watched(&self) -> Vec<(BusinessId, JobId)> {
         let mut board = self.board();
         board.jobs.retain(|_, sender| sender.receiver_count() > 0);
         if board.jobs.is_empty() {
             board.poller = None;
         }
-        board.jobs.keys().copied().collect()
+        board.jobs.iter().map(|(id, sender)| (sender.borrow().business, *id)).collect()
     }
 
     /// Tells the watchers of the jobs that were asked for. One that is over, or gone, is not asked for again.
-    fn publish(&self, asked: &[JobId], read: Vec<Job>) {
+    fn publish(&self, asked: &[(BusinessId, JobId)], read: Vec<Job>) {
         let mut read: HashMap<JobId, Job> = read.into_iter().map(|job| (job.id, job)).collect();
         let mut board = self.board();
-        for id in asked {
+        for (_, id) in asked {
             let Some(sender) = board.jobs.get(id) else { continue };
             let is_done = match read.remove(id) {
                 Some(job) => {
@@ -208,10 +209,11 @@ impl Board {
     }
 }
 
-/// Takes a reading over unless a later one is there; wakes the watchers if it differs in more than its time.
+/// Takes a reading over unless a later one is there; wakes the watchers if it differs in more than its time. Which is later
+/// is told by the stage first: a reading from Redis keeps the time at which it was made.
 fn offer(sender: &watch::Sender<Job>, job: Job) {
     sender.send_if_modified(|known| {
-        if job.read_at <= known.read_at {
+        if (job.stage(), job.read_at) <= (known.stage(), known.read_at) {
             return false;
         }
         known.read_at = job.read_at;
@@ -231,7 +233,7 @@ async fn poll(desk: Arc<Desk>) {
             if asked.is_empty() {
                 return;
             }
-            match desk.store.watched_jobs(&asked).await {
+            match desk.progress.watched(&asked).await {
                 Ok(read) => desk.publish(&asked, read),
                 Err(error) => warn!(error = error.chain(), "the jobs that are watched could not be read"),
             }

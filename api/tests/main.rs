@@ -15,6 +15,7 @@ mod openapi;
 mod problems;
 mod queue;
 mod races;
+mod redis;
 mod session;
 mod slow;
 mod storm;

@@ -52,7 +52,7 @@ impl Sea {
         let distance = Distance::to(server.database.url()).await;
         let store = Store::connect(&distance.url, Pools { hot: CONNECTIONS, rest: CONNECTIONS }).await;
         let store = store.expect("the database does not answer from afar");
-        let client = server.admin().at(&server.another_api_on(store));
+        let client = server.admin().at(&server.another_api_on(store).await);
         let (stock, named, made) =
             (server.book(json!({})).await, server.book(json!({})).await, server.book(json!({})).await);
         let held = server.book(json!({"maxRedeemsPerUser": USES})).await;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cuponera_api::{App, Limits, Misses, Parts};
+use cuponera_core::cache::Cache;
 use cuponera_core::config::Settings;
 use cuponera_core::credential::{Passwords, Tokens};
 use cuponera_core::files::Files;
@@ -84,13 +85,14 @@ async fn serve(
     let tasks = TaskTracker::new();
     let own = queue.attach(database.connect(settings.worker_pools()).await?);
     let relay = start_relay(queue, &own);
-    start_worker(settings, &own, &files, queue, &tasks, stop);
+    let cache = settings.open_cache().await?;
+    start_worker(settings, &own, &files, queue, &cache, &tasks, stop);
     if let Queue::Postgres(wakeups) = queue {
         let (url, wakeups, stop) = (database.url().clone(), wakeups.clone(), stop.clone());
         tasks.spawn(async move { wakeups.listen(url.expose_secret(), &stop).await });
     }
-    let app =
-        App::start(parts(settings, store.clone(), files, queue.clone())?).map_err(|error| error.chain())?;
+    let app = App::start(parts(settings, store.clone(), files, queue.clone(), cache)?)
+        .map_err(|error| error.chain())?;
     print!(
         "{}",
         banner(listener.local_addr().unwrap_or(settings.http_addr), &settings.data_dir, admin.as_ref())
@@ -111,6 +113,7 @@ fn start_worker(
     store: &Store,
     files: &Files,
     queue: &Queue,
+    cache: &Cache,
     tasks: &TaskTracker,
     stop: &CancellationToken,
 ) {
@@ -118,6 +121,7 @@ fn start_worker(
         store: store.clone(),
         files: files.clone(),
         queue: queue.clone(),
+        cache: cache.clone(),
         concurrency: settings.concurrency(),
         name: format!("up-{}", std::process::id()),
     };
@@ -156,7 +160,13 @@ pub(crate) async fn open_queue(settings: &Settings) -> Result<Queue, String> {
     Ok(Queue::Sqs(Arc::new(sqs)))
 }
 
-fn parts(settings: &Settings, store: Store, files: Files, queue: Queue) -> Result<Parts, String> {
+fn parts(
+    settings: &Settings,
+    store: Store,
+    files: Files,
+    queue: Queue,
+    cache: Cache,
+) -> Result<Parts, String> {
     let secret = match &settings.jwt_secret {
         Some(secret) => secret.clone(),
         None => secrets::jwt_secret(&settings.data_dir)?,
@@ -165,6 +175,7 @@ fn parts(settings: &Settings, store: Store, files: Files, queue: Queue) -> Resul
         store,
         files,
         queue,
+        cache,
         tokens: Tokens::new(&secret, settings.access_token_ttl),
         refresh_ttl: settings.refresh_token_ttl,
         upload_limit: settings.upload_limit.as_u64(),

@@ -12,6 +12,7 @@ use clap::{Args, ValueEnum};
 use ipnet::IpNet;
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::cache::{Cache, check_url};
 use crate::credential::{MIN_JWT_SECRET_BYTES, check_password};
 use crate::queue::QueueAddress;
 use crate::store::Pools;
@@ -42,6 +43,11 @@ pub struct Settings {
     /// AWS's own settings, and AWS_ENDPOINT_URL names a stand-in for AWS.
     #[arg(long, env = "CUPONERA_QUEUE_URL", value_name = "QUEUE")]
     pub queue_url: Option<String>,
+
+    /// A Redis that the tasks of a fleet share: redis://user:password@host:port, or rediss:// for TLS. It makes things fast
+    /// and may be away at any moment; none if absent.
+    #[arg(long, env = "CUPONERA_REDIS_URL", value_name = "URL", hide_env_values = true)]
+    pub redis_url: Option<SecretString>,
 
     /// Where uploads are kept: file:///some/folder; in the data folder if absent.
     #[arg(long, env = "CUPONERA_FILES_URL", value_name = "URL")]
@@ -159,6 +165,9 @@ impl Settings {
         if let Err(fault) = self.queue_address() {
             faults.push(fault);
         }
+        if let Some(Err(fault)) = self.redis_url.as_ref().map(check_url) {
+            faults.push(format!("CUPONERA_REDIS_URL: {fault}"));
+        }
         if faults.is_empty() { Ok(()) } else { Err(faults) }
     }
 
@@ -177,6 +186,14 @@ impl Settings {
     pub fn queue_address(&self) -> Result<Option<QueueAddress>, String> {
         let address = self.queue_url.as_ref().map(|url| url.parse()).transpose();
         address.map_err(|fault: String| format!("CUPONERA_QUEUE_URL: {fault}"))
+    }
+
+    /// The Redis of these settings, if there is one. One that is away is no fault.
+    pub async fn open_cache(&self) -> Result<Cache, String> {
+        match &self.redis_url {
+            None => Ok(Cache::none()),
+            Some(url) => Cache::open(url).await.map_err(|fault| format!("CUPONERA_REDIS_URL: {fault}")),
+        }
     }
 
     /// How many chunks are worked at once.

@@ -14,6 +14,7 @@ pub mod page;
 pub mod principal;
 
 // I/O.
+pub mod cache;
 pub mod config;
 pub mod credential;
 pub mod files;

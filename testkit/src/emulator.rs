@@ -190,7 +190,7 @@ pub(crate) fn http() -> reqwest::Client {
 }
 
 /// Free at this moment; the program says so if it is not any more.
-fn free_address() -> SocketAddr {
+pub(crate) fn free_address() -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has no free port");
     listener.local_addr().expect("a bound listener has an address")
 }

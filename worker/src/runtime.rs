@@ -6,8 +6,9 @@
 
 mod place;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use cuponera_core::cache::{Cache, CacheState};
 use cuponera_core::error::{Error, Result};
 use cuponera_core::files::Files;
 use cuponera_core::job::{JobError, MAX_ATTEMPTS, retry_delay};
@@ -46,6 +47,8 @@ pub struct Worker {
     pub files: Files,
     /// Where it hears of work.
     pub queue: Queue,
+    /// Where it tells of progress, and hears of locks that have run out.
+    pub cache: Cache,
     /// How many chunks it works at once.
     pub concurrency: usize,
     /// What it calls itself in the rows it claims.
@@ -64,11 +67,23 @@ impl Worker {
         if let Some(deleter) = deleter {
             tasks.spawn(deleter.run());
         }
-        tasks.spawn(sweep::run(self.store.clone(), self.files.clone(), stop.clone()));
+        tasks.spawn(sweep::run(self.store.clone(), self.files.clone(), self.cache.clone(), stop.clone()));
         tasks.close();
         stop.cancelled().await;
         if tokio::time::timeout(SHUTDOWN_PATIENCE, tasks.wait()).await.is_err() {
             warn!("a chunk is still at work; another worker takes it over when its lease ends");
+        }
+    }
+
+    /// Tells those who poll how far the claim's job has come.
+    async fn tell_progress(&self, claim: &Claim) {
+        if self.cache.state() != CacheState::Connected {
+            return;
+        }
+        let begun = Instant::now();
+        match self.store.get_job(claim.business, claim.job).await {
+            Ok(job) => self.cache.keep_jobs(&[job], begun).await,
+            Err(failure) => debug!(error = failure.chain(), "the job's progress could not be read"),
         }
     }
 

@@ -1,32 +1,47 @@
 //! Housekeeping: lapsed locks, counts, partitions, and what may be forgotten. Nothing waits for it and nothing is decided
 //! by it, so every worker may do it.
 
+mod locks;
+
 use std::time::{Duration, Instant};
 
+use cuponera_core::cache::Cache;
 use cuponera_core::error::Result;
 use cuponera_core::files::Files;
 use cuponera_core::store::Store;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-/// Lapsed locks and counts: at most a second behind.
+use locks::Locks;
+
+/// Counts: at most a second behind.
 const OFTEN: Duration = Duration::from_secs(1);
 /// Everything else.
 const SELDOM: Duration = Duration::from_hours(1);
-/// How many lapsed locks are ended in one statement.
-const LOCKS_AT_ONCE: i64 = 1_000;
 /// An upload that no job refers to is left alone for so long: its body may still be coming in.
 const UPLOAD_GRACE: chrono::TimeDelta = chrono::TimeDelta::hours(24);
 
 /// Keeps house until told to stop.
-pub(crate) async fn run(store: Store, files: Files, stop: CancellationToken) {
+pub(crate) async fn run(store: Store, files: Files, cache: Cache, stop: CancellationToken) {
+    tokio::join!(end_locks(Locks::new(store.clone(), cache), &stop), keep_house(&store, &files, &stop));
+}
+
+async fn end_locks(mut locks: Locks, stop: &CancellationToken) {
+    let mut mood = Mood::default();
+    while !stop.is_cancelled() {
+        mood.note(locks.tidy_up().await);
+        let _ = tokio::time::timeout(locks.pause(), stop.cancelled()).await;
+    }
+}
+
+async fn keep_house(store: &Store, files: &Files, stop: &CancellationToken) {
     let mut often = Mood::default();
     let mut seldom = Mood::default();
     let mut next_clean_out = Instant::now();
     while !stop.is_cancelled() {
-        often.note(tidy_up(&store).await);
+        often.note(store.roll_up_counts().await.map(drop));
         if Instant::now() >= next_clean_out {
-            seldom.note(clean_out(&store, &files).await);
+            seldom.note(clean_out(store, files).await);
             next_clean_out = Instant::now() + SELDOM;
         }
         let _ = tokio::time::timeout(OFTEN, stop.cancelled()).await;
@@ -51,12 +66,6 @@ impl Mood {
             }
         }
     }
-}
-
-async fn tidy_up(store: &Store) -> Result<()> {
-    while store.expire_locks(LOCKS_AT_ONCE).await?.taken == LOCKS_AT_ONCE {}
-    store.roll_up_counts().await?;
-    Ok(())
 }
 
 /// One step that fails keeps no other from being done; the first failure is told.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use cuponera_core::cache::Cache;
 use cuponera_core::coupon::pattern::Pattern;
 use cuponera_core::csv::{Columns, Delimiter};
 use cuponera_core::files::Files;
@@ -56,7 +57,14 @@ impl Fleet {
         let store = queue.attach(self.world.database.another_store(POOLS).await);
         let (stop, relay_stop) = (self.stop.child_token(), self.stop.child_token());
         let relay = tokio::spawn(Relay::new(store.clone(), sqs.clone()).run(relay_stop.clone()));
-        let worker = Worker { store, files: self.files(), queue, concurrency: 2, name: name.to_owned() };
+        let worker = Worker {
+            store,
+            files: self.files(),
+            queue,
+            cache: Cache::none(),
+            concurrency: 2,
+            name: name.to_owned(),
+        };
         let worker = tokio::spawn(worker.run(stop.clone()));
         Process { worker, stop, relay, relay_stop }
     }

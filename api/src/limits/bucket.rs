@@ -1,8 +1,10 @@
 //! A token bucket a key, by the generic cell rate algorithm (GCRA), and what it says in headers.
 
+use std::fmt::Display;
 use std::hash::Hash;
 use std::time::Duration;
 
+use cuponera_core::cache::{Allowance, Cache};
 use cuponera_core::config::Rate;
 use governor::clock::{Clock, DefaultClock};
 use governor::middleware::StateInformationMiddleware;
@@ -36,14 +38,27 @@ impl<K: Hash + Eq + Clone> Bucket<K> {
         Self { name, rate, limiter: RateLimiter::keyed(quota).with_middleware() }
     }
 
-    /// Takes one; the error is that there is none.
-    pub(crate) fn take(&self, key: &K) -> Result<Standing, Standing> {
+    /// Takes one from the bucket of this process and, if it has one, from the one that all tasks share; the error is that
+    /// there is none. What this process refuses by itself costs no round trip, and while Redis is away that is all.
+    pub(crate) async fn take(&self, cache: &Cache, key: &K) -> Result<Standing, Standing>
+    where
+        K: Display,
+    {
+        let here = self.take_here(key)?;
+        let Rate { count, window } = self.rate;
+        // Tasks with other settings, as during a deployment, have other buckets.
+        let name = format!("{}:{count}/{}ms:{key}", self.name, window.as_millis());
+        match cache.take(&name, one_every(self.rate), count.get()).await {
+            Some(Allowance::Granted { remaining }) if remaining < here.remaining => Ok(self.left(remaining)),
+            Some(Allowance::Granted { .. }) | None => Ok(here),
+            Some(Allowance::Refused { wait }) => Err(self.standing(0, wait)),
+        }
+    }
+
+    /// Takes one from the bucket of this process.
+    fn take_here(&self, key: &K) -> Result<Standing, Standing> {
         match self.limiter.check_key(key) {
-            Ok(state) => {
-                let remaining = state.remaining_burst_capacity();
-                let used = self.rate.count.get().saturating_sub(remaining);
-                Ok(self.standing(remaining, one_every(self.rate) * used))
-            }
+            Ok(state) => Ok(self.left(state.remaining_burst_capacity())),
             Err(not_yet) => Err(self.standing(0, not_yet.wait_time_from(self.limiter.clock().now()))),
         }
     }
@@ -52,6 +67,11 @@ impl<K: Hash + Eq + Clone> Bucket<K> {
     pub(crate) fn forget_quiet(&self) {
         self.limiter.retain_recent();
         self.limiter.shrink_to_fit();
+    }
+
+    fn left(&self, remaining: u32) -> Standing {
+        let used = self.rate.count.get().saturating_sub(remaining);
+        self.standing(remaining, one_every(self.rate) * used)
     }
 
     fn standing(&self, remaining: u32, wait: Duration) -> Standing {
@@ -88,18 +108,18 @@ mod tests {
     #[test]
     fn a_bucket_gives_what_it_holds_and_then_says_how_long_to_wait() {
         let bucket = Bucket::new("user", Rate::per_minute(NonZeroU32::new(3).unwrap()));
-        let left: Vec<u32> = (0..3).map(|_| bucket.take(&"a").unwrap().remaining).collect();
+        let left: Vec<u32> = (0..3).map(|_| bucket.take_here(&"a").unwrap().remaining).collect();
         assert_eq!(left, [2, 1, 0]);
-        let refused = bucket.take(&"a").unwrap_err();
+        let refused = bucket.take_here(&"a").unwrap_err();
         assert!((1..=20).contains(&refused.reset_seconds), "{refused:?}");
-        assert_eq!(bucket.take(&"b").unwrap().remaining, 2, "another key has a bucket of its own");
+        assert_eq!(bucket.take_here(&"b").unwrap().remaining, 2, "another key has a bucket of its own");
     }
 
     #[test]
     fn what_is_said_in_headers_is_what_the_draft_asks_for() {
         let bucket = Bucket::new("user", Rate::per_minute(NonZeroU32::new(600).unwrap()));
         let mut headers = HeaderMap::new();
-        bucket.take(&"a").unwrap().mark(&mut headers);
+        bucket.take_here(&"a").unwrap().mark(&mut headers);
         assert_eq!(headers["ratelimit"], "\"user\";r=599;t=1");
         assert_eq!(headers["ratelimit-policy"], "\"user\";q=600;w=60");
     }

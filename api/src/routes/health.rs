@@ -1,6 +1,7 @@
 //! Whether the installation is well.
 
 use chrono::Utc;
+use cuponera_core::cache::CacheState;
 use cuponera_core::error::Result;
 use cuponera_core::queue::Queue;
 use poem::Request;
@@ -23,7 +24,7 @@ struct Report {
     timestamp: Time,
     /// `connected` or `disconnected`.
     database: String,
-    /// `disabled`: this installation has none.
+    /// `connected` or `disconnected`; `disabled` if this installation has none.
     redis: String,
     /// `connected` or `disconnected`; as the database is, where that is the queue as well.
     queue: String,
@@ -69,11 +70,16 @@ impl Health {
             Queue::Postgres(_) => connected,
             Queue::Sqs(sqs) => sqs.answers().await,
         };
+        let redis = app(request).cache.state();
         let report = Report {
-            status: if connected && queue { "ok" } else { "degraded" }.into(),
+            status: if connected && queue && redis != CacheState::Disconnected { "ok" } else { "degraded" }
+                .into(),
             timestamp: Utc::now().into(),
             database: word(connected),
-            redis: "disabled".into(),
+            redis: match redis {
+                CacheState::Disabled => "disabled".into(),
+                CacheState::Connected | CacheState::Disconnected => word(redis == CacheState::Connected),
+            },
             queue: word(queue),
             uptime: u64::try_from(app(request).started.elapsed().as_millis()).unwrap_or(u64::MAX),
             version: env!("CARGO_PKG_VERSION").into(),

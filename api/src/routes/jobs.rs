@@ -1,10 +1,12 @@
 //! Watching, stopping and retrying long work.
 
+use std::time::Instant;
+
 use cuponera_core::error::{Error, Result};
 use cuponera_core::id::JobId;
-use cuponera_core::job::{JobKind, JobStatus};
+use cuponera_core::job::{Job, JobKind, JobStatus};
 use cuponera_core::queue::{Queue, forget_needless_letters};
-use cuponera_core::store::JobFilter;
+use cuponera_core::store::{Answer, JobFilter};
 use futures::{StreamExt, TryStreamExt, stream};
 use poem::http::StatusCode;
 use poem::{Body, Request};
@@ -108,7 +110,7 @@ impl Jobs {
         let wait = prefer::wait(request.headers());
         // Where all places are taken the preference is passed over, and the answer does not claim it.
         let Some((wait, place)) = wait.and_then(|wait| Some((wait, watches.place_to_wait()?))) else {
-            return Ok(Found::Job(Json(caller.app.store.get_job(business, id).await?.into()), None));
+            return Ok(Found::Job(Json(caller.app.progress.get(business, id).await?.into()), None));
         };
         let job = watches.watch(place, business, id).await?.end(wait).await;
         Ok(Found::Job(Json(job.into()), Some(format!("wait={}", wait.as_secs()))))
@@ -149,7 +151,7 @@ impl Jobs {
         let held = HeldKey::take(&caller, half_hash(&[]))?;
         let (store, business, stored) = (caller.app.store.clone(), caller.business(), held.stored());
         let change = async move { store.cancel_job_if_open(stored, business, JobId(id.0)).await };
-        Reply::of(caller.app.run(change).await?, JobView::from)
+        Reply::of(changed(&caller, change).await?, JobView::from)
     }
 
     /// Run again what is left of a job that failed
@@ -167,7 +169,7 @@ impl Jobs {
         let held = HeldKey::take(&caller, half_hash(&[]))?;
         let (store, business, stored) = (caller.app.store.clone(), caller.business(), held.stored());
         let change = async move { store.retry_job_if_failed(stored, business, JobId(id.0)).await };
-        Ok(Reply::of(caller.app.run(change).await?, JobView::from)?
+        Ok(Reply::of(changed(&caller, change).await?, JobView::from)?
             .at(|job| format!("/api/v1/jobs/{}", job.id)))
     }
 
@@ -226,6 +228,19 @@ fn forget_letters(app: &App) {
             }
         });
     }
+}
+
+/// Changes a job; whoever polls hears of it as soon as the caller does.
+async fn changed(
+    caller: &Caller,
+    change: impl Future<Output = Result<Answer<Job>>> + Send + 'static,
+) -> Result<Answer<Job>> {
+    let begun = Instant::now();
+    let answer = caller.app.run(change).await?;
+    if let Some(job) = answer.effect() {
+        caller.app.progress.keep(job, begun).await;
+    }
+    Ok(answer)
 }
 
 fn too_many_streams() -> Problem {

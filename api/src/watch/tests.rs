@@ -104,6 +104,7 @@ impl Installation {
             store: world.store().clone(),
             files: Files::in_folder(files.path()).unwrap(),
             queue: Queue::Postgres(Arc::default()),
+            cache: cuponera_core::cache::Cache::none(),
             tokens,
             refresh_ttl: Duration::from_hours(1),
             upload_limit: 1,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cuponera_api::{App, Parts};
+use cuponera_core::cache::Cache;
 use cuponera_core::config::Origin;
 use cuponera_core::credential::{Passwords, Tokens, random_secret, secret_hash};
 use cuponera_core::files::Files;
@@ -37,6 +38,8 @@ pub(crate) struct Limits {
     pub(crate) cors_origins: Vec<Origin>,
     /// Where jobs are announced, if not in the database.
     pub(crate) queue: Option<Arc<Sqs>>,
+    /// The Redis that its tasks share, if there is one.
+    pub(crate) redis: Option<String>,
 }
 
 impl Default for Limits {
@@ -47,6 +50,7 @@ impl Default for Limits {
             callers: cuponera_api::Limits::default(),
             cors_origins: Vec::new(),
             queue: None,
+            redis: None,
         }
     }
 }
@@ -76,9 +80,10 @@ impl Server {
         let stop = CancellationToken::new();
         let business = store.create_business("A shop").await.expect("making a business failed");
         if limits.worker {
-            start_worker(&database, &files, &stop);
+            start_worker(&database, &files, cache_of(&limits).await, &stop);
         }
-        let (base, app) = start_api(store.clone(), &files, limits.clone(), &stop);
+        let cache = cache_of(&limits).await;
+        let (base, app) = start_api(store.clone(), &files, limits.clone(), cache, &stop);
         let nobody = Client::nobody(&base);
         let admin = nobody.with_token(&admin_token(&store, business, ADMIN_EMAIL).await);
         let service = nobody.with_key(&make_key(&store, business).await);
@@ -87,12 +92,13 @@ impl Server {
 
     /// Another API on the same database, sharing nothing else with the first: as another process would be. Its address.
     pub(crate) async fn another_api(&self) -> String {
-        self.another_api_on(self.database.another_store(Pools { hot: 8, rest: 8 }).await)
+        self.another_api_on(self.database.another_store(Pools { hot: 8, rest: 8 }).await).await
     }
 
     /// The same on a store of the test's own.
-    pub(crate) fn another_api_on(&self, store: Store) -> String {
-        start_api(store, &self.files, self.limits.clone(), &self.stop).0
+    pub(crate) async fn another_api_on(&self, store: Store) -> String {
+        let cache = cache_of(&self.limits).await;
+        start_api(store, &self.files, self.limits.clone(), cache, &self.stop).0
     }
 
     /// Tells all its servers and its worker to end.
@@ -140,12 +146,19 @@ impl Drop for Server {
 }
 
 /// Serves on a free port of loopback; the address, and what is behind it.
-fn start_api(store: Store, files: &TempDir, limits: Limits, stop: &CancellationToken) -> (String, Arc<App>) {
+fn start_api(
+    store: Store,
+    files: &TempDir,
+    limits: Limits,
+    cache: Cache,
+    stop: &CancellationToken,
+) -> (String, Arc<App>) {
     let queue = limits.queue.map_or_else(|| Queue::Postgres(Arc::default()), Queue::Sqs);
     let parts = Parts {
         store: queue.attach(store),
         files: open(files),
         queue,
+        cache,
         tokens: tokens(),
         refresh_ttl: Duration::from_hours(1),
         upload_limit: limits.upload_bytes,
@@ -161,18 +174,27 @@ fn start_api(store: Store, files: &TempDir, limits: Limits, stop: &CancellationT
     (format!("http://{address}"), app)
 }
 
-fn start_worker(database: &TestDatabase, files: &TempDir, stop: &CancellationToken) {
+fn start_worker(database: &TestDatabase, files: &TempDir, cache: Cache, stop: &CancellationToken) {
     let wakeups = Arc::new(Wakeups::default());
     let worker = Worker {
         store: database.store().clone(),
         files: open(files),
         queue: Queue::Postgres(wakeups.clone()),
+        cache,
         concurrency: 2,
         name: "worker".to_owned(),
     };
     tokio::spawn(worker.run(stop.clone()));
     let (url, stop) = (database.url().to_owned(), stop.clone());
     tokio::spawn(async move { wakeups.listen(&url, &stop).await });
+}
+
+/// A connection to Redis of its own, as each process has one.
+async fn cache_of(limits: &Limits) -> Cache {
+    match &limits.redis {
+        None => Cache::none(),
+        Some(url) => Cache::open(&url.clone().into()).await.expect("the address of Redis is one"),
+    }
 }
 
 pub(super) fn open(files: &TempDir) -> Files {

@@ -2,6 +2,7 @@
 
 mod message;
 mod retry;
+mod stage;
 mod warning;
 
 use std::ops::Range;
@@ -15,6 +16,7 @@ use crate::id::{BookId, BusinessId, JobId};
 
 pub use message::Message;
 pub use retry::{MAX_ATTEMPTS, MAX_CRASHES, retry_delay};
+pub use stage::Stage;
 pub use warning::JobWarning;
 
 /// How many codes a chunk of generation makes: a fraction of a second of work, and the batch that sorts well.

@@ -16,6 +16,7 @@ use serde_json::Value;
 use sqlx::PgPool;
 use uuid::Uuid;
 
+use crate::cache::LockNote;
 use crate::error::{Error, Refusal, Result, breaches};
 use crate::id::{BusinessId, EventId};
 use crate::principal::Trail;
@@ -68,6 +69,13 @@ pub struct Answer<T> {
     pub replayed: bool,
 }
 
+impl<T> Answer<T> {
+    /// The effect that this very call had.
+    pub fn effect(&self) -> Option<&T> {
+        self.outcome.as_ref().ok().filter(|_| !self.replayed)
+    }
+}
+
 /// Which form of a statement runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Round {
@@ -107,6 +115,11 @@ pub trait Transition: Sized + Send + Sync {
 
     /// Says why the others changed nothing.
     fn why(pool: &PgPool, calls: &[&Call<Self>]) -> impl Future<Output = sqlx::Result<Vec<Why>>> + Send;
+
+    /// What is to be noted of the coupon's lock once a call has had this effect.
+    fn lock_note(_: &Call<Self>, _: &Self::Outcome) -> Option<LockNote> {
+        None
+    }
 }
 
 impl Store {

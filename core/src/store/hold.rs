@@ -1,12 +1,16 @@
 //! Holding a code while its owner is at the till: lock, unlock, and the tidying-up of lapsed locks.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use sqlx::{PgPool, query_file};
+use sqlx::{PgPool, query_file, query_file_as, query_file_scalar, query_scalar};
+use uuid::Uuid;
 
+use crate::cache::{Hold, LockNote};
 use crate::error::Result;
-use crate::id::{EventId, LockId};
+use crate::id::{BusinessId, EventId, LockId};
 
 use super::Store;
 use super::batch::{Call, Columns, Round, Transition, Why, column};
@@ -53,6 +57,9 @@ pub struct Locked {
     pub locked_at: DateTime<Utc>,
     /// When it runs out.
     pub locked_until: DateTime<Utc>,
+    /// The version of the coupon's row; 0 if the call changed nothing.
+    #[serde(default)]
+    pub version: i32,
 }
 
 /// A code that is not locked.
@@ -60,6 +67,9 @@ pub struct Locked {
 pub struct Unlocked {
     /// The code.
     pub code: String,
+    /// The version of the coupon's row; 0 if the call changed nothing.
+    #[serde(default)]
+    pub version: i32,
 }
 
 /// What one sweep of the agenda did.
@@ -114,6 +124,12 @@ impl Transition for Lock {
         )
         .await
     }
+
+    fn lock_note(call: &Call<Self>, done: &Locked) -> Option<LockNote> {
+        let hold = Hold { lock: done.lock, holder: call.ask.user.clone(), until: done.locked_until };
+        let (business, code, version) = (call.business, done.code.clone(), done.version);
+        (version > 0).then_some(LockNote { business, code, version, hold: Some(hold) })
+    }
 }
 
 impl Transition for Unlock {
@@ -151,6 +167,10 @@ impl Transition for Unlock {
         let owners = column(calls, |call| call.ask.owner.clone());
         let locks = column(calls, |call| call.ask.lock);
         why(pool, calls, &column(calls, |call| call.ask.code.clone()), &owners, &locks, "unlock").await
+    }
+
+    fn lock_note(call: &Call<Self>, done: &Unlocked) -> Option<LockNote> {
+        LockNote::of_none(call.business, &done.code, done.version)
     }
 }
 
@@ -194,11 +214,64 @@ fn split_owners(owners: &[LockOwner]) -> (Vec<Option<String>>, Vec<bool>) {
         .unzip()
 }
 
+/// How the lock of a coupon stands, as it is read.
+struct LockRow {
+    business_id: Uuid,
+    code: String,
+    version: i32,
+    lock_id: Option<Uuid>,
+    holder: Option<String>,
+    locked_until: Option<DateTime<Utc>>,
+}
+
+impl From<LockRow> for LockNote {
+    fn from(row: LockRow) -> Self {
+        let hold = row.lock_id.zip(row.holder).zip(row.locked_until);
+        let hold = hold.map(|((lock, holder), until)| Hold { lock: LockId(lock), holder, until });
+        Self { business: BusinessId(row.business_id), code: row.code, version: row.version, hold }
+    }
+}
+
+fn columns(coupons: &[(BusinessId, String)]) -> (Vec<Uuid>, Vec<String>) {
+    coupons.iter().map(|(business, code)| (business.0, code.clone())).unzip()
+}
+
 impl Store {
     /// Ends up to `most` locks whose time has passed, with an `EXPIRE` event each. Deciding never waits for this: a
     /// lapsed lock counts as none anyway.
     pub async fn expire_locks(&self, most: i64) -> Result<Expired> {
         let row = query_file!("src/store/sql/expire_locks.sql", most).fetch_one(&self.hot).await?;
         Ok(Expired { taken: row.taken, expired: row.expired })
+    }
+
+    /// The same for these coupons, where their locks have run out; their agenda is left to [`Self::expire_locks`]. Says how
+    /// many locks it ended.
+    pub async fn expire_locks_of(&self, coupons: &[(BusinessId, String)]) -> Result<i64> {
+        let (businesses, codes) = columns(coupons);
+        Ok(query_file_scalar!("src/store/sql/expire_locks_of.sql", &businesses, &codes)
+            .fetch_one(&self.hot)
+            .await?)
+    }
+
+    /// How the locks of these coupons stand. One that there is not has none, in the newest version there can be.
+    pub async fn lock_notes_of(&self, coupons: &[(BusinessId, String)]) -> Result<Vec<LockNote>> {
+        let (businesses, codes) = columns(coupons);
+        let rows = query_file_as!(LockRow, "src/store/sql/lock_notes_of.sql", &businesses, &codes)
+            .fetch_all(&self.hot)
+            .await?;
+        Ok(rows.into_iter().map(LockNote::from).collect())
+    }
+
+    /// Locks that run out within that time, up to `most` of them, earliest first.
+    pub async fn locks_due_within(&self, time: Duration, most: i64) -> Result<Vec<LockNote>> {
+        let rows = query_file_as!(LockRow, "src/store/sql/locks_due_within.sql", time.as_secs_f64(), most)
+            .fetch_all(&self.hot)
+            .await?;
+        Ok(rows.into_iter().map(LockNote::from).collect())
+    }
+
+    /// The database's time.
+    pub async fn now(&self) -> Result<DateTime<Utc>> {
+        Ok(query_scalar!(r#"select clock_timestamp() as "now!""#).fetch_one(&self.hot).await?)
     }
 }

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sqlx::{PgPool, query_file};
 
+use crate::cache::LockNote;
 use crate::error::{Error, Refusal, Result};
 use crate::id::{EventId, LockId, RedemptionId};
 
@@ -39,6 +40,9 @@ pub struct Redeemed {
     pub max_redeems: i32,
     /// When.
     pub redeemed_at: DateTime<Utc>,
+    /// The version of the coupon's row; 0 if the call changed nothing.
+    #[serde(default)]
+    pub version: i32,
 }
 
 impl Redeemed {
@@ -99,6 +103,10 @@ impl Transition for Redeem {
             .into_iter()
             .map(|row| Why { n: row.n, verdict: row.verdict, detail: row.detail, foreign: row.foreign })
             .collect())
+    }
+
+    fn lock_note(call: &Call<Self>, done: &Redeemed) -> Option<LockNote> {
+        LockNote::of_none(call.business, &done.code, done.version)
     }
 }
 

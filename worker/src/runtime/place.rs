@@ -112,7 +112,9 @@ impl Place {
                 return worker.note(worker.store.release_chunk_if_held(&claim, Duration::ZERO).await);
             }
         };
-        worker.conclude(&claim, outcome).await
+        let found = worker.conclude(&claim, outcome).await;
+        worker.tell_progress(&claim).await;
+        found
     }
 
     /// Ends when a chunk has had its time after the worker was told to stop.
@@ -127,7 +129,10 @@ impl Place {
         loop {
             tokio::time::sleep(HEARTBEAT).await;
             match self.worker.store.renew_lease_if_held(claim, LEASE).await {
-                Ok(Pulse::Held) => self.receiver.hold(delivery).await,
+                Ok(Pulse::Held) => {
+                    self.receiver.hold(delivery).await;
+                    self.worker.tell_progress(claim).await;
+                }
                 Ok(Pulse::Lost) if lost => {}
                 Ok(Pulse::Lost) => {
                     info!("the chunk is no longer this worker's");

@@ -58,7 +58,7 @@ delta as (
 ),
 answer as (
   select d.n, i.key, i.fingerprint, jsonb_build_object('code', d.code, 'lock', d.lock_id, 'locked_at', d.locked_at,
-         'locked_until', d.locked_until) as outcome
+         'locked_until', d.locked_until, 'version', d.version) as outcome
   from done d join item i on i.n = d.n
 ),
 key as (

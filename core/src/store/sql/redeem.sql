@@ -60,7 +60,7 @@ delta as (
 ),
 answer as (
   select d.n, i.key, i.fingerprint, jsonb_build_object('code', d.code, 'redemption', i.redemption_id,
-         'redeem_count', d.redeem_count, 'max_redeems', d.most, 'redeemed_at', d.redeemed_at) as outcome
+         'redeem_count', d.redeem_count, 'max_redeems', d.most, 'redeemed_at', d.redeemed_at, 'version', d.version) as outcome
   from done d join item i on i.n = d.n
 ),
 key as (

@@ -34,7 +34,7 @@ delta as (
   insert into book_delta (book_id, assigned, locked) select book_id, count(*), -count(*) from done group by book_id
 ),
 answer as (
-  select d.n, i.key, i.fingerprint, jsonb_build_object('code', d.code) as outcome from done d join item i on i.n = d.n
+  select d.n, i.key, i.fingerprint, jsonb_build_object('code', d.code, 'version', d.version) as outcome from done d join item i on i.n = d.n
 ),
 key as (
   insert into request_key (id, fingerprint, answer)

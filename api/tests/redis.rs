@@ -1,0 +1,93 @@
+//! Tasks that share a Redis, which may be flushed, frozen or killed at any moment: the same outcomes, and nobody held up.
+
+mod expiry;
+mod limits;
+mod progress;
+mod races;
+
+use std::time::Duration;
+
+use cuponera_core::cache::Cache;
+use cuponera_testkit::{Redis, eventually};
+use tokio::time::sleep;
+
+use crate::support::{Client, Limits, Server};
+
+/// How often a test forgets everything that is kept.
+const FLUSH_EVERY: Duration = Duration::from_millis(200);
+
+/// An installation of two API servers and, maybe, a worker, with a Redis.
+struct Fleet {
+    redis: Redis,
+    server: Server,
+    another: String,
+}
+
+impl Fleet {
+    async fn start(limits: Limits) -> Self {
+        let redis = Redis::start().await;
+        let server = Server::start_with(Limits { redis: Some(redis.url()), ..limits }).await;
+        let another = server.another_api().await;
+        Self { redis, server, another }
+    }
+
+    async fn with_worker() -> Self {
+        Self::start(Limits::default()).await
+    }
+
+    async fn without_worker() -> Self {
+        Self::start(Limits { worker: false, ..Limits::default() }).await
+    }
+
+    /// The same caller at both servers.
+    fn at_both(&self, client: &Client) -> [Client; 2] {
+        [client.clone(), client.at(&self.another)]
+    }
+
+    /// A connection of the test's own.
+    async fn cache(&self) -> Cache {
+        Cache::open(&self.redis.url().into()).await.expect("the address is one")
+    }
+
+    /// Waits until both servers say so of their Redis.
+    async fn wait_for_health(&self, redis: &str) {
+        for client in self.at_both(&self.server.nobody()) {
+            eventually("health to follow", async || {
+                let health = client.get("/health").await.expect(200);
+                let status = if redis == "connected" { "ok" } else { "degraded" };
+                (health["redis"] == redis && health["status"] == status).then_some(())
+            })
+            .await;
+        }
+    }
+
+    /// Forgets everything again and again, for so many times.
+    async fn flush_again_and_again(&self, times: u32) {
+        for _ in 0..times {
+            self.redis.flush().await;
+            sleep(FLUSH_EVERY).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_follows_a_redis_that_freezes_dies_and_comes_back() {
+    let mut fleet = Fleet::without_worker().await;
+    fleet.wait_for_health("connected").await;
+    fleet.redis.freeze();
+    fleet.wait_for_health("disconnected").await;
+    fleet.server.nobody().get("/health/ready").await.expect(200);
+    fleet.redis.thaw();
+    fleet.wait_for_health("connected").await;
+    fleet.redis.kill();
+    fleet.wait_for_health("disconnected").await;
+    fleet.redis.start_again().await;
+    fleet.wait_for_health("connected").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_installation_without_redis_says_so_and_is_well() {
+    let server = Server::start_with(Limits { worker: false, ..Limits::default() }).await;
+    let health = server.nobody().get("/health").await.expect(200);
+    assert_eq!((&health["status"], &health["redis"]), (&"ok".into(), &"disabled".into()));
+}

@@ -1,0 +1,103 @@
+//! What must never happen, while Redis is at its worst.
+
+use std::collections::{BTreeMap, HashSet};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+use super::Fleet;
+use crate::support::{Client, Limits, Reply};
+
+/// No request may take longer, whatever Redis does.
+const PATIENCE: Duration = Duration::from_secs(1);
+const RACERS: usize = 40;
+const CODES: [&str; 8] = ["RACE-1", "RACE-2", "RACE-3", "RACE-4", "RACE-5", "RACE-6", "RACE-7", "RACE-8"];
+
+/// All users are limited, far beyond what they ask for: each of their requests asks Redis.
+async fn fleet() -> Fleet {
+    let user = "100000".parse::<cuponera_core::config::RateLimit>().expect("a rate").0;
+    let callers = cuponera_api::Limits { user, ..cuponera_api::Limits::default() };
+    Fleet::start(Limits { callers, ..Limits::default() }).await
+}
+
+/// Lets everybody ask at once, half of them at each server; none may be held up.
+async fn race(fleet: &Fleet, path: &str, body: &Value, client: impl Fn(usize) -> Client) -> Vec<Reply> {
+    let mut racers = JoinSet::new();
+    for number in 0..RACERS {
+        let [here, there] = fleet.at_both(&client(number));
+        let client = if number % 2 == 0 { here } else { there };
+        let (path, body) = (path.to_owned(), body.clone());
+        racers.spawn(async move {
+            let client = client.apart().await;
+            let begun = Instant::now();
+            let reply = client.post(&path, body).await;
+            assert!(begun.elapsed() < PATIENCE, "{path} took {:?}", begun.elapsed());
+            reply
+        });
+    }
+    racers.join_all().await
+}
+
+fn tally(replies: &[Reply]) -> BTreeMap<String, usize> {
+    replies.iter().fold(BTreeMap::new(), |mut tally, reply| {
+        *tally.entry(reply.outcome()).or_default() += 1;
+        tally
+    })
+}
+
+#[track_caller]
+fn assert_outcomes(replies: &[Reply], expected: &[(&str, usize)]) {
+    let expected = expected.iter().map(|(outcome, count)| ((*outcome).to_owned(), *count)).collect();
+    assert_eq!(tally(replies), expected);
+}
+
+/// Everything that can be raced, on books of its own.
+async fn everybody_races(fleet: &Fleet) {
+    let server = &fleet.server;
+    let book = server.book(json!({"maxRedeemsPerUser": 3})).await;
+    let round = book.rsplit('-').next().expect("a part of an id").to_uppercase();
+    let codes = CODES.map(|code| format!("{code}-{round}"));
+    server.plant(&book, &codes.each_ref().map(String::as_str)).await;
+    server.give(&codes[0], "ann").await;
+    server.give(&codes[1], "ann").await;
+
+    let ann = |_| server.user("ann");
+    let locked = race(fleet, &format!("coupons/{}/lock", codes[0]), &json!({}), ann).await;
+    assert_outcomes(&locked, &[("200", RACERS)]);
+    let locks: HashSet<String> = locked.iter().map(|reply| reply.json()["lockId"].to_string()).collect();
+    assert_eq!(locks.len(), 1, "one lock, renewed: {locks:?}");
+
+    for code in &codes[..2] {
+        let redeemed = race(fleet, &format!("coupons/{code}/redeem"), &json!({}), ann).await;
+        assert_outcomes(&redeemed, &[("200", 3), ("409 coupon_already_redeemed", RACERS - 3)]);
+    }
+    let user = |number| server.user(&format!("user-{number}"));
+    let given = race(fleet, "assignments/random", &json!({"couponBookId": book}), user).await;
+    assert_outcomes(&given, &[("201", 6), ("409 sold_out", RACERS - 6)]);
+    let codes: HashSet<String> =
+        given.iter().filter_map(|reply| Some(reply.json()["code"].as_str()?.to_owned())).collect();
+    assert!(codes.len() >= 6, "a code has two holders");
+    server.assert_invariants().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn races_end_the_same_whether_redis_is_flushed_killed_frozen_or_back() {
+    let mut fleet = fleet().await;
+    everybody_races(&fleet).await;
+    let flushing = async {
+        loop {
+            fleet.flush_again_and_again(1).await;
+        }
+    };
+    tokio::select! { () = everybody_races(&fleet) => {}, () = flushing => {} }
+    fleet.redis.freeze();
+    everybody_races(&fleet).await;
+    fleet.redis.thaw();
+    everybody_races(&fleet).await;
+    fleet.redis.kill();
+    everybody_races(&fleet).await;
+    fleet.redis.start_again().await;
+    everybody_races(&fleet).await;
+    fleet.wait_for_health("connected").await;
+}

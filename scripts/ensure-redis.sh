@@ -1,0 +1,50 @@
+#!/bin/sh
+# Makes sure that a Redis server (7 or newer, or Valkey) is on this machine, and prints the path of its program.
+#
+# Looks at $REDIS_SERVER, then in PATH. Else gets it (as root) from apt: from the package of the tools, which holds the same
+# program without the service that would start it. Never starts a server. Safe from several processes.
+set -eu
+
+oldest_major=7
+
+cd "$(dirname "$0")/.."
+folder=$PWD/target/redis
+own=$folder/redis-server
+
+# usable PROGRAM: does it run, and is it new enough?
+usable() {
+    major=$("$1" --version 2>/dev/null | sed -n 's/.* v=\([0-9]*\).*/\1/p')
+    [ "${major:-0}" -ge "$oldest_major" ]
+}
+
+found() {
+    for program in redis-server valkey-server; do
+        path=$(command -v "$program") && usable "$path" && echo "$path" && return
+    done
+    usable "$own" && echo "$own"
+}
+
+# What the program does is told by the name it is run under: as redis-server it serves.
+from_apt() {
+    [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || return 1
+    echo "Getting Redis from apt" >&2
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update -qq >&2 || true
+    apt-get install -y -qq --no-install-recommends redis-tools >&2 || return 1
+    ln -sfn "$(command -v redis-check-rdb)" "$own"
+    usable "$own"
+}
+
+if [ -n "${REDIS_SERVER:-}" ]; then
+    usable "$REDIS_SERVER" && echo "$REDIS_SERVER" && exit 0
+    echo "REDIS_SERVER=$REDIS_SERVER is no Redis $oldest_major or newer: point it to the program, or unset it" >&2
+    exit 1
+fi
+found && exit 0
+mkdir -p "$folder"
+exec 9>"$folder/lock"
+flock 9
+found && exit 0
+from_apt && echo "$own" && exit 0
+echo "No Redis $oldest_major or newer: install it (Debian, Ubuntu: sudo apt-get install redis-server; Fedora: sudo dnf install valkey), or set REDIS_SERVER" >&2
+exit 1

@@ -17,6 +17,7 @@ pub mod principal;
 pub mod config;
 pub mod credential;
 pub mod files;
+pub mod lifecycle;
 pub mod queue;
 pub mod store;
 pub mod telemetry;

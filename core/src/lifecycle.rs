@@ -94,10 +94,15 @@ pub async fn open_files(settings: &Settings) -> Result<Files, String> {
 
 /// A store on a database, whatever its schema is.
 pub async fn connect(url: &str, pools: Pools) -> Result<Store, String> {
-    Store::connect(url, pools).await.map_err(|error| match error {
+    Store::connect(url, pools).await.map_err(said)
+}
+
+/// What keeps us from a database: a fault of ours says it all, anything else is that it is away.
+fn said(error: Error) -> String {
+    match error {
         Error::Internal(cause) => cause.to_string(),
         other => format!("the database does not answer: {}", other.chain()),
-    })
+    }
 }
 
 /// A store on the database that the settings name, whose schema somebody else has brought up to date.
@@ -108,7 +113,7 @@ pub async fn open_store(settings: &Settings, pools: Pools, queue: &Queue) -> Res
         Ok(()) => Ok(queue.attach(store)),
         Err(error) => {
             store.close().await;
-            Err(error.chain())
+            Err(said(error))
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A stand-in for SQS, started once for each test program, with queues of its own for each test.
+//! A stand-in for SQS and S3, started once for each test program, with queues of its own for each test.
 
 use std::fs::File;
 use std::io::{PipeWriter, pipe};
@@ -68,6 +68,11 @@ impl Emulator {
         })
         .await;
         emulator
+    }
+
+    /// Where it listens.
+    pub fn url(&self) -> &str {
+        &self.url
     }
 
     /// A queue with a dead-letter queue, for one test.

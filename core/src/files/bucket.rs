@@ -17,12 +17,12 @@ use tracing::{info, warn};
 /// file, which is read at the pace of whoever reads it.
 const WAITING: [(ClientConfigKey, Duration); 3] = [
     (ClientConfigKey::ConnectTimeout, Duration::from_secs(3)),
-    (ClientConfigKey::ReadTimeout, Duration::from_secs(20)),
+    (ClientConfigKey::ReadTimeout, Duration::from_secs(10)),
     (ClientConfigKey::Timeout, Duration::from_hours(1)),
 ];
 /// How often a call is tried again, and until when. Callers have ways of their own to go on after an outage.
 const RETRIES: usize = 3;
-const RETRY_FOR: Duration = Duration::from_secs(20);
+const RETRY_FOR: Duration = Duration::from_secs(15);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
@@ -57,15 +57,27 @@ pub(super) fn open(
 
 /// Refuses a bucket that is not there or not for us. One that does not answer may do so later.
 pub(super) async fn look_at(store: &impl ObjectStore, name: &str) -> Result<(), String> {
-    match store.list(Some(&Path::from("uploads"))).next().await {
-        None | Some(Ok(_)) => info!(bucket = name, "the bucket was found"),
-        Some(Err(Error::NotFound { .. })) => {
-            return Err(format!("there is no bucket {name}: make it, or correct the name or AWS_REGION"));
+    let Some(Err(error)) = store.list(Some(&Path::from("uploads"))).next().await else {
+        info!(bucket = name, "the bucket was found");
+        return Ok(());
+    };
+    let text = error.to_string();
+    match code(&text) {
+        Some("NoSuchBucket") => Err(format!("there is no bucket {name}: make it, or correct its name")),
+        Some("PermanentRedirect" | "AuthorizationHeaderMalformed") => {
+            Err(format!("the bucket {name} is in another region: correct AWS_REGION"))
         }
-        Some(Err(error @ (Error::PermissionDenied { .. } | Error::Unauthenticated { .. }))) => {
-            return Err(format!("these credentials may not list the bucket {name}: {error}"));
+        Some(code @ ("AccessDenied" | "InvalidAccessKeyId" | "SignatureDoesNotMatch")) => {
+            Err(format!("the credentials of the environment may not list the bucket {name}: {code}"))
         }
-        Some(Err(error)) => warn!(bucket = name, %error, "the bucket does not answer yet"),
+        _ => {
+            warn!(bucket = name, error = text, "the bucket does not answer yet");
+            Ok(())
+        }
     }
-    Ok(())
+}
+
+/// What S3 calls an error. The crate has no kinds for those of listings: it passes the answer on as text.
+fn code(error: &str) -> Option<&str> {
+    error.split_once("<Code>")?.1.split_once("</Code>").map(|(code, _)| code)
 }

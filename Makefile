@@ -7,11 +7,15 @@ WITH_DATABASE = $(WITH_POSTGRES) env -u SQLX_OFFLINE $(CARGO) run -q -p cuponera
 
 OPENAPI = $(CARGO) run -q -p cuponera -- openapi
 
-.PHONY: run build postgres emulator test soak lint lint-openapi sqlx openapi fresh schemathesis bench
+.PHONY: run run-aws build postgres emulator test soak lint lint-openapi lint-ops sqlx openapi fresh schemathesis bench
 
 run: postgres ## Installs what is missing, builds, and starts everything on this machine
 	$(CARGO) build --release -p cuponera
 	./target/release/cuponera up
+
+run-aws: postgres emulator ## The fleet without Docker: stand-ins for SQS and S3, Redis if there is one, an API, two workers
+	$(CARGO) build --release --workspace --bins
+	./target/release/run-aws
 
 build:
 	$(CARGO) build --release -p cuponera
@@ -54,6 +58,9 @@ openapi: ## Writes docs/openapi.json anew, and what is made from it: docs/cupone
 
 lint-openapi: ## Checks docs/openapi.json with redocly, as redocly.yaml says; needs npx (Node.js 20 or newer)
 	./scripts/lint-openapi.sh docs/openapi.json
+
+lint-ops: ## Checks docker-compose.yml, the Dockerfile and the shell scripts; needs Python with venv, no Docker
+	./scripts/lint-ops.sh
 
 bench: build ## Measures, in ratios to yardsticks of the same run; needs psql
 	$(CARGO) run -q --release -p cuponera-bench

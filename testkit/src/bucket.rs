@@ -21,13 +21,17 @@ pub struct TestBucket {
 impl Emulator {
     /// A bucket with nothing in it.
     pub async fn bucket(&self) -> TestBucket {
-        let name = format!("files-{}", BUCKETS.fetch_add(1, Ordering::Relaxed));
+        self.make_bucket(&format!("files-{}", BUCKETS.fetch_add(1, Ordering::Relaxed))).await
+    }
+
+    /// A bucket by this name.
+    pub async fn make_bucket(&self, name: &str) -> TestBucket {
         let answer = http().put(format!("{}/{name}", self.url())).send().await;
         assert!(
             answer.expect("the stand-in does not answer").status().is_success(),
             "making a bucket failed"
         );
-        TestBucket { endpoint: self.url().to_owned(), name }
+        TestBucket { endpoint: self.url().to_owned(), name: name.to_owned() }
     }
 }
 

@@ -7,11 +7,15 @@ WITH_DATABASE = $(WITH_POSTGRES) env -u SQLX_OFFLINE $(CARGO) run -q -p cuponera
 
 OPENAPI = $(CARGO) run -q -p cuponera -- openapi
 
-.PHONY: run build postgres emulator redis test soak lint lint-openapi sqlx openapi fresh schemathesis coverage bench
+.PHONY: run run-aws build postgres emulator redis test soak lint lint-openapi lint-ops sqlx openapi fresh schemathesis coverage bench
 
 run: postgres ## Installs what is missing, builds, and starts everything on this machine
 	$(CARGO) build --release -p cuponera
 	./target/release/cuponera up
+
+run-aws: postgres emulator ## The fleet without Docker: stand-ins for SQS and S3, Redis if there is one, an API, two workers
+	$(CARGO) build --release --workspace --bins
+	./target/release/run-aws
 
 build:
 	$(CARGO) build --release -p cuponera
@@ -62,6 +66,9 @@ coverage: postgres ## How many lines of core, API and worker their tests run; in
 	command -v cargo-tarpaulin > /dev/null || $(CARGO) install --locked cargo-tarpaulin
 	$(WITH_POSTGRES) $(CARGO) tarpaulin --engine llvm --skip-clean --no-fail-fast --target-dir target/coverage --timeout 600 \
 		-p cuponera-core -p cuponera-api -p cuponera-worker --include-files 'core/src/*' 'api/src/*' 'worker/src/*'
+
+lint-ops: ## Checks docker-compose.yml, the Dockerfile and the shell scripts; needs Python with venv, no Docker
+	./scripts/lint-ops.sh
 
 bench: build ## Measures, in ratios to yardsticks of the same run; needs psql
 	$(CARGO) run -q --release -p cuponera-bench

@@ -17,6 +17,7 @@ mod job_events;
 mod limits;
 mod lock_notes;
 mod memory;
+mod parts;
 mod places;
 mod prefer;
 mod problem;
@@ -39,7 +40,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use app::{App, Parts};
 pub use limits::{Limits, Misses};
-pub use server::bind;
+pub use server::{bind, listen};
 pub use watch::Watching;
 
 /// How long changes that nobody waits for any more may take after that.

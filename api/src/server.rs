@@ -16,6 +16,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cuponera_core::config::Settings;
 use hyper::body::{Body, Bytes, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -74,6 +75,14 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
+}
+
+/// Takes the address of the settings; the message of an error names the setting.
+pub fn listen(settings: &Settings) -> Result<TcpListener, String> {
+    let address = settings.http_addr;
+    bind(address).map_err(|error| {
+        format!("cannot listen on {address}: {error}. Choose another address with CUPONERA_HTTP_ADDR")
+    })
 }
 
 /// Accepts and answers until told to stop, then lets what runs end. There are `most` connections, or as many as the system

@@ -34,6 +34,9 @@ pub(crate) enum AdminVerb {
     CreateBusiness {
         /// The business's name.
         name: String,
+        /// Do nothing if there is a business already: for set-ups that run more than once.
+        #[arg(long)]
+        if_none: bool,
         #[command(flatten)]
         password: PasswordFrom,
         #[command(flatten)]
@@ -111,6 +114,7 @@ pub(crate) async fn admin(settings: Settings, verb: AdminVerb) -> Result<(), Str
 /// What is to be done, checked as far as it can be without the database.
 enum Task {
     CreateBusiness { name: String, email: String, password: NewPassword },
+    CreateFirstBusiness { name: String, email: String, password: NewPassword },
     CreateAdmin { business: String, email: String, password: NewPassword },
     ResetPassword { email: String, password: NewPassword },
     ListBusinesses,
@@ -119,11 +123,15 @@ enum Task {
 impl Task {
     fn of(verb: &AdminVerb) -> Result<Self, String> {
         match verb {
-            AdminVerb::CreateBusiness { name, password, settings } => {
+            AdminVerb::CreateBusiness { name, if_none, password, settings } => {
                 let (name, email) =
                     (checked_name(name)?, checked_email("--admin-email", &settings.admin_email)?);
                 let password = NewPassword::get(*password, &email)?;
-                Ok(Self::CreateBusiness { name, email, password })
+                Ok(if *if_none {
+                    Self::CreateFirstBusiness { name, email, password }
+                } else {
+                    Self::CreateBusiness { name, email, password }
+                })
             }
             AdminVerb::CreateAdmin { business, email, password, .. } => {
                 let email = checked_email("--email", email)?;
@@ -143,6 +151,9 @@ impl Task {
         match self {
             Self::CreateBusiness { name, email, password } => {
                 create_business(store, &name, &email, &password).await
+            }
+            Self::CreateFirstBusiness { name, email, password } => {
+                create_first_business(store, &name, &email, &password).await
             }
             Self::CreateAdmin { business, email, password } => {
                 create_admin(store, &business, email, &password).await
@@ -166,6 +177,19 @@ async fn create_business(
     let made = store.create_business_with_admin(name, email, &hash).await;
     let id = made.map_err(|error| format!("{email}: {}", said(error)))?;
     Ok(format!("  Business   {id}  {name}\n  Admin      {email}\n{}", password.shown()))
+}
+
+async fn create_first_business(
+    store: &Store,
+    name: &str,
+    email: &str,
+    password: &NewPassword,
+) -> Result<String, String> {
+    let hash = password.hash().await?;
+    if store.create_first_business_if_none(name, email, &hash).await.map_err(said)? {
+        return Ok(format!("  Business   {name}\n  Admin      {email}\n{}", password.shown()));
+    }
+    Ok("  There is a business already: nothing was made\n".to_owned())
 }
 
 async fn create_admin(

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use cuponera_core::config::Settings;
-use cuponera_core::error::Error;
+use cuponera_core::lifecycle;
 use cuponera_core::store::{Pools, Store};
 use cuponera_postgres::{Binaries, Options, PrivatePostgres, find_running};
 use secrecy::{ExposeSecret, SecretString};
@@ -81,10 +81,7 @@ impl Database {
 
     /// A store on it, whatever its schema is.
     pub(crate) async fn connect(&self, pools: Pools) -> Result<Store, String> {
-        Store::connect(self.url.expose_secret(), pools).await.map_err(|error| match error {
-            Error::Internal(cause) => cause.to_string(),
-            other => format!("the database does not answer: {}", other.chain()),
-        })
+        lifecycle::connect(self.url.expose_secret(), pools).await
     }
 
     /// A store on it whose schema will do: ours is brought up to date, others' is looked at. Where another process has

@@ -5,6 +5,7 @@ mod banner;
 mod client;
 mod database;
 mod doctor;
+mod health;
 mod redrive;
 mod secrets;
 mod up;
@@ -13,6 +14,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use cuponera_core::config::Settings;
+use cuponera_core::lifecycle;
 
 /// Coupon books, millions of codes, and each redeemed exactly as often as allowed.
 #[derive(Debug, Parser)]
@@ -53,6 +55,12 @@ enum Verb {
         #[command(flatten)]
         settings: Box<Settings>,
     },
+    /// Ask a server whether it is well, and end with success if it says so: a health check for containers.
+    Health {
+        /// What to ask.
+        #[arg(default_value = health::URL)]
+        url: String,
+    },
     /// Print a script that completes this command's words in a shell.
     #[command(after_long_help = COMPLETIONS_HELP)]
     Completions {
@@ -85,29 +93,20 @@ Examples:
   cuponera completions fish > ~/.config/fish/completions/cuponera.fish";
 
 fn main() -> ExitCode {
-    // With two providers in the build there is no default. It fails only if there is one already.
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    // A missing .env is normal; one that cannot be read is said once the settings are.
-    let dotenv = match dotenvy::dotenv() {
-        Ok(_) => Ok(()),
-        Err(error) if error.not_found() => Ok(()),
-        Err(error) => Err(format!(".env: {error}")),
-    };
+    let prepared = lifecycle::prepare();
     let verb = Cuponera::parse().verb;
-    let done = dotenv.and_then(|()| match verb {
+    let done = prepared.and_then(|()| match verb {
         Verb::Up { settings } => start(*settings, up::up),
         Verb::Migrate { settings } => start(*settings, up::migrate),
         Verb::Redrive { settings } => start(*settings, redrive::redrive),
         Verb::Admin(verb) => start(verb.settings().clone(), |settings| admin::admin(settings, verb)),
+        Verb::Health { url } => health::run(&url),
         Verb::Client(verb) => Ok(client::run(verb)),
         Verb::Doctor { json, settings } => Ok(doctor::run(&settings, json)),
         Verb::Completions { shell } => Ok(print(&completions(shell))),
         Verb::Openapi { format } => Ok(print(&document(format))),
     });
-    done.unwrap_or_else(|message| {
-        eprintln!("cuponera: {message}");
-        ExitCode::FAILURE
-    })
+    done.unwrap_or_else(|message| lifecycle::report("cuponera", Err(message)))
 }
 
 /// Prints to somebody who may stop reading.
@@ -129,16 +128,11 @@ fn document(format: Format) -> String {
     }
 }
 
-/// Checks the settings and runs a verb; whatever is wrong comes back as a sentence.
+/// Runs a verb with settings that have been checked; whatever is wrong comes back as a sentence.
 fn start<F: Future<Output = Result<(), String>>>(
     settings: Settings,
     verb: impl FnOnce(Settings) -> F,
 ) -> Result<ExitCode, String> {
-    settings.check().map_err(|faults| faults.join("\ncuponera: "))?;
-    cuponera_core::telemetry::start(&settings)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| error.to_string())?;
-    runtime.block_on(verb(settings)).map(|()| ExitCode::SUCCESS)
+    let checked = settings.check();
+    lifecycle::run(settings, checked, verb).map(|()| ExitCode::SUCCESS)
 }

@@ -1,14 +1,14 @@
 //! `cuponera redrive`: what failed for the last time gets another chance, once its cause is mended.
 
 use cuponera_core::config::Settings;
+use cuponera_core::lifecycle;
 use cuponera_core::queue::{self, Queue};
 
 use crate::database::Database;
-use crate::up::open_queue;
 
 /// Retries the jobs of all dead letters, and says what became of them.
 pub(crate) async fn redrive(settings: Settings) -> Result<(), String> {
-    let queue = open_queue(&settings).await?;
+    let queue = lifecycle::open_queue(&settings).await?;
     let Queue::Sqs(sqs) = &queue else {
         return Err("there is no dead-letter queue: CUPONERA_QUEUE_URL is not set. \
                     Jobs that failed are retried with POST /api/v1/jobs/{id}/retry"

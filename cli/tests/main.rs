@@ -6,6 +6,7 @@ mod admin;
 mod client;
 mod crash;
 mod doctor;
+mod fleet;
 mod queue;
 mod secrets;
 mod start;

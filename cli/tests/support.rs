@@ -1,5 +1,8 @@
 //! An installation in a temporary folder, and a process that runs it. Whatever happens to a test, nothing is left running.
 
+pub(crate) mod fleet;
+mod programs;
+
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -166,11 +169,42 @@ impl Process {
 
     /// Logs the first admin in.
     pub(crate) async fn log_in(&self, password: &str) -> Admin {
-        let base = self.banner("API").expect("the banner has no address");
-        let admin = Admin { http: http(), base, token: String::new() };
-        let body = json!({"email": EMAIL, "password": password});
-        let session = admin.json(admin.request(Method::POST, "auth/login").json(&body), 200).await;
-        Admin { token: session["accessToken"].as_str().expect("a token").to_owned(), ..admin }
+        Admin::log_in(self.banner("API").expect("the banner has no address"), password).await
+    }
+
+    /// Waits until its log has this message, and returns the whole line.
+    pub(crate) async fn logged(&mut self, message: &str) -> Value {
+        let begun = Instant::now();
+        loop {
+            let lines = self.stderr();
+            let mut lines = lines.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            if let Some(line) = lines.find(|line| line["message"] == message) {
+                return line;
+            }
+            let ended = self.child.try_wait().expect("waiting failed");
+            assert!(ended.is_none(), "it ended before it said {message:?}: {}", self.stderr());
+            assert!(begun.elapsed() < PATIENCE, "it does not say {message:?}: {}", self.stderr());
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// It does nothing more, and nobody is told: as a machine that hangs, or is cut off.
+    pub(crate) fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// It goes on as if no time had passed.
+    pub(crate) fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    /// Asks it to end in good order, and says how long that took.
+    pub(crate) async fn stop(&mut self) -> Duration {
+        let told = Instant::now();
+        self.signal(Signal::TERM);
+        let status = self.ended().await;
+        assert!(status.success(), "{status}: {}", self.stderr());
+        told.elapsed()
     }
 }
 
@@ -189,6 +223,14 @@ pub(crate) struct Admin {
 }
 
 impl Admin {
+    /// The first admin, at the API with this base.
+    pub(crate) async fn log_in(base: String, password: &str) -> Self {
+        let admin = Self { http: http(), base, token: String::new() };
+        let body = json!({"email": EMAIL, "password": password});
+        let session = admin.json(admin.request(Method::POST, "auth/login").json(&body), 200).await;
+        Self { token: session["accessToken"].as_str().expect("a token").to_owned(), ..admin }
+    }
+
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.http.request(method, format!("{}/{path}", self.base)).bearer_auth(&self.token)
     }
@@ -218,7 +260,11 @@ impl Admin {
 
 /// The program, whatever the environment says.
 pub(crate) fn cuponera() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_cuponera"));
+    without_settings(Command::new(env!("CARGO_BIN_EXE_cuponera")))
+}
+
+/// A command that takes no setting from the environment.
+fn without_settings(mut command: Command) -> Command {
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CUPONERA_")) {
         command.env_remove(name);
     }

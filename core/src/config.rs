@@ -1,5 +1,6 @@
 //! Settings: flags and `CUPONERA_*` variables, checked at start. Secrets are never printed.
 
+mod fleet;
 mod origin;
 mod rate;
 
@@ -12,11 +13,13 @@ use clap::{Args, ValueEnum};
 use ipnet::IpNet;
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::cache::{Cache, check_url};
+use crate::cache::check_url;
 use crate::credential::{MIN_JWT_SECRET_BYTES, check_password};
+use crate::files::FilesAddress;
 use crate::queue::QueueAddress;
 use crate::store::Pools;
 
+pub use fleet::{of_the_api, of_the_worker};
 pub use origin::Origin;
 pub use rate::{Rate, RateLimit};
 
@@ -49,7 +52,7 @@ pub struct Settings {
     #[arg(long, env = "CUPONERA_REDIS_URL", value_name = "URL", hide_env_values = true)]
     pub redis_url: Option<SecretString>,
 
-    /// Where uploads are kept: file:///some/folder; in the data folder if absent.
+    /// Where uploads are kept: file:///some/folder, or s3://bucket/prefix with AWS's own settings; in the data folder if absent.
     #[arg(long, env = "CUPONERA_FILES_URL", value_name = "URL")]
     pub files_url: Option<String>,
 
@@ -159,7 +162,7 @@ impl Settings {
                     .to_owned(),
             );
         }
-        if let Err(fault) = self.files_folder() {
+        if let Err(fault) = self.files_address() {
             faults.push(fault);
         }
         if let Err(fault) = self.queue_address() {
@@ -171,14 +174,11 @@ impl Settings {
         if faults.is_empty() { Ok(()) } else { Err(faults) }
     }
 
-    /// The folder that files are kept in.
-    pub fn files_folder(&self) -> Result<PathBuf, String> {
+    /// Where files are kept.
+    pub fn files_address(&self) -> Result<FilesAddress, String> {
         match &self.files_url {
-            None => Ok(self.data_dir.join("files")),
-            Some(url) => match url.strip_prefix("file://") {
-                Some(path) if path.starts_with('/') => Ok(PathBuf::from(path)),
-                _ => Err("CUPONERA_FILES_URL: must be file:// and an absolute path".to_owned()),
-            },
+            None => Ok(FilesAddress::Folder(self.data_dir.join("files"))),
+            Some(url) => url.parse().map_err(|fault| format!("CUPONERA_FILES_URL: {fault}")),
         }
     }
 
@@ -186,14 +186,6 @@ impl Settings {
     pub fn queue_address(&self) -> Result<Option<QueueAddress>, String> {
         let address = self.queue_url.as_ref().map(|url| url.parse()).transpose();
         address.map_err(|fault: String| format!("CUPONERA_QUEUE_URL: {fault}"))
-    }
-
-    /// The Redis of these settings, if there is one. One that is away is no fault.
-    pub async fn open_cache(&self) -> Result<Cache, String> {
-        match &self.redis_url {
-            None => Ok(Cache::none()),
-            Some(url) => Cache::open(url).await.map_err(|fault| format!("CUPONERA_REDIS_URL: {fault}")),
-        }
     }
 
     /// How many chunks are worked at once.

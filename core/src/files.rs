@@ -3,6 +3,9 @@
 //! Names: `uploads/<job>/<part>.csv`, `errors/<job>/<chunk>-<epoch>.csv`. A file is whole or absent, and on disk before
 //! anything refers to it.
 
+mod address;
+mod bucket;
+
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path as FilePath;
 use std::sync::Arc;
@@ -10,12 +13,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
+use object_store::aws::AmazonS3Builder;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 
 use crate::error::{Error, Result};
 use crate::id::JobId;
+
+pub use address::FilesAddress;
 
 /// The file store.
 #[derive(Debug, Clone)]
@@ -24,6 +30,26 @@ pub struct Files {
 }
 
 impl Files {
+    /// The files of an address. A bucket that is not there is refused; one that does not answer may do so later.
+    pub async fn open(address: &FilesAddress) -> Result<Self, String> {
+        match address {
+            FilesAddress::Folder(folder) => Self::in_folder(folder)
+                .map_err(|error| format!("{} cannot be used: {}", folder.display(), error.chain())),
+            FilesAddress::Bucket { name, prefix } => {
+                let store = bucket::open(bucket::from_environment()?, name, prefix);
+                let store = store.map_err(|error| error.to_string())?;
+                bucket::look_at(&store, name).await?;
+                Ok(Self { store: Arc::new(store) })
+            }
+        }
+    }
+
+    /// The files under a prefix of a bucket, with an endpoint and credentials of the caller's.
+    pub fn in_bucket(client: AmazonS3Builder, name: &str, prefix: &str) -> Result<Self> {
+        let store = bucket::open(client, name, prefix).map_err(Error::internal)?;
+        Ok(Self { store: Arc::new(store) })
+    }
+
     /// The files of a folder, which is made if it is absent.
     pub fn in_folder(folder: &FilePath) -> Result<Self> {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(Error::unavailable)?;

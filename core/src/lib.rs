@@ -18,6 +18,7 @@ pub mod cache;
 pub mod config;
 pub mod credential;
 pub mod files;
+pub mod lifecycle;
 pub mod queue;
 pub mod store;
 pub mod telemetry;

@@ -30,10 +30,24 @@ impl TestDatabase {
         Self::create_with(POOLS).await
     }
 
+    /// Makes one without a schema.
+    pub async fn create_empty() -> Self {
+        let name = new_name();
+        let mut admin =
+            PgConnection::connect(&admin_url()).await.expect("the server of the tests does not answer");
+        let made = query(AssertSqlSafe(format!(r#"create database "{name}" template template0"#)));
+        made.execute(&mut admin).await.expect("making a database failed");
+        Self::open(name, POOLS).await
+    }
+
     /// Makes one with a store of so many connections.
     pub async fn create_with(pools: Pools) -> Self {
         let name = new_name();
         template::copy_to(&name).await;
+        Self::open(name, pools).await
+    }
+
+    async fn open(name: String, pools: Pools) -> Self {
         let url = url_of(&name);
         let store =
             Store::connect(&url, pools).await.expect("the database that was just made does not answer");

@@ -1,8 +1,9 @@
-//! A stand-in for SQS, started once for each test program, with queues of its own for each test.
+//! A stand-in for SQS and S3, started once for each test program, with queues of its own for each test.
 
 use std::fs::File;
 use std::io::{PipeWriter, pipe};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -55,6 +56,8 @@ impl Emulator {
             .env("BIND_HOST", Ipv4Addr::LOCALHOST.to_string())
             .env("GATEWAY_PORT", address.port().to_string())
             .env("TMPDIR", &folder)
+            // A terminal's Ctrl-C is for us; it ends after us.
+            .process_group(0)
             .stdin(reader)
             .stdout(log.try_clone().expect("a file can be shared"))
             .stderr(log)
@@ -70,19 +73,29 @@ impl Emulator {
         emulator
     }
 
+    /// Where it listens.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
     /// A queue with a dead-letter queue, for one test.
     pub async fn queue(&self) -> TestQueue {
         let number = QUEUES.fetch_add(1, Ordering::Relaxed);
+        self.make_queue(&format!("work-{number}"), &format!("letters-{number}")).await
+    }
+
+    /// A queue and its dead-letter queue, by these names.
+    pub async fn make_queue(&self, name: &str, dead: &str) -> TestQueue {
         let queue = TestQueue {
             endpoint: self.url.clone(),
-            name: format!("work-{number}"),
+            name: name.to_owned(),
+            dead: dead.to_owned(),
             client: Client::new(&aws(&self.url)),
         };
-        let dead = format!("letters-{number}");
-        queue.client.create_queue().queue_name(&dead).send().await.expect("making a queue failed");
+        queue.client.create_queue().queue_name(dead).send().await.expect("making a queue failed");
         let policy = json!({
             "deadLetterTargetArn": format!("arn:aws:sqs:us-east-1:000000000000:{dead}"), "maxReceiveCount": 1000 });
-        let made = queue.client.create_queue().queue_name(&queue.name);
+        let made = queue.client.create_queue().queue_name(name);
         let made = made.attributes(QueueAttributeName::RedrivePolicy, policy.to_string());
         made.send().await.expect("making a queue failed");
         queue
@@ -94,6 +107,7 @@ impl Emulator {
 pub struct TestQueue {
     endpoint: String,
     name: String,
+    dead: String,
     client: Client,
 }
 
@@ -127,7 +141,7 @@ impl TestQueue {
 
     /// What is in the dead-letter queue.
     pub async fn dead_letters(&self) -> Vec<Value> {
-        self.peek(&self.dead_name()).await
+        self.peek(&self.dead).await
     }
 
     /// Puts a message into the queue, whatever it says.
@@ -137,17 +151,13 @@ impl TestQueue {
 
     /// Puts a letter into the dead-letter queue, whatever it says.
     pub async fn put_dead(&self, body: &str) {
-        self.put_into(&self.dead_name(), body).await;
+        self.put_into(&self.dead, body).await;
     }
 
     /// Loses all messages.
     pub async fn purge(&self) {
         let url = self.url_of(&self.name).await;
         self.client.purge_queue().queue_url(url).send().await.expect("emptying the queue failed");
-    }
-
-    fn dead_name(&self) -> String {
-        self.name.replace("work", "letters")
     }
 
     async fn put_into(&self, name: &str, body: &str) {

@@ -4,6 +4,7 @@
 //! one's own does as well.
 
 mod adversary;
+mod bucket;
 mod database;
 mod emulator;
 mod invariants;
@@ -15,6 +16,7 @@ mod work;
 mod world;
 
 pub use adversary::{Adversary, Manners};
+pub use bucket::TestBucket;
 pub use database::{TestDatabase, URL_VARIABLE};
 pub use emulator::{Emulator, TestQueue};
 pub use invariants::{assert_invariants, broken_promises};

@@ -9,6 +9,7 @@ mod place;
 use std::time::{Duration, Instant};
 
 use cuponera_core::cache::{Cache, CacheState};
+use cuponera_core::config::Settings;
 use cuponera_core::error::{Error, Result};
 use cuponera_core::files::Files;
 use cuponera_core::job::{JobError, MAX_ATTEMPTS, retry_delay};
@@ -56,6 +57,19 @@ pub struct Worker {
 }
 
 impl Worker {
+    /// A worker with these settings. `home` tells apart those whose process numbers are the same.
+    pub fn new(
+        settings: &Settings,
+        home: &str,
+        store: Store,
+        files: Files,
+        queue: Queue,
+        cache: Cache,
+    ) -> Self {
+        let name = format!("{home}-{}", std::process::id());
+        Self { store, files, queue, cache, concurrency: settings.concurrency(), name }
+    }
+
     /// Works until told to stop; then finishes what is at work and returns.
     pub async fn run(self, stop: CancellationToken) {
         let tasks = TaskTracker::new();

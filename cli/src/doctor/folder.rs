@@ -6,6 +6,7 @@ use std::path::Path;
 
 use bytesize::ByteSize;
 use cuponera_core::config::Settings;
+use cuponera_core::files::FilesAddress;
 use rustix::fs::{Access, access, statvfs};
 
 use super::report::Finding;
@@ -32,9 +33,9 @@ pub(super) fn data_folder(settings: &Settings) -> Vec<Finding> {
     findings
 }
 
-/// The folder of uploads; nothing if the settings do not give one, which is said elsewhere.
+/// The folder of uploads; nothing if they are in a bucket, or if the settings are wrong, which is said elsewhere.
 pub(super) fn files_folder(settings: &Settings) -> Option<Finding> {
-    let folder = settings.files_folder().ok()?;
+    let Ok(FilesAddress::Folder(folder)) = settings.files_address() else { return None };
     Some(writable("files folder", &folder, "CUPONERA_FILES_URL"))
 }
 

@@ -1,0 +1,55 @@
+//! `cuponera-api`: the API of a fleet, as many of them as it takes, behind a load balancer.
+//!
+//! It makes nothing up and changes no schema. Told to end, it takes no connection within a second, and has ended within ten.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use cuponera_api::{App, Parts};
+use cuponera_core::config::{Settings, of_the_api};
+use cuponera_core::lifecycle::{self, RunningRelay};
+use cuponera_core::store::Pools;
+use tracing::info;
+
+/// The relay's own connections: however busy the API is, jobs are announced.
+const RELAY_POOLS: Pools = Pools { hot: 1, rest: 1 };
+
+/// The API of Cuponera. Its database has been made by `cuponera migrate`; workers beside it do the jobs.
+#[derive(Debug, Parser)]
+#[command(name = "cuponera-api", version, max_term_width = 110, mut_args(of_the_api))]
+struct Program {
+    #[command(flatten)]
+    settings: Settings,
+}
+
+fn main() -> ExitCode {
+    let done = lifecycle::prepare().and_then(|()| {
+        let settings = Program::parse().settings;
+        let checked = settings.check_for_api();
+        lifecycle::run(settings, checked, serve)
+    });
+    lifecycle::report("cuponera-api", done)
+}
+
+async fn serve(settings: Settings) -> Result<(), String> {
+    let stop = lifecycle::stop_on_signals("stopping at once")?;
+    let listener = cuponera_api::listen(&settings)?;
+    let queue = lifecycle::open_queue(&settings).await?;
+    let store = lifecycle::open_store(&settings, settings.pools(), &queue).await?;
+    let relay_store = lifecycle::open_store(&settings, RELAY_POOLS, &queue).await?;
+    // Before anything can write an event: one in the rest partition would keep its month from having its own.
+    store.ensure_event_months().await.map_err(|error| error.chain())?;
+    let files = lifecycle::open_files(&settings).await?;
+    let cache = lifecycle::open_cache(&settings).await?;
+    let secret = settings.jwt_secret.as_ref().ok_or("CUPONERA_JWT_SECRET: is not set")?;
+    let parts = Parts::new(&settings, secret, store.clone(), files, queue.clone(), cache);
+    let app = App::start(parts).map_err(|error| error.chain())?;
+    let relay = RunningRelay::start(&queue, &relay_store);
+    let address = listener.local_addr().unwrap_or(settings.http_addr);
+    info!(%address, version = env!("CARGO_PKG_VERSION"), "serving");
+    cuponera_api::serve(listener, app, stop).await;
+    relay.stop().await;
+    lifecycle::close(&[&store, &relay_store]).await;
+    info!("stopped");
+    Ok(())
+}

@@ -1,0 +1,48 @@
+//! What the settings of an installation give its API.
+
+use cuponera_core::cache::Cache;
+use cuponera_core::config::Settings;
+use cuponera_core::credential::Tokens;
+use cuponera_core::files::Files;
+use cuponera_core::queue::Queue;
+use cuponera_core::store::Store;
+use secrecy::SecretString;
+
+use crate::{Limits, Misses, Parts};
+
+impl Parts {
+    /// The API of an installation with these settings; `secret` signs its access tokens.
+    pub fn new(
+        settings: &Settings,
+        secret: &SecretString,
+        store: Store,
+        files: Files,
+        queue: Queue,
+        cache: Cache,
+    ) -> Self {
+        Self {
+            store,
+            files,
+            queue,
+            cache,
+            tokens: Tokens::new(secret, settings.access_token_ttl),
+            refresh_ttl: settings.refresh_token_ttl,
+            upload_limit: settings.upload_limit.as_u64(),
+            lanes: settings.lanes(),
+            limits: limits(settings),
+            cors_origins: settings.cors_origins.clone(),
+        }
+    }
+}
+
+fn limits(settings: &Settings) -> Limits {
+    Limits {
+        anonymous: settings.rate_limit_anonymous.0,
+        user: settings.rate_limit_user.0,
+        service: settings.rate_limit_service.0,
+        admin: settings.rate_limit_admin.0,
+        misses: Some(Misses::default()),
+        trusted_proxies: settings.trusted_proxies.clone(),
+        connections: None,
+    }
+}

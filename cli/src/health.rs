@@ -1,0 +1,35 @@
+//! `cuponera health`: one question to a server, answered by the exit status. For containers that have no other client.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// The API of this container, at the port it has unless it is told otherwise.
+pub(crate) const URL: &str = "http://127.0.0.1:8080/health/live";
+/// A server that takes longer is not well.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Success if the server answers that it is well.
+pub(crate) fn run(url: &str) -> Result<ExitCode, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| error.to_string())?;
+    runtime.block_on(ask(url)).map_err(|fault| format!("{url}: {fault}"))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn ask(url: &str) -> Result<(), String> {
+    // A neighbor is asked, never a proxy.
+    let client =
+        reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().map_err(|error| error.to_string())?;
+    let answer = client.get(url).send().await.map_err(|error| cause(&error))?;
+    let status = answer.status();
+    if status.is_success() { Ok(()) } else { Err(format!("answered {status}")) }
+}
+
+/// The innermost reason: the others repeat the URL.
+fn cause(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}

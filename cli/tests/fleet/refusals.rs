@@ -1,0 +1,132 @@
+//! What keeps a program of a fleet from starting is said in lines that name it, and nothing is changed.
+
+use std::net::TcpListener;
+
+use cuponera_testkit::TestDatabase;
+use sqlx::query_scalar;
+
+use crate::support::Process;
+use crate::support::fleet::{FleetInstallation, SECRET};
+
+const PROGRAMS: [&str; 2] = ["cuponera-api", "cuponera-worker"];
+
+/// Runs it with settings changed, or taken away where the value is empty; says what it complains of, a line each, and that
+/// it ended without success.
+async fn complaints(
+    installation: &FleetInstallation,
+    program: &str,
+    changes: &[(&str, &str)],
+) -> Vec<String> {
+    let mut command = installation.command(program);
+    for (name, value) in changes {
+        if value.is_empty() {
+            command.env_remove(name)
+        } else {
+            command.env(name, value)
+        };
+    }
+    let mut process = Process::spawn(&mut command);
+    let status = process.ended().await;
+    assert_eq!(status.code(), Some(1), "{}", process.stderr());
+    assert_eq!(process.stdout(), "", "it printed more than its complaints");
+    let before = format!("{program}: ");
+    let said = process.stderr();
+    let said = said.lines().filter(|line| !line.starts_with('{'));
+    said.map(|line| line.strip_prefix(&before).unwrap_or_else(|| panic!("not ours: {line}")).to_owned())
+        .collect()
+}
+
+#[track_caller]
+fn assert_one(complaints: &[String], words: &[&str]) {
+    let [line] = complaints else { panic!("not one line: {complaints:?}") };
+    assert!(words.iter().all(|word| line.contains(word)), "{words:?} are not all in {line:?}");
+}
+
+#[tokio::test]
+async fn without_a_database_or_a_good_secret_nothing_starts() {
+    let installation = FleetInstallation::on_postgres(TestDatabase::create().await);
+    for program in PROGRAMS {
+        let said = complaints(&installation, program, &[("CUPONERA_DATABASE_URL", "")]).await;
+        assert_one(&said, &["CUPONERA_DATABASE_URL", "must be set"]);
+    }
+    let said = complaints(&installation, "cuponera-api", &[("CUPONERA_JWT_SECRET", "")]).await;
+    assert_one(&said, &["CUPONERA_JWT_SECRET", "32"]);
+    let short = &SECRET[..31];
+    let said = complaints(&installation, "cuponera-api", &[("CUPONERA_JWT_SECRET", short)]).await;
+    assert_one(&said, &["CUPONERA_JWT_SECRET", "32"]);
+    assert!(!said[0].contains(short), "the secret is told");
+    let both = [("CUPONERA_JWT_SECRET", ""), ("CUPONERA_DATABASE_URL", "")];
+    assert_eq!(complaints(&installation, "cuponera-api", &both).await.len(), 2);
+}
+
+#[tokio::test]
+async fn each_setting_that_is_wrong_is_one_line() {
+    let installation = FleetInstallation::on_aws(TestDatabase::create().await).await;
+    let taken = TcpListener::bind("127.0.0.1:0").expect("loopback has no free port");
+    let taken = taken.local_addr().expect("an address").to_string();
+    let of_both: &[(&str, &str, &str)] = &[
+        ("CUPONERA_DATABASE_URL", "postgres://nobody@127.0.0.1:1/nothing", "database"),
+        ("CUPONERA_DATABASE_URL", "mysql://somewhere", "CUPONERA_DATABASE_URL"),
+        ("CUPONERA_FILES_URL", "s3://Files", "CUPONERA_FILES_URL"),
+        ("CUPONERA_FILES_URL", "s3://there-is-no-such-bucket", "there is no bucket there-is-no-such-bucket"),
+        ("CUPONERA_QUEUE_URL", "jobs.fifo", "CUPONERA_QUEUE_URL"),
+        ("CUPONERA_QUEUE_URL", "nowhere", "there is no queue nowhere"),
+        ("CUPONERA_LOG", "cuponera=loud", "CUPONERA_LOG"),
+    ];
+    for (name, value, word) in of_both {
+        for program in PROGRAMS {
+            assert_one(&complaints(&installation, program, &[(name, value)]).await, &[word]);
+        }
+    }
+    let of_the_api = [("CUPONERA_HTTP_ADDR", taken.as_str()), ("CUPONERA_UPLOAD_LIMIT", "0")];
+    for (name, value) in of_the_api {
+        assert_one(&complaints(&installation, "cuponera-api", &[(name, value)]).await, &[name]);
+    }
+}
+
+#[tokio::test]
+async fn a_setting_of_another_program_keeps_none_from_starting() {
+    let installation = FleetInstallation::on_postgres(TestDatabase::create().await)
+        .tell("CUPONERA_ADMIN_PASSWORD", "short")
+        .tell("CUPONERA_ADMIN_EMAIL", "nobody");
+    let of_others: [(&str, &str, &[(&str, &str)]); 2] = [
+        ("cuponera-api", "serving", &[("CUPONERA_WORKER_CONCURRENCY", "none")]),
+        (
+            "cuponera-worker",
+            "working",
+            &[("CUPONERA_JWT_SECRET", "short"), ("CUPONERA_HTTP_ADDR", "nowhere")],
+        ),
+    ];
+    for (program, says, settings) in of_others {
+        let mut process = Process::spawn(installation.command(program).envs(settings.iter().copied()));
+        process.logged(says).await;
+        process.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_schema_that_is_missing_or_older_is_refused_and_a_newer_one_is_not() {
+    let installation = FleetInstallation::on_postgres(TestDatabase::create_empty().await);
+    let pool = installation.database.pool().clone();
+    for program in PROGRAMS {
+        assert_one(&complaints(&installation, program, &[]).await, &["run `cuponera migrate`"]);
+    }
+    let tables = "select count(*) from pg_class where relnamespace = 'public'::regnamespace";
+    let tables: i64 = query_scalar(tables).fetch_one(&pool).await.expect("counting failed");
+    assert_eq!(tables, 0, "a program that refuses has changed the schema");
+
+    installation.set_up().await;
+    let set = async |change: &'static str| {
+        sqlx::query(change).execute(&pool).await.expect("changing the version failed")
+    };
+    set("update _sqlx_migrations set version = -version where version = (select max(version) from _sqlx_migrations)").await;
+    for program in PROGRAMS {
+        assert_one(&complaints(&installation, program, &[]).await, &["older", "run `cuponera migrate`"]);
+    }
+    set("update _sqlx_migrations set version = 99990101000000 where version < 0").await;
+    for (program, says) in [("cuponera-api", "serving"), ("cuponera-worker", "working")] {
+        let mut process = Process::spawn(&mut installation.command(program));
+        process.logged(says).await;
+        process.stop().await;
+    }
+}

@@ -1,0 +1,198 @@
+//! A fleet: a database, an API and workers as processes of their own, and between them what a fleet has, a queue and a
+//! bucket. Each process can be ended, killed, frozen and started again. Whatever happens to a test, nothing is left running.
+
+use std::process::Command;
+
+use cuponera_testkit::{Emulator, TestBucket, TestDatabase, TestQueue, assert_invariants, eventually};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::programs::program;
+use super::{Admin, EMAIL, PASSWORD, Process, cuponera, without_settings};
+
+/// What `cuponera-api` will not start without.
+pub(crate) const SECRET: &str = "a-secret-of-this-test-32-bytes-or-more";
+/// As the processes are told; nothing of it may be in a log.
+pub(crate) const AWS_SECRET: &str = "a-secret-of-aws";
+
+/// A fleet that serves. Fields are dropped in this order: the processes before what they use.
+pub(crate) struct Fleet {
+    pub(crate) api: Process,
+    pub(crate) workers: Vec<Process>,
+    address: String,
+    installation: FleetInstallation,
+}
+
+/// What the processes of a fleet share, and how each is told of it.
+pub(crate) struct FleetInstallation {
+    pub(crate) database: TestDatabase,
+    /// Without them the queue is the database, and files lie in a folder.
+    pub(crate) aws: Option<(TestQueue, TestBucket)>,
+    settings: Vec<(String, String)>,
+    folder: TempDir,
+}
+
+impl FleetInstallation {
+    /// With a queue, its dead-letter queue and a bucket.
+    pub(crate) async fn on_aws(database: TestDatabase) -> Self {
+        let emulator = Emulator::get().await;
+        Self::with(database, Some((emulator.queue().await, emulator.bucket().await)))
+    }
+
+    /// With nothing but the database and a folder that all processes see.
+    pub(crate) fn on_postgres(database: TestDatabase) -> Self {
+        Self::with(database, None)
+    }
+
+    fn with(database: TestDatabase, aws: Option<(TestQueue, TestBucket)>) -> Self {
+        let folder = TempDir::new().expect("there is no place for temporary files");
+        Self { database, aws, settings: Vec::new(), folder }
+    }
+
+    /// Tells all processes that are started from now on of a setting, such as `CUPONERA_REDIS_URL`.
+    pub(crate) fn tell(mut self, name: &str, value: &str) -> Self {
+        self.settings.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// `cuponera-api`, `cuponera-worker`, or `cuponera` itself; settings can be added and taken away.
+    pub(crate) fn command(&self, name: &str) -> Command {
+        let is_cuponera = name == "cuponera";
+        let mut command =
+            if is_cuponera { cuponera() } else { without_settings(Command::new(program(name))) };
+        command
+            .current_dir(self.folder.path())
+            .env("CUPONERA_DATA_DIR", self.folder.path().join("data"))
+            .env("CUPONERA_DATABASE_URL", self.database.url())
+            .env("CUPONERA_DATABASE_POOL", "8")
+            .env("CUPONERA_HTTP_ADDR", "127.0.0.1:0")
+            .env("CUPONERA_JWT_SECRET", SECRET)
+            .env("CUPONERA_WORKER_CONCURRENCY", "2");
+        if let Some((queue, bucket)) = &self.aws {
+            command
+                .env("CUPONERA_QUEUE_URL", queue.name())
+                .env("CUPONERA_FILES_URL", format!("s3://{}/shop", bucket.name()))
+                .env("AWS_ENDPOINT_URL", queue.endpoint())
+                .env("AWS_REGION", "us-east-1")
+                .env("AWS_ACCESS_KEY_ID", "test")
+                .env("AWS_SECRET_ACCESS_KEY", AWS_SECRET)
+                .env("NO_PROXY", "127.0.0.1");
+        }
+        command.envs(self.settings.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    /// Makes the schema and the first business, as an operator does.
+    pub(crate) async fn set_up(&self) {
+        run(self.command("cuponera").arg("migrate")).await;
+        let verb =
+            ["admin", "create-business", "Shop", "--if-none", "--password-stdin", "--admin-email", EMAIL];
+        let password = self.folder.path().join("password");
+        std::fs::write(&password, PASSWORD).expect("writing failed");
+        let password = std::fs::File::open(password).expect("reading failed");
+        run(self.command("cuponera").args(verb).stdin(password)).await;
+    }
+
+    async fn start_worker(&self) -> Process {
+        let mut worker = Process::spawn(&mut self.command("cuponera-worker"));
+        worker.logged("working").await;
+        worker
+    }
+
+    /// On this address; says on which.
+    async fn start_api(&self, address: &str) -> (Process, String) {
+        let mut api = Process::spawn(self.command("cuponera-api").env("CUPONERA_HTTP_ADDR", address));
+        let address = api.logged("serving").await["address"].as_str().expect("an address").to_owned();
+        (api, address)
+    }
+
+    /// Sets everything up and starts an API and so many workers.
+    pub(crate) async fn start(self, workers: usize) -> Fleet {
+        self.set_up().await;
+        let (api, address) = self.start_api("127.0.0.1:0").await;
+        let mut fleet = Fleet { api, workers: Vec::new(), address, installation: self };
+        for _ in 0..workers {
+            fleet.add_worker().await;
+        }
+        fleet
+    }
+}
+
+impl Fleet {
+    /// As it is on AWS, with so many workers.
+    pub(crate) async fn on_aws(workers: usize) -> Self {
+        FleetInstallation::on_aws(TestDatabase::create().await).await.start(workers).await
+    }
+
+    /// With nothing but a database, and so many workers.
+    pub(crate) async fn on_postgres(workers: usize) -> Self {
+        FleetInstallation::on_postgres(TestDatabase::create().await).start(workers).await
+    }
+
+    /// What its processes share.
+    pub(crate) fn installation(&self) -> &FleetInstallation {
+        &self.installation
+    }
+
+    pub(crate) fn database(&self) -> &TestDatabase {
+        &self.installation.database
+    }
+
+    pub(crate) fn queue(&self) -> &TestQueue {
+        &self.installation.aws.as_ref().expect("this fleet has no queue").0
+    }
+
+    pub(crate) fn bucket(&self) -> &TestBucket {
+        &self.installation.aws.as_ref().expect("this fleet has no bucket").1
+    }
+
+    /// Where the API listens.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// The first admin, logged in.
+    pub(crate) async fn admin(&self) -> Admin {
+        Admin::log_in(format!("http://{}/api/v1", self.address), PASSWORD).await
+    }
+
+    /// One more, as when the fleet grows or a dead one is replaced.
+    pub(crate) async fn add_worker(&mut self) -> &mut Process {
+        let worker = self.installation.start_worker().await;
+        self.workers.push(worker);
+        self.workers.last_mut().expect("it was just added")
+    }
+
+    /// The API again where it was, once the one before has ended.
+    pub(crate) async fn restart_api(&mut self) {
+        (self.api, _) = self.installation.start_api(&self.address).await;
+    }
+
+    /// The job once it is over.
+    pub(crate) async fn over(&self, admin: &Admin, job: &Value) -> Value {
+        let path = format!("jobs/{}", job["id"].as_str().expect("an id"));
+        eventually("the job to end", async || {
+            let job = admin.get(&path).await;
+            (job["status"] != "QUEUED" && job["status"] != "RUNNING").then_some(job)
+        })
+        .await
+    }
+
+    /// What must never happen has not, and no message is left.
+    pub(crate) async fn assert_well(&self) {
+        assert_invariants(self.database().pool()).await;
+        if let Some((queue, _)) = &self.installation.aws {
+            eventually("the messages to be deleted", async || {
+                queue.messages().await.is_empty().then_some(())
+            })
+            .await;
+        }
+    }
+}
+
+/// Runs a command that ends well.
+async fn run(command: &mut Command) {
+    let mut process = Process::spawn(command);
+    let status = process.ended().await;
+    assert!(status.success(), "{status}: {}", process.stderr());
+}

@@ -1,0 +1,72 @@
+//! The same settings for each program of a fleet: which of them it uses, and which it cannot do without.
+
+use clap::Arg;
+
+use super::Settings;
+
+/// What `cuponera-api` leaves to others.
+const NOT_OF_THE_API: &[&str] = &["admin_email", "admin_password", "worker_concurrency"];
+/// What `cuponera-worker` leaves to others.
+const NOT_OF_THE_WORKER: &[&str] = &[
+    "access_token_ttl",
+    "admin_email",
+    "admin_password",
+    "cors_origins",
+    "database_pool",
+    "http_addr",
+    "jwt_secret",
+    "rate_limit_admin",
+    "rate_limit_anonymous",
+    "rate_limit_service",
+    "rate_limit_user",
+    "refresh_token_ttl",
+    "trusted_proxies",
+    "upload_limit",
+];
+
+/// A setting as `cuponera-api` has it: those of others are neither shown nor read from the environment.
+#[must_use]
+pub fn of_the_api(setting: Arg) -> Arg {
+    leave_out(setting, NOT_OF_THE_API)
+}
+
+/// A setting as `cuponera-worker` has it: those of others are neither shown nor read from the environment.
+#[must_use]
+pub fn of_the_worker(setting: Arg) -> Arg {
+    leave_out(setting, NOT_OF_THE_WORKER)
+}
+
+fn leave_out(setting: Arg, names: &[&str]) -> Arg {
+    if names.contains(&setting.get_id().as_str()) {
+        return setting.hide(true).env(None::<&'static str>);
+    }
+    setting
+}
+
+impl Settings {
+    /// All faults at once, for an API of a fleet: it makes nothing up for itself.
+    pub fn check_for_api(&self) -> Result<(), Vec<String>> {
+        let missing = self.jwt_secret.is_none().then(|| {
+            "CUPONERA_JWT_SECRET: must be set, to 32 random bytes or more that are the same for every API of this installation"
+                .to_owned()
+        });
+        self.check_with(self.no_database().into_iter().chain(missing))
+    }
+
+    /// All faults at once, for a worker of a fleet.
+    pub fn check_for_worker(&self) -> Result<(), Vec<String>> {
+        self.check_with(self.no_database())
+    }
+
+    fn no_database(&self) -> Option<String> {
+        self.database_url.is_none().then(|| {
+            "CUPONERA_DATABASE_URL: must be set, as in postgres://user:password@host:5432/cuponera".to_owned()
+        })
+    }
+
+    fn check_with(&self, more: impl IntoIterator<Item = String>) -> Result<(), Vec<String>> {
+        let mut faults = self.check().err().unwrap_or_default();
+        faults.extend(more);
+        if faults.is_empty() { Ok(()) } else { Err(faults) }
+    }
+}

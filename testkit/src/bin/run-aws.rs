@@ -1,0 +1,202 @@
+//! The fleet on one machine without Docker: a private Postgres, stand-ins for SQS and S3, Redis if there is one, an API and
+//! two workers. Everything is new at each start, and ends together on Ctrl-C, or when one of them ends by itself.
+//!
+//! Settings of the environment (`CUPONERA_HTTP_ADDR`, `CUPONERA_LOG`, …) hold as they do elsewhere.
+
+use std::io;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::PathBuf;
+use std::process::{ExitCode, Stdio};
+use std::time::Duration;
+
+use cuponera_postgres::{Binaries, Options, PrivatePostgres};
+use cuponera_testkit::{Emulator, eventually};
+use futures::future::select_all;
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::process::{Child, Command};
+use tokio::signal::unix::{SignalKind, signal};
+
+const QUEUE: &str = "cuponera-jobs";
+const DEAD_LETTERS: &str = "cuponera-jobs-dead";
+const BUCKET: &str = "cuponera-files";
+const WORKERS: usize = 2;
+const EMAIL: &str = "admin@example.com";
+const PASSWORD: &str = "development only";
+/// A worker may take 15 s.
+const END_PATIENCE: Duration = Duration::from_secs(20);
+
+type AnyError = Box<dyn std::error::Error>;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("run-aws: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<(), AnyError> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let programs = std::env::current_exe()?.parent().ok_or("this program lies in no folder")?.to_owned();
+    let folder = programs.parent().unwrap_or(&programs).join(format!("run-aws-{}", std::process::id()));
+    let postgres = PrivatePostgres::start(&Binaries::find()?, &Options::new(&folder)).await?;
+    let mut fleet = Fleet { programs, settings: Vec::new(), members: Vec::new() };
+    let told_to_end = async {
+        tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
+    };
+    let done = tokio::select! {
+        done = fleet.serve(postgres.url()) => done,
+        () = told_to_end => Ok(()),
+    };
+    println!("\n  Ending");
+    fleet.end().await;
+    let stopped = postgres.stop().await;
+    std::fs::remove_dir_all(&folder)?;
+    done?;
+    Ok(stopped?)
+}
+
+/// What runs, and what each of them is told.
+struct Fleet {
+    programs: PathBuf,
+    settings: Vec<(&'static str, String)>,
+    members: Vec<(&'static str, Child)>,
+}
+
+impl Fleet {
+    /// Starts everything; returns only if something ends or cannot be started.
+    async fn serve(&mut self, postgres: &str) -> Result<(), AnyError> {
+        let emulator = Emulator::get().await;
+        emulator.make_queue(QUEUE, DEAD_LETTERS).await;
+        emulator.make_bucket(BUCKET).await;
+        let address = std::env::var("CUPONERA_HTTP_ADDR").unwrap_or_else(|_| "127.0.0.1:8080".to_owned());
+        let redis = self.start_redis()?;
+        self.settings = vec![
+            ("CUPONERA_DATABASE_URL", postgres.to_owned()),
+            ("CUPONERA_QUEUE_URL", QUEUE.to_owned()),
+            ("CUPONERA_FILES_URL", format!("s3://{BUCKET}/cuponera")),
+            ("CUPONERA_HTTP_ADDR", address.clone()),
+            ("CUPONERA_JWT_SECRET", "a secret for development, not for anything else".to_owned()),
+            ("AWS_ENDPOINT_URL", emulator.url().to_owned()),
+            ("AWS_REGION", "us-east-1".to_owned()),
+            ("AWS_ACCESS_KEY_ID", "test".to_owned()),
+            ("AWS_SECRET_ACCESS_KEY", "test".to_owned()),
+            ("NO_PROXY", Ipv4Addr::LOCALHOST.to_string()),
+        ];
+        self.settings.extend(redis.clone().map(|url| ("CUPONERA_REDIS_URL", url)));
+        if std::env::var_os("CUPONERA_LOG").is_none() {
+            self.settings.push(("CUPONERA_LOG", "warn".to_owned()));
+        }
+        self.set_up().await?;
+        self.start("cuponera-api")?;
+        for _ in 0..WORKERS {
+            self.start("cuponera-worker")?;
+        }
+        tokio::select! {
+            ended = first_end(&mut self.members) => return ended,
+            () = until_open(&address) => {}
+        }
+        println!("{}", banner(&address, postgres, emulator.url(), redis.as_deref()));
+        first_end(&mut self.members).await
+    }
+
+    /// The schema, and the first business.
+    async fn set_up(&self) -> Result<(), AnyError> {
+        let migrated = self.command("cuponera").arg("migrate").status().await?;
+        let verb =
+            ["admin", "create-business", "My business", "--if-none", "--password-stdin", "--admin-email"];
+        let mut admin = self.command("cuponera");
+        let mut admin = admin.args(verb).arg(EMAIL).stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?;
+        let mut input = admin.stdin.take().ok_or("there is no pipe to be had")?;
+        tokio::io::AsyncWriteExt::write_all(&mut input, PASSWORD.as_bytes()).await?;
+        drop(input);
+        if migrated.success() && admin.wait().await?.success() {
+            return Ok(());
+        }
+        Err("the database could not be set up: see above".into())
+    }
+
+    /// A Redis of its own; none where there is no program for it.
+    fn start_redis(&mut self) -> io::Result<Option<String>> {
+        if let Ok(url) = std::env::var("CUPONERA_REDIS_URL") {
+            return Ok(Some(url));
+        }
+        let Some(program) = ["redis-server", "valkey-server"].into_iter().find_map(in_path) else {
+            return Ok(None);
+        };
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port().to_string();
+        let arguments = ["--bind", "127.0.0.1", "--port", &port, "--save", "", "--appendonly", "no"];
+        let mut redis = Command::new(program);
+        redis.args(arguments).stdin(Stdio::null()).stdout(Stdio::null());
+        self.members.push(("Redis", redis.process_group(0).kill_on_drop(true).spawn()?));
+        Ok(Some(format!("redis://127.0.0.1:{port}")))
+    }
+
+    fn start(&mut self, program: &'static str) -> io::Result<()> {
+        let child = self.command(program).stdin(Stdio::null()).spawn()?;
+        self.members.push((program, child));
+        Ok(())
+    }
+
+    /// In a process group of its own: a terminal's Ctrl-C is ours alone to pass on, once.
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(self.programs.join(program));
+        command.envs(self.settings.iter().map(|(name, value)| (name, value)));
+        command.process_group(0).kill_on_drop(true);
+        command
+    }
+
+    /// The last that was started first, so that Redis outlives those who use it.
+    async fn end(&mut self) {
+        let (store, users): (Vec<_>, Vec<_>) = self.members.drain(..).partition(|(name, _)| *name == "Redis");
+        for mut group in [users, store] {
+            for (_, child) in &group {
+                let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
+                // It may have ended meanwhile.
+                let _ = pid.map(|pid| kill_process(pid, Signal::TERM));
+            }
+            let ends = futures::future::join_all(group.iter_mut().map(|(_, child)| child.wait()));
+            let _ = tokio::time::timeout(END_PATIENCE, ends).await;
+        }
+    }
+}
+
+/// Waits for one that ends by itself, which none of them should.
+async fn first_end(members: &mut [(&'static str, Child)]) -> Result<(), AnyError> {
+    let waits = members.iter_mut().map(|(name, child)| Box::pin(async move { (*name, child.wait().await) }));
+    let ((name, status), _, _) = select_all(waits).await;
+    Err(format!("{name} has ended: {}", status?).into())
+}
+
+/// Until somebody listens there.
+async fn until_open(address: &str) {
+    eventually("the API to serve", async || tokio::net::TcpStream::connect(address).await.ok().map(drop))
+        .await;
+}
+
+fn in_path(program: &str) -> Option<PathBuf> {
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&folders).map(|folder| folder.join(program)).find(|path| path.is_file())
+}
+
+fn banner(address: &str, postgres: &str, aws: &str, redis: Option<&str>) -> String {
+    let redis = redis.unwrap_or("none: install redis-server, or set CUPONERA_REDIS_URL");
+    let worker_count = WORKERS;
+    format!(
+        "
+  API            http://{address}/api/v1
+  Documentation  http://{address}/docs
+  First admin    {EMAIL}
+  Password       {PASSWORD}
+  Workers        {worker_count}
+  Postgres       {postgres}
+  SQS and S3     {aws}  (AWS_ENDPOINT_URL; {QUEUE}, {BUCKET})
+  Redis          {redis}
+
+  Ctrl-C ends all of it, and all that is in it"
+    )
+}

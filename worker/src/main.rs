@@ -1,0 +1,60 @@
+//! `cuponera-worker`: does the jobs of a fleet, as many of them as there is work for.
+//!
+//! It changes no schema. Told to end, it takes nothing new, finishes or gives back what it has, and has ended within 15 s.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use cuponera_core::config::{Settings, of_the_worker};
+use cuponera_core::lifecycle::{self, RunningRelay};
+use cuponera_core::queue::Queue;
+use cuponera_worker::Worker;
+use secrecy::ExposeSecret;
+use tokio_util::task::TaskTracker;
+use tracing::info;
+
+/// A worker of Cuponera. Its database has been made by `cuponera migrate`.
+#[derive(Debug, Parser)]
+#[command(name = "cuponera-worker", version, max_term_width = 110, mut_args(of_the_worker))]
+struct Program {
+    #[command(flatten)]
+    settings: Settings,
+}
+
+fn main() -> ExitCode {
+    let done = lifecycle::prepare().and_then(|()| {
+        let settings = Program::parse().settings;
+        let checked = settings.check_for_worker();
+        lifecycle::run(settings, checked, work)
+    });
+    lifecycle::report("cuponera-worker", done)
+}
+
+async fn work(settings: Settings) -> Result<(), String> {
+    let stop =
+        lifecycle::stop_on_signals("stopping at once; others take over what it has when its lease ends")?;
+    let queue = lifecycle::open_queue(&settings).await?;
+    let store = lifecycle::open_store(&settings, settings.worker_pools(), &queue).await?;
+    let files = lifecycle::open_files(&settings).await?;
+    let cache = lifecycle::open_cache(&settings).await?;
+    let relay = RunningRelay::start(&queue, &store);
+    let listening = TaskTracker::new();
+    if let (Queue::Postgres(wakeups), Some(url)) = (&queue, settings.database_url.clone()) {
+        let (wakeups, stop) = (wakeups.clone(), stop.clone());
+        listening.spawn(async move { wakeups.listen(url.expose_secret(), &stop).await });
+    }
+    let worker = Worker::new(&settings, &host(), store.clone(), files, queue.clone(), cache);
+    info!(name = worker.name, places = worker.concurrency, version = env!("CARGO_PKG_VERSION"), "working");
+    worker.run(stop).await;
+    // After the worker: a chunk that it gave back is announced.
+    relay.stop().await;
+    lifecycle::close(&[&store]).await;
+    info!("stopped");
+    Ok(())
+}
+
+/// The machine's name: every container has a process 1.
+fn host() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    Some(name.trim()).filter(|name| !name.is_empty()).unwrap_or("worker").to_owned()
+}

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use cuponera_core::config::Rate;
 use cuponera_core::principal::{Principal, RoleName};
+use cuponera_core::telemetry::metrics;
 use ipnet::IpNet;
 use moka::sync::Cache;
 use poem::Request;
@@ -117,6 +118,7 @@ impl Visit {
                 Ok(())
             }
             Err(standing) => {
+                metrics::rate_limited(standing.name);
                 *self.standing() = Some(standing);
                 Err(Problem::rate_limited(standing.reset_seconds))
             }
@@ -182,6 +184,7 @@ impl Limiter {
         let Some(principal) = visit.principal.get().filter(|who| who.role.name() == RoleName::User) else {
             return Ok(());
         };
+        metrics::edge().misses.increment(1);
         let by_user = self.missing_user.as_ref().map(|bucket| bucket.take(&principal.id));
         let by_address =
             self.missing_address.as_ref().zip(visit.ip).map(|(bucket, ip)| bucket.take(&network_of(ip)));

@@ -135,7 +135,7 @@ fn start<F: Future<Output = Result<(), String>>>(
     verb: impl FnOnce(Settings) -> F,
 ) -> Result<ExitCode, String> {
     settings.check().map_err(|faults| faults.join("\ncuponera: "))?;
-    cuponera_core::telemetry::start(&settings)?;
+    let _telemetry = cuponera_core::telemetry::start(&settings)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

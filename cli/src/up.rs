@@ -1,5 +1,6 @@
 //! `cuponera up`: Postgres, API and worker as one process. The one place that sees both API and worker.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use cuponera_core::credential::{Passwords, Tokens};
 use cuponera_core::files::Files;
 use cuponera_core::queue::{Queue, Relay, Sqs, Wakeups};
 use cuponera_core::store::Store;
+use cuponera_core::telemetry::{self, Exposition};
 use cuponera_worker::Worker;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::net::TcpListener;
@@ -31,20 +33,27 @@ const RELAY_PATIENCE: Duration = Duration::from_secs(2);
 /// Starts everything, serves until told to stop, and stops everything.
 pub(crate) async fn up(settings: Settings) -> Result<(), String> {
     secrets::open_data_folder(&settings.data_dir)?;
-    let listener = cuponera_api::bind(settings.http_addr).map_err(|error| {
-        format!(
-            "cannot listen on {}: {error}. Choose another address with CUPONERA_HTTP_ADDR",
-            settings.http_addr
-        )
-    })?;
+    let listener = bind(settings.http_addr, "CUPONERA_HTTP_ADDR")?;
     // From here on a signal leads to an orderly end, also while Postgres starts.
     let stop = CancellationToken::new();
     stop_on_signals(&stop)?;
+    let scraped = settings.metrics_addr.map(|address| bind(address, "CUPONERA_METRICS_ADDR")).transpose()?;
     let queue = open_queue(&settings).await?;
     let database = Database::open(&settings).await?;
-    let served = serve(&settings, listener, &database, &queue, &stop).await;
+    let metrics = settings.exposition();
+    if let Some(listener) = scraped {
+        tokio::spawn(telemetry::serve(listener, metrics.clone(), stop.clone()));
+    }
+    let served = serve(&settings, listener, metrics, &database, &queue, &stop).await;
     let closed = database.close().await;
     served.and(closed)
+}
+
+/// Takes an address; the message names the setting to choose another with.
+fn bind(address: SocketAddr, setting: &str) -> Result<TcpListener, String> {
+    cuponera_api::bind(address).map_err(|error| {
+        format!("cannot listen on {address}: {error}. Choose another address with {setting}")
+    })
 }
 
 /// Brings the schema up to date.
@@ -62,6 +71,7 @@ pub(crate) async fn migrate(settings: Settings) -> Result<(), String> {
 async fn serve(
     settings: &Settings,
     listener: TcpListener,
+    metrics: Exposition,
     database: &Database,
     queue: &Queue,
     stop: &CancellationToken,
@@ -89,8 +99,10 @@ async fn serve(
         let (url, wakeups, stop) = (database.url().clone(), wakeups.clone(), stop.clone());
         tasks.spawn(async move { wakeups.listen(url.expose_secret(), &stop).await });
     }
-    let app =
-        App::start(parts(settings, store.clone(), files, queue.clone())?).map_err(|error| error.chain())?;
+    let app = App::start(parts(settings, store.clone(), files, queue.clone(), metrics.clone())?)
+        .map_err(|error| error.chain())?;
+    // After the API's: a look at the backlog waits for no request.
+    metrics.watch("worker", &own);
     print!(
         "{}",
         banner(listener.local_addr().unwrap_or(settings.http_addr), &settings.data_dir, admin.as_ref())
@@ -156,7 +168,13 @@ pub(crate) async fn open_queue(settings: &Settings) -> Result<Queue, String> {
     Ok(Queue::Sqs(Arc::new(sqs)))
 }
 
-fn parts(settings: &Settings, store: Store, files: Files, queue: Queue) -> Result<Parts, String> {
+fn parts(
+    settings: &Settings,
+    store: Store,
+    files: Files,
+    queue: Queue,
+    metrics: Exposition,
+) -> Result<Parts, String> {
     let secret = match &settings.jwt_secret {
         Some(secret) => secret.clone(),
         None => secrets::jwt_secret(&settings.data_dir)?,
@@ -171,6 +189,7 @@ fn parts(settings: &Settings, store: Store, files: Files, queue: Queue) -> Resul
         lanes: settings.lanes(),
         limits: limits(settings),
         cors_origins: settings.cors_origins.clone(),
+        metrics,
     })
 }
 

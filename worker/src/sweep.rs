@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use cuponera_core::error::Result;
 use cuponera_core::files::Files;
 use cuponera_core::store::Store;
+use cuponera_core::telemetry::metrics;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -54,7 +55,13 @@ impl Mood {
 }
 
 async fn tidy_up(store: &Store) -> Result<()> {
-    while store.expire_locks(LOCKS_AT_ONCE).await?.taken == LOCKS_AT_ONCE {}
+    loop {
+        let swept = store.expire_locks(LOCKS_AT_ONCE).await?;
+        metrics::locks_expired(swept.expired);
+        if swept.taken < LOCKS_AT_ONCE {
+            break;
+        }
+    }
     store.roll_up_counts().await?;
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! An installation for one test: API servers and a worker in this process, over a database and a folder of its own.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use cuponera_core::id::{AccountId, BusinessId, LoginId};
 use cuponera_core::principal::{Principal, Role, RoleName};
 use cuponera_core::queue::{Queue, Sqs, Wakeups};
 use cuponera_core::store::{NewAccount, NewApiKey, Pools, RefreshGrant, Store};
+use cuponera_core::telemetry::{Exposition, Reach};
 use cuponera_testkit::TestDatabase;
 use cuponera_worker::Worker;
 use tempfile::TempDir;
@@ -37,6 +38,8 @@ pub(crate) struct Limits {
     pub(crate) cors_origins: Vec<Origin>,
     /// Where jobs are announced, if not in the database.
     pub(crate) queue: Option<Arc<Sqs>>,
+    /// From where the metrics may be read.
+    pub(crate) reach: Reach,
 }
 
 impl Default for Limits {
@@ -47,6 +50,7 @@ impl Default for Limits {
             callers: cuponera_api::Limits::default(),
             cors_origins: Vec::new(),
             queue: None,
+            reach: Reach::Loopback,
         }
     }
 }
@@ -95,6 +99,12 @@ impl Server {
         start_api(store, &self.files, self.limits.clone(), &self.stop).0
     }
 
+    /// The same on another address of this machine.
+    pub(crate) async fn another_api_at(&self, ip: IpAddr) -> String {
+        let store = self.database.another_store(Pools { hot: 8, rest: 8 }).await;
+        start_api_at(ip, store, &self.files, self.limits.clone(), &self.stop).0
+    }
+
     /// Tells all its servers and its worker to end.
     pub(crate) fn stop(&self) {
         self.stop.cancel();
@@ -141,6 +151,16 @@ impl Drop for Server {
 
 /// Serves on a free port of loopback; the address, and what is behind it.
 fn start_api(store: Store, files: &TempDir, limits: Limits, stop: &CancellationToken) -> (String, Arc<App>) {
+    start_api_at(Ipv4Addr::LOCALHOST.into(), store, files, limits, stop)
+}
+
+fn start_api_at(
+    ip: IpAddr,
+    store: Store,
+    files: &TempDir,
+    limits: Limits,
+    stop: &CancellationToken,
+) -> (String, Arc<App>) {
     let queue = limits.queue.map_or_else(|| Queue::Postgres(Arc::default()), Queue::Sqs);
     let parts = Parts {
         store: queue.attach(store),
@@ -152,9 +172,9 @@ fn start_api(store: Store, files: &TempDir, limits: Limits, stop: &CancellationT
         lanes: 2,
         limits: limits.callers,
         cors_origins: limits.cors_origins,
+        metrics: Exposition::new(limits.reach),
     };
-    let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
-    let listener = cuponera_api::bind(loopback).expect("loopback has no free port");
+    let listener = cuponera_api::bind(SocketAddr::new(ip, 0)).expect("there is no free port");
     let address = listener.local_addr().expect("a bound listener has an address");
     let app = App::start(parts).expect("the API does not start");
     tokio::spawn(cuponera_api::serve(listener, app.clone(), stop.clone()));

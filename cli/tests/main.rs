@@ -9,3 +9,4 @@ mod doctor;
 mod queue;
 mod secrets;
 mod start;
+mod telemetry;

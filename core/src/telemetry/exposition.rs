@@ -71,15 +71,16 @@ impl Exposition {
 
     /// All metrics as text.
     pub async fn render(&self) -> String {
-        self.look_at_the_database().await;
         for probe in self.0.probes.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             probe();
         }
+        // Before a look that uses them itself.
         for (part, store) in self.stores() {
             for (pool, level) in store.pool_levels() {
                 metrics::pool(part, pool, level.size, level.idle, level.most);
             }
         }
+        self.look_at_the_database().await;
         process::look();
         metrics::recorder().render()
     }

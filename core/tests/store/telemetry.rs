@@ -34,7 +34,10 @@ async fn a_scrape_shows_the_work_that_waits_as_of_a_moment_ago_and_a_database_th
     let text = exposition.render().await;
     assert!((value(&text, "cuponera_chunks_runnable") - 3.0).abs() < f64::EPSILON, "{text}");
     assert!((value(&text, "cuponera_database_up") - 1.0).abs() < f64::EPSILON, "{text}");
-    assert!(value(&text, "cuponera_pool_connections{part=\"worker\",pool=\"rest\",state=\"idle\"}") >= 1.0);
+    let open = |state| {
+        value(&text, &format!("cuponera_pool_connections{{part=\"worker\",pool=\"rest\",state=\"{state}\"}}"))
+    };
+    assert!(open("idle") + open("busy") >= 1.0, "{text}");
     assert!(value(&text, "cuponera_pool_wait_seconds{part=\"worker\",pool=\"rest\"}") > 0.0);
     claim(world.store(), "test").await.unwrap();
     let text = exposition.render().await;

@@ -14,10 +14,12 @@ use cuponera_core::id::LoginId;
 use cuponera_core::principal::Principal;
 use cuponera_core::queue::Queue;
 use cuponera_core::store::{AssignNamed, AssignRandom, Lock, Redeem, Store, Unlock};
+use cuponera_core::telemetry::{Exposition, metrics};
 use moka::sync::Cache;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument;
 use uuid::Uuid;
 
 use crate::batching::Lanes;
@@ -65,6 +67,8 @@ pub struct Parts {
     pub limits: Limits,
     /// The web origins whose pages may call.
     pub cors_origins: Vec<Origin>,
+    /// What is counted, and from where it may be read.
+    pub metrics: Exposition,
 }
 
 /// The state behind the routes.
@@ -94,6 +98,7 @@ pub struct App {
     pub(crate) limiter: Limiter,
     pub(crate) cors: Cors,
     pub(crate) connections: Option<usize>,
+    pub(crate) metrics: Exposition,
     /// Places for requests.
     pub(crate) requests: Semaphore,
     /// Places for uploads.
@@ -123,20 +128,22 @@ impl App {
             lanes,
             limits,
             cors_origins,
+            metrics,
         } = parts;
+        metrics.watch("api", &store);
         let notes = LockNotes::start(cache.clone(), stop_notes.clone(), &tasks);
         let progress = Progress::new(store.clone(), cache.clone());
-        Ok(Arc::new(Self {
+        let app = Arc::new(Self {
             passwords: Passwords::new()?,
             api_keys: Memory::new(),
             admins: Memory::new(),
             running_keys: Mutex::default(),
             started: Instant::now(),
-            assign_random: Lanes::start(&store, lanes, &notes, &tasks),
-            assign_named: Lanes::start(&store, lanes, &notes, &tasks),
-            lock: Lanes::start(&store, lanes, &notes, &tasks),
-            unlock: Lanes::start(&store, lanes, &notes, &tasks),
-            redeem: Lanes::start(&store, lanes, &notes, &tasks),
+            assign_random: Lanes::start("assign_random", &store, lanes, &notes, &tasks),
+            assign_named: Lanes::start("assign_named", &store, lanes, &notes, &tasks),
+            lock: Lanes::start("lock", &store, lanes, &notes, &tasks),
+            unlock: Lanes::start("unlock", &store, lanes, &notes, &tasks),
+            redeem: Lanes::start("redeem", &store, lanes, &notes, &tasks),
             watches: Watches::new(progress.clone(), tasks.clone()),
             store,
             files,
@@ -150,12 +157,30 @@ impl App {
             limiter: Limiter::new(limits, cache.clone()),
             cache,
             cors: Cors::new(cors_origins),
+            metrics,
             requests: Semaphore::new(MAX_REQUESTS),
             uploads: Places::new(MAX_UPLOADS, MAX_UPLOADS_OF_ONE),
             pulse: Pulse::default(),
             good_keys: Cache::builder().max_capacity(KEYS_REMEMBERED).time_to_idle(KEY_MEMORY).build(),
             tasks,
-        }))
+        });
+        let seen = Arc::downgrade(&app);
+        app.metrics.on_scrape(move || {
+            if let Some(app) = seen.upgrade() {
+                app.show();
+            }
+        });
+        Ok(app)
+    }
+
+    /// Shows what is not counted as it happens.
+    fn show(&self) {
+        metrics::requests_running(MAX_REQUESTS.saturating_sub(self.requests.available_permits()));
+        self.assign_random.show_waiting();
+        self.assign_named.show_waiting();
+        self.lock.show_waiting();
+        self.unlock.show_waiting();
+        self.redeem.show_waiting();
     }
 
     /// Runs a change to its end even if the client that asked for it goes away.
@@ -163,12 +188,12 @@ impl App {
         &self,
         change: impl Future<Output = Result<T>> + Send + 'static,
     ) -> Result<T> {
-        self.tasks.spawn(change).await.unwrap_or_else(|panic| Err(Error::internal(panic)))
+        self.tasks.spawn(change.in_current_span()).await.unwrap_or_else(|panic| Err(Error::internal(panic)))
     }
 
     /// Runs something that nobody waits for.
     pub(crate) fn run_behind(&self, task: impl Future<Output = ()> + Send + 'static) {
-        self.tasks.spawn(task);
+        self.tasks.spawn(task.in_current_span());
     }
 
     /// Keeps the buckets of the limits few, for as long as it is polled.

@@ -8,6 +8,7 @@ use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 
 use cuponera_core::error::{Error, Result};
 use cuponera_core::store::{Answer, Call, Store, Transition};
+use cuponera_core::telemetry::metrics::{Lane, Written};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -26,37 +27,54 @@ struct Waiting<T: Transition> {
 
 /// The lanes of one kind of write.
 pub(crate) struct Lanes<T: Transition> {
-    lanes: Vec<mpsc::Sender<Waiting<T>>>,
+    senders: Vec<mpsc::Sender<Waiting<T>>>,
+    counted: Lane,
     stop: CancellationToken,
 }
 
 impl<T: Transition> fmt::Debug for Lanes<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lanes").field("lanes", &self.lanes.len()).finish_non_exhaustive()
+        f.debug_struct("Lanes").field("lanes", &self.senders.len()).finish_non_exhaustive()
     }
 }
 
 impl<T: Transition + 'static> Lanes<T> {
-    /// Starts so many lanes.
-    pub(crate) fn start(store: &Store, lanes: usize, notes: &LockNotes, tasks: &TaskTracker) -> Self {
-        let stop = CancellationToken::new();
+    /// Starts so many lanes, which are counted under this name.
+    pub(crate) fn start(
+        kind: &'static str,
+        store: &Store,
+        lanes: usize,
+        notes: &LockNotes,
+        tasks: &TaskTracker,
+    ) -> Self {
+        let (stop, lane) = (CancellationToken::new(), Lane::new(kind));
         let start_one = |_| {
             let (sender, receiver) = mpsc::channel(MAX_WAITING);
-            tasks.spawn(run(store.clone(), receiver, notes.clone(), stop.clone()));
+            tasks.spawn(run(store.clone(), receiver, notes.clone(), lane.clone(), stop.clone()));
             sender
         };
-        Self { lanes: (0..lanes.max(1)).map(start_one).collect(), stop: stop.clone() }
+        Self {
+            senders: (0..lanes.max(1)).map(start_one).collect(),
+            counted: lane.clone(),
+            stop: stop.clone(),
+        }
     }
 
     /// Has the effect of a call, in whichever batch it comes to stand. `by` decides the lane: calls for the same row say
     /// the same. The effect does not depend on the caller's waiting for it.
     pub(crate) async fn settle(&self, by: &str, call: Call<T>) -> Result<Answer<T::Outcome>> {
         let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one((call.business, by));
-        let lane = &self.lanes[usize::try_from(hash % self.lanes.len() as u64).unwrap_or(0)];
+        let lane = &self.senders[usize::try_from(hash % self.senders.len() as u64).unwrap_or(0)];
         let (answer, wait) = oneshot::channel();
         lane.try_send(Waiting { call, answer })
             .map_err(|_| Error::unavailable("too many calls wait already"))?;
         wait.await.map_err(|_| Error::unavailable("the server is shutting down"))?
+    }
+
+    /// Says how many calls wait.
+    pub(crate) fn show_waiting(&self) {
+        let waiting = self.senders.iter().map(|lane| lane.max_capacity() - lane.capacity()).sum();
+        self.counted.waiting(waiting);
     }
 
     /// Ends the lanes once what waits in them is done.
@@ -69,6 +87,7 @@ async fn run<T: Transition>(
     store: Store,
     mut receiver: mpsc::Receiver<Waiting<T>>,
     notes: LockNotes,
+    lane: Lane,
     stop: CancellationToken,
 ) {
     loop {
@@ -81,6 +100,7 @@ async fn run<T: Transition>(
         if batch.is_empty() {
             return;
         }
+        lane.batch(batch.len());
         let (calls, answers): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|waiting| (waiting.call, waiting.answer)).unzip();
         let outcomes = store.settle_each(&calls).await;
@@ -91,8 +111,18 @@ async fn run<T: Transition>(
                 .filter_map(|(call, outcome)| T::lock_note(call, outcome.as_ref().ok()?.effect()?)),
         );
         for (answer, outcome) in answers.into_iter().zip(outcomes) {
+            lane.written(outcome_of(&outcome));
             // Whoever asked may be gone by now.
             let _ = answer.send(outcome);
         }
+    }
+}
+
+fn outcome_of<T>(outcome: &Result<Answer<T>>) -> Written {
+    match outcome {
+        Ok(Answer { replayed: true, .. }) => Written::Replayed,
+        Ok(Answer { outcome: Ok(_), .. }) => Written::Done,
+        Ok(Answer { outcome: Err(_), .. }) => Written::Refused,
+        Err(_) => Written::Fault,
     }
 }

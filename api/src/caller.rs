@@ -6,7 +6,8 @@ use std::sync::Arc;
 use cuponera_core::error::{Refusal, Result};
 use cuponera_core::id::{AccountId, BusinessId, LoginId};
 use cuponera_core::principal::{Principal, Role, Trail, check_user_id};
-use cuponera_core::store::Sight;
+use cuponera_core::store::{Sight, Store};
+use cuponera_core::telemetry::TraceParent;
 use poem::{Request, RequestBody};
 use poem_openapi::registry::{MetaSecurityScheme, Registry};
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
@@ -26,6 +27,8 @@ pub(crate) struct Caller {
     ip: Option<IpAddr>,
     user_agent: Option<String>,
     request_id: Option<Arc<str>>,
+    /// The request's span.
+    trace: Option<TraceParent>,
     /// Method and path: what an idempotency key belongs to.
     pub(crate) operation: String,
     /// The `Idempotency-Key` header as it came, if it did.
@@ -46,6 +49,11 @@ impl Caller {
     /// What the audit trail says of this request.
     pub(crate) fn trail(&self) -> Trail {
         Trail::of_request(&self.principal, self.ip, self.user_agent.as_deref(), self.request_id.as_deref())
+    }
+
+    /// The database; jobs that are submitted through this belong to the request's trace.
+    pub(crate) fn store(&self) -> Store {
+        self.app.store.clone().with_trace(self.trace)
     }
 
     /// What the caller may learn of coupons that are not its user's.
@@ -113,6 +121,7 @@ impl Caller {
             ip: visit.ip,
             user_agent: request.header("User-Agent").map(str::to_owned),
             request_id: request.data::<RequestId>().map(|id| id.0.clone()),
+            trace: request.data::<TraceParent>().copied(),
             key: request.headers().get("Idempotency-Key").map(|value| value.as_bytes().to_vec()),
             operation: format!("{} {}", request.method(), request.original_uri().path()),
             app,

@@ -2,13 +2,15 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Instant;
 
 use cuponera_core::error::FieldFault;
+use cuponera_core::telemetry::{TRACE_PARENT, TraceParent, metrics};
 use futures::FutureExt;
 use poem::http::{HeaderValue, StatusCode, header};
 use poem::{Endpoint, IntoResponse, Request, Response};
 use poem_openapi::error::{ContentTypeError, ParseParamError, ParsePathError};
-use tracing::{Instrument, debug, error, info_span};
+use tracing::{Instrument, error, error_span, field};
 use uuid::Uuid;
 
 use crate::app::App;
@@ -16,6 +18,7 @@ use crate::headers;
 use crate::limits::Visit;
 use crate::problem::Problem;
 use crate::routes::methods_of;
+use crate::traffic;
 
 /// The header of a request's id.
 pub(crate) const REQUEST_ID: &str = "X-Request-Id";
@@ -50,13 +53,19 @@ pub(crate) async fn edge<E: Endpoint>(
     next: Arc<E>,
     mut request: Request,
 ) -> poem::Result<Response> {
+    let begun = Instant::now();
+    let route = traffic::route_of(request.method(), request.uri().path());
     let id = client_id(&request).unwrap_or_else(|| Uuid::now_v7().to_string().into());
     let visit = app.limiter.visit(&request);
     request.extensions_mut().insert(RequestId(id.clone()));
     request.extensions_mut().insert(visit.clone());
     let (method, path, asked) =
         (request.method().clone(), request.uri().path().to_owned(), request.headers().clone());
-    let span = info_span!("request", id = %id, %method, path = without_code(&path));
+    // At the level of errors, so that it is there however little is logged.
+    let span = error_span!("request", id = %id, %method, path = without_code(&path),
+        route = route.template, trace = field::Empty);
+    let trace = TraceParent::join(&span, client_trace(&request));
+    request.extensions_mut().insert(trace);
     let answer = async {
         let mut response = match answer(&app, &visit, &path, next, request).await {
             Ok(response) => response,
@@ -68,7 +77,7 @@ pub(crate) async fn edge<E: Endpoint>(
         if let Ok(value) = HeaderValue::from_str(&id) {
             response.headers_mut().insert(REQUEST_ID, value);
         }
-        debug!(status = response.status().as_u16(), "answered");
+        route.answered(response.status(), begun.elapsed());
         response
     };
     Ok(answer.instrument(span).await)
@@ -88,6 +97,7 @@ async fn answer<E: Endpoint>(
     // Health and documentation are told however busy the rest is.
     let place = app.requests.try_acquire().ok();
     if place.is_none() && path.starts_with(API) {
+        metrics::edge().overloaded.increment(1);
         return Err(Problem::overloaded());
     }
     if is_anonymous(path, &request) {
@@ -148,6 +158,13 @@ fn client_id(request: &Request) -> Option<Arc<str>> {
     let id = request.header(REQUEST_ID)?;
     let plain = id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte));
     (plain && (1..=MAX_REQUEST_ID_BYTES).contains(&id.len())).then(|| id.into())
+}
+
+/// The span that the client says it calls from; two of them say nothing.
+fn client_trace(request: &Request) -> Option<TraceParent> {
+    let mut said = request.headers().get_all(TRACE_PARENT).iter();
+    let (Some(parent), None) = (said.next(), said.next()) else { return None };
+    parent.to_str().ok()?.parse().ok()
 }
 
 /// What the framework refuses, in our words.

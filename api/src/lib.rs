@@ -27,6 +27,7 @@ mod reply;
 mod routes;
 mod server;
 mod time;
+mod traffic;
 mod view;
 mod watch;
 
@@ -74,6 +75,7 @@ pub fn routes(app: Arc<App>) -> impl IntoEndpoint {
         .at("/docs", fixed("text/html; charset=utf-8", page.clone()))
         .at("/docs/", fixed("text/html; charset=utf-8", page))
         .at("/docs/errors", fixed("text/plain; charset=utf-8", error_page()))
+        .at(routes::METRICS, poem::get(poem::endpoint::make(routes::expose)))
         .nest("/", routes::service())
         .data(app.clone())
         .around(move |next, request| edge::edge(app.clone(), next, request))

@@ -15,6 +15,7 @@ use std::time::Duration;
 use cuponera_core::cache::Cache as Redis;
 use cuponera_core::config::Rate;
 use cuponera_core::principal::{Principal, RoleName};
+use cuponera_core::telemetry::metrics;
 use ipnet::IpNet;
 use moka::sync::Cache;
 use poem::Request;
@@ -119,6 +120,7 @@ impl Visit {
                 Ok(())
             }
             Err(standing) => {
+                metrics::rate_limited(standing.name);
                 *self.standing() = Some(standing);
                 Err(Problem::rate_limited(standing.reset_seconds))
             }
@@ -184,6 +186,7 @@ impl Limiter {
         let Some(principal) = visit.principal.get().filter(|who| who.role.name() == RoleName::User) else {
             return Ok(());
         };
+        metrics::edge().misses.increment(1);
         let by_user = async { Some(self.missing_user.as_ref()?.take(&self.redis, &principal.id).await) };
         let by_address =
             async { Some(self.missing_address.as_ref()?.take(&self.redis, &network_of(visit.ip?)).await) };

@@ -34,6 +34,7 @@ fn main() -> ExitCode {
 async fn serve(settings: Settings) -> Result<(), String> {
     let stop = lifecycle::stop_on_signals("stopping at once")?;
     let listener = cuponera_api::listen(&settings)?;
+    let metrics = lifecycle::expose(&settings, &stop).await?;
     let queue = lifecycle::open_queue(&settings).await?;
     let store = lifecycle::open_store(&settings, settings.pools(), &queue).await?;
     let relay_store = lifecycle::open_store(&settings, RELAY_POOLS, &queue).await?;
@@ -42,7 +43,7 @@ async fn serve(settings: Settings) -> Result<(), String> {
     let files = lifecycle::open_files(&settings).await?;
     let cache = lifecycle::open_cache(&settings).await?;
     let secret = settings.jwt_secret.as_ref().ok_or("CUPONERA_JWT_SECRET: is not set")?;
-    let parts = Parts::new(&settings, secret, store.clone(), files, queue.clone(), cache);
+    let parts = Parts::new(&settings, secret, store.clone(), files, queue.clone(), cache, metrics);
     let app = App::start(parts).map_err(|error| error.chain())?;
     let relay = RunningRelay::start(&queue, &relay_store);
     let address = listener.local_addr().unwrap_or(settings.http_addr);

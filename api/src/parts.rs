@@ -6,6 +6,7 @@ use cuponera_core::credential::Tokens;
 use cuponera_core::files::Files;
 use cuponera_core::queue::Queue;
 use cuponera_core::store::Store;
+use cuponera_core::telemetry::Exposition;
 use secrecy::SecretString;
 
 use crate::{Limits, Misses, Parts};
@@ -19,6 +20,7 @@ impl Parts {
         files: Files,
         queue: Queue,
         cache: Cache,
+        metrics: Exposition,
     ) -> Self {
         Self {
             store,
@@ -31,6 +33,7 @@ impl Parts {
             lanes: settings.lanes(),
             limits: limits(settings),
             cors_origins: settings.cors_origins.clone(),
+            metrics,
         }
     }
 }

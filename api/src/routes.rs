@@ -8,6 +8,7 @@ mod codes;
 mod coupons;
 mod health;
 mod jobs;
+mod metrics;
 mod upload;
 mod users;
 
@@ -19,7 +20,7 @@ use cuponera_core::page::{DEFAULT_LIMIT, MAX_LIMIT};
 use poem_openapi::{
     ContactObject, ExternalDocumentObject, LicenseObject, OpenApiService, ServerObject, Tags,
 };
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 pub(crate) use api_keys::ApiKeys;
 pub(crate) use assignments::Assignments;
@@ -29,6 +30,7 @@ pub(crate) use codes::Codes;
 pub(crate) use coupons::Coupons;
 pub(crate) use health::Health;
 pub(crate) use jobs::Jobs;
+pub(crate) use metrics::{METRICS, expose};
 pub(crate) use upload::Upload;
 pub(crate) use users::Users;
 
@@ -90,13 +92,22 @@ pub(crate) fn service() -> OpenApiService<Operations, ()> {
         .contact(ContactObject::new().name("The operators of this installation"))
 }
 
-/// The methods that a path has, as the document says; none if there is no such path.
-pub(crate) fn methods_of(path: &str) -> Option<String> {
+/// The templates of all paths of the document, such as `/api/v1/jobs/{id}`.
+pub(crate) fn templates() -> impl Iterator<Item = &'static str> {
+    paths().into_iter().flat_map(|paths| paths.keys().map(String::as_str))
+}
+
+fn paths() -> Option<&'static Map<String, Value>> {
     static PATHS: LazyLock<Value> = LazyLock::new(|| {
         serde_json::from_str::<Value>(&service().spec())
             .map(|mut spec| spec["paths"].take())
             .unwrap_or_default()
     });
+    PATHS.as_object()
+}
+
+/// The methods that a path has, as the document says; none if there is no such path.
+pub(crate) fn methods_of(path: &str) -> Option<String> {
     let matches = |template: &str| {
         let (mut template, mut path) = (template.split('/'), path.trim_end_matches('/').split('/'));
         loop {
@@ -107,7 +118,7 @@ pub(crate) fn methods_of(path: &str) -> Option<String> {
             }
         }
     };
-    let paths = PATHS.as_object()?.iter().filter(|(template, _)| matches(template));
+    let paths = paths()?.iter().filter(|(template, _)| matches(template));
     let methods: BTreeSet<String> = paths
         .filter_map(|(_, item)| item.as_object())
         .flat_map(|item| item.keys().map(|key| key.to_uppercase()))

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cuponera_core::config::Settings;
+use cuponera_core::telemetry::metrics;
 use hyper::body::{Body, Bytes, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -140,6 +141,7 @@ fn most_connections() -> usize {
 }
 
 fn refuse(tasks: &TaskTracker, refusals: &Arc<Semaphore>, mut stream: TcpStream) {
+    metrics::edge().connections_refused.increment(1);
     let Ok(permit) = refusals.clone().try_acquire_owned() else { return };
     tasks.spawn(async move {
         // Whoever does not listen is not told.

@@ -11,6 +11,7 @@ mod generation;
 mod import;
 mod life;
 mod limits;
+mod metrics;
 mod openapi;
 mod problems;
 mod queue;

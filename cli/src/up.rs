@@ -6,6 +6,7 @@ use cuponera_core::credential::Passwords;
 use cuponera_core::lifecycle::{self, RunningRelay};
 use cuponera_core::queue::Queue;
 use cuponera_core::store::Store;
+use cuponera_core::telemetry::Exposition;
 use cuponera_worker::Worker;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::net::TcpListener;
@@ -29,9 +30,10 @@ pub(crate) async fn up(settings: Settings) -> Result<(), String> {
     let listener = cuponera_api::listen(&settings)?;
     // From here on a signal leads to an orderly end, also while Postgres starts.
     let stop = lifecycle::stop_on_signals(LAST_WORDS)?;
+    let metrics = lifecycle::expose(&settings, &stop).await?;
     let queue = lifecycle::open_queue(&settings).await?;
     let database = Database::open(&settings).await?;
-    let served = serve(&settings, listener, &database, &queue, &stop).await;
+    let served = serve(&settings, listener, metrics, &database, &queue, &stop).await;
     let closed = database.close().await;
     served.and(closed)
 }
@@ -57,6 +59,7 @@ async fn bring_up_to_date(store: &Store) -> Result<(), String> {
 async fn serve(
     settings: &Settings,
     listener: TcpListener,
+    metrics: Exposition,
     database: &Database,
     queue: &Queue,
     stop: &CancellationToken,
@@ -83,8 +86,10 @@ async fn serve(
         tasks.spawn(async move { wakeups.listen(url.expose_secret(), &stop).await });
     }
     let secret = jwt_secret(settings)?;
-    let parts = Parts::new(settings, &secret, store.clone(), files, queue.clone(), cache);
+    let parts = Parts::new(settings, &secret, store.clone(), files, queue.clone(), cache, metrics.clone());
     let app = App::start(parts).map_err(|error| error.chain())?;
+    // After the API's: a look at the backlog waits for no request.
+    metrics.watch("worker", &own);
     print!(
         "{}",
         banner(listener.local_addr().unwrap_or(settings.http_addr), &settings.data_dir, admin.as_ref())

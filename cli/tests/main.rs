@@ -10,3 +10,4 @@ mod fleet;
 mod queue;
 mod secrets;
 mod start;
+mod telemetry;

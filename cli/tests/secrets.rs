@@ -182,6 +182,10 @@ async fn secrets_are_in_no_log_and_no_error_however_much_is_logged() {
     let mut planter = Planter::new(process.banner("API").expect("an address"));
     let (admin, user) = planter.use_well().await;
     planter.use_badly(&admin, &user).await;
+    let metrics = planter.base.replace("/api/v1", "/metrics");
+    let metrics =
+        planter.http.get(metrics).send().await.expect("no metrics").text().await.expect("no metrics");
+    assert!(metrics.contains("/api/v1/coupons/{code}/lock"), "{metrics}");
     process.signal(Signal::TERM);
     assert!(process.ended().await.success());
     let refused =
@@ -196,6 +200,7 @@ async fn secrets_are_in_no_log_and_no_error_however_much_is_logged() {
         ("what is printed", process.stdout()),
         ("what a failed start says", refused),
         ("errors", planter.errors.clone()),
+        ("the metrics", metrics),
         ("the log of Postgres", logs_under(&installation.data_dir())),
     ];
     for (place, text) in places {

@@ -18,6 +18,7 @@ use crate::credential::{MIN_JWT_SECRET_BYTES, check_password};
 use crate::files::FilesAddress;
 use crate::queue::QueueAddress;
 use crate::store::Pools;
+use crate::telemetry::{Exposition, Reach};
 
 pub use fleet::{of_the_api, of_the_worker};
 pub use origin::Origin;
@@ -114,6 +115,14 @@ pub struct Settings {
     #[arg(long, env = "CUPONERA_CORS_ORIGINS", value_name = "ORIGINS", value_delimiter = ',')]
     pub cors_origins: Vec<Origin>,
 
+    /// An address of its own for /metrics, for whoever reaches it; programs on this machine read it on the API's if absent.
+    #[arg(long, env = "CUPONERA_METRICS_ADDR", value_name = "ADDRESS:PORT")]
+    pub metrics_addr: Option<SocketAddr>,
+
+    /// The collector that traces are sent to (OTLP over HTTP), such as http://localhost:4318; none are sent if absent.
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL", hide_env_values = true)]
+    pub otlp_endpoint: Option<String>,
+
     /// What is logged: error, warn, info, debug, trace, or a filter such as cuponera_worker=debug.
     #[arg(long, env = "CUPONERA_LOG", value_name = "FILTER", default_value = "info")]
     pub log: String,
@@ -171,6 +180,14 @@ impl Settings {
         if let Some(Err(fault)) = self.redis_url.as_ref().map(check_url) {
             faults.push(format!("CUPONERA_REDIS_URL: {fault}"));
         }
+        if let Some(url) = &self.otlp_endpoint
+            && !["http://", "https://"].iter().any(|scheme| url.starts_with(scheme))
+        {
+            faults.push("OTEL_EXPORTER_OTLP_ENDPOINT: must start with http:// or https://".to_owned());
+        }
+        if self.metrics_addr.is_some_and(|address| address == self.http_addr && address.port() != 0) {
+            faults.push("CUPONERA_METRICS_ADDR: must not be the address of the API".to_owned());
+        }
         if faults.is_empty() { Ok(()) } else { Err(faults) }
     }
 
@@ -180,6 +197,11 @@ impl Settings {
             None => Ok(FilesAddress::Folder(self.data_dir.join("files"))),
             Some(url) => url.parse().map_err(|fault| format!("CUPONERA_FILES_URL: {fault}")),
         }
+    }
+
+    /// The metrics of this process, and from where they may be read.
+    pub fn exposition(&self) -> Exposition {
+        Exposition::new(if self.metrics_addr.is_some() { Reach::OwnAddress } else { Reach::Loopback })
     }
 
     /// The queue outside the database, if there is one.

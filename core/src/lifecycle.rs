@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::ExposeSecret;
+use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -18,6 +19,7 @@ use crate::error::Error;
 use crate::files::Files;
 use crate::queue::{Queue, Relay, Sqs, Wakeups};
 use crate::store::{Pools, Store};
+use crate::telemetry::{self, Exposition};
 
 /// How long the outbox may take to be sent a last time.
 const RELAY_PATIENCE: Duration = Duration::from_millis(1_500);
@@ -42,7 +44,7 @@ pub fn run<F: Future<Output = Result<(), String>>>(
     program: impl FnOnce(Settings) -> F,
 ) -> Result<(), String> {
     checked.map_err(|faults| faults.join("\n"))?;
-    crate::telemetry::start(&settings)?;
+    let _telemetry = telemetry::start(&settings)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -86,6 +88,18 @@ pub async fn open_queue(settings: &Settings) -> Result<Queue, String> {
     };
     let sqs = Sqs::connect(address).await.map_err(|fault| format!("CUPONERA_QUEUE_URL: {fault}"))?;
     Ok(Queue::Sqs(Arc::new(sqs)))
+}
+
+/// The metrics of this process, on an address of their own if the settings name one.
+pub async fn expose(settings: &Settings, stop: &CancellationToken) -> Result<Exposition, String> {
+    let metrics = settings.exposition();
+    if let Some(address) = settings.metrics_addr {
+        let listener = TcpListener::bind(address).await.map_err(|error| {
+            format!("cannot listen on {address}: {error}. Choose another address with CUPONERA_METRICS_ADDR")
+        })?;
+        tokio::spawn(telemetry::serve(listener, metrics.clone(), stop.clone()));
+    }
+    Ok(metrics)
 }
 
 /// The Redis of the settings, if there is one. One that is away is no reason not to start.

@@ -1,4 +1,16 @@
-//! The log: one line an event, with the ids of requests and jobs, never a secret.
+//! What operators see: the log, metrics, traces. None of them ever has a secret, a code, or who somebody is.
+//!
+//! The log is one line an event, with the ids of requests, jobs and traces. They stand in spans, and spans are made at the
+//! level of errors: so they are there however little is logged.
+
+mod exposition;
+mod listener;
+pub mod metrics;
+mod process;
+mod trace;
+
+#[cfg(feature = "otlp")]
+mod export;
 
 use std::io::IsTerminal;
 
@@ -8,10 +20,29 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{LogFormat, Settings};
 
-/// Starts the log on standard error. The message of an error names the setting at fault.
-pub fn start(settings: &Settings) -> Result<(), String> {
+pub use exposition::{Exposition, MEDIA_TYPE, Reach};
+pub use listener::serve;
+pub use trace::{NoTraceParent, TRACE_PARENT, TraceParent};
+
+/// The log and the traces of a process; keep it until the process ends, for then the last spans are sent.
+#[derive(Debug)]
+#[must_use = "traces end when it is dropped"]
+pub struct Telemetry {
+    #[cfg(feature = "otlp")]
+    _export: Option<export::Export>,
+}
+
+/// Starts the log on standard error, and the traces if there is somebody to send them to. The message of an error names
+/// the setting at fault.
+pub fn start(settings: &Settings) -> Result<Telemetry, String> {
     let filter = EnvFilter::try_new(&settings.log).map_err(|error| format!("CUPONERA_LOG: {error}"))?;
-    let registry = tracing_subscriber::registry().with(filter);
+    #[cfg(feature = "otlp")]
+    let export = settings.otlp_endpoint.as_deref().map(export::Export::start).transpose()?;
+    #[cfg(feature = "otlp")]
+    let traces = export.as_ref().map(export::Export::layer);
+    #[cfg(not(feature = "otlp"))]
+    let traces: Option<tracing_subscriber::layer::Identity> = None;
+    let registry = tracing_subscriber::registry().with(filter).with(traces);
     let format = settings
         .log_format
         .unwrap_or_else(|| if std::io::stderr().is_terminal() { LogFormat::Text } else { LogFormat::Json });
@@ -25,5 +56,9 @@ pub fn start(settings: &Settings) -> Result<(), String> {
             registry.with(layer).try_init()
         }
     };
-    started.map_err(|error| error.to_string())
+    started.map_err(|error| error.to_string())?;
+    Ok(Telemetry {
+        #[cfg(feature = "otlp")]
+        _export: export,
+    })
 }

@@ -33,8 +33,10 @@ fn main() -> ExitCode {
 async fn work(settings: Settings) -> Result<(), String> {
     let stop =
         lifecycle::stop_on_signals("stopping at once; others take over what it has when its lease ends")?;
+    let metrics = lifecycle::expose(&settings, &stop).await?;
     let queue = lifecycle::open_queue(&settings).await?;
     let store = lifecycle::open_store(&settings, settings.worker_pools(), &queue).await?;
+    metrics.watch("worker", &store);
     let files = lifecycle::open_files(&settings).await?;
     let cache = lifecycle::open_cache(&settings).await?;
     let relay = RunningRelay::start(&queue, &store);

@@ -15,6 +15,7 @@ use cuponera_core::files::Files;
 use cuponera_core::job::{JobError, MAX_ATTEMPTS, retry_delay};
 use cuponera_core::queue::Queue;
 use cuponera_core::store::{Claim, Store};
+use cuponera_core::telemetry::metrics::ChunkEnd;
 use rand::RngExt;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -101,29 +102,31 @@ impl Worker {
         }
     }
 
-    async fn conclude(&self, claim: &Claim, outcome: Result<Outcome>) -> Found {
+    async fn conclude(&self, claim: &Claim, outcome: Result<Outcome>) -> (ChunkEnd, Found) {
         match outcome {
             Ok(Outcome::Done) => {
                 debug!("the chunk is done");
-                Found::Settled
+                (ChunkEnd::Done, Found::Settled)
             }
             Ok(Outcome::Lost) => {
                 info!("the chunk was fenced: another has it, or the job was stopped");
-                Found::Settled
+                (ChunkEnd::Lost, Found::Settled)
             }
             Err(Error::Refused(refusal)) => {
-                self.settle_failure(claim, refusal.code(), refusal.to_string()).await
+                let found = self.settle_failure(claim, refusal.code(), refusal.to_string()).await;
+                (ChunkEnd::Failed, found)
             }
             Err(failure) if failure.is_retryable() => {
                 warn!(error = failure.chain(), "the chunk waits for what it needs");
                 let delay = OUTAGE_DELAY.mul_f64(rand::rng().random_range(0.5..=1.5));
-                self.note(self.store.release_chunk_if_held(claim, delay).await)
+                let released = self.store.release_chunk_if_held(claim, delay).await;
+                (ChunkEnd::Released, self.note(released))
             }
             Err(failure) if claim.attempts + 1 >= MAX_ATTEMPTS => {
                 error!(error = failure.chain(), "the chunk failed for the last time");
                 let detail =
                     format!("part {} failed {MAX_ATTEMPTS} times; the log has the reason", claim.number);
-                self.settle_failure(claim, "internal_error", detail).await
+                (ChunkEnd::Failed, self.settle_failure(claim, "internal_error", detail).await)
             }
             Err(failure) => {
                 error!(
@@ -132,7 +135,8 @@ impl Worker {
                     "the chunk failed and is tried again"
                 );
                 let delay = retry_delay(claim.attempts + 1, &mut rand::rng());
-                self.note(self.store.retry_chunk_if_held(claim, delay, &failure.to_string()).await)
+                let retried = self.store.retry_chunk_if_held(claim, delay, &failure.to_string()).await;
+                (ChunkEnd::Retried, self.note(retried))
             }
         }
     }

@@ -23,7 +23,7 @@ pub(crate) struct Bucket<K: Hash + Eq + Clone> {
 /// What is left in a bucket.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Standing {
-    name: &'static str,
+    pub(super) name: &'static str,
     rate: Rate,
     remaining: u32,
     /// Seconds until the next one is let through, if none remains; until the bucket is full, if some do.

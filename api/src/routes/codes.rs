@@ -127,7 +127,7 @@ impl Codes {
         let held = HeldKey::take(&caller, body.fingerprint)?;
         let pattern = parse_pattern(body.value.pattern.as_deref())?;
         let quantity = u64::try_from(body.value.quantity).map_err(Error::internal)?;
-        let (store, business, stored) = (caller.app.store.clone(), caller.business(), held.stored());
+        let (store, business, stored) = (caller.store(), caller.business(), held.stored());
         let (actor, book) = (caller.principal.to_string(), BookId(body.value.coupon_book_id));
         let submit =
             async move { store.submit_generation(stored, business, &actor, book, &pattern, quantity).await };

@@ -117,8 +117,7 @@ async fn submit(
     let stored = held.with_fingerprint(half(intake.hasher.clone()));
     let import = intake.finish(book, dry_run).await?;
     let id = import.id;
-    let (store, business, actor) =
-        (caller.app.store.clone(), caller.business(), caller.principal.to_string());
+    let (store, business, actor) = (caller.store(), caller.business(), caller.principal.to_string());
     // The parts go with the change, not with the request: a client that goes away now must not take them along.
     let submit = async move {
         let answer = store.submit_import(stored, business, &actor, import).await;

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use cuponera_core::telemetry::metrics;
 use tokio_util::sync::CancellationToken;
 
 /// When all places are taken, one in so many of those that wait has to leave: so the search for them is rare.
@@ -74,6 +75,7 @@ impl Seats {
             leave: CancellationToken::new(),
         });
         taken.all.insert(number, state.clone());
+        metrics::edge().connections.increment(1);
         Some(Seat { seats: self.clone(), number, state })
     }
 
@@ -125,6 +127,7 @@ impl Seat {
 impl Drop for Seat {
     fn drop(&mut self) {
         self.seats.taken().all.remove(&self.number);
+        metrics::edge().connections.decrement(1);
     }
 }
 

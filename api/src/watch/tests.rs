@@ -10,6 +10,7 @@ use cuponera_core::job::{JobKind, JobStatus};
 use cuponera_core::principal::RoleName;
 use cuponera_core::queue::Queue;
 use cuponera_core::store::NewApiKey;
+use cuponera_core::telemetry::{Exposition, Reach};
 use cuponera_testkit::{World, eventually};
 use futures::StreamExt;
 use poem::http::{HeaderMap, StatusCode};
@@ -111,6 +112,7 @@ impl Installation {
             lanes: 1,
             limits: crate::Limits::default(),
             cors_origins: Vec::new(),
+            metrics: Exposition::new(Reach::Loopback),
         };
         let app = App::start(parts).unwrap();
         let endpoint = crate::routes(app.clone()).into_endpoint();

@@ -1,6 +1,6 @@
 //! An installation for one test: API servers and a worker in this process, over a database and a folder of its own.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use cuponera_core::id::{AccountId, BusinessId, LoginId};
 use cuponera_core::principal::{Principal, Role, RoleName};
 use cuponera_core::queue::{Queue, Sqs, Wakeups};
 use cuponera_core::store::{NewAccount, NewApiKey, Pools, RefreshGrant, Store};
+use cuponera_core::telemetry::{Exposition, Reach};
 use cuponera_testkit::TestDatabase;
 use cuponera_worker::Worker;
 use tempfile::TempDir;
@@ -40,6 +41,8 @@ pub(crate) struct Limits {
     pub(crate) queue: Option<Arc<Sqs>>,
     /// The Redis that its tasks share, if there is one.
     pub(crate) redis: Option<String>,
+    /// From where the metrics may be read.
+    pub(crate) reach: Reach,
 }
 
 impl Default for Limits {
@@ -51,6 +54,7 @@ impl Default for Limits {
             cors_origins: Vec::new(),
             queue: None,
             redis: None,
+            reach: Reach::Loopback,
         }
     }
 }
@@ -99,6 +103,13 @@ impl Server {
     pub(crate) async fn another_api_on(&self, store: Store) -> String {
         let cache = cache_of(&self.limits).await;
         start_api(store, &self.files, self.limits.clone(), cache, &self.stop).0
+    }
+
+    /// The same on another address of this machine.
+    pub(crate) async fn another_api_at(&self, ip: IpAddr) -> String {
+        let store = self.database.another_store(Pools { hot: 8, rest: 8 }).await;
+        let cache = cache_of(&self.limits).await;
+        start_api_at(ip, store, &self.files, self.limits.clone(), cache, &self.stop).0
     }
 
     /// Tells all its servers and its worker to end.
@@ -153,6 +164,17 @@ fn start_api(
     cache: Cache,
     stop: &CancellationToken,
 ) -> (String, Arc<App>) {
+    start_api_at(Ipv4Addr::LOCALHOST.into(), store, files, limits, cache, stop)
+}
+
+fn start_api_at(
+    ip: IpAddr,
+    store: Store,
+    files: &TempDir,
+    limits: Limits,
+    cache: Cache,
+    stop: &CancellationToken,
+) -> (String, Arc<App>) {
     let queue = limits.queue.map_or_else(|| Queue::Postgres(Arc::default()), Queue::Sqs);
     let parts = Parts {
         store: queue.attach(store),
@@ -165,9 +187,9 @@ fn start_api(
         lanes: 2,
         limits: limits.callers,
         cors_origins: limits.cors_origins,
+        metrics: Exposition::new(limits.reach),
     };
-    let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
-    let listener = cuponera_api::bind(loopback).expect("loopback has no free port");
+    let listener = cuponera_api::bind(SocketAddr::new(ip, 0)).expect("there is no free port");
     let address = listener.local_addr().expect("a bound listener has an address");
     let app = App::start(parts).expect("the API does not start");
     tokio::spawn(cuponera_api::serve(listener, app.clone(), stop.clone()));

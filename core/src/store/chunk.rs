@@ -8,6 +8,7 @@ use sqlx::{PgTransaction, query, query_file, query_scalar};
 use crate::error::{Error, Result};
 use crate::id::{BusinessId, JobId};
 use crate::job::{ChunkWork, JobError, JobKind, JobStatus, Work};
+use crate::telemetry::{TraceParent, metrics};
 
 use super::Store;
 
@@ -32,6 +33,8 @@ pub struct Claim {
     pub work: Work,
     /// What this one does.
     pub chunk: ChunkWork,
+    /// The span that submitted the job.
+    pub trace: Option<TraceParent>,
     /// Whether what it makes runnable is written into the outbox.
     pub(super) has_outbox: bool,
 }
@@ -70,8 +73,8 @@ impl Store {
         let row = query_file!("src/store/sql/claim_chunk.sql", worker, lease.as_secs_f64(), &kinds)
             .fetch_optional(&self.pool)
             .await?;
-        row.map(|row| {
-            Ok(Claim {
+        let claim = row.map(|row| {
+            let claim = Claim {
                 job: JobId(row.id),
                 business: BusinessId(row.business_id),
                 created_by: row.created_by,
@@ -81,10 +84,15 @@ impl Store {
                 crashes: row.crashes,
                 work: serde_json::from_value(row.job_work).map_err(Error::internal)?,
                 chunk: serde_json::from_value(row.chunk_work).map_err(Error::internal)?,
+                trace: row.trace_parent.and_then(|trace| trace.parse().ok()),
                 has_outbox: self.bell.is_some(),
-            })
-        })
-        .transpose()
+            };
+            if row.taken_over {
+                metrics::lease_taken_over(claim.work.kind());
+            }
+            Ok(claim)
+        });
+        claim.transpose()
     }
 
     /// Says that the chunk is being worked, and holds it for another lease.
@@ -141,7 +149,7 @@ impl Store {
 
     /// Sets a chunk aside for good. The job fails once all its chunks are settled.
     pub async fn fail_chunk_if_held(&self, claim: &Claim, error: &JobError) -> Result<()> {
-        query_file!(
+        let failed = query_file!(
             "src/store/sql/fail_chunk.sql",
             claim.job.0,
             claim.number,
@@ -150,9 +158,12 @@ impl Store {
             serde_json::to_value(error).map_err(Error::internal)?,
             claim.has_outbox
         )
-        .execute(&self.pool)
+        .fetch_optional(&self.pool)
         .await?;
         self.ring();
+        if let Some(row) = failed {
+            metrics::job_stands(claim.work.kind(), status_of(&row.status)?);
+        }
         Ok(())
     }
 
@@ -205,7 +216,9 @@ pub(super) async fn finish_if_held(
     .fetch_optional(&mut **transaction)
     .await?
     .map(|row| row.status);
-    status
-        .map(|status| JobStatus::parse(&status).ok_or_else(|| Error::internal("an unknown job status")))
-        .transpose()
+    status.map(|status| status_of(&status)).transpose()
+}
+
+fn status_of(name: &str) -> Result<JobStatus> {
+    JobStatus::parse(name).ok_or_else(|| Error::internal("an unknown job status"))
 }

@@ -7,6 +7,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{PgPool, query_scalar};
 
 use crate::error::{Error, Result};
+use crate::telemetry::TraceParent;
 
 use super::outbox::Bell;
 
@@ -34,6 +35,8 @@ pub struct Store {
     pub(super) pool: PgPool,
     /// Rung for new rows of the outbox; without one, workers are woken through the database itself.
     pub(super) bell: Option<Bell>,
+    /// What jobs that are submitted through it name as their parent.
+    pub(super) trace: Option<TraceParent>,
 }
 
 impl Store {
@@ -59,7 +62,8 @@ impl Store {
                 .acquire_timeout(ACQUIRE_TIMEOUT)
                 .connect_lazy_with(options)
         };
-        let store = Self { hot: open(pools.hot, hot), pool: open(pools.rest, options), bell: None };
+        let store =
+            Self { hot: open(pools.hot, hot), pool: open(pools.rest, options), bell: None, trace: None };
         store.ping().await?;
         Ok(store)
     }
@@ -68,6 +72,13 @@ impl Store {
     #[must_use]
     pub fn with_outbox(mut self, bell: &Bell) -> Self {
         self.bell = Some(bell.clone());
+        self
+    }
+
+    /// The same connections, for a request of this trace: the jobs that it submits are part of it.
+    #[must_use]
+    pub fn with_trace(mut self, trace: Option<TraceParent>) -> Self {
+        self.trace = trace;
         self
     }
 

@@ -10,10 +10,11 @@ use crate::csv::{Columns, Delimiter};
 use crate::error::{Error, Refusal, Result};
 use crate::id::{BookId, BusinessId, JobId};
 use crate::job::{ChunkWork, Job, JobWarning, MAX_CODES_PER_JOB, Work, generation_chunks};
+use crate::telemetry::metrics;
 
 use super::Store;
 use super::batch::{Answer, RequestKey};
-use super::outbox::{Bell, announce};
+use super::outbox::announce;
 use super::request_key::Attempt;
 use super::space::{as_i64, reserve};
 use read::get;
@@ -94,10 +95,10 @@ impl Store {
                 chunks: generation_chunks(first_index..first_index + quantity, first_position),
                 warnings: JobWarning::if_guessable(pattern, first_index + quantity).into_iter().collect(),
             };
-            insert(&mut open.transaction, job, self.bell.as_ref()).await
+            insert(&mut open.transaction, job, self).await
         }
         .await;
-        self.ring_after(open.settle(outcome).await)
+        count(self.ring_after(open.settle(outcome).await))
     }
 
     /// Writes the job of an upload. A file whose rows name users is worked in order, so that its first line wins; so is
@@ -138,10 +139,10 @@ impl Store {
                 chunks: import.parts.into_iter().map(chunk).collect(),
                 warnings: Vec::new(),
             };
-            insert(&mut open.transaction, job, self.bell.as_ref()).await
+            insert(&mut open.transaction, job, self).await
         }
         .await;
-        self.ring_after(open.settle(outcome).await)
+        count(self.ring_after(open.settle(outcome).await))
     }
 
     /// Whether codes may be added to the book; asked before a long upload is taken.
@@ -176,7 +177,11 @@ impl Store {
             Ok(job)
         }
         .await;
-        open.settle(outcome).await
+        let answer = open.settle(outcome).await;
+        if let Ok(Answer { outcome: Ok(job), replayed: false }) = &answer {
+            metrics::job_stands(job.kind, job.status);
+        }
+        answer
     }
 
     /// Of these jobs, those that still need their uploaded parts: not over, or failed and so open to a retry.
@@ -190,6 +195,15 @@ impl Store {
         .await?;
         Ok(kept.into_iter().map(JobId).collect())
     }
+}
+
+/// Counts a job once it is written, and its end if that came with it.
+fn count(answer: Result<Answer<Job>>) -> Result<Answer<Job>> {
+    if let Ok(Answer { outcome: Ok(job), replayed: false }) = &answer {
+        metrics::job_submitted(job.kind);
+        metrics::job_stands(job.kind, job.status);
+    }
+    answer
 }
 
 fn wrong_state(job: &Job, hint: &str) -> Error {
@@ -241,7 +255,7 @@ async fn check_open(executor: impl PgExecutor<'_>, business: BusinessId, book: B
 }
 
 /// Writes a job and its chunks, and wakes the workers when that commits. A job without chunks is done at once.
-async fn insert(transaction: &mut PgTransaction<'static>, job: NewJob, bell: Option<&Bell>) -> Result<Job> {
+async fn insert(transaction: &mut PgTransaction<'static>, job: NewJob, store: &Store) -> Result<Job> {
     let result = match &job.work {
         Work::GenerateCodes { book, .. } => serde_json::json!({ "generatedCount": 0, "couponBookId": book }),
         Work::ImportCodes { book, .. } => serde_json::json!({
@@ -249,9 +263,9 @@ async fn insert(transaction: &mut PgTransaction<'static>, job: NewJob, bell: Opt
     };
     query!(
         "insert into job (id, business_id, kind, status, book_id, created_by, work, ordered, total, chunks_total, result, warnings,
-                          finished_at)
+                          finished_at, trace_parent)
          values ($1, $2, $3, case when $9 = 0 then 'SUCCEEDED' else 'QUEUED' end, $4, $5, $6, $7, $8, $9, $10, $11,
-                 case when $9 = 0 then now() end)",
+                 case when $9 = 0 then now() end, $12)",
         job.id.0,
         job.business.0,
         job.work.kind().as_str(),
@@ -262,7 +276,8 @@ async fn insert(transaction: &mut PgTransaction<'static>, job: NewJob, bell: Opt
         as_i64(job.total),
         i32::try_from(job.chunks.len()).map_err(Error::internal)?,
         result,
-        serde_json::to_value(&job.warnings).map_err(Error::internal)?
+        serde_json::to_value(&job.warnings).map_err(Error::internal)?,
+        store.trace.map(|trace| trace.to_string())
     )
     .execute(&mut **transaction)
     .await?;
@@ -276,6 +291,6 @@ async fn insert(transaction: &mut PgTransaction<'static>, job: NewJob, bell: Opt
     )
     .execute(&mut **transaction)
     .await?;
-    announce(transaction, job.id, bell).await?;
+    announce(transaction, job.id, store.bell.as_ref()).await?;
     get(&mut **transaction, job.business, job.id).await
 }

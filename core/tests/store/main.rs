@@ -14,3 +14,4 @@ mod plan;
 mod redeem;
 mod sight;
 mod storm;
+mod telemetry;

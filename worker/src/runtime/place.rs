@@ -1,7 +1,7 @@
 //! One place to work: it holds one delivery and one chunk at a time, and asks for no more before it is free again.
 
 use std::convert::Infallible;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use backoff::ExponentialBackoffBuilder;
 use backoff::backoff::Backoff;
@@ -9,8 +9,10 @@ use cuponera_core::error::{Error, Result};
 use cuponera_core::job::{JobKind, MAX_CRASHES, Message};
 use cuponera_core::queue::{Delivery, Receiver};
 use cuponera_core::store::{Claim, Pulse};
+use cuponera_core::telemetry::TraceParent;
+use cuponera_core::telemetry::metrics::{self, ChunkEnd};
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, error, info, info_span, warn};
+use tracing::{Instrument, error, error_span, field, info, warn};
 
 use super::{LEASE, Worker};
 use crate::handlers;
@@ -85,17 +87,26 @@ impl Place {
             return Ok(Found::Nothing);
         };
         self.receiver.claimed();
-        let span = info_span!("chunk", job = %claim.job, number = claim.number, epoch = claim.epoch);
+        // At the level of errors, so that it is there however little is logged.
+        let span = error_span!("chunk", job = %claim.job, number = claim.number, epoch = claim.epoch, trace = field::Empty);
+        TraceParent::join(&span, claim.trace);
         Ok(self.work(claim, delivery).instrument(span).await)
     }
 
     async fn work(&self, claim: Claim, delivery: &Delivery) -> Found {
+        let begun = Instant::now();
+        let (end, found) = self.work_to_its_end(&claim, delivery).await;
+        metrics::chunk_ended(claim.work.kind(), end, begun.elapsed());
+        found
+    }
+
+    async fn work_to_its_end(&self, claim: &Claim, delivery: &Delivery) -> (ChunkEnd, Found) {
         let worker = &self.worker;
         if claim.crashes >= MAX_CRASHES {
             let detail =
                 format!("part {} ended its worker {} times and was set aside", claim.number, claim.crashes);
             error!(crashes = claim.crashes, "the chunk is set aside");
-            return worker.settle_failure(&claim, "worker_lost", detail).await;
+            return (ChunkEnd::Failed, worker.settle_failure(claim, "worker_lost", detail).await);
         }
         let (store, files, held) = (worker.store.clone(), worker.files.clone(), claim.clone());
         // A task of its own, so that a panic is this chunk's and not the worker's.
@@ -103,18 +114,19 @@ impl Place {
             tokio::spawn(async move { handlers::handle(&store, &files, &held).await }.in_current_span());
         let outcome = tokio::select! {
             done = &mut work => done.unwrap_or_else(|panic| Err(Error::internal(panic))),
-            never = self.beat(&claim, delivery) => match never {},
+            never = self.beat(claim, delivery) => match never {},
             () = self.time_is_up() => {
                 work.abort();
                 // What it had committed by then is settled, and giving the chunk back changes nothing.
                 let _ = work.await;
                 warn!("the chunk is given back unfinished");
-                return worker.note(worker.store.release_chunk_if_held(&claim, Duration::ZERO).await);
+                let released = worker.store.release_chunk_if_held(claim, Duration::ZERO).await;
+                return (ChunkEnd::Released, worker.note(released));
             }
         };
-        let found = worker.conclude(&claim, outcome).await;
-        worker.tell_progress(&claim).await;
-        found
+        let ended = worker.conclude(claim, outcome).await;
+        worker.tell_progress(claim).await;
+        ended
     }
 
     /// Ends when a chunk has had its time after the worker was told to stop.

@@ -10,6 +10,7 @@ use chrono::{DateTime, Utc};
 use cuponera_core::cache::{Cache, CacheState};
 use cuponera_core::error::Result;
 use cuponera_core::store::Store;
+use cuponera_core::telemetry::metrics;
 
 /// How often the index is asked.
 const ASK_INDEX: Duration = Duration::from_millis(250);
@@ -74,7 +75,7 @@ impl Locks {
         loop {
             let Some(due) = self.cache.claim_due_locks(now, AT_ONCE).await else { return Ok(None) };
             if !due.coupons.is_empty() {
-                self.store.expire_locks_of(&due.coupons).await?;
+                metrics::locks_expired(self.store.expire_locks_of(&due.coupons).await?);
                 self.cache.note_locks(&self.store.lock_notes_of(&due.coupons).await?).await;
             }
             if i64::try_from(due.coupons.len()).unwrap_or(i64::MAX) < AT_ONCE {
@@ -84,7 +85,13 @@ impl Locks {
     }
 
     async fn look_at_agenda(&mut self, index: Option<String>) -> Result<()> {
-        while self.store.expire_locks(AT_ONCE).await?.taken == AT_ONCE {}
+        loop {
+            let swept = self.store.expire_locks(AT_ONCE).await?;
+            metrics::locks_expired(swept.expired);
+            if swept.taken < AT_ONCE {
+                break;
+            }
+        }
         let time = self.store.now().await?;
         let mut look = Look { at: Instant::now(), time, index: None };
         if index.is_some() {

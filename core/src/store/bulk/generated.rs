@@ -13,6 +13,7 @@ use crate::job::Edge;
 use crate::store::Store;
 use crate::store::chunk::{Claim, Finished, finish_if_held};
 use crate::store::space::as_i64;
+use crate::telemetry::metrics;
 
 use super::copy::CopyRows;
 use super::{Taken, count_new, describe, discard, hold_open_book, is_clash};
@@ -191,11 +192,12 @@ async fn settle(
         result["lastCode"] = code_at(&mut transaction, book, last_position).await?.into();
     }
     let finished = Finished { succeeded: as_i64(count), failed: 0, result, errors_file: None };
-    if finish_if_held(&mut transaction, claim, &finished).await?.is_none() {
+    let Some(status) = finish_if_held(&mut transaction, claim, &finished).await? else {
         transaction.rollback().await?;
         return Ok(Taken::Lost);
-    }
+    };
     transaction.commit().await?;
+    metrics::job_stands(claim.work.kind(), status);
     Ok(Taken::Settled)
 }
 

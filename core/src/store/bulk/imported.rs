@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::id::{AssignmentId, EventId};
 use crate::store::Store;
 use crate::store::chunk::{Claim, Finished, finish_if_held};
+use crate::telemetry::metrics;
 
 use super::copy::CopyRows;
 use super::{count_new, discard, hold_open_book, is_clash};
@@ -147,6 +148,7 @@ impl Store {
                 .await?;
         }
         transaction.commit().await?;
+        metrics::job_stands(claim.work.kind(), status);
         Ok(Imported::Settled)
     }
 
@@ -204,11 +206,12 @@ impl Part<'_> {
         }
         let added = i32::try_from(fresh.len()).map_err(Error::internal)?;
         count_new(&mut transaction, self.claim.work.book(), added, assigned).await?;
-        if finish_if_held(&mut transaction, self.claim, self.finished).await?.is_none() {
+        let Some(status) = finish_if_held(&mut transaction, self.claim, self.finished).await? else {
             transaction.rollback().await?;
             return Ok(Some(Imported::Lost));
-        }
+        };
         transaction.commit().await?;
+        metrics::job_stands(self.claim.work.kind(), status);
         Ok(Some(Imported::Settled))
     }
 

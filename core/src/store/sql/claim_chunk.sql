@@ -19,10 +19,10 @@ candidate as materialized (
                 and (c.status = 'READY' and c.run_at <= now() or c.status = 'RUNNING' and c.lease_until <= now()))
 ),
 chosen as (
-  select c.job_id, c.number
+  select c.job_id, c.number, c.status as was
   from (select * from candidate order by turn) j
   cross join lateral (
-    select c.job_id, c.number from job_chunk c
+    select c.job_id, c.number, c.status from job_chunk c
     where c.job_id = j.id
       and (c.status = 'READY' and c.run_at <= now() or c.status = 'RUNNING' and c.lease_until <= now())
       and (not j.ordered or c.number = (select min(o.number) from job_chunk o
@@ -35,11 +35,12 @@ claimed as (
   set status = 'RUNNING', epoch = c.epoch + 1, worker = $1, claimed_at = now(), lease_until = now() + make_interval(secs => $2),
       crashes = c.crashes + case when c.status = 'RUNNING' and c.claimed_at > pg_postmaster_start_time() then 1 else 0 end
   from chosen where c.job_id = chosen.job_id and c.number = chosen.number
-  returning c.job_id, c.number, c.epoch, c.attempts, c.crashes, c.work
+  returning c.job_id, c.number, c.epoch, c.attempts, c.crashes, c.work, chosen.was = 'RUNNING' as taken_over
 )
 update job j
 set status = 'RUNNING', started_at = coalesce(j.started_at, now()), heartbeat_at = now(), claimed_at = now(),
     attempts = j.attempts + case when j.status = 'QUEUED' then 1 else 0 end
 from claimed c
 where j.id = c.job_id and j.status in ('QUEUED', 'RUNNING')
-returning j.id, j.business_id, j.work as job_work, j.created_by, c.number, c.epoch, c.attempts, c.crashes, c.work as chunk_work
+returning j.id, j.business_id, j.work as job_work, j.created_by, c.number, c.epoch, c.attempts, c.crashes, c.work as chunk_work,
+          c.taken_over as "taken_over!", j.trace_parent

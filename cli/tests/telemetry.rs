@@ -1,0 +1,286 @@
+//! What operators see of a running installation: metrics, the log, traces.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use reqwest::Method;
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::support::{Admin, Installation, PASSWORD, Process, http};
+
+const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+const PARENT: &str = "00f067aa0ba902b7";
+const LIST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/metrics.md");
+
+/// A metric: its type and the names of its labels.
+type Shape = (String, Vec<String>);
+
+async fn start(installation: &Installation, settings: &[(&str, &str)]) -> Process {
+    let mut command = installation.command();
+    command.env("CUPONERA_ADMIN_PASSWORD", PASSWORD).envs(settings.iter().copied());
+    let mut process = Process::spawn(&mut command);
+    process.serves().await;
+    process
+}
+
+/// The address of the API, without a path.
+fn root(process: &Process) -> String {
+    process.banner("API").expect("an address").trim_end_matches("/api/v1").to_owned()
+}
+
+async fn scrape(root: &str) -> String {
+    let response = http().get(format!("{root}/metrics")).send().await.expect("nobody answers");
+    assert_eq!(response.status(), 200);
+    response.text().await.expect("the answer ended early")
+}
+
+/// Submits a job under a trace, and waits for its end; its id.
+async fn make_codes(admin: &Admin) -> String {
+    let book = admin.post("coupon-books", &json!({"name": "A book"}), 201).await;
+    let book = book["id"].as_str().expect("an id").to_owned();
+    admin
+        .json(
+            admin.request(Method::PATCH, &format!("coupon-books/{book}")).json(&json!({"status": "ACTIVE"})),
+            200,
+        )
+        .await;
+    let body = json!({"couponBookId": book, "quantity": 10});
+    let request = admin.request(Method::POST, "coupon-codes/generate").json(&body);
+    let request =
+        request.header("X-Request-Id", "its-id").header("traceparent", format!("00-{TRACE}-{PARENT}-01"));
+    let job = admin.json(request, 202).await["id"].as_str().expect("an id").to_owned();
+    let request = admin.request(Method::GET, &format!("jobs/{job}")).header("Prefer", "wait=20");
+    assert_eq!(admin.json(request, 200).await["status"], "SUCCEEDED");
+    let given = admin.post("assignments/random", &json!({"couponBookId": book, "userId": "ann"}), 201).await;
+    let code = given["code"].as_str().expect("a code");
+    admin.post(&format!("coupons/{code}/lock"), &json!({"userId": "ann"}), 200).await;
+    job
+}
+
+/// The metrics of a text in Prometheus' format.
+fn exposed(text: &str) -> BTreeMap<String, Shape> {
+    let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+    let shape = |(name, kind): (&str, &str)| {
+        let ends = if kind == "histogram" { vec!["_bucket", "_sum", "_count"] } else { vec![""] };
+        let series = |line: &&str| {
+            ends.iter().any(|end| line.split(['{', ' ']).next() == Some(&format!("{name}{end}")))
+        };
+        let mut labels: Vec<String> = text.lines().filter(series).flat_map(labels_of).collect();
+        labels.sort_unstable();
+        labels.dedup();
+        labels.retain(|label| label != "le");
+        (name.to_owned(), (kind.to_owned(), labels))
+    };
+    types.map(shape).collect()
+}
+
+/// The names of a series' labels; no value of ours has a comma or a quote.
+fn labels_of(line: &str) -> Vec<String> {
+    let Some((_, rest)) = line.split_once('{') else { return Vec::new() };
+    let inside = rest.rsplit_once('}').map_or(rest, |(inside, _)| inside);
+    inside.split("\",").filter_map(|pair| Some(pair.split_once("=\"")?.0.to_owned())).collect()
+}
+
+/// The metrics of the list in the documentation, and what it says of each.
+fn documented() -> BTreeMap<String, (Shape, String)> {
+    let page = std::fs::read_to_string(LIST).expect("there is no list");
+    let list = page.split("## The list").nth(1).and_then(|rest| rest.split("\n## ").next()).expect("a list");
+    let row = |line: &str| {
+        let cells: Vec<&str> = line.trim_matches('|').split(" | ").map(str::trim).collect();
+        let [name, kind, labels, meaning] = cells[..] else { return None };
+        let mut labels: Vec<String> =
+            labels.split(',').map(|label| label.trim().trim_matches('`').to_owned()).collect();
+        labels.retain(|label| !label.is_empty());
+        labels.sort_unstable();
+        let name = name.strip_prefix('`')?.strip_suffix('`')?;
+        Some((name.to_owned(), ((kind.to_owned(), labels), meaning.to_owned())))
+    };
+    list.lines().filter_map(row).collect()
+}
+
+#[tokio::test]
+async fn the_list_of_metrics_is_what_a_server_tells_and_no_less() {
+    let installation = Installation::new();
+    let process = start(&installation, &[]).await;
+    make_codes(&process.log_in(PASSWORD).await).await;
+    let text = scrape(&root(&process)).await;
+    let (documented, exposed) = (documented(), exposed(&text));
+    assert!(documented.len() > 20, "the list was not read");
+    for (name, (shape, meaning)) in &documented {
+        assert_eq!(exposed.get(name), Some(shape), "{name} is not told as it is documented:\n{text}");
+        assert!(text.contains(&format!("# HELP {name} {meaning}\n")), "{name} means something else");
+    }
+    for name in exposed.keys() {
+        assert!(documented.contains_key(name), "{name} is not in docs/metrics.md");
+    }
+}
+
+#[tokio::test]
+async fn metrics_have_an_address_of_their_own_if_it_is_set() {
+    let installation = Installation::new();
+    let own = free_address();
+    let process = start(&installation, &[("CUPONERA_METRICS_ADDR", &own)]).await;
+    assert!(scrape(&format!("http://{own}")).await.contains("cuponera_build_info{version="));
+    let forwarded =
+        http().get(format!("http://{own}/metrics")).header("X-Forwarded-For", "203.0.113.9").send().await;
+    assert_eq!(forwarded.expect("nobody answers").status(), 200);
+    let elsewhere = http().get(format!("http://{own}/health")).send().await.expect("nobody answers");
+    assert_eq!(elsewhere.status(), 404);
+    let on_api = http().get(format!("{}/metrics", root(&process))).send().await.expect("nobody answers");
+    assert_eq!(on_api.status(), 404);
+}
+
+#[tokio::test]
+async fn a_metrics_address_that_is_taken_is_said_at_the_start() {
+    let installation = Installation::new();
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("an address").to_string();
+    let mut process = Process::spawn(installation.command().env("CUPONERA_METRICS_ADDR", address));
+    assert!(!process.ended().await.success());
+    assert!(process.stderr().contains("CUPONERA_METRICS_ADDR"), "{}", process.stderr());
+}
+
+fn free_address() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("an address").to_string()
+}
+
+/// The events of a log.
+fn events(log: &str) -> Vec<Value> {
+    log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+}
+
+/// The spans that an event stands in, by name.
+fn span<'a>(event: &'a Value, name: &str) -> Option<&'a Value> {
+    event["spans"].as_array()?.iter().find(|span| span["name"] == name)
+}
+
+#[tokio::test]
+async fn log_lines_have_the_ids_of_their_request_and_job_and_one_trace_runs_through_both() {
+    let installation = Installation::new();
+    let mut process =
+        start(&installation, &[("CUPONERA_LOG", "warn,access=debug,cuponera_worker=debug")]).await;
+    let admin = process.log_in(PASSWORD).await;
+    let job = make_codes(&admin).await;
+    process.signal(Signal::TERM);
+    assert!(process.ended().await.success());
+    let log = process.stderr();
+    let events = events(&log);
+    let request = events.iter().filter_map(|event| Some((event, span(event, "request")?)));
+    let (access, request) = request.clone().find(|(_, span)| span["id"] == "its-id").expect("no access line");
+    assert_eq!((&access["message"], &access["status"]), (&json!("answered"), &json!(202)), "{access}");
+    assert!(access["ms"].is_u64(), "{access}");
+    assert_eq!(
+        (&request["route"], &request["trace"]),
+        (&json!("/api/v1/coupon-codes/generate"), &json!(TRACE))
+    );
+    let done =
+        events.iter().find(|event| event["message"] == "the chunk is done").expect("no chunk was done");
+    let chunk = span(done, "chunk").unwrap_or_else(|| panic!("a line of a chunk without its span: {done}"));
+    assert_eq!((&chunk["job"], &chunk["trace"]), (&json!(job), &json!(TRACE)));
+    let lock = events
+        .iter()
+        .find_map(|event| span(event, "request").filter(|span| span["path"] == "/api/v1/coupons/"));
+    let lock = lock.expect("no line of the lock");
+    assert_eq!(lock["route"], "/api/v1/coupons/{code}/lock");
+    assert_eq!(lock["trace"].as_str().map(str::len), Some(32), "a request begins a trace of its own: {lock}");
+}
+
+#[tokio::test]
+async fn an_access_line_is_written_only_where_it_is_asked_for() {
+    let installation = Installation::new();
+    let mut process = start(&installation, &[]).await;
+    make_codes(&process.log_in(PASSWORD).await).await;
+    process.signal(Signal::TERM);
+    assert!(process.ended().await.success());
+    let log = process.stderr();
+    let fast = |event: &&Value| event["target"] == "access" && event["ms"].as_u64() < Some(1_000);
+    assert_eq!(events(&log).iter().find(fast), None);
+}
+
+/// Takes what is posted to it, and answers that it did.
+struct Collector {
+    address: SocketAddr,
+    posted: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Collector {
+    fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let (address, posted) =
+            (listener.local_addr().expect("an address"), Arc::new(Mutex::new(Vec::new())));
+        let into = posted.clone();
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().map_while(Result::ok) {
+                let into = into.clone();
+                std::thread::spawn(move || take(&mut stream, &into));
+            }
+        });
+        Self { address, posted }
+    }
+
+    fn has(&self, bytes: &[u8]) -> bool {
+        let posted = self.posted.lock().unwrap_or_else(PoisonError::into_inner);
+        posted.windows(bytes.len()).any(|window| window == bytes)
+    }
+}
+
+/// Keeps all of a connection, and answers each time it pauses.
+fn take(stream: &mut std::net::TcpStream, into: &Mutex<Vec<u8>>) {
+    let _ = stream.set_read_timeout(Some(Duration::from_millis(200)));
+    let (mut bytes, mut has_asked) = ([0; 16 * 1024], false);
+    loop {
+        match stream.read(&mut bytes) {
+            Ok(0) => return,
+            Ok(read) => {
+                into.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&bytes[..read]);
+                has_asked = true;
+            }
+            Err(_) if has_asked => {
+                has_asked = false;
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+fn bytes_of(hex: &str) -> Vec<u8> {
+    let byte = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).expect("a byte");
+    (0..hex.len()).step_by(2).map(byte).collect()
+}
+
+#[tokio::test]
+async fn traces_reach_a_collector_with_the_spans_of_request_and_chunk_under_the_client_s() {
+    let collector = Collector::start();
+    let endpoint = format!("http://{}", collector.address);
+    let installation = Installation::new();
+    let mut process = start(&installation, &[("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint)]).await;
+    make_codes(&process.log_in(PASSWORD).await).await;
+    process.signal(Signal::TERM);
+    assert!(process.ended().await.success());
+    assert!(collector.has(b"POST /v1/traces"), "nothing came");
+    for (what, bytes) in [
+        ("the trace", bytes_of(TRACE)),
+        ("the client's span", bytes_of(PARENT)),
+        ("the request's span", b"request".to_vec()),
+        ("the chunk's span", b"chunk".to_vec()),
+        ("the route", b"/api/v1/coupon-codes/generate".to_vec()),
+    ] {
+        assert!(collector.has(&bytes), "{what} did not come");
+    }
+}
+
+#[tokio::test]
+async fn a_collector_that_is_away_holds_nothing_up() {
+    let installation = Installation::new();
+    let endpoint = format!("http://{}", free_address());
+    let mut process = start(&installation, &[("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint)]).await;
+    make_codes(&process.log_in(PASSWORD).await).await;
+    process.signal(Signal::TERM);
+    assert!(process.ended().await.success());
+}

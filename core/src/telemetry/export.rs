@@ -1,0 +1,99 @@
+//! Sends spans to a collector: OpenTelemetry's protocol (OTLP) over HTTP.
+//!
+//! It has a runtime of its own with one thread, so that a collector that is slow or away holds nothing else up; what cannot
+//! be sent is dropped.
+
+use std::time::Duration;
+
+use opentelemetry::trace::{
+    SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState, TracerProvider,
+};
+use opentelemetry::{Context, KeyValue};
+use opentelemetry_otlp::{SpanExporter, WithExportConfig};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::runtime::Tokio;
+use opentelemetry_sdk::trace::SdkTracerProvider;
+use opentelemetry_sdk::trace::span_processor_with_async_runtime::BatchSpanProcessor;
+use tokio::runtime::{Builder, Runtime};
+use tracing::{Level, Span, Subscriber};
+use tracing_opentelemetry::OpenTelemetrySpanExt;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::Layer;
+use tracing_subscriber::registry::LookupSpan;
+
+use super::trace::TraceParent;
+
+/// How long the last spans may take at the end of the process.
+const FLUSH_PATIENCE: Duration = Duration::from_secs(2);
+/// Whose spans are sent; beside them only warnings and errors within them.
+const OURS: [&str; 3] = ["cuponera_api", "cuponera_core", "cuponera_worker"];
+
+/// Sends spans for as long as it is there, and the last ones when it goes.
+#[derive(Debug)]
+pub(super) struct Export {
+    provider: SdkTracerProvider,
+    runtime: Option<Runtime>,
+}
+
+impl Export {
+    /// Sends to the collector at this address; nobody has to be there yet.
+    pub(super) fn start(endpoint: &str) -> Result<Self, String> {
+        let fault = |error: String| format!("OTEL_EXPORTER_OTLP_ENDPOINT: {error}");
+        let runtime =
+            Builder::new_multi_thread().worker_threads(1).thread_name("traces").enable_all().build();
+        let runtime = runtime.map_err(|error| fault(error.to_string()))?;
+        let inside = runtime.enter();
+        let traces = format!("{}/v1/traces", endpoint.trim_end_matches('/'));
+        let exporter = SpanExporter::builder().with_http().with_endpoint(traces).build();
+        let exporter = exporter.map_err(|error| fault(error.to_string()))?;
+        // Attributes and the name in OTEL_RESOURCE_ATTRIBUTES and OTEL_SERVICE_NAME count before ours.
+        let named = std::env::var_os("OTEL_SERVICE_NAME").is_some();
+        let version = KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
+        let resource = Resource::builder().with_attribute(version);
+        let resource = if named { resource } else { resource.with_service_name("cuponera") };
+        let provider = SdkTracerProvider::builder()
+            .with_span_processor(BatchSpanProcessor::builder(exporter, Tokio).build())
+            .with_resource(resource.build())
+            .build();
+        drop(inside);
+        Ok(Self { provider, runtime: Some(runtime) })
+    }
+
+    /// What gives the spans of the log to it.
+    pub(super) fn layer<S: Subscriber + for<'a> LookupSpan<'a>>(&self) -> impl Layer<S> + use<S> {
+        let ours = Targets::new().with_targets(OURS.map(|target| (target, Level::WARN)));
+        tracing_opentelemetry::layer()
+            .with_tracer(self.provider.tracer("cuponera"))
+            .with_location(false)
+            .with_threads(false)
+            .with_filter(ours)
+    }
+}
+
+impl Drop for Export {
+    fn drop(&mut self) {
+        // What cannot be sent by now never will be, and nobody is left to be told.
+        let _ = self.provider.shutdown_with_timeout(FLUSH_PATIENCE);
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// Puts a span under its parent; what it is itself. `None` if spans are not exported.
+pub(super) fn adopt(span: &Span, parent: Option<TraceParent>) -> Option<TraceParent> {
+    if let Some(parent) = parent {
+        span.set_parent(Context::new().with_remote_span_context(remote(parent))).ok()?;
+    }
+    let context = span.context();
+    let own = context.span().span_context().clone();
+    let trace = u128::from_be_bytes(own.trace_id().to_bytes());
+    let id = u64::from_be_bytes(own.span_id().to_bytes());
+    own.is_valid().then(|| TraceParent::of_parts(trace, id, own.trace_flags().to_u8()))
+}
+
+fn remote(parent: TraceParent) -> SpanContext {
+    let (trace, span, flags) = parent.parts();
+    let (trace, span) = (TraceId::from(trace), SpanId::from(span));
+    SpanContext::new(trace, span, TraceFlags::new(flags), true, TraceState::default())
+}

@@ -1,0 +1,117 @@
+//! The metrics as Prometheus reads them. What can only be looked up is looked up when somebody asks, and what costs a
+//! statement at most every five seconds.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::time::timeout;
+
+use super::{metrics, process};
+use crate::store::Store;
+
+/// The media type of the text.
+pub const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// How long a look at the database counts.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// How long it may take. A scrape that waits longer is given up by those who scrape.
+const LOOK_PATIENCE: Duration = Duration::from_secs(2);
+
+/// From where the metrics may be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// On the address of the API, by programs on this machine.
+    Loopback,
+    /// On an address of their own, by whoever reaches it.
+    OwnAddress,
+}
+
+type Probe = Box<dyn Fn() + Send + Sync>;
+
+/// The metrics of this process.
+#[derive(Clone)]
+pub struct Exposition(Arc<Sources>);
+
+struct Sources {
+    reach: Reach,
+    stores: Mutex<Vec<(&'static str, Store)>>,
+    probes: Mutex<Vec<Probe>>,
+    looked: tokio::sync::Mutex<Option<Instant>>,
+}
+
+impl Exposition {
+    /// Starts collecting, if that has not begun.
+    pub fn new(reach: Reach) -> Self {
+        metrics::recorder();
+        metrics::prepare_jobs();
+        Self(Arc::new(Sources {
+            reach,
+            stores: Mutex::default(),
+            probes: Mutex::default(),
+            looked: tokio::sync::Mutex::default(),
+        }))
+    }
+
+    /// From where they may be read.
+    pub fn reach(&self) -> Reach {
+        self.0.reach
+    }
+
+    /// Shows the connections of a part of the program. The part that came last is the one whose connections are used to
+    /// look at the backlog: a worker's are never all taken by requests.
+    pub fn watch(&self, part: &'static str, store: &Store) {
+        self.0.stores.lock().unwrap_or_else(PoisonError::into_inner).push((part, store.clone()));
+    }
+
+    /// Looks at something that is not counted as it happens, whenever somebody asks.
+    pub fn on_scrape(&self, probe: impl Fn() + Send + Sync + 'static) {
+        self.0.probes.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(probe));
+    }
+
+    /// All metrics as text.
+    pub async fn render(&self) -> String {
+        for probe in self.0.probes.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            probe();
+        }
+        // Before a look that uses them itself.
+        for (part, store) in self.stores() {
+            for (pool, level) in store.pool_levels() {
+                metrics::pool(part, pool, level.size, level.idle, level.most);
+            }
+        }
+        self.look_at_the_database().await;
+        process::look();
+        metrics::recorder().render()
+    }
+
+    async fn look_at_the_database(&self) {
+        let mut looked = self.0.looked.lock().await;
+        if looked.is_some_and(|at| at.elapsed() < LOOK_EVERY) {
+            return;
+        }
+        let stores = self.stores();
+        let waits = stores.iter().map(|(part, store)| async move {
+            for (pool, waited) in store.pool_waits().await {
+                metrics::pool_waited(part, pool, waited);
+            }
+        });
+        futures::future::join_all(waits).await;
+        if let Some((_, store)) = stores.last() {
+            let backlog = timeout(LOOK_PATIENCE, store.backlog()).await.ok().and_then(Result::ok);
+            let told = backlog.map(|all| (all.runnable, all.oldest.unwrap_or_default(), all.unsent));
+            metrics::backlog(told);
+        }
+        *looked = Some(Instant::now());
+    }
+
+    fn stores(&self) -> Vec<(&'static str, Store)> {
+        self.0.stores.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl fmt::Debug for Exposition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Exposition").field("reach", &self.0.reach).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,81 @@
+//! The metrics on an address of their own, for whoever reaches it; for programs without an API it is the only one.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::warn;
+
+use super::exposition::{Exposition, MEDIA_TYPE};
+
+/// Those who scrape are few.
+const MAX_CONNECTIONS: usize = 16;
+/// How long a client may take to say what it wants.
+const HEAD_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a connection may last, with its one request.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// After an error of accepting, mostly that there are no more files to open.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Answers `GET /metrics` until told to stop.
+pub async fn serve(listener: TcpListener, exposition: Exposition, stop: CancellationToken) {
+    let (connections, places) = (TaskTracker::new(), Arc::new(Semaphore::new(MAX_CONNECTIONS)));
+    let next = async || {
+        let place = places.clone().acquire_owned().await.expect("nobody closes it");
+        (place, listener.accept().await)
+    };
+    while let Some((place, accepted)) = stop.run_until_cancelled(next()).await {
+        match accepted {
+            Ok((stream, _)) => {
+                let exposition = exposition.clone();
+                connections.spawn(async move {
+                    // A client that breaks off, or takes too long, is no concern of ours.
+                    let _ = timeout(PATIENCE, converse(stream, exposition)).await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                warn!(%error, "a connection for metrics could not be accepted");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn converse(stream: TcpStream, exposition: Exposition) -> hyper::Result<()> {
+    let answer = service_fn(|request| answer(request, &exposition));
+    http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_PATIENCE)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), answer)
+        .await
+}
+
+async fn answer(
+    request: Request<Incoming>,
+    exposition: &Exposition,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let (status, text) = match (request.uri().path(), request.method()) {
+        ("/metrics", &Method::GET | &Method::HEAD) => (StatusCode::OK, exposition.render().await),
+        ("/metrics", _) => (StatusCode::METHOD_NOT_ALLOWED, "ask with GET\n".to_owned()),
+        _ => (StatusCode::NOT_FOUND, "there is only /metrics here\n".to_owned()),
+    };
+    let mut response = Response::new(Full::from(text));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
+    Ok(response)
+}

@@ -1,0 +1,147 @@
+//! Trace contexts (W3C Trace Context, level 1): which trace a request or a chunk belongs to, and under which span.
+//!
+//! A context goes from a client's request to the job that it submits, and from there to the spans of its chunks, whether
+//! or not traces are exported.
+
+use std::fmt;
+use std::str::FromStr;
+
+use rand::RngExt;
+use tracing::{Span, field};
+
+/// The header it comes in.
+pub const TRACE_PARENT: &str = "traceparent";
+
+/// A span of a trace, as another one's parent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TraceParent {
+    trace: u128,
+    span: u64,
+    flags: u8,
+}
+
+/// Why a text is no trace context.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("is no traceparent of the W3C")]
+pub struct NoTraceParent;
+
+impl TraceParent {
+    /// A trace of its own.
+    fn new() -> Self {
+        let mut random = rand::rng();
+        // Neither may be zero.
+        Self { trace: random.random::<u128>().max(1), span: random.random::<u64>().max(1), flags: 0 }
+    }
+
+    /// A span under this one.
+    fn child(self) -> Self {
+        Self { span: rand::rng().random::<u64>().max(1), ..self }
+    }
+
+    /// Makes `span` a part of the trace that it was called from, or of a new one, and notes which in its field `trace`.
+    /// Returns what calls it makes are to name as their parent.
+    pub fn join(span: &Span, parent: Option<Self>) -> Self {
+        #[cfg(feature = "otlp")]
+        let exported = super::export::adopt(span, parent);
+        #[cfg(not(feature = "otlp"))]
+        let exported = None;
+        let context = exported.unwrap_or_else(|| parent.map_or_else(Self::new, Self::child));
+        span.record("trace", field::display(format_args!("{:032x}", context.trace)));
+        context
+    }
+
+    #[cfg(feature = "otlp")]
+    pub(super) fn of_parts(trace: u128, span: u64, flags: u8) -> Self {
+        Self { trace, span, flags }
+    }
+
+    #[cfg(feature = "otlp")]
+    pub(super) fn parts(self) -> (u128, u64, u8) {
+        (self.trace, self.span, self.flags)
+    }
+}
+
+impl fmt::Display for TraceParent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "00-{:032x}-{:016x}-{:02x}", self.trace, self.span, self.flags)
+    }
+}
+
+impl FromStr for TraceParent {
+    type Err = NoTraceParent;
+
+    /// Reads what is known of a version 00; later ones may say more behind it.
+    fn from_str(text: &str) -> Result<Self, NoTraceParent> {
+        let mut parts = text.split('-');
+        let mut part = |digits| parts.next().and_then(|part| hex(part, digits)).ok_or(NoTraceParent);
+        let (version, trace, span, flags) = (part(2)?, part(32)?, part(16)?, part(2)?);
+        let has_more = parts.next().is_some();
+        if version == 0xff || trace == 0 || span == 0 || (version == 0 && has_more) {
+            return Err(NoTraceParent);
+        }
+        let narrow = |_| NoTraceParent;
+        // Only the first flag, *sampled*, has a meaning that we may hand on.
+        let flags = u8::try_from(flags & 1).map_err(narrow)?;
+        Ok(Self { trace, span: u64::try_from(span).map_err(narrow)?, flags })
+    }
+}
+
+/// A number of exactly so many digits, which must be lower-case.
+fn hex(text: &str, digits: usize) -> Option<u128> {
+    let is_plain = text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    (is_plain && text.len() == digits).then(|| u128::from_str_radix(text, 16).ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let context: TraceParent = GOOD.parse().unwrap();
+        assert_eq!(context.to_string(), GOOD);
+        let own = TraceParent::new();
+        assert_eq!(own.to_string().parse(), Ok(own));
+    }
+
+    #[test]
+    fn a_later_version_is_read_as_far_as_it_is_known() {
+        let later = GOOD.replacen("00", "cc", 1) + "-what-comes-then";
+        assert_eq!(later.parse::<TraceParent>(), GOOD.parse());
+        assert_eq!(
+            GOOD.replace("-01", "-ff").parse::<TraceParent>(),
+            GOOD.parse(),
+            "unknown flags are dropped"
+        );
+    }
+
+    #[test]
+    fn what_is_no_trace_context_is_refused() {
+        let bad = [
+            String::new(),
+            GOOD.to_uppercase(),
+            GOOD.replacen("00", "ff", 1),
+            format!("{GOOD}-more"),
+            GOOD.replace("4bf92f3577b34da6a3ce929d0e0e4736", &"0".repeat(32)),
+            GOOD.replace("00f067aa0ba902b7", &"0".repeat(16)),
+            GOOD.replace("4bf9", "4bf"),
+            GOOD.replace("4bf9", "+bf9"),
+            GOOD.replace("-01", ""),
+            GOOD.replace("-01", "-1"),
+        ];
+        for text in bad {
+            assert_eq!(text.parse::<TraceParent>(), Err(NoTraceParent), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_child_is_of_its_parent_s_trace_and_another_span() {
+        let parent: TraceParent = GOOD.parse().unwrap();
+        let child = TraceParent::join(&Span::none(), Some(parent));
+        assert_eq!((child.trace, child.flags), (parent.trace, parent.flags));
+        assert_ne!(child.span, parent.span);
+        assert_ne!(TraceParent::join(&Span::none(), None).trace, parent.trace);
+    }
+}

@@ -1,7 +1,9 @@
 //! A fleet as operators run it: an API and workers as processes of their own, on one database.
 
 mod ends;
+mod kills;
 mod refusals;
+mod restarts;
 
 use std::time::Duration;
 

@@ -93,7 +93,8 @@ impl FleetInstallation {
         run(self.command("cuponera").args(verb).stdin(password)).await;
     }
 
-    async fn start_worker(&self) -> Process {
+    /// A worker, which nobody minds but the caller.
+    pub(crate) async fn start_worker(&self) -> Process {
         let mut worker = Process::spawn(&mut self.command("cuponera-worker"));
         worker.logged("working").await;
         worker

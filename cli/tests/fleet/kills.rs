@@ -1,0 +1,114 @@
+//! Workers killed with `kill -9` in the middle of a job: others take over, nothing is lost and nothing is done twice.
+
+use std::time::{Duration, Instant};
+
+use cuponera_testkit::eventually;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use serde_json::{Value, json};
+use sqlx::query_scalar;
+
+use super::{book, generate};
+use crate::support::Admin;
+use crate::support::fleet::Fleet;
+
+const QUANTITY: u64 = 500_000;
+/// Each kill costs what it had at work, and the time until its lease is over.
+const MOST_KILLS: u32 = 8;
+/// The longest pause between two kills.
+const LONGEST_PAUSE_MS: u64 = 2_500;
+/// As the design has it: how long a dead worker's chunk may wait for another.
+const TAKEN_OVER_WITHIN: Duration = Duration::from_secs(20);
+
+async fn status(admin: &Admin, job: &Value) -> Value {
+    admin.get(&format!("jobs/{}", job["id"].as_str().expect("an id"))).await["status"].clone()
+}
+
+async fn assert_made(fleet: &Fleet, job: &Value) {
+    assert_eq!(
+        (&job["status"], &job["progress"]["succeeded"], &job["progress"]["failed"]),
+        (&json!("SUCCEEDED"), &json!(QUANTITY), &json!(0)),
+        "{job}"
+    );
+    let made: i64 = query_scalar("select count(*) from coupon where job_id = $1::uuid")
+        .bind(job["id"].as_str())
+        .fetch_one(fleet.database().pool())
+        .await
+        .expect("counting failed");
+    assert_eq!(made.unsigned_abs(), QUANTITY);
+}
+
+#[tokio::test]
+async fn workers_killed_every_few_seconds_make_exactly_the_codes_asked_for() {
+    let seed = rand::random();
+    let mut random = StdRng::seed_from_u64(seed);
+    let mut fleet = Fleet::on_aws(2).await;
+    let admin = fleet.admin().await;
+    let book = book(&admin).await;
+    let begun = Instant::now();
+    let job = generate(&admin, &book, QUANTITY).await;
+    assert_made(&fleet, &fleet.over(&admin, &job).await).await;
+    let undisturbed = begun.elapsed();
+
+    let begun = Instant::now();
+    let job = generate(&admin, &book, QUANTITY).await;
+    let mut kills = 0;
+    while kills < MOST_KILLS {
+        eventually("the job to be at work", async || (status(&admin, &job).await != "QUEUED").then_some(()))
+            .await;
+        tokio::time::sleep(Duration::from_millis(random.random_range(0..LONGEST_PAUSE_MS))).await;
+        if status(&admin, &job).await != "RUNNING" {
+            break;
+        }
+        let victim = random.random_range(0..fleet.workers.len());
+        fleet.workers.remove(victim).kill();
+        kills += 1;
+        fleet.add_worker().await;
+    }
+    let done = fleet.over(&admin, &job).await;
+    let slower = begun.elapsed().as_secs_f64() / undisturbed.as_secs_f64();
+    println!("seed {seed}: {kills} kills made the job {slower:.1} times as long as {undisturbed:?}");
+    assert!(kills > 1, "the job was over too soon for more than {kills} kills");
+    assert_made(&fleet, &done).await;
+    fleet.assert_well().await;
+}
+
+#[tokio::test]
+async fn the_last_chunk_of_a_killed_worker_is_taken_over_in_time() {
+    let mut fleet = Fleet::on_aws(1).await;
+    let admin = fleet.admin().await;
+    let book = book(&admin).await;
+    let pool = fleet.database().pool().clone();
+    let chunk = async |job: &Value| -> (String, Option<String>) {
+        sqlx::query_as("select status, worker from job_chunk where job_id = $1::uuid")
+            .bind(job["id"].as_str())
+            .fetch_one(&pool)
+            .await
+            .expect("looking failed")
+    };
+    // A job of one chunk, caught while it is at work.
+    let (job, worker) = loop {
+        let job = generate(&admin, &book, 50_000).await;
+        let (caught, worker) = eventually("the chunk to be at work", async || {
+            let (status, worker) = chunk(&job).await;
+            (status != "READY").then_some((status == "RUNNING", worker))
+        })
+        .await;
+        fleet.workers[0].freeze();
+        if caught && chunk(&job).await.0 == "RUNNING" {
+            break (job, worker);
+        }
+        fleet.workers[0].thaw();
+    };
+    let other = fleet.installation().start_worker().await;
+    let dead = fleet.workers.remove(0);
+    let killed = Instant::now();
+    dead.kill();
+    fleet.workers.push(other);
+    eventually("another to take over", async || (chunk(&job).await.1 != worker).then_some(())).await;
+    let waited = killed.elapsed();
+    println!("the chunk waited {waited:?}");
+    assert!(waited < TAKEN_OVER_WITHIN, "{waited:?}");
+    assert_eq!(fleet.over(&admin, &job).await["progress"]["succeeded"], 50_000);
+    fleet.assert_well().await;
+}

@@ -93,7 +93,7 @@ impl Server {
     fn start(program: &str, address: SocketAddr) -> Self {
         let (reader, alive) = pipe().expect("there is no pipe to be had");
         let mut shell = Command::new("sh")
-            .args(["-c", r#""$0" "$@" >/dev/null & echo $!; read -r _; kill -KILL $!"#, program])
+            .args(["-c", r#""$0" "$@" >/dev/null & echo $!; read -r _; kill -KILL $! 2>/dev/null"#, program])
             .args(["--bind", &Ipv4Addr::LOCALHOST.to_string(), "--port", &address.port().to_string()])
             .args(["--save", "", "--appendonly", "no", "--dir", "/tmp"])
             .stdin(reader)

@@ -23,5 +23,5 @@ cat >/tmp/queue.json <<END
 END
 awslocal sqs create-queue --queue-name "$queue" --attributes file:///tmp/queue.json >/dev/null
 
-awslocal s3api head-bucket --bucket "$bucket" 2>/dev/null || awslocal s3 mb "s3://$bucket" >/dev/null
+awslocal s3api head-bucket --bucket "$bucket" >/dev/null 2>&1 || awslocal s3 mb "s3://$bucket" >/dev/null
 echo "cuponera: the queues and the bucket are there"

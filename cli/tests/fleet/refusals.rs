@@ -1,6 +1,7 @@
 //! What keeps a program of a fleet from starting is said in lines that name it, and nothing is changed.
 
 use std::net::TcpListener;
+use std::process::Command;
 
 use cuponera_testkit::TestDatabase;
 use sqlx::query_scalar;
@@ -89,19 +90,18 @@ async fn a_setting_of_another_program_keeps_none_from_starting() {
     let installation = FleetInstallation::on_postgres(TestDatabase::create().await)
         .tell("CUPONERA_ADMIN_PASSWORD", "short")
         .tell("CUPONERA_ADMIN_EMAIL", "nobody");
-    let of_others: [(&str, &str, &[(&str, &str)]); 2] = [
-        ("cuponera-api", "serving", &[("CUPONERA_WORKER_CONCURRENCY", "none")]),
-        (
-            "cuponera-worker",
-            "working",
-            &[("CUPONERA_JWT_SECRET", "short"), ("CUPONERA_HTTP_ADDR", "nowhere")],
-        ),
-    ];
-    for (program, says, settings) in of_others {
-        let mut process = Process::spawn(installation.command(program).envs(settings.iter().copied()));
-        process.logged(says).await;
-        process.stop().await;
-    }
+    let mut api = installation.command("cuponera-api");
+    let mut worker = installation.command("cuponera-worker");
+    worker.env("CUPONERA_JWT_SECRET", "short").env("CUPONERA_HTTP_ADDR", "nowhere");
+    starts(api.env("CUPONERA_WORKER_CONCURRENCY", "none"), "serving").await;
+    starts(&mut worker, "working").await;
+}
+
+/// Runs a program until it says this, and ends it.
+async fn starts(command: &mut Command, says: &str) {
+    let mut process = Process::spawn(command);
+    process.logged(says).await;
+    process.stop().await;
 }
 
 #[tokio::test]
@@ -125,8 +125,6 @@ async fn a_schema_that_is_missing_or_older_is_refused_and_a_newer_one_is_not() {
     }
     set("update _sqlx_migrations set version = 99990101000000 where version < 0").await;
     for (program, says) in [("cuponera-api", "serving"), ("cuponera-worker", "working")] {
-        let mut process = Process::spawn(&mut installation.command(program));
-        process.logged(says).await;
-        process.stop().await;
+        starts(&mut installation.command(program), says).await;
     }
 }

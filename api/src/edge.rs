@@ -62,8 +62,9 @@ pub(crate) async fn edge<E: Endpoint>(
     let (method, path, asked) =
         (request.method().clone(), request.uri().path().to_owned(), request.headers().clone());
     // At the level of errors, so that it is there however little is logged.
-    let span = error_span!("request", id = %id, %method, path = without_code(&path),
-        route = route.template, trace = field::Empty);
+    let (plain, route_name) = (without_code(&path), route.template);
+    let span =
+        error_span!("request", id = %id, %method, path = plain, route = route_name, trace = field::Empty);
     let trace = TraceParent::join(&span, client_trace(&request));
     request.extensions_mut().insert(trace);
     let answer = async {

@@ -81,7 +81,7 @@ impl Route {
     /// Counts an answer and tells the log of it: of faults always, of what went well if that is asked for.
     pub(crate) fn answered(&self, status: StatusCode, took: Duration) {
         self.counted.note(status.as_u16(), took);
-        let (status, ms) = (status.as_u16(), took.as_millis());
+        let (status, ms) = (status.as_u16(), u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
         if status >= 500 {
             warn!(target: "access", status, ms, "answered");
         } else if took >= SLOW {

@@ -186,6 +186,7 @@ async fn secrets_are_in_no_log_and_no_error_however_much_is_logged() {
     let metrics =
         planter.http.get(metrics).send().await.expect("no metrics").text().await.expect("no metrics");
     assert!(metrics.contains("/api/v1/coupons/{code}/lock"), "{metrics}");
+    assert!(!metrics.contains('@') && !metrics.contains("ann"), "somebody is in a label: {metrics}");
     process.signal(Signal::TERM);
     assert!(process.ended().await.success());
     let refused =

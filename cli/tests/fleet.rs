@@ -76,7 +76,8 @@ async fn codes_are_made_uploaded_locked_and_redeemed_through_a_queue_and_a_bucke
     assert_eq!((of_import("uploads"), of_import("errors")), (1, 1), "{names:?}");
     fleet.assert_well().await;
     assert!(fleet.queue().dead_letters().await.is_empty());
-    assert_eq!(admin.get("../../health").await["queue"], "connected");
+    let health = admin.get("../../health").await;
+    assert_eq!((&health["queue"], &health["redis"]), (&json!("connected"), &json!("connected")));
 
     let Fleet { api, workers, .. } = &mut fleet;
     for process in std::iter::once(api).chain(workers) {

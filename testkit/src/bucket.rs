@@ -1,13 +1,13 @@
 //! A bucket of the stand-in for S3, for one test.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::AtomicU32;
 
 use futures::TryStreamExt;
 use object_store::ObjectStore;
 use object_store::aws::AmazonS3Builder;
 
 use crate::Emulator;
-use crate::emulator::http;
+use crate::emulator::{http, own_number};
 
 static BUCKETS: AtomicU32 = AtomicU32::new(0);
 
@@ -21,7 +21,7 @@ pub struct TestBucket {
 impl Emulator {
     /// A bucket with nothing in it.
     pub async fn bucket(&self) -> TestBucket {
-        self.make_bucket(&format!("files-{}", BUCKETS.fetch_add(1, Ordering::Relaxed))).await
+        self.make_bucket(&format!("files-{}", own_number(&BUCKETS))).await
     }
 
     /// A bucket by this name.

@@ -26,10 +26,27 @@ const LONG_POLL: Duration = Duration::from_secs(2);
 static EMULATOR: OnceCell<Emulator> = OnceCell::const_new();
 static QUEUES: AtomicU32 = AtomicU32::new(0);
 
-/// The running program. It ends when this process does, however that ends: it watches a pipe that only we hold open.
+/// Names a LocalStack that runs already, to be used instead.
+const LOCALSTACK_VARIABLE: &str = "CUPONERA_TEST_LOCALSTACK_URL";
+
+/// The running program.
 #[derive(Debug)]
 pub struct Emulator {
     url: String,
+    kind: Kind,
+    _started: Option<Started>,
+}
+
+/// Which of those that speak AWS's protocols.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Ministack,
+    LocalStack,
+}
+
+/// It ends when this process does, however that ends: it watches a pipe that only we hold open.
+#[derive(Debug)]
+struct Started {
     _process: Child,
     _alive: PipeWriter,
 }
@@ -37,7 +54,14 @@ pub struct Emulator {
 impl Emulator {
     /// The one of this process.
     pub async fn get() -> &'static Self {
-        EMULATOR.get_or_init(Self::start).await
+        EMULATOR.get_or_init(Self::find_or_start).await
+    }
+
+    async fn find_or_start() -> Self {
+        match std::env::var(LOCALSTACK_VARIABLE) {
+            Ok(url) => Self { url, kind: Kind::LocalStack, _started: None },
+            Err(_) => Self::start().await,
+        }
     }
 
     async fn start() -> Self {
@@ -63,7 +87,9 @@ impl Emulator {
             .stderr(log)
             .spawn()
             .expect("the stand-in for AWS cannot be run");
-        let emulator = Self { url: format!("http://{address}"), _process: process, _alive: alive };
+        let started = Some(Started { _process: process, _alive: alive });
+        let emulator =
+            Self { url: format!("http://{address}"), kind: Kind::Ministack, _started: started };
         let health = format!("{}/_ministack/health", emulator.url);
         eventually("the stand-in for AWS to answer", async || {
             let answer = http().get(&health).send().await.ok()?;
@@ -80,7 +106,7 @@ impl Emulator {
 
     /// A queue with a dead-letter queue, for one test.
     pub async fn queue(&self) -> TestQueue {
-        let number = QUEUES.fetch_add(1, Ordering::Relaxed);
+        let number = own_number(&QUEUES);
         self.make_queue(&format!("work-{number}"), &format!("letters-{number}")).await
     }
 
@@ -88,6 +114,7 @@ impl Emulator {
     pub async fn make_queue(&self, name: &str, dead: &str) -> TestQueue {
         let queue = TestQueue {
             endpoint: self.url.clone(),
+            kind: self.kind,
             name: name.to_owned(),
             dead: dead.to_owned(),
             client: Client::new(&aws(&self.url)),
@@ -106,6 +133,7 @@ impl Emulator {
 #[derive(Debug)]
 pub struct TestQueue {
     endpoint: String,
+    kind: Kind,
     name: String,
     dead: String,
     client: Client,
@@ -171,16 +199,36 @@ impl TestQueue {
     }
 
     async fn peek(&self, name: &str) -> Vec<Value> {
-        let url = format!(
-            "{}/_ministack/sqs/messages?QueueUrl=http://localhost/000000000000/{name}",
-            self.endpoint
-        );
-        let answer = http().get(url).send().await.expect("the stand-in does not answer");
-        let answer: Value = answer.json().await.expect("the stand-in answers with JSON");
+        let (path, more) = match self.kind {
+            Kind::Ministack => ("_ministack", ""),
+            Kind::LocalStack => ("_aws", "&ShowInvisible=true&ShowDelayed=true"),
+        };
+        let of_queue = format!("QueueUrl=http://localhost:4566/000000000000/{name}{more}");
+        let request = http().get(format!("{}/{path}/sqs/messages?{of_queue}", self.endpoint));
+        let answer = request.header("Accept", "application/json").send().await;
+        let answer = answer.expect("the stand-in does not answer").json().await;
+        let answer: Value = answer.expect("the stand-in answers with JSON");
+        if self.kind == Kind::LocalStack {
+            return one_or_many(&answer["ReceiveMessageResponse"]["ReceiveMessageResult"]["Message"]);
+        }
         let regions = answer["messages"]["000000000000"].as_object().into_iter().flat_map(|all| all.values());
         let queues = regions.filter_map(Value::as_object).flat_map(|queues| queues.values());
         queues.filter_map(Value::as_array).flatten().cloned().collect()
     }
+}
+
+/// What was XML once: nothing, one, or a list.
+fn one_or_many(value: &Value) -> Vec<Value> {
+    match value {
+        Value::Null => Vec::new(),
+        Value::Array(values) => values.clone(),
+        one => vec![one.clone()],
+    }
+}
+
+/// The next one of this process, among those of all processes.
+pub(crate) fn own_number(counter: &AtomicU32) -> String {
+    format!("{}-{}", std::process::id(), counter.fetch_add(1, Ordering::Relaxed))
 }
 
 fn aws(endpoint: &str) -> SdkConfig {

@@ -3,7 +3,7 @@
 
 use std::process::Command;
 
-use cuponera_testkit::{Emulator, TestBucket, TestDatabase, TestQueue, assert_invariants, eventually};
+use cuponera_testkit::{Emulator, Redis, TestBucket, TestDatabase, TestQueue, assert_invariants, eventually};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -26,17 +26,25 @@ pub(crate) struct Fleet {
 /// What the processes of a fleet share, and how each is told of it.
 pub(crate) struct FleetInstallation {
     pub(crate) database: TestDatabase,
-    /// Without them the queue is the database, and files lie in a folder.
-    pub(crate) aws: Option<(TestQueue, TestBucket)>,
+    /// Without it the queue is the database, and files lie in a folder.
+    pub(crate) aws: Option<Aws>,
     settings: Vec<(String, String)>,
     folder: TempDir,
 }
 
+/// What an installation on AWS has besides its database.
+pub(crate) struct Aws {
+    /// And its dead-letter queue.
+    pub(crate) queue: TestQueue,
+    pub(crate) bucket: TestBucket,
+    pub(crate) redis: Redis,
+}
+
 impl FleetInstallation {
-    /// With a queue, its dead-letter queue and a bucket.
     pub(crate) async fn on_aws(database: TestDatabase) -> Self {
         let emulator = Emulator::get().await;
-        Self::with(database, Some((emulator.queue().await, emulator.bucket().await)))
+        let (queue, bucket) = (emulator.queue().await, emulator.bucket().await);
+        Self::with(database, Some(Aws { queue, bucket, redis: Redis::start().await }))
     }
 
     /// With nothing but the database and a folder that all processes see.
@@ -44,7 +52,7 @@ impl FleetInstallation {
         Self::with(database, None)
     }
 
-    fn with(database: TestDatabase, aws: Option<(TestQueue, TestBucket)>) -> Self {
+    fn with(database: TestDatabase, aws: Option<Aws>) -> Self {
         let folder = TempDir::new().expect("there is no place for temporary files");
         Self { database, aws, settings: Vec::new(), folder }
     }
@@ -68,8 +76,9 @@ impl FleetInstallation {
             .env("CUPONERA_HTTP_ADDR", "127.0.0.1:0")
             .env("CUPONERA_JWT_SECRET", SECRET)
             .env("CUPONERA_WORKER_CONCURRENCY", "2");
-        if let Some((queue, bucket)) = &self.aws {
+        if let Some(Aws { queue, bucket, redis }) = &self.aws {
             command
+                .env("CUPONERA_REDIS_URL", redis.url())
                 .env("CUPONERA_QUEUE_URL", queue.name())
                 .env("CUPONERA_FILES_URL", format!("s3://{}/shop", bucket.name()))
                 .env("AWS_ENDPOINT_URL", queue.endpoint())
@@ -140,11 +149,11 @@ impl Fleet {
     }
 
     pub(crate) fn queue(&self) -> &TestQueue {
-        &self.installation.aws.as_ref().expect("this fleet has no queue").0
+        &self.installation.aws.as_ref().expect("this fleet has no queue").queue
     }
 
     pub(crate) fn bucket(&self) -> &TestBucket {
-        &self.installation.aws.as_ref().expect("this fleet has no bucket").1
+        &self.installation.aws.as_ref().expect("this fleet has no bucket").bucket
     }
 
     /// Where the API listens.
@@ -182,7 +191,7 @@ impl Fleet {
     /// What must never happen has not, and no message is left.
     pub(crate) async fn assert_well(&self) {
         assert_invariants(self.database().pool()).await;
-        if let Some((queue, _)) = &self.installation.aws {
+        if let Some(Aws { queue, .. }) = &self.installation.aws {
             eventually("the messages to be deleted", async || {
                 queue.messages().await.is_empty().then_some(())
             })

@@ -1,0 +1,59 @@
+#!/usr/bin/env bash
+# Runs a command beside LocalStack itself, without Docker: with-localstack.sh COMMAND ARGS…
+#
+# Tests that are run so use it instead of the small stand-in. LocalStack is installed into target/localstack from the package
+# index the first time; it needs Python 3.13 with venv, found as $PYTHON, in PATH, or among pyenv's. It listens on loopback
+# only, and ends with the command, whose exit status is passed on. If CUPONERA_TEST_LOCALSTACK_URL names one that runs, that
+# is used.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+requirements=scripts/localstack-requirements.txt
+folder=$PWD/target/localstack
+
+if [ -n "${CUPONERA_TEST_LOCALSTACK_URL:-}" ]; then
+    exec "$@"
+fi
+
+find_python() {
+    local candidate
+    for candidate in "${PYTHON:-}" python3.13 python3.14 python3 "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3.1[34].*/bin/python; do
+        if [ -n "$candidate" ] && "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 13))' 2>/dev/null; then
+            echo "$candidate"
+            return
+        fi
+    done
+    echo "LocalStack needs Python 3.13 or newer: install it, or name it in PYTHON" >&2
+    return 1
+}
+
+install_it() {
+    local python
+    python=$(find_python)
+    echo "Getting LocalStack from the package index" >&2
+    rm -rf "$folder"
+    mkdir -p "$folder"
+    "$python" -m venv "$folder/venv" >&2
+    "$folder/venv/bin/pip" install --quiet --disable-pip-version-check --no-deps -r "$requirements" >&2
+    cp "$requirements" "$folder/installed"
+}
+
+cmp -s "$requirements" "$folder/installed" || install_it
+
+port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+env SERVICES=sqs,s3 "GATEWAY_LISTEN=127.0.0.1:$port" DNS_ADDRESS=0 SKIP_SSL_CERT_DOWNLOAD=1 DISABLE_EVENTS=1 \
+    "FILESYSTEM_ROOT=$folder/state" "$folder/venv/bin/python" -m localstack.runtime.main >"$folder/log" 2>&1 &
+localstack=$!
+trap 'kill "$localstack" 2>/dev/null; wait "$localstack" 2>/dev/null || true' EXIT
+
+url=http://127.0.0.1:$port
+for _ in $(seq 240); do
+    kill -0 "$localstack" 2>/dev/null || break
+    if curl --noproxy '*' -sf "$url/_localstack/health" >/dev/null; then
+        CUPONERA_TEST_LOCALSTACK_URL=$url "$@"
+        exit
+    fi
+    sleep 0.25
+done
+echo "LocalStack does not answer; its log is $folder/log:" >&2
+tail -n 20 "$folder/log" >&2
+exit 1

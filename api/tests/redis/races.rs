@@ -26,7 +26,7 @@ async fn race(fleet: &Fleet, path: &str, body: &Value, client: impl Fn(usize) ->
     let mut racers = JoinSet::new();
     for number in 0..RACERS {
         let [here, there] = fleet.at_both(&client(number));
-        let client = if number % 2 == 0 { here } else { there };
+        let client = if number.is_multiple_of(2) { here } else { there };
         let (path, body) = (path.to_owned(), body.clone());
         racers.spawn(async move {
             let client = client.apart().await;

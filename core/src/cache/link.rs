@@ -22,6 +22,9 @@ const CONNECT: Duration = Duration::from_millis(200);
 /// How often the keeper looks: a Redis that freezes while nobody asks is noticed after at most this and [`ANSWER`].
 const BEAT: Duration = Duration::from_millis(250);
 
+/// A connection that has lasted so long ends an outage, as far as the log goes.
+const STEADY: Duration = Duration::from_secs(1);
+
 /// What can be called by hash once a connection is there.
 pub(super) static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| Scripts {
     take: Lua::new(include_str!("lua/take.lua")),
@@ -174,6 +177,10 @@ impl Link {
             self.ask(async |mut connection| time.query_async(&mut connection).await).await;
         if let Some(time) = answer {
             *live.clock.write().unwrap_or_else(PoisonError::into_inner) = Clock::read(time);
+            // One that takes connections and then fails all calls, as when it is full, has not come back.
+            if live.since.elapsed() > STEADY && self.is_told.swap(false, Ordering::Relaxed) {
+                info!("Redis answers again");
+            }
         }
     }
 
@@ -193,8 +200,6 @@ impl Link {
 
     fn take_up(&self, live: Live) {
         *self.live.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(live));
-        self.is_told.store(false, Ordering::Relaxed);
-        info!("Redis answers");
     }
 
     /// Says once that Redis is away, not at every attempt.

@@ -46,7 +46,7 @@ async fn a_thousand_who_take_at_once_from_a_bucket_of_a_hundred_get_a_hundred() 
     let redis = Redis::start().await;
     let (one, two) = (connect(&redis).await, connect(&redis).await);
     let take = async |number: usize| {
-        let cache = if number % 2 == 0 { &one } else { &two };
+        let cache = if number.is_multiple_of(2) { &one } else { &two };
         cache.take("all", Duration::from_hours(1), 100).await
     };
     let taken = cuponera_testkit::race(50, 0..1_000, take).await;

@@ -39,7 +39,8 @@ struct Template {
 pub(crate) fn route_of(method: &Method, path: &str) -> &'static Route {
     static TEMPLATES: LazyLock<Vec<Template>> = LazyLock::new(all);
     static OTHER: LazyLock<Template> = LazyLock::new(|| Template::new(ELSEWHERE));
-    let found = TEMPLATES.iter().find(|template| template.matches(path)).unwrap_or(&OTHER);
+    let asked: Vec<&str> = segments(path).collect();
+    let found = TEMPLATES.iter().find(|template| template.matches(&asked)).unwrap_or(&OTHER);
     let method = METHODS.iter().position(|name| *name == method.as_str());
     &found.routes[method.unwrap_or(METHODS.len() - 1)]
 }
@@ -69,11 +70,9 @@ impl Template {
         Self { segments: segments(template).collect(), routes: METHODS.map(route) }
     }
 
-    fn matches(&self, path: &str) -> bool {
-        let mut asked = segments(path);
-        let fits =
-            |segment: &&str| asked.next().is_some_and(|said| is_parameter(segment) || *segment == said);
-        self.segments.iter().all(fits) && asked.next().is_none()
+    fn matches(&self, asked: &[&str]) -> bool {
+        let fits = |(segment, said): (&&str, &&str)| is_parameter(segment) || segment == said;
+        self.segments.len() == asked.len() && self.segments.iter().zip(asked).all(fits)
     }
 }
 

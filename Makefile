@@ -13,7 +13,7 @@ run: postgres ## Installs what is missing, builds, and starts everything on this
 	$(CARGO) build --release -p cuponera
 	./target/release/cuponera up
 
-run-aws: postgres emulator ## The fleet without Docker: stand-ins for SQS and S3, Redis if there is one, an API, two workers
+run-aws: postgres emulator redis ## The fleet without Docker: stand-ins for SQS and S3, Redis, an API, two workers
 	$(CARGO) build --release --workspace --bins
 	./target/release/run-aws
 

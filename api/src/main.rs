@@ -41,7 +41,7 @@ async fn serve(settings: Settings) -> Result<(), String> {
     // Before anything can write an event: one in the rest partition would keep its month from having its own.
     store.ensure_event_months().await.map_err(|error| error.chain())?;
     let files = lifecycle::open_files(&settings).await?;
-    let cache = lifecycle::open_cache(&settings).await?;
+    let cache = lifecycle::open_cache(&settings, &metrics).await?;
     let secret = settings.jwt_secret.as_ref().ok_or("CUPONERA_JWT_SECRET: is not set")?;
     let parts = Parts::new(&settings, secret, store.clone(), files, queue.clone(), cache, metrics);
     let app = App::start(parts).map_err(|error| error.chain())?;

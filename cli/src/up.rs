@@ -77,7 +77,7 @@ async fn serve(
     let files = lifecycle::open_files(settings).await?;
     let tasks = TaskTracker::new();
     let own = queue.attach(database.connect(settings.worker_pools()).await?);
-    let cache = lifecycle::open_cache(settings).await?;
+    let cache = lifecycle::open_cache(settings, &metrics).await?;
     let relay = RunningRelay::start(queue, &own);
     let worker = Worker::new(settings, "up", own.clone(), files.clone(), queue.clone(), cache.clone());
     tasks.spawn(worker.run(stop.clone()));

@@ -1,4 +1,5 @@
-//! A fleet as operators run it: an API and workers as processes of their own, on one database.
+//! A fleet as operators run it: an API and workers as processes of their own, on one database. What shops do all day goes
+//! through it as it goes through `cuponera up`.
 
 mod ends;
 mod kills;
@@ -7,13 +8,13 @@ mod restarts;
 
 use std::time::Duration;
 
-use cuponera_testkit::eventually;
+use cuponera_testkit::{assert_invariants, eventually};
 use reqwest::Method;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::support::fleet::{AWS_SECRET, Fleet, SECRET};
-use crate::support::{Admin, PASSWORD, Process, cuponera};
+use crate::support::{Admin, Installation, PASSWORD, Process, cuponera};
 
 /// Three codes, one of them twice.
 const FILE: &str = "code,userId\nVIP-1,\nVIP-2,ana\nVIP-1,\n";
@@ -35,17 +36,17 @@ fn upload(admin: &Admin, book: &Value) -> reqwest::RequestBuilder {
     admin.request(Method::POST, &path).header("Content-Type", "text/csv")
 }
 
-/// What shops do all day, through an API and workers that are processes of their own.
-async fn live_a_day(fleet: &Fleet, admin: &Admin) -> Value {
+/// What shops do all day, whatever stands behind the API. Answers the id of the job that was a file.
+async fn live_a_day(admin: &Admin) -> Value {
     let book = book(admin).await;
     let jobs =
         [generate(admin, &book, 120_000).await, admin.json(upload(admin, &book).body(FILE), 202).await];
-    let generated = fleet.over(admin, &jobs[0]).await;
+    let generated = admin.over(&jobs[0]).await;
     assert_eq!(
         (&generated["status"], &generated["progress"]["succeeded"]),
         (&json!("SUCCEEDED"), &json!(120_000))
     );
-    let imported = fleet.over(admin, &jobs[1]).await;
+    let imported = admin.over(&jobs[1]).await;
     assert_eq!((&imported["progress"]["succeeded"], &imported["progress"]["failed"]), (&json!(2), &json!(1)));
     let path = format!("jobs/{}/errors", imported["id"].as_str().expect("an id"));
     let errors = admin.text(admin.request(Method::GET, &path), 200).await;
@@ -67,7 +68,7 @@ async fn live_a_day(fleet: &Fleet, admin: &Admin) -> Value {
 async fn codes_are_made_uploaded_locked_and_redeemed_through_a_queue_and_a_bucket() {
     let mut fleet = Fleet::on_aws(2).await;
     let admin = fleet.admin().await;
-    let import = live_a_day(&fleet, &admin).await;
+    let import = live_a_day(&admin).await;
     let import = import.as_str().expect("an id");
     let names = fleet.bucket().names().await;
     let of_import = |folder: &str| {
@@ -96,8 +97,19 @@ async fn codes_are_made_uploaded_locked_and_redeemed_through_a_queue_and_a_bucke
 async fn the_same_goes_with_nothing_but_a_database_and_a_folder() {
     let fleet = Fleet::on_postgres(2).await;
     let admin = fleet.admin().await;
-    live_a_day(&fleet, &admin).await;
+    live_a_day(&admin).await;
     fleet.assert_well().await;
+}
+
+#[tokio::test]
+async fn the_same_goes_with_one_process_that_is_all_of_it() {
+    let installation = Installation::new();
+    let process = installation.up().await;
+    let admin = process.log_in(PASSWORD).await;
+    live_a_day(&admin).await;
+    let pool = installation.database().await;
+    assert_invariants(&pool).await;
+    pool.close().await;
 }
 
 #[tokio::test]
@@ -117,7 +129,7 @@ async fn what_a_killed_worker_had_another_does_and_an_api_that_comes_back_knows_
     fleet.api.ended().await;
     fleet.add_worker().await;
     fleet.restart_api().await;
-    let job = fleet.over(&admin, &job).await;
+    let job = admin.over(&job).await;
     assert_eq!(
         (&job["status"], &job["progress"]["succeeded"]),
         (&json!("SUCCEEDED"), &json!(400_000)),

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use cuponera_testkit::eventually;
 use reqwest::{Method, RequestBuilder};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -233,6 +234,16 @@ impl Admin {
 
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.http.request(method, format!("{}/{path}", self.base)).bearer_auth(&self.token)
+    }
+
+    /// A job once it is over.
+    pub(crate) async fn over(&self, job: &Value) -> Value {
+        let path = format!("jobs/{}", job["id"].as_str().expect("an id"));
+        eventually("the job to end", async || {
+            let job = self.get(&path).await;
+            (job["status"] != "QUEUED" && job["status"] != "RUNNING").then_some(job)
+        })
+        .await
     }
 
     pub(crate) async fn get(&self, path: &str) -> Value {

@@ -103,9 +103,13 @@ pub async fn expose(settings: &Settings, stop: &CancellationToken) -> Result<Exp
 }
 
 /// The Redis of the settings, if there is one. One that is away is no reason not to start.
-pub async fn open_cache(settings: &Settings) -> Result<Cache, String> {
-    let Some(url) = &settings.redis_url else { return Ok(Cache::none()) };
-    Cache::open(url).await.map_err(|fault| format!("CUPONERA_REDIS_URL: {fault}"))
+pub async fn open_cache(settings: &Settings, metrics: &Exposition) -> Result<Cache, String> {
+    let cache = match &settings.redis_url {
+        None => Cache::none(),
+        Some(url) => Cache::open(url).await.map_err(|fault| format!("CUPONERA_REDIS_URL: {fault}"))?,
+    };
+    metrics.watch_cache(&cache);
+    Ok(cache)
 }
 
 /// The files of the settings. A bucket that is away is no reason not to start; one that is not there is.

@@ -88,8 +88,7 @@ impl Emulator {
             .spawn()
             .expect("the stand-in for AWS cannot be run");
         let started = Some(Started { _process: process, _alive: alive });
-        let emulator =
-            Self { url: format!("http://{address}"), kind: Kind::Ministack, _started: started };
+        let emulator = Self { url: format!("http://{address}"), kind: Kind::Ministack, _started: started };
         let health = format!("{}/_ministack/health", emulator.url);
         eventually("the stand-in for AWS to answer", async || {
             let answer = http().get(&health).send().await.ok()?;

@@ -38,7 +38,7 @@ async fn work(settings: Settings) -> Result<(), String> {
     let store = lifecycle::open_store(&settings, settings.worker_pools(), &queue).await?;
     metrics.watch("worker", &store);
     let files = lifecycle::open_files(&settings).await?;
-    let cache = lifecycle::open_cache(&settings).await?;
+    let cache = lifecycle::open_cache(&settings, &metrics).await?;
     let relay = RunningRelay::start(&queue, &store);
     let listening = TaskTracker::new();
     if let (Queue::Postgres(wakeups), Some(url)) = (&queue, settings.database_url.clone()) {

@@ -41,7 +41,7 @@ async fn an_api_that_is_told_to_end_takes_no_connection_and_finishes_what_runs()
     fleet.add_worker().await;
     fleet.restart_api().await;
     let job: serde_json::Value = answer.json().await.expect("a job");
-    let job = fleet.over(&admin, &job).await;
+    let job = admin.over(&job).await;
     assert_eq!((&job["status"], &job["progress"]["succeeded"]), (&json!("SUCCEEDED"), &json!(2)), "{job}");
     fleet.assert_well().await;
 }
@@ -66,7 +66,7 @@ async fn a_worker_that_is_told_to_end_in_the_middle_of_a_job_leaves_it_to_the_ot
     let before = admin.get(&path).await;
     assert_ne!(before["status"], "SUCCEEDED", "the job was too small to be left in the middle");
     fleet.add_worker().await;
-    let job = fleet.over(&admin, &job).await;
+    let job = admin.over(&job).await;
     assert_eq!(
         (&job["status"], &job["progress"]["succeeded"]),
         (&json!("SUCCEEDED"), &json!(600_000)),
@@ -87,7 +87,7 @@ async fn a_worker_that_hangs_is_stood_in_for_and_does_no_harm_when_it_comes_back
     .await;
     fleet.workers[0].freeze();
     fleet.add_worker().await;
-    let job = fleet.over(&admin, &job).await;
+    let job = admin.over(&job).await;
     assert_eq!(
         (&job["status"], &job["progress"]["succeeded"]),
         (&json!("SUCCEEDED"), &json!(400_000)),

@@ -47,7 +47,7 @@ async fn workers_killed_every_few_seconds_make_exactly_the_codes_asked_for() {
     let book = book(&admin).await;
     let begun = Instant::now();
     let job = generate(&admin, &book, QUANTITY).await;
-    assert_made(&fleet, &fleet.over(&admin, &job).await).await;
+    assert_made(&fleet, &admin.over(&job).await).await;
     let undisturbed = begun.elapsed();
 
     let begun = Instant::now();
@@ -65,7 +65,7 @@ async fn workers_killed_every_few_seconds_make_exactly_the_codes_asked_for() {
         kills += 1;
         fleet.add_worker().await;
     }
-    let done = fleet.over(&admin, &job).await;
+    let done = admin.over(&job).await;
     let slower = begun.elapsed().as_secs_f64() / undisturbed.as_secs_f64();
     println!("seed {seed}: {kills} kills made the job {slower:.1} times as long as {undisturbed:?}");
     assert!(kills > 1, "the job was over too soon for more than {kills} kills");
@@ -109,6 +109,6 @@ async fn the_last_chunk_of_a_killed_worker_is_taken_over_in_time() {
     let waited = killed.elapsed();
     println!("the chunk waited {waited:?}");
     assert!(waited < TAKEN_OVER_WITHIN, "{waited:?}");
-    assert_eq!(fleet.over(&admin, &job).await["progress"]["succeeded"], 50_000);
+    assert_eq!(admin.over(&job).await["progress"]["succeeded"], 50_000);
     fleet.assert_well().await;
 }

@@ -175,7 +175,7 @@ async fn a_database_that_is_cut_off_costs_patience_and_nothing_else() {
     let admin = Arc::new(fleet.admin().await);
     let book = book(&admin).await;
     let first = generate(&admin, &book, CODES).await;
-    assert_eq!(fleet.over(&admin, &first).await["status"], "SUCCEEDED");
+    assert_eq!(admin.over(&first).await["status"], "SUCCEEDED");
 
     let second = generate(&admin, &book, CODES).await;
     let told = Arc::new(Told::default());
@@ -201,12 +201,7 @@ async fn a_database_that_is_cut_off_costs_patience_and_nothing_else() {
     println!("{} confirmed, {refused} told to come back; full service {longest:?} after a cut", served());
     assert!(refused > 0, "nobody noticed a cut");
     assert!(longest < SERVES_WITHIN, "{longest:?}");
-    let job = eventually("the job to end", async || {
-        let path = format!("jobs/{}", second["id"].as_str().expect("an id"));
-        let job = admin.get(&path).await;
-        (job["status"] != "QUEUED" && job["status"] != "RUNNING").then_some(job)
-    })
-    .await;
+    let job = admin.over(&second).await;
     assert_eq!(
         (&job["status"], &job["progress"]["succeeded"]),
         (&json!("SUCCEEDED"), &json!(CODES)),

@@ -4,7 +4,6 @@
 use std::process::Command;
 
 use cuponera_testkit::{Emulator, Redis, TestBucket, TestDatabase, TestQueue, assert_invariants, eventually};
-use serde_json::Value;
 use tempfile::TempDir;
 
 use super::programs::program;
@@ -176,16 +175,6 @@ impl Fleet {
     /// The API again where it was, once the one before has ended.
     pub(crate) async fn restart_api(&mut self) {
         (self.api, _) = self.installation.start_api(&self.address).await;
-    }
-
-    /// The job once it is over.
-    pub(crate) async fn over(&self, admin: &Admin, job: &Value) -> Value {
-        let path = format!("jobs/{}", job["id"].as_str().expect("an id"));
-        eventually("the job to end", async || {
-            let job = admin.get(&path).await;
-            (job["status"] != "QUEUED" && job["status"] != "RUNNING").then_some(job)
-        })
-        .await
     }
 
     /// What must never happen has not, and no message is left.

@@ -15,6 +15,8 @@ use tokio::time::{sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
+use crate::telemetry::metrics;
+
 /// The longest that any call waits for an answer.
 pub const ANSWER: Duration = Duration::from_millis(100);
 /// The longest that connecting may take; only the keeper waits for it.
@@ -144,6 +146,7 @@ impl Link {
             *live = None;
             drop(live);
             self.tell(why);
+            metrics::redis_went_away();
             self.lost.notify_one();
         }
         None

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
 use super::{metrics, process};
+use crate::cache::{Cache, CacheState};
 use crate::store::Store;
 
 /// The media type of the text.
@@ -62,6 +63,12 @@ impl Exposition {
     /// look at the backlog: a worker's are never all taken by requests.
     pub fn watch(&self, part: &'static str, store: &Store) {
         self.0.stores.lock().unwrap_or_else(PoisonError::into_inner).push((part, store.clone()));
+    }
+
+    /// Shows whether a Redis answers.
+    pub fn watch_cache(&self, cache: &Cache) {
+        let cache = cache.clone();
+        self.on_scrape(move || metrics::redis_is_up(cache.state() != CacheState::Disconnected));
     }
 
     /// Looks at something that is not counted as it happens, whenever somebody asks.

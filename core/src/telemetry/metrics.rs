@@ -77,6 +77,16 @@ fn label(name: &'static str, value: impl Into<SharedString>) -> Label {
     Label::new(name, value)
 }
 
+/// Whether Redis answers, or is not missed.
+pub fn redis_is_up(is_up: bool) {
+    gauge!("cuponera_redis_up").set(if is_up { 1.0 } else { 0.0 });
+}
+
+/// Redis was found to be away.
+pub fn redis_went_away() {
+    counter!("cuponera_redis_outages_total").increment(1);
+}
+
 /// The requests of one method and route.
 #[derive(Debug)]
 pub struct Route {
@@ -236,6 +246,7 @@ pub fn prepare_jobs() {
         }
     }
     counter!("cuponera_locks_expired_total").increment(0);
+    counter!("cuponera_redis_outages_total").increment(0);
 }
 
 /// A job was written.

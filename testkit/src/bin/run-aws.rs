@@ -1,16 +1,16 @@
-//! The fleet on one machine without Docker: a private Postgres, stand-ins for SQS and S3, Redis if there is one, an API and
+//! The fleet on one machine without Docker: a private Postgres, stand-ins for SQS and S3, Redis, an API and
 //! two workers. Everything is new at each start, and ends together on Ctrl-C, or when one of them ends by itself.
 //!
 //! Settings of the environment (`CUPONERA_HTTP_ADDR`, `CUPONERA_LOG`, …) hold as they do elsewhere.
 
 use std::io;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::{ExitCode, Stdio};
 use std::time::Duration;
 
 use cuponera_postgres::{Binaries, Options, PrivatePostgres};
-use cuponera_testkit::{Emulator, eventually};
+use cuponera_testkit::{Emulator, Redis, eventually};
 use futures::future::select_all;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
@@ -74,7 +74,7 @@ impl Fleet {
         emulator.make_queue(QUEUE, DEAD_LETTERS).await;
         emulator.make_bucket(BUCKET).await;
         let address = std::env::var("CUPONERA_HTTP_ADDR").unwrap_or_else(|_| "127.0.0.1:8080".to_owned());
-        let redis = self.start_redis()?;
+        let redis = Redis::start().await;
         self.settings = vec![
             ("CUPONERA_DATABASE_URL", postgres.to_owned()),
             ("CUPONERA_QUEUE_URL", QUEUE.to_owned()),
@@ -86,8 +86,8 @@ impl Fleet {
             ("AWS_ACCESS_KEY_ID", "test".to_owned()),
             ("AWS_SECRET_ACCESS_KEY", "test".to_owned()),
             ("NO_PROXY", Ipv4Addr::LOCALHOST.to_string()),
+            ("CUPONERA_REDIS_URL", redis.url()),
         ];
-        self.settings.extend(redis.clone().map(|url| ("CUPONERA_REDIS_URL", url)));
         if std::env::var_os("CUPONERA_LOG").is_none() {
             self.settings.push(("CUPONERA_LOG", "warn".to_owned()));
         }
@@ -100,7 +100,7 @@ impl Fleet {
             ended = first_end(&mut self.members) => return ended,
             () = until_open(&address) => {}
         }
-        println!("{}", banner(&address, postgres, emulator.url(), redis.as_deref()));
+        println!("{}", banner(&address, postgres, emulator.url(), &redis.url()));
         first_end(&mut self.members).await
     }
 
@@ -120,22 +120,6 @@ impl Fleet {
         Err("the database could not be set up: see above".into())
     }
 
-    /// A Redis of its own; none where there is no program for it.
-    fn start_redis(&mut self) -> io::Result<Option<String>> {
-        if let Ok(url) = std::env::var("CUPONERA_REDIS_URL") {
-            return Ok(Some(url));
-        }
-        let Some(program) = ["redis-server", "valkey-server"].into_iter().find_map(in_path) else {
-            return Ok(None);
-        };
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port().to_string();
-        let arguments = ["--bind", "127.0.0.1", "--port", &port, "--save", "", "--appendonly", "no"];
-        let mut redis = Command::new(program);
-        redis.args(arguments).stdin(Stdio::null()).stdout(Stdio::null());
-        self.members.push(("Redis", redis.process_group(0).kill_on_drop(true).spawn()?));
-        Ok(Some(format!("redis://127.0.0.1:{port}")))
-    }
-
     fn start(&mut self, program: &'static str) -> io::Result<()> {
         let child = self.command(program).stdin(Stdio::null()).spawn()?;
         self.members.push((program, child));
@@ -150,18 +134,15 @@ impl Fleet {
         command
     }
 
-    /// The last that was started first, so that Redis outlives those who use it.
+    /// Asks all of them to end, and waits until they have.
     async fn end(&mut self) {
-        let (store, users): (Vec<_>, Vec<_>) = self.members.drain(..).partition(|(name, _)| *name == "Redis");
-        for mut group in [users, store] {
-            for (_, child) in &group {
-                let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
-                // It may have ended meanwhile.
-                let _ = pid.map(|pid| kill_process(pid, Signal::TERM));
-            }
-            let ends = futures::future::join_all(group.iter_mut().map(|(_, child)| child.wait()));
-            let _ = tokio::time::timeout(END_PATIENCE, ends).await;
+        for (_, child) in &self.members {
+            let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
+            // It may have ended meanwhile.
+            let _ = pid.map(|pid| kill_process(pid, Signal::TERM));
         }
+        let ends = futures::future::join_all(self.members.iter_mut().map(|(_, child)| child.wait()));
+        let _ = tokio::time::timeout(END_PATIENCE, ends).await;
     }
 }
 
@@ -178,13 +159,7 @@ async fn until_open(address: &str) {
         .await;
 }
 
-fn in_path(program: &str) -> Option<PathBuf> {
-    let folders = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&folders).map(|folder| folder.join(program)).find(|path| path.is_file())
-}
-
-fn banner(address: &str, postgres: &str, aws: &str, redis: Option<&str>) -> String {
-    let redis = redis.unwrap_or("none: install redis-server, or set CUPONERA_REDIS_URL");
+fn banner(address: &str, postgres: &str, aws: &str, redis: &str) -> String {
     let worker_count = WORKERS;
     format!(
         "

@@ -183,14 +183,15 @@ async fn a_database_that_is_cut_off_costs_patience_and_nothing_else() {
     for client in 0..CLIENTS {
         clients.spawn(shop(admin.clone(), told.clone(), book.clone(), client));
     }
-    let served = || told.confirmed.lock().unwrap_or_else(PoisonError::into_inner).len();
+    let confirmed = || told.confirmed.lock().unwrap_or_else(PoisonError::into_inner).len();
     let mut longest = Duration::ZERO;
     for _ in 0..cuts() {
         tokio::time::sleep(CALM).await;
         server.cut().await;
         let back = Instant::now();
-        let (before, goal) = (served(), 3 * usize::try_from(CLIENTS).expect("few"));
-        eventually("the shops to be served again", async || (served() >= before + goal).then_some(())).await;
+        let (before, goal) = (confirmed(), 3 * usize::try_from(CLIENTS).expect("few"));
+        eventually("the shops to be served again", async || (confirmed() >= before + goal).then_some(()))
+            .await;
         longest = longest.max(back.elapsed());
     }
     told.done.store(true, Ordering::Release);
@@ -198,7 +199,7 @@ async fn a_database_that_is_cut_off_costs_patience_and_nothing_else() {
         client.expect("a client failed");
     }
     let refused = told.refused.load(Ordering::Relaxed);
-    println!("{} confirmed, {refused} told to come back; full service {longest:?} after a cut", served());
+    println!("{} confirmed, {refused} told to come back; full service {longest:?} after a cut", confirmed());
     assert!(refused > 0, "nobody noticed a cut");
     assert!(longest < SERVES_WITHIN, "{longest:?}");
     let job = admin.over(&second).await;

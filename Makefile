@@ -7,7 +7,7 @@ WITH_DATABASE = $(WITH_POSTGRES) env -u SQLX_OFFLINE $(CARGO) run -q -p cuponera
 
 OPENAPI = $(CARGO) run -q -p cuponera -- openapi
 
-.PHONY: run run-aws build postgres emulator redis test soak lint lint-openapi lint-ops sqlx openapi fresh schemathesis coverage bench
+.PHONY: run run-aws build postgres emulator redis test test-localstack soak lint lint-openapi lint-ops sqlx openapi fresh schemathesis coverage bench
 
 run: postgres ## Installs what is missing, builds, and starts everything on this machine
 	$(CARGO) build --release -p cuponera
@@ -32,7 +32,12 @@ redis: ## Gets the Redis that tests start
 test: postgres emulator redis ## Runs all tests on a Postgres of their own
 	$(WITH_POSTGRES) $(CARGO) test --workspace
 
-soak: postgres ## Runs the long storms whole, as the tests run them in part: minutes, not seconds
+test-localstack: postgres redis ## The tests of a fleet against LocalStack itself; needs Python 3.13 with venv, and no Docker
+	$(WITH_POSTGRES) ./scripts/with-localstack.sh sh -c '$(CARGO) test -p cuponera-worker && \
+		$(CARGO) test -p cuponera-core --test files && $(CARGO) test -p cuponera-api --test main queue:: && \
+		$(CARGO) test -p cuponera --test main fleet:: && $(CARGO) test -p cuponera --test main queue::'
+
+soak: postgres emulator redis ## Runs the long storms whole, as the tests run them in part: minutes, not seconds
 	CUPONERA_SOAK=1 $(WITH_POSTGRES) $(CARGO) test --workspace
 
 lint: lint-openapi ## Formatting, clippy with warnings denied, the OpenAPI document
@@ -67,7 +72,7 @@ coverage: postgres ## How many lines of core, API and worker their tests run; in
 	$(WITH_POSTGRES) $(CARGO) tarpaulin --engine llvm --skip-clean --no-fail-fast --target-dir target/coverage --timeout 600 \
 		-p cuponera-core -p cuponera-api -p cuponera-worker --include-files 'core/src/*' 'api/src/*' 'worker/src/*'
 
-lint-ops: ## Checks docker-compose.yml, the Dockerfile and the shell scripts; needs Python with venv, no Docker
+lint-ops: ## Checks docker-compose.yml, the Dockerfile, workflows and shell scripts; needs Python with venv, no Docker
 	./scripts/lint-ops.sh
 
 bench: build ## Measures, in ratios to yardsticks of the same run; needs psql

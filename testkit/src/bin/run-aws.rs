@@ -1,12 +1,12 @@
 //! The fleet on one machine without Docker: a private Postgres, stand-ins for SQS and S3, Redis, an API and
-//! two workers. Everything is new at each start, and ends together on Ctrl-C, or when one of them ends by itself.
+//! two workers. Everything is new at each start, and ends together on Ctrl-C. What dies meanwhile is started again.
 //!
 //! Settings of the environment (`CUPONERA_HTTP_ADDR`, `CUPONERA_LOG`, …) hold as they do elsewhere.
 
 use std::io;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
-use std::process::{ExitCode, Stdio};
+use std::process::{ExitCode, ExitStatus, Stdio};
 use std::time::Duration;
 
 use cuponera_postgres::{Binaries, Options, PrivatePostgres};
@@ -24,6 +24,9 @@ const EMAIL: &str = "admin@example.com";
 const PASSWORD: &str = "development only";
 /// A worker may take 15 s.
 const END_PATIENCE: Duration = Duration::from_secs(20);
+
+/// Before what died is started again.
+const RESTART_PAUSE: Duration = Duration::from_secs(1);
 
 type AnyError = Box<dyn std::error::Error>;
 
@@ -68,7 +71,7 @@ struct Fleet {
 }
 
 impl Fleet {
-    /// Starts everything; returns only if something ends or cannot be started.
+    /// Starts everything, and again what ends by itself; returns only if something cannot be started.
     async fn serve(&mut self, postgres: &str) -> Result<(), AnyError> {
         let emulator = Emulator::get().await;
         emulator.make_queue(QUEUE, DEAD_LETTERS).await;
@@ -97,11 +100,19 @@ impl Fleet {
             self.start("cuponera-worker")?;
         }
         tokio::select! {
-            ended = first_end(&mut self.members) => return ended,
+            (place, status) = first_end(&mut self.members) => {
+                return Err(format!("{} does not start: {}", self.members[place].0, status?).into());
+            }
             () = until_open(&address) => {}
         }
         println!("{}", banner(&address, postgres, emulator.url(), &redis.url()));
-        first_end(&mut self.members).await
+        loop {
+            let (place, status) = first_end(&mut self.members).await;
+            let name = self.members[place].0;
+            println!("  {name} has ended ({}) and is started again", status?);
+            tokio::time::sleep(RESTART_PAUSE).await;
+            self.members[place].1 = self.spawn(name)?;
+        }
     }
 
     /// The schema, and the first business.
@@ -121,9 +132,13 @@ impl Fleet {
     }
 
     fn start(&mut self, program: &'static str) -> io::Result<()> {
-        let child = self.command(program).stdin(Stdio::null()).spawn()?;
+        let child = self.spawn(program)?;
         self.members.push((program, child));
         Ok(())
+    }
+
+    fn spawn(&self, program: &str) -> io::Result<Child> {
+        self.command(program).stdin(Stdio::null()).spawn()
     }
 
     /// In a process group of its own: a terminal's Ctrl-C is ours alone to pass on, once.
@@ -146,11 +161,11 @@ impl Fleet {
     }
 }
 
-/// Waits for one that ends by itself, which none of them should.
-async fn first_end(members: &mut [(&'static str, Child)]) -> Result<(), AnyError> {
-    let waits = members.iter_mut().map(|(name, child)| Box::pin(async move { (*name, child.wait().await) }));
-    let ((name, status), _, _) = select_all(waits).await;
-    Err(format!("{name} has ended: {}", status?).into())
+/// Waits for one that ends by itself, which none of them should; says which.
+async fn first_end(members: &mut [(&'static str, Child)]) -> (usize, io::Result<ExitStatus>) {
+    let waits = members.iter_mut().map(|(_, child)| Box::pin(child.wait()));
+    let (status, place, _) = select_all(waits).await;
+    (place, status)
 }
 
 /// Until somebody listens there.

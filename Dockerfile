@@ -21,7 +21,8 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,targe
     && strip /programs/*
 
 FROM debian:bookworm-slim
-# TLS to the database, the queue and the bucket is checked against the system's certificates.
+# TLS to the queue, the bucket and a collector is checked against the system's certificates; without any, not even
+# `cuponera health` can ask. Postgres and Redis are checked against roots in the programs: docs/fleet.md, TLS.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends ca-certificates \

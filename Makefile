@@ -60,9 +60,12 @@ fresh: postgres ## Whether .sqlx and docs/ are what the code makes of them
 	$(OPENAPI) --format errors | diff docs/errors.md -
 
 openapi: ## Writes docs/openapi.json anew, and what is made from it: docs/cuponera.http, docs/errors.md
-	$(OPENAPI) --format json > docs/openapi.json
-	$(OPENAPI) --format http > docs/cuponera.http
-	$(OPENAPI) --format errors > docs/errors.md
+	@# All or none, and what is there stays until then.
+	mkdir -p target/openapi
+	$(OPENAPI) --format json > target/openapi/openapi.json
+	$(OPENAPI) --format http > target/openapi/cuponera.http
+	$(OPENAPI) --format errors > target/openapi/errors.md
+	mv target/openapi/openapi.json target/openapi/cuponera.http target/openapi/errors.md docs/
 
 lint-openapi: ## Checks docs/openapi.json with redocly, as redocly.yaml says; needs npx (Node.js 20 or newer)
 	./scripts/lint-openapi.sh docs/openapi.json

@@ -2,12 +2,16 @@
 # Checks the files for operators: docker-compose.yml, the Dockerfile, the workflows, and all shell scripts. Needs no Docker.
 #
 # The tools are kept in target/ops; they come from the package index the first time. Needs Python 3.10 or newer with venv.
+# Safe from several processes.
 set -eu
 
 cd "$(dirname "$0")/.."
 requirements=scripts/ops-requirements.txt
 folder=$PWD/target/ops
 
+mkdir -p target
+exec 9>"$folder.lock"
+flock 9
 if ! cmp -s "$requirements" "$folder/installed"; then
     echo "Getting the tools that check the files for operators from the package index" >&2
     rm -rf "$folder"
@@ -18,6 +22,7 @@ if ! cmp -s "$requirements" "$folder/installed"; then
     "$folder/bin/pip" install --quiet --disable-pip-version-check --no-deps -r "$requirements" >&2
     cp "$requirements" "$folder/installed"
 fi
+exec 9>&-
 
 # What an operator has in .env must not decide whether this passes.
 env -i PATH="$PATH" "$folder/bin/docker-compose" --env-file /dev/null --file docker-compose.yml config --quiet

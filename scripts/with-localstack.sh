@@ -4,7 +4,7 @@
 # Tests that are run so use it instead of the small stand-in. LocalStack is installed into target/localstack from the package
 # index the first time; it needs Python 3.13 with venv, found as $PYTHON, in PATH, or among pyenv's. It listens on loopback
 # only, and ends with the command, whose exit status is passed on. If CUPONERA_TEST_LOCALSTACK_URL names one that runs, that
-# is used.
+# is used. Safe from several processes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 requirements=scripts/localstack-requirements.txt
@@ -30,20 +30,26 @@ install_it() {
     local python
     python=$(find_python)
     echo "Getting LocalStack from the package index" >&2
-    rm -rf "$folder"
-    mkdir -p "$folder"
+    rm -rf "$folder/venv" "$folder/installed"
     "$python" -m venv "$folder/venv" >&2
     "$folder/venv/bin/pip" install --quiet --disable-pip-version-check --no-deps -r "$requirements" >&2
     cp "$requirements" "$folder/installed"
 }
 
+mkdir -p "$folder"
+exec 9>"$folder/lock"
+flock 9
 cmp -s "$requirements" "$folder/installed" || install_it
+exec 9>&-
 
 port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+own=$folder/$port
+rm -rf "$own"
+mkdir -p "$own"
 env SERVICES=sqs,s3 "GATEWAY_LISTEN=127.0.0.1:$port" DNS_ADDRESS=0 SKIP_SSL_CERT_DOWNLOAD=1 DISABLE_EVENTS=1 \
-    "FILESYSTEM_ROOT=$folder/state" "$folder/venv/bin/python" -m localstack.runtime.main >"$folder/log" 2>&1 &
+    "FILESYSTEM_ROOT=$own/state" "$folder/venv/bin/python" -m localstack.runtime.main >"$own/log" 2>&1 &
 localstack=$!
-trap 'kill "$localstack" 2>/dev/null; wait "$localstack" 2>/dev/null || true' EXIT
+trap 'kill "$localstack" 2>/dev/null; wait "$localstack" 2>/dev/null || true; rm -rf "$own/state"' EXIT
 
 url=http://127.0.0.1:$port
 for _ in $(seq 240); do
@@ -54,6 +60,6 @@ for _ in $(seq 240); do
     fi
     sleep 0.25
 done
-echo "LocalStack does not answer; its log is $folder/log:" >&2
-tail -n 20 "$folder/log" >&2
+echo "LocalStack does not answer; its log is $own/log:" >&2
+tail -n 20 "$own/log" >&2
 exit 1

@@ -24,6 +24,7 @@ use uuid::Uuid;
 
 use crate::batching::Lanes;
 use crate::headers::Cors;
+use crate::letters::Letters;
 use crate::limits::{Limiter, Limits};
 use crate::lock_notes::LockNotes;
 use crate::memory::Memory;
@@ -79,6 +80,7 @@ pub struct App {
     pub(crate) queue: Queue,
     pub(crate) cache: Redis,
     pub(crate) progress: Progress,
+    pub(crate) letters: Letters,
     pub(crate) tokens: Tokens,
     pub(crate) passwords: Passwords,
     pub(crate) refresh_ttl: Duration,
@@ -149,6 +151,7 @@ impl App {
             files,
             queue,
             progress,
+            letters: Letters::default(),
             stop_notes,
             tokens,
             refresh_ttl,

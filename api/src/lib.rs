@@ -14,6 +14,7 @@ mod edge;
 mod headers;
 mod idempotency;
 mod job_events;
+mod letters;
 mod limits;
 mod lock_notes;
 mod memory;

@@ -67,6 +67,15 @@ impl Progress {
         self.cache.keep_jobs(std::slice::from_ref(job), begun).await;
     }
 
+    /// Keeps what has become of these jobs by now. If they cannot be read, the truth is told a little later.
+    pub(crate) async fn keep_anew(&self, ids: &[JobId], begun: Instant) {
+        let Ok(jobs) = self.store.watched_jobs(ids).await else { return };
+        for job in &jobs {
+            self.tell(job);
+        }
+        self.cache.keep_jobs(&jobs, begun).await;
+    }
+
     /// Whether a reading from Redis is no earlier than what was told; if so it is told from now on.
     fn is_news(&self, job: &Job) -> bool {
         let is_news = self.told.get(&job.id).is_none_or(|told| told <= job.stage());

@@ -54,7 +54,7 @@ const WRITE_PATIENCE: Duration = Duration::from_secs(30);
 /// The longest head of a request, and what is buffered of its body, in bytes.
 const MAX_HEAD_BYTES: usize = 256 * 1024;
 /// How long requests that run may take to end at a shutdown. With what comes after it the API has ended within 10 s.
-const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(7);
+const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(6);
 /// After an error of accepting, mostly that there are no more files to open.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 

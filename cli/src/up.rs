@@ -40,7 +40,9 @@ pub(crate) async fn up(settings: Settings) -> Result<(), String> {
 
 /// Brings the schema up to date.
 pub(crate) async fn migrate(settings: Settings) -> Result<(), String> {
-    secrets::open_data_folder(&settings.data_dir)?;
+    if settings.database_url.is_none() {
+        secrets::open_data_folder(&settings.data_dir)?;
+    }
     let database = Database::open(&settings).await?;
     let migrated = match database.connect(settings.pools()).await {
         Ok(store) => bring_up_to_date(&store).await,

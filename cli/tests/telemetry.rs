@@ -128,6 +128,9 @@ async fn metrics_have_an_address_of_their_own_if_it_is_set() {
     let forwarded =
         http().get(format!("http://{own}/metrics")).header("X-Forwarded-For", "203.0.113.9").send().await;
     assert_eq!(forwarded.expect("nobody answers").status(), 200);
+    let live = http().get(format!("http://{own}/health/live")).send().await.expect("nobody answers");
+    assert_eq!(live.status(), 200);
+    assert_eq!(live.text().await.expect("the answer ended early"), "ok");
     let elsewhere = http().get(format!("http://{own}/health")).send().await.expect("nobody answers");
     assert_eq!(elsewhere.status(), 404);
     let on_api = http().get(format!("{}/metrics", root(&process))).send().await.expect("nobody answers");

@@ -23,6 +23,8 @@ use crate::telemetry::{self, Exposition};
 
 /// How long the outbox may take to be sent a last time.
 const RELAY_PATIENCE: Duration = Duration::from_millis(1_500);
+/// How long threads that wait for the system may take, such as for the address of a name.
+const THREADS_PATIENCE: Duration = Duration::from_millis(200);
 /// How long connections that are in use may take to be given back. With it a worker has ended within 15 s.
 const CLOSE_PATIENCE: Duration = Duration::from_millis(500);
 
@@ -33,6 +35,10 @@ pub fn prepare() -> Result<(), String> {
     match dotenvy::dotenv() {
         Ok(_) => Ok(()),
         Err(error) if error.not_found() => Ok(()),
+        // The error would repeat the line, which may be a secret.
+        Err(dotenvy::Error::LineParse(..)) => {
+            Err(".env: a line of it cannot be read: put quotes around a value with blanks".to_owned())
+        }
         Err(error) => Err(format!(".env: {error}")),
     }
 }
@@ -49,7 +55,10 @@ pub fn run<F: Future<Output = Result<(), String>>>(
         .enable_all()
         .build()
         .map_err(|error| error.to_string())?;
-    runtime.block_on(program(settings))
+    let done = runtime.block_on(program(settings));
+    // A name that is still being looked up on a thread of its own must not hold up the end.
+    runtime.shutdown_timeout(THREADS_PATIENCE);
+    done
 }
 
 /// What a program tells its caller at its end: what was wrong, a line each, with its own name before it.
@@ -133,7 +142,8 @@ fn said(error: Error) -> String {
 /// A store on the database that the settings name, whose schema somebody else has brought up to date.
 pub async fn open_store(settings: &Settings, pools: Pools, queue: &Queue) -> Result<Store, String> {
     let url = settings.database_url.as_ref().ok_or("CUPONERA_DATABASE_URL: is not set")?;
-    let store = connect(url.expose_secret(), pools).await?;
+    let store = connect(url.expose_secret(), pools).await;
+    let store = store.map_err(|fault| format!("CUPONERA_DATABASE_URL: {fault}"))?;
     match store.check_schema().await {
         Ok(()) => Ok(queue.attach(store)),
         Err(error) => {

@@ -14,7 +14,7 @@ use cuponera_core::error::{Error, Result};
 use cuponera_core::files::Files;
 use cuponera_core::job::{JobError, MAX_ATTEMPTS, retry_delay};
 use cuponera_core::queue::Queue;
-use cuponera_core::store::{Claim, Store};
+use cuponera_core::store::{Claim, Pulse, Store};
 use cuponera_core::telemetry::metrics::ChunkEnd;
 use rand::RngExt;
 use tokio_util::sync::CancellationToken;
@@ -28,6 +28,8 @@ use place::{Found, Place};
 const LEASE: Duration = Duration::from_secs(15);
 /// How long after an outage a chunk is tried again, before jitter.
 const OUTAGE_DELAY: Duration = Duration::from_secs(1);
+/// What the log says of a chunk that came to nothing here.
+const FENCED: &str = "the chunk was fenced: another has it, or the job was stopped";
 /// How long a shutdown waits for chunks at work: within the time that a supervisor gives before it kills.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(12);
 
@@ -109,7 +111,7 @@ impl Worker {
                 (ChunkEnd::Done, Found::Settled)
             }
             Ok(Outcome::Lost) => {
-                info!("the chunk was fenced: another has it, or the job was stopped");
+                info!("{FENCED}");
                 (ChunkEnd::Lost, Found::Settled)
             }
             Err(Error::Refused(refusal)) => {
@@ -147,9 +149,13 @@ impl Worker {
     }
 
     /// If even this could not be written the lease runs out, and the chunk is taken over.
-    fn note(&self, written: Result<()>) -> Found {
+    fn note(&self, written: Result<Pulse>) -> Found {
         match written {
-            Ok(()) => Found::Settled,
+            Ok(Pulse::Held) => Found::Settled,
+            Ok(Pulse::Lost) => {
+                info!(worker = self.name, "{FENCED}");
+                Found::Settled
+            }
             Err(failure) => {
                 warn!(worker = self.name, error = failure.chain(), "the chunk could not be given back");
                 Found::Unsettled

@@ -36,16 +36,26 @@ async fn end_locks(mut locks: Locks, stop: &CancellationToken) {
 
 async fn keep_house(store: &Store, files: &Files, stop: &CancellationToken) {
     let mut often = Mood::default();
+    let mut stalled = Mood::default();
     let mut seldom = Mood::default();
     let mut next_clean_out = Instant::now();
     while !stop.is_cancelled() {
         often.note(store.roll_up_counts().await.map(drop));
+        stalled.note(end_lapsed_sessions(store).await);
         if Instant::now() >= next_clean_out {
             seldom.note(clean_out(store, files).await);
             next_clean_out = Instant::now() + SELDOM;
         }
         let _ = tokio::time::timeout(OFTEN, stop.cancelled()).await;
     }
+}
+
+async fn end_lapsed_sessions(store: &Store) -> Result<()> {
+    let ended = store.end_lapsed_sessions().await?;
+    if ended > 0 {
+        warn!(ended, "workers stood still in the middle of a chunk; what they held is free");
+    }
+    Ok(())
 }
 
 /// Says once that something is away, not every second.

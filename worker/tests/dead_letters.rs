@@ -76,7 +76,7 @@ async fn a_letter_waits_for_the_end_of_its_run_and_does_nothing_in_a_later_one()
     fail(&store, &second).await;
     fail(&store, &third).await;
     letters(&fleet, 3).await;
-    assert_eq!(redrive(&store, &sqs).await.unwrap(), report(1, 1, 0), "two letters and one retry");
+    assert_eq!(redrive(&store, &sqs).await.unwrap(), report(1, 2, 0), "three letters and one retry");
     assert_eq!(fleet.job(job.id).await.status, JobStatus::Queued);
 
     for _ in 0..3 {

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use cuponera_core::job::{CODES_PER_CHUNK, JobKind};
 use cuponera_core::queue::Queue;
-use cuponera_core::store::Hands;
+use cuponera_core::store::{Hands, OutgoingKind};
 use cuponera_testkit::{Adversary, Manners, eventually, waits_for};
 use sqlx::query;
 
@@ -57,9 +57,13 @@ async fn a_relay_that_died_over_its_messages_loses_none() {
     let sqs = fleet.queue.connect().await;
     let store = fleet.store(&sqs);
     fleet.generate(&store, 3 * CODES_PER_CHUNK).await;
-    let held = store.claim_outgoing(Duration::from_secs(1), 2).await.unwrap();
+    let held = store.claim_outgoing(OutgoingKind::WakeUp, Duration::from_secs(1), 2).await.unwrap();
     assert_eq!(held.len(), 2);
-    assert_eq!(store.claim_outgoing(Duration::from_secs(1), 9).await.unwrap().len(), 1, "nobody else's");
+    assert_eq!(
+        store.claim_outgoing(OutgoingKind::WakeUp, Duration::from_secs(1), 9).await.unwrap().len(),
+        1,
+        "nobody else's"
+    );
     fleet.relay(&sqs);
     fleet.all_is_sent().await;
     assert_eq!(fleet.queue.messages().await.len(), 3);

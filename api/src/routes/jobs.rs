@@ -5,7 +5,6 @@ use std::time::Instant;
 use cuponera_core::error::{Error, Result};
 use cuponera_core::id::JobId;
 use cuponera_core::job::{Job, JobKind, JobStatus};
-use cuponera_core::queue::{Queue, forget_needless_letters};
 use cuponera_core::store::{Answer, JobFilter};
 use futures::{StreamExt, TryStreamExt, stream};
 use poem::http::StatusCode;
@@ -13,11 +12,9 @@ use poem::{Body, Request};
 use poem_openapi::param::{Header, Path, Query};
 use poem_openapi::payload::{Binary, Json};
 use poem_openapi::{ApiResponse, OpenApi};
-use tracing::warn;
 use uuid::Uuid;
 
 use super::{Tag, cursor, limit, word};
-use crate::app::App;
 use crate::body::half_hash;
 use crate::caller::Caller;
 use crate::idempotency::HeldKey;
@@ -188,8 +185,12 @@ impl Jobs {
         caller.must_be_trusted()?;
         let held = HeldKey::take(&caller, half_hash(&[]))?;
         let (store, business, stored) = (caller.app.store.clone(), caller.business(), held.stored());
+        let begun = Instant::now();
         let answer = caller.app.run(async move { store.redrive_jobs(stored, business).await }).await?;
-        forget_letters(&caller.app);
+        if let Some(redrive) = answer.effect() {
+            caller.app.progress.keep_anew(&redrive.jobs, begun).await;
+        }
+        caller.app.letters.forget_needless(&caller.app);
         Reply::of(answer, RedriveView::from)
     }
 
@@ -215,18 +216,6 @@ impl Jobs {
             .try_flatten();
         let body = header.chain(rows).map_err(|error: Error| std::io::Error::other(error.chain()));
         Ok(Errors::Csv(Binary(Body::from_bytes_stream(body))))
-    }
-}
-
-/// Takes letters off the dead-letter queue whose jobs run again; whoever redrives does not wait for the queue.
-fn forget_letters(app: &App) {
-    if let Queue::Sqs(sqs) = &app.queue {
-        let (store, sqs) = (app.store.clone(), sqs.clone());
-        app.run_behind(async move {
-            if let Err(fault) = forget_needless_letters(&store, &sqs).await {
-                warn!(error = fault.chain(), "dead letters stay: their jobs run all the same");
-            }
-        });
     }
 }
 

@@ -76,24 +76,35 @@ async fn a_worker_that_is_told_to_end_in_the_middle_of_a_job_leaves_it_to_the_ot
 }
 
 #[tokio::test]
-async fn a_worker_that_hangs_is_stood_in_for_and_does_no_harm_when_it_comes_back() {
+async fn a_worker_that_hangs_in_its_transaction_is_stood_in_for_and_does_no_harm_when_it_comes_back() {
     let mut fleet = Fleet::on_aws(1).await;
     let admin = fleet.admin().await;
-    let job = generate(&admin, &book(&admin).await, 400_000).await;
-    let path = format!("jobs/{}", job["id"].as_str().expect("an id"));
-    eventually("the job to be at work", async || {
-        (admin.get(&path).await["status"] == "RUNNING").then_some(())
-    })
-    .await;
-    fleet.workers[0].freeze();
+    let job = generate(&admin, &book(&admin).await, 600_000).await;
+    let pool = fleet.database().pool().clone();
+    let writes = async || {
+        let writes = "select exists (select from pg_stat_activity where datname = current_database()
+                                     and state = 'active' and query ilike 'copy coupon%')";
+        sqlx::query_scalar::<_, bool>(writes).fetch_one(&pool).await.expect("looking failed")
+    };
+    // In the worst moment: while it writes rows that whoever takes over must write as well.
+    loop {
+        eventually("rows to be written", async || writes().await.then_some(())).await;
+        fleet.workers[0].freeze();
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        if writes().await {
+            break;
+        }
+        fleet.workers[0].thaw();
+    }
     fleet.add_worker().await;
     let job = admin.over(&job).await;
     assert_eq!(
         (&job["status"], &job["progress"]["succeeded"]),
-        (&json!("SUCCEEDED"), &json!(400_000)),
+        (&json!("SUCCEEDED"), &json!(600_000)),
         "{job}"
     );
     fleet.workers[0].thaw();
+    eventually("it to notice", async || fleet.workers[0].stderr().contains("fenced").then_some(())).await;
     let took = fleet.workers[0].stop().await;
     assert!(took < Duration::from_secs(15), "{took:?}");
     fleet.assert_well().await;

@@ -122,3 +122,13 @@ async fn a_second_process_on_the_same_data_folder_is_refused_and_does_not_distur
     assert_names(&complaint, &["another cuponera", &installation.data_dir().display().to_string()]);
     first.log_in(crate::support::PASSWORD).await;
 }
+
+#[tokio::test]
+async fn a_line_of_dotenv_that_cannot_be_read_is_not_repeated() {
+    let installation = Installation::new();
+    let file = installation.data_dir().with_file_name(".env");
+    std::fs::write(&file, "CUPONERA_ADMIN_PASSWORD=open sesame\n").expect("writing failed");
+    let complaint = complaint(&mut installation.command()).await;
+    assert_names(&complaint, &[".env", "quotes"]);
+    assert!(!complaint.contains("sesame"), "{complaint}");
+}

@@ -16,15 +16,22 @@ use crate::job::Job;
 pub const BELIEVED: Duration = Duration::from_millis(900);
 /// The same for a job that cannot change any more.
 const BELIEVED_FINAL: Duration = Duration::from_hours(1);
+/// How many jobs go into one call: all of it must be answered in the time of one.
+const AT_ONCE: usize = 200;
 /// How long the stage of a job is remembered.
 const REMEMBERED_MS: u64 = 2 * 60 * 60 * 1_000;
 
 impl Cache {
     /// Of these jobs, those that a reading is kept of; in their order.
     pub async fn find_jobs(&self, ids: &[(BusinessId, JobId)]) -> Vec<Option<Job>> {
-        if ids.is_empty() {
-            return Vec::new();
+        let mut found = Vec::with_capacity(ids.len());
+        for some in ids.chunks(AT_ONCE) {
+            found.extend(self.find_some(some).await);
         }
+        found
+    }
+
+    async fn find_some(&self, ids: &[(BusinessId, JobId)]) -> Vec<Option<Job>> {
         let mut calls = pipe();
         for (business, id) in ids {
             calls.add_command(SCRIPTS.find_job.call(&[&key(*business, *id)]));
@@ -40,6 +47,12 @@ impl Cache {
     /// Keeps readings that were begun at that instant.
     pub async fn keep_jobs(&self, jobs: &[Job], begun: Instant) {
         let Some(begun) = self.clock_at(begun) else { return };
+        for some in jobs.chunks(AT_ONCE) {
+            self.keep_some(some, begun).await;
+        }
+    }
+
+    async fn keep_some(&self, jobs: &[Job], begun: i64) {
         let mut calls = pipe();
         for job in jobs {
             let believed = if job.is_final() { BELIEVED_FINAL } else { BELIEVED };

@@ -1,6 +1,6 @@
 //! Dead letters: what an operator does once the cause is mended. Their jobs are retried as their owners could.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
@@ -12,6 +12,10 @@ use super::sqs::{DeadLetter, Sqs};
 
 /// How long letters are hidden while they are dealt with; those that stay are seen again at the end, or after this.
 const HIDDEN: Duration = Duration::from_mins(1);
+/// How long a pass over the letters may take: all that it leaves are still hidden at its end.
+const PASS: Duration = Duration::from_secs(30);
+/// How many letters a pass leaves, at most.
+const MOST_LEFT: usize = 500;
 
 /// What became of the letters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -42,13 +46,34 @@ pub async fn forget_needless_letters(store: &Store, sqs: &Sqs) -> Result<Redrive
     read_all(store, sqs, Failed::Leave).await
 }
 
+/// Reads in passes: those who stay are hidden until the end of one, and seen again in the next. It ends when a pass finds
+/// no more letters, or only such that stay.
 async fn read_all(store: &Store, sqs: &Sqs, failed: Failed) -> Result<RedriveReport> {
-    let (mut report, mut left) = (RedriveReport::default(), Vec::new());
+    let mut report = RedriveReport::default();
     loop {
-        let letters = sqs.receive_dead_letters(HIDDEN).await?;
-        if letters.is_empty() {
-            break;
+        let pass = read_some(store, sqs, failed).await?;
+        report.retried += pass.report.retried;
+        report.not_needed += pass.report.not_needed;
+        report.left = pass.report.left;
+        if pass.is_whole || pass.report.retried + pass.report.not_needed == 0 {
+            return Ok(report);
         }
+    }
+}
+
+/// A part of the letters.
+struct Pass {
+    report: RedriveReport,
+    /// Whether there were no more.
+    is_whole: bool,
+}
+
+async fn read_some(store: &Store, sqs: &Sqs, failed: Failed) -> Result<Pass> {
+    let (begun, mut report, mut left) = (Instant::now(), RedriveReport::default(), Vec::new());
+    let mut is_whole = false;
+    while !is_whole && begun.elapsed() < PASS && left.len() < MOST_LEFT {
+        let letters = sqs.receive_dead_letters(HIDDEN).await?;
+        is_whole = letters.is_empty();
         let mut read = Vec::new();
         for letter in letters {
             let is_done_with = open(store, &letter, failed, &mut report).await?;
@@ -57,9 +82,10 @@ async fn read_all(store: &Store, sqs: &Sqs, failed: Failed) -> Result<RedriveRep
         sqs.delete_dead_letters(&read).await?;
     }
     for letter in left {
-        sqs.release_dead_letter(&letter).await?;
+        // One that cannot be released is seen again a little later.
+        let _ = sqs.release_dead_letter(&letter).await;
     }
-    Ok(report)
+    Ok(Pass { report, is_whole })
 }
 
 /// Says whether the letter is done with.

@@ -11,8 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::error::{Error, Result};
-use crate::job::Message;
-use crate::store::{Hands, Outgoing, RESCUE_AFTER, Store};
+use crate::store::{Hands, Outgoing, OutgoingKind, RESCUE_AFTER, Store};
 
 use super::sqs::{BATCH, Sqs, Target};
 
@@ -26,7 +25,7 @@ const CALLS: usize = 4;
 const LEASE: Duration = Duration::from_secs(15);
 /// The longest pause while the queue is away, before jitter: what waits is sent soon after its return.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// When a message that the queue refused alone is sent again, before jitter.
+/// When a message that the queue did not take is sent again, before jitter.
 const REFUSED_PAUSE: Duration = Duration::from_secs(1);
 
 /// Carries messages from the outbox to the queue.
@@ -36,6 +35,7 @@ pub struct Relay {
     sqs: Arc<Sqs>,
     patience: ExponentialBackoff,
     is_away: bool,
+    letters_wait: bool,
     next_rescue: Instant,
 }
 
@@ -55,7 +55,7 @@ impl Relay {
             .with_max_interval(LONGEST_PAUSE)
             .with_max_elapsed_time(None)
             .build();
-        Self { store, sqs, patience, is_away: false, next_rescue: Instant::now() }
+        Self { store, sqs, patience, is_away: false, letters_wait: false, next_rescue: Instant::now() }
     }
 
     /// Sends until told to stop, and then what is there.
@@ -102,21 +102,36 @@ impl Relay {
         }
     }
 
-    /// Sends one round. An error means that a whole call failed; what it did not send is free for the next round.
-    async fn send_due(&self) -> Result<Round> {
-        let due = self.store.claim_outgoing(LEASE, HELD).await?;
-        let is_full = i64::try_from(due.len()).is_ok_and(|count| count == HELD);
-        let (dead, work): (Vec<_>, Vec<_>) =
-            due.into_iter().partition(|outgoing| matches!(outgoing.message, Message::Dead { .. }));
-        let mut calls = Vec::new();
-        for (target, messages) in [(Target::Work, work), (Target::Dead, dead)] {
-            for batch in messages.chunks(BATCH) {
-                calls.push(self.send(target, batch.to_vec()));
-            }
-        }
+    /// Sends one round. An error means that a whole call with work failed; what it did not send comes up again after a pause.
+    /// Letters go apart: a dead-letter queue that takes none keeps no work from being announced.
+    async fn send_due(&mut self) -> Result<Round> {
+        let (work, letters) = tokio::join!(self.send_to(Target::Work), self.send_to(Target::Dead));
+        let may_have_more = work? | self.letters_go(letters);
+        Ok(if may_have_more { Round::Full } else { Round::Done })
+    }
+
+    /// Says whether there may be more.
+    async fn send_to(&self, target: Target) -> Result<bool> {
+        let kind = match target {
+            Target::Work => OutgoingKind::WakeUp,
+            Target::Dead => OutgoingKind::DeadLetter,
+        };
+        let due = self.store.claim_outgoing(kind, LEASE, HELD).await?;
+        let calls: Vec<_> = due.chunks(BATCH).map(|batch| self.send(target, batch.to_vec())).collect();
         let results: Vec<_> = stream::iter(calls).buffer_unordered(CALLS).collect().await;
         results.into_iter().collect::<Result<()>>()?;
-        Ok(if is_full { Round::Full } else { Round::Done })
+        Ok(i64::try_from(due.len()).is_ok_and(|count| count == HELD))
+    }
+
+    fn letters_go(&mut self, letters: Result<bool>) -> bool {
+        let failed = letters.as_ref().err().map(Error::chain);
+        if let Some(error) = &failed
+            && !self.letters_wait
+        {
+            warn!(error, "dead letters wait in the outbox");
+        }
+        self.letters_wait = failed.is_some();
+        letters.unwrap_or(false)
     }
 
     /// Sends a batch. Rows whose messages are on the queue go; the others come up again.
@@ -127,8 +142,7 @@ impl Relay {
             batch.iter().map(|outgoing| outgoing.id).filter(|id| !taken.contains(id)).collect();
         self.store.delete_sent(taken).await?;
         if !unsent.is_empty() {
-            let delay = if sent.is_ok() { jittered(REFUSED_PAUSE) } else { Duration::ZERO };
-            self.store.postpone_outgoing(&unsent, delay).await?;
+            self.store.postpone_outgoing(&unsent, jittered(REFUSED_PAUSE)).await?;
         }
         sent.map(drop)
     }

@@ -8,7 +8,7 @@ mod generated;
 mod imported;
 
 use sqlx::pool::PoolConnection;
-use sqlx::{PgTransaction, Postgres, query, query_scalar};
+use sqlx::{Connection, PgConnection, PgTransaction, Postgres, query, query_scalar};
 
 use crate::error::{Error, Refusal, Result};
 use crate::id::BookId;
@@ -28,6 +28,19 @@ pub enum Taken {
     Clash,
     /// So many codes are missing, since foreign ones stand in the way; nothing was written.
     Short(u64),
+}
+
+/// Begins the transaction of a chunk, under a name that says whose it is: what a process holds that freezes in it is taken
+/// from it once its lease is over ([`Store::end_lapsed_sessions`]).
+async fn begin<'c>(
+    connection: &'c mut PgConnection,
+    claim: &Claim,
+) -> Result<sqlx::Transaction<'c, Postgres>> {
+    let mut transaction = connection.begin().await?;
+    query_scalar!("select set_config('application_name', $1, true)", claim.session_name())
+        .fetch_one(&mut *transaction)
+        .await?;
+    Ok(transaction)
 }
 
 /// Holds the book against deletion until the transaction ends, and makes sure that codes may still be added.

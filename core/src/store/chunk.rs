@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use sqlx::{PgTransaction, query, query_file, query_scalar};
+use sqlx::{PgTransaction, query, query_file, query_file_scalar, query_scalar};
 
 use crate::error::{Error, Result};
 use crate::id::{BusinessId, JobId};
@@ -37,6 +37,13 @@ pub struct Claim {
     pub trace: Option<TraceParent>,
     /// Whether what it makes runnable is written into the outbox.
     pub(super) has_outbox: bool,
+}
+
+impl Claim {
+    /// What the session of its transaction is called: short enough for Postgres.
+    pub(super) fn session_name(&self) -> String {
+        format!("chunk {} {} {}", self.job, self.number, self.epoch)
+    }
 }
 
 /// What a chunk adds to its job's tally.
@@ -114,13 +121,18 @@ impl Store {
         Ok(if job.is_some() { Pulse::Held } else { Pulse::Lost })
     }
 
+    /// Ends sessions of processes that stand still in the transaction of a chunk whose lease is over; says how many.
+    pub async fn end_lapsed_sessions(&self) -> Result<i64> {
+        Ok(query_file_scalar!("src/store/sql/end_lapsed_sessions.sql").fetch_one(&self.pool).await?)
+    }
+
     /// Gives the chunk up after a failure that spends an attempt, to be tried again after `delay`.
-    pub async fn retry_chunk_if_held(&self, claim: &Claim, delay: Duration, error: &str) -> Result<()> {
+    pub async fn retry_chunk_if_held(&self, claim: &Claim, delay: Duration, error: &str) -> Result<Pulse> {
         self.free_chunk_if_held(claim, delay, 1, Some(error)).await
     }
 
     /// Gives the chunk back as it was taken, runnable after `delay`: a shutdown or an outage spends no attempt.
-    pub async fn release_chunk_if_held(&self, claim: &Claim, delay: Duration) -> Result<()> {
+    pub async fn release_chunk_if_held(&self, claim: &Claim, delay: Duration) -> Result<Pulse> {
         self.free_chunk_if_held(claim, delay, 0, None).await
     }
 
@@ -130,8 +142,8 @@ impl Store {
         delay: Duration,
         attempts: i32,
         error: Option<&str>,
-    ) -> Result<()> {
-        query_file!(
+    ) -> Result<Pulse> {
+        let held = query_file_scalar!(
             "src/store/sql/free_chunk.sql",
             claim.job.0,
             claim.number,
@@ -141,14 +153,14 @@ impl Store {
             error,
             claim.has_outbox
         )
-        .execute(&self.pool)
+        .fetch_one(&self.pool)
         .await?;
         self.ring();
-        Ok(())
+        Ok(if held { Pulse::Held } else { Pulse::Lost })
     }
 
     /// Sets a chunk aside for good. The job fails once all its chunks are settled.
-    pub async fn fail_chunk_if_held(&self, claim: &Claim, error: &JobError) -> Result<()> {
+    pub async fn fail_chunk_if_held(&self, claim: &Claim, error: &JobError) -> Result<Pulse> {
         let failed = query_file!(
             "src/store/sql/fail_chunk.sql",
             claim.job.0,
@@ -161,10 +173,9 @@ impl Store {
         .fetch_optional(&self.pool)
         .await?;
         self.ring();
-        if let Some(row) = failed {
-            metrics::job_stands(claim.work.kind(), status_of(&row.status)?);
-        }
-        Ok(())
+        let Some(row) = failed else { return Ok(Pulse::Lost) };
+        metrics::job_stands(claim.work.kind(), status_of(&row.status)?);
+        Ok(Pulse::Held)
     }
 
     /// Ends all leases at once, for whoever knows that nobody else works on this database: the chunks of a process that

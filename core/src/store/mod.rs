@@ -39,6 +39,6 @@ pub use gauge::PoolLevel;
 pub use hold::{Expired, Lock, LockOwner, Locked, Unlock, Unlocked};
 pub use job::{JobFilter, NewImport, PartFile, Redrive};
 pub use login::{RefreshGrant, Rotated};
-pub use outbox::{Backlog, Bell, Hands, LetteredRun, Outgoing, RESCUE_AFTER, Redriven};
+pub use outbox::{Backlog, Bell, Hands, LetteredRun, Outgoing, OutgoingKind, RESCUE_AFTER, Redriven};
 pub use redeem::{Redeem, Redeemed};
 pub use space::Space;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use sqlx::{PgTransaction, query, query_file};
 use tokio::sync::Notify;
 
-use crate::error::{Refusal, Result};
+use crate::error::Result;
 use crate::id::{BusinessId, JobId};
 use crate::job::Message;
 use crate::queue;
@@ -56,6 +56,15 @@ pub struct Backlog {
     pub oldest: Option<Duration>,
     /// Messages that the queue does not have yet.
     pub unsent: i64,
+}
+
+/// Which messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OutgoingKind {
+    /// That there is work.
+    WakeUp,
+    /// That work failed for the last time.
+    DeadLetter,
 }
 
 /// How the run of a job stands that a dead letter tells of.
@@ -104,8 +113,17 @@ pub(super) async fn announce(
 
 impl Store {
     /// Takes messages that are due, for the time of the lease.
-    pub async fn claim_outgoing(&self, lease: Duration, most: i64) -> Result<Vec<Outgoing>> {
-        let rows = query_file!("src/store/sql/claim_outgoing.sql", lease.as_secs_f64(), most)
+    pub async fn claim_outgoing(
+        &self,
+        kind: OutgoingKind,
+        lease: Duration,
+        most: i64,
+    ) -> Result<Vec<Outgoing>> {
+        let kind = match kind {
+            OutgoingKind::WakeUp => "CHUNK",
+            OutgoingKind::DeadLetter => "DEAD",
+        };
+        let rows = query_file!("src/store/sql/claim_outgoing.sql", lease.as_secs_f64(), most, kind)
             .fetch_all(&self.pool)
             .await?;
         let outgoing = rows.into_iter().map(|row| {
@@ -155,7 +173,11 @@ impl Store {
 
     /// What waits.
     pub async fn backlog(&self) -> Result<Backlog> {
-        let row = query_file!("src/store/sql/backlog.sql").fetch_one(&self.pool).await?;
+        let mut look = self.pool.begin().await?;
+        // Whoever asks has gone by then, and many looks that nobody waits for would take all connections.
+        query!("set local statement_timeout = '2s'").execute(&mut *look).await?;
+        let row = query_file!("src/store/sql/backlog.sql").fetch_one(&mut *look).await?;
+        look.rollback().await?;
         let oldest = row.oldest_seconds.map(|seconds| Duration::from_secs_f64(seconds.max(0.0)));
         Ok(Backlog { runnable: row.runnable, oldest, unsent: row.unsent })
     }
@@ -180,12 +202,8 @@ impl Store {
             LetteredRun::Open => return Ok(Redriven::TooEarly),
             LetteredRun::Past => return Ok(Redriven::NotNeeded),
         };
-        let answer = self.retry_job_if_failed(None, business, job).await?;
-        match answer.outcome {
-            Ok(_) => Ok(Redriven::Retried),
-            Err(Refusal::WrongJobState { .. } | Refusal::NotFound { .. }) => Ok(Redriven::NotNeeded),
-            Err(refusal) => Err(refusal.into()),
-        }
+        let is_retried = self.retry_run_if_failed(business, job, attempt).await?;
+        Ok(if is_retried { Redriven::Retried } else { Redriven::NotNeeded })
     }
 
     /// Tells whoever sends that there may be more to send.

@@ -3,6 +3,7 @@
 //! It has a runtime of its own with one thread, so that a collector that is slow or away holds nothing else up; what cannot
 //! be sent is dropped.
 
+use std::sync::mpsc;
 use std::time::Duration;
 
 use opentelemetry::trace::{
@@ -24,7 +25,7 @@ use tracing_subscriber::registry::LookupSpan;
 use super::trace::TraceParent;
 
 /// How long the last spans may take at the end of the process.
-const FLUSH_PATIENCE: Duration = Duration::from_secs(2);
+const FLUSH_PATIENCE: Duration = Duration::from_secs(1);
 /// Whose spans are sent; beside them only warnings and errors within them.
 const OURS: [&str; 3] = ["cuponera_api", "cuponera_core", "cuponera_worker"];
 
@@ -72,8 +73,15 @@ impl Export {
 
 impl Drop for Export {
     fn drop(&mut self) {
-        // What cannot be sent by now never will be, and nobody is left to be told.
-        let _ = self.provider.shutdown_with_timeout(FLUSH_PATIENCE);
+        // The processor's own limit of time is not kept by it. What is not sent by then never will be, and nobody is left to
+        // be told.
+        let (provider, (flushed, end)) = (self.provider.clone(), mpsc::channel());
+        let flush = move || {
+            let _ = flushed.send(provider.shutdown());
+        };
+        if std::thread::Builder::new().name("last-traces".to_owned()).spawn(flush).is_ok() {
+            let _ = end.recv_timeout(FLUSH_PATIENCE);
+        }
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }

@@ -30,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// After an error of accepting, mostly that there are no more files to open.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Answers `GET /metrics` until told to stop.
+/// Answers `GET /metrics` until told to stop, and `GET /health/live` whatever becomes of the database.
 pub async fn serve(listener: TcpListener, exposition: Exposition, stop: CancellationToken) {
     let (connections, places) = (TaskTracker::new(), Arc::new(Semaphore::new(MAX_CONNECTIONS)));
     let next = async || {
@@ -71,8 +71,9 @@ async fn answer(
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let (status, text) = match (request.uri().path(), request.method()) {
         ("/metrics", &Method::GET | &Method::HEAD) => (StatusCode::OK, exposition.render().await),
-        ("/metrics", _) => (StatusCode::METHOD_NOT_ALLOWED, "ask with GET\n".to_owned()),
-        _ => (StatusCode::NOT_FOUND, "there is only /metrics here\n".to_owned()),
+        ("/health/live", &Method::GET | &Method::HEAD) => (StatusCode::OK, "ok".to_owned()),
+        ("/metrics" | "/health/live", _) => (StatusCode::METHOD_NOT_ALLOWED, "ask with GET\n".to_owned()),
+        _ => (StatusCode::NOT_FOUND, "there is only /metrics and /health/live here\n".to_owned()),
     };
     let mut response = Response::new(Full::from(text));
     *response.status_mut() = status;

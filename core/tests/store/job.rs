@@ -350,3 +350,38 @@ async fn a_job_of_another_business_does_not_exist() {
     assert_eq!(retry, Err(Refusal::not_found("job")));
     assert_eq!(job(&world, submitted.id).await.status, JobStatus::Queued);
 }
+
+#[tokio::test]
+async fn what_a_frozen_worker_holds_is_freed_once_its_lease_is_over_and_not_before() {
+    let world = World::new().await;
+    submit(&world, 3 * CODES_PER_CHUNK).await;
+    let (living, frozen, overtaken) = (next(&world).await, next(&world).await, next_and_die(&world).await);
+    assert_eq!(next(&world).await.number, overtaken.number, "somebody has taken it over");
+    query("update job_chunk set lease_until = now() where number = $1")
+        .bind(frozen.number)
+        .execute(world.pool())
+        .await
+        .unwrap();
+    let (mut sessions, mut copies) = (Vec::new(), Vec::new());
+    for claim in [&living, &frozen, &overtaken] {
+        let mut session = world.pool().acquire().await.unwrap().leak();
+        query("begin").execute(&mut session).await.unwrap();
+        query("select set_config('application_name', $1, true)")
+            .bind(format!("chunk {} {} {}", claim.job, claim.number, claim.epoch))
+            .execute(&mut session)
+            .await
+            .unwrap();
+        sessions.push(session);
+    }
+    // As a process does that stops in the middle of its rows: no time-out of Postgres ends this.
+    for session in &mut sessions {
+        copies.push(session.copy_in_raw("copy coupon from stdin").await.unwrap());
+    }
+    assert_eq!(world.store().end_lapsed_sessions().await.unwrap(), 2);
+    assert_eq!(world.store().end_lapsed_sessions().await.unwrap(), 0, "they are gone");
+    let mut ended_well = Vec::new();
+    for copy in copies {
+        ended_well.push(copy.finish().await.is_ok());
+    }
+    assert_eq!(ended_well, [true, false, false]);
+}

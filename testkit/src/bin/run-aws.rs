@@ -1,16 +1,19 @@
 //! The fleet on one machine without Docker: a private Postgres, stand-ins for SQS and S3, Redis, an API and
 //! two workers. Everything is new at each start, and ends together on Ctrl-C. What dies meanwhile is started again.
 //!
-//! Settings of the environment (`CUPONERA_HTTP_ADDR`, `CUPONERA_LOG`, …) hold as they do elsewhere.
+//! Settings of the environment (`CUPONERA_HTTP_ADDR`, `CUPONERA_LOG`, …) hold as they do elsewhere; an address of metrics
+//! is the API's.
 
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::process::{ExitCode, ExitStatus, Stdio};
 use std::time::Duration;
 
 use cuponera_postgres::{Binaries, Options, PrivatePostgres};
 use cuponera_testkit::{Emulator, Redis, eventually};
+use futures::FutureExt;
 use futures::future::select_all;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
@@ -19,6 +22,8 @@ use tokio::signal::unix::{SignalKind, signal};
 const QUEUE: &str = "cuponera-jobs";
 const DEAD_LETTERS: &str = "cuponera-jobs-dead";
 const BUCKET: &str = "cuponera-files";
+const API: &str = "cuponera-api";
+const WORKER: &str = "cuponera-worker";
 const WORKERS: usize = 2;
 const EMAIL: &str = "admin@example.com";
 const PASSWORD: &str = "development only";
@@ -42,17 +47,20 @@ async fn main() -> ExitCode {
 }
 
 async fn run() -> Result<(), AnyError> {
+    let address = http_address()?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let programs = std::env::current_exe()?.parent().ok_or("this program lies in no folder")?.to_owned();
     let folder = programs.parent().unwrap_or(&programs).join(format!("run-aws-{}", std::process::id()));
     let postgres = PrivatePostgres::start(&Binaries::find()?, &Options::new(&folder)).await?;
-    let mut fleet = Fleet { programs, settings: Vec::new(), members: Vec::new() };
+    let mut fleet = Fleet { programs, address, settings: Vec::new(), members: Vec::new() };
     let told_to_end = async {
         tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
     };
+    // The testkit panics where something cannot be had, and what runs has to end all the same.
+    let serving = AssertUnwindSafe(fleet.serve(postgres.url())).catch_unwind();
     let done = tokio::select! {
-        done = fleet.serve(postgres.url()) => done,
+        done = serving => done.unwrap_or_else(|_| Err("something could not be started: see above".into())),
         () = told_to_end => Ok(()),
     };
     println!("\n  Ending");
@@ -63,9 +71,20 @@ async fn run() -> Result<(), AnyError> {
     Ok(stopped?)
 }
 
+/// Where the API is to listen.
+fn http_address() -> Result<SocketAddr, AnyError> {
+    let address = std::env::var("CUPONERA_HTTP_ADDR").unwrap_or_else(|_| "127.0.0.1:8080".to_owned());
+    let address: Option<SocketAddr> = address.parse().ok();
+    let address = address.filter(|address| address.port() != 0);
+    address.ok_or_else(|| {
+        "CUPONERA_HTTP_ADDR: must be an address with a port, and the port not 0, as in 127.0.0.1:8080".into()
+    })
+}
+
 /// What runs, and what each of them is told.
 struct Fleet {
     programs: PathBuf,
+    address: SocketAddr,
     settings: Vec<(&'static str, String)>,
     members: Vec<(&'static str, Child)>,
 }
@@ -76,13 +95,12 @@ impl Fleet {
         let emulator = Emulator::get().await;
         emulator.make_queue(QUEUE, DEAD_LETTERS).await;
         emulator.make_bucket(BUCKET).await;
-        let address = std::env::var("CUPONERA_HTTP_ADDR").unwrap_or_else(|_| "127.0.0.1:8080".to_owned());
         let redis = Redis::start().await;
         self.settings = vec![
             ("CUPONERA_DATABASE_URL", postgres.to_owned()),
             ("CUPONERA_QUEUE_URL", QUEUE.to_owned()),
             ("CUPONERA_FILES_URL", format!("s3://{BUCKET}/cuponera")),
-            ("CUPONERA_HTTP_ADDR", address.clone()),
+            ("CUPONERA_HTTP_ADDR", self.address.to_string()),
             ("CUPONERA_JWT_SECRET", "a secret for development, not for anything else".to_owned()),
             ("AWS_ENDPOINT_URL", emulator.url().to_owned()),
             ("AWS_REGION", "us-east-1".to_owned()),
@@ -95,17 +113,17 @@ impl Fleet {
             self.settings.push(("CUPONERA_LOG", "warn".to_owned()));
         }
         self.set_up().await?;
-        self.start("cuponera-api")?;
+        self.start(API)?;
         for _ in 0..WORKERS {
-            self.start("cuponera-worker")?;
+            self.start(WORKER)?;
         }
         tokio::select! {
             (place, status) = first_end(&mut self.members) => {
                 return Err(format!("{} does not start: {}", self.members[place].0, status?).into());
             }
-            () = until_open(&address) => {}
+            () = until_open(self.address) => {}
         }
-        println!("{}", banner(&address, postgres, emulator.url(), &redis.url()));
+        println!("{}", banner(self.address, postgres, emulator.url(), &redis.url()));
         loop {
             let (place, status) = first_end(&mut self.members).await;
             let name = self.members[place].0;
@@ -138,7 +156,12 @@ impl Fleet {
     }
 
     fn spawn(&self, program: &str) -> io::Result<Child> {
-        self.command(program).stdin(Stdio::null()).spawn()
+        let mut command = self.command(program);
+        if program == WORKER {
+            // An address in the environment, or in .env, is the API's: two cannot have it.
+            command.env("CUPONERA_METRICS_ADDR", "127.0.0.1:0");
+        }
+        command.stdin(Stdio::null()).spawn()
     }
 
     /// In a process group of its own: a terminal's Ctrl-C is ours alone to pass on, once.
@@ -169,12 +192,12 @@ async fn first_end(members: &mut [(&'static str, Child)]) -> (usize, io::Result<
 }
 
 /// Until somebody listens there.
-async fn until_open(address: &str) {
+async fn until_open(address: SocketAddr) {
     eventually("the API to serve", async || tokio::net::TcpStream::connect(address).await.ok().map(drop))
         .await;
 }
 
-fn banner(address: &str, postgres: &str, aws: &str, redis: &str) -> String {
+fn banner(address: SocketAddr, postgres: &str, aws: &str, redis: &str) -> String {
     let worker_count = WORKERS;
     format!(
         "

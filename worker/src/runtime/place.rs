@@ -8,7 +8,7 @@ use backoff::backoff::Backoff;
 use cuponera_core::error::{Error, Result};
 use cuponera_core::job::{JobKind, MAX_CRASHES, Message};
 use cuponera_core::queue::{Delivery, Receiver};
-use cuponera_core::store::{Claim, Pulse};
+use cuponera_core::store::{Claim, Pulse, Redriven};
 use cuponera_core::telemetry::TraceParent;
 use cuponera_core::telemetry::metrics::{self, ChunkEnd};
 use tokio_util::sync::CancellationToken;
@@ -81,7 +81,7 @@ impl Place {
             // Somebody moved a dead letter back among the others: that is to retry its job.
             let redriven = worker.store.redrive_job_if_failed(*job, *attempt).await?;
             info!(%job, ?redriven, "a dead letter came back");
-            return Ok(Found::Settled);
+            return Ok(if redriven == Redriven::TooEarly { Found::Unsettled } else { Found::Settled });
         }
         let Some(claim) = worker.store.claim_chunk(&worker.name, LEASE, &JobKind::ALL).await? else {
             return Ok(Found::Nothing);

@@ -20,6 +20,7 @@ use aws_sdk_sqs::Client;
 use aws_sdk_sqs::types::QueueAttributeName;
 use serde_json::Value;
 use tokio::sync::{Mutex, OnceCell, mpsc};
+use tokio::time::timeout;
 use tracing::{info, warn};
 
 use crate::error::{Error, Result};
@@ -44,6 +45,8 @@ const FIRST_ANSWER: Duration = Duration::from_secs(10);
 const CONNECT: Duration = Duration::from_secs(2);
 /// How long it is remembered whether the queue answers.
 const HEALTH_MEMORY: Duration = Duration::from_secs(5);
+/// How long whoever asks for the health may wait for it.
+const HEALTH_PATIENCE: Duration = Duration::from_secs(1);
 /// How many deletes may wait to be sent; what is not deleted comes back and finds nothing to do.
 const MOST_DELETES: usize = 1_000;
 
@@ -151,7 +154,7 @@ impl Sqs {
         {
             return answered;
         }
-        let answers = self.depth().await.is_ok();
+        let answers = timeout(HEALTH_PATIENCE, self.depth()).await.is_ok_and(|depth| depth.is_ok());
         *known = Some((Instant::now(), answers));
         answers
     }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use sqlx::{Acquire, PgConnection, PgTransaction, query, query_scalar};
+use sqlx::{PgConnection, PgTransaction, query, query_scalar};
 use tracing::debug;
 
 use crate::coupon::pattern::Pattern;
@@ -16,7 +16,7 @@ use crate::store::space::as_i64;
 use crate::telemetry::metrics;
 
 use super::copy::CopyRows;
-use super::{Taken, count_new, describe, discard, hold_open_book, is_clash};
+use super::{Taken, begin, count_new, describe, discard, hold_open_book, is_clash};
 
 impl Store {
     /// Writes the codes, sorted, at the positions from `first_position` on and settles the chunk. The quick way, for
@@ -107,7 +107,7 @@ async fn write_all(
     edge: Edge,
 ) -> Result<Taken> {
     let book = claim.work.book();
-    let mut transaction = connection.begin().await?;
+    let mut transaction = begin(connection, claim).await?;
     hold_open_book(&mut transaction, book).await?;
     let target = "coupon (business_id, book_id, job_id, position, code)";
     let mut rows = CopyRows::start(&mut transaction, target, 5).await?;
@@ -127,7 +127,7 @@ async fn write_around(
     first_position: i32,
     edge: Edge,
 ) -> Result<Taken> {
-    let mut transaction = connection.begin().await?;
+    let mut transaction = begin(connection, claim).await?;
     hold_open_book(&mut transaction, claim.work.book()).await?;
     stage(&mut transaction, candidates).await?;
     let mut missing = wanted;

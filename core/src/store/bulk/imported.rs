@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use sqlx::{Acquire, PgConnection, PgTransaction, query, query_file, query_file_scalar};
+use sqlx::{PgConnection, PgTransaction, query, query_file, query_file_scalar};
 
 use crate::error::{Error, Result};
 use crate::id::{AssignmentId, EventId};
@@ -15,7 +15,7 @@ use crate::store::chunk::{Claim, Finished, finish_if_held};
 use crate::telemetry::metrics;
 
 use super::copy::CopyRows;
-use super::{count_new, discard, hold_open_book, is_clash};
+use super::{begin, count_new, discard, hold_open_book, is_clash};
 
 /// A valid row, the only one of its code in its part.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -186,7 +186,7 @@ impl Store {
 impl Part<'_> {
     /// `None` if somebody changed what `told` was found from: look again.
     async fn take(&self, connection: &mut PgConnection) -> Result<Option<Imported>> {
-        let mut transaction = connection.begin().await?;
+        let mut transaction = begin(connection, self.claim).await?;
         hold_open_book(&mut transaction, self.claim.work.book()).await?;
         let mut found = self.told.clone();
         found.retain(|_, (_, why)| *why != Rejected::UserLimitReached);

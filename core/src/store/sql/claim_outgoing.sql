@@ -1,11 +1,11 @@
--- Takes the oldest messages that are due and in nobody's hands, for the time of a lease: whoever dies over them loses none. Kinds that only a newer
--- version knows are left to it.
+-- Takes the oldest messages of a kind that are due and in nobody's hands, for the time of a lease: whoever dies over them
+-- loses none.
 --
--- $1 seconds of lease, $2 how many at most.
+-- $1 seconds of lease, $2 how many at most, $3 the kind.
 update outbox o
 set claimed_until = now() + make_interval(secs => $1)
 from (select id from outbox
-      where kind in ('CHUNK', 'DEAD') and not_before <= now() and (claimed_until is null or claimed_until <= now())
+      where kind = $3 and not_before <= now() and (claimed_until is null or claimed_until <= now())
       order by id limit $2 for update skip locked) due
 where o.id = due.id
 returning o.id, o.kind, o.business_id, o.job_id, o.number, o.work, o.attempt

@@ -3,10 +3,11 @@
 -- $1 businesses, $2 codes.
 with held as materialized (
   select c.business_id, c.code, c.version
-  from (select distinct business_id, code from unnest($1::uuid[], $2::text[]) i (business_id, code) order by 1, 2) d
+  from (select distinct business_id, code collate "C" as code
+        from unnest($1::uuid[], $2::text[]) i (business_id, code) order by 1, 2) d
   cross join lateral (
     select c.business_id, c.code, c.version from coupon c
-    where c.business_id = d.business_id and c.code = d.code collate "C" and c.status = 'LOCKED' and c.locked_until <= now()
+    where c.business_id = d.business_id and c.code = d.code and c.status = 'LOCKED' and c.locked_until <= now()
     for update) c
 ),
 done as (

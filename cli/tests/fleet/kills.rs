@@ -15,8 +15,8 @@ use crate::support::fleet::Fleet;
 const QUANTITY: u64 = 500_000;
 /// Each kill costs what it had at work, and the time until its lease is over.
 const MOST_KILLS: u32 = 8;
-/// The longest pause between two kills.
-const LONGEST_PAUSE_MS: u64 = 2_500;
+/// The longest pause between two kills; less where the job would be over by then.
+const LONGEST_PAUSE: Duration = Duration::from_millis(2_500);
 /// As the design has it: how long a dead worker's chunk may wait for another.
 const TAKEN_OVER_WITHIN: Duration = Duration::from_secs(20);
 
@@ -50,13 +50,14 @@ async fn workers_killed_every_few_seconds_make_exactly_the_codes_asked_for() {
     assert_made(&fleet, &admin.over(&job).await).await;
     let undisturbed = begun.elapsed();
 
+    let longest_pause = LONGEST_PAUSE.min(undisturbed / MOST_KILLS);
     let begun = Instant::now();
     let job = generate(&admin, &book, QUANTITY).await;
     let mut kills = 0;
     while kills < MOST_KILLS {
         eventually("the job to be at work", async || (status(&admin, &job).await != "QUEUED").then_some(()))
             .await;
-        tokio::time::sleep(Duration::from_millis(random.random_range(0..LONGEST_PAUSE_MS))).await;
+        tokio::time::sleep(longest_pause.mul_f64(random.random_range(0.0..1.0))).await;
         if status(&admin, &job).await != "RUNNING" {
             break;
         }

@@ -208,7 +208,8 @@ impl TestQueue {
         let answer = answer.expect("the stand-in does not answer").json().await;
         let answer: Value = answer.expect("the stand-in answers with JSON");
         if self.kind == Kind::LocalStack {
-            return one_or_many(&answer["ReceiveMessageResponse"]["ReceiveMessageResult"]["Message"]);
+            let messages = one_or_many(&answer["ReceiveMessageResponse"]["ReceiveMessageResult"]["Message"]);
+            return messages.iter().map(as_ministack_has_it).collect();
         }
         let regions = answer["messages"]["000000000000"].as_object().into_iter().flat_map(|all| all.values());
         let queues = regions.filter_map(Value::as_object).flat_map(|queues| queues.values());
@@ -223,6 +224,21 @@ fn one_or_many(value: &Value) -> Vec<Value> {
         Value::Array(values) => values.clone(),
         one => vec![one.clone()],
     }
+}
+
+/// A message of LocalStack, as far as tests look at one.
+fn as_ministack_has_it(message: &Value) -> Value {
+    let attributes = one_or_many(&message["Attribute"]);
+    let attribute = |name: &str| {
+        let found = attributes.iter().find(|attribute| attribute["Name"] == name);
+        found.and_then(|attribute| attribute["Value"].as_str())
+    };
+    json!({
+        "Body": message["Body"],
+        "MessageGroupId": attribute("MessageGroupId"),
+        "ReceiveCount": attribute("ApproximateReceiveCount").and_then(|count| count.parse::<u32>().ok()),
+        "IsVisible": attribute("IsVisible") == Some("true"),
+    })
 }
 
 /// The next one of this process, among those of all processes.

@@ -1,19 +1,20 @@
 //! Things of core as the API shows them.
 
+mod job;
 mod warning;
 
 use cuponera_core::book::{Book, Discount, DiscountKind};
 use cuponera_core::coupon::state::{Coupon, CouponEvent};
-use cuponera_core::job::Job;
 use cuponera_core::page::Page;
-use cuponera_core::store::{Account, ApiKey, Assigned, Locked, Redeemed, Redrive};
+use cuponera_core::store::{Account, ApiKey, Assigned, Locked, Redeemed};
 use poem_openapi::types::{ParseFromJSON, ToJSON, Type};
 use poem_openapi::{Enum, Object};
 use serde_json::Value;
 use uuid::Uuid;
 
 use crate::time::Time;
-use warning::{JobWarningView, warnings_of};
+
+pub(crate) use job::{JobView, RedriveView};
 
 /// One page of a list.
 #[derive(Debug, Object)]
@@ -352,106 +353,6 @@ impl From<Redeemed> for RedemptionView {
             max_redeems: redeemed.max_redeems,
             is_final_redeem,
             redeemed_at: redeemed.redeemed_at.into(),
-        }
-    }
-}
-
-/// How far a job is, in rows.
-#[derive(Debug, Object)]
-#[oai(rename = "Progress", rename_all = "camelCase")]
-struct ProgressView {
-    /// Null until known.
-    total: Option<i64>,
-    /// `succeeded` and `failed` together.
-    processed: i64,
-    succeeded: i64,
-    /// Duplicates and rejects count here.
-    failed: i64,
-    /// 0 to 100; null until `total` is known.
-    percent: Option<f64>,
-    rate_per_second: Option<f64>,
-    /// Seconds until the end at the rate so far; null when it is over.
-    eta_seconds: Option<f64>,
-}
-
-/// Why a job failed.
-#[derive(Debug, Object)]
-#[oai(rename = "JobError")]
-struct JobErrorView {
-    /// A stable word.
-    code: String,
-    detail: String,
-}
-
-/// Jobs that failed and run again.
-#[derive(Debug, Object)]
-#[oai(rename = "Redrive", rename_all = "camelCase")]
-pub(crate) struct RedriveView {
-    /// How many run again.
-    retried_count: u64,
-    /// Which, the oldest first.
-    job_ids: Vec<Uuid>,
-    /// How many failed jobs are left, for another call.
-    remaining_count: u64,
-}
-
-impl From<Redrive> for RedriveView {
-    fn from(redrive: Redrive) -> Self {
-        Self {
-            retried_count: redrive.jobs.len().try_into().unwrap_or(u64::MAX),
-            job_ids: redrive.jobs.into_iter().map(|id| id.0).collect(),
-            remaining_count: redrive.remaining,
-        }
-    }
-}
-
-/// A job.
-#[derive(Debug, Object)]
-#[oai(rename = "Job", rename_all = "camelCase", skip_serializing_if_is_none)]
-pub(crate) struct JobView {
-    pub(crate) id: Uuid,
-    /// `GENERATE_CODES` or `IMPORT_CODES`.
-    kind: String,
-    /// `QUEUED`, `RUNNING`, `SUCCEEDED`, `FAILED` or `CANCELLED`.
-    status: String,
-    progress: ProgressView,
-    /// What came out: final once the job is over, and what there is so far before that.
-    result: Option<Value>,
-    error: Option<JobErrorView>,
-    /// Absent if there is nothing to warn of.
-    warnings: Option<Vec<JobWarningView>>,
-    /// How often it was started: the first time and each retry.
-    attempts: i32,
-    created_at: Time,
-    started_at: Option<Time>,
-    finished_at: Option<Time>,
-    heartbeat_at: Option<Time>,
-}
-
-impl From<Job> for JobView {
-    fn from(job: Job) -> Self {
-        let rounded = |number: f64| (number * 10.0).round() / 10.0;
-        Self {
-            id: job.id.0,
-            kind: job.kind.as_str().into(),
-            status: job.status.as_str().into(),
-            progress: ProgressView {
-                total: job.total,
-                processed: job.processed(),
-                succeeded: job.succeeded,
-                failed: job.failed,
-                percent: job.percent().map(rounded),
-                rate_per_second: job.rate_per_second().map(rounded),
-                eta_seconds: job.eta_seconds().map(rounded),
-            },
-            result: Some(job.result),
-            error: job.error.map(|error| JobErrorView { code: error.code, detail: error.detail }),
-            warnings: warnings_of(job.warnings),
-            attempts: job.attempts,
-            created_at: job.created_at.into(),
-            started_at: job.started_at.map(Time::from),
-            finished_at: job.finished_at.map(Time::from),
-            heartbeat_at: job.heartbeat_at.map(Time::from),
         }
     }
 }

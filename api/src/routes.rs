@@ -118,12 +118,13 @@ pub(crate) fn methods_of(path: &str) -> Option<String> {
             }
         }
     };
-    let paths = paths()?.iter().filter(|(template, _)| matches(template));
-    let methods: BTreeSet<String> = paths
-        .filter_map(|(_, item)| item.as_object())
-        .flat_map(|item| item.keys().map(|key| key.to_uppercase()))
-        .collect();
-    (!methods.is_empty()).then(|| methods.into_iter().collect::<Vec<_>>().join(", "))
+    // Of two that fit the path it is the one that says more: `redrive` before `{id}`.
+    let parameters =
+        |template: &str| template.split('/').map(|part| part.starts_with('{')).collect::<Vec<_>>();
+    let fitting = paths()?.iter().filter(|(template, _)| matches(template));
+    let (_, item) = fitting.min_by_key(|(template, _)| parameters(template))?;
+    let methods: BTreeSet<String> = item.as_object()?.keys().map(|key| key.to_uppercase()).collect();
+    Some(methods.into_iter().collect::<Vec<_>>().join(", "))
 }
 
 /// How many items a page is to have.

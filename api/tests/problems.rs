@@ -211,3 +211,14 @@ async fn without_its_database_a_server_says_503_and_when_to_come_back() {
     server.nobody().get("/health/ready").await.expect(503);
     server.nobody().get("/health/live").await.expect(200);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_path_allows_what_the_template_has_that_says_most_of_it() {
+    let server = Server::start().await;
+    for (path, allowed) in
+        [("jobs/redrive", "POST"), ("jobs/01890000-0000-7000-8000-000000000000", "GET"), ("jobs", "GET")]
+    {
+        let reply = Reply::to(server.admin().request(Method::PATCH, path)).await;
+        assert_eq!((reply.status, reply.header("allow")), (405, allowed), "{path}");
+    }
+}

@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use sqlx::{PgPool, query_file, query_file_as, query_file_scalar, query_scalar};
+use sqlx::{PgPool, query_file, query_file_as, query_scalar};
 use uuid::Uuid;
 
 use crate::cache::{Hold, LockNote};
@@ -240,17 +240,21 @@ impl Store {
     /// Ends up to `most` locks whose time has passed, with an `EXPIRE` event each. Deciding never waits for this: a
     /// lapsed lock counts as none anyway.
     pub async fn expire_locks(&self, most: i64) -> Result<Expired> {
-        let row = query_file!("src/store/sql/expire_locks.sql", most).fetch_one(&self.hot).await?;
-        Ok(Expired { taken: row.taken, expired: row.expired })
+        self.end_lapsed_locks(&[], most).await
     }
 
     /// The same for these coupons, where their locks have run out; their agenda is left to [`Self::expire_locks`]. Says how
     /// many locks it ended.
     pub async fn expire_locks_of(&self, coupons: &[(BusinessId, String)]) -> Result<i64> {
+        Ok(self.end_lapsed_locks(coupons, 0).await?.expired)
+    }
+
+    async fn end_lapsed_locks(&self, coupons: &[(BusinessId, String)], most: i64) -> Result<Expired> {
         let (businesses, codes) = columns(coupons);
-        Ok(query_file_scalar!("src/store/sql/expire_locks_of.sql", &businesses, &codes)
+        let row = query_file!("src/store/sql/expire_locks.sql", &businesses, &codes, most)
             .fetch_one(&self.hot)
-            .await?)
+            .await?;
+        Ok(Expired { taken: row.taken, expired: row.expired })
     }
 
     /// How the locks of these coupons stand. One that there is not has none, in the newest version there can be.

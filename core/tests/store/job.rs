@@ -8,8 +8,8 @@ use cuponera_core::csv::{Columns, Delimiter};
 use cuponera_core::error::{Error, Refusal};
 use cuponera_core::id::{BookId, BusinessId, JobId};
 use cuponera_core::job::{CODES_PER_CHUNK, Job, JobError, JobKind, JobStatus};
-use cuponera_core::store::{Claim, Finished, Imported, NewImport, PartFile, Pulse, Taken, TakenBy};
-use cuponera_testkit::{World, claim, race, rules, work_generation};
+use cuponera_core::store::{Claim, Finished, Imported, NewImport, PartFile, Pulse, Redriven, Taken, TakenBy};
+use cuponera_testkit::{World, claim, race, rules, waits_for, work_generation};
 use serde_json::json;
 use sqlx::{query, query_scalar};
 
@@ -229,6 +229,45 @@ async fn a_failed_job_is_retried_where_it_failed_and_nowhere_else() {
     let done = job(&world, submitted.id).await;
     assert_eq!((done.status, done.attempts, done.percent()), (JobStatus::Succeeded, 2, Some(100.0)));
     assert!(matches!(retry().await, Err(Refusal::WrongJobState { .. })));
+    world.assert_invariants().await;
+}
+
+/// Workers fail whatever they get while many retry: between any two steps of a retry the job may have been retried by
+/// another, and have failed again.
+#[tokio::test]
+async fn retries_that_race_with_each_other_and_with_failures_leave_no_job_without_its_chunks() {
+    let world = World::new().await;
+    let submitted = submit(&world, 3 * CODES_PER_CHUNK).await;
+    let (id, store) = (submitted.id, world.store());
+    race(16, 0..800, async |turn| {
+        if turn % 4 == 0 {
+            store.retry_job_if_failed(None, world.business, id).await.unwrap();
+        } else if let Some(chunk) = claim(store, "worker").await {
+            store.fail_chunk_if_held(&chunk, &sorry()).await.unwrap();
+        }
+    })
+    .await;
+    while let Some(chunk) = claim(store, "last").await {
+        store.fail_chunk_if_held(&chunk, &sorry()).await.unwrap();
+    }
+    let failed = job(&world, id).await;
+    assert_eq!(failed.status, JobStatus::Failed, "it is open, and nobody can work it");
+    assert!(failed.attempts > 10, "{} retries are no race", failed.attempts);
+    world.assert_invariants().await;
+}
+
+/// A letter of the first run is read, and before it counts the job is retried and fails once more.
+#[tokio::test]
+async fn a_letter_of_an_earlier_run_starts_no_later_one_however_late_it_is_overtaken() {
+    let world = World::new().await;
+    let submitted = submit(&world, 10).await;
+    world.store().fail_chunk_if_held(&next(&world).await, &sorry()).await.unwrap();
+    let mut overtaking = world.pool().begin().await.unwrap();
+    query("update job set attempts = attempts + 1").execute(&mut *overtaking).await.unwrap();
+    let late = world.store().redrive_job_if_failed(submitted.id, 1);
+    let late = waits_for(world.pool(), 1, overtaking.commit(), late).await;
+    assert_eq!(late.unwrap(), Redriven::NotNeeded);
+    assert_eq!(job(&world, submitted.id).await.status, JobStatus::Failed);
     world.assert_invariants().await;
 }
 

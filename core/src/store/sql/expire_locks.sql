@@ -1,18 +1,21 @@
--- Tidies up locks that have run out, up to $1 at once, with an EXPIRE event each. Says how many agenda rows it took and
--- how many locks it ended. A renewed lock has a later row of its own, so this row just goes.
+-- Ends locks that have run out, with an EXPIRE event each: of these coupons, and of up to $3 rows of the agenda, which go.
+-- A renewed lock has a later row of its own. Says how many agenda rows it took and how many locks it ended.
+--
+-- $1 businesses, $2 codes, $3 how many rows of the agenda.
 with due as (
   delete from lock_agenda
-  where ctid = any (array(select ctid from lock_agenda where locked_until <= now() order by locked_until limit $1
+  where ctid = any (array(select ctid from lock_agenda where locked_until <= now() order by locked_until limit $3
                           for update skip locked))
-  returning business_id, code, lock_id
+  returning business_id, code
 ),
 held as materialized (
   select c.business_id, c.code, c.version
-  from (select distinct business_id, code, lock_id from due order by business_id, code) d
+  from (select business_id, code collate "C" as code from unnest($1::uuid[], $2::text[]) i (business_id, code)
+        union select business_id, code from due
+        order by business_id, code) d
   cross join lateral (
     select c.business_id, c.code, c.version from coupon c
-    where c.business_id = d.business_id and c.code = d.code
-      and c.lock_id = d.lock_id and c.status = 'LOCKED' and c.locked_until <= now()
+    where c.business_id = d.business_id and c.code = d.code and c.status = 'LOCKED' and c.locked_until <= now()
     for update) c
 ),
 done as (

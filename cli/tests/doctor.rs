@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-use cuponera_testkit::TestDatabase;
+use cuponera_testkit::{Emulator, Redis, TestDatabase, free_address};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -128,10 +128,7 @@ async fn all_faults_are_told_at_once_and_no_secret_with_them() {
 #[tokio::test]
 async fn a_database_that_does_not_answer_is_told_with_its_reason_and_without_its_password() {
     let installation = Installation::new();
-    let free = TcpListener::bind("127.0.0.1:0").expect("loopback has no free port");
-    let address = free.local_addr().expect("an address");
-    drop(free);
-    let url = format!("postgres://someone:hunter2@{address}/shop");
+    let url = format!("postgres://someone:hunter2@{}/shop", free_address());
     let (ran, worst) = findings(doctor(&installation).env("CUPONERA_DATABASE_URL", url));
     assert_faults(&worst, &["database"]);
     assert!(ran.stdout.contains("refused") && !ran.stdout.contains("hunter2"), "{ran:?}");
@@ -182,4 +179,40 @@ async fn a_setting_that_cannot_be_read_is_a_usage_fault() {
     run(doctor(&installation).env("CUPONERA_HTTP_ADDR", "somewhere")).refused(2, &["--http-addr"]);
     let report: Value = run(doctor(&installation).arg("--json")).json();
     assert_eq!(report["ok"], true);
+}
+
+/// The parts of a fleet, on the stand-in for AWS.
+fn beside(command: &mut Command, aws: &str, queue: &str, bucket: &str, redis: &str) {
+    command.env("CUPONERA_QUEUE_URL", queue).env("CUPONERA_FILES_URL", format!("s3://{bucket}/shop"));
+    command.env("CUPONERA_REDIS_URL", redis).env("AWS_ENDPOINT_URL", aws).env("AWS_REGION", "us-east-1");
+    command.env("AWS_ACCESS_KEY_ID", "test").env("AWS_SECRET_ACCESS_KEY", "hunter2");
+}
+
+#[tokio::test]
+async fn the_queue_the_bucket_and_redis_of_a_fleet_are_looked_at() {
+    let installation = Installation::new();
+    let (emulator, redis) = (Emulator::get().await, Redis::start().await);
+    let (queue, bucket) = (emulator.queue().await, emulator.bucket().await);
+    let look = |queue: &str, bucket: &str, redis: &str| {
+        let mut command = doctor(&installation);
+        beside(&mut command, emulator.url(), queue, bucket, redis);
+        findings(&mut command)
+    };
+    let of_fleet = |worst: &BTreeMap<String, String>| {
+        ["queue", "bucket", "redis"].map(|check| worst.get(check).cloned().unwrap_or_default())
+    };
+    let (_, worst) = look(queue.name(), bucket.name(), &redis.url());
+    assert_eq!(of_fleet(&worst), ["ok", "ok", "ok"]);
+
+    queue.put_dead("hello").await;
+    let away = format!("redis://shop:hunter2@{}", free_address());
+    let (ran, worst) = look(queue.name(), "no-such-bucket", &away);
+    assert_eq!(of_fleet(&worst), ["warning", "fault", "warning"]);
+    assert!(ran.stdout.contains("1 dead letters") && ran.stdout.contains("cuponera redrive"), "{ran:?}");
+    assert!(ran.stdout.contains("there is no bucket no-such-bucket"), "{ran:?}");
+    assert!(!ran.stdout.contains("hunter2"), "{ran:?}");
+
+    let (ran, worst) = look("nowhere", bucket.name(), &redis.url());
+    assert_eq!(of_fleet(&worst), ["fault", "ok", "ok"]);
+    assert!(ran.stdout.contains("there is no queue nowhere"), "{ran:?}");
 }

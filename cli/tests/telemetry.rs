@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use cuponera_testkit::free_address;
 use reqwest::Method;
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -122,7 +123,7 @@ async fn the_list_of_metrics_is_what_a_server_tells_and_no_less() {
 #[tokio::test]
 async fn metrics_have_an_address_of_their_own_if_it_is_set() {
     let installation = Installation::new();
-    let own = free_address();
+    let own = free_address().to_string();
     let process = start(&installation, &[("CUPONERA_METRICS_ADDR", &own)]).await;
     assert!(scrape(&format!("http://{own}")).await.contains("cuponera_build_info{version="));
     let forwarded =
@@ -145,11 +146,6 @@ async fn a_metrics_address_that_is_taken_is_said_at_the_start() {
     let mut process = Process::spawn(installation.command().env("CUPONERA_METRICS_ADDR", address));
     assert!(!process.ended().await.success());
     assert!(process.stderr().contains("CUPONERA_METRICS_ADDR"), "{}", process.stderr());
-}
-
-fn free_address() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("an address").to_string()
 }
 
 /// The events of a log.
@@ -286,4 +282,19 @@ async fn a_collector_that_is_away_holds_nothing_up() {
     make_codes(&process.log_in(PASSWORD).await).await;
     process.signal(Signal::TERM);
     assert!(process.ended().await.success());
+}
+
+#[tokio::test]
+async fn a_collector_that_never_answers_does_not_hold_up_the_end() {
+    // The system takes its connections, and nobody else does.
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let endpoint = format!("http://{}", silent.local_addr().expect("an address"));
+    let installation = Installation::new();
+    let mut process = start(&installation, &[("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint)]).await;
+    make_codes(&process.log_in(PASSWORD).await).await;
+    process.signal(Signal::TERM);
+    let told = Instant::now();
+    assert!(process.ended().await.success());
+    // A call of the exporter's is given ten seconds.
+    assert!(told.elapsed() < Duration::from_secs(8), "{:?}", told.elapsed());
 }

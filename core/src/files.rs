@@ -17,11 +17,14 @@ use object_store::aws::AmazonS3Builder;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
+use tracing::{info, warn};
 
 use crate::error::{Error, Result};
 use crate::id::JobId;
 
 pub use address::FilesAddress;
+
+use bucket::Seen;
 
 /// The file store.
 #[derive(Debug, Clone)]
@@ -38,9 +41,22 @@ impl Files {
             FilesAddress::Bucket { name, prefix } => {
                 let store = bucket::open(bucket::from_environment()?, name, prefix);
                 let store = store.map_err(|error| error.to_string())?;
-                bucket::look_at(&store, name).await?;
+                match bucket::look_at(&store, name).await {
+                    Seen::There => info!(bucket = name, "the bucket was found"),
+                    Seen::Away(error) => warn!(bucket = name, error, "the bucket does not answer yet"),
+                    Seen::Refused(fault) => return Err(fault),
+                }
                 Ok(Self { store: Arc::new(store) })
             }
+        }
+    }
+
+    /// Whether a bucket answers, and is for us; what keeps us from it.
+    pub async fn examine_bucket(name: &str, prefix: &str) -> Result<(), String> {
+        let store = bucket::open(bucket::from_environment()?, name, prefix);
+        match bucket::look_at(&store.map_err(|error| error.to_string())?, name).await {
+            Seen::There => Ok(()),
+            Seen::Away(fault) | Seen::Refused(fault) => Err(fault),
         }
     }
 

@@ -95,6 +95,7 @@ struct Shared {
     begun: Instant,
     sends: AtomicU32,
     refuses: AtomicBool,
+    hangs: AtomicBool,
 }
 
 impl Adversary {
@@ -110,6 +111,7 @@ impl Adversary {
             begun: Instant::now(),
             sends: AtomicU32::new(0),
             refuses: AtomicBool::new(false),
+            hangs: AtomicBool::new(false),
         });
         let mut tasks = JoinSet::new();
         tasks.spawn(serve(listener, shared.clone()));
@@ -126,9 +128,15 @@ impl Adversary {
         self.shared.refuses.store(true, Ordering::SeqCst);
     }
 
-    /// Refuses no more than its manners say.
+    /// Answers no call from now on.
+    pub fn hang(&self) {
+        self.shared.hangs.store(true, Ordering::SeqCst);
+    }
+
+    /// Refuses, and leaves unanswered, no more than its manners say.
     pub fn relent(&self) {
         self.shared.refuses.store(false, Ordering::SeqCst);
+        self.shared.hangs.store(false, Ordering::SeqCst);
     }
 }
 
@@ -159,6 +167,9 @@ impl Shared {
         let (headers, body) = (head.headers, body.to_bytes());
         let action = headers.get("x-amz-target").and_then(|target| target.to_str().ok());
         let action = action.and_then(|target| target.split('.').nth(1)).unwrap_or_default().to_owned();
+        if self.hangs.load(Ordering::SeqCst) {
+            tokio::time::sleep(NEVER).await;
+        }
         if self.is_refusing() {
             return refusal();
         }

@@ -187,6 +187,17 @@ impl TestQueue {
         self.client.purge_queue().queue_url(url).send().await.expect("emptying the queue failed");
     }
 
+    /// Does away with the dead-letter queue: no letter can be sent.
+    pub async fn remove_dead_letter_queue(&self) {
+        let url = self.url_of(&self.dead).await;
+        self.client.delete_queue().queue_url(url).send().await.expect("removing a queue failed");
+    }
+
+    /// Makes it again.
+    pub async fn restore_dead_letter_queue(&self) {
+        self.client.create_queue().queue_name(&self.dead).send().await.expect("making a queue failed");
+    }
+
     async fn put_into(&self, name: &str, body: &str) {
         let url = self.url_of(name).await;
         self.client.send_message().queue_url(url).message_body(body).send().await.expect("sending failed");
@@ -262,8 +273,8 @@ pub(crate) fn http() -> reqwest::Client {
     reqwest::Client::builder().no_proxy().build().expect("a plain HTTP client needs nothing")
 }
 
-/// Free at this moment; the program says so if it is not any more.
-pub(crate) fn free_address() -> SocketAddr {
+/// An address of loopback where nobody listens at this moment.
+pub fn free_address() -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has no free port");
     listener.local_addr().expect("a bound listener has an address")
 }

@@ -18,7 +18,7 @@ mod world;
 pub use adversary::{Adversary, Manners};
 pub use bucket::TestBucket;
 pub use database::{TestDatabase, URL_VARIABLE};
-pub use emulator::{Emulator, TestQueue};
+pub use emulator::{Emulator, TestQueue, free_address};
 pub use invariants::{assert_invariants, broken_promises};
 pub use race::{eventually, race, waits_for};
 pub use redis::Redis;

@@ -57,9 +57,8 @@ impl Redis {
     }
 
     /// Ends it with no warning.
-    pub fn kill(&mut self) {
+    pub fn kill(&self) {
         self.signal(Signal::KILL);
-        self.server = None;
     }
 
     /// Stops it in its tracks: connections stay, and nothing is answered.

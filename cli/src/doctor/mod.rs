@@ -4,6 +4,7 @@
 
 mod address;
 mod database;
+mod fleet;
 mod folder;
 mod report;
 
@@ -53,6 +54,7 @@ async fn examine(settings: &Settings) -> Report {
     findings.push(address::address(settings).await);
     findings.extend(database::database(settings).await);
     findings.extend(folder::files_folder(settings));
+    findings.extend(fleet::fleet(settings).await);
     findings.push(open_files(settings));
     Report::of(findings)
 }

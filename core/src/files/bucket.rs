@@ -11,7 +11,6 @@ use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
 use object_store::{BackoffConfig, ClientConfigKey, Error, ObjectStore, RetryConfig};
-use tracing::{info, warn};
 
 /// How long a connection may take; a request, to be answered, and each further piece of a file, to come; and the whole of a
 /// file, which is read at the pace of whoever reads it.
@@ -55,25 +54,31 @@ pub(super) fn open(
     Ok(PrefixStore::new(bucket, Path::from(prefix)))
 }
 
-/// Refuses a bucket that is not there or not for us. One that does not answer may do so later.
-pub(super) async fn look_at(store: &impl ObjectStore, name: &str) -> Result<(), String> {
-    let Some(Err(error)) = store.list(Some(&Path::from("uploads"))).next().await else {
-        info!(bucket = name, "the bucket was found");
-        return Ok(());
-    };
+/// What a look at a bucket shows.
+pub(super) enum Seen {
+    /// It is there, and for us.
+    There,
+    /// It does not answer, and may do so later.
+    Away(String),
+    /// It is not there, or not for us.
+    Refused(String),
+}
+
+/// Looks at a bucket as those do who use it.
+pub(super) async fn look_at(store: &impl ObjectStore, name: &str) -> Seen {
+    let Some(Err(error)) = store.list(Some(&Path::from("uploads"))).next().await else { return Seen::There };
     let text = error.to_string();
     match code(&text) {
-        Some("NoSuchBucket") => Err(format!("there is no bucket {name}: make it, or correct its name")),
+        Some("NoSuchBucket") => {
+            Seen::Refused(format!("there is no bucket {name}: make it, or correct its name"))
+        }
         Some("PermanentRedirect" | "AuthorizationHeaderMalformed") => {
-            Err(format!("the bucket {name} is in another region: correct AWS_REGION"))
+            Seen::Refused(format!("the bucket {name} is in another region: correct AWS_REGION"))
         }
-        Some(code @ ("AccessDenied" | "InvalidAccessKeyId" | "SignatureDoesNotMatch")) => {
-            Err(format!("the credentials of the environment may not list the bucket {name}: {code}"))
-        }
-        _ => {
-            warn!(bucket = name, error = text, "the bucket does not answer yet");
-            Ok(())
-        }
+        Some(code @ ("AccessDenied" | "InvalidAccessKeyId" | "SignatureDoesNotMatch")) => Seen::Refused(
+            format!("the credentials of the environment may not list the bucket {name}: {code}"),
+        ),
+        _ => Seen::Away(text),
     }
 }
 

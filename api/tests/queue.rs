@@ -1,5 +1,7 @@
 //! An API whose jobs are announced on SQS: the queue may be away, the API is not.
 
+use std::time::{Duration, Instant};
+
 use cuponera_core::job::JobError;
 use cuponera_core::queue::{Queue, Relay};
 use cuponera_core::store::Pools;
@@ -36,6 +38,28 @@ async fn a_queue_that_is_away_is_told_of_and_jobs_are_taken_all_the_same() {
     assert_eq!(waiting, 2, "a wake-up for each chunk, written with the job");
     adversary.relent();
     eventually("the return to be told of", async || (health().await.0 == "ok").then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_that_hangs_holds_up_the_word_of_the_health_by_a_second_and_no_more() {
+    let queue = Emulator::get().await.queue().await;
+    let adversary = Adversary::before(queue.endpoint(), 1, Manners::GOOD).await;
+    let sqs = queue.connect_through(&adversary.endpoint()).await;
+    let server = Server::start_with(Limits { worker: false, queue: Some(sqs), ..Limits::default() }).await;
+    assert_eq!(server.nobody().get("/health").await.expect(200)["queue"], "connected");
+    adversary.hang();
+    let slowest = eventually("the outage to be told of", async || {
+        let begun = Instant::now();
+        let health = server.nobody().get("/health").await.expect(200);
+        (health["queue"] == "disconnected").then_some(begun.elapsed())
+    })
+    .await;
+    assert!(slowest < Duration::from_secs(2), "{slowest:?}");
+    adversary.relent();
+    eventually("the return to be told of", async || {
+        (server.nobody().get("/health").await.expect(200)["queue"] == "connected").then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

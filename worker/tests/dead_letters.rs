@@ -111,6 +111,25 @@ async fn a_letter_that_was_moved_back_among_the_messages_retries_its_job() {
 }
 
 #[tokio::test]
+async fn letters_that_cannot_be_sent_keep_no_work_from_being_announced_or_announced_again() {
+    let fleet = Fleet::new().await;
+    let sqs = fleet.queue.connect().await;
+    let store = fleet.store(&sqs);
+    let failed = fleet.generate(&store, 50).await;
+    fail(&store, &claim(&store).await).await;
+    fleet.queue.remove_dead_letter_queue().await;
+    fleet.relay(&sqs);
+    let job = fleet.generate(&store, 50).await;
+    eventually("the wake-ups", async || (fleet.queue.messages().await.len() == 2).then_some(())).await;
+    fleet.queue.purge().await;
+    eventually("what was lost", async || (fleet.queue.messages().await.len() == 1).then_some(())).await;
+    assert_eq!(fleet.unsent().await, 1, "the letter waits");
+    fleet.queue.restore_dead_letter_queue().await;
+    assert_eq!(letters(&fleet, 1).await, [letter(failed.id, 0, 1)]);
+    assert_eq!(fleet.job(job.id).await.status, JobStatus::Queued);
+}
+
+#[tokio::test]
 async fn letters_that_are_not_ours_are_left_and_stray_wake_ups_are_not() {
     let fleet = Fleet::new().await;
     let sqs = fleet.queue.connect().await;

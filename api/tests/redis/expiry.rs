@@ -58,7 +58,7 @@ async fn the_end_of_a_lock_is_on_record_within_a_second() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redis_that_forgets_a_lock_or_dies_before_its_end_delays_it_by_no_more() {
     let codes = ["END-1", "END-2", "END-3"];
-    let mut fleet = fleet(&codes).await;
+    let fleet = fleet(&codes).await;
     let until = lock(&fleet, codes[0], 3).await;
     fleet.flush_again_and_again(2).await;
     // A look at the agenda may be due at once, or a second after the last one; so the record may be so late.

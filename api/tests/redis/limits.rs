@@ -75,7 +75,7 @@ async fn guesses_are_counted_over_all_servers() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn while_redis_is_away_or_forgets_each_server_keeps_to_the_limit_by_itself() {
-    let mut fleet = limited().await;
+    let fleet = limited().await;
     let [here, there] = fleet.at_both(&fleet.server.user("ann"));
     for remaining in [4, 3, 2] {
         assert_eq!(ask(&here).await, left(200, "user", remaining));

@@ -30,6 +30,14 @@ pub(crate) struct Reply {
     pub(crate) text: String,
 }
 
+/// An answer that is compared with the document later: a comparison takes longer than a request.
+#[derive(Debug)]
+pub(crate) struct Unchecked {
+    method: String,
+    path: String,
+    reply: Reply,
+}
+
 impl Client {
     /// Somebody without credentials.
     pub(crate) fn nobody(base: &str) -> Self {
@@ -113,8 +121,8 @@ fn connections() -> reqwest::Client {
     reqwest::Client::builder().no_proxy().build().expect("a plain HTTP client needs nothing")
 }
 
-impl Reply {
-    /// Sends a request and reads the whole answer, which must be what the OpenAPI document says.
+impl Unchecked {
+    /// Sends a request and reads the whole answer.
     pub(crate) async fn to(request: RequestBuilder) -> Self {
         let (client, request) = request.build_split();
         let request = request.expect("a request");
@@ -122,8 +130,21 @@ impl Reply {
         let response = client.execute(request).await.expect("the server does not answer");
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let text = response.text().await.expect("the answer ended early");
-        assert_documented(&method, &path, status, &headers, &text);
-        Self { status, headers, text }
+        Self { method, path, reply: Reply { status, headers, text } }
+    }
+
+    /// It must be what the OpenAPI document says.
+    pub(crate) fn check(self) -> Reply {
+        let Self { method, path, reply } = self;
+        assert_documented(&method, &path, reply.status, &reply.headers, &reply.text);
+        reply
+    }
+}
+
+impl Reply {
+    /// Sends a request and reads the whole answer, which must be what the OpenAPI document says.
+    pub(crate) async fn to(request: RequestBuilder) -> Self {
+        Unchecked::to(request).await.check()
     }
 
     /// The body, if the status is this one.

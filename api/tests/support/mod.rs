@@ -5,7 +5,7 @@ mod contract;
 mod server;
 mod setting;
 
-pub(crate) use client::{Client, Reply};
+pub(crate) use client::{Client, Reply, Unchecked};
 pub(crate) use contract::{document, operations, resolved, validator};
 pub(crate) use server::{ADMIN_EMAIL, ADMIN_PASSWORD, JWT_SECRET, Limits, Server};
 pub(crate) use setting::{csv_form, id_of, wait_for_job};

@@ -10,6 +10,9 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Success if the server answers that it is well.
 pub(crate) fn run(url: &str) -> Result<ExitCode, String> {
+    if !["http://", "https://"].iter().any(|scheme| url.starts_with(scheme)) {
+        return Err(format!("{url}: must be a URL, as in {URL}"));
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| error.to_string())?;
     runtime.block_on(ask(url)).map_err(|fault| format!("{url}: {fault}"))?;

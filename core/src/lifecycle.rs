@@ -18,7 +18,7 @@ use crate::config::Settings;
 use crate::error::Error;
 use crate::files::Files;
 use crate::queue::{Queue, Relay, Sqs, Wakeups};
-use crate::store::{Pools, Store};
+use crate::store::{Pools, Store, examine};
 use crate::telemetry::{self, Exposition};
 
 /// How long the outbox may take to be sent a last time.
@@ -128,7 +128,15 @@ pub async fn open_files(settings: &Settings) -> Result<Files, String> {
 
 /// A store on a database, whatever its schema is.
 pub async fn connect(url: &str, pools: Pools) -> Result<Store, String> {
-    Store::connect(url, pools).await.map_err(said)
+    match Store::connect(url, pools).await {
+        Ok(store) => Ok(store),
+        // A pool knows only that it had no connection in time: who looks is told why.
+        Err(away @ Error::Unavailable(_)) => Err(match examine(url).await {
+            Ok(_) => said(away),
+            Err(why) => format!("the database does not answer: {why}"),
+        }),
+        Err(fault) => Err(said(fault)),
+    }
 }
 
 /// What keeps us from a database: a fault of ours says it all, anything else is that it is away.

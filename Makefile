@@ -2,8 +2,8 @@
 
 CARGO ?= cargo
 # A Postgres, and a fresh database with the schema, for one command.
-WITH_POSTGRES = SQLX_OFFLINE=true $(CARGO) run -q -p cuponera-testkit --bin with-postgres --
-WITH_DATABASE = $(WITH_POSTGRES) env -u SQLX_OFFLINE $(CARGO) run -q -p cuponera-testkit --bin with-database --
+WITH_POSTGRES = SQLX_OFFLINE=true $(CARGO) run -q -p cuponera-tools --bin with-postgres --
+WITH_DATABASE = $(WITH_POSTGRES) env -u SQLX_OFFLINE $(CARGO) run -q -p cuponera-tools --bin with-database --
 
 OPENAPI = $(CARGO) run -q -p cuponera -- openapi
 

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::process::{ExitCode, ExitStatus};
 
 use cuponera_postgres::{Binaries, Options, PrivatePostgres};
-use cuponera_testkit::URL_VARIABLE;
+use cuponera_tools::URL_VARIABLE;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};

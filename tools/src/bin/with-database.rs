@@ -1,0 +1,42 @@
+//! `with-database -- COMMAND ARGS…`: runs a command with `DATABASE_URL` naming a fresh database that has the schema, on
+//! the server of the tests; the database goes with the command.
+
+use std::error::Error;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+use cuponera_tools::URL_VARIABLE;
+use sqlx::migrate::Migrator;
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, query};
+
+const MIGRATIONS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../migrations");
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    run().await.unwrap_or_else(|error| {
+        eprintln!("with-database: {error}");
+        ExitCode::FAILURE
+    })
+}
+
+async fn run() -> Result<ExitCode, Box<dyn Error>> {
+    let mut words = std::env::args_os().skip(1).skip_while(|word| word == "--");
+    let program = words.next().ok_or("name a command, as in: with-database -- cargo check")?;
+    let server = std::env::var(URL_VARIABLE).map_err(|_| format!("{URL_VARIABLE} names no server"))?;
+    let server: PgConnectOptions = server.parse()?;
+    let name = format!("with_database_{}", std::process::id());
+    let mut admin = server.connect().await?;
+    query(AssertSqlSafe(format!("create database {name} template template0"))).execute(&mut admin).await?;
+    let database = server.database(&name);
+    let done = async {
+        let mut connection = database.connect().await?;
+        Migrator::new(Path::new(MIGRATIONS)).await?.run(&mut connection).await?;
+        connection.close().await?;
+        let url = database.to_url_lossy().to_string();
+        Ok(Command::new(program).args(words).env("DATABASE_URL", url).status()?)
+    }
+    .await;
+    query(AssertSqlSafe(format!("drop database {name} with (force)"))).execute(&mut admin).await?;
+    done.map(|status| if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

@@ -208,11 +208,17 @@ async fn the_queue_the_bucket_and_redis_of_a_fleet_are_looked_at() {
     let away = format!("redis://shop:hunter2@{}", free_address());
     let (ran, worst) = look(queue.name(), "no-such-bucket", &away);
     assert_eq!(of_fleet(&worst), ["warning", "fault", "warning"]);
-    assert!(ran.stdout.contains("1 dead letters") && ran.stdout.contains("cuponera redrive"), "{ran:?}");
+    assert!(ran.stdout.contains("dead letters: 1") && ran.stdout.contains("cuponera redrive"), "{ran:?}");
     assert!(ran.stdout.contains("there is no bucket no-such-bucket"), "{ran:?}");
     assert!(!ran.stdout.contains("hunter2"), "{ran:?}");
 
     let (ran, worst) = look("nowhere", bucket.name(), &redis.url());
     assert_eq!(of_fleet(&worst), ["fault", "ok", "ok"]);
     assert!(ran.stdout.contains("there is no queue nowhere"), "{ran:?}");
+
+    // What does not answer keeps nothing from starting.
+    let mut command = doctor(&installation);
+    beside(&mut command, &format!("http://{}", free_address()), queue.name(), bucket.name(), &redis.url());
+    let (ran, worst) = findings(&mut command);
+    assert_eq!((of_fleet(&worst), ran.code), (["warning", "warning", "ok"].map(str::to_owned), 0), "{ran:?}");
 }

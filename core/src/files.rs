@@ -23,8 +23,7 @@ use crate::error::{Error, Result};
 use crate::id::JobId;
 
 pub use address::FilesAddress;
-
-use bucket::Seen;
+pub use bucket::BucketState;
 
 /// The file store.
 #[derive(Debug, Clone)]
@@ -39,24 +38,22 @@ impl Files {
             FilesAddress::Folder(folder) => Self::in_folder(folder)
                 .map_err(|error| format!("{} cannot be used: {}", folder.display(), error.chain())),
             FilesAddress::Bucket { name, prefix } => {
-                let store = bucket::open(bucket::from_environment()?, name, prefix);
-                let store = store.map_err(|error| error.to_string())?;
+                let store = bucket::of_environment(name, prefix)?;
                 match bucket::look_at(&store, name).await {
-                    Seen::There => info!(bucket = name, "the bucket was found"),
-                    Seen::Away(error) => warn!(bucket = name, error, "the bucket does not answer yet"),
-                    Seen::Refused(fault) => return Err(fault),
+                    BucketState::There => info!(bucket = name, "the bucket was found"),
+                    BucketState::Away(error) => warn!(bucket = name, error, "the bucket does not answer yet"),
+                    BucketState::Refused(fault) => return Err(fault),
                 }
                 Ok(Self { store: Arc::new(store) })
             }
         }
     }
 
-    /// Whether a bucket answers, and is for us; what keeps us from it.
-    pub async fn examine_bucket(name: &str, prefix: &str) -> Result<(), String> {
-        let store = bucket::open(bucket::from_environment()?, name, prefix);
-        match bucket::look_at(&store.map_err(|error| error.to_string())?, name).await {
-            Seen::There => Ok(()),
-            Seen::Away(fault) | Seen::Refused(fault) => Err(fault),
+    /// Looks at a bucket, and leaves it as it is.
+    pub async fn examine_bucket(name: &str, prefix: &str) -> BucketState {
+        match bucket::of_environment(name, prefix) {
+            Ok(store) => bucket::look_at(&store, name).await,
+            Err(fault) => BucketState::Refused(fault),
         }
     }
 

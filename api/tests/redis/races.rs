@@ -9,6 +9,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use super::Fleet;
 use crate::support::{Client, Limits, Reply, Unchecked, is_soak};
@@ -16,6 +17,9 @@ use crate::support::{Client, Limits, Reply, Unchecked, is_soak};
 /// No request may take longer, whatever Redis does.
 const PATIENCE: Duration = Duration::from_secs(1);
 const CODES: [&str; 8] = ["RACE-1", "RACE-2", "RACE-3", "RACE-4", "RACE-5", "RACE-6", "RACE-7", "RACE-8"];
+
+/// How long it may take until all have connected.
+const LINE_UP: Duration = Duration::from_mins(2);
 
 /// As many as race without Redis, in a soak; a few show the same.
 fn racers() -> usize {
@@ -56,7 +60,7 @@ async fn race(
             (answer, begun.elapsed())
         });
     }
-    line.wait().await;
+    timeout(LINE_UP, line.wait()).await.expect("somebody never came to the line");
     befall(&fleet.redis);
     line.wait().await;
     let answers = racing.join_all().await;

@@ -5,15 +5,19 @@ use std::time::Duration;
 
 use cuponera_core::cache::{Cache, CacheState};
 use cuponera_core::config::Settings;
-use cuponera_core::files::{Files, FilesAddress};
-use cuponera_core::queue::{QueueAddress, Sqs};
-use tokio::time::timeout;
+use cuponera_core::error::Error;
+use cuponera_core::files::{BucketState, Files, FilesAddress};
+use cuponera_core::queue::{QueueAddress, Sqs, SqsFault};
+use tokio::time::{sleep, timeout};
 
 use super::report::Finding;
 
 /// What takes longer does not answer.
 const PATIENCE: Duration = Duration::from_secs(10);
-const FIX_AWS: &str = "check that it is there, and AWS_REGION and the credentials of the environment";
+/// The same for Redis, which is asked again meanwhile.
+const REDIS_PATIENCE: Duration = Duration::from_secs(2);
+const REDIS_POLL: Duration = Duration::from_millis(100);
+const FIX_AWS: &str = "AWS_REGION and the credentials of the environment decide what is seen";
 
 /// Looks at all of them.
 pub(super) async fn fleet(settings: &Settings) -> Vec<Finding> {
@@ -27,43 +31,59 @@ pub(super) async fn fleet(settings: &Settings) -> Vec<Finding> {
     };
     let redis = async {
         let cache = Cache::open(settings.redis_url.as_ref()?).await.ok()?;
-        Some(redis(cache.state()))
+        Some(redis(&cache).await)
     };
     let (queue, bucket, redis) = tokio::join!(queue, bucket, redis);
     [queue, bucket, redis].into_iter().flatten().collect()
 }
 
+/// How many messages wait, and how many dead letters.
+async fn depths(address: QueueAddress) -> Result<(u64, u64), SqsFault> {
+    let away = |away: Error| SqsFault::Away(away.chain());
+    let sqs = Sqs::connect(address).await?;
+    let (work, dead) = tokio::try_join!(sqs.depth(), sqs.dead_letters()).map_err(away)?;
+    Ok((work.visible, dead.visible))
+}
+
 async fn queue(address: QueueAddress) -> Finding {
     const CHECK: &str = "queue";
     let name = address.name().to_owned();
-    let looked = async {
-        let sqs = Sqs::connect(address).await.map_err(|fault| fault.to_string())?;
-        let (work, dead) = tokio::try_join!(sqs.depth(), sqs.dead_letters()).map_err(|away| away.chain())?;
-        Ok((work.visible, dead.visible))
-    };
-    let fix = format!("{FIX_AWS}; until then jobs are taken, and wait");
-    match timeout(PATIENCE, looked).await.unwrap_or_else(|_| Err("it does not answer".to_owned())) {
-        Ok((waiting, 0)) => Finding::good(CHECK, format!("{name} answers; {waiting} messages wait")),
-        Ok((_, dead)) => {
-            let detail = format!("{name} answers; {dead} dead letters tell of work that failed");
-            Finding::warning(CHECK, detail, "once the cause is mended, `cuponera redrive` retries their jobs")
+    let silent = |_| Err(SqsFault::Away("it does not answer".to_owned()));
+    match timeout(PATIENCE, depths(address)).await.unwrap_or_else(silent) {
+        Ok((waiting, dead)) => {
+            let detail = format!("{name} answers; messages waiting: {waiting}, dead letters: {dead}");
+            let fix = "dead letters tell of work that failed: once the cause is mended, `cuponera redrive` retries it";
+            if dead > 0 { Finding::warning(CHECK, detail, fix) } else { Finding::good(CHECK, detail) }
         }
-        Err(fault) => Finding::fault(CHECK, format!("{name}: {fault}"), fix),
+        Err(fault) if fault.may_pass() => {
+            let fix = format!("until it answers jobs are taken, and wait; {FIX_AWS}");
+            Finding::warning(CHECK, format!("{name}: {fault}"), fix)
+        }
+        Err(fault) => Finding::fault(CHECK, fault.to_string(), FIX_AWS),
     }
 }
 
 async fn bucket(name: &str, prefix: &str) -> Finding {
     const CHECK: &str = "bucket";
-    let looked = timeout(PATIENCE, Files::examine_bucket(name, prefix)).await;
-    match looked.unwrap_or_else(|_| Err("it does not answer".to_owned())) {
-        Ok(()) => Finding::good(CHECK, format!("{name} answers")),
-        Err(fault) => Finding::fault(CHECK, format!("{name}: {fault}"), FIX_AWS),
+    let silent = |_| BucketState::Away("it does not answer".to_owned());
+    match timeout(PATIENCE, Files::examine_bucket(name, prefix)).await.unwrap_or_else(silent) {
+        BucketState::There => Finding::good(CHECK, format!("{name} answers")),
+        BucketState::Away(fault) => {
+            let fix = format!("until it answers there are no imports; {FIX_AWS}");
+            Finding::warning(CHECK, format!("{name}: {fault}"), fix)
+        }
+        BucketState::Refused(fault) => Finding::fault(CHECK, fault, FIX_AWS),
     }
 }
 
-fn redis(state: CacheState) -> Finding {
+async fn redis(cache: &Cache) -> Finding {
     const CHECK: &str = "redis";
-    if state == CacheState::Connected {
+    let answers = async {
+        while cache.state() != CacheState::Connected {
+            sleep(REDIS_POLL).await;
+        }
+    };
+    if timeout(REDIS_PATIENCE, answers).await.is_ok() {
         return Finding::good(CHECK, "it answers");
     }
     let fix = "check that it runs, and the host, port, user and password of CUPONERA_REDIS_URL";

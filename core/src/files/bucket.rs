@@ -25,8 +25,16 @@ const RETRY_FOR: Duration = Duration::from_secs(15);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
+/// A bucket, or what is under a prefix of it, with the environment's client.
+pub(super) fn of_environment(
+    name: &str,
+    prefix: &str,
+) -> Result<PrefixStore<impl ObjectStore + use<>>, String> {
+    open(from_environment()?, name, prefix).map_err(|error| error.to_string())
+}
+
 /// A client as the environment has it.
-pub(super) fn from_environment() -> Result<AmazonS3Builder, String> {
+fn from_environment() -> Result<AmazonS3Builder, String> {
     let builder = AmazonS3Builder::from_env();
     let value = |key| builder.get_config_value(&key).filter(|value| !value.is_empty());
     if value(AmazonS3ConfigKey::Region).or(value(AmazonS3ConfigKey::DefaultRegion)).is_none() {
@@ -38,7 +46,7 @@ pub(super) fn from_environment() -> Result<AmazonS3Builder, String> {
     Ok(if is_plain { builder.with_allow_http(true) } else { builder })
 }
 
-/// A bucket, or what is under a prefix of it, with bounds to all waiting.
+/// The same with a client of the caller's. There are bounds to all waiting.
 pub(super) fn open(
     builder: AmazonS3Builder,
     name: &str,
@@ -55,7 +63,8 @@ pub(super) fn open(
 }
 
 /// What a look at a bucket shows.
-pub(super) enum Seen {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BucketState {
     /// It is there, and for us.
     There,
     /// It does not answer, and may do so later.
@@ -65,21 +74,24 @@ pub(super) enum Seen {
 }
 
 /// Looks at a bucket as those do who use it.
-pub(super) async fn look_at(store: &impl ObjectStore, name: &str) -> Seen {
-    let Some(Err(error)) = store.list(Some(&Path::from("uploads"))).next().await else { return Seen::There };
+pub(super) async fn look_at(store: &impl ObjectStore, name: &str) -> BucketState {
+    let Some(Err(error)) = store.list(Some(&Path::from("uploads"))).next().await else {
+        return BucketState::There;
+    };
     let text = error.to_string();
-    match code(&text) {
-        Some("NoSuchBucket") => {
-            Seen::Refused(format!("there is no bucket {name}: make it, or correct its name"))
-        }
+    let refused = match code(&text) {
+        Some("NoSuchBucket") => format!("there is no bucket {name}: make it, or correct its name"),
         Some("PermanentRedirect" | "AuthorizationHeaderMalformed") => {
-            Seen::Refused(format!("the bucket {name} is in another region: correct AWS_REGION"))
+            format!("the bucket {name} is in another region: correct AWS_REGION")
         }
-        Some(code @ ("AccessDenied" | "InvalidAccessKeyId" | "SignatureDoesNotMatch")) => Seen::Refused(
-            format!("the credentials of the environment may not list the bucket {name}: {code}"),
-        ),
-        _ => Seen::Away(text),
-    }
+        Some(code @ ("AccessDenied" | "InvalidAccessKeyId" | "SignatureDoesNotMatch")) => {
+            format!("the credentials of the environment may not list the bucket {name}: {code}")
+        }
+        // The rest of such an answer may repeat a credential.
+        Some(code) => return BucketState::Away(code.to_owned()),
+        None => return BucketState::Away(text),
+    };
+    BucketState::Refused(refused)
 }
 
 /// What S3 calls an error. The crate has no kinds for those of listings: it passes the answer on as text.

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use sqlx::{PgTransaction, query, query_scalar};
+use uuid::Uuid;
 
 use crate::error::{Error, Result};
 use crate::id::{BusinessId, JobId};
@@ -29,13 +30,14 @@ pub struct Redrive {
 }
 
 /// Which of a business's jobs that failed.
-#[derive(Debug, Default)]
-struct Which {
-    job: Option<JobId>,
-    /// Only if it was this run of the job that failed.
-    run: Option<i32>,
-    /// Only those that failed in so many days.
-    days: Option<i32>,
+#[derive(Debug, Clone, Copy)]
+enum Which {
+    /// This one.
+    Job(JobId),
+    /// This one, if it was this run of it that failed.
+    Run(JobId, i32),
+    /// Those that failed in so many days, the oldest first, [`MOST_REDRIVEN`] at most.
+    InDays(i32),
 }
 
 impl Store {
@@ -51,8 +53,7 @@ impl Store {
             Attempt::Answered(answer) => return Ok(answer),
         };
         let outcome = async {
-            let which = Which { job: Some(id), ..Which::default() };
-            let retried = self.retry_if_failed(&mut open.transaction, business, which).await?;
+            let retried = self.retry_if_failed(&mut open.transaction, business, Which::Job(id)).await?;
             let job = get(&mut *open.transaction, business, id).await?;
             if retried.is_empty() {
                 return Err(wrong_state(&job, "only one that failed can be retried"));
@@ -71,8 +72,7 @@ impl Store {
         attempts: i32,
     ) -> Result<bool> {
         let mut transaction = self.pool.begin().await?;
-        let which = Which { job: Some(id), run: Some(attempts), days: None };
-        let retried = self.retry_if_failed(&mut transaction, business, which).await?;
+        let retried = self.retry_if_failed(&mut transaction, business, Which::Run(id, attempts)).await?;
         transaction.commit().await?;
         self.ring();
         Ok(!retried.is_empty())
@@ -89,8 +89,8 @@ impl Store {
             Attempt::Answered(answer) => return Ok(answer),
         };
         let outcome = async {
-            let which = Which { days: Some(REDRIVEN_DAYS), ..Which::default() };
-            let jobs = self.retry_if_failed(&mut open.transaction, business, which).await?;
+            let recent = Which::InDays(REDRIVEN_DAYS);
+            let jobs = self.retry_if_failed(&mut open.transaction, business, recent).await?;
             let remaining = query_scalar!(
                 r#"select count(*) as "count!" from job
                    where business_id = $1 and status = 'FAILED' and finished_at > now() - make_interval(days => $2)"#,
@@ -105,30 +105,14 @@ impl Store {
         self.ring_after(open.settle(outcome).await)
     }
 
-    /// Makes runnable what failed in these jobs, [`MOST_REDRIVEN`] at most; says which run again, the oldest first.
-    ///
-    /// The jobs are held before their chunks are touched: whoever else retries one waits, and then finds it retried. No
-    /// worker holds a chunk of a job that has failed.
+    /// Makes runnable what failed in these jobs; says which run again, the oldest first.
     async fn retry_if_failed(
         &self,
         transaction: &mut PgTransaction<'static>,
         business: BusinessId,
-        Which { job, run, days }: Which,
+        which: Which,
     ) -> Result<Vec<JobId>> {
-        let failed = query_scalar!(
-            "select id from job
-             where business_id = $1 and status = 'FAILED' and ($2::uuid is null or id = $2)
-               and ($3::int is null or attempts = $3)
-               and ($4::int is null or finished_at > now() - make_interval(days => $4))
-             order by id limit $5 for no key update",
-            business.0,
-            job.map(|job| job.0),
-            run,
-            days,
-            MOST_REDRIVEN
-        )
-        .fetch_all(&mut **transaction)
-        .await?;
+        let failed = hold_failed(transaction, business, which).await?;
         query!(
             "update job_chunk set status = 'READY', attempts = 0, crashes = 0, run_at = now(), error = null
              where job_id = any($1) and status = 'FAILED'",
@@ -136,16 +120,48 @@ impl Store {
         )
         .execute(&mut **transaction)
         .await?;
-        query!(
-            "update job set status = 'QUEUED', chunks_failed = 0, error = null, finished_at = null where id = any($1)",
+        let retried = query!(
+            "update job set status = 'QUEUED', chunks_failed = 0, error = null, finished_at = null
+             where id = any($1) and status = 'FAILED'",
             &failed
         )
         .execute(&mut **transaction)
         .await?;
+        if retried.rows_affected() != u64::try_from(failed.len()).map_err(Error::internal)? {
+            return Err(Error::internal("a job that was held has changed"));
+        }
         let retried: Vec<JobId> = failed.into_iter().map(JobId).collect();
         for id in &retried {
             announce(transaction, *id, self.bell.as_ref()).await?;
         }
         Ok(retried)
     }
+}
+
+/// Holds jobs that failed, before their chunks are touched: whoever else retries one waits, and then finds what has become
+/// of it. No worker holds a chunk of a job that has failed.
+async fn hold_failed(
+    transaction: &mut PgTransaction<'static>,
+    business: BusinessId,
+    which: Which,
+) -> Result<Vec<Uuid>> {
+    let (job, run, days) = match which {
+        Which::Job(job) => (Some(job.0), None, None),
+        Which::Run(job, run) => (Some(job.0), Some(run), None),
+        Which::InDays(days) => (None, None, Some(days)),
+    };
+    let failed = query_scalar!(
+        "select id from job
+         where business_id = $1 and status = 'FAILED' and ($2::uuid is null or id = $2) and ($3::int is null or attempts = $3)
+           and ($4::int is null or finished_at > now() - make_interval(days => $4))
+         order by id limit $5 for no key update",
+        business.0,
+        job,
+        run,
+        days,
+        MOST_REDRIVEN
+    )
+    .fetch_all(&mut **transaction)
+    .await?;
+    Ok(failed)
 }

@@ -5,9 +5,13 @@ CARGO ?= cargo
 WITH_POSTGRES = SQLX_OFFLINE=true $(CARGO) run -q -p cuponera-tools --bin with-postgres --
 WITH_DATABASE = $(WITH_POSTGRES) env -u SQLX_OFFLINE $(CARGO) run -q -p cuponera-tools --bin with-database --
 
-OPENAPI = $(CARGO) run -q -p cuponera -- openapi
+# The command as it is now. Who has built it already, as a part of the tests, may name it: CUPONERA=target/debug/cuponera.
+ifndef CUPONERA
+CUPONERA = target/debug/cuponera
+BUILT = debug
+endif
 
-.PHONY: run run-aws build postgres emulator redis test test-localstack soak lint lint-openapi lint-ops sqlx openapi fresh schemathesis coverage bench
+.PHONY: run run-aws build debug postgres emulator redis test test-localstack soak lint lint-openapi lint-ops sqlx openapi fresh schemathesis coverage bench
 
 run: postgres ## Installs what is missing, builds, and starts everything on this machine
 	$(CARGO) build --release -p cuponera
@@ -19,6 +23,9 @@ run-aws: postgres emulator redis ## The fleet without Docker: stand-ins for SQS 
 
 build:
 	$(CARGO) build --release -p cuponera
+
+debug:
+	$(CARGO) build -q -p cuponera
 
 postgres: ## Finds Postgres binaries (15 or newer), or installs them
 	./scripts/ensure-postgres.sh
@@ -44,27 +51,26 @@ lint: lint-openapi ## Formatting, clippy with warnings denied, the OpenAPI docum
 	$(CARGO) fmt --all --check
 	SQLX_OFFLINE=true $(CARGO) clippy --workspace --all-targets -- -D warnings
 
-schemathesis: postgres ## Asks a running server what its document promises, as each role; needs Python 3.11 with venv
-	$(CARGO) build -p cuponera
-	./scripts/schemathesis.sh target/debug/cuponera
+schemathesis: postgres $(BUILT) ## Asks a running server what its document promises, as each role; needs Python 3.11 with venv
+	./scripts/schemathesis.sh $(CUPONERA)
 
 sqlx: postgres ## Writes .sqlx anew: what the checked queries take and give
 	$(WITH_DATABASE) ./scripts/write-queries.sh .sqlx
 
-fresh: postgres ## Whether .sqlx and docs/ are what the code makes of them
+fresh: postgres $(BUILT) ## Whether .sqlx and docs/ are what the code makes of them
 	$(WITH_DATABASE) ./scripts/write-queries.sh target/queries
 	@# Whether a column may be null is sometimes read off a plan: that alone is no difference.
 	diff -r -I '^ *\(null\|true\),\?$$' .sqlx target/queries
-	$(OPENAPI) --format json | diff docs/openapi.json -
-	$(OPENAPI) --format http | diff docs/cuponera.http -
-	$(OPENAPI) --format errors | diff docs/errors.md -
+	$(CUPONERA) openapi --format json | diff docs/openapi.json -
+	$(CUPONERA) openapi --format http | diff docs/cuponera.http -
+	$(CUPONERA) openapi --format errors | diff docs/errors.md -
 
-openapi: ## Writes docs/openapi.json anew, and what is made from it: docs/cuponera.http, docs/errors.md
+openapi: $(BUILT) ## Writes docs/openapi.json anew, and what is made from it: docs/cuponera.http, docs/errors.md
 	@# All or none, and what is there stays until then.
 	mkdir -p target/openapi
-	$(OPENAPI) --format json > target/openapi/openapi.json
-	$(OPENAPI) --format http > target/openapi/cuponera.http
-	$(OPENAPI) --format errors > target/openapi/errors.md
+	$(CUPONERA) openapi --format json > target/openapi/openapi.json
+	$(CUPONERA) openapi --format http > target/openapi/cuponera.http
+	$(CUPONERA) openapi --format errors > target/openapi/errors.md
 	mv target/openapi/openapi.json target/openapi/cuponera.http target/openapi/errors.md docs/
 
 lint-openapi: ## Checks docs/openapi.json with redocly, as redocly.yaml says; needs npx (Node.js 20 or newer)

@@ -26,8 +26,14 @@ async fn run() -> Result<ExitCode, Box<dyn Error>> {
     let server = std::env::var(URL_VARIABLE).map_err(|_| format!("{URL_VARIABLE} names no server"))?;
     let server: PgConnectOptions = server.parse()?;
     let name = format!("with_database_{}", std::process::id());
+    let (make, drop) = (
+        format!("create database {name} template template0"),
+        format!("drop database if exists {name} with (force)"),
+    );
     let mut admin = server.connect().await?;
-    query(AssertSqlSafe(format!("create database {name} template template0"))).execute(&mut admin).await?;
+    // One that was left by a process of the same number, which was killed.
+    query(AssertSqlSafe(drop.clone())).execute(&mut admin).await?;
+    query(AssertSqlSafe(make)).execute(&mut admin).await?;
     let database = server.database(&name);
     let done = async {
         let mut connection = database.connect().await?;
@@ -37,6 +43,6 @@ async fn run() -> Result<ExitCode, Box<dyn Error>> {
         Ok(Command::new(program).args(words).env("DATABASE_URL", url).status()?)
     }
     .await;
-    query(AssertSqlSafe(format!("drop database {name} with (force)"))).execute(&mut admin).await?;
+    query(AssertSqlSafe(drop)).execute(&mut admin).await?;
     done.map(|status| if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

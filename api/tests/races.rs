@@ -10,7 +10,8 @@ use std::sync::Arc;
 use cuponera_core::id::BookId;
 use cuponera_testkit::eventually;
 use serde_json::{Value, json};
-use sqlx::PgTransaction;
+use sqlx::pool::PoolConnection;
+use sqlx::{PgTransaction, Postgres};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
@@ -24,6 +25,12 @@ struct Racer {
     client: Client,
     key: Option<&'static str>,
     body: Value,
+}
+
+/// Holds statements on a table back. Who looks has a connection already: with so many at it, a new one takes its time.
+struct Gate {
+    held: PgTransaction<'static>,
+    lookout: PoolConnection<Postgres>,
 }
 
 /// Where a race runs.
@@ -74,26 +81,26 @@ impl Track {
         tasks.join_all().await
     }
 
-    async fn close_gate(&self, table: &str) -> PgTransaction<'static> {
-        let mut gate = self.server.database.pool().begin().await.expect("beginning failed");
+    async fn close_gate(&self, table: &str) -> Gate {
+        let pool = self.server.database.pool();
+        let lookout = pool.acquire().await.expect("there is no connection");
+        let mut held = pool.begin().await.expect("beginning failed");
         let lock = format!("lock table {table} in exclusive mode");
-        sqlx::query(sqlx::AssertSqlSafe(lock)).execute(&mut *gate).await.expect("locking failed");
-        gate
+        sqlx::query(sqlx::AssertSqlSafe(lock)).execute(&mut *held).await.expect("locking failed");
+        Gate { held, lookout }
     }
 
     /// Waits until each server stands before the gate, and opens it.
-    async fn open_gate(&self, gate: PgTransaction<'static>) {
+    async fn open_gate(&self, Gate { held, mut lookout }: Gate) {
         eventually("the servers to stand before the gate", async || {
             let waiting = "select count(*) from pg_stat_activity
                            where datname = current_database() and wait_event_type = 'Lock'";
-            let waiting: i64 = sqlx::query_scalar(waiting)
-                .fetch_one(self.server.database.pool())
-                .await
-                .expect("looking failed");
+            let waiting: i64 =
+                sqlx::query_scalar(waiting).fetch_one(&mut *lookout).await.expect("looking failed");
             (usize::try_from(waiting).ok() >= Some(SERVERS)).then_some(())
         })
         .await;
-        gate.commit().await.expect("committing failed");
+        held.commit().await.expect("committing failed");
     }
 }
 

@@ -193,7 +193,7 @@ async fn when_all_connections_are_taken_those_that_wait_make_room_and_those_at_w
     drop(silent);
     // As many at work as there are places: the next is told so at once, and none of the others is disturbed.
     let mut uploads: Vec<(UploadSender, JoinHandle<Reply>)> = Vec::new();
-    let begun = Instant::now();
+    let (begun, mut calm) = (Instant::now(), 0);
     let refused = loop {
         // The first ones may come before the server has noticed that the silent ones are gone.
         uploads.retain(|(_, answer)| !answer.is_finished());
@@ -202,7 +202,11 @@ async fn when_all_connections_are_taken_those_that_wait_make_room_and_those_at_w
             uploads.push(open_upload(&client.on_new_connections(), &book).await);
         }
         let answer = ask_for_health(&admin.address()).await.unwrap_or_default();
-        if answer.starts_with("HTTP/1.1 503") && uploads.iter().all(|(_, answer)| !answer.is_finished()) {
+        let are_at_work =
+            answer.starts_with("HTTP/1.1 503") && uploads.iter().all(|(_, answer)| !answer.is_finished());
+        // One that was refused may not have heard of it yet.
+        calm = if are_at_work { calm + 1 } else { 0 };
+        if calm == 20 {
             break answer;
         }
         assert!(begun.elapsed() < Duration::from_mins(1), "the places are not taken");

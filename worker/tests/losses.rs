@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use cuponera_core::job::{CODES_PER_CHUNK, JobKind};
 use cuponera_core::queue::Queue;
-use cuponera_core::store::{Hands, OutgoingKind};
+use cuponera_core::store::{Hands, OutgoingKind, RESCUE_AFTER};
 use cuponera_testkit::{Adversary, Manners, eventually, waits_for};
 use sqlx::query;
 
@@ -20,13 +20,15 @@ async fn a_job_is_taken_while_the_queue_refuses_and_announced_soon_after_its_ret
     let begun = Instant::now();
     let job = fleet.generate(&fleet.store(&sqs), 3 * CODES_PER_CHUNK).await;
     assert!(begun.elapsed() < Duration::from_secs(2), "submitting does not wait for the queue");
-    // Long enough for pauses to have become long.
-    tokio::time::sleep(Duration::from_secs(4)).await;
+    // Long enough for pauses to have become long, and for the chunks to look lost by their age.
+    tokio::time::sleep(RESCUE_AFTER + Duration::from_secs(1)).await;
     assert_eq!((fleet.unsent().await, fleet.queue.messages().await.len()), (3, 0));
     adversary.relent();
     let returned = Instant::now();
     fleet.all_is_sent().await;
     assert!(returned.elapsed() < Duration::from_secs(5), "{:?}", returned.elapsed());
+    // Nobody works here: after a time they would be taken for lost, but not at once.
+    tokio::time::sleep(Duration::from_secs(2)).await;
     let messages = fleet.queue.messages().await;
     assert_eq!(messages.len(), 3, "one for each chunk");
     for message in messages {

@@ -34,7 +34,7 @@ pub struct Relay {
     store: Store,
     sqs: Arc<Sqs>,
     patience: ExponentialBackoff,
-    is_away: bool,
+    away_since: Option<Instant>,
     letters_wait: bool,
     next_rescue: Instant,
 }
@@ -45,6 +45,8 @@ enum Round {
     Full,
     /// All that was due is sent, but for what was refused.
     Done,
+    /// Nothing was due, which says nothing of the queue.
+    Empty,
 }
 
 impl Relay {
@@ -55,7 +57,7 @@ impl Relay {
             .with_max_interval(LONGEST_PAUSE)
             .with_max_elapsed_time(None)
             .build();
-        Self { store, sqs, patience, is_away: false, letters_wait: false, next_rescue: Instant::now() }
+        Self { store, sqs, patience, away_since: None, letters_wait: false, next_rescue: Instant::now() }
     }
 
     /// Sends until told to stop, and then what is there.
@@ -68,12 +70,16 @@ impl Relay {
             }
             match round {
                 Ok(Round::Full) => {}
-                Ok(Round::Done) => {
+                Ok(Round::Empty) if self.is_still_away().await => self.pause(&stop).await,
+                Ok(Round::Done | Round::Empty) => {
                     self.is_reached();
                     self.rescue().await;
                     self.wait(&stop).await;
                 }
-                Err(failure) => self.pause(&failure, &stop).await,
+                Err(failure) => {
+                    self.is_not_reached(&failure);
+                    self.pause(&stop).await;
+                }
             }
         }
     }
@@ -87,18 +93,30 @@ impl Relay {
     }
 
     /// No bell ends this: the queue is away, or the database is.
-    async fn pause(&mut self, failure: &Error, stop: &CancellationToken) {
-        if !std::mem::replace(&mut self.is_away, true) {
-            warn!(error = failure.chain(), "messages wait in the outbox");
-        }
+    async fn pause(&mut self, stop: &CancellationToken) {
         let pause = self.patience.next_backoff().unwrap_or(LONGEST_PAUSE);
         let _ = tokio::time::timeout(pause, stop.cancelled()).await;
     }
 
+    fn is_not_reached(&mut self, failure: &Error) {
+        if self.away_since.is_none() {
+            self.away_since = Some(Instant::now());
+            warn!(error = failure.chain(), "messages wait in the outbox");
+        }
+    }
+
+    /// Asks the queue itself where nothing was sent to tell by.
+    async fn is_still_away(&self) -> bool {
+        self.away_since.is_some() && !self.sqs.answers().await
+    }
+
     fn is_reached(&mut self) {
         self.patience.reset();
-        if std::mem::take(&mut self.is_away) {
-            info!("the outbox is sent again");
+        let Some(since) = self.away_since.take() else { return };
+        info!("the outbox is sent again");
+        if since.elapsed() >= RESCUE_AFTER {
+            // What waited here looks lost by its age, and has been announced this moment.
+            self.next_rescue = Instant::now() + RESCUE_AFTER;
         }
     }
 
@@ -106,12 +124,14 @@ impl Relay {
     /// Letters go apart: a dead-letter queue that takes none keeps no work from being announced.
     async fn send_due(&mut self) -> Result<Round> {
         let (work, letters) = tokio::join!(self.send_to(Target::Work), self.send_to(Target::Dead));
-        let may_have_more = work? | self.letters_go(letters);
-        Ok(if may_have_more { Round::Full } else { Round::Done })
+        let letters = self.letters_go(letters);
+        Ok(match work? {
+            Round::Done | Round::Empty if matches!(letters, Round::Full) => Round::Full,
+            round => round,
+        })
     }
 
-    /// Says whether there may be more.
-    async fn send_to(&self, target: Target) -> Result<bool> {
+    async fn send_to(&self, target: Target) -> Result<Round> {
         let kind = match target {
             Target::Work => OutgoingKind::WakeUp,
             Target::Dead => OutgoingKind::DeadLetter,
@@ -120,10 +140,14 @@ impl Relay {
         let calls: Vec<_> = due.chunks(BATCH).map(|batch| self.send(target, batch.to_vec())).collect();
         let results: Vec<_> = stream::iter(calls).buffer_unordered(CALLS).collect().await;
         results.into_iter().collect::<Result<()>>()?;
-        Ok(i64::try_from(due.len()).is_ok_and(|count| count == HELD))
+        Ok(match i64::try_from(due.len()) {
+            Ok(0) => Round::Empty,
+            Ok(HELD) => Round::Full,
+            _ => Round::Done,
+        })
     }
 
-    fn letters_go(&mut self, letters: Result<bool>) -> bool {
+    fn letters_go(&mut self, letters: Result<Round>) -> Round {
         let failed = letters.as_ref().err().map(Error::chain);
         if let Some(error) = &failed
             && !self.letters_wait
@@ -131,7 +155,7 @@ impl Relay {
             warn!(error, "dead letters wait in the outbox");
         }
         self.letters_wait = failed.is_some();
-        letters.unwrap_or(false)
+        letters.unwrap_or(Round::Done)
     }
 
     /// Sends a batch. Rows whose messages are on the queue go; the others come up again.

@@ -33,9 +33,11 @@ impl Fake {
         let kept = asked.clone();
         std::thread::spawn(move || {
             for answer in answers {
-                let Ok((stream, _)) = listener.accept() else { return };
-                let request = serve(&stream, &answer);
+                let Ok((mut stream, _)) = listener.accept() else { return };
+                // Kept before it is answered: who has the answer may look.
+                let request = read_request(&stream);
                 kept.lock().unwrap_or_else(PoisonError::into_inner).push(request);
+                let _ = stream.write_all(answer.as_bytes());
             }
         });
         Self { url, asked }
@@ -76,7 +78,7 @@ pub(crate) fn document(status: &str, body: &str) -> String {
     answer(status, "Content-Type: application/json\r\n", body)
 }
 
-fn serve(stream: &TcpStream, answer: &str) -> Asked {
+fn read_request(stream: &TcpStream) -> Asked {
     let mut reader = BufReader::new(stream);
     let line = read_line(&mut reader);
     let mut headers = Vec::new();
@@ -86,8 +88,6 @@ fn serve(stream: &TcpStream, answer: &str) -> Asked {
     let asked = Asked { line, headers, at: Instant::now() };
     let length = asked.header("Content-Length").and_then(|text| text.parse().ok()).unwrap_or(0);
     let _ = reader.read_exact(&mut vec![0; length]);
-    let mut stream = stream;
-    let _ = stream.write_all(answer.as_bytes());
     asked
 }
 

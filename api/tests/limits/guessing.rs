@@ -4,12 +4,15 @@ use std::time::{Duration, Instant};
 
 use cuponera_api::{Limits as Callers, Misses};
 use futures::{StreamExt, stream};
+use rand::seq::SliceRandom;
 use reqwest::Method;
 use serde_json::json;
 
 use crate::support::{Client, Limits, Reply, Server, is_soak};
 
 const AT_ONCE: usize = 32;
+/// Up to this ratio two times are the same. One more look into the database makes 1.1 or more.
+const ALIKE: f64 = 1.07;
 
 async fn guarded() -> Server {
     let callers = Callers {
@@ -104,27 +107,38 @@ async fn a_miss_takes_as_long_whether_the_code_is_unknown_another_s_or_not_valid
     server.give("ANOTHERS", "bob").await;
     let (ann, calls) = (server.user("ann"), if is_soak() { 10_000 } else { 2_700 });
     for way in ["lock", "redeem", "validate"] {
-        let mut taken = [("UNKNOWN-1", Vec::new()), ("ANOTHERS", Vec::new()), ("NOT-YET-1", Vec::new())];
-        let mut bodies = Vec::new();
-        for _ in 0..calls / 9 {
-            for (code, times) in &mut taken {
-                let begun = Instant::now();
-                let reply = ann.post(&format!("coupons/{code}/{way}"), json!({})).await;
-                times.push(begun.elapsed());
-                assert_eq!(reply.status, 404);
-                bodies.push(reply.text);
-            }
+        // What else the machine does differs from measure to measure; what the server does more for one kind does not.
+        let mut ratios = Vec::new();
+        while ratios.len() < 5 && ratios.last().is_none_or(|ratio| *ratio >= ALIKE) {
+            ratios.push(slowest_to_fastest(&ann, way, calls / 9).await);
         }
-        bodies.dedup();
-        assert_eq!(bodies.len(), 1, "{bodies:?}");
-        // The lower quartile: what else the machine does makes the upper half longer, and not evenly.
-        let quartiles = taken.map(|(_, mut times)| {
-            times.sort_unstable();
-            times[times.len() / 4].as_secs_f64()
-        });
-        let largest = quartiles.into_iter().fold(0.0, f64::max);
-        let ratio = largest / quartiles.into_iter().fold(f64::MAX, f64::min);
-        println!("{way}: lower quartiles {quartiles:?} s, largest to smallest {ratio:.3}");
-        assert!(ratio < 1.3, "{way}: {quartiles:?}");
+        println!("{way}: slowest to fastest {ratios:.3?}");
+        assert!(ratios.last().is_some_and(|ratio| *ratio < ALIKE), "{way}: {ratios:.3?}");
     }
+}
+
+/// How much longer the slowest kind of miss takes than the fastest, of so many each.
+async fn slowest_to_fastest(ann: &Client, way: &str, calls: usize) -> f64 {
+    let mut taken = [("UNKNOWN-1", Vec::new()), ("ANOTHERS", Vec::new()), ("NOT-YET-1", Vec::new())];
+    let mut bodies = Vec::new();
+    for _ in 0..calls {
+        for (code, times) in &mut taken {
+            let begun = Instant::now();
+            let reply = ann.post(&format!("coupons/{code}/{way}"), json!({})).await;
+            times.push(begun.elapsed());
+            assert_eq!(reply.status, 404);
+            bodies.push(reply.text);
+        }
+        // None of them always comes after the same other.
+        taken.shuffle(&mut rand::rng());
+    }
+    bodies.dedup();
+    assert_eq!(bodies.len(), 1, "{bodies:?}");
+    // The lower quartile: what else the machine does makes the upper half longer, and not evenly.
+    let quartiles = taken.map(|(_, mut times)| {
+        times.sort_unstable();
+        times[times.len() / 4].as_secs_f64()
+    });
+    let smallest = quartiles.into_iter().fold(f64::MAX, f64::min);
+    quartiles.into_iter().fold(0.0, f64::max) / smallest
 }

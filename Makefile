@@ -11,7 +11,7 @@ CUPONERA = target/debug/cuponera
 BUILT = debug
 endif
 
-.PHONY: run run-aws build debug postgres emulator redis test test-localstack soak lint lint-openapi lint-ops sqlx openapi fresh schemathesis coverage bench
+.PHONY: run run-aws build debug postgres emulator redis test test-localstack soak lint lint-openapi lint-ops sqlx openapi fresh schemathesis deny coverage bench
 
 run: postgres ## Installs what is missing, builds, and starts everything on this machine
 	$(CARGO) build --release -p cuponera
@@ -75,6 +75,10 @@ openapi: $(BUILT) ## Writes docs/openapi.json anew, and what is made from it: do
 
 lint-openapi: ## Checks docs/openapi.json with redocly, as redocly.yaml says; needs npx (Node.js 20 or newer)
 	./scripts/lint-openapi.sh docs/openapi.json
+
+deny: ## What the programs are built from: licenses, advisories, sources; installs cargo-deny if it is missing
+	command -v cargo-deny > /dev/null || $(CARGO) install --locked cargo-deny
+	$(CARGO) deny --locked check
 
 coverage: postgres ## How many lines of core, API and worker their tests run; installs cargo-tarpaulin if it is missing
 	command -v cargo-tarpaulin > /dev/null || $(CARGO) install --locked cargo-tarpaulin

@@ -25,6 +25,8 @@ const CALLS: usize = 4;
 const LEASE: Duration = Duration::from_secs(15);
 /// The longest pause while the queue is away, before jitter: what waits is sent soon after its return.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// Who has waited here for so long may be taken for lost before anybody can have come.
+const LATE: Duration = Duration::from_secs(2);
 /// When a message that the queue did not take is sent again, before jitter.
 const REFUSED_PAUSE: Duration = Duration::from_secs(1);
 
@@ -34,19 +36,27 @@ pub struct Relay {
     store: Store,
     sqs: Arc<Sqs>,
     patience: ExponentialBackoff,
-    away_since: Option<Instant>,
+    is_away: bool,
     letters_wait: bool,
     next_rescue: Instant,
 }
 
-/// What a round came to.
-enum Round {
-    /// There may be more to send.
-    Full,
-    /// All that was due is sent, but for what was refused.
-    Done,
-    /// Nothing was due, which says nothing of the queue.
-    Empty,
+/// What a round came to, for one of the queues.
+#[derive(Debug, Default)]
+struct Sent {
+    /// How many messages were due.
+    due: usize,
+    /// How many of them the queue took.
+    taken: usize,
+    /// Whether one of these had waited for so long that its chunk looks lost.
+    was_late: bool,
+}
+
+impl Sent {
+    /// Nothing taken of many says that asking again at once is no use.
+    fn may_have_more(&self) -> bool {
+        self.taken > 0 && i64::try_from(self.due).is_ok_and(|due| due == HELD)
+    }
 }
 
 impl Relay {
@@ -57,7 +67,7 @@ impl Relay {
             .with_max_interval(LONGEST_PAUSE)
             .with_max_elapsed_time(None)
             .build();
-        Self { store, sqs, patience, away_since: None, letters_wait: false, next_rescue: Instant::now() }
+        Self { store, sqs, patience, is_away: false, letters_wait: false, next_rescue: Instant::now() }
     }
 
     /// Sends until told to stop, and then what is there.
@@ -69,17 +79,12 @@ impl Relay {
                 return;
             }
             match round {
-                Ok(Round::Full) => {}
-                Ok(Round::Empty) if self.is_still_away().await => self.pause(&stop).await,
-                Ok(Round::Done | Round::Empty) => {
-                    self.is_reached();
+                Ok(true) => {}
+                Ok(false) => {
                     self.rescue().await;
                     self.wait(&stop).await;
                 }
-                Err(failure) => {
-                    self.is_not_reached(&failure);
-                    self.pause(&stop).await;
-                }
+                Err(failure) => self.pause(&failure, &stop).await,
             }
         }
     }
@@ -93,61 +98,58 @@ impl Relay {
     }
 
     /// No bell ends this: the queue is away, or the database is.
-    async fn pause(&mut self, stop: &CancellationToken) {
+    async fn pause(&mut self, failure: &Error, stop: &CancellationToken) {
+        if !std::mem::replace(&mut self.is_away, true) {
+            warn!(error = failure.chain(), "what is in the outbox waits");
+        }
         let pause = self.patience.next_backoff().unwrap_or(LONGEST_PAUSE);
         let _ = tokio::time::timeout(pause, stop.cancelled()).await;
     }
 
-    fn is_not_reached(&mut self, failure: &Error) {
-        if self.away_since.is_none() {
-            self.away_since = Some(Instant::now());
-            warn!(error = failure.chain(), "messages wait in the outbox");
+    /// Learns from what was sent. A round that sent nothing says nothing of the queue.
+    fn note(&mut self, work: &Sent) {
+        if work.taken > 0 {
+            self.patience.reset();
+            if std::mem::take(&mut self.is_away) {
+                info!("the outbox is sent again");
+            }
         }
-    }
-
-    /// Asks the queue itself where nothing was sent to tell by.
-    async fn is_still_away(&self) -> bool {
-        self.away_since.is_some() && !self.sqs.answers().await
-    }
-
-    fn is_reached(&mut self) {
-        self.patience.reset();
-        let Some(since) = self.away_since.take() else { return };
-        info!("the outbox is sent again");
-        if since.elapsed() >= RESCUE_AFTER {
-            // What waited here looks lost by its age, and has been announced this moment.
+        if work.was_late {
+            // Announced this moment: it must be given the time to be taken.
             self.next_rescue = Instant::now() + RESCUE_AFTER;
         }
     }
 
-    /// Sends one round. An error means that a whole call with work failed; what it did not send comes up again after a pause.
-    /// Letters go apart: a dead-letter queue that takes none keeps no work from being announced.
-    async fn send_due(&mut self) -> Result<Round> {
+    /// Sends one round, and says whether there may be more. An error means that a whole call with work failed; what it did
+    /// not send comes up again after a pause. Letters go apart: a dead-letter queue that takes none keeps no work from being
+    /// announced.
+    async fn send_due(&mut self) -> Result<bool> {
         let (work, letters) = tokio::join!(self.send_to(Target::Work), self.send_to(Target::Dead));
         let letters = self.letters_go(letters);
-        Ok(match work? {
-            Round::Done | Round::Empty if matches!(letters, Round::Full) => Round::Full,
-            round => round,
-        })
+        let work = work?;
+        self.note(&work);
+        Ok(work.may_have_more() || letters.may_have_more())
     }
 
-    async fn send_to(&self, target: Target) -> Result<Round> {
+    async fn send_to(&self, target: Target) -> Result<Sent> {
         let kind = match target {
             Target::Work => OutgoingKind::WakeUp,
             Target::Dead => OutgoingKind::DeadLetter,
         };
         let due = self.store.claim_outgoing(kind, LEASE, HELD).await?;
         let calls: Vec<_> = due.chunks(BATCH).map(|batch| self.send(target, batch.to_vec())).collect();
-        let results: Vec<_> = stream::iter(calls).buffer_unordered(CALLS).collect().await;
-        results.into_iter().collect::<Result<()>>()?;
-        Ok(match i64::try_from(due.len()) {
-            Ok(0) => Round::Empty,
-            Ok(HELD) => Round::Full,
-            _ => Round::Done,
-        })
+        let calls: Vec<_> = stream::iter(calls).buffer_unordered(CALLS).collect().await;
+        let mut sent = Sent { due: due.len(), ..Sent::default() };
+        for taken in calls {
+            for outgoing in taken? {
+                sent.taken += 1;
+                sent.was_late |= outgoing.waited >= LATE;
+            }
+        }
+        Ok(sent)
     }
 
-    fn letters_go(&mut self, letters: Result<Round>) -> Round {
+    fn letters_go(&mut self, letters: Result<Sent>) -> Sent {
         let failed = letters.as_ref().err().map(Error::chain);
         if let Some(error) = &failed
             && !self.letters_wait
@@ -155,20 +157,21 @@ impl Relay {
             warn!(error, "dead letters wait in the outbox");
         }
         self.letters_wait = failed.is_some();
-        letters.unwrap_or(Round::Done)
+        letters.unwrap_or_default()
     }
 
-    /// Sends a batch. Rows whose messages are on the queue go; the others come up again.
-    async fn send(&self, target: Target, batch: Vec<Outgoing>) -> Result<()> {
+    /// Sends a batch, and says what of it the queue took. Rows whose messages are on the queue go; the others come up again.
+    async fn send(&self, target: Target, batch: Vec<Outgoing>) -> Result<Vec<Outgoing>> {
         let sent = self.sqs.send(target, &batch).await;
         let taken = sent.as_deref().unwrap_or_default();
-        let unsent: Vec<i64> =
-            batch.iter().map(|outgoing| outgoing.id).filter(|id| !taken.contains(id)).collect();
         self.store.delete_sent(taken).await?;
+        let (taken, unsent): (Vec<_>, Vec<_>) =
+            batch.into_iter().partition(|outgoing| taken.contains(&outgoing.id));
         if !unsent.is_empty() {
+            let unsent: Vec<_> = unsent.iter().map(|outgoing| outgoing.id).collect();
             self.store.postpone_outgoing(&unsent, jittered(REFUSED_PAUSE)).await?;
         }
-        sent.map(drop)
+        sent.map(|_| taken)
     }
 
     /// Postgres knows of work; whether somebody waits in vain is known here.

@@ -45,6 +45,8 @@ pub struct Outgoing {
     pub business: BusinessId,
     /// What to say.
     pub message: Message,
+    /// For how long it has been due.
+    pub waited: Duration,
 }
 
 /// The work that waits, as Postgres knows it.
@@ -133,7 +135,8 @@ impl Store {
             } else {
                 Message::Chunk { job, work: row.work }
             };
-            Outgoing { id: row.id, business: BusinessId(row.business_id), message }
+            let waited = Duration::from_secs_f64(row.waited_seconds.max(0.0));
+            Outgoing { id: row.id, business: BusinessId(row.business_id), message, waited }
         });
         Ok(outgoing.collect())
     }

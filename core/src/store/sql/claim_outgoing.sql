@@ -8,4 +8,5 @@ from (select id from outbox
       where kind = $3 and not_before <= now() and (claimed_until is null or claimed_until <= now())
       order by id limit $2 for update skip locked) due
 where o.id = due.id
-returning o.id, o.kind, o.business_id, o.job_id, o.number, o.work, o.attempt
+returning o.id, o.kind, o.business_id, o.job_id, o.number, o.work, o.attempt,
+          extract(epoch from now() - o.not_before)::float8 as "waited_seconds!"

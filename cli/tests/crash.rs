@@ -92,6 +92,9 @@ impl Victim {
         if self.kills.is_multiple_of(POSTGRES_TOO) {
             let postmaster = self.installation.postmaster().expect("a killed process leaves its Postgres");
             kill_process(postmaster, Signal::KILL).expect("Postgres is gone");
+            // The signal is sent; until it is felt it is a Postgres that may be taken over.
+            eventually("Postgres to die", async || self.installation.postmaster().is_none().then_some(()))
+                .await;
         }
         let begun = Instant::now();
         let process = self.installation.up().await;

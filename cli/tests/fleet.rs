@@ -77,8 +77,11 @@ async fn codes_are_made_uploaded_locked_and_redeemed_through_a_queue_and_a_bucke
     assert_eq!((of_import("uploads"), of_import("errors")), (1, 1), "{names:?}");
     fleet.assert_well().await;
     assert!(fleet.queue().dead_letters().await.is_empty());
-    let health = admin.get("../../health").await;
-    assert_eq!((&health["queue"], &health["redis"]), (&json!("connected"), &json!("connected")));
+    eventually("queue and Redis to be well", async || {
+        let health = admin.get("../../health").await;
+        (health["queue"] == "connected" && health["redis"] == "connected").then_some(())
+    })
+    .await;
 
     let Fleet { api, workers, .. } = &mut fleet;
     for process in std::iter::once(api).chain(workers) {
@@ -89,7 +92,7 @@ async fn codes_are_made_uploaded_locked_and_redeemed_through_a_queue_and_a_bucke
             ![PASSWORD, SECRET, AWS_SECRET].iter().any(|secret| log.contains(secret)),
             "a secret is in the log"
         );
-        assert!(!log.contains("\"WARN\"") && !log.contains("\"ERROR\""), "{log}");
+        assert_eq!(process.complaints(), [""; 0]);
     }
 }
 
@@ -127,8 +130,8 @@ async fn what_a_killed_worker_had_another_does_and_an_api_that_comes_back_knows_
     fleet.workers.remove(0).kill();
     fleet.api.signal(Signal::KILL);
     fleet.api.ended().await;
-    fleet.add_worker().await;
     fleet.restart_api().await;
+    fleet.add_worker().await;
     let job = admin.over(&job).await;
     assert_eq!(
         (&job["status"], &job["progress"]["succeeded"]),

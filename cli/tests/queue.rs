@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use cuponera_testkit::{Emulator, TestQueue, eventually};
+use cuponera_testkit::{Emulator, TestQueue, bound, eventually};
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -38,10 +38,10 @@ async fn jobs_go_through_the_queue_and_the_command_stops_in_time() {
     let told = Instant::now();
     process.signal(Signal::TERM);
     assert!(process.ended().await.success());
-    assert!(told.elapsed() < Duration::from_secs(15));
+    assert!(told.elapsed() < bound(Duration::from_secs(15), Duration::from_secs(40)));
     let log = process.stderr();
     assert!(!log.contains("a-secret-of-aws"));
-    assert!(!log.contains("\"WARN\"") && !log.contains("\"ERROR\""), "{log}");
+    assert_eq!(process.complaints(), [""; 0]);
 
     let mut redrive = Process::spawn(beside(&mut installation.verb(&["redrive"]), &queue, queue.name()));
     assert!(redrive.ended().await.success(), "{}", redrive.stderr());

@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::Path;
 
+use cuponera_testkit::eventually;
 use reqwest::{Method, RequestBuilder};
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -103,14 +104,10 @@ impl Planter {
 
     async fn wait_for(&mut self, who: Option<&str>, job: &Value) {
         let path = format!("jobs/{}", job["id"].as_str().expect("an id"));
-        for _ in 0..600 {
-            let (_, job) = self.ask(who, Method::GET, &path, json!({})).await;
-            if job["status"] == "SUCCEEDED" {
-                return;
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-        }
-        panic!("the import does not end");
+        eventually("the import to end", async || {
+            (self.ask(who, Method::GET, &path, json!({})).await.1["status"] == "SUCCEEDED").then_some(())
+        })
+        .await;
     }
 
     /// Gets everything wrong that can be, with a secret in it each time.

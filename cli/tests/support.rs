@@ -19,7 +19,7 @@ use sqlx::PgPool;
 use tempfile::TempDir;
 
 /// How long a condition may take before the test is given up; reaching it is a failure, so it is generous.
-const PATIENCE: Duration = Duration::from_mins(1);
+const PATIENCE: Duration = Duration::from_mins(3);
 const POLL: Duration = Duration::from_millis(5);
 
 pub(crate) const EMAIL: &str = "admin@example.com";
@@ -124,6 +124,18 @@ impl Process {
 
     pub(crate) fn stderr(&self) -> String {
         self.stderr.text.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What its log warns of, but for what only says that the machine is slow.
+    pub(crate) fn complaints(&self) -> Vec<String> {
+        let log = self.stderr();
+        let complaints = log.lines().filter(|line| {
+            let line: Value = serde_json::from_str(line).unwrap_or_default();
+            let is_slowness = line["target"].as_str().is_some_and(|target| target.starts_with("sqlx"))
+                || line["message"].as_str().is_some_and(|message| message.starts_with("Redis is away"));
+            (line["level"] == "WARN" || line["level"] == "ERROR") && !is_slowness
+        });
+        complaints.map(str::to_owned).collect()
     }
 
     /// Waits until it has printed all of its banner.
@@ -244,6 +256,15 @@ impl Admin {
             (job["status"] != "QUEUED" && job["status"] != "RUNNING").then_some(job)
         })
         .await
+    }
+
+    /// Waits until the server is at another request besides the one that asks.
+    pub(crate) async fn sees_a_request_run(&self) {
+        eventually("the request to run", async || {
+            let metrics = self.text(self.request(Method::GET, "../../metrics"), 200).await;
+            metrics.lines().any(|line| line == "cuponera_http_requests_in_flight 2").then_some(())
+        })
+        .await;
     }
 
     pub(crate) async fn get(&self, path: &str) -> Value {

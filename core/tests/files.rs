@@ -117,12 +117,14 @@ async fn an_upload_is_as_old_as_its_newest_part() {
         let mut all = vec![one, other];
         all.sort_unstable();
         // S3 tells times in whole seconds.
-        tokio::time::sleep(Duration::from_millis(2_100)).await;
+        tokio::time::sleep(Duration::from_millis(2_500)).await;
         let mut old = files.uploads_older_than(TimeDelta::seconds(1)).await.unwrap();
         old.sort_unstable();
         assert_eq!(old, all);
+        let begun = Instant::now();
         write(one, 1).await;
-        assert_eq!(files.uploads_older_than(TimeDelta::seconds(1)).await.unwrap(), [other]);
+        let since = TimeDelta::from_std(begun.elapsed()).unwrap() + TimeDelta::milliseconds(1_200);
+        assert_eq!(files.uploads_older_than(since).await.unwrap(), [other]);
         assert_eq!(files.uploads_older_than(TimeDelta::days(1)).await.unwrap(), []);
     }
 }

@@ -156,8 +156,17 @@ impl TestQueue {
 
     /// The same, through somebody in between.
     pub async fn connect_through(&self, endpoint: &str) -> Arc<Sqs> {
+        self.connect_with(endpoint, LONG_POLL).await
+    }
+
+    /// A client whose polls are as long as they can be: what waits for one of them to end is seen to.
+    pub async fn connect_with_long_polls(&self) -> Arc<Sqs> {
+        self.connect_with(&self.endpoint, Duration::from_secs(20)).await
+    }
+
+    async fn connect_with(&self, endpoint: &str, long_poll: Duration) -> Arc<Sqs> {
         let address = self.name.parse().expect("the name is one");
-        let sqs = Sqs::connect_with(&aws(endpoint), address, LONG_POLL).await;
+        let sqs = Sqs::connect_with(&aws(endpoint), address, long_poll).await;
         Arc::new(sqs.expect("the queue was not found"))
     }
 

@@ -44,7 +44,7 @@ pub async fn waits_for<T>(
 }
 
 /// How long a condition may take before the test is given up; reaching it is a failure, so it is generous.
-const PATIENCE: Duration = Duration::from_mins(1);
+const PATIENCE: Duration = Duration::from_mins(3);
 const POLL: Duration = Duration::from_millis(10);
 
 /// Asks until the answer is there.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use cuponera_core::job::JobStatus;
-use cuponera_testkit::{Adversary, Manners};
+use cuponera_testkit::{Adversary, Manners, is_soak};
 use futures::future::join_all;
 
 use crate::fleet::{Fleet, count};
@@ -49,7 +49,7 @@ async fn survives(seed: u64, load: &Load) {
 /// Twenty seeds and long outages with `CUPONERA_SOAK=1`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn jobs_end_exactly_right_whatever_the_queue_does() {
-    if std::env::var("CUPONERA_SOAK").is_ok_and(|value| value == "1") {
+    if is_soak() {
         let load = Load { codes: 400_000, refusal: Duration::from_secs(30) };
         for seeds in (1..=20).collect::<Vec<_>>().chunks(2) {
             join_all(seeds.iter().map(|seed| survives(*seed, &load))).await;

@@ -38,7 +38,7 @@ async fn standard_input_goes_in_too_and_json_is_the_job() {
     let world = World::new().await;
     let (name, id) = world.book(&[]);
     let ran = run_reading(
-        &mut world.command(&["import", "-", "--book", &name, "--json"]),
+        &mut world.command(&["import", "-", "--book", &name, "--json", "--quiet"]),
         rows(&id[24..], 50).as_bytes(),
     );
     let job = ran.json();

@@ -19,8 +19,8 @@ use crate::telemetry::metrics;
 
 /// The longest that any call waits for an answer.
 pub const ANSWER: Duration = Duration::from_millis(100);
-/// The longest that connecting may take; only the keeper waits for it.
-const CONNECT: Duration = Duration::from_millis(200);
+/// Connecting may take so many answers; only the keeper waits for it.
+const CONNECT: u32 = 2;
 /// How often the keeper looks: a Redis that freezes while nobody asks is noticed after at most this and [`ANSWER`].
 const BEAT: Duration = Duration::from_millis(250);
 
@@ -70,6 +70,8 @@ impl Lua {
 #[derive(Debug)]
 pub(super) struct Link {
     client: Client,
+    /// The longest that any call waits.
+    patience: Duration,
     live: RwLock<Option<Arc<Live>>>,
     lost: Notify,
     /// Whether its absence has been told.
@@ -99,8 +101,9 @@ struct Clock {
 }
 
 impl Link {
-    pub(super) fn to(client: Client) -> Self {
-        Self { client, live: RwLock::default(), lost: Notify::new(), is_told: AtomicBool::new(false) }
+    pub(super) fn to(client: Client, patience: Duration) -> Self {
+        let (live, lost, is_told) = (RwLock::default(), Notify::new(), AtomicBool::new(false));
+        Self { client, patience, live, lost, is_told }
     }
 
     /// Connects if that can be had at once, and starts the keeper.
@@ -128,7 +131,7 @@ impl Link {
         question: impl AsyncFnOnce(MultiplexedConnection) -> RedisResult<T>,
     ) -> Option<T> {
         let live = self.live()?;
-        match timeout(ANSWER, question(live.connection.clone())).await {
+        match timeout(self.patience, question(live.connection.clone())).await {
             Ok(Ok(answer)) => Some(answer),
             Ok(Err(error)) => self.lose(&live, &error.to_string()),
             Err(_) => self.lose(&live, "it did not answer in time"),
@@ -169,7 +172,7 @@ impl Link {
 
     async fn look(&self) {
         let Some(live) = self.live() else {
-            return match timeout(CONNECT + ANSWER, self.connect()).await {
+            return match timeout(self.patience * (CONNECT + 1), self.connect()).await {
                 Ok(Ok(live)) => self.take_up(live),
                 Ok(Err(error)) => self.tell(&error.to_string()),
                 Err(_) => self.tell("it takes too long to connect"),
@@ -189,8 +192,8 @@ impl Link {
 
     async fn connect(&self) -> RedisResult<Live> {
         let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT))
-            .set_response_timeout(Some(ANSWER));
+            .set_connection_timeout(Some(self.patience * CONNECT))
+            .set_response_timeout(Some(self.patience));
         let mut connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
         let Scripts { take, keep_job, find_job, note_lock, claim_locks } = &*SCRIPTS;
         let mut first = redis::pipe();

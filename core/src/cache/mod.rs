@@ -11,7 +11,7 @@ mod locks;
 mod progress;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use redis::{Cmd, FromRedisValue, Pipeline};
 use secrecy::{ExposeSecret, SecretString};
@@ -47,7 +47,12 @@ impl Cache {
     /// Tries to connect, and goes on trying in the background; needs a tokio runtime. Only an address that is none is an
     /// error: a Redis that is away is no reason not to start.
     pub async fn open(url: &SecretString) -> Result<Self, String> {
-        let link = Link::to(check_url(url)?);
+        Self::open_with(url, ANSWER).await
+    }
+
+    /// The same, but that calls wait for as long as the caller says.
+    pub async fn open_with(url: &SecretString, patience: Duration) -> Result<Self, String> {
+        let link = Link::to(check_url(url)?, patience);
         Ok(Self(Some(Arc::new(link.run().await))))
     }
 

@@ -3,15 +3,22 @@
 use std::time::{Duration, Instant};
 
 use cuponera_core::cache::{ANSWER, Cache, CacheState};
-use cuponera_testkit::{Redis, eventually};
+use cuponera_testkit::{Redis, bound, eventually};
 
-use super::connect;
+use super::connect_in_haste;
 
 /// How soon an outage must be known, and how soon it must be known to be over.
-const SOON: Duration = Duration::from_secs(1);
+fn soon() -> Duration {
+    bound(Duration::from_secs(1), Duration::from_secs(5))
+}
 
 async fn take(cache: &Cache) -> bool {
     cache.take("somebody", Duration::from_millis(1), 1_000_000).await.is_some()
+}
+
+/// Takes, if not at once: what comes too late on a busy machine counts as an outage too.
+async fn takes(cache: &Cache) {
+    eventually("Redis to answer", async || take(cache).await.then_some(())).await;
 }
 
 /// Waits until it is known without anybody asking; says how long that took.
@@ -24,54 +31,56 @@ async fn known(cache: &Cache, state: CacheState) -> Duration {
 #[tokio::test]
 async fn a_redis_that_freezes_or_dies_is_known_within_a_second_and_found_again_by_itself() {
     let mut redis = Redis::start().await;
-    let cache = connect(&redis).await;
-    assert_eq!(cache.state(), CacheState::Connected);
-    assert!(take(&cache).await);
+    let cache = connect_in_haste(&redis).await;
+    takes(&cache).await;
     redis.freeze();
-    assert!(known(&cache, CacheState::Disconnected).await < SOON);
+    assert!(known(&cache, CacheState::Disconnected).await < soon());
     redis.thaw();
-    assert!(known(&cache, CacheState::Connected).await < SOON);
-    assert!(take(&cache).await);
+    assert!(known(&cache, CacheState::Connected).await < soon());
+    takes(&cache).await;
     redis.kill();
-    assert!(known(&cache, CacheState::Disconnected).await < SOON);
+    assert!(known(&cache, CacheState::Disconnected).await < soon());
     redis.start_again().await;
-    assert!(known(&cache, CacheState::Connected).await < SOON);
-    assert!(take(&cache).await, "a new server is given the scripts");
+    assert!(known(&cache, CacheState::Connected).await < soon());
+    // A new server is given the scripts.
+    takes(&cache).await;
 }
 
 #[tokio::test]
 async fn all_who_ask_a_frozen_redis_together_wait_a_tenth_of_a_second_and_the_next_ones_not_at_all() {
     let redis = Redis::start().await;
-    let cache = connect(&redis).await;
+    let cache = connect_in_haste(&redis).await;
     redis.freeze();
     let begun = Instant::now();
     let answers = cuponera_testkit::race(200, 0..200, |_| take(&cache)).await;
     assert!(answers.iter().all(|answered| !answered));
-    assert!(begun.elapsed() < ANSWER * 3, "{:?}", begun.elapsed());
+    // One after the other would be 20 s.
+    assert!(begun.elapsed() < bound(ANSWER * 3, ANSWER * 20), "{:?}", begun.elapsed());
     let begun = Instant::now();
     for _ in 0..1_000 {
         assert!(!take(&cache).await);
     }
-    assert!(begun.elapsed() < ANSWER, "{:?}", begun.elapsed());
+    // If each waited it would be 100 s.
+    assert!(begun.elapsed() < bound(ANSWER, ANSWER * 50), "{:?}", begun.elapsed());
 }
 
 #[tokio::test]
 async fn a_redis_that_is_away_at_the_start_is_found_when_it_comes() {
     let mut redis = Redis::start().await;
     redis.kill();
-    let cache = connect(&redis).await;
+    let cache = Cache::open(&redis.url().into()).await.expect("the address is one");
     assert_eq!(cache.state(), CacheState::Disconnected);
     assert!(!take(&cache).await);
     redis.start_again().await;
-    assert!(known(&cache, CacheState::Connected).await < SOON);
+    assert!(known(&cache, CacheState::Connected).await < soon());
 }
 
 #[tokio::test]
 async fn a_redis_that_has_lost_its_scripts_is_given_them_again() {
     let redis = Redis::start().await;
-    let cache = connect(&redis).await;
+    let cache = connect_in_haste(&redis).await;
     assert_eq!(redis.ask(&["SCRIPT", "FLUSH"]).await, "+OK");
-    eventually("the scripts to be back", async || take(&cache).await.then_some(())).await;
+    takes(&cache).await;
 }
 
 #[tokio::test]

@@ -6,10 +6,20 @@ mod allowance;
 mod locks;
 mod progress;
 
-use cuponera_core::cache::Cache;
-use cuponera_testkit::Redis;
+use std::time::Duration;
 
-/// A connection as a process has one.
+use cuponera_core::cache::{Cache, CacheState};
+use cuponera_testkit::{Redis, eventually};
+
+/// A connection that is there, however slow the machine is.
 async fn connect(redis: &Redis) -> Cache {
-    Cache::open(&redis.url().into()).await.expect("the address is one")
+    let cache = Cache::open_with(&redis.url().into(), Duration::from_secs(30)).await;
+    cache.expect("the address is one")
+}
+
+/// A connection as a process has one: an answer that takes longer than the others' is one too late.
+async fn connect_in_haste(redis: &Redis) -> Cache {
+    let cache = Cache::open(&redis.url().into()).await.expect("the address is one");
+    eventually("a connection", async || (cache.state() == CacheState::Connected).then_some(())).await;
+    cache
 }

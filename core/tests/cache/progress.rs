@@ -8,7 +8,7 @@ use cuponera_core::job::{Job, JobKind, JobStatus};
 use cuponera_testkit::{Redis, eventually};
 use uuid::Uuid;
 
-use super::connect;
+use super::{connect, connect_in_haste};
 
 fn job(status: JobStatus, attempts: i32, succeeded: i64) -> Job {
     let now = chrono::Utc::now();
@@ -66,15 +66,22 @@ async fn an_earlier_reading_never_replaces_a_later_one() {
 async fn a_reading_is_believed_for_less_than_a_second_and_the_stage_it_had_for_longer() {
     let redis = Redis::start().await;
     let cache = connect(&redis).await;
+    let is_believed = async || {
+        keep(&cache, &job(JobStatus::Running, 1, 10)).await;
+        find(&cache).await.is_some().then_some(())
+    };
+    eventually("it to be believed", is_believed).await;
     let begun = Instant::now();
-    keep(&cache, &job(JobStatus::Running, 1, 10)).await;
-    assert!(find(&cache).await.is_some());
-    eventually("the reading to be too old", async || find(&cache).await.is_none().then_some(())).await;
-    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    eventually("the reading to be too old", async || {
+        let asked = begun.elapsed();
+        let found = find(&cache).await.is_some();
+        assert!(!found || asked < Duration::from_secs(1), "it was believed after {asked:?}");
+        (!found).then_some(())
+    })
+    .await;
     keep(&cache, &job(JobStatus::Running, 1, 9)).await;
     assert_eq!(find(&cache).await, None, "an earlier reading came late");
-    keep(&cache, &job(JobStatus::Running, 1, 10)).await;
-    assert!(find(&cache).await.is_some());
+    eventually("it to be believed again", is_believed).await;
 }
 
 #[tokio::test]
@@ -92,7 +99,7 @@ async fn a_reading_that_was_long_on_its_way_is_not_kept() {
 #[tokio::test]
 async fn a_reading_that_a_frozen_redis_takes_in_late_is_not_believed() {
     let redis = Redis::start().await;
-    let (one, two) = (connect(&redis).await, connect(&redis).await);
+    let (one, two) = (connect_in_haste(&redis).await, connect(&redis).await);
     redis.freeze();
     // It is sent, and stays in the server's buffers.
     keep(&one, &job(JobStatus::Running, 1, 10)).await;

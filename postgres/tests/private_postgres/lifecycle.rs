@@ -60,7 +60,7 @@ async fn a_running_server_is_found_beside_its_owner_and_one_that_stopped_is_not(
     folder.start().await.stop().await.unwrap();
     assert_eq!(find(), None);
     let again = folder.start().await;
-    folder.kill_postmaster();
+    folder.kill_postmaster().await;
     drop(again);
     until("the server to fall", || find().is_none()).await;
 }
@@ -95,7 +95,7 @@ async fn a_killed_server_is_started_again_with_what_was_committed() {
     let folder = TestFolder::new();
     let first = folder.start().await;
     execute(&mut connect(&first).await, "CREATE TABLE kept AS SELECT generate_series(1, 10000) AS n").await;
-    folder.kill_postmaster();
+    folder.kill_postmaster().await;
     drop(first);
 
     let postgres = folder.start().await;
@@ -140,7 +140,7 @@ async fn a_pid_file_that_names_a_stranger_is_stale() {
     // Of the same user: only then would Postgres itself be deceived.
     let owner = fs::metadata(folder.cluster()).unwrap();
     let mut stranger = Command::new("sleep")
-        .arg("60")
+        .arg("600")
         .stdout(Stdio::null())
         .uid(owner.uid())
         .gid(owner.gid())
@@ -224,8 +224,10 @@ async fn every_process_of_the_server_reaches_a_closed_folder() {
     until_reloaded(&postgres).await;
     postgres.stop().await.unwrap();
     let log = fs::read_to_string(folder.data_dir().join("postgres.log")).unwrap();
+    // That autovacuum makes way for a statement is an error in the log, and none.
     let is_bad = |line: &&str| {
         ["PANIC", "ERROR", "ermission denied", "No such file"].iter().any(|word| line.contains(word))
+            && !line.contains("canceling autovacuum task")
     };
     assert_eq!(log.lines().find(is_bad), None);
 }

@@ -47,8 +47,15 @@ impl TestFolder {
         self.find_postmaster().unwrap()
     }
 
-    pub(crate) fn kill_postmaster(&self) {
-        kill_process(self.postmaster(), Signal::KILL).unwrap();
+    /// Kills it, and waits until that was felt: until then it may be taken over.
+    pub(crate) async fn kill_postmaster(&self) {
+        let pid = self.postmaster();
+        kill_process(pid, Signal::KILL).unwrap();
+        // One that nobody has asked for its status has no command line any more.
+        until("the server is dead", || {
+            fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default().is_empty()
+        })
+        .await;
     }
 
     fn find_postmaster(&self) -> Option<Pid> {

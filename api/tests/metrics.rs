@@ -149,7 +149,7 @@ async fn open_connections_are_shown_until_they_are_closed() {
 /// A connection that has had an answer, and stays.
 fn connect(address: &str) -> TcpStream {
     let mut stream = TcpStream::connect(address).expect("nobody listens");
-    stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a time-out");
+    stream.set_read_timeout(Some(Duration::from_mins(1))).expect("a time-out");
     stream.write_all(b"GET /health/live HTTP/1.1\r\nhost: here\r\n\r\n").expect("the connection is gone");
     let mut answer = [0; 64];
     assert!(stream.read(&mut answer).expect("no answer") > 0);

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use cuponera_core::id::BookId;
-use cuponera_testkit::eventually;
+use cuponera_testkit::{eventually, race};
 use serde_json::{Value, json};
 use sqlx::pool::PoolConnection;
 use sqlx::{PgTransaction, Postgres};
@@ -59,26 +59,47 @@ impl Track {
         (book, codes.iter().map(|code| code["code"].as_str().expect("a code").to_owned()).collect())
     }
 
-    /// Lets all racers send at the same moment, and the servers' first statements on `table` go at the same moment;
-    /// returns the answers.
+    /// Lets all racers send at the same moment, once all have connected, and the servers' first statements on `table` go at
+    /// the same moment; returns the answers.
     async fn race(&self, path: &str, table: &'static str, racers: Vec<Racer>) -> Vec<Reply> {
+        let racers = self.line_up(racers).await;
+        self.warm_up().await;
         let gate = self.close_gate(table).await;
         let start = Arc::new(Barrier::new(racers.len()));
         let mut tasks = JoinSet::new();
-        for (number, racer) in racers.into_iter().enumerate() {
+        for Racer { client, key, body } in racers {
             let (start, path) = (start.clone(), path.to_owned());
-            let client = racer.client.at(&self.addresses[number % SERVERS]);
             tasks.spawn(async move {
-                let client = client.apart().await;
                 start.wait().await;
-                match racer.key {
-                    Some(key) => client.post_with_key(&path, key, &racer.body).await,
-                    None => client.post(&path, racer.body).await,
+                match key {
+                    Some(key) => client.post_with_key(&path, key, &body).await,
+                    None => client.post(&path, body).await,
                 }
             });
         }
         self.open_gate(gate).await;
         tasks.join_all().await
+    }
+
+    /// Spreads the racers over the servers, and connects each of them. A few at a time: a server waits ten seconds for the
+    /// first word on a connection, and there are moments when a busy machine takes longer to connect a thousand.
+    async fn line_up(&self, racers: Vec<Racer>) -> Vec<Racer> {
+        race(16, racers.into_iter().enumerate(), async |(number, racer)| {
+            let client = racer.client.at(&self.addresses[number % SERVERS]).apart().await;
+            Racer { client, ..racer }
+        })
+        .await
+    }
+
+    /// Has each server connect to the database: a statement stands before the gate for three seconds at most, so the last
+    /// one must not have to connect while the first one stands there.
+    async fn warm_up(&self) {
+        let body = json!({"userId": "nobody"});
+        race(SERVERS * 12, 0..SERVERS * 12, async |number| {
+            let client = self.server.service().at(&self.addresses[number % SERVERS]);
+            client.post(&format!("coupons/UNKNOWN-{number}/redeem"), body.clone()).await.expect(404);
+        })
+        .await;
     }
 
     async fn close_gate(&self, table: &str) -> Gate {

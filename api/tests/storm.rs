@@ -10,13 +10,13 @@ use cuponera_core::coupon::pattern::Pattern;
 use cuponera_core::credential::{random_secret, secret_hash};
 use cuponera_core::id::{AccountId, BookId};
 use cuponera_core::store::{Pools, RefreshGrant, Store};
-use cuponera_testkit::race;
+use cuponera_testkit::{is_soak, race};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::support::{Client, Limits, Server, is_soak};
+use crate::support::{Client, Limits, Server};
 use distance::Distance;
 use request::{Kind, Request};
 use trouble::Trouble;

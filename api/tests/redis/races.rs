@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cuponera_testkit::Redis;
+use cuponera_testkit::{Redis, bound, is_soak};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::sync::Barrier;
@@ -12,10 +12,11 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::Fleet;
-use crate::support::{Client, Limits, Reply, Unchecked, is_soak};
+use crate::support::{Client, Limits, Reply, Unchecked};
 
-/// No request may take longer, whatever Redis does.
+/// No request may take longer, whatever Redis does. Who waits for one that is frozen waits for ever.
 const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE_OF_A_BUSY_MACHINE: Duration = Duration::from_secs(5);
 const CODES: [&str; 8] = ["RACE-1", "RACE-2", "RACE-3", "RACE-4", "RACE-5", "RACE-6", "RACE-7", "RACE-8"];
 
 /// How long it may take until all have connected.
@@ -120,7 +121,7 @@ async fn everybody_races(
     all.extend(given);
     let longest = all.iter().map(|(_, took)| *took).max().unwrap_or_default();
     println!("of {} requests the slowest took {longest:?}", all.len());
-    assert!(longest < PATIENCE, "somebody waited for {longest:?}");
+    assert!(longest < bound(PATIENCE, PATIENCE_OF_A_BUSY_MACHINE), "somebody waited for {longest:?}");
     server.assert_invariants().await;
 }
 

@@ -145,23 +145,25 @@ impl Sea {
 
     /// Every connection the server may open can be had at once: none is lost, and none is stuck.
     pub(super) async fn assert_all_connections_are_usable(&self) {
-        let pool = self.server.database.pool();
-        let mut gate = pool.begin().await.expect("beginning failed");
-        sqlx::query("lock table coupon in access exclusive mode")
-            .execute(&mut *gate)
-            .await
-            .expect("locking failed");
-        let reads = async {
-            // After the writes, which may have to look at who asks before they come to the gate.
-            self.wait_for_waiting(CONNECTIONS).await;
-            join_all((0..CONNECTIONS.cast_signed()).map(|number| self.read(number))).await
-        };
-        let writes = join_all((0..HELD).map(|number| self.lock_and_more(number)));
+        let writes = async || join_all((0..HELD).map(|number| self.lock_and_more(number))).await;
+        let reads = async || join_all((0..CONNECTIONS.cast_signed()).map(|number| self.read(number))).await;
+        // Once with nothing in the way: a write stands at the gate for three seconds at most, so nobody should have to
+        // connect while the first one stands there.
+        writes().await;
+        self.assert_all_wait_at_a_gate(writes()).await;
+        self.assert_all_wait_at_a_gate(reads()).await;
+    }
+
+    /// These need all connections of one kind at once.
+    async fn assert_all_wait_at_a_gate<T>(&self, requests: impl Future<Output = T>) {
+        let mut gate = self.server.database.pool().begin().await.expect("beginning failed");
+        let lock = sqlx::query("lock table coupon in access exclusive mode");
+        lock.execute(&mut *gate).await.expect("locking failed");
         let open_when_all_wait = async {
-            self.wait_for_waiting(2 * CONNECTIONS).await;
+            self.wait_for_waiting(CONNECTIONS).await;
             gate.rollback().await.expect("opening the gate failed");
         };
-        futures::join!(reads, writes, open_when_all_wait);
+        futures::join!(requests, open_when_all_wait);
     }
 
     async fn wait_for_waiting(&self, connections: u32) {

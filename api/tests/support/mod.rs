@@ -9,8 +9,3 @@ pub(crate) use client::{Client, Reply, Unchecked};
 pub(crate) use contract::{document, operations, resolved, validator};
 pub(crate) use server::{ADMIN_EMAIL, ADMIN_PASSWORD, JWT_SECRET, Limits, Server};
 pub(crate) use setting::{csv_form, id_of, wait_for_job};
-
-/// Whether there is time for all repetitions that were promised (`make soak`), not just enough to notice a fault.
-pub(crate) fn is_soak() -> bool {
-    std::env::var_os("CUPONERA_SOAK").is_some_and(|value| value == "1")
-}

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use cuponera_api::Watching;
 use reqwest::Method;
 use serde_json::json;
 use tokio::task::JoinHandle;
@@ -17,22 +18,30 @@ async fn wait(client: &Client, job: &str, prefer: &str) -> Reply {
 }
 
 /// Asks for the job and is sure to be waiting.
-async fn waiting(server: &Server, job: &str) -> JoinHandle<(Reply, Duration)> {
-    let before = server.app.watching().waits;
-    let (client, job, begun) = (server.admin().apart().await, job.to_owned(), Instant::now());
-    let task = tokio::spawn(async move { (wait(&client, &job, "wait=60").await, begun.elapsed()) });
-    wait_for_watching(server, |now| now.waits == before + 1).await;
-    task
+async fn waiting(server: &Server, job: &str) -> JoinHandle<Reply> {
+    all_waiting(server, job, 1).await.remove(0)
+}
+
+/// So many ask for the job, each on a connection of its own, and all are waiting.
+async fn all_waiting(server: &Server, job: &str, count: usize) -> Vec<JoinHandle<Reply>> {
+    let ask = |_| {
+        let (client, job) = (server.admin().on_new_connections(), job.to_owned());
+        tokio::spawn(async move { wait(&client, &job, "wait=60").await })
+    };
+    let asked = (0..count).map(ask).collect();
+    let watching = Watching { waits: count, jobs: 1, is_polling: true, ..NOTHING };
+    wait_for_watching(server, |now| now == watching).await;
+    asked
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_answer_comes_when_the_job_ends() {
     let server = without_worker().await;
     let job = submit(&server, 1).await;
-    let asked = waiting(&server, &job).await;
+    let (asked, ended) = (waiting(&server, &job).await, Instant::now());
     cancel(&server, &job).await;
-    let (reply, took) = asked.await.expect("the request failed");
-    assert!(took < AT_ONCE, "it took {took:?}");
+    let reply = asked.await.expect("the request failed");
+    assert!(ended.elapsed() < AT_ONCE, "it took {:?}", ended.elapsed());
     assert_eq!(reply.header("Preference-Applied"), "wait=60");
     let plain = server.admin().get(&format!("jobs/{job}")).await;
     assert_eq!(plain.header("Preference-Applied"), "");
@@ -86,19 +95,14 @@ async fn what_is_no_preference_is_passed_over_and_what_is_refused_is_refused_at_
 async fn those_who_wait_hold_no_connection_to_the_database() {
     let server = without_worker().await;
     let job = submit(&server, 1).await;
-    let mut asked = Vec::new();
-    for _ in 0..60 {
-        asked.push(waiting(&server, &job).await);
-    }
-    let watching = server.app.watching();
-    assert_eq!((watching.waits, watching.jobs, watching.is_polling), (60, 1, true));
+    let asked = all_waiting(&server, &job, 60).await;
     server.admin().get(&format!("jobs/{job}")).await.expect(200);
+    let ended = Instant::now();
     cancel(&server, &job).await;
     for asked in asked {
-        let (reply, took) = asked.await.expect("the request failed");
-        assert_eq!(reply.expect(200)["status"], "CANCELLED");
-        assert!(took < AT_ONCE, "it took {took:?}");
+        assert_eq!(asked.await.expect("the request failed").expect(200)["status"], "CANCELLED");
     }
+    assert!(ended.elapsed() < AT_ONCE, "it took {:?}", ended.elapsed());
     wait_for_watching(&server, |now| now == NOTHING).await;
 }
 
@@ -106,10 +110,10 @@ async fn those_who_wait_hold_no_connection_to_the_database() {
 async fn a_server_that_ends_answers_those_who_wait_with_what_there_is() {
     let server = without_worker().await;
     let job = submit(&server, 1).await;
-    let asked = waiting(&server, &job).await;
+    let (asked, stopped) = (waiting(&server, &job).await, Instant::now());
     server.stop();
-    let (reply, took) = asked.await.expect("the answer was cut off");
-    assert!(took < AT_ONCE, "it took {took:?}");
+    let reply = asked.await.expect("the answer was cut off");
+    assert!(stopped.elapsed() < AT_ONCE, "it took {:?}", stopped.elapsed());
     assert_eq!(reply.expect(200)["status"], "QUEUED");
 }
 
@@ -132,5 +136,5 @@ async fn a_retried_job_is_waited_for_until_it_ends_again() {
     server.admin().post(&format!("jobs/{job}/retry"), json!({})).await.expect(202);
     let asked = waiting(&server, &job).await;
     cancel(&server, &job).await;
-    assert_eq!(asked.await.expect("the request failed").0.expect(200)["status"], "CANCELLED");
+    assert_eq!(asked.await.expect("the request failed").expect(200)["status"], "CANCELLED");
 }

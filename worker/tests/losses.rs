@@ -53,6 +53,30 @@ async fn a_message_that_the_queue_refused_in_a_call_that_succeeded_is_sent_again
     assert!(fleet.queue.messages().await.len() >= 12, "one for each chunk at least");
 }
 
+/// So many messages wait that some of them are always due.
+#[tokio::test]
+async fn messages_that_the_queue_takes_none_of_keep_nobody_from_looking_for_lost_work() {
+    let fleet = Fleet::new().await;
+    let manners = Manners { refuse_message: 1.0, ..Manners::GOOD };
+    let adversary = Adversary::before(fleet.queue.endpoint(), 3, manners).await;
+    let sqs = fleet.queue.connect_through(&adversary.endpoint()).await;
+    fleet.generate(&fleet.store(&sqs), 50).await;
+    for sql in [
+        "delete from outbox",
+        "update job_chunk set run_at = run_at - interval '1 hour'",
+        "insert into outbox (kind, business_id, job_id, number, work, attempt)
+         select 'CHUNK', business_id, gen_random_uuid(), 0, kind, 0 from job, generate_series(1, 20000)",
+    ] {
+        query(sql).execute(fleet.world.pool()).await.unwrap();
+    }
+    fleet.relay(&sqs);
+    eventually("the lost chunk to be announced", async || {
+        let announced = "select count(*) from outbox join job on job.id = job_id";
+        (count(&fleet.world, announced).await == 1).then_some(())
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_relay_that_died_over_its_messages_loses_none() {
     let fleet = Fleet::new().await;

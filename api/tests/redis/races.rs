@@ -93,12 +93,12 @@ async fn track(fleet: &Fleet) -> (String, [String; CODES.len()]) {
     (book, codes)
 }
 
-/// Everything that can be raced; nobody may be held up.
+/// Everything that can be raced; how long who waited longest did so.
 async fn everybody_races(
     fleet: &Fleet,
     (book, codes): (String, [String; CODES.len()]),
     befall: impl FnOnce(&Redis),
-) {
+) -> Duration {
     let server = &fleet.server;
     let ann = |_| server.user("ann");
     let locked = race(fleet, &format!("coupons/{}/lock", codes[0]), &json!({}), ann, befall).await;
@@ -121,8 +121,8 @@ async fn everybody_races(
     all.extend(given);
     let longest = all.iter().map(|(_, took)| *took).max().unwrap_or_default();
     println!("of {} requests the slowest took {longest:?}", all.len());
-    assert!(longest < bound(PATIENCE, PATIENCE_OF_A_BUSY_MACHINE), "somebody waited for {longest:?}");
     server.assert_invariants().await;
+    longest
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -130,19 +130,23 @@ async fn races_end_the_same_whether_redis_is_flushed_killed_frozen_or_back() {
     let mut fleet = fleet().await;
     let (well, flushed, frozen) = (track(&fleet).await, track(&fleet).await, track(&fleet).await);
     let (thawed, killed, back) = (track(&fleet).await, track(&fleet).await, track(&fleet).await);
-    everybody_races(&fleet, well, |_| ()).await;
+    // A thousand on two cores take most of a second with a Redis that is well; that is no doing of Redis.
+    let crowd = everybody_races(&fleet, well, |_| ()).await;
+    assert!(crowd < PATIENCE_OF_A_BUSY_MACHINE, "the crowd alone took {crowd:?}");
+    let patience = bound(PATIENCE.max(crowd * 3 / 2), PATIENCE_OF_A_BUSY_MACHINE);
+    let in_time = |longest| assert!(longest < patience, "somebody waited for {longest:?}, not {patience:?}");
     let flushing = async {
         loop {
             fleet.flush_again_and_again(1).await;
         }
     };
-    tokio::select! { () = everybody_races(&fleet, flushed, |_| ()) => {}, () = flushing => {} }
+    tokio::select! { longest = everybody_races(&fleet, flushed, |_| ()) => in_time(longest), () = flushing => {} }
     fleet.wait_for_health("connected").await;
-    everybody_races(&fleet, frozen, Redis::freeze).await;
-    everybody_races(&fleet, thawed, Redis::thaw).await;
+    in_time(everybody_races(&fleet, frozen, Redis::freeze).await);
+    in_time(everybody_races(&fleet, thawed, Redis::thaw).await);
     fleet.wait_for_health("connected").await;
-    everybody_races(&fleet, killed, Redis::kill).await;
+    in_time(everybody_races(&fleet, killed, Redis::kill).await);
     fleet.redis.start_again().await;
-    everybody_races(&fleet, back, |_| ()).await;
+    in_time(everybody_races(&fleet, back, |_| ()).await);
     fleet.wait_for_health("connected").await;
 }

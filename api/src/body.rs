@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use cuponera_core::book::Change;
 use cuponera_core::error::{FieldFault, Refusal};
-use cuponera_core::principal::check_user_id;
+use cuponera_core::principal::parse_user_id;
 use poem::http::StatusCode;
 use poem::{Request, RequestBody};
 use poem_openapi::registry::{MetaMediaType, MetaRequest, Registry};
@@ -198,8 +198,8 @@ impl Fields {
 
     fn check_holder(&mut self, name: &'static str, id: Option<String>) -> Option<String> {
         let id = id?;
-        match check_user_id(&id) {
-            Ok(()) => Some(id),
+        match parse_user_id(&id) {
+            Ok(id) => Some(id.to_owned()),
             Err(message) => {
                 self.fault(name, message);
                 None

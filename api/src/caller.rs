@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use cuponera_core::error::{Refusal, Result};
 use cuponera_core::id::{AccountId, BusinessId, LoginId};
-use cuponera_core::principal::{Principal, Role, Trail, check_user_id};
+use cuponera_core::principal::{Principal, Role, Trail, parse_user_id};
 use cuponera_core::store::{Sight, Store};
 use cuponera_core::telemetry::TraceParent;
+use cuponera_core::text;
 use poem::{Request, RequestBody};
 use poem_openapi::registry::{MetaSecurityScheme, Registry};
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
@@ -92,11 +93,11 @@ impl Caller {
     pub(crate) fn user(&self, named: Option<String>) -> Result<String> {
         match (&self.principal.role, named) {
             (Role::User { user_id }, None) => Ok(user_id.clone()),
-            (Role::User { user_id }, Some(named)) if *user_id == named => Ok(named),
+            (Role::User { user_id }, Some(named)) if user_id == text::trim(&named) => Ok(user_id.clone()),
             (Role::User { .. }, Some(_)) => Err(forbidden("a USER may only act for itself")),
             (Role::Admin | Role::Service, None) => Err(Refusal::invalid("userId", "is required").into()),
-            (Role::Admin | Role::Service, Some(named)) => match check_user_id(&named) {
-                Ok(()) => Ok(named),
+            (Role::Admin | Role::Service, Some(named)) => match parse_user_id(&named) {
+                Ok(user_id) => Ok(user_id.to_owned()),
                 Err(message) => Err(Refusal::invalid("userId", message).into()),
             },
         }

@@ -12,6 +12,7 @@ pub mod id;
 pub mod job;
 pub mod page;
 pub mod principal;
+pub mod text;
 
 // I/O.
 pub mod cache;

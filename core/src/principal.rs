@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::id::BusinessId;
+use crate::text;
 
 /// The most of a `User-Agent` that is kept: enough to know the client, too little to fill the trail with.
 const MAX_USER_AGENT_CHARS: usize = 300;
@@ -120,15 +121,38 @@ impl Trail {
 /// The most bytes a holder id may have.
 pub const MAX_USER_ID_BYTES: usize = 128;
 
-/// Checks a holder id: 1 to 128 bytes, without control characters. The message says what is wrong.
-pub fn check_user_id(user_id: &str) -> Result<(), &'static str> {
-    if user_id.trim().is_empty() {
+/// Reads a holder id: trimmed, 1 to 128 bytes, without control and format characters; blanks inside are kept. The
+/// message says what is wrong. **Invariant:** every holder id that enters the system comes through here.
+pub fn parse_user_id(text: &str) -> Result<&str, &'static str> {
+    let user_id = text::trim(text);
+    if user_id.is_empty() {
         Err("must not be empty")
     } else if user_id.len() > MAX_USER_ID_BYTES {
         Err("must have at most 128 bytes")
-    } else if user_id.chars().any(char::is_control) {
-        Err("must not have control characters")
+    } else if user_id.chars().any(text::is_control_or_format) {
+        Err("must not have control or zero-width characters")
     } else {
-        Ok(())
+        Ok(user_id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_holder_id_is_trimmed_and_has_no_hidden_characters() {
+        for (text, expected) in
+            [("ana", "ana"), ("\u{feff} ana maría\u{200b} \t", "ana maría"), ("日本", "日本")]
+        {
+            assert_eq!(parse_user_id(text), Ok(expected), "{text:?}");
+        }
+        let longest = "x".repeat(MAX_USER_ID_BYTES);
+        assert_eq!(parse_user_id(&longest), Ok(longest.as_str()));
+        for text in
+            ["", " \u{200b}", "a\u{200b}b", "a\nb", "a\u{2028}b", "a\u{202e}b", &format!("{longest}x")]
+        {
+            assert!(parse_user_id(text).is_err(), "{text:?}");
+        }
     }
 }

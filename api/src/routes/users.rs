@@ -4,8 +4,9 @@ use cuponera_core::config::is_email;
 use cuponera_core::credential::check_password;
 use cuponera_core::error::{Refusal, Result};
 use cuponera_core::id::AccountId;
-use cuponera_core::principal::{RoleName, check_user_id};
+use cuponera_core::principal::RoleName;
 use cuponera_core::store::NewAccount;
+use cuponera_core::text;
 use poem_openapi::param::{Header, Path, Query};
 use poem_openapi::payload::Json;
 use poem_openapi::{Object, OpenApi};
@@ -40,7 +41,7 @@ struct NewUser {
 
 impl FromFields for NewUser {
     fn read(fields: &mut Fields) -> Option<Self> {
-        let email = fields.required::<String>("email").map(|email| email.trim().to_owned());
+        let email = fields.required::<String>("email").map(|email| text::trim(&email).to_owned());
         if email.as_ref().is_some_and(|email| !is_email(email)) {
             fields.fault("email", "must be an email address");
         }
@@ -48,10 +49,7 @@ impl FromFields for NewUser {
         check(fields, password.as_deref(), email.as_deref());
         let role = fields.required::<String>("role");
         let role_name = role.as_ref().and_then(|role| fields.word("role", role, account_role, "ADMIN, USER"));
-        let user_id = fields.optional::<String>("userId");
-        if let Some(Err(message)) = user_id.as_deref().map(check_user_id) {
-            fields.fault("userId", message);
-        }
+        let user_id = fields.optional_holder("userId");
         Some(Self { email: email?, password: password?, role: role?, user_id, role_name })
     }
 }

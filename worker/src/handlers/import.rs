@@ -7,7 +7,7 @@ use cuponera_core::coupon::code::Code;
 use cuponera_core::csv::{Columns, Delimiter, Record, RowParser, records};
 use cuponera_core::error::{Error, Result};
 use cuponera_core::files::Files;
-use cuponera_core::principal::check_user_id;
+use cuponera_core::principal::parse_user_id;
 use cuponera_core::store::{Claim, Finished, ImportRow, Imported, Rejected, Store, TakenBy};
 
 use crate::runtime::Outcome;
@@ -79,7 +79,7 @@ impl Part {
         let row = parser.parse(record);
         let reason = match Code::parse(row.code) {
             Err(fault) => Some(fault.reason()),
-            Ok(_) if row.user.is_some_and(|user| check_user_id(user).is_err()) => Some("bad_user_id"),
+            Ok(_) if row.user.is_some_and(|user| parse_user_id(user).is_err()) => Some("bad_user_id"),
             Ok(code) if !seen.insert(code.as_str().to_owned()) => Some(Rejected::DuplicateInFile.reason()),
             Ok(code) => {
                 self.rows.push(ImportRow {

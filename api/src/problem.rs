@@ -46,6 +46,10 @@ struct ProblemBody {
     locked_until: Option<Time>,
     /// With a file that cannot be imported: the line at fault, from 1.
     line: Option<u64>,
+    /// With `unclear_header`: the cells of the record that may be a header, as read.
+    first_record: Option<Vec<String>>,
+    /// With `unclear_header`: the parameters that settle the question.
+    parameters: Option<Vec<String>>,
 }
 
 /// A field at fault.
@@ -71,6 +75,8 @@ impl Problem {
                 remaining: None,
                 locked_until: None,
                 line: None,
+                first_record: None,
+                parameters: None,
             }),
             retry_after_seconds: None,
         }
@@ -141,9 +147,13 @@ impl From<Refusal> for Problem {
             Refusal::CouponLocked { locked_until } => {
                 problem.body.locked_until = Some((*locked_until).into());
             }
-            Refusal::BadFile { line, fault, .. } => {
+            Refusal::BadFile { line, fault, first_record, .. } => {
                 problem.body.line = *line;
                 problem.body.code.clone_from(fault);
+                problem.body.first_record.clone_from(first_record);
+                let settle =
+                    || ["header", "codeColumn", "userColumn", "delimiter"].map(str::to_owned).to_vec();
+                problem.body.parameters = first_record.as_ref().map(|_| settle());
             }
             Refusal::KeyInProgress => problem = problem.with_retry_after(1),
             _ => {}

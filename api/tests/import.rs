@@ -5,8 +5,10 @@ use serde_json::{Value, json};
 
 use crate::support::{Reply, Server, id_of, wait_for_job};
 
+mod cases;
 mod files;
 mod large;
+mod reading;
 mod uploads;
 
 /// Uploads a file and waits for its job.
@@ -15,11 +17,11 @@ async fn import(server: &Server, book: &str, file: impl Into<reqwest::Body>) -> 
     wait_for_job(&server.admin(), &id_of(&job)).await
 }
 
-/// What a job refused: line, code, reason and row.
-async fn errors_of(server: &Server, job: &Value) -> Vec<[String; 4]> {
+/// What a job refused: line, code, reason, row and detail.
+async fn errors_of(server: &Server, job: &Value) -> Vec<[String; 5]> {
     let reply = server.admin().get(&format!("jobs/{}/errors", id_of(job))).await;
     assert_eq!((reply.status, reply.header("content-type")), (200, "text/csv; charset=utf-8"));
-    assert!(reply.text.starts_with("line,code,reason,row\n"), "{}", reply.text);
+    assert!(reply.text.starts_with("line,code,reason,row,detail\n"), "{}", reply.text);
     let mut reader = csv::Reader::from_reader(reply.text.as_bytes());
     reader
         .records()
@@ -36,9 +38,9 @@ fn counts_of(job: &Value) -> [i64; 3] {
     assert_eq!(job["status"], "SUCCEEDED", "{job}");
     let counts = ["uploadedCount", "duplicatesCount", "invalidRowsCount"]
         .map(|name| job["result"][name].as_i64().unwrap_or_else(|| panic!("no {name} in {job}")));
-    let progress = &job["progress"];
-    assert_eq!(progress["succeeded"], counts[0], "{job}");
-    assert_eq!(progress["failed"], counts[1] + counts[2], "{job}");
+    let (progress, unassigned) = (&job["progress"], job["result"]["unassignedCount"].as_i64().unwrap());
+    assert_eq!(progress["succeeded"], counts[0] - unassigned, "{job}");
+    assert_eq!(progress["failed"], counts[1] + counts[2] + unassigned, "{job}");
     assert_eq!(progress["processed"], progress["total"], "{job}");
     counts
 }

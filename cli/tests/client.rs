@@ -3,6 +3,7 @@
 mod books;
 mod fake;
 mod import;
+mod import_cases;
 mod jobs;
 mod retries;
 mod session;

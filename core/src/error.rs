@@ -204,12 +204,16 @@ pub enum Refusal {
     /// The uploaded file cannot be imported.
     #[error("{detail}")]
     BadFile {
-        /// Which fault: `not_utf8`, `empty_file`, `record_too_long`, `unclosed_quote`.
+        /// Which fault: `not_utf8`, `empty_file`, `unclear_header`, `unknown_delimiter`, `record_too_long`,
+        /// `unclosed_quote`.
         fault: String,
         /// The sentence for the uploader.
         detail: String,
         /// The physical line, from 1.
         line: Option<u64>,
+        /// With `unclear_header`: the cells of the record in question.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        first_record: Option<Vec<String>>,
     },
     /// The file is larger than the installation takes.
     #[error("the file is larger than {limit_bytes} bytes, the most that is taken")]

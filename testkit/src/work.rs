@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use cuponera_core::coupon::pattern::Pattern;
 use cuponera_core::coupon::space::{CodeSpace, Codes};
+use cuponera_core::csv::{ColumnLabel, Delimiter, ReadAs};
 use cuponera_core::id::{BookId, BusinessId};
 use cuponera_core::job::{ChunkWork, Edge, Job, JobKind, Work};
 use cuponera_core::store::{Claim, Store, Taken};
@@ -60,4 +61,17 @@ pub async fn codes_of(store: &Store, claim: &Claim, indexes: Range<u64>) -> Code
     let mut codes = CodeSpace::new(pattern, &space.key).codes(indexes).expect("the space is too small");
     codes.sort();
     codes
+}
+
+/// How a file of one code a line is read.
+pub fn read_as() -> ReadAs {
+    ReadAs {
+        encoding: "UTF-8",
+        delimiter: Delimiter::Comma,
+        header: false,
+        code_column: ColumnLabel::Number(1),
+        user_column: None,
+        metadata_columns: Vec::new(),
+        skipped_lines: 0,
+    }
 }

@@ -11,7 +11,7 @@ use cuponera_core::id::JobId;
 use cuponera_core::job::{Job, JobStatus};
 use cuponera_core::queue::{Queue, Relay, Sqs};
 use cuponera_core::store::{NewImport, PartFile, Pools, Store};
-use cuponera_testkit::{Emulator, TestQueue, World, eventually};
+use cuponera_testkit::{Emulator, TestQueue, World, eventually, read_as};
 use cuponera_worker::Worker;
 use sqlx::query_scalar;
 use tempfile::TempDir;
@@ -171,6 +171,7 @@ pub(crate) async fn submit_dry_run(
         book: world.book,
         columns: Columns::default(),
         delimiter: Delimiter::default(),
+        read_as: read_as(),
         dry_run: true,
         parts,
         rows,

@@ -51,6 +51,12 @@ impl Kind {
             "coupon_locked" => problem["lockedUntil"] = json!(examples::LATER),
             "pattern_exhausted" => problem["remaining"] = json!(17),
             "not_utf8" | "record_too_long" | "unclosed_quote" => problem["line"] = json!(3),
+            "unknown_delimiter" => problem["line"] = json!(1),
+            "unclear_header" => {
+                problem["line"] = json!(1);
+                problem["firstRecord"] = json!(["Type", "Amount"]);
+                problem["parameters"] = json!(["header", "codeColumn", "userColumn", "delimiter"]);
+            }
             _ => {}
         }
         problem
@@ -162,7 +168,7 @@ pub(crate) const KINDS: &[Kind] = &[
         "The body has a type that is not taken here, or is compressed.",
         "Send it with the `Content-Type` that `detail` names, and without `Content-Encoding`."),
     kind(422, "empty_file", "the file has no rows: put one code on each line",
-        "The file has no rows.",
+        "The file has no rows, or nothing but a header.",
         "Upload one with a code on each line."),
     kind(422, "invalid", "the request is not valid: userId is required",
         "The request is well-formed but not valid: `errors` names all the fields at fault, and what would be right.",
@@ -170,18 +176,24 @@ pub(crate) const KINDS: &[Kind] = &[
     kind(422, "key_reused", "the Idempotency-Key was used before with another request: use a new key",
         "The `Idempotency-Key` came before with another request.",
         "Use a new key for a new request, and the same body for the same one."),
-    kind(422, "not_utf8", "line 3 is not UTF-8: save the file as CSV in UTF-8 and upload it again",
+    kind(422, "not_utf8", "line 3 is not UTF-8 at byte 7 of the line (0xF3): save it as UTF-8 and upload it again",
         "The file is not text in UTF-8 from `line` on.",
-        "Save it as CSV in UTF-8."),
+        "Save it as CSV in UTF-8; `detail` says how in Excel and LibreOffice."),
     kind(422, "pattern_exhausted", "the pattern has only 17 codes left",
         "The pattern has fewer codes left than were asked for; `remaining` says how many. Nothing was made.",
         "Ask for fewer, or add a character to the pattern."),
     kind(422, "record_too_long", "the record that starts on line 3 is longer than 65536 bytes: shorten it, or break it into lines",
         "The row that starts on `line` has more than 64 KiB; often a quote is not closed.",
         "Mend the row."),
+    kind(422, "unclear_header", "line 1: it may be a header or a row. Settle it with the parameters header=true or header=false, codeColumn and userColumn (a column's name, or its number from 1) and delimiter",
+        "It is not certain which record is the header, or what its columns hold. `firstRecord` has the record in question as read. Nothing is kept.",
+        "Send the file again with one of the `parameters`, such as `header=true&codeColumn=2`."),
     kind(422, "unclosed_quote", "the record that starts on line 3 opens a quote that is never closed: close it, or remove it",
         "A quote is opened on `line` and never closed.",
         "Close it, or remove it."),
+    kind(422, "unknown_delimiter", "the line sep=: names a delimiter that is not supported: use a comma, a semicolon, a tab or a pipe: , ; tab |",
+        "The first line `sep=X` names a delimiter that is not supported.",
+        "Save the file with `,`, `;`, a tab or `|` between the cells."),
     kind(429, "rate_limited", "too many requests: ask again in 12 s",
         "There were too many requests.",
         "Wait for `Retry-After` seconds; `RateLimit` and `RateLimit-Policy` say what is left and what is allowed."),
@@ -214,13 +226,22 @@ pub(crate) const JOB_FAILURES: &[(&str, &str)] = &[
 /// Why a row of an upload was refused, in the words of the errors file.
 pub(crate) const ROW_REASONS: &[(&str, &str)] = &[
     ("already_exists", "The business has the code already."),
-    ("bad_character", "The code has a character other than letters `A-Z`, digits, `-` and `_`."),
-    ("bad_user_id", "The `userId` is longer than 128 bytes or has control characters."),
-    ("duplicate_in_file", "The same code stands on an earlier line."),
+    (
+        "bad_character",
+        "The code has a character other than letters `A-Z`, digits, `-` and `_`; `detail` names it.",
+    ),
+    ("bad_user_id", "The user id is longer than 128 bytes or has control or zero-width characters."),
+    ("duplicate_in_file", "An earlier line has the same code."),
     ("empty", "The code is empty."),
+    ("no_code_at_start", "The file has no header and no code in its first rows, so nothing is imported."),
+    ("repeated_header", "The row repeats the header."),
     ("too_long", "The code has more than 64 characters."),
+    (
+        "too_many_cells",
+        "The row has text behind the last column of the header, for example because of a stray delimiter.",
+    ),
     ("too_short", "The code has fewer than 3 characters."),
-    ("user_limit_reached", "The code was taken, but its user may not hold one more: it is free."),
+    ("user_limit_reached", "The code was imported, but its user may not hold one more: it is free."),
 ];
 
 #[cfg(test)]

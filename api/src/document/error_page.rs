@@ -12,8 +12,9 @@ const HEAD: &str = "# Error codes
 
 Every refusal and fault is a problem: `application/problem+json` as in RFC 9457. Match on its `code`; `status` is the HTTP status,
 `detail` a sentence for people. Further fields come with some codes: `errors` with `invalid`, `remaining` with
-`pattern_exhausted`, `lockedUntil` with `coupon_locked`, `line` with a file that cannot be imported. Every answer has an
-`X-Request-Id`, which the log has too. New codes may come; treat one you do not know by its status.
+`pattern_exhausted`, `lockedUntil` with `coupon_locked`, `line` with a file that cannot be imported, `firstRecord` and
+`parameters` with `unclear_header`. Every answer has an `X-Request-Id`, which the log has too. New codes may come; treat one
+you do not know by its status.
 
 What a client does by status: **400, 413, 415, 422** mend the request; **401** log in again; **403** do not repeat; **404**, **409**,
 **410** look at the code; **408, 429, 500, 503** repeat later with the same `Idempotency-Key`, after `Retry-After` if it is there.

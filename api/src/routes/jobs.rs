@@ -51,8 +51,9 @@ enum Events {
 
 #[derive(ApiResponse)]
 enum Errors {
-    /// A CSV file with the header `line,code,reason,row`: the physical line of the upload, the code as it stands there, why
-    /// it was refused, and the whole row.
+    /// A CSV file with the header `line,code,reason,row,detail`: the physical line of the upload, the code as it stands there,
+    /// a stable word for why it was refused, the whole row, and a sentence. A text cell that a spreadsheet would take for a
+    /// formula has an apostrophe before it.
     #[oai(status = 200, content_type = "text/csv; charset=utf-8")]
     Csv(Binary<Body>),
 }
@@ -196,7 +197,7 @@ impl Jobs {
 
     /// What a job refused, as CSV
     ///
-    /// Of the chunks that are done so far; complete once the job is over.
+    /// The columns are `line,code,reason,row,detail`. Of the chunks that are done so far; complete once the job is over.
     #[oai(path = "/:id/errors", method = "get", operation_id = "getJobErrors")]
     async fn errors(
         &self,
@@ -207,7 +208,7 @@ impl Jobs {
         caller.must_be_trusted()?;
         let names = caller.app.store.errors_files(caller.business(), JobId(id.0)).await?;
         let files = caller.app.files.clone();
-        let header = stream::once(async { Ok(bytes::Bytes::from_static(b"line,code,reason,row\n")) });
+        let header = stream::once(async { Ok(bytes::Bytes::from_static(b"line,code,reason,row,detail\n")) });
         let rows = stream::iter(names)
             .then(move |name| {
                 let files = files.clone();

@@ -2,7 +2,11 @@
 
 mod intake;
 mod pace;
+mod parameters;
 
+use std::collections::HashSet;
+
+use cuponera_core::csv::ReadOptions;
 use cuponera_core::error::Refusal;
 use cuponera_core::id::BookId;
 use cuponera_core::store::Answer;
@@ -29,6 +33,7 @@ use crate::reply::Reply;
 use crate::view::JobView;
 use intake::{IDLE_PATIENCE, Intake};
 use pace::{Budget, Paced};
+use parameters::Parameters;
 
 /// How much of a multipart file is read at once.
 const READ_BYTES: usize = 64 * 1024;
@@ -48,21 +53,18 @@ pub(crate) enum UploadBody {
     Form(Multipart, Budget),
 }
 
-/// What a form says beside its file.
-#[derive(Debug, Default)]
-struct FormFields {
-    book: Option<BookId>,
-    dry_run: Option<bool>,
-    has_file: bool,
-}
-
 #[OpenApi(prefix_path = "/api/v1/coupon-codes", tag = "Tag::CouponCodes")]
 impl Upload {
     /// Upload codes as CSV
     ///
-    /// The column named `code`, or the first one, is the code; `userId` assigns it; other named columns become metadata.
-    /// UTF-8, comma or semicolon, any line ends. Duplicates and invalid rows are counted and listed by
-    /// `GET /jobs/{id}/errors`. A file that cannot be read at all is 422 with the line, and nothing is kept.
+    /// One code on each line, or a header with a column of codes and perhaps one of users, who are assigned the codes; other
+    /// named columns become metadata. UTF-8; comma, semicolon, tab or pipe; any line ends. The file decides how it is read,
+    /// and the parameters decide where it leaves that open (422 `unclear_header`). Duplicates and invalid rows are counted
+    /// and listed by `GET /jobs/{id}/errors`. A file that cannot be read at all is 422 with the line, and nothing is kept.
+    ///
+    /// In a form each parameter may be a field instead; `delimiter`, `header`, `codeColumn` and `userColumn` come before the
+    /// file.
+    #[expect(clippy::too_many_arguments, reason = "each is a parameter of the operation")]
     #[oai(path = "/upload", method = "post", operation_id = "uploadCodes")]
     async fn upload(
         &self,
@@ -73,34 +75,45 @@ impl Upload {
         /// Only count: nothing is written.
         #[oai(name = "dryRun")]
         dry_run: Query<Option<bool>>,
+        /// What separates the cells: `,` `;` `|` or a tab; also `comma`, `semicolon`, `pipe`, `tab`. The file decides if absent.
+        delimiter: Query<Option<String>>,
+        /// Whether the file has a header. The file decides if absent.
+        header: Query<Option<bool>>,
+        /// The column of codes: its name in the header, or its number from 1. The file decides if absent.
+        #[oai(name = "codeColumn")]
+        code_column: Query<Option<String>>,
+        /// The column of users, in the same way.
+        #[oai(name = "userColumn")]
+        user_column: Query<Option<String>>,
         /// Answers the same again to the same key and request.
         #[oai(name = "Idempotency-Key")]
         _key: Header<Option<String>>,
         body: UploadBody,
     ) -> Result<Reply<JobView, 202>, Problem> {
         caller.must_be_trusted()?;
+        let mut parameters = Parameters { book: book.0, dry_run: dry_run.0, ..Parameters::default() };
+        parameters.reading.header = header.0;
+        for (name, value) in
+            [("delimiter", delimiter.0), ("codeColumn", code_column.0), ("userColumn", user_column.0)]
+        {
+            parameters.set(name, &value.unwrap_or_default())?;
+        }
         let _place = caller.app.uploads.take(caller.principal.id).ok_or_else(Problem::overloaded)?;
         let held = HeldKey::take(&caller, Uuid::nil())?;
-        let book = book.0.map(BookId);
         // Under a key there may be an answer already, whatever has become of the book since.
-        if let (Some(book), None) = (book, &caller.key) {
-            caller.app.store.check_book_open(caller.business(), book).await?;
+        if let (Some(book), None) = (parameters.book, &caller.key) {
+            caller.app.store.check_book_open(caller.business(), BookId(book)).await?;
         }
-        let mut intake = Intake::new(&caller.app);
-        let fields = match body {
+        let intake = match body {
             UploadBody::Csv(body) => {
+                let mut intake = Intake::new(&caller.app, parameters.reading.clone());
                 intake.take_all(body).await?;
-                FormFields { has_file: true, ..FormFields::default() }
+                Some(intake)
             }
-            UploadBody::Form(form, budget) => read_form(form, &budget, &mut intake).await?,
+            UploadBody::Form(form, budget) => read_form(form, &budget, &caller, &mut parameters).await?,
         };
-        let book = fields.book.or(book);
-        let (Some(book), true) = (book, fields.has_file) else {
-            let field = if fields.has_file { "couponBookId" } else { "file" };
-            return Err(Refusal::invalid(field, "is required").into());
-        };
-        let dry_run = fields.dry_run.or(dry_run.0).unwrap_or(false);
-        submit(&caller, &held, intake, book, dry_run).await
+        let intake = intake.ok_or_else(|| Refusal::invalid("file", "is required"))?;
+        submit(&caller, &held, intake, parameters).await
     }
 }
 
@@ -109,13 +122,18 @@ async fn submit(
     caller: &Caller,
     held: &HeldKey,
     mut intake: Intake,
-    book: BookId,
-    dry_run: bool,
+    parameters: Parameters,
 ) -> Result<Reply<JobView, 202>, Problem> {
-    intake.hasher.update(book.0.as_bytes());
+    let book = parameters.book.ok_or_else(|| Refusal::invalid("couponBookId", "is required"))?;
+    let dry_run = parameters.dry_run.unwrap_or(false);
+    intake.hasher.update(book.as_bytes());
     intake.hasher.update([u8::from(dry_run)]);
+    // Without such parameters a request is the same as in versions that had none.
+    if parameters.reading != ReadOptions::default() {
+        intake.hasher.update(format!("{:?}", parameters.reading));
+    }
     let stored = held.with_fingerprint(half(intake.hasher.clone()));
-    let import = intake.finish(book, dry_run).await?;
+    let import = intake.finish(BookId(book), dry_run).await?;
     let id = import.id;
     let (store, business, actor) = (caller.store(), caller.business(), caller.principal.to_string());
     // The parts go with the change, not with the request: a client that goes away now must not take them along.
@@ -133,40 +151,42 @@ async fn submit(
     Ok(Reply::of(answer, JobView::from)?.at(|job| format!("/api/v1/jobs/{}", job.id)))
 }
 
-/// Reads the fields of a form in whatever order they come.
-async fn read_form(mut form: Multipart, budget: &Budget, intake: &mut Intake) -> Result<FormFields, Problem> {
-    let mut fields = FormFields::default();
+/// Reads the fields of a form in whatever order they come, and the file, if there is one.
+async fn read_form(
+    mut form: Multipart,
+    budget: &Budget,
+    caller: &Caller,
+    parameters: &mut Parameters,
+) -> Result<Option<Intake>, Problem> {
+    let (mut intake, mut seen) = (None, HashSet::new());
     while let Some(field) = next_field(&mut form, budget).await? {
-        match field.name().unwrap_or_default() {
-            name @ "file" if fields.has_file => return Err(only_once(name)),
-            "file" => {
-                fields.has_file = true;
-                budget.lift();
-                intake.take_all(ReaderStream::with_capacity(field.into_async_read(), READ_BYTES)).await?;
+        let name = field.name().unwrap_or_default().to_owned();
+        if name == "file" {
+            if intake.is_some() {
+                return Err(only_once(&name));
             }
-            name @ "couponBookId" if fields.book.is_some() => return Err(only_once(name)),
-            name @ "dryRun" if fields.dry_run.is_some() => return Err(only_once(name)),
-            "couponBookId" => {
-                let text = small_text(field, "couponBookId").await?;
-                let book =
-                    text.parse().map_err(|_| Refusal::invalid("couponBookId", "must be an id (a UUID)"))?;
-                fields.book = Some(book);
-            }
-            "dryRun" => {
-                let text = small_text(field, "dryRun").await?;
-                let dry_run =
-                    text.parse().map_err(|_| Refusal::invalid("dryRun", "must be true or false"))?;
-                fields.dry_run = Some(dry_run);
-            }
-            other => {
-                let name: String = other.chars().take(50).collect();
-                return Err(
-                    Refusal::invalid(&name, "is not known; known are: file, couponBookId, dryRun").into()
-                );
-            }
+            let mut file = Intake::new(&caller.app, parameters.reading.clone());
+            budget.lift();
+            file.take_all(ReaderStream::with_capacity(field.into_async_read(), READ_BYTES)).await?;
+            intake = Some(file);
+            continue;
+        }
+        if !Parameters::is_known(&name) {
+            let name: String = name.chars().take(50).collect();
+            let known = Parameters::NAMES.join(", ");
+            return Err(Refusal::invalid(&name, format!("is not known; known are: file, {known}")).into());
+        }
+        let text = small_text(field, &name).await?;
+        let before = parameters.reading.clone();
+        parameters.set(&name, &text)?;
+        if intake.is_some() && parameters.reading != before {
+            return Err(Refusal::invalid(&name, "must come before the file in the form").into());
+        }
+        if !seen.insert(name.clone()) {
+            return Err(only_once(&name));
         }
     }
-    Ok(fields)
+    Ok(intake)
 }
 
 fn only_once(name: &str) -> Problem {
@@ -229,6 +249,10 @@ impl<'a> ApiExtractor<'a> for UploadBody {
                 ("file", file()),
                 ("couponBookId", <Uuid as Type>::schema_ref()),
                 ("dryRun", <bool as Type>::schema_ref()),
+                ("delimiter", <String as Type>::schema_ref()),
+                ("header", <bool as Type>::schema_ref()),
+                ("codeColumn", <String as Type>::schema_ref()),
+                ("userColumn", <String as Type>::schema_ref()),
             ],
             required: vec!["file"],
             ..MetaSchema::new("object")

@@ -8,10 +8,9 @@ use crate::support::Server;
 /// A name, a file, its counts (uploaded, duplicates, invalid), and the lines refused with code and reason.
 type Case = (&'static str, &'static str, [i64; 3], &'static [(&'static str, &'static str, &'static str)]);
 
-/// `TAKEN` stands in the database already. Each file has codes of its own.
+/// `TAKEN-1` stands in the database already. Each file has codes of its own.
 const MESSY: &[Case] = &[
     ("plain", "AA1\nAA2\n", [2, 0, 0], &[]),
-    ("header only", "code\n", [0, 0, 0], &[]),
     ("headerless with a second column", "AB1,valid\nAB2,valid\n", [2, 0, 0], &[]),
     ("byte order mark and header", "\u{feff}code\nAC1\n", [1, 0, 0], &[]),
     ("crlf", "code\r\nAD1\r\nAD2\r\n", [2, 0, 0], &[]),
@@ -30,7 +29,7 @@ const MESSY: &[Case] = &[
         [1, 1, 1],
         &[("5", "A!1", "bad_character"), ("6", "AH1", "duplicate_in_file")],
     ),
-    ("in the database already", "AI1\ntaken\n", [1, 1, 0], &[("2", "TAKEN", "already_exists")]),
+    ("in the database already", "AI1\ntaken-1\n", [1, 1, 0], &[("2", "TAKEN-1", "already_exists")]),
     (
         "every kind of bad code",
         "code,note\n,no code\nAB,too short\nÑANDU,\nAJ 1,blank inside\nAJ1,good\nAJ+1,\n",
@@ -49,7 +48,7 @@ const MESSY: &[Case] = &[
 async fn messy_files_come_to_exact_counts_and_each_refused_row_is_told_with_its_line() {
     let server = Server::start().await;
     let book = server.book(json!({})).await;
-    server.plant(&book, &["TAKEN"]).await;
+    server.plant(&book, &["TAKEN-1"]).await;
     let mut total = 1;
     for (name, file, counts, refused) in MESSY {
         let job = import(&server, &book, *file).await;
@@ -57,7 +56,7 @@ async fn messy_files_come_to_exact_counts_and_each_refused_row_is_told_with_its_
         let errors = errors_of(&server, &job).await;
         let errors: Vec<_> = errors
             .iter()
-            .map(|[line, code, reason, _]| (line.as_str(), code.as_str(), reason.as_str()))
+            .map(|[line, code, reason, ..]| (line.as_str(), code.as_str(), reason.as_str()))
             .collect();
         assert_eq!(errors, *refused, "{name}");
         total += counts[0];
@@ -72,10 +71,10 @@ async fn codes_of_64_characters_are_taken_and_of_65_refused() {
     let server = Server::start().await;
     let book = server.book(json!({})).await;
     let (longest, too_long) = ("L".repeat(64), "L".repeat(65));
-    let job = import(&server, &book, format!("{longest}\n{too_long}\n")).await;
+    let job = import(&server, &book, format!("code\n{longest}\n{too_long}\n")).await;
     assert_eq!(counts_of(&job), [1, 0, 1]);
-    let [[line, code, reason, row]] = &errors_of(&server, &job).await[..] else { panic!("not one error") };
-    assert_eq!((line.as_str(), reason.as_str()), ("2", "too_long"));
+    let [[line, code, reason, row, _]] = &errors_of(&server, &job).await[..] else { panic!("not one error") };
+    assert_eq!((line.as_str(), reason.as_str()), ("3", "too_long"));
     assert_eq!((code, row), (&too_long, &too_long));
 }
 
@@ -102,7 +101,7 @@ async fn the_user_column_assigns_within_the_limits_and_the_rest_stays_free_and_i
     let job = import(&server, &book, file).await;
     assert_eq!(counts_of(&job), [5, 0, 1]);
     let errors = errors_of(&server, &job).await;
-    let told: Vec<_> = errors.iter().map(|[line, code, reason, _]| [line.as_str(), code, reason]).collect();
+    let told: Vec<_> = errors.iter().map(|[line, code, reason, ..]| [line.as_str(), code, reason]).collect();
     assert_eq!(told, [["4", "U-3", "user_limit_reached"], ["7", "U-6", "bad_user_id"]]);
     for (code, status, holder) in [
         ("U-1", "ASSIGNED", "ann"),
@@ -159,8 +158,8 @@ async fn a_file_that_cannot_be_read_is_refused_with_its_line_and_nothing_is_kept
 async fn a_dry_run_counts_the_same_and_writes_nothing() {
     let server = Server::start().await;
     let book = server.book(json!({})).await;
-    server.plant(&book, &["TAKEN"]).await;
-    let file = "code\nDRY-1\nDRY-2\ndry-1\nTAKEN\n!\n";
+    server.plant(&book, &["TAKEN-1"]).await;
+    let file = "code\nDRY-1\nDRY-2\ndry-1\nTAKEN-1\n!\n";
     let path = format!("coupon-codes/upload?couponBookId={book}&dryRun=true");
     let request = server.admin().request(reqwest::Method::POST, &path).header("Content-Type", "text/csv");
     let job = crate::support::Reply::to(request.body(file)).await.expect(202);

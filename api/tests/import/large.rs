@@ -40,7 +40,7 @@ async fn of_duplicates_in_different_parts_the_first_line_wins() {
     let mut lines: Vec<usize> = errors.iter().map(|[line, ..]| line.parse().expect("a line")).collect();
     lines.sort_unstable();
     assert_eq!(lines, repeats, "other lines were refused than the later ones");
-    assert!(errors.iter().all(|[_, _, reason, _]| reason == "duplicate_in_file"));
+    assert!(errors.iter().all(|[_, _, reason, ..]| reason == "duplicate_in_file"));
     // What stands in the database is the first line's row.
     for line in repeats.iter().take(5) {
         let row = line - 2 - DISTANCE;

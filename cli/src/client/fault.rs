@@ -40,6 +40,9 @@ struct Problem {
     detail: String,
     #[serde(default)]
     errors: Vec<FieldFault>,
+    /// With `unclear_header`: the record that may be a header.
+    #[serde(default, rename = "firstRecord")]
+    first_record: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -103,6 +106,12 @@ impl Problem {
         let mut lines = vec![format!("{} ({}, {status})", plain(self.headline()), plain(&self.code))];
         for fault in &self.errors {
             lines.push(format!("  {}: {}", plain(&fault.field), plain(&fault.message)));
+        }
+        if self.code == "unclear_header" {
+            let cells: Vec<String> =
+                self.first_record.iter().map(|cell| format!("{:?}", plain(cell))).collect();
+            lines.push(format!("  Read as: {}", cells.join(" | ")));
+            lines.push("  Here: --header true|false, --code-column, --user-column, --delimiter".to_owned());
         }
         if self.code == "unauthorized" {
             lines.push("  Log in with `cuponera login`, or check CUPONERA_API_KEY.".to_owned());

@@ -1,5 +1,7 @@
 //! A CSV file on its way to a server: streamed, however large, with its progress shown; then its job.
 
+mod report;
+
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,7 +22,7 @@ use super::attempts::Trouble;
 use super::exchange::{Answer, Ask};
 use super::fault::Fault;
 use super::jobs::{check_output, download, open_output, unwritable};
-use super::show::{count, pairs, plain};
+use super::show::plain;
 use super::watch::{self, Job, Submitted};
 use super::{Client, Work, books};
 
@@ -29,10 +31,13 @@ pub(super) const HELP: &str = help!(
   cuponera import codes.csv --book 'Summer 2027'
   cuponera import codes.csv --book 'Summer 2027' --dry-run
   cuponera import codes.csv --book 'Summer 2027' --errors refused.csv
+  cuponera import codes.csv --book 'Summer 2027' --header true --code-column 'Serial no.' --user-column 3
   zcat codes.csv.gz | cuponera import - --book 'Summer 2027'
 
-The column named code, or the first one, has the codes; a column userId assigns them; other named columns become
-metadata. UTF-8, comma or semicolon. Duplicates and invalid rows are counted and the rest goes in: that is success."
+The file is UTF-8, with one code on each line, or with a header: a column such as Code, Coupon code or Código has the
+codes, one such as User, Customer ID or Usuario assigns them, and other named columns become metadata. The file decides
+how it is read; where it leaves that open it is refused, and --delimiter, --header, --code-column and --user-column
+settle it. Duplicates and invalid rows are counted and the rest is imported: that is success. All rules: docs/import.md."
 );
 
 /// How much of the file is read at once.
@@ -49,9 +54,21 @@ pub(crate) struct Import {
     /// The book's id, or its exact name
     #[arg(long, short)]
     book: String,
-    /// Only count: nothing is written
+    /// Only count, and show how the file is read: nothing is written
     #[arg(long)]
     dry_run: bool,
+    /// What separates the cells: , ; | or tab; the file decides if absent
+    #[arg(long, value_name = "CHARACTER")]
+    delimiter: Option<String>,
+    /// Whether the file has a header; the file decides if absent
+    #[arg(long, value_name = "true|false")]
+    header: Option<bool>,
+    /// The column of codes, by name or by number from 1; the file decides if absent
+    #[arg(long, value_name = "COLUMN")]
+    code_column: Option<String>,
+    /// The column of users, by name or by number from 1; the file decides if absent
+    #[arg(long, value_name = "COLUMN")]
+    user_column: Option<String>,
     /// Do not wait until the codes are in
     #[arg(long)]
     no_wait: bool,
@@ -88,7 +105,7 @@ impl Work for Import {
         client.on_interrupt(
             "stopped; if all of the file had arrived, `cuponera jobs list` shows its job".to_owned(),
         );
-        let query = vec![("couponBookId", book), ("dryRun", self.dry_run.to_string())];
+        let query = self.query(book);
         let upload = Upload { source, size, query, key: Uuid::now_v7().to_string(), client };
         let job = upload.send().await.inspect_err(|fault| {
             if client.json {
@@ -98,7 +115,7 @@ impl Work for Import {
         let submitted = Submitted { job: job.clone(), waits: !self.no_wait };
         let errors = self.errors.as_deref();
         let dry_run = self.dry_run;
-        let ended = watch::see_through(client, submitted, |job| summary(job, dry_run, errors)).await;
+        let ended = watch::see_through(client, submitted, |job| report::report(job, dry_run, errors)).await;
         match (ended, &self.errors) {
             (Ok(job), Some(path)) => save_errors(client, &job, path).await,
             // Also of a job that failed: what it had refused until then.
@@ -112,6 +129,19 @@ impl Work for Import {
 }
 
 impl Import {
+    fn query(&self, book: String) -> Vec<(&'static str, String)> {
+        let mut query = vec![("couponBookId", book), ("dryRun", self.dry_run.to_string())];
+        let header = self.header.map(|header| header.to_string());
+        let settled = [
+            ("delimiter", &self.delimiter),
+            ("header", &header),
+            ("codeColumn", &self.code_column),
+            ("userColumn", &self.user_column),
+        ];
+        query.extend(settled.into_iter().filter_map(|(name, value)| Some((name, value.clone()?))));
+        query
+    }
+
     /// The file, if it can be read, and its size, if it has one.
     async fn source(&self) -> Result<(Source, Option<u64>), Fault> {
         if self.file == Path::new("-") {
@@ -222,23 +252,6 @@ fn describe(sent: u64, size: Option<u64>, elapsed: Duration) -> String {
     let milliseconds = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX).max(1);
     let rate = sent.saturating_mul(1000) / milliseconds;
     format!("uploading · {}{of} · {}/s", HumanBytes(sent), HumanBytes(rate))
-}
-
-fn summary(job: &Job, dry_run: bool, errors: Option<&Path>) -> String {
-    let counted = |name: &str| count(job.result(name));
-    let what = if dry_run { "Would be imported" } else { "Imported" };
-    let mut lines = vec![
-        (what, format!("{}{}", counted("uploadedCount"), job.in_time())),
-        ("Duplicates", counted("duplicatesCount")),
-        ("Invalid rows", counted("invalidRowsCount")),
-    ];
-    if job.result("duplicatesCount") + job.result("invalidRowsCount") > 0 {
-        lines.push(match errors {
-            Some(path) => ("Refused rows", format!("in {}", plain(&path.display().to_string()))),
-            None => ("Refused rows", format!("cuponera jobs errors {}", job.id())),
-        });
-    }
-    pairs(&lines)
 }
 
 async fn save_errors(client: &Client, job: &Job, path: &Path) -> Result<(), Fault> {

@@ -51,7 +51,7 @@ enum JobVerb {
     Cancel(Named),
     /// Run again what is left of a job that failed
     Retry(Named),
-    /// Print what a job refused, as CSV: line, code, reason, row
+    /// Print what a job refused, as CSV: line, code, reason, row, detail
     Errors(Errors),
 }
 

@@ -25,7 +25,7 @@ async fn a_file_goes_in_and_what_was_refused_is_counted_and_written_down() {
     assert_eq!(world.json(&["books", "show", &id])["generatedCount"], 200);
     let refused = std::fs::read_to_string(&errors).expect("no errors file");
     let lines: Vec<&str> = refused.lines().collect();
-    assert_eq!((lines.len(), lines[0]), (3, "line,code,reason,row"));
+    assert_eq!((lines.len(), lines[0]), (3, "line,code,reason,row,detail"));
     assert!(
         lines[1].starts_with("202,") && lines[1].contains("duplicate") && lines[2].starts_with("203,"),
         "{refused}"

@@ -89,7 +89,7 @@ async fn what_a_job_refused_is_printed_or_written() {
     let job = world.json(&["import", "codes.csv", "--book", &name]);
     let id = job["id"].as_str().expect("an id");
     let ran = world.run(&["jobs", "errors", id]);
-    ran.said(&["line,code,reason,row\n1,x,too_short,x\n"]);
+    ran.said(&["line,code,reason,row,detail\n1,x,too_short,x,the code is shorter than 3 characters\n"]);
     world.run(&["jobs", "errors", id, "--output", "refused.csv"]).said(&[]);
     assert_eq!(std::fs::read_to_string(world.path("refused.csv")).expect("no file"), ran.stdout);
     assert_eq!(mode(&world.path("refused.csv")), 0o600);

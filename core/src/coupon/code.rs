@@ -6,6 +6,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::text;
+
 /// Shortest code, in characters: anything shorter is guessed by hand, and is a typing slip in an imported
 /// file.
 pub const MIN_CHARS: usize = 3;
@@ -48,6 +50,27 @@ pub enum CodeError {
 }
 
 impl CodeError {
+    /// What is wrong, as the errors file of an import says it: a character is named, since it may not be visible.
+    pub fn detail(self) -> String {
+        match self {
+            Self::BadCharacter(character) => {
+                let name = match character {
+                    ' ' => "a blank (U+0020)".to_owned(),
+                    '\u{a0}' => "a no-break space (U+00A0)".to_owned(),
+                    _ if character.is_control()
+                        || character.is_whitespace()
+                        || text::is_control_or_format(character) =>
+                    {
+                        format!("U+{:04X}", u32::from(character))
+                    }
+                    _ => format!("{character} (U+{:04X})", u32::from(character)),
+                };
+                format!("the code has {name}; only letters A-Z, digits, - and _ are allowed")
+            }
+            Self::Empty | Self::TooShort | Self::TooLong => self.to_string(),
+        }
+    }
+
     /// The stable name of the fault, as the errors file of an import gives it.
     pub fn reason(self) -> &'static str {
         match self {

@@ -1,14 +1,19 @@
 //! How a record falls into cells: csv-core's reader over one record at a time, in memory that is used again.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use csv_core::{ReadRecordResult, Reader, ReaderBuilder};
+use memchr::memchr_iter;
 
 use super::Delimiter;
+use super::scan::is_padding;
+use crate::text;
 
 /// Splits records, each on its own: nothing of one reaches the next.
 pub(super) struct Splitter {
     reader: Reader,
+    delimiter: u8,
     /// The cells' text without their quotes, one behind the other.
     text: Vec<u8>,
     /// Where each cell ends in `text`.
@@ -18,7 +23,7 @@ pub(super) struct Splitter {
 impl Splitter {
     pub(super) fn new(delimiter: Delimiter) -> Self {
         let reader = ReaderBuilder::new().delimiter(delimiter.byte()).build();
-        Self { reader, text: Vec::new(), ends: vec![0; 16] }
+        Self { reader, delimiter: delimiter.byte(), text: Vec::new(), ends: vec![0; 16] }
     }
 
     /// The cells of a record given without its line break.
@@ -30,6 +35,7 @@ impl Splitter {
         self.reader.reset();
         // A fresh reader drops a byte order mark. Inside a file it is text, so spend that on a line break.
         let _ = self.reader.read_record(b"\n", &mut self.text, &mut self.ends);
+        let raw = without_padding(raw, self.delimiter);
         let (mut written, mut count, mut input) = (0, 0, raw.as_bytes());
         loop {
             let (result, read, wrote, ended) =
@@ -49,11 +55,67 @@ impl Splitter {
     }
 }
 
+/// The record without the blanks that stand before an opening quote: csv-core would take the quote for text there.
+fn without_padding(raw: &str, delimiter: u8) -> Cow<'_, str> {
+    let bytes = raw.as_bytes();
+    let is_padded = |quote: usize| quote > 0 && is_padding(bytes[quote - 1], delimiter);
+    if !memchr_iter(b'"', bytes).any(is_padded) {
+        return Cow::Borrowed(raw);
+    }
+    let (mut kept, mut copied, mut place) = (String::with_capacity(raw.len()), 0, Place::Start(0));
+    for (at, &byte) in bytes.iter().enumerate() {
+        place = match place {
+            Place::Start(start) if byte == b'"' => {
+                kept.push_str(&raw[copied..start]);
+                copied = at;
+                Place::Quoted
+            }
+            Place::Quoted if byte == b'"' => Place::Closing,
+            Place::Closing if byte == b'"' => Place::Quoted,
+            Place::Quoted => Place::Quoted,
+            _ if byte == delimiter => Place::Start(at + 1),
+            Place::Start(start) if is_padding(byte, delimiter) => Place::Start(start),
+            Place::Start(_) | Place::Text | Place::Closing => Place::Text,
+        };
+    }
+    kept.push_str(&raw[copied..]);
+    Cow::Owned(kept)
+}
+
+/// Where a byte stands in its field.
+#[derive(Clone, Copy)]
+enum Place {
+    /// Behind nothing but blanks; the field starts at this index.
+    Start(usize),
+    Text,
+    Quoted,
+    /// Behind a quote inside quotes: it closed them, unless another follows at once.
+    Closing,
+}
+
 impl fmt::Debug for Splitter {
     /// The buffers are as large as the longest record and say nothing.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("Splitter").finish_non_exhaustive()
     }
+}
+
+/// Whether a cell has nothing in it that can be seen.
+pub(super) fn is_empty(cell: &str) -> bool {
+    text::trim(cell).is_empty()
+}
+
+/// The cell's text. An apostrophe before a character that would begin a formula is taken off: exports put it there.
+pub(super) fn unescape(cell: &str) -> &str {
+    match cell.strip_prefix('\'') {
+        Some(rest) if begins_formula(rest) => rest,
+        _ => cell,
+    }
+}
+
+/// Whether a spreadsheet would read the cell as a formula (OWASP, CSV injection).
+pub fn begins_formula(cell: &str) -> bool {
+    cell.starts_with(['=', '+', '-', '@', '\t', '\r'])
 }
 
 /// The cells of one record.
@@ -74,5 +136,10 @@ impl<'a> Cells<'a> {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &'a str> {
         (0..self.ends.len()).map(|index| self.get(index))
+    }
+
+    /// How many cells there are up to the last one with text in it.
+    pub(super) fn width(&self) -> usize {
+        (0..self.ends.len()).rfind(|index| !is_empty(self.get(*index))).map_or(0, |last| last + 1)
     }
 }

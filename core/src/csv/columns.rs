@@ -1,6 +1,4 @@
-//! What each column of an upload holds, as its header says; stored with the job as JSON.
-
-use std::collections::HashSet;
+//! What each column of an upload holds; stored with the job as JSON.
 
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +14,12 @@ pub struct Columns {
     /// What becomes metadata, in the order of the header.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub metadata: Vec<MetadataColumn>,
+    /// The names of the header as they are compared, up to the last that is not empty; none without a header.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub header: Vec<String>,
+    /// Nothing at the start of the file was a code, so no later row may become one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub creates_nothing: bool,
 }
 
 /// A column whose cells become one key of the metadata.
@@ -28,24 +32,61 @@ pub struct MetadataColumn {
     pub name: String,
 }
 
-impl Columns {
-    /// Reads the first record as a header, which it is only if one of its cells says `code`.
-    ///
-    /// `code` and `userId` (or `user_id`) are known in any case of letters. Of columns with one name the first is
-    /// used; those without a name are not.
-    pub fn from_header<'a>(cells: impl Iterator<Item = &'a str>) -> Option<Self> {
-        let (mut code, mut user_id, mut metadata) = (None, None, Vec::new());
-        let mut seen = HashSet::new();
-        for (index, cell) in cells.enumerate() {
-            let name = cell.trim();
-            if name.eq_ignore_ascii_case("code") {
-                code = code.or(Some(index));
-            } else if name.eq_ignore_ascii_case("userId") || name.eq_ignore_ascii_case("user_id") {
-                user_id = user_id.or(Some(index));
-            } else if !name.is_empty() && seen.insert(name) {
-                metadata.push(MetadataColumn { index, name: name.to_owned() });
+/// How a file was read, as its job reports it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReadAs {
+    /// Always `UTF-8`.
+    pub encoding: &'static str,
+    /// What separates the cells.
+    pub delimiter: super::Delimiter,
+    /// Whether a record was read as the header.
+    pub header: bool,
+    /// The column of codes.
+    pub code_column: ColumnLabel,
+    /// The column of users.
+    pub user_column: Option<ColumnLabel>,
+    /// The columns that become metadata.
+    pub metadata_columns: Vec<String>,
+    /// Physical lines before the header, or before the first record of a file without one.
+    pub skipped_lines: u64,
+}
+
+/// A column by its name, or by its number from 1 where it has none.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum ColumnLabel {
+    /// As the header writes it, trimmed.
+    Name(String),
+    /// From 1.
+    Number(usize),
+}
+
+/// What the uploader says about the file. Where nothing is said, the file decides.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ReadOptions {
+    /// What separates the cells.
+    pub delimiter: Option<super::Delimiter>,
+    /// Whether there is a header.
+    pub header: Option<bool>,
+    /// The column of codes.
+    pub code_column: Option<ColumnLabel>,
+    /// The column of users.
+    pub user_column: Option<ColumnLabel>,
+}
+
+impl std::str::FromStr for ColumnLabel {
+    type Err = &'static str;
+
+    /// Reads a number from 1, or a name.
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        match text.trim().parse::<usize>() {
+            Ok(0) => Err("must be the name of a column, or its number from 1"),
+            Ok(number) => Ok(Self::Number(number)),
+            Err(_) if super::names::fold(text).is_empty() => {
+                Err("must be the name of a column, or its number from 1")
             }
+            Err(_) => Ok(Self::Name(crate::text::trim(text).to_owned())),
         }
-        code.map(|code| Self { code, user_id, metadata })
     }
 }

@@ -1,11 +1,13 @@
 //! The cutter: takes an upload in pieces of any size and hands out parts, holding one part and one record at most.
 
+use std::mem;
+
 use bytes::Bytes;
 
-use super::delimiter::Sniffer;
+use super::opening::Opening;
 use super::slice::Slicer;
 use super::text::{Checked, TextGate};
-use super::{Columns, CutError, Delimiter};
+use super::{Columns, CutError, Delimiter, ReadAs, ReadOptions};
 
 /// When a part is full. Either bound closes it, at the end of the record that reaches it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,10 +41,12 @@ pub struct Part {
 /// What the whole upload was.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Summary {
-    /// What parts the cells.
+    /// What separates the cells.
     pub delimiter: Delimiter,
     /// What each column holds.
     pub columns: Columns,
+    /// The same for the file's owner.
+    pub read_as: ReadAs,
     /// Records in all parts, so without the header.
     pub records: u64,
     /// Physical lines of the file, blank ones, the header and those inside quotes included.
@@ -66,21 +70,27 @@ pub struct Cut {
 #[derive(Debug)]
 pub struct Cutter {
     gate: TextGate,
-    /// Until the delimiter is known.
-    sniffer: Option<Sniffer>,
-    slicer: Slicer,
+    limits: Limits,
+    stage: Stage,
+    /// Bytes of text since the last line break.
+    line_bytes: u64,
     bytes: u64,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// Until it is known how the file is read.
+    Opening(Opening),
+    Slicing(Box<Slicer>),
+    /// An error was returned.
+    Failed,
 }
 
 impl Cutter {
     /// Begins an upload.
-    pub fn new(limits: Limits) -> Self {
-        Self {
-            gate: TextGate::default(),
-            sniffer: Some(Sniffer::new()),
-            slicer: Slicer::new(limits),
-            bytes: 0,
-        }
+    pub fn new(limits: Limits, options: ReadOptions) -> Self {
+        let stage = Stage::Opening(Opening::new(options));
+        Self { gate: TextGate::default(), limits, stage, line_bytes: 0, bytes: 0 }
     }
 
     /// Takes the next bytes. Call [`Self::take_part`] after each push until it has nothing more.
@@ -97,15 +107,21 @@ impl Cutter {
 
     /// The next full part, if there is one.
     pub fn take_part(&mut self) -> Option<Part> {
-        self.slicer.take_part()
+        match &mut self.stage {
+            Stage::Slicing(slicer) => slicer.take_part(),
+            Stage::Opening(_) | Stage::Failed => None,
+        }
     }
 
     /// Ends the upload.
     pub fn finish(mut self) -> Result<Cut, CutError> {
         let checked = self.gate.finish();
         self.accept(&checked)?;
-        self.decide_delimiter()?;
-        self.slicer.finish(self.bytes)
+        self.begin_slicing(true)?;
+        match self.stage {
+            Stage::Slicing(slicer) => slicer.finish(self.bytes),
+            Stage::Opening(_) | Stage::Failed => Err(CutError::Empty { has_header: false }),
+        }
     }
 
     /// Text first: an error in it comes before the fault behind it.
@@ -113,21 +129,44 @@ impl Cutter {
         self.feed(&checked.lead)?;
         self.feed(checked.text)?;
         let Some(fault) = checked.fault else { return Ok(()) };
-        self.decide_delimiter()?;
-        Err(fault.on_line(self.slicer.line()))
+        let line = match &self.stage {
+            Stage::Opening(opening) => opening.line(),
+            Stage::Slicing(slicer) => slicer.line(),
+            Stage::Failed => 1,
+        };
+        Err(fault.at(line, self.line_bytes + 1))
     }
 
-    fn feed(&mut self, text: &[u8]) -> Result<(), CutError> {
-        let Some(sniffer) = &mut self.sniffer else { return self.slicer.feed(text) };
-        let Some(taken) = sniffer.feed(text) else { return Ok(()) };
-        self.decide_delimiter()?;
-        self.slicer.feed(&text[taken..])
+    fn feed(&mut self, text: &str) -> Result<(), CutError> {
+        match memchr::memrchr2(b'\n', b'\r', text.as_bytes()) {
+            Some(line_break) => self.line_bytes = (text.len() - line_break - 1) as u64,
+            None => self.line_bytes += text.len() as u64,
+        }
+        match &mut self.stage {
+            Stage::Slicing(slicer) => slicer.feed(text.as_bytes()),
+            Stage::Opening(opening) => {
+                let Some(taken) = opening.feed(text) else { return Ok(()) };
+                self.begin_slicing(false)?.feed(&text.as_bytes()[taken..])
+            }
+            Stage::Failed => Ok(()),
+        }
     }
 
-    /// Hands over from the sniffer to the slicer, once.
-    fn decide_delimiter(&mut self) -> Result<(), CutError> {
-        let Some(sniffer) = self.sniffer.take() else { return Ok(()) };
-        self.slicer.begin(sniffer.delimiter(), sniffer.first_line());
-        self.slicer.feed(sniffer.buffer())
+    /// Decides how the file is read, unless that is done, and hands over what was kept until then.
+    fn begin_slicing(&mut self, is_whole: bool) -> Result<&mut Slicer, CutError> {
+        self.stage = match mem::replace(&mut self.stage, Stage::Failed) {
+            Stage::Opening(opening) => {
+                let (layout, kept) = opening.decide(is_whole)?;
+                let start = layout.start;
+                let mut slicer = Slicer::new(self.limits, layout);
+                slicer.feed(&kept[start..])?;
+                Stage::Slicing(Box::new(slicer))
+            }
+            stage => stage,
+        };
+        match &mut self.stage {
+            Stage::Slicing(slicer) => Ok(slicer),
+            Stage::Opening(_) | Stage::Failed => Err(CutError::Empty { has_header: false }),
+        }
     }
 }

@@ -1,8 +1,10 @@
 //! Reads a part again: its records with their lines, and the cells of each that matter.
 
-use super::cells::{Cells, Splitter};
+use super::cells::{Cells, Splitter, is_empty, unescape};
+use super::names::{fold, is_code_name, is_user_name};
 use super::scan::{End, Scanner};
 use super::{Columns, Delimiter};
+use crate::text;
 
 /// One record as it stands in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,14 +17,22 @@ pub struct Record<'a> {
 
 /// The records of a part whose first byte stands on physical line `first_line`; blank lines are skipped.
 pub fn records(part: &str, delimiter: Delimiter, first_line: u64) -> Records<'_> {
-    Records { rest: part, scanner: Scanner::new(delimiter.bytes(), first_line) }
+    Records {
+        rest: part,
+        length: part.len(),
+        scanner: Scanner::new(delimiter, first_line),
+        is_unfinished: false,
+    }
 }
 
 /// What [`records`] gives.
 #[derive(Debug)]
 pub struct Records<'a> {
     rest: &'a str,
+    /// Of the whole part, in bytes.
+    length: usize,
     scanner: Scanner,
+    is_unfinished: bool,
 }
 
 impl Records<'_> {
@@ -31,7 +41,18 @@ impl Records<'_> {
         if let Some(end) = self.scanner.next_end(self.rest.as_bytes()) {
             return Some(end);
         }
+        self.is_unfinished = self.scanner.is_inside_quotes();
         self.scanner.last_end().map(|end| End { next: self.rest.len(), ..end })
+    }
+
+    /// Where the next record begins, in bytes of the part, and on which physical line.
+    pub(super) fn position(&self) -> (usize, u64) {
+        (self.length - self.rest.len(), self.scanner.line())
+    }
+
+    /// Whether the last record ended inside quotes.
+    pub(super) fn is_unfinished(&self) -> bool {
+        self.is_unfinished
     }
 }
 
@@ -54,21 +75,63 @@ impl<'a> Iterator for Records<'a> {
 /// What a record says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Row<'a> {
-    /// The code's cell as it stands, unquoted; empty where the record has none.
+    /// The code's cell, unquoted and trimmed; empty where the record has none.
     pub code: &'a str,
     /// The user's id, trimmed, if there is one.
     pub user: Option<&'a str>,
     /// A JSON object of the cells that have something in them, as they stand, unquoted.
     pub metadata: Option<&'a str>,
+    /// Why the record does not suit the header, if it does not.
+    pub fault: Option<RowFault>,
+}
+
+/// Why a record does not suit the header of its file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RowFault {
+    /// It has text in a cell behind the header's last column.
+    TooManyCells {
+        /// The number of its last cell with text in it, from 1.
+        cells: usize,
+        /// How many columns the header has.
+        columns: usize,
+    },
+    /// It says what the header says.
+    RepeatedHeader,
+    /// The file has no header, and no row at its start has a code.
+    NoCodeAtStart,
+}
+
+impl RowFault {
+    /// The stable name of the fault, as the errors file of an import gives it.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::TooManyCells { .. } => "too_many_cells",
+            Self::RepeatedHeader => "repeated_header",
+            Self::NoCodeAtStart => "no_code_at_start",
+        }
+    }
+
+    /// The same as a sentence.
+    pub fn detail(self) -> String {
+        match self {
+            Self::TooManyCells { cells, columns } => {
+                format!("column {cells} has text, and the header has {columns} columns")
+            }
+            Self::RepeatedHeader => "the row repeats the header".to_owned(),
+            Self::NoCodeAtStart => {
+                "the file has no header and no code in its first rows; header=false imports its codes"
+                    .to_owned()
+            }
+        }
+    }
 }
 
 /// Reads rows into memory that it uses again for the next row.
 #[derive(Debug)]
 pub struct RowParser {
     splitter: Splitter,
-    code: usize,
-    user_id: Option<usize>,
-    /// Columns with their keys as JSON.
+    columns: Columns,
+    /// Metadata columns with their keys as JSON.
     keys: Vec<(usize, String)>,
     json: Vec<u8>,
 }
@@ -79,30 +142,66 @@ impl RowParser {
         let key = |name: &str| serde_json::Value::from(name).to_string();
         Self {
             splitter: Splitter::new(delimiter),
-            code: columns.code,
-            user_id: columns.user_id,
             keys: columns.metadata.iter().map(|column| (column.index, key(&column.name))).collect(),
+            columns: columns.clone(),
             json: Vec::new(),
         }
     }
 
-    /// Reads one row. Never fails: a missing cell is an empty one, and one too many is ignored.
+    /// Reads one row. A missing cell is an empty one.
     pub fn parse(&mut self, record: &Record<'_>) -> Row<'_> {
         let cells = self.splitter.split(record.raw);
+        let cell = |index| unescape(text::trim(cells.get(index)));
         Row {
-            code: cells.get(self.code),
-            user: self.user_id.map(|index| cells.get(index).trim()).filter(|user| !user.is_empty()),
+            // Only blanks are taken off a code: a character in it that cannot be seen is reported.
+            code: unescape(cells.get(self.columns.code).trim()),
+            user: self.columns.user_id.map(cell).filter(|user| !user.is_empty()),
             metadata: write_metadata(&mut self.json, &self.keys, &cells),
+            fault: fault_of(&self.columns, &cells),
         }
     }
+}
+
+fn fault_of(columns: &Columns, cells: &Cells<'_>) -> Option<RowFault> {
+    if columns.creates_nothing {
+        return Some(RowFault::NoCodeAtStart);
+    }
+    if columns.header.is_empty() {
+        return None;
+    }
+    if repeats_header(columns, cells) {
+        return Some(RowFault::RepeatedHeader);
+    }
+    let (width, columns) = (cells.width(), columns.header.len());
+    (width > columns).then_some(RowFault::TooManyCells { cells: width, columns })
+}
+
+/// Whether the record is the header once more: its cells, or as many of them as it has, are the header's; or several
+/// cells, and no others, are names of columns in another order.
+fn repeats_header(columns: &Columns, cells: &Cells<'_>) -> bool {
+    let is_name = |folded: &str| {
+        is_code_name(folded) || is_user_name(folded) || columns.header.iter().any(|name| name == folded)
+    };
+    let code = fold(cells.get(columns.code));
+    if code.is_empty() || !is_name(&code) {
+        return false;
+    }
+    let filled: Vec<(usize, String)> = cells
+        .iter()
+        .enumerate()
+        .map(|(index, cell)| (index, fold(cell)))
+        .filter(|(_, folded)| !folded.is_empty())
+        .collect();
+    let is_same = |(index, folded): &(usize, String)| columns.header.get(*index) == Some(folded);
+    filled.iter().all(is_same) || (filled.len() > 1 && filled.iter().all(|(_, folded)| is_name(folded)))
 }
 
 /// Writes the object into `json`; `None` if no cell has anything in it.
 fn write_metadata<'a>(json: &'a mut Vec<u8>, keys: &[(usize, String)], cells: &Cells<'_>) -> Option<&'a str> {
     json.clear();
     for (index, key) in keys {
-        let cell = cells.get(*index);
-        if cell.trim().is_empty() {
+        let cell = unescape(cells.get(*index));
+        if is_empty(cell) {
             continue;
         }
         json.push(if json.is_empty() { b'{' } else { b',' });

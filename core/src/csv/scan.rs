@@ -1,9 +1,13 @@
 //! What a record is: finds where each one ends, in text that comes in pieces, and counts physical lines.
 //!
-//! The rules are csv-core's. A record ends at LF, CRLF or a lone CR outside quotes. A quote is special only at the
-//! start of a field; inside quotes `""` is one literal quote; text after a closing quote goes on unquoted.
+//! The rules are csv-core's, with two exceptions. A record ends at LF, CRLF or a lone CR outside quotes. A quote is
+//! special only at the start of a field, blanks before it aside (the first exception); inside quotes `""` is one literal
+//! quote; text after a closing quote goes on unquoted. A record of nothing but delimiters, blanks and empty quotes is a
+//! blank line (the second).
 
 use memchr::memchr3;
+
+use super::Delimiter;
 
 const QUOTE: u8 = b'"';
 
@@ -14,15 +18,17 @@ pub(super) struct End {
     pub(super) next: usize,
     /// The record's bytes, those of earlier pieces included and the line break left out.
     pub(super) length: usize,
-    /// Nothing but ASCII whitespace: a blank line, and no record.
+    /// Nothing but delimiters, ASCII whitespace and empty quotes: a blank line, not a record.
     pub(super) blank: bool,
 }
 
 /// The state between two bytes.
 #[derive(Debug)]
 pub(super) struct Scanner {
-    delimiters: &'static [u8],
+    delimiter: u8,
     place: Place,
+    /// Whether only blanks stand between the start of the field and the next byte. Meaningless inside quotes.
+    at_field_start: bool,
     /// The last byte of the record, meaningless while `length` is 0.
     previous: u8,
     length: usize,
@@ -41,9 +47,14 @@ enum Place {
 }
 
 impl Scanner {
-    /// Begins a record on physical line `line`; any of `delimiters` starts a field.
-    pub(super) fn new(delimiters: &'static [u8], line: u64) -> Self {
-        Self { delimiters, place: Place::Unquoted, previous: 0, length: 0, blank: true, line }
+    /// Begins a record on physical line `line`.
+    pub(super) fn new(delimiter: Delimiter, line: u64) -> Self {
+        Self::begin(delimiter.byte(), line)
+    }
+
+    fn begin(delimiter: u8, line: u64) -> Self {
+        let place = Place::Unquoted;
+        Self { delimiter, place, at_field_start: true, previous: 0, length: 0, blank: true, line }
     }
 
     /// The physical line of the next byte.
@@ -104,7 +115,7 @@ impl Scanner {
 
     fn end(&mut self, next: usize) -> End {
         let end = End { next, length: self.length, blank: self.blank };
-        *self = Self::new(self.delimiters, self.line);
+        *self = Self::begin(self.delimiter, self.line);
         end
     }
 
@@ -113,27 +124,37 @@ impl Scanner {
         let Some(&last) = plain.last() else { return };
         self.length += plain.len();
         self.previous = last;
-        self.blank = self.blank && plain.iter().all(u8::is_ascii_whitespace);
-        if self.place == Place::Closing {
-            self.place = Place::Unquoted;
+        if self.place == Place::Quoted {
+            self.blank = self.blank && plain.iter().all(u8::is_ascii_whitespace);
+            return;
         }
+        self.blank = self.blank && plain.iter().all(|byte| self.is_blank(*byte));
+        self.place = Place::Unquoted;
+        if let Some(&last_visible) = plain.iter().rfind(|byte| !is_padding(**byte, self.delimiter)) {
+            self.at_field_start = last_visible == self.delimiter;
+        }
+    }
+
+    fn is_blank(&self, byte: u8) -> bool {
+        byte.is_ascii_whitespace() || byte == self.delimiter
     }
 
     fn pass_quote(&mut self) {
         self.place = match self.place {
             Place::Quoted => Place::Closing,
-            Place::Closing => Place::Quoted,
-            Place::Unquoted | Place::Ending if self.is_field_start() => Place::Quoted,
-            Place::Unquoted | Place::Ending => Place::Unquoted,
+            Place::Closing => {
+                self.blank = false;
+                Place::Quoted
+            }
+            Place::Unquoted | Place::Ending if self.at_field_start => Place::Quoted,
+            Place::Unquoted | Place::Ending => {
+                self.blank = false;
+                Place::Unquoted
+            }
         };
+        self.at_field_start = false;
         self.length += 1;
         self.previous = QUOTE;
-        self.blank = false;
-    }
-
-    /// Outside quotes the byte before tells: were it a delimiter between quotes, a quote would have come since.
-    fn is_field_start(&self) -> bool {
-        self.length == 0 || self.delimiters.contains(&self.previous)
     }
 
     fn pass_quoted_break(&mut self, line_break: u8) {
@@ -142,4 +163,9 @@ impl Scanner {
         self.length += 1;
         self.previous = line_break;
     }
+}
+
+/// Whether the byte may stand between a delimiter and an opening quote: a space, or a tab where that is no delimiter.
+pub(super) fn is_padding(byte: u8, delimiter: u8) -> bool {
+    byte != delimiter && matches!(byte, b' ' | b'\t')
 }

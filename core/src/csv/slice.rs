@@ -1,24 +1,27 @@
-//! Gathers records into parts once the delimiter is known, and takes the header out.
+//! Gathers records into parts once it is known how the file is read.
 
 use std::collections::VecDeque;
 use std::mem;
 
 use bytes::Bytes;
 
-use super::cells::Splitter;
+use super::layout::Layout;
 use super::scan::{End, Scanner};
-use super::{Columns, Cut, CutError, Delimiter, Limits, MAX_RECORD_BYTES, Part, Summary};
+use super::{Columns, Cut, CutError, Delimiter, Limits, MAX_RECORD_BYTES, Part, ReadAs, Summary};
+
+/// What the names of the metadata columns may come to in one part, in bytes: each row repeats them.
+const MAX_PART_NAMES_BYTES: u64 = 64 * 1024 * 1024;
 
 /// The part being filled. **Invariant:** before its first record it holds nothing but the bytes of that record.
 #[derive(Debug)]
 pub(super) struct Slicer {
     limits: Limits,
     delimiter: Delimiter,
+    columns: Columns,
+    read_as: ReadAs,
     scanner: Scanner,
     /// The line the current record starts on.
     record_line: u64,
-    /// Told from the first record.
-    columns: Option<Columns>,
     buffer: Vec<u8>,
     first_line: u64,
     records: u64,
@@ -27,28 +30,24 @@ pub(super) struct Slicer {
 }
 
 impl Slicer {
-    pub(super) fn new(limits: Limits) -> Self {
-        let delimiter = Delimiter::default();
+    /// Begins where the layout says that the rows begin.
+    pub(super) fn new(limits: Limits, layout: Layout) -> Self {
+        let Layout { delimiter, columns, read_as, line, start: _ } = layout;
+        let names_bytes: usize = columns.metadata.iter().map(|column| column.name.len()).sum();
+        let part_records = limits.part_records.min(MAX_PART_NAMES_BYTES / names_bytes.max(1) as u64);
         Self {
-            limits,
+            limits: Limits { part_records, ..limits },
             delimiter,
-            scanner: Scanner::new(delimiter.bytes(), 1),
-            record_line: 1,
-            columns: None,
+            columns,
+            read_as,
+            scanner: Scanner::new(delimiter, line),
+            record_line: line,
             buffer: Vec::new(),
-            first_line: 1,
+            first_line: line,
             records: 0,
             total_records: 0,
             ready: VecDeque::new(),
         }
-    }
-
-    /// Says, before any text, what parts the cells and on which line the text begins.
-    pub(super) fn begin(&mut self, delimiter: Delimiter, line: u64) {
-        self.delimiter = delimiter;
-        self.scanner = Scanner::new(delimiter.bytes(), line);
-        self.record_line = line;
-        self.first_line = line;
     }
 
     pub(super) fn line(&self) -> u64 {
@@ -91,9 +90,18 @@ impl Slicer {
         if self.records > 0 {
             self.close_part();
         }
-        let columns = self.columns.ok_or(CutError::Empty)?;
-        let (delimiter, records, lines) = (self.delimiter, self.total_records, self.scanner.line() - 1);
-        Ok(Cut { parts: self.ready.into(), summary: Summary { delimiter, columns, records, lines, bytes } })
+        if self.total_records == 0 {
+            return Err(CutError::Empty { has_header: self.read_as.header });
+        }
+        let summary = Summary {
+            delimiter: self.delimiter,
+            columns: self.columns,
+            read_as: self.read_as,
+            records: self.total_records,
+            lines: self.scanner.line() - 1,
+            bytes,
+        };
+        Ok(Cut { parts: self.ready.into(), summary })
     }
 
     fn check_length(&self) -> Result<(), CutError> {
@@ -106,8 +114,7 @@ impl Slicer {
 
     /// Whether [`Self::end_record`] will look into the buffer, which lacks `missing` bytes.
     fn must_touch_buffer(&self, end: End, missing: usize) -> bool {
-        self.columns.is_none()
-            || (end.blank && self.records == 0)
+        (end.blank && self.records == 0)
             || self.is_full(self.buffer.len() + missing, self.records + u64::from(!end.blank))
     }
 
@@ -117,8 +124,7 @@ impl Slicer {
 
     fn end_record(&mut self, end: End) {
         self.record_line = self.scanner.line();
-        let skipped = end.blank || self.take_header(end);
-        if !skipped {
+        if !end.blank {
             self.records += 1;
             self.total_records += 1;
         }
@@ -128,19 +134,6 @@ impl Slicer {
         } else if self.is_full(self.buffer.len(), self.records) {
             self.close_part();
         }
-    }
-
-    /// Settles the columns at the first record, and says whether it was a header.
-    fn take_header(&mut self, end: End) -> bool {
-        if self.columns.is_some() {
-            return false;
-        }
-        let record =
-            str::from_utf8(&self.buffer[..end.length]).expect("the text gate lets UTF-8 through only");
-        let header = Columns::from_header(Splitter::new(self.delimiter).split(record).iter());
-        let found = header.is_some();
-        self.columns = Some(header.unwrap_or_default());
-        found
     }
 
     fn close_part(&mut self) {

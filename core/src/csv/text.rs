@@ -21,23 +21,25 @@ pub(super) struct TextGate {
 #[derive(Debug, Default)]
 pub(super) struct Checked<'a> {
     /// What earlier pieces held back, complete now.
-    pub(super) lead: Vec<u8>,
-    pub(super) text: &'a [u8],
+    pub(super) lead: String,
+    pub(super) text: &'a str,
     pub(super) fault: Option<Fault>,
 }
 
 /// What is not text.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Fault {
-    NotUtf8,
+    /// With the first byte that is not.
+    NotUtf8(u8),
     Utf16,
     ZeroByte,
 }
 
 impl Fault {
-    pub(super) fn on_line(self, line: u64) -> CutError {
+    /// The error for a fault on physical line `line`, at byte `byte` of it, counted from 1.
+    pub(super) fn at(self, line: u64, byte: u64) -> CutError {
         match self {
-            Self::NotUtf8 => CutError::NotUtf8 { line },
+            Self::NotUtf8(value) => CutError::NotUtf8 { line, byte, value },
             Self::Utf16 => CutError::Utf16,
             Self::ZeroByte => CutError::ZeroByte { line },
         }
@@ -62,8 +64,9 @@ impl TextGate {
             lead.push(*byte);
             rest = after;
         }
-        if let Some(fault) = self.hold_tail(&mut lead) {
-            return Checked { lead, fault: Some(fault), text: &[] };
+        let (lead, fault) = self.hold_tail(lead);
+        if fault.is_some() {
+            return Checked { lead, text: "", fault };
         }
         let (text, tail) = examine(rest);
         match tail {
@@ -79,13 +82,13 @@ impl TextGate {
     /// Judges what is still held: nothing follows.
     pub(super) fn finish(&mut self) -> Checked<'static> {
         let mark = self.open();
-        let mut lead = mem::take(&mut self.held);
+        let held = mem::take(&mut self.held);
         if mark.is_some() {
             return Checked { fault: mark, ..Checked::default() };
         }
-        let fault = self.hold_tail(&mut lead);
-        let cut_short = (!self.held.is_empty()).then_some(Fault::NotUtf8);
-        Checked { lead, text: &[], fault: fault.or(cut_short) }
+        let (lead, fault) = self.hold_tail(held);
+        let cut_short = self.held.first().map(|byte| Fault::NotUtf8(*byte));
+        Checked { lead, text: "", fault: fault.or(cut_short) }
     }
 
     fn wanted_for_mark(&self) -> usize {
@@ -103,16 +106,16 @@ impl TextGate {
         UTF16_MARKS.iter().any(|mark| self.held.starts_with(mark)).then_some(Fault::Utf16)
     }
 
-    /// Leaves the text in `lead`, and holds the unfinished character behind it.
-    fn hold_tail(&mut self, lead: &mut Vec<u8>) -> Option<Fault> {
-        let (text, rest) = examine(lead);
-        let tail = lead.split_off(text.len());
+    /// The text in `bytes`, and the fault behind it; an unfinished character at the end is held.
+    fn hold_tail(&mut self, bytes: Vec<u8>) -> (String, Option<Fault>) {
+        let (text, rest) = examine(&bytes);
+        let text = text.to_owned();
         match rest {
-            Rest::Nothing => None,
-            Rest::Fault(fault) => Some(fault),
+            Rest::Nothing => (text, None),
+            Rest::Fault(fault) => (text, Some(fault)),
             Rest::Incomplete => {
-                self.held = tail;
-                None
+                self.held = bytes[text.len()..].to_vec();
+                (text, None)
             }
         }
     }
@@ -126,15 +129,16 @@ enum Rest {
 }
 
 /// The longest beginning that is text, and what stands behind it.
-fn examine(bytes: &[u8]) -> (&[u8], Rest) {
+fn examine(bytes: &[u8]) -> (&str, Rest) {
     let (text, rest) = match str::from_utf8(bytes) {
-        Ok(_) => (bytes, Rest::Nothing),
+        Ok(text) => (text, Rest::Nothing),
         Err(error) => {
-            let rest = error.error_len().map_or(Rest::Incomplete, |_| Rest::Fault(Fault::NotUtf8));
-            (&bytes[..error.valid_up_to()], rest)
+            let (text, rest) = bytes.split_at(error.valid_up_to());
+            let fault = error.error_len().and(rest.first()).map(|byte| Rest::Fault(Fault::NotUtf8(*byte)));
+            (str::from_utf8(text).unwrap_or_default(), fault.unwrap_or(Rest::Incomplete))
         }
     };
-    match memchr(0, text) {
+    match memchr(0, text.as_bytes()) {
         Some(zero) => (&text[..zero], Rest::Fault(Fault::ZeroByte)),
         None => (text, rest),
     }

@@ -3,10 +3,11 @@
 mod read;
 mod retry;
 
+use serde_json::json;
 use sqlx::{PgExecutor, PgTransaction, query, query_scalar};
 
 use crate::coupon::pattern::Pattern;
-use crate::csv::{Columns, Delimiter};
+use crate::csv::{Columns, Delimiter, ReadAs};
 use crate::error::{Error, Refusal, Result};
 use crate::id::{BookId, BusinessId, JobId};
 use crate::job::{ChunkWork, Job, JobWarning, MAX_CODES_PER_JOB, Work, generation_chunks};
@@ -31,8 +32,10 @@ pub struct NewImport {
     pub book: BookId,
     /// What the columns mean.
     pub columns: Columns,
-    /// What stands between the fields.
+    /// What separates the cells.
     pub delimiter: Delimiter,
+    /// How the file was read, for the job's result.
+    pub read_as: ReadAs,
     /// Whether it only counts.
     pub dry_run: bool,
     /// The stored parts in the file's order.
@@ -62,6 +65,8 @@ struct NewJob {
     total: u64,
     chunks: Vec<ChunkWork>,
     warnings: Vec<JobWarning>,
+    /// The result before any row is done.
+    result: serde_json::Value,
 }
 
 impl Store {
@@ -94,6 +99,7 @@ impl Store {
                 total: quantity,
                 chunks: generation_chunks(first_index..first_index + quantity, first_position),
                 warnings: JobWarning::if_guessable(pattern, first_index + quantity).into_iter().collect(),
+                result: json!({ "generatedCount": 0, "couponBookId": book }),
             };
             insert(&mut open.transaction, job, self).await
         }
@@ -138,6 +144,10 @@ impl Store {
                 total: import.rows,
                 chunks: import.parts.into_iter().map(chunk).collect(),
                 warnings: Vec::new(),
+                result: json!({
+                    "uploadedCount": 0, "unassignedCount": 0, "duplicatesCount": 0, "invalidRowsCount": 0,
+                    "couponBookId": import.book, "readAs": import.read_as,
+                }),
             };
             insert(&mut open.transaction, job, self).await
         }
@@ -256,11 +266,6 @@ async fn check_open(executor: impl PgExecutor<'_>, business: BusinessId, book: B
 
 /// Writes a job and its chunks, and wakes the workers when that commits. A job without chunks is done at once.
 async fn insert(transaction: &mut PgTransaction<'static>, job: NewJob, store: &Store) -> Result<Job> {
-    let result = match &job.work {
-        Work::GenerateCodes { book, .. } => serde_json::json!({ "generatedCount": 0, "couponBookId": book }),
-        Work::ImportCodes { book, .. } => serde_json::json!({
-            "uploadedCount": 0, "duplicatesCount": 0, "invalidRowsCount": 0, "couponBookId": book }),
-    };
     query!(
         "insert into job (id, business_id, kind, status, book_id, created_by, work, ordered, total, chunks_total, result, warnings,
                           finished_at, trace_parent)
@@ -275,7 +280,7 @@ async fn insert(transaction: &mut PgTransaction<'static>, job: NewJob, store: &S
         job.ordered,
         as_i64(job.total),
         i32::try_from(job.chunks.len()).map_err(Error::internal)?,
-        result,
+        job.result,
         serde_json::to_value(&job.warnings).map_err(Error::internal)?,
         store.trace.map(|trace| trace.to_string())
     )

@@ -9,7 +9,7 @@ use cuponera_core::csv::{Columns, Delimiter};
 use cuponera_core::id::{BookId, JobId};
 use cuponera_core::job::{Job, JobKind, JobStatus, Work};
 use cuponera_core::store::{Claim, Finished, ImportRow, Imported, NewImport, PartFile, Rejected, TakenBy};
-use cuponera_testkit::{World, claim, race, rules};
+use cuponera_testkit::{World, claim, race, read_as, rules};
 use serde_json::json;
 use sqlx::query_scalar;
 
@@ -24,6 +24,7 @@ async fn submit_to(world: &World, book: BookId, parts: usize, columns: Columns, 
         book,
         columns,
         delimiter: Delimiter::default(),
+        read_as: read_as(),
         dry_run,
         parts: (0..parts).map(part).collect(),
         rows: 10,

@@ -9,7 +9,7 @@ use cuponera_core::error::{Error, Refusal};
 use cuponera_core::id::{BookId, BusinessId, JobId};
 use cuponera_core::job::{CODES_PER_CHUNK, Job, JobError, JobKind, JobStatus};
 use cuponera_core::store::{Claim, Finished, Imported, NewImport, PartFile, Pulse, Redriven, Taken, TakenBy};
-use cuponera_testkit::{World, claim, eventually, race, rules, waits_for, work_generation};
+use cuponera_testkit::{World, claim, eventually, race, read_as, rules, waits_for, work_generation};
 use serde_json::json;
 use sqlx::{query, query_scalar};
 
@@ -53,6 +53,7 @@ async fn submit_ordered(world: &World, parts: u64) -> Job {
         book: world.book,
         columns: Columns::default(),
         delimiter: Delimiter::default(),
+        read_as: read_as(),
         dry_run: true,
         parts: (0..parts).map(part).collect(),
         rows: 0,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use cuponera_core::coupon::code::CodeError;
-use cuponera_core::csv::CutError;
+use cuponera_core::csv::{CutError, RowFault};
 use cuponera_core::error::Refusal;
 use cuponera_core::store::Rejected;
 
@@ -31,22 +31,26 @@ fn refusals() -> Vec<Refusal> {
     refusal_names().into_iter().map(make).collect()
 }
 
-fn cut_errors() -> [CutError; 6] {
+fn cut_errors() -> [CutError; 8] {
     let line = 1;
     // Here so that a new fault of a file does not compile before it is added below.
     let _ = |error: CutError| match error {
         CutError::NotUtf8 { .. }
         | CutError::Utf16
         | CutError::ZeroByte { .. }
-        | CutError::Empty
+        | CutError::Empty { .. }
+        | CutError::UnclearHeader { .. }
+        | CutError::UnknownDelimiter { .. }
         | CutError::RecordTooLong { .. }
         | CutError::UnclosedQuote { .. } => {}
     };
     [
-        CutError::NotUtf8 { line },
+        CutError::NotUtf8 { line, byte: 1, value: 0xF3 },
         CutError::Utf16,
         CutError::ZeroByte { line },
-        CutError::Empty,
+        CutError::Empty { has_header: false },
+        CutError::UnclearHeader { line, why: "w".into(), first_record: vec![] },
+        CutError::UnknownDelimiter { named: ':' },
         CutError::RecordTooLong { line, inside_quotes: false },
         CutError::UnclosedQuote { line },
     ]
@@ -139,6 +143,9 @@ fn every_reason_of_a_refused_row_stands_here() {
     let of_rows = [Rejected::DuplicateInFile, Rejected::AlreadyExists, Rejected::UserLimitReached];
     let mut reasons: Vec<_> = of_codes.map(CodeError::reason).to_vec();
     reasons.extend(of_rows.map(Rejected::reason));
+    let of_header =
+        [RowFault::TooManyCells { cells: 2, columns: 1 }, RowFault::RepeatedHeader, RowFault::NoCodeAtStart];
+    reasons.extend(of_header.map(RowFault::reason));
     reasons.push("bad_user_id");
     reasons.sort_unstable();
     assert_eq!(reasons, ROW_REASONS.iter().map(|(reason, _)| *reason).collect::<Vec<_>>());

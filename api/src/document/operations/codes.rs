@@ -32,7 +32,14 @@ pub(super) fn operations() -> Vec<Operation> {
             .answers(202, "The job that imports them.", job("IMPORT_CODES"))
             .located()
             .refuses(&["forbidden", "not_found", "book_closed"])
-            .refuses(&["not_utf8", "empty_file", "record_too_long", "unclosed_quote"]),
+            .refuses(&[
+                "not_utf8",
+                "empty_file",
+                "unclear_header",
+                "unknown_delimiter",
+                "record_too_long",
+                "unclosed_quote",
+            ]),
         Operation::of("listCodes")
             .answers(200, "A page of codes.", counted_page(&code()))
             .refuses(&["forbidden"]),

@@ -37,7 +37,7 @@ pub(super) fn operations() -> Vec<Operation> {
                 200,
                 "A CSV file: the physical line of the upload, the code as it stands there, why it was refused, and the \
                  whole row.",
-                json!("line,code,reason,row\n4,VIP-001,duplicate_in_file,South;vip-001;\n"),
+                json!("line,code,reason,row,detail\n4,VIP-001,duplicate_in_file,South;vip-001;,an earlier line of the file has this code\n"),
             )
             .refuses(&["forbidden"]),
         Operation::of("getHealth")

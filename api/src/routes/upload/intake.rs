@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use cuponera_core::csv::{CutError, Cutter, Limits};
+use cuponera_core::csv::{CutError, Cutter, Limits, ReadOptions};
 use cuponera_core::error::{Error, Refusal, Result};
 use cuponera_core::files::Files;
 use cuponera_core::id::{BookId, JobId};
@@ -18,8 +18,6 @@ use super::broken_body;
 use crate::app::App;
 use crate::problem::Problem;
 
-/// The most bytes that the names of a file's metadata columns may have together: each row repeats them.
-const MAX_COLUMN_NAME_BYTES: usize = 1_024;
 /// How long an upload may be silent: a client that is gone must not hold its key for ever.
 pub(super) const IDLE_PATIENCE: Duration = Duration::from_mins(1);
 
@@ -37,11 +35,11 @@ pub(super) struct Intake {
 }
 
 impl Intake {
-    pub(super) fn new(app: &Arc<App>) -> Self {
+    pub(super) fn new(app: &Arc<App>, options: ReadOptions) -> Self {
         Self {
             app: app.clone(),
             job: JobId::new(),
-            cutter: Some(Cutter::new(Limits::default())),
+            cutter: Some(Cutter::new(Limits::default(), options)),
             parts: Vec::new(),
             bytes: 0,
             hasher: Sha256::new(),
@@ -71,7 +69,7 @@ impl Intake {
         let Some(cutter) = &mut self.cutter else {
             return Err(Error::internal("the upload was already finished"));
         };
-        cutter.push(piece).map_err(|error| bad_file(&error))?;
+        cutter.push(piece).map_err(bad_file)?;
         while let Some(part) = self.cutter.as_mut().and_then(Cutter::take_part) {
             self.store(part.bytes, part.first_line).await?;
         }
@@ -80,11 +78,7 @@ impl Intake {
 
     pub(super) async fn finish(&mut self, book: BookId, dry_run: bool) -> Result<NewImport> {
         let cutter = self.cutter.take().ok_or_else(|| Error::internal("the upload was already finished"))?;
-        let cut = cutter.finish().map_err(|error| bad_file(&error))?;
-        let names: usize = cut.summary.columns.metadata.iter().map(|column| column.name.len()).sum();
-        if names > MAX_COLUMN_NAME_BYTES {
-            return Err(Refusal::invalid("file", "has column names of more than 1024 bytes together").into());
-        }
+        let cut = cutter.finish().map_err(bad_file)?;
         for part in cut.parts {
             self.store(part.bytes, part.first_line).await?;
         }
@@ -93,6 +87,7 @@ impl Intake {
             book,
             columns: cut.summary.columns,
             delimiter: cut.summary.delimiter,
+            read_as: cut.summary.read_as,
             dry_run,
             parts: std::mem::take(&mut self.parts),
             rows: cut.summary.records,
@@ -142,6 +137,11 @@ fn broken_by(error: &std::io::Error) -> Problem {
     }
 }
 
-fn bad_file(error: &CutError) -> Error {
-    Refusal::BadFile { fault: error.code().to_owned(), detail: error.to_string(), line: error.line() }.into()
+fn bad_file(error: CutError) -> Error {
+    let (fault, detail, line) = (error.code().to_owned(), error.to_string(), error.line());
+    let first_record = match error {
+        CutError::UnclearHeader { first_record, .. } => Some(first_record),
+        _ => None,
+    };
+    Refusal::BadFile { fault, detail, line, first_record }.into()
 }

@@ -1,11 +1,18 @@
 //! The module's promises, by hand-written cases and against the `csv` crate.
 
 mod cases;
+mod detection;
 mod limits;
+mod names;
 mod random;
 mod rows;
 
-use super::{Cut, CutError, Cutter, Limits, Part, records};
+use super::{Cut, CutError, Cutter, Delimiter, Limits, Part, ReadOptions, records};
+
+/// Comma, and no header: nothing is detected.
+fn settled() -> ReadOptions {
+    ReadOptions { delimiter: Some(Delimiter::Comma), header: Some(false), ..ReadOptions::default() }
+}
 
 /// Every record of every part, with its line, checking what parts promise on the way.
 fn records_of(cut: &Cut) -> Vec<(u64, String)> {
@@ -29,8 +36,12 @@ fn break_count(text: &str) -> u64 {
     text.matches('\n').count() as u64 + u64::from(unfinished)
 }
 
-fn cut_in_pieces<'a>(pieces: impl Iterator<Item = &'a [u8]>, limits: Limits) -> Result<Cut, CutError> {
-    let mut cutter = Cutter::new(limits);
+fn cut_in_pieces<'a>(
+    pieces: impl Iterator<Item = &'a [u8]>,
+    limits: Limits,
+    options: &ReadOptions,
+) -> Result<Cut, CutError> {
+    let mut cutter = Cutter::new(limits, options.clone());
     let mut parts: Vec<Part> = Vec::new();
     for piece in pieces {
         cutter.push(piece)?;
@@ -41,18 +52,18 @@ fn cut_in_pieces<'a>(pieces: impl Iterator<Item = &'a [u8]>, limits: Limits) -> 
     Ok(Cut { parts, ..cut })
 }
 
-fn cut_whole(file: &[u8], limits: Limits) -> Result<Cut, CutError> {
-    cut_in_pieces(std::iter::once(file), limits)
+fn cut_whole(file: &[u8], limits: Limits, options: &ReadOptions) -> Result<Cut, CutError> {
+    cut_in_pieces(std::iter::once(file), limits, options)
 }
 
 /// Cuts at every place where two pushes can meet, byte by byte, and in one push: all must agree.
-fn cut_every_way(file: &[u8], limits: Limits) -> Result<Cut, CutError> {
-    let whole = cut_whole(file, limits);
+fn cut_every_way(file: &[u8], limits: Limits, options: &ReadOptions) -> Result<Cut, CutError> {
+    let whole = cut_whole(file, limits, options);
     for middle in 0..=file.len() {
         let (head, tail) = file.split_at(middle);
-        assert_eq!(cut_in_pieces([head, tail].into_iter(), limits), whole, "split at {middle}");
+        assert_eq!(cut_in_pieces([head, tail].into_iter(), limits, options), whole, "split at {middle}");
     }
-    assert_eq!(cut_in_pieces(file.chunks(1), limits), whole, "byte by byte");
+    assert_eq!(cut_in_pieces(file.chunks(1), limits, options), whole, "byte by byte");
     whole
 }
 

@@ -1,9 +1,13 @@
 //! What a record says, and how columns are kept.
 
-use super::super::{Columns, CutError, Delimiter, Record, RowParser};
+use super::super::{Columns, CutError, Delimiter, Limits, ReadOptions, Record, RowFault, RowParser};
+use super::cut_whole;
 
+/// The columns of a file with this header.
 fn columns(header: &str) -> Columns {
-    Columns::from_header(header.split(',')).unwrap()
+    let options =
+        ReadOptions { delimiter: Some(Delimiter::Comma), header: Some(true), ..ReadOptions::default() };
+    cut_whole(format!("{header}\nA").as_bytes(), Limits::default(), &options).unwrap().summary.columns
 }
 
 /// Code, user and metadata of one record.
@@ -15,17 +19,19 @@ fn row(columns: &Columns, delimiter: Delimiter, raw: &str) -> (String, Option<St
 
 #[test]
 fn a_row_has_what_its_columns_say() {
-    let columns = columns("userId,code,shop,note \"x\"");
-    let cases: [(&str, &str, Option<&str>, Option<&str>); 10] = [
+    let columns = columns("userId,code,shop,\"note \"\"x\"\"\"");
+    let cases: [(&str, &str, Option<&str>, Option<&str>); 12] = [
         ("u,A,s,n", "A", Some("u"), Some(r#"{"shop":"s","note \"x\"":"n"}"#)),
-        (" u , a ,,", " a ", Some("u"), None),
+        (" u , a ,,", "a", Some("u"), None),
         (",A, ,n", "A", None, Some(r#"{"note \"x\"":"n"}"#)),
         ("\"\",\"A\",\" s \",", "A", None, Some(r#"{"shop":" s "}"#)),
         ("u", "", Some("u"), None),
         ("", "", None, None),
         ("u,A,s,n,more,and more", "A", Some("u"), Some(r#"{"shop":"s","note \"x\"":"n"}"#)),
         ("u,\"A\"\"B\",\"x\r\ny\",\t", "A\"B", Some("u"), Some(r#"{"shop":"x\r\ny"}"#)),
-        ("\u{feff}u,\u{feff}A,日本", "\u{feff}A", Some("\u{feff}u"), Some(r#"{"shop":"日本"}"#)),
+        ("\u{feff}u,\u{feff}A,日本", "\u{feff}A", Some("u"), Some(r#"{"shop":"日本"}"#)),
+        ("'+34,'-A1,'=1+1,'x", "-A1", Some("+34"), Some(r#"{"shop":"=1+1","note \"x\"":"'x"}"#)),
+        (" \"u\", \"A\",\t\"s, t\"", "A", Some("u"), Some(r#"{"shop":"s, t"}"#)),
         ("u,\"A\"b,s", "Ab", Some("u"), Some(r#"{"shop":"s"}"#)),
     ];
     for (raw, code, user, metadata) in cases {
@@ -64,8 +70,14 @@ fn a_row_may_have_very_many_cells() {
 fn columns_come_back_from_json() {
     let all = columns("code,shop,user_id");
     let json = serde_json::to_string(&all).unwrap();
-    assert_eq!(json, r#"{"code":0,"userId":2,"metadata":[{"index":1,"name":"shop"}]}"#);
+    assert_eq!(
+        json,
+        r#"{"code":0,"userId":2,"metadata":[{"index":1,"name":"shop"}],"header":["code","shop","userid"]}"#
+    );
     assert_eq!(serde_json::from_str::<Columns>(&json).unwrap(), all);
+    // As jobs from before have them.
+    let old = serde_json::from_str::<Columns>(r#"{"code":0,"userId":2}"#).unwrap();
+    assert_eq!(old, Columns { user_id: Some(2), ..Columns::default() });
     assert_eq!(serde_json::to_string(&Columns::default()).unwrap(), r#"{"code":0}"#);
     assert_eq!(serde_json::from_str::<Columns>(r#"{"code":0}"#).unwrap(), Columns::default());
     assert_eq!(serde_json::to_string(&Delimiter::Semicolon).unwrap(), "\";\"");
@@ -74,10 +86,16 @@ fn columns_come_back_from_json() {
 #[test]
 fn errors_say_where_and_what_to_do() {
     let cases = [
-        (CutError::NotUtf8 { line: 7 }, "not_utf8", Some(7)),
+        (CutError::NotUtf8 { line: 7, byte: 3, value: 0xF3 }, "not_utf8", Some(7)),
         (CutError::Utf16, "not_utf8", Some(1)),
         (CutError::ZeroByte { line: 7 }, "not_utf8", Some(7)),
-        (CutError::Empty, "empty_file", None),
+        (CutError::Empty { has_header: true }, "empty_file", None),
+        (CutError::UnknownDelimiter { named: ':' }, "unknown_delimiter", Some(1)),
+        (
+            CutError::UnclearHeader { line: 7, why: "it may be a row".into(), first_record: vec![] },
+            "unclear_header",
+            Some(7),
+        ),
         (CutError::RecordTooLong { line: 7, inside_quotes: true }, "record_too_long", Some(7)),
         (CutError::UnclosedQuote { line: 7 }, "unclosed_quote", Some(7)),
     ];
@@ -86,4 +104,39 @@ fn errors_say_where_and_what_to_do() {
         assert_eq!(error.to_string().contains("line 7"), line == Some(7), "{error}");
     }
     assert!(CutError::Utf16.to_string().contains("UTF-16"));
+    let not_utf8 = CutError::NotUtf8 { line: 7, byte: 3, value: 0xF3 }.to_string();
+    assert!(
+        ["byte 3", "0xF3", "Excel", "LibreOffice"].iter().all(|said| not_utf8.contains(said)),
+        "{not_utf8}"
+    );
+}
+
+#[test]
+fn a_record_that_does_not_suit_the_header_says_why() {
+    let columns = columns("userId,code,,nota");
+    let too_many = Some(RowFault::TooManyCells { cells: 5, columns: 4 });
+    let repeated = Some(RowFault::RepeatedHeader);
+    let cases = [
+        ("u,A1B", None),
+        ("u,A1B,,n,, ,\"\"", None),
+        ("u,A1B,,n,x", too_many),
+        (",A1B,,,x", too_many),
+        ("userId,code,,nota", repeated),
+        ("USER_ID, Código ,x", None),
+        ("\u{feff}User-Id,CODE", repeated),
+        ("code,userId", repeated),
+        ("código,usuario,", repeated),
+        (",code", repeated),
+        ("u,code", None),
+        (",vale", None),
+    ];
+    for (raw, fault) in cases {
+        let mut parser = RowParser::new(&columns, Delimiter::Comma);
+        assert_eq!(parser.parse(&Record { line: 2, raw }).fault, fault, "{raw:?}");
+    }
+    let mut parser =
+        RowParser::new(&Columns { creates_nothing: true, ..Columns::default() }, Delimiter::Comma);
+    assert_eq!(parser.parse(&Record { line: 1, raw: "A1B" }).fault, Some(RowFault::NoCodeAtStart));
+    let mut parser = RowParser::new(&Columns::default(), Delimiter::Comma);
+    assert_eq!(parser.parse(&Record { line: 1, raw: "code,userId,x" }).fault, None);
 }

@@ -50,6 +50,17 @@ impl Rejected {
             Self::UserLimitReached => "user_limit_reached",
         }
     }
+
+    /// The same as a sentence.
+    pub fn detail(self) -> &'static str {
+        match self {
+            Self::DuplicateInFile => "an earlier line of the file has this code",
+            Self::AlreadyExists => "the business has this code already",
+            Self::UserLimitReached => {
+                "the code is imported and free: its user may hold no more codes of the book"
+            }
+        }
+    }
 }
 
 /// Rows found refused: by line, the code and why.
@@ -110,29 +121,8 @@ impl Store {
         told: &TakenBy,
         finished: &Finished,
     ) -> Result<Imported> {
-        let codes: Vec<String> = rows.iter().map(|row| row.code.clone()).collect();
         let mut transaction = self.pool.begin().await?;
-        let fresh: HashSet<String> =
-            query_file_scalar!("src/store/sql/dry_run_new_codes.sql", claim.job.0, &codes)
-                .fetch_all(&mut *transaction)
-                .await?
-                .into_iter()
-                .collect();
-        let standing: HashSet<String> =
-            query_file!("src/store/sql/standing_codes.sql", claim.business.0, &codes)
-                .fetch_all(&mut *transaction)
-                .await?
-                .into_iter()
-                .map(|row| row.code)
-                .collect();
-        let mut found = TakenBy::new();
-        for row in rows {
-            if standing.contains(&row.code) {
-                found.insert(row.line, (row.code.clone(), Rejected::AlreadyExists));
-            } else if !fresh.contains(&row.code) {
-                found.insert(row.line, (row.code.clone(), Rejected::DuplicateInFile));
-            }
-        }
+        let found = rehearse(&mut transaction, claim, rows).await?;
         if found != *told {
             transaction.rollback().await?;
             return Ok(Imported::Differs(found));
@@ -181,6 +171,60 @@ impl Store {
         }
         Ok(found)
     }
+}
+
+/// What an import of the rows would refuse, after the earlier parts of the same dry run; notes the rows for later parts.
+async fn rehearse(transaction: &mut PgTransaction<'_>, claim: &Claim, rows: &[ImportRow]) -> Result<TakenBy> {
+    let codes: Vec<String> = rows.iter().map(|row| row.code.clone()).collect();
+    let standing: HashSet<String> = query_file!("src/store/sql/standing_codes.sql", claim.business.0, &codes)
+        .fetch_all(&mut **transaction)
+        .await?
+        .into_iter()
+        .map(|row| row.code)
+        .collect();
+    let is_standing = |row: &ImportRow| standing.contains(&row.code);
+    let holders: Vec<Option<String>> =
+        rows.iter().map(|row| row.user.clone().filter(|_| !is_standing(row))).collect();
+    // Before these rows are noted, so that only those of earlier parts count.
+    let mut rooms: HashMap<String, i64> = query_file!(
+        "src/store/sql/dry_run_rooms.sql",
+        claim.job.0,
+        claim.work.book().0,
+        &holders.iter().flatten().cloned().collect::<Vec<_>>()
+    )
+    .fetch_all(&mut **transaction)
+    .await?
+    .into_iter()
+    .map(|row| (row.user_id, row.room))
+    .collect();
+    let fresh: HashSet<String> = query_file_scalar!(
+        "src/store/sql/dry_run_new_codes.sql",
+        claim.job.0,
+        &codes,
+        &holders as &[Option<String>]
+    )
+    .fetch_all(&mut **transaction)
+    .await?
+    .into_iter()
+    .collect();
+    let mut found = TakenBy::new();
+    let mut in_order: Vec<&ImportRow> = rows.iter().collect();
+    in_order.sort_by_key(|row| row.line);
+    for row in in_order {
+        let room = row.user.as_ref().and_then(|user| rooms.get_mut(user));
+        let why = match room {
+            _ if is_standing(row) => Rejected::AlreadyExists,
+            _ if !fresh.contains(&row.code) => Rejected::DuplicateInFile,
+            Some(room) if *room <= 0 => Rejected::UserLimitReached,
+            Some(room) => {
+                *room -= 1;
+                continue;
+            }
+            None => continue,
+        };
+        found.insert(row.line, (row.code.clone(), why));
+    }
+    Ok(found)
 }
 
 impl Part<'_> {

@@ -1,0 +1,113 @@
+//! What came of an import, for people: how the file was read, the counts, and in one last line what was not imported.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::super::show::{Column, Look, count, pairs, plain, table};
+use super::super::watch::Job;
+
+/// The report of a job that has succeeded. Its last line says what became of the rows, and where the refused ones are.
+pub(super) fn report(job: &Job, dry_run: bool, errors: Option<&Path>) -> String {
+    let result = &job.answer.value["result"];
+    let counted = |name: &str| count(job.result(name));
+    let imported = if dry_run { "Would be imported" } else { "Imported" };
+    let mut lines = vec![("Read as", read_as(&result["readAs"]))];
+    lines.push((imported, format!("{}{}", counted("uploadedCount"), job.in_time())));
+    if job.result("unassignedCount") > 0 {
+        lines.push(("  without their user", counted("unassignedCount")));
+    }
+    lines.push(("Duplicates", counted("duplicatesCount")));
+    lines.push(("Invalid rows", counted("invalidRowsCount")));
+    let mut parts = vec![pairs(&lines)];
+    if let Some(rows) = result["sample"].as_array().filter(|rows| !rows.is_empty()) {
+        parts.push(format!("First rows\n{}", sample(rows)));
+    }
+    parts.push(last_line(job, dry_run, errors));
+    parts.join("\n")
+}
+
+/// `UTF-8, delimiter ";", header; codes in "Código", users in "Cliente", metadata "Nota"; 2 lines skipped`
+fn read_as(read_as: &Value) -> String {
+    if read_as.is_null() {
+        return "not reported by this server".to_owned();
+    }
+    let column = |name: &str| match &read_as[name] {
+        Value::Number(number) => Some(format!("column {number}")),
+        Value::String(name) => Some(quoted(name)),
+        _ => None,
+    };
+    let delimiter = match read_as["delimiter"].as_str().unwrap_or_default() {
+        "\t" => "tab".to_owned(),
+        delimiter => quoted(delimiter),
+    };
+    let header = if read_as["header"] == true { "header" } else { "no header" };
+    let mut text = format!(
+        "{}, delimiter {delimiter}, {header}",
+        plain(read_as["encoding"].as_str().unwrap_or("UTF-8"))
+    );
+    text.push_str(&format!("; codes in {}", column("codeColumn").unwrap_or_default()));
+    if let Some(users) = column("userColumn") {
+        text.push_str(&format!(", users in {users}"));
+    }
+    let names: Vec<String> = read_as["metadataColumns"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .map(quoted)
+        .collect();
+    if !names.is_empty() {
+        text.push_str(&format!(", metadata {}", names.join(", ")));
+    }
+    match read_as["skippedLines"].as_u64() {
+        None | Some(0) => {}
+        Some(1) => text.push_str("; 1 line skipped"),
+        Some(lines) => text.push_str(&format!("; {} lines skipped", count(lines))),
+    }
+    text
+}
+
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", plain(text))
+}
+
+fn sample(rows: &[Value]) -> String {
+    const COLUMNS: [Column; 5] = [
+        Column("LINE", "/line", Look::Count),
+        Column("CODE", "/code", Look::Text),
+        Column("USER", "/userId", Look::Text),
+        Column("METADATA", "/metadata", Look::Text),
+        Column("REFUSED", "/reason", Look::Text),
+    ];
+    table(&COLUMNS, rows)
+}
+
+/// `12 codes imported, 2 of them without their user; 3 rows refused: see errors.csv`
+fn last_line(job: &Job, dry_run: bool, errors: Option<&Path>) -> String {
+    let (imported, unassigned) = (job.result("uploadedCount"), job.result("unassignedCount"));
+    let refused = job.result("duplicatesCount") + job.result("invalidRowsCount");
+    let would_be = if dry_run { "would be imported" } else { "imported" };
+    let mut line = format!("{} {would_be}", counted(imported, "code", "codes"));
+    if unassigned > 0 {
+        line.push_str(&format!(
+            ", {} of them without the user that the row names (over the limit)",
+            count(unassigned)
+        ));
+    }
+    if refused > 0 {
+        line.push_str(&format!("; {} refused", counted(refused, "row", "rows")));
+    }
+    if unassigned + refused > 0 {
+        let file = match errors {
+            Some(path) => plain(&path.display().to_string()),
+            None => format!("cuponera jobs errors {}", job.id()),
+        };
+        line.push_str(&format!(": see {file}"));
+    }
+    line
+}
+
+fn counted(number: u64, one: &str, many: &str) -> String {
+    format!("{} {}", count(number), if number == 1 { one } else { many })
+}

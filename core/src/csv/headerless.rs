@@ -1,0 +1,152 @@
+//! Files in which no record has a known name: what tells a file without a header from one whose names are not known.
+
+use super::header::{Candidate, has_any_name};
+use super::layout::{Layout, unclear};
+use super::sample::{Sample, SampleRecord};
+use super::shape::{Start, start_of};
+use super::{ColumnLabel, Columns, CutError, ReadAs, ReadOptions};
+
+/// The sample in which the most rows have a code in its column and the same number of cells; of equals, the first. Where no
+/// row has a code, the file may be nothing but one of the delimiters.
+pub(super) fn best_sample<'a>(samples: &'a [Sample], options: &ReadOptions) -> &'a Sample {
+    let code = code_index(options);
+    let alike = |sample: &Sample| {
+        let mut counts = std::collections::HashMap::<usize, usize>::new();
+        for record in rows(sample).filter(|record| record.code(code).is_some()) {
+            *counts.entry(record.cells.len()).or_default() += 1;
+        }
+        counts.into_values().max().unwrap_or(0)
+    };
+    let (mut best, mut most) = (&samples[0], 0);
+    for sample in samples {
+        let count = alike(sample);
+        if count > most {
+            (best, most) = (sample, count);
+        }
+    }
+    let has_no_records = |sample: &&Sample| sample.records.is_empty();
+    samples.iter().find(has_no_records).filter(|_| most == 0).unwrap_or(best)
+}
+
+/// A header without known names, because the uploader says that there is a header.
+pub(super) fn first_record_as_header(
+    sample: &Sample,
+    first: &SampleRecord,
+    options: &ReadOptions,
+) -> Result<Layout, CutError> {
+    let code = match &options.code_column {
+        Some(ColumnLabel::Number(number)) => number - 1,
+        Some(ColumnLabel::Name(name)) => return Err(unclear(first, no_such_column("codeColumn", name))),
+        None if first.cells.len() == 1 => 0,
+        None => return Err(unclear(first, "no column of the header has a name that is known for codes")),
+    };
+    Candidate { sample, index: 0, code }.layout(options)
+}
+
+/// A file without a header, if that is certain.
+pub(super) fn without_header(
+    sample: &Sample,
+    first_line: u64,
+    options: &ReadOptions,
+) -> Result<Layout, CutError> {
+    let Some(first) = rows(sample).next() else {
+        return Ok(layout(sample, first_line, options, Start::Codes));
+    };
+    check_columns(sample, first, options)?;
+    let start =
+        if options.header == Some(false) { Start::Codes } else { certain_start(sample, first, options)? };
+    Ok(layout(sample, first_line, options, start))
+}
+
+/// How the file starts, if it starts in a way that no header does.
+fn certain_start(sample: &Sample, first: &SampleRecord, options: &ReadOptions) -> Result<Start, CutError> {
+    if let Some(named) = first_with_name(sample, options) {
+        return Err(unclear(
+            named,
+            "it has a name that is known for users, and none that is known for codes",
+        ));
+    }
+    let records: Vec<&SampleRecord> = rows(sample).collect();
+    match start_of(&records, code_index(options)) {
+        Start::Unclear => Err(unclear(first, "it may be a header or a row")),
+        start => Ok(start),
+    }
+}
+
+/// The first record with a known name that only title lines, which have fewer cells with text, stand above.
+fn first_with_name<'a>(sample: &'a Sample, options: &ReadOptions) -> Option<&'a SampleRecord> {
+    let mut most_filled = 0;
+    sample.records.iter().find(|record| {
+        let is_below_titles = record.filled > most_filled;
+        most_filled = most_filled.max(record.filled);
+        is_below_titles && has_any_name(record, options)
+    })
+}
+
+/// Columns go by number where there are no names, and must be there.
+fn check_columns(sample: &Sample, first: &SampleRecord, options: &ReadOptions) -> Result<(), CutError> {
+    let widest = rows(sample).map(|record| record.cells.len()).max().unwrap_or(0);
+    for (parameter, column) in [("codeColumn", &options.code_column), ("userColumn", &options.user_column)] {
+        match column {
+            Some(ColumnLabel::Name(name)) if options.header == Some(false) => {
+                let why = format!(
+                    "{parameter} is {name:?}; without a header it must be the column's number, from 1"
+                );
+                return Err(unclear(first, why));
+            }
+            Some(ColumnLabel::Name(name)) => return Err(unclear(first, no_such_column(parameter, name))),
+            Some(ColumnLabel::Number(number)) if *number > widest => {
+                let why = format!("{parameter} is {number}, and the records have {widest} columns");
+                return Err(unclear(first, why));
+            }
+            _ => {}
+        }
+    }
+    if user_index(options) == Some(code_index(options)) {
+        return Err(unclear(first, "codeColumn and userColumn name the same column"));
+    }
+    Ok(())
+}
+
+fn layout(sample: &Sample, first_line: u64, options: &ReadOptions, start: Start) -> Layout {
+    let (code, user_id) = (code_index(options), user_index(options));
+    let first_record_line = sample.records.first().map_or(first_line, |record| record.line);
+    Layout {
+        delimiter: sample.delimiter,
+        columns: Columns { code, user_id, creates_nothing: start == Start::NoCodes, ..Columns::default() },
+        read_as: ReadAs {
+            encoding: "UTF-8",
+            delimiter: sample.delimiter,
+            header: false,
+            code_column: ColumnLabel::Number(code + 1),
+            user_column: user_id.map(|user| ColumnLabel::Number(user + 1)),
+            metadata_columns: Vec::new(),
+            skipped_lines: first_record_line - 1,
+        },
+        start: 0,
+        line: first_line,
+    }
+}
+
+fn no_such_column(parameter: &str, name: &str) -> String {
+    format!("no column is named {name:?}, as {parameter} says")
+}
+
+/// Records that are not comments.
+fn rows(sample: &Sample) -> impl Iterator<Item = &SampleRecord> {
+    sample.records.iter().filter(|record| !record.is_comment())
+}
+
+fn code_index(options: &ReadOptions) -> usize {
+    match &options.code_column {
+        Some(ColumnLabel::Number(number)) => number - 1,
+        _ => 0,
+    }
+}
+
+fn user_index(options: &ReadOptions) -> Option<usize> {
+    match &options.user_column {
+        Some(ColumnLabel::Number(number)) => Some(number - 1),
+        _ => None,
+    }
+}

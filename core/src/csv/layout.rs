@@ -1,0 +1,56 @@
+//! How a file is read: what separates its cells, whether it has a header, and which columns have the codes and users.
+//! Detection evaluates what each possibility makes of the first records; it does not count characters.
+//!
+//! **Invariant:** a name in a header or the text of another column never becomes a code. Where the file leaves that open,
+//! it is refused with what was seen and with the parameters that settle the question.
+
+use super::header::best_header;
+use super::headerless::{best_sample, first_record_as_header, without_header};
+use super::sample::{Sample, SampleRecord};
+use super::{Columns, CutError, Delimiter, ReadAs, ReadOptions};
+
+/// How a file is read.
+#[derive(Debug)]
+pub(super) struct Layout {
+    pub(super) delimiter: Delimiter,
+    pub(super) columns: Columns,
+    pub(super) read_as: ReadAs,
+    /// Where the rows begin, in bytes of the text that was looked at.
+    pub(super) start: usize,
+    /// The physical line of that byte.
+    pub(super) line: u64,
+}
+
+/// Says how the file that begins with `text` on physical line `first_line` is read.
+pub(super) fn decide(
+    text: &str,
+    first_line: u64,
+    is_whole: bool,
+    options: &ReadOptions,
+) -> Result<Layout, CutError> {
+    let read = |delimiter| Sample::read(text, first_line, is_whole, delimiter);
+    let samples: Vec<Sample> = match options.delimiter {
+        Some(delimiter) => vec![read(delimiter)],
+        None => Delimiter::ALL.into_iter().map(read).collect(),
+    };
+    if options.header != Some(false)
+        && let Some(candidate) = best_header(&samples, options)
+    {
+        return candidate.layout(options);
+    }
+    let sample = best_sample(&samples, options);
+    match (options.header, sample.records.first()) {
+        (Some(true), Some(first)) => first_record_as_header(sample, first, options),
+        _ => without_header(sample, first_line, options),
+    }
+}
+
+/// The refusal of a file whose reading is not settled, for `record`.
+pub(super) fn unclear(record: &SampleRecord, why: impl Into<String>) -> CutError {
+    /// A refusal repeats this many cells of a record, and this much of each.
+    const MAX_CELLS: usize = 50;
+    const MAX_CELL_CHARS: usize = 100;
+    let shown = |cell: &String| cell.chars().take(MAX_CELL_CHARS).collect();
+    let first_record = record.cells.iter().take(MAX_CELLS).map(shown).collect();
+    CutError::UnclearHeader { line: record.line, why: why.into(), first_record }
+}

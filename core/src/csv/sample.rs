@@ -1,0 +1,84 @@
+//! The first records of a file, split with one delimiter: what detection looks at.
+
+use super::cells::{Splitter, is_empty, unescape};
+use super::names::fold;
+use super::record::records;
+use super::{Delimiter, MAX_RECORD_BYTES};
+use crate::coupon::code::Code;
+use crate::text;
+
+/// How many records detection looks at.
+const MAX_RECORDS: usize = 200;
+/// Records that start after this many bytes are not looked at.
+const MAX_BYTES: usize = 64 * 1024;
+const MAX_LINE_BREAK_BYTES: usize = 2;
+/// The longest beginning of a file that detection needs: a record that starts within [`MAX_BYTES`], its line break, and one
+/// byte that says that the record has ended.
+pub(super) const SAMPLE_BYTES: usize = MAX_BYTES + MAX_RECORD_BYTES + MAX_LINE_BREAK_BYTES + 1;
+
+/// The first records, read with one delimiter.
+pub(super) struct Sample {
+    pub(super) delimiter: Delimiter,
+    pub(super) records: Vec<SampleRecord>,
+}
+
+/// One of them.
+pub(super) struct SampleRecord {
+    /// The physical line it starts on.
+    pub(super) line: u64,
+    /// Where the record behind it begins, in bytes of the sample, and on which physical line.
+    pub(super) next: (usize, u64),
+    /// Up to the last cell with text in it.
+    pub(super) cells: Vec<String>,
+    /// The cells as names are compared.
+    pub(super) folded: Vec<String>,
+    /// How many cells have text in them.
+    pub(super) filled: usize,
+}
+
+impl Sample {
+    /// Reads `text`, which begins on physical line `first_line`. Unless it is the whole file, its last record may be cut
+    /// off and is left out.
+    pub(super) fn read(text: &str, first_line: u64, is_whole: bool, delimiter: Delimiter) -> Self {
+        let mut splitter = Splitter::new(delimiter);
+        let mut all = records(text, delimiter, first_line);
+        let mut found = Vec::new();
+        while found.len() < MAX_RECORDS
+            && let Some(record) = all.next()
+        {
+            let next = all.position();
+            let start = next.0 - record.raw.len();
+            let is_cut_off = next.0 == text.len() && (!is_whole || all.is_unfinished());
+            if start > MAX_BYTES + MAX_LINE_BREAK_BYTES || record.raw.len() > MAX_RECORD_BYTES || is_cut_off {
+                break;
+            }
+            let cells = splitter.split(record.raw);
+            let cells: Vec<String> = cells.iter().take(cells.width()).map(str::to_owned).collect();
+            found.push(SampleRecord::new(record.line, next, cells));
+        }
+        Self { delimiter, records: found }
+    }
+}
+
+impl SampleRecord {
+    fn new(line: u64, next: (usize, u64), cells: Vec<String>) -> Self {
+        let folded = cells.iter().map(|cell| fold(cell)).collect();
+        let filled = cells.iter().filter(|cell| !is_empty(cell)).count();
+        Self { line, next, cells, folded, filled }
+    }
+
+    /// The cell at `index` as text to read: trimmed, empty where there is none.
+    pub(super) fn cell(&self, index: usize) -> &str {
+        text::trim(self.cells.get(index).map_or("", |cell| unescape(cell)))
+    }
+
+    /// The code at `index`, if there is a valid one.
+    pub(super) fn code(&self, index: usize) -> Option<Code> {
+        Code::parse(unescape(self.cells.get(index)?.trim())).ok()
+    }
+
+    /// Whether the record begins like a comment.
+    pub(super) fn is_comment(&self) -> bool {
+        self.cells.first().is_some_and(|cell| cell.trim_start().starts_with('#'))
+    }
+}

@@ -98,7 +98,7 @@ pub(crate) async fn admin(settings: Settings, verb: AdminVerb) -> Result<(), Str
     if settings.database_url.is_none() {
         secrets::open_data_folder(&settings.data_dir)?;
     }
-    let work = async {
+    let work = Box::pin(async {
         let database = Database::open_or_join(&settings).await?;
         let store = database.connect_with_schema(POOLS).await?;
         let done = task.run(&store).await;
@@ -107,7 +107,7 @@ pub(crate) async fn admin(settings: Settings, verb: AdminVerb) -> Result<(), Str
         let done = done.map(|text| drop(std::io::stdout().write_all(text.as_bytes())));
         let closed = database.close().await;
         done.and(closed)
-    };
+    });
     lifecycle::unless_stopped(LAST_WORDS, work).await
 }
 

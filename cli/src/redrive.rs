@@ -9,7 +9,7 @@ use crate::up::LAST_WORDS;
 
 /// Retries the jobs of all dead letters, and says what became of them.
 pub(crate) async fn redrive(settings: Settings) -> Result<(), String> {
-    lifecycle::unless_stopped(LAST_WORDS, retry_all(&settings)).await
+    lifecycle::unless_stopped(LAST_WORDS, Box::pin(retry_all(&settings))).await
 }
 
 async fn retry_all(settings: &Settings) -> Result<(), String> {

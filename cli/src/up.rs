@@ -34,7 +34,8 @@ pub(crate) async fn up(settings: Settings) -> Result<(), String> {
     secrets::open_data_folder(&settings.data_dir)?;
     let listener = cuponera_api::listen(&settings)?;
     let stop = lifecycle::stop_on_signals(LAST_WORDS)?;
-    let Some(installation) = stop.run_until_cancelled(Installation::open(&settings, &stop)).await else {
+    let opening = Box::pin(Installation::open(&settings, &stop));
+    let Some(installation) = stop.run_until_cancelled(opening).await else {
         info!("stopped before it served");
         return Ok(());
     };

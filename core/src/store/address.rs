@@ -33,66 +33,44 @@ pub fn connect_options(url: &str) -> Result<PgConnectOptions, AddressError> {
     if !["postgres", "postgresql"].contains(&url.scheme()) {
         return Err(AddressError::NotAUrl);
     }
-    let given = Given::by(&url);
-    if !given.user {
+    if url.username().is_empty() && !has(&url, &["user"]) {
         return Err(AddressError::NoUser);
     }
-    if !given.password {
+    if url.password().is_none() && !has(&url, &["password"]) {
         // Without a password sqlx looks into ~/.pgpass; an empty one is sent only if the server asks for a password.
         url.query_pairs_mut().append_pair("password", "");
     }
     let options = PgConnectOptions::from_url(&url).map_err(|error| AddressError::Part(said(error)))?;
-    Ok(given.complete(options))
+    Ok(complete(options, &url))
+}
+
+/// Sets what the URL leaves out.
+fn complete(mut options: PgConnectOptions, url: &Url) -> PgConnectOptions {
+    if url.host_str().is_none_or(str::is_empty) && !has(url, &["host", "hostaddr"]) {
+        options = options.host(HOST);
+    }
+    if url.port().is_none() && !has(url, &["port"]) {
+        options = options.port(PORT);
+    }
+    if url.path().trim_start_matches('/').is_empty() && !has(url, &["dbname"]) {
+        let user = options.get_username().to_owned();
+        options = options.database(&user);
+    }
+    if !has(url, &["sslmode", "ssl-mode"]) {
+        options = options.ssl_mode(PgSslMode::Prefer);
+    }
+    options
+}
+
+/// Whether the URL has one of these parameters.
+fn has(url: &Url, names: &[&str]) -> bool {
+    url.query_pairs().any(|(name, value)| names.contains(&&*name) && !value.is_empty())
 }
 
 fn said(error: sqlx::Error) -> String {
     match error {
         sqlx::Error::Configuration(cause) => cause.to_string(),
         other => other.to_string(),
-    }
-}
-
-/// Which parts of the options a URL gives.
-struct Given {
-    user: bool,
-    password: bool,
-    host: bool,
-    port: bool,
-    database: bool,
-    ssl_mode: bool,
-}
-
-impl Given {
-    fn by(url: &Url) -> Self {
-        let has = |names: &[&str]| {
-            url.query_pairs().any(|(name, value)| names.contains(&&*name) && !value.is_empty())
-        };
-        Self {
-            user: !url.username().is_empty() || has(&["user"]),
-            password: url.password().is_some() || has(&["password"]),
-            host: url.host_str().is_some_and(|host| !host.is_empty()) || has(&["host", "hostaddr"]),
-            port: url.port().is_some() || has(&["port"]),
-            database: !url.path().trim_start_matches('/').is_empty() || has(&["dbname"]),
-            ssl_mode: has(&["sslmode", "ssl-mode"]),
-        }
-    }
-
-    /// Sets what the URL leaves out.
-    fn complete(&self, mut options: PgConnectOptions) -> PgConnectOptions {
-        if !self.host {
-            options = options.host(HOST);
-        }
-        if !self.port {
-            options = options.port(PORT);
-        }
-        if !self.database {
-            let user = options.get_username().to_owned();
-            options = options.database(&user);
-        }
-        if !self.ssl_mode {
-            options = options.ssl_mode(PgSslMode::Prefer);
-        }
-        options
     }
 }
 

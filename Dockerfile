@@ -1,8 +1,9 @@
-# syntax=docker/dockerfile:1
 # The three programs in one small image: cuponera, cuponera-api, cuponera-worker. Name the one to run as the command.
 #
 #   docker build -t cuponera .
 #   docker run --rm cuponera cuponera-worker --help
+#
+# It needs BuildKit, the default since Docker 23, and no `# syntax=` line, which fetches a builder from a registry each time.
 
 FROM rust:1.95-slim-bookworm AS builder
 # aws-lc is C, and some of it is made by cmake.
@@ -27,7 +28,9 @@ FROM debian:bookworm-slim
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends ca-certificates \
     && rm -rf /var/lib/apt/lists/* \
-    && useradd --system --uid 10001 --user-group --home-dir /var/lib/cuponera --create-home cuponera
+    && groupadd --gid 10001 cuponera \
+    && useradd --uid 10001 --gid 10001 --no-log-init --shell /usr/sbin/nologin \
+        --home-dir /var/lib/cuponera --create-home --skel /var/empty cuponera
 COPY --from=builder /programs/ /usr/local/bin/
 USER 10001:10001
 WORKDIR /var/lib/cuponera

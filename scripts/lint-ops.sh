@@ -1,5 +1,6 @@
 #!/bin/sh
-# Checks the files for operators: docker-compose.yml, the Dockerfile, the workflows, and all shell scripts. Needs no Docker.
+# Checks the files for operators: docker-compose.yml, the Dockerfile and .dockerignore, the workflows, and all shell scripts.
+# Needs no Docker, but cargo.
 #
 # The tools are kept in target/ops; they come from the package index the first time. Needs Python 3.10 or newer with venv.
 # Safe from several processes.
@@ -27,6 +28,7 @@ exec 9>&-
 # What an operator has in .env must not decide whether this passes.
 env -i PATH="$PATH" "$folder/bin/docker-compose" --env-file /dev/null --file docker-compose.yml config --quiet
 "$folder/bin/hadolint" Dockerfile
+"$folder/bin/python" scripts/check-docker-context.py
 "$folder/bin/shellcheck" scripts/*.sh localstack/*.sh .ci/run
 # What a workflow may do wrong, but for style: the image of LocalStack goes by its version.
 PATH="$folder/bin:$PATH" "$folder/bin/jactionlint" --profile correctness .github/workflows/*.yml

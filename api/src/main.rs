@@ -37,7 +37,7 @@ async fn serve(settings: Settings) -> Result<(), String> {
     let metrics = lifecycle::expose(&settings, &stop).await?;
     let queue = lifecycle::open_queue(&settings).await?;
     let store = lifecycle::open_store(&settings, settings.pools(), &queue).await?;
-    let relay_store = lifecycle::open_store(&settings, RELAY_POOLS, &queue).await?;
+    let relay_store = lifecycle::open_another_store(&settings, RELAY_POOLS, &queue).await?;
     // Before anything can write an event: one in the rest partition would keep its month from having its own.
     store.ensure_event_months().await.map_err(|error| error.chain())?;
     let files = lifecycle::open_files(&settings).await?;

@@ -10,11 +10,13 @@ use cuponera_core::config::{Settings, is_email};
 use cuponera_core::credential::{Passwords, check_password};
 use cuponera_core::error::{Error, Result};
 use cuponera_core::id::BusinessId;
+use cuponera_core::lifecycle;
 use cuponera_core::principal::RoleName;
 use cuponera_core::store::{Business, NewAccount, Pools, Store};
 
 use crate::database::Database;
 use crate::secrets;
+use crate::up::LAST_WORDS;
 
 /// One command needs one connection, and another for a transaction.
 const POOLS: Pools = Pools { hot: 1, rest: 2 };
@@ -96,19 +98,17 @@ pub(crate) async fn admin(settings: Settings, verb: AdminVerb) -> Result<(), Str
     if settings.database_url.is_none() {
         secrets::open_data_folder(&settings.data_dir)?;
     }
-    let database = Database::open_or_join(&settings).await?;
-    let done = match database.connect_with_schema(POOLS).await {
-        Ok(store) => {
-            let done = task.run(&store).await;
-            store.close().await;
-            done
-        }
-        Err(message) => Err(message),
-    };
-    // Before the server is stopped: whatever becomes of that, a password that holds now is shown.
-    let done = done.map(|text| drop(std::io::stdout().write_all(text.as_bytes())));
-    let closed = database.close().await;
-    done.and(closed)
+    let work = Box::pin(async {
+        let database = Database::open_or_join(&settings).await?;
+        let store = database.connect_with_schema(POOLS).await?;
+        let done = task.run(&store).await;
+        store.close().await;
+        // Before the server is stopped: whatever becomes of that, a password that holds now is shown.
+        let done = done.map(|text| drop(std::io::stdout().write_all(text.as_bytes())));
+        let closed = database.close().await;
+        done.and(closed)
+    });
+    lifecycle::unless_stopped(LAST_WORDS, work).await
 }
 
 /// What is to be done, checked as far as it can be without the database.

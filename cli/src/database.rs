@@ -1,10 +1,12 @@
 //! The database of an installation: somebody else's, a private server of our own, or one that another process runs.
+//!
+//! **Invariant.** A server of our own ends with the [`Database`] that has it, whether or not anything went wrong.
 
 use std::time::{Duration, Instant};
 
 use cuponera_core::config::Settings;
 use cuponera_core::lifecycle;
-use cuponera_core::store::{Pools, Store};
+use cuponera_core::store::{Pools, Store, connect_options};
 use cuponera_postgres::{Binaries, Options, PrivatePostgres, find_running};
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::postgres::PgConnectOptions;
@@ -28,7 +30,7 @@ enum Server {
     Named,
     /// Another process's: used, and left running.
     Joined,
-    /// Ours, to be stopped.
+    /// Ours: started, or adopted from a process that was killed. It stops when this is dropped.
     Own(Box<PrivatePostgres>),
 }
 
@@ -110,7 +112,7 @@ impl Database {
         }
     }
 
-    /// Stops the server if it is ours.
+    /// Stops the server if it is ours, as dropping does, and says what went wrong.
     pub(crate) async fn close(self) -> Result<(), String> {
         match self.server {
             Server::Named | Server::Joined => Ok(()),
@@ -131,7 +133,7 @@ fn in_database(url: &str) -> Result<SecretString, String> {
 }
 
 fn options(url: &str) -> Result<PgConnectOptions, String> {
-    url.parse().map_err(|_| "the private Postgres has a strange address".to_owned())
+    connect_options(url).map_err(|error| format!("the URL of the private Postgres {error}"))
 }
 
 async fn create_database(url: &str) -> Result<(), String> {

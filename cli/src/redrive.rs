@@ -5,16 +5,21 @@ use cuponera_core::lifecycle;
 use cuponera_core::queue::{self, Queue};
 
 use crate::database::Database;
+use crate::up::LAST_WORDS;
 
 /// Retries the jobs of all dead letters, and says what became of them.
 pub(crate) async fn redrive(settings: Settings) -> Result<(), String> {
-    let queue = lifecycle::open_queue(&settings).await?;
+    lifecycle::unless_stopped(LAST_WORDS, Box::pin(retry_all(&settings))).await
+}
+
+async fn retry_all(settings: &Settings) -> Result<(), String> {
+    let queue = lifecycle::open_queue(settings).await?;
     let Queue::Sqs(sqs) = &queue else {
         return Err("there is no dead-letter queue: CUPONERA_QUEUE_URL is not set. \
                     Jobs that failed are retried with POST /api/v1/jobs/{id}/retry"
             .to_owned());
     };
-    let database = Database::open_or_join(&settings).await?;
+    let database = Database::open_or_join(settings).await?;
     let store = queue.attach(database.connect_with_schema(settings.worker_pools()).await?);
     let report = queue::redrive(&store, sqs).await;
     store.close().await;

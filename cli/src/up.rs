@@ -1,5 +1,7 @@
 //! `cuponera up`: Postgres, API and worker as one process. The one place that sees both API and worker.
 
+use std::sync::Arc;
+
 use cuponera_api::{App, Parts};
 use cuponera_core::config::Settings;
 use cuponera_core::credential::Passwords;
@@ -21,21 +23,30 @@ use crate::secrets;
 /// The first business, if there is none.
 const FIRST_BUSINESS: &str = "My business";
 /// What the log says last if a second signal comes.
-const LAST_WORDS: &str =
+pub(crate) const LAST_WORDS: &str =
     "stopping at once; a private Postgres is left running and found again at the next start";
 
-/// Starts everything, serves until told to stop, and stops everything.
+/// Starts everything, serves until a signal ends it, and stops everything.
+///
+/// **Invariant.** The private Postgres belongs to [`Database`], which stops it when it is dropped. So a start that fails,
+/// panics or is ended by a signal leaves no process behind, wherever it was.
 pub(crate) async fn up(settings: Settings) -> Result<(), String> {
     secrets::open_data_folder(&settings.data_dir)?;
     let listener = cuponera_api::listen(&settings)?;
-    // From here on a signal leads to an orderly end, also while Postgres starts.
     let stop = lifecycle::stop_on_signals(LAST_WORDS)?;
-    let metrics = lifecycle::expose(&settings, &stop).await?;
-    let queue = lifecycle::open_queue(&settings).await?;
-    let database = Database::open(&settings).await?;
-    let served = serve(&settings, listener, metrics, &database, &queue, &stop).await;
-    let closed = database.close().await;
-    served.and(closed)
+    let opening = Box::pin(Installation::open(&settings, &stop));
+    let Some(installation) = stop.run_until_cancelled(opening).await else {
+        info!("stopped before it served");
+        return Ok(());
+    };
+    let installation = installation?;
+    // Last of what may fail, and not to be cut short: a password that was made up is shown if the account was made.
+    let admin = first_admin(&settings, &installation.store).await?;
+    print!(
+        "{}",
+        banner(listener.local_addr().unwrap_or(settings.http_addr), &settings.data_dir, admin.as_ref())
+    );
+    installation.serve(listener, stop).await
 }
 
 /// Brings the schema up to date.
@@ -43,13 +54,14 @@ pub(crate) async fn migrate(settings: Settings) -> Result<(), String> {
     if settings.database_url.is_none() {
         secrets::open_data_folder(&settings.data_dir)?;
     }
-    let database = Database::open(&settings).await?;
-    let migrated = match database.connect(settings.pools()).await {
-        Ok(store) => bring_up_to_date(&store).await,
-        Err(message) => Err(message),
+    let work = async {
+        let database = Database::open(&settings).await?;
+        let store = database.connect(settings.pools()).await?;
+        bring_up_to_date(&store).await?;
+        store.close().await;
+        database.close().await
     };
-    let closed = database.close().await;
-    migrated.and(closed)
+    lifecycle::unless_stopped(LAST_WORDS, work).await
 }
 
 async fn bring_up_to_date(store: &Store) -> Result<(), String> {
@@ -58,52 +70,68 @@ async fn bring_up_to_date(store: &Store) -> Result<(), String> {
     store.ensure_event_months().await.map_err(|error| error.chain())
 }
 
-async fn serve(
-    settings: &Settings,
-    listener: TcpListener,
+/// All that API and worker need; nothing of them runs yet.
+struct Installation {
+    app: Arc<App>,
+    worker: Worker,
+    queue: Queue,
     metrics: Exposition,
-    database: &Database,
-    queue: &Queue,
-    stop: &CancellationToken,
-) -> Result<(), String> {
-    let store = queue.attach(database.connect(settings.pools()).await?);
-    bring_up_to_date(&store).await?;
-    if database.is_own() {
-        // Nobody else works on this database, so what a process that died was at need not wait for its lease.
-        let ended = store.end_all_leases().await.map_err(|error| error.chain())?;
-        if ended > 0 {
-            info!(chunks = ended, "chunks of a process that ended early are taken over");
+    store: Store,
+    // After what uses it.
+    database: Database,
+}
+
+impl Installation {
+    async fn open(settings: &Settings, stop: &CancellationToken) -> Result<Self, String> {
+        let metrics = lifecycle::expose(settings, stop).await?;
+        let queue = lifecycle::open_queue(settings).await?;
+        let secret = jwt_secret(settings)?;
+        let files = lifecycle::open_files(settings).await?;
+        let database = Database::open(settings).await?;
+        let store = queue.attach(database.connect(settings.pools()).await?);
+        bring_up_to_date(&store).await?;
+        if database.is_own() {
+            end_leases(&store).await?;
         }
+        let cache = lifecycle::open_cache(settings, &metrics).await?;
+        let own = queue.attach(database.connect(settings.worker_pools()).await?);
+        let worker = Worker::new(settings, "up", own, files.clone(), queue.clone(), cache.clone());
+        let parts =
+            Parts::new(settings, &secret, store.clone(), files, queue.clone(), cache, metrics.clone());
+        let app = App::start(parts).map_err(|error| error.chain())?;
+        Ok(Self { app, worker, queue, metrics, store, database })
     }
-    let admin = first_admin(settings, &store).await?;
-    let files = lifecycle::open_files(settings).await?;
-    let tasks = TaskTracker::new();
-    let own = queue.attach(database.connect(settings.worker_pools()).await?);
-    let cache = lifecycle::open_cache(settings, &metrics).await?;
-    let relay = RunningRelay::start(queue, &own);
-    let worker = Worker::new(settings, "up", own.clone(), files.clone(), queue.clone(), cache.clone());
-    tasks.spawn(worker.run(stop.clone()));
-    if let Queue::Postgres(wakeups) = queue {
-        let (url, wakeups, stop) = (database.url().clone(), wakeups.clone(), stop.clone());
-        tasks.spawn(async move { wakeups.listen(url.expose_secret(), &stop).await });
+
+    async fn serve(self, listener: TcpListener, stop: CancellationToken) -> Result<(), String> {
+        let Self { app, worker, queue, metrics, store, database } = self;
+        let own = worker.store.clone();
+        let tasks = TaskTracker::new();
+        let relay = RunningRelay::start(&queue, &own);
+        // After the API's: a look at the backlog waits for no request.
+        metrics.watch("worker", &own);
+        tasks.spawn(worker.run(stop.clone()));
+        if let Queue::Postgres(wakeups) = &queue {
+            let (url, wakeups, stop) = (database.url().clone(), wakeups.clone(), stop.clone());
+            tasks.spawn(async move { wakeups.listen(url.expose_secret(), &stop).await });
+        }
+        cuponera_api::serve(listener, app, stop.clone()).await;
+        stop.cancel();
+        tasks.close();
+        tasks.wait().await;
+        // After the worker: a chunk that it gave back is announced.
+        relay.stop().await;
+        lifecycle::close(&[&store, &own]).await;
+        info!("stopped");
+        database.close().await
     }
-    let secret = jwt_secret(settings)?;
-    let parts = Parts::new(settings, &secret, store.clone(), files, queue.clone(), cache, metrics.clone());
-    let app = App::start(parts).map_err(|error| error.chain())?;
-    // After the API's: a look at the backlog waits for no request.
-    metrics.watch("worker", &own);
-    print!(
-        "{}",
-        banner(listener.local_addr().unwrap_or(settings.http_addr), &settings.data_dir, admin.as_ref())
-    );
-    cuponera_api::serve(listener, app, stop.clone()).await;
-    stop.cancel();
-    tasks.close();
-    tasks.wait().await;
-    // After the worker: a chunk that it gave back is announced.
-    relay.stop().await;
-    lifecycle::close(&[&store, &own]).await;
-    info!("stopped");
+}
+
+/// No other process works on this database, so what a process that died was at need not wait for its lease.
+async fn end_leases(store: &Store) -> Result<(), String> {
+    let ended = store.end_all_leases().await.map_err(|error| error.chain())?;
+    if ended > 0 {
+        info!(chunks = ended, "chunks of a process that ended early are taken over");
+    }
     Ok(())
 }
 

@@ -1,5 +1,7 @@
 //! Starting and stopping: what is printed, what is left behind, and what is said when it cannot start.
 
+mod environment;
+mod failures;
 mod refusals;
 
 use std::os::unix::fs::PermissionsExt;

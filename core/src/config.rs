@@ -17,7 +17,7 @@ use crate::cache::check_url;
 use crate::credential::{MIN_JWT_SECRET_BYTES, check_password};
 use crate::files::FilesAddress;
 use crate::queue::QueueAddress;
-use crate::store::Pools;
+use crate::store::{Pools, connect_options};
 use crate::telemetry::{Exposition, Reach};
 
 pub use fleet::{of_the_api, of_the_worker};
@@ -145,10 +145,8 @@ impl Settings {
     /// All faults at once, a line each.
     pub fn check(&self) -> Result<(), Vec<String>> {
         let mut faults = Vec::new();
-        if let Some(url) = &self.database_url
-            && !["postgres://", "postgresql://"].iter().any(|scheme| url.expose_secret().starts_with(scheme))
-        {
-            faults.push("CUPONERA_DATABASE_URL: must start with postgres://".to_owned());
+        if let Some(Err(fault)) = self.database_url.as_ref().map(|url| connect_options(url.expose_secret())) {
+            faults.push(format!("CUPONERA_DATABASE_URL: {fault}"));
         }
         if self.jwt_secret.as_ref().is_some_and(|secret| secret.expose_secret().len() < MIN_JWT_SECRET_BYTES)
         {

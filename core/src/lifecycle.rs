@@ -2,6 +2,8 @@
 //!
 //! Whatever is wrong comes back as a sentence that names the setting at fault; [`report`] prints it.
 
+mod environment;
+
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,19 +30,13 @@ const THREADS_PATIENCE: Duration = Duration::from_millis(200);
 /// How long connections that are in use may take to be given back. With it a worker has ended within 15 s.
 const CLOSE_PATIENCE: Duration = Duration::from_millis(500);
 
-/// Comes first in every `main`: chooses who does the cryptography of TLS, and reads `.env`.
+/// Comes first in every `main`: puts the environment in order, with `.env` (see [`environment`]), and chooses the
+/// implementation of TLS's cryptography.
 pub fn prepare() -> Result<(), String> {
+    environment::put_in_order()?;
     // With two providers in the build there is no default. It fails only if there is one already.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    match dotenvy::dotenv() {
-        Ok(_) => Ok(()),
-        Err(error) if error.not_found() => Ok(()),
-        // The error would repeat the line, which may be a secret.
-        Err(dotenvy::Error::LineParse(..)) => {
-            Err(".env: a line of it cannot be read: put quotes around a value with blanks".to_owned())
-        }
-        Err(error) => Err(format!(".env: {error}")),
-    }
+    Ok(())
 }
 
 /// Starts the log and runs a program with settings that have been checked.
@@ -88,6 +84,16 @@ pub fn stop_on_signals(last_words: &'static str) -> Result<CancellationToken, St
         std::process::exit(130);
     });
     Ok(stop)
+}
+
+/// Does the work of a command; a signal ends it early, and what it holds is dropped.
+pub async fn unless_stopped<T>(
+    last_words: &'static str,
+    work: impl Future<Output = Result<T, String>>,
+) -> Result<T, String> {
+    let stop = stop_on_signals(last_words)?;
+    let done = stop.run_until_cancelled(work).await;
+    done.unwrap_or_else(|| Err("a signal ended it before it was done".to_owned()))
 }
 
 /// The queue of the settings. A queue that is away is no reason not to start; one that is not there is.
@@ -147,18 +153,23 @@ fn said(error: Error) -> String {
     }
 }
 
-/// A store on the database that the settings name, whose schema somebody else has brought up to date.
+/// A store on the database that the settings name, whose schema another program has brought up to date.
 pub async fn open_store(settings: &Settings, pools: Pools, queue: &Queue) -> Result<Store, String> {
-    let url = settings.database_url.as_ref().ok_or("CUPONERA_DATABASE_URL: is not set")?;
-    let store = connect(url.expose_secret(), pools).await;
-    let store = store.map_err(|fault| format!("CUPONERA_DATABASE_URL: {fault}"))?;
+    let store = open_another_store(settings, pools, queue).await?;
     match store.check_schema().await {
-        Ok(()) => Ok(queue.attach(store)),
+        Ok(()) => Ok(store),
         Err(error) => {
             store.close().await;
             Err(said(error))
         }
     }
+}
+
+/// One more on that database, whose schema was checked.
+pub async fn open_another_store(settings: &Settings, pools: Pools, queue: &Queue) -> Result<Store, String> {
+    let url = settings.database_url.as_ref().ok_or("CUPONERA_DATABASE_URL: is not set")?;
+    let store = connect(url.expose_secret(), pools).await;
+    Ok(queue.attach(store.map_err(|fault| format!("CUPONERA_DATABASE_URL: {fault}"))?))
 }
 
 /// Closes the connections, but does not wait for ever for those that are in use.

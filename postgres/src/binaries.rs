@@ -4,9 +4,9 @@ use std::cmp::Reverse;
 use std::env;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use crate::Error;
+use crate::launch::with_own_environment;
 
 /// The oldest Postgres that has everything Cuponera uses.
 pub(crate) const OLDEST_MAJOR: u32 = 15;
@@ -89,7 +89,7 @@ impl Install {
         if !initdb.is_file() {
             return Err("there is no initdb".into());
         }
-        let output = Command::new(&postgres).arg("--version").output();
+        let output = with_own_environment(&postgres).arg("--version").output();
         let output = output.map_err(|error| format!("postgres cannot be run: {error}"))?;
         let version = String::from_utf8_lossy(&output.stdout);
         match major_version(&version) {

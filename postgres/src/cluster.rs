@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process_group};
+
 use crate::binaries::{Binaries, Install};
 use crate::folder::{DataFolder, cluster_in, get_password, random_hex};
 use crate::launch::{self, RunAs};
@@ -157,19 +159,41 @@ async fn initdb(
     command.stdout(log.writer()?).stderr(log.writer()?);
     let child = launch::spawn_inheriting(&handle, &mut command)
         .map_err(|source| launch::spawn_error(install, "initdb", run_as, source))?;
-    if finish(child).await.map_err(|source| Error::Run { program: install.program("initdb"), source })? {
+    if Initdb(child)
+        .succeeds()
+        .await
+        .map_err(|source| Error::Run { program: install.program("initdb"), source })?
+    {
         return Ok(());
     }
     Err(Error::Initdb { path: folder.cluster(), complaint: complaint(&log.since_opened()) })
 }
 
-/// Waits for the end of a process: did it succeed?
-async fn finish(mut child: Child) -> io::Result<bool> {
-    loop {
-        if let Some(status) = child.try_wait()? {
-            return Ok(status.success());
+/// A running `initdb`. It ends with this value, and its children too.
+struct Initdb(Child);
+
+impl Initdb {
+    /// Waits for its end.
+    async fn succeeds(mut self) -> io::Result<bool> {
+        loop {
+            if let Some(status) = self.0.try_wait()? {
+                return Ok(status.success());
+            }
+            tokio::time::sleep(INITDB_POLL).await;
         }
-        tokio::time::sleep(INITDB_POLL).await;
+    }
+}
+
+impl Drop for Initdb {
+    fn drop(&mut self) {
+        if matches!(self.0.try_wait(), Ok(Some(_))) {
+            return;
+        }
+        // It leads the group, which `launch::command` made.
+        if let Some(group) = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw) {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+        let _ = self.0.wait();
     }
 }
 

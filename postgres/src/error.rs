@@ -115,11 +115,8 @@ pub enum Error {
         /// The log of the server.
         log: PathBuf,
     },
-    /// The server lives but did not become ready, or did not finish stopping, in time.
-    #[error(
-        "Postgres (process {pid}) is not ready after {waited_s} s: it is left running; see {} and try again",
-        log.display()
-    )]
+    /// The server lived but did not become ready in time. It has been stopped.
+    #[error("Postgres (process {pid}) is not ready after {waited_s} s and is stopped: see {} and try again", log.display())]
     NotReady {
         /// The postmaster.
         pid: i32,

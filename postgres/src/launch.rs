@@ -10,7 +10,7 @@
 //! Not the working directory (`/proc/self/cwd`), which would need no inheriting: Postgres 15 returns to the
 //! folder it was started in by its name, and cannot.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::fd::AsRawFd;
@@ -72,15 +72,21 @@ pub(crate) fn inherited_path(folder: &File) -> PathBuf {
 
 /// A Postgres program, to be run as `run_as` without a terminal and without our environment.
 pub(crate) fn command(install: &Install, program: &str, run_as: RunAs) -> Command {
-    let mut command = Command::new(install.program(program));
-    // Our environment holds secrets, and PG* variables or a locale that would change what the programs do.
-    command.env_clear().env("LC_ALL", "C").envs(kept_environment());
-    command.current_dir("/").stdin(Stdio::null());
+    let mut command = with_own_environment(install.program(program));
+    command.current_dir("/");
     // Out of reach of the Ctrl-C of a terminal: the server is stopped by us, in order.
     command.process_group(0);
     if let RunAs::User { uid, gid } = run_as {
         command.uid(uid).gid(gid);
     }
+    command
+}
+
+/// A program without our environment: that holds secrets, and PG* variables, a time zone or a locale that would change what
+/// the programs of Postgres do.
+pub(crate) fn with_own_environment(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    command.env_clear().env("LC_ALL", "C").envs(kept_environment()).stdin(Stdio::null());
     command
 }
 

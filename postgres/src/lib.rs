@@ -1,8 +1,9 @@
 //! Starts, finds again and stops the private Postgres of a data folder.
 //!
 //! Promises: one owner per data folder; a cluster is whole or absent; a server that outlived its owner is
-//! taken over, not fought; what was committed survives a kill of either. The server outlives a killed owner
-//! on purpose: the next start finds it again. Linux only: it leans on `/proc` and `flock`.
+//! taken over, not fought; what was committed survives a kill of either. A start that fails or is given up leaves no
+//! process behind. The server outlives a killed owner on purpose: the next start finds it again. Linux only: it leans on
+//! `/proc` and `flock`.
 //!
 //! Absent: databases and roles (the caller makes them), backups, upgrades between major versions, and
 //! watching over a server that dies while its owner lives: connections fail then, and the next start
@@ -69,8 +70,8 @@ pub enum Started {
 
 /// A running Postgres that belongs to this process.
 ///
-/// Dropping it releases the data folder but leaves the server running, as a crash would; [`stop`](Self::stop)
-/// ends it.
+/// Dropping it stops the server, and keeps the thread until that is done: no error and no panic leaves a server behind.
+/// [`stop`](Self::stop) does the same and tells what went wrong; [`leave`](Self::leave) lets it run on.
 pub struct PrivatePostgres {
     url: String,
     started: Started,
@@ -83,8 +84,8 @@ impl PrivatePostgres {
     /// Makes the cluster if there is none, starts its server or adopts the one still running, and returns
     /// once it takes connections.
     ///
-    /// Errors: see [`Error`]; each is one line with the path and the fix. A server that was found or started
-    /// but did not become ready in time is left running, so that a long recovery is not thrown away.
+    /// Errors: see [`Error`]; each is one line with the path and the fix. Then, and if this future is dropped before it is
+    /// done, a server that was found or started is stopped.
     pub async fn start(binaries: &Binaries, options: &Options) -> Result<Self, Error> {
         let folder = DataFolder::open(&options.data_dir).await?;
         let (cluster, created) = Cluster::open_or_create(&folder, binaries, &options.settings).await?;
@@ -118,6 +119,11 @@ impl PrivatePostgres {
         // The folder stays locked until the server is gone.
         let Self { server, folder: _folder, .. } = self;
         server.stop().await
+    }
+
+    /// Releases the data folder and lets the server run on, as a crash of this process would.
+    pub fn leave(self) {
+        self.server.leave();
     }
 }
 

@@ -1,10 +1,14 @@
 //! One server process: spawned or found alive, waited for, stopped.
+//!
+//! **Invariant.** From the moment it is spawned or found it belongs to a [`Server`], which stops it when it is dropped: an
+//! error, a panic or a future that is no longer polled leaves no process behind.
 
 use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
 use std::process::Child;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -18,8 +22,9 @@ use crate::{Error, launch, settings};
 
 const POLL: Duration = Duration::from_millis(20);
 
-/// Recovery after a crash replays up to `max_wal_size` of log, on a slow disk too.
-const READY_PATIENCE: Duration = Duration::from_mins(5);
+/// Recovery after a crash replays up to `max_wal_size` (4 GB) of log: 14 minutes at 5 MB/s. A server that is stopped before
+/// it is ready recovers from the beginning the next time.
+const READY_PATIENCE: Duration = Duration::from_mins(15);
 
 /// For causes that pass: the port was taken meanwhile, or the last processes of a fallen server are still
 /// ending.
@@ -33,13 +38,15 @@ const FAST_PATIENCE: Duration = Duration::from_mins(2);
 /// After an immediate shutdown the postmaster itself kills what is left after 5 s.
 const IMMEDIATE_PATIENCE: Duration = Duration::from_secs(15);
 
-/// A server that was ready when this was made.
+/// A running server. It ends with this value, unless it is left.
 #[derive(Debug)]
 pub(crate) struct Server {
-    cluster: Cluster,
+    cluster: Arc<Cluster>,
     postmaster: Postmaster,
-    port: u16,
     log: PathBuf,
+    /// Nought until the server takes connections.
+    port: u16,
+    is_left: bool,
 }
 
 /// The first process of a server, parent of all others.
@@ -57,18 +64,20 @@ pub(crate) async fn run(
     binaries: &Binaries,
     settings: &[(String, String)],
 ) -> Result<(Server, bool), Error> {
+    let cluster = Arc::new(cluster);
+    let server = |postmaster| Server::new(cluster.clone(), postmaster, folder.log());
     let give_up_at = Instant::now() + RETRY_PATIENCE;
     loop {
         // One that is just stopping, or falls while we wait, makes room for a new one.
-        if let Some(mut postmaster) = find(&cluster)?
-            && let Some(port) = postmaster.ready_port(&cluster, folder).await?
+        if let Some(found) = find(&cluster)?
+            && let Some(server) = server(found).ready().await?
         {
-            return Ok((Server { cluster, postmaster, port, log: folder.log() }, true));
+            return Ok((server, true));
         }
         let log = Log::open(folder.log())?;
-        let mut postmaster = spawn(&cluster, cluster.install(binaries)?, settings, &log)?;
-        if let Some(port) = postmaster.ready_port(&cluster, folder).await? {
-            return Ok((Server { cluster, postmaster, port, log: folder.log() }, false));
+        let spawned = spawn(&cluster, cluster.install(binaries)?, settings, &log)?;
+        if let Some(server) = server(spawned).ready().await? {
+            return Ok((server, false));
         }
         let story = log.since_opened();
         let passes = PASSING_CAUSES.iter().any(|cause| story.contains(cause));
@@ -81,6 +90,10 @@ pub(crate) async fn run(
 }
 
 impl Server {
+    fn new(cluster: Arc<Cluster>, postmaster: Postmaster, log: PathBuf) -> Self {
+        Self { cluster, postmaster, log, port: 0, is_left: false }
+    }
+
     pub(crate) fn port(&self) -> u16 {
         self.port
     }
@@ -89,52 +102,80 @@ impl Server {
         &self.cluster
     }
 
-    /// Asks for a fast shutdown, then for an immediate one; returns when the process is gone.
-    pub(crate) async fn stop(mut self) -> Result<(), Error> {
-        let pid = self.postmaster.pid;
-        for (signal, patience) in [(Signal::INT, FAST_PATIENCE), (Signal::QUIT, IMMEDIATE_PATIENCE)] {
-            // Looked at just before the signal: the number may belong to another process by now.
-            if !self.postmaster.is_alive(&self.cluster) {
-                return Ok(());
-            }
-            if let Err(source) = send(pid, signal) {
-                return Err(Error::DoesNotStop { pid, log: self.log, source: Some(source) });
-            }
-            if self.postmaster.is_gone_within(&self.cluster, patience).await {
-                return Ok(());
-            }
-            tracing::warn!(pid, ?signal, "postgres did not stop in time");
-        }
-        Err(Error::DoesNotStop { pid, log: self.log, source: None })
-    }
-}
-
-impl Postmaster {
     /// Waits until it takes connections; None if it ended instead.
-    async fn ready_port(&mut self, cluster: &Cluster, folder: &DataFolder) -> Result<Option<u16>, Error> {
+    async fn ready(mut self) -> Result<Option<Self>, Error> {
         let begun_at = Instant::now();
         // Asked before the file is read: what a dead process wrote last must not count.
-        while self.is_alive(cluster) {
-            let file = PidFile::find(cluster)?.filter(|file| file.pid == self.pid);
+        while self.postmaster.is_alive(&self.cluster) {
+            let pid = self.postmaster.pid;
+            let file = PidFile::find(&self.cluster)?.filter(|file| file.pid == pid);
             if let Some(port) = file.and_then(|file| file.ready_port()) {
-                return Ok(Some(port));
+                self.port = port;
+                return Ok(Some(self));
             }
             if begun_at.elapsed() > READY_PATIENCE {
-                let waited_s = READY_PATIENCE.as_secs();
-                return Err(Error::NotReady { pid: self.pid, waited_s, log: folder.log() });
+                return Err(Error::NotReady {
+                    pid,
+                    waited_s: READY_PATIENCE.as_secs(),
+                    log: self.log.clone(),
+                });
             }
             tokio::time::sleep(POLL).await;
         }
         Ok(None)
     }
 
-    async fn is_gone_within(&mut self, cluster: &Cluster, patience: Duration) -> bool {
+    /// Asks for a fast shutdown, then for an immediate one; returns when the process is gone.
+    pub(crate) async fn stop(mut self) -> Result<(), Error> {
+        let stopped = tokio::task::spawn_blocking(move || self.end()).await;
+        stopped.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+    }
+
+    /// Lets it run on.
+    pub(crate) fn leave(mut self) {
+        self.is_left = true;
+    }
+
+    /// What [`stop`](Self::stop) does; it keeps the thread until then.
+    fn end(&mut self) -> Result<(), Error> {
+        // Whatever comes of it, it is not tried twice.
+        self.is_left = true;
+        let (pid, log) = (self.postmaster.pid, &self.log);
+        for (signal, patience) in [(Signal::INT, FAST_PATIENCE), (Signal::QUIT, IMMEDIATE_PATIENCE)] {
+            // Looked at just before the signal: the number may belong to another process by now.
+            if !self.postmaster.is_alive(&self.cluster) {
+                return Ok(());
+            }
+            if let Err(source) = send(pid, signal) {
+                return Err(Error::DoesNotStop { pid, log: log.clone(), source: Some(source) });
+            }
+            if self.postmaster.is_gone_within(&self.cluster, patience) {
+                return Ok(());
+            }
+            tracing::warn!(pid, ?signal, "postgres did not stop in time");
+        }
+        Err(Error::DoesNotStop { pid, log: log.clone(), source: None })
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if !self.is_left
+            && let Err(error) = self.end()
+        {
+            tracing::warn!(%error, "the private Postgres was not stopped");
+        }
+    }
+}
+
+impl Postmaster {
+    fn is_gone_within(&mut self, cluster: &Cluster, patience: Duration) -> bool {
         let begun_at = Instant::now();
         while self.is_alive(cluster) {
             if begun_at.elapsed() > patience {
                 return false;
             }
-            tokio::time::sleep(POLL).await;
+            std::thread::sleep(POLL);
         }
         true
     }

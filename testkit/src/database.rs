@@ -130,7 +130,8 @@ async fn drop_database(name: &str) -> sqlx::Result<()> {
 
 /// The server's URL, for making and dropping databases.
 pub(crate) fn admin_url() -> String {
-    std::env::var(URL_VARIABLE).unwrap_or_else(|_| {
+    let url = std::env::var(URL_VARIABLE).ok().filter(|url| !url.is_empty());
+    url.unwrap_or_else(|| {
         panic!("{URL_VARIABLE} is not set: run `make test`, or set it to the URL of a Postgres where databases may be made")
     })
 }

@@ -58,9 +58,9 @@ impl Emulator {
     }
 
     async fn find_or_start() -> Self {
-        match std::env::var(LOCALSTACK_VARIABLE) {
-            Ok(url) => Self { url, kind: Kind::LocalStack, _started: None },
-            Err(_) => Self::start().await,
+        match std::env::var(LOCALSTACK_VARIABLE).ok().filter(|url| !url.is_empty()) {
+            Some(url) => Self { url, kind: Kind::LocalStack, _started: None },
+            None => Self::start().await,
         }
     }
 

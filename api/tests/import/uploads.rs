@@ -125,11 +125,11 @@ async fn the_same_file_under_the_same_key_is_one_import_and_another_file_is_refu
         let request = server.admin().request(reqwest::Method::POST, &path);
         Reply::to(request.header("Content-Type", "text/csv").header("Idempotency-Key", "k").body(file)).await
     };
-    let first = upload("ONE\nTWO\n").await;
+    let first = upload("code\nONE\nTWO\n").await;
     let job = wait_for_job(&server.admin(), &id_of(&first.json())).await;
-    let second = upload("ONE\nTWO\n").await;
+    let second = upload("code\nONE\nTWO\n").await;
     assert_eq!((second.header("Idempotent-Replayed"), &second.text), ("true", &first.text));
-    assert_eq!(upload("ONE\nTWO\nTHREE\n").await.refused(422), "key_reused");
+    assert_eq!(upload("code\nONE\nTWO\nTHREE\n").await.refused(422), "key_reused");
     assert_eq!(counts_of(&job), [2, 0, 0]);
     assert_eq!(server.codes(&book).await.len(), 2);
 }

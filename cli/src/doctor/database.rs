@@ -1,7 +1,7 @@
 //! The database: the one that is named, or the private one and the programs it needs.
 
 use cuponera_core::config::Settings;
-use cuponera_core::store::{Examined, SchemaVersions, ServerState, examine};
+use cuponera_core::store::{Examined, SchemaState, ServerState, examine};
 use cuponera_postgres::{Binaries, Look, look};
 use secrecy::ExposeSecret;
 
@@ -79,13 +79,13 @@ fn cluster(look: &Look) -> Finding {
 
 async fn named(settings: &Settings, url: &str, fix: &str) -> Vec<Finding> {
     match examine(url).await {
-        Ok(Examined { server: state, schema: versions, clock_ahead_seconds }) => vec![
+        Ok(Examined { server: state, schema: steps, clock_ahead_seconds }) => vec![
             server(&state),
             durability(&state),
             room(settings, &state),
             clock(clock_ahead_seconds),
             rights(&state),
-            schema(versions),
+            schema(steps),
         ],
         Err(error) => vec![Finding::fault(CHECK, error.to_string(), fix)],
     }
@@ -160,28 +160,34 @@ fn rights(state: &ServerState) -> Finding {
     }
 }
 
-fn schema(versions: Option<SchemaVersions>) -> Finding {
+fn schema(state: SchemaState) -> Finding {
     const CHECK: &str = "schema";
-    let Some(versions) = versions else {
-        let fix = "connect as the user that made it, or give its tables to this one (REASSIGN OWNED)";
-        return Finding::fault(CHECK, "there is one that another user made, and this one may not read", fix);
-    };
-    let SchemaVersions { found, known, broken } = versions;
-    if let Some(broken) = broken {
-        let fix = "see what it left behind, then delete its row from _sqlx_migrations";
-        return Finding::fault(CHECK, format!("step {broken} was begun and not finished"), fix);
-    }
-    match found {
-        None => Finding::good(CHECK, format!("none yet; `up` or `migrate` takes it to step {known}")),
-        Some(found) if found < known => {
+    match state {
+        SchemaState::Absent { known } => {
+            Finding::good(CHECK, format!("none yet; `up` or `migrate` takes it to step {known}"))
+        }
+        SchemaState::Older { found, known, .. } => {
             Finding::good(CHECK, format!("at step {found}; `up` or `migrate` takes it to step {known}"))
         }
-        Some(found) if found == known => {
-            Finding::good(CHECK, format!("at step {found}, the newest that is known here"))
+        SchemaState::Current { known } => {
+            Finding::good(CHECK, format!("at step {known}, the newest that is known here"))
         }
-        Some(found) => {
-            let detail = format!("at step {found}; this program knows {known}");
+        SchemaState::Newer { found, known } => {
+            let detail = format!("at step {found}; this program knows {known}, and runs on it");
             Finding::warning(CHECK, detail, "use the newer program that took it there")
+        }
+        SchemaState::Broken { step } => {
+            let fix = "see what it left behind, then delete its row from _sqlx_migrations";
+            Finding::fault(CHECK, format!("step {step} was begun and not finished"), fix)
+        }
+        SchemaState::Foreign { step } => {
+            let detail = format!("of another line of versions, which differs from step {step} on");
+            Finding::fault(CHECK, detail, "use the program that made it")
+        }
+        SchemaState::Closed => {
+            let fix = "connect as the user that made it, or give its tables to this one (REASSIGN OWNED)";
+            let detail = "there is one that another user made, and this one may not read";
+            Finding::fault(CHECK, detail, fix)
         }
     }
 }

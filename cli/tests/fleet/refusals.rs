@@ -4,10 +4,11 @@ use std::net::TcpListener;
 use std::process::Command;
 
 use cuponera_testkit::TestDatabase;
+use serde_json::json;
 use sqlx::query_scalar;
 
-use crate::support::Process;
 use crate::support::fleet::{FleetInstallation, SECRET};
+use crate::support::{Admin, PASSWORD, Process};
 
 const PROGRAMS: [&str; 2] = ["cuponera-api", "cuponera-worker"];
 
@@ -105,7 +106,7 @@ async fn starts(command: &mut Command, says: &str) {
 }
 
 #[tokio::test]
-async fn a_schema_that_is_missing_or_older_is_refused_and_a_newer_one_is_not() {
+async fn a_schema_that_is_missing_older_broken_or_of_another_line_is_refused() {
     let installation = FleetInstallation::on_postgres(TestDatabase::create_empty().await);
     let pool = installation.database.pool().clone();
     for program in PROGRAMS {
@@ -117,14 +118,57 @@ async fn a_schema_that_is_missing_or_older_is_refused_and_a_newer_one_is_not() {
 
     installation.set_up().await;
     let set = async |change: &'static str| {
-        sqlx::query(change).execute(&pool).await.expect("changing the version failed")
+        sqlx::raw_sql(change).execute(&pool).await.expect("changing the steps failed");
     };
-    set("update _sqlx_migrations set version = -version where version = (select max(version) from _sqlx_migrations)").await;
+    // Any step, not only the newest: a number that was passed over may be taken later.
+    for step in ["max(version)", "min(version)"] {
+        let sql = format!(
+            "create table taken as select * from _sqlx_migrations where version = (select {step} from _sqlx_migrations);
+             delete from _sqlx_migrations where version in (select version from taken)"
+        );
+        sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&pool).await.expect("taking a step back failed");
+        for program in PROGRAMS {
+            assert_one(&complaints(&installation, program, &[]).await, &["older", "run `cuponera migrate`"]);
+        }
+        set("insert into _sqlx_migrations select * from taken; drop table taken").await;
+    }
+    set("update _sqlx_migrations set checksum = checksum || '\\x00' where version = 2").await;
     for program in PROGRAMS {
-        assert_one(&complaints(&installation, program, &[]).await, &["older", "run `cuponera migrate`"]);
+        assert_one(&complaints(&installation, program, &[]).await, &["another line of versions", "step 2"]);
     }
-    set("update _sqlx_migrations set version = 99990101000000 where version < 0").await;
+    set("update _sqlx_migrations set checksum = substr(checksum, 1, length(checksum) - 1) where version = 2")
+        .await;
+    set("update _sqlx_migrations set success = false where version = 2").await;
+    for program in PROGRAMS {
+        assert_one(&complaints(&installation, program, &[]).await, &["step 2", "not finished"]);
+    }
+}
+
+/// As after a rollback over two versions.
+const TWO_STEPS_AHEAD: &str = "insert into _sqlx_migrations (version, description, success, checksum, execution_time)
+    values (99990101000000, 'of a newer program', true, '', 0), (99990202000000, 'of a newer one', true, '', 0)";
+const NEWER: &str = "the schema is newer than this program; it runs on it";
+
+#[tokio::test]
+async fn every_program_runs_on_a_newer_schema_and_says_so() {
+    let installation = FleetInstallation::on_postgres(TestDatabase::create().await);
+    installation.set_up().await;
+    let done = sqlx::query(TWO_STEPS_AHEAD).execute(installation.database.pool()).await;
+    done.expect("taking the schema ahead failed");
+    // Before a rolled back version is started, as before any other.
+    let mut migrate = Process::spawn(installation.command("cuponera").arg("migrate"));
+    assert!(migrate.ended().await.success(), "{}", migrate.stderr());
+    assert!(migrate.stderr().contains(NEWER), "{}", migrate.stderr());
     for (program, says) in [("cuponera-api", "serving"), ("cuponera-worker", "working")] {
-        starts(&mut installation.command(program), says).await;
+        let mut process = Process::spawn(&mut installation.command(program));
+        let warning = process.logged(NEWER).await;
+        assert_eq!((&warning["level"], &warning["found"]), (&json!("WARN"), &json!(99_990_202_000_000_i64)));
+        process.logged(says).await;
+        assert_eq!(process.stderr().matches(NEWER).count(), 1, "it says so more than once");
+        process.stop().await;
     }
+    let mut up = Process::spawn(installation.command("cuponera").arg("up"));
+    up.serves().await;
+    up.logged(NEWER).await;
+    Admin::log_in(up.banner("API").expect("an address"), PASSWORD).await;
 }

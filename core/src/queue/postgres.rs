@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::error::Result;
-use crate::store::Store;
+use crate::store::{Store, connect_options};
 
 const CHANNEL: &str = "cuponera_work";
 /// A wake-up may be lost while the connection is: nobody sleeps longer than this without a look.
@@ -64,7 +64,10 @@ impl Wakeups {
     }
 
     async fn listen_once(&self, database_url: &str, stop: &CancellationToken) -> sqlx::Result<()> {
-        let pool = PgPoolOptions::new().max_connections(1).connect_lazy(database_url)?;
+        let options = connect_options(database_url)
+            .map_err(|error| sqlx::Error::Configuration(error.into()))?
+            .application_name("cuponera");
+        let pool = PgPoolOptions::new().max_connections(1).connect_lazy_with(options);
         let heard = self.listen_on(&pool, stop).await;
         // Otherwise the connection is given back behind our back, to a server that may be shutting down.
         pool.close().await;

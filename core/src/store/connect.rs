@@ -1,18 +1,15 @@
-//! Connections: pools for the hot statements and for the rest, migrations, and whether the database answers.
+//! Connections: pools for the hot statements and for the rest, and whether the database answers.
 
 use std::time::Duration;
 
-use sqlx::migrate::Migrator;
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::postgres::PgPoolOptions;
 use sqlx::{PgPool, query_scalar};
 
 use crate::error::{Error, Result};
 use crate::telemetry::TraceParent;
 
+use super::address::connect_options;
 use super::outbox::Bell;
-
-/// The schema, in steps that only go forward.
-pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
 
 /// How long a call waits for a free connection before it is told to come back.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -42,8 +39,8 @@ pub struct Store {
 impl Store {
     /// Opens the pools; connections come as they are needed.
     pub async fn connect(url: &str, pools: Pools) -> Result<Self> {
-        let options: PgConnectOptions =
-            url.parse().map_err(|_| Error::internal("the database URL does not parse"))?;
+        let options =
+            connect_options(url).map_err(|error| Error::internal(format!("the database URL {error}")))?;
         let options = options.application_name("cuponera").options([
             ("timezone", "UTC"),
             ("idle_in_transaction_session_timeout", "60s"),
@@ -85,26 +82,6 @@ impl Store {
     /// Whether the database answers.
     pub async fn ping(&self) -> Result<()> {
         query_scalar!("select 1 as one").fetch_one(&self.pool).await?;
-        Ok(())
-    }
-
-    /// Brings the schema up to this version. Safe from several processes at once.
-    pub async fn migrate(&self) -> Result<()> {
-        MIGRATIONS.run(&self.pool).await.map_err(Error::internal)
-    }
-
-    /// Refuses a schema older than this version knows; a newer one is fine.
-    pub async fn check_schema(&self) -> Result<()> {
-        let wanted = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
-        let found: Option<i64> = query_scalar("select max(version) from _sqlx_migrations where success")
-            .fetch_one(&self.pool)
-            .await
-            .map_err(|_| Error::internal("the database has no schema yet: run `cuponera migrate`"))?;
-        if found.unwrap_or(0) < wanted {
-            return Err(Error::internal(
-                "the database's schema is older than this version: run `cuponera migrate`",
-            ));
-        }
         Ok(())
     }
 

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sqlx::postgres::PgConnectOptions;
-use sqlx::{ConnectOptions, Connection, PgConnection, query_as, query_scalar};
+use sqlx::{ConnectOptions, Connection, PgConnection, query_as};
 use tokio::time::timeout;
 
-use super::connect::MIGRATIONS;
+use super::address::{AddressError, connect_options};
+use super::schema::SchemaState;
 
 /// A server that takes longer does not answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -17,8 +17,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub struct Examined {
     /// The server, and our rights.
     pub server: ServerState,
-    /// How far the schema is; none if it is another's, whom we may not ask.
-    pub schema: Option<SchemaVersions>,
+    /// How far the schema is.
+    pub schema: SchemaState,
     /// How far its clock is ahead of this machine's, in seconds.
     pub clock_ahead_seconds: i64,
 }
@@ -44,23 +44,12 @@ pub struct ServerState {
     pub may_use_temporary: bool,
 }
 
-/// How far a schema is, against what this program knows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SchemaVersions {
-    /// The newest step that was taken; none before the first.
-    pub found: Option<i64>,
-    /// The newest step that this program knows.
-    pub known: i64,
-    /// A step that was begun and not finished.
-    pub broken: Option<i64>,
-}
-
 /// Why a database could not be examined. No secret is in it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ExamineError {
-    /// The URL is none.
-    #[error("its URL does not parse")]
-    BadUrl,
+    /// The URL is not one of a database.
+    #[error("its URL {0}")]
+    BadUrl(#[from] AddressError),
     /// Nobody answers.
     #[error("it does not answer within {} s", PATIENCE.as_secs())]
     Silent,
@@ -81,14 +70,13 @@ impl From<sqlx::Error> for ExamineError {
 
 /// Looks at a database.
 pub async fn examine(url: &str) -> Result<Examined, ExamineError> {
-    let options: PgConnectOptions = url.parse().map_err(|_| ExamineError::BadUrl)?;
-    let options = options.application_name("cuponera doctor");
+    let options = connect_options(url)?.application_name("cuponera doctor");
     let look = async {
         let mut connection = options.connect().await?;
         let asked_at = Utc::now();
         let server = server_state(&mut connection).await?;
         let middle = asked_at + (Utc::now() - asked_at) / 2;
-        let schema = schema_versions(&mut connection).await?;
+        let schema = SchemaState::read(&mut connection).await?;
         let clock_ahead_seconds = (server.now - middle).num_seconds();
         let _ = connection.close().await;
         Ok(Examined { server, schema, clock_ahead_seconds })
@@ -111,20 +99,4 @@ async fn server_state(connection: &mut PgConnection) -> sqlx::Result<ServerState
     )
     .fetch_one(connection)
     .await
-}
-
-async fn schema_versions(connection: &mut PgConnection) -> sqlx::Result<Option<SchemaVersions>> {
-    let known = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
-    // Null if there is no such table.
-    let may_read = query_scalar!("select has_table_privilege(to_regclass('_sqlx_migrations'), 'select')");
-    match may_read.fetch_one(&mut *connection).await? {
-        None => return Ok(Some(SchemaVersions { found: None, known, broken: None })),
-        Some(false) => return Ok(None),
-        Some(true) => {}
-    }
-    // Not checked when it is built: the table is made when the first migration runs.
-    let found = query_scalar("select max(version) from _sqlx_migrations where success");
-    let found = found.fetch_one(&mut *connection).await?;
-    let broken = query_scalar("select min(version) from _sqlx_migrations where not success");
-    Ok(Some(SchemaVersions { found, known, broken: broken.fetch_one(connection).await? }))
 }

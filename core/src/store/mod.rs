@@ -5,6 +5,7 @@
 //! network inside a transaction.
 
 mod account;
+mod address;
 mod api_key;
 mod assign;
 mod batch;
@@ -22,10 +23,12 @@ mod login;
 mod outbox;
 mod redeem;
 mod request_key;
+mod schema;
 mod space;
 mod sweep;
 
 pub use account::{Account, AccountCredential, NewAccount};
+pub use address::{AddressError, connect_options};
 pub use api_key::{ApiKey, NewApiKey};
 pub use assign::{AssignNamed, AssignRandom, Assigned};
 pub use batch::{Answer, Call, RequestKey, Round, Sight, Transition};
@@ -34,11 +37,12 @@ pub use business::Business;
 pub use chunk::{Claim, Finished, Pulse};
 pub use connect::{Pools, Store};
 pub use coupon::{CodeFilter, HeldFilter};
-pub use examine::{ExamineError, Examined, SchemaVersions, ServerState, examine};
+pub use examine::{ExamineError, Examined, ServerState, examine};
 pub use gauge::PoolLevel;
 pub use hold::{Expired, Lock, LockOwner, Locked, Unlock, Unlocked};
 pub use job::{JobFilter, NewImport, PartFile, Redrive};
 pub use login::{RefreshGrant, Rotated};
 pub use outbox::{Backlog, Bell, Hands, LetteredRun, Outgoing, OutgoingKind, RESCUE_AFTER, Redriven};
 pub use redeem::{Redeem, Redeemed};
+pub use schema::SchemaState;
 pub use space::Space;

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use cuponera_postgres::{Error, Options, PrivatePostgres, Started, find_running};
-use rustix::process::{getpgid, test_kill_process};
+use rustix::process::{Pid, getpgid, test_kill_process};
 
 use crate::support::{TestFolder, binaries, connect, entries, execute, number, text, until};
 
@@ -36,13 +36,44 @@ async fn a_server_left_running_is_adopted_and_can_be_stopped() {
     let first = folder.start().await;
     let (url, pid) = (first.url().to_owned(), folder.postmaster());
     assert_eq!(getpgid(Some(pid)).unwrap(), pid, "a Ctrl-C of the terminal would reach the server");
-    drop(first);
+    first.leave();
 
     let second = folder.start().await;
     assert_eq!(second.started(), Started::Found);
     assert_eq!((second.url(), folder.postmaster()), (url.as_str(), pid));
     connect(&second).await;
     second.stop().await.unwrap();
+    assert!(!folder.cluster().join("postmaster.pid").exists());
+}
+
+#[tokio::test]
+async fn a_server_that_is_dropped_is_stopped_also_by_a_panic_and_also_one_that_was_adopted() {
+    let folder = TestFolder::new();
+    folder.start().await.leave();
+    let pid = folder.postmaster();
+    let adopted = folder.start().await;
+    assert_eq!(adopted.started(), Started::Found);
+    let panics = tokio::spawn(async move {
+        let _adopted = adopted;
+        panic!("as a bug of the owner would");
+    });
+    assert!(panics.await.unwrap_err().is_panic());
+    assert!(!is_alive(pid), "the server outlived its owner");
+    assert!(!folder.cluster().join("postmaster.pid").exists());
+}
+
+#[tokio::test]
+async fn a_start_that_is_given_up_leaves_no_process() {
+    let folder = TestFolder::new();
+    folder.start().await.stop().await.unwrap();
+    let options = folder.options();
+    let started = tokio::spawn(async move { PrivatePostgres::start(&binaries(), &options).await });
+    until("the server was spawned", || folder.find_postmaster().is_some()).await;
+    let pid = folder.postmaster();
+    started.abort();
+    // It may have become ready meanwhile: then the value goes with the task.
+    drop(started.await);
+    assert!(!is_alive(pid), "the server outlived its start");
     assert!(!folder.cluster().join("postmaster.pid").exists());
 }
 
@@ -55,13 +86,13 @@ async fn a_running_server_is_found_beside_its_owner_and_one_that_stopped_is_not(
     assert_eq!(find().as_deref(), Some(owner.url()));
     connect(&owner).await;
     let left = owner.url().to_owned();
-    drop(owner);
+    owner.leave();
     assert_eq!(find(), Some(left), "its owner fell, and it runs");
     folder.start().await.stop().await.unwrap();
     assert_eq!(find(), None);
     let again = folder.start().await;
     folder.kill_postmaster().await;
-    drop(again);
+    again.leave();
     until("the server to fall", || find().is_none()).await;
 }
 
@@ -96,7 +127,7 @@ async fn a_killed_server_is_started_again_with_what_was_committed() {
     let first = folder.start().await;
     execute(&mut connect(&first).await, "CREATE TABLE kept AS SELECT generate_series(1, 10000) AS n").await;
     folder.kill_postmaster().await;
-    drop(first);
+    first.leave();
 
     let postgres = folder.start().await;
     assert_eq!(postgres.started(), Started::Started);
@@ -118,7 +149,7 @@ async fn a_server_that_is_stopping_is_waited_for_and_started_anew() {
         fs::read_to_string(folder.cluster().join("postmaster.pid")).unwrap().contains("stopping")
     })
     .await;
-    drop(first);
+    first.leave();
 
     let options = folder.options();
     let second = tokio::spawn(async move { PrivatePostgres::start(&binaries(), &options).await.unwrap() });
@@ -161,15 +192,19 @@ async fn a_pid_file_that_names_a_stranger_is_stale() {
 async fn an_initdb_cut_short_is_begun_again() {
     let folder = TestFolder::new();
     let options = folder.options();
-    let cut_short =
-        tokio::spawn(async move { PrivatePostgres::start(&binaries(), &options).await.map(drop) });
+    let cut_short = tokio::spawn(async move {
+        PrivatePostgres::start(&binaries(), &options).await.map(PrivatePostgres::leave)
+    });
     until("initdb writes", || {
         let workshop = entries(&folder.data_dir()).into_iter().find(|name| name.starts_with("postgres.new-"));
         workshop.is_some_and(|name| folder.data_dir().join(name).join("cluster/PG_VERSION").exists())
     })
     .await;
+    let workers = initdb_of(&folder);
+    assert!(!workers.is_empty(), "nobody works on it");
     cut_short.abort();
     assert!(cut_short.await.unwrap_err().is_cancelled());
+    assert!(!workers.iter().any(|pid| is_alive(*pid)), "initdb outlived its start");
     assert!(!folder.cluster().exists(), "a half-made cluster is in place");
 
     let postgres = folder.start().await;
@@ -287,4 +322,24 @@ fn spawn_owner(folder: &TestFolder) -> Child {
     let output = BufReader::new(owner.stdout.take().unwrap());
     assert!(output.lines().any(|line| line.unwrap() == "started"), "the owner ended early");
     owner
+}
+
+/// Whether a process runs; one that nobody has asked for its status does not.
+fn is_alive(pid: Pid) -> bool {
+    !fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default().is_empty()
+}
+
+/// The processes of an `initdb` that was started from here.
+fn initdb_of(folder: &TestFolder) -> Vec<Pid> {
+    let is_below = |link: std::path::PathBuf| {
+        fs::read_link(link).is_ok_and(|target| target.starts_with(folder.data_dir()))
+    };
+    let processes =
+        entries("/proc".as_ref()).into_iter().filter_map(|name| Pid::from_raw(name.parse().ok()?));
+    let works_there = |pid: &Pid| {
+        let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        let is_us = *pid == rustix::process::getpid();
+        !is_us && descriptors.into_iter().any(|descriptor| is_below(descriptor.path()))
+    };
+    processes.filter(works_there).collect()
 }

@@ -58,7 +58,7 @@ impl TestFolder {
         .await;
     }
 
-    fn find_postmaster(&self) -> Option<Pid> {
+    pub(crate) fn find_postmaster(&self) -> Option<Pid> {
         let text = fs::read_to_string(self.cluster().join("postmaster.pid")).ok()?;
         Pid::from_raw(text.lines().next()?.parse().ok()?)
     }

@@ -1,8 +1,8 @@
 //! The fleet on one machine without Docker: a private Postgres, stand-ins for SQS and S3, Redis, an API and
 //! two workers. Everything is new at each start, and ends together on Ctrl-C. What dies meanwhile is started again.
 //!
-//! Settings of the environment (`CUPONERA_HTTP_ADDR`, `CUPONERA_LOG`, …) hold as they do elsewhere; an address of metrics
-//! is the API's.
+//! Settings of the environment and of `.env` (`CUPONERA_HTTP_ADDR`, `CUPONERA_ADMIN_EMAIL`, `CUPONERA_LOG`, …) hold as they
+//! do elsewhere; an address of metrics is the API's.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -11,12 +11,16 @@ use std::path::PathBuf;
 use std::process::{ExitCode, ExitStatus, Stdio};
 use std::time::Duration;
 
+use cuponera_core::config::is_email;
+use cuponera_core::credential::check_password;
+use cuponera_core::lifecycle;
 use cuponera_postgres::{Binaries, Options, PrivatePostgres};
 use cuponera_testkit::{Emulator, Redis, eventually};
 use futures::FutureExt;
 use futures::future::select_all;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
 const QUEUE: &str = "cuponera-jobs";
@@ -25,8 +29,8 @@ const BUCKET: &str = "cuponera-files";
 const API: &str = "cuponera-api";
 const WORKER: &str = "cuponera-worker";
 const WORKERS: usize = 2;
-const EMAIL: &str = "admin@example.com";
-const PASSWORD: &str = "development only";
+const DEFAULT_EMAIL: &str = "admin@example.com";
+const DEFAULT_PASSWORD: &str = "development only";
 /// A worker may take 15 s.
 const END_PATIENCE: Duration = Duration::from_secs(20);
 
@@ -35,9 +39,11 @@ const RESTART_PAUSE: Duration = Duration::from_secs(1);
 
 type AnyError = Box<dyn std::error::Error>;
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    match run().await {
+fn main() -> ExitCode {
+    // Before there are threads: the program may be executed again.
+    let prepared = lifecycle::prepare().map_err(AnyError::from);
+    let done = prepared.and_then(|()| Ok(Runtime::new()?)).and_then(|runtime| runtime.block_on(run()));
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("run-aws: {error}");
@@ -47,13 +53,13 @@ async fn main() -> ExitCode {
 }
 
 async fn run() -> Result<(), AnyError> {
-    let address = http_address()?;
+    let (address, admin) = (http_address()?, FirstAdmin::of_the_settings()?);
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let programs = std::env::current_exe()?.parent().ok_or("this program lies in no folder")?.to_owned();
     let folder = programs.parent().unwrap_or(&programs).join(format!("run-aws-{}", std::process::id()));
     let postgres = PrivatePostgres::start(&Binaries::find()?, &Options::new(&folder)).await?;
-    let mut fleet = Fleet { programs, address, settings: Vec::new(), members: Vec::new() };
+    let mut fleet = Fleet { programs, address, admin, settings: Vec::new(), members: Vec::new() };
     let told_to_end = async {
         tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
     };
@@ -81,10 +87,41 @@ fn http_address() -> Result<SocketAddr, AnyError> {
     })
 }
 
+/// The first admin of the first business.
+struct FirstAdmin {
+    email: String,
+    password: String,
+}
+
+impl FirstAdmin {
+    /// Checked before anything is started.
+    fn of_the_settings() -> Result<Self, AnyError> {
+        let setting = |name, default: &str| std::env::var(name).unwrap_or_else(|_| default.to_owned());
+        let email = setting("CUPONERA_ADMIN_EMAIL", DEFAULT_EMAIL);
+        let password = setting("CUPONERA_ADMIN_PASSWORD", DEFAULT_PASSWORD);
+        if !is_email(&email) {
+            return Err("CUPONERA_ADMIN_EMAIL: must be an email address".into());
+        }
+        check_password(&password, Some(&email))
+            .map_err(|fault| format!("CUPONERA_ADMIN_PASSWORD: {fault}"))?;
+        Ok(Self { email, password })
+    }
+
+    /// For the banner: a password that somebody chose is not shown.
+    fn shown_password(&self) -> &str {
+        if self.password == DEFAULT_PASSWORD {
+            DEFAULT_PASSWORD
+        } else {
+            "the one of CUPONERA_ADMIN_PASSWORD"
+        }
+    }
+}
+
 /// What runs, and what each of them is told.
 struct Fleet {
     programs: PathBuf,
     address: SocketAddr,
+    admin: FirstAdmin,
     settings: Vec<(&'static str, String)>,
     members: Vec<(&'static str, Child)>,
 }
@@ -123,7 +160,7 @@ impl Fleet {
             }
             () = until_open(self.address) => {}
         }
-        println!("{}", banner(self.address, postgres, emulator.url(), &redis.url()));
+        println!("{}", self.banner(postgres, emulator.url(), &redis.url()));
         loop {
             let (place, status) = first_end(&mut self.members).await;
             let name = self.members[place].0;
@@ -139,9 +176,10 @@ impl Fleet {
         let verb =
             ["admin", "create-business", "My business", "--if-none", "--password-stdin", "--admin-email"];
         let mut admin = self.command("cuponera");
-        let mut admin = admin.args(verb).arg(EMAIL).stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?;
+        let mut admin =
+            admin.args(verb).arg(&self.admin.email).stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?;
         let mut input = admin.stdin.take().ok_or("there is no pipe to be had")?;
-        tokio::io::AsyncWriteExt::write_all(&mut input, PASSWORD.as_bytes()).await?;
+        tokio::io::AsyncWriteExt::write_all(&mut input, self.admin.password.as_bytes()).await?;
         drop(input);
         if migrated.success() && admin.wait().await?.success() {
             return Ok(());
@@ -172,6 +210,24 @@ impl Fleet {
         command
     }
 
+    fn banner(&self, postgres: &str, aws: &str, redis: &str) -> String {
+        let (address, email, password) = (self.address, &self.admin.email, self.admin.shown_password());
+        let worker_count = WORKERS;
+        format!(
+            "
+  API            http://{address}/api/v1
+  Documentation  http://{address}/docs
+  First admin    {email}
+  Password       {password}
+  Workers        {worker_count}
+  Postgres       {postgres}
+  SQS and S3     {aws}  (AWS_ENDPOINT_URL; {QUEUE}, {BUCKET})
+  Redis          {redis}
+
+  Ctrl-C ends all of it, and all that is in it"
+        )
+    }
+
     /// Asks all of them to end, and waits until they have.
     async fn end(&mut self) {
         for (_, child) in &self.members {
@@ -195,21 +251,4 @@ async fn first_end(members: &mut [(&'static str, Child)]) -> (usize, io::Result<
 async fn until_open(address: SocketAddr) {
     eventually("the API to serve", async || tokio::net::TcpStream::connect(address).await.ok().map(drop))
         .await;
-}
-
-fn banner(address: SocketAddr, postgres: &str, aws: &str, redis: &str) -> String {
-    let worker_count = WORKERS;
-    format!(
-        "
-  API            http://{address}/api/v1
-  Documentation  http://{address}/docs
-  First admin    {EMAIL}
-  Password       {PASSWORD}
-  Workers        {worker_count}
-  Postgres       {postgres}
-  SQS and S3     {aws}  (AWS_ENDPOINT_URL; {QUEUE}, {BUCKET})
-  Redis          {redis}
-
-  Ctrl-C ends all of it, and all that is in it"
-    )
 }

@@ -3,8 +3,9 @@
 //! The server lives under the build folder and is kept between runs, for a quick start; nothing in it is worth keeping,
 //! so it does not wait for the disk. It ends with the command, whose exit status is passed on.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{ExitCode, ExitStatus};
@@ -54,7 +55,11 @@ async fn run_beside(
     command: OsString,
     arguments: impl Iterator<Item = OsString>,
 ) -> io::Result<ExitStatus> {
-    let mut child = Command::new(command).args(arguments).env(URL_VARIABLE, postgres.url()).spawn()?;
+    let mut command = Command::new(command);
+    for (name, _) in std::env::vars_os().filter(|(name, _)| is_of_libpq(name)) {
+        command.env_remove(name);
+    }
+    let mut child = command.args(arguments).env(URL_VARIABLE, postgres.url()).spawn()?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     loop {
@@ -65,6 +70,11 @@ async fn run_beside(
             Some(()) = terminate.recv() => pass_on(&child, Signal::TERM),
         }
     }
+}
+
+/// Whether sqlx, in the tests' own process, would take it for a part of that URL. `PG_BIN` is ours.
+fn is_of_libpq(name: &OsStr) -> bool {
+    name.as_bytes().starts_with(b"PG") && name != "PG_BIN"
 }
 
 /// The child decides what a signal means; we end after it.

@@ -1,0 +1,188 @@
+//! The environment of a process, put in order once, before anything reads it.
+//!
+//! - `PG*` variables are removed: sqlx takes what a database URL leaves out from them, and cannot be given a value that
+//!   overrides `PGOPTIONS`, `PGSSLCERT` or `PGSSLKEY`.
+//! - Empty settings are removed: clap, the AWS SDK and OpenTelemetry treat an empty variable each in their own way.
+//! - `.env` adds the settings that are not set.
+//!
+//! A process cannot change its own environment without `unsafe`, so it executes its own program again, under the same
+//! process id and with the same arguments. This happens only if there is something to change.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::Command;
+
+/// What the settings of these programs, of the AWS SDK and of OpenTelemetry begin with.
+const SETTINGS: [&str; 3] = ["CUPONERA_", "AWS_", "OTEL_"];
+
+/// What else `.env` may set. Not everything: the file is also looked for in the folders above, where it belongs to
+/// another program, and some variables (`LD_PRELOAD`) decide which code runs.
+const ALSO_IN_FILE: [&str; 12] = [
+    "PG_BIN",
+    "RUST_BACKTRACE",
+    "SSL_CERT_DIR",
+    "SSL_CERT_FILE",
+    "ALL_PROXY",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "all_proxy",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+];
+
+/// Puts the environment in order: returns if it already is, and does not return if the program was executed again.
+pub(super) fn put_in_order() -> Result<(), String> {
+    let changes = Changes::between(env::vars_os(), read_file()?);
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let names = changes.names();
+    let error = changes.execute_again();
+    Err(format!("cannot start again without the variables that do not count ({names}): {error}. Unset them"))
+}
+
+/// What to remove from an environment and what to add to it.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Changes {
+    remove: Vec<OsString>,
+    add: BTreeMap<String, String>,
+}
+
+impl Changes {
+    /// The first of several lines of `.env` with one name counts.
+    fn between(
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
+        file: impl IntoIterator<Item = (String, String)>,
+    ) -> Self {
+        let is_left_out =
+            |name: &OsStr, value: &OsStr| is_of_libpq(name) || (is_setting(name) && value.is_empty());
+        let (removed, kept): (Vec<_>, Vec<_>) =
+            environment.into_iter().partition(|(name, value)| is_left_out(name, value));
+        let mut add = BTreeMap::new();
+        for (name, value) in file {
+            let may_be_set = is_setting(OsStr::new(&name)) || ALSO_IN_FILE.contains(&name.as_str());
+            let is_set = kept.iter().any(|(kept, _)| *kept == *name);
+            if may_be_set && !is_set && !value.is_empty() {
+                add.entry(name).or_insert(value);
+            }
+        }
+        Self { remove: removed.into_iter().map(|(name, _)| name).collect(), add }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.remove.is_empty() && self.add.is_empty()
+    }
+
+    /// For people: their values may be secrets.
+    fn names(&self) -> String {
+        let removed = self.remove.iter().map(|name| name.to_string_lossy().into_owned());
+        removed.chain(self.add.keys().cloned()).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Executes this program again in this process; returns only why that failed.
+    fn execute_again(&self) -> io::Error {
+        let program = match env::current_exe() {
+            Ok(program) => program,
+            Err(error) => return error,
+        };
+        let mut arguments = env::args_os();
+        let mut command = Command::new(&program);
+        command.arg0(arguments.next().unwrap_or(program.into_os_string())).args(arguments);
+        for name in &self.remove {
+            command.env_remove(name);
+        }
+        command.envs(&self.add).exec()
+    }
+}
+
+/// Whether libpq, and sqlx after its example, read this variable. `PG_BIN`, ours, and `PG_COLOR` are none of these.
+fn is_of_libpq(name: &OsStr) -> bool {
+    name.as_bytes().strip_prefix(b"PG").and_then(|rest| rest.first()).is_some_and(u8::is_ascii_uppercase)
+}
+
+fn is_setting(name: &OsStr) -> bool {
+    SETTINGS.iter().any(|prefix| name.as_bytes().starts_with(prefix.as_bytes()))
+}
+
+/// The lines of `.env` in the current folder or the next one above that has one; none if there is no such file.
+fn read_file() -> Result<Vec<(String, String)>, String> {
+    let Some(path) = find_file() else { return Ok(Vec::new()) };
+    let text = fs::read_to_string(path).map_err(|error| format!(".env: {error}"))?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    let lines: Result<Vec<_>, _> = dotenvy::from_read_iter(text.as_bytes()).collect();
+    lines.map_err(|error| match error {
+        // The error would repeat the line, which may be a secret.
+        dotenvy::Error::LineParse(..) => {
+            ".env: a line of it cannot be read: put quotes around a value with blanks".to_owned()
+        }
+        error => format!(".env: {error}"),
+    })
+}
+
+fn find_file() -> Option<PathBuf> {
+    let folder = env::current_dir().ok()?;
+    folder.ancestors().map(|folder| folder.join(".env")).find(|path| path.is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn changes(environment: &[(&str, &str)], file: &[(&str, &str)]) -> Changes {
+        Changes::between(
+            environment.iter().map(|(name, value)| (name.into(), value.into())),
+            file.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
+        )
+    }
+
+    fn removed(environment: &[(&str, &str)]) -> Vec<OsString> {
+        changes(environment, &[]).remove
+    }
+
+    fn added(environment: &[(&str, &str)], file: &[(&str, &str)]) -> Vec<(String, String)> {
+        changes(environment, file).add.into_iter().collect()
+    }
+
+    #[test]
+    fn variables_of_libpq_are_removed_and_no_others_that_begin_alike() {
+        assert_eq!(removed(&[("PGHOST", "there"), ("PGOPTIONS", "")]), ["PGHOST", "PGOPTIONS"]);
+        assert_eq!(removed(&[("PG_BIN", "/bin"), ("PG_COLOR", ""), ("PG", ""), ("XPGHOST", "")]), [""; 0]);
+    }
+
+    #[test]
+    fn an_empty_setting_is_removed_and_another_empty_variable_is_not() {
+        let empty = [("CUPONERA_LOG", ""), ("OTEL_SERVICE_NAME", ""), ("AWS_ENDPOINT_URL", "")];
+        assert_eq!(removed(&empty), empty.map(|(name, _)| name));
+        assert_eq!(removed(&[("CUPONERA_LOG", " "), ("LANG", ""), ("NO_PROXY", "")]), [""; 0]);
+    }
+
+    #[test]
+    fn the_file_sets_what_is_not_set_or_empty() {
+        let file = [("CUPONERA_LOG", "debug"), ("CUPONERA_LOG", "trace"), ("NO_PROXY", "*")];
+        let both =
+            [("CUPONERA_LOG", "debug"), ("NO_PROXY", "*")].map(|(name, value)| (name.into(), value.into()));
+        assert_eq!(added(&[], &file), both);
+        assert_eq!(added(&[("CUPONERA_LOG", "")], &file), both);
+        assert_eq!(added(&[("CUPONERA_LOG", "warn"), ("NO_PROXY", "")], &file), []);
+    }
+
+    #[test]
+    fn the_file_sets_nothing_empty_and_nothing_that_is_no_setting() {
+        assert_eq!(added(&[], &[("CUPONERA_LOG", ""), ("PGHOST", "there"), ("LD_PRELOAD", "x.so")]), []);
+    }
+
+    #[test]
+    fn an_environment_in_order_stays_so() {
+        let environment = [("CUPONERA_LOG", "warn"), ("PATH", "/bin")];
+        let file = [("CUPONERA_LOG", "debug"), ("OTEL_SERVICE_NAME", "")];
+        assert!(changes(&environment, &file).is_empty(), "the program would execute itself for ever");
+    }
+}

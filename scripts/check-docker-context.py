@@ -1,0 +1,36 @@
+"""Checks that .dockerignore lets a whole workspace through: without a member of it, `docker build` fails at its first step.
+
+Copies what Docker would send to the builder to an empty folder, and has cargo read the workspace there.
+"""
+
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+
+from docker.utils.build import exclude_paths
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+CARGO = ["cargo", "metadata", "--no-deps", "--offline", "--locked", "--format-version", "1"]
+
+
+def patterns():
+    lines = (line.strip() for line in (ROOT / ".dockerignore").read_text().splitlines())
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def main():
+    with tempfile.TemporaryDirectory() as context:
+        for path in sorted(exclude_paths(str(ROOT), patterns())):
+            source, target = ROOT / path, pathlib.Path(context, path)
+            if source.is_file():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(source, target)
+        read = subprocess.run(CARGO, cwd=context, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
+    if read.returncode != 0:
+        sys.exit(f".dockerignore: what it lets through is no whole workspace. Let this through as well:\n{read.stderr}")
+
+
+if __name__ == "__main__":
+    main()

@@ -22,6 +22,7 @@ use uuid::Uuid;
 
 use crate::edge::unsupported_type;
 use crate::problem::Problem;
+use crate::spelling::not_known;
 
 /// The largest JSON body, in bytes: far above any that is honest, counted while it comes in.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
@@ -30,7 +31,7 @@ const MAX_BODY_BYTES: usize = 1024 * 1024;
 const BODY_PATIENCE: Duration = Duration::from_secs(15);
 
 /// So many faults of a body are told: a body of nothing else must not become a far larger answer.
-const MAX_FAULTS: usize = 100;
+pub(crate) const MAX_FAULTS: usize = 100;
 
 /// A checked JSON body.
 #[derive(Debug)]
@@ -263,19 +264,12 @@ impl Fields {
     }
 
     fn refuse_unknown(&mut self) {
+        let known: Vec<_> = self.known.iter().copied().collect();
         for name in std::mem::take(&mut self.object).keys() {
-            let known = self.known.iter().copied().collect::<Vec<_>>().join(", ");
             if self.faults.len() >= MAX_FAULTS {
                 return;
             }
-            self.fault(
-                name,
-                if known.is_empty() {
-                    "is not known here".into()
-                } else {
-                    format!("is not known; known are: {known}")
-                },
-            );
+            self.fault(name, not_known(name, &known));
         }
     }
 }

@@ -82,6 +82,25 @@ async fn a_field_given_twice_is_422_in_every_operation_that_takes_json() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_field_is_refused_with_the_nearest_one_there_is() {
+    let server = Server::start().await;
+    let body = r#"{"name": "B", "max_codes_per_user": 1, "discount": {"type": "PERCENT", "Value": 1, "value": 1}, "zzz": 1}"#;
+    let found = faults(post(&server, "coupon-books", body).await);
+    let message = |field: &str| {
+        let fault = found.iter().find(|(name, _)| name == field);
+        fault.unwrap_or_else(|| panic!("no {field} in {found:?}")).1.clone()
+    };
+    assert!(
+        message("max_codes_per_user").starts_with("is not known; did you mean maxCodesPerUser? known are: ")
+    );
+    assert_eq!(
+        message("discount.Value"),
+        "is not known; did you mean value? known are: currency, type, value"
+    );
+    assert!(message("zzz").starts_with("is not known; known are: businessId, "));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn numbers_of_metadata_and_discounts_are_kept_or_refused_and_never_rounded() {
     let server = Server::start().await;
     for number in

@@ -131,12 +131,12 @@ mod tests {
             .collect();
         let mut routes = Routes::new();
         operations().add_routes(&mut routes);
-        let routed: BTreeSet<_> = routes
+        let reachable: BTreeSet<_> = routes
             .iter()
             .flat_map(|(path, methods)| {
                 methods.keys().map(move |method| format!("{method} {}", shape_of(path)))
             })
             .collect();
-        assert_eq!(routed, documented);
+        assert_eq!(reachable, documented);
     }
 }

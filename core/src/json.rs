@@ -50,7 +50,7 @@ struct Scan<'a> {
     left: usize,
 }
 
-impl<'a> Scan<'a> {
+impl Scan<'_> {
     /// Reads one token; whether there was one.
     fn step(&mut self) -> bool {
         let Some(byte) = self.text.as_bytes().get(self.at) else { return false };

@@ -31,7 +31,7 @@ fn numbers_that_would_be_rounded_are_found_at_any_depth() {
         r#"{"a": [1, [2, 12345678901234567890123]], "b": 1e400}"#,
         &[("a.1.1", ROUNDED), ("b", ROUNDED)],
     );
-    assert_faults(r#"[1e2,5.0,-0,1e308,5e-324,18446744073709551615]"#, &[]);
+    assert_faults("[1e2,5.0,-0,1e308,5e-324,18446744073709551615]", &[]);
     assert_faults(r#"{"a": "0.1234567890123456789"}"#, &[]);
 }
 
@@ -58,7 +58,7 @@ fn a_path_and_the_number_of_faults_are_bounded() {
     let (long, deep) = ("n".repeat(100_000), "[".repeat(100));
     let found = faults(&format!(r#"{{"{long}": {deep}1e999"#), 100);
     assert_eq!((found.len(), found[0].field.chars().count()), (1, MAX_PATH_CHARS + 1));
-    let many: String = (0..200).map(|n| format!(r#""{n}":1e999,"#)).collect();
+    let many = (0..200).map(|n| format!(r#""{n}":1e999"#)).collect::<Vec<_>>().join(",");
     assert_eq!(faults(&format!("{{{many}}}"), 100).len(), 100);
 }
 

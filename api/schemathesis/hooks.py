@@ -145,6 +145,12 @@ def fill_body(operation, body, dice):
         body["couponBookId"] = SEED["book"]
     if takes_user(operation):
         fill_user(operation, body, dice)
+    if "metadata" in body:
+        body["metadata"] = kept(body["metadata"])
+    discount = body.get("discount")
+    if isinstance(discount, dict) and isinstance(discount.get("value"), int):
+        # A double holds every integer up to this; not all larger ones, and those are refused.
+        discount["value"] = min(discount["value"], 2**53)
     if isinstance(body.get("lockId"), str) and dice.random() < REAL:
         body["lockId"] = SEED["lock"]
     if isinstance(body.get("quantity"), int):
@@ -170,6 +176,17 @@ def fill_body(operation, body, dice):
         body["refreshToken"] = session()["refreshToken"]
     if "file" in body and dice.random() < REAL:
         body["file"] = f"code\nUP-{dice.randrange(10**12)}\n"
+
+
+def kept(value):
+    """JSON whose integers fit 64 bits: others are refused, because they would be rounded. No schema says so at any depth."""
+    if isinstance(value, dict):
+        return {name: kept(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [kept(inner) for inner in value]
+    if isinstance(value, int) and not isinstance(value, bool) and not -(2**63) <= value < 2**64:
+        return value % 2**53
+    return value
 
 
 def takes_user(operation):

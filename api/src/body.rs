@@ -6,12 +6,15 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use cuponera_core::book::Change;
 use cuponera_core::error::{FieldFault, Refusal};
+use cuponera_core::json;
+use cuponera_core::number::exact_f64;
 use cuponera_core::principal::parse_user_id;
 use poem::http::StatusCode;
 use poem::{Request, RequestBody};
 use poem_openapi::registry::{MetaMediaType, MetaRequest, Registry};
 use poem_openapi::types::Type;
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
+use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use tokio::time::timeout;
@@ -19,6 +22,7 @@ use uuid::Uuid;
 
 use crate::edge::unsupported_type;
 use crate::problem::Problem;
+use crate::spelling::not_known;
 
 /// The largest JSON body, in bytes: far above any that is honest, counted while it comes in.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
@@ -27,7 +31,7 @@ const MAX_BODY_BYTES: usize = 1024 * 1024;
 const BODY_PATIENCE: Duration = Duration::from_secs(15);
 
 /// So many faults of a body are told: a body of nothing else must not become a far larger answer.
-const MAX_FAULTS: usize = 100;
+pub(crate) const MAX_FAULTS: usize = 100;
 
 /// A checked JSON body.
 #[derive(Debug)]
@@ -109,9 +113,10 @@ pub(crate) fn integer(value: &Value) -> Option<i64> {
 }
 
 impl Field for f64 {
-    const EXPECTED: &'static str = "a number";
+    const EXPECTED: &'static str = "a number of at most 15 digits";
+    /// An integer that JSON keeps may have more digits than a double does.
     fn read(value: Value) -> Option<Self> {
-        value.as_f64()
+        value.as_f64().filter(|_| exact_f64(&value.to_string()).is_some())
     }
 }
 
@@ -132,18 +137,19 @@ impl Field for DateTime<Utc> {
 }
 
 impl Field for Map<String, Value> {
-    const EXPECTED: &'static str = "an object, without U+0000 in its strings";
+    const EXPECTED: &'static str = "an object";
     fn read(value: Value) -> Option<Self> {
         match value {
-            Value::Object(map) if !serde_json::to_string(&map).ok()?.contains("\\u0000") => Some(map),
+            Value::Object(map) => Some(map),
             _ => None,
         }
     }
 }
 
 impl Fields {
-    fn new(prefix: &'static str, object: Map<String, Value>) -> Self {
-        Self { prefix, object, known: BTreeSet::new(), faults: Vec::new() }
+    /// The fields of an object, after the faults that its text has.
+    fn new(prefix: &'static str, object: Map<String, Value>, faults: Vec<FieldFault>) -> Self {
+        Self { prefix, object, known: BTreeSet::new(), faults }
     }
 
     /// A field that must be there.
@@ -213,17 +219,18 @@ impl Fields {
         name: &'static str,
         object: Map<String, Value>,
     ) -> Option<T> {
-        let mut inner = Self::new(name, object);
+        let mut inner = Self::new(name, object, std::mem::take(&mut self.faults));
         let value = T::read(&mut inner);
         inner.refuse_unknown();
-        self.faults.append(&mut inner.faults);
+        self.faults = inner.faults;
         value
     }
 
-    /// Notes that a field is not as it should be.
+    /// Notes that a field is not as it should be. Of several faults of one field the first is kept.
     pub(crate) fn fault(&mut self, name: &str, message: impl Into<String>) {
         let name = if self.prefix.is_empty() { name.to_owned() } else { format!("{}.{name}", self.prefix) };
-        if self.faults.len() < MAX_FAULTS {
+        let is_known = self.faults.iter().any(|fault| fault.field == name);
+        if !is_known && self.faults.len() < MAX_FAULTS {
             self.faults.push(FieldFault::new(name, message));
         }
     }
@@ -257,26 +264,19 @@ impl Fields {
     }
 
     fn refuse_unknown(&mut self) {
+        let known: Vec<_> = self.known.iter().copied().collect();
         for name in std::mem::take(&mut self.object).keys() {
-            let known = self.known.iter().copied().collect::<Vec<_>>().join(", ");
             if self.faults.len() >= MAX_FAULTS {
                 return;
             }
-            self.fault(
-                name,
-                if known.is_empty() {
-                    "is not known here".into()
-                } else {
-                    format!("is not known; known are: {known}")
-                },
-            );
+            self.fault(name, not_known(name, &known));
         }
     }
 }
 
-/// Reads a whole object.
-fn read<T: FromFields>(object: Map<String, Value>) -> Result<T, Problem> {
-    let mut fields = Fields::new("", object);
+/// Reads a whole object, whose text has these faults.
+fn read<T: FromFields>(object: Map<String, Value>, faults: Vec<FieldFault>) -> Result<T, Problem> {
+    let mut fields = Fields::new("", object, faults);
     let value = T::read(&mut fields);
     fields.refuse_unknown();
     match value {
@@ -315,14 +315,30 @@ async fn bytes_of(body: &mut RequestBody) -> Result<Vec<u8>, Problem> {
 }
 
 fn parse<T: FromFields>(bytes: &[u8]) -> Result<Body<T>, Problem> {
-    let value: Value = serde_json::from_slice(bytes).map_err(|error| {
-        let detail = format!("the body is not JSON: line {}, column {}", error.line(), error.column());
-        Problem::new(StatusCode::BAD_REQUEST, "bad_json", detail)
-    })?;
+    let text = std::str::from_utf8(bytes).map_err(|_| bad_json("the body is not JSON: it is not UTF-8"))?;
+    let value: Value = serde_json::from_str(text).map_err(|error| not_read(text, &error))?;
     let Value::Object(object) = value else {
-        return Err(Problem::new(StatusCode::BAD_REQUEST, "bad_json", "the body must be a JSON object"));
+        return Err(bad_json("the body must be a JSON object"));
     };
-    Ok(Body { value: read(object)?, fingerprint: half_hash(&[bytes]) })
+    let value = read(object, json::faults(text, MAX_FAULTS))?;
+    Ok(Body { value, fingerprint: half_hash(&[bytes]) })
+}
+
+/// Why a text is not read: it is not JSON, or has a number beyond the range of a double.
+fn not_read(text: &str, error: &serde_json::Error) -> Problem {
+    let faults = if serde_json::from_str::<IgnoredAny>(text).is_ok() {
+        json::faults(text, MAX_FAULTS)
+    } else {
+        Vec::new()
+    };
+    if faults.iter().any(|fault| fault.message == json::ROUNDED) {
+        return Refusal::Invalid { faults }.into();
+    }
+    bad_json(&format!("the body is not JSON: line {}, column {}", error.line(), error.column()))
+}
+
+fn bad_json(detail: &str) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, "bad_json", detail)
 }
 
 fn is_json(request: &Request) -> bool {

@@ -13,13 +13,14 @@ use poem::{Request, RequestBody};
 use poem_openapi::registry::{MetaSecurityScheme, Registry};
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 
+use crate::access::{Access, forbidden};
 use crate::app::App;
-use crate::credentials::{identify, shows_unknown_key};
+use crate::credentials::{Known, identify, shows_unknown_key};
 use crate::edge::RequestId;
 use crate::limits::Visit;
 use crate::problem::Problem;
 
-/// An authenticated caller and its request. An operation that takes one refuses everybody else.
+/// An authenticated caller and its request. [`crate::guard`] has checked its credentials and role.
 #[derive(Debug, Clone)]
 pub(crate) struct Caller {
     pub(crate) app: Arc<App>,
@@ -65,27 +66,20 @@ impl Caller {
         }
     }
 
-    /// Only admins.
+    /// Only admins: for what only some requests of an operation need. What all need stands in [`crate::access`].
     pub(crate) fn must_be_admin(&self) -> Result<()> {
-        match self.principal.role {
-            Role::Admin => Ok(()),
-            Role::Service | Role::User { .. } => Err(forbidden("only an ADMIN may do this")),
-        }
+        Ok(Access::Admin.check(&self.principal.role, self.login)?)
     }
 
     /// Admins and trusted backends.
     pub(crate) fn must_be_trusted(&self) -> Result<()> {
-        match self.principal.role {
-            Role::Admin | Role::Service => Ok(()),
-            Role::User { .. } => Err(forbidden("only an ADMIN or a SERVICE may do this")),
-        }
+        Ok(Access::Trusted.check(&self.principal.role, self.login)?)
     }
 
     /// The account that calls, and its login; an API key has neither.
-    pub(crate) fn account(&self) -> Result<(AccountId, LoginId)> {
-        let login = self.login.ok_or_else(|| {
-            forbidden("an API key has no login and no password: revoke it with DELETE /api-keys/{id}")
-        })?;
+    pub(crate) fn account(&self) -> Result<(AccountId, LoginId), Problem> {
+        Access::Account.check(&self.principal.role, self.login)?;
+        let login = self.login.ok_or_else(Problem::unauthorized)?;
         Ok((AccountId(self.principal.id), login))
     }
 
@@ -94,7 +88,7 @@ impl Caller {
         match (&self.principal.role, named) {
             (Role::User { user_id }, None) => Ok(user_id.clone()),
             (Role::User { user_id }, Some(named)) if user_id == text::trim(&named) => Ok(user_id.clone()),
-            (Role::User { .. }, Some(_)) => Err(forbidden("a USER may only act for itself")),
+            (Role::User { .. }, Some(_)) => Err(forbidden("a USER may only act for itself").into()),
             (Role::Admin | Role::Service, None) => Err(Refusal::invalid("userId", "is required").into()),
             (Role::Admin | Role::Service, Some(named)) => match parse_user_id(&named) {
                 Ok(user_id) => Ok(user_id.to_owned()),
@@ -103,35 +97,37 @@ impl Caller {
         }
     }
 
-    async fn of(request: &Request) -> Result<Self, Problem> {
-        let app = app(request);
-        let visit = Visit::of(request);
-        if app.limiter.is_spent(&visit) && shows_unknown_key(&app, request.headers()) {
-            // Looking a key up costs a query, and most of what comes from there is junk.
-            app.limiter.count_anonymous(&visit).await?;
-        }
-        let Some(known) = identify(&app, request.headers()).await? else {
-            app.limiter.count_anonymous(&visit).await?;
-            return Err(Problem::unauthorized());
-        };
-        app.limiter.count(&visit, &known.principal).await?;
-        let _ = visit.principal.set(known.principal.clone());
+    fn of(request: &Request) -> Result<Self, Problem> {
+        let known = request.data::<Known>().ok_or_else(Problem::unauthorized)?.clone();
         Ok(Self {
+            app: app(request),
             principal: known.principal,
             login: known.login,
-            ip: visit.ip,
+            ip: Visit::of(request).ip,
             user_agent: request.header("User-Agent").map(str::to_owned),
             request_id: request.data::<RequestId>().map(|id| id.0.clone()),
             trace: request.data::<TraceParent>().copied(),
             key: request.headers().get("Idempotency-Key").map(|value| value.as_bytes().to_vec()),
             operation: format!("{} {}", request.method(), request.original_uri().path()),
-            app,
         })
     }
 }
 
-fn forbidden(reason: &str) -> cuponera_core::error::Error {
-    Refusal::Forbidden { reason: reason.to_owned() }.into()
+/// Whose credentials a request shows, counted against the limit of the caller or, without good ones, of the address.
+pub(crate) async fn authenticate(request: &Request) -> Result<Known, Problem> {
+    let app = app(request);
+    let visit = Visit::of(request);
+    if app.limiter.is_spent(&visit) && shows_unknown_key(&app, request.headers()) {
+        // Looking a key up costs a query, and most of what comes from there is junk.
+        app.limiter.count_anonymous(&visit).await?;
+    }
+    let Some(known) = identify(&app, request.headers()).await? else {
+        app.limiter.count_anonymous(&visit).await?;
+        return Err(Problem::unauthorized());
+    };
+    app.limiter.count(&visit, &known.principal).await?;
+    let _ = visit.principal.set(known.principal.clone());
+    Ok(known)
 }
 
 impl<'a> ApiExtractor<'a> for Caller {
@@ -177,6 +173,6 @@ impl<'a> ApiExtractor<'a> for Caller {
         _: &mut RequestBody,
         _: ExtractParamOptions<()>,
     ) -> poem::Result<Self> {
-        Ok(Self::of(request).await?)
+        Ok(Self::of(request)?)
     }
 }

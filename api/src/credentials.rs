@@ -15,7 +15,7 @@ use crate::app::App;
 pub(crate) static API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// Who shows good credentials.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Known {
     pub(crate) principal: Principal,
     /// The login of an access token; an API key has none.

@@ -194,7 +194,6 @@ fn shape_of(path: &str, operation: &Value) -> Shape {
         is_under_api: path.starts_with("/api/v1/"),
         has_credentials: operation["security"].as_array().is_some_and(|ways| !ways.is_empty()),
         has_path_parameters: has(&|parameter| parameter["in"] == "path"),
-        has_other_parameters: has(&|parameter| parameter["in"] != "path"),
         has_body: body.is_object(),
         has_json_body: body.get("application/json").is_some(),
         has_key: has(&|parameter| parameter["name"] == "Idempotency-Key"),

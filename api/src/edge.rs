@@ -25,7 +25,8 @@ pub(crate) const REQUEST_ID: &str = "X-Request-Id";
 /// A client's own id is taken if it is no longer than this.
 const MAX_REQUEST_ID_BYTES: usize = 128;
 
-const API: &str = "/api/v1/";
+/// Where all paths of the API begin.
+pub(crate) const API: &str = "/api/v1/";
 /// The paths of one code.
 const COUPONS: &str = "/api/v1/coupons/";
 /// Beginnings of paths in which no code stands.

@@ -4,6 +4,7 @@
 //! that a client that goes away takes nothing down with it: hot writes in a lane of [`batching`], the rest in a tracked
 //! task.
 
+mod access;
 mod app;
 mod batching;
 mod body;
@@ -11,6 +12,7 @@ mod caller;
 mod credentials;
 mod document;
 mod edge;
+mod guard;
 mod headers;
 mod idempotency;
 mod job_events;
@@ -24,9 +26,11 @@ mod prefer;
 mod problem;
 mod progress;
 mod pulse;
+mod query;
 mod reply;
 mod routes;
 mod server;
+mod spelling;
 mod time;
 mod traffic;
 mod view;

@@ -22,6 +22,8 @@ use poem_openapi::{
 };
 use serde_json::{Map, Value};
 
+use crate::guard::Guarded;
+
 pub(crate) use api_keys::ApiKeys;
 pub(crate) use assignments::Assignments;
 pub(crate) use auth::Auth;
@@ -77,14 +79,19 @@ same key and request have their effect once and are answered the same.
 
 **Lists** are pages: send `nextCursor` as `cursor` for the next one; it is null on the last.
 
-**Times** are RFC 3339 in UTC. Fields may be added to answers at any time; unknown fields in requests are refused.";
+**Times** are RFC 3339 in UTC. Fields may be added to answers at any time; unknown query parameters and fields \
+in requests, and any that are given twice, are refused with 422.";
 
-type Operations = (Auth, Users, ApiKeys, Books, Codes, Upload, Assignments, Coupons, Jobs, Health);
+/// All operations, by resource.
+pub(crate) type Operations = (Auth, Users, ApiKeys, Books, Codes, Upload, Assignments, Coupons, Jobs, Health);
 
-/// The operations as one service.
-pub(crate) fn service() -> OpenApiService<Operations, ()> {
-    let operations = (Auth, Users, ApiKeys, Books, Codes, Upload, Assignments, Coupons, Jobs, Health);
-    OpenApiService::new(operations, "Cuponera", env!("CARGO_PKG_VERSION"))
+pub(crate) fn operations() -> Operations {
+    (Auth, Users, ApiKeys, Books, Codes, Upload, Assignments, Coupons, Jobs, Health)
+}
+
+/// The operations as one service, each behind its guard.
+pub(crate) fn service() -> OpenApiService<Guarded<Operations>, ()> {
+    OpenApiService::new(Guarded(operations()), "Cuponera", env!("CARGO_PKG_VERSION"))
         .description(DESCRIPTION)
         .server(ServerObject::new("/").description("This installation"))
         .external_document(ExternalDocumentObject::new("/docs/errors").description("All error codes"))

@@ -93,7 +93,7 @@ async fn values_out_of_range_are_refused_when_a_book_is_made_and_when_it_is_chan
         ("startsAt", json!({"startsAt": "2026-02-30T00:00:00Z"})),
         ("metadata", json!({"metadata": {"big": big}})),
         ("metadata", json!({"metadata": [1]})),
-        ("metadata", json!({"metadata": {"zero": "\u{0}"}})),
+        ("metadata.zero", json!({"metadata": {"zero": "\u{0}"}})),
         ("name", json!({"name": "zero\u{0}"})),
         ("discount.value", json!({"discount": {"type": "PERCENT", "value": 100.5}})),
         ("discount.value", json!({"discount": {"type": "PERCENT", "value": 0}})),

@@ -7,6 +7,7 @@ mod support;
 mod authorization;
 mod books;
 mod browsers;
+mod exact;
 mod generation;
 mod import;
 mod life;

@@ -10,6 +10,8 @@ pub mod csv;
 pub mod error;
 pub mod id;
 pub mod job;
+pub mod json;
+pub mod number;
 pub mod page;
 pub mod principal;
 pub mod text;

@@ -171,8 +171,9 @@ pub(crate) const KINDS: &[Kind] = &[
         "The file has no rows, or nothing but a header.",
         "Upload one with a code on each line."),
     kind(422, "invalid", "the request is not valid: userId is required",
-        "The request is well-formed but not valid: `errors` names all the fields at fault, and what would be right.",
-        "Correct those fields."),
+        "The request is well-formed but not valid: `errors` names all the fields and parameters at fault, and what would be right. \
+A name that is unknown or given twice is at fault as well, and so is a number that would have to be rounded.",
+        "Correct those fields. Send a number that does not fit a double or 64 bits as a string."),
     kind(422, "key_reused", "the Idempotency-Key was used before with another request: use a new key",
         "The `Idempotency-Key` came before with another request.",
         "Use a new key for a new request, and the same body for the same one."),

@@ -38,7 +38,6 @@ pub(super) struct Shape {
     pub(super) is_under_api: bool,
     pub(super) has_credentials: bool,
     pub(super) has_path_parameters: bool,
-    pub(super) has_other_parameters: bool,
     pub(super) has_body: bool,
     pub(super) has_json_body: bool,
     pub(super) has_key: bool,
@@ -86,11 +85,11 @@ impl Operation {
     /// All the codes it can answer: its own, and those of its shape.
     pub(super) fn refusals(&self, shape: Shape) -> Vec<&'static str> {
         let of_shape = [
-            (shape.is_under_api, &["request_timeout", "rate_limited", "unavailable"][..]),
+            // An unknown query parameter is invalid also where there are none.
+            (shape.is_under_api, &["request_timeout", "rate_limited", "unavailable", "invalid"][..]),
             (shape.has_credentials, &["unauthorized"]),
             (shape.has_path_parameters, &["not_found"]),
-            (shape.has_other_parameters, &["invalid"]),
-            (shape.has_body, &["bad_request", "too_large", "unsupported_media_type", "invalid"]),
+            (shape.has_body, &["bad_request", "too_large", "unsupported_media_type"]),
             (shape.has_json_body, &["bad_json"]),
             (shape.has_key, &["key_in_progress", "key_reused"]),
             (true, &["internal", "overloaded"]),

@@ -42,12 +42,24 @@ impl World {
 
     /// Sends what a row says.
     pub(super) async fn ask(&self, client: Client, method: &str, path: &str, row: &Row) -> Reply {
+        let query = self.fill_in(row.query).await;
+        self.ask_with(client, method, path, row, &query).await
+    }
+
+    /// Sends what a row says, but with another query.
+    pub(super) async fn ask_with(
+        &self,
+        client: Client,
+        method: &str,
+        path: &str,
+        row: &Row,
+        query: &str,
+    ) -> Reply {
         let object = self.fill_in(row.object).await;
         let path = match (path.find('{'), path.find('}')) {
             (Some(from), Some(to)) => format!("{}{object}{}", &path[..from], &path[to + 1..]),
             _ => path.to_owned(),
         };
-        let query = self.fill_in(row.query).await;
         let method = Method::from_bytes(method.as_bytes()).expect("a method");
         let mut request = client.request(method, &format!("{path}{query}"));
         if !row.body.is_empty() {

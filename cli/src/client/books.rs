@@ -1,6 +1,8 @@
 //! Coupon books: made, listed, activated, closed; found by id or by name.
 
 use clap::{Args, Subcommand, ValueEnum};
+use cuponera_core::json;
+use cuponera_core::number::exact_f64;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
@@ -19,6 +21,8 @@ pub(super) const HELP: &str = help!(
 A book may be named by its id or by its exact name, here and wherever a verb takes a book."
 );
 
+/// How a discount is written.
+const DISCOUNT: &str = "such as 10% or '5 EUR'";
 /// How many books a page has while a name is looked up: the most there may be.
 const LOOKUP_PAGE: u32 = 500;
 
@@ -220,21 +224,30 @@ impl Create {
 
 /// `10%`, or an amount and its currency.
 fn parse_discount(text: &str) -> Result<Value, String> {
-    let expected = || "such as 10% or '5 EUR'".to_owned();
     if let Some(percent) = text.trim().strip_suffix('%') {
-        let value: f64 = percent.trim().parse().map_err(|_| expected())?;
-        return Ok(json!({"type": "PERCENT", "value": value}));
+        return Ok(json!({"type": "PERCENT", "value": parse_amount(percent)?}));
     }
     let text = text.trim();
-    let end = text.find(|char: char| char.is_ascii_alphabetic()).ok_or_else(expected)?;
+    let end = text.find(|char: char| char.is_ascii_alphabetic()).ok_or(DISCOUNT)?;
     let (amount, currency) = text.split_at(end);
-    let value: f64 = amount.trim().parse().map_err(|_| expected())?;
-    Ok(json!({"type": "FIXED", "value": value, "currency": currency.to_uppercase()}))
+    Ok(json!({"type": "FIXED", "value": parse_amount(amount)?, "currency": currency.to_uppercase()}))
+}
+
+/// A number that is sent as it was written, not rounded.
+fn parse_amount(text: &str) -> Result<f64, String> {
+    let number: f64 = text.trim().parse().map_err(|_| DISCOUNT)?;
+    if !number.is_finite() {
+        return Err(DISCOUNT.to_owned());
+    }
+    exact_f64(text.trim()).ok_or_else(|| "has more digits than can be kept: use at most 15".to_owned())
 }
 
 fn parse_object(text: &str) -> Result<Value, String> {
     match serde_json::from_str(text) {
-        Ok(value @ Value::Object(_)) => Ok(value),
+        Ok(value @ Value::Object(_)) => match json::faults(text, 1).first() {
+            Some(fault) => Err(format!("{} {}", fault.field, fault.message)),
+            None => Ok(value),
+        },
         Ok(_) => Err("must be an object, such as '{\"channel\":\"mail\"}'".to_owned()),
         Err(error) => Err(error.to_string()),
     }
@@ -283,8 +296,33 @@ mod tests {
             assert_eq!(parse_discount(text), Ok(fixed.clone()), "{text}");
         }
         assert_eq!(parse_discount("10 %"), Ok(json!({"type": "PERCENT", "value": 10.0})));
-        for text in ["", "10", "EUR", "%", "ten%"] {
-            assert!(parse_discount(text).is_err(), "{text}");
+        for text in ["", "10", "EUR", "%", "ten%", "inf%", "nan EUR"] {
+            assert_eq!(parse_discount(text), Err(DISCOUNT.to_owned()), "{text}");
         }
+    }
+
+    #[test]
+    fn a_number_that_would_be_rounded_is_refused_and_not_sent() {
+        for text in ["10.123456789012345678%", "12345678901234567890.01 EUR", "0.10000000000000001 EUR"] {
+            let fault = parse_discount(text).expect_err(text);
+            assert!(fault.contains("more digits than can be kept"), "{fault}");
+        }
+        for (text, value) in [("10.10%", 10.1), ("0.30000000000000004%", 0.300_000_000_000_000_04)] {
+            assert_eq!(parse_discount(text), Ok(json!({"type": "PERCENT", "value": value})), "{text}");
+        }
+    }
+
+    #[test]
+    fn metadata_is_sent_as_it_was_written_or_not_at_all() {
+        for text in [
+            r#"{"a": {"b": 0.1234567890123456789}}"#,
+            r#"{"a": {"b": 1, "b": 2}}"#,
+            r#"{"a": {"b": "\u0000"}}"#,
+        ] {
+            let fault = parse_object(text).expect_err(text);
+            assert!(fault.starts_with("a.b "), "{fault}");
+        }
+        assert_eq!(parse_object(r#"{"a": "\\u0000"}"#), Ok(json!({"a": "\\u0000"})));
+        assert!(parse_object("[1]").is_err() && parse_object("{").is_err());
     }
 }

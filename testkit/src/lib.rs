@@ -6,6 +6,7 @@
 mod adversary;
 mod bucket;
 mod database;
+mod dump;
 mod emulator;
 mod import_cases;
 mod invariants;
@@ -20,6 +21,7 @@ mod world;
 pub use adversary::{Adversary, Manners};
 pub use bucket::TestBucket;
 pub use database::{TestDatabase, URL_VARIABLE};
+pub use dump::Dump;
 pub use emulator::{Emulator, TestQueue, free_address};
 pub use import_cases::{Counts, Expected, ImportCase, import_cases, import_files};
 pub use invariants::{assert_invariants, broken_promises};

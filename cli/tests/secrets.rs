@@ -87,7 +87,7 @@ impl Planter {
         let book = book["id"].as_str().expect("an id").to_owned();
         let path = format!("coupon-books/{book}");
         assert_eq!(self.ask(who, Method::PATCH, &path, json!({"status": "ACTIVE"})).await.0, 200);
-        let file = format!("{}\n{}\n{}\n{}\nbad code\n", CODES[0], CODES[1], CODES[3], CODES[3]);
+        let file = format!("code\n{}\n{}\n{}\n{}\nbad code\n", CODES[0], CODES[1], CODES[3], CODES[3]);
         let upload = format!("{}/coupon-codes/upload?couponBookId={book}", self.base);
         let upload = self.http.post(upload).bearer_auth(&admin).header("Content-Type", "text/csv").body(file);
         let (status, job) = self.send(upload).await;

@@ -6,8 +6,11 @@ use serde_json::{Value, json};
 use super::{assert_nothing_kept, errors_of, upload_form, wait_for_job};
 use crate::support::{Server, id_of};
 
-fn form(file: &str, before: &[(&str, &str)], after: &[(&str, &str)]) -> Form {
-    let text = |form: Form, fields: &[(&str, &str)]| {
+/// Names and values.
+type Fields<'a> = &'a [(&'a str, &'a str)];
+
+fn form(file: &str, before: Fields<'_>, after: Fields<'_>) -> Form {
+    let text = |form: Form, fields: Fields<'_>| {
         fields.iter().fold(form, |form, (name, value)| form.text((*name).to_owned(), (*value).to_owned()))
     };
     let form = text(Form::new(), before).part("file", Part::text(file.to_owned()));
@@ -69,7 +72,7 @@ async fn query_and_form_must_say_the_same_and_say_it_before_the_file() {
     let server = Server::start().await;
     let (book, other) = (server.book(json!({})).await, server.book(json!({})).await);
     let query = format!("?couponBookId={book}&delimiter=comma&header=true&dryRun=true");
-    let cases: &[(&[(&str, &str)], &[(&str, &str)], &str)] = &[
+    let cases: &[(Fields<'_>, Fields<'_>, &str)] = &[
         (&[("couponBookId", &other)], &[], "couponBookId"),
         (&[], &[("couponBookId", &other)], "couponBookId"),
         (&[("delimiter", ";")], &[], "delimiter"),

@@ -27,7 +27,7 @@ impl Server {
 
     /// Puts these codes into a book; where there is no worker the job is worked here.
     pub(crate) async fn plant(&self, book: &str, codes: &[&str]) {
-        let job = self.upload(book, codes.join("\n")).await.expect(202);
+        let job = self.upload(book, format!("code\n{}", codes.join("\n"))).await.expect(202);
         if !self.limits.worker {
             self.work().await;
         }

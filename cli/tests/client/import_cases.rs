@@ -44,7 +44,8 @@ async fn files_are_imported_or_refused_as_over_http() {
 /// The first cell of each row.
 fn csv_lines(text: &str) -> Vec<u64> {
     let mut reader = csv::Reader::from_reader(text.as_bytes());
-    reader.records().map(|record| record.unwrap()[0].parse().unwrap()).collect()
+    let line = |record: csv::StringRecord| record[0].parse().expect("a line");
+    reader.records().map(|record| line(record.expect("a row of CSV"))).collect()
 }
 
 #[tokio::test]

@@ -90,7 +90,7 @@ impl Candidate<'_> {
         let unclear = |why: String| unclear(record, why);
         refuse_equal_names(record).map_err(unclear)?;
         let code = self
-            .settle(self.code, is_code_name, &options.code_column, "codes", "codeColumn")
+            .settle(self.code, is_code_name, options.code_column.as_ref(), "codes", "codeColumn")
             .map_err(unclear)?;
         let user = match &options.user_column {
             Some(ColumnLabel::Number(number)) => Some(number - 1),
@@ -101,10 +101,10 @@ impl Candidate<'_> {
                         .ok_or_else(|| unclear(format!("no column is named {name:?}, as userColumn says")))?,
                 )
             }
-            None => position(record, |folded| is_user_name(folded)).filter(|user| *user != code),
+            None => position(record, is_user_name).filter(|user| *user != code),
         };
         let user = user
-            .map(|user| self.settle(user, is_user_name, &options.user_column, "users", "userColumn"))
+            .map(|user| self.settle(user, is_user_name, options.user_column.as_ref(), "users", "userColumn"))
             .transpose()
             .map_err(unclear)?;
         if user == Some(code) {
@@ -118,7 +118,7 @@ impl Candidate<'_> {
         &self,
         column: usize,
         is_name: fn(&str) -> bool,
-        said: &Option<ColumnLabel>,
+        said: Option<&ColumnLabel>,
         role: &str,
         parameter: &str,
     ) -> Result<usize, String> {

@@ -192,8 +192,8 @@ fn repeats_header(columns: &Columns, cells: &Cells<'_>) -> bool {
         .map(|(index, cell)| (index, fold(cell)))
         .filter(|(_, folded)| !folded.is_empty())
         .collect();
-    let is_same = |(index, folded): &(usize, String)| columns.header.get(*index) == Some(folded);
-    filled.iter().all(is_same) || (filled.len() > 1 && filled.iter().all(|(_, folded)| is_name(folded)))
+    let equals_header = |(index, folded): &(usize, String)| columns.header.get(*index) == Some(folded);
+    filled.iter().all(equals_header) || (filled.len() > 1 && filled.iter().all(|(_, folded)| is_name(folded)))
 }
 
 /// Writes the object into `json`; `None` if no cell has anything in it.

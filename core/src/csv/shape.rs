@@ -44,7 +44,7 @@ fn looks_like_a_header(records: &[&SampleRecord], codes: &[Code], code: usize) -
     let masks: Vec<String> = codes.iter().map(mask).collect();
     let is_unlike_the_last = |mask: &String| Some(mask) != masks.last();
     let [first, rest @ ..] = records else { return false };
-    let is_uniform = masks.first() == masks.last() && has_digit(&codes[0]);
+    let is_uniform = masks.iter().all(|mask| *mask == masks[0]) && has_digit(&codes[0]);
     let is_above_a_series =
         masks.iter().rev().take_while(|mask| !is_unlike_the_last(mask)).count() >= LEAST_UNIFORM;
     (is_above_a_series && is_only_at_start(&masks, is_unlike_the_last))

@@ -64,7 +64,7 @@ impl TextGate {
             lead.push(*byte);
             rest = after;
         }
-        let (lead, fault) = self.hold_tail(lead);
+        let (lead, fault) = self.hold_tail(&lead);
         if fault.is_some() {
             return Checked { lead, text: "", fault };
         }
@@ -86,7 +86,7 @@ impl TextGate {
         if mark.is_some() {
             return Checked { fault: mark, ..Checked::default() };
         }
-        let (lead, fault) = self.hold_tail(held);
+        let (lead, fault) = self.hold_tail(&held);
         let cut_short = self.held.first().map(|byte| Fault::NotUtf8(*byte));
         Checked { lead, text: "", fault: fault.or(cut_short) }
     }
@@ -107,8 +107,8 @@ impl TextGate {
     }
 
     /// The text in `bytes`, and the fault behind it; an unfinished character at the end is held.
-    fn hold_tail(&mut self, bytes: Vec<u8>) -> (String, Option<Fault>) {
-        let (text, rest) = examine(&bytes);
+    fn hold_tail(&mut self, bytes: &[u8]) -> (String, Option<Fault>) {
+        let (text, rest) = examine(bytes);
         let text = text.to_owned();
         match rest {
             Rest::Nothing => (text, None),

@@ -181,12 +181,15 @@ impl Part {
     }
 }
 
+/// Why a row is refused: a stable word, and a sentence.
+type Refused = (&'static str, Cow<'static, str>);
+
 /// The code and the user of a valid row whose code was not seen before; or a stable word for what is wrong with it, and a
 /// sentence.
 fn judge<'a>(
     row: &Row<'a>,
     seen: &mut HashSet<String>,
-) -> std::result::Result<(Code, Option<&'a str>), (&'static str, Cow<'static, str>)> {
+) -> std::result::Result<(Code, Option<&'a str>), Refused> {
     let refused = |fault: RowFault| (fault.reason(), fault.detail().into());
     if let Some(fault @ (RowFault::RepeatedHeader | RowFault::TooManyCells { .. })) = row.fault {
         return Err(refused(fault));

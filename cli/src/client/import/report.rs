@@ -1,5 +1,6 @@
 //! What came of an import, for people: how the file was read, the counts, and in one last line what was not imported.
 
+use std::fmt::Write;
 use std::path::Path;
 
 use serde_json::Value;
@@ -46,9 +47,9 @@ fn read_as(read_as: &Value) -> String {
         "{}, delimiter {delimiter}, {header}",
         plain(read_as["encoding"].as_str().unwrap_or("UTF-8"))
     );
-    text.push_str(&format!("; codes in {}", column("codeColumn").unwrap_or_default()));
+    let _ = write!(text, "; codes in {}", column("codeColumn").unwrap_or_default());
     if let Some(users) = column("userColumn") {
-        text.push_str(&format!(", users in {users}"));
+        let _ = write!(text, ", users in {users}");
     }
     let names: Vec<String> = read_as["metadataColumns"]
         .as_array()
@@ -58,12 +59,14 @@ fn read_as(read_as: &Value) -> String {
         .map(quoted)
         .collect();
     if !names.is_empty() {
-        text.push_str(&format!(", metadata {}", names.join(", ")));
+        let _ = write!(text, ", metadata {}", names.join(", "));
     }
     match read_as["skippedLines"].as_u64() {
         None | Some(0) => {}
         Some(1) => text.push_str("; 1 line skipped"),
-        Some(lines) => text.push_str(&format!("; {} lines skipped", count(lines))),
+        Some(lines) => {
+            let _ = write!(text, "; {} lines skipped", count(lines));
+        }
     }
     text
 }
@@ -90,20 +93,18 @@ fn last_line(job: &Job, dry_run: bool, errors: Option<&Path>) -> String {
     let would_be = if dry_run { "would be imported" } else { "imported" };
     let mut line = format!("{} {would_be}", counted(imported, "code", "codes"));
     if unassigned > 0 {
-        line.push_str(&format!(
-            ", {} of them without the user that the row names (over the limit)",
-            count(unassigned)
-        ));
+        let unassigned = count(unassigned);
+        let _ = write!(line, ", {unassigned} of them without the user that the row names (over the limit)");
     }
     if refused > 0 {
-        line.push_str(&format!("; {} refused", counted(refused, "row", "rows")));
+        let _ = write!(line, "; {} refused", counted(refused, "row", "rows"));
     }
     if unassigned + refused > 0 {
         let file = match errors {
             Some(path) => plain(&path.display().to_string()),
             None => format!("cuponera jobs errors {}", job.id()),
         };
-        line.push_str(&format!(": see {file}"));
+        let _ = write!(line, ": see {file}");
     }
     line
 }

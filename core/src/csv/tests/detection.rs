@@ -15,6 +15,9 @@ use super::super::{
 use super::{cut_every_way, cut_whole};
 use crate::coupon::code::Code;
 
+/// A file, its delimiter, its columns of codes and of users, the lines above its rows, and what is imported.
+type Case = (&'static str, char, &'static str, Option<&'static str>, u64, &'static str);
+
 /// The codes and users that an import of the file takes, in the file's order.
 fn taken(cut: &Cut) -> Vec<(String, Option<String>)> {
     let mut parser = RowParser::new(&cut.summary.columns, cut.summary.delimiter);
@@ -55,7 +58,7 @@ fn read(file: &str) -> (char, String, Option<String>, u64, String) {
 
 #[test]
 fn files_are_read_as_their_writers_meant_them() {
-    let cases: &[(&str, char, &str, Option<&str>, u64, &str)] = &[
+    let cases: &[Case] = &[
         // A header.
         ("code\nA1B\n", ',', "\"code\"", None, 0, "A1B"),
         (

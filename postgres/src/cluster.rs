@@ -5,9 +5,9 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::Child;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 
 use crate::binaries::{Binaries, Install};
 use crate::folder::{DataFolder, cluster_in, get_password, random_hex};
@@ -16,6 +16,9 @@ use crate::server_log::{Log, complaint};
 use crate::{Error, SUPERUSER, settings};
 
 const INITDB_POLL: Duration = Duration::from_millis(20);
+/// How long the children of an `initdb` that was killed may take to end. Not longer: in a container without an init, dead
+/// ones stay in its group until the container ends.
+const GROUP_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Where `initdb` works; what carries this name and a suffix was never finished.
 const WORKSHOP: &str = "postgres.new-";
@@ -190,10 +193,16 @@ impl Drop for Initdb {
             return;
         }
         // It leads the group, which `launch::command` made.
-        if let Some(group) = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw) {
-            let _ = kill_process_group(group, Signal::KILL);
-        }
+        let group = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw);
+        let killed = group.is_some_and(|group| kill_process_group(group, Signal::KILL).is_ok());
         let _ = self.0.wait();
+        let killed_at = Instant::now();
+        while killed
+            && group.is_some_and(|group| test_kill_process_group(group).is_ok())
+            && killed_at.elapsed() < GROUP_PATIENCE
+        {
+            std::thread::sleep(INITDB_POLL);
+        }
     }
 }
 

@@ -162,6 +162,9 @@ def fill_body(operation, body, dice):
         body["businessId"] = SEED["business"]
     if isinstance(body.get("startsAt"), str) and isinstance(body.get("expiresAt"), str):
         body["startsAt"], body["expiresAt"] = "2020-01-01T00:00:00Z", "2090-01-01T00:00:00Z"
+    if operation == "createCouponBook" and isinstance(body.get("expiresAt"), str):
+        # A book cannot be created expired.
+        body["expiresAt"] = "2090-01-01T00:00:00Z"
     if operation in ("createUser", "updateUser") and isinstance(body.get("password"), str):
         # Not every text that is long enough is a password.
         body["password"] = f"{zlib.crc32(body['password'].encode()):08x} {body['password']}"[:200]

@@ -7,7 +7,7 @@ mod parameters;
 use std::collections::HashSet;
 
 use cuponera_core::csv::ReadOptions;
-use cuponera_core::error::Refusal;
+use cuponera_core::error::{Error, Refusal};
 use cuponera_core::id::BookId;
 use cuponera_core::store::Answer;
 use futures::StreamExt;
@@ -130,7 +130,7 @@ async fn submit(
     intake.hasher.update([u8::from(dry_run)]);
     // Without such parameters a request is the same as in versions that had none.
     if parameters.reading != ReadOptions::default() {
-        intake.hasher.update(format!("{:?}", parameters.reading));
+        intake.hasher.update(serde_json::to_vec(&parameters.reading).map_err(Error::internal)?);
     }
     let stored = held.with_fingerprint(half(intake.hasher.clone()));
     let import = intake.finish(BookId(book), dry_run).await?;

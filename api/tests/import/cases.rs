@@ -1,4 +1,4 @@
-//! Files that people upload, over HTTP: what is imported, for whom, and what is refused; and that a dry run says the same.
+//! Realistic CSV files over HTTP: the codes, holders and rejected rows of each, and the same report from a dry run.
 
 use cuponera_testkit::{Expected, ImportCase, import_cases};
 use reqwest::Method;

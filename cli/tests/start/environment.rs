@@ -74,7 +74,7 @@ async fn variables_of_libpq_and_pgpass_change_nothing_of_a_database_that_is_name
     up.stop().await;
 }
 
-/// The variables that a command's help page names, besides those that it is told to leave out.
+/// The variables that a command's help page names.
 fn variables_of(mut command: Command) -> BTreeSet<String> {
     let help = command.arg("--help").output().expect("it cannot be run").stdout;
     let help = String::from_utf8(help).expect("text");

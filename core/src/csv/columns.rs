@@ -20,6 +20,9 @@ pub struct Columns {
     /// Nothing at the start of the file was a code, so no later row may become one.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub creates_nothing: bool,
+    /// The file was found to have no header, so a row whose code is the name of a column is a header of a later part of it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub refuses_names: bool,
 }
 
 /// A column whose cells become one key of the metadata.
@@ -62,8 +65,9 @@ pub enum ColumnLabel {
     Number(usize),
 }
 
-/// What the uploader says about the file. Where nothing is said, the file decides.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+/// How the uploader wants the file to be read. What is absent is detected.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct ReadOptions {
     /// What separates the cells.
     pub delimiter: Option<super::Delimiter>,

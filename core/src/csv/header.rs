@@ -1,7 +1,7 @@
 //! The record that is the header, and what its columns hold.
 
 use super::layout::{Layout, unclear};
-use super::names::{fold, is_code_name, is_user_name};
+use super::names::{fold, is_code_name, is_column_name, is_user_name};
 use super::sample::{Sample, SampleRecord};
 use super::shape::{has_digit, mask};
 use super::{ColumnLabel, Columns, CutError, MetadataColumn, ReadAs, ReadOptions};
@@ -34,13 +34,15 @@ pub(super) fn best_header<'a>(samples: &'a [Sample], options: &ReadOptions) -> O
     best.map(|(.., candidate)| candidate)
 }
 
-/// The records that may be the header: each has a column of codes, and only title lines, which have fewer cells with text,
-/// stand above it.
+/// The records that may be the header: each has a column of codes, and only comments and title lines, which have fewer cells
+/// with text, stand above it.
 fn headers<'a>(sample: &'a Sample, options: &ReadOptions) -> impl Iterator<Item = Candidate<'a>> {
     let mut most_filled = 0;
     sample.records.iter().enumerate().filter_map(move |(index, record)| {
         let is_below_titles = record.filled > most_filled;
-        most_filled = most_filled.max(record.filled);
+        if !record.is_comment() {
+            most_filled = most_filled.max(record.filled);
+        }
         let code = code_column(record, options).filter(|_| is_below_titles)?;
         Some(Candidate { sample, index, code })
     })
@@ -60,8 +62,7 @@ pub(super) fn has_any_name(record: &SampleRecord, options: &ReadOptions) -> bool
         Some(ColumnLabel::Name(name)) => Some(fold(name)),
         _ => None,
     };
-    position(record, |folded| is_code_name(folded) || is_user_name(folded) || Some(folded) == user.as_deref())
-        .is_some()
+    position(record, |folded| is_column_name(folded) || Some(folded) == user.as_deref()).is_some()
 }
 
 fn position(record: &SampleRecord, is_wanted: impl Fn(&str) -> bool) -> Option<usize> {
@@ -164,7 +165,7 @@ impl Candidate<'_> {
             skipped_lines: record.line - 1,
         };
         let columns =
-            Columns { code, user_id: user, metadata, header: record.folded.clone(), creates_nothing: false };
+            Columns { code, user_id: user, metadata, header: record.folded.clone(), ..Columns::default() };
         let (start, line) = record.next;
         Layout { delimiter: self.sample.delimiter, columns, read_as, start, line }
     }

@@ -2,6 +2,7 @@
 
 use super::header::{Candidate, has_any_name};
 use super::layout::{Layout, unclear};
+use super::names::is_column_name;
 use super::sample::{Sample, SampleRecord};
 use super::shape::{Start, start_of};
 use super::{ColumnLabel, Columns, CutError, ReadAs, ReadOptions};
@@ -28,7 +29,7 @@ pub(super) fn best_sample<'a>(samples: &'a [Sample], options: &ReadOptions) -> &
     samples.iter().find(has_no_records).filter(|_| most == 0).unwrap_or(best)
 }
 
-/// A header without known names, because the uploader says that there is a header.
+/// The layout under `header=true` where no record has a known name: the first record is the header.
 pub(super) fn first_record_as_header(
     sample: &Sample,
     first: &SampleRecord,
@@ -61,13 +62,20 @@ pub(super) fn without_header(
 /// How the file starts, if it starts in a way that no header does.
 fn certain_start(sample: &Sample, first: &SampleRecord, options: &ReadOptions) -> Result<Start, CutError> {
     if let Some(named) = first_with_name(sample, options) {
+        let why = "it has a name that is known for users, and none that is known for codes";
+        return Err(unclear(named, why));
+    }
+    let code = code_index(options);
+    let is_name =
+        |record: &&SampleRecord| record.folded.get(code).is_some_and(|folded| is_column_name(folded));
+    if let Some(named) = rows(sample).find(is_name) {
         return Err(unclear(
             named,
-            "it has a name that is known for users, and none that is known for codes",
+            "it has a name that is known for a column where the others have their codes",
         ));
     }
     let records: Vec<&SampleRecord> = rows(sample).collect();
-    match start_of(&records, code_index(options)) {
+    match start_of(&records, code) {
         Start::Unclear => Err(unclear(first, "it may be a header or a row")),
         start => Ok(start),
     }
@@ -76,7 +84,7 @@ fn certain_start(sample: &Sample, first: &SampleRecord, options: &ReadOptions) -
 /// The first record with a known name that only title lines, which have fewer cells with text, stand above.
 fn first_with_name<'a>(sample: &'a Sample, options: &ReadOptions) -> Option<&'a SampleRecord> {
     let mut most_filled = 0;
-    sample.records.iter().find(|record| {
+    rows(sample).find(|record| {
         let is_below_titles = record.filled > most_filled;
         most_filled = most_filled.max(record.filled);
         is_below_titles && has_any_name(record, options)
@@ -113,7 +121,13 @@ fn layout(sample: &Sample, first_line: u64, options: &ReadOptions, start: Start)
     let first_record_line = sample.records.first().map_or(first_line, |record| record.line);
     Layout {
         delimiter: sample.delimiter,
-        columns: Columns { code, user_id, creates_nothing: start == Start::NoCodes, ..Columns::default() },
+        columns: Columns {
+            code,
+            user_id,
+            creates_nothing: start == Start::NoCodes,
+            refuses_names: options.header.is_none(),
+            ..Columns::default()
+        },
         read_as: ReadAs {
             encoding: "UTF-8",
             delimiter: sample.delimiter,

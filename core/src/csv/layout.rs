@@ -21,7 +21,7 @@ pub(super) struct Layout {
     pub(super) line: u64,
 }
 
-/// Says how the file that begins with `text` on physical line `first_line` is read.
+/// Decides the layout of a file that begins with `text` on physical line `first_line`.
 pub(super) fn decide(
     text: &str,
     first_line: u64,

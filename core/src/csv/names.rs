@@ -161,6 +161,11 @@ pub(super) fn is_user_name(folded: &str) -> bool {
     FOLDED.binary_search_by(|name| name.as_str().cmp(folded)).is_ok()
 }
 
+/// Whether this folded name is that of a column of codes or of users.
+pub(super) fn is_column_name(folded: &str) -> bool {
+    is_code_name(folded) || is_user_name(folded)
+}
+
 fn fold_all(names: &[&str]) -> Vec<String> {
     let mut folded: Vec<String> = names.iter().map(|name| fold(name)).collect();
     folded.sort_unstable();

@@ -1,4 +1,4 @@
-//! Keeps the beginning of a file until there is enough of it to say how the file is read.
+//! Buffers the beginning of a file until the layout can be decided.
 
 use super::layout::{Layout, decide};
 use super::sample::SAMPLE_BYTES;
@@ -66,7 +66,7 @@ impl Opening {
         self.first_line + breaks(&self.kept)
     }
 
-    /// Says how the file is read, and gives the text that is not read yet.
+    /// Decides the layout, and returns it with the buffered text.
     pub(super) fn decide(self, is_whole: bool) -> Result<(Layout, Vec<u8>), CutError> {
         let length = match str::from_utf8(&self.kept) {
             Ok(text) => text.len(),

@@ -1,7 +1,7 @@
 //! Reads a part again: its records with their lines, and the cells of each that matter.
 
 use super::cells::{Cells, Splitter, is_empty, unescape};
-use super::names::{fold, is_code_name, is_user_name};
+use super::names::{fold, is_column_name};
 use super::scan::{End, Scanner};
 use super::{Columns, Delimiter};
 use crate::text;
@@ -95,7 +95,7 @@ pub enum RowFault {
         /// How many columns the header has.
         columns: usize,
     },
-    /// It says what the header says.
+    /// It repeats the header, or has the name of a column for its code.
     RepeatedHeader,
     /// The file has no header, and no row at its start has a code.
     NoCodeAtStart,
@@ -117,7 +117,7 @@ impl RowFault {
             Self::TooManyCells { cells, columns } => {
                 format!("column {cells} has text, and the header has {columns} columns")
             }
-            Self::RepeatedHeader => "the row repeats the header".to_owned(),
+            Self::RepeatedHeader => "the row is a header once more".to_owned(),
             Self::NoCodeAtStart => {
                 "the file has no header and no code in its first rows; header=false imports its codes"
                     .to_owned()
@@ -167,7 +167,8 @@ fn fault_of(columns: &Columns, cells: &Cells<'_>) -> Option<RowFault> {
         return Some(RowFault::NoCodeAtStart);
     }
     if columns.header.is_empty() {
-        return None;
+        let is_name = columns.refuses_names && is_column_name(&fold(cells.get(columns.code)));
+        return is_name.then_some(RowFault::RepeatedHeader);
     }
     if repeats_header(columns, cells) {
         return Some(RowFault::RepeatedHeader);
@@ -179,9 +180,7 @@ fn fault_of(columns: &Columns, cells: &Cells<'_>) -> Option<RowFault> {
 /// Whether the record is the header once more: its cells, or as many of them as it has, are the header's; or several
 /// cells, and no others, are names of columns in another order.
 fn repeats_header(columns: &Columns, cells: &Cells<'_>) -> bool {
-    let is_name = |folded: &str| {
-        is_code_name(folded) || is_user_name(folded) || columns.header.iter().any(|name| name == folded)
-    };
+    let is_name = |folded: &str| is_column_name(folded) || columns.header.iter().any(|name| name == folded);
     let code = fold(cells.get(columns.code));
     if code.is_empty() || !is_name(&code) {
         return false;

@@ -13,7 +13,7 @@ const MAX_RECORDS: usize = 200;
 const MAX_BYTES: usize = 64 * 1024;
 const MAX_LINE_BREAK_BYTES: usize = 2;
 /// The longest beginning of a file that detection needs: a record that starts within [`MAX_BYTES`], its line break, and one
-/// byte that says that the record has ended.
+/// byte of lookahead.
 pub(super) const SAMPLE_BYTES: usize = MAX_BYTES + MAX_RECORD_BYTES + MAX_LINE_BREAK_BYTES + 1;
 
 /// The first records, read with one delimiter.

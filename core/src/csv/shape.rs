@@ -4,8 +4,8 @@
 use super::sample::SampleRecord;
 use crate::coupon::code::Code;
 
-/// So many codes in a row, all equal once letters and digits are replaced, are a series, and what stands above them and is
-/// unlike them is hardly one of it.
+/// Minimum number of consecutive codes of one shape that count as a series. A record of another shape above a series may be a
+/// header.
 const LEAST_UNIFORM: usize = 3;
 
 /// How a file starts.

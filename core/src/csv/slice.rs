@@ -30,7 +30,7 @@ pub(super) struct Slicer {
 }
 
 impl Slicer {
-    /// Begins where the layout says that the rows begin.
+    /// Begins at the first row of the layout.
     pub(super) fn new(limits: Limits, layout: Layout) -> Self {
         let Layout { delimiter, columns, read_as, line, start: _ } = layout;
         let names_bytes: usize = columns.metadata.iter().map(|column| column.name.len()).sum();

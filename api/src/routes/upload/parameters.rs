@@ -1,4 +1,4 @@
-//! What the uploader says of a file, in the query or in fields of a form.
+//! The parameters of an upload, from the query and from fields of a form.
 
 use std::str::FromStr;
 
@@ -6,7 +6,7 @@ use cuponera_core::csv::{ColumnLabel, Delimiter, ReadOptions};
 use cuponera_core::error::{Refusal, Result};
 use uuid::Uuid;
 
-/// The parameters of an upload. One that is given in the query and in the form must say the same in both.
+/// The parameters of an upload. A parameter given in both the query and the form must have the same value.
 #[derive(Debug, Default)]
 pub(super) struct Parameters {
     pub(super) book: Option<Uuid>,
@@ -22,7 +22,7 @@ impl Parameters {
         Self::NAMES.contains(&name)
     }
 
-    /// Takes a parameter as text. An empty text says nothing, except that it does not name a book.
+    /// Sets a parameter from text. An empty text counts as absent, except for the book.
     pub(super) fn set(&mut self, name: &str, text: &str) -> Result<()> {
         let reading = &mut self.reading;
         match name {

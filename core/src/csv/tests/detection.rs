@@ -108,6 +108,7 @@ fn files_are_read_as_their_writers_meant_them() {
         ("Verano27,,\ncode,a,b\nA1B,x,y\n", ',', "\"code\"", None, 1, "A1B"),
         ("\n\n  \ncode\nA1B\n", ',', "\"code\"", None, 3, "A1B"),
         ("# made by a program\ncode,note\nA1B,x\n", ',', "\"code\"", None, 1, "A1B"),
+        ("# made by: a, b, c\nCODE,NOTA\nABCD,WXYZ\n", ',', "\"CODE\"", None, 1, "ABCD"),
         // No header.
         ("A1B,valid\nA2B,valid\n", ',', "1", None, 0, "A1B A2B"),
         ("ABCD,valid\nWXYZ,valid\n", ',', "1", None, 0, "ABCD WXYZ"),
@@ -161,6 +162,9 @@ fn what_is_not_certain_is_refused_with_what_was_seen() {
         ("Serial1\nABC-1\nAB-12\n", 1, &["Serial1"]),
         ("KEY1;amount\nAB-12;10\nCD13;20\n", 1, &["KEY1", "amount"]),
         ("2027\nAB1\n", 1, &["2027"]),
+        // A name in the column of codes, below a record that is no title line.
+        ("ABCD,x,y\nCODE,USER\nWXYZ,x\n", 2, &["CODE", "USER"]),
+        ("ABCD\nWXYZ\nVALE\n", 3, &["VALE"]),
         ("COL1\nABC-1\nABC-2\nABC-3\n", 1, &["COL1"]),
         ("2027\n2028\nAB1\nABC2\n", 1, &["2027"]),
         ("code,voucher\nA1B,x\n", 1, &["code", "voucher"]),

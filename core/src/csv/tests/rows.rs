@@ -139,4 +139,9 @@ fn a_record_that_does_not_suit_the_header_says_why() {
     assert_eq!(parser.parse(&Record { line: 1, raw: "A1B" }).fault, Some(RowFault::NoCodeAtStart));
     let mut parser = RowParser::new(&Columns::default(), Delimiter::Comma);
     assert_eq!(parser.parse(&Record { line: 1, raw: "code,userId,x" }).fault, None);
+    // Behind the records that detection looked at.
+    let detected = Columns { refuses_names: true, ..Columns::default() };
+    let mut parser = RowParser::new(&detected, Delimiter::Comma);
+    assert_eq!(parser.parse(&Record { line: 900, raw: "Código,x" }).fault, repeated);
+    assert_eq!(parser.parse(&Record { line: 901, raw: "A1B,code" }).fault, None);
 }

@@ -172,7 +172,7 @@ fn what_is_not_certain_is_refused_with_what_was_seen() {
         ("code,user,cliente\nA1B,x,y\n", 1, &["code", "user", "cliente"]),
         // The first lines look like codes, and a later one like a header.
         ("A1B\nA2B\ncode,user\nA3B,ana\n", 1, &["A1B"]),
-        ("A;B;C\ncode;user;nota\nA1B;ana;x\n", 1, &["A", "B", "C"]),
+        ("A;B;C\ncode;user;nota\nA1B;ana;x\n", 2, &["code", "user", "nota"]),
     ];
     for &(file, line, seen) in cases {
         match cut(file, &ReadOptions::default()) {

@@ -6,6 +6,7 @@
 mod adversary;
 mod bucket;
 mod database;
+mod dump;
 mod emulator;
 mod invariants;
 mod race;
@@ -19,6 +20,7 @@ mod world;
 pub use adversary::{Adversary, Manners};
 pub use bucket::TestBucket;
 pub use database::{TestDatabase, URL_VARIABLE};
+pub use dump::Dump;
 pub use emulator::{Emulator, TestQueue, free_address};
 pub use invariants::{assert_invariants, broken_promises};
 pub use race::{eventually, race, waits_for};

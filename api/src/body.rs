@@ -55,6 +55,8 @@ pub(crate) struct Fields {
     object: Map<String, Value>,
     known: BTreeSet<&'static str>,
     faults: Vec<FieldFault>,
+    /// Faults to be reported only beside others.
+    likely_faults: Vec<FieldFault>,
 }
 
 /// What a field can be read as.
@@ -143,7 +145,7 @@ impl Field for Map<String, Value> {
 
 impl Fields {
     fn new(prefix: &'static str, object: Map<String, Value>) -> Self {
-        Self { prefix, object, known: BTreeSet::new(), faults: Vec::new() }
+        Self { prefix, object, known: BTreeSet::new(), faults: Vec::new(), likely_faults: Vec::new() }
     }
 
     /// A field that must be there.
@@ -228,6 +230,11 @@ impl Fields {
         }
     }
 
+    /// Notes what only the database can decide. It is reported beside other faults, so that all are reported at once.
+    pub(crate) fn likely_fault(&mut self, name: &str, message: impl Into<String>) {
+        self.likely_faults.push(FieldFault::new(name, message));
+    }
+
     /// A string that must be one of the words `parse` knows.
     pub(crate) fn word<T>(
         &mut self,
@@ -281,7 +288,10 @@ fn read<T: FromFields>(object: Map<String, Value>) -> Result<T, Problem> {
     fields.refuse_unknown();
     match value {
         Some(value) if fields.faults.is_empty() => Ok(value),
-        _ => Err(Refusal::Invalid { faults: fields.faults }.into()),
+        _ => {
+            fields.faults.append(&mut fields.likely_faults);
+            Err(Refusal::Invalid { faults: fields.faults }.into())
+        }
     }
 }
 

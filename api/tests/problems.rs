@@ -112,6 +112,11 @@ fn faults() -> Vec<Fault> {
         ),
         (
             "coupon-books",
+            json!({"expiresAt": "2020-01-01T00:00:00Z", "surprise": true}),
+            &["expiresAt", "name", "surprise"],
+        ),
+        (
+            "coupon-books",
             json!({"name": " ", "maxRedeemsPerUser": 0, "lockTtlSeconds": 86401, "totalCodesExpected": -1}),
             &["lockTtlSeconds", "maxRedeemsPerUser", "name", "totalCodesExpected"],
         ),

@@ -45,7 +45,7 @@ struct NewBook {
     total_codes_expected: Option<i64>,
     /// From when codes are given and redeemed; at once if absent.
     starts_at: Option<DateTime<Utc>>,
-    /// Until when; it must be after `startsAt`. For ever if absent.
+    /// Until when; it must be in the future and after `startsAt`. For ever if absent.
     expires_at: Option<DateTime<Utc>>,
     /// How long a lock holds if the call does not say; 300 if absent.
     #[oai(validator(minimum(value = "1"), maximum(value = "86400")))]
@@ -82,6 +82,9 @@ impl FromFields for NewBook {
             for fault in faults {
                 fields.fault(&fault.field, fault.message);
             }
+        }
+        if said.expires_at.is_some_and(|end| end <= Utc::now()) {
+            fields.likely_fault("expiresAt", "must be in the future");
         }
         Some(Self { name: name?, ..said })
     }
@@ -156,7 +159,7 @@ struct BookChange {
     #[oai(validator(minimum(value = "0")))]
     total_codes_expected: Option<i64>,
     starts_at: Option<DateTime<Utc>>,
-    /// It must be after `startsAt`.
+    /// It must be after `startsAt`; a time that is past ends the book now.
     expires_at: Option<DateTime<Utc>>,
     #[oai(validator(minimum(value = "1"), maximum(value = "86400")))]
     lock_ttl_seconds: Option<i32>,

@@ -28,6 +28,25 @@ async fn a_book_takes_only_the_steps_that_are_drawn() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_book_whose_time_is_over_is_not_made_but_a_book_may_be_ended_by_its_time() {
+    let server = Server::start_with(Limits { worker: false, ..Limits::default() }).await;
+    let past = json!({"name": "Too late", "expiresAt": "2020-01-01T00:00:00Z"});
+    for _ in 0..2 {
+        let refused = server.service().post_with_key("coupon-books", "late", &past).await.expect(422);
+        assert_eq!(refused["errors"], json!([{"field": "expiresAt", "message": "must be in the future"}]));
+    }
+    assert_eq!(server.admin().get("coupon-books").await.expect(200)["total"], 0, "nothing was made");
+    let soon = json!({"name": "In time", "expiresAt": chrono::Utc::now() + chrono::TimeDelta::hours(1)});
+    let made = server.service().post_with_key("coupon-books", "in time", &soon).await.expect(201);
+    let path = format!("coupon-books/{}", made["id"].as_str().unwrap_or_default());
+    let ended = server.service().patch(&path, json!({"expiresAt": past["expiresAt"]})).await.expect(200);
+    assert_eq!(ended["isExpired"], true);
+    // As it was answered before its time was over.
+    let again = server.service().post_with_key("coupon-books", "in time", &soon).await.expect(201);
+    assert_eq!(again, made);
+}
+
 /// What `ann` is told who wants a code, and who locks and redeems one she holds.
 async fn refusals(server: &Server, book: &str, code: &str) -> Vec<String> {
     let ann = server.user("ann");

@@ -12,7 +12,7 @@ use super::batch::{Answer, RequestKey};
 use super::request_key::Attempt;
 
 impl Store {
-    /// Makes a book in `DRAFT`.
+    /// Makes a book in `DRAFT`, unless its time would be over already.
     pub async fn create_book(
         &self,
         key: Option<RequestKey>,
@@ -154,14 +154,19 @@ async fn insert(
     id: BookId,
     rules: &BookRules,
 ) -> Result<()> {
-    query!(
-        "insert into coupon_book (id, business_id, name) values ($1, $2, $3)",
+    let made = query!(
+        "insert into coupon_book (id, business_id, name)
+         select $1, $2, $3 where $4::timestamptz is null or $4 > now()",
         id.0,
         business.0,
-        rules.name
+        rules.name,
+        rules.expires_at
     )
     .execute(&mut **transaction)
     .await?;
+    if made.rows_affected() == 0 {
+        return Err(Refusal::invalid("expiresAt", "must be in the future").into());
+    }
     write(transaction, id, BookStatus::Draft, rules).await
 }
 

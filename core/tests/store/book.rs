@@ -6,6 +6,28 @@ use cuponera_testkit::{World, generate, race, rules, waits_for};
 use sqlx::query;
 
 #[tokio::test]
+async fn whether_a_books_time_is_over_is_for_the_databases_clock_to_say() {
+    let world = World::new().await;
+    let end = world.store().now().await.unwrap();
+    for (key, expires_at, is_made) in
+        [("past", end, false), ("future", end + chrono::TimeDelta::hours(1), true)]
+    {
+        let rules = BookRules { expires_at: Some(expires_at), ..rules() };
+        let key = cuponera_testkit::key(key, "body");
+        for _ in 0..2 {
+            let answer = world.store().create_book(Some(key), world.business, &rules).await.unwrap();
+            match answer.outcome {
+                Ok(book) => assert!(is_made && !book.is_expired),
+                Err(refusal) => {
+                    assert!(!is_made);
+                    assert_eq!(refusal, Refusal::invalid("expiresAt", "must be in the future"));
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_book_is_deleted_or_its_code_is_given_but_never_both() {
     let world = World::new().await;
     for round in 0..30 {

@@ -20,5 +20,6 @@ mod redis;
 mod session;
 mod slow;
 mod storm;
+mod upgrade;
 mod waiting;
 mod warnings;

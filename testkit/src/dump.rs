@@ -44,7 +44,8 @@ impl Dump {
     pub fn write_files(&self, folder: &Path) {
         for (name, content) in self.facts["files"].as_object().expect("a dump has files") {
             let path = folder.join(name);
-            fs::create_dir_all(path.parent().expect("a file is in a folder")).expect("making a folder failed");
+            fs::create_dir_all(path.parent().expect("a file is in a folder"))
+                .expect("making a folder failed");
             fs::write(path, content.as_str().expect("files are text")).expect("writing a file failed");
         }
     }
@@ -55,10 +56,12 @@ impl TestDatabase {
     pub async fn from_dump(dump: &Dump) -> Self {
         let database = Self::create_empty().await;
         // A connection of its own: a dump changes the settings of its session.
-        let mut alone = PgConnection::connect(database.url()).await.expect("the new database does not answer");
+        let mut alone =
+            PgConnection::connect(database.url()).await.expect("the new database does not answer");
         run(&mut alone, &dump.sql).await;
         alone.close().await.expect("closing the connection failed");
-        let mut alone = PgConnection::connect(database.url()).await.expect("the new database does not answer");
+        let mut alone =
+            PgConnection::connect(database.url()).await.expect("the new database does not answer");
         let made_at = dump.facts["at"].as_str().expect("a dump has its time");
         run(&mut alone, &MOVE_TIMES.replace("{made_at}", made_at)).await;
         alone.close().await.expect("closing the connection failed");

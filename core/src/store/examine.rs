@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{ConnectOptions, Connection, PgConnection, query_as, query_scalar};
+use sqlx::{ConnectOptions, Connection, PgConnection, query_as, query_file_as, query_scalar};
 use tokio::time::timeout;
 
 use super::connect::MIGRATIONS;
@@ -19,6 +19,8 @@ pub struct Examined {
     pub server: ServerState,
     /// How far the schema is; none if it is another's, whom we may not ask.
     pub schema: Option<SchemaVersions>,
+    /// User ids and emails that were stored before they were trimmed; none if the schema does not note them yet.
+    pub untrimmed: Option<Untrimmed>,
     /// How far its clock is ahead of this machine's, in seconds.
     pub clock_ahead_seconds: i64,
 }
@@ -55,6 +57,23 @@ pub struct SchemaVersions {
     pub broken: Option<i64>,
 }
 
+/// How many user ids and emails were stored with what calls trim, or may not contain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Untrimmed {
+    /// User ids.
+    pub user_ids: i64,
+    /// Those that are ids of accounts.
+    pub accounts: i64,
+    /// Those that hold codes.
+    pub holders: i64,
+    /// Those that no call finds.
+    pub lost_user_ids: i64,
+    /// Emails.
+    pub emails: i64,
+    /// Those that no login finds.
+    pub lost_emails: i64,
+}
+
 /// Why a database could not be examined. No secret is in it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ExamineError {
@@ -89,9 +108,10 @@ pub async fn examine(url: &str) -> Result<Examined, ExamineError> {
         let server = server_state(&mut connection).await?;
         let middle = asked_at + (Utc::now() - asked_at) / 2;
         let schema = schema_versions(&mut connection).await?;
+        let untrimmed = untrimmed(&mut connection).await?;
         let clock_ahead_seconds = (server.now - middle).num_seconds();
         let _ = connection.close().await;
-        Ok(Examined { server, schema, clock_ahead_seconds })
+        Ok(Examined { server, schema, untrimmed, clock_ahead_seconds })
     };
     timeout(PATIENCE, look).await.map_err(|_| ExamineError::Silent)?
 }
@@ -127,4 +147,17 @@ async fn schema_versions(connection: &mut PgConnection) -> sqlx::Result<Option<S
     let found = found.fetch_one(&mut *connection).await?;
     let broken = query_scalar("select min(version) from _sqlx_migrations where not success");
     Ok(Some(SchemaVersions { found, known, broken: broken.fetch_one(connection).await? }))
+}
+
+async fn untrimmed(connection: &mut PgConnection) -> sqlx::Result<Option<Untrimmed>> {
+    // Null if there is no such table.
+    let may_read = query_scalar!(
+        "select has_table_privilege(to_regclass('untrimmed_email'), 'select')
+           and has_table_privilege(to_regclass('coupon'), 'select')"
+    );
+    if may_read.fetch_one(&mut *connection).await? != Some(true) {
+        return Ok(None);
+    }
+    let counted = query_file_as!(Untrimmed, "src/store/sql/untrimmed.sql").fetch_one(connection).await?;
+    Ok(Some(counted))
 }

@@ -77,15 +77,16 @@ impl Part {
     /// Puts a record where it belongs: with the rows, or with the rejects.
     fn sort_in(&mut self, record: &Record<'_>, parser: &mut RowParser, seen: &mut HashSet<String>) {
         let row = parser.parse(record);
+        let user = row.user.map(parse_user_id).transpose();
         let reason = match Code::parse(row.code) {
             Err(fault) => Some(fault.reason()),
-            Ok(_) if row.user.is_some_and(|user| parse_user_id(user).is_err()) => Some("bad_user_id"),
+            Ok(_) if user.is_err() => Some("bad_user_id"),
             Ok(code) if !seen.insert(code.as_str().to_owned()) => Some(Rejected::DuplicateInFile.reason()),
             Ok(code) => {
                 self.rows.push(ImportRow {
                     code: code.into_string(),
                     line: record.line,
-                    user: row.user.map(str::to_owned),
+                    user: user.ok().flatten().map(str::to_owned),
                     metadata: row.metadata.map(str::to_owned),
                 });
                 None

@@ -44,29 +44,33 @@ struct NewUser {
 impl FromFields for NewUser {
     fn read(fields: &mut Fields) -> Option<Self> {
         let said_email = fields.required::<String>("email");
-        let email = said_email.as_deref().and_then(|email| match parse_email(email) {
-            Ok(email) => Some(email.to_owned()),
-            Err(message) => {
-                fields.fault("email", message);
-                None
-            }
-        });
+        let email = parsed(fields, "email", said_email.as_deref(), parse_email);
         let password = fields.required::<String>("password");
         check(fields, password.as_deref(), email.as_deref());
         let role = fields.required::<String>("role");
         let role_name = role.as_ref().and_then(|role| fields.word("role", role, account_role, "ADMIN, USER"));
         let said_user_id = fields.optional::<String>("userId");
-        let user_id = said_user_id.as_deref().and_then(|id| match parse_user_id(id) {
-            Ok(id) => Some(id.to_owned()),
-            Err(message) => {
-                fields.fault("userId", message);
-                None
-            }
-        });
+        let user_id = parsed(fields, "userId", said_user_id.as_deref(), parse_user_id);
         let said =
             [said_email.as_deref()?.trim(), role.as_deref()?, said_user_id.as_deref().unwrap_or_default()];
         let fingerprint = half_hash(&said.map(str::as_bytes));
         Some(Self { email: email?, password: password?, role: role?, user_id, role_name, fingerprint })
+    }
+}
+
+/// What a text is read as, if it was sent and is right.
+fn parsed(
+    fields: &mut Fields,
+    name: &str,
+    text: Option<&str>,
+    parse: fn(&str) -> Result<&str, &'static str>,
+) -> Option<String> {
+    match parse(text?) {
+        Ok(read) => Some(read.to_owned()),
+        Err(message) => {
+            fields.fault(name, message);
+            None
+        }
     }
 }
 

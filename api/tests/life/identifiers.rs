@@ -48,7 +48,7 @@ async fn named(server: &Server, book: &str, id: &str) -> Vec<Reply> {
     for call in ["lock", "unlock", "validate", "redeem"] {
         replies.push(service.post(&format!("coupons/HELD/{call}"), json!({"userId": id})).await);
     }
-    let encoded: String = id.bytes().map(|byte| format!("%{byte:02X}")).collect();
+    let encoded = id.bytes().fold(String::new(), |text, byte| text + &format!("%{byte:02X}"));
     replies.push(service.get(&format!("assignments/user/{encoded}")).await);
     let account = json!({"email": "new@shop.test", "password": ADMIN_PASSWORD, "role": "USER", "userId": id});
     replies.push(server.admin().post("users", account).await);

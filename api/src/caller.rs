@@ -87,7 +87,10 @@ impl Caller {
     pub(crate) fn user(&self, named: Option<String>) -> Result<String> {
         match (&self.principal.role, named) {
             (Role::User { user_id }, None) => Ok(user_id.clone()),
-            (Role::User { user_id }, Some(named)) if user_id == text::trim(&named) => Ok(user_id.clone()),
+            // The account's own id is as it was stored, perhaps before ids were trimmed.
+            (Role::User { user_id }, Some(named)) if text::trim(user_id) == text::trim(&named) => {
+                Ok(user_id.clone())
+            }
             (Role::User { .. }, Some(_)) => Err(forbidden("a USER may only act for itself").into()),
             (Role::Admin | Role::Service, None) => Err(Refusal::invalid("userId", "is required").into()),
             (Role::Admin | Role::Service, Some(named)) => match parse_user_id(&named) {

@@ -1,5 +1,6 @@
 //! A coupon's life at the till, as shops and users have it.
 
+mod identifiers;
 mod locks;
 mod others;
 

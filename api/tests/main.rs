@@ -21,5 +21,6 @@ mod redis;
 mod session;
 mod slow;
 mod storm;
+mod upgrade;
 mod waiting;
 mod warnings;

@@ -6,12 +6,12 @@ use std::fmt::Write;
 use std::io::{Read, Write as _};
 
 use clap::{Args, Subcommand};
-use cuponera_core::config::{Settings, is_email};
+use cuponera_core::config::Settings;
 use cuponera_core::credential::{Passwords, check_password};
 use cuponera_core::error::{Error, Result};
 use cuponera_core::id::BusinessId;
 use cuponera_core::lifecycle;
-use cuponera_core::principal::RoleName;
+use cuponera_core::principal::{RoleName, parse_email};
 use cuponera_core::store::{Business, NewAccount, Pools, Store};
 
 use crate::database::Database;
@@ -292,8 +292,7 @@ fn checked_name(name: &str) -> Result<String, String> {
 }
 
 fn checked_email(flag: &str, email: &str) -> Result<String, String> {
-    let email = email.trim().to_lowercase();
-    if is_email(&email) { Ok(email) } else { Err(format!("{flag}: must be an email address")) }
+    parse_email(email).map(str::to_owned).map_err(|fault| format!("{flag}: {fault}"))
 }
 
 /// An error as a person is told: a refusal as it is, a fault with its causes.

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-use cuponera_testkit::{Emulator, Redis, TestDatabase, free_address};
+use cuponera_testkit::{Dump, Emulator, Redis, TestDatabase, free_address};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -153,6 +153,27 @@ async fn a_named_database_is_measured_against_what_is_needed() {
     let fsync: String =
         sqlx::query_scalar("select current_setting('fsync')").fetch_one(pool).await.expect("no answer");
     assert_eq!(worst["durability"] == "ok", fsync == "on");
+}
+
+#[tokio::test]
+async fn ids_and_emails_stored_untrimmed_are_counted_and_those_that_no_call_finds_as_well() {
+    let installation = Installation::new();
+    let look = |database: &TestDatabase| {
+        findings(doctor(&installation).env("CUPONERA_DATABASE_URL", database.url()))
+    };
+    let (_, worst) = look(&TestDatabase::create().await);
+    assert_eq!(worst.get("identifiers").map(String::as_str), Some("ok"));
+    let database = TestDatabase::from_dump(&Dump::read("v0.1.0-0007")).await;
+    let (ran, worst) = look(&database);
+    assert_eq!((worst.get("identifiers"), worst["schema"].as_str()), (None, "ok"), "{ran:?}");
+    database.store().migrate().await.expect("the migrations failed");
+    let (ran, worst) = look(&database);
+    assert_eq!(worst["identifiers"], "warning", "{ran:?}");
+    for count in
+        ["8, of which 3 have an account and 6 hold codes; emails: 1.", "except 4 user ids and 0 emails"]
+    {
+        assert!(ran.stdout.contains(count), "{count}: {ran:?}");
+    }
 }
 
 #[tokio::test]

@@ -16,9 +16,11 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::cache::check_url;
 use crate::credential::{MIN_JWT_SECRET_BYTES, check_password};
 use crate::files::FilesAddress;
+use crate::principal::parse_email;
 use crate::queue::QueueAddress;
 use crate::store::{Pools, connect_options};
 use crate::telemetry::{Exposition, Reach};
+use crate::text;
 
 pub use fleet::{of_the_api, of_the_worker};
 pub use origin::Origin;
@@ -62,7 +64,7 @@ pub struct Settings {
     pub jwt_secret: Option<SecretString>,
 
     /// The first admin's email; used only while there is no business yet.
-    #[arg(long, env = "CUPONERA_ADMIN_EMAIL", value_name = "EMAIL", default_value = "admin@example.com")]
+    #[arg(long, env = "CUPONERA_ADMIN_EMAIL", value_name = "EMAIL", default_value = "admin@example.com", value_parser = trimmed)]
     pub admin_email: String,
 
     /// The first admin's password; made up and printed once if absent.
@@ -152,7 +154,7 @@ impl Settings {
         {
             faults.push(format!("CUPONERA_JWT_SECRET: must have {MIN_JWT_SECRET_BYTES} bytes or more"));
         }
-        if !is_email(&self.admin_email) {
+        if parse_email(&self.admin_email).is_err() {
             faults.push("CUPONERA_ADMIN_EMAIL: must be an email address".to_owned());
         }
         if let Some(password) = &self.admin_password
@@ -233,12 +235,10 @@ impl Settings {
     }
 }
 
-/// Whether a text has the shape of an email address: something, an `@`, and a domain; 254 bytes at most (RFC 5321).
-pub fn is_email(text: &str) -> bool {
-    let parts = text.split_once('@');
-    text.len() <= 254
-        && !text.chars().any(|char| char.is_whitespace() || char.is_control())
-        && parts.is_some_and(|(name, domain)| !name.is_empty() && domain.len() >= 3 && !domain.contains('@'))
+/// A text without what cannot be seen at its ends; see [`text::trim`].
+#[expect(clippy::unnecessary_wraps, reason = "the form of a value parser")]
+fn trimmed(text: &str) -> Result<String, std::convert::Infallible> {
+    Ok(text::trim(text).to_owned())
 }
 
 /// A network, or one address.

@@ -136,9 +136,37 @@ pub fn parse_user_id(text: &str) -> Result<&str, &'static str> {
     }
 }
 
+/// The most bytes an email address may have (RFC 5321).
+pub const MAX_EMAIL_BYTES: usize = 254;
+
+/// Reads an email address: trimmed, something, an `@` and a domain, 254 bytes at most, without blanks, control and format
+/// characters. The message says what is wrong. **Invariant:** every email of a new account comes through here; a login only
+/// trims. The database compares emails in lower case.
+pub fn parse_email(text: &str) -> Result<&str, &'static str> {
+    let email = text::trim(text);
+    let parts = email.split_once('@');
+    let is_email = email.len() <= MAX_EMAIL_BYTES
+        && !email.chars().any(|char| char.is_whitespace() || text::is_control_or_format(char))
+        && parts.is_some_and(|(name, domain)| !name.is_empty() && domain.len() >= 3 && !domain.contains('@'));
+    if is_email { Ok(email) } else { Err("must be an email address") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_email_is_trimmed_and_has_no_blanks_and_no_hidden_characters() {
+        for text in ["ana@shop.test", "\u{feff} ana@shop.test\u{200b}\n"] {
+            assert_eq!(parse_email(text), Ok("ana@shop.test"), "{text:?}");
+        }
+        let long = format!("{}@shop.test", "x".repeat(MAX_EMAIL_BYTES));
+        for text in
+            ["", "ana", "@shop.test", "ana@x", "a b@shop.test", "a\u{200b}@shop.test", "a@b@c.d", &long]
+        {
+            assert!(parse_email(text).is_err(), "{text:?}");
+        }
+    }
 
     #[test]
     fn a_holder_id_is_trimmed_and_has_no_hidden_characters() {

@@ -1,12 +1,10 @@
 //! The accounts of a business.
 
-use cuponera_core::config::is_email;
 use cuponera_core::credential::check_password;
 use cuponera_core::error::{Refusal, Result};
 use cuponera_core::id::AccountId;
-use cuponera_core::principal::RoleName;
+use cuponera_core::principal::{RoleName, parse_email, parse_user_id};
 use cuponera_core::store::NewAccount;
-use cuponera_core::text;
 use poem_openapi::param::{Header, Path, Query};
 use poem_openapi::payload::Json;
 use poem_openapi::{Object, OpenApi};
@@ -37,20 +35,42 @@ struct NewUser {
     user_id: Option<String>,
     #[oai(skip)]
     role_name: Option<RoleName>,
+    /// What is kept of a request must not be a quick hash of its password. The other fields as they were sent: what they
+    /// are read as may change from version to version, and the keys of the day before still have their answers.
+    #[oai(skip)]
+    fingerprint: Uuid,
 }
 
 impl FromFields for NewUser {
     fn read(fields: &mut Fields) -> Option<Self> {
-        let email = fields.required::<String>("email").map(|email| text::trim(&email).to_owned());
-        if email.as_ref().is_some_and(|email| !is_email(email)) {
-            fields.fault("email", "must be an email address");
-        }
+        let said_email = fields.required::<String>("email");
+        let email = parsed(fields, "email", said_email.as_deref(), parse_email);
         let password = fields.required::<String>("password");
         check(fields, password.as_deref(), email.as_deref());
         let role = fields.required::<String>("role");
         let role_name = role.as_ref().and_then(|role| fields.word("role", role, account_role, "ADMIN, USER"));
-        let user_id = fields.optional_holder("userId");
-        Some(Self { email: email?, password: password?, role: role?, user_id, role_name })
+        let said_user_id = fields.optional::<String>("userId");
+        let user_id = parsed(fields, "userId", said_user_id.as_deref(), parse_user_id);
+        let said =
+            [said_email.as_deref()?.trim(), role.as_deref()?, said_user_id.as_deref().unwrap_or_default()];
+        let fingerprint = half_hash(&said.map(str::as_bytes));
+        Some(Self { email: email?, password: password?, role: role?, user_id, role_name, fingerprint })
+    }
+}
+
+/// What a text is read as, if it was sent and is right.
+fn parsed(
+    fields: &mut Fields,
+    name: &str,
+    text: Option<&str>,
+    parse: fn(&str) -> Result<&str, &'static str>,
+) -> Option<String> {
+    match parse(text?) {
+        Ok(read) => Some(read.to_owned()),
+        Err(message) => {
+            fields.fault(name, message);
+            None
+        }
     }
 }
 
@@ -97,10 +117,7 @@ impl Users {
         #[oai(name = "Idempotency-Key")]
         _key: Header<Option<String>>,
     ) -> Result<Reply<UserView, 201>, Problem> {
-        // What is kept of a request must not be a quick hash of its password.
-        let said =
-            [body.value.email.as_str(), &body.value.role, body.value.user_id.as_deref().unwrap_or_default()];
-        let held = HeldKey::take(&caller, half_hash(&said.map(str::as_bytes)))?;
+        let held = HeldKey::take(&caller, body.value.fingerprint)?;
         let password_hash = caller.app.passwords.hash(SecretString::from(body.value.password)).await?;
         let new = NewAccount {
             business: caller.business(),

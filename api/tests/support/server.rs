@@ -14,8 +14,9 @@ use cuponera_core::principal::{Principal, Role, RoleName};
 use cuponera_core::queue::{Queue, Sqs, Wakeups};
 use cuponera_core::store::{NewAccount, NewApiKey, Pools, RefreshGrant, Store};
 use cuponera_core::telemetry::{Exposition, Reach};
-use cuponera_testkit::TestDatabase;
+use cuponera_testkit::{Dump, TestDatabase};
 use cuponera_worker::Worker;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
@@ -80,17 +81,44 @@ impl Server {
     pub(crate) async fn start_with(limits: Limits) -> Self {
         let database = TestDatabase::create().await;
         let store = database.store().clone();
-        let files = TempDir::new().expect("there is no place for temporary files");
-        let stop = CancellationToken::new();
         let business = store.create_business("A shop").await.expect("making a business failed");
+        let admin = admin_token(&store, business, ADMIN_EMAIL).await;
+        let service = make_key(&store, business).await;
+        let mut server = Self::over(database, business, temporary_folder(), limits).await;
+        server.admin = server.nobody.with_token(&admin);
+        server.service = server.nobody.with_key(&service);
+        server
+    }
+
+    /// An installation of an earlier version with today's schema, and today's programs on it. Its admin logs in with the
+    /// password of then, its backend has the key of then.
+    pub(crate) async fn upgraded(dump: &Dump, limits: Limits) -> Self {
+        let text =
+            |pointer| dump.facts.pointer(pointer).and_then(Value::as_str).expect("the dump has no such fact");
+        let database = TestDatabase::from_dump(dump).await;
+        database.store().migrate().await.expect("the migrations failed");
+        let files = temporary_folder();
+        dump.write_files(files.path());
+        let business = text("/business").parse().expect("a business has an id");
+        let mut server = Self::over(database, business, files, limits).await;
+        let login = json!({"email": text("/admin/email"), "password": text("/admin/password")});
+        let session = server.nobody.post("auth/login", login).await.expect(200);
+        server.admin =
+            server.nobody.with_token(session["accessToken"].as_str().expect("a login has a token"));
+        server.service = server.nobody.with_key(text("/keys/service"));
+        server
+    }
+
+    /// Starts the programs; nobody has credentials yet.
+    async fn over(database: TestDatabase, business: BusinessId, files: TempDir, limits: Limits) -> Self {
+        let stop = CancellationToken::new();
         if limits.worker {
             start_worker(&database, &files, cache_of(&limits).await, &stop);
         }
         let cache = cache_of(&limits).await;
-        let (base, app) = start_api(store.clone(), &files, limits.clone(), cache, &stop);
+        let (base, app) = start_api(database.store().clone(), &files, limits.clone(), cache, &stop);
         let nobody = Client::nobody(&base);
-        let admin = nobody.with_token(&admin_token(&store, business, ADMIN_EMAIL).await);
-        let service = nobody.with_key(&make_key(&store, business).await);
+        let (admin, service) = (nobody.clone(), nobody.clone());
         Self { database, business, files, nobody, admin, service, limits, app, stop }
     }
 
@@ -154,6 +182,10 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.stop.cancel();
     }
+}
+
+fn temporary_folder() -> TempDir {
+    TempDir::new().expect("there is no place for temporary files")
 }
 
 /// Serves on a free port of loopback; the address, and what is behind it.

@@ -2,6 +2,7 @@
 
 use clap::{ArgGroup, Args};
 use cuponera_core::coupon::code::Code;
+use cuponera_core::principal::parse_user_id;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
@@ -44,7 +45,7 @@ pub(crate) struct Assign {
 #[derive(Debug, Args)]
 struct User {
     /// The user it is for; only a user who is logged in as such may leave it out
-    #[arg(long = "user", short = 'u', value_name = "USER")]
+    #[arg(long = "user", short = 'u', value_name = "USER", value_parser = user_id)]
     id: Option<String>,
 }
 
@@ -117,6 +118,11 @@ pub(crate) struct History {
 /// A code as the server keeps it.
 pub(super) fn parse_code(text: &str) -> Result<String, String> {
     Code::parse(text).map(Code::into_string).map_err(|error| error.to_string())
+}
+
+/// A user id as the server reads it.
+fn user_id(text: &str) -> Result<String, &'static str> {
+    parse_user_id(text).map(str::to_owned)
 }
 
 impl Held {

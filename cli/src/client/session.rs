@@ -62,10 +62,11 @@ impl Work for Login {
             }
             None => apart(ask_email).await?,
         };
+        let email = cuponera_core::text::trim(&email);
         let password = apart(if self.password_stdin { read_password } else { ask_password }).await?;
         let body = json!({"email": email, "password": password.expose_secret()});
         let session: Session = client.ask(Ask::post(&["auth", "login"], body)).await?.read_as()?;
-        logins.lock().await?.keep(address.as_str(), Some(session.of(&email)))?;
+        logins.lock().await?.keep(address.as_str(), Some(session.of(email)))?;
         if client.server.logins().is_none() {
             complain("careful: CUPONERA_API_KEY (or --api-key) is set and goes before this login");
         }
@@ -133,7 +134,7 @@ fn ask_email() -> Result<String, Fault> {
         return Err(Fault::Here("name the account with --email".to_owned()));
     }
     let _ = write!(std::io::stderr(), "Email: ");
-    read_line().map(|line| line.trim().to_owned())
+    read_line()
 }
 
 fn ask_password() -> Result<SecretString, Fault> {

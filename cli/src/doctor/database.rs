@@ -1,7 +1,7 @@
 //! The database: the one that is named, or the private one and the programs it needs.
 
 use cuponera_core::config::Settings;
-use cuponera_core::store::{Examined, SchemaState, ServerState, examine};
+use cuponera_core::store::{Examined, SchemaState, ServerState, Untrimmed, examine};
 use cuponera_postgres::{Binaries, Look, look};
 use secrecy::ExposeSecret;
 
@@ -79,14 +79,18 @@ fn cluster(look: &Look) -> Finding {
 
 async fn named(settings: &Settings, url: &str, fix: &str) -> Vec<Finding> {
     match examine(url).await {
-        Ok(Examined { server: state, schema: steps, clock_ahead_seconds }) => vec![
-            server(&state),
-            durability(&state),
-            room(settings, &state),
-            clock(clock_ahead_seconds),
-            rights(&state),
-            schema(steps),
-        ],
+        Ok(Examined { server: state, schema: steps, untrimmed, clock_ahead_seconds }) => {
+            let mut findings = vec![
+                server(&state),
+                durability(&state),
+                room(settings, &state),
+                clock(clock_ahead_seconds),
+                rights(&state),
+                schema(steps),
+            ];
+            findings.extend(untrimmed.map(identifiers));
+            findings
+        }
         Err(error) => vec![Finding::fault(CHECK, error.to_string(), fix)],
     }
 }
@@ -190,4 +194,27 @@ fn schema(state: SchemaState) -> Finding {
             Finding::fault(CHECK, detail, fix)
         }
     }
+}
+
+/// User ids and emails are trimmed wherever they enter; what was stored before that stays as it is.
+fn identifiers(stored: Untrimmed) -> Finding {
+    const CHECK: &str = "identifiers";
+    if (stored.user_ids, stored.emails) == (0, 0) {
+        return Finding::good(CHECK, "all user ids and emails are as calls name them");
+    }
+    let Untrimmed { user_ids, accounts, holders, lost_user_ids, emails, lost_emails } = stored;
+    let detail = format!(
+        "user ids stored with blanks or hidden characters: {user_ids}, of which {accounts} have an account and {holders} hold \
+         codes; emails: {emails}. A call or a login finds each by its trimmed form"
+    );
+    if (lost_user_ids, lost_emails) == (0, 0) {
+        return Finding::good(CHECK, detail);
+    }
+    let detail = format!(
+        "{detail}, except {lost_user_ids} user ids and {lost_emails} emails: others are the same when trimmed, or a hidden \
+         character is inside. Users who can log in still act on their own codes"
+    );
+    let fix = "give each an id of its own in user_account, coupon, user_quota and redemption in one transaction, and delete \
+               its row of untrimmed_user_id; give each email to its account with SQL, and delete its row of untrimmed_email";
+    Finding::warning(CHECK, detail, fix)
 }

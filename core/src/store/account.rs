@@ -94,9 +94,14 @@ impl Store {
         let outcome = async {
             let id = AccountId::new();
             let user_id = new.user_id.clone().unwrap_or_else(|| id.to_string());
+            if find_id(&mut open.transaction, &new.email).await?.is_some() {
+                return Err(Refusal::EmailTaken.into());
+            }
+            // The holder of codes who was stored under another spelling is the one that the id finds everywhere else.
             let row = query!(
                 "insert into user_account (id, business_id, email, password_hash, role, user_id)
-                 values ($1, $2, lower($3), $4, $5, $6)
+                 values ($1, $2, lower($3), $4, $5, coalesce(
+                   (select stored from stored_user_id where business_id = $2 and user_id = $6), $6))
                  returning id, business_id, email, role, user_id, created_at, disabled_at",
                 id.0,
                 new.business.0,
@@ -200,10 +205,11 @@ impl Store {
     /// Gives the account of an email a new password, whatever its business, and ends all its logins.
     pub async fn reset_password(&self, email: &str, password_hash: &str) -> Result<Account> {
         let mut transaction = self.pool.begin().await?;
+        let id = find_id(&mut transaction, email).await?.ok_or_else(|| Refusal::not_found("account"))?;
         let row = query!(
-            "update user_account set password_hash = $2, updated_at = now() where email = lower($1)
+            "update user_account set password_hash = $2, updated_at = now() where id = $1
              returning id, business_id, email, role, user_id, created_at, disabled_at",
-            email,
+            id.0,
             password_hash
         )
         .fetch_optional(&mut *transaction)
@@ -215,11 +221,12 @@ impl Store {
         Ok(account)
     }
 
-    /// The account of an email, with what its password is checked against.
+    /// The account of an email, with what its password is checked against. An email is compared in lower case; one that is
+    /// trimmed finds an account that was stored with format characters at its ends if it finds no other.
     pub async fn find_credential(&self, email: &str) -> Result<Option<AccountCredential>> {
         let row = query!(
             "select id, business_id, email, role, user_id, created_at, disabled_at, password_hash from user_account
-             where email = lower($1)",
+             where id = account_of_email($1)",
             email
         )
         .fetch_optional(&self.pool)
@@ -256,6 +263,15 @@ impl Store {
         .ok_or_else(|| Refusal::not_found("user"))?;
         Ok(account!(row))
     }
+}
+
+/// The account of an email; see [`Store::find_credential`].
+pub(super) async fn find_id(
+    transaction: &mut PgTransaction<'static>,
+    email: &str,
+) -> Result<Option<AccountId>> {
+    let id = query_scalar!("select account_of_email($1)", email).fetch_one(&mut **transaction).await?;
+    Ok(id.map(AccountId))
 }
 
 /// Refuses if the account is the only enabled admin. The others are locked until the commit, always in one order: of two

@@ -4,11 +4,11 @@ use chrono::{DateTime, Utc};
 use sqlx::{PgTransaction, query, query_as, query_scalar};
 use uuid::Uuid;
 
-use crate::error::Result;
+use crate::error::{Refusal, Result};
 use crate::id::{AccountId, BusinessId};
 
 use super::Store;
-use super::account::taken;
+use super::account::{find_id, taken};
 
 /// A business, and who may run it.
 #[derive(Debug, Clone, PartialEq)]
@@ -96,6 +96,9 @@ async fn insert_with_admin(
     admin: &str,
     password_hash: &str,
 ) -> Result<BusinessId> {
+    if find_id(transaction, admin).await?.is_some() {
+        return Err(Refusal::EmailTaken.into());
+    }
     let business = BusinessId::new();
     query!("insert into business (id, name) values ($1, $2)", business.0, name)
         .execute(&mut **transaction)

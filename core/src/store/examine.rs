@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sqlx::{ConnectOptions, Connection, PgConnection, query_as};
+use sqlx::{ConnectOptions, Connection, PgConnection, query_as, query_file_as, query_scalar};
 use tokio::time::timeout;
 
 use super::address::{AddressError, connect_options};
@@ -19,6 +19,8 @@ pub struct Examined {
     pub server: ServerState,
     /// How far the schema is.
     pub schema: SchemaState,
+    /// User ids and emails that were stored before they were trimmed; none if the schema does not note them yet.
+    pub untrimmed: Option<Untrimmed>,
     /// How far its clock is ahead of this machine's, in seconds.
     pub clock_ahead_seconds: i64,
 }
@@ -42,6 +44,23 @@ pub struct ServerState {
     pub may_create: bool,
     /// Whether we may make temporary tables, which imports need.
     pub may_use_temporary: bool,
+}
+
+/// How many user ids and emails were stored with what calls trim, or may not contain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Untrimmed {
+    /// User ids.
+    pub user_ids: i64,
+    /// Those that are ids of accounts.
+    pub accounts: i64,
+    /// Those that hold codes.
+    pub holders: i64,
+    /// Those that no call finds.
+    pub lost_user_ids: i64,
+    /// Emails.
+    pub emails: i64,
+    /// Those that no login finds.
+    pub lost_emails: i64,
 }
 
 /// Why a database could not be examined. No secret is in it.
@@ -77,9 +96,10 @@ pub async fn examine(url: &str) -> Result<Examined, ExamineError> {
         let server = server_state(&mut connection).await?;
         let middle = asked_at + (Utc::now() - asked_at) / 2;
         let schema = SchemaState::read(&mut connection).await?;
+        let untrimmed = untrimmed(&mut connection).await?;
         let clock_ahead_seconds = (server.now - middle).num_seconds();
         let _ = connection.close().await;
-        Ok(Examined { server, schema, clock_ahead_seconds })
+        Ok(Examined { server, schema, untrimmed, clock_ahead_seconds })
     };
     timeout(PATIENCE, look).await.map_err(|_| ExamineError::Silent)?
 }
@@ -99,4 +119,17 @@ async fn server_state(connection: &mut PgConnection) -> sqlx::Result<ServerState
     )
     .fetch_one(connection)
     .await
+}
+
+async fn untrimmed(connection: &mut PgConnection) -> sqlx::Result<Option<Untrimmed>> {
+    // Null if there is no such table.
+    let may_read = query_scalar!(
+        "select has_table_privilege(to_regclass('untrimmed_email'), 'select')
+           and has_table_privilege(to_regclass('coupon'), 'select')"
+    );
+    if may_read.fetch_one(&mut *connection).await? != Some(true) {
+        return Ok(None);
+    }
+    let counted = query_file_as!(Untrimmed, "src/store/sql/untrimmed.sql").fetch_one(connection).await?;
+    Ok(Some(counted))
 }

@@ -37,7 +37,7 @@ pub use business::Business;
 pub use chunk::{Claim, Finished, Pulse};
 pub use connect::{Pools, Store};
 pub use coupon::{CodeFilter, HeldFilter};
-pub use examine::{ExamineError, Examined, ServerState, examine};
+pub use examine::{ExamineError, Examined, ServerState, Untrimmed, examine};
 pub use gauge::PoolLevel;
 pub use hold::{Expired, Lock, LockOwner, Locked, Unlock, Unlocked};
 pub use job::{JobFilter, NewImport, PartFile, Redrive};

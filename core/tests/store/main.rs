@@ -13,5 +13,6 @@ mod login;
 mod plan;
 mod redeem;
 mod sight;
+mod spelling;
 mod storm;
 mod telemetry;

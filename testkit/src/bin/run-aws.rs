@@ -11,9 +11,9 @@ use std::path::PathBuf;
 use std::process::{ExitCode, ExitStatus, Stdio};
 use std::time::Duration;
 
-use cuponera_core::config::is_email;
 use cuponera_core::credential::check_password;
 use cuponera_core::lifecycle;
+use cuponera_core::principal::parse_email;
 use cuponera_postgres::{Binaries, Options, PrivatePostgres};
 use cuponera_testkit::{Emulator, Redis, eventually};
 use futures::FutureExt;
@@ -99,7 +99,7 @@ impl FirstAdmin {
         let setting = |name, default: &str| std::env::var(name).unwrap_or_else(|_| default.to_owned());
         let email = setting("CUPONERA_ADMIN_EMAIL", DEFAULT_EMAIL);
         let password = setting("CUPONERA_ADMIN_PASSWORD", DEFAULT_PASSWORD);
-        if !is_email(&email) {
+        if parse_email(&email).is_err() {
             return Err("CUPONERA_ADMIN_EMAIL: must be an email address".into());
         }
         check_password(&password, Some(&email))

@@ -1,14 +1,13 @@
 //! What is said and answered about logins. Nothing here can be printed: it holds passwords and tokens.
 
 use cuponera_core::credential::{MAX_PASSWORD_CHARS, check_password};
+use cuponera_core::principal::MAX_EMAIL_BYTES;
+use cuponera_core::text;
 use poem_openapi::payload::Json;
 use poem_openapi::{ApiResponse, Object};
 use uuid::Uuid;
 
 use crate::body::{Fields, FromFields};
-
-/// The longest email address (RFC 5321).
-const MAX_EMAIL_BYTES: usize = 254;
 
 /// An email and its password.
 #[derive(Object)]
@@ -22,7 +21,7 @@ pub(super) struct Login {
 
 impl FromFields for Login {
     fn read(fields: &mut Fields) -> Option<Self> {
-        let email = fields.required::<String>("email");
+        let email = fields.required::<String>("email").map(|email| text::trim(&email).to_owned());
         if email.as_ref().is_some_and(|email| email.len() > MAX_EMAIL_BYTES) {
             fields.fault("email", format!("must have at most {MAX_EMAIL_BYTES} bytes"));
         }

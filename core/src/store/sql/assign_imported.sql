@@ -3,8 +3,10 @@
 --
 -- $1 business, $2 book, $3 actor; per row: $4 codes, $5 users, $6 assignment ids, $7 event ids.
 with row_in as materialized (
-  select * from unnest($4::text[], $5::text[], $6::uuid[], $7::uuid[]) with ordinality
-    r (code, user_id, assignment_id, event_id, n)
+  select r.*, coalesce(s.stored, r.named_user_id) as user_id
+  from unnest($4::text[], $5::text[], $6::uuid[], $7::uuid[]) with ordinality
+    r (code, named_user_id, assignment_id, event_id, n)
+  left join stored_user_id s on s.business_id = $1 and s.user_id = r.named_user_id
 ),
 turn as materialized (
   select r.*, b.max_codes_per_user as cap, row_number() over (partition by r.user_id order by r.n) as turn

@@ -3,9 +3,11 @@
 -- $1..$9 are the columns every batch has (see store::batch); $10 codes, $11 users, $12 assignment ids.
 -- Lock order: coupons by key, then quotas, sorted.
 with item as materialized (
-  select * from unnest($1::int[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::uuid[], $9::uuid[],
+  select i.*, coalesce((select s.stored from stored_user_id s
+                        where s.business_id = i.business_id and s.user_id = i.named_user_id), i.named_user_id) as user_id
+  from unnest($1::int[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::uuid[], $9::uuid[],
                        $10::text[], $11::text[], $12::uuid[])
-    i (n, business_id, event_id, actor, ip, user_agent, request_id, key, fingerprint, code, user_id, assignment_id)
+    i (n, business_id, event_id, actor, ip, user_agent, request_id, key, fingerprint, code, named_user_id, assignment_id)
 ),
 -- By key alone: `is_free` would offer the index of all free codes, which looks short before the statistics know of a bulk load.
 free as materialized (

@@ -6,7 +6,7 @@ select i.n as "n!",
     when k.id is not null then 'replay'
     when c.code is null then 'coupon_not_found'
     when c.status = 'VOID' then 'coupon_void'
-    when c.holder = i.user_id then 'already'
+    when c.holder = u.user_id then 'already'
     when c.holder is not null then 'already_assigned'
     when b.status <> 'ACTIVE' then 'book_not_active'
     when b.starts_at > now() then 'book_not_started'
@@ -16,7 +16,7 @@ select i.n as "n!",
   end as "verdict!",
   case
     when k.id is not null then k.answer
-    when c.holder = i.user_id then jsonb_build_object('Ok', jsonb_build_object('id', c.assignment_id, 'code', c.code,
+    when c.holder = u.user_id then jsonb_build_object('Ok', jsonb_build_object('id', c.assignment_id, 'code', c.code,
       'book', c.book_id, 'user', c.holder, 'assigned_at', c.assigned_at, 'repeated', true,
       'status', case when c.status = 'LOCKED' and c.locked_until <= now() then 'ASSIGNED' else c.status end))
     else to_jsonb(b.max_codes_per_user)
@@ -25,5 +25,10 @@ from unnest($1::int[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::text[
   i (n, business_id, key, fingerprint, code, user_id)
 left join request_key k on k.id = i.key
 left join coupon c on c.business_id = i.business_id and c.code = i.code collate "C"
+cross join lateral (
+  select case when c.holder = i.user_id then i.user_id
+              else coalesce((select s.stored from stored_user_id s
+                             where s.business_id = i.business_id and s.user_id = i.user_id), i.user_id)
+         end as user_id) u
 left join coupon_book b on b.id = c.book_id
-left join user_quota q on q.book_id = c.book_id and q.user_id = i.user_id
+left join user_quota q on q.book_id = c.book_id and q.user_id = u.user_id

@@ -4,9 +4,11 @@
 -- search at position 0 instead of a random one. The form that waits is made of this one by leaving out SKIP LOCKED.
 -- Lock order: coupons (never waited for in the SKIP form, ascending in the other), then quotas, sorted.
 with item as materialized (
-  select * from unnest($1::int[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::uuid[], $9::uuid[],
+  select i.*, coalesce((select s.stored from stored_user_id s
+                        where s.business_id = i.business_id and s.user_id = i.named_user_id), i.named_user_id) as user_id
+  from unnest($1::int[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::uuid[], $9::uuid[],
                        $10::uuid[], $11::text[], $12::uuid[])
-    i (n, business_id, event_id, actor, ip, user_agent, request_id, key, fingerprint, book_id, user_id, assignment_id)
+    i (n, business_id, event_id, actor, ip, user_agent, request_id, key, fingerprint, book_id, named_user_id, assignment_id)
 ),
 -- What may be granted as far as this snapshot knows; a key that was answered before is left to the why-statement.
 wish as materialized (

@@ -19,4 +19,6 @@ from unnest($1::int[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[], $6::text[
   i (n, business_id, key, fingerprint, book_id, user_id)
 left join request_key k on k.id = i.key
 left join coupon_book b on b.id = i.book_id and b.business_id = i.business_id
-left join user_quota q on q.book_id = i.book_id and q.user_id = i.user_id
+left join user_quota q on q.book_id = i.book_id
+  and q.user_id = coalesce((select s.stored from stored_user_id s
+                            where s.business_id = i.business_id and s.user_id = i.user_id), i.user_id)

@@ -10,13 +10,17 @@ with item as materialized (
        lapse_event_id)
 ),
 -- By key alone: `=` on the holder would offer the index of all that the holder has, which may be a million codes.
+-- How a holder was spelled before ids were trimmed is looked up only for a coupon that is not the user's otherwise.
 held as materialized (
   select i.n, i.new_lock, coalesce(i.ttl, b.lock_ttl_seconds) as ttl, c.business_id, c.code, c.status, c.version, c.lock_id,
          c.locked_at, coalesce(c.locked_until > now(), false) as live
   from item i
   join coupon c on c.business_id = i.business_id and c.code = i.code collate "C"
   join coupon_book b on b.id = c.book_id
-  where c.holder is not distinct from i.user_id and c.status in ('ASSIGNED', 'LOCKED') and b.status = 'ACTIVE'
+  where (c.holder is not distinct from i.user_id
+         or c.holder is not distinct from (select s.stored from stored_user_id s
+                                           where s.business_id = i.business_id and s.user_id = i.user_id))
+    and c.status in ('ASSIGNED', 'LOCKED') and b.status = 'ACTIVE'
     and coalesce(b.starts_at <= now(), true) and coalesce(b.expires_at > now(), true)
     and (i.key is null or (select 1 from request_key k where k.id = i.key) is null)
   order by c.business_id, c.code for update of c

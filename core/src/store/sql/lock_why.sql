@@ -7,7 +7,7 @@ select i.n as "n!",
     when k.id is not null and k.fingerprint <> i.fingerprint then 'key_reused'
     when k.id is not null then 'replay'
     when c.code is null then 'coupon_not_found'
-    when c.holder is distinct from i.user_id and not i.forced then
+    when c.holder is distinct from u.user_id and not i.forced then
       case when c.holder is null and c.status <> 'VOID' then 'not_assigned'
            when c.status = 'VOID' then 'coupon_void'
            when c.locked_until > now() then 'coupon_locked'
@@ -26,12 +26,17 @@ select i.n as "n!",
   end as "verdict!",
   case
     when k.id is not null then k.answer
-    when c.locked_until > now() and c.holder is distinct from i.user_id and not i.forced then to_jsonb(c.locked_until)
+    when c.locked_until > now() and c.holder is distinct from u.user_id and not i.forced then to_jsonb(c.locked_until)
     when c.status = 'ASSIGNED' then jsonb_build_object('Ok', jsonb_build_object('code', c.code))
   end as detail,
-  (c.holder is distinct from i.user_id and not i.forced) as "foreign!"
+  (c.holder is distinct from u.user_id and not i.forced) as "foreign!"
 from unnest($1::int[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::uuid[], $8::bool[])
   i (n, business_id, key, fingerprint, code, user_id, lock_id, forced)
 left join request_key k on k.id = i.key
 left join coupon c on c.business_id = i.business_id and c.code = i.code collate "C"
+cross join lateral (
+  select case when c.holder = i.user_id then i.user_id
+              else coalesce((select s.stored from stored_user_id s
+                             where s.business_id = i.business_id and s.user_id = i.user_id), i.user_id)
+         end as user_id) u
 left join coupon_book b on b.id = c.book_id

@@ -10,13 +10,17 @@ with item as materialized (
 ),
 -- The newest version of each row, and the book's rules. A lock that has run out counts as none. By key alone: `=` on the
 -- holder would offer the index of all that the holder has, which may be a million codes.
+-- How a holder was spelled before ids were trimmed is looked up only for a coupon that is not the user's otherwise.
 held as materialized (
   select i.n, c.business_id, c.code, c.status, c.version, c.redeem_count, b.max_redeems_per_user as most,
          (c.status = 'LOCKED' and c.locked_until <= now()) as lapsed
   from item i
   join coupon c on c.business_id = i.business_id and c.code = i.code collate "C"
   join coupon_book b on b.id = c.book_id
-  where c.holder is not distinct from i.user_id and c.status in ('ASSIGNED', 'LOCKED') and c.redeem_count < b.max_redeems_per_user
+  where (c.holder is not distinct from i.user_id
+         or c.holder is not distinct from (select s.stored from stored_user_id s
+                                           where s.business_id = i.business_id and s.user_id = i.user_id))
+    and c.status in ('ASSIGNED', 'LOCKED') and c.redeem_count < b.max_redeems_per_user
     and b.status = 'ACTIVE' and coalesce(b.starts_at <= now(), true) and coalesce(b.expires_at > now(), true)
     and case when i.lock_id is not null then c.lock_id = i.lock_id and c.locked_until > now()
              when b.require_lock then coalesce(c.locked_until > now(), false)

@@ -6,8 +6,8 @@ select i.n as "n!",
     when c.code is null then 'coupon_not_found'
     when c.status = 'VOID' then 'coupon_void'
     when c.holder is null then 'not_assigned'
-    when c.holder <> i.user_id and c.locked_until > now() then 'coupon_locked'
-    when c.holder <> i.user_id then 'not_holder'
+    when c.holder <> u.user_id and c.locked_until > now() then 'coupon_locked'
+    when c.holder <> u.user_id then 'not_holder'
     when c.redeem_count >= b.max_redeems_per_user or c.status = 'REDEEMED' then 'coupon_already_redeemed'
     when b.status <> 'ACTIVE' then 'book_not_active'
     when b.starts_at > now() then 'book_not_started'
@@ -23,11 +23,16 @@ select i.n as "n!",
   end as "verdict!",
   case
     when k.id is not null then k.answer
-    when c.locked_until > now() and c.holder <> i.user_id then to_jsonb(c.locked_until)
+    when c.locked_until > now() and c.holder <> u.user_id then to_jsonb(c.locked_until)
   end as detail,
-  (c.holder is distinct from i.user_id) as "foreign!"
+  (c.holder is distinct from u.user_id) as "foreign!"
 from unnest($1::int[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::uuid[])
   i (n, business_id, key, fingerprint, code, user_id, lock_id)
 left join request_key k on k.id = i.key
 left join coupon c on c.business_id = i.business_id and c.code = i.code collate "C"
+cross join lateral (
+  select case when c.holder = i.user_id then i.user_id
+              else coalesce((select s.stored from stored_user_id s
+                             where s.business_id = i.business_id and s.user_id = i.user_id), i.user_id)
+         end as user_id) u
 left join coupon_book b on b.id = c.book_id

@@ -11,7 +11,9 @@ held as materialized (
   select i.n, c.business_id, c.code, c.version, c.locked_until > now() as live
   from item i
   join coupon c on c.business_id = i.business_id and c.code = i.code collate "C"
-  where c.status = 'LOCKED' and (i.forced or c.holder = i.user_id)
+  where c.status = 'LOCKED'
+    and (i.forced or c.holder = i.user_id
+         or c.holder = (select s.stored from stored_user_id s where s.business_id = i.business_id and s.user_id = i.user_id))
     and (i.lock_id is null or i.lock_id = c.lock_id or c.locked_until <= now())
     and (i.key is null or (select 1 from request_key k where k.id = i.key) is null)
   order by c.business_id, c.code for update of c

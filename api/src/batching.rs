@@ -1,40 +1,61 @@
 //! Lanes for hot writes: the requests that come in while a batch runs are the next batch. There is no timer, so an idle
 //! lane adds no delay; under load the batches grow by themselves.
 //!
-//! A code always takes the same lane, so its calls follow each other instead of fighting for its row.
+//! A code always takes the same lane, so its calls follow each other instead of fighting for its row. A lane serves its
+//! businesses in turn.
+//!
+//! **Invariant.** What one call waits for delays no call for another row by more than a quarter of a second: a batch waits for
+//! no coupon and only briefly for other rows (`store::batch`), a lane waits for no batch longer than [`BATCH_PATIENCE`], and
+//! a call that was busy leaves the lane ([`apart`]).
+
+mod apart;
+mod turns;
 
 use std::fmt;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use cuponera_core::error::{Error, Result};
-use cuponera_core::store::{Answer, Call, Store, Transition};
-use cuponera_core::telemetry::metrics::{Lane, Written};
-use tokio::sync::{mpsc, oneshot};
+use cuponera_core::store::{Answer, Call, Store, Transition, Tried};
+use cuponera_core::telemetry::metrics::{Lane as Metrics, Written};
+use tokio::sync::{Notify, Semaphore, oneshot};
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::lock_notes::LockNotes;
 
+use apart::Apart;
+use turns::Turns;
+
 /// The most calls in one batch: past this a statement takes longer without doing more in a second.
 const MAX_BATCH: usize = 64;
 /// The most calls that wait in a lane; the next is told to come back. At 64 a batch, a second or so of work.
 const MAX_WAITING: usize = 4_096;
+/// How long a lane waits for a batch before it begins the next beside it.
+const BATCH_PATIENCE: Duration = Duration::from_millis(150);
+/// How many batches of a lane may run at once, when they take longer than that.
+const MAX_RUNNING: usize = 3;
 
+/// A call, and who waits for its answer.
 struct Waiting<T: Transition> {
     call: Call<T>,
+    since: Instant,
     answer: oneshot::Sender<Result<Answer<T::Outcome>>>,
 }
 
 /// The lanes of one kind of write.
 pub(crate) struct Lanes<T: Transition> {
-    senders: Vec<mpsc::Sender<Waiting<T>>>,
-    counted: Lane,
+    lanes: Vec<Arc<Lane<T>>>,
+    apart: Arc<Apart<T>>,
+    metrics: Metrics,
     stop: CancellationToken,
 }
 
 impl<T: Transition> fmt::Debug for Lanes<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lanes").field("lanes", &self.senders.len()).finish_non_exhaustive()
+        f.debug_struct("Lanes").field("lanes", &self.lanes.len()).finish_non_exhaustive()
     }
 }
 
@@ -47,34 +68,39 @@ impl<T: Transition + 'static> Lanes<T> {
         notes: &LockNotes,
         tasks: &TaskTracker,
     ) -> Self {
-        let (stop, lane) = (CancellationToken::new(), Lane::new(kind));
+        let (stop, metrics) = (CancellationToken::new(), Metrics::new(kind));
+        let outlet = Outlet { notes: notes.clone(), metrics: metrics.clone() };
+        let apart = Apart::new(store.clone(), outlet.clone(), tasks.clone());
         let start_one = |_| {
-            let (sender, receiver) = mpsc::channel(MAX_WAITING);
-            tasks.spawn(run(store.clone(), receiver, notes.clone(), lane.clone(), stop.clone()));
-            sender
+            let lane = Arc::new(Lane {
+                store: store.clone(),
+                outlet: outlet.clone(),
+                apart: Arc::clone(&apart),
+                turns: Mutex::new(Some(Turns::new())),
+                arrival: Notify::new(),
+                running: Arc::new(Semaphore::new(MAX_RUNNING)),
+                tasks: tasks.clone(),
+            });
+            tasks.spawn(Arc::clone(&lane).run(stop.clone()));
+            lane
         };
-        Self {
-            senders: (0..lanes.max(1)).map(start_one).collect(),
-            counted: lane.clone(),
-            stop: stop.clone(),
-        }
+        Self { lanes: (0..lanes.max(1)).map(start_one).collect(), apart, metrics, stop }
     }
 
     /// Has the effect of a call, in whichever batch it comes to stand. `by` decides the lane: calls for the same row say
     /// the same. The effect does not depend on the caller's waiting for it.
     pub(crate) async fn settle(&self, by: &str, call: Call<T>) -> Result<Answer<T::Outcome>> {
         let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one((call.business, by));
-        let lane = &self.senders[usize::try_from(hash % self.senders.len() as u64).unwrap_or(0)];
+        let lane = &self.lanes[usize::try_from(hash % self.lanes.len() as u64).unwrap_or(0)];
         let (answer, wait) = oneshot::channel();
-        lane.try_send(Waiting { call, answer })
-            .map_err(|_| Error::unavailable("too many calls wait already"))?;
+        lane.push(Waiting { call, since: Instant::now(), answer })?;
         wait.await.map_err(|_| Error::unavailable("the server is shutting down"))?
     }
 
     /// Says how many calls wait.
     pub(crate) fn show_waiting(&self) {
-        let waiting = self.senders.iter().map(|lane| lane.max_capacity() - lane.capacity()).sum();
-        self.counted.waiting(waiting);
+        let in_lanes: usize = self.lanes.iter().map(|lane| lane.waiting()).sum();
+        self.metrics.waiting(in_lanes + self.apart.len());
     }
 
     /// Ends the lanes once what waits in them is done.
@@ -83,38 +109,112 @@ impl<T: Transition + 'static> Lanes<T> {
     }
 }
 
-async fn run<T: Transition>(
+/// One lane.
+struct Lane<T: Transition> {
     store: Store,
-    mut receiver: mpsc::Receiver<Waiting<T>>,
-    notes: LockNotes,
-    lane: Lane,
-    stop: CancellationToken,
-) {
-    loop {
-        let mut batch = Vec::new();
-        tokio::select! {
-            biased;
-            _ = receiver.recv_many(&mut batch, MAX_BATCH) => {}
-            () = stop.cancelled() => {}
+    outlet: Outlet,
+    apart: Arc<Apart<T>>,
+    /// None once the lane has ended.
+    turns: Mutex<Option<Turns<Waiting<T>>>>,
+    arrival: Notify,
+    /// Places for batches at work.
+    running: Arc<Semaphore>,
+    tasks: TaskTracker,
+}
+
+impl<T: Transition + 'static> Lane<T> {
+    fn push(&self, waiting: Waiting<T>) -> Result<()> {
+        let mut turns = self.turns();
+        let turns = turns.as_mut().ok_or_else(|| Error::unavailable("the server is shutting down"))?;
+        if turns.len() >= MAX_WAITING {
+            return Err(Error::unavailable("too many calls wait already"));
         }
+        turns.push(waiting.call.business, waiting);
+        self.arrival.notify_one();
+        Ok(())
+    }
+
+    /// The next batch; the lane has ended if there is none and none is to come.
+    fn next(&self, is_last: bool) -> Vec<Waiting<T>> {
+        let mut turns = self.turns();
+        let batch = turns.as_mut().map(|turns| turns.take(MAX_BATCH)).unwrap_or_default();
+        if batch.is_empty() && is_last {
+            *turns = None;
+        }
+        batch
+    }
+
+    async fn run(self: Arc<Self>, stop: CancellationToken) {
+        loop {
+            // Never closed.
+            let Ok(place) = Arc::clone(&self.running).acquire_owned().await else { return };
+            let is_last = stop.is_cancelled();
+            let batch = self.next(is_last);
+            if batch.is_empty() {
+                if is_last {
+                    return;
+                }
+                tokio::select! {
+                    () = self.arrival.notified() => {}
+                    () = stop.cancelled() => {}
+                }
+                continue;
+            }
+            let lane = Arc::clone(&self);
+            let batch = self.tasks.spawn(async move {
+                lane.settle(batch).await;
+                drop(place);
+            });
+            // It runs to its end all the same.
+            let _ = timeout(BATCH_PATIENCE, batch).await;
+        }
+    }
+
+    async fn settle(&self, batch: Vec<Waiting<T>>) {
+        let batch = self.apart.take_known(batch);
         if batch.is_empty() {
             return;
         }
-        lane.batch(batch.len());
-        let (calls, answers): (Vec<_>, Vec<_>) =
-            batch.into_iter().map(|waiting| (waiting.call, waiting.answer)).unzip();
-        let outcomes = store.settle_each(&calls).await;
-        notes.leave(
-            calls
-                .iter()
-                .zip(&outcomes)
-                .filter_map(|(call, outcome)| T::lock_note(call, outcome.as_ref().ok()?.effect()?)),
-        );
-        for (answer, outcome) in answers.into_iter().zip(outcomes) {
-            lane.written(outcome_of(&outcome));
-            // Whoever asked may be gone by now.
-            let _ = answer.send(outcome);
+        self.outlet.metrics.batch(batch.len());
+        let (calls, ends): (Vec<_>, Vec<_>) =
+            batch.into_iter().map(|waiting| (waiting.call, (waiting.since, waiting.answer))).unzip();
+        let tried = self.store.try_each(&calls).await;
+        for ((call, (since, answer)), tried) in calls.into_iter().zip(ends).zip(tried) {
+            let waiting = Waiting { call, since, answer };
+            match tried {
+                Tried::Answered(answer) => self.outlet.answer(waiting, Ok(answer)),
+                Tried::Failed(fault) => self.outlet.answer(waiting, Err(fault)),
+                Tried::Busy => self.apart.take(waiting),
+            }
         }
+    }
+}
+
+impl<T: Transition> Lane<T> {
+    fn waiting(&self) -> usize {
+        self.turns().as_ref().map_or(0, Turns::len)
+    }
+
+    fn turns(&self) -> MutexGuard<'_, Option<Turns<Waiting<T>>>> {
+        self.turns.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Where answers go.
+#[derive(Debug, Clone)]
+struct Outlet {
+    notes: LockNotes,
+    metrics: Metrics,
+}
+
+impl Outlet {
+    /// Answers whoever waits for a call, and notes what became of a lock.
+    fn answer<T: Transition>(&self, waiting: Waiting<T>, result: Result<Answer<T::Outcome>>) {
+        let effect = result.as_ref().ok().and_then(Answer::effect);
+        self.notes.leave(effect.and_then(|effect| T::lock_note(&waiting.call, effect)).into_iter());
+        self.metrics.written(outcome_of(&result));
+        // Whoever asked may be gone by now.
+        let _ = waiting.answer.send(result);
     }
 }
 

@@ -205,6 +205,11 @@ impl From<Error> for Problem {
                 let detail = "the server cannot do this right now; ask again";
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail).with_retry_after(1)
             }
+            Error::Busy => {
+                let detail =
+                    "another transaction holds the coupon, or a row that the call changes: ask again";
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "coupon_busy", detail).with_retry_after(1)
+            }
             Error::Internal(_) => {
                 error!(error = error.chain(), "a request met a fault");
                 Self::internal()

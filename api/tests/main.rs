@@ -10,6 +10,7 @@ mod browsers;
 mod exact;
 mod generation;
 mod import;
+mod isolation;
 mod life;
 mod limits;
 mod metrics;

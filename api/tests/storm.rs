@@ -50,7 +50,9 @@ impl Sea {
     async fn new(count: usize) -> Self {
         let server = Server::start_with(Limits { worker: false, ..Limits::default() }).await;
         let distance = Distance::to(server.database.url()).await;
-        let store = Store::connect(&distance.url, Pools { hot: CONNECTIONS, rest: CONNECTIONS }).await;
+        let store =
+            Store::connect(&distance.url, Pools { hot: CONNECTIONS, solo: CONNECTIONS, rest: CONNECTIONS })
+                .await;
         let store = store.expect("the database does not answer from afar");
         let client = server.admin().at(&server.another_api_on(store).await);
         let (stock, named, made) =

@@ -224,14 +224,15 @@ impl Settings {
     /// the outbox, and one for housekeeping. However slow the API's reads are, jobs go on.
     pub fn worker_pools(&self) -> Pools {
         let chunks = u32::try_from(self.concurrency()).unwrap_or(256);
-        Pools { hot: 1, rest: chunks * 2 + 2 }
+        Pools { hot: 1, solo: 1, rest: chunks * 2 + 2 }
     }
 
-    /// The API's connections to open at most: half of them for the hot statements.
+    /// The API's connections to open at most: half of them for the hot statements, and an eighth for hot calls by themselves.
     pub fn pools(&self) -> Pools {
         let cores = u32::try_from(cores()).unwrap_or(8);
         let all = self.database_pool.unwrap_or((cores * 8).clamp(16, 64));
-        Pools { hot: all / 2, rest: all - all / 2 }
+        let solo = (all / 8).clamp(1, 4);
+        Pools { hot: all / 2, solo, rest: all - all / 2 - solo }
     }
 }
 

@@ -17,6 +17,9 @@ pub enum Error {
     /// The database, a queue or a disk is away or overloaded; the same call may succeed later.
     #[error("a service this needs is not available")]
     Unavailable(#[source] Arc<dyn std::error::Error + Send + Sync>),
+    /// Another transaction holds a row that the call needs; the same call may succeed later. Nothing happened.
+    #[error("another transaction holds what the call changes")]
+    Busy,
     /// A fault of ours.
     #[error("an internal fault")]
     Internal(#[source] Arc<dyn std::error::Error + Send + Sync>),
@@ -35,7 +38,7 @@ impl Error {
 
     /// Whether the same call may succeed later. API and worker both ask here.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Unavailable(_))
+        matches!(self, Self::Unavailable(_) | Self::Busy)
     }
 
     /// The whole chain of causes on one line, for the log.

@@ -52,7 +52,7 @@ async fn make(admin: &mut PgConnection, template: &str) {
             run(admin, format!(r#"drop database "{other}" with (force)"#)).await;
         }
         run(admin, format!(r#"create database "{template}" template template0"#)).await;
-        let store = Store::connect(&url_of(template), Pools { hot: 1, rest: 1 })
+        let store = Store::connect(&url_of(template), Pools { hot: 1, solo: 1, rest: 1 })
             .await
             .expect("the template does not answer");
         store.migrate().await.expect("the migrations failed");

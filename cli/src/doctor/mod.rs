@@ -73,7 +73,7 @@ fn settings_findings(settings: &Settings) -> Vec<Finding> {
 
 /// All connections to the database that the process may open: the API's, the worker's, and the one that listens.
 fn connections(settings: &Settings) -> u32 {
-    let sum = |pools: Pools| pools.hot + pools.rest;
+    let sum = |pools: Pools| pools.hot + pools.solo + pools.rest;
     sum(settings.pools()) + sum(settings.worker_pools()) + 1
 }
 

@@ -1,20 +1,14 @@
 //! Giving codes to users, at random or by name.
 
-use std::sync::LazyLock;
-
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use sqlx::{AssertSqlSafe, PgPool, query_file};
+use sqlx::{PgPool, query_file};
 
 use crate::coupon::state::CouponStatus;
 use crate::id::{AssignmentId, BookId};
 
-use super::batch::{Call, Columns, Round, Transition, Why, column};
-
-const RANDOM: &str = include_str!("sql/assign_random.sql");
-/// The same statement, but it waits for rows that others hold: what it does not find then is not there.
-static RANDOM_WAITING: LazyLock<String> = LazyLock::new(|| RANDOM.replace("skip locked", ""));
+use super::batch::{Call, Columns, Transition, Why, column};
 
 /// Give a random free code of a book to a user.
 #[derive(Debug, Clone)]
@@ -65,13 +59,13 @@ impl Transition for AssignRandom {
         None
     }
 
-    async fn apply(pool: &PgPool, calls: &[&Call<Self>], round: Round) -> sqlx::Result<Vec<(i32, Value)>> {
+    fn row(&self) -> &str {
+        &self.user
+    }
+
+    async fn apply(pool: &PgPool, calls: &[&Call<Self>], _: bool) -> sqlx::Result<Vec<(i32, Value)>> {
         let columns = Columns::of(calls);
-        let (sql, from_start) = match round {
-            Round::First => (RANDOM, false),
-            Round::Later => (RANDOM_WAITING.as_str(), true),
-        };
-        sqlx::query_as(AssertSqlSafe(sql))
+        sqlx::query_as(include_str!("sql/assign_random.sql"))
             .bind(columns.n)
             .bind(columns.business)
             .bind(columns.event)
@@ -84,7 +78,6 @@ impl Transition for AssignRandom {
             .bind(column(calls, |call| call.ask.book.0))
             .bind(column(calls, |call| call.ask.user.clone()))
             .bind(column(calls, |_| AssignmentId::new().0))
-            .bind(from_start)
             .fetch_all(pool)
             .await
     }
@@ -116,7 +109,11 @@ impl Transition for AssignNamed {
         Some(&self.code)
     }
 
-    async fn apply(pool: &PgPool, calls: &[&Call<Self>], _: Round) -> sqlx::Result<Vec<(i32, Value)>> {
+    fn row(&self) -> &str {
+        &self.user
+    }
+
+    async fn apply(pool: &PgPool, calls: &[&Call<Self>], waits: bool) -> sqlx::Result<Vec<(i32, Value)>> {
         let columns = Columns::of(calls);
         sqlx::query_as(include_str!("sql/assign_named.sql"))
             .bind(columns.n)
@@ -131,6 +128,7 @@ impl Transition for AssignNamed {
             .bind(column(calls, |call| call.ask.code.clone()))
             .bind(column(calls, |call| call.ask.user.clone()))
             .bind(column(calls, |_| AssignmentId::new().0))
+            .bind(waits)
             .fetch_all(pool)
             .await
     }

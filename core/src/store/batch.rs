@@ -1,19 +1,27 @@
 //! Batches of hot writes: each item gets its own answer, a request is a batch of one.
 //!
 //! A batch runs in rounds. In a round each code and each idempotency key stands once; one statement has all the effects
-//! and writes events and keys in the same commit. A second statement asks of each item that got nothing why. If nothing
-//! refuses it any more (`again`), it goes into the next round.
+//! and writes events and keys in the same commit. A second statement asks of each item that got nothing why. A third keeps
+//! the refusals under their keys.
+//!
+//! A batch waits for no coupon that another transaction holds: it passes it over (`skip locked`), and the item is
+//! [`Tried::Busy`]. What cannot be passed over (a quota or a key that another transaction is writing) is waited for no
+//! longer than `lock_timeout`. Then, and after any other error that one item can cause, all items of the statement are
+//! busy: nothing happened, and [`Store::settle_alone`] attempts each by itself, so the error is that of one item.
 //!
 //! **Invariant.** An item's effect and its key's row commit together or not at all: the key is inserted plainly, so a
 //! clash takes the whole statement back, and the next look finds the answer that won.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::future::Future;
+use std::time::Duration;
 
+use futures::{StreamExt, stream};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use sqlx::PgPool;
+use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 use crate::cache::LockNote;
@@ -22,10 +30,14 @@ use crate::id::{BusinessId, EventId};
 use crate::principal::Trail;
 
 use super::Store;
+use super::request_key::insert_absent;
 
-/// After so many rounds of its own an item is given up as a passing fault. Each round in which an item gets nothing is one
-/// in which another call changed its row, so only a storm on one row comes near.
-const MAX_TRIES: usize = 24;
+/// How long a call that is attempted by itself waits for what another transaction holds.
+pub const PATIENCE: Duration = Duration::from_secs(2);
+/// The longest pause between two attempts of such a call, which wait for its coupon themselves.
+const PAUSE: Duration = Duration::from_millis(10);
+/// How many calls of one batch are attempted by themselves at once.
+const AT_ONCE: usize = 8;
 
 /// An idempotency key as it is stored: who, method, path and key in one hash; the body in another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,13 +88,15 @@ impl<T> Answer<T> {
     }
 }
 
-/// Which form of a statement runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Round {
-    /// Passes over rows that others hold.
-    First,
-    /// Waits for them: only now may "there is none" be said.
-    Later,
+/// What one attempt at a call came to.
+#[derive(Debug, Clone)]
+pub enum Tried<T> {
+    /// The call has its answer.
+    Answered(Answer<T>),
+    /// Nothing happened, and nothing refuses it: another transaction holds or changed what it needs. It may be attempted again.
+    Busy,
+    /// The call failed; whether it had its effect is not known.
+    Failed(Error),
 }
 
 /// Why an item changed nothing: a row of a why-statement.
@@ -101,16 +115,20 @@ pub struct Why {
 /// A hot write: a statement that has the effect and one that says why it did not.
 pub trait Transition: Sized + Send + Sync {
     /// What the effect answers; stored with idempotency keys, so its fields are for ever.
-    type Outcome: Serialize + DeserializeOwned + Send;
+    type Outcome: Serialize + DeserializeOwned + Clone + Send + Sync;
 
     /// The code that may stand only once in a statement.
     fn code(&self) -> Option<&str>;
 
-    /// Has the effect for all items it is allowed for, in one statement: their places and outcomes.
+    /// What the calls have in common that may hold each other up: a code, or a user whose limit is counted.
+    fn row(&self) -> &str;
+
+    /// Has the effect for all items it is allowed for, in one statement: their places and outcomes. `waits` says whether to
+    /// wait for a named coupon that another transaction holds, or to pass it over; any free one is never waited for.
     fn apply(
         pool: &PgPool,
         calls: &[&Call<Self>],
-        round: Round,
+        waits: bool,
     ) -> impl Future<Output = sqlx::Result<Vec<(i32, Value)>>> + Send;
 
     /// Says why the others changed nothing.
@@ -123,26 +141,63 @@ pub trait Transition: Sized + Send + Sync {
 }
 
 impl Store {
-    /// Runs a batch to its end; the answers stand in the order of the calls. An error is one item's own: nothing is known
-    /// of it, while the others have their answers. An item with a key may be asked again safely.
+    /// Attempts each call once, together; the results stand in the order of the calls. A call with a key may be attempted again
+    /// whatever came of it.
+    pub async fn try_each<T: Transition>(&self, calls: &[Call<T>]) -> Vec<Tried<T::Outcome>> {
+        self.try_on(&self.hot, calls, false).await
+    }
+
+    /// Attempts a call by itself until it has its answer, or the time is over. It is attempted at least once. Only after the
+    /// first attempt are held coupons waited for, on connections of their own, a moment each time.
+    pub async fn settle_alone<T: Transition>(
+        &self,
+        call: &Call<T>,
+        deadline: Instant,
+    ) -> Result<Answer<T::Outcome>> {
+        let calls = std::slice::from_ref(call);
+        let mut tried = self.try_on(&self.hot, calls, false).await.pop();
+        loop {
+            match tried {
+                Some(Tried::Answered(answer)) => return Ok(answer),
+                Some(Tried::Failed(fault)) => return Err(fault),
+                Some(Tried::Busy) | None if Instant::now() >= deadline => return Err(Error::Busy),
+                Some(Tried::Busy) | None => {}
+            }
+            sleep(PAUSE.mul_f64(rand::random_range(0.0..1.0))).await;
+            tried = self.try_on(&self.solo, calls, true).await.pop();
+        }
+    }
+
+    /// Runs a batch to its end: first together, then each call that was busy by itself, those of one row one after the other.
+    /// The answers stand in the order of the calls. An error is one call's own.
     pub async fn settle_each<T: Transition>(&self, calls: &[Call<T>]) -> Vec<Result<Answer<T::Outcome>>> {
-        let mut answers: Vec<Option<Answer<T::Outcome>>> = calls.iter().map(|_| None).collect();
-        let mut tries = vec![0; calls.len()];
-        let fault = loop {
-            let places = distinct(calls, |place| answers[place].is_none() && tries[place] < MAX_TRIES);
-            if places.is_empty() {
-                break too_contended();
+        let deadline = Instant::now() + PATIENCE;
+        let mut rows: HashMap<_, Vec<usize>> = HashMap::new();
+        let mut settled: Vec<Option<Result<Answer<T::Outcome>>>> = Vec::with_capacity(calls.len());
+        for (place, tried) in self.try_each(calls).await.into_iter().enumerate() {
+            if matches!(tried, Tried::Busy) {
+                rows.entry((calls[place].business, calls[place].ask.row())).or_default().push(place);
             }
-            let round =
-                if places.iter().any(|place| tries[*place] > 0) { Round::Later } else { Round::First };
-            for place in &places {
-                tries[*place] += 1;
+            settled.push(match tried {
+                Tried::Answered(answer) => Some(Ok(answer)),
+                Tried::Failed(fault) => Some(Err(fault)),
+                Tried::Busy => None,
+            });
+        }
+        let one_row = async |places: Vec<usize>| {
+            let mut answers = Vec::with_capacity(places.len());
+            for place in places {
+                answers.push((place, self.settle_alone(&calls[place], deadline).await));
             }
-            if let Err(fault) = self.run_round(calls, &places, round, &mut answers).await {
-                break fault;
-            }
+            answers
         };
-        answers.into_iter().map(|answer| answer.ok_or_else(|| fault.clone())).collect()
+        let mut answers = stream::iter(rows.into_values()).map(one_row).buffer_unordered(AT_ONCE);
+        while let Some(answers) = answers.next().await {
+            for (place, answer) in answers {
+                settled[place] = Some(answer);
+            }
+        }
+        settled.into_iter().map(|answer| answer.unwrap_or(Err(Error::Busy))).collect()
     }
 
     /// The same for callers who can do nothing with some of the answers.
@@ -150,69 +205,36 @@ impl Store {
         self.settle_each(calls).await.into_iter().collect()
     }
 
-    async fn run_round<T: Transition>(
+    async fn try_on<T: Transition>(
         &self,
+        pool: &PgPool,
         calls: &[Call<T>],
-        places: &[usize],
-        round: Round,
-        answers: &mut [Option<Answer<T::Outcome>>],
-    ) -> Result<()> {
-        let items: Vec<&Call<T>> = places.iter().map(|place| &calls[*place]).collect();
-        let Some(done) = rerun_if_lost(T::apply(&self.hot, &items, round).await)? else { return Ok(()) };
-        for (n, outcome) in done {
-            let outcome = serde_json::from_value(outcome).map_err(Error::internal)?;
-            answers[places[index(n)]] = Some(Answer { outcome: Ok(outcome), replayed: false });
-        }
-        let rest: Vec<usize> = places.iter().copied().filter(|place| answers[*place].is_none()).collect();
-        if rest.is_empty() {
-            return Ok(());
-        }
-        let items: Vec<&Call<T>> = rest.iter().map(|place| &calls[*place]).collect();
-        for why in T::why(&self.hot, &items).await? {
-            let place = rest[index(why.n)];
-            answers[place] = self.conclude(&calls[place], why).await?;
-        }
-        Ok(())
-    }
-
-    /// The answer that a verdict means, or none if the item is to run again.
-    async fn conclude<T: Transition>(&self, call: &Call<T>, why: Why) -> Result<Option<Answer<T::Outcome>>> {
-        let stored = |detail: Option<Value>| {
-            serde_json::from_value::<Result<T::Outcome, Refusal>>(detail.unwrap_or_default())
-                .map_err(Error::internal)
-        };
-        match why.verdict.as_str() {
-            "again" => Ok(None),
-            "replay" => Ok(Some(Answer { outcome: stored(why.detail)?, replayed: true })),
-            "key_reused" => Ok(Some(Answer { outcome: Err(Refusal::KeyReused), replayed: false })),
-            "already" => self.remember(call, stored(why.detail)?).await,
-            _ => {
-                let refusal = if why.foreign && call.sight == Sight::Own {
-                    Refusal::not_found("coupon")
-                } else {
-                    refusal(&why.verdict, why.detail)?
-                };
-                self.remember(call, Err(refusal)).await
+        waits: bool,
+    ) -> Vec<Tried<T::Outcome>> {
+        let mut tried: Vec<Option<Tried<T::Outcome>>> = calls.iter().map(|_| None).collect();
+        let mut busy = HashSet::new();
+        loop {
+            let places = distinct(calls, |place| tried[place].is_none());
+            if places.is_empty() {
+                break;
+            }
+            // What is busy now will be so for the next call of the batch.
+            let (held, places): (Vec<_>, Vec<_>) =
+                places.into_iter().partition(|place| busy.contains(&row(&calls[*place])));
+            for place in held {
+                tried[place] = Some(Tried::Busy);
+            }
+            let result = run_round(pool, calls, &places, waits, &mut tried).await;
+            let rest = result.err().map_or(Tried::Busy, |fault| fate(fault, places.len()));
+            for place in places {
+                if matches!(tried[place].get_or_insert_with(|| rest.clone()), Tried::Busy) {
+                    busy.insert(row(&calls[place]));
+                }
             }
         }
-    }
-
-    /// Keeps an answer that has no effect under its key. If another call was first, its answer counts: look again.
-    async fn remember<T: Transition>(
-        &self,
-        call: &Call<T>,
-        outcome: Result<T::Outcome, Refusal>,
-    ) -> Result<Option<Answer<T::Outcome>>> {
-        if let Some(key) = &call.key {
-            let answer = serde_json::to_value(&outcome).map_err(Error::internal)?;
-            if !super::request_key::insert_if_absent(&self.hot, key, &answer).await? {
-                return Ok(None);
-            }
-        }
-        Ok(Some(Answer { outcome, replayed: false }))
+        tried.into_iter().map(|tried| tried.unwrap_or(Tried::Busy)).collect()
     }
 }
-
 /// The places still to do, each code and each key once.
 fn distinct<T: Transition>(calls: &[Call<T>], open: impl Fn(usize) -> bool) -> Vec<usize> {
     let mut codes = HashSet::new();
@@ -227,22 +249,119 @@ fn distinct<T: Transition>(calls: &[Call<T>], open: impl Fn(usize) -> bool) -> V
         .collect()
 }
 
-/// `None` if the statement lost against another and is to run again: a key that somebody else has just stored, or a
-/// deadlock.
-fn rerun_if_lost<T>(result: sqlx::Result<T>) -> Result<Option<T>> {
-    match result {
-        Ok(done) => Ok(Some(done)),
-        Err(error) if breaches(&error, "request_key_pkey") || is_deadlock(&error) => Ok(None),
-        Err(error) => Err(error.into()),
+fn row<T: Transition>(call: &Call<T>) -> (BusinessId, &str) {
+    (call.business, call.ask.row())
+}
+
+/// Has the effects of these calls, each of which has another code and key, and finds out why the others have none. What is
+/// left open is busy.
+async fn run_round<T: Transition>(
+    pool: &PgPool,
+    calls: &[Call<T>],
+    places: &[usize],
+    waits: bool,
+    tried: &mut [Option<Tried<T::Outcome>>],
+) -> sqlx::Result<()> {
+    let items: Vec<&Call<T>> = places.iter().map(|place| &calls[*place]).collect();
+    for (n, outcome) in T::apply(pool, &items, waits).await? {
+        tried[places[index(n)]] = Some(match serde_json::from_value(outcome) {
+            Ok(outcome) => Tried::Answered(Answer { outcome: Ok(outcome), replayed: false }),
+            Err(fault) => Tried::Failed(Error::internal(fault)),
+        });
+    }
+    let rest: Vec<usize> = places.iter().copied().filter(|place| tried[*place].is_none()).collect();
+    if rest.is_empty() {
+        return Ok(());
+    }
+    let items: Vec<&Call<T>> = rest.iter().map(|place| &calls[*place]).collect();
+    let mut kept = Kept::default();
+    for why in T::why(pool, &items).await? {
+        let place = rest[index(why.n)];
+        match conclude(&calls[place], why) {
+            Err(fault) => tried[place] = Some(Tried::Failed(fault)),
+            Ok(Verdict::Again) => {}
+            Ok(Verdict::Known(answer)) => tried[place] = Some(Tried::Answered(answer)),
+            Ok(Verdict::New(outcome)) => match &calls[place].key {
+                Some(key) => kept.add(key, place, outcome),
+                None => tried[place] = Some(Tried::Answered(Answer { outcome, replayed: false })),
+            },
+        }
+    }
+    for (place, outcome) in kept.keep(pool).await? {
+        tried[place] = Some(Tried::Answered(Answer { outcome, replayed: false }));
+    }
+    Ok(())
+}
+
+/// What a why-statement's verdict means.
+enum Verdict<T> {
+    /// Nothing refuses the call any more.
+    Again,
+    /// The answer is under the key already, or is kept under none.
+    Known(Answer<T>),
+    /// An answer without an effect; it is kept under the call's key.
+    New(Result<T, Refusal>),
+}
+
+fn conclude<T: Transition>(call: &Call<T>, why: Why) -> Result<Verdict<T::Outcome>> {
+    let stored = |detail: Option<Value>| {
+        serde_json::from_value::<Result<T::Outcome, Refusal>>(detail.unwrap_or_default())
+            .map_err(Error::internal)
+    };
+    Ok(match why.verdict.as_str() {
+        "again" => Verdict::Again,
+        "replay" => Verdict::Known(Answer { outcome: stored(why.detail)?, replayed: true }),
+        "key_reused" => Verdict::Known(Answer { outcome: Err(Refusal::KeyReused), replayed: false }),
+        "already" => Verdict::New(stored(why.detail)?),
+        _ if why.foreign && call.sight == Sight::Own => Verdict::New(Err(Refusal::not_found("coupon"))),
+        verdict => Verdict::New(Err(refusal(verdict, why.detail)?)),
+    })
+}
+
+/// Answers without an effect that are to be kept under their keys, as columns.
+struct Kept<T> {
+    keys: Vec<Uuid>,
+    fingerprints: Vec<Uuid>,
+    answers: Vec<(usize, Result<T, Refusal>)>,
+}
+
+impl<T> Default for Kept<T> {
+    fn default() -> Self {
+        Self { keys: Vec::new(), fingerprints: Vec::new(), answers: Vec::new() }
     }
 }
 
-fn is_deadlock(error: &sqlx::Error) -> bool {
-    matches!(error, sqlx::Error::Database(cause) if matches!(cause.code().as_deref(), Some("40P01" | "40001")))
+impl<T: Serialize> Kept<T> {
+    fn add(&mut self, key: &RequestKey, place: usize, outcome: Result<T, Refusal>) {
+        self.keys.push(key.id);
+        self.fingerprints.push(key.fingerprint);
+        self.answers.push((place, outcome));
+    }
+
+    /// Keeps them all in one statement; gives back those that were kept. Under another key another call's answer was first.
+    async fn keep(self, pool: &PgPool) -> sqlx::Result<Vec<(usize, Result<T, Refusal>)>> {
+        if self.keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let answers: Result<Vec<Value>, _> =
+            self.answers.iter().map(|(_, outcome)| serde_json::to_value(outcome)).collect();
+        let answers = answers.map_err(|fault| sqlx::Error::Encode(fault.into()))?;
+        let new = insert_absent(pool, &self.keys, &self.fingerprints, &answers).await?;
+        let answers = self.keys.iter().zip(self.answers);
+        Ok(answers.filter(|(key, _)| new.contains(key)).map(|(_, answer)| answer).collect())
+    }
 }
 
-fn too_contended() -> Error {
-    Error::unavailable("too many calls want the same row at once")
+/// What an error of a statement means for the items in it. Whatever one item can cause says nothing of the others.
+fn fate<T>(fault: sqlx::Error, items: usize) -> Tried<T> {
+    let sqlx::Error::Database(cause) = &fault else { return Tried::Failed(fault.into()) };
+    let code = cause.code().unwrap_or_default();
+    // A lock or the time for the statement is over, a deadlock, a conflict.
+    let is_conflict = breaches(&fault, "request_key_pkey")
+        || matches!(code.as_ref(), "55P03" | "57014" | "40P01" | "40001");
+    // Connections, resources, a server that stops: these are no item's.
+    let is_of_the_server = matches!(code.get(..2), Some("08" | "53" | "57" | "58"));
+    if is_conflict || items > 1 && !is_of_the_server { Tried::Busy } else { Tried::Failed(fault.into()) }
 }
 
 fn index(n: i32) -> usize {

@@ -19,6 +19,8 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct Pools {
     /// For the batched statements.
     pub hot: u32,
+    /// For hot calls that are attempted by themselves.
+    pub solo: u32,
     /// For everything else.
     pub rest: u32,
 }
@@ -28,6 +30,8 @@ pub struct Pools {
 pub struct Store {
     /// Connections that keep one plan for each statement: planning the batch statements costs more than running them.
     pub(super) hot: PgPool,
+    /// The same for calls that are attempted by themselves: what they wait for keeps no batch from its connection.
+    pub(super) solo: PgPool,
     /// The others, which plan for the values at hand.
     pub(super) pool: PgPool,
     /// Rung for new rows of the outbox; without one, workers are woken through the database itself.
@@ -50,17 +54,24 @@ impl Store {
         let hot = options.clone().options([
             ("plan_cache_mode", "force_generic_plan"),
             ("enable_seqscan", "off"),
-            ("lock_timeout", "3s"),
-            ("statement_timeout", "20s"),
+            ("statement_timeout", "5s"),
         ]);
+        // What a statement waits for is one item's, and the others of its batch wait with it.
+        let solo = hot.clone().options([("lock_timeout", "100ms")]);
+        let hot = hot.options([("lock_timeout", "100ms")]);
         let open = |most: u32, options| {
             PgPoolOptions::new()
                 .max_connections(most)
                 .acquire_timeout(ACQUIRE_TIMEOUT)
                 .connect_lazy_with(options)
         };
-        let store =
-            Self { hot: open(pools.hot, hot), pool: open(pools.rest, options), bell: None, trace: None };
+        let store = Self {
+            hot: open(pools.hot, hot),
+            solo: open(pools.solo, solo),
+            pool: open(pools.rest, options),
+            bell: None,
+            trace: None,
+        };
         store.ping().await?;
         Ok(store)
     }
@@ -93,6 +104,7 @@ impl Store {
     /// Closes the connections once they are idle.
     pub async fn close(&self) {
         self.hot.close().await;
+        self.solo.close().await;
         self.pool.close().await;
     }
 }

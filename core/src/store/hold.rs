@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::id::{BusinessId, EventId, LockId};
 
 use super::Store;
-use super::batch::{Call, Columns, Round, Transition, Why, column};
+use super::batch::{Call, Columns, Transition, Why, column};
 
 /// Lock a code for its holder, or renew the live lock.
 #[derive(Debug, Clone)]
@@ -88,7 +88,11 @@ impl Transition for Lock {
         Some(&self.code)
     }
 
-    async fn apply(pool: &PgPool, calls: &[&Call<Self>], _: Round) -> sqlx::Result<Vec<(i32, Value)>> {
+    fn row(&self) -> &str {
+        &self.code
+    }
+
+    async fn apply(pool: &PgPool, calls: &[&Call<Self>], waits: bool) -> sqlx::Result<Vec<(i32, Value)>> {
         let columns = Columns::of(calls);
         let rows = query_file!(
             "src/store/sql/lock.sql",
@@ -106,6 +110,7 @@ impl Transition for Lock {
             &column(calls, |call| call.ask.ttl_seconds) as _,
             &column(calls, |_| LockId::new().0),
             &column(calls, |_| EventId::new().0),
+            waits,
         )
         .fetch_all(pool)
         .await?;
@@ -139,7 +144,11 @@ impl Transition for Unlock {
         Some(&self.code)
     }
 
-    async fn apply(pool: &PgPool, calls: &[&Call<Self>], _: Round) -> sqlx::Result<Vec<(i32, Value)>> {
+    fn row(&self) -> &str {
+        &self.code
+    }
+
+    async fn apply(pool: &PgPool, calls: &[&Call<Self>], waits: bool) -> sqlx::Result<Vec<(i32, Value)>> {
         let columns = Columns::of(calls);
         let (users, forced) = split_owners(&column(calls, |call| call.ask.owner.clone()));
         let rows = query_file!(
@@ -157,6 +166,7 @@ impl Transition for Unlock {
             &users as _,
             &column(calls, |call| call.ask.lock.map(|lock| lock.0)) as _,
             &forced,
+            waits,
         )
         .fetch_all(pool)
         .await?;

@@ -31,7 +31,7 @@ pub use account::{Account, AccountCredential, NewAccount};
 pub use address::{AddressError, connect_options};
 pub use api_key::{ApiKey, NewApiKey};
 pub use assign::{AssignNamed, AssignRandom, Assigned};
-pub use batch::{Answer, Call, RequestKey, Round, Sight, Transition};
+pub use batch::{Answer, Call, PATIENCE, RequestKey, Sight, Transition, Tried};
 pub use bulk::{ImportRow, Imported, Rejected, Taken, TakenBy};
 pub use business::Business;
 pub use chunk::{Claim, Finished, Pulse};

@@ -10,7 +10,7 @@ use crate::error::{Error, Refusal, Result};
 use crate::id::{EventId, LockId, RedemptionId};
 
 use super::Store;
-use super::batch::{Call, Columns, Round, Sight, Transition, Why, column, refusal};
+use super::batch::{Call, Columns, Sight, Transition, Why, column, refusal};
 
 /// Use a code once.
 #[derive(Debug, Clone)]
@@ -59,7 +59,11 @@ impl Transition for Redeem {
         Some(&self.code)
     }
 
-    async fn apply(pool: &PgPool, calls: &[&Call<Self>], _: Round) -> sqlx::Result<Vec<(i32, Value)>> {
+    fn row(&self) -> &str {
+        &self.code
+    }
+
+    async fn apply(pool: &PgPool, calls: &[&Call<Self>], waits: bool) -> sqlx::Result<Vec<(i32, Value)>> {
         let columns = Columns::of(calls);
         let rows = query_file!(
             "src/store/sql/redeem.sql",
@@ -79,6 +83,7 @@ impl Transition for Redeem {
             &column(calls, |call| call.ask.reference.clone()) as _,
             &column(calls, |call| call.ask.metadata.clone()) as _,
             &column(calls, |_| EventId::new().0),
+            waits,
         )
         .fetch_all(pool)
         .await?;

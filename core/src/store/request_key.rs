@@ -1,9 +1,12 @@
 //! Idempotency keys: the answer to a request is kept in the commit that has its effect.
 
+use std::collections::HashSet;
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use sqlx::{PgPool, PgTransaction, query};
+use sqlx::{PgPool, PgTransaction, query, query_scalar};
+use uuid::Uuid;
 
 use crate::error::{Error, Refusal, Result, breaches};
 
@@ -13,17 +16,22 @@ use super::batch::{Answer, RequestKey};
 /// How long an answer is kept.
 const KEPT_HOURS: i32 = 24;
 
-/// Keeps an answer that has no effect, unless the key has one already; says whether it did.
-pub(super) async fn insert_if_absent(pool: &PgPool, key: &RequestKey, answer: &Value) -> Result<bool> {
-    let row = query!(
-        "insert into request_key (id, fingerprint, answer) values ($1, $2, $3) on conflict do nothing",
-        key.id,
-        key.fingerprint,
-        answer
-    )
-    .execute(pool)
-    .await?;
-    Ok(row.rows_affected() == 1)
+/// Keeps answers that have no effect, each unless its key has one already; gives back the keys of those that were kept.
+pub(super) async fn insert_absent(
+    pool: &PgPool,
+    keys: &[Uuid],
+    fingerprints: &[Uuid],
+    answers: &[Value],
+) -> sqlx::Result<HashSet<Uuid>> {
+    let kept = query_scalar!(
+        "insert into request_key (id, fingerprint, answer)
+         select * from unnest($1::uuid[], $2::uuid[], $3::jsonb[]) k (id, fingerprint, answer) order by id
+         on conflict do nothing returning id",
+        keys,
+        fingerprints,
+        answers
+    );
+    Ok(kept.fetch_all(pool).await?.into_iter().collect())
 }
 
 impl Store {

@@ -8,6 +8,7 @@ mod generation;
 mod hold;
 mod idempotency;
 mod import;
+mod isolation;
 mod job;
 mod login;
 mod plan;

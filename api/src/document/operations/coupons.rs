@@ -27,13 +27,13 @@ fn assignments() -> Vec<Operation> {
         Operation::of("assignRandom")
             .body(json!({"couponBookId": BOOK, "userId": USER}))
             .answers(201, "The code, given to the user.", assignment())
-            .refuses(&["forbidden", "not_found", "sold_out", "user_limit_reached"])
+            .refuses(&["forbidden", "not_found", "sold_out", "user_limit_reached", "coupon_busy"])
             .refuses(OF_THE_BOOK),
         Operation::of("assignCode")
             .body(json!({"userId": USER}))
             .answers(201, "The code, given to the user.", assignment())
             .answers(200, "The user holds it already.", assignment())
-            .refuses(&["forbidden", "already_assigned", "coupon_void", "user_limit_reached"])
+            .refuses(&["forbidden", "already_assigned", "coupon_void", "user_limit_reached", "coupon_busy"])
             .refuses(OF_THE_BOOK),
         Operation::of("listUserCoupons")
             .answers(200, "A page of the user's coupons.", page(&coupon()))
@@ -50,13 +50,14 @@ fn changes() -> Vec<Operation> {
                 "The lock: new, or the same one renewed.",
                 json!({"code": CODE, "status": "LOCKED", "lockId": LOCK, "lockedAt": NOW, "lockedUntil": LATER}),
             )
+            .refuses(&["coupon_busy"])
             .refuses(OF_THE_HOLDER)
             .refuses(OF_THE_BOOK),
         Operation::of("unlockCoupon")
             .body(json!({"userId": USER, "lockId": LOCK}))
             .answers(200, "The code is not locked.", json!({"code": CODE, "status": "ASSIGNED"}))
             .refuses(OF_THE_HOLDER)
-            .refuses(&["lock_stale"]),
+            .refuses(&["lock_stale", "coupon_busy"]),
         Operation::of("redeemCoupon")
             .body(json!({"userId": USER, "lockId": LOCK, "reference": "sale 17"}))
             .answers(
@@ -67,6 +68,7 @@ fn changes() -> Vec<Operation> {
                     "isFinalRedeem": true, "redeemedAt": NOW,
                 }),
             )
+            .refuses(&["coupon_busy"])
             .refuses(OF_THE_HOLDER)
             .refuses(OF_THE_BOOK)
             .refuses(OF_THE_LOCK),

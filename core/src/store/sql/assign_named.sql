@@ -2,12 +2,17 @@
 --
 -- $1..$9 are the columns every batch has (see store::batch); $10 codes, $11 users, $12 assignment ids.
 -- Lock order: coupons by key, then quotas, sorted.
+-- $13: whether to wait for coupons that other transactions hold; otherwise they are passed over.
 with item as materialized (
   select i.*, coalesce((select s.stored from stored_user_id s
                         where s.business_id = i.business_id and s.user_id = i.named_user_id), i.named_user_id) as user_id
   from unnest($1::int[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::uuid[], $9::uuid[],
                        $10::text[], $11::text[], $12::uuid[])
     i (n, business_id, event_id, actor, ip, user_agent, request_id, key, fingerprint, code, named_user_id, assignment_id)
+),
+waited as materialized (
+  select 1 from item i join coupon c on c.business_id = i.business_id and c.code = i.code collate "C"
+  where $13 order by c.business_id, c.code for update of c
 ),
 -- By key alone: `is_free` would offer the index of all free codes, which looks short before the statistics know of a bulk load.
 free as materialized (
@@ -18,7 +23,8 @@ free as materialized (
   where c.status = 'AVAILABLE' and b.status = 'ACTIVE'
     and coalesce(b.starts_at <= now(), true) and coalesce(b.expires_at > now(), true)
     and (i.key is null or (select 1 from request_key k where k.id = i.key) is null)
-  order by c.business_id, c.code for update of c
+    and (select count(*) from waited) >= 0
+  order by c.business_id, c.code for update of c skip locked
 ),
 deal as materialized (
   select f.*, row_number() over (partition by f.book_id, f.user_id order by f.n) as turn

@@ -1,8 +1,7 @@
 -- Gives each item a random free code of its book.
 --
--- $1..$9 are the columns every batch has (see store::batch); $10 books, $11 users, $12 assignment ids, $13 starts each
--- search at position 0 instead of a random one. The form that waits is made of this one by leaving out SKIP LOCKED.
--- Lock order: coupons (never waited for in the SKIP form, ascending in the other), then quotas, sorted.
+-- $1..$9 are the columns every batch has (see store::batch); $10 books, $11 users, $12 assignment ids.
+-- Coupons that other transactions hold are passed over. Lock order: coupons, then quotas, sorted.
 with item as materialized (
   select i.*, coalesce((select s.stored from stored_user_id s
                         where s.business_id = i.business_id and s.user_id = i.named_user_id), i.named_user_id) as user_id
@@ -25,7 +24,7 @@ wish as materialized (
   where f.cap is null or f.held + f.nth <= f.cap
 ),
 need as materialized (
-  select book_id, count(*) as wanted, case when $13 then 0 else floor(random() * max(span))::int end as start
+  select book_id, count(*) as wanted, floor(random() * max(span))::int as start
   from wish group by book_id order by book_id
 ),
 -- Free codes from a random position on, and from the beginning if those were too few.

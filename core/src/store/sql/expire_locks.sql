@@ -1,12 +1,11 @@
 -- Ends locks that have run out, with an EXPIRE event each: of these coupons, and of up to $3 rows of the agenda, which go.
--- A renewed lock has a later row of its own. Says how many agenda rows it took and how many locks it ended.
+-- A renewed lock has a later row of its own. A coupon that another transaction holds is passed over, and its row of the
+-- agenda stays. Says how many agenda rows went and how many locks it ended.
 --
 -- $1 businesses, $2 codes, $3 how many rows of the agenda.
-with due as (
-  delete from lock_agenda
-  where ctid = any (array(select ctid from lock_agenda where locked_until <= now() order by locked_until limit $3
-                          for update skip locked))
-  returning business_id, code
+with due as materialized (
+  select ctid as at, business_id, code from lock_agenda where locked_until <= now() order by locked_until limit $3
+  for update skip locked
 ),
 held as materialized (
   select c.business_id, c.code, c.version
@@ -16,7 +15,16 @@ held as materialized (
   cross join lateral (
     select c.business_id, c.code, c.version from coupon c
     where c.business_id = d.business_id and c.code = d.code and c.status = 'LOCKED' and c.locked_until <= now()
-    for update) c
+    for update skip locked) c
+),
+gone as (
+  delete from lock_agenda
+  where ctid = any (array(
+    select d.at from due d
+    where exists (select from held h where h.business_id = d.business_id and h.code = d.code)
+       or not exists (select from coupon c where c.business_id = d.business_id and c.code = d.code
+                        and c.status = 'LOCKED' and c.locked_until <= now())))
+  returning 1
 ),
 done as (
   update coupon c
@@ -33,4 +41,4 @@ event as (
 delta as (
   insert into book_delta (book_id, assigned, locked) select book_id, count(*), -count(*) from done group by book_id
 )
-select (select count(*) from due) as "taken!", (select count(*) from done) as "expired!"
+select (select count(*) from gone) as "taken!", (select count(*) from done) as "expired!"

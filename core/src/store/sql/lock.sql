@@ -3,11 +3,16 @@
 -- $1..$9 are the columns every batch has (see store::batch); $10 codes, $11 users, $12 seconds asked for,
 -- $13 ids for new locks, $14 ids for the events of locks found lapsed.
 -- Every value in SET comes from `held`: the target row is first the snapshot's, and a CHECK would see a mixture.
+-- $15: whether to wait for coupons that other transactions hold; otherwise they are passed over.
 with item as materialized (
   select * from unnest($1::int[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::uuid[], $9::uuid[],
                        $10::text[], $11::text[], $12::int[], $13::uuid[], $14::uuid[])
     i (n, business_id, event_id, actor, ip, user_agent, request_id, key, fingerprint, code, user_id, ttl, new_lock,
        lapse_event_id)
+),
+waited as materialized (
+  select 1 from item i join coupon c on c.business_id = i.business_id and c.code = i.code collate "C"
+  where $15 order by c.business_id, c.code for update of c
 ),
 -- By key alone: `=` on the holder would offer the index of all that the holder has, which may be a million codes.
 -- How a holder was spelled before ids were trimmed is looked up only for a coupon that is not the user's otherwise.
@@ -23,7 +28,8 @@ held as materialized (
     and c.status in ('ASSIGNED', 'LOCKED') and b.status = 'ACTIVE'
     and coalesce(b.starts_at <= now(), true) and coalesce(b.expires_at > now(), true)
     and (i.key is null or (select 1 from request_key k where k.id = i.key) is null)
-  order by c.business_id, c.code for update of c
+    and (select count(*) from waited) >= 0
+  order by c.business_id, c.code for update of c skip locked
 ),
 -- A lapsed lock that nobody has tidied up yet ends first, with an event of its own.
 step as materialized (

@@ -2,11 +2,16 @@
 --
 -- $1..$9 are the columns every batch has (see store::batch); $10 codes, $11 users, $12 lock ids the callers believe in,
 -- $13 redemption ids, $14 references, $15 metadata, $16 ids for the events of locks found lapsed.
+-- $17: whether to wait for coupons that other transactions hold; otherwise they are passed over.
 with item as materialized (
   select * from unnest($1::int[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::uuid[], $9::uuid[],
                        $10::text[], $11::text[], $12::uuid[], $13::uuid[], $14::text[], $15::jsonb[], $16::uuid[])
     i (n, business_id, event_id, actor, ip, user_agent, request_id, key, fingerprint, code, user_id, lock_id, redemption_id,
        reference, metadata, lapse_event_id)
+),
+waited as materialized (
+  select 1 from item i join coupon c on c.business_id = i.business_id and c.code = i.code collate "C"
+  where $17 order by c.business_id, c.code for update of c
 ),
 -- The newest version of each row, and the book's rules. A lock that has run out counts as none. By key alone: `=` on the
 -- holder would offer the index of all that the holder has, which may be a million codes.
@@ -26,7 +31,8 @@ held as materialized (
              when b.require_lock then coalesce(c.locked_until > now(), false)
              else true end
     and (i.key is null or (select 1 from request_key k where k.id = i.key) is null)
-  order by c.business_id, c.code for update of c
+    and (select count(*) from waited) >= 0
+  order by c.business_id, c.code for update of c skip locked
 ),
 done as (
   update coupon c

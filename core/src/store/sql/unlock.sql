@@ -2,10 +2,15 @@
 --
 -- $1..$9 are the columns every batch has (see store::batch); $10 codes, $11 users, $12 lock ids the callers believe in,
 -- $13 whether to release whoever holds it. A lapsed lock is tidied up all the same: its event says EXPIRE.
+-- $14: whether to wait for coupons that other transactions hold; otherwise they are passed over.
 with item as materialized (
   select * from unnest($1::int[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::uuid[], $9::uuid[],
                        $10::text[], $11::text[], $12::uuid[], $13::bool[])
     i (n, business_id, event_id, actor, ip, user_agent, request_id, key, fingerprint, code, user_id, lock_id, forced)
+),
+waited as materialized (
+  select 1 from item i join coupon c on c.business_id = i.business_id and c.code = i.code collate "C"
+  where $14 order by c.business_id, c.code for update of c
 ),
 held as materialized (
   select i.n, c.business_id, c.code, c.version, c.locked_until > now() as live
@@ -16,7 +21,8 @@ held as materialized (
          or c.holder = (select s.stored from stored_user_id s where s.business_id = i.business_id and s.user_id = i.user_id))
     and (i.lock_id is null or i.lock_id = c.lock_id or c.locked_until <= now())
     and (i.key is null or (select 1 from request_key k where k.id = i.key) is null)
-  order by c.business_id, c.code for update of c
+    and (select count(*) from waited) >= 0
+  order by c.business_id, c.code for update of c skip locked
 ),
 done as (
   update coupon c

@@ -1,0 +1,81 @@
+//! Calls that wait for a batch, taken from each business in turn: however many one sends, the next batch has room for others.
+
+use std::collections::{HashMap, VecDeque};
+
+use cuponera_core::id::BusinessId;
+
+/// A queue for each business, and whose turn it is.
+#[derive(Debug)]
+pub(super) struct Turns<C> {
+    turns: VecDeque<BusinessId>,
+    /// None of them is empty.
+    waiting: HashMap<BusinessId, VecDeque<C>>,
+    len: usize,
+}
+
+impl<C> Turns<C> {
+    pub(super) fn new() -> Self {
+        Self { turns: VecDeque::new(), waiting: HashMap::new(), len: 0 }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(super) fn push(&mut self, business: BusinessId, call: C) {
+        let queue = self.waiting.entry(business).or_default();
+        if queue.is_empty() {
+            self.turns.push_back(business);
+        }
+        queue.push_back(call);
+        self.len += 1;
+    }
+
+    /// Takes up to `most` calls, one of each business in turn, those of one business in their order.
+    pub(super) fn take(&mut self, most: usize) -> Vec<C> {
+        let mut taken = Vec::with_capacity(most.min(self.len));
+        while taken.len() < most
+            && let Some(business) = self.turns.pop_front()
+        {
+            let Some(queue) = self.waiting.get_mut(&business) else { continue };
+            taken.extend(queue.pop_front());
+            if queue.is_empty() {
+                self.waiting.remove(&business);
+            } else {
+                self.turns.push_back(business);
+            }
+        }
+        self.len -= taken.len();
+        taken
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn a_business_with_many_calls_leaves_room_for_the_others_in_the_next_batch() {
+        let [many, few] = [1, 2].map(|n| BusinessId(Uuid::from_u128(n)));
+        let mut turns = Turns::new();
+        for call in 0..1_000 {
+            turns.push(many, ("many", call));
+        }
+        for call in 0..3 {
+            turns.push(few, ("few", call));
+        }
+        let batch = turns.take(64);
+        assert_eq!(batch.iter().filter(|(name, _)| *name == "few").count(), 3);
+        assert_eq!(
+            batch.iter().filter(|(name, _)| *name == "many").map(|(_, call)| *call).collect::<Vec<_>>(),
+            (0..61).collect::<Vec<_>>()
+        );
+        assert_eq!((turns.len(), turns.take(64).len()), (939, 64));
+        while turns.len() > 0 {
+            turns.take(64);
+        }
+        assert!(turns.take(64).is_empty() && turns.turns.is_empty() && turns.waiting.is_empty());
+    }
+}

@@ -84,6 +84,16 @@ impl Field for String {
     }
 }
 
+/// A user id or an email, which are trimmed: control characters at the ends are, too, and its own rule says the rest.
+pub(crate) struct Identifier(pub(crate) String);
+
+impl Field for Identifier {
+    const EXPECTED: &'static str = "a string";
+    fn read(value: Value) -> Option<Self> {
+        value.as_str().filter(|text| !text.contains('\0')).map(|text| Self(text.to_owned()))
+    }
+}
+
 impl Field for bool {
     const EXPECTED: &'static str = "true or false";
     fn read(value: Value) -> Option<Self> {
@@ -194,18 +204,18 @@ impl Fields {
 
     /// The id of a holder, which must be there.
     pub(crate) fn holder(&mut self, name: &'static str) -> Option<String> {
-        let id = self.required(name);
+        let id = self.required::<Identifier>(name);
         self.check_holder(name, id)
     }
 
     /// The id of a holder, if there is one.
     pub(crate) fn optional_holder(&mut self, name: &'static str) -> Option<String> {
-        let id = self.optional(name);
+        let id = self.optional::<Identifier>(name);
         self.check_holder(name, id)
     }
 
-    fn check_holder(&mut self, name: &'static str, id: Option<String>) -> Option<String> {
-        let id = id?;
+    fn check_holder(&mut self, name: &'static str, id: Option<Identifier>) -> Option<String> {
+        let Identifier(id) = id?;
         match parse_user_id(&id) {
             Ok(id) => Some(id.to_owned()),
             Err(message) => {

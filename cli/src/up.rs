@@ -1,5 +1,6 @@
 //! `cuponera up`: Postgres, API and worker as one process. The one place that sees both API and worker.
 
+use std::io::Write as _;
 use std::sync::Arc;
 
 use cuponera_api::{App, Parts};
@@ -14,7 +15,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::banner::{FirstAdmin, banner};
 use crate::database::Database;
@@ -42,10 +43,13 @@ pub(crate) async fn up(settings: Settings) -> Result<(), String> {
     let installation = installation?;
     // Last of what may fail, and not to be cut short: a password that was made up is shown if the account was made.
     let admin = first_admin(&settings, &installation.store).await?;
-    print!(
-        "{}",
-        banner(listener.local_addr().unwrap_or(settings.http_addr), &settings.data_dir, admin.as_ref())
-    );
+    let address = listener.local_addr().unwrap_or(settings.http_addr);
+    let banner = banner(address, &settings.data_dir, admin.as_ref());
+    // Whoever started it may have closed its output: that is no reason not to serve.
+    if let Err(error) = std::io::stdout().write_all(banner.as_bytes()) {
+        let fix = "a first admin's password can be set with `cuponera admin reset-password`";
+        warn!(%error, fix, "the banner cannot be written");
+    }
     installation.serve(listener, stop).await
 }
 

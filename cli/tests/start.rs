@@ -5,6 +5,7 @@ mod failures;
 mod refusals;
 
 use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use cuponera_testkit::bound;
@@ -78,6 +79,47 @@ async fn sigterm_and_ctrl_c_end_everything_and_leave_no_postgres() {
         let gone = kill_process(postmaster, Signal::CONT).is_err();
         assert!(gone, "process {postmaster} lives on");
     }
+}
+
+/// A terminal that is closed sends SIGHUP to what was started in it; `nohup` has it ignored.
+#[tokio::test]
+async fn a_closed_terminal_ends_everything_unless_that_is_ignored() {
+    let installation = Installation::new();
+    let mut process = Process::spawn(&mut through(&["env", "--default-signal=HUP"], &installation.command()));
+    process.serves().await;
+    stop(process, Signal::HUP).await;
+    assert!(installation.postmaster().is_none(), "a Postgres is left");
+    let mut process = Process::spawn(&mut through(&["env", "--ignore-signal=HUP"], &installation.command()));
+    process.serves().await;
+    process.signal(Signal::HUP);
+    let page = http().get(process.banner("Documentation").expect("a page"));
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(page.send().await.expect("it does not answer").status().as_u16(), 200);
+    stop(process, Signal::TERM).await;
+}
+
+#[tokio::test]
+async fn a_start_whose_output_cannot_be_written_serves_all_the_same() {
+    let installation = Installation::new();
+    let full = ["sh", "-c", "exec \"$@\" > /dev/full", "sh"];
+    let mut process = Process::spawn(&mut through(&full, &installation.command()));
+    process.logged("the banner cannot be written").await;
+    stop(process, Signal::TERM).await;
+    assert!(installation.postmaster().is_none(), "a Postgres is left");
+}
+
+/// A command that another one runs in its own place.
+fn through(runner: &[&str], command: &Command) -> Command {
+    let mut through = Command::new(runner[0]);
+    through.args(&runner[1..]).arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => through.env(name, value),
+            None => through.env_remove(name),
+        };
+    }
+    through.current_dir(command.get_current_dir().expect("an installation has a folder"));
+    through
 }
 
 #[tokio::test]

@@ -66,15 +66,24 @@ pub fn report(program: &str, done: Result<(), String>) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Ctrl-C and SIGTERM ask for an orderly end; a second one ends at once, after `last_words` for the log.
+/// Ctrl-C, SIGTERM and SIGHUP (the terminal is gone) ask for an orderly end; a second one ends at once, after `last_words`
+/// for the log. A SIGHUP that is ignored, as under `nohup`, stays so.
 pub fn stop_on_signals(last_words: &'static str) -> Result<CancellationToken, String> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
+    let mut hangup = (!ignores_hangup())
+        .then(|| signal(SignalKind::hangup()))
+        .transpose()
+        .map_err(|error| error.to_string())?;
     let stop = CancellationToken::new();
     let told = stop.clone();
     tokio::spawn(async move {
+        let mut hung_up = async || match &mut hangup {
+            Some(hangup) => hangup.recv().await,
+            None => std::future::pending().await,
+        };
         let mut next = async || {
-            tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
+            tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {}, _ = hung_up() => {} }
         };
         next().await;
         info!("stopping");
@@ -84,6 +93,13 @@ pub fn stop_on_signals(last_words: &'static str) -> Result<CancellationToken, St
         std::process::exit(130);
     });
     Ok(stop)
+}
+
+/// Whether whoever started this process has it ignore SIGHUP. Where the system does not tell, it is left alone.
+fn ignores_hangup() -> bool {
+    let Ok(status) = std::fs::read_to_string("/proc/self/status") else { return true };
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_none_or(|mask| mask & 1 == 1)
 }
 
 /// Does the work of a command; a signal ends it early, and what it holds is dropped.

@@ -136,6 +136,11 @@ pub fn parse_user_id(text: &str) -> Result<&str, &'static str> {
     }
 }
 
+/// The first character that keeps a text from being a holder id.
+pub fn hidden_character(text: &str) -> Option<char> {
+    text::trim(text).chars().find(|character| text::is_control_or_format(*character))
+}
+
 /// The most bytes an email address may have (RFC 5321).
 pub const MAX_EMAIL_BYTES: usize = 254;
 

@@ -12,7 +12,7 @@ use secrecy::SecretString;
 use uuid::Uuid;
 
 use super::{Tag, cursor, limit};
-use crate::body::{Body, Fields, FromFields, half_hash};
+use crate::body::{Body, Fields, FromFields, Identifier, half_hash};
 use crate::caller::Caller;
 use crate::idempotency::HeldKey;
 use crate::problem::Problem;
@@ -43,13 +43,13 @@ struct NewUser {
 
 impl FromFields for NewUser {
     fn read(fields: &mut Fields) -> Option<Self> {
-        let said_email = fields.required::<String>("email");
+        let said_email = fields.required::<Identifier>("email").map(|said| said.0);
         let email = parsed(fields, "email", said_email.as_deref(), parse_email);
         let password = fields.required::<String>("password");
         check(fields, password.as_deref(), email.as_deref());
         let role = fields.required::<String>("role");
         let role_name = role.as_ref().and_then(|role| fields.word("role", role, account_role, "ADMIN, USER"));
-        let said_user_id = fields.optional::<String>("userId");
+        let said_user_id = fields.optional::<Identifier>("userId").map(|said| said.0);
         let user_id = parsed(fields, "userId", said_user_id.as_deref(), parse_user_id);
         let said =
             [said_email.as_deref()?.trim(), role.as_deref()?, said_user_id.as_deref().unwrap_or_default()];

@@ -97,12 +97,14 @@ async fn the_user_column_assigns_within_the_limits_and_the_rest_stays_free_and_i
     let server = Server::start().await;
     let book = server.book(json!({"maxCodesPerUser": 2})).await;
     let long = "u".repeat(129);
-    let file = format!("code,userId\nU-1,ann\nU-2,ann\nU-3,ann\nU-4,bob\nU-5,\nU-6,{long}\n");
+    let file = format!("code,userId\nU-1,ann\nU-2,ann\nU-3,ann\nU-4,bob\nU-5,\nU-6,{long}\nU-7,c\u{202e}y\n");
     let job = import(&server, &book, file).await;
-    assert_eq!(counts_of(&job), [5, 0, 1]);
+    assert_eq!(counts_of(&job), [5, 0, 2]);
     let errors = errors_of(&server, &job).await;
     let told: Vec<_> = errors.iter().map(|[line, code, reason, ..]| [line.as_str(), code, reason]).collect();
-    assert_eq!(told, [["4", "U-3", "user_limit_reached"], ["7", "U-6", "bad_user_id"]]);
+    let bad = |line, code| [line, code, "bad_user_id"];
+    assert_eq!(told, [["4", "U-3", "user_limit_reached"], bad("7", "U-6"), bad("8", "U-7")]);
+    assert!(errors[2][4].ends_with("it has U+202E"), "{:?}", errors[2]);
     for (code, status, holder) in [
         ("U-1", "ASSIGNED", "ann"),
         ("U-3", "AVAILABLE", ""),

@@ -6,7 +6,7 @@ use super::with_codes;
 use crate::support::{ADMIN_PASSWORD, Limits, Reply, Server};
 
 /// `ann`, as people paste it.
-const PASTED: &str = "\u{feff} ann\u{a0}\u{200b}";
+const PASTED: &str = "\u{feff} ann\u{a0}\u{200b}\u{85}\r\n";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_user_id_is_trimmed_wherever_it_enters() {

@@ -30,18 +30,17 @@ pub(super) fn best_sample<'a>(samples: &'a [Sample], options: &ReadOptions) -> &
 }
 
 /// The layout under `header=true` where no record has a known name: the first record is the header.
-pub(super) fn first_record_as_header(
-    sample: &Sample,
-    first: &SampleRecord,
-    options: &ReadOptions,
-) -> Result<Layout, CutError> {
+pub(super) fn first_record_as_header(sample: &Sample, options: &ReadOptions) -> Result<Layout, CutError> {
+    // Comments stand above a header, and are none.
+    let index = sample.records.iter().position(|record| !record.is_comment()).unwrap_or_default();
+    let first = &sample.records[index];
     let code = match &options.code_column {
         Some(ColumnLabel::Number(number)) => number - 1,
         Some(ColumnLabel::Name(name)) => return Err(unclear(first, no_such_column("codeColumn", name))),
         None if first.cells.len() == 1 => 0,
         None => return Err(unclear(first, "no column of the header has a name that is known for codes")),
     };
-    Candidate { sample, index: 0, code }.layout(options)
+    Candidate { sample, index, code }.layout(options)
 }
 
 /// A file without a header, if that is certain.

@@ -39,9 +39,10 @@ pub(super) fn decide(
         return candidate.layout(options);
     }
     let sample = best_sample(&samples, options);
-    match (options.header, sample.records.first()) {
-        (Some(true), Some(first)) => first_record_as_header(sample, first, options),
-        _ => without_header(sample, first_line, options),
+    if options.header == Some(true) && !sample.records.is_empty() {
+        first_record_as_header(sample, options)
+    } else {
+        without_header(sample, first_line, options)
     }
 }
 

@@ -95,7 +95,7 @@ pub enum RowFault {
         /// How many columns the header has.
         columns: usize,
     },
-    /// It repeats the header, or has the name of a column for its code.
+    /// It is a header: its code is the name of a column, or its user is.
     RepeatedHeader,
     /// The file has no header, and no row at its start has a code.
     NoCodeAtStart,
@@ -166,33 +166,27 @@ fn fault_of(columns: &Columns, cells: &Cells<'_>) -> Option<RowFault> {
     if columns.creates_nothing {
         return Some(RowFault::NoCodeAtStart);
     }
-    if columns.header.is_empty() {
-        let is_name = columns.refuses_names && is_column_name(&fold(cells.get(columns.code)));
-        return is_name.then_some(RowFault::RepeatedHeader);
-    }
     if repeats_header(columns, cells) {
         return Some(RowFault::RepeatedHeader);
+    }
+    if columns.header.is_empty() {
+        return None;
     }
     let (width, columns) = (cells.width(), columns.header.len());
     (width > columns).then_some(RowFault::TooManyCells { cells: width, columns })
 }
 
-/// Whether the record is the header once more: its cells, or as many of them as it has, are the header's; or several
-/// cells, and no others, are names of columns in another order.
+/// Whether the record is a header, such as that of another file behind the first: its code is the name of a
+/// column, a known one or the one of this file, or its user is this file's name of that column. A file that is said to have no
+/// header has none here either.
 fn repeats_header(columns: &Columns, cells: &Cells<'_>) -> bool {
-    let is_name = |folded: &str| is_column_name(folded) || columns.header.iter().any(|name| name == folded);
     let code = fold(cells.get(columns.code));
-    if code.is_empty() || !is_name(&code) {
-        return false;
+    if columns.header.is_empty() {
+        return columns.refuses_names && is_column_name(&code);
     }
-    let filled: Vec<(usize, String)> = cells
-        .iter()
-        .enumerate()
-        .map(|(index, cell)| (index, fold(cell)))
-        .filter(|(_, folded)| !folded.is_empty())
-        .collect();
-    let equals_header = |(index, folded): &(usize, String)| columns.header.get(*index) == Some(folded);
-    filled.iter().all(equals_header) || (filled.len() > 1 && filled.iter().all(|(_, folded)| is_name(folded)))
+    let is_named_so = |column: usize, cell: &str| columns.header.get(column).is_some_and(|name| name == cell);
+    let user = |column: usize| is_named_so(column, &fold(cells.get(column)));
+    is_column_name(&code) || is_named_so(columns.code, &code) || columns.user_id.is_some_and(user)
 }
 
 /// Writes the object into `json`; `None` if no cell has anything in it.

@@ -8,7 +8,7 @@ use cuponera_core::coupon::code::Code;
 use cuponera_core::csv::{Columns, Delimiter, Record, Row, RowFault, RowParser, begins_formula, records};
 use cuponera_core::error::{Error, Result};
 use cuponera_core::files::Files;
-use cuponera_core::principal::parse_user_id;
+use cuponera_core::principal::{hidden_character, parse_user_id};
 use cuponera_core::store::{Claim, Finished, ImportRow, Imported, Rejected, Store, TakenBy};
 
 use serde::Serialize;
@@ -199,11 +199,17 @@ fn judge<'a>(
         return Err(refused(fault));
     }
     let user = row.user.map(parse_user_id).transpose();
-    let user = user.map_err(|fault| ("bad_user_id", format!("the user id {fault}").into()))?;
+    let user = user.map_err(|fault| ("bad_user_id", bad_user_id(row.user.unwrap_or_default(), fault)))?;
     if !seen.insert(code.as_str().to_owned()) {
         return Err((Rejected::DuplicateInFile.reason(), Rejected::DuplicateInFile.detail().into()));
     }
     Ok((code, user))
+}
+
+/// What is wrong with a user id, with the character that nobody can see in it.
+fn bad_user_id(user: &str, fault: &str) -> Cow<'static, str> {
+    let hidden = hidden_character(user).map(|character| format!(": it has U+{:04X}", u32::from(character)));
+    format!("the user id {fault}{}", hidden.unwrap_or_default()).into()
 }
 
 /// The text with an apostrophe before it if a spreadsheet would take it for a formula.

@@ -7,7 +7,7 @@ use poem_openapi::payload::Json;
 use poem_openapi::{ApiResponse, Object};
 use uuid::Uuid;
 
-use crate::body::{Fields, FromFields};
+use crate::body::{Fields, FromFields, Identifier};
 
 /// An email and its password.
 #[derive(Object)]
@@ -21,7 +21,8 @@ pub(super) struct Login {
 
 impl FromFields for Login {
     fn read(fields: &mut Fields) -> Option<Self> {
-        let email = fields.required::<String>("email").map(|email| text::trim(&email).to_owned());
+        let email =
+            fields.required::<Identifier>("email").map(|Identifier(email)| text::trim(&email).to_owned());
         if email.as_ref().is_some_and(|email| email.len() > MAX_EMAIL_BYTES) {
             fields.fault("email", format!("must have at most {MAX_EMAIL_BYTES} bytes"));
         }

@@ -196,6 +196,7 @@ fn the_uploader_settles_what_the_file_leaves_open() {
     let header = |header| ReadOptions { header: Some(header), ..none() };
     let cases: Vec<(&str, ReadOptions, &str)> = vec![
         ("FLAT\nA1B\n", header(true), "A1B"),
+        ("# of 2027\nSerial\nA1B\n", header(true), "A1B"),
         ("FLAT\nA1B\n", header(false), "FLAT A1B"),
         ("code\nA1B\n", header(false), "CODE A1B"),
         ("code,user\nA1B,ana\n", header(false), "CODE A1B"),

@@ -122,13 +122,18 @@ fn a_record_that_does_not_suit_the_header_says_why() {
         ("u,A1B,,n,x", too_many),
         (",A1B,,,x", too_many),
         ("userId,code,,nota", repeated),
-        ("USER_ID, Código ,x", None),
+        ("USER_ID, Código ,x", repeated),
         ("\u{feff}User-Id,CODE", repeated),
         ("code,userId", repeated),
         ("código,usuario,", repeated),
         (",code", repeated),
-        ("u,code", None),
-        (",vale", None),
+        // Of another file behind the first.
+        ("u,code", repeated),
+        ("importe,vale,,7", repeated),
+        ("User ID,Serial", repeated),
+        ("\u{feff}\"userId\",code", repeated),
+        ("usuario,A1B", None),
+        ("code,A1B", None),
     ];
     for (raw, fault) in cases {
         let mut parser = RowParser::new(&columns, Delimiter::Comma);

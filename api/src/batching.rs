@@ -47,7 +47,7 @@ struct Waiting<T: Transition> {
 
 /// The lanes of one kind of write.
 pub(crate) struct Lanes<T: Transition> {
-    lanes: Vec<Arc<Lane<T>>>,
+    all: Vec<Arc<Lane<T>>>,
     apart: Arc<Apart<T>>,
     metrics: Metrics,
     stop: CancellationToken,
@@ -55,7 +55,7 @@ pub(crate) struct Lanes<T: Transition> {
 
 impl<T: Transition> fmt::Debug for Lanes<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lanes").field("lanes", &self.lanes.len()).finish_non_exhaustive()
+        f.debug_struct("Lanes").field("lanes", &self.all.len()).finish_non_exhaustive()
     }
 }
 
@@ -84,14 +84,14 @@ impl<T: Transition + 'static> Lanes<T> {
             tasks.spawn(Arc::clone(&lane).run(stop.clone()));
             lane
         };
-        Self { lanes: (0..lanes.max(1)).map(start_one).collect(), apart, metrics, stop }
+        Self { all: (0..lanes.max(1)).map(start_one).collect(), apart, metrics, stop }
     }
 
     /// Has the effect of a call, in whichever batch it comes to stand. `by` decides the lane: calls for the same row say
     /// the same. The effect does not depend on the caller's waiting for it.
     pub(crate) async fn settle(&self, by: &str, call: Call<T>) -> Result<Answer<T::Outcome>> {
         let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one((call.business, by));
-        let lane = &self.lanes[usize::try_from(hash % self.lanes.len() as u64).unwrap_or(0)];
+        let lane = &self.all[usize::try_from(hash % self.all.len() as u64).unwrap_or(0)];
         let (answer, wait) = oneshot::channel();
         lane.push(Waiting { call, since: Instant::now(), answer })?;
         wait.await.map_err(|_| Error::unavailable("the server is shutting down"))?
@@ -99,7 +99,7 @@ impl<T: Transition + 'static> Lanes<T> {
 
     /// Says how many calls wait.
     pub(crate) fn show_waiting(&self) {
-        let in_lanes: usize = self.lanes.iter().map(|lane| lane.waiting()).sum();
+        let in_lanes: usize = self.all.iter().map(|lane| lane.waiting()).sum();
         self.metrics.waiting(in_lanes + self.apart.len());
     }
 

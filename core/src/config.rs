@@ -227,12 +227,13 @@ impl Settings {
         Pools { hot: 1, solo: 1, rest: chunks * 2 + 2 }
     }
 
-    /// The API's connections to open at most: half of them for the hot statements, and an eighth for hot calls by themselves.
+    /// The API's connections to open at most: half of them for the hot statements, of which an eighth of all
+    /// is for calls that are attempted by themselves.
     pub fn pools(&self) -> Pools {
         let cores = u32::try_from(cores()).unwrap_or(8);
         let all = self.database_pool.unwrap_or((cores * 8).clamp(16, 64));
         let solo = (all / 8).clamp(1, 4);
-        Pools { hot: all / 2, solo, rest: all - all / 2 - solo }
+        Pools { hot: all / 2 - solo, solo, rest: all - all / 2 }
     }
 }
 

@@ -7,7 +7,7 @@ use cuponera_core::id::BusinessId;
 /// A queue for each business, and whose turn it is.
 #[derive(Debug)]
 pub(super) struct Turns<C> {
-    turns: VecDeque<BusinessId>,
+    order: VecDeque<BusinessId>,
     /// None of them is empty.
     waiting: HashMap<BusinessId, VecDeque<C>>,
     len: usize,
@@ -15,7 +15,7 @@ pub(super) struct Turns<C> {
 
 impl<C> Turns<C> {
     pub(super) fn new() -> Self {
-        Self { turns: VecDeque::new(), waiting: HashMap::new(), len: 0 }
+        Self { order: VecDeque::new(), waiting: HashMap::new(), len: 0 }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -25,7 +25,7 @@ impl<C> Turns<C> {
     pub(super) fn push(&mut self, business: BusinessId, call: C) {
         let queue = self.waiting.entry(business).or_default();
         if queue.is_empty() {
-            self.turns.push_back(business);
+            self.order.push_back(business);
         }
         queue.push_back(call);
         self.len += 1;
@@ -35,14 +35,14 @@ impl<C> Turns<C> {
     pub(super) fn take(&mut self, most: usize) -> Vec<C> {
         let mut taken = Vec::with_capacity(most.min(self.len));
         while taken.len() < most
-            && let Some(business) = self.turns.pop_front()
+            && let Some(business) = self.order.pop_front()
         {
             let Some(queue) = self.waiting.get_mut(&business) else { continue };
             taken.extend(queue.pop_front());
             if queue.is_empty() {
                 self.waiting.remove(&business);
             } else {
-                self.turns.push_back(business);
+                self.order.push_back(business);
             }
         }
         self.len -= taken.len();
@@ -76,6 +76,6 @@ mod tests {
         while turns.len() > 0 {
             turns.take(64);
         }
-        assert!(turns.take(64).is_empty() && turns.turns.is_empty() && turns.waiting.is_empty());
+        assert!(turns.take(64).is_empty() && turns.order.is_empty() && turns.waiting.is_empty());
     }
 }

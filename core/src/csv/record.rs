@@ -184,7 +184,9 @@ fn repeats_header(columns: &Columns, cells: &Cells<'_>) -> bool {
     if columns.header.is_empty() {
         return columns.refuses_names && is_column_name(&code);
     }
-    let is_named_so = |column: usize, cell: &str| columns.header.get(column).is_some_and(|name| name == cell);
+    let is_named_so = |column: usize, cell: &str| {
+        !cell.is_empty() && columns.header.get(column).is_some_and(|name| name == cell)
+    };
     let user = |column: usize| is_named_so(column, &fold(cells.get(column)));
     is_column_name(&code) || is_named_so(columns.code, &code) || columns.user_id.is_some_and(user)
 }

@@ -134,11 +134,16 @@ fn a_record_that_does_not_suit_the_header_says_why() {
         ("\u{feff}\"userId\",code", repeated),
         ("usuario,A1B", None),
         ("code,A1B", None),
+        (",", None),
     ];
     for (raw, fault) in cases {
         let mut parser = RowParser::new(&columns, Delimiter::Comma);
         assert_eq!(parser.parse(&Record { line: 2, raw }).fault, fault, "{raw:?}");
     }
+    // A column without a name may be the one of the codes or users, by its number.
+    let nameless = Columns { user_id: Some(2), ..columns.clone() };
+    let mut parser = RowParser::new(&nameless, Delimiter::Comma);
+    assert_eq!(parser.parse(&Record { line: 2, raw: "u,A1B,,x" }).fault, None);
     let mut parser =
         RowParser::new(&Columns { creates_nothing: true, ..Columns::default() }, Delimiter::Comma);
     assert_eq!(parser.parse(&Record { line: 1, raw: "A1B" }).fault, Some(RowFault::NoCodeAtStart));

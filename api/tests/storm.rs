@@ -6,11 +6,15 @@ mod distance;
 mod request;
 mod trouble;
 
+use std::time::Duration;
+
 use cuponera_core::coupon::pattern::Pattern;
 use cuponera_core::credential::{random_secret, secret_hash};
 use cuponera_core::id::{AccountId, BookId};
-use cuponera_core::store::{Pools, RefreshGrant, Store};
-use cuponera_testkit::{is_soak, race};
+use cuponera_core::principal::RoleName;
+use cuponera_core::store::{NewApiKey, Pools, RefreshGrant, Store};
+use cuponera_core::telemetry::{Exposition, Reach};
+use cuponera_testkit::{eventually, is_soak, race};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::json;
@@ -114,8 +118,7 @@ impl Sea {
             .fetch_one(self.server.database.pool())
             .await
             .expect("there is no account");
-        let grant =
-            RefreshGrant { secret_hash: secret_hash(&token), ttl: std::time::Duration::from_hours(1) };
+        let grant = RefreshGrant { secret_hash: secret_hash(&token), ttl: Duration::from_hours(1) };
         let store = self.server.database.store();
         let login = store.start_login_if_verified(AccountId(account), &hash, &grant).await;
         login.expect("logging in failed").expect("the login was refused");
@@ -135,6 +138,54 @@ impl Sea {
     fn count(&self, kind: Kind) -> usize {
         self.requests.iter().filter(|request| request.kind == kind).count()
     }
+}
+
+/// Of a connection that comes back in the middle of `BEGIN`, what is written next would be part of a transaction that nobody
+/// commits.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_begin_that_is_dropped_under_way_takes_no_later_write_with_it() {
+    const ROUNDS: u32 = 60;
+    let server = Server::start_with(Limits { worker: false, ..Limits::default() }).await;
+    let distance = Distance::to(server.database.url()).await;
+    let store = Store::connect(&distance.url, Pools { hot: 1, solo: 1, rest: 1 }).await.expect("it is away");
+    for round in 0..ROUNDS {
+        let _ =
+            tokio::time::timeout(Duration::from_micros(u64::from(round) * 200), store.pool().begin()).await;
+        let key = NewApiKey {
+            business: server.business,
+            name: format!("written {round}"),
+            role: RoleName::Service,
+            secret_hash: secret_hash(&round.to_string()),
+            hint: "hint".to_owned(),
+        };
+        store.create_api_key(&key).await.expect("writing failed");
+    }
+    let written = "select count(*) from api_key where name like 'written %'";
+    let written: i64 =
+        sqlx::query_scalar(written).fetch_one(server.database.pool()).await.expect("no answer");
+    assert_eq!(written, i64::from(ROUNDS), "some that were acknowledged are not there");
+}
+
+/// The same of a scrape that goes away.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scrape_that_goes_away_leaves_no_transaction() {
+    let server = Server::start_with(Limits { worker: false, ..Limits::default() }).await;
+    let distance = Distance::to(server.database.url()).await;
+    let store = Store::connect(&distance.url, Pools { hot: 1, solo: 1, rest: 1 }).await.expect("it is away");
+    for round in 0..40 {
+        let metrics = Exposition::new(Reach::Loopback);
+        metrics.watch("api", &store);
+        let _ = tokio::time::timeout(Duration::from_micros(round * 400), metrics.render()).await;
+    }
+    distance.end();
+    store.ping().await.expect("no connection is left");
+    let open = "select count(*) from pg_stat_activity
+                where datname = current_database() and state like 'idle in transaction%'";
+    eventually("all transactions to end", async || {
+        let open: i64 = sqlx::query_scalar(open).fetch_one(server.database.pool()).await.expect("no answer");
+        (open == 0).then_some(())
+    })
+    .await;
 }
 
 fn held_code(number: i32) -> String {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sqlx::postgres::PgPoolOptions;
-use sqlx::{PgPool, query_scalar};
+use sqlx::{PgConnection, PgPool, Row, query_scalar, raw_sql};
 
 use crate::error::{Error, Result};
 use crate::telemetry::TraceParent;
@@ -59,16 +59,13 @@ impl Store {
         // What a statement waits for is one item's, and the others of its batch wait with it.
         let solo = hot.clone().options([("lock_timeout", "100ms")]);
         let hot = hot.options([("lock_timeout", "100ms")]);
-        let open = |most: u32, options| {
-            PgPoolOptions::new()
-                .max_connections(most)
-                .acquire_timeout(ACQUIRE_TIMEOUT)
-                .connect_lazy_with(options)
-        };
+        let open = |most: u32, options| pool(most).connect_lazy_with(options);
         let store = Self {
             hot: open(pools.hot, hot),
             solo: open(pools.solo, solo),
-            pool: open(pools.rest, options),
+            pool: pool(pools.rest)
+                .after_release(|connection, _| Box::pin(is_outside_transactions(connection)))
+                .connect_lazy_with(options),
             bell: None,
             trace: None,
         };
@@ -107,4 +104,16 @@ impl Store {
         self.solo.close().await;
         self.pool.close().await;
     }
+}
+
+fn pool(most: u32) -> PgPoolOptions {
+    PgPoolOptions::new().max_connections(most).acquire_timeout(ACQUIRE_TIMEOUT)
+}
+
+/// Whether a connection that comes back may serve others. sqlx 0.9.0 hands one back with an open transaction if the future
+/// that begins it is dropped before the answer has come (its issue 4385). What is written next on such a connection would be
+/// acknowledged, and taken back later. It is closed, which rolls back. Statements of the hot pools begin no transaction.
+async fn is_outside_transactions(connection: &mut PgConnection) -> sqlx::Result<bool> {
+    // Outside, a statement is a transaction of its own, and begins when it does. In one that failed, this fails.
+    raw_sql("select now() = statement_timestamp()").fetch_one(connection).await?.try_get(0)
 }

@@ -105,7 +105,10 @@ impl Exposition {
         });
         futures::future::join_all(waits).await;
         if let Some((_, store)) = stores.last() {
-            let backlog = timeout(LOOK_PATIENCE, store.backlog()).await.ok().and_then(Result::ok);
+            // A task of its own: it begins a transaction, and who scrapes may go away while it does.
+            let store = store.clone();
+            let look = tokio::spawn(async move { store.backlog().await });
+            let backlog = timeout(LOOK_PATIENCE, look).await.ok().and_then(Result::ok).and_then(Result::ok);
             let told = backlog.map(|all| (all.runnable, all.oldest.unwrap_or_default(), all.unsent));
             metrics::backlog(told);
         }

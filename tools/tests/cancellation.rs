@@ -22,7 +22,6 @@ const ALLOWED: &[(&str, &str, &str)] = &[
         "select! {",
         "waits for the task that it has ended; the pool looks at what comes back",
     ),
-    ("worker/src/runtime/place.rs", ".abort()", "the same"),
 ];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {

@@ -208,12 +208,12 @@ struct Outlet {
 }
 
 impl Outlet {
-    /// Answers whoever waits for a call, and notes what became of a lock.
+    /// Sends the answer of a call to its request, and notes the new state of a lock.
     fn answer<T: Transition>(&self, waiting: Waiting<T>, result: Result<Answer<T::Outcome>>) {
         let effect = result.as_ref().ok().and_then(Answer::effect);
         self.notes.leave(effect.and_then(|effect| T::lock_note(&waiting.call, effect)).into_iter());
         self.metrics.written(outcome_of(&result));
-        // Whoever asked may be gone by now.
+        // The request may have been dropped.
         let _ = waiting.answer.send(result);
     }
 }

@@ -1,5 +1,5 @@
-//! Installations of earlier versions, each as a dump, after today's migrations and under today's programs: what was stored
-//! is still there, and whoever had something can go on with it.
+//! Installations of earlier versions, each from a dump, after today's migrations and under today's programs: all rows are
+//! still there, and old passwords, keys, logins, locks and jobs still work.
 
 mod coupons;
 mod jobs;

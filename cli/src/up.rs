@@ -45,7 +45,7 @@ pub(crate) async fn up(settings: Settings) -> Result<(), String> {
     let admin = first_admin(&settings, &installation.store).await?;
     let address = listener.local_addr().unwrap_or(settings.http_addr);
     let banner = banner(address, &settings.data_dir, admin.as_ref());
-    // Whoever started it may have closed its output: that is no reason not to serve.
+    // The standard output may be closed. The server runs without it.
     if let Err(error) = std::io::stdout().write_all(banner.as_bytes()) {
         let fix = "a first admin's password can be set with `cuponera admin reset-password`";
         warn!(%error, fix, "the banner cannot be written");

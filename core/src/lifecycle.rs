@@ -95,7 +95,7 @@ pub fn stop_on_signals(last_words: &'static str) -> Result<CancellationToken, St
     Ok(stop)
 }
 
-/// Whether whoever started this process has it ignore SIGHUP. Where the system does not tell, it is left alone.
+/// Whether this process inherited an ignored SIGHUP, as under `nohup`. True if the system does not say (no `/proc`).
 fn ignores_hangup() -> bool {
     let Ok(status) = std::fs::read_to_string("/proc/self/status") else { return true };
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

@@ -38,8 +38,6 @@ async fn serve(settings: Settings) -> Result<(), String> {
     let queue = lifecycle::open_queue(&settings).await?;
     let store = lifecycle::open_store(&settings, settings.pools(), &queue).await?;
     let relay_store = lifecycle::open_another_store(&settings, RELAY_POOLS, &queue).await?;
-    // Before anything can write an event: one in the rest partition would keep its month from having its own.
-    store.ensure_event_months().await.map_err(|error| error.chain())?;
     let files = lifecycle::open_files(&settings).await?;
     let cache = lifecycle::open_cache(&settings, &metrics).await?;
     let secret = settings.jwt_secret.as_ref().ok_or("CUPONERA_JWT_SECRET: is not set")?;

@@ -171,7 +171,7 @@ fn status_of(refusal: &Refusal) -> StatusCode {
         | Refusal::BadFile { .. }
         | Refusal::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
         Refusal::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-        Refusal::LockExpired => StatusCode::GONE,
+        Refusal::LockExpired | Refusal::JobDiscarded => StatusCode::GONE,
         Refusal::SoldOut
         | Refusal::UserLimitReached { .. }
         | Refusal::BookNotActive

@@ -62,6 +62,7 @@ pub(crate) async fn migrate(settings: Settings) -> Result<(), String> {
         let database = Database::open(&settings).await?;
         let store = database.connect(settings.pools()).await?;
         bring_up_to_date(&store).await?;
+        store.build_indexes().await.map_err(|error| error.chain())?;
         store.close().await;
         database.close().await
     };
@@ -70,8 +71,7 @@ pub(crate) async fn migrate(settings: Settings) -> Result<(), String> {
 
 async fn bring_up_to_date(store: &Store) -> Result<(), String> {
     store.migrate().await.map_err(|error| error.chain())?;
-    // Before anything can write an event: one in the rest partition would keep its month from having its own.
-    store.ensure_event_months().await.map_err(|error| error.chain())
+    store.open_event_log().await.map_err(|error| error.chain())
 }
 
 /// All that API and worker need; nothing of them runs yet.

@@ -26,6 +26,9 @@ pub use fleet::{of_the_api, of_the_worker};
 pub use origin::Origin;
 pub use rate::{Rate, RateLimit};
 
+/// The details of a job are kept at least this long.
+const MIN_JOB_RETENTION: Duration = Duration::from_hours(24);
+
 /// The settings of an installation.
 #[derive(Debug, Clone, Args)]
 pub struct Settings {
@@ -74,6 +77,10 @@ pub struct Settings {
     /// How many chunks of jobs are worked at once; the number of cores if absent.
     #[arg(long, env = "CUPONERA_WORKER_CONCURRENCY", value_name = "CHUNKS", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub worker_concurrency: Option<u16>,
+
+    /// How long the chunks, rejected rows, uploads and files of a job are kept after its end; the job itself stays.
+    #[arg(long, env = "CUPONERA_JOB_RETENTION", value_name = "TIME", default_value = "90d", value_parser = humantime::parse_duration)]
+    pub job_retention: Duration,
 
     /// The largest file that may be uploaded.
     #[arg(long, env = "CUPONERA_UPLOAD_LIMIT", value_name = "SIZE", default_value = "2GiB")]
@@ -168,6 +175,12 @@ impl Settings {
         if self.access_token_ttl < Duration::from_secs(1) || self.refresh_token_ttl < self.access_token_ttl {
             faults.push(
                 "CUPONERA_ACCESS_TOKEN_TTL, CUPONERA_REFRESH_TOKEN_TTL: must be 1s or more, the second no shorter than the first"
+                    .to_owned(),
+            );
+        }
+        if self.job_retention < MIN_JOB_RETENTION {
+            faults.push(
+                "CUPONERA_JOB_RETENTION: must be 1d or more: jobs that failed are retried until then"
                     .to_owned(),
             );
         }

@@ -195,6 +195,9 @@ pub enum Refusal {
         /// When it would be allowed.
         hint: String,
     },
+    /// The chunks and files of the job were deleted.
+    #[error("the job ended long ago: its rejected rows and uploads are deleted, and it cannot be retried")]
+    JobDiscarded,
     /// The email belongs to another account.
     #[error("the email is already in use")]
     EmailTaken,
@@ -263,6 +266,7 @@ impl Refusal {
             Self::CouponVoid => "coupon_void",
             Self::PatternExhausted { .. } => "pattern_exhausted",
             Self::WrongJobState { .. } => "wrong_job_state",
+            Self::JobDiscarded => "job_discarded",
             Self::EmailTaken => "email_taken",
             Self::UserIdTaken => "user_id_taken",
             Self::LastAdmin => "last_admin",

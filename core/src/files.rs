@@ -101,8 +101,16 @@ impl Files {
 
     /// Deletes all parts of an upload.
     pub async fn delete_upload(&self, job: JobId) -> Result<()> {
-        let folder = Path::from(format!("uploads/{job}"));
-        let names = self.store.list(Some(&folder)).map_ok(|file| file.location).boxed();
+        self.delete_folder(&Path::from(format!("uploads/{job}"))).await
+    }
+
+    /// Deletes all errors files of a job.
+    pub async fn delete_errors(&self, job: JobId) -> Result<()> {
+        self.delete_folder(&Path::from(format!("errors/{job}"))).await
+    }
+
+    async fn delete_folder(&self, folder: &Path) -> Result<()> {
+        let names = self.store.list(Some(folder)).map_ok(|file| file.location).boxed();
         self.store.delete_stream(names).try_collect::<Vec<_>>().await.map_err(Error::unavailable)?;
         Ok(())
     }

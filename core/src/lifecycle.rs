@@ -172,7 +172,11 @@ fn said(error: Error) -> String {
 /// A store on the database that the settings name, whose schema another program has brought up to date.
 pub async fn open_store(settings: &Settings, pools: Pools, queue: &Queue) -> Result<Store, String> {
     let store = open_another_store(settings, pools, queue).await?;
-    match store.check_schema().await {
+    let opened = async {
+        store.check_schema().await?;
+        store.open_event_log().await
+    };
+    match opened.await {
         Ok(()) => Ok(store),
         Err(error) => {
             store.close().await;

@@ -106,7 +106,9 @@ const PROMISES: &[(&str, &str)] = &[
         "with counted as (
            select book_id, sum(generated) generated, sum(available) available, sum(assigned) assigned, sum(locked) locked,
                   sum(redeemed) redeemed, sum(void) void
-           from (select * from book_count union all select * from book_delta) both_parts group by book_id),
+           from (select book_id, generated, available, assigned, locked, redeemed, void from book_count
+                 union all select book_id, generated, available, assigned, locked, redeemed, void from book_delta) both_parts
+           group by book_id),
          standing as (
            select book_id, count(*) generated, count(*) filter (where status = 'AVAILABLE') available,
                   count(*) filter (where status = 'ASSIGNED') assigned, count(*) filter (where status = 'LOCKED') locked,

@@ -56,6 +56,7 @@ async fn make(admin: &mut PgConnection, template: &str) {
             .await
             .expect("the template does not answer");
         store.migrate().await.expect("the migrations failed");
+        store.build_indexes().await.expect("the indexes could not be built");
         store.close().await;
         // Without connections, or copying it is refused; a sampled autovacuum cannot come in between either.
         run(admin, format!(r#"alter database "{template}" is_template true allow_connections false"#)).await;

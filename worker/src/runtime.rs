@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, error, info, warn};
 
-use crate::sweep;
+use crate::sweep::{self, Sweep};
 use place::{Found, Place};
 
 /// How long a claim holds without a heartbeat. A dead worker's chunk is taken over after at most this.
@@ -57,6 +57,8 @@ pub struct Worker {
     pub concurrency: usize,
     /// What it calls itself in the rows it claims.
     pub name: String,
+    /// How long the chunks and files of a job are kept after its end.
+    pub retention: Duration,
 }
 
 impl Worker {
@@ -70,7 +72,8 @@ impl Worker {
         cache: Cache,
     ) -> Self {
         let name = format!("{home}-{}", std::process::id());
-        Self { store, files, queue, cache, concurrency: settings.concurrency(), name }
+        let (concurrency, retention) = (settings.concurrency(), settings.job_retention);
+        Self { store, files, queue, cache, concurrency, name, retention }
     }
 
     /// Works until told to stop; then finishes what is at work and returns.
@@ -84,7 +87,8 @@ impl Worker {
         if let Some(deleter) = deleter {
             tasks.spawn(deleter.run());
         }
-        tasks.spawn(sweep::run(self.store.clone(), self.files.clone(), self.cache.clone(), stop.clone()));
+        let Self { store, files, cache, name, retention, .. } = self;
+        tasks.spawn(sweep::run(Sweep { store, files, cache, name, retention }, stop.clone()));
         tasks.close();
         stop.cancelled().await;
         if tokio::time::timeout(SHUTDOWN_PATIENCE, tasks.wait()).await.is_err() {

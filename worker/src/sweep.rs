@@ -1,52 +1,69 @@
-//! Housekeeping: lapsed locks, counts, partitions, and what may be forgotten. Nothing waits for it and nothing is decided
-//! by it, so every worker may do it.
+//! Housekeeping: lapsed locks, counts, partitions, and what may be deleted. Nothing waits for it and nothing is decided by it.
+//! One worker does it at a time; each ends the locks that Redis hands to it.
 
+mod clean_out;
+mod lead;
 mod locks;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cuponera_core::cache::Cache;
 use cuponera_core::error::Result;
 use cuponera_core::files::Files;
 use cuponera_core::store::Store;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::warn;
 
+use clean_out::CleanOut;
+use lead::Lead;
 use locks::Locks;
 
 /// Counts: at most a second behind.
 const OFTEN: Duration = Duration::from_secs(1);
-/// Everything else.
-const SELDOM: Duration = Duration::from_hours(1);
-/// An upload that no job refers to is left alone for so long: its body may still be coming in.
-const UPLOAD_GRACE: chrono::TimeDelta = chrono::TimeDelta::hours(24);
 
-/// Keeps house until told to stop.
-pub(crate) async fn run(store: Store, files: Files, cache: Cache, stop: CancellationToken) {
-    tokio::join!(end_locks(Locks::new(store.clone(), cache), &stop), keep_house(&store, &files, &stop));
+/// What housekeeping needs.
+pub(crate) struct Sweep {
+    pub(crate) store: Store,
+    pub(crate) files: Files,
+    pub(crate) cache: Cache,
+    /// What the worker calls itself.
+    pub(crate) name: String,
+    /// How long the details of a job are kept after its end.
+    pub(crate) retention: Duration,
 }
 
-async fn end_locks(mut locks: Locks, stop: &CancellationToken) {
+/// Keeps house until told to stop.
+pub(crate) async fn run(sweep: Sweep, stop: CancellationToken) {
+    let Sweep { store, files, cache, name, retention } = sweep;
+    let lead = Lead::new(store.clone(), name);
+    let clean_out = CleanOut { store: store.clone(), files, retention };
+    // The first round of each task knows whether it has the lease; without an answer it has not.
+    let _ = lead.renew().await;
+    tokio::join!(
+        lead.keep(&stop),
+        end_locks(Locks::new(store.clone(), cache), &lead, &stop),
+        keep_counts(&store, &lead, &stop),
+        clean_out.run(&lead, &stop),
+    );
+}
+
+async fn end_locks(mut locks: Locks, lead: &Lead, stop: &CancellationToken) {
     let mut mood = Mood::default();
     while !stop.is_cancelled() {
-        mood.note(locks.tidy_up().await);
-        let _ = tokio::time::timeout(locks.pause(), stop.cancelled()).await;
+        mood.note(locks.tidy_up(lead).await);
+        pause(locks.pause(), stop).await;
     }
 }
 
-async fn keep_house(store: &Store, files: &Files, stop: &CancellationToken) {
-    let mut often = Mood::default();
+async fn keep_counts(store: &Store, lead: &Lead, stop: &CancellationToken) {
+    let mut counts = Mood::default();
     let mut stalled = Mood::default();
-    let mut seldom = Mood::default();
-    let mut next_clean_out = Instant::now();
     while !stop.is_cancelled() {
-        often.note(store.roll_up_counts().await.map(drop));
-        stalled.note(end_lapsed_sessions(store).await);
-        if Instant::now() >= next_clean_out {
-            seldom.note(clean_out(store, files).await);
-            next_clean_out = Instant::now() + SELDOM;
+        if lead.is_held() {
+            counts.note(store.roll_up_counts().await.map(drop));
+            stalled.note(end_lapsed_sessions(store).await);
         }
-        let _ = tokio::time::timeout(OFTEN, stop.cancelled()).await;
+        pause(OFTEN, stop).await;
     }
 }
 
@@ -58,7 +75,12 @@ async fn end_lapsed_sessions(store: &Store) -> Result<()> {
     Ok(())
 }
 
-/// Says once that something is away, not every second.
+/// Waits for the time, or until told to stop.
+async fn pause(time: Duration, stop: &CancellationToken) {
+    let _ = tokio::time::timeout(time, stop.cancelled()).await;
+}
+
+/// Logs once that a service is away, not every second.
 #[derive(Default)]
 struct Mood {
     is_bad: bool,
@@ -76,26 +98,4 @@ impl Mood {
             }
         }
     }
-}
-
-/// One step that fails keeps no other from being done; the first failure is told.
-async fn clean_out(store: &Store, files: &Files) -> Result<()> {
-    let steps = [
-        store.ensure_event_months().await,
-        store.forget_answers().await.map(drop),
-        store.forget_refresh_tokens().await.map(drop),
-        store.forget_dry_runs().await.map(drop),
-        delete_uploads(store, files).await,
-    ];
-    steps.into_iter().collect()
-}
-
-async fn delete_uploads(store: &Store, files: &Files) -> Result<()> {
-    let uploads = files.uploads_older_than(UPLOAD_GRACE).await?;
-    let needed = store.jobs_that_need_files(&uploads).await?;
-    for job in uploads.into_iter().filter(|job| !needed.contains(job)) {
-        files.delete_upload(job).await?;
-        info!(%job, "the parts of an upload that is over were deleted");
-    }
-    Ok(())
 }

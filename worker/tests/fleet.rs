@@ -64,6 +64,7 @@ impl Fleet {
             cache: Cache::none(),
             concurrency: 2,
             name: name.to_owned(),
+            retention: Duration::from_hours(90 * 24),
         };
         let worker = tokio::spawn(worker.run(stop.clone()));
         Process { worker, stop, relay, relay_stop }

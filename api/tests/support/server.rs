@@ -237,6 +237,7 @@ fn start_worker(database: &TestDatabase, files: &TempDir, cache: Cache, stop: &C
         cache,
         concurrency: 2,
         name: "worker".to_owned(),
+        retention: Duration::from_hours(90 * 24),
     };
     tokio::spawn(worker.run(stop.clone()));
     let (url, stop) = (database.url().to_owned(), stop.clone());

@@ -87,7 +87,10 @@ const SABOTAGES: [(Sabotage, &str); 12] = [
     (Sabotage::Sql("update _sqlx_migrations set checksum = '' where version = 2"), "step 2"),
     (Sabotage::Sql("update _sqlx_migrations set success = false where version = 3"), "step 3"),
     (Sabotage::Sql("delete from _sqlx_migrations where version = 4"), "already exists"),
-    (Sabotage::Sql("drop function coupon_event_ensure_months"), "coupon_event_ensure_months"),
+    (
+        Sabotage::Sql("drop function coupon_event_begin_epoch_if_restored"),
+        "coupon_event_begin_epoch_if_restored",
+    ),
     (Sabotage::Sql("alter table job_chunk rename to elsewhere"), "job_chunk"),
     (Sabotage::Sql("alter table business rename to elsewhere"), "business"),
 ];

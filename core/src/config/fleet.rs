@@ -5,7 +5,7 @@ use clap::Arg;
 use super::Settings;
 
 /// What `cuponera-api` leaves to others.
-const NOT_OF_THE_API: &[&str] = &["admin_email", "admin_password", "worker_concurrency"];
+const NOT_OF_THE_API: &[&str] = &["admin_email", "admin_password", "job_retention", "worker_concurrency"];
 /// What `cuponera-worker` leaves to others.
 const NOT_OF_THE_WORKER: &[&str] = &[
     "access_token_ttl",

@@ -178,11 +178,12 @@ impl Store {
         Ok(Pulse::Held)
     }
 
-    /// Ends all leases at once, for whoever knows that nobody else works on this database: the chunks of a process that
-    /// died need not wait. Says how many there were.
+    /// Ends all leases at once, that of housekeeping too, for a program that knows that no other works on this database: the
+    /// chunks of a process that died need not wait. Returns how many chunks were leased.
     pub async fn end_all_leases(&self) -> Result<u64> {
         let ended = query!(
-            "update job_chunk set lease_until = now()
+            "with house as (update housekeeping_lease set until = now() where until > now())
+             update job_chunk set lease_until = now()
              where status = 'RUNNING' and lease_until > now()
                and job_id in (select id from job where status in ('QUEUED', 'RUNNING'))"
         )

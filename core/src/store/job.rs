@@ -1,5 +1,6 @@
 //! Jobs: submitted in one commit with all their chunks, cancelled, retried; [`read`] back.
 
+mod discard;
 mod read;
 mod retry;
 
@@ -198,7 +199,8 @@ impl Store {
     pub async fn jobs_that_need_files(&self, ids: &[JobId]) -> Result<Vec<JobId>> {
         let ids: Vec<uuid::Uuid> = ids.iter().map(|id| id.0).collect();
         let kept = query_scalar!(
-            r#"select id from job where id = any($1) and status in ('QUEUED', 'RUNNING', 'FAILED')"#,
+            r#"select id from job where id = any($1) and status in ('QUEUED', 'RUNNING', 'FAILED')
+                 and discarding_at is null"#,
             &ids
         )
         .fetch_all(&self.pool)

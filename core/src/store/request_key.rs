@@ -13,9 +13,6 @@ use crate::error::{Error, Refusal, Result, breaches};
 use super::Store;
 use super::batch::{Answer, RequestKey};
 
-/// How long an answer is kept.
-const KEPT_HOURS: i32 = 24;
-
 /// Keeps answers that have no effect, each unless its key has one already; gives back the keys of those that were kept.
 pub(super) async fn insert_absent(
     pool: &PgPool,
@@ -56,15 +53,6 @@ impl Store {
             return Ok(Attempt::Answered(answer));
         }
         Ok(Attempt::Open(Open { store: self.clone(), key, transaction: self.pool.begin().await? }))
-    }
-
-    /// Forgets answers older than [`KEPT_HOURS`]; says how many.
-    pub async fn forget_answers(&self) -> Result<u64> {
-        let gone =
-            query!("delete from request_key where at < now() - make_interval(hours => $1)", KEPT_HOURS)
-                .execute(&self.pool)
-                .await?;
-        Ok(gone.rows_affected())
     }
 }
 

@@ -1,44 +1,102 @@
-//! Housekeeping that decides nothing: counts are rolled up, partitions made ahead, old answers and tokens forgotten.
+//! Housekeeping that decides nothing: counts are rolled up, old answers, tokens and dry runs deleted.
+//!
+//! **Invariant.** No statement reads a whole table, and each deletes a bounded number of rows: others use the table meanwhile.
 
-use sqlx::{query, query_file};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use sqlx::{query, query_file, query_file_scalar};
+use uuid::Uuid;
 
 use crate::error::Result;
 
 use super::Store;
 
+/// Rows that one statement deletes: a few milliseconds of work.
+const SLICE: i64 = 5_000;
+/// How long an answer under an idempotency key is kept.
+const ANSWERS_KEPT_HOURS: i32 = 24;
+
 impl Store {
+    /// Whether this process keeps house: it has the lease, or takes it because no other has. It holds for `lease`.
+    pub async fn lead_housekeeping(&self, holder: &str, lease: Duration) -> Result<bool> {
+        let leads = query!(
+            "update housekeeping_lease set holder = $1, until = now() + make_interval(secs => $2)
+             where holder = $1 or until <= now()",
+            holder,
+            lease.as_secs_f64()
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(leads.rows_affected() > 0)
+    }
+
+    /// Gives the lease back if this process has it, so that another need not wait until it runs out.
+    pub async fn yield_housekeeping(&self, holder: &str) -> Result<()> {
+        query!("update housekeeping_lease set until = now() where holder = $1", holder)
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
     /// Folds the counts that have gathered into the books' totals.
     pub async fn roll_up_counts(&self) -> Result<u64> {
         Ok(query_file!("src/store/sql/roll_up_counts.sql").execute(&self.pool).await?.rows_affected())
     }
 
-    /// Makes the partitions of the audit trail for the months to come.
-    pub async fn ensure_event_months(&self) -> Result<()> {
-        query!("select coupon_event_ensure_months(3) as _made").fetch_one(&self.pool).await?;
-        Ok(())
+    /// Deletes the answers under idempotency keys that are older than a day; answers how many.
+    pub async fn forget_answers(&self) -> Result<u64> {
+        // Where the slice before ended: what it deleted still stands in the index, before that.
+        let (mut from, mut deleted) = (DateTime::UNIX_EPOCH, 0);
+        loop {
+            let slice = query_file!("src/store/sql/forget_answers.sql", from, ANSWERS_KEPT_HOURS, SLICE)
+                .fetch_one(&self.pool)
+                .await?;
+            deleted += u64::try_from(slice.deleted).unwrap_or(0);
+            match slice.last {
+                Some(last) if slice.deleted == SLICE => from = last,
+                _ => return Ok(deleted),
+            }
+        }
     }
 
-    /// Forgets the codes that dry runs have seen which are over and will not be tried again.
-    pub async fn forget_dry_runs(&self) -> Result<u64> {
-        let gone = query!(
-            "delete from dry_run_code d using job j where j.id = d.job_id and j.status in ('SUCCEEDED', 'CANCELLED')"
-        )
-        .execute(&self.pool)
-        .await?;
-        Ok(gone.rows_affected())
-    }
-
-    /// Forgets refresh tokens that ran out a week ago. One that was revoked stays as long as its login has another: it is
-    /// what says that the login has ended.
+    /// Deletes refresh tokens that ran out a week ago. A revoked one stays as long as its login has another token: it is the
+    /// record that the login has ended.
     pub async fn forget_refresh_tokens(&self) -> Result<u64> {
-        let gone = query!(
-            "delete from refresh_token t where t.expires_at < now() - interval '7 days'
-             and (t.revoked_at is null or not exists (
-               select from refresh_token f
-               where f.family_id = t.family_id and f.expires_at >= now() - interval '7 days'))"
-        )
-        .execute(&self.pool)
-        .await?;
-        Ok(gone.rows_affected())
+        let (mut from, mut deleted): ((DateTime<Utc>, Uuid), u64) = ((DateTime::UNIX_EPOCH, Uuid::nil()), 0);
+        loop {
+            let slice = query_file!("src/store/sql/forget_refresh_tokens.sql", from.0, from.1, SLICE)
+                .fetch_one(&self.pool)
+                .await?;
+            deleted += u64::try_from(slice.deleted).unwrap_or(0);
+            match slice.last_expiry.zip(slice.last_id) {
+                Some(last) if slice.examined == SLICE => from = last,
+                _ => return Ok(deleted),
+            }
+        }
+    }
+
+    /// Deletes the codes that dry runs have seen which are over and will not be tried again.
+    pub async fn forget_dry_runs(&self) -> Result<u64> {
+        let over = query_file_scalar!("src/store/sql/dry_runs_over.sql").fetch_all(&self.pool).await?;
+        let mut deleted = 0;
+        for job in over {
+            loop {
+                let slice = query!(
+                    "delete from dry_run_code where job_id = $1
+                       and ctid = any(array(select ctid from dry_run_code where job_id = $1 limit $2))",
+                    job,
+                    SLICE
+                )
+                .execute(&self.pool)
+                .await?
+                .rows_affected();
+                deleted += slice;
+                if slice == 0 {
+                    break;
+                }
+            }
+        }
+        Ok(deleted)
     }
 }

@@ -4,8 +4,10 @@
 
 mod assign;
 mod book;
+mod event_log;
 mod generation;
 mod hold;
+mod housekeeping;
 mod idempotency;
 mod import;
 mod isolation;

@@ -12,6 +12,8 @@ use cuponera_core::error::Result;
 use cuponera_core::store::Store;
 use cuponera_core::telemetry::metrics;
 
+use super::lead::Lead;
+
 /// How often the index is asked.
 const ASK_INDEX: Duration = Duration::from_millis(250);
 /// How often the agenda is looked at where nothing else says what is due.
@@ -54,9 +56,12 @@ impl Locks {
         }
     }
 
-    /// Ends what is due.
-    pub(super) async fn tidy_up(&mut self) -> Result<()> {
+    /// Ends what is due: locks that the index hands to this worker, and those of the agenda if it keeps house.
+    pub(super) async fn tidy_up(&mut self, lead: &Lead) -> Result<()> {
         let index = self.follow_index().await?;
+        if !lead.is_held() {
+            return Ok(());
+        }
         let patience = match &self.looked {
             None => Duration::ZERO,
             Some(look) if index.is_some() && look.index == index => LOOK_SELDOM,

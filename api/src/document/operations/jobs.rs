@@ -24,7 +24,7 @@ pub(super) fn operations() -> Vec<Operation> {
         Operation::of("retryJob")
             .answers(202, "The job, queued again.", job("GENERATE_CODES"))
             .located()
-            .refuses(&["forbidden", "wrong_job_state"]),
+            .refuses(&["forbidden", "wrong_job_state", "job_discarded"]),
         Operation::of("redriveJobs")
             .answers(
                 200,
@@ -39,7 +39,7 @@ pub(super) fn operations() -> Vec<Operation> {
                  whole row.",
                 json!("line,code,reason,row,detail\n4,VIP-001,duplicate_in_file,South;vip-001;,an earlier line of the file has this code\n"),
             )
-            .refuses(&["forbidden"]),
+            .refuses(&["forbidden", "job_discarded"]),
         Operation::of("getHealth")
             .answers(200, "It serves.", report("ok", "connected"))
             .answers(503, "It has no database.", report("degraded", "disconnected")),

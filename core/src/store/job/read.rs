@@ -11,6 +11,8 @@ use crate::job::{Job, JobKind, JobStatus};
 use crate::page::Page;
 use crate::store::Store;
 
+use super::discard::check_undiscarded;
+
 /// Which jobs.
 #[derive(Debug, Clone, Default)]
 pub struct JobFilter {
@@ -46,6 +48,7 @@ impl Store {
     /// Where the errors of a job's settled chunks are, in the order of the chunks.
     pub async fn errors_files(&self, business: BusinessId, id: JobId) -> Result<Vec<String>> {
         get(&self.pool, business, id).await?;
+        check_undiscarded(&self.pool, id).await?;
         let files = query_scalar!(
             r#"select errors_file as "file!" from job_chunk where job_id = $1 and errors_file is not null order by number"#,
             id.0

@@ -12,6 +12,7 @@ use crate::store::batch::{Answer, RequestKey};
 use crate::store::outbox::announce;
 use crate::store::request_key::Attempt;
 
+use super::discard::check_undiscarded;
 use super::read::get;
 use super::wrong_state;
 
@@ -56,6 +57,7 @@ impl Store {
             let retried = self.retry_if_failed(&mut open.transaction, business, Which::Job(id)).await?;
             let job = get(&mut *open.transaction, business, id).await?;
             if retried.is_empty() {
+                check_undiscarded(&mut *open.transaction, id).await?;
                 return Err(wrong_state(&job, "only one that failed can be retried"));
             }
             Ok(job)
@@ -93,7 +95,8 @@ impl Store {
             let jobs = self.retry_if_failed(&mut open.transaction, business, recent).await?;
             let remaining = query_scalar!(
                 r#"select count(*) as "count!" from job
-                   where business_id = $1 and status = 'FAILED' and finished_at > now() - make_interval(days => $2)"#,
+                   where business_id = $1 and status = 'FAILED' and discarding_at is null
+                     and finished_at > now() - make_interval(days => $2)"#,
                 business.0,
                 REDRIVEN_DAYS
             )
@@ -152,7 +155,7 @@ async fn hold_failed(
     };
     let failed = query_scalar!(
         "select id from job
-         where business_id = $1 and status = 'FAILED' and ($2::uuid is null or id = $2) and ($3::int is null or attempts = $3)
+         where business_id = $1 and status = 'FAILED' and discarding_at is null and ($2::uuid is null or id = $2) and ($3::int is null or attempts = $3)
            and ($4::int is null or finished_at > now() - make_interval(days => $4))
          order by id limit $5 for no key update",
         business.0,

@@ -1,0 +1,145 @@
+//! The event log: its monthly partitions, and the cursor by which readers follow it.
+//!
+//! **Invariant.** Events are ordered by (epoch, tx, id), and no event is committed below a position that a reader has passed.
+//! Ids do not have this property: they commit out of order.
+
+use std::time::Duration;
+
+use sqlx::{query_file, query_scalar};
+use tokio::time::sleep;
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use crate::coupon::state::{CouponEvent, CouponStatus};
+use crate::error::{Error, Result};
+use crate::id::{BookId, BusinessId, EventId};
+
+use super::Store;
+
+/// Months for which partitions are made ahead: an installation works for a year without housekeeping.
+const MONTHS_AHEAD: i32 = 12;
+/// How often a change of the table is attempted while other changes of it hold its lock, and the pause between attempts. Each
+/// attempt waits 200 ms for the lock.
+const ATTEMPTS: u32 = 5;
+const PAUSE: Duration = Duration::from_millis(300);
+
+/// A position in the event log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct EventCursor {
+    /// Counts restores of the database from a dump, from 1. A restored database counts its transactions anew.
+    pub epoch: i16,
+    /// The transaction that wrote the event.
+    pub tx: u64,
+    /// The event.
+    pub id: Uuid,
+}
+
+/// An event with its position and its coupon.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LoggedEvent {
+    /// Where it stands.
+    pub cursor: EventCursor,
+    /// The owner of the coupon.
+    pub business: BusinessId,
+    /// The coupon's book.
+    pub book: BookId,
+    /// The coupon's position in the book.
+    pub position: i32,
+    /// The event.
+    pub event: CouponEvent,
+}
+
+impl Store {
+    /// Prepares the event log for a program that starts: it begins a new epoch if the database was restored from a dump, and
+    /// makes the partitions of the months to come. A month that cannot be made now is made later by housekeeping.
+    pub async fn open_event_log(&self) -> Result<()> {
+        self.begin_epoch_if_restored().await?;
+        if let Err(failure) = self.ensure_event_months().await {
+            warn!(
+                error = failure.chain(),
+                "the partitions of coming months could not be made; housekeeping tries again"
+            );
+        }
+        Ok(())
+    }
+
+    /// Makes the partitions of this month and the 12 after it.
+    pub async fn ensure_event_months(&self) -> Result<()> {
+        for ahead in 0..=MONTHS_AHEAD {
+            repeat_while_locked(|| self.make_event_month(ahead)).await?;
+        }
+        Ok(())
+    }
+
+    async fn make_event_month(&self, ahead: i32) -> Result<()> {
+        query_scalar!(
+            "select coupon_event_make_month(date_trunc('month', now(), 'UTC') + make_interval(months => $1))",
+            ahead
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// Begins a new epoch if the database was restored from a dump.
+    pub async fn begin_epoch_if_restored(&self) -> Result<()> {
+        if let Some(epoch) = repeat_while_locked(|| self.begin_epoch()).await? {
+            info!(epoch, "the database was restored from a dump: its event log begins a new epoch");
+        }
+        Ok(())
+    }
+
+    async fn begin_epoch(&self) -> Result<Option<i16>> {
+        let epoch = query_scalar!("select coupon_event_begin_epoch_if_restored()");
+        Ok(epoch.fetch_one(&self.pool).await?)
+    }
+
+    /// The committed events after a position, in order. Events of transactions that began before one that still runs wait for
+    /// it, so that none is missed.
+    pub async fn events_after(&self, after: EventCursor, limit: i64) -> Result<Vec<LoggedEvent>> {
+        let tx = after.tx.to_string();
+        let rows = query_file!("src/store/sql/events_after.sql", after.epoch, tx, after.id, limit)
+            .fetch_all(&self.pool)
+            .await?;
+        rows.into_iter()
+            .map(|row| {
+                Ok(LoggedEvent {
+                    cursor: EventCursor {
+                        epoch: row.epoch,
+                        tx: row.tx.parse().map_err(Error::internal)?,
+                        id: row.id,
+                    },
+                    business: BusinessId(row.business_id),
+                    book: BookId(row.book_id),
+                    position: row.position,
+                    event: CouponEvent {
+                        id: EventId(row.id),
+                        action: row.action,
+                        from_status: row.from_status,
+                        to_status: row.to_status,
+                        user: row.user_id,
+                        actor: row.actor,
+                        at: row.at,
+                        ip: row.ip,
+                        user_agent: row.user_agent,
+                        request_id: row.request_id,
+                        reason: row.reason,
+                        redeem_count: row.redeem_count,
+                        version: row.version,
+                    },
+                })
+            })
+            .collect()
+    }
+}
+
+/// Repeats a change that fails while another one holds the table.
+async fn repeat_while_locked<T, F: Future<Output = Result<T>>>(change: impl Fn() -> F) -> Result<T> {
+    for _ in 1..ATTEMPTS {
+        match change().await {
+            Err(Error::Unavailable(_)) => sleep(PAUSE).await,
+            done => return done,
+        }
+    }
+    change().await
+}

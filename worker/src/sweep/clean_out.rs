@@ -1,0 +1,87 @@
+//! What is done once an hour: partitions are made ahead, indexes built, old rows and files deleted.
+
+use std::time::Duration;
+
+use cuponera_core::error::Result;
+use cuponera_core::files::Files;
+use cuponera_core::store::Store;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use super::lead::Lead;
+use super::{Mood, OFTEN, pause};
+
+const SELDOM: Duration = Duration::from_hours(1);
+/// When a round is repeated in which a step failed.
+const AGAIN: Duration = Duration::from_mins(1);
+/// An upload that no job refers to is left alone this long: its body may still be coming in.
+const UPLOAD_GRACE: chrono::TimeDelta = chrono::TimeDelta::hours(24);
+
+/// The hourly work of the worker that keeps house.
+pub(super) struct CleanOut {
+    pub(super) store: Store,
+    pub(super) files: Files,
+    /// How long the details of a job are kept after its end.
+    pub(super) retention: Duration,
+}
+
+impl CleanOut {
+    /// Works until told to stop; what is at work then is given up. No step begins a transaction.
+    pub(super) async fn run(&self, lead: &Lead, stop: &CancellationToken) {
+        let mut mood = Mood::default();
+        while !stop.is_cancelled() {
+            if !lead.is_held() {
+                pause(OFTEN, stop).await;
+                continue;
+            }
+            let Some(done) = stop.run_until_cancelled(self.round()).await else { return };
+            let next = if done.is_ok() { SELDOM } else { AGAIN };
+            mood.note(done);
+            pause(next, stop).await;
+        }
+    }
+
+    /// A step that fails keeps no other from being done; the first failure is returned.
+    async fn round(&self) -> Result<()> {
+        let store = &self.store;
+        let steps = [
+            store.ensure_event_months().await,
+            // The steps after it find their rows by these indexes.
+            store.build_indexes().await,
+            store.begin_epoch_if_restored().await,
+            store.forget_answers().await.map(drop),
+            store.forget_refresh_tokens().await.map(drop),
+            store.forget_dry_runs().await.map(drop),
+            self.discard_jobs().await,
+            self.delete_uploads().await,
+        ];
+        steps.into_iter().collect()
+    }
+
+    /// Deletes the files and chunks of jobs that ended long ago.
+    async fn discard_jobs(&self) -> Result<()> {
+        loop {
+            let jobs = self.store.mark_jobs_to_discard(self.retention).await?;
+            if jobs.is_empty() {
+                return Ok(());
+            }
+            for job in jobs {
+                self.files.delete_upload(job).await?;
+                self.files.delete_errors(job).await?;
+                self.store.discard_job(job).await?;
+                info!(%job, "the chunks and files of a job that ended long ago were deleted");
+            }
+        }
+    }
+
+    /// Deletes the uploads of jobs that are over, and those that never became a job.
+    async fn delete_uploads(&self) -> Result<()> {
+        let uploads = self.files.uploads_older_than(UPLOAD_GRACE).await?;
+        let needed = self.store.jobs_that_need_files(&uploads).await?;
+        for job in uploads.into_iter().filter(|job| !needed.contains(job)) {
+            self.files.delete_upload(job).await?;
+            info!(%job, "the parts of an upload that is over were deleted");
+        }
+        Ok(())
+    }
+}

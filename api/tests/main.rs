@@ -19,6 +19,7 @@ mod problems;
 mod queue;
 mod races;
 mod redis;
+mod retention;
 mod session;
 mod slow;
 mod storm;

@@ -2,6 +2,7 @@
 //! still there, and old passwords, keys, logins, locks and jobs still work.
 
 mod coupons;
+mod event_log;
 mod jobs;
 mod spelling;
 

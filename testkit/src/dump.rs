@@ -69,7 +69,8 @@ impl TestDatabase {
     }
 }
 
-/// The partitions of the present months come first: rows of a month in the default partition would keep it from being made.
+/// The partitions of the present months come first: in these versions, rows of a month in the default partition keep it from
+/// being made.
 const MOVE_TIMES: &str = "
     select coupon_event_ensure_months(3);
     do $$

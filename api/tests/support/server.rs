@@ -122,6 +122,11 @@ impl Server {
         Self { database, business, files, nobody, admin, service, limits, app, stop }
     }
 
+    /// Starts a worker where there is none yet.
+    pub(crate) async fn start_worker(&self) {
+        start_worker(&self.database, &self.files, cache_of(&self.limits).await, &self.stop);
+    }
+
     /// Another API on the same database, sharing nothing else with the first: as another process would be. Its address.
     pub(crate) async fn another_api(&self) -> String {
         self.another_api_on(self.database.another_store(Pools { hot: 8, solo: 2, rest: 8 }).await).await

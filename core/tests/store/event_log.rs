@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use cuponera_core::store::{EventCursor, LoggedEvent};
-use cuponera_testkit::{CallExt, World, rules};
+use cuponera_testkit::{World, rules};
 use futures::future::join_all;
 use sqlx::{AssertSqlSafe, query, query_scalar};
 use uuid::Uuid;
@@ -134,9 +134,9 @@ async fn a_month_is_made_beside_a_long_reader_and_no_assignment_waits() {
     query("select count(*) from coupon_event").execute(&mut *reader).await.unwrap();
     let months = async {
         for ahead in 13..19 {
-            let make = "select coupon_event_make_month(now() + make_interval(months => $1))";
-            let made: bool = query_scalar(make).bind(ahead).fetch_one(world.pool()).await.unwrap();
-            assert!(made);
+            let month = query_scalar("select coupon_event_make_month(now() + make_interval(months => $1))");
+            let is_new: bool = month.bind(ahead).fetch_one(world.pool()).await.unwrap();
+            assert!(is_new);
         }
     };
     let assignments = join_all((0..200).map(async |user| {

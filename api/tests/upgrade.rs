@@ -4,6 +4,7 @@
 mod coupons;
 mod event_log;
 mod jobs;
+mod large;
 mod spelling;
 
 use cuponera_testkit::{Dump, TestDatabase, eventually};

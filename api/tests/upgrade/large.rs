@@ -72,7 +72,8 @@ async fn writes_go_on_while_a_large_installation_is_upgraded() {
         is_over.store(true, Ordering::Relaxed);
         println!("migrated in {migrated:?}; with all indexes in {:?}", begun.elapsed());
     };
-    let ((), one, other) = tokio::join!(upgrade, write(&database, 0, &is_over), write(&database, 1, &is_over));
+    let ((), one, other) =
+        tokio::join!(upgrade, write(&database, 0, &is_over), write(&database, 1, &is_over));
     let (count, slowest) = (one.0 + other.0, one.1.max(other.1));
     println!("{count} writes beside it, the slowest took {slowest:?}");
     assert!(count > 10);

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use cuponera_core::store::{EventCursor, LoggedEvent};
-use cuponera_testkit::{World, rules};
+use cuponera_testkit::{World, eventually, rules};
 use futures::future::join_all;
 use sqlx::{AssertSqlSafe, query, query_scalar};
 use uuid::Uuid;
@@ -16,9 +16,11 @@ const PAGE: i64 = 7;
 /// reader back as well.
 async fn follow_to(world: &World, cursor: &mut EventCursor, count: usize) -> Vec<LoggedEvent> {
     let mut events = Vec::new();
-    while events.len() < count {
+    eventually("the events to be read", async || {
         events.extend(follow(world, cursor).await);
-    }
+        (events.len() >= count).then_some(())
+    })
+    .await;
     events
 }
 

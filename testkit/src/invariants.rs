@@ -145,7 +145,8 @@ const PROMISES: &[(&str, &str)] = &[
          where j.chunks_done <> c.done or j.chunks_total <> c.chunks
             or (j.status <> 'CANCELLED' and j.chunks_failed <> c.failed)
             or (j.status = 'SUCCEEDED') <> (c.done = c.chunks and j.status <> 'CANCELLED')
-            or (j.status = 'FAILED' and (c.failed = 0 or (c.done + c.failed <> c.chunks and not j.ordered)))",
+            or (j.status = 'FAILED' and (c.failed = 0 or (c.done + c.failed <> c.chunks and not j.ordered
+                and j.error ->> 'code' not in ('not_found', 'book_closed', 'pattern_exhausted'))))",
     ),
     (
         "a job has made as many codes as it says, in the book it names",

@@ -115,8 +115,8 @@ impl Worker {
                 (ChunkEnd::Lost, Found::Settled)
             }
             Err(Error::Refused(refusal)) => {
-                let found = self.settle_failure(claim, refusal.code(), refusal.to_string()).await;
-                (ChunkEnd::Failed, found)
+                info!(rule = refusal.code(), "a rule forbids the job to go on");
+                (ChunkEnd::Failed, self.note(self.store.stop_job_if_held(claim, &refusal).await))
             }
             Err(failure) if failure.is_retryable() => {
                 warn!(error = failure.chain(), "the chunk waits for what it needs");

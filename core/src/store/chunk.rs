@@ -174,6 +174,7 @@ impl Store {
         )
         .fetch_optional(&mut *transaction)
         .await?;
+        let failed = failed.map(|status| status_of(&status)).transpose()?;
         self.commit_if_held(transaction, claim, failed).await
     }
 
@@ -190,7 +191,7 @@ impl Store {
         &self,
         transaction: PgTransaction<'_>,
         claim: &Claim,
-        status: Option<String>,
+        status: Option<JobStatus>,
     ) -> Result<Pulse> {
         let Some(status) = status else {
             transaction.rollback().await?;
@@ -198,7 +199,7 @@ impl Store {
         };
         transaction.commit().await?;
         self.ring();
-        metrics::job_stands(claim.work.kind(), status_of(&status)?);
+        metrics::job_stands(claim.work.kind(), status);
         Ok(Pulse::Held)
     }
 
@@ -254,13 +255,34 @@ pub(super) async fn finish_if_held(
     status.map(|status| status_of(&status)).transpose()
 }
 
+/// Adds the next chunk to the ordered job of a chunk that is about to be settled in the same transaction; `total` corrects the
+/// job's. Adds nothing if the chunk is no longer this worker's or the job no longer runs: settling will find the same.
+pub(super) async fn add_next(
+    transaction: &mut PgTransaction<'_>,
+    claim: &Claim,
+    work: &ChunkWork,
+    total: Option<i64>,
+) -> Result<()> {
+    query_file!(
+        "src/store/sql/add_chunk.sql",
+        claim.job.0,
+        claim.number,
+        claim.epoch,
+        serde_json::to_value(work).map_err(Error::internal)?,
+        total
+    )
+    .execute(&mut **transaction)
+    .await?;
+    Ok(())
+}
+
 /// Fails the job of a chunk because a rule forbids it to go on; answers the job's status. `None` if the chunk is no longer this
 /// worker's or the job no longer runs: the caller must roll back.
 pub(super) async fn stop_job_if_held(
     transaction: &mut PgTransaction<'_>,
     claim: &Claim,
     refusal: &Refusal,
-) -> Result<Option<String>> {
+) -> Result<Option<JobStatus>> {
     let error = JobError { code: refusal.code().to_owned(), detail: refusal.to_string() };
     let stopped = query_file_scalar!(
         "src/store/sql/stop_job.sql",
@@ -272,7 +294,7 @@ pub(super) async fn stop_job_if_held(
     )
     .fetch_optional(&mut **transaction)
     .await?;
-    Ok(stopped)
+    stopped.map(|status| status_of(&status)).transpose()
 }
 
 fn status_of(name: &str) -> Result<JobStatus> {

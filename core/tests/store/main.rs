@@ -4,6 +4,7 @@
 
 mod assign;
 mod book;
+mod deletion;
 mod generation;
 mod hold;
 mod idempotency;

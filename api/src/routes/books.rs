@@ -240,7 +240,7 @@ enum Deleted {
     /// The book is closed, and the job deletes it.
     #[oai(status = 202)]
     Job(
-        Json<JobView>,
+        Json<Box<JobView>>,
         /// Where the job is found.
         #[oai(header = "Location")]
         String,
@@ -361,7 +361,7 @@ impl Books {
             Deletion::Done => Deleted::Gone,
             Deletion::Job(job) => {
                 let location = format!("/api/v1/jobs/{}", job.id);
-                Deleted::Job(Json(JobView::from(*job)), location)
+                Deleted::Job(Json(Box::new(JobView::from(*job))), location)
             }
         })
     }

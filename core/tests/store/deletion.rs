@@ -415,6 +415,23 @@ async fn chunks_that_add_codes_end_before_the_deletion_begins() {
     assert_eq!(count(&world, "select count(*) from coupon").await, 0);
 }
 
+/// Rolling up has taken the deltas and is about to write the first row of the book's counts.
+#[tokio::test]
+async fn counts_that_are_being_rolled_up_do_not_outlive_the_book() {
+    let world = World::new().await;
+    world.plant_codes(LARGE).await;
+    submit(&world, world.book).await;
+    for _ in 0..3 {
+        work(world.store(), &next(&world).await).await.unwrap();
+    }
+    let last = next(&world).await;
+    let mut rolling = world.pool().begin().await.unwrap();
+    query(include_str!("../../src/store/sql/roll_up_counts.sql")).execute(&mut *rolling).await.unwrap();
+    let deleted = waits_for(world.pool(), 1, rolling.commit(), work(world.store(), &last)).await;
+    assert_eq!(deleted.unwrap(), Step::Settled);
+    assert_eq!(count(&world, "select count(*) from book_count").await, 0);
+}
+
 #[tokio::test]
 async fn no_call_waits_for_the_codes_that_are_being_deleted() {
     let world = World::new().await;

@@ -25,7 +25,7 @@ async fn submit(world: &World, book: BookId) -> Job {
     }
 }
 
-fn assert_in_use<T: std::fmt::Debug>(outcome: Result<T>) {
+fn assert_in_use<T: std::fmt::Debug>(outcome: &Result<T>) {
     assert!(matches!(outcome, Err(Error::Refused(Refusal::BookInUse))), "{outcome:?}");
 }
 
@@ -205,7 +205,7 @@ async fn an_assignment_that_began_before_the_book_was_closed_keeps_the_book_and_
             assert_eq!(work(world.store(), &check).await.unwrap(), Step::Settled, "{moment}");
             let slice = next(&world).await;
             let slice = waits_for(world.pool(), 1, open.commit(), work(world.store(), &slice)).await;
-            assert_in_use(slice);
+            assert_in_use(&slice);
             query("update job_chunk set lease_until = now() where status = 'RUNNING'")
                 .execute(world.pool())
                 .await
@@ -218,7 +218,7 @@ async fn an_assignment_that_began_before_the_book_was_closed_keeps_the_book_and_
         assert_eq!((failed.status, code.as_deref()), (JobStatus::Failed, Some("book_in_use")), "{moment}");
         assert_eq!((failed.succeeded, world.coupon(&codes[5]).await.holder.as_deref()), (0, Some("ana")));
         assert_eq!(book(&world, id).await.unwrap().counts.all(), i64::from(LARGE), "{moment}");
-        assert_in_use(delete(&world, id).await);
+        assert_in_use(&delete(&world, id).await);
         world.assert_invariants().await;
     }
 }
@@ -245,7 +245,6 @@ async fn a_retry_of_a_stopped_deletion_changes_no_later_status() {
 #[tokio::test]
 async fn assignments_that_race_with_the_deletion_of_a_large_book_are_refused_or_keep_the_book() {
     let world = World::new().await;
-    let (mut kept, mut gone) = (0, 0);
     for round in 0..12 {
         let id = world.another_book(&rules()).await;
         let codes = world.plant_codes_in(id, &format!("R{round}-"), LARGE).await;
@@ -263,20 +262,16 @@ async fn assignments_that_race_with_the_deletion_of_a_large_book_are_refused_or_
             other => panic!("{other:?}"),
         }
         if is_given {
-            kept += 1;
             assert_eq!(status_of(&world, id).await, BookStatus::Active);
             assert_eq!(book(&world, id).await.unwrap().counts.all(), i64::from(LARGE));
         } else {
-            gone += 1;
             assert!(book(&world, id).await.is_err());
         }
-        for (user, given) in gives.iter().enumerate().filter(|(_, given)| given.is_ok()) {
-            let code = &given.as_ref().unwrap().code;
-            assert_eq!(world.coupon(code).await.holder.as_deref(), Some("ana"), "{user}");
+        for given in gives.iter().flatten() {
+            assert_eq!(world.coupon(&given.code).await.holder.as_deref(), Some("ana"));
         }
         world.assert_invariants().await;
     }
-    assert_eq!(kept + gone, 12);
 }
 
 #[tokio::test]
@@ -300,7 +295,7 @@ async fn a_book_whose_code_was_assigned_and_put_back_stays_as_it_is() {
         }
         let before = book(&world, id).await.unwrap();
         assert_eq!((before.counts.given_out(), before.counts.all()), (0, i64::from(size)));
-        assert_in_use(delete(&world, id).await);
+        assert_in_use(&delete(&world, id).await);
         assert_eq!(book(&world, id).await.unwrap(), before);
         assert_eq!(count(&world, "select count(*) from job").await, 0);
         world.assert_invariants().await;

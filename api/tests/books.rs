@@ -1,5 +1,6 @@
 //! Coupon books: their fields, their states, and what they allow when.
 
+mod deletion;
 mod lists;
 mod rules;
 

@@ -17,6 +17,8 @@ use crate::support::{Admin, Installation, PASSWORD, Process};
 
 /// Kills that hit a job while it ran.
 const KILLS: u32 = 10;
+/// The same for deletions, which are over in less than a second.
+const KILLS_OF_DELETIONS: u32 = 4;
 /// A chunk that was at work so often when its process was killed is set aside, as the design says: so the kills are
 /// spread over the rows of a job, this many for each tenth of it at most.
 const MOST_KILLS_A_TENTH: u32 = 2;
@@ -155,6 +157,32 @@ async fn a_generation_killed_over_and_over_makes_exactly_the_codes_asked_for() {
         assert_eq!(codes.len(), QUANTITY, "codes are doubled or missing");
         let book = victim.admin.get(&format!("coupon-books/{book}")).await;
         assert_eq!(book["generatedCount"], QUANTITY, "{book}");
+    }
+    victim.end().await;
+}
+
+#[tokio::test]
+async fn a_deletion_killed_over_and_over_deletes_each_code_once_and_then_the_book() {
+    const QUANTITY: usize = 400_000;
+    let mut victim = Victim::new().await;
+    while victim.kills < KILLS_OF_DELETIONS {
+        let book = victim.book().await;
+        let order = json!({"couponBookId": book, "quantity": QUANTITY});
+        let made = victim.admin.post("coupon-codes/generate", &order, 202).await;
+        let made = made["id"].as_str().expect("an id");
+        eventually("the codes to be made", async || {
+            (victim.admin.get(&format!("jobs/{made}")).await["status"] == "SUCCEEDED").then_some(())
+        })
+        .await;
+        let delete = victim.admin.request(Method::DELETE, &format!("coupon-books/{book}"));
+        let job = victim.admin.json(delete, 202).await;
+        let job = victim.torment(job["id"].as_str().expect("an id")).await;
+        assert_progress(&job, QUANTITY, 0);
+        let pool = victim.installation.database().await;
+        let left = "select (select count(*) from coupon) + (select count(*) from coupon_book)";
+        let left: i64 = query_scalar(left).fetch_one(&pool).await.expect("counting failed");
+        pool.close().await;
+        assert_eq!(left, 0, "{job}");
     }
     victim.end().await;
 }

@@ -147,7 +147,8 @@ const PROMISES: &[(&str, &str)] = &[
          where j.chunks_done <> c.done or j.chunks_total <> c.chunks
             or (j.status <> 'CANCELLED' and j.chunks_failed <> c.failed)
             or (j.status = 'SUCCEEDED') <> (c.done = c.chunks and j.status <> 'CANCELLED')
-            or (j.status = 'FAILED' and (c.failed = 0 or (c.done + c.failed <> c.chunks and not j.ordered)))",
+            or (j.status = 'FAILED' and (c.failed = 0 or (c.done + c.failed <> c.chunks and not j.ordered
+                and j.error ->> 'code' not in ('not_found', 'book_closed', 'pattern_exhausted', 'book_in_use'))))",
     ),
     (
         "a job has made as many codes as it says, in the book it names",
@@ -155,6 +156,7 @@ const PROMISES: &[(&str, &str)] = &[
          left join (select job_id, book_id, count(*) codes from coupon group by job_id, book_id) c
            on c.job_id = j.id and c.book_id = j.book_id
          where j.kind = 'GENERATE_CODES' and j.succeeded <> coalesce(c.codes, 0)
-           and exists (select from coupon_book b where b.id = j.book_id)",
+           and exists (select from coupon_book b where b.id = j.book_id)
+           and not exists (select from job d where d.kind = 'DELETE_BOOK' and d.book_id = j.book_id and d.succeeded > 0)",
     ),
 ];

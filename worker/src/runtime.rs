@@ -30,6 +30,8 @@ const LEASE: Duration = Duration::from_secs(15);
 const OUTAGE_DELAY: Duration = Duration::from_secs(1);
 /// What the log says of a chunk that came to nothing here.
 const FENCED: &str = "the chunk was fenced: another has it, or the job was stopped";
+/// The log line of a job that a rule stops.
+const STOPPED: &str = "a rule forbids the job to go on";
 /// How long a shutdown waits for chunks at work: within the time that a supervisor gives before it kills.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(12);
 
@@ -38,6 +40,8 @@ const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(12);
 pub enum Outcome {
     /// Its effect is committed and it is settled.
     Done,
+    /// A rule forbids the job to go on: the job has failed, and the chunk is settled.
+    Stopped,
     /// It is another's by now, or its job was stopped; nothing was changed.
     Lost,
 }
@@ -114,13 +118,17 @@ impl Worker {
                 debug!("the chunk is done");
                 (ChunkEnd::Done, Found::Settled)
             }
+            Ok(Outcome::Stopped) => {
+                info!("{STOPPED}");
+                (ChunkEnd::Failed, Found::Settled)
+            }
             Ok(Outcome::Lost) => {
                 info!("{FENCED}");
                 (ChunkEnd::Lost, Found::Settled)
             }
             Err(Error::Refused(refusal)) => {
-                let found = self.settle_failure(claim, refusal.code(), refusal.to_string()).await;
-                (ChunkEnd::Failed, found)
+                info!(rule = refusal.code(), "{STOPPED}");
+                (ChunkEnd::Failed, self.note(self.store.stop_job_if_held(claim, &refusal).await))
             }
             Err(failure) if failure.is_retryable() => {
                 warn!(error = failure.chain(), "the chunk waits for what it needs");

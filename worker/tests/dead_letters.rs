@@ -1,17 +1,21 @@
 //! Work that failed for the last time leaves a letter, and a letter gives it another chance.
 
 use cuponera_core::id::JobId;
-use cuponera_core::job::{CODES_PER_CHUNK, JobError, JobKind, JobStatus};
+use cuponera_core::job::{CODES_PER_CHUNK, JobError, JobKind, JobStatus, MAX_CRASHES};
 use cuponera_core::queue::{RedriveReport, redrive};
 use cuponera_core::store::{Claim, Store};
 use cuponera_testkit::eventually;
 use sqlx::query;
 
-use crate::fleet::{Fleet, LEASE};
+use crate::fleet::{Fleet, LEASE, count};
 
 /// A closed book takes no codes.
 async fn set_book(fleet: &Fleet, status: &str) {
     query("update coupon_book set status = $1").bind(status).execute(fleet.world.pool()).await.unwrap();
+}
+
+async fn dead_letters_unsent(fleet: &Fleet) -> i64 {
+    count(&fleet.world, "select count(*) from outbox where kind = 'DEAD'").await
 }
 
 async fn claim(store: &Store) -> Claim {
@@ -48,15 +52,40 @@ async fn work_that_failed_for_the_last_time_leaves_a_letter_and_is_redriven_by_i
     let sqs = fleet.queue.connect().await;
     let store = fleet.store(&sqs);
     let job = fleet.generate(&store, 50).await;
-    set_book(&fleet, "CLOSED").await;
+    query("update job_chunk set crashes = $1").bind(MAX_CRASHES).execute(fleet.world.pool()).await.unwrap();
     fleet.worker("worker", &sqs).await;
-    assert_eq!(fleet.over(job.id).await.status, JobStatus::Failed);
+    assert_eq!(fleet.over(job.id).await.error.unwrap().code, "worker_lost");
     assert_eq!(letters(&fleet, 1).await, [letter(job.id, 0, 1)]);
-    set_book(&fleet, "ACTIVE").await;
     assert_eq!(redrive(&store, &sqs).await.unwrap(), report(1, 0, 0));
     assert!(fleet.queue.dead_letters().await.is_empty());
     let done = fleet.succeeded(job.id).await;
     assert_eq!((done.succeeded, done.attempts), (50, 2));
+    fleet.world.assert_invariants().await;
+}
+
+#[tokio::test]
+async fn a_book_closed_under_a_job_fails_it_at_once_and_leaves_no_letter() {
+    let fleet = Fleet::new().await;
+    let sqs = fleet.queue.connect().await;
+    let store = fleet.store(&sqs);
+    let job = fleet.generate(&store, 40 * CODES_PER_CHUNK).await;
+    let worker = fleet.worker("worker", &sqs).await;
+    eventually("a chunk to be settled", async || (fleet.job(job.id).await.succeeded > 0).then_some(())).await;
+    set_book(&fleet, "CLOSED").await;
+    let failed = fleet.over(job.id).await;
+    assert_eq!(failed.error.clone().unwrap().code, "book_closed");
+    worker.stop().await;
+    let waiting = "select count(*) from job_chunk where status = 'READY'";
+    let (waiting, done) = (count(&fleet.world, waiting).await, failed.succeeded / 50_000);
+    assert!(waiting >= 40 - done - 2, "{waiting} wait and {done} are done: more than two were at work");
+    assert_eq!((dead_letters_unsent(&fleet).await, fleet.queue.dead_letters().await.len()), (0, 0));
+    fleet.world.assert_invariants().await;
+
+    set_book(&fleet, "ACTIVE").await;
+    store.retry_job_if_failed(None, fleet.world.business, job.id).await.unwrap().outcome.unwrap();
+    fleet.worker("another", &fleet.queue.connect().await).await;
+    let done = fleet.succeeded(job.id).await;
+    assert_eq!((done.succeeded, done.attempts), (40 * 50_000, 2));
     fleet.world.assert_invariants().await;
 }
 

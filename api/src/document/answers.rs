@@ -33,6 +33,10 @@ pub(super) fn describe(response: &mut Value, answer: &Answer) {
         response["headers"][REPLAYED] = header(REPLAYED);
     }
     if answer.located {
+        // A type that carries the header has it in capitals.
+        if let Some(headers) = response["headers"].as_object_mut() {
+            headers.retain(|name, _| !name.eq_ignore_ascii_case("Location"));
+        }
         response["headers"]["Location"] = header("Location");
     }
 }

@@ -7,6 +7,7 @@ use cuponera_core::book::{
 use cuponera_core::error::{Error, Refusal, Result};
 use cuponera_core::id::BookId;
 use cuponera_core::principal::Role;
+use cuponera_core::store::Deletion;
 use poem_openapi::param::{Header, Path, Query};
 use poem_openapi::payload::Json;
 use poem_openapi::{ApiResponse, Object, OpenApi};
@@ -19,7 +20,7 @@ use crate::caller::Caller;
 use crate::idempotency::HeldKey;
 use crate::problem::Problem;
 use crate::reply::Reply;
-use crate::view::{BookView, DiscountKindView, DiscountView, List};
+use crate::view::{BookView, DiscountKindView, DiscountView, JobView, List};
 
 const STATUSES: &str = "DRAFT, ACTIVE, PAUSED, CLOSED";
 
@@ -235,7 +236,15 @@ impl BookChange {
 enum Deleted {
     /// The book and its codes are gone.
     #[oai(status = 204)]
-    Deleted,
+    Gone,
+    /// The book is closed, and the job deletes it.
+    #[oai(status = 202)]
+    Job(
+        Json<Box<JobView>>,
+        /// Where the job is found.
+        #[oai(header = "Location")]
+        String,
+    ),
 }
 
 #[OpenApi(prefix_path = "/api/v1/coupon-books", tag = "Tag::CouponBooks")]
@@ -335,7 +344,10 @@ impl Books {
 
     /// Delete a book and its codes
     ///
-    /// Only while no code of it was ever assigned.
+    /// Only while no code of it was ever assigned; otherwise the book stays as it is. A book of more than 10000 codes is closed,
+    /// and a job deletes it: the answer is 202 with that job, also if the call is repeated while the job is open. If the job is
+    /// cancelled or fails, another call deletes what is left. A code that was being assigned when the book was closed fails the
+    /// job with `book_in_use`, and the book has its status back.
     #[oai(path = "/:id", method = "delete", operation_id = "deleteCouponBook")]
     async fn delete(
         &self,
@@ -343,9 +355,15 @@ impl Books {
         /// The book.
         id: Path<Uuid>,
     ) -> Result<Deleted, Problem> {
-        let (store, business) = (caller.app.store.clone(), caller.business());
-        caller.app.run(async move { store.delete_book_if_unused(business, BookId(id.0)).await }).await?;
-        Ok(Deleted::Deleted)
+        let (store, business, actor) = (caller.store(), caller.business(), caller.principal.to_string());
+        let delete = async move { store.delete_book_if_unused(business, &actor, BookId(id.0)).await };
+        Ok(match caller.app.run(delete).await? {
+            Deletion::Done => Deleted::Gone,
+            Deletion::Job(job) => {
+                let location = format!("/api/v1/jobs/{}", job.id);
+                Deleted::Job(Json(Box::new(JobView::from(*job))), location)
+            }
+        })
     }
 }
 

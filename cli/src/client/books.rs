@@ -8,7 +8,8 @@ use uuid::Uuid;
 
 use super::exchange::Ask;
 use super::fault::Fault;
-use super::show::{Column, Look, card, plain, table, text};
+use super::show::{Column, Look, card, count, plain, table, text};
+use super::watch::{self, Job, Submitted};
 use super::{Client, Paging, Work, say};
 
 pub(super) const HELP: &str = help!(
@@ -48,7 +49,17 @@ enum BookVerb {
     /// End it for good
     Close(Named),
     /// Delete it and its codes; only while none was ever assigned
-    Delete(Named),
+    Delete(Delete),
+}
+
+/// A book to be deleted.
+#[derive(Debug, Args)]
+struct Delete {
+    #[command(flatten)]
+    named: Named,
+    /// Do not wait until a large book is deleted
+    #[arg(long)]
+    no_wait: bool,
 }
 
 /// A book.
@@ -136,12 +147,25 @@ impl Work for Books {
             BookVerb::Activate(named) => turn(client, &named.book, "ACTIVE").await,
             BookVerb::Pause(named) => turn(client, &named.book, "PAUSED").await,
             BookVerb::Close(named) => turn(client, &named.book, "CLOSED").await,
-            BookVerb::Delete(named) => {
-                let id = find(client, &named.book).await?;
-                client.ask(Ask::delete(&["coupon-books", &id])).await?;
-                if client.json { Ok(()) } else { say::say(&format!("{} is deleted.", plain(&named.book))) }
-            }
+            BookVerb::Delete(delete) => delete.run(client).await,
         }
+    }
+}
+
+impl Delete {
+    /// A small book is gone with the answer; a large one is deleted by a job.
+    async fn run(self, client: &Client) -> Result<(), Fault> {
+        let id = find(client, &self.named.book).await?;
+        let job = client.ask(Ask::delete(&["coupon-books", &id])).await?;
+        let deleted = format!("{} is deleted", plain(&self.named.book));
+        if job.value.is_null() {
+            return if client.json { Ok(()) } else { say::say(&format!("{deleted}.")) };
+        }
+        let submitted = Submitted { job, waits: !self.no_wait };
+        let words = |job: &Job| {
+            format!("{deleted}, with {} codes{}", count(job.result("deletedCount")), job.in_time())
+        };
+        watch::see_through(client, submitted, words).await.map(drop)
     }
 }
 

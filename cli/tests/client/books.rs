@@ -31,6 +31,29 @@ async fn a_book_is_led_through_its_life_by_name_or_by_id() {
 }
 
 #[tokio::test]
+async fn a_large_book_is_deleted_by_a_job_that_is_waited_for_or_not() {
+    let world = World::new().await;
+    let large = |options| {
+        let (name, id) = world.book(options);
+        world.json(&["generate", "--book", &id, "--quantity", "10001"]);
+        (name, id)
+    };
+    let (name, id) = large(&[]);
+    world.run(&["books", "delete", &name]).said(&[&name, "is deleted", "10,001 codes"]);
+    world.run(&["books", "show", &id]).refused(3, &["not_found"]);
+
+    let (name, _) = large(&[]);
+    let begun = world.json(&["books", "delete", &name, "--no-wait"]);
+    assert_eq!((&begun["kind"], &begun["status"]), (&"DELETE_BOOK".into(), &"QUEUED".into()));
+    world
+        .run(&["books", "delete", &name, "--no-wait"])
+        .said(&["under way", begun["id"].as_str().expect("an id")]);
+    let done = world.json(&["books", "delete", &name]);
+    assert_eq!((&done["id"], &done["status"]), (&begun["id"], &"SUCCEEDED".into()));
+    assert_eq!(done["result"]["deletedCount"], 10_001);
+}
+
+#[tokio::test]
 async fn a_name_must_be_exact_and_one_that_several_books_have_is_refused_with_their_ids() {
     let world = World::new().await;
     let (name, first) = world.book(&[]);

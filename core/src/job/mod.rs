@@ -11,6 +11,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::book::BookStatus;
 use crate::csv::{Columns, Delimiter};
 use crate::id::{BookId, BusinessId, JobId};
 
@@ -32,17 +33,20 @@ pub enum JobKind {
     GenerateCodes,
     /// Takes codes from an uploaded file.
     ImportCodes,
+    /// Deletes a book and its codes, none of which was ever assigned.
+    DeleteBook,
 }
 
 impl JobKind {
     /// All kinds this version works.
-    pub const ALL: [Self; 2] = [Self::GenerateCodes, Self::ImportCodes];
+    pub const ALL: [Self; 3] = [Self::GenerateCodes, Self::ImportCodes, Self::DeleteBook];
 
     /// As the API and the database spell it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::GenerateCodes => "GENERATE_CODES",
             Self::ImportCodes => "IMPORT_CODES",
+            Self::DeleteBook => "DELETE_BOOK",
         }
     }
 
@@ -201,6 +205,11 @@ pub enum Work {
         /// Whether it only counts.
         dry_run: bool,
     },
+    /// See [`JobKind::DeleteBook`].
+    DeleteBook {
+        /// The book, which was closed when the job was submitted.
+        book: BookId,
+    },
 }
 
 impl Work {
@@ -209,13 +218,16 @@ impl Work {
         match self {
             Self::GenerateCodes { .. } => JobKind::GenerateCodes,
             Self::ImportCodes { .. } => JobKind::ImportCodes,
+            Self::DeleteBook { .. } => JobKind::DeleteBook,
         }
     }
 
     /// The book it works on.
     pub fn book(&self) -> BookId {
         match self {
-            Self::GenerateCodes { book, .. } | Self::ImportCodes { book, .. } => *book,
+            Self::GenerateCodes { book, .. } | Self::ImportCodes { book, .. } | Self::DeleteBook { book } => {
+                *book
+            }
         }
     }
 }
@@ -243,6 +255,27 @@ pub enum ChunkWork {
         /// The physical line its first byte stands on.
         first_line: u64,
     },
+    /// Takes a step of a deletion, and adds the chunk of the next step to the job.
+    Delete(DeletionStep),
+}
+
+/// A step of the deletion of a book.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "step", rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum DeletionStep {
+    /// Checks that no code was assigned by a statement that had begun before the book was closed. The next step is
+    /// [`Self::DeleteCodes`].
+    CheckUnused {
+        /// The book's status before it was closed, until the book has it back.
+        status_before: Option<BookStatus>,
+    },
+    /// Deletes a slice of the codes. The next step is the same from a later position, or [`Self::DeleteBook`].
+    DeleteCodes {
+        /// The first position that may still have a code.
+        from_position: i32,
+    },
+    /// Deletes the book and its counts.
+    DeleteBook,
 }
 
 /// Whether a chunk stands at an end of its job.
@@ -294,7 +327,7 @@ mod tests {
                 ChunkWork::Generate { indexes, first_position, edge, .. } => {
                     (indexes.clone(), *first_position, *edge)
                 }
-                ChunkWork::Import { .. } => unreachable!(),
+                ChunkWork::Import { .. } | ChunkWork::Delete(_) => unreachable!(),
             })
             .collect();
         assert_eq!(

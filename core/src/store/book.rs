@@ -1,4 +1,4 @@
-//! Books: made, changed, listed, deleted.
+//! Books: made, changed, listed. [`super::deletion`] deletes them.
 
 use sqlx::{PgExecutor, PgTransaction, query, query_file, query_scalar};
 
@@ -86,59 +86,16 @@ impl Store {
         .await;
         open.settle(outcome).await
     }
-
-    /// Deletes a book and its codes, if none was ever assigned. A code that is being given out at this moment stays, and
-    /// then so does the book.
-    pub async fn delete_book_if_unused(&self, business: BusinessId, id: BookId) -> Result<()> {
-        let mut transaction = self.pool.begin().await?;
-        lock_for_delete(&mut transaction, business, id).await?;
-        let book = get(&mut *transaction, business, id).await?;
-        if book.counts.given_out() > 0 || !delete_free_codes(&mut transaction, id).await? {
-            return Err(Refusal::BookInUse.into());
-        }
-        query!("delete from book_count where book_id = $1", id.0).execute(&mut *transaction).await?;
-        query!("delete from book_delta where book_id = $1", id.0).execute(&mut *transaction).await?;
-        query!("delete from user_quota where book_id = $1", id.0).execute(&mut *transaction).await?;
-        query!("delete from coupon_book where id = $1", id.0).execute(&mut *transaction).await?;
-        transaction.commit().await?;
-        Ok(())
-    }
-}
-
-/// Deletes the free codes; whether no other is left.
-async fn delete_free_codes(transaction: &mut PgTransaction<'static>, id: BookId) -> Result<bool> {
-    query!("delete from coupon where book_id = $1 and is_free", id.0).execute(&mut **transaction).await?;
-    let left = query_scalar!(r#"select exists (select from coupon where book_id = $1) as "left!""#, id.0)
-        .fetch_one(&mut **transaction)
-        .await?;
-    Ok(!left)
 }
 
 /// Takes the book's row for a change of its rules: other changes wait, chunks that add codes do not.
-async fn lock_for_change(
+pub(super) async fn lock_for_change(
     transaction: &mut PgTransaction<'static>,
     business: BusinessId,
     id: BookId,
 ) -> Result<()> {
     query_scalar!(
         "select id from coupon_book where id = $1 and business_id = $2 for no key update",
-        id.0,
-        business.0
-    )
-    .fetch_optional(&mut **transaction)
-    .await?
-    .ok_or_else(|| Refusal::not_found("coupon book"))?;
-    Ok(())
-}
-
-/// Takes the book's row for its end: everybody waits, chunks that add codes too.
-async fn lock_for_delete(
-    transaction: &mut PgTransaction<'static>,
-    business: BusinessId,
-    id: BookId,
-) -> Result<()> {
-    query_scalar!(
-        "select id from coupon_book where id = $1 and business_id = $2 for update",
         id.0,
         business.0
     )
@@ -202,7 +159,7 @@ async fn write(
     Ok(())
 }
 
-async fn get(executor: impl PgExecutor<'_>, business: BusinessId, id: BookId) -> Result<Book> {
+pub(super) async fn get(executor: impl PgExecutor<'_>, business: BusinessId, id: BookId) -> Result<Book> {
     let book = select(executor, business, Some(id), None, None, None, 1).await?.pop();
     book.ok_or_else(|| Refusal::not_found("coupon book").into())
 }

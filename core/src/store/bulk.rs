@@ -32,7 +32,7 @@ pub enum Taken {
 
 /// Begins the transaction of a chunk, under a name that says whose it is: what a process holds that freezes in it is taken
 /// from it once its lease is over ([`Store::end_lapsed_sessions`]).
-async fn begin<'c>(
+pub(super) async fn begin<'c>(
     connection: &'c mut PgConnection,
     claim: &Claim,
 ) -> Result<sqlx::Transaction<'c, Postgres>> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 use sqlx::{PgTransaction, query, query_file, query_file_scalar, query_scalar};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Refusal, Result};
 use crate::id::{BusinessId, JobId};
 use crate::job::{ChunkWork, JobError, JobKind, JobStatus, Work};
 use crate::telemetry::{TraceParent, metrics};
@@ -159,9 +159,11 @@ impl Store {
         Ok(if held { Pulse::Held } else { Pulse::Lost })
     }
 
-    /// Sets a chunk aside for good. The job fails once all its chunks are settled.
+    /// Sets a chunk aside that failed too often or ended its workers, and writes a dead letter for the operator. The job fails
+    /// once all its chunks are settled.
     pub async fn fail_chunk_if_held(&self, claim: &Claim, error: &JobError) -> Result<Pulse> {
-        let failed = query_file!(
+        let mut transaction = self.pool.begin().await?;
+        let failed = query_file_scalar!(
             "src/store/sql/fail_chunk.sql",
             claim.job.0,
             claim.number,
@@ -170,11 +172,34 @@ impl Store {
             serde_json::to_value(error).map_err(Error::internal)?,
             claim.has_outbox
         )
-        .fetch_optional(&self.pool)
+        .fetch_optional(&mut *transaction)
         .await?;
+        let failed = failed.map(|status| status_of(&status)).transpose()?;
+        self.commit_if_held(transaction, claim, failed).await
+    }
+
+    /// Fails the job at once because a rule forbids it to go on. No dead letter is written: only the owner can mend the cause.
+    pub async fn stop_job_if_held(&self, claim: &Claim, refusal: &Refusal) -> Result<Pulse> {
+        let mut transaction = self.pool.begin().await?;
+        let stopped = stop_job_if_held(&mut transaction, claim, refusal).await?;
+        self.commit_if_held(transaction, claim, stopped).await
+    }
+
+    /// Commits what was done under a claim if the job's new status came back. Otherwise the job no longer runs or another worker
+    /// has the chunk, and nothing may change.
+    pub(super) async fn commit_if_held(
+        &self,
+        transaction: PgTransaction<'_>,
+        claim: &Claim,
+        status: Option<JobStatus>,
+    ) -> Result<Pulse> {
+        let Some(status) = status else {
+            transaction.rollback().await?;
+            return Ok(Pulse::Lost);
+        };
+        transaction.commit().await?;
         self.ring();
-        let Some(row) = failed else { return Ok(Pulse::Lost) };
-        metrics::job_stands(claim.work.kind(), status_of(&row.status)?);
+        metrics::job_stands(claim.work.kind(), status);
         Ok(Pulse::Held)
     }
 
@@ -229,6 +254,48 @@ pub(super) async fn finish_if_held(
     .await?
     .map(|row| row.status);
     status.map(|status| status_of(&status)).transpose()
+}
+
+/// Adds the next chunk to the ordered job of a chunk that is about to be settled in the same transaction; `total` corrects the
+/// job's. Adds nothing if the chunk is no longer this worker's or the job no longer runs: settling will find the same.
+pub(super) async fn add_next(
+    transaction: &mut PgTransaction<'_>,
+    claim: &Claim,
+    work: &ChunkWork,
+    total: Option<i64>,
+) -> Result<()> {
+    query_file!(
+        "src/store/sql/add_chunk.sql",
+        claim.job.0,
+        claim.number,
+        claim.epoch,
+        serde_json::to_value(work).map_err(Error::internal)?,
+        total
+    )
+    .execute(&mut **transaction)
+    .await?;
+    Ok(())
+}
+
+/// Fails the job of a chunk because a rule forbids it to go on; answers the job's status. `None` if the chunk is no longer this
+/// worker's or the job no longer runs: the caller must roll back.
+pub(super) async fn stop_job_if_held(
+    transaction: &mut PgTransaction<'_>,
+    claim: &Claim,
+    refusal: &Refusal,
+) -> Result<Option<JobStatus>> {
+    let error = JobError { code: refusal.code().to_owned(), detail: refusal.to_string() };
+    let stopped = query_file_scalar!(
+        "src/store/sql/stop_job.sql",
+        claim.job.0,
+        claim.number,
+        claim.epoch,
+        error.detail,
+        serde_json::to_value(&error).map_err(Error::internal)?
+    )
+    .fetch_optional(&mut **transaction)
+    .await?;
+    stopped.map(|status| status_of(&status)).transpose()
 }
 
 fn status_of(name: &str) -> Result<JobStatus> {

@@ -14,6 +14,9 @@ use super::outbox::Bell;
 /// How long a call waits for a free connection before it is told to come back.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// The longest time a hot statement takes: one that began before a change was committed is over this long after it.
+pub(super) const HOT_STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// The most connections each pool may open.
 #[derive(Debug, Clone, Copy)]
 pub struct Pools {
@@ -54,7 +57,7 @@ impl Store {
         let hot = options.clone().options([
             ("plan_cache_mode", "force_generic_plan"),
             ("enable_seqscan", "off"),
-            ("statement_timeout", "5s"),
+            ("statement_timeout", &HOT_STATEMENT_TIMEOUT.as_millis().to_string()),
         ]);
         // What a statement waits for is one item's, and the others of its batch wait with it.
         let solo = hot.clone().options([("lock_timeout", "100ms")]);

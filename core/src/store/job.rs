@@ -4,6 +4,8 @@ mod discard;
 mod read;
 mod retry;
 
+use std::time::Duration;
+
 use serde_json::json;
 use sqlx::{PgExecutor, PgTransaction, query, query_scalar};
 
@@ -19,9 +21,8 @@ use super::batch::{Answer, RequestKey};
 use super::outbox::announce;
 use super::request_key::Attempt;
 use super::space::{as_i64, reserve};
-use read::get;
-
 pub use read::JobFilter;
+pub(super) use read::get;
 pub use retry::Redrive;
 
 /// An upload that has been cut into parts and stored.
@@ -57,17 +58,19 @@ pub struct PartFile {
 }
 
 /// A job about to be written.
-struct NewJob {
-    id: JobId,
-    business: BusinessId,
-    actor: String,
-    work: Work,
-    ordered: bool,
-    total: u64,
-    chunks: Vec<ChunkWork>,
-    warnings: Vec<JobWarning>,
+pub(super) struct NewJob {
+    pub(super) id: JobId,
+    pub(super) business: BusinessId,
+    pub(super) actor: String,
+    pub(super) work: Work,
+    pub(super) ordered: bool,
+    pub(super) total: u64,
+    pub(super) chunks: Vec<ChunkWork>,
+    /// How long after the commit the chunks become runnable.
+    pub(super) delay: Duration,
+    pub(super) warnings: Vec<JobWarning>,
     /// The result before any row is done.
-    result: serde_json::Value,
+    pub(super) result: serde_json::Value,
 }
 
 impl Store {
@@ -99,6 +102,7 @@ impl Store {
                 ordered: false,
                 total: quantity,
                 chunks: generation_chunks(first_index..first_index + quantity, first_position),
+                delay: Duration::ZERO,
                 warnings: JobWarning::if_guessable(pattern, first_index + quantity).into_iter().collect(),
                 result: json!({ "generatedCount": 0, "couponBookId": book }),
             };
@@ -144,6 +148,7 @@ impl Store {
                 ordered,
                 total: import.rows,
                 chunks: import.parts.into_iter().map(chunk).collect(),
+                delay: Duration::ZERO,
                 warnings: Vec::new(),
                 result: json!({
                     "uploadedCount": 0, "unassignedCount": 0, "duplicatesCount": 0, "invalidRowsCount": 0,
@@ -267,7 +272,11 @@ async fn check_open(executor: impl PgExecutor<'_>, business: BusinessId, book: B
 }
 
 /// Writes a job and its chunks, and wakes the workers when that commits. A job without chunks is done at once.
-async fn insert(transaction: &mut PgTransaction<'static>, job: NewJob, store: &Store) -> Result<Job> {
+pub(super) async fn insert(
+    transaction: &mut PgTransaction<'static>,
+    job: NewJob,
+    store: &Store,
+) -> Result<Job> {
     query!(
         "insert into job (id, business_id, kind, status, book_id, created_by, work, ordered, total, chunks_total, result, warnings,
                           finished_at, trace_parent)
@@ -291,10 +300,12 @@ async fn insert(transaction: &mut PgTransaction<'static>, job: NewJob, store: &S
     let chunks: Vec<_> =
         job.chunks.iter().map(serde_json::to_value).collect::<Result<_, _>>().map_err(Error::internal)?;
     query!(
-        "insert into job_chunk (job_id, number, work)
-         select $1, (number - 1)::int, work from unnest($2::jsonb[]) with ordinality c (work, number)",
+        "insert into job_chunk (job_id, number, work, run_at)
+         select $1, (number - 1)::int, work, clock_timestamp() + make_interval(secs => $3)
+         from unnest($2::jsonb[]) with ordinality c (work, number)",
         job.id.0,
-        &chunks
+        &chunks,
+        job.delay.as_secs_f64()
     )
     .execute(&mut **transaction)
     .await?;

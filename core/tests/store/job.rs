@@ -8,7 +8,9 @@ use cuponera_core::csv::{Columns, Delimiter};
 use cuponera_core::error::{Error, Refusal};
 use cuponera_core::id::{BookId, BusinessId, JobId};
 use cuponera_core::job::{CODES_PER_CHUNK, Job, JobError, JobKind, JobStatus};
-use cuponera_core::store::{Claim, Finished, Imported, NewImport, PartFile, Pulse, Redriven, Taken, TakenBy};
+use cuponera_core::store::{
+    Bell, Claim, Finished, Imported, NewImport, PartFile, Pulse, Redriven, Taken, TakenBy,
+};
 use cuponera_testkit::{World, claim, eventually, race, read_as, rules, waits_for, work_generation};
 use serde_json::json;
 use sqlx::{query, query_scalar};
@@ -230,6 +232,68 @@ async fn a_failed_job_is_retried_where_it_failed_and_nowhere_else() {
     let done = job(&world, submitted.id).await;
     assert_eq!((done.status, done.attempts, done.percent()), (JobStatus::Succeeded, 2, Some(100.0)));
     assert!(matches!(retry().await, Err(Refusal::WrongJobState { .. })));
+    world.assert_invariants().await;
+}
+
+async fn dead_letters(world: &World) -> i64 {
+    let letters = "select count(*) from outbox where kind = 'DEAD'";
+    query_scalar(letters).fetch_one(world.pool()).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_rule_fails_a_job_at_once_without_a_dead_letter_and_a_retry_runs_what_is_left() {
+    let world = World::new().await;
+    let submitted = submit(&world, 5 * CODES_PER_CHUNK).await;
+    let store = world.store().clone().with_outbox(&Bell::default());
+    let mut claims = Vec::new();
+    for _ in 0..3 {
+        claims.push(claim(&store, "worker").await.unwrap());
+    }
+    assert_eq!(work_generation(&store, &claims[0]).await, Taken::Settled);
+    assert_eq!(store.stop_job_if_held(&claims[1], &Refusal::BookClosed).await.unwrap(), Pulse::Held);
+    let failed = job(&world, submitted.id).await;
+    let code = failed.error.map(|error| error.code);
+    assert_eq!((failed.status, code.as_deref()), (JobStatus::Failed, Some("book_closed")));
+    assert!(claim(&store, "worker").await.is_none(), "no chunk runs after the rule is known");
+    assert_eq!(work_generation(&store, &claims[2]).await, Taken::Lost, "the chunk was at work");
+    assert_eq!(store.stop_job_if_held(&claims[2], &Refusal::BookClosed).await.unwrap(), Pulse::Lost);
+    assert_eq!(dead_letters(&world).await, 0);
+    world.assert_invariants().await;
+
+    store.retry_job_if_failed(None, world.business, submitted.id).await.unwrap().outcome.unwrap();
+    for number in 1..5 {
+        let chunk = claim(&store, "worker").await.unwrap();
+        assert_eq!((chunk.number, chunk.attempts, chunk.crashes), (number, 0, 0));
+        assert_eq!(work_generation(&store, &chunk).await, Taken::Settled);
+    }
+    let done = job(&world, submitted.id).await;
+    assert_eq!((done.status, done.succeeded), (JobStatus::Succeeded, 250_000));
+    world.assert_invariants().await;
+}
+
+#[tokio::test]
+async fn a_chunk_that_failed_too_often_writes_a_dead_letter_and_lets_the_others_go_on() {
+    let world = World::new().await;
+    let submitted = submit(&world, CODES_PER_CHUNK + 1).await;
+    let store = world.store().clone().with_outbox(&Bell::default());
+    store.fail_chunk_if_held(&claim(&store, "worker").await.unwrap(), &sorry()).await.unwrap();
+    assert_eq!((job(&world, submitted.id).await.status, dead_letters(&world).await), (JobStatus::Running, 1));
+    assert!(claim(&store, "worker").await.is_some());
+}
+
+/// A worker that settles its chunk holds the chunk's row and waits for the job's, which the retry holds.
+#[tokio::test]
+async fn a_retry_waits_for_no_chunk_that_is_still_being_settled() {
+    let world = World::new().await;
+    let submitted = submit(&world, 3 * CODES_PER_CHUNK).await;
+    let (stopped, _at_work) = (next(&world).await, next(&world).await);
+    world.store().stop_job_if_held(&stopped, &Refusal::BookClosed).await.unwrap();
+    let mut settling = world.pool().begin().await.unwrap();
+    query("select from job_chunk where number = 1 for update").execute(&mut *settling).await.unwrap();
+    let retry = world.store().retry_job_if_failed(None, world.business, submitted.id);
+    tokio::time::timeout(Duration::from_secs(10), retry).await.expect("it waits").unwrap().outcome.unwrap();
+    settling.rollback().await.unwrap();
+    assert_eq!((next(&world).await.number, next(&world).await.number), (0, 2));
     world.assert_invariants().await;
 }
 

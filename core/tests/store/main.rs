@@ -4,6 +4,7 @@
 
 mod assign;
 mod book;
+mod deletion;
 mod event_log;
 mod generation;
 mod hold;

@@ -1,5 +1,6 @@
 //! What each kind of chunk does.
 
+pub mod delete;
 pub mod generate;
 pub mod import;
 
@@ -36,8 +37,10 @@ pub async fn handle(store: &Store, files: &Files, claim: &Claim) -> Result<Outco
                 if *dry_run { import::Target::Nowhere } else { import::Target::Book(*first_position) };
             import::import(store, files, claim, &part, target).await
         }
-        (Work::GenerateCodes { .. }, ChunkWork::Import { .. })
-        | (Work::ImportCodes { .. }, ChunkWork::Generate { .. }) => {
+        (Work::DeleteBook { .. }, ChunkWork::Delete(step)) => delete::delete(store, claim, *step).await,
+        (Work::GenerateCodes { .. }, ChunkWork::Import { .. } | ChunkWork::Delete(_))
+        | (Work::ImportCodes { .. }, ChunkWork::Generate { .. } | ChunkWork::Delete(_))
+        | (Work::DeleteBook { .. }, ChunkWork::Generate { .. } | ChunkWork::Import { .. }) => {
             Err(Error::internal("a chunk of another kind than its job"))
         }
     }

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::Operation;
-use crate::document::examples::{book, draft, page};
+use crate::document::examples::{book, draft, job, page};
 
 pub(super) fn operations() -> Vec<Operation> {
     vec![
@@ -29,6 +29,8 @@ pub(super) fn operations() -> Vec<Operation> {
             .refuses(&["forbidden", "invalid_transition"]),
         Operation::of("deleteCouponBook")
             .answers_nothing(204, "The book and its codes are gone.")
+            .answers(202, "The job that deletes a book of more than 10000 codes.", job("DELETE_BOOK"))
+            .located()
             .refuses(&["forbidden", "book_in_use"]),
     ]
 }

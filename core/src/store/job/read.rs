@@ -105,7 +105,11 @@ impl TryFrom<JobRow> for Job {
 }
 
 /// The job, wherever the executor looks.
-pub(super) async fn get(executor: impl PgExecutor<'_>, business: BusinessId, id: JobId) -> Result<Job> {
+pub(in crate::store) async fn get(
+    executor: impl PgExecutor<'_>,
+    business: BusinessId,
+    id: JobId,
+) -> Result<Job> {
     let job = select(executor, business, Some(id), &JobFilter::default(), 1).await?.pop();
     job.ok_or_else(|| Refusal::not_found("job").into())
 }

@@ -108,7 +108,7 @@ impl Store {
         self.ring_after(open.settle(outcome).await)
     }
 
-    /// Makes runnable what failed in these jobs; says which run again, the oldest first.
+    /// Makes runnable what is left of these jobs; says which run again, the oldest first.
     async fn retry_if_failed(
         &self,
         transaction: &mut PgTransaction<'static>,
@@ -123,6 +123,7 @@ impl Store {
         )
         .execute(&mut **transaction)
         .await?;
+        take_back(transaction, &failed).await?;
         let retried = query!(
             "update job set status = 'QUEUED', chunks_failed = 0, error = null, finished_at = null
              where id = any($1) and status = 'FAILED'",
@@ -142,7 +143,7 @@ impl Store {
 }
 
 /// Holds jobs that failed, before their chunks are touched: whoever else retries one waits, and then finds what has become
-/// of it. No worker holds a chunk of a job that has failed.
+/// of it. No worker settles a chunk of a job that has failed.
 async fn hold_failed(
     transaction: &mut PgTransaction<'static>,
     business: BusinessId,
@@ -167,4 +168,19 @@ async fn hold_failed(
     .fetch_all(&mut **transaction)
     .await?;
     Ok(failed)
+}
+
+/// Makes runnable what was at work when a rule stopped the jobs: it would otherwise wait for the end of its lease, and count a
+/// crash. A chunk whose row its worker holds at this moment is passed over and does wait: a worker that holds a chunk may be
+/// waiting for the job, which this transaction holds.
+async fn take_back(transaction: &mut PgTransaction<'static>, jobs: &[Uuid]) -> Result<()> {
+    query!(
+        "update job_chunk set status = 'READY', lease_until = null, run_at = now()
+         where (job_id, number) in (select job_id, number from job_chunk
+                                    where job_id = any($1) and status = 'RUNNING' for update skip locked)",
+        jobs
+    )
+    .execute(&mut **transaction)
+    .await?;
+    Ok(())
 }

@@ -1,6 +1,6 @@
 -- Sets a chunk aside; with the last one settled the job has failed, and an ordered job fails at once: what comes later in
 -- it must not come first. The first reason is the job's. No row comes back if the chunk is held under another epoch, or the
--- job no longer runs.
+-- job no longer runs: then the caller rolls back.
 --
 -- $1 job, $2 number, $3 epoch, $4 the reason for the chunk, $5 the job's error, $6 whether a dead letter is to be sent.
 with chunk as (

@@ -20,7 +20,7 @@ use super::request_key::Attempt;
 use super::space::{as_i64, reserve};
 use read::get;
 
-pub use read::JobFilter;
+pub use read::{JobFilter, MAX_JOBS_EXAMINED};
 pub use retry::Redrive;
 
 /// An upload that has been cut into parts and stored.

@@ -10,6 +10,7 @@ mod idempotency;
 mod import;
 mod isolation;
 mod job;
+mod lists;
 mod login;
 mod plan;
 mod redeem;

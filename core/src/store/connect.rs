@@ -187,3 +187,19 @@ async fn is_outside_transactions(connection: &mut PgConnection) -> sqlx::Result<
     // Outside, a statement is a transaction of its own, and begins when it does. In one that failed, this fails.
     raw_sql("select now() = statement_timestamp()").fetch_one(connection).await?.try_get(0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_api_opens_as_many_connections_as_the_setting_says_and_each_kind_of_work_has_one() {
+        for total in 4..=1000 {
+            let pools = Pools::of_api(total);
+            assert_eq!(pools.total(), total);
+            let least = [pools.hot, pools.solo, pools.reads, pools.rest].into_iter().min();
+            assert!(least >= Some(1), "{total}: {pools:?}");
+            assert_eq!(pools.reports, (total / 8).min(2), "below 8 they share those for reads");
+        }
+    }
+}

@@ -13,6 +13,7 @@ mod job;
 mod lists;
 mod login;
 mod plan;
+mod pools;
 mod redeem;
 mod sight;
 mod spelling;

@@ -43,12 +43,14 @@ async fn a_migration_has_no_time_limit() {
     let store = world.database.another_store(Pools { rest_statement: LIMIT, ..Pools::LEAST }).await;
     let mut holding = world.pool().begin().await.unwrap();
     query("lock table _sqlx_migrations").execute(&mut *holding).await.unwrap();
-    let release = async {
-        waits_for_a_lock(world.store(), 2 * LIMIT).await;
-        holding.rollback().await.unwrap();
-    };
-    let (migrated, ()) = futures::join!(store.migrate(), release);
-    migrated.unwrap();
+    let waits = waits_for_a_lock(world.store(), 2 * LIMIT);
+    match select(Box::pin(store.migrate()), Box::pin(waits)).await {
+        Either::Left((ended, _)) => panic!("it ended before its time: {ended:?}"),
+        Either::Right(((), migration)) => {
+            holding.rollback().await.unwrap();
+            migration.await.unwrap();
+        }
+    }
 }
 
 /// Until a statement has waited that long for what another holds.

@@ -12,7 +12,7 @@ use cuponera_core::store::Pools;
 use tracing::info;
 
 /// The relay's own connections: however busy the API is, jobs are announced.
-const RELAY_POOLS: Pools = Pools { hot: 1, solo: 1, rest: 1 };
+const RELAY_POOLS: Pools = Pools::LEAST;
 
 /// The API of Cuponera. Its database has been made by `cuponera migrate`; workers beside it do the jobs.
 #[derive(Debug, Parser)]

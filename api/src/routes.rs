@@ -77,7 +77,8 @@ both name the `userId` they act for. A `USER` acts for itself only and may leave
 **Repeat safely.** Every POST that changes something, but for `/auth` and `/api-keys`, takes an `Idempotency-Key`: for 24 hours the \
 same key and request have their effect once and are answered the same.
 
-**Lists** are pages: send `nextCursor` as `cursor` for the next one; it is null on the last.
+**Lists** are pages: send `nextCursor` as `cursor` for the next one. A page may have fewer items than `limit`, also none, and \
+still a `nextCursor`: only null says that the list is at its end.
 
 **Times** are RFC 3339 in UTC. Fields may be added to answers at any time; unknown query parameters and fields \
 in requests, and any that are given twice, are refused with 422.";

@@ -22,7 +22,7 @@ pub(crate) use job::{JobView, RedriveView};
 pub(crate) struct List<T: Type + ToJSON + ParseFromJSON> {
     /// The items.
     data: Vec<T>,
-    /// Send it as `cursor` for the next page; null on the last one.
+    /// Send it as `cursor` for the next page; null at the end of the list, and only there.
     next_cursor: Option<String>,
     /// How many items there are on all pages, where that is cheap to know.
     #[oai(skip_serializing_if_is_none)]

@@ -83,7 +83,7 @@ async fn all_failed_jobs_of_a_business_run_again_at_one_call_and_their_letters_a
     let limits = Limits { worker: false, queue: Some(sqs.clone()), ..Limits::default() };
     let server = Server::start_with(limits).await;
     let store = Queue::Sqs(sqs.clone())
-        .attach(server.database.another_store(Pools { hot: 1, solo: 1, rest: 2 }).await);
+        .attach(server.database.another_store(Pools { rest: 2, ..Pools::LEAST }).await);
     let stop = CancellationToken::new();
     let relay = tokio::spawn(Relay::new(store.clone(), sqs).run(stop.clone()));
 

@@ -54,9 +54,17 @@ impl Sea {
     async fn new(count: usize) -> Self {
         let server = Server::start_with(Limits { worker: false, ..Limits::default() }).await;
         let distance = Distance::to(server.database.url()).await;
-        let store =
-            Store::connect(&distance.url, Pools { hot: CONNECTIONS, solo: CONNECTIONS, rest: CONNECTIONS })
-                .await;
+        let store = Store::connect(
+            &distance.url,
+            Pools {
+                hot: CONNECTIONS,
+                solo: CONNECTIONS,
+                reads: CONNECTIONS,
+                rest: CONNECTIONS,
+                ..Pools::LEAST
+            },
+        )
+        .await;
         let store = store.expect("the database does not answer from afar");
         let client = server.admin().at(&server.another_api_on(store).await);
         let (stock, named, made) =
@@ -149,7 +157,7 @@ const DROPPED: u32 = 60;
 async fn assert_later_writes_stay(step: Duration, act: impl AsyncFn(&Store)) {
     let server = Server::start_with(Limits { worker: false, ..Limits::default() }).await;
     let distance = Distance::to(server.database.url()).await;
-    let store = Store::connect(&distance.url, Pools { hot: 1, solo: 1, rest: 1 }).await.expect("it is away");
+    let store = Store::connect(&distance.url, Pools::LEAST).await.expect("it is away");
     for round in 0..DROPPED {
         let _ = tokio::time::timeout(step * round, act(&store)).await;
         let key = NewApiKey {

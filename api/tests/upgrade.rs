@@ -83,7 +83,9 @@ async fn migrating_changes_no_stored_row_and_breaks_no_promise() {
             before.push(digest(&database, table).await);
         }
         // As the programs of a fleet do that is upgraded.
-        let another = database.another_store(cuponera_core::store::Pools { hot: 1, solo: 1, rest: 2 }).await;
+        let another = database
+            .another_store(cuponera_core::store::Pools { rest: 2, ..cuponera_core::store::Pools::LEAST })
+            .await;
         let (first, second) = tokio::join!(database.store().migrate(), another.migrate());
         first.and(second).expect("the migrations failed");
         for (table, before) in tables.iter().zip(before) {

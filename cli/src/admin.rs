@@ -19,7 +19,7 @@ use crate::secrets;
 use crate::up::LAST_WORDS;
 
 /// One command needs one connection, and another for a transaction.
-const POOLS: Pools = Pools { hot: 1, solo: 1, rest: 2 };
+const POOLS: Pools = Pools { rest: 2, ..Pools::LEAST };
 /// As the schema has it.
 const MAX_NAME_CHARS: usize = 200;
 

@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::coupon::state::CouponStatus;
 use crate::error::{FieldFault, Refusal};
 use crate::id::{BookId, BusinessId};
 
@@ -270,6 +271,19 @@ impl Counts {
     /// All codes: `generatedCount`.
     pub fn all(&self) -> i64 {
         self.available + self.given_out()
+    }
+
+    /// Whether a code may be shown in that state. A lock counts here until its end is recorded, and is shown as `ASSIGNED` as
+    /// soon as its time has passed.
+    pub fn may_show(&self, status: CouponStatus) -> bool {
+        let codes = match status {
+            CouponStatus::Available => self.available,
+            CouponStatus::Assigned => self.assigned + self.locked,
+            CouponStatus::Locked => self.locked,
+            CouponStatus::Redeemed => self.redeemed,
+            CouponStatus::Void => self.void,
+        };
+        codes > 0
     }
 }
 

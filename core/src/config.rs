@@ -44,7 +44,8 @@ pub struct Settings {
     #[arg(long, env = "CUPONERA_DATABASE_URL", value_name = "URL", hide_env_values = true)]
     pub database_url: Option<SecretString>,
 
-    /// The most connections of the API to the database; from the cores if absent. The worker has its own.
+    /// The most connections of the API to the database; from the cores if absent. The worker has its own. Half are for assigning,
+    /// locking and redeeming; the others are divided among reads, reports and ordinary writes.
     #[arg(long, env = "CUPONERA_DATABASE_POOL", value_name = "CONNECTIONS", value_parser = clap::value_parser!(u32).range(4..=1000))]
     pub database_pool: Option<u32>,
 
@@ -233,20 +234,15 @@ impl Settings {
         cores().clamp(2, 8)
     }
 
-    /// The worker's own connections: for each chunk at work one that holds its transaction and one for its lease, one for
-    /// the outbox, and one for housekeeping. However slow the API's reads are, jobs go on.
+    /// The worker's own connections. However slow the API's reads are, jobs go on.
     pub fn worker_pools(&self) -> Pools {
-        let chunks = u32::try_from(self.concurrency()).unwrap_or(256);
-        Pools { hot: 1, solo: 1, rest: chunks * 2 + 2 }
+        Pools::of_worker(u32::try_from(self.concurrency()).unwrap_or(256))
     }
 
-    /// The API's connections to open at most: half of them for the hot statements, of which an eighth of all
-    /// is for calls that are attempted by themselves.
+    /// The API's connections to open at most.
     pub fn pools(&self) -> Pools {
         let cores = u32::try_from(cores()).unwrap_or(8);
-        let all = self.database_pool.unwrap_or((cores * 8).clamp(16, 64));
-        let solo = (all / 8).clamp(1, 4);
-        Pools { hot: all / 2 - solo, solo, rest: all - all / 2 }
+        Pools::of_api(self.database_pool.unwrap_or((cores * 8).clamp(16, 64)))
     }
 }
 

@@ -1,4 +1,7 @@
-//! Lists come in pages: at most `limit` items and, if there are more, the cursor of the next page.
+//! Lists come in pages: at most `limit` items and, if there may be more, the cursor of the next page.
+//!
+//! Where no index serves a filter, a page examines a bounded number of rows. It may then have fewer items than `limit`, also
+//! none, and still a next page. **Invariant.** A client that follows the cursors gets each item once.
 
 /// The most items a page may have: a page is held in memory whole.
 pub const MAX_LIMIT: u32 = 500;
@@ -10,13 +13,41 @@ pub const DEFAULT_LIMIT: u32 = 50;
 pub struct Page<T> {
     /// The items, in the list's order.
     pub items: Vec<T>,
-    /// Where the next page starts; absent on the last one.
+    /// Where the next page starts; absent only at the end of the list.
     pub next_cursor: Option<String>,
     /// How many items the whole list has, where counting is cheap.
     pub total: Option<i64>,
 }
 
+/// A row of a page that examines a bounded number of rows.
+#[derive(Debug, Clone)]
+pub enum Walked<T> {
+    /// It is in the list.
+    Found(T),
+    /// The bound ended the walk at this row, which counts as examined. It is the last row.
+    Stopped(T),
+}
+
 impl<T> Page<T> {
+    /// A list without items.
+    pub fn empty() -> Self {
+        Self { items: Vec::new(), next_cursor: None, total: None }
+    }
+
+    /// Makes a page of up to `limit` items out of a walk that looked for `limit + 1`. The next page starts after the last item,
+    /// or after the row at which the bound ended the walk.
+    pub fn of_walk(rows: Vec<Walked<T>>, limit: u32, key: impl Fn(&T) -> String) -> Self {
+        let (mut items, mut stopped_at) = (Vec::with_capacity(rows.len()), None);
+        for row in rows {
+            match row {
+                Walked::Found(item) => items.push(item),
+                Walked::Stopped(item) => stopped_at = Some(key(&item)),
+            }
+        }
+        let page = Self::cut(items, limit, key);
+        Self { next_cursor: page.next_cursor.or(stopped_at), ..page }
+    }
+
     /// Makes a page of up to `limit` items out of the `limit + 1` that were read: the extra one only says that the
     /// list goes on. `key` names an item's place in the list.
     pub fn cut(mut items: Vec<T>, limit: u32, key: impl Fn(&T) -> String) -> Self {
@@ -33,5 +64,26 @@ impl<T> Page<T> {
             next_cursor: self.next_cursor,
             total: self.total,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page(rows: Vec<Walked<u32>>) -> (Vec<u32>, Option<String>) {
+        let page = Page::of_walk(rows, 2, u32::to_string);
+        (page.items, page.next_cursor)
+    }
+
+    #[test]
+    fn the_next_page_starts_after_the_last_item_or_where_the_bound_ended_the_walk() {
+        use Walked::{Found, Stopped};
+        assert_eq!(page(vec![]), (vec![], None));
+        assert_eq!(page(vec![Found(1), Found(2)]), (vec![1, 2], None));
+        assert_eq!(page(vec![Found(1), Found(2), Found(3)]), (vec![1, 2], Some("2".into())));
+        assert_eq!(page(vec![Found(1), Found(2), Stopped(9)]), (vec![1, 2], Some("9".into())));
+        assert_eq!(page(vec![Found(1), Stopped(1)]), (vec![1], Some("1".into())));
+        assert_eq!(page(vec![Stopped(9)]), (vec![], Some("9".into())));
     }
 }

@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-const POOLS: Pools = Pools { hot: 1, solo: 1, rest: 8 };
+const POOLS: Pools = Pools { rest: 8, ..Pools::LEAST };
 
 /// As long as a worker's.
 pub(crate) const LEASE: Duration = Duration::from_secs(15);

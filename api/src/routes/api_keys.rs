@@ -104,6 +104,8 @@ impl ApiKeys {
     }
 
     /// List keys that are valid, newest first
+    ///
+    /// A page may be short or empty before the end of the list: `nextCursor` alone says whether there is more.
     #[oai(path = "/", method = "get", operation_id = "listApiKeys")]
     async fn list(
         &self,

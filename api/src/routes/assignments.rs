@@ -109,6 +109,8 @@ impl Assignments {
     }
 
     /// List a user's coupons, in the order they were given
+    ///
+    /// A page may be short or empty before the end of the list: `nextCursor` alone says whether there is more.
     #[oai(path = "/user/:userId", method = "get", operation_id = "listUserCoupons")]
     async fn of_user(
         &self,

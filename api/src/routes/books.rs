@@ -273,7 +273,8 @@ impl Books {
 
     /// List books, newest first
     ///
-    /// Users see only active ones.
+    /// Users see only active ones. `total` is absent where a business has more than 10,000 books. A page may be short or empty
+    /// before the end of the list: `nextCursor` alone says whether there is more.
     #[oai(path = "/", method = "get", operation_id = "listCouponBooks")]
     async fn list(
         &self,

@@ -134,6 +134,8 @@ impl Codes {
     }
 
     /// List a book's codes
+    ///
+    /// A page may be short or empty before the end of the list: `nextCursor` alone says whether there is more.
     #[oai(path = "/book/:bookId", method = "get", operation_id = "listCodes")]
     async fn list(
         &self,
@@ -160,8 +162,7 @@ impl Codes {
             after: cursor(after.0, |text| Code::parse(text).ok().map(Code::into_string))?,
         };
         let narrowed = filter.status.is_some() || filter.prefix.is_some();
-        let mut page =
-            caller.app.store.list_codes(caller.business(), book.id, &filter, self::limit(limit.0)?).await?;
+        let mut page = caller.app.store.list_codes(&book, &filter, self::limit(limit.0)?).await?;
         page.total = (!narrowed).then(|| book.counts.all());
         Ok(Json(List::of(page, CodeView::from)))
     }

@@ -61,6 +61,8 @@ enum Errors {
 #[OpenApi(prefix_path = "/api/v1/jobs", tag = "Tag::Jobs")]
 impl Jobs {
     /// List jobs, newest first
+    ///
+    /// A page may be short or empty before the end of the list: `nextCursor` alone says whether there is more.
     #[oai(path = "/", method = "get", operation_id = "listJobs")]
     async fn list(
         &self,

@@ -1,5 +1,6 @@
 //! Lists of books and codes: filters, pages, totals, and what an end user may see.
 
+use cuponera_core::store::MAX_NEIGHBORS_EXAMINED;
 use serde_json::{Value, json};
 
 use crate::support::{Client, Limits, Server};
@@ -79,4 +80,32 @@ async fn codes_are_listed_by_status_and_prefix_page_by_page() {
     assert_eq!(pages(&admin, &format!("{path}?prefix=BB&status=AVAILABLE"), 1, "code").await.0, ["BB-2"]);
     let given = admin.get(&format!("{path}?status=ASSIGNED")).await.expect(200);
     assert_eq!(given["data"][0]["userId"], "ann");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_may_be_empty_before_the_end_and_the_cursor_alone_says_whether_there_is_more() {
+    let server = Server::start_with(Limits { worker: false, ..Limits::default() }).await;
+    let book = server.book(json!({})).await;
+    let codes: Vec<_> = (0..MAX_NEIGHBORS_EXAMINED + 5).map(|number| format!("M{number:06}")).collect();
+    server.plant(&book, &codes.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    sqlx::query(
+        "with voided as (update coupon set status = 'VOID' where code = $1 returning book_id)
+         insert into book_delta (book_id, available, void) select book_id, -1, 1 from voided",
+    )
+    .bind(codes.last())
+    .execute(server.database.pool())
+    .await
+    .expect("changing the last code failed");
+    let (admin, path) = (server.admin(), format!("coupon-codes/book/{book}"));
+    let first = admin.get(&format!("{path}?status=VOID")).await.expect(200);
+    assert_eq!(first["data"], json!([]));
+    let cursor = first["nextCursor"].as_str().expect("the list goes on");
+    let second = admin.get(&format!("{path}?status=VOID&cursor={cursor}")).await.expect(200);
+    assert_eq!(second["data"].as_array().expect("items").len(), 1);
+    assert_eq!((&second["data"][0]["status"], &second["nextCursor"]), (&json!("VOID"), &Value::Null));
+    for absent in ["status=REDEEMED", "status=LOCKED&prefix=M", "status=ASSIGNED"] {
+        let page = admin.get(&format!("{path}?{absent}")).await.expect(200);
+        assert_eq!((&page["data"], &page["nextCursor"]), (&json!([]), &Value::Null), "{absent}");
+    }
+    assert_eq!(pages(&admin, &format!("{path}?status=VOID"), 1, "status").await.0, ["VOID"]);
 }

@@ -129,7 +129,10 @@ impl Server {
 
     /// Another API on the same database, sharing nothing else with the first: as another process would be. Its address.
     pub(crate) async fn another_api(&self) -> String {
-        self.another_api_on(self.database.another_store(Pools { hot: 8, solo: 2, rest: 8 }).await).await
+        self.another_api_on(
+            self.database.another_store(Pools { hot: 8, solo: 2, reads: 8, rest: 8, ..Pools::LEAST }).await,
+        )
+        .await
     }
 
     /// The same on a store of the test's own.
@@ -140,7 +143,8 @@ impl Server {
 
     /// The same on another address of this machine.
     pub(crate) async fn another_api_at(&self, ip: IpAddr) -> String {
-        let store = self.database.another_store(Pools { hot: 8, solo: 2, rest: 8 }).await;
+        let store =
+            self.database.another_store(Pools { hot: 8, solo: 2, reads: 8, rest: 8, ..Pools::LEAST }).await;
         let cache = cache_of(&self.limits).await;
         start_api_at(ip, store, &self.files, self.limits.clone(), cache, &self.stop).0
     }

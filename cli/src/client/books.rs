@@ -190,7 +190,7 @@ impl List {
         ];
         let status = self.status.map(|status| format!("{status:?}").to_uppercase());
         let ask = Ask::get(&["coupon-books"]).with("status", status).with("q", self.search);
-        let page = client.ask(self.paging.of(ask)).await?;
+        let page = client.ask_page(ask, self.paging).await?;
         client.show_page(&page, |items| table(&COLUMNS, items))
     }
 }

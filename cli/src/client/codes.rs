@@ -142,7 +142,7 @@ impl List {
         let path = ["coupon-codes", "book", &book];
         let status = self.status.map(|status| format!("{status:?}").to_uppercase());
         let ask = Ask::get(&path).with("status", status).with("prefix", self.prefix);
-        let page = client.ask(self.paging.of(ask)).await?;
+        let page = client.ask_page(ask, self.paging).await?;
         client.show_page(&page, |items| table(&COLUMNS, items))
     }
 }

@@ -213,7 +213,7 @@ impl Work for History {
             Column("REASON", "/reason", Look::Text),
         ];
         let path = ["coupons", &self.code, "history"];
-        let page = client.ask(self.paging.of(Ask::get(&path))).await?;
+        let page = client.ask_page(Ask::get(&path), self.paging).await?;
         client.show_page(&page, |items| table(&COLUMNS, items))
     }
 }

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::fault::Fault;
 
 /// A call.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Ask<'a> {
     pub(super) method: Method,
     pub(super) path: &'a [&'a str],
@@ -78,6 +78,17 @@ impl Answer {
     /// Where the next page begins, if there is one.
     pub(crate) fn next_cursor(&self) -> Option<String> {
         self.value["nextCursor"].as_str().map(str::to_owned)
+    }
+
+    /// Adds the items of the page after this one.
+    pub(crate) fn append(&mut self, mut next: Self) {
+        let mut items = self.value["data"].take();
+        if let (Some(items), Some(more)) = (items.as_array_mut(), next.value["data"].as_array_mut()) {
+            items.append(more);
+        }
+        next.value["data"] = items;
+        next.text = next.value.to_string();
+        *self = next;
     }
 
     /// The document as what it should be.

@@ -143,7 +143,7 @@ impl List {
         ];
         let status = self.status.map(|status| format!("{status:?}").to_uppercase());
         let ask = Ask::get(&["jobs"]).with("status", status).with("kind", self.kind);
-        let page = client.ask(self.paging.of(ask)).await?;
+        let page = client.ask_page(ask, self.paging).await?;
         client.show_page(&page, |items| table(&COLUMNS, items))
     }
 }

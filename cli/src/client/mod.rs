@@ -31,6 +31,7 @@ use clap::{Args, Subcommand};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
+use cuponera_core::page::DEFAULT_LIMIT;
 use exchange::{Answer, Ask};
 pub(crate) use fault::Fault;
 use progress::Progress;
@@ -220,6 +221,23 @@ impl Client {
         answer
     }
 
+    /// Asks for a page of a list. Where the server answers a short or empty page before the end of the list, it asks for the
+    /// pages after it until there are as many items as wanted.
+    async fn ask_page(&self, ask: Ask<'_>, paging: Paging) -> Result<Answer, Fault> {
+        let wanted = paging.limit.unwrap_or(DEFAULT_LIMIT);
+        let first = ask.clone().with("limit", paging.limit).with("cursor", paging.cursor);
+        let mut page = self.ask(first).await?;
+        while let Some(cursor) = page.next_cursor() {
+            let missing = wanted.saturating_sub(u32::try_from(page.items().len()).unwrap_or(u32::MAX));
+            if missing == 0 {
+                break;
+            }
+            let next = ask.clone().with("limit", Some(missing)).with("cursor", Some(cursor));
+            page.append(self.ask(next).await?);
+        }
+        Ok(page)
+    }
+
     /// Prints an answer: as it came, or in words.
     fn show(&self, answer: &Answer, words: impl FnOnce(&Value) -> String) -> Result<(), Fault> {
         if self.json { say::say(&show::plain_json(&answer.text)) } else { say::say(&words(&answer.value)) }
@@ -247,13 +265,6 @@ impl Client {
     /// What to say from now on if the user stops us.
     fn on_interrupt(&self, message: String) {
         self.on_interrupt.replace(message);
-    }
-}
-
-impl Paging {
-    /// The page of a list.
-    fn of(self, ask: Ask<'_>) -> Ask<'_> {
-        ask.with("limit", self.limit).with("cursor", self.cursor)
     }
 }
 

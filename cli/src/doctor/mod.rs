@@ -11,7 +11,6 @@ mod report;
 use std::process::ExitCode;
 
 use cuponera_core::config::Settings;
-use cuponera_core::store::Pools;
 use rustix::process::{Resource, getrlimit};
 use tracing_subscriber::EnvFilter;
 
@@ -73,8 +72,7 @@ fn settings_findings(settings: &Settings) -> Vec<Finding> {
 
 /// All connections to the database that the process may open: the API's, the worker's, and the one that listens.
 fn connections(settings: &Settings) -> u32 {
-    let sum = |pools: Pools| pools.hot + pools.solo + pools.rest;
-    sum(settings.pools()) + sum(settings.worker_pools()) + 1
+    settings.pools().total() + settings.worker_pools().total() + 1
 }
 
 fn open_files(settings: &Settings) -> Finding {

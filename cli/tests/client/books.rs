@@ -1,6 +1,7 @@
 //! Books, by id and by name.
 
 use super::World;
+use super::fake::{Fake, document};
 
 #[tokio::test]
 async fn a_book_is_led_through_its_life_by_name_or_by_id() {
@@ -92,4 +93,43 @@ async fn a_list_goes_on_where_its_page_ended() {
     let rest = world.run(&["codes", "list", "--book", &id, "--status", "available", "--prefix", &codes[4]]);
     rest.said(&[&codes[4]]);
     assert!(!rest.stdout.contains(&codes[0]) && rest.stderr.is_empty(), "{rest:?}");
+}
+
+#[test]
+fn a_list_goes_on_over_short_and_empty_pages() {
+    let page = |data: &str, cursor: &str| {
+        document("200 OK", &format!(r#"{{"data":[{data}],"nextCursor":{cursor},"total":9}}"#))
+    };
+    let pages = || {
+        vec![
+            page("", "\"a\""),
+            page(r#"{"id":"1","name":"one"},{"id":"2","name":"two"}"#, "\"b\""),
+            page("", "\"c\""),
+            page(r#"{"id":"3","name":"three"}"#, "\"d\""),
+        ]
+    };
+    let words = ["books", "list", "--status", "closed", "--limit", "3"];
+    let fake = Fake::answering(pages());
+    let ran = fake.run(&words);
+    ran.said(&["one", "two", "three"]);
+    assert!(ran.stderr.contains("3 of 9 shown; for the next page add --cursor d"), "{ran:?}");
+    let lines: Vec<_> = fake.asked().into_iter().map(|asked| asked.line).collect();
+    for (line, query) in
+        lines.iter().zip(["limit=3", "limit=3&cursor=a", "limit=1&cursor=b", "limit=1&cursor=c"])
+    {
+        assert!(line.contains(&format!("?status=CLOSED&{query} ")), "{lines:?}");
+    }
+    let json = Fake::answering(pages()).run(&[&words[..], &["--json"]].concat()).json();
+    assert_eq!((json["data"].as_array().map(Vec::len), &json["nextCursor"]), (Some(3), &"d".into()));
+}
+
+#[test]
+fn a_list_ends_where_no_cursor_is_even_if_it_is_empty() {
+    let fake = Fake::answering(vec![
+        document("200 OK", r#"{"data":[],"nextCursor":"a"}"#),
+        document("200 OK", r#"{"data":[],"nextCursor":null}"#),
+    ]);
+    let ran = fake.run(&["jobs", "list"]);
+    ran.said(&["ID"]);
+    assert_eq!((fake.asked().len(), ran.stderr.as_str()), (2, ""));
 }

@@ -106,8 +106,8 @@ B"}],"nextCursor":"\u001b]0;title\u0007"}"#
         document("422 No", refusal),
     ]);
     for (words, code) in [
-        (&["books", "list"][..], 0),
-        (&["books", "list", "--json"], 0),
+        (&["books", "list", "--limit", "1"][..], 0),
+        (&["books", "list", "--limit", "1", "--json"], 0),
         (&["whoami"], 3),
         (&["whoami", "--json"], 3),
     ] {

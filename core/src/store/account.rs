@@ -133,7 +133,7 @@ impl Store {
             after.map(|id| id.0),
             i64::from(limit) + 1
         )
-        .fetch_all(&self.pool)
+        .fetch_all(&self.reads)
         .await?;
         let accounts = rows.into_iter().map(|row| Ok(account!(row))).collect::<Result<Vec<_>>>()?;
         Ok(Page::cut(accounts, limit, |account| account.id.to_string()))
@@ -258,7 +258,7 @@ impl Store {
             id.0,
             business.0
         )
-        .fetch_optional(&self.pool)
+        .fetch_optional(&self.reads)
         .await?
         .ok_or_else(|| Refusal::not_found("user"))?;
         Ok(account!(row))

@@ -1,14 +1,17 @@
 //! API keys: shown once, kept as hashes.
 
 use chrono::{DateTime, Utc};
-use sqlx::query;
+use sqlx::{query, query_file};
 
 use crate::error::{Error, Refusal, Result};
 use crate::id::{ApiKeyId, BusinessId};
-use crate::page::Page;
+use crate::page::{Page, Walked};
 use crate::principal::{Principal, Role, RoleName};
 
 use super::Store;
+
+/// How many keys a page examines: revoked ones are kept. A row has some 200 bytes.
+const MAX_KEYS_EXAMINED: i64 = 1_000;
 
 /// An API key, without its secret.
 #[derive(Debug, Clone, PartialEq)]
@@ -84,35 +87,33 @@ impl Store {
         .transpose()
     }
 
-    /// A business's live keys, newest first.
+    /// A business's live keys, newest first. A page may be short.
     pub async fn list_api_keys(
         &self,
         business: BusinessId,
         after: Option<ApiKeyId>,
         limit: u32,
     ) -> Result<Page<ApiKey>> {
-        let rows = query!(
-            "select id, name, role, hint, created_at from api_key
-             where business_id = $1 and revoked_at is null and ($2::uuid is null or id < $2) order by id desc limit $3",
+        let rows = query_file!(
+            "src/store/sql/api_keys.sql",
             business.0,
             after.map(|id| id.0),
+            MAX_KEYS_EXAMINED,
             i64::from(limit) + 1
         )
-        .fetch_all(&self.pool)
+        .fetch_all(&self.reads)
         .await?;
-        let keys = rows
-            .into_iter()
-            .map(|row| {
-                Ok(ApiKey {
-                    id: ApiKeyId(row.id),
-                    name: row.name,
-                    role: RoleName::parse(&row.role).ok_or_else(|| Error::internal("an unknown role"))?,
-                    hint: row.hint,
-                    created_at: row.created_at,
-                })
-            })
-            .collect::<Result<Vec<_>>>()?;
-        Ok(Page::cut(keys, limit, |key| key.id.to_string()))
+        let rows = rows.into_iter().map(|row| {
+            let walked = if row.is_found { Walked::Found } else { Walked::Stopped };
+            Ok(walked(ApiKey {
+                id: ApiKeyId(row.id),
+                name: row.name,
+                role: RoleName::parse(&row.role).ok_or_else(|| Error::internal("an unknown role"))?,
+                hint: row.hint,
+                created_at: row.created_at,
+            }))
+        });
+        Ok(Page::of_walk(rows.collect::<Result<_>>()?, limit, |key: &ApiKey| key.id.to_string()))
     }
 
     /// Ends a key for good.

@@ -5,11 +5,53 @@ use sqlx::{PgExecutor, PgTransaction, query, query_file, query_scalar};
 use crate::book::{Book, BookPatch, BookRules, BookStatus, Counts};
 use crate::error::{Error, Refusal, Result};
 use crate::id::{BookId, BusinessId};
-use crate::page::Page;
+use crate::page::{Page, Walked};
 
 use super::Store;
 use super::batch::{Answer, RequestKey};
 use super::request_key::Attempt;
+
+/// A row of a statement that reads whole books.
+macro_rules! book {
+    ($row:expr) => {{
+        let row = $row;
+        Book {
+            id: BookId(row.id),
+            business: BusinessId(row.business_id),
+            status: BookStatus::parse(&row.status)
+                .ok_or_else(|| Error::internal("an unknown book status"))?,
+            rules: BookRules {
+                name: row.name,
+                description: row.description,
+                max_codes_per_user: row.max_codes_per_user,
+                max_redeems_per_user: row.max_redeems_per_user,
+                total_codes_expected: row.total_codes_expected,
+                starts_at: row.starts_at,
+                expires_at: row.expires_at,
+                lock_ttl_seconds: row.lock_ttl_seconds,
+                require_lock: row.require_lock,
+                discount: row.discount.map(serde_json::from_value).transpose().map_err(Error::internal)?,
+                metadata: row.metadata,
+            },
+            counts: Counts {
+                available: row.available,
+                assigned: row.assigned,
+                locked: row.locked,
+                redeemed: row.redeemed,
+                void: row.void,
+            },
+            is_expired: row.is_expired,
+            is_active: row.is_active,
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+        }
+    }};
+}
+
+/// How many books a page examines. With its name and description a row may have 6 KB: a page reads less than 6 MB.
+pub const MAX_BOOKS_EXAMINED: i64 = 1_000;
+/// How many books are counted for the total of a list.
+const MAX_BOOKS_COUNTED: i64 = 10_000;
 
 impl Store {
     /// Makes a book in `DRAFT`, unless its time would be over already.
@@ -35,10 +77,10 @@ impl Store {
 
     /// The book, if it is the business's.
     pub async fn get_book(&self, business: BusinessId, id: BookId) -> Result<Book> {
-        get(&self.pool, business, id).await
+        get(&self.reads, business, id).await
     }
 
-    /// A business's books, newest first.
+    /// A business's books, newest first. A page may be short. The total is absent if the business has more than 10,000 books.
     pub async fn list_books(
         &self,
         business: BusinessId,
@@ -48,20 +90,47 @@ impl Store {
         limit: u32,
     ) -> Result<Page<Book>> {
         let name_part = name_part.map(escape_like);
-        let books =
-            select(&self.pool, business, None, status, name_part.as_deref(), after, i64::from(limit) + 1)
-                .await?;
-        let mut page = Page::cut(books, limit, |book| book.id.to_string());
-        page.total = query_scalar!(
-            "select count(*) from coupon_book b where b.business_id = $1
-               and ($2::text is null or b.status = $2) and ($3::text is null or b.name ilike '%' || $3 || '%')",
+        let rows = query_file!(
+            "src/store/sql/books.sql",
             business.0,
             status.map(BookStatus::as_str),
-            name_part
+            name_part,
+            after.map(|id| id.0),
+            MAX_BOOKS_EXAMINED,
+            i64::from(limit) + 1
         )
-        .fetch_one(&self.pool)
+        .fetch_all(&self.reads)
         .await?;
+        let rows = rows.into_iter().map(|row| {
+            let walked = if row.is_found { Walked::Found } else { Walked::Stopped };
+            Ok(walked(book!(row)))
+        });
+        let mut page = Page::of_walk(rows.collect::<Result<_>>()?, limit, |book: &Book| book.id.to_string());
+        page.total = if after.is_none() && page.next_cursor.is_none() {
+            i64::try_from(page.items.len()).ok()
+        } else {
+            self.count_books(business, status, name_part.as_deref()).await?
+        };
         Ok(page)
+    }
+
+    /// How many books a list has, unless the business has more than may be counted.
+    async fn count_books(
+        &self,
+        business: BusinessId,
+        status: Option<BookStatus>,
+        name_part: Option<&str>,
+    ) -> Result<Option<i64>> {
+        let counted = query_file!(
+            "src/store/sql/count_books.sql",
+            business.0,
+            status.map(BookStatus::as_str),
+            name_part,
+            MAX_BOOKS_COUNTED + 1
+        )
+        .fetch_one(&self.reads)
+        .await?;
+        Ok((counted.examined <= MAX_BOOKS_COUNTED).then_some(counted.found))
     }
 
     /// Changes a book under its row's lock, so that two changes follow each other.
@@ -160,68 +229,9 @@ async fn write(
 }
 
 pub(super) async fn get(executor: impl PgExecutor<'_>, business: BusinessId, id: BookId) -> Result<Book> {
-    let book = select(executor, business, Some(id), None, None, None, 1).await?.pop();
-    book.ok_or_else(|| Refusal::not_found("coupon book").into())
-}
-
-async fn select(
-    executor: impl PgExecutor<'_>,
-    business: BusinessId,
-    id: Option<BookId>,
-    status: Option<BookStatus>,
-    name_part: Option<&str>,
-    after: Option<BookId>,
-    limit: i64,
-) -> Result<Vec<Book>> {
-    let rows = query_file!(
-        "src/store/sql/books.sql",
-        business.0,
-        id.map(|id| id.0),
-        status.map(BookStatus::as_str),
-        name_part,
-        after.map(|id| id.0),
-        limit
-    )
-    .fetch_all(executor)
-    .await?;
-    rows.into_iter()
-        .map(|row| {
-            Ok(Book {
-                id: BookId(row.id),
-                business: BusinessId(row.business_id),
-                status: BookStatus::parse(&row.status)
-                    .ok_or_else(|| Error::internal("an unknown book status"))?,
-                rules: BookRules {
-                    name: row.name,
-                    description: row.description,
-                    max_codes_per_user: row.max_codes_per_user,
-                    max_redeems_per_user: row.max_redeems_per_user,
-                    total_codes_expected: row.total_codes_expected,
-                    starts_at: row.starts_at,
-                    expires_at: row.expires_at,
-                    lock_ttl_seconds: row.lock_ttl_seconds,
-                    require_lock: row.require_lock,
-                    discount: row
-                        .discount
-                        .map(serde_json::from_value)
-                        .transpose()
-                        .map_err(Error::internal)?,
-                    metadata: row.metadata,
-                },
-                counts: Counts {
-                    available: row.available,
-                    assigned: row.assigned,
-                    locked: row.locked,
-                    redeemed: row.redeemed,
-                    void: row.void,
-                },
-                is_expired: row.is_expired,
-                is_active: row.is_active,
-                created_at: row.created_at,
-                updated_at: row.updated_at,
-            })
-        })
-        .collect()
+    let row = query_file!("src/store/sql/book.sql", business.0, id.0).fetch_optional(executor).await?;
+    let row = row.ok_or_else(|| Refusal::not_found("coupon book"))?;
+    Ok(book!(row))
 }
 
 /// Makes a text stand for itself in LIKE.

@@ -3,12 +3,23 @@
 use chrono::{DateTime, Utc};
 use sqlx::{query, query_file};
 
+use crate::book::Book;
 use crate::coupon::state::{Coupon, CouponEvent, CouponStatus, effective};
 use crate::error::{Refusal, Result};
 use crate::id::{AssignmentId, BookId, BusinessId, EventId};
-use crate::page::Page;
+use crate::page::{Page, Walked};
 
 use super::Store;
+
+/// How many codes of a book a page examines by their positions. Usually they are neighbors in the table: a block has some 40,
+/// and a page reads 3 MB.
+pub const MAX_NEIGHBORS_EXAMINED: i64 = 10_000;
+/// How many codes a page examines by the order of codes, or of a holder. Each may be in a block of its own: a page reads 20 MB
+/// at most.
+pub const MAX_SCATTERED_EXAMINED: i64 = 2_000;
+/// How many positions of a book a page of free codes examines. Usually the index of free codes has only these; until the next
+/// vacuum it also has the codes that were free, each of which costs a look at its block: a page reads less than 50 MB.
+pub const MAX_FREE_POSITIONS_EXAMINED: i32 = 200_000;
 
 /// Which codes of a book.
 #[derive(Debug, Clone, Default)]
@@ -75,54 +86,113 @@ macro_rules! shown {
     }};
 }
 
+/// The same for a row of a walk.
+macro_rules! walked {
+    ($row:expr) => {{
+        let row = $row;
+        let walked = if row.is_found { Walked::Found } else { Walked::Stopped };
+        walked(shown!(row))
+    }};
+}
+
 impl Store {
     /// The coupon of that code, if it is the business's.
     pub async fn get_coupon(&self, business: BusinessId, code: &str) -> Result<Coupon> {
         let row =
-            query_file!("src/store/sql/coupon.sql", business.0, code).fetch_optional(&self.pool).await?;
+            query_file!("src/store/sql/coupon.sql", business.0, code).fetch_optional(&self.reads).await?;
         row.map(|row| shown!(row)).ok_or_else(|| Refusal::not_found("coupon").into())
     }
 
-    /// A book's codes: by position in the book, or by code where a prefix is asked for.
-    pub async fn list_codes(
-        &self,
-        business: BusinessId,
-        book: BookId,
-        filter: &CodeFilter,
-        limit: u32,
-    ) -> Result<Page<Coupon>> {
-        let status = filter.status.map(CouponStatus::as_str);
-        let most = i64::from(limit) + 1;
-        let after = filter.after.as_deref();
-        let coupons: Vec<Coupon> = if let Some(prefix) = &filter.prefix {
-            let past = format!("{prefix}\u{7f}");
-            query_file!(
-                "src/store/sql/codes_by_prefix.sql",
-                business.0,
-                book.0,
-                status,
-                prefix,
-                past,
-                after,
-                most
-            )
-            .fetch_all(&self.pool)
-            .await?
-            .into_iter()
-            .map(|row| shown!(row))
-            .collect()
-        } else {
-            query_file!("src/store/sql/codes_by_position.sql", business.0, book.0, status, after, most)
-                .fetch_all(&self.pool)
-                .await?
-                .into_iter()
-                .map(|row| shown!(row))
-                .collect()
-        };
-        Ok(Page::cut(coupons, limit, |coupon| coupon.code.clone()))
+    /// A book's codes: by position in the book, or by code where a prefix is asked for. A page may be short.
+    pub async fn list_codes(&self, book: &Book, filter: &CodeFilter, limit: u32) -> Result<Page<Coupon>> {
+        if filter.status.is_some_and(|status| !book.counts.may_show(status)) {
+            return Ok(Page::empty());
+        }
+        match (&filter.prefix, filter.status) {
+            (Some(prefix), _) if book.counts.all() <= MAX_NEIGHBORS_EXAMINED => {
+                self.codes_of_small_book(book, filter, prefix, limit).await
+            }
+            (Some(prefix), _) => self.codes_by_prefix(book, filter, prefix, limit).await,
+            (None, Some(CouponStatus::Available)) => self.free_codes(book, filter, limit).await,
+            (None, _) => self.codes_by_position(book, filter, limit).await,
+        }
     }
 
-    /// A user's coupons, in the order they were given.
+    async fn codes_by_position(&self, book: &Book, filter: &CodeFilter, limit: u32) -> Result<Page<Coupon>> {
+        let rows = query_file!(
+            "src/store/sql/codes_by_position.sql",
+            book.business.0,
+            book.id.0,
+            filter.status as _,
+            filter.after.as_deref(),
+            MAX_NEIGHBORS_EXAMINED,
+            most(limit)
+        )
+        .fetch_all(&self.reads)
+        .await?;
+        Ok(Page::of_walk(rows.into_iter().map(|row| walked!(row)).collect(), limit, code_of))
+    }
+
+    async fn free_codes(&self, book: &Book, filter: &CodeFilter, limit: u32) -> Result<Page<Coupon>> {
+        let rows = query_file!(
+            "src/store/sql/free_codes.sql",
+            book.business.0,
+            book.id.0,
+            filter.after.as_deref(),
+            MAX_FREE_POSITIONS_EXAMINED,
+            most(limit)
+        )
+        .fetch_all(&self.reads)
+        .await?;
+        Ok(Page::of_walk(rows.into_iter().map(|row| walked!(row)).collect(), limit, code_of))
+    }
+
+    async fn codes_by_prefix(
+        &self,
+        book: &Book,
+        filter: &CodeFilter,
+        prefix: &str,
+        limit: u32,
+    ) -> Result<Page<Coupon>> {
+        let rows = query_file!(
+            "src/store/sql/codes_by_prefix.sql",
+            book.business.0,
+            book.id.0,
+            filter.status as _,
+            prefix,
+            past(prefix),
+            filter.after.as_deref(),
+            MAX_SCATTERED_EXAMINED,
+            most(limit)
+        )
+        .fetch_all(&self.reads)
+        .await?;
+        Ok(Page::of_walk(rows.into_iter().map(|row| walked!(row)).collect(), limit, code_of))
+    }
+
+    async fn codes_of_small_book(
+        &self,
+        book: &Book,
+        filter: &CodeFilter,
+        prefix: &str,
+        limit: u32,
+    ) -> Result<Page<Coupon>> {
+        let rows = query_file!(
+            "src/store/sql/codes_of_small_book.sql",
+            book.business.0,
+            book.id.0,
+            filter.status as _,
+            prefix,
+            past(prefix),
+            filter.after.as_deref(),
+            most(limit)
+        )
+        .fetch_all(&self.reads)
+        .await?;
+        Ok(Page::cut(rows.into_iter().map(|row| shown!(row)).collect(), limit, code_of))
+    }
+
+    /// A user's coupons, in the order they were given. A page may be short.
     pub async fn list_held(
         &self,
         business: BusinessId,
@@ -136,15 +206,15 @@ impl Store {
             business.0,
             user,
             filter.book.map(|book| book.0),
-            filter.status.map(CouponStatus::as_str),
+            filter.status as _,
             at,
             code,
-            i64::from(limit) + 1
+            MAX_SCATTERED_EXAMINED,
+            most(limit)
         )
-        .fetch_all(&self.pool)
+        .fetch_all(&self.reads)
         .await?;
-        let coupons = rows.into_iter().map(|row| shown!(row)).collect();
-        Ok(Page::cut(coupons, limit, |coupon: &Coupon| {
+        Ok(Page::of_walk(rows.into_iter().map(|row| walked!(row)).collect(), limit, |coupon: &Coupon| {
             let at = coupon.assigned_at.map_or(0, |at| at.timestamp_micros());
             format!("{at}.{}", coupon.code)
         }))
@@ -163,7 +233,7 @@ impl Store {
             business.0,
             code
         )
-        .fetch_optional(&self.pool)
+        .fetch_optional(&self.reads)
         .await?
         .ok_or_else(|| Refusal::not_found("coupon"))?;
         let rows = query!(
@@ -177,7 +247,7 @@ impl Store {
             before.unwrap_or(i32::MAX),
             i64::from(limit) + 1
         )
-        .fetch_all(&self.pool)
+        .fetch_all(&self.reads)
         .await?;
         let events = rows
             .into_iter()
@@ -199,4 +269,18 @@ impl Store {
             .collect();
         Ok(Page::cut(events, limit, |event: &CouponEvent| event.version.to_string()))
     }
+}
+
+/// How many codes a statement looks for: one more than the page has, which says that the list goes on.
+fn most(limit: u32) -> i64 {
+    i64::from(limit) + 1
+}
+
+/// The first text after all codes that begin with a prefix.
+fn past(prefix: &str) -> String {
+    format!("{prefix}\u{7f}")
+}
+
+fn code_of(coupon: &Coupon) -> String {
+    coupon.code.clone()
 }

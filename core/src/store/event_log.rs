@@ -99,7 +99,7 @@ impl Store {
     pub async fn events_after(&self, after: EventCursor, limit: i64) -> Result<Vec<LoggedEvent>> {
         let tx = after.tx.to_string();
         let rows = query_file!("src/store/sql/events_after.sql", after.epoch, tx, after.id, limit)
-            .fetch_all(&self.pool)
+            .fetch_all(&self.reads)
             .await?;
         rows.into_iter()
             .map(|row| {

@@ -23,7 +23,7 @@ pub struct PoolLevel {
 
 impl Store {
     /// How full each pool is.
-    pub fn pool_levels(&self) -> [(&'static str, PoolLevel); 3] {
+    pub fn pool_levels(&self) -> [(&'static str, PoolLevel); 5] {
         let level = |pool: &PgPool| PoolLevel {
             size: pool.size(),
             idle: pool.num_idle(),
@@ -47,7 +47,13 @@ impl Store {
         futures::future::join_all(used.map(wait)).await
     }
 
-    fn pools(&self) -> [(&'static str, &PgPool); 3] {
-        [("hot", &self.hot), ("solo", &self.solo), ("rest", &self.pool)]
+    fn pools(&self) -> [(&'static str, &PgPool); 5] {
+        [
+            ("hot", &self.hot),
+            ("solo", &self.solo),
+            ("reads", &self.reads),
+            ("reports", &self.reports),
+            ("rest", &self.pool),
+        ]
     }
 }

@@ -21,8 +21,8 @@ use super::batch::{Answer, RequestKey};
 use super::outbox::announce;
 use super::request_key::Attempt;
 use super::space::{as_i64, reserve};
-pub use read::JobFilter;
 pub(super) use read::get;
+pub use read::{JobFilter, MAX_JOBS_EXAMINED};
 pub use retry::Redrive;
 
 /// An upload that has been cut into parts and stored.

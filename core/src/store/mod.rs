@@ -35,17 +35,20 @@ pub use address::{AddressError, connect_options};
 pub use api_key::{ApiKey, NewApiKey};
 pub use assign::{AssignNamed, AssignRandom, Assigned};
 pub use batch::{Answer, Call, PATIENCE, RequestKey, Sight, Transition, Tried};
+pub use book::MAX_BOOKS_EXAMINED;
 pub use bulk::{ImportRow, Imported, Rejected, Taken, TakenBy};
 pub use business::Business;
 pub use chunk::{Claim, Finished, Pulse};
 pub use connect::{Pools, Store};
-pub use coupon::{CodeFilter, HeldFilter};
+pub use coupon::{
+    CodeFilter, HeldFilter, MAX_FREE_POSITIONS_EXAMINED, MAX_NEIGHBORS_EXAMINED, MAX_SCATTERED_EXAMINED,
+};
 pub use deletion::{Deletion, MAX_CODES_DELETED_AT_ONCE, Step};
 pub use event_log::{EventCursor, LoggedEvent};
 pub use examine::{ExamineError, Examined, ServerState, Untrimmed, examine};
 pub use gauge::PoolLevel;
 pub use hold::{Expired, Lock, LockOwner, Locked, Unlock, Unlocked};
-pub use job::{JobFilter, NewImport, PartFile, Redrive};
+pub use job::{JobFilter, MAX_JOBS_EXAMINED, NewImport, PartFile, Redrive};
 pub use login::{RefreshGrant, Rotated};
 pub use outbox::{Backlog, Bell, Hands, LetteredRun, Outgoing, OutgoingKind, RESCUE_AFTER, Redriven};
 pub use redeem::{Redeem, Redeemed};

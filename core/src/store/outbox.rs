@@ -176,7 +176,7 @@ impl Store {
 
     /// What waits.
     pub async fn backlog(&self) -> Result<Backlog> {
-        let mut look = self.pool.begin().await?;
+        let mut look = self.reports.begin().await?;
         // Whoever asks has gone by then, and many looks that nobody waits for would take all connections.
         query!("set local statement_timeout = '2s'").execute(&mut *look).await?;
         let row = query_file!("src/store/sql/backlog.sql").fetch_one(&mut *look).await?;

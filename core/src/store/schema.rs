@@ -5,7 +5,7 @@
 //! uses.
 
 use sqlx::migrate::{MigrateError, Migration, Migrator};
-use sqlx::{Connection, FromRow, PgConnection, query_as, query_scalar};
+use sqlx::{Connection, FromRow, PgConnection, query, query_as, query_scalar};
 use tracing::warn;
 
 use crate::error::{Error, Result};
@@ -153,6 +153,8 @@ impl Store {
     /// On a connection of its own: a run that fails keeps the lock of migrations for as long as its connection lives.
     async fn migrate_once(&self) -> Result<Result<(), MigrateError>> {
         let mut connection = self.pool.acquire().await?.detach();
+        // A step may build an index on a large table.
+        query!("set statement_timeout = 0").execute(&mut connection).await?;
         let state = SchemaState::read(&mut connection).await?;
         let done = match state {
             SchemaState::Absent { .. } | SchemaState::Older { .. } => MIGRATIONS.run(&mut connection).await,

@@ -26,7 +26,7 @@ impl Store {
             business.0,
             pattern
         )
-        .fetch_optional(&self.pool)
+        .fetch_optional(&self.reads)
         .await?;
         row.map(|row| Ok(Space { key: as_key(row.key)?, used: u64::try_from(row.next_index).unwrap_or(0) }))
             .transpose()

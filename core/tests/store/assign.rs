@@ -10,7 +10,7 @@ use cuponera_testkit::{World, eventually, race, rules};
 use sqlx::query_scalar;
 
 /// As many connections as DESIGN.md's promise was measured with.
-const WIDE: Pools = Pools { hot: 50, solo: 8, rest: 8 };
+const WIDE: Pools = Pools { hot: 50, solo: 8, rest: 8, ..Pools::LEAST };
 
 fn capped(most: i32) -> BookRules {
     BookRules { max_codes_per_user: Some(most), ..rules() }

@@ -2,13 +2,13 @@
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
-use sqlx::{PgExecutor, query_file_as, query_scalar};
+use sqlx::{PgExecutor, query_file, query_file_as, query_scalar};
 use uuid::Uuid;
 
 use crate::error::{Error, Refusal, Result};
 use crate::id::{BusinessId, JobId};
 use crate::job::{Job, JobKind, JobStatus};
-use crate::page::Page;
+use crate::page::{Page, Walked};
 use crate::store::Store;
 
 use super::discard::check_undiscarded;
@@ -24,36 +24,88 @@ pub struct JobFilter {
     pub after: Option<JobId>,
 }
 
+/// How many jobs a page examines. A row has some 500 bytes, and half of each block is kept free: a page reads less than 2 MB.
+pub const MAX_JOBS_EXAMINED: i64 = 1_000;
+
 impl Store {
     /// The job, if it is the business's.
     pub async fn get_job(&self, business: BusinessId, id: JobId) -> Result<Job> {
-        get(&self.pool, business, id).await
+        get(&self.reads, business, id).await
     }
 
-    /// A business's jobs, newest first.
+    /// A business's jobs, newest first. A page may be short.
     pub async fn list_jobs(&self, business: BusinessId, filter: &JobFilter, limit: u32) -> Result<Page<Job>> {
-        let most = i64::from(limit) + 1;
-        let jobs = select(&self.pool, business, None, filter, most).await?;
-        Ok(Page::cut(jobs, limit, |job| job.id.to_string()))
+        if let Some(status @ (JobStatus::Queued | JobStatus::Running)) = filter.status
+            && let Some(page) = self.open_jobs(business, status, filter, limit).await?
+        {
+            return Ok(page);
+        }
+        let rows = query_file_as!(
+            JobRow,
+            "src/store/sql/jobs.sql",
+            business.0,
+            filter.status.map(JobStatus::as_str),
+            filter.kind.map(JobKind::as_str),
+            filter.after.map(|id| id.0),
+            MAX_JOBS_EXAMINED,
+            i64::from(limit) + 1
+        )
+        .fetch_all(&self.reads)
+        .await?;
+        let rows = rows.into_iter().map(|row| {
+            let walked = if row.is_found { Walked::Found } else { Walked::Stopped };
+            Job::try_from(row).map(walked)
+        });
+        Ok(Page::of_walk(rows.collect::<Result<_>>()?, limit, |job: &Job| job.id.to_string()))
+    }
+
+    /// A page of open jobs by the index of all open jobs; `None` if more are open than a page may examine.
+    async fn open_jobs(
+        &self,
+        business: BusinessId,
+        status: JobStatus,
+        filter: &JobFilter,
+        limit: u32,
+    ) -> Result<Option<Page<Job>>> {
+        let found = query_file!(
+            "src/store/sql/open_jobs.sql",
+            business.0,
+            status.as_str(),
+            filter.kind.map(JobKind::as_str),
+            filter.after.map(|id| id.0),
+            MAX_JOBS_EXAMINED,
+            i64::from(limit) + 1
+        )
+        .fetch_one(&self.reads)
+        .await?;
+        if !found.is_whole {
+            return Ok(None);
+        }
+        let ids = Page::cut(found.ids.into_iter().map(JobId).collect(), limit, JobId::to_string);
+        let mut items = self.watched_jobs(&ids.items).await?;
+        // A job may have changed its state since the index was read.
+        items.retain(|job| job.status == status);
+        items.sort_unstable_by_key(|job| std::cmp::Reverse(job.id.0));
+        Ok(Some(Page { items, next_cursor: ids.next_cursor, total: None }))
     }
 
     /// Those of these jobs that there are, of whatever business: for whoever was allowed to see each of them before.
     pub async fn watched_jobs(&self, ids: &[JobId]) -> Result<Vec<Job>> {
         let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
         let rows =
-            query_file_as!(JobRow, "src/store/sql/watched_jobs.sql", &ids).fetch_all(&self.pool).await?;
+            query_file_as!(JobRow, "src/store/sql/watched_jobs.sql", &ids).fetch_all(&self.reads).await?;
         rows.into_iter().map(Job::try_from).collect()
     }
 
     /// Where the errors of a job's settled chunks are, in the order of the chunks.
     pub async fn errors_files(&self, business: BusinessId, id: JobId) -> Result<Vec<String>> {
-        get(&self.pool, business, id).await?;
-        check_undiscarded(&self.pool, id).await?;
+        get(&self.reads, business, id).await?;
+        check_undiscarded(&self.reads, id).await?;
         let files = query_scalar!(
             r#"select errors_file as "file!" from job_chunk where job_id = $1 and errors_file is not null order by number"#,
             id.0
         )
-        .fetch_all(&self.pool)
+        .fetch_all(&self.reads)
         .await?;
         Ok(files)
     }
@@ -77,6 +129,8 @@ struct JobRow {
     finished_at: Option<DateTime<Utc>>,
     heartbeat_at: Option<DateTime<Utc>>,
     read_at: DateTime<Utc>,
+    /// Whether it is in the list; if not, the bound ended the walk here.
+    is_found: bool,
 }
 
 impl TryFrom<JobRow> for Job {
@@ -110,28 +164,7 @@ pub(in crate::store) async fn get(
     business: BusinessId,
     id: JobId,
 ) -> Result<Job> {
-    let job = select(executor, business, Some(id), &JobFilter::default(), 1).await?.pop();
-    job.ok_or_else(|| Refusal::not_found("job").into())
-}
-
-async fn select(
-    executor: impl PgExecutor<'_>,
-    business: BusinessId,
-    id: Option<JobId>,
-    filter: &JobFilter,
-    limit: i64,
-) -> Result<Vec<Job>> {
-    let rows = query_file_as!(
-        JobRow,
-        "src/store/sql/jobs.sql",
-        business.0,
-        id.map(|id| id.0),
-        filter.status.map(JobStatus::as_str),
-        filter.kind.map(JobKind::as_str),
-        filter.after.map(|id| id.0),
-        limit
-    )
-    .fetch_all(executor)
-    .await?;
-    rows.into_iter().map(Job::try_from).collect()
+    let row =
+        query_file_as!(JobRow, "src/store/sql/job.sql", business.0, id.0).fetch_optional(executor).await?;
+    row.ok_or_else(|| Refusal::not_found("job"))?.try_into()
 }

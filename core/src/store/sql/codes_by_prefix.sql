@@ -1,12 +1,31 @@
--- A book's codes that begin with a prefix, in byte order.
+-- One page of a book's codes that begin with a prefix, in byte order.
 --
--- $1 business, $2 book, $3 state as shown if not null, $4 prefix, $5 the first text past all that begin so,
--- $6 after this code, if not null. $7 limit.
+-- $1 business, $2 book, $3 state as shown if not null, $4 prefix, $5 the first text after all that begin with it,
+-- $6 after this code, if not null. $7 codes to examine, $8 codes to return.
+--
+-- `examined` numbers the business's codes with the prefix: the index does not know the book. Postgres reads it only as far
+-- as the parts below ask for it.
+with examined as materialized (
+  select row_number() over (order by c.code) as n, c.code, c.book_id, c.status, c.locked_until
+  from coupon c
+  where c.business_id = $1 and c.code >= $4 and c.code < $5 and c.code > coalesce($6, '')
+  order by c.code
+  limit $7),
+-- The codes of the page. A CTE is read in its order; an explicit `order by` would read all of it first.
+found as materialized (
+  select n, code from examined
+  where book_id = $2
+    and ($3::coupon_status is null
+         or case when status = 'LOCKED' and locked_until <= now() then 'ASSIGNED' else status end = $3)
+  limit $8),
+-- If the page is short because the bound ended the walk, the last code examined follows the page's codes.
+place as (
+  select n, code, true as is_found from found
+  union all
+  select n, code, false from examined where n = $7 and (select count(*) from found) < $8)
 select c.code, c.book_id, c.status as "status: CouponStatus", c.holder, c.assignment_id, c.redeem_count, b.max_redeems_per_user,
-       c.assigned_at, c.locked_at, c.locked_until, c.redeemed_at, c.metadata, c.created_at, now() as "now!"
-from coupon c join coupon_book b on b.id = c.book_id
-where c.business_id = $1 and c.book_id = $2 and c.code >= $4 and c.code < $5
-  and ($3::text is null or case when c.status = 'LOCKED' and c.locked_until <= now() then 'ASSIGNED' else c.status end = $3::coupon_status)
-  and ($6::text is null or c.code > $6)
-order by c.code
-limit $7
+       c.assigned_at, c.locked_at, c.locked_until, c.redeemed_at, c.metadata, c.created_at, now() as "now!", p.is_found as "is_found!"
+from place p
+cross join lateral (select * from coupon c where c.business_id = $1 and c.code = p.code limit 1) c
+join coupon_book b on b.id = c.book_id
+order by p.n, p.is_found desc

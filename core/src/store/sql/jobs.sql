@@ -1,13 +1,26 @@
--- A business's jobs, newest first.
+-- One page of a business's jobs, newest first.
 --
--- $1 business; the rest narrow the list if not null: $2 id, $3 status, $4 kind, $5 older than this id. $6 limit.
-select id, business_id, kind, status, total, succeeded, failed, result, error, warnings, attempts, created_at, started_at, finished_at,
-       heartbeat_at, clock_timestamp() as "read_at!"
-from job
-where business_id = $1
-  and ($2::uuid is null or id = $2)
-  and ($3::text is null or status = $3)
-  and ($4::text is null or kind = $4)
-  and ($5::uuid is null or id < $5)
-order by id desc
-limit $6
+-- $1 business; $2 status, $3 kind, $4 older than this id: if not null. $5 jobs to examine, $6 jobs to return.
+--
+-- `examined` numbers the jobs after the cursor. Postgres reads it only as far as the parts below ask for it.
+with examined as materialized (
+  select row_number() over (order by id desc) as n, id, status, kind
+  from job
+  where business_id = $1 and id < coalesce($4::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+  order by id desc
+  limit $5),
+-- The jobs of the page. A CTE is read in its order; an explicit `order by` would read all of it first.
+found as materialized (
+  select n, id from examined
+  where ($2::text is null or status = $2) and ($3::text is null or kind = $3)
+  limit $6),
+-- If the page is short because the bound ended the walk, the last job examined follows the page's jobs.
+place as (
+  select n, id, true as is_found from found
+  union all
+  select n, id, false from examined where n = $5 and (select count(*) from found) < $6)
+select j.id, j.business_id, j.kind, j.status, j.total, j.succeeded, j.failed, j.result, j.error, j.warnings, j.attempts, j.created_at,
+       j.started_at, j.finished_at, j.heartbeat_at, clock_timestamp() as "read_at!", p.is_found as "is_found!"
+from place p
+cross join lateral (select * from job j where j.id = p.id limit 1) j
+order by p.n, p.is_found desc

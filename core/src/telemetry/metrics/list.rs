@@ -94,7 +94,7 @@ pub const ALL: &[Described] = &[
     metric("cuponera_redis_outages_total", Kind::Counter, &[],
            "Times that Redis was found to be away, by a call that failed or took too long"),
     metric("cuponera_pool_connections", Kind::Gauge, &["part", "pool", "state"],
-           "Connections to the database, of the API or the worker, for hot statements, hot calls by themselves, or the rest"),
+           "Connections to the database, of the API or the worker, by what they are for"),
     metric("cuponera_pool_connections_max", Kind::Gauge, &["part", "pool"],
            "The most connections that the pool opens"),
     metric("cuponera_pool_wait_seconds", Kind::Gauge, &["part", "pool"],

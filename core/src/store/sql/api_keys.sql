@@ -1,0 +1,21 @@
+-- One page of a business's live API keys, newest first.
+--
+-- $1 business, $2 older than this id if not null. $3 keys to examine, $4 keys to return.
+--
+-- `examined` numbers the keys after the cursor. Postgres reads it only as far as the parts below ask for it.
+with examined as materialized (
+  select row_number() over (order by id desc) as n, id, name, role, hint, created_at, revoked_at
+  from api_key
+  where business_id = $1 and id < coalesce($2::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+  order by id desc
+  limit $3),
+-- The keys of the page. A CTE is read in its order; an explicit `order by` would read all of it first.
+found as materialized (
+  select * from examined
+  where revoked_at is null
+  limit $4)
+select n as "n!", id as "id!", name as "name!", role as "role!", hint as "hint!", created_at as "created_at!", true as "is_found!" from found
+union all
+-- If the page is short because the bound ended the walk, the last key examined follows the page's keys.
+select n, id, name, role, hint, created_at, false from examined where n = $3 and (select count(*) from found) < $4
+order by "n!", "is_found!" desc

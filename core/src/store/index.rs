@@ -22,7 +22,7 @@ struct Index {
 }
 
 /// The indexes, in the order in which they are built.
-const INDEXES: [Index; 6] = [
+const INDEXES: [Index; 7] = [
     Index { name: "request_key_age", table: "request_key", columns: "(at)" },
     Index { name: "refresh_token_expiry", table: "refresh_token", columns: "(expires_at)" },
     Index {
@@ -30,6 +30,7 @@ const INDEXES: [Index; 6] = [
         table: "job",
         columns: "(finished_at) where finished_at is not null and discarded_at is null",
     },
+    Index { name: "user_account_of_business", table: "user_account", columns: "(business_id, id)" },
     Index { name: "redemption_of_user", table: "redemption", columns: "(book_id, user_id, at)" },
     // Not unique yet, and never on a table partitioned by time: there it could not be unique.
     Index { name: "redemption_reference", table: "redemption", columns: "(business_id, code, reference)" },

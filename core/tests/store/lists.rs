@@ -36,6 +36,8 @@ const BOOK_BLOCKS: &str = "select (heap_blks_read + heap_blks_hit + idx_blks_rea
                            from pg_statio_user_tables where relname = 'coupon_book'";
 const DELTA_BLOCKS: &str = "select (heap_blks_read + heap_blks_hit)::bigint
                             from pg_statio_user_tables where relname = 'book_delta'";
+const ACCOUNT_BLOCKS: &str = "select (heap_blks_read + heap_blks_hit + idx_blks_read + idx_blks_hit)::bigint
+                              from pg_statio_user_tables where relname = 'user_account'";
 
 /// A world whose statistics know only of `before`.
 async fn world_with_old_statistics(before: impl AsyncFnOnce(&World)) -> World {
@@ -488,4 +490,23 @@ async fn cursors_lead_to_each_live_key_past_many_revoked_ones() {
     let (found, pages) = follow(page_after, async |_| {}).await;
     let names: BTreeSet<_> = found.iter().map(|key| key.name.as_str()).collect();
     assert_eq!((names, found.len(), pages), (BTreeSet::from(["k1", "k2", "k3"]), 3, 3));
+}
+
+#[tokio::test]
+async fn a_page_of_accounts_reads_no_more_than_its_accounts() {
+    let mut world = world_with_old_statistics(async |_| {}).await;
+    query(
+        "insert into user_account (id, business_id, email, password_hash, role, user_id)
+         select gen_random_uuid(), $1, n || '@example.com', '', 'USER', 'u' || n from generate_series(1, 20000) n",
+    )
+    .bind(world.business)
+    .execute(world.pool())
+    .await
+    .unwrap();
+    let blocks = touched(&mut world, ACCOUNT_BLOCKS, async |world| {
+        let page = world.store().list_accounts(world.business, None, LIMIT).await.unwrap();
+        assert_eq!((page.items.len(), page.next_cursor.is_some()), (10, true));
+    })
+    .await;
+    assert!(blocks < 50, "a page of 10 accounts touched {blocks} blocks");
 }

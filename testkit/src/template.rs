@@ -15,6 +15,9 @@ use crate::database::{PREFIX, admin_url, unix_seconds, url_of};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
 
+/// The code of the indexes that are built outside the migrations.
+const INDEXES: &str = include_str!("../../core/src/store/index.rs");
+
 const TEMPLATE_PREFIX: &str = "cuponera_template_";
 /// Any number: what matters is that every process of every version takes the same.
 const LOCK: i64 = 0x6375_706f_6e65_7261;
@@ -105,6 +108,7 @@ fn template_name() -> String {
         hash.update(migration.version.to_be_bytes());
         hash.update(&migration.checksum);
     }
+    hash.update(INDEXES);
     let mut name = TEMPLATE_PREFIX.to_owned();
     for byte in &hash.finalize()[..8] {
         write!(name, "{byte:02x}").expect("writing to a string cannot fail");

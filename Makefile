@@ -11,7 +11,7 @@ CUPONERA = target/debug/cuponera
 BUILT = debug
 endif
 
-.PHONY: run run-aws build debug postgres emulator redis test test-localstack soak lint lint-openapi lint-ops sqlx openapi fresh schemathesis deny coverage bench
+.PHONY: run run-aws build debug postgres emulator redis test test-localstack soak lint lint-openapi lint-ops sqlx openapi fresh schemathesis deny coverage bench bench-quick
 
 run: postgres ## Installs what is missing, builds, and starts everything on this machine
 	$(CARGO) build --release -p cuponera
@@ -88,8 +88,13 @@ coverage: postgres ## How many lines of core, API and worker their tests run; in
 lint-ops: ## Checks docker-compose.yml, the Dockerfile, workflows and shell scripts; needs Python with venv, no Docker
 	./scripts/lint-ops.sh
 
-bench: build ## Measures, in ratios to yardsticks of the same run; needs psql
-	$(CARGO) run -q --release -p cuponera-bench
+bench: postgres ## Measures against yardsticks of the same run, as docs/bench.md says; needs psql and pgbench
+	$(CARGO) build --release --workspace --bins
+	./target/release/cuponera-bench
+
+bench-quick: postgres ## The same rows with smaller sizes, in three minutes
+	$(CARGO) build --release --workspace --bins
+	./target/release/cuponera-bench --quick
 
 .PHONY: help
 help:

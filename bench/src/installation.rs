@@ -1,73 +1,110 @@
-//! A fresh installation to measure: a Postgres of its own and the program as its users start it.
+//! A fresh installation to measure: a durable Postgres of its own, the programs as their users start them, and books of codes.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
 use cuponera_postgres::{Binaries, Options, PrivatePostgres};
+use reqwest::multipart;
 use serde_json::{Value, json};
 use sqlx::postgres::PgPoolOptions;
-use sqlx::{AssertSqlSafe, PgPool};
+use sqlx::{AssertSqlSafe, PgPool, query, query_scalar};
 use tokio::process::{Child, Command};
 
 use crate::Result;
+use crate::load::Target;
 
 const PASSWORD: &str = "correct horse battery";
+/// How often a start and a job are looked at.
+const POLL: Duration = Duration::from_millis(10);
+
+/// Which programs serve an installation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Programs {
+    /// `cuponera up`.
+    One,
+    /// `cuponera-api` and `cuponera-worker`, so that each one's memory can be read.
+    Two,
+}
+
+/// Whether planted codes have holders.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Holders {
+    /// Code `B000000007` is held by `u7`.
+    OneEach,
+    Nobody,
+}
+
+/// A book with codes `B` and nine digits, from `first_code` on.
+#[derive(Debug, Clone)]
+pub(crate) struct Book {
+    pub(crate) id: String,
+    pub(crate) first_code: u64,
+}
 
 /// The running installation.
 pub(crate) struct Installation {
     folder: PathBuf,
     postgres: PrivatePostgres,
-    program: Child,
+    /// The API first; with one program, it is the worker too.
+    programs: Vec<Child>,
     pub(crate) database_url: String,
     pub(crate) pool: PgPool,
-    pub(crate) client: reqwest::Client,
-    pub(crate) base: String,
-    token: String,
+    pub(crate) business: String,
+    client: reqwest::Client,
+    target: Target,
 }
 
 impl Installation {
-    pub(crate) async fn start(program: &Path) -> Result<Self> {
-        let folder = std::env::temp_dir().join(format!("cuponera-bench-{}", std::process::id()));
+    /// Starts one from the programs of a folder.
+    pub(crate) async fn start(folder_of_programs: &Path, programs: Programs) -> Result<Self> {
+        let folder = std::env::temp_dir().join(format!("cuponera-bench-{}-{programs:?}", std::process::id()));
         let postgres =
             PrivatePostgres::start(&Binaries::find()?, &Options::new(folder.join("database"))).await?;
         let admin = PgPoolOptions::new().connect(postgres.url()).await?;
-        sqlx::query(AssertSqlSafe("create database cuponera")).execute(&admin).await?;
+        query(AssertSqlSafe("create database cuponera")).execute(&admin).await?;
         let server = postgres.url().strip_suffix("/postgres").ok_or("the server has a strange address")?;
         let database_url = format!("{server}/cuponera");
         let address = free_address()?;
-        let mut command = Command::new(program);
-        command.arg("up").arg("--data-dir").arg(folder.join("data")).stdout(Stdio::null()).kill_on_drop(true);
-        command.env("CUPONERA_DATABASE_URL", &database_url).env("CUPONERA_HTTP_ADDR", &address);
-        command.env("CUPONERA_ADMIN_PASSWORD", PASSWORD).env("CUPONERA_LOG", "warn");
-        let program = command.spawn()?;
+        let command = |program: &str| {
+            let mut command = Command::new(folder_of_programs.join(program));
+            command.stdout(Stdio::null()).kill_on_drop(true).env("CUPONERA_LOG", "warn");
+            command.env("CUPONERA_DATA_DIR", folder.join("data")).env("CUPONERA_HTTP_ADDR", &address);
+            command.env("CUPONERA_DATABASE_URL", &database_url).env("CUPONERA_ADMIN_PASSWORD", PASSWORD);
+            command.env("CUPONERA_JWT_SECRET", PASSWORD.repeat(2));
+            command
+        };
+        let programs = match programs {
+            Programs::One => vec![command("cuponera").arg("up").spawn()?],
+            Programs::Two => {
+                finish(command("cuponera").arg("migrate")).await?;
+                let business = ["admin", "create-business", "Bench", "--admin-email", "admin@example.com"];
+                finish(command("cuponera").args(business)).await?;
+                vec![command("cuponera-api").spawn()?, command("cuponera-worker").spawn()?]
+            }
+        };
         let client = reqwest::Client::new();
-        let base = format!("http://{address}");
-        wait_until_up(&client, &base).await?;
-        let login = json!({ "email": "admin@example.com", "password": PASSWORD });
-        let session: Value =
-            client.post(format!("{base}/api/v1/auth/login")).json(&login).send().await?.json().await?;
-        let token = session["accessToken"].as_str().ok_or("the login gave no token")?.to_owned();
-        // A key outlives an access token.
-        let key: Value = client
-            .post(format!("{base}/api/v1/api-keys"))
-            .bearer_auth(&token)
-            .json(&json!({ "name": "bench" }))
-            .send()
-            .await?
-            .json()
-            .await?;
-        let token = key["key"].as_str().ok_or("no API key was given")?.to_owned();
+        wait_until_up(&client, &address).await?;
         let pool = PgPoolOptions::new().max_connections(4).connect(&database_url).await?;
-        Ok(Self { folder, postgres, program, database_url, pool, client, base, token })
+        let business: String = query_scalar("select id::text from business").fetch_one(&pool).await?;
+        let api_key = api_key(&client, &address).await?;
+        let target = Target { address, api_key };
+        Ok(Self { folder, postgres, programs, database_url, pool, business, client, target })
     }
 
     pub(crate) async fn stop(mut self) -> Result<()> {
         self.pool.close().await;
-        self.program.kill().await?;
+        for program in &mut self.programs {
+            program.kill().await?;
+        }
         self.postgres.stop().await?;
         std::fs::remove_dir_all(&self.folder)?;
         Ok(())
+    }
+
+    /// Where load goes.
+    pub(crate) fn target(&self) -> Target {
+        self.target.clone()
     }
 
     /// A place for files of the run.
@@ -75,80 +112,180 @@ impl Installation {
         self.folder.join(name)
     }
 
-    pub(crate) async fn post(&self, path: &str, body: &Value) -> Result<Value> {
-        let request =
-            self.client.post(format!("{}/api/v1{path}", self.base)).header("X-API-Key", &self.token);
+    /// The same as text for a command.
+    pub(crate) fn path(&self, name: &str) -> Result<String> {
+        Ok(self.file(name).to_str().ok_or("the temporary folder has a strange name")?.to_owned())
+    }
+
+    async fn post(&self, path: &str, body: &Value) -> Result<Value> {
+        let request = self.client.post(self.url(path)).header("X-API-Key", &self.target.api_key);
         Ok(request.json(body).send().await?.error_for_status()?.json().await?)
     }
 
-    pub(crate) async fn patch(&self, path: &str, body: &Value) -> Result<Value> {
-        let request =
-            self.client.patch(format!("{}/api/v1{path}", self.base)).header("X-API-Key", &self.token);
-        Ok(request.json(body).send().await?.error_for_status()?.json().await?)
+    fn url(&self, path: &str) -> String {
+        format!("http://{}/api/v1{path}", self.target.address)
     }
 
-    pub(crate) async fn get(&self, path: &str) -> Result<Value> {
-        let request = self.client.get(format!("{}/api/v1{path}", self.base)).header("X-API-Key", &self.token);
-        Ok(request.send().await?.error_for_status()?.json().await?)
-    }
-
-    /// Makes an active book and answers its id.
+    /// Makes an active book and returns its id.
     pub(crate) async fn book(&self) -> Result<String> {
         let book = self.post("/coupon-books", &json!({ "name": "Bench" })).await?;
         let id = book["id"].as_str().ok_or("the book has no id")?.to_owned();
-        self.patch(&format!("/coupon-books/{id}"), &json!({ "status": "ACTIVE" })).await?;
+        let activate = self.client.patch(self.url(&format!("/coupon-books/{id}")));
+        let activate = activate.header("X-API-Key", &self.target.api_key).json(&json!({ "status": "ACTIVE" }));
+        activate.send().await?.error_for_status()?;
         Ok(id)
     }
 
-    /// Makes codes and waits until they are there.
-    pub(crate) async fn generate(&self, book: &str, quantity: u64) -> Result<()> {
-        let job = self
-            .post("/coupon-codes/generate", &json!({ "couponBookId": book, "quantity": quantity }))
-            .await?;
-        let path = format!("/jobs/{}", job["id"].as_str().ok_or("the job has no id")?);
+    /// Makes a book with codes, past the jobs that would make them.
+    pub(crate) async fn planted_book(&self, codes: u64, holders: Holders) -> Result<Book> {
+        let id = self.book().await?;
+        let next: Option<i64> =
+            query_scalar("select max(substr(code, 2)::bigint) + 1 from coupon where code ~ '^B[0-9]{9}$'")
+                .fetch_one(&self.pool)
+                .await?;
+        let first = next.unwrap_or(0);
+        query(
+            "with codes as (
+               insert into coupon (business_id, book_id, job_id, position, code, status, holder, assignment_id, assigned_at, version)
+               select $1::uuid, $2::uuid, $2::uuid, n - $3, 'B' || lpad(n::text, 9, '0'),
+                      case when $5 then 'ASSIGNED' else 'AVAILABLE' end::coupon_status, case when $5 then 'u' || n end,
+                      case when $5 then gen_random_uuid() end, case when $5 then now() end, $5::int
+               from generate_series($3, $3 + $4 - 1) n),
+             quota as (
+               insert into user_quota (book_id, user_id, held, granted)
+               select $2::uuid, 'u' || n, 1, 1 from generate_series($3, $3 + $4 - 1) n where $5),
+             book as (update coupon_book set next_position = $4 where id = $2::uuid)
+             insert into book_delta (book_id, generated, available, assigned)
+             values ($2::uuid, $4, case when $5 then 0 else $4 end, case when $5 then $4 else 0 end)",
+        )
+        .bind(&self.business)
+        .bind(&id)
+        .bind(first)
+        .bind(i64::try_from(codes)?)
+        .bind(holders == Holders::OneEach)
+        .execute(&self.pool)
+        .await?;
+        for settle in ["vacuum analyze coupon", "vacuum analyze user_quota", "checkpoint"] {
+            query(AssertSqlSafe(settle)).execute(&self.pool).await?;
+        }
+        Ok(Book { id, first_code: u64::try_from(first)? })
+    }
+
+    /// Fails unless a book has this many codes in a state: the work that was timed was done.
+    pub(crate) async fn expect_codes(&self, book: &str, status: &str, expected: u64) -> Result<()> {
+        let count: i64 =
+            query_scalar("select count(*) from coupon where book_id = $1::uuid and status = $2::coupon_status")
+                .bind(book)
+                .bind(status)
+                .fetch_one(&self.pool)
+                .await?;
+        if u64::try_from(count)? == expected {
+            return Ok(());
+        }
+        Err(format!("{count} codes are {status}, and {expected} should be: the work was not done").into())
+    }
+
+    /// Empties the table of codes, so that both sides begin with the same and no checkpoint is due.
+    pub(crate) async fn empty_coupons(&self) -> Result<()> {
+        query("truncate coupon, user_quota").execute(&self.pool).await?;
+        query("checkpoint").execute(&self.pool).await?;
+        Ok(())
+    }
+
+    /// Generates codes, and returns the job when it has succeeded.
+    pub(crate) async fn generate(&self, book: &str, quantity: u64) -> Result<String> {
+        let request = json!({ "couponBookId": book, "quantity": quantity });
+        let job = self.post("/coupon-codes/generate", &request).await?;
+        self.succeeded(&job).await
+    }
+
+    /// Uploads a file and waits until its job has succeeded.
+    pub(crate) async fn import(&self, book: &str, file: &Path) -> Result<()> {
+        let job = self.upload(book, file).await?;
+        self.succeeded(&job).await?;
+        Ok(())
+    }
+
+    /// Uploads a file; returns its job.
+    pub(crate) async fn upload(&self, book: &str, file: &Path) -> Result<Value> {
+        let form = multipart::Form::new().file("file", file).await?;
+        let upload = self.client.post(self.url(&format!("/coupon-codes/upload?couponBookId={book}")));
+        let answer = upload.header("X-API-Key", &self.target.api_key).multipart(form).send().await?;
+        Ok(answer.error_for_status()?.json().await?)
+    }
+
+    async fn succeeded(&self, job: &Value) -> Result<String> {
+        let id = job["id"].as_str().ok_or("the job has no id")?;
         loop {
-            let job = self.get(&path).await?;
+            let request = self.client.get(self.url(&format!("/jobs/{id}")));
+            let answer = request.header("X-API-Key", &self.target.api_key).send().await?;
+            let job: Value = answer.error_for_status()?.json().await?;
             match job["status"].as_str() {
-                Some("SUCCEEDED") => return Ok(()),
-                Some("QUEUED" | "RUNNING") => tokio::time::sleep(Duration::from_millis(20)).await,
+                Some("SUCCEEDED") => return Ok(id.to_owned()),
+                Some("QUEUED" | "RUNNING") => tokio::time::sleep(POLL).await,
                 _ => return Err(format!("the job ended otherwise: {job}").into()),
             }
         }
     }
 
-    /// Starts measuring the program's peak memory anew.
+    /// Starts measuring the programs' peak memory anew.
     pub(crate) fn forget_peak_memory(&self) -> Result<()> {
-        Ok(std::fs::write(format!("/proc/{}/clear_refs", self.pid()?), "5")?)
+        for program in &self.programs {
+            std::fs::write(format!("/proc/{}/clear_refs", pid(program)?), "5")?;
+        }
+        Ok(())
     }
 
-    /// The most memory the program held since, in MiB.
-    pub(crate) fn peak_memory_mib(&self) -> Result<u64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()?))?;
-        let line = status.lines().find(|line| line.starts_with("VmHWM:")).ok_or("no peak memory is told")?;
-        let kib: u64 = line.split_whitespace().nth(1).ok_or("no peak memory is told")?.parse()?;
-        Ok(kib / 1024)
+    /// The most memory the API held since, in MiB.
+    pub(crate) fn peak_memory_of_api(&self) -> Result<f64> {
+        peak_memory(self.programs.first().ok_or("no program runs")?)
     }
 
-    fn pid(&self) -> Result<u32> {
-        Ok(self.program.id().ok_or("the program has ended")?)
+    /// The most memory the worker held since, in MiB.
+    pub(crate) fn peak_memory_of_worker(&self) -> Result<f64> {
+        peak_memory(self.programs.last().ok_or("no program runs")?)
     }
 }
 
-fn free_address() -> Result<String> {
+fn pid(program: &Child) -> Result<u32> {
+    Ok(program.id().ok_or("a program has ended")?)
+}
+
+fn peak_memory(program: &Child) -> Result<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", pid(program)?))?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).ok_or("the system gives no peak memory")?;
+    let kib: f64 = line.split_whitespace().nth(1).ok_or("the system gives no peak memory")?.parse()?;
+    Ok(kib / 1024.0)
+}
+
+async fn finish(command: &mut Command) -> Result<()> {
+    let done = command.status().await?;
+    if done.success() { Ok(()) } else { Err(format!("{command:?} failed").into()) }
+}
+
+pub(crate) fn free_address() -> Result<String> {
     Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
 }
 
-async fn wait_until_up(client: &reqwest::Client, base: &str) -> Result<()> {
-    for _ in 0..300 {
-        if client
-            .get(format!("{base}/health/ready"))
-            .send()
-            .await
-            .is_ok_and(|answer| answer.status().is_success())
-        {
+/// Waits until the API serves.
+pub(crate) async fn wait_until_up(client: &reqwest::Client, address: &str) -> Result<()> {
+    for _ in 0..6_000 {
+        let ready = client.get(format!("http://{address}/health/ready")).send().await;
+        if ready.is_ok_and(|answer| answer.status().is_success()) {
             return Ok(());
         }
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        tokio::time::sleep(POLL).await;
     }
-    Err("the program did not come up within 30 seconds".into())
+    Err("the program did not come up within a minute".into())
+}
+
+/// A SERVICE's key: it outlives an access token.
+async fn api_key(client: &reqwest::Client, address: &str) -> Result<String> {
+    let login = json!({ "email": "admin@example.com", "password": PASSWORD });
+    let session = client.post(format!("http://{address}/api/v1/auth/login")).json(&login).send().await?;
+    let session: Value = session.error_for_status()?.json().await?;
+    let token = session["accessToken"].as_str().ok_or("the login gave no token")?;
+    let request = client.post(format!("http://{address}/api/v1/api-keys")).bearer_auth(token);
+    let key: Value = request.json(&json!({ "name": "bench" })).send().await?.error_for_status()?.json().await?;
+    Ok(key["key"].as_str().ok_or("no API key was given")?.to_owned())
 }

@@ -1,0 +1,52 @@
+//! What the rows of a run share: the programs, the sizes, and a running installation.
+
+use std::path::PathBuf;
+
+use crate::installation::Installation;
+
+/// A run.
+pub(crate) struct Context {
+    pub(crate) installation: Installation,
+    /// The folder of the programs: `cuponera`, `cuponera-api`, `cuponera-worker`.
+    pub(crate) programs: PathBuf,
+    pub(crate) sizes: Sizes,
+    pub(crate) rounds: usize,
+}
+
+/// How much a run does.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sizes {
+    /// Calls of one side of a round of the hot rows.
+    pub(crate) calls: u64,
+    /// Codes that are generated, imported and copied.
+    pub(crate) codes: u64,
+    /// Codes of the large book of `assign_flat`.
+    pub(crate) large_book: u64,
+    /// Seconds of open-loop load.
+    pub(crate) open_loop_seconds: u64,
+    /// Codes of the job under which the worker's memory is read.
+    pub(crate) memory_codes: u64,
+    /// Bytes of the upload under which the API's memory is read.
+    pub(crate) memory_upload_bytes: u64,
+}
+
+impl Sizes {
+    /// What the documents claim.
+    pub(crate) const FULL: Self = Self {
+        calls: 64_000,
+        codes: 1_000_000,
+        large_book: 10_000_000,
+        open_loop_seconds: 20,
+        memory_codes: 10_000_000,
+        memory_upload_bytes: 1 << 30,
+    };
+    /// All rows within three minutes.
+    pub(crate) const QUICK: Self = Self {
+        calls: 16_000,
+        codes: 200_000,
+        large_book: 1_000_000,
+        open_loop_seconds: 5,
+        memory_codes: 1_000_000,
+        memory_upload_bytes: 100 << 20,
+    };
+}

@@ -1,0 +1,155 @@
+//! HTTP load: a closed loop for throughput, an open loop for latency. A refused or failed request ends the run: it is no
+//! throughput.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures::future::try_join_all;
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http1::SendRequest;
+use hyper::{Method, Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::sync::Mutex;
+
+use crate::Result;
+
+/// A call to make.
+#[derive(Debug, Clone)]
+pub(crate) struct Call {
+    pub(crate) method: Method,
+    pub(crate) path: String,
+    pub(crate) body: Option<String>,
+}
+
+impl Call {
+    pub(crate) fn get(path: impl Into<String>) -> Self {
+        Self { method: Method::GET, path: path.into(), body: None }
+    }
+
+    pub(crate) fn post(path: impl Into<String>, body: String) -> Self {
+        Self { method: Method::POST, path: path.into(), body: Some(body) }
+    }
+}
+
+/// Where the load goes, and as which caller.
+#[derive(Debug, Clone)]
+pub(crate) struct Target {
+    pub(crate) address: String,
+    pub(crate) api_key: String,
+}
+
+/// One connection that is kept open.
+pub(crate) struct Connection {
+    target: Target,
+    sender: SendRequest<Full<Bytes>>,
+}
+
+impl Connection {
+    pub(crate) async fn open(target: &Target) -> Result<Self> {
+        let stream = TcpStream::connect(&target.address).await?;
+        stream.set_nodelay(true)?;
+        let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        tokio::spawn(connection);
+        Ok(Self { target: target.clone(), sender })
+    }
+
+    /// Makes a call; any answer but a 2xx is an error.
+    pub(crate) async fn call(&mut self, call: Call) -> Result<Bytes> {
+        let body = call.body.map(Bytes::from).unwrap_or_default();
+        let request = Request::builder()
+            .method(call.method)
+            .uri(&call.path)
+            .header("Host", &self.target.address)
+            .header("X-API-Key", &self.target.api_key)
+            .header("Content-Type", "application/json")
+            .body(Full::new(body))?;
+        self.sender.ready().await?;
+        let answer = self.sender.send_request(request).await?;
+        let status = answer.status();
+        let body = answer.into_body().collect().await?.to_bytes();
+        if status.is_success() { Ok(body) } else { Err(refused(&call.path, status, &body)) }
+    }
+}
+
+fn refused(path: &str, status: StatusCode, body: &Bytes) -> Box<dyn std::error::Error + Send + Sync> {
+    format!("{path} answered {status}: {}", String::from_utf8_lossy(body)).into()
+}
+
+/// Makes `count` calls over `connections` connections, each of which sends its next call when the answer has come. Returns
+/// calls a second.
+pub(crate) async fn closed_loop(
+    target: &Target,
+    connections: u64,
+    count: u64,
+    call: impl Fn(u64) -> Call + Send + Sync + 'static,
+) -> Result<f64> {
+    let call = Arc::new(call);
+    let opened = try_join_all((0..connections).map(|_| Connection::open(target))).await?;
+    let begun = Instant::now();
+    let clients = (0..).zip(opened).map(|(client, mut connection)| {
+        let call = call.clone();
+        joined(async move {
+            for number in (client..count).step_by(usize::try_from(connections)?) {
+                connection.call(call(number)).await?;
+            }
+            Ok(())
+        })
+    });
+    try_join_all(clients).await?;
+    Ok(as_f64(count) / begun.elapsed().as_secs_f64())
+}
+
+/// Sends calls at a constant rate, whether earlier ones are answered or not. A latency counts from the time at which its call
+/// was due. Returns all latencies, sorted.
+pub(crate) async fn open_loop(
+    target: &Target,
+    connections: u64,
+    rate: u64,
+    time: Duration,
+    call: impl Fn(u64) -> Call,
+) -> Result<Vec<Duration>> {
+    let idle = Arc::new(Mutex::new(try_join_all((0..connections).map(|_| Connection::open(target))).await?));
+    let begun = tokio::time::Instant::now();
+    let mut calls = Vec::new();
+    for number in 0..rate * time.as_secs() {
+        let due = begun + Duration::from_secs(1) * u32::try_from(number)? / u32::try_from(rate)?;
+        tokio::time::sleep_until(due).await;
+        let (call, idle, target) = (call(number), idle.clone(), target.clone());
+        calls.push(joined(async move {
+            let waiting = idle.lock().await.pop();
+            let mut connection = match waiting {
+                Some(connection) => connection,
+                None => Connection::open(&target).await?,
+            };
+            connection.call(call).await?;
+            let latency = due.elapsed();
+            idle.lock().await.push(connection);
+            Ok(latency)
+        }));
+    }
+    let mut latencies = try_join_all(calls).await?;
+    latencies.sort_unstable();
+    Ok(latencies)
+}
+
+/// The latency that a share of the calls does not pass, in milliseconds.
+pub(crate) fn percentile(sorted: &[Duration], percent: usize) -> f64 {
+    let place = (sorted.len() * percent).div_ceil(100).saturating_sub(1);
+    sorted.get(place).map_or(f64::NAN, |latency| latency.as_secs_f64() * 1000.0)
+}
+
+/// Begins it at once in a task of its own, so that the clients use all cores.
+fn joined<T: Send + 'static>(
+    work: impl Future<Output = Result<T>> + Send + 'static,
+) -> impl Future<Output = Result<T>> {
+    let task = tokio::spawn(work);
+    async move { task.await? }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "rates, not sums")]
+fn as_f64(number: u64) -> f64 {
+    number as f64
+}

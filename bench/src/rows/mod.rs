@@ -1,0 +1,25 @@
+//! The rows, in the order in which they are measured: a file each, or one for rows of a kind.
+
+mod bounds;
+mod bulk;
+mod flat;
+mod hot;
+mod latency;
+mod poll;
+
+use crate::row::Row;
+
+pub(crate) const ROWS: &[Row] = &[
+    hot::LOCK,
+    hot::REDEEM,
+    hot::ASSIGN_RANDOM,
+    latency::P99,
+    poll::POLL,
+    bulk::GENERATE,
+    bulk::IMPORT,
+    bulk::IMPORT_HOLDERS,
+    flat::ASSIGN_FLAT,
+    bounds::MEMORY_WORKER,
+    bounds::MEMORY_UPLOAD,
+    bounds::START,
+];

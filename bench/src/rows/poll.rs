@@ -1,0 +1,33 @@
+//! Polls of a job, against the liveness check of the same server, which asks nobody.
+
+use crate::Result;
+use crate::context::Context;
+use crate::load::{Call, closed_loop};
+use crate::row::{Round, Row, Unit, alternate};
+
+const CONNECTIONS: u64 = 64;
+
+pub(crate) const POLL: Row = Row {
+    name: "poll",
+    unit: Unit::PerSecond,
+    ours: "GET /jobs/{id}, 64 connections",
+    yardstick: "GET /health/live, 64 connections",
+    floor: 0.5,
+    aim: 0.8,
+    measure: |context| Box::pin(measure(context)),
+};
+
+async fn measure(context: &Context) -> Result<Vec<Round>> {
+    let (installation, calls) = (&context.installation, context.sizes.calls);
+    let book = installation.book().await?;
+    let job = installation.generate(&book, 10).await?;
+    let target = installation.target();
+    let ours = async |_| {
+        let path = format!("/api/v1/jobs/{job}");
+        closed_loop(&target, CONNECTIONS, calls, move |_| Call::get(path.clone())).await
+    };
+    let yardstick =
+        async |_| closed_loop(&target, CONNECTIONS, calls, |_| Call::get("/health/live")).await;
+    // An answer but a 2xx has ended the run.
+    alternate(context.rounds, ours, yardstick, async |_| Ok(())).await
+}

@@ -131,7 +131,8 @@ impl Installation {
         let book = self.post("/coupon-books", &json!({ "name": "Bench" })).await?;
         let id = book["id"].as_str().ok_or("the book has no id")?.to_owned();
         let activate = self.client.patch(self.url(&format!("/coupon-books/{id}")));
-        let activate = activate.header("X-API-Key", &self.target.api_key).json(&json!({ "status": "ACTIVE" }));
+        let activate =
+            activate.header("X-API-Key", &self.target.api_key).json(&json!({ "status": "ACTIVE" }));
         activate.send().await?.error_for_status()?;
         Ok(id)
     }
@@ -173,12 +174,13 @@ impl Installation {
 
     /// Fails unless a book has this many codes in a state: the work that was timed was done.
     pub(crate) async fn expect_codes(&self, book: &str, status: &str, expected: u64) -> Result<()> {
-        let count: i64 =
-            query_scalar("select count(*) from coupon where book_id = $1::uuid and status = $2::coupon_status")
-                .bind(book)
-                .bind(status)
-                .fetch_one(&self.pool)
-                .await?;
+        let count: i64 = query_scalar(
+            "select count(*) from coupon where book_id = $1::uuid and status = $2::coupon_status",
+        )
+        .bind(book)
+        .bind(status)
+        .fetch_one(&self.pool)
+        .await?;
         if u64::try_from(count)? == expected {
             return Ok(());
         }
@@ -253,7 +255,8 @@ fn pid(program: &Child) -> Result<u32> {
 
 fn peak_memory(program: &Child) -> Result<f64> {
     let status = std::fs::read_to_string(format!("/proc/{}/status", pid(program)?))?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).ok_or("the system gives no peak memory")?;
+    let line =
+        status.lines().find(|line| line.starts_with("VmHWM:")).ok_or("the system gives no peak memory")?;
     let kib: f64 = line.split_whitespace().nth(1).ok_or("the system gives no peak memory")?.parse()?;
     Ok(kib / 1024.0)
 }
@@ -286,6 +289,7 @@ async fn api_key(client: &reqwest::Client, address: &str) -> Result<String> {
     let session: Value = session.error_for_status()?.json().await?;
     let token = session["accessToken"].as_str().ok_or("the login gave no token")?;
     let request = client.post(format!("http://{address}/api/v1/api-keys")).bearer_auth(token);
-    let key: Value = request.json(&json!({ "name": "bench" })).send().await?.error_for_status()?.json().await?;
+    let key: Value =
+        request.json(&json!({ "name": "bench" })).send().await?.error_for_status()?.json().await?;
     Ok(key["key"].as_str().ok_or("no API key was given")?.to_owned())
 }

@@ -55,7 +55,8 @@ fn chart(figure: &Figure) -> String {
     let most = figure.values.iter().copied().fold(figure.floor.max(figure.aim), f64::max) * 1.1;
     let x = |value: f64| value / most * WIDTH;
     let height = 22.0 * f64::from(u32::try_from(figure.values.len()).unwrap_or(u32::MAX)) + 18.0;
-    let mut svg = format!("<svg width=\"{WIDTH}\" height=\"{height}\" role=\"img\" aria-label=\"{}\">", figure.name);
+    let mut svg =
+        format!("<svg width=\"{WIDTH}\" height=\"{height}\" role=\"img\" aria-label=\"{}\">", figure.name);
     for (place, value) in (0_u32..).zip(&figure.values) {
         let y = 22.0 * f64::from(place) + 16.0;
         let _ = write!(

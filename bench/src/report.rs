@@ -104,11 +104,10 @@ impl Figure {
     /// Whether the figure reaches its floor and, where sizes are those of the committed figure, is no worse than that by more
     /// than the spread.
     pub(crate) fn is_ok(&self, is_comparable: bool) -> bool {
-        let reaches =
-            |limit: f64| if self.is_bound { self.value() <= limit } else { self.value() >= limit };
-        let no_worse = self.last.is_none_or(|(last, spread)| {
-            reaches(if self.is_bound { last + spread } else { last - spread })
-        });
+        let reaches = |limit: f64| if self.is_bound { self.value() <= limit } else { self.value() >= limit };
+        let no_worse = self
+            .last
+            .is_none_or(|(last, spread)| reaches(if self.is_bound { last + spread } else { last - spread }));
         reaches(self.floor) && (no_worse || !is_comparable)
     }
 

@@ -29,7 +29,8 @@ pub(crate) async fn pgbench(
     pgbench.args(["--client", &clients, "--transactions", &transactions]);
     pgbench.arg(format!("--define=business={}", installation.business)).arg(format!("--define=book={book}"));
     pgbench.arg("--file").arg(&script).arg(&installation.database_url).stdin(Stdio::null());
-    let done = pgbench.output().await.map_err(|error| format!("pgbench is needed for the yardstick: {error}"))?;
+    let done =
+        pgbench.output().await.map_err(|error| format!("pgbench is needed for the yardstick: {error}"))?;
     let said = String::from_utf8_lossy(&done.stdout);
     let complete = format!("number of transactions actually processed: {0}/{0}", per_client * CLIENTS);
     if !done.status.success() || !said.contains(&complete) {

@@ -11,7 +11,7 @@ use sqlx::{Connection, PgConnection, query, query_scalar};
 const REDEEM: &str = "
     with used as (
       update coupon set status = 'REDEEMED', redeem_count = 1, redeemed_at = now(), version = version + 1
-      where code = $1 and status = 'ASSIGNED' returning *),
+      where business_id = (select business_id from coupon_book limit 1) and code = $1 and status = 'ASSIGNED' returning *),
     redemption as (
       insert into redemption (id, business_id, book_id, code, use_number, user_id)
       select gen_random_uuid(), business_id, book_id, code, 1, holder from used),

@@ -88,13 +88,21 @@ async fn measure_start(context: &Context) -> Result<Vec<Round>> {
     for _ in 0..=context.rounds {
         let address = free_address()?;
         let mut up = Command::new(context.programs.join("cuponera"));
-        up.arg("up").arg("--data-dir").arg(&folder).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
+        up.arg("up")
+            .arg("--data-dir")
+            .arg(&folder)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .kill_on_drop(true);
         up.env("CUPONERA_HTTP_ADDR", &address).env_remove("CUPONERA_DATABASE_URL");
         let begun = Instant::now();
         let mut program = up.spawn()?;
         wait_until_up(&client, &address).await?;
         rounds.push(Round { ours: begun.elapsed().as_secs_f64(), yardstick: None });
-        let stopped = Command::new("kill").arg(program.id().ok_or("the program has ended")?.to_string()).status().await?;
+        let stopped = Command::new("kill")
+            .arg(program.id().ok_or("the program has ended")?.to_string())
+            .status()
+            .await?;
         if !stopped.success() || !program.wait().await?.success() {
             return Err("cuponera up did not stop well".into());
         }

@@ -43,7 +43,10 @@ async fn measure(context: &Context) -> Result<Vec<Round>> {
 async fn assign(target: &Target, book: &str, users: &str) -> Result<f64> {
     let (book, users) = (book.to_owned(), users.to_owned());
     let call = move |n: u64| {
-        Call::post("/api/v1/assignments/random", format!(r#"{{"couponBookId":"{book}","userId":"{users}-{n}"}}"#))
+        Call::post(
+            "/api/v1/assignments/random",
+            format!(r#"{{"couponBookId":"{book}","userId":"{users}-{n}"}}"#),
+        )
     };
     closed_loop(target, CONNECTIONS, CALLS, call).await
 }

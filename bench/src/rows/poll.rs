@@ -26,8 +26,7 @@ async fn measure(context: &Context) -> Result<Vec<Round>> {
         let path = format!("/api/v1/jobs/{job}");
         closed_loop(&target, CONNECTIONS, calls, move |_| Call::get(path.clone())).await
     };
-    let yardstick =
-        async |_| closed_loop(&target, CONNECTIONS, calls, |_| Call::get("/health/live")).await;
+    let yardstick = async |_| closed_loop(&target, CONNECTIONS, calls, |_| Call::get("/health/live")).await;
     // An answer but a 2xx has ended the run.
     alternate(context.rounds, ours, yardstick, async |_| Ok(())).await
 }

@@ -9,6 +9,7 @@ use reqwest::multipart;
 use serde_json::{Value, json};
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{AssertSqlSafe, PgPool, query, query_scalar};
+use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, Command};
 
 use crate::Result;
@@ -68,7 +69,7 @@ impl Installation {
         let address = free_address()?;
         let command = |program: &str| {
             let mut command = Command::new(folder_of_programs.join(program));
-            command.stdout(Stdio::null()).kill_on_drop(true).env("CUPONERA_LOG", "warn");
+            command.stdout(Stdio::null()).kill_on_drop(true).env("CUPONERA_LOG", "error");
             command.env("CUPONERA_DATA_DIR", folder.join("data")).env("CUPONERA_HTTP_ADDR", &address);
             command.env("CUPONERA_DATABASE_URL", &database_url).env("CUPONERA_ADMIN_PASSWORD", PASSWORD);
             command.env("CUPONERA_JWT_SECRET", PASSWORD.repeat(2));
@@ -77,9 +78,9 @@ impl Installation {
         let programs = match programs {
             Programs::One => vec![command("cuponera").arg("up").spawn()?],
             Programs::Two => {
-                finish(command("cuponera").arg("migrate")).await?;
+                finish(command("cuponera").arg("migrate"), "").await?;
                 let business = ["admin", "create-business", "Bench", "--admin-email", "admin@example.com"];
-                finish(command("cuponera").args(business)).await?;
+                finish(command("cuponera").args(business).arg("--password-stdin"), PASSWORD).await?;
                 vec![command("cuponera-api").spawn()?, command("cuponera-worker").spawn()?]
             }
         };
@@ -261,8 +262,13 @@ fn peak_memory(program: &Child) -> Result<f64> {
     Ok(kib / 1024.0)
 }
 
-async fn finish(command: &mut Command) -> Result<()> {
-    let done = command.status().await?;
+/// Runs a command to its end with this input.
+async fn finish(command: &mut Command, input: &str) -> Result<()> {
+    let mut running = command.stdin(Stdio::piped()).spawn()?;
+    let mut stdin = running.stdin.take().ok_or("a command has no input")?;
+    stdin.write_all(input.as_bytes()).await?;
+    drop(stdin);
+    let done = running.wait().await?;
     if done.success() { Ok(()) } else { Err(format!("{command:?} failed").into()) }
 }
 

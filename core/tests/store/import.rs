@@ -2,7 +2,7 @@
 
 mod parts;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cuponera_core::book::BookRules;
 use cuponera_core::csv::{Columns, Delimiter};
@@ -11,7 +11,7 @@ use cuponera_core::job::{Job, JobKind, JobStatus, Work};
 use cuponera_core::store::{Claim, Finished, ImportRow, Imported, NewImport, PartFile, Rejected, TakenBy};
 use cuponera_testkit::{World, claim, race, read_as, rules};
 use serde_json::json;
-use sqlx::query_scalar;
+use sqlx::{query, query_scalar};
 
 /// One part of a file: its rows by code, line and user.
 type Part<'a> = &'a [(&'a str, u64, Option<&'a str>)];
@@ -335,4 +335,28 @@ async fn redoing_a_part_after_its_worker_died_takes_the_same_rows() {
     let done = job(&world, submitted.id).await;
     assert_eq!((done.status, done.succeeded, done.failed), (JobStatus::Succeeded, 2, 0));
     world.assert_invariants().await;
+}
+
+/// The rows of an import are free when they are assigned, and the statistics know only of codes that are given out.
+#[tokio::test]
+async fn a_part_with_users_takes_no_longer_once_the_statistics_know_no_free_code() {
+    const ROWS: usize = 10_000;
+    let world = World::with(rules()).await;
+    query("alter table coupon set (autovacuum_enabled = off)").execute(world.pool()).await.unwrap();
+    submit_with_users(&world, 2).await;
+    let mut times = Vec::new();
+    for part in 0..2 {
+        let codes: Vec<String> = (0..ROWS).map(|row| format!("P{part}-{row:06}")).collect();
+        let users: Vec<String> = (0..ROWS).map(|row| format!("user-{part}-{row}")).collect();
+        let lines = (0..).map(|row| part * 100_000 + row + 1);
+        let rows = codes.iter().zip(lines).zip(&users);
+        let rows: Vec<_> =
+            rows.map(|((code, line), user)| (code.as_str(), line, Some(user.as_str()))).collect();
+        let claim = next(&world).await;
+        let begun = Instant::now();
+        assert_eq!(work(&world, &claim, &rows).await, refused([]));
+        times.push(begun.elapsed());
+        query("analyze coupon").execute(world.pool()).await.unwrap();
+    }
+    assert!(times[1] < 5 * times[0] + Duration::from_millis(500), "{times:?}");
 }

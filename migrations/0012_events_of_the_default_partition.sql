@@ -1,4 +1,4 @@
--- Moves events out of what was the default partition. Their months were made in the step before. No call waits for this.
+-- Moves the events of the former default partition into their months, which the previous step made. No call waits for this.
 
 insert into coupon_event (id, at, business_id, book_id, position, version, from_status, to_status, action, user_id, redeem_count,
                           reason, actor, ip, user_agent, request_id)

@@ -1,4 +1,4 @@
-//! What is kept of jobs that ended long ago: the job, and neither its rejected rows nor its files.
+//! Retention: of a job that ended long ago the row stays, and its rejected rows and files are deleted.
 
 use cuponera_testkit::{Dump, eventually};
 use serde_json::json;

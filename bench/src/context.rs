@@ -1,4 +1,4 @@
-//! What the rows of a run share: the programs, the sizes, and a running installation.
+//! The context of a run: the programs, the sizes, and a running installation.
 
 use std::path::PathBuf;
 
@@ -31,7 +31,7 @@ pub(crate) struct Sizes {
 }
 
 impl Sizes {
-    /// What the documents claim.
+    /// The sizes that the documents name.
     pub(crate) const FULL: Self = Self {
         calls: 64_000,
         codes: 1_000_000,

@@ -1,4 +1,4 @@
-//! Measures what the documents claim. Each figure is a ratio to a yardstick of the same run, on the same database and rows, in
+//! Measures the claims of the documents. Each figure is a ratio to a yardstick of the same run, on the same database and rows, in
 //! alternating rounds: a lone time says more of the machine than of the program.
 
 mod context;

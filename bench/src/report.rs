@@ -1,4 +1,4 @@
-//! What came out: medians, spreads and verdicts, as a table, as JSON, and against the committed figures of docs/bench.md.
+//! The results: medians, spreads and verdicts, as a table, as JSON, and against the committed figures of docs/bench.md.
 
 use std::collections::HashMap;
 
@@ -38,7 +38,7 @@ pub(crate) fn committed(document: &str) -> Result<HashMap<String, Committed>> {
     Ok(rows)
 }
 
-/// What the document says of a row. Its floor and aim are those of the program.
+/// The document's row of a row of the program. Its floor and aim are those of the program.
 pub(crate) fn committed_of<'a>(rows: &'a HashMap<String, Committed>, row: &Row) -> Result<&'a Committed> {
     let found = rows.get(row.name).ok_or_else(|| format!("docs/bench.md lacks the row {}", row.name))?;
     if found.limits == (row.floor, row.aim) {
@@ -92,7 +92,7 @@ impl Figure {
         (!self.is_bound).then(|| median(self.rounds.iter().filter_map(|round| round.yardstick)))
     }
 
-    /// What is held to the floor: the median ratio, or our median figure.
+    /// The value that is compared with the floor: the median ratio, or our median figure.
     pub(crate) fn value(&self) -> f64 {
         median(self.values.iter().copied())
     }

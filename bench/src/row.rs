@@ -1,4 +1,4 @@
-//! A row of the bench: what it measures, in which unit, against which yardstick, and the ratio that it must reach.
+//! A row of the bench: its measurement, unit and yardstick, and the ratio that it must reach.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -14,7 +14,7 @@ pub(crate) struct Round {
     pub(crate) yardstick: Option<f64>,
 }
 
-/// What a figure means.
+/// The unit of a figure, and whether more or less is better.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unit {
     /// Operations a second: more is better.
@@ -52,9 +52,9 @@ type Measured<'a> = Pin<Box<dyn Future<Output = Result<Vec<Round>>> + 'a>>;
 pub(crate) struct Row {
     pub(crate) name: &'static str,
     pub(crate) unit: Unit,
-    /// What we do.
+    /// Our side.
     pub(crate) ours: &'static str,
-    /// What it is compared with: a statement or a command, as it runs. Empty for bounds.
+    /// The other side: a statement or a command, as it runs. Empty for bounds.
     pub(crate) yardstick: &'static str,
     /// The ratio that a run must reach; for bounds, the figure that it must not pass.
     pub(crate) floor: f64,

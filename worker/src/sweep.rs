@@ -1,4 +1,5 @@
-//! Housekeeping: lapsed locks, counts, partitions, and what may be deleted. Nothing waits for it and nothing is decided by it.
+//! Housekeeping: lapsed locks, counts, partitions, and the deletion of old rows and files. It decides nothing, and no call waits
+//! for it.
 //! One worker does it at a time; each ends the locks that Redis hands to it.
 
 mod clean_out;
@@ -21,12 +22,12 @@ use locks::Locks;
 /// Counts: at most a second behind.
 const OFTEN: Duration = Duration::from_secs(1);
 
-/// What housekeeping needs.
+/// The parts of a worker that housekeeping uses.
 pub(crate) struct Sweep {
     pub(crate) store: Store,
     pub(crate) files: Files,
     pub(crate) cache: Cache,
-    /// What the worker calls itself.
+    /// The name of the worker.
     pub(crate) name: String,
     /// How long the details of a job are kept after its end.
     pub(crate) retention: Duration,

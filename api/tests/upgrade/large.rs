@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use cuponera_testkit::{Dump, TestDatabase, bound, is_soak};
 use sqlx::{Connection, PgConnection, query, query_scalar};
 
-/// What a redemption of the earlier version writes, for one of the planted codes.
+/// Writes the same rows as a redemption of the earlier version, for one of the planted codes.
 const REDEEM: &str = "
     with used as (
       update coupon set status = 'REDEEMED', redeem_count = 1, redeemed_at = now(), version = version + 1

@@ -149,7 +149,7 @@ async fn measure_held(
     alternate(context.rounds, async |round| ours(1 + 2 * round).await, yardstick, check).await
 }
 
-/// Both sides take random codes of one book, for users who hold none.
+/// Both sides take random codes of one book, for users without a code.
 async fn measure_assign(context: &Context) -> Result<Vec<Round>> {
     let (installation, calls) = (&context.installation, context.sizes.calls);
     let sides = 1 + 2 * u64::try_from(context.rounds)?;

@@ -185,7 +185,7 @@ impl Store {
         self.commit_if_held(transaction, claim, stopped).await
     }
 
-    /// Commits what was done under a claim if the job's new status came back. Otherwise the job no longer runs or another worker
+    /// Commits the work of a claim if the job's new status came back. Otherwise the job no longer runs or another worker
     /// has the chunk, and nothing may change.
     pub(super) async fn commit_if_held(
         &self,

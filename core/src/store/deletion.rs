@@ -30,7 +30,7 @@ const CODES_PER_SLICE: i64 = 10_000;
 /// is over within [`HOT_STATEMENT_TIMEOUT`]. The other second is for its commit.
 const CHECK_DELAY: Duration = HOT_STATEMENT_TIMEOUT.saturating_add(Duration::from_secs(1));
 
-/// What a call that deletes a book did.
+/// The outcome of a call that deletes a book.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Deletion {
     /// The book is gone.
@@ -39,7 +39,7 @@ pub enum Deletion {
     Job(Box<Job>),
 }
 
-/// What became of a step of a deletion.
+/// The outcome of a step of a deletion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     /// Its effect is committed and its chunk is settled.

@@ -46,7 +46,7 @@ impl Store {
 
     /// Deletes the answers under idempotency keys that are older than a day; answers how many.
     pub async fn forget_answers(&self) -> Result<u64> {
-        // Where the slice before ended: what it deleted still stands in the index, before that.
+        // The end of the previous slice. Index entries of deleted rows stand before it.
         let (mut from, mut deleted) = (DateTime::UNIX_EPOCH, 0);
         loop {
             let slice = query_file!("src/store/sql/forget_answers.sql", from, ANSWERS_KEPT_HOURS, SLICE)

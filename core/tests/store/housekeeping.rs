@@ -1,4 +1,4 @@
-//! Housekeeping: one process does it, it reads no whole table, and what it deletes is old.
+//! Housekeeping: one process does it, reads no whole table, and deletes old rows only.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use sqlx::{query, query_scalar};
 
 const LEASE: Duration = Duration::from_secs(30);
 const RETENTION: Duration = Duration::from_hours(90 * 24);
-/// Rows that stay: what a statement reads that finds no index.
+/// Rows that stay. A statement without an index reads them all.
 const YOUNG: i32 = 50_000;
 const OLD: i64 = 12_000;
 
@@ -131,7 +131,7 @@ async fn an_index_whose_building_was_interrupted_is_built_again() {
     .execute(world.pool())
     .await
     .unwrap();
-    // A build that fails leaves what an interrupted one does.
+    // A failed build leaves the same invalid index as an interrupted one.
     query("create unique index concurrently request_key_age on request_key (at)")
         .execute(world.pool())
         .await

@@ -1,4 +1,4 @@
-//! What is done once an hour: partitions are made ahead, indexes built, old rows and files deleted.
+//! The hourly work: it makes partitions ahead, builds indexes, and deletes old rows and files.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ pub(super) struct CleanOut {
 }
 
 impl CleanOut {
-    /// Works until told to stop; what is at work then is given up. No step begins a transaction.
+    /// Works until told to stop, and then drops the step at work. No step begins a transaction.
     pub(super) async fn run(&self, lead: &Lead, stop: &CancellationToken) {
         let mut mood = Mood::default();
         while !stop.is_cancelled() {

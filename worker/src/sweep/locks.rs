@@ -56,7 +56,7 @@ impl Locks {
         }
     }
 
-    /// Ends what is due: locks that the index hands to this worker, and those of the agenda if it keeps house.
+    /// Ends due locks: those that the index hands to this worker, and those of the agenda if it keeps house.
     pub(super) async fn tidy_up(&mut self, lead: &Lead) -> Result<()> {
         let index = self.follow_index().await?;
         if !lead.is_held() {

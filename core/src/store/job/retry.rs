@@ -108,7 +108,7 @@ impl Store {
         self.ring_after(open.settle(outcome).await)
     }
 
-    /// Makes runnable what is left of these jobs; says which run again, the oldest first.
+    /// Makes the rest of these jobs runnable; returns those that run again, the oldest first.
     async fn retry_if_failed(
         &self,
         transaction: &mut PgTransaction<'static>,
@@ -170,8 +170,8 @@ async fn hold_failed(
     Ok(failed)
 }
 
-/// Makes runnable what was at work when a rule stopped the jobs: it would otherwise wait for the end of its lease, and count a
-/// crash. A chunk whose row its worker holds at this moment is passed over and does wait: a worker that holds a chunk may be
+/// Makes the chunks runnable that were at work when a rule stopped the jobs. They would otherwise wait for the end of their
+/// leases, and count crashes. A chunk whose row its worker holds at this moment is passed over and does wait: a worker that holds a chunk may be
 /// waiting for the job, which this transaction holds.
 async fn take_back(transaction: &mut PgTransaction<'static>, jobs: &[Uuid]) -> Result<()> {
     query!(

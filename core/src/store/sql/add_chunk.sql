@@ -1,7 +1,7 @@
 -- Adds the next chunk to an ordered job, and corrects the job's total if it is known better by now. Nothing is added if the
 -- chunk is held under another epoch or the job no longer runs. Lock order: chunk, then job.
 --
--- $1 job, $2 number, $3 epoch of the chunk that is held, $4 what the next chunk does, $5 the job's total or null.
+-- $1 job, $2 number, $3 epoch of the chunk that is held, $4 the work of the next chunk, $5 the job's total or null.
 with held as materialized (
   select job_id from job_chunk where job_id = $1 and number = $2 and epoch = $3 and status = 'RUNNING' for update
 ),

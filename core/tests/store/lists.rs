@@ -1,19 +1,19 @@
 //! Lists: a page costs the same whatever the filter, the number of rows and the statistics; and its cursors lead to each row once.
 
-use std::collections::BTreeSet;
+mod books;
+mod callers;
 
-use cuponera_core::book::BookStatus;
 use cuponera_core::coupon::state::{Coupon, CouponStatus};
 use cuponera_core::error::Result;
-use cuponera_core::id::{BookId, JobId};
+use cuponera_core::id::JobId;
 use cuponera_core::job::{JobKind, JobStatus};
 use cuponera_core::page::Page;
 use cuponera_core::store::{
-    CodeFilter, HeldFilter, JobFilter, MAX_BOOKS_EXAMINED, MAX_FREE_POSITIONS_EXAMINED, MAX_JOBS_EXAMINED,
+    CodeFilter, HeldFilter, JobFilter, MAX_FREE_POSITIONS_EXAMINED, MAX_JOBS_EXAMINED,
     MAX_NEIGHBORS_EXAMINED, MAX_SCATTERED_EXAMINED,
 };
 use cuponera_testkit::{World, rules};
-use sqlx::{AssertSqlSafe, query, query_scalar};
+use sqlx::{AssertSqlSafe, query};
 
 /// How many codes the book has: four times as many as a page may examine.
 const CODES: i32 = 40_000;
@@ -32,12 +32,6 @@ const COUPON_BLOCKS: &str = "select (heap_blks_read + heap_blks_hit + idx_blks_r
                              from pg_statio_user_tables where relname = 'coupon'";
 const JOB_BLOCKS: &str = "select (heap_blks_read + heap_blks_hit + idx_blks_read + idx_blks_hit)::bigint
                           from pg_statio_user_tables where relname = 'job'";
-const BOOK_BLOCKS: &str = "select (heap_blks_read + heap_blks_hit + idx_blks_read + idx_blks_hit)::bigint
-                           from pg_statio_user_tables where relname = 'coupon_book'";
-const DELTA_BLOCKS: &str = "select (heap_blks_read + heap_blks_hit)::bigint
-                            from pg_statio_user_tables where relname = 'book_delta'";
-const ACCOUNT_BLOCKS: &str = "select (heap_blks_read + heap_blks_hit + idx_blks_read + idx_blks_hit)::bigint
-                              from pg_statio_user_tables where relname = 'user_account'";
 
 /// A world whose statistics know only of `before`.
 async fn world_with_old_statistics(before: impl AsyncFnOnce(&World)) -> World {
@@ -396,121 +390,4 @@ async fn cursors_lead_to_each_job_once_also_beside_many_open_jobs_of_others() {
             assert_eq!(pages == 1, by_index, "{status:?} took {pages} pages");
         }
     }
-}
-
-/// Makes books with plain SQL, the newest last.
-async fn plant_books(world: &World, name: &str, count: i64) {
-    query(
-        "insert into coupon_book (id, business_id, name)
-         select ('00000000-0000-7000-8000-' || lpad(to_hex(n + (select count(*) from coupon_book)), 12, '0'))::uuid,
-                $1, $2 || n from generate_series(1, $3) n",
-    )
-    .bind(world.business)
-    .bind(name)
-    .bind(count)
-    .execute(world.pool())
-    .await
-    .unwrap();
-}
-
-/// 30,000 books have some 400 blocks, without their indexes. A page examines 1,000, and the total counts 10,000.
-#[tokio::test]
-async fn a_page_of_books_touches_few_blocks_whatever_the_filter() {
-    let mut world = world_with_old_statistics(async |_| {}).await;
-    plant_books(&world, "rare", 1).await;
-    plant_books(&world, "book", 30_000).await;
-    for status in [None, Some(BookStatus::Active), Some(BookStatus::Closed), Some(BookStatus::Draft)] {
-        for part in [None, Some("rare"), Some("nothing")] {
-            let blocks = touched(&mut world, BOOK_BLOCKS, async |world| {
-                let page = world.store().list_books(world.business, status, part, None, LIMIT).await.unwrap();
-                assert_eq!(page.total, None, "more were counted than may be");
-            })
-            .await;
-            assert!(blocks < 350, "{status:?} {part:?} touched {blocks} blocks");
-        }
-    }
-}
-
-#[tokio::test]
-async fn cursors_lead_to_each_book_once_with_the_total_where_it_is_cheap() {
-    let world = World::new().await;
-    plant_books(&world, "rare", 12).await;
-    plant_books(&world, "book", 2 * MAX_BOOKS_EXAMINED).await;
-    let page_after = async |cursor: Option<String>| {
-        let after = cursor.map(|id| id.parse::<BookId>().unwrap());
-        let page = world.store().list_books(world.business, None, Some("rare"), after, LIMIT).await?;
-        assert_eq!(page.total, Some(12));
-        Ok(page)
-    };
-    let (found, pages) = follow(page_after, async |_| {}).await;
-    let names: Vec<_> = found.into_iter().map(|book| book.rules.name).collect();
-    assert_eq!(names, (1..=12).rev().map(|n| format!("rare{n}")).collect::<Vec<_>>());
-    assert!(pages > 3, "{pages} pages");
-}
-
-#[tokio::test]
-async fn a_page_of_books_reads_the_deltas_of_its_books_once_and_no_others() {
-    const BOOKS: i64 = 100;
-    let mut world = world_with_old_statistics(async |_| {}).await;
-    plant_books(&world, "book", BOOKS).await;
-    query(
-        "insert into book_delta (book_id, available)
-         select id, 1 from coupon_book cross join generate_series(1, 500) order by id",
-    )
-    .execute(world.pool())
-    .await
-    .unwrap();
-    let size = "select pg_relation_size('book_delta') / current_setting('block_size')::int";
-    let size: i64 = query_scalar(size).fetch_one(world.pool()).await.unwrap();
-    for books in [1, BOOKS] {
-        let blocks = touched(&mut world, DELTA_BLOCKS, async |world| {
-            let limit = u32::try_from(books).unwrap();
-            let page = world.store().list_books(world.business, None, None, None, limit).await.unwrap();
-            assert!(page.items.iter().all(|book| book.counts.available == 500));
-        })
-        .await;
-        // A block in which the deltas of two books meet is read for both; the page looks one book ahead.
-        let most = (books + 1) * (size / BOOKS + 2);
-        assert!(blocks <= most, "{books} books touched {blocks} blocks of {size}");
-    }
-}
-
-#[tokio::test]
-async fn cursors_lead_to_each_live_key_past_many_revoked_ones() {
-    let world = World::new().await;
-    query(
-        "insert into api_key (id, business_id, name, role, secret_hash, hint, revoked_at)
-         select ('00000000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, $1, 'k' || n, 'SERVICE',
-                sha256(n::text::bytea), 'k', case when n > 3 then now() end
-         from generate_series(1, 2500) n",
-    )
-    .bind(world.business)
-    .execute(world.pool())
-    .await
-    .unwrap();
-    let page_after = async |cursor: Option<String>| {
-        world.store().list_api_keys(world.business, cursor.map(|id| id.parse().unwrap()), LIMIT).await
-    };
-    let (found, pages) = follow(page_after, async |_| {}).await;
-    let names: BTreeSet<_> = found.iter().map(|key| key.name.as_str()).collect();
-    assert_eq!((names, found.len(), pages), (BTreeSet::from(["k1", "k2", "k3"]), 3, 3));
-}
-
-#[tokio::test]
-async fn a_page_of_accounts_reads_no_more_than_its_accounts() {
-    let mut world = world_with_old_statistics(async |_| {}).await;
-    query(
-        "insert into user_account (id, business_id, email, password_hash, role, user_id)
-         select gen_random_uuid(), $1, n || '@example.com', '', 'USER', 'u' || n from generate_series(1, 20000) n",
-    )
-    .bind(world.business)
-    .execute(world.pool())
-    .await
-    .unwrap();
-    let blocks = touched(&mut world, ACCOUNT_BLOCKS, async |world| {
-        let page = world.store().list_accounts(world.business, None, LIMIT).await.unwrap();
-        assert_eq!((page.items.len(), page.next_cursor.is_some()), (10, true));
-    })
-    .await;
-    assert!(blocks < 50, "a page of 10 accounts touched {blocks} blocks");
 }

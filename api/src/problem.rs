@@ -10,6 +10,7 @@ use poem_openapi::types::{ToJSON, Type};
 use poem_openapi::{ApiResponse, Object};
 use tracing::{error, warn};
 
+use crate::reply::REPLAYED;
 use crate::time::Time;
 
 /// The media type of a problem.
@@ -21,6 +22,7 @@ pub(crate) const CONTENT_TYPE: &str = "application/problem+json";
 pub(crate) struct Problem {
     body: Box<ProblemBody>,
     retry_after_seconds: Option<u32>,
+    is_replay: bool,
 }
 
 /// Why a request was not done.
@@ -79,6 +81,7 @@ impl Problem {
                 parameters: None,
             }),
             retry_after_seconds: None,
+            is_replay: false,
         }
     }
 
@@ -129,6 +132,12 @@ impl Problem {
     /// The same with when to come back.
     pub(crate) fn with_retry_after(mut self, seconds: u32) -> Self {
         self.retry_after_seconds = Some(seconds);
+        self
+    }
+
+    /// The same as the stored answer of an earlier request under the same key.
+    pub(crate) fn replayed(mut self) -> Self {
+        self.is_replay = true;
         self
     }
 
@@ -229,6 +238,9 @@ impl IntoResponse for Problem {
         }
         if let Some(seconds) = self.retry_after_seconds {
             response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+        }
+        if self.is_replay {
+            response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
         }
         response
     }

@@ -28,7 +28,7 @@ impl<T, const STATUS: u16, const OTHER: u16> Reply<T, STATUS, OTHER> {
         let replayed = answer.replayed;
         match answer.outcome {
             Ok(outcome) => Ok(Self { body: view(outcome), other: false, replayed, location: None }),
-            Err(refusal) => Err(refused(refusal)),
+            Err(refusal) => Err(refused(refusal, replayed)),
         }
     }
 
@@ -45,8 +45,9 @@ impl<T, const STATUS: u16, const OTHER: u16> Reply<T, STATUS, OTHER> {
     }
 }
 
-fn refused(refusal: Refusal) -> Problem {
-    refusal.into()
+fn refused(refusal: Refusal, replayed: bool) -> Problem {
+    let problem = Problem::from(refusal);
+    if replayed { problem.replayed() } else { problem }
 }
 
 impl<T: ToJSON, const STATUS: u16, const OTHER: u16> IntoResponse for Reply<T, STATUS, OTHER> {

@@ -56,6 +56,10 @@ impl Connection {
         Ok(Self { target: target.clone(), sender })
     }
 
+    fn is_open(&self) -> bool {
+        !self.sender.is_closed()
+    }
+
     /// Makes a call; any answer but a 2xx is an error.
     pub(crate) async fn call(&mut self, call: Call) -> Result<Bytes> {
         let body = call.body.map(Bytes::from).unwrap_or_default();
@@ -120,7 +124,8 @@ pub(crate) async fn open_loop(
         let (call, idle, target) = (call(number), idle.clone(), target.clone());
         calls.push(joined(async move {
             let waiting = idle.lock().await.pop();
-            let mut connection = match waiting {
+            // The server closes a connection that has been idle for long, as those at the bottom of the pile are.
+            let mut connection = match waiting.filter(Connection::is_open) {
                 Some(connection) => connection,
                 None => Connection::open(&target).await?,
             };

@@ -10,7 +10,7 @@ use cuponera_core::store::{Pools, Store, connect_options};
 use cuponera_postgres::{Binaries, Options, PrivatePostgres, find_running};
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{AssertSqlSafe, ConnectOptions};
+use sqlx::{AssertSqlSafe, ConnectOptions, PgConnection};
 use tracing::info;
 
 /// The database that is made in a private Postgres.
@@ -18,6 +18,9 @@ pub(crate) const DATABASE: &str = "cuponera";
 /// How long a `cuponera up` on the same data folder may take to start or to stop before we give up.
 const JOIN_PATIENCE: Duration = Duration::from_secs(20);
 const JOIN_POLL: Duration = Duration::from_millis(100);
+/// The SQLSTATE of a server that starts, recovers or stops.
+const CANNOT_CONNECT_NOW: &str = "57P03";
+const RECOVERY_POLL: Duration = Duration::from_millis(50);
 
 /// Where the data is, and whose the server is.
 pub(crate) struct Database {
@@ -142,7 +145,7 @@ async fn create_database(url: &str) -> Result<(), String> {
 }
 
 async fn create_database_if_absent(admin: &PgConnectOptions) -> sqlx::Result<()> {
-    let mut connection = admin.connect().await?;
+    let mut connection = connect_when_recovered(admin).await?;
     let exists: bool = sqlx::query_scalar("select exists (select from pg_database where datname = $1)")
         .bind(DATABASE)
         .fetch_one(&mut connection)
@@ -151,6 +154,24 @@ async fn create_database_if_absent(admin: &PgConnectOptions) -> sqlx::Result<()>
         sqlx::query(AssertSqlSafe(format!("create database {DATABASE}"))).execute(&mut connection).await?;
     }
     Ok(())
+}
+
+/// A server that was adopted says that it is ready also while it recovers from the crash of one of its processes, which may
+/// take as long as any recovery does; then it refuses connections.
+async fn connect_when_recovered(admin: &PgConnectOptions) -> sqlx::Result<PgConnection> {
+    let mut is_announced = false;
+    loop {
+        match admin.connect().await {
+            Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some(CANNOT_CONNECT_NOW) => {
+                if !is_announced {
+                    info!(error = %error, "waiting for Postgres to recover");
+                    is_announced = true;
+                }
+                tokio::time::sleep(RECOVERY_POLL).await;
+            }
+            connected => return connected,
+        }
+    }
 }
 
 fn chain(error: &dyn std::error::Error) -> String {

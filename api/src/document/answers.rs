@@ -70,7 +70,9 @@ pub(super) fn problem(status: u16, kinds: &[&Kind]) -> Value {
 fn headers_of(status: u16) -> &'static [&'static str] {
     match status {
         401 => &["WWW-Authenticate"],
-        409 | 429 | 503 => &["Retry-After"],
+        404 | 410 => &[REPLAYED],
+        409 => &["Retry-After", REPLAYED],
+        429 | 503 => &["Retry-After"],
         _ => &[],
     }
 }

@@ -70,10 +70,16 @@ select redeem_count from done"
 const ASSIGN_STATEMENT: &str = "with book as (
   select id, max_codes_per_user as cap, floor(random() * next_position)::int as start from coupon_book
   where id = (:book)::uuid and status = 'ACTIVE'),
-picked as (
+ahead as materialized (
   select c.business_id, c.code from book cross join lateral (
     select business_id, code from coupon
     where book_id = book.id and is_free and position >= book.start order by position limit 1 for update skip locked) c),
+behind as materialized (
+  select c.business_id, c.code from book cross join lateral (
+    select business_id, code from coupon
+    where book_id = book.id and is_free and position < book.start and not exists (select from ahead)
+    order by position limit 1 for update skip locked) c),
+picked as (select * from ahead union all select * from behind),
 quota as (
   insert into user_quota as q (book_id, user_id, held, cap, granted)
   select book.id, 'p' || (:n)::text, 1, cap, 1 from book, picked

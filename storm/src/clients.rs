@@ -1,0 +1,113 @@
+//! The clients: each asks one thing after another, and repeats a request under its key until it is answered.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use chrono::Utc;
+use futures::future::join_all;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use serde_json::Value;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::Result;
+use crate::history::{Answer, Ask, Body, Entry};
+use crate::operations::{Hand, Operation};
+use crate::world::{Caller, World};
+
+/// How long a client waits for an answer.
+const PATIENCE: Duration = Duration::from_millis(2_500);
+/// The share of attempts that a client gives up early, as if its connection broke, and after how long at most.
+const BROKEN_OFF: f64 = 0.03;
+const LONGEST_BROKEN_OFF_MS: u64 = 30;
+/// The pause before a request is repeated.
+const PAUSE: Duration = Duration::from_millis(50);
+/// Of so many clients one is an end user.
+const END_USER_EVERY: usize = 5;
+
+/// Where clients send their requests, and how.
+pub(crate) struct Line<'a> {
+    http: reqwest::Client,
+    apis: &'a [String],
+    pub(crate) world: &'a World,
+    attempts: AtomicU32,
+}
+
+impl<'a> Line<'a> {
+    pub(crate) fn to(apis: &'a [String], world: &'a World) -> Result<Self> {
+        let http = reqwest::Client::builder().no_proxy().build()?;
+        Ok(Self { http, apis, world, attempts: AtomicU32::new(0) })
+    }
+
+    /// Asks once; an answer that does not come within this time is none.
+    pub(crate) async fn ask(&self, operation: &'static Operation, ask: &Ask, patience: Duration) -> Entry {
+        let attempt = self.attempts.fetch_add(1, Ordering::Relaxed);
+        let request_id = format!("storm-{attempt}");
+        let api = &self.apis[usize::try_from(attempt).unwrap_or(0) % self.apis.len()];
+        let (name, value) = self.world.credentials(&ask.caller);
+        let mut request = self.http.request(ask.method.clone(), format!("http://{api}/api/v1/{}", ask.path));
+        request = request.header(name, value).header("X-Request-Id", &request_id);
+        if let Some(key) = &ask.key {
+            request = request.header("Idempotency-Key", key);
+        }
+        request = match &ask.body {
+            Body::Empty => request,
+            Body::Json(body) => request.json(body),
+            Body::Csv(body) => request.header("Content-Type", "text/csv").body(body.clone()),
+        };
+        let called_at = Utc::now();
+        let answer = timeout(patience, answer_of(request)).await.ok().flatten();
+        let entry =
+            Entry { operation, ask: ask.clone(), request_id, called_at, ended_at: Utc::now(), answer };
+        if let Some(answer) = entry.verdict() {
+            (operation.learns)(&entry.ask, answer, &mut self.world.known());
+        }
+        entry
+    }
+}
+
+async fn answer_of(request: reqwest::RequestBuilder) -> Option<Answer> {
+    let answer = request.send().await.ok()?;
+    let status = answer.status().as_u16();
+    let is_replay = answer.headers().contains_key("Idempotent-Replayed");
+    let text = answer.text().await.ok()?;
+    let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
+    Some(Answer { status, body, is_replay })
+}
+
+/// All clients at once, until this time.
+pub(crate) async fn run(line: &Line<'_>, clients: usize, random: &mut StdRng, end: Instant) -> Vec<Entry> {
+    let seeds: Vec<u64> = (0..clients).map(|_| random.random()).collect();
+    let all = seeds.into_iter().enumerate().map(|(number, seed)| client(line, number, seed, end));
+    join_all(all).await.concat()
+}
+
+async fn client(line: &Line<'_>, number: usize, seed: u64, end: Instant) -> Vec<Entry> {
+    let random = StdRng::seed_from_u64(seed);
+    let tenant = number % 2;
+    let caller = if number % END_USER_EVERY == 0 {
+        Caller::User(tenant, u32::from(number / END_USER_EVERY % 2 == 0))
+    } else {
+        Caller::Service(tenant)
+    };
+    let mut hand = Hand { world: line.world, caller, client: number, asked: 0, random };
+    let mut entries = Vec::new();
+    while Instant::now() < end {
+        let (operation, ask) = hand.next();
+        loop {
+            let is_broken_off = hand.random.random_bool(BROKEN_OFF);
+            let early = Duration::from_millis(hand.random.random_range(0..LONGEST_BROKEN_OFF_MS));
+            let entry = line.ask(operation, &ask, if is_broken_off { early } else { PATIENCE }).await;
+            let is_done = entry.verdict().is_some() || ask.key.is_none();
+            let is_answered = entry.answer.is_some();
+            entries.push(entry);
+            if is_done || Instant::now() >= end {
+                break;
+            }
+            if !is_answered {
+                sleep(PAUSE).await;
+            }
+        }
+    }
+    entries
+}

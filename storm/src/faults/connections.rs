@@ -1,0 +1,40 @@
+//! What happens to connections between a fleet and its database: they are cut, or slow.
+
+use std::time::Duration;
+
+use futures::FutureExt;
+use rand::RngExt;
+
+use super::Fault;
+
+const SLOW: Duration = Duration::from_millis(700);
+const LONGEST_DELAY_MS: u64 = 20;
+
+pub(super) const CUT_CONNECTIONS: Fault = Fault {
+    name: "cut_connections",
+    needs_fleet: true,
+    leaves_files: false,
+    strike: |installation, _| {
+        async move {
+            installation.services()?.wire.cut();
+            Ok(())
+        }
+        .boxed_local()
+    },
+};
+
+pub(super) const SLOW_CONNECTIONS: Fault = Fault {
+    name: "slow_connections",
+    needs_fleet: true,
+    leaves_files: false,
+    strike: |installation, mut random| {
+        async move {
+            let wire = &installation.services()?.wire;
+            wire.delay(Duration::from_millis(random.random_range(1..LONGEST_DELAY_MS)));
+            tokio::time::sleep(SLOW).await;
+            wire.delay(Duration::ZERO);
+            Ok(())
+        }
+        .boxed_local()
+    },
+};

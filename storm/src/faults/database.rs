@@ -1,0 +1,84 @@
+//! What happens to Postgres: it loses all its sessions at once and recovers, others hold rows, and somebody reads for long.
+
+use std::time::Duration;
+
+use futures::FutureExt;
+use rand::RngExt;
+use sqlx::{Connection, query, query_scalar};
+
+use super::Fault;
+use crate::world::held_code;
+
+/// How long a reader keeps its snapshot.
+const READ: Duration = Duration::from_millis(1_500);
+const LONGEST_HOLD_MS: u64 = 800;
+/// How many codes are held at once.
+const HELD_ROWS: usize = 10;
+
+/// A backend that dies of SIGKILL makes Postgres end all others at once and recover, as an immediate restart does.
+pub(super) const RESTART_POSTGRES: Fault = Fault {
+    name: "restart_postgres",
+    needs_fleet: false,
+    leaves_files: false,
+    strike: |installation, _| {
+        async move {
+            let Ok(mut database) = installation.connect().await else { return Ok(()) };
+            let pid: i32 = query_scalar("select pg_backend_pid()").fetch_one(&mut database).await?;
+            let pid = rustix::process::Pid::from_raw(pid).ok_or("a process has a number")?;
+            rustix::process::kill_process(pid, rustix::process::Signal::KILL)?;
+            Ok(())
+        }
+        .boxed_local()
+    },
+};
+
+/// Another transaction holds codes for a while.
+pub(super) const HOLD_ROWS: Fault = Fault {
+    name: "hold_rows",
+    needs_fleet: false,
+    leaves_files: false,
+    strike: |installation, mut random| {
+        async move {
+            let codes: Vec<String> = (0..HELD_ROWS).map(|_| held_code(&mut random)).collect();
+            let hold = Duration::from_millis(random.random_range(0..LONGEST_HOLD_MS));
+            let Ok(mut database) = installation.connect().await else { return Ok(()) };
+            let held = async {
+                let mut transaction = database.begin().await?;
+                let rows =
+                    query("select from coupon where code = any($1) order by business_id, code for update");
+                rows.bind(codes).execute(&mut *transaction).await?;
+                tokio::time::sleep(hold).await;
+                transaction.rollback().await
+            };
+            // A restart of Postgres ends it early.
+            let _: sqlx::Result<()> = held.await;
+            Ok(())
+        }
+        .boxed_local()
+    },
+};
+
+/// A transaction that reads keeps its snapshot, as a dump does.
+pub(super) const LONG_READER: Fault = Fault {
+    name: "long_reader",
+    needs_fleet: false,
+    leaves_files: false,
+    strike: |installation, _| {
+        async move {
+            let Ok(mut database) = installation.connect().await else { return Ok(()) };
+            let read = async {
+                let mut transaction = database.begin().await?;
+                let one_view = "set transaction isolation level repeatable read, read only";
+                query(one_view).execute(&mut *transaction).await?;
+                let counted = "select (select count(*) from coupon) + (select count(*) from job) + (select count(*) from job_chunk)
+                               + (select count(*) from coupon_event) + (select count(*) from outbox)";
+                let _: i64 = query_scalar(counted).fetch_one(&mut *transaction).await?;
+                tokio::time::sleep(READ).await;
+                transaction.rollback().await
+            };
+            let _: sqlx::Result<()> = read.await;
+            Ok(())
+        }
+        .boxed_local()
+    },
+};

@@ -1,0 +1,81 @@
+//! What happens to a program: `kill -9`, SIGSTOP for a while, SIGTERM. Each is started again. So is one that has ended by
+//! itself, as a supervisor does: a start fails while the database is away.
+//!
+//! A dead or frozen worker's lease is 15 s, longer than a storm: the storm ends it at once, as if that time had passed.
+
+use std::time::Duration;
+
+use futures::FutureExt;
+use rand::RngExt;
+use rustix::process::Signal;
+use sqlx::query;
+
+use super::Fault;
+use crate::installation::Installation;
+
+const LONGEST_FREEZE_MS: u64 = 1_200;
+/// How long a killed program stays away at most.
+const LONGEST_ABSENCE_MS: u64 = 300;
+
+pub(super) const KILL: Fault = Fault {
+    name: "kill",
+    needs_fleet: false,
+    leaves_files: true,
+    strike: |installation, mut random| {
+        async move {
+            let mut program = installation.any_program(&mut random).seize().await;
+            let Ok(pid) = program.pid() else { return program.restart() };
+            program.kill().await?;
+            end_leases_of(installation, pid).await;
+            tokio::time::sleep(Duration::from_millis(random.random_range(0..LONGEST_ABSENCE_MS))).await;
+            program.restart()
+        }
+        .boxed_local()
+    },
+};
+
+pub(super) const FREEZE: Fault = Fault {
+    name: "freeze",
+    needs_fleet: false,
+    leaves_files: false,
+    strike: |installation, mut random| {
+        async move {
+            let mut program = installation.any_program(&mut random).seize().await;
+            let Ok(pid) = program.pid() else { return program.restart() };
+            program.signal(Signal::STOP)?;
+            end_leases_of(installation, pid).await;
+            tokio::time::sleep(Duration::from_millis(random.random_range(0..LONGEST_FREEZE_MS))).await;
+            program.signal(Signal::CONT)
+        }
+        .boxed_local()
+    },
+};
+
+pub(super) const TERMINATE: Fault = Fault {
+    name: "terminate",
+    needs_fleet: false,
+    leaves_files: false,
+    strike: |installation, mut random| {
+        async move {
+            let mut program = installation.any_program(&mut random).seize().await;
+            if program.pid().is_err() {
+                return program.restart();
+            }
+            let ended = program.terminate().await;
+            program.restart()?;
+            ended
+        }
+        .boxed_local()
+    },
+};
+
+/// Lets the time pass that a process's leases last: on chunks, and on messages that it was sending.
+async fn end_leases_of(installation: &Installation, pid: u32) {
+    // A database that is away has been struck itself: then the leases end later.
+    let Ok(mut database) = installation.connect().await else { return };
+    let chunks =
+        query("update job_chunk set lease_until = now() where status = 'RUNNING' and worker like $1");
+    let _ = chunks.bind(format!("%-{pid}/%")).execute(&mut database).await;
+    let messages = query("update outbox set claimed_until = now() where claimed_until > now()");
+    let _ = messages.execute(&mut database).await;
+}

@@ -1,0 +1,115 @@
+//! A fleet: two APIs and two workers, with Postgres behind a wire, Redis, and stand-ins for SQS and S3.
+
+use std::path::{Path, PathBuf};
+
+use cuponera_postgres::{Binaries, Options, PrivatePostgres};
+use cuponera_testkit::{Adversary, Emulator, Manners, Redis, free_address};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, query};
+use tempfile::TempDir;
+use tokio::sync::Mutex;
+
+use super::program::{Program, finish};
+use super::{EMAIL, Installation, NO_LIMIT, OTHER_EMAIL, PASSWORD, Services, of_database, wait_until_ready};
+use crate::Result;
+use crate::bugs::Bug;
+use crate::wire::Wire;
+
+const PROGRAMS: [(&str, &str); 4] = [
+    ("api 1", "cuponera-api"),
+    ("api 2", "cuponera-api"),
+    ("worker 1", "cuponera-worker"),
+    ("worker 2", "cuponera-worker"),
+];
+
+pub(super) async fn start(programs: &Path, seed: u64, bug: Option<&'static Bug>) -> Result<Installation> {
+    let folder = TempDir::new()?;
+    let (services, queue) = services(folder.path(), seed, bug).await?;
+    let settings = settings(&services, folder.path(), &queue)?;
+    let log = folder.path().join("set-up.log");
+    let cuponera = |arguments: &'static [&'static str]| {
+        finish(programs.join("cuponera"), arguments, &settings, PASSWORD, &log)
+    };
+    cuponera(&["migrate"]).await?;
+    cuponera(&["admin", "create-business", "Shop", "--password-stdin", "--admin-email", EMAIL]).await?;
+    cuponera(&["admin", "create-business", "Other", "--password-stdin", "--admin-email", OTHER_EMAIL])
+        .await?;
+    let (mut running, mut apis) = (Vec::new(), Vec::new());
+    for (name, program) in PROGRAMS {
+        let mut settings = settings.clone();
+        if program == "cuponera-api" {
+            let address = free_address().to_string();
+            apis.push(address.clone());
+            settings.push(("CUPONERA_HTTP_ADDR".to_owned(), address));
+        }
+        let log: PathBuf = folder.path().join(format!("{name}.log"));
+        running.push(Program::start(name, programs.join(program), &[], settings, log)?);
+    }
+    wait_until_ready(&apis).await?;
+    Ok(Installation { programs: running, apis, fleet: Some(services), folder })
+}
+
+/// The services, and the name of the queue.
+async fn services(folder: &Path, seed: u64, bug: Option<&'static Bug>) -> Result<(Services, String)> {
+    let postgres = PrivatePostgres::start(&Binaries::find()?, &Options::new(folder.join("data"))).await?;
+    let mut admin = PgConnection::connect(postgres.url()).await?;
+    query(AssertSqlSafe("create database cuponera")).execute(&mut admin).await?;
+    admin.close().await?;
+    let server = postgres.url().rsplit_once('@').and_then(|(_, address)| address.split_once('/'));
+    let (server, _) = server.ok_or("the server has a strange address")?;
+    let wire = Wire::before(server.to_owned(), bug).await?;
+    let emulator = Emulator::get().await;
+    let (queue, bucket) = (emulator.queue().await, emulator.bucket().await);
+    let adversary = Adversary::before(queue.endpoint(), seed, manners(seed)).await;
+    let redis = Mutex::new(Redis::start().await);
+    let name = queue.name().to_owned();
+    Ok((Services { wire, queue: adversary, bucket, redis, postgres }, name))
+}
+
+/// How the queue misbehaves: in every second seed it doubles, delays, reorders, refuses and forgets messages and loses deletes.
+fn manners(seed: u64) -> Manners {
+    let mut random = StdRng::seed_from_u64(seed);
+    if random.random_bool(0.5) {
+        return Manners::GOOD;
+    }
+    // No answer is late or missing: a client waits for it longer than a storm takes.
+    Manners {
+        most_copies: 3,
+        most_delay: 1,
+        refuse_message: 0.1,
+        lose_delete: 0.2,
+        forget_after: Some(random.random_range(1..=6)),
+        ..Manners::GOOD
+    }
+}
+
+fn settings(services: &Services, folder: &Path, queue: &str) -> Result<Vec<(String, String)>> {
+    let url = of_database(services.postgres.url())?;
+    let (user, rest) = url.rsplit_once('@').ok_or("the server has a strange address")?;
+    let (_, database) = rest.split_once('/').ok_or("the server has a strange address")?;
+    let files = folder.join("files");
+    let settings = [
+        ("CUPONERA_DATABASE_URL", format!("{user}@{}/{database}", services.wire.address)),
+        ("CUPONERA_DATA_DIR", files.to_str().ok_or("the temporary folder has a strange name")?.to_owned()),
+        ("CUPONERA_DATABASE_POOL", "10".to_owned()),
+        ("CUPONERA_WORKER_CONCURRENCY", "2".to_owned()),
+        ("CUPONERA_JWT_SECRET", PASSWORD.repeat(2)),
+        ("CUPONERA_REDIS_URL", redis_url(services)?),
+        ("CUPONERA_QUEUE_URL", queue.to_owned()),
+        ("CUPONERA_FILES_URL", format!("s3://{}/storm", services.bucket.name())),
+        ("CUPONERA_LOG_FORMAT", "json".to_owned()),
+        ("CUPONERA_RATE_LIMIT_USER", NO_LIMIT.to_owned()),
+        ("AWS_ENDPOINT_URL", services.bucket.endpoint().to_owned()),
+        ("AWS_ENDPOINT_URL_SQS", services.queue.endpoint()),
+        ("AWS_REGION", "us-east-1".to_owned()),
+        ("AWS_ACCESS_KEY_ID", "test".to_owned()),
+        ("AWS_SECRET_ACCESS_KEY", "test".to_owned()),
+        ("NO_PROXY", "127.0.0.1".to_owned()),
+    ];
+    Ok(settings.map(|(name, value)| (name.to_owned(), value)).into())
+}
+
+fn redis_url(services: &Services) -> Result<String> {
+    Ok(services.redis.try_lock()?.url())
+}

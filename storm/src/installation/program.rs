@@ -1,0 +1,155 @@
+//! A program of an installation: it can be killed, frozen, told to end and started again, by one fault at a time.
+
+use std::fs::{File, OpenOptions};
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::process::{Child, Command};
+use tokio::sync::{Mutex, MutexGuard};
+
+use super::POLL;
+use crate::Result;
+
+/// A program that was told to end does so within this time, as the design says.
+pub(crate) const END: Duration = Duration::from_secs(15);
+
+/// How to start it, and what runs.
+pub(crate) struct Program {
+    pub(crate) name: String,
+    path: PathBuf,
+    arguments: Vec<String>,
+    settings: Vec<(String, String)>,
+    log: PathBuf,
+    child: Mutex<Child>,
+}
+
+impl Program {
+    /// Starts it with these settings and no others; its log goes to a file.
+    pub(crate) fn start(
+        name: &str,
+        path: PathBuf,
+        arguments: &[&str],
+        settings: Vec<(String, String)>,
+        log: PathBuf,
+    ) -> Result<Self> {
+        let arguments: Vec<String> = arguments.iter().map(|&argument| argument.to_owned()).collect();
+        let child = Mutex::new(command(&path, &arguments, &settings, &log)?.spawn()?);
+        Ok(Self { name: name.to_owned(), path, arguments, settings, log, child })
+    }
+
+    /// Its process, for one fault alone.
+    pub(crate) async fn seize(&self) -> Seized<'_> {
+        Seized { program: self, child: self.child.lock().await }
+    }
+
+    pub(crate) async fn kill(&self) -> Result<()> {
+        self.seize().await.kill().await
+    }
+
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+}
+
+/// A program that no other fault touches meanwhile.
+pub(crate) struct Seized<'a> {
+    program: &'a Program,
+    child: MutexGuard<'a, Child>,
+}
+
+impl Seized<'_> {
+    /// The number of its process.
+    pub(crate) fn pid(&mut self) -> Result<u32> {
+        // Until its end is seen, a process that has ended has its number still.
+        self.child.try_wait()?;
+        self.child.id().ok_or_else(|| format!("{} has ended by itself", self.program.name).into())
+    }
+
+    pub(crate) fn signal(&mut self, signal: Signal) -> Result<()> {
+        let pid = Pid::from_raw(i32::try_from(self.pid()?)?).ok_or("a process has a number")?;
+        Ok(kill_process(pid, signal)?)
+    }
+
+    /// As `kill -9`: nothing of it runs on.
+    pub(crate) async fn kill(&mut self) -> Result<()> {
+        Ok(self.child.kill().await?)
+    }
+
+    /// Tells it to end and waits until it has, in good order and in time.
+    pub(crate) async fn terminate(&mut self) -> Result<()> {
+        let has_begun = self.begins_to_serve().await;
+        self.signal(Signal::TERM)?;
+        let name = &self.program.name;
+        let ended = tokio::time::timeout(END, self.child.wait()).await;
+        let status = ended.map_err(|_| format!("{name} did not end within {END:?} after SIGTERM"))??;
+        if status.success() || !has_begun {
+            return Ok(());
+        }
+        Err(format!("{name} ended with {status} after SIGTERM").into())
+    }
+
+    /// Waits until it has installed its handler of SIGTERM, before which it ends of the signal as any process does.
+    async fn begins_to_serve(&mut self) -> bool {
+        let mut handles_term = || {
+            let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid().ok()?)).ok()?;
+            let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"))?.trim();
+            let caught = u64::from_str_radix(caught, 16).ok()?;
+            Some(caught & (1 << (Signal::TERM.as_raw() - 1)) != 0)
+        };
+        let begun = async {
+            while handles_term() == Some(false) {
+                tokio::time::sleep(POLL).await;
+            }
+        };
+        tokio::time::timeout(END, begun).await.is_ok()
+    }
+
+    /// Starts it again, once it has ended.
+    pub(crate) fn restart(&mut self) -> Result<()> {
+        let Program { path, arguments, settings, log, .. } = self.program;
+        *self.child = command(path, arguments, settings, log)?.spawn()?;
+        Ok(())
+    }
+}
+
+fn command(
+    path: &PathBuf,
+    arguments: &[String],
+    settings: &[(String, String)],
+    log: &PathBuf,
+) -> Result<Command> {
+    let log: File = OpenOptions::new().create(true).append(true).open(log)?;
+    let mut command = Command::new(path);
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CUPONERA_")) {
+        command.env_remove(name);
+    }
+    command.args(arguments).envs(settings.iter().map(|(name, value)| (name, value)));
+    // In a process group of its own: a terminal's Ctrl-C ends the storm, which ends its programs.
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).process_group(0).kill_on_drop(true);
+    Ok(command)
+}
+
+/// Runs a command to its end with this input.
+pub(crate) async fn finish(
+    path: PathBuf,
+    arguments: &[&str],
+    settings: &[(String, String)],
+    input: &str,
+    log: &PathBuf,
+) -> Result<()> {
+    use tokio::io::AsyncWriteExt;
+
+    let arguments: Vec<String> = arguments.iter().map(|&argument| argument.to_owned()).collect();
+    let mut child = command(&path, &arguments, settings, log)?.stdin(Stdio::piped()).spawn()?;
+    let mut stdin = child.stdin.take().ok_or("a command has no input")?;
+    stdin.write_all(input.as_bytes()).await?;
+    drop(stdin);
+    let status = child.wait().await?;
+    if status.success() {
+        return Ok(());
+    }
+    let said = std::fs::read_to_string(log).unwrap_or_default();
+    Err(format!("cuponera {}: {status}: {said}", arguments.join(" ")).into())
+}

@@ -1,0 +1,189 @@
+//! `cuponera-storm`: runs seeds, or looks for a bug.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Parser;
+use cuponera_storm::bugs::{self, BUGS, Bug};
+use cuponera_storm::faults::{FAULTS, Fault};
+use cuponera_storm::{Plan, Report, Result, Size, shrink, storm};
+
+/// A bug that no seed up to this one catches is missed.
+const SEEDS_OF_A_BUG: u64 = 8;
+
+/// Randomized fault injection against the real programs, in both deployment sizes.
+///
+/// Settings can be given as variables of make: `make storm SEED=5 CLIENTS=20 FAULTS=kill,freeze SIZE=fleet`.
+#[derive(Debug, Parser)]
+#[command(name = "cuponera-storm")]
+struct Arguments {
+    /// The seed of a run, or the first and the last of several, as in 1-100.
+    #[arg(long, env = "SEED", value_parser = seeds)]
+    seed: Option<Seeds>,
+    /// Takes one guard out and looks for the seed that notices; 1-8 if no seed is given. Exit code 0 if it is caught.
+    #[arg(long, env = "BUG", value_parser = bug)]
+    bug: Option<&'static Bug>,
+    /// Takes out one guard after the other.
+    #[arg(long, conflicts_with = "bug")]
+    all_bugs: bool,
+    /// How many clients ask each installation.
+    #[arg(long, env = "CLIENTS", default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=1_000))]
+    clients: u16,
+    /// Strikes with these faults alone, separated by commas; `none` for no fault.
+    #[arg(long, env = "FAULTS", value_parser = faults)]
+    faults: Option<Faults>,
+    /// Storms one deployment size alone: `one` or `fleet`.
+    #[arg(long, env = "SIZE", value_parser = size)]
+    size: Option<Size>,
+    /// Makes a run that fails smaller, as long as it fails. Any value but an empty one turns it on.
+    #[arg(long, env = "SHRINK", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    shrink: Option<String>,
+    /// The folder of the programs.
+    #[arg(long, default_value = "target/debug")]
+    programs: PathBuf,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Seeds {
+    first: u64,
+    last: u64,
+}
+
+#[derive(Debug, Clone)]
+struct Faults(Vec<&'static Fault>);
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run(&Arguments::parse()).await {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("cuponera-storm: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether all is as it should be: no violation, or each bug caught.
+async fn run(arguments: &Arguments) -> Result<bool> {
+    let bugs: Vec<&'static Bug> =
+        if arguments.all_bugs { BUGS.iter().collect() } else { arguments.bug.into_iter().collect() };
+    if bugs.is_empty() {
+        return run_seeds(arguments).await;
+    }
+    let mut all_caught = true;
+    for bug in bugs {
+        all_caught &= look_for(bug, arguments).await?;
+    }
+    Ok(all_caught)
+}
+
+async fn run_seeds(arguments: &Arguments) -> Result<bool> {
+    let Seeds { first, last } = arguments.seed.unwrap_or(Seeds { first: 1, last: 1 });
+    let mut failed = Vec::new();
+    for seed in first..=last {
+        let plan = arguments.plan(seed, None);
+        let report = storm(&plan, &arguments.programs).await?;
+        println!("{report}");
+        if report.caught_by().is_some() {
+            failed.push(seed);
+            keep_logs(&report)?;
+            println!("again:  {}", shrink::command(&plan));
+            println!("smaller: {} SHRINK=1", shrink::command(&plan));
+            if arguments.shrink.is_some() {
+                let smallest = shrink::shrink(&plan, &arguments.programs, |step| println!("{step}")).await?;
+                println!("smallest: {}", shrink::command(&smallest));
+            }
+        }
+    }
+    if first < last {
+        println!("{} seeds, {} failed: {failed:?}", last - first + 1, failed.len());
+    }
+    Ok(failed.is_empty())
+}
+
+/// Runs seeds until one notices that the guard is gone.
+async fn look_for(bug: &'static Bug, arguments: &Arguments) -> Result<bool> {
+    let Seeds { first, last } = arguments.seed.unwrap_or(Seeds { first: 1, last: SEEDS_OF_A_BUG });
+    let files: BTreeSet<&str> = bug.files().collect();
+    println!("bug {}: {} ({})", bug.name, bug.does, names(files.into_iter()));
+    for seed in first..=last {
+        let report = storm(&arguments.plan(seed, Some(bug)), &arguments.programs).await?;
+        println!("{report}");
+        if report.taken_out() == 0 {
+            return Err(format!("no statement that was sent has the guard of {}", bug.name).into());
+        }
+        if let Some(oracle) = report.caught_by() {
+            println!("caught {}: {oracle}", bug.name);
+            return Ok(true);
+        }
+    }
+    println!("missed {}", bug.name);
+    Ok(false)
+}
+
+/// Puts the programs' logs where they outlive the run.
+fn keep_logs(report: &Report) -> Result<()> {
+    let folder = Path::new("target/storm").join(report.seed.to_string());
+    std::fs::create_dir_all(&folder)?;
+    for (name, log) in report.logs() {
+        std::fs::write(folder.join(format!("{name}.log")), log)?;
+    }
+    println!("logs:   {}", folder.display());
+    Ok(())
+}
+
+impl Arguments {
+    fn plan(&self, seed: u64, bug: Option<&'static Bug>) -> Plan {
+        let mut plan = Plan { clients: self.clients.into(), bug, ..Plan::of_seed(seed) };
+        plan.faults = self.faults.clone().map(|Faults(faults)| faults);
+        if bug.is_some() {
+            plan.sizes = vec![Size::Fleet];
+        } else if let Some(size) = self.size {
+            plan.sizes = vec![size];
+        }
+        plan
+    }
+}
+
+fn seeds(text: &str) -> Result<Seeds, String> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let seed =
+        |text: &str| text.parse::<u64>().map_err(|_| "must be a number, or two as in 1-100".to_owned());
+    let (first, last) = (seed(first)?, seed(last)?);
+    if first <= last { Ok(Seeds { first, last }) } else { Err("the first seed is after the last".to_owned()) }
+}
+
+fn bug(name: &str) -> Result<&'static Bug, String> {
+    bugs::find(name)
+        .ok_or_else(|| format!("there is no such bug; there are {}", names(BUGS.iter().map(|bug| bug.name))))
+}
+
+fn faults(text: &str) -> Result<Faults, String> {
+    if text == "none" {
+        return Ok(Faults(Vec::new()));
+    }
+    let find = |name: &str| FAULTS.iter().find(|fault| fault.name == name);
+    let found: Result<Vec<_>, String> = text
+        .split(',')
+        .map(|name| {
+            find(name).ok_or_else(|| {
+                format!(
+                    "there is no fault {name}; there are {}",
+                    names(FAULTS.iter().map(|fault| fault.name))
+                )
+            })
+        })
+        .collect();
+    found.map(Faults)
+}
+
+fn size(name: &str) -> Result<Size, String> {
+    let found = Size::ALL.into_iter().find(|size| size.name() == name);
+    found.ok_or_else(|| "must be `one` or `fleet`".to_owned())
+}
+
+fn names<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    names.collect::<Vec<_>>().join(", ")
+}

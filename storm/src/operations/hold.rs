@@ -1,0 +1,125 @@
+//! Locking and unlocking a code for its holder.
+
+use rand::RngExt;
+use rand::seq::IndexedRandom;
+use serde_json::{Value, json};
+
+use super::{Hand, Operation, nothing};
+use crate::history::{About, Answer, Entry};
+use crate::oracles::model::Moment;
+use crate::world::{Caller, held_by, held_number, holder, once_number};
+
+/// Locks that a client asks for last so long, in seconds: many run out within a storm.
+const LONGEST_TTL: u32 = 3;
+
+pub(super) const LOCK: Operation = Operation {
+    name: "lock",
+    weight: 20,
+    ask: |hand| {
+        let about = coupon(hand);
+        let mut body = json!({"userId": about.user});
+        if hand.chance(0.5) {
+            body["ttlSeconds"] = hand.random.random_range(1..=LONGEST_TTL).into();
+        }
+        let path = format!("coupons/{}/lock", about.code.as_deref().unwrap_or_default());
+        hand.post(path, body, about)
+    },
+    learns: |ask, answer, known| {
+        let (Some(code), Some(lock)) = (&ask.about.code, answer.body["lockId"].as_str()) else { return };
+        let locks = known.locks.entry((ask.caller.tenant(), code.clone())).or_default();
+        if !locks.iter().any(|one| one == lock) {
+            locks.push(lock.to_owned());
+        }
+    },
+    agrees: |entry, answer, moment| {
+        if let Some(is_right) = to_a_stranger(entry, answer, moment) {
+            return is_right;
+        }
+        match (answer.status, answer.code(), moment.after) {
+            (200, _, Some(after)) => !moment.before.is_redeemed() && after.is_locked(),
+            (409, "coupon_already_redeemed", None) => moment.before.is_redeemed(),
+            _ => false,
+        }
+    },
+};
+
+pub(super) const UNLOCK: Operation = Operation {
+    name: "unlock",
+    weight: 8,
+    ask: |hand| {
+        let mut about = coupon(hand);
+        about.lock = believed_lock(hand, &about, 0.6);
+        let path = format!("coupons/{}/unlock", about.code.as_deref().unwrap_or_default());
+        hand.post(path, with_lock(&about), about)
+    },
+    learns: nothing,
+    agrees: |entry, answer, moment| {
+        if let Some(is_right) = to_a_stranger(entry, answer, moment) {
+            return is_right;
+        }
+        let believed = entry.ask.about.lock.as_deref();
+        match (answer.status, answer.code(), moment.after) {
+            (200, _, Some(after)) => {
+                moment.before.is_locked()
+                    && !after.is_locked()
+                    && believed.is_none_or(|lock| moment.may_be_locked_by(lock) || moment.may_be_unlocked())
+            }
+            (200, _, None) => !moment.before.is_locked() && !moment.before.is_redeemed(),
+            (409, "lock_stale", None) => {
+                believed.is_some_and(|lock| moment.may_be_locked_by_another_than(lock))
+            }
+            (409, "coupon_already_redeemed", None) => moment.before.is_redeemed(),
+            _ => false,
+        }
+    },
+};
+
+/// A code with a holder and a user, who is the holder most often. An end user asks for themselves.
+pub(super) fn coupon(hand: &mut Hand) -> About {
+    let (prefix, number) = if hand.chance(0.7) {
+        ("HELD", held_number(&mut hand.random))
+    } else {
+        ("ONCE", once_number(&mut hand.random))
+    };
+    let (number, user) = match hand.caller.clone() {
+        // A code that an end user does not hold counts as a guess, and guesses are limited.
+        Caller::User(_, user) => (if hand.chance(0.98) { held_by(user, number) } else { number }, holder(user)),
+        Caller::Service(_) => (number, holder(if hand.chance(0.9) { number } else { number + 1 })),
+    };
+    About { code: Some(format!("{prefix}-{number:04}")), user: Some(user), ..About::default() }
+}
+
+/// In this share of cases a lock that was given on the code: the newest most often, or one before it.
+pub(super) fn believed_lock(hand: &mut Hand, about: &About, share: f64) -> Option<String> {
+    if !hand.chance(share) {
+        return None;
+    }
+    let is_newest = hand.chance(0.75);
+    let known = hand.world.known();
+    let locks = known.locks.get(&(hand.caller.tenant(), about.code.clone()?))?;
+    if is_newest { locks.last().cloned() } else { locks.choose(&mut hand.random).cloned() }
+}
+
+pub(super) fn with_lock(about: &About) -> Value {
+    let mut body = json!({"userId": about.user});
+    if let Some(lock) = &about.lock {
+        body["lockId"] = lock.as_str().into();
+    }
+    body
+}
+
+/// Whether this is the right answer to a user who does not hold the coupon; none if the user does.
+pub(super) fn to_a_stranger(entry: &Entry, answer: &Answer, moment: &Moment) -> Option<bool> {
+    let Moment { before, after, .. } = moment;
+    if before.holder == entry.ask.about.user {
+        return None;
+    }
+    let is_refused = after.is_none();
+    Some(match (answer.status, answer.code()) {
+        (404, _) => is_refused && entry.ask.caller.user().is_some(),
+        (409, "not_assigned") => is_refused && before.holder.is_none(),
+        (409, "coupon_locked") => is_refused && moment.may_be_locked(),
+        (409, "not_holder") => is_refused && before.holder.is_some() && moment.may_be_unlocked(),
+        _ => false,
+    })
+}

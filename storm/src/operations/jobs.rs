@@ -1,0 +1,95 @@
+//! Jobs: generating and importing codes, looking at a job, cancelling it and running it again.
+
+use rand::RngExt;
+use rand::seq::IndexedRandom;
+use serde_json::{Value, json};
+
+use super::{Hand, Operation, always, nothing};
+use crate::history::{About, Answer, Ask, Body};
+use crate::world::Known;
+
+const FEW_CODES: std::ops::Range<i64> = 20..300;
+/// A job that takes long enough to be hit by a fault.
+const MANY_CODES: i64 = 20_000;
+const IMPORTED: i64 = 30;
+/// How many lines of an import come twice.
+const DUPLICATES: i64 = 3;
+
+pub(super) const GENERATE: Operation = Operation {
+    name: "generate",
+    weight: 2,
+    ask: |hand| {
+        let quantity = if hand.chance(0.1) { MANY_CODES } else { hand.random.random_range(FEW_CODES) };
+        let book = &hand.world.tenants[hand.tenant()].made;
+        let body = json!({"couponBookId": book, "quantity": quantity, "pattern": "G-{XXXXXXXX}"});
+        let about = About { quantity: Some(quantity), ..About::default() };
+        hand.post("coupon-codes/generate".to_owned(), body, about).by_service()
+    },
+    learns: job,
+    agrees: always,
+};
+
+pub(super) const IMPORT: Operation = Operation {
+    name: "import",
+    weight: 1,
+    ask: |hand| {
+        let (client, asked) = (hand.client, hand.asked);
+        let line = |number: i64| format!("I-{client}-{asked}-{number}\n");
+        let file: String = (0..IMPORTED).chain(0..DUPLICATES).map(line).collect();
+        let path = format!("coupon-codes/upload?couponBookId={}", hand.world.tenants[hand.tenant()].made);
+        let about = About { quantity: Some(IMPORTED), ..About::default() };
+        let ask = hand.post(path, Value::Null, about).by_service();
+        Ask { body: Body::Csv(format!("code\n{file}")), ..ask }
+    },
+    learns: job,
+    agrees: always,
+};
+
+pub(super) const JOB: Operation = Operation {
+    name: "job",
+    weight: 6,
+    ask: |hand| {
+        let path = format!("jobs/{}", known_job(hand));
+        hand.get(path, About::default()).by_service()
+    },
+    learns: nothing,
+    agrees: always,
+};
+
+pub(super) const CANCEL: Operation = Operation {
+    name: "cancel",
+    weight: 1,
+    ask: |hand| {
+        let path = format!("jobs/{}/cancel", known_job(hand));
+        let ask = hand.post(path, Value::Null, About::default()).by_service();
+        Ask { body: Body::Empty, ..ask }
+    },
+    learns: nothing,
+    agrees: always,
+};
+
+pub(super) const RETRY: Operation = Operation {
+    name: "retry",
+    weight: 1,
+    ask: |hand| {
+        let path = format!("jobs/{}/retry", known_job(hand));
+        let ask = hand.post(path, Value::Null, About::default()).by_service();
+        Ask { body: Body::Empty, ..ask }
+    },
+    learns: nothing,
+    agrees: always,
+};
+
+fn job(ask: &Ask, answer: &Answer, known: &mut Known) {
+    if let (202, Some(id)) = (answer.status, answer.body["id"].as_str()) {
+        known.jobs[ask.caller.tenant()].push(id.to_owned());
+    }
+}
+
+/// A job of the caller's business, or one that is not there.
+fn known_job(hand: &mut Hand) -> String {
+    let tenant = hand.tenant();
+    let known = hand.world.known();
+    let job = known.jobs[tenant].choose(&mut hand.random).cloned();
+    job.unwrap_or_else(|| uuid::Uuid::nil().to_string())
+}

@@ -1,0 +1,121 @@
+//! The operations: what clients ask, and which answers are right.
+
+mod assign;
+mod foreign;
+mod hold;
+mod jobs;
+mod read;
+mod redeem;
+
+use rand::RngExt;
+use rand::rngs::StdRng;
+use reqwest::Method;
+use serde_json::Value;
+
+use crate::history::{About, Answer, Ask, Body, Entry};
+use crate::oracles::model::Moment;
+use crate::world::{Caller, Known, World};
+
+/// An operation.
+pub(crate) struct Operation {
+    pub(crate) name: &'static str,
+    /// How often it is asked, against the others.
+    pub(crate) weight: u32,
+    pub(crate) ask: fn(&mut Hand) -> Ask,
+    /// What a verdict tells clients.
+    pub(crate) learns: fn(&Ask, &Answer, &mut Known),
+    /// Whether the answer is right at a moment of the coupon's life. Asked only of operations on a coupon.
+    pub(crate) agrees: fn(&Entry, &Answer, &Moment) -> bool,
+}
+
+/// All operations.
+pub(crate) const OPERATIONS: &[Operation] = &[
+    assign::ASSIGN_RANDOM,
+    assign::ASSIGN_NAMED,
+    hold::LOCK,
+    hold::UNLOCK,
+    redeem::REDEEM,
+    redeem::VALIDATE,
+    read::COUPON,
+    read::HISTORY,
+    read::HELD_BY_USER,
+    read::CODES,
+    read::BOOK,
+    jobs::GENERATE,
+    jobs::IMPORT,
+    jobs::JOB,
+    jobs::CANCEL,
+    jobs::RETRY,
+    foreign::FOREIGN,
+];
+
+impl std::fmt::Debug for Operation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+/// What a client has to choose its next request with.
+pub(crate) struct Hand<'a> {
+    pub(crate) world: &'a World,
+    pub(crate) caller: Caller,
+    pub(crate) client: usize,
+    /// How many requests this client has made.
+    pub(crate) asked: u32,
+    pub(crate) random: StdRng,
+}
+
+impl Hand<'_> {
+    /// The next request.
+    pub(crate) fn next(&mut self) -> (&'static Operation, Ask) {
+        self.asked += 1;
+        let mut draw = self.random.random_range(0..OPERATIONS.iter().map(|operation| operation.weight).sum());
+        for operation in OPERATIONS {
+            match draw.checked_sub(operation.weight) {
+                None => return (operation, (operation.ask)(self)),
+                Some(left) => draw = left,
+            }
+        }
+        unreachable!("the draw is less than the sum of the weights")
+    }
+
+    pub(crate) fn tenant(&self) -> usize {
+        self.caller.tenant()
+    }
+
+    /// Whether a thing that should happen in this share of cases does.
+    pub(crate) fn chance(&mut self, share: f64) -> bool {
+        self.random.random_bool(share)
+    }
+
+    /// A request that changes something; most have a key.
+    pub(crate) fn post(&mut self, path: String, body: Value, about: About) -> Ask {
+        let key = self.chance(0.85).then(|| self.key());
+        let (caller, body) = (self.caller.clone(), Body::Json(body));
+        Ask { caller, method: Method::POST, path, body, key, about }
+    }
+
+    pub(crate) fn get(&self, path: String, about: About) -> Ask {
+        Ask { caller: self.caller.clone(), method: Method::GET, path, body: Body::Empty, key: None, about }
+    }
+
+    pub(crate) fn key(&self) -> String {
+        format!("key-{}-{}", self.client, self.asked)
+    }
+}
+
+impl Ask {
+    /// On behalf of the tenant's backend: end users may not ask this.
+    pub(crate) fn by_service(mut self) -> Self {
+        self.caller = Caller::Service(self.caller.tenant());
+        self
+    }
+}
+
+/// For operations whose answers teach nothing.
+pub(crate) fn nothing(_: &Ask, _: &Answer, _: &mut Known) {}
+
+/// For operations that are not on a coupon.
+pub(crate) fn always(_: &Entry, _: &Answer, _: &Moment) -> bool {
+    true
+}

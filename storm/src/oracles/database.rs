@@ -1,0 +1,20 @@
+//! What holds in every database between two commits: the invariants that all tests check.
+
+use cuponera_testkit::broken_promises;
+use futures::FutureExt;
+use sqlx::postgres::PgPoolOptions;
+
+use super::{Oracle, Verdict};
+
+pub(super) const INVARIANTS: Oracle = Oracle {
+    name: "invariants",
+    check: |evidence, _| {
+        async move {
+            let pool = PgPoolOptions::new().max_connections(1).connect(&evidence.installation.url()?).await?;
+            let violations = broken_promises(&pool).await;
+            pool.close().await;
+            Ok(Verdict { checks: evidence.events.len(), violations })
+        }
+        .boxed_local()
+    },
+};

@@ -1,0 +1,33 @@
+//! Nothing crosses between businesses, and no end user sees another's.
+
+use futures::FutureExt;
+
+use super::{Oracle, Verdict};
+use crate::evidence::Evidence;
+
+pub(super) const ISOLATION: Oracle =
+    Oracle { name: "isolation", check: |evidence, _| async move { Ok(check(evidence)) }.boxed_local() };
+
+fn check(evidence: &Evidence) -> Verdict {
+    let mut verdict = Verdict::default();
+    // What only a business itself may be told: the names of its things.
+    let names: Vec<Vec<&str>> = evidence
+        .world
+        .tenants
+        .iter()
+        .map(|tenant| vec![&*tenant.id, &*tenant.held, &*tenant.once, &*tenant.free, &*tenant.made])
+        .collect();
+    for entry in evidence.history {
+        let Some(answer) = &entry.answer else { continue };
+        if entry.ask.about.is_foreign {
+            verdict.check(!answer.is_success(), || format!("what is foreign was answered: {}", entry.told()));
+        } else if answer.is_success() {
+            let body = answer.body.to_string();
+            let foreign = names[1 - entry.ask.caller.tenant()].iter().find(|name| body.contains(**name));
+            verdict.check(foreign.is_none(), || {
+                format!("another business's {foreign:?} was told: {}", entry.told())
+            });
+        }
+    }
+    verdict
+}

@@ -1,0 +1,48 @@
+//! Every job that was answered 202 has ended, once, with what it was asked for. No job is there that nobody asked for.
+
+use std::collections::{HashMap, HashSet};
+
+use futures::FutureExt;
+
+use super::{Oracle, Verdict};
+use crate::evidence::{Evidence, Job};
+
+pub(super) const JOBS: Oracle =
+    Oracle { name: "jobs", check: |evidence, _| async move { Ok(check(evidence)) }.boxed_local() };
+
+fn check(evidence: &Evidence) -> Verdict {
+    let mut verdict = Verdict::default();
+    let jobs: HashMap<&str, &Job> = evidence.jobs.iter().map(|job| (job.id.as_str(), job)).collect();
+    for job in &evidence.jobs {
+        let has_ended = matches!(job.status.as_str(), "SUCCEEDED" | "CANCELLED");
+        verdict.check(has_ended, || {
+            let Job { id, status, story, .. } = job;
+            format!("job {id} is {status}: {story}")
+        });
+    }
+    let mut told = HashSet::new();
+    for entry in evidence.history.iter().filter(|entry| entry.ask.about.quantity.is_some()) {
+        let Some(answer) = entry.verdict().filter(|answer| answer.status == 202) else { continue };
+        let id = answer.body["id"].as_str().unwrap_or_default();
+        told.insert(id);
+        let job = jobs.get(id);
+        verdict.check(job.is_some(), || format!("a job was answered and is not there: {}", entry.told()));
+        let is_whole = job
+            .is_none_or(|job| job.status != "SUCCEEDED" || Some(job.succeeded) == entry.ask.about.quantity);
+        verdict.check(is_whole, || format!("{job:?} made something else: {}", entry.told()));
+    }
+    // Requests with a key were repeated until they were answered; those without one may have been made unheard.
+    let unheard = evidence.history.iter().filter(|entry| {
+        entry.ask.about.quantity.is_some() && entry.ask.key.is_none() && entry.verdict().is_none()
+    });
+    let made =
+        |job: &&&Job| evidence.world.tenants.iter().any(|tenant| job.book.as_deref() == Some(&tenant.made));
+    let untold = jobs.values().filter(made).filter(|job| !told.contains(job.id.as_str())).count();
+    let unheard = unheard.count();
+    verdict.check(untold <= unheard, || {
+        format!(
+            "{untold} jobs are there that no answer told of, and only {unheard} requests were not answered"
+        )
+    });
+    verdict
+}

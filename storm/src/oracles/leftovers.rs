@@ -1,0 +1,82 @@
+//! Nothing is left over: no transaction, lease, message, reservation or file without a purpose.
+
+use std::time::Duration;
+
+use futures::FutureExt;
+use sqlx::{AssertSqlSafe, PgConnection, query_scalar};
+use tokio::time::{Instant, sleep};
+
+use super::{Oracle, Verdict};
+use crate::Result;
+use crate::evidence::Evidence;
+
+/// How long what is being tidied up may take.
+const PATIENCE: Duration = Duration::from_secs(3);
+const POLL: Duration = Duration::from_millis(50);
+
+/// What must not be there, and the statement that counts it.
+const LEFTOVERS: &[(&str, &str)] = &[
+    (
+        "a connection that is in a transaction",
+        "select count(*) from pg_stat_activity
+         where datname = current_database() and pid <> pg_backend_pid() and backend_type = 'client backend'
+           and xact_start < now() - interval '1 second'",
+    ),
+    (
+        "a chunk at work of a job that has ended",
+        "select count(*) from job_chunk c join job j on j.id = c.job_id
+         where c.status = 'RUNNING' and j.status = 'SUCCEEDED'",
+    ),
+    ("a message that was not sent", "select count(*) from outbox where not_before <= now()"),
+    (
+        "a reservation of codes without a job",
+        "select count(*) from code_space s where next_index <> (
+           select coalesce(sum(total), 0) from job j where j.business_id = s.business_id and j.work ->> 'pattern' = s.pattern)",
+    ),
+    (
+        "a lock that ran out and stands",
+        "select count(*) from coupon where status = 'LOCKED' and locked_until < now() - interval '2 seconds'",
+    ),
+];
+
+pub(super) const LEFTOVERS_ORACLE: Oracle =
+    Oracle { name: "leftovers", check: |evidence, database| check(evidence, database).boxed_local() };
+
+async fn check(evidence: &Evidence<'_>, database: &mut PgConnection) -> Result<Verdict> {
+    let mut verdict = Verdict::default();
+    for (what, count) in LEFTOVERS {
+        let mut left = i64::MAX;
+        let begun = Instant::now();
+        while left > 0 && begun.elapsed() < PATIENCE {
+            left = query_scalar(AssertSqlSafe(*count)).fetch_one(&mut *database).await?;
+            if left > 0 {
+                sleep(POLL).await;
+            }
+        }
+        verdict.check(left == 0, || format!("{what}: {left}"));
+    }
+    // What a killed program was uploading is deleted by housekeeping, hours later.
+    if !evidence.strikes.iter().any(|strike| strike.fault.leaves_files) {
+        let strays = strays(evidence).await?;
+        verdict.check(strays.is_empty(), || format!("files of no job: {strays:?}"));
+    }
+    Ok(verdict)
+}
+
+/// Uploaded files that belong to no job.
+async fn strays(evidence: &Evidence<'_>) -> Result<Vec<String>> {
+    let names: Vec<String> = match evidence.installation.uploads() {
+        Some(folder) => std::fs::read_dir(folder)?
+            .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+            .collect::<Result<_>>()?,
+        None => {
+            let names = evidence.installation.services()?.bucket.names().await;
+            names
+                .iter()
+                .filter_map(|name| name.split("uploads/").nth(1)?.split('/').next().map(str::to_owned))
+                .collect()
+        }
+    };
+    let is_of_a_job = |name: &String| evidence.jobs.iter().any(|job| job.id == *name);
+    Ok(names.into_iter().filter(|name| !is_of_a_job(name)).collect())
+}

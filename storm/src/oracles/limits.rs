@@ -1,0 +1,52 @@
+//! A book is sold out, and a user at the limit, only if requests that were called before the answer took the codes.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use futures::FutureExt;
+
+use super::{Oracle, Verdict};
+use crate::evidence::Evidence;
+use crate::world::{FREE_CODES, MAX_CODES_PER_USER};
+
+pub(super) const LIMITS: Oracle =
+    Oracle { name: "limits", check: |evidence, _| async move { Ok(check(evidence)) }.boxed_local() };
+
+/// When the request of an assignment was called, and for whom.
+struct Taken<'a> {
+    called_at: DateTime<Utc>,
+    user: Option<&'a str>,
+}
+
+fn check(evidence: &Evidence) -> Verdict {
+    let mut verdict = Verdict::default();
+    let called: HashMap<&str, DateTime<Utc>> =
+        evidence.history.iter().map(|entry| (entry.request_id.as_str(), entry.called_at)).collect();
+    let mut taken: [Vec<Taken>; 2] = [Vec::new(), Vec::new()];
+    for event in
+        evidence.events.iter().filter(|event| event.action == "ASSIGN" && event.code.starts_with("FREE"))
+    {
+        let called_at = event.request_id.as_deref().and_then(|id| called.get(id));
+        if let (Some(tenant), Some(&called_at)) = (evidence.tenant(&event.business), called_at) {
+            taken[tenant].push(Taken { called_at, user: event.user_id.as_deref() });
+        }
+    }
+    for entry in evidence.history {
+        let Some(answer) = entry.verdict().filter(|answer| !answer.is_replay) else { continue };
+        let taken = taken[entry.ask.caller.tenant()].iter().filter(|taken| taken.called_at < entry.ended_at);
+        let user = entry.ask.about.user.as_deref();
+        match answer.code() {
+            "sold_out" => verdict.check(u32::try_from(taken.count()) == Ok(FREE_CODES), || {
+                format!("a book was sold out before its codes were taken: {}", entry.told())
+            }),
+            "user_limit_reached" => {
+                let held = taken.filter(|taken| taken.user == user).count();
+                verdict.check(held >= MAX_CODES_PER_USER, || {
+                    format!("a user was at the limit with {held} codes: {}", entry.told())
+                });
+            }
+            _ => {}
+        }
+    }
+    verdict
+}

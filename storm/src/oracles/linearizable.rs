@@ -1,0 +1,161 @@
+//! Each coupon behaves as if requests were done one after the other, each at some moment between its call and its answer.
+//!
+//! The events of a coupon give the order of its effects. It is a proof if it agrees with the clients: each request that was
+//! answered before another was called stands before it, and each answer is right for the state it met. A request that had no
+//! effect must be right for a state that the coupon had while the request ran.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use futures::FutureExt;
+use serde_json::Value;
+
+use super::model::{Coupon, Lock, Moment};
+use super::{Oracle, Verdict};
+use crate::evidence::{Event, Evidence};
+use crate::history::{Answer, Entry};
+
+pub(super) const LINEARIZABLE: Oracle =
+    Oracle { name: "linearizable", check: |evidence, _| async move { Ok(check(evidence)) }.boxed_local() };
+
+/// The requests on one coupon and its events.
+#[derive(Default)]
+struct Life<'a> {
+    events: Vec<&'a Event>,
+    entries: Vec<&'a Entry>,
+}
+
+fn check(evidence: &Evidence) -> Verdict {
+    let mut verdict = Verdict::default();
+    let mut lives: HashMap<(usize, &str), Life> = HashMap::new();
+    for event in &evidence.events {
+        if let Some(tenant) = evidence.tenant(&event.business) {
+            lives.entry((tenant, event.code.as_str())).or_default().events.push(event);
+        }
+    }
+    for entry in evidence.history {
+        if let Some(code) = code_of(entry) {
+            lives.entry((entry.ask.caller.tenant(), code)).or_default().entries.push(entry);
+        }
+    }
+    let answers = evidence.answers();
+    for ((tenant, code), life) in &lives {
+        life.check(tenant, code, &answers, &mut verdict);
+    }
+    verdict
+}
+
+/// The coupon that a request is about, or was given.
+fn code_of(entry: &Entry) -> Option<&str> {
+    let given = || {
+        let answer = entry.answer.as_ref().filter(|answer| answer.is_success())?;
+        answer.body["code"].as_str()
+    };
+    entry.ask.about.code.as_deref().or_else(given)
+}
+
+impl Life<'_> {
+    fn check(&self, tenant: &usize, code: &str, answers: &HashMap<&str, &Answer>, verdict: &mut Verdict) {
+        let states = self.states(tenant, code, answers, verdict);
+        // The last event of a request is its effect; an EXPIRE before it tidied up.
+        let effects: HashMap<&str, usize> = (0..self.events.len())
+            .filter_map(|place| Some((self.events[place].request_id.as_deref()?, place)))
+            .collect();
+        let placed: Vec<(&Entry, usize)> = self
+            .entries
+            .iter()
+            .filter_map(|entry| Some((*entry, *effects.get(entry.request_id.as_str())?)))
+            .collect();
+        for entry in &self.entries {
+            let Some(answer) = entry.verdict().filter(|answer| !answer.is_replay) else { continue };
+            // Effects of requests that were answered before this one was called, and of those called after its answer.
+            let before = placed.iter().filter(|(other, _)| is_answered_before(other, entry.called_at));
+            let least = before.map(|(_, place)| place + 1).max().unwrap_or(0);
+            let after = placed.iter().filter(|(other, _)| other.called_at > entry.ended_at);
+            let most = after.map(|(_, place)| *place).min().unwrap_or(self.events.len());
+            let agrees = |before: usize, after, from, to| {
+                let moment = Moment { before: &states[before], after, from, to };
+                (entry.operation.agrees)(entry, answer, &moment)
+            };
+            let is_right = match effects.get(entry.request_id.as_str()) {
+                Some(&place) => {
+                    let at = self.events[place].at;
+                    (least..most.max(least)).contains(&place)
+                        && agrees(place, Some(&states[place + 1]), at, at)
+                }
+                None => (least..=most).any(|place| agrees(place, None, entry.called_at, entry.ended_at)),
+            };
+            verdict.check(is_right, || {
+                let met: Vec<&Coupon> = states[least..=most.max(least)].iter().take(5).collect();
+                format!(
+                    "{code}: an answer that no order of requests explains: {}; states {met:?}",
+                    entry.told()
+                )
+            });
+        }
+    }
+
+    /// The states from the first to the last. Events must follow from one another.
+    fn states(
+        &self,
+        tenant: &usize,
+        code: &str,
+        answers: &HashMap<&str, &Answer>,
+        verdict: &mut Verdict,
+    ) -> Vec<Coupon> {
+        let free =
+            Coupon { version: 0, status: "AVAILABLE".to_owned(), holder: None, redeem_count: 0, lock: None };
+        let mut states = vec![free];
+        for event in &self.events {
+            let before = states.last().expect("the first state is there");
+            let answer = event.request_id.as_deref().and_then(|id| answers.get(id));
+            let after = next(before, event, answer.map(|answer| &answer.body));
+            verdict.check(follows(before, event, &after), || {
+                format!("{code} of business {tenant}: {event:?} does not follow from {before:?}")
+            });
+            states.push(after);
+        }
+        states
+    }
+}
+
+fn is_answered_before(entry: &Entry, called_at: DateTime<Utc>) -> bool {
+    entry.verdict().is_some() && entry.ended_at < called_at
+}
+
+/// The state after an event. What a lock is called and how long it lasts, only its answer tells.
+fn next(before: &Coupon, event: &Event, answer: Option<&Value>) -> Coupon {
+    let holder = if event.to_status == "AVAILABLE" { None } else { event.user_id.clone() };
+    let redeem_count = event.redeem_count.map_or(before.redeem_count, i64::from);
+    let lock = (event.to_status == "LOCKED").then(|| Lock {
+        id: answer.and_then(|body| body["lockId"].as_str()).map(str::to_owned),
+        until: answer.and_then(|body| body["lockedUntil"].as_str()?.parse().ok()),
+    });
+    Coupon { version: i64::from(event.version), status: event.to_status.clone(), holder, redeem_count, lock }
+}
+
+/// Whether the event may happen to a coupon in this state.
+fn follows(before: &Coupon, event: &Event, after: &Coupon) -> bool {
+    let is_same_holder = before.holder == after.holder;
+    let adds = after.redeem_count - before.redeem_count;
+    let moment = Moment { before, after: None, from: event.at, to: event.at };
+    let is_next = after.version == before.version + 1 && event.from_status == before.status;
+    is_next
+        && match event.action.as_str() {
+            "ASSIGN" => before.is_free() && after.holder.is_some() && adds == 0,
+            "LOCK" => is_same_holder && adds == 0 && is_right_lock(&moment, after),
+            "UNLOCK" => is_same_holder && adds == 0 && moment.may_be_locked(),
+            "EXPIRE" => is_same_holder && adds == 0 && before.is_locked() && moment.may_be_unlocked(),
+            "REDEEM" => is_same_holder && adds == 1 && !before.is_free() && !before.is_redeemed(),
+            _ => false,
+        }
+}
+
+/// A live lock keeps its name when it is renewed, and a new one has a new name.
+fn is_right_lock(moment: &Moment, after: &Coupon) -> bool {
+    let id = after.lock.as_ref().and_then(|lock| lock.id.as_deref());
+    match &moment.before.lock {
+        Some(_) => id.map_or_else(|| moment.may_be_locked(), |id| moment.may_be_locked_by(id)),
+        None => true,
+    }
+}

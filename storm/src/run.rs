@@ -1,0 +1,174 @@
+//! One run: start, storm, wait until the work is done, repeat what was asked, and check.
+
+use std::path::Path;
+use std::time::Duration;
+
+use futures::future::{join_all, try_join_all};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use sqlx::query_scalar;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use crate::clients::{self, Line};
+use crate::evidence::Evidence;
+use crate::history::Entry;
+use crate::installation::{Installation, Size, wait_until_ready};
+use crate::oracles::ORACLES;
+use crate::plan::{Plan, STORM, Strike};
+use crate::report::{Finding, Report, SizeReport};
+use crate::world::World;
+use crate::{Error, Result};
+
+/// When the faults are over, all jobs end within this time: longer than a lost message is looked for.
+const REST: Duration = Duration::from_secs(9);
+/// How long a fault may take until all has come back.
+const RECOVERY: Duration = Duration::from_secs(20);
+const POLL: Duration = Duration::from_millis(50);
+/// How long a request that is repeated afterwards may take, and how often it is repeated until it is answered.
+const PATIENCE: Duration = Duration::from_secs(5);
+const MOST_REPETITIONS: usize = 20;
+/// How many answered requests are repeated afterwards.
+const REPEATED: usize = 200;
+/// The clients of the repetition.
+const REPEATERS: usize = 16;
+
+/// Storms installations of all sizes of the plan, side by side, from the programs of a folder.
+pub async fn storm(plan: &Plan, programs: &Path) -> Result<Report> {
+    let begun = Instant::now();
+    let sizes = try_join_all(plan.sizes.iter().map(|size| storm_one(plan, *size, programs))).await?;
+    Ok(Report { seed: plan.seed, sizes, took: begun.elapsed() })
+}
+
+async fn storm_one(plan: &Plan, size: Size, programs: &Path) -> Result<SizeReport> {
+    let installation = Installation::start(size, programs, plan.seed, plan.bug).await?;
+    let done = storm_installation(plan, size, &installation).await;
+    installation.stop().await?;
+    done
+}
+
+async fn storm_installation(plan: &Plan, size: Size, installation: &Installation) -> Result<SizeReport> {
+    let world = World::make(&installation.apis[0]).await?;
+    let line = Line::to(&installation.apis, &world)?;
+    let strikes = plan.strikes(size);
+    let begun = Instant::now();
+    let mut random = plan.random(size, 1);
+    let load = clients::run(&line, plan.clients, &mut random, begun + STORM);
+    let (mut history, recoveries) = tokio::join!(load, strike(installation, &strikes, begun));
+    let unrecovered: Vec<String> =
+        recoveries.into_iter().filter_map(|done| done.err().map(|error| error.to_string())).collect();
+    if let Err(error) = rest(installation).await {
+        let logs: Vec<String> = installation.logs().map(|(name, log)| format!("{name}:\n{log}")).collect();
+        return Err(format!("{error}; {strikes:?}; {unrecovered:?}\n{}", logs.join("\n")).into());
+    }
+    let repeated = repeat(&line, &history, &mut random).await;
+    history.extend(repeated);
+    // Requests that nobody had heard the answer of may have made jobs only now.
+    until_no_job_is_open(installation).await?;
+    let findings = check(installation, &world, &history, (&strikes, &unrecovered)).await?;
+    let is_violated = findings.iter().any(|finding| !finding.violations.is_empty());
+    let logs = installation.logs().filter(|_| is_violated);
+    let logs = logs.map(|(name, log)| (format!("{} {name}", size.name()), log)).collect();
+    let taken_out = installation.fleet.as_ref().map_or(0, |services| services.wire.taken_out());
+    let faults = strikes.iter().map(|strike| (strike.after, strike.fault.name)).collect();
+    let operations = SizeReport::operations_of(&history);
+    let refusals = SizeReport::refusals_of(&history);
+    Ok(SizeReport { size, operations, refusals, faults, findings, taken_out, logs })
+}
+
+/// Strikes with all faults, each at its time, and waits until all are over.
+async fn strike(installation: &Installation, strikes: &[Strike], begun: Instant) -> Vec<Result<()>> {
+    join_all(strikes.iter().map(|Strike { after, fault, seed }| async move {
+        sleep_until(begun + *after).await;
+        let struck = (fault.strike)(installation, StdRng::seed_from_u64(*seed));
+        let done = timeout(RECOVERY, struck).await;
+        let done = done.unwrap_or_else(|_| Err(format!("not over within {RECOVERY:?}").into()));
+        done.map_err(|error| Error::from(format!("{}: {error}", fault.name)))
+    }))
+    .await
+}
+
+/// Waits until all APIs are ready and no job is open.
+async fn rest(installation: &Installation) -> Result<()> {
+    revive(installation).await?;
+    wait_until_ready(&installation.apis).await?;
+    until_no_job_is_open(installation).await
+}
+
+/// Waits until no job is open, or for so long that one never will be: the oracle finds it.
+async fn until_no_job_is_open(installation: &Installation) -> Result<()> {
+    let mut database = installation.connect().await?;
+    let begun = Instant::now();
+    let open = "select count(*) from job where status in ('QUEUED', 'RUNNING')";
+    while begun.elapsed() < REST {
+        let open: i64 = query_scalar(open).fetch_one(&mut database).await?;
+        if open == 0 {
+            break;
+        }
+        sleep(POLL).await;
+    }
+    Ok(())
+}
+
+/// Starts programs again that ended by themselves, as a supervisor does: a start may fail while its database is away. Nothing
+/// is away any more, so one more start is enough.
+async fn revive(installation: &Installation) -> Result<()> {
+    for program in &installation.programs {
+        let mut program = program.seize().await;
+        if program.pid().is_err() {
+            program.restart()?;
+        }
+    }
+    Ok(())
+}
+
+/// Repeats requests under their keys: those that were not answered, until they are, and some that were.
+async fn repeat(line: &Line<'_>, history: &[Entry], random: &mut StdRng) -> Vec<Entry> {
+    let with_key: Vec<&Entry> = history.iter().filter(|entry| entry.ask.key.is_some()).collect();
+    let last_of_each = with_key
+        .iter()
+        .enumerate()
+        .filter(|(place, entry)| with_key.get(place + 1).is_none_or(|next| next.ask.key != entry.ask.key));
+    let (answered, open): (Vec<&Entry>, Vec<&Entry>) =
+        last_of_each.map(|(_, entry)| *entry).partition(|entry| entry.verdict().is_some());
+    let chosen: Vec<&Entry> = answered.sample(random, REPEATED).copied().chain(open).collect();
+    let repeaters = (0..REPEATERS).map(|repeater| {
+        let own = chosen.iter().skip(repeater).step_by(REPEATERS);
+        async move {
+            let mut entries = Vec::new();
+            for entry in own {
+                for _ in 0..MOST_REPETITIONS {
+                    let again = line.ask(entry.operation, &entry.ask, PATIENCE).await;
+                    let is_done = again.verdict().is_some();
+                    entries.push(again);
+                    if is_done {
+                        break;
+                    }
+                    sleep(POLL).await;
+                }
+            }
+            entries
+        }
+    });
+    join_all(repeaters).await.concat()
+}
+
+async fn check(
+    installation: &Installation,
+    world: &World,
+    history: &[Entry],
+    faults: (&[Strike], &[String]),
+) -> Result<Vec<Finding>> {
+    let mut database = installation.connect().await?;
+    let evidence = Evidence::read(installation, world, history, faults, &mut database).await?;
+    let mut findings = Vec::new();
+    for oracle in ORACLES {
+        let verdict = (oracle.check)(&evidence, &mut database).await?;
+        findings.push(Finding {
+            oracle: oracle.name,
+            checks: verdict.checks,
+            violations: verdict.violations,
+        });
+    }
+    Ok(findings)
+}

@@ -1,0 +1,72 @@
+//! Makes a run that fails smaller: fewer sizes, faults and clients, as long as the same oracle finds a violation.
+
+use std::path::Path;
+
+use crate::plan::Plan;
+use crate::{Result, storm};
+
+/// How often each smaller run is tried: what fails by chance may pass once.
+const TRIES: usize = 3;
+
+/// The smallest plan found that still fails; each step is reported.
+pub async fn shrink(plan: &Plan, programs: &Path, mut report: impl FnMut(&str)) -> Result<Plan> {
+    let Some(oracle) = storm(plan, programs).await?.caught_by() else {
+        report("the run did not fail again");
+        return Ok(plan.clone());
+    };
+    let mut smallest = plan.clone();
+    // A step that succeeds opens others, so all are tried again until none does.
+    while let Some(smaller) = first_that_fails(&smallest, programs, oracle).await? {
+        report(&format!("still {oracle}: {}", command(&smaller)));
+        smallest = smaller;
+    }
+    Ok(smallest)
+}
+
+async fn first_that_fails(plan: &Plan, programs: &Path, oracle: &str) -> Result<Option<Plan>> {
+    for smaller in smaller_than(plan) {
+        for _ in 0..TRIES {
+            if storm(&smaller, programs).await?.caught_by() == Some(oracle) {
+                return Ok(Some(smaller));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// Plans that are one step smaller, the largest steps first.
+fn smaller_than(plan: &Plan) -> Vec<Plan> {
+    let mut smaller = Vec::new();
+    if plan.sizes.len() > 1 {
+        smaller.extend(plan.sizes.iter().map(|size| Plan { sizes: vec![*size], ..plan.clone() }));
+    }
+    let mut faults: Vec<_> =
+        plan.sizes.iter().flat_map(|size| plan.strikes(*size)).map(|strike| strike.fault).collect();
+    faults.sort_by_key(|fault| fault.name);
+    faults.dedup_by_key(|fault| fault.name);
+    for (place, _) in faults.iter().enumerate() {
+        let mut fewer = faults.clone();
+        fewer.remove(place);
+        smaller.push(Plan { faults: Some(fewer), ..plan.clone() });
+    }
+    if plan.clients > 1 {
+        smaller.push(Plan { clients: plan.clients / 2, ..plan.clone() });
+    }
+    smaller
+}
+
+/// The command that runs a plan.
+pub fn command(plan: &Plan) -> String {
+    let mut command = format!("make storm SEED={} CLIENTS={}", plan.seed, plan.clients);
+    if let [size] = plan.sizes[..] {
+        command += &format!(" SIZE={}", size.name());
+    }
+    if let Some(faults) = &plan.faults {
+        let names: Vec<&str> = faults.iter().map(|fault| fault.name).collect();
+        command += &format!(" FAULTS={}", if names.is_empty() { "none".to_owned() } else { names.join(",") });
+    }
+    if let Some(bug) = plan.bug {
+        command += &format!(" BUG={}", bug.name);
+    }
+    command
+}

@@ -1,0 +1,258 @@
+//! What clients ask about: two businesses with the same codes, users and books, so that nothing but the business tells them
+//! apart. And what clients have learned so far.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::future::try_join_all;
+use rand::RngExt;
+use rand::rngs::StdRng;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::installation::{EMAIL, OTHER_EMAIL, PASSWORD};
+use crate::{Error, Result};
+
+/// Codes that have holders; the first few are asked for most often.
+const HELD_CODES: u32 = 60;
+const HOT_CODES: u32 = 6;
+/// Codes that are redeemed once, and need a lock for it.
+const ONCE_CODES: u32 = 200;
+/// Codes to be assigned; fewer than users may hold together, so that they are sold out in the end.
+pub(crate) const FREE_CODES: u32 = 400;
+const USERS: u32 = 8;
+/// Users of the book of free codes.
+const TAKERS: u32 = 120;
+/// How often a held code may be redeemed, and how many free codes a user may hold.
+const MAX_REDEEMS: u32 = 25;
+pub(crate) const MAX_CODES_PER_USER: usize = 4;
+/// How long a job of the set-up may take.
+const SET_UP: Duration = Duration::from_secs(20);
+const POLL: Duration = Duration::from_millis(20);
+
+/// Both businesses.
+pub(crate) struct World {
+    pub(crate) tenants: [Tenant; 2],
+    known: Mutex<Known>,
+}
+
+/// A business.
+pub(crate) struct Tenant {
+    pub(crate) id: String,
+    /// Codes whose holders lock and redeem them.
+    pub(crate) held: String,
+    pub(crate) once: String,
+    /// Codes to be assigned.
+    pub(crate) free: String,
+    /// Where jobs make codes.
+    pub(crate) made: String,
+    api_key: String,
+    /// The access tokens of two end users, `u0` and `u1`.
+    tokens: Vec<String>,
+}
+
+/// What answers have told so far.
+#[derive(Default)]
+pub(crate) struct Known {
+    /// The locks that were given on a code, the newest last, by tenant and code.
+    pub(crate) locks: HashMap<(usize, String), Vec<String>>,
+    /// Jobs, by tenant.
+    pub(crate) jobs: [Vec<String>; 2],
+}
+
+/// On whose behalf a client asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Caller {
+    /// A trusted backend of a tenant.
+    Service(usize),
+    /// An end user of a tenant, by number.
+    User(usize, u32),
+}
+
+impl Caller {
+    pub(crate) fn tenant(&self) -> usize {
+        match self {
+            Self::Service(tenant) | Self::User(tenant, _) => *tenant,
+        }
+    }
+
+    /// The end user's id.
+    pub(crate) fn user(&self) -> Option<String> {
+        match self {
+            Self::Service(_) => None,
+            Self::User(_, number) => Some(holder(*number)),
+        }
+    }
+}
+
+impl World {
+    /// The header that a caller proves itself with.
+    pub(crate) fn credentials(&self, caller: &Caller) -> (&'static str, String) {
+        match caller {
+            Caller::Service(tenant) => ("X-API-Key", self.tenants[*tenant].api_key.clone()),
+            Caller::User(tenant, user) => {
+                ("Authorization", format!("Bearer {}", self.tenants[*tenant].tokens[*user as usize]))
+            }
+        }
+    }
+
+    pub(crate) fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes it through an API.
+    pub(crate) async fn make(api: &str) -> Result<Self> {
+        let tenants = try_join_all([Tenant::make(api, EMAIL), Tenant::make(api, OTHER_EMAIL)]).await?;
+        let tenants = <[Tenant; 2]>::try_from(tenants).map_err(|_| "there are two businesses")?;
+        Ok(Self { tenants, known: Mutex::default() })
+    }
+}
+
+impl Tenant {
+    async fn make(api: &str, email: &str) -> Result<Self> {
+        let admin = Admin::log_in(api, email).await?;
+        let key = admin.post("api-keys", &json!({"name": "storm"})).await?;
+        let me = admin.send(admin.request(Method::GET, "auth/me")).await?;
+        let held = admin.book(&json!({"maxRedeemsPerUser": MAX_REDEEMS, "lockTtlSeconds": 2})).await?;
+        let once = admin.book(&json!({"requireLock": true, "lockTtlSeconds": 2})).await?;
+        let free = admin.book(&json!({"maxCodesPerUser": MAX_CODES_PER_USER})).await?;
+        let made = admin.book(&json!({})).await?;
+        let of_holders = |prefix: &str, codes: u32| {
+            let lines = (0..codes).map(|number| format!("{prefix}-{number:04},{}\n", holder(number)));
+            format!("code,userId\n{}", lines.collect::<String>())
+        };
+        let free_codes: String = (0..FREE_CODES).map(|number| format!("FREE-{number:04}\n")).collect();
+        try_join_all([
+            admin.import(&held, of_holders("HELD", HELD_CODES)),
+            admin.import(&once, of_holders("ONCE", ONCE_CODES)),
+            admin.import(&free, format!("code\n{free_codes}")),
+        ])
+        .await?;
+        let tokens = try_join_all((0..2).map(|number| admin.user(number))).await?;
+        Ok(Self {
+            id: text(&me, "/businessId")?,
+            held,
+            once,
+            free,
+            made,
+            api_key: text(&key, "/key")?,
+            tokens,
+        })
+    }
+}
+
+/// Who holds a code with this number.
+pub(crate) fn holder(number: u32) -> String {
+    format!("u{}", number % USERS)
+}
+
+/// The number next to this one whose code this user holds.
+pub(crate) fn held_by(user: u32, number: u32) -> u32 {
+    number / USERS * USERS + user
+}
+
+/// A code that has a holder, hot ones more often.
+pub(crate) fn held_number(random: &mut StdRng) -> u32 {
+    let codes = if random.random_bool(0.5) { HOT_CODES } else { HELD_CODES };
+    random.random_range(0..codes)
+}
+
+pub(crate) fn held_code(random: &mut StdRng) -> String {
+    format!("HELD-{:04}", held_number(random))
+}
+
+pub(crate) fn once_number(random: &mut StdRng) -> u32 {
+    random.random_range(0..ONCE_CODES)
+}
+
+pub(crate) fn free_code(random: &mut StdRng) -> String {
+    format!("FREE-{:04}", random.random_range(0..FREE_CODES))
+}
+
+pub(crate) fn taker(random: &mut StdRng) -> String {
+    format!("t{}", random.random_range(0..TAKERS))
+}
+
+/// An admin who sets a business up.
+struct Admin {
+    http: reqwest::Client,
+    base: String,
+    email: String,
+    token: String,
+}
+
+impl Admin {
+    async fn log_in(api: &str, email: &str) -> Result<Self> {
+        let http = reqwest::Client::builder().no_proxy().build()?;
+        let mut admin = Self {
+            http,
+            base: format!("http://{api}/api/v1"),
+            email: email.to_owned(),
+            token: String::new(),
+        };
+        let session = admin.post("auth/login", &json!({"email": email, "password": PASSWORD})).await?;
+        admin.token = text(&session, "/accessToken")?;
+        Ok(admin)
+    }
+
+    fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        self.http.request(method, format!("{}/{path}", self.base)).bearer_auth(&self.token)
+    }
+
+    async fn post(&self, path: &str, body: &Value) -> Result<Value> {
+        self.send(self.request(Method::POST, path).json(body)).await
+    }
+
+    async fn send(&self, request: reqwest::RequestBuilder) -> Result<Value> {
+        let answer = request.send().await?;
+        let (status, body) = (answer.status(), answer.text().await?);
+        if status.is_success() {
+            Ok(serde_json::from_str(&body)?)
+        } else {
+            Err(format!("{status}: {body}").into())
+        }
+    }
+
+    /// An active book with these rules.
+    async fn book(&self, rules: &Value) -> Result<String> {
+        let mut book = rules.clone();
+        book["name"] = json!("Set up");
+        let id = text(&self.post("coupon-books", &book).await?, "/id")?;
+        let activate = self.request(Method::PATCH, &format!("coupon-books/{id}"));
+        self.send(activate.json(&json!({"status": "ACTIVE"}))).await?;
+        Ok(id)
+    }
+
+    async fn import(&self, book: &str, file: String) -> Result<()> {
+        let upload = self.request(Method::POST, &format!("coupon-codes/upload?couponBookId={book}"));
+        let job = self.send(upload.header("Content-Type", "text/csv").body(file)).await?;
+        let path = format!("jobs/{}", text(&job, "/id")?);
+        let succeeds = async {
+            loop {
+                let job = self.send(self.request(Method::GET, &path)).await?;
+                match job["status"].as_str() {
+                    Some("SUCCEEDED") => return Ok::<_, Error>(()),
+                    Some("QUEUED" | "RUNNING") => tokio::time::sleep(POLL).await,
+                    _ => return Err(format!("an import of the set-up failed: {job}").into()),
+                }
+            }
+        };
+        tokio::time::timeout(SET_UP, succeeds).await?
+    }
+
+    /// The access token of a new end user.
+    async fn user(&self, number: u32) -> Result<String> {
+        let email = format!("u{number}-of-{}", self.email);
+        let user =
+            json!({"email": email, "password": PASSWORD, "role": "USER", "userId": holder(number)});
+        self.post("users", &user).await?;
+        let session = self.post("auth/login", &json!({"email": email, "password": PASSWORD})).await?;
+        text(&session, "/accessToken")
+    }
+}
+
+fn text(value: &Value, pointer: &str) -> Result<String> {
+    let text = value.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
+    text.ok_or_else(|| format!("no {pointer} in {value}").into())
+}

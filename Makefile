@@ -11,7 +11,7 @@ CUPONERA = target/debug/cuponera
 BUILT = debug
 endif
 
-.PHONY: run run-aws build debug postgres emulator redis test test-localstack soak lint lint-openapi lint-ops sqlx openapi fresh schemathesis deny coverage bench bench-quick
+.PHONY: run run-aws build debug postgres emulator redis test test-localstack soak lint lint-openapi lint-ops sqlx openapi fresh schemathesis deny coverage bench bench-quick storm storm-all
 
 run: postgres ## Installs what is missing, builds, and starts everything on this machine
 	$(CARGO) build --release -p cuponera
@@ -46,6 +46,16 @@ test-localstack: postgres redis ## The tests of a fleet against LocalStack itsel
 
 soak: postgres emulator redis ## Runs the long storms whole, as the tests run them in part: minutes, not seconds
 	CUPONERA_SOAK=1 $(WITH_POSTGRES) $(CARGO) test --workspace
+
+# What is given to make, such as SEED=5, is in the environment of its commands.
+STORM = $(CARGO) build -q --workspace --bins && ./target/debug/cuponera-storm
+
+storm: postgres emulator redis ## Injects faults as a seed says: SEED=5; BUG=name takes a guard out; docs/storm.md has the rest
+	@$(STORM)
+
+storm-all: postgres emulator redis ## A hundred seeds, and each bug: half an hour
+	@$(STORM) --seed 1-100
+	@./target/debug/cuponera-storm --all-bugs
 
 lint: lint-openapi ## Formatting, clippy with warnings denied, the OpenAPI document
 	$(CARGO) fmt --all --check

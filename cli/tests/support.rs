@@ -1,7 +1,6 @@
 //! An installation in a temporary folder, and a process that runs it. Whatever happens to a test, nothing is left running.
 
 pub(crate) mod fleet;
-mod programs;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};

@@ -85,8 +85,8 @@ pub(crate) async fn run(line: &Line<'_>, clients: usize, random: &mut StdRng, en
 async fn client(line: &Line<'_>, number: usize, seed: u64, end: Instant) -> Vec<Entry> {
     let random = StdRng::seed_from_u64(seed);
     let tenant = number % 2;
-    let caller = if number % END_USER_EVERY == 0 {
-        Caller::User(tenant, u32::from(number / END_USER_EVERY % 2 == 0))
+    let caller = if number.is_multiple_of(END_USER_EVERY) {
+        Caller::User(tenant, u32::from((number / END_USER_EVERY).is_multiple_of(2)))
     } else {
         Caller::Service(tenant)
     };

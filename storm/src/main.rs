@@ -21,7 +21,8 @@ struct Arguments {
     /// The seed of a run, or the first and the last of several, as in 1-100.
     #[arg(long, env = "SEED", value_parser = seeds)]
     seed: Option<Seeds>,
-    /// Takes one guard out and looks for the seed that notices; 1-8 if no seed is given. Exit code 0 if it is caught.
+    /// Takes one guard out of a fleet's statements and looks for the seed that notices; 1-8 if no seed is given. Exit code 0 if
+    /// it is caught.
     #[arg(long, env = "BUG", value_parser = bug)]
     bug: Option<&'static Bug>,
     /// Takes out one guard after the other.
@@ -34,7 +35,7 @@ struct Arguments {
     #[arg(long, env = "FAULTS", value_parser = faults)]
     faults: Option<Faults>,
     /// Storms one deployment size alone: `one` or `fleet`.
-    #[arg(long, env = "SIZE", value_parser = size)]
+    #[arg(long, env = "SIZE", value_parser = size, conflicts_with_all = ["bug", "all_bugs"])]
     size: Option<Size>,
     /// Makes a run that fails smaller, as long as it fails. Any value but an empty one turns it on.
     #[arg(long, env = "SHRINK", value_parser = clap::builder::NonEmptyStringValueParser::new())]

@@ -11,7 +11,7 @@ use crate::faults::{FAULTS, Fault};
 use crate::installation::Size;
 
 /// How long the clients ask.
-pub(crate) const STORM: Duration = Duration::from_millis(3_000);
+pub(crate) const STORM: Duration = Duration::from_secs(3);
 /// Faults strike from the first to the second of these times on, so that each falls into the load.
 const FIRST_STRIKE_MS: u64 = 200;
 const LAST_STRIKE_MS: u64 = 2_200;

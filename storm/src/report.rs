@@ -29,6 +29,8 @@ pub struct SizeReport {
     pub(crate) refusals: BTreeMap<String, usize>,
     pub(crate) faults: Vec<(Duration, &'static str)>,
     pub(crate) findings: Vec<Finding>,
+    /// The phases, and when each ended.
+    pub(crate) phases: Vec<(&'static str, Duration)>,
     /// From how many statements the guard of a bug was taken out.
     pub(crate) taken_out: usize,
     /// The logs of the programs, if there are violations.
@@ -122,6 +124,9 @@ impl fmt::Display for SizeReport {
         let faults = self.faults.iter();
         let faults = faults.map(|(after, name)| format!("{name} at {:.1} s", after.as_secs_f64()));
         writeln!(f, "  faults: {}", faults.collect::<Vec<_>>().join(", "))?;
+        let phases = self.phases.iter();
+        let phases = phases.map(|(name, ended)| format!("{name} {:.1} s", ended.as_secs_f64()));
+        writeln!(f, "  ended:  {}", phases.collect::<Vec<_>>().join(", "))?;
         let checks = self.findings.iter();
         let checks = checks.map(|finding| format!("{} {}", finding.oracle, finding.checks));
         writeln!(f, "  checks: {}", checks.collect::<Vec<_>>().join(", "))?;

@@ -21,7 +21,9 @@ use crate::world::World;
 use crate::{Error, Result};
 
 /// When the faults are over, all jobs end within this time: longer than a lost message is looked for.
-const REST: Duration = Duration::from_secs(9);
+const REST: Duration = Duration::from_secs(7);
+/// The same for jobs that a repetition has made.
+const LATE_REST: Duration = Duration::from_secs(1);
 /// How long a fault may take until all has come back.
 const RECOVERY: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(50);
@@ -41,31 +43,45 @@ pub async fn storm(plan: &Plan, programs: &Path) -> Result<Report> {
 }
 
 async fn storm_one(plan: &Plan, size: Size, programs: &Path) -> Result<SizeReport> {
+    let started = Instant::now();
     let installation = Installation::start(size, programs, plan.seed, plan.bug).await?;
-    let done = storm_installation(plan, size, &installation).await;
+    let done = storm_installation(plan, size, &installation, started).await;
     installation.stop().await?;
     done
 }
 
-async fn storm_installation(plan: &Plan, size: Size, installation: &Installation) -> Result<SizeReport> {
+async fn storm_installation(
+    plan: &Plan,
+    size: Size,
+    installation: &Installation,
+    started: Instant,
+) -> Result<SizeReport> {
+    let mut phases = Vec::new();
+    let mut ended = |phase| phases.push((phase, started.elapsed()));
     let world = World::make(&installation.apis[0]).await?;
     let line = Line::to(&installation.apis, &world)?;
     let strikes = plan.strikes(size);
+    ended("start");
     let begun = Instant::now();
     let mut random = plan.random(size, 1);
     let load = clients::run(&line, plan.clients, &mut random, begun + STORM);
     let (mut history, recoveries) = tokio::join!(load, strike(installation, &strikes, begun));
+    ended("storm");
     let unrecovered: Vec<String> =
         recoveries.into_iter().filter_map(|done| done.err().map(|error| error.to_string())).collect();
-    if let Err(error) = rest(installation).await {
+    let rest_ends = Instant::now() + REST;
+    if let Err(error) = rest(installation, rest_ends).await {
         let logs: Vec<String> = installation.logs().map(|(name, log)| format!("{name}:\n{log}")).collect();
         return Err(format!("{error}; {strikes:?}; {unrecovered:?}\n{}", logs.join("\n")).into());
     }
+    ended("rest");
     let repeated = repeat(&line, &history, &mut random).await;
     history.extend(repeated);
     // Requests that nobody had heard the answer of may have made jobs only now.
-    until_no_job_is_open(installation).await?;
+    until_no_job_is_open(installation, rest_ends.max(Instant::now() + LATE_REST)).await?;
+    ended("repetition");
     let findings = check(installation, &world, &history, (&strikes, &unrecovered)).await?;
+    ended("checks");
     let is_violated = findings.iter().any(|finding| !finding.violations.is_empty());
     let logs = installation.logs().filter(|_| is_violated);
     let logs = logs.map(|(name, log)| (format!("{} {name}", size.name()), log)).collect();
@@ -73,7 +89,7 @@ async fn storm_installation(plan: &Plan, size: Size, installation: &Installation
     let faults = strikes.iter().map(|strike| (strike.after, strike.fault.name)).collect();
     let operations = SizeReport::operations_of(&history);
     let refusals = SizeReport::refusals_of(&history);
-    Ok(SizeReport { size, operations, refusals, faults, findings, taken_out, logs })
+    Ok(SizeReport { size, operations, refusals, faults, findings, phases, taken_out, logs })
 }
 
 /// Strikes with all faults, each at its time, and waits until all are over.
@@ -89,18 +105,17 @@ async fn strike(installation: &Installation, strikes: &[Strike], begun: Instant)
 }
 
 /// Waits until all APIs are ready and no job is open.
-async fn rest(installation: &Installation) -> Result<()> {
+async fn rest(installation: &Installation, end: Instant) -> Result<()> {
     revive(installation).await?;
     wait_until_ready(&installation.apis).await?;
-    until_no_job_is_open(installation).await
+    until_no_job_is_open(installation, end).await
 }
 
-/// Waits until no job is open, or for so long that one never will be: the oracle finds it.
-async fn until_no_job_is_open(installation: &Installation) -> Result<()> {
+/// Waits until no job is open, or this time: the oracle finds those that are.
+async fn until_no_job_is_open(installation: &Installation, end: Instant) -> Result<()> {
     let mut database = installation.connect().await?;
-    let begun = Instant::now();
     let open = "select count(*) from job where status in ('QUEUED', 'RUNNING')";
-    while begun.elapsed() < REST {
+    while Instant::now() < end {
         let open: i64 = query_scalar(open).fetch_one(&mut database).await?;
         if open == 0 {
             break;

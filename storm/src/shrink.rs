@@ -57,16 +57,17 @@ fn smaller_than(plan: &Plan) -> Vec<Plan> {
 
 /// The command that runs a plan.
 pub fn command(plan: &Plan) -> String {
-    let mut command = format!("make storm SEED={} CLIENTS={}", plan.seed, plan.clients);
+    let mut words =
+        vec!["make storm".to_owned(), format!("SEED={}", plan.seed), format!("CLIENTS={}", plan.clients)];
     if let [size] = plan.sizes[..] {
-        command += &format!(" SIZE={}", size.name());
+        words.push(format!("SIZE={}", size.name()));
     }
     if let Some(faults) = &plan.faults {
         let names: Vec<&str> = faults.iter().map(|fault| fault.name).collect();
-        command += &format!(" FAULTS={}", if names.is_empty() { "none".to_owned() } else { names.join(",") });
+        words.push(format!("FAULTS={}", if names.is_empty() { "none".to_owned() } else { names.join(",") }));
     }
     if let Some(bug) = plan.bug {
-        command += &format!(" BUG={}", bug.name);
+        words.push(format!("BUG={}", bug.name));
     }
-    command
+    words.join(" ")
 }

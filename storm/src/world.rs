@@ -25,7 +25,7 @@ const USERS: u32 = 8;
 /// Users of the book of free codes.
 const TAKERS: u32 = 120;
 /// How often a held code may be redeemed, and how many free codes a user may hold.
-const MAX_REDEEMS: u32 = 25;
+const MAX_REDEEMS: u32 = 8;
 pub(crate) const MAX_CODES_PER_USER: usize = 4;
 /// How long a job of the set-up may take.
 const SET_UP: Duration = Duration::from_secs(20);
@@ -122,11 +122,11 @@ impl Tenant {
             let lines = (0..codes).map(|number| format!("{prefix}-{number:04},{}\n", holder(number)));
             format!("code,userId\n{}", lines.collect::<String>())
         };
-        let free_codes: String = (0..FREE_CODES).map(|number| format!("FREE-{number:04}\n")).collect();
+        let free_codes: Vec<String> = (0..FREE_CODES).map(|number| format!("FREE-{number:04}")).collect();
         try_join_all([
             admin.import(&held, of_holders("HELD", HELD_CODES)),
             admin.import(&once, of_holders("ONCE", ONCE_CODES)),
-            admin.import(&free, format!("code\n{free_codes}")),
+            admin.import(&free, format!("code\n{}\n", free_codes.join("\n"))),
         ])
         .await?;
         let tokens = try_join_all((0..2).map(|number| admin.user(number))).await?;
@@ -244,8 +244,7 @@ impl Admin {
     /// The access token of a new end user.
     async fn user(&self, number: u32) -> Result<String> {
         let email = format!("u{number}-of-{}", self.email);
-        let user =
-            json!({"email": email, "password": PASSWORD, "role": "USER", "userId": holder(number)});
+        let user = json!({"email": email, "password": PASSWORD, "role": "USER", "userId": holder(number)});
         self.post("users", &user).await?;
         let session = self.post("auth/login", &json!({"email": email, "password": PASSWORD})).await?;
         text(&session, "/accessToken")

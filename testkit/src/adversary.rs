@@ -19,6 +19,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::emulator::http;
@@ -95,7 +96,7 @@ struct Shared {
     begun: Instant,
     sends: AtomicU32,
     refuses: AtomicBool,
-    hangs: AtomicBool,
+    hangs: watch::Sender<bool>,
 }
 
 impl Adversary {
@@ -111,7 +112,7 @@ impl Adversary {
             begun: Instant::now(),
             sends: AtomicU32::new(0),
             refuses: AtomicBool::new(false),
-            hangs: AtomicBool::new(false),
+            hangs: watch::Sender::new(false),
         });
         let mut tasks = JoinSet::new();
         tasks.spawn(serve(listener, shared.clone()));
@@ -130,13 +131,13 @@ impl Adversary {
 
     /// Answers no call from now on.
     pub fn hang(&self) {
-        self.shared.hangs.store(true, Ordering::SeqCst);
+        self.shared.hangs.send_replace(true);
     }
 
-    /// Refuses, and leaves unanswered, no more than its manners say.
+    /// Refuses, and leaves unanswered, no more than its manners say. Calls that hang are refused.
     pub fn relent(&self) {
         self.shared.refuses.store(false, Ordering::SeqCst);
-        self.shared.hangs.store(false, Ordering::SeqCst);
+        self.shared.hangs.send_replace(false);
     }
 }
 
@@ -167,8 +168,9 @@ impl Shared {
         let (headers, body) = (head.headers, body.to_bytes());
         let action = headers.get("x-amz-target").and_then(|target| target.to_str().ok());
         let action = action.and_then(|target| target.split('.').nth(1)).unwrap_or_default().to_owned();
-        if self.hangs.load(Ordering::SeqCst) {
-            tokio::time::sleep(NEVER).await;
+        if *self.hangs.borrow() {
+            let _ = tokio::time::timeout(NEVER, self.hangs.subscribe().wait_for(|hangs| !hangs)).await;
+            return refusal();
         }
         if self.is_refusing() {
             return refusal();

@@ -3,10 +3,11 @@
 
 use std::process::Command;
 
-use cuponera_testkit::{Emulator, Redis, TestBucket, TestDatabase, TestQueue, assert_invariants, eventually};
+use cuponera_testkit::{
+    Emulator, Redis, TestBucket, TestDatabase, TestQueue, assert_invariants, eventually, programs_beside,
+};
 use tempfile::TempDir;
 
-use super::programs::program;
 use super::{Admin, EMAIL, PASSWORD, Process, cuponera, without_settings};
 
 /// What `cuponera-api` will not start without.
@@ -65,8 +66,11 @@ impl FleetInstallation {
     /// `cuponera-api`, `cuponera-worker`, or `cuponera` itself; settings can be added and taken away.
     pub(crate) fn command(&self, name: &str) -> Command {
         let is_cuponera = name == "cuponera";
-        let mut command =
-            if is_cuponera { cuponera() } else { without_settings(Command::new(program(name))) };
+        let mut command = if is_cuponera {
+            cuponera()
+        } else {
+            without_settings(Command::new(programs_beside(env!("CARGO_BIN_EXE_cuponera")).join(name)))
+        };
         command
             .current_dir(self.folder.path())
             .env("CUPONERA_DATA_DIR", self.folder.path().join("data"))

@@ -13,7 +13,7 @@ const LONGEST_DELAY_MS: u64 = 20;
 pub(super) const CUT_CONNECTIONS: Fault = Fault {
     name: "cut_connections",
     needs_fleet: true,
-    leaves_files: false,
+    leaves_files: true,
     strike: |installation, _| {
         async move {
             installation.services()?.wire.cut();

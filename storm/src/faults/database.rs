@@ -19,7 +19,7 @@ const HELD_ROWS: usize = 10;
 pub(super) const RESTART_POSTGRES: Fault = Fault {
     name: "restart_postgres",
     needs_fleet: false,
-    leaves_files: false,
+    leaves_files: true,
     strike: |installation, _| {
         async move {
             let Ok(mut database) = installation.connect().await else { return Ok(()) };

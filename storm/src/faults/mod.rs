@@ -18,7 +18,7 @@ pub struct Fault {
     pub name: &'static str,
     /// Whether it needs what only a fleet has.
     pub(crate) needs_fleet: bool,
-    /// Whether files of an upload may be left.
+    /// Whether files of an upload may be left: its program is gone, or does not know whether its job was committed.
     pub(crate) leaves_files: bool,
     /// Strikes and recovers. An error is a violation: what should have come back did not.
     pub(crate) strike: for<'a> fn(&'a Installation, StdRng) -> LocalBoxFuture<'a, Result<()>>,

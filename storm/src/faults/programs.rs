@@ -69,13 +69,15 @@ pub(super) const TERMINATE: Fault = Fault {
     },
 };
 
-/// Lets the time pass that a process's leases last: on chunks, and on messages that it was sending.
+/// Lets the time pass that a process's leases last: on chunks, on housekeeping, and on messages that it was sending.
 async fn end_leases_of(installation: &Installation, pid: u32) {
     // A database that is away has been struck itself: then the leases end later.
     let Ok(mut database) = installation.connect().await else { return };
     let chunks =
         query("update job_chunk set lease_until = now() where status = 'RUNNING' and worker like $1");
     let _ = chunks.bind(format!("%-{pid}/%")).execute(&mut database).await;
+    let housekeeping = query("update housekeeping_lease set until = now() where holder like $1");
+    let _ = housekeeping.bind(format!("%-{pid}")).execute(&mut database).await;
     let messages = query("update outbox set claimed_until = now() where claimed_until > now()");
     let _ = messages.execute(&mut database).await;
 }

@@ -7,11 +7,12 @@ use cuponera_testkit::{Adversary, Emulator, Manners, Redis, free_address};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, query};
-use tempfile::TempDir;
 use tokio::sync::Mutex;
 
 use super::program::{Program, finish};
-use super::{EMAIL, Installation, NO_LIMIT, OTHER_EMAIL, PASSWORD, Services, of_database, wait_until_ready};
+use super::{
+    EMAIL, Installation, NO_LIMIT, OTHER_EMAIL, PASSWORD, Services, folder, of_database, wait_until_ready,
+};
 use crate::Result;
 use crate::bugs::Bug;
 use crate::wire::Wire;
@@ -24,7 +25,7 @@ const PROGRAMS: [(&str, &str); 4] = [
 ];
 
 pub(super) async fn start(programs: &Path, seed: u64, bug: Option<&'static Bug>) -> Result<Installation> {
-    let folder = TempDir::new()?;
+    let folder = folder()?;
     let (services, queue) = services(folder.path(), seed, bug).await?;
     let settings = settings(&services, folder.path(), &queue)?;
     let log = folder.path().join("set-up.log");
@@ -52,17 +53,19 @@ pub(super) async fn start(programs: &Path, seed: u64, bug: Option<&'static Bug>)
 
 /// The services, and the name of the queue.
 async fn services(folder: &Path, seed: u64, bug: Option<&'static Bug>) -> Result<(Services, String)> {
-    let postgres = PrivatePostgres::start(&Binaries::find()?, &Options::new(folder.join("data"))).await?;
+    let (binaries, options) = (Binaries::find()?, Options::new(folder.join("data")));
+    let (postgres, emulator, redis) =
+        tokio::join!(PrivatePostgres::start(&binaries, &options), Emulator::get(), Redis::start());
+    let postgres = postgres?;
     let mut admin = PgConnection::connect(postgres.url()).await?;
     query(AssertSqlSafe("create database cuponera")).execute(&mut admin).await?;
     admin.close().await?;
     let server = postgres.url().rsplit_once('@').and_then(|(_, address)| address.split_once('/'));
     let (server, _) = server.ok_or("the server has a strange address")?;
     let wire = Wire::before(server.to_owned(), bug).await?;
-    let emulator = Emulator::get().await;
     let (queue, bucket) = (emulator.queue().await, emulator.bucket().await);
     let adversary = Adversary::before(queue.endpoint(), seed, manners(seed)).await;
-    let redis = Mutex::new(Redis::start().await);
+    let redis = Mutex::new(redis);
     let name = queue.name().to_owned();
     Ok((Services { wire, queue: adversary, bucket, redis, postgres }, name))
 }

@@ -156,6 +156,14 @@ pub(crate) async fn wait_until_ready(apis: &[String]) -> Result<()> {
     in_time.map_err(|_| Error::from(format!("an API was not ready within {START:?}")))
 }
 
+/// A folder for everything of an installation, with the Postgres of this repository in it if it was fetched.
+fn folder() -> Result<TempDir> {
+    let folder = TempDir::new()?;
+    let fetched = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.postgres");
+    std::os::unix::fs::symlink(fetched, folder.path().join(".postgres"))?;
+    Ok(folder)
+}
+
 /// The URL of the programs' database on a server whose maintenance database has this URL.
 fn of_database(server: &str) -> Result<String> {
     let server = server.strip_suffix("/postgres").ok_or("the server has a strange address")?;

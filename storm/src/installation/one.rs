@@ -5,17 +5,16 @@ use std::time::Duration;
 
 use cuponera_testkit::free_address;
 use rustix::process::{Pid, Signal, kill_process};
-use tempfile::TempDir;
 
 use super::program::{Program, finish};
-use super::{EMAIL, Installation, NO_LIMIT, OTHER_EMAIL, PASSWORD, POLL, wait_until_ready};
+use super::{EMAIL, Installation, NO_LIMIT, OTHER_EMAIL, PASSWORD, POLL, folder, wait_until_ready};
 use crate::Result;
 
 /// How long a Postgres that is told to end at once may take.
 const POSTGRES_END: Duration = Duration::from_secs(10);
 
 pub(super) async fn start(programs: &Path) -> Result<Installation> {
-    let folder = TempDir::new()?;
+    let folder = folder()?;
     let address = free_address().to_string();
     let text =
         |path: &Path| path.to_str().map(str::to_owned).ok_or("the temporary folder has a strange name");

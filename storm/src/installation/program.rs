@@ -120,11 +120,14 @@ fn command(
     settings: &[(String, String)],
     log: &PathBuf,
 ) -> Result<Command> {
+    let folder = log.parent().ok_or("a log lies in a folder")?;
     let log: File = OpenOptions::new().create(true).append(true).open(log)?;
     let mut command = Command::new(path);
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CUPONERA_")) {
         command.env_remove(name);
     }
+    // Where no `.env` lies.
+    command.current_dir(folder);
     command.args(arguments).envs(settings.iter().map(|(name, value)| (name, value)));
     // In a process group of its own: a terminal's Ctrl-C ends the storm, which ends its programs.
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).process_group(0).kill_on_drop(true);

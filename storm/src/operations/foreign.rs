@@ -24,13 +24,11 @@ pub(super) const FOREIGN: Operation = Operation {
 
 fn of_another_user(hand: &mut Hand, user: &str, about: About) -> Ask {
     let another = if user == "u0" { "u1" } else { "u0" };
-    match hand.random.random_range(0..2) {
-        0 => hand.get(format!("assignments/user/{another}"), about),
-        _ => {
-            let body = json!({"couponBookId": hand.world.tenants[hand.tenant()].free, "userId": another});
-            hand.post("assignments/random".to_owned(), body, about)
-        }
+    if hand.chance(0.5) {
+        return hand.get(format!("assignments/user/{another}"), about);
     }
+    let body = json!({"couponBookId": hand.world.tenants[hand.tenant()].free, "userId": another});
+    hand.post("assignments/random".to_owned(), body, about)
 }
 
 fn of_another_business(hand: &mut Hand, about: About) -> Ask {

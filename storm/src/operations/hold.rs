@@ -83,7 +83,9 @@ pub(super) fn coupon(hand: &mut Hand) -> About {
     };
     let (number, user) = match hand.caller.clone() {
         // A code that an end user does not hold counts as a guess, and guesses are limited.
-        Caller::User(_, user) => (if hand.chance(0.98) { held_by(user, number) } else { number }, holder(user)),
+        Caller::User(_, user) => {
+            (if hand.chance(0.98) { held_by(user, number) } else { number }, holder(user))
+        }
         Caller::Service(_) => (number, holder(if hand.chance(0.9) { number } else { number + 1 })),
     };
     About { code: Some(format!("{prefix}-{number:04}")), user: Some(user), ..About::default() }

@@ -39,7 +39,7 @@ fn check(evidence: &Evidence) -> Verdict {
         }
     }
     let answers = evidence.answers();
-    for ((tenant, code), life) in &lives {
+    for (&(tenant, code), life) in &lives {
         life.check(tenant, code, &answers, &mut verdict);
     }
     verdict
@@ -55,7 +55,7 @@ fn code_of(entry: &Entry) -> Option<&str> {
 }
 
 impl Life<'_> {
-    fn check(&self, tenant: &usize, code: &str, answers: &HashMap<&str, &Answer>, verdict: &mut Verdict) {
+    fn check(&self, tenant: usize, code: &str, answers: &HashMap<&str, &Answer>, verdict: &mut Verdict) {
         let states = self.states(tenant, code, answers, verdict);
         // The last event of a request is its effect; an EXPIRE before it tidied up.
         let effects: HashMap<&str, usize> = (0..self.events.len())
@@ -98,7 +98,7 @@ impl Life<'_> {
     /// The states from the first to the last. Events must follow from one another.
     fn states(
         &self,
-        tenant: &usize,
+        tenant: usize,
         code: &str,
         answers: &HashMap<&str, &Answer>,
         verdict: &mut Verdict,

@@ -1,26 +1,24 @@
-//! The programs of a fleet, as new as their sources.
+//! The programs, as new as their sources.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 use std::time::SystemTime;
 
-const PROGRAMS: [&str; 2] = ["cuponera-api", "cuponera-worker"];
+const PROGRAMS: [&str; 3] = ["cuponera", "cuponera-api", "cuponera-worker"];
 
 static FOLDER: OnceLock<PathBuf> = OnceLock::new();
 
-/// A program beside `cuponera`. Tests of the whole workspace build it before they run; those of one package may not.
-pub(crate) fn program(name: &str) -> PathBuf {
-    FOLDER.get_or_init(folder_of_programs).join(name)
-}
-
-fn folder_of_programs() -> PathBuf {
-    let cuponera = Path::new(env!("CARGO_BIN_EXE_cuponera"));
-    let folder = cuponera.parent().expect("a program lies in a folder");
-    if !PROGRAMS.iter().all(|name| is_new(&folder.join(name))) {
-        build(folder);
-    }
-    folder.to_owned()
+/// The folder of the programs, which lie beside this one of the same build. Tests of the whole workspace build them before
+/// they run; those of one package may not.
+pub fn programs_beside(program: &str) -> &'static Path {
+    FOLDER.get_or_init(|| {
+        let folder = Path::new(program).parent().expect("a program lies in a folder");
+        if !PROGRAMS.iter().all(|name| is_new(&folder.join(name))) {
+            build(folder);
+        }
+        folder.to_owned()
+    })
 }
 
 /// Whether it is there and no source that it was made of, as cargo noted them beside it, has changed since.
@@ -35,14 +33,11 @@ fn is_new(program: &Path) -> bool {
 }
 
 fn build(folder: &Path) {
-    let mut cargo = Command::new(env!("CARGO"));
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(env!("CARGO_MANIFEST_DIR")).args(["build", "--quiet", "--workspace"]);
     cargo.args(PROGRAMS.iter().flat_map(|name| ["--bin", name]));
     if folder.ends_with("release") {
         cargo.arg("--release");
     }
-    assert!(
-        cargo.status().expect("cargo cannot be run").success(),
-        "the programs of a fleet cannot be built"
-    );
+    assert!(cargo.status().expect("cargo cannot be run").success(), "the programs cannot be built");
 }

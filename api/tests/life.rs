@@ -144,7 +144,11 @@ async fn a_repeated_redemption_under_its_key_is_the_same_use_and_without_one_is_
     assert_eq!(service.refused(409), "coupon_already_redeemed");
     // A refusal is kept as well.
     let refused = ann.post_with_key("coupons/ONCE/redeem", "sale 8", &json!({})).await;
+    assert_eq!(refused.header("Idempotent-Replayed"), "");
     assert_eq!(refused.refused(409), "coupon_already_redeemed");
+    let again = ann.post_with_key("coupons/ONCE/redeem", "sale 8", &json!({})).await;
+    assert_eq!(again.header("Idempotent-Replayed"), "true");
+    assert_eq!(again.refused(409), "coupon_already_redeemed");
     let refused = ann.post_with_key("coupons/ONCE/redeem", "sale 8", &json!({"reference": "x"})).await;
     assert_eq!(refused.refused(422), "key_reused");
     server.assert_invariants().await;

@@ -8,10 +8,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use cuponera_testkit::bound;
+use cuponera_testkit::{bound, eventually};
 use reqwest::Method;
-use rustix::process::{Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
+use sqlx::{query, query_scalar};
 
 use crate::support::{EMAIL, Installation, PASSWORD, Process, http};
 
@@ -164,6 +165,42 @@ async fn after_a_kill_the_postgres_that_still_runs_is_found_again_and_nothing_is
     assert_eq!(found["name"], "It stays");
     stop(process, Signal::TERM).await;
     assert!(installation.postmaster().is_none(), "a Postgres that was found is not stopped");
+}
+
+#[tokio::test]
+async fn a_start_waits_for_the_postgres_of_a_killed_process_that_recovers_from_a_crash() {
+    let installation = Installation::new();
+    let process = installation.up().await;
+    let pool = installation.database().await;
+    // What is to be replayed takes long enough to be seen.
+    let filler = "create table filler as select n, repeat('x', 200) as text from generate_series(1, 100000) n";
+    query(filler).execute(&pool).await.expect("filling a table failed");
+    let backend: i32 =
+        query_scalar("select pg_backend_pid()").fetch_one(&pool).await.expect("Postgres does not answer");
+    let postmaster = installation.postmaster().expect("it serves, so its Postgres runs");
+    process.kill();
+    let backend = Pid::from_raw(backend).expect("a process has a number");
+    kill_process(backend, Signal::KILL).expect("the backend is gone");
+    let recovery = eventually("Postgres to recover", async || startup_of(postmaster)).await;
+    kill_process(recovery, Signal::STOP).expect("the recovery is over already");
+    let mut process = Process::spawn(&mut installation.command());
+    process.logged("waiting for Postgres to recover").await;
+    kill_process(recovery, Signal::CONT).expect("the recovery is gone");
+    process.serves().await;
+    assert_eq!(installation.postmaster(), Some(postmaster), "another Postgres was started");
+    stop(process, Signal::TERM).await;
+}
+
+/// The process by which a Postgres recovers.
+fn startup_of(postmaster: Pid) -> Option<Pid> {
+    let children = format!("/proc/{0}/task/{0}/children", postmaster.as_raw_nonzero());
+    let children = std::fs::read_to_string(children).ok()?;
+    let is_startup = |child: &&str| {
+        let title = std::fs::read(format!("/proc/{child}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&title).contains(": startup")
+    };
+    let child = children.split_whitespace().find(is_startup)?;
+    Pid::from_raw(child.parse().ok()?)
 }
 
 #[tokio::test]

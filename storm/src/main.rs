@@ -85,7 +85,14 @@ async fn run_seeds(arguments: &Arguments) -> Result<bool> {
     let mut failed = Vec::new();
     for seed in first..=last {
         let plan = arguments.plan(seed, None);
-        let report = storm(&plan, &arguments.programs).await?;
+        let report = match storm(&plan, &arguments.programs).await {
+            Ok(report) => report,
+            Err(error) => {
+                println!("seed {seed}: could not be run: {error}");
+                failed.push(seed);
+                continue;
+            }
+        };
         println!("{report}");
         if report.caught_by().is_some() {
             failed.push(seed);

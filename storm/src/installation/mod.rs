@@ -11,7 +11,7 @@ use cuponera_postgres::PrivatePostgres;
 use cuponera_testkit::{Adversary, Redis, TestBucket};
 use rand::RngExt;
 use rand::rngs::StdRng;
-use sqlx::{Connection, PgConnection};
+use sqlx::{Connection, PgConnection, query};
 use tempfile::TempDir;
 use tokio::sync::Mutex;
 
@@ -85,9 +85,12 @@ impl Installation {
         }
     }
 
-    /// A connection of the storm's own, past all faults. A restart of the server ends it.
+    /// A connection of the storm's own, past all faults. A restart of the server ends it. It waits for no lock for long: a frozen
+    /// program may hold any.
     pub(crate) async fn connect(&self) -> Result<PgConnection> {
-        Ok(PgConnection::connect(&self.url()?).await?)
+        let mut connection = PgConnection::connect(&self.url()?).await?;
+        query("set lock_timeout = '300ms'").execute(&mut connection).await?;
+        Ok(connection)
     }
 
     /// The URL of the programs' database, past all faults.

@@ -11,7 +11,7 @@ CUPONERA = target/debug/cuponera
 BUILT = debug
 endif
 
-.PHONY: run run-aws build debug postgres emulator redis test test-localstack soak lint lint-openapi lint-ops sqlx openapi fresh schemathesis deny coverage bench bench-quick storm storm-all
+.PHONY: run run-aws build debug postgres emulator redis test test-localstack soak lint lint-openapi lint-ops sqlx openapi fresh schemathesis deny coverage bench bench-quick storm storm-all storm-mixed
 
 run: postgres ## Installs what is missing, builds, and starts everything on this machine
 	$(CARGO) build --release -p cuponera
@@ -44,8 +44,13 @@ test-localstack: postgres redis ## The tests of a fleet against LocalStack itsel
 		$(CARGO) test -p cuponera-core --test files && $(CARGO) test -p cuponera-api --test main queue:: && \
 		$(CARGO) test -p cuponera --test main fleet:: && $(CARGO) test -p cuponera --test main queue::'
 
-soak: postgres emulator redis ## Runs the long storms whole, as the tests run them in part: minutes, not seconds
+soak: postgres emulator redis ## Runs the long storms whole, as the tests run them in part, and a fleet of two versions: half an hour
 	CUPONERA_SOAK=1 $(WITH_POSTGRES) $(CARGO) test --workspace
+	$(MAKE) storm-mixed
+
+storm-mixed: postgres emulator redis ## Storms a fleet half of which runs the last landed commit, or COMMIT
+	./scripts/build-previous.sh
+	@$(STORM) --seed 1-8 --previous target/previous/debug
 
 # What is given to make, such as SEED=5, is in the environment of its commands.
 STORM = $(CARGO) build -q --workspace --bins && ./target/debug/cuponera-storm
@@ -74,14 +79,16 @@ fresh: postgres $(BUILT) ## Whether .sqlx and docs/ are what the code makes of t
 	$(CUPONERA) openapi --format json | diff docs/openapi.json -
 	$(CUPONERA) openapi --format http | diff docs/cuponera.http -
 	$(CUPONERA) openapi --format errors | diff docs/errors.md -
+	$(CUPONERA) openapi --format permissions | diff docs/permissions.md -
 
-openapi: $(BUILT) ## Writes docs/openapi.json anew, and what is made from it: docs/cuponera.http, docs/errors.md
+openapi: $(BUILT) ## Writes docs/openapi.json anew, and what is made like it: docs/cuponera.http, docs/errors.md, docs/permissions.md
 	@# All or none, and what is there stays until then.
 	mkdir -p target/openapi
 	$(CUPONERA) openapi --format json > target/openapi/openapi.json
 	$(CUPONERA) openapi --format http > target/openapi/cuponera.http
 	$(CUPONERA) openapi --format errors > target/openapi/errors.md
-	mv target/openapi/openapi.json target/openapi/cuponera.http target/openapi/errors.md docs/
+	$(CUPONERA) openapi --format permissions > target/openapi/permissions.md
+	cd target/openapi && mv openapi.json cuponera.http errors.md permissions.md ../../docs/
 
 lint-openapi: ## Checks docs/openapi.json with redocly, as redocly.yaml says; needs npx (Node.js 20 or newer)
 	./scripts/lint-openapi.sh docs/openapi.json

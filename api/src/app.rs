@@ -13,7 +13,7 @@ use cuponera_core::files::Files;
 use cuponera_core::id::LoginId;
 use cuponera_core::principal::Principal;
 use cuponera_core::queue::Queue;
-use cuponera_core::store::{AssignNamed, AssignRandom, Lock, Redeem, Store, Unlock};
+use cuponera_core::store::{AssignNamed, AssignRandom, KeyHolder, Lock, Redeem, Store, Unlock};
 use cuponera_core::telemetry::{Exposition, metrics};
 use moka::sync::Cache;
 use tokio::sync::Semaphore;
@@ -86,7 +86,7 @@ pub struct App {
     pub(crate) refresh_ttl: Duration,
     pub(crate) upload_limit: u64,
     /// API keys that were looked up, by their hash.
-    pub(crate) api_keys: Memory<Vec<u8>, Principal>,
+    pub(crate) api_keys: Memory<Vec<u8>, KeyHolder>,
     /// Admins that were looked up, by the login of their token.
     pub(crate) admins: Memory<LoginId, Principal>,
     pub(crate) running_keys: Mutex<HashSet<Uuid>>,

@@ -139,6 +139,22 @@ impl Field for Uuid {
     }
 }
 
+impl Field for Vec<String> {
+    const EXPECTED: &'static str = "an array of strings";
+    fn read(value: Value) -> Option<Self> {
+        let Value::Array(values) = value else { return None };
+        values.into_iter().map(<String as Field>::read).collect()
+    }
+}
+
+impl Field for Vec<Uuid> {
+    const EXPECTED: &'static str = "an array of ids (UUIDs)";
+    fn read(value: Value) -> Option<Self> {
+        let Value::Array(values) = value else { return None };
+        values.into_iter().map(<Uuid as Field>::read).collect()
+    }
+}
+
 impl Field for DateTime<Utc> {
     const EXPECTED: &'static str = "a time as in RFC 3339, such as 2026-12-31T23:59:59Z";
     fn read(value: Value) -> Option<Self> {

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use cuponera_core::error::{Refusal, Result};
-use cuponera_core::id::{AccountId, BusinessId, LoginId};
-use cuponera_core::principal::{Principal, Role, Trail, parse_user_id};
+use cuponera_core::id::{AccountId, BookId, BusinessId, JobId, LoginId};
+use cuponera_core::principal::{KeyScope, Permission, Principal, Role, Trail, parse_user_id};
 use cuponera_core::store::{Sight, Store};
 use cuponera_core::telemetry::TraceParent;
 use cuponera_core::text;
@@ -13,7 +13,7 @@ use poem::{Request, RequestBody};
 use poem_openapi::registry::{MetaSecurityScheme, Registry};
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 
-use crate::access::{Access, forbidden};
+use crate::access::{check_permission, forbidden};
 use crate::app::App;
 use crate::credentials::{Known, identify, shows_unknown_key};
 use crate::edge::RequestId;
@@ -26,6 +26,7 @@ pub(crate) struct Caller {
     pub(crate) app: Arc<App>,
     pub(crate) principal: Principal,
     login: Option<LoginId>,
+    scope: Arc<KeyScope>,
     ip: Option<IpAddr>,
     user_agent: Option<String>,
     request_id: Option<Arc<str>>,
@@ -66,19 +67,48 @@ impl Caller {
         }
     }
 
-    /// Only admins: for what only some requests of an operation need. What all need stands in [`crate::access`].
-    pub(crate) fn must_be_admin(&self) -> Result<()> {
-        Ok(Access::Admin.check(&self.principal.role, self.login)?)
+    /// For what only some requests of an operation need. What all need stands in [`crate::access`].
+    pub(crate) fn must_have(&self, permission: Permission) -> Result<()> {
+        Ok(check_permission(permission, &self.principal.role, &self.scope)?)
     }
 
-    /// Admins and trusted backends.
-    pub(crate) fn must_be_trusted(&self) -> Result<()> {
-        Ok(Access::Trusted.check(&self.principal.role, self.login)?)
+    /// Refuses an API key that is limited to other books.
+    pub(crate) fn must_have_book(&self, book: BookId) -> Result<()> {
+        if self.scope.has_book(book) { Ok(()) } else { Err(other_books().into()) }
+    }
+
+    /// The same for the book of a code. A code that does not exist is left to the operation.
+    pub(crate) async fn must_have_book_of_code(&self, code: &str) -> Result<()> {
+        if self.scope.books.is_none() {
+            return Ok(());
+        }
+        let book = self.app.store.find_book_of_code(self.business(), code).await?;
+        book.map_or(Ok(()), |book| self.must_have_book(book))
+    }
+
+    /// The same for the book of a job.
+    pub(crate) async fn must_have_book_of_job(&self, job: JobId) -> Result<()> {
+        if self.scope.books.is_none() {
+            return Ok(());
+        }
+        let book = self.app.store.get_book_of_job(self.business(), job).await?;
+        book.map_or(Err(other_books().into()), |book| self.must_have_book(book))
+    }
+
+    /// The same for a list that may be narrowed to a book: such a key has to name one of its books.
+    pub(crate) fn must_have_book_of_list(&self, book: Option<BookId>) -> Result<()> {
+        match book {
+            Some(book) => self.must_have_book(book),
+            None if self.scope.books.is_none() => Ok(()),
+            None => {
+                Err(forbidden("the API key is limited to some coupon books: name one as `couponBookId`")
+                    .into())
+            }
+        }
     }
 
     /// The account that calls, and its login; an API key has neither.
     pub(crate) fn account(&self) -> Result<(AccountId, LoginId), Problem> {
-        Access::Account.check(&self.principal.role, self.login)?;
         let login = self.login.ok_or_else(Problem::unauthorized)?;
         Ok((AccountId(self.principal.id), login))
     }
@@ -106,6 +136,7 @@ impl Caller {
             app: app(request),
             principal: known.principal,
             login: known.login,
+            scope: known.scope,
             ip: Visit::of(request).ip,
             user_agent: request.header("User-Agent").map(str::to_owned),
             request_id: request.data::<RequestId>().map(|id| id.0.clone()),
@@ -114,6 +145,10 @@ impl Caller {
             operation: format!("{} {}", request.method(), request.original_uri().path()),
         })
     }
+}
+
+fn other_books() -> Refusal {
+    forbidden("the API key is limited to other coupon books")
 }
 
 /// Whose credentials a request shows, counted against the limit of the caller or, without good ones, of the address.

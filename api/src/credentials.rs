@@ -3,10 +3,13 @@
 //! An API key, and the login behind an ADMIN's access token, are looked up, and believed for a few seconds: they can do
 //! much, and there are few of them. A USER's access token is good until it runs out.
 
+use std::sync::Arc;
+
 use cuponera_core::credential::{Bearer, secret_hash};
 use cuponera_core::error::Result;
 use cuponera_core::id::LoginId;
-use cuponera_core::principal::{Principal, Role};
+use cuponera_core::principal::{KeyScope, Principal, Role};
+use cuponera_core::store::KeyHolder;
 use poem::http::{HeaderMap, HeaderName, header};
 
 use crate::app::App;
@@ -20,6 +23,8 @@ pub(crate) struct Known {
     pub(crate) principal: Principal,
     /// The login of an access token; an API key has none.
     pub(crate) login: Option<LoginId>,
+    /// What an API key is limited to; an access token has no limits beside its role's.
+    pub(crate) scope: Arc<KeyScope>,
 }
 
 /// A header that came twice, or is no text.
@@ -64,14 +69,14 @@ async fn of_token(app: &App, authorization: &str) -> Result<Option<Known>> {
         Role::User { .. } => true,
         Role::Service => false,
     };
-    Ok(holds.then_some(Known { principal, login: Some(login) }))
+    Ok(holds.then(|| Known { principal, login: Some(login), scope: Arc::default() }))
 }
 
 async fn of_api_key(app: &App, key: &str) -> Result<Option<Known>> {
     let hash = secret_hash(key);
-    let found = app.api_keys.find(hash.clone(), app.store.find_api_key_principal(&hash)).await?;
+    let found = app.api_keys.find(hash.clone(), app.store.find_key_holder(&hash)).await?;
     if found.is_some() {
         app.good_keys.insert(hash, ());
     }
-    Ok(found.map(|principal| Known { principal, login: None }))
+    Ok(found.map(|KeyHolder { principal, scope }| Known { principal, login: None, scope: Arc::new(scope) }))
 }

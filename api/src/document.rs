@@ -10,6 +10,7 @@ mod http_file;
 mod operations;
 mod page;
 mod parameters;
+mod permission_page;
 mod schemas;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,6 +21,7 @@ use serde_json::{Map, Value, json};
 pub(crate) use error_page::error_page;
 pub(crate) use http_file::http_file;
 pub(crate) use page::page;
+pub(crate) use permission_page::permission_page;
 
 use crate::problem::CONTENT_TYPE;
 use answers::{describe, headers, problem, problem_examples, refusal};

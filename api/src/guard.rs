@@ -1,5 +1,5 @@
 //! What every operation under `/api/v1` checks before it reads its request, in this order: the credentials (401, and the
-//! caller's limit), the role (403), the names of the query parameters (422).
+//! caller's limit), the permission (403), the names of the query parameters (422).
 //!
 //! **Invariant.** An operation cannot be reached around its guard: the guard is put on where the operations become routes,
 //! and an operation that takes a [`Caller`](crate::caller::Caller) gets it from the guard alone.
@@ -12,7 +12,7 @@ use poem::{Endpoint, EndpointExt, Request, Response};
 use poem_openapi::OpenApi;
 use poem_openapi::registry::{MetaApi, MetaOperation, MetaParamIn, Registry};
 
-use crate::access::{self, Access, forbidden};
+use crate::access::{self, Access, Rule, forbidden};
 use crate::caller::authenticate;
 use crate::edge::API;
 use crate::problem::Problem;
@@ -67,7 +67,7 @@ fn shape_of(path: &str) -> String {
 #[derive(Debug, Default)]
 struct Guard {
     /// None: nobody may call it.
-    access: Option<Access>,
+    rule: Option<Rule>,
     /// The names of its query parameters.
     known: Vec<String>,
 }
@@ -77,7 +77,7 @@ impl Guard {
         let in_query = operation.params.iter().filter(|param| param.in_type == MetaParamIn::Query);
         let mut known: Vec<_> = in_query.map(|param| param.name.clone()).collect();
         known.sort_unstable();
-        Self { access: operation.operation_id.and_then(access::of), known }
+        Self { rule: operation.operation_id.and_then(access::of), known }
     }
 
     fn before(self, operation: BoxEndpoint<'static>) -> BoxEndpoint<'static> {
@@ -85,12 +85,11 @@ impl Guard {
     }
 
     async fn check(&self, request: &mut Request) -> Result<(), Problem> {
-        match self.access {
-            Some(Access::Open) => {}
-            access => {
+        match self.rule {
+            Some(Rule { access: Access::Open, .. }) => {}
+            rule => {
                 let caller = authenticate(request).await?;
-                let access = access.ok_or_else(|| forbidden("nobody may do this"))?;
-                access.check(&caller.principal.role, caller.login)?;
+                rule.ok_or_else(|| forbidden("nobody may do this"))?.check(&caller)?;
                 request.set_data(caller);
             }
         }

@@ -72,6 +72,11 @@ pub fn error_page() -> String {
     document::error_page()
 }
 
+/// What each role and API key may do, as a page of Markdown.
+pub fn permission_page() -> String {
+    document::permission_page()
+}
+
 /// All routes, under the edge that gives each request its id and makes every refusal a problem.
 pub fn routes(app: Arc<App>) -> impl IntoEndpoint {
     let page = Bytes::from(document::page());

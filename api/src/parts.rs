@@ -27,7 +27,8 @@ impl Parts {
             files,
             queue,
             cache,
-            tokens: Tokens::new(secret, settings.access_token_ttl),
+            tokens: Tokens::new(secret, settings.access_token_ttl)
+                .accepting(settings.jwt_secret_previous.as_ref()),
             refresh_ttl: settings.refresh_token_ttl,
             upload_limit: settings.upload_limit.as_u64(),
             lanes: settings.lanes(),

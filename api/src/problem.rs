@@ -1,7 +1,7 @@
 //! Every refusal and fault as `application/problem+json` (RFC 9457). Internal text cannot get in here: a fault of ours
 //! becomes one fixed sentence, and its chain goes to the log.
 
-use cuponera_core::error::{Error, FieldFault, Refusal};
+use cuponera_core::error::{Error, FieldFault, Refusal, RefusalClass};
 use poem::error::ResponseError;
 use poem::http::{HeaderValue, StatusCode, header};
 use poem::{IntoResponse, Response};
@@ -149,7 +149,7 @@ impl Problem {
 
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
-        let mut problem = Self::new(status_of(&refusal), refusal.code(), refusal.to_string());
+        let mut problem = Self::new(status_of(refusal.class()), refusal.code(), refusal.to_string());
         match &refusal {
             Refusal::Invalid { faults } => problem = problem.with_faults(faults),
             Refusal::PatternExhausted { remaining } => problem.body.remaining = Some(*remaining),
@@ -171,37 +171,14 @@ impl From<Refusal> for Problem {
     }
 }
 
-fn status_of(refusal: &Refusal) -> StatusCode {
-    match refusal {
-        Refusal::NotFound { .. } => StatusCode::NOT_FOUND,
-        Refusal::Forbidden { .. } => StatusCode::FORBIDDEN,
-        Refusal::Invalid { .. }
-        | Refusal::PatternExhausted { .. }
-        | Refusal::BadFile { .. }
-        | Refusal::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
-        Refusal::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-        Refusal::LockExpired | Refusal::JobDiscarded => StatusCode::GONE,
-        Refusal::SoldOut
-        | Refusal::UserLimitReached { .. }
-        | Refusal::BookNotActive
-        | Refusal::BookNotStarted
-        | Refusal::BookExpired
-        | Refusal::BookClosed
-        | Refusal::BookInUse
-        | Refusal::InvalidTransition { .. }
-        | Refusal::NotAssigned
-        | Refusal::AlreadyAssigned
-        | Refusal::NotHolder
-        | Refusal::CouponLocked { .. }
-        | Refusal::LockRequired
-        | Refusal::LockStale
-        | Refusal::CouponAlreadyRedeemed
-        | Refusal::CouponVoid
-        | Refusal::WrongJobState { .. }
-        | Refusal::EmailTaken
-        | Refusal::UserIdTaken
-        | Refusal::LastAdmin
-        | Refusal::KeyInProgress => StatusCode::CONFLICT,
+fn status_of(class: RefusalClass) -> StatusCode {
+    match class {
+        RefusalClass::NotFound => StatusCode::NOT_FOUND,
+        RefusalClass::Forbidden => StatusCode::FORBIDDEN,
+        RefusalClass::Invalid => StatusCode::UNPROCESSABLE_ENTITY,
+        RefusalClass::Conflict => StatusCode::CONFLICT,
+        RefusalClass::Gone => StatusCode::GONE,
+        RefusalClass::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
     }
 }
 

@@ -395,7 +395,15 @@ pub(crate) struct ApiKeyView {
     role: String,
     /// How the key begins, to tell keys apart.
     hint: String,
+    /// The permissions that the key is limited to; absent if it has all of its role.
+    permissions: Option<Vec<String>>,
+    /// The books that the key is limited to; absent if it may touch all of them.
+    coupon_book_ids: Option<Vec<Uuid>>,
     created_at: Time,
+    /// When it expires; absent if never.
+    expires_at: Option<Time>,
+    /// When it was last used, to the minute; absent if never.
+    last_used_at: Option<Time>,
     /// The key itself: shown here once and never again.
     key: Option<String>,
 }
@@ -414,7 +422,13 @@ impl From<ApiKey> for ApiKeyView {
             name: key.name,
             role: key.role.as_str().into(),
             hint: key.hint,
+            permissions: key.scope.permissions.map(|permissions| {
+                permissions.into_iter().map(|permission| permission.as_str().to_owned()).collect()
+            }),
+            coupon_book_ids: key.scope.books.map(|books| books.into_iter().map(|book| book.0).collect()),
             created_at: key.created_at.into(),
+            expires_at: key.expires_at.map(Time::from),
+            last_used_at: key.last_used_at.map(Time::from),
             key: None,
         }
     }

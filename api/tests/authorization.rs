@@ -1,5 +1,6 @@
 //! Who may do what: every operation of the OpenAPI document stands in one table, asked by everybody.
 
+mod keys;
 mod queries;
 mod table;
 mod world;

@@ -149,6 +149,19 @@ async fn a_repeated_redemption_under_its_key_is_the_same_use_and_without_one_is_
     let again = ann.post_with_key("coupons/ONCE/redeem", "sale 8", &json!({})).await;
     assert_eq!(again.header("Idempotent-Replayed"), "true");
     assert_eq!(again.refused(409), "coupon_already_redeemed");
+    // As a later version keeps a rule that this one does not know.
+    let later =
+        json!({"Err": {"code": "budget_exhausted", "class": "gone", "detail": "the budget is spent"}});
+    sqlx::query(
+        "update request_key set answer = $1 where answer -> 'Err' ->> 'code' = 'coupon_already_redeemed'",
+    )
+    .bind(later)
+    .execute(server.database.pool())
+    .await
+    .unwrap();
+    let again = ann.post_with_key("coupons/ONCE/redeem", "sale 8", &json!({})).await;
+    assert!(again.text.contains("the budget is spent"), "{}", again.text);
+    assert_eq!(again.refused(410), "budget_exhausted");
     let refused = ann.post_with_key("coupons/ONCE/redeem", "sale 8", &json!({"reference": "x"})).await;
     assert_eq!(refused.refused(422), "key_reused");
     server.assert_invariants().await;

@@ -166,6 +166,8 @@ async fn assert_later_writes_stay(step: Duration, act: impl AsyncFn(&Store)) {
             role: RoleName::Service,
             secret_hash: secret_hash(&round.to_string()),
             hint: "hint".to_owned(),
+            scope: cuponera_core::principal::KeyScope::default(),
+            expires_at: None,
         };
         store.create_api_key(&key).await.expect("writing failed");
     }

@@ -231,6 +231,20 @@ impl Installation {
         }
     }
 
+    /// How many requests of a route the API has answered with 2xx, as it counts them itself.
+    pub(crate) async fn requests_of(&self, route: &str) -> Result<u64> {
+        let metrics = self.client.get(format!("http://{}/metrics", self.target.address)).send().await?;
+        let metrics = metrics.error_for_status()?.text().await?;
+        let of_route = |line: &&str| {
+            line.starts_with("cuponera_http_requests_total{")
+                && line.contains(&format!(r#"route="{route}""#))
+                && line.contains(r#"status="2"#)
+        };
+        let counts =
+            metrics.lines().filter(of_route).filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
+        Ok(counts.sum())
+    }
+
     /// Starts measuring the programs' peak memory anew.
     pub(crate) fn forget_peak_memory(&self) -> Result<()> {
         for program in &self.programs {

@@ -84,6 +84,8 @@ enum Format {
     Http,
     /// The page of error codes.
     Errors,
+    /// What each role and API key may do.
+    Permissions,
 }
 
 const COMPLETIONS_HELP: &str = "\
@@ -125,6 +127,7 @@ fn document(format: Format) -> String {
         Format::Json => cuponera_api::openapi_document(),
         Format::Http => cuponera_api::http_file(),
         Format::Errors => cuponera_api::error_page(),
+        Format::Permissions => cuponera_api::permission_page(),
     }
 }
 

@@ -5,6 +5,7 @@ mod ends;
 mod kills;
 mod refusals;
 mod restarts;
+mod rotation;
 
 use std::time::Duration;
 

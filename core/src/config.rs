@@ -67,6 +67,10 @@ pub struct Settings {
     #[arg(long, env = "CUPONERA_JWT_SECRET", value_name = "SECRET", hide_env_values = true)]
     pub jwt_secret: Option<SecretString>,
 
+    /// A secret whose access tokens are accepted too, while CUPONERA_JWT_SECRET is rotated; none if absent.
+    #[arg(long, env = "CUPONERA_JWT_SECRET_PREVIOUS", value_name = "SECRET", hide_env_values = true)]
+    pub jwt_secret_previous: Option<SecretString>,
+
     /// The first admin's email; used only while there is no business yet.
     #[arg(long, env = "CUPONERA_ADMIN_EMAIL", value_name = "EMAIL", default_value = "admin@example.com", value_parser = trimmed)]
     pub admin_email: String,
@@ -158,9 +162,13 @@ impl Settings {
         if let Some(Err(fault)) = self.database_url.as_ref().map(|url| connect_options(url.expose_secret())) {
             faults.push(format!("CUPONERA_DATABASE_URL: {fault}"));
         }
-        if self.jwt_secret.as_ref().is_some_and(|secret| secret.expose_secret().len() < MIN_JWT_SECRET_BYTES)
-        {
-            faults.push(format!("CUPONERA_JWT_SECRET: must have {MIN_JWT_SECRET_BYTES} bytes or more"));
+        for (name, secret) in [
+            ("CUPONERA_JWT_SECRET", &self.jwt_secret),
+            ("CUPONERA_JWT_SECRET_PREVIOUS", &self.jwt_secret_previous),
+        ] {
+            if secret.as_ref().is_some_and(|secret| secret.expose_secret().len() < MIN_JWT_SECRET_BYTES) {
+                faults.push(format!("{name}: must have {MIN_JWT_SECRET_BYTES} bytes or more"));
+            }
         }
         if parse_email(&self.admin_email).is_err() {
             faults.push("CUPONERA_ADMIN_EMAIL: must be an email address".to_owned());

@@ -1,4 +1,6 @@
-//! Who calls, and the trail a call leaves in the audit events.
+//! Who calls, what it may do, and the trail a call leaves in the audit events.
+
+mod permission;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -6,8 +8,10 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::id::BusinessId;
+use crate::id::{BookId, BusinessId};
 use crate::text;
+
+pub use permission::Permission;
 
 /// The most of a `User-Agent` that is kept: enough to know the client, too little to fill the trail with.
 const MAX_USER_AGENT_CHARS: usize = 300;
@@ -75,6 +79,32 @@ impl RoleName {
         [Self::Admin, Self::Service, Self::User]
             .into_iter()
             .find(|role| role.as_str().eq_ignore_ascii_case(name))
+    }
+}
+
+/// What an API key is limited to, beside its role.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct KeyScope {
+    /// The permissions it has of its role's; all of them if absent.
+    pub permissions: Option<Vec<Permission>>,
+    /// The books it may touch; all of them if absent.
+    pub books: Option<Vec<BookId>>,
+}
+
+impl KeyScope {
+    /// Whether the key is limited at all.
+    pub fn is_limited(&self) -> bool {
+        self.permissions.is_some() || self.books.is_some()
+    }
+
+    /// Whether the key's permissions have this one.
+    pub fn may(&self, permission: Permission) -> bool {
+        self.permissions.as_ref().is_none_or(|permissions| permissions.contains(&permission))
+    }
+
+    /// Whether the key may touch this book.
+    pub fn has_book(&self, book: BookId) -> bool {
+        self.books.as_ref().is_none_or(|books| books.contains(&book))
     }
 }
 

@@ -8,6 +8,7 @@ use clap::Parser;
 use cuponera_storm::bugs::{self, BUGS, Bug};
 use cuponera_storm::faults::{FAULTS, Fault};
 use cuponera_storm::{Plan, Report, Result, Size, shrink, storm};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// A bug that no seed up to this one catches is missed.
 const SEEDS_OF_A_BUG: u64 = 8;
@@ -40,6 +41,9 @@ struct Arguments {
     /// Makes a run that fails smaller, as long as it fails. Any value but an empty one turns it on.
     #[arg(long, env = "SHRINK", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     shrink: Option<String>,
+    /// A folder with `cuponera-api` and `cuponera-worker` of another version: half of a fleet runs them.
+    #[arg(long, env = "PREVIOUS", conflicts_with = "size")]
+    previous: Option<PathBuf>,
     /// The folder of the programs.
     #[arg(long, default_value = "target/debug")]
     programs: PathBuf,
@@ -56,13 +60,27 @@ struct Faults(Vec<&'static Fault>);
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match run(&Arguments::parse()).await {
+    let arguments = Arguments::parse();
+    // What runs ends with the run's future, also if that is dropped.
+    let done = tokio::select! {
+        done = run(&arguments) => done,
+        () = told_to_end() => Err("told to end".into()),
+    };
+    match done {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("cuponera-storm: {error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+async fn told_to_end() {
+    let terminate = signal(SignalKind::terminate());
+    match terminate {
+        Ok(mut terminate) => tokio::select! { _ = terminate.recv() => {}, _ = tokio::signal::ctrl_c() => {} },
+        Err(_) => std::future::pending().await,
     }
 }
 
@@ -146,7 +164,8 @@ impl Arguments {
     fn plan(&self, seed: u64, bug: Option<&'static Bug>) -> Plan {
         let mut plan = Plan { clients: self.clients.into(), bug, ..Plan::of_seed(seed) };
         plan.faults = self.faults.clone().map(|Faults(faults)| faults);
-        if bug.is_some() {
+        plan.previous.clone_from(&self.previous);
+        if bug.is_some() || self.previous.is_some() {
             plan.sizes = vec![Size::Fleet];
         } else if let Some(size) = self.size {
             plan.sizes = vec![size];

@@ -1,5 +1,6 @@
 //! What a run does. All of it is a function of the seed and of what the caller leaves out.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use rand::rngs::StdRng;
@@ -33,6 +34,8 @@ pub struct Plan {
     pub sizes: Vec<Size>,
     /// The guard to take out. Only a fleet runs then: it reaches its database through the storm.
     pub bug: Option<&'static Bug>,
+    /// A folder with the API and the worker of another version: half of a fleet runs it.
+    pub previous: Option<PathBuf>,
 }
 
 /// A fault at its time.
@@ -46,7 +49,7 @@ pub(crate) struct Strike {
 impl Plan {
     /// Both sizes with all faults and no bug.
     pub fn of_seed(seed: u64) -> Self {
-        Self { seed, clients: CLIENTS, faults: None, sizes: Size::ALL.to_vec(), bug: None }
+        Self { seed, clients: CLIENTS, faults: None, sizes: Size::ALL.to_vec(), bug: None, previous: None }
     }
 
     /// The faults that strike an installation, in the order of their times.

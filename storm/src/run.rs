@@ -44,7 +44,7 @@ pub async fn storm(plan: &Plan, programs: &Path) -> Result<Report> {
 
 async fn storm_one(plan: &Plan, size: Size, programs: &Path) -> Result<SizeReport> {
     let started = Instant::now();
-    let installation = Installation::start(size, programs, plan.seed, plan.bug).await?;
+    let installation = Installation::start(size, programs, plan).await?;
     let done = storm_installation(plan, size, &installation, started).await;
     installation.stop().await?;
     done

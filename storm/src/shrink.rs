@@ -59,7 +59,11 @@ fn smaller_than(plan: &Plan) -> Vec<Plan> {
 pub fn command(plan: &Plan) -> String {
     let mut words =
         vec!["make storm".to_owned(), format!("SEED={}", plan.seed), format!("CLIENTS={}", plan.clients)];
-    if let [size] = plan.sizes[..] {
+    if let Some(previous) = &plan.previous {
+        words.push(format!("PREVIOUS={}", previous.display()));
+    } else if plan.bug.is_none()
+        && let [size] = plan.sizes[..]
+    {
         words.push(format!("SIZE={}", size.name()));
     }
     if let Some(faults) = &plan.faults {

@@ -64,6 +64,26 @@ async fn work_that_failed_for_the_last_time_leaves_a_letter_and_is_redriven_by_i
 }
 
 #[tokio::test]
+async fn a_chunk_that_cannot_be_read_is_set_aside_with_the_reason_and_runs_once_it_can() {
+    let fleet = Fleet::new().await;
+    let sqs = fleet.queue.connect().await;
+    let store = fleet.store(&sqs);
+    let job = fleet.generate(&store, 50).await;
+    let spoil = "update job_chunk set work = jsonb_set(work, '{chunk}', '\"GENERATE_LATER\"')";
+    query(spoil).execute(fleet.world.pool()).await.unwrap();
+    fleet.worker("worker", &sqs).await;
+    let error = fleet.over(job.id).await.error.unwrap();
+    assert_eq!(error.code, "unreadable_chunk");
+    assert!(error.detail.contains("GENERATE_LATER"), "{}", error.detail);
+    letters(&fleet, 1).await;
+    let mend = "update job_chunk set work = jsonb_set(work, '{chunk}', '\"GENERATE\"')";
+    query(mend).execute(fleet.world.pool()).await.unwrap();
+    assert_eq!(redrive(&store, &sqs).await.unwrap(), report(1, 0, 0));
+    assert_eq!(fleet.succeeded(job.id).await.succeeded, 50);
+    fleet.world.assert_invariants().await;
+}
+
+#[tokio::test]
 async fn a_book_closed_under_a_job_fails_it_at_once_and_leaves_no_letter() {
     let fleet = Fleet::new().await;
     let sqs = fleet.queue.connect().await;

@@ -225,6 +225,10 @@ pub(crate) const JOB_FAILURES: &[(&str, &str)] = &[
         "A part failed again and again by a fault of the server. Tell its operators, and retry the job.",
     ),
     (
+        "unreadable_chunk",
+        "A part was written by a newer version and set aside by an older worker. Finish the upgrade, and retry the job.",
+    ),
+    (
         "worker_lost",
         "A part ended its worker ten times and was set aside. Tell the operators, and retry the job.",
     ),

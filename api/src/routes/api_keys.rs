@@ -1,9 +1,10 @@
 //! Keys for trusted backends.
 
+use chrono::{DateTime, Utc};
 use cuponera_core::credential::{random_secret, secret_hash};
 use cuponera_core::error::Result;
-use cuponera_core::id::ApiKeyId;
-use cuponera_core::principal::RoleName;
+use cuponera_core::id::{ApiKeyId, BookId};
+use cuponera_core::principal::{KeyScope, Permission, RoleName};
 use cuponera_core::store::NewApiKey;
 use poem_openapi::param::{Path, Query};
 use poem_openapi::payload::Json;
@@ -14,6 +15,7 @@ use super::{Tag, cursor, limit};
 use crate::body::{Body, Fields, FromFields};
 use crate::caller::Caller;
 use crate::problem::Problem;
+use crate::time::Time;
 use crate::view::{ApiKeyView, List};
 
 /// Bytes of randomness in a key.
@@ -23,6 +25,8 @@ const KEY_PREFIX: &str = "cup_";
 /// How much of a key is kept to tell keys apart: the prefix and eight of its 64 characters.
 const HINT_CHARS: usize = 12;
 
+/// The most books that a key is limited to.
+const MAX_BOOKS: usize = 100;
 /// The longest name.
 const MAX_NAME_CHARS: usize = 100;
 
@@ -30,14 +34,31 @@ pub(crate) struct ApiKeys;
 
 /// A key to be made.
 #[derive(Debug, Object)]
+#[oai(rename_all = "camelCase")]
 struct NewKey {
     /// For people, 1 to 100 characters on one line; blanks around them are left out.
     #[oai(validator(min_length = 1, max_length = 100))]
     name: String,
     /// `SERVICE` (the default) or `ADMIN`.
     role: Option<String>,
+    /// The permissions that the key has of its role's, as docs/permissions.md names them; all of them if absent. Managing users and
+    /// API keys cannot be given to a key that is limited.
+    permissions: Option<Vec<String>>,
+    /// The books that the key may touch, 100 at most; all of them if absent.
+    coupon_book_ids: Option<Vec<Uuid>>,
+    /// When the key expires; never if absent.
+    expires_at: Option<Time>,
     #[oai(skip)]
     role_name: Option<RoleName>,
+    #[oai(skip)]
+    limits: Limits,
+}
+
+/// The limits of a key, read.
+#[derive(Debug, Default, Clone)]
+struct Limits {
+    scope: KeyScope,
+    expires_at: Option<DateTime<Utc>>,
 }
 
 impl FromFields for NewKey {
@@ -48,8 +69,44 @@ impl FromFields for NewKey {
         }
         let role = fields.optional::<String>("role");
         let role_name = role.as_ref().and_then(|role| fields.word("role", role, key_role, "SERVICE, ADMIN"));
-        Some(Self { name: name?, role, role_name })
+        let permissions = fields.optional::<Vec<String>>("permissions");
+        let allowed = permissions.as_deref().and_then(|names| {
+            let read = permissions_of(names, role_name.unwrap_or(RoleName::Service));
+            read.map_err(|fault| fields.fault("permissions", fault)).ok()
+        });
+        let coupon_book_ids = fields.optional::<Vec<Uuid>>("couponBookIds");
+        if coupon_book_ids.as_ref().is_some_and(|ids| !(1..=MAX_BOOKS).contains(&ids.len())) {
+            fields.fault("couponBookIds", "must have 1 to 100 ids");
+        }
+        let expires_at = fields.optional::<DateTime<Utc>>("expiresAt");
+        if expires_at.is_some_and(|time| time <= Utc::now()) {
+            fields.fault("expiresAt", "must be in the future");
+        }
+        let books = coupon_book_ids.as_ref().map(|ids| ids.iter().copied().map(BookId).collect());
+        let limits = Limits { scope: KeyScope { permissions: allowed, books }, expires_at };
+        let expires_at = expires_at.map(Time::from);
+        Some(Self { name: name?, role, permissions, coupon_book_ids, expires_at, role_name, limits })
     }
+}
+
+/// The permissions of these names, if a key of the role may be limited to them.
+fn permissions_of(names: &[String], role: RoleName) -> Result<Vec<Permission>, String> {
+    const NOT_FOR_LIMITED_KEYS: [Permission; 2] = [Permission::ManageUsers, Permission::ManageApiKeys];
+    let mut permissions = Vec::new();
+    for name in names {
+        let known = Permission::parse(name)
+            .filter(|permission| role.may(*permission) && !NOT_FOR_LIMITED_KEYS.contains(permission));
+        let Some(permission) = known else {
+            let allowed = Permission::all()
+                .filter(|permission| role.may(*permission) && !NOT_FOR_LIMITED_KEYS.contains(permission));
+            let allowed: Vec<&str> = allowed.map(Permission::as_str).collect();
+            return Err(format!("must be among the permissions of the role: {}", allowed.join(", ")));
+        };
+        if !permissions.contains(&permission) {
+            permissions.push(permission);
+        }
+    }
+    if permissions.is_empty() { Err("must have one permission or more".to_owned()) } else { Ok(permissions) }
 }
 
 fn check_name(name: &str) -> Result<(), &'static str> {
@@ -88,7 +145,7 @@ enum Gone {
 impl ApiKeys {
     /// Make a key
     ///
-    /// The answer has the key itself; nothing else ever will.
+    /// The answer has the key itself; nothing else ever will. A key can be limited to permissions and books, and expire.
     #[oai(path = "/", method = "post", operation_id = "createApiKey")]
     async fn create(&self, caller: Caller, body: Body<NewKey>) -> Result<Made, Problem> {
         let key = format!("{KEY_PREFIX}{}", random_secret(KEY_BYTES)?);
@@ -98,6 +155,8 @@ impl ApiKeys {
             role: body.value.role_name.unwrap_or(RoleName::Service),
             secret_hash: secret_hash(&key),
             hint: key.chars().take(HINT_CHARS).collect(),
+            scope: body.value.limits.scope,
+            expires_at: body.value.limits.expires_at,
         };
         let made = caller.app.store.create_api_key(&new).await?;
         Ok(Made::Key(Json(ApiKeyView::from(made).showing(key))))

@@ -67,6 +67,7 @@ impl Assignments {
         _key: Header<Option<String>>,
     ) -> Result<Reply<AssignmentView, 201>, Problem> {
         let user = caller.user(body.value.user_id)?;
+        caller.must_have_book(BookId(body.value.coupon_book_id))?;
         let held = HeldKey::take(&caller, body.fingerprint)?;
         let lane = user.clone();
         let call = Call {
@@ -95,6 +96,7 @@ impl Assignments {
     ) -> Result<Reply<AssignmentView, 201, 200>, Problem> {
         let code = normalized(&code.0)?;
         let user = caller.user(Some(body.value.user_id))?;
+        caller.must_have_book_of_code(&code).await?;
         let held = HeldKey::take(&caller, body.fingerprint)?;
         let lane = code.clone();
         let call = Call {
@@ -129,6 +131,7 @@ impl Assignments {
         limit: Query<Option<u32>>,
     ) -> Result<Json<List<CouponView>>, Problem> {
         let user = caller.user(Some(user.0))?;
+        caller.must_have_book_of_list(book.0.map(BookId))?;
         let filter = HeldFilter {
             book: book.0.map(BookId),
             status: word("status", status.0, CouponStatus::parse, STATUSES)?,

@@ -310,6 +310,7 @@ impl Books {
         /// The book.
         id: Path<Uuid>,
     ) -> Result<Json<BookView>, Problem> {
+        caller.must_have_book(BookId(id.0))?;
         let book = caller.app.store.get_book(caller.business(), BookId(id.0)).await?;
         if matches!(caller.principal.role, Role::User { .. }) && book.status != BookStatus::Active {
             return Err(Refusal::not_found("coupon book").into());
@@ -356,6 +357,7 @@ impl Books {
         /// The book.
         id: Path<Uuid>,
     ) -> Result<Deleted, Problem> {
+        caller.must_have_book(BookId(id.0))?;
         let (store, business, actor) = (caller.store(), caller.business(), caller.principal.to_string());
         let delete = async move { store.delete_book_if_unused(business, &actor, BookId(id.0)).await };
         Ok(match caller.app.run(delete).await? {
@@ -369,6 +371,7 @@ impl Books {
 }
 
 async fn change(caller: &Caller, id: BookId, patch: BookPatch) -> Result<BookView> {
+    caller.must_have_book(id)?;
     let (store, business) = (caller.app.store.clone(), caller.business());
     let answer = caller.app.run(async move { store.update_book(None, business, id, patch).await }).await?;
     answer.outcome.map(BookView::from).map_err(Error::from)

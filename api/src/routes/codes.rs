@@ -90,6 +90,7 @@ impl Codes {
         /// `{XXXXXXXXXXXX}` if absent.
         pattern: Query<Option<String>>,
     ) -> Result<Json<Capacity>, Problem> {
+        caller.must_have_book(BookId(book.0))?;
         caller.app.store.get_book(caller.business(), BookId(book.0)).await?;
         let pattern = parse_pattern(pattern.0.as_deref())?;
         let used = caller
@@ -122,6 +123,7 @@ impl Codes {
         #[oai(name = "Idempotency-Key")]
         _key: Header<Option<String>>,
     ) -> Result<Reply<JobView, 202>, Problem> {
+        caller.must_have_book(BookId(body.value.coupon_book_id))?;
         let held = HeldKey::take(&caller, body.fingerprint)?;
         let pattern = parse_pattern(body.value.pattern.as_deref())?;
         let quantity = u64::try_from(body.value.quantity).map_err(Error::internal)?;
@@ -153,6 +155,7 @@ impl Codes {
         /// 1 to 500; 50 if absent.
         limit: Query<Option<u32>>,
     ) -> Result<Json<List<CodeView>>, Problem> {
+        caller.must_have_book(BookId(book.0))?;
         let book = caller.app.store.get_book(caller.business(), BookId(book.0)).await?;
         let filter = CodeFilter {
             status: word("status", status.0, CouponStatus::parse, STATUSES)?,

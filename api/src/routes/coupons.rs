@@ -4,7 +4,7 @@ use cuponera_core::book::MAX_LOCK_TTL_SECONDS;
 use cuponera_core::coupon::code::Code;
 use cuponera_core::error::{Refusal, Result};
 use cuponera_core::id::LockId;
-use cuponera_core::principal::Role;
+use cuponera_core::principal::{Permission, Role};
 use cuponera_core::store::{Call, Lock, LockOwner, Redeem, Sight, Unlock};
 use poem_openapi::param::{Header, Path, Query};
 use poem_openapi::payload::Json;
@@ -144,6 +144,7 @@ impl Coupons {
         let body = body.0;
         let user = caller.user(body.value.user_id)?;
         let code = normalized(&code.0)?;
+        caller.must_have_book_of_code(&code).await?;
         let held = HeldKey::take(&caller, body.fingerprint)?;
         let lane = code.clone();
         let call = call(&caller, &held, Lock { code, user, ttl_seconds: body.value.ttl_seconds });
@@ -166,12 +167,13 @@ impl Coupons {
     ) -> Result<Reply<UnlockView>, Problem> {
         let body = body.0;
         let owner = if body.value.force {
-            caller.must_be_admin()?;
+            caller.must_have(Permission::ForceUnlock)?;
             LockOwner::Anyone
         } else {
             LockOwner::User(caller.user(body.value.user_id)?)
         };
         let code = normalized(&code.0)?;
+        caller.must_have_book_of_code(&code).await?;
         let held = HeldKey::take(&caller, body.fingerprint)?;
         let lane = code.clone();
         let call = call(&caller, &held, Unlock { code, owner, lock: body.value.lock_id.map(LockId) });
@@ -197,6 +199,7 @@ impl Coupons {
         let body = body.0;
         let user = caller.user(body.value.user_id)?;
         let code = normalized(&code.0)?;
+        caller.must_have_book_of_code(&code).await?;
         let held = HeldKey::take(&caller, body.fingerprint)?;
         let lane = code.clone();
         let ask = Redeem {
@@ -224,6 +227,7 @@ impl Coupons {
         let body = body.0.value;
         let user = caller.user(body.user_id)?;
         let code = normalized(&code.0)?;
+        caller.must_have_book_of_code(&code).await?;
         let ask = Redeem {
             code: code.clone(),
             user,
@@ -252,6 +256,7 @@ impl Coupons {
         code: Path<String>,
     ) -> Result<Json<CouponView>, Problem> {
         let code = normalized(&code.0)?;
+        caller.must_have_book_of_code(&code).await?;
         let coupon = caller.app.store.get_coupon(caller.business(), &code).await?;
         if caller.sight() == Sight::Own && !is_own(&caller, coupon.holder.as_deref()) {
             return Err(Refusal::not_found("coupon").into());
@@ -272,6 +277,7 @@ impl Coupons {
         limit: Query<Option<u32>>,
     ) -> Result<Json<List<EventView>>, Problem> {
         let code = normalized(&code.0)?;
+        caller.must_have_book_of_code(&code).await?;
         let before = self::cursor(cursor.0, |text| text.parse::<i32>().ok())?;
         let limit = self::limit(limit.0)?;
         let page = caller.app.store.history(caller.business(), &code, before, limit).await?;

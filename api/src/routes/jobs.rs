@@ -104,6 +104,7 @@ impl Jobs {
         #[oai(name = "Prefer")]
         _prefer: Header<Option<String>>,
     ) -> Result<Found, Problem> {
+        caller.must_have_book_of_job(JobId(id.0)).await?;
         let (watches, business, id) = (&caller.app.watches, caller.business(), JobId(id.0));
         let wait = prefer::wait(request.headers());
         // Where all places are taken the preference is passed over, and the answer does not claim it.
@@ -126,6 +127,7 @@ impl Jobs {
         /// The job.
         id: Path<Uuid>,
     ) -> Result<Events, Problem> {
+        caller.must_have_book_of_job(JobId(id.0)).await?;
         let watches = &caller.app.watches;
         let place = watches.place_to_follow().ok_or_else(too_many_streams)?;
         Ok(Events::Stream(JobEvents(watches.watch(place, caller.business(), JobId(id.0)).await?)))
@@ -144,6 +146,7 @@ impl Jobs {
         #[oai(name = "Idempotency-Key")]
         _key: Header<Option<String>>,
     ) -> Result<Reply<JobView>, Problem> {
+        caller.must_have_book_of_job(JobId(id.0)).await?;
         let held = HeldKey::take(&caller, half_hash(&[]))?;
         let (store, business, stored) = (caller.app.store.clone(), caller.business(), held.stored());
         let change = async move { store.cancel_job_if_open(stored, business, JobId(id.0)).await };
@@ -161,6 +164,7 @@ impl Jobs {
         #[oai(name = "Idempotency-Key")]
         _key: Header<Option<String>>,
     ) -> Result<Reply<JobView, 202>, Problem> {
+        caller.must_have_book_of_job(JobId(id.0)).await?;
         let held = HeldKey::take(&caller, half_hash(&[]))?;
         let (store, business, stored) = (caller.app.store.clone(), caller.business(), held.stored());
         let change = async move { store.retry_job_if_failed(stored, business, JobId(id.0)).await };
@@ -201,6 +205,7 @@ impl Jobs {
         /// The job.
         id: Path<Uuid>,
     ) -> Result<Errors, Problem> {
+        caller.must_have_book_of_job(JobId(id.0)).await?;
         let names = caller.app.store.errors_files(caller.business(), JobId(id.0)).await?;
         let files = caller.app.files.clone();
         let header = stream::once(async { Ok(bytes::Bytes::from_static(b"line,code,reason,row,detail\n")) });

@@ -9,6 +9,7 @@ use std::collections::HashSet;
 use cuponera_core::csv::ReadOptions;
 use cuponera_core::error::{Error, Refusal};
 use cuponera_core::id::BookId;
+use cuponera_core::principal::Permission;
 use cuponera_core::store::Answer;
 use futures::StreamExt;
 use poem::http::StatusCode;
@@ -90,13 +91,16 @@ impl Upload {
         _key: Header<Option<String>>,
         body: UploadBody,
     ) -> Result<Reply<JobView, 202>, Problem> {
-        caller.must_be_trusted()?;
+        caller.must_have(Permission::CreateCodes)?;
         let mut parameters = Parameters { book: book.0, dry_run: dry_run.0, ..Parameters::default() };
         parameters.reading.header = header.0;
         for (name, value) in
             [("delimiter", delimiter.0), ("codeColumn", code_column.0), ("userColumn", user_column.0)]
         {
             parameters.set(name, &value.unwrap_or_default())?;
+        }
+        if let Some(book) = parameters.book {
+            caller.must_have_book(BookId(book))?;
         }
         let _place = caller.app.uploads.take(caller.principal.id).ok_or_else(Problem::overloaded)?;
         let held = HeldKey::take(&caller, Uuid::nil())?;
@@ -125,6 +129,7 @@ async fn submit(
     parameters: Parameters,
 ) -> Result<Reply<JobView, 202>, Problem> {
     let book = parameters.book.ok_or_else(|| Refusal::invalid("couponBookId", "is required"))?;
+    caller.must_have_book(BookId(book))?;
     let dry_run = parameters.dry_run.unwrap_or(false);
     intake.hasher.update(book.as_bytes());
     intake.hasher.update([u8::from(dry_run)]);

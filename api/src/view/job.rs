@@ -37,7 +37,7 @@ impl From<Job> for JobView {
         let rounded = |number: f64| (number * 10.0).round() / 10.0;
         Self {
             id: job.id.0,
-            kind: job.kind.as_str().into(),
+            kind: job.kind.clone(),
             status: job.status.as_str().into(),
             progress: ProgressView {
                 total: job.total,

@@ -27,7 +27,7 @@ fn queued_job() -> Job {
     Job {
         id: JobId::new(),
         business: BusinessId(Uuid::now_v7()),
-        kind: JobKind::GenerateCodes,
+        kind: JobKind::GenerateCodes.as_str().into(),
         status: JobStatus::Queued,
         total: Some(1),
         succeeded: 0,
@@ -99,6 +99,8 @@ impl Installation {
             role: RoleName::Service,
             secret_hash: secret_hash(&key),
             hint: "a key".to_owned(),
+            scope: cuponera_core::principal::KeyScope::default(),
+            expires_at: None,
         };
         world.store().create_api_key(&new).await.unwrap();
         let parts = Parts {

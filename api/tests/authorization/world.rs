@@ -27,7 +27,7 @@ impl World {
         for book in [&stock, &named] {
             let id = BookId(book.parse().expect("an id"));
             let store = server.database.store();
-            cuponera_testkit::generate(store, server.business, id, "{XXXXXXXX}", 100).await;
+            cuponera_testkit::generate(store, server.business, id, "{XXXXXXXX}", 300).await;
         }
         let codes = server.codes(&named).await.into_iter();
         let free = codes.map(|code| code["code"].as_str().expect("a code").to_owned()).collect();

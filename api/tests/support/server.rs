@@ -312,6 +312,8 @@ async fn make_key(store: &Store, business: BusinessId) -> String {
         role: RoleName::Service,
         secret_hash: secret_hash(&key),
         hint: key[..12].to_owned(),
+        scope: cuponera_core::principal::KeyScope::default(),
+        expires_at: None,
     };
     store.create_api_key(&new).await.expect("making a key failed");
     key

@@ -6,6 +6,8 @@ use crate::load::{Call, closed_loop};
 use crate::row::{Round, Row, Unit, alternate};
 
 const CONNECTIONS: u64 = 64;
+/// As the API's metrics have it.
+const ROUTE: &str = "/api/v1/jobs/{id}";
 
 pub(crate) const POLL: Row = Row {
     name: "poll",
@@ -27,6 +29,15 @@ async fn measure(context: &Context) -> Result<Vec<Round>> {
         closed_loop(&target, CONNECTIONS, calls, move |_| Call::get(path.clone())).await
     };
     let yardstick = async |_| closed_loop(&target, CONNECTIONS, calls, |_| Call::get("/health/live")).await;
-    // An answer but a 2xx has ended the run.
-    alternate(context.rounds, ours, yardstick, async |_| Ok(())).await
+    let before = installation.requests_of(ROUTE).await?;
+    let check = async |round: u64| {
+        let polls = installation.requests_of(ROUTE).await? - before;
+        let expected = (round + 1) * calls;
+        if polls == expected {
+            Ok(())
+        } else {
+            Err(format!("the API counts {polls} polls, not {expected}").into())
+        }
+    };
+    alternate(context.rounds, ours, yardstick, check).await
 }

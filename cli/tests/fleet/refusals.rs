@@ -57,6 +57,8 @@ async fn without_a_database_or_a_good_secret_nothing_starts() {
     let said = complaints(&installation, "cuponera-api", &[("CUPONERA_JWT_SECRET", short)]).await;
     assert_one(&said, &["CUPONERA_JWT_SECRET", "32"]);
     assert!(!said[0].contains(short), "the secret is told");
+    let said = complaints(&installation, "cuponera-api", &[("CUPONERA_JWT_SECRET_PREVIOUS", short)]).await;
+    assert_one(&said, &["CUPONERA_JWT_SECRET_PREVIOUS", "32"]);
     let both = [("CUPONERA_JWT_SECRET", ""), ("CUPONERA_DATABASE_URL", "")];
     assert_eq!(complaints(&installation, "cuponera-api", &both).await.len(), 2);
 }

@@ -176,6 +176,11 @@ impl Fleet {
         self.workers.last_mut().expect("it was just added")
     }
 
+    /// Gives all processes that are started from now on a setting, in place of an earlier value.
+    pub(crate) fn set(&mut self, name: &str, value: &str) {
+        self.installation.settings.push((name.to_owned(), value.to_owned()));
+    }
+
     /// The API again where it was, once the one before has ended.
     pub(crate) async fn restart_api(&mut self) {
         (self.api, _) = self.installation.start_api(&self.address).await;

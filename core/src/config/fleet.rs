@@ -15,6 +15,7 @@ const NOT_OF_THE_WORKER: &[&str] = &[
     "database_pool",
     "http_addr",
     "jwt_secret",
+    "jwt_secret_previous",
     "rate_limit_admin",
     "rate_limit_anonymous",
     "rate_limit_service",

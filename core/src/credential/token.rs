@@ -24,7 +24,8 @@ const CLOCK_SKEW_SECONDS: i64 = 60;
 /// Signs and checks access tokens (JWT, HS256).
 pub struct Tokens {
     signing: EncodingKey,
-    checking: DecodingKey,
+    /// The key that signs, and then the one before it while the secret is rotated.
+    checking: Vec<DecodingKey>,
     rules: Validation,
     ttl: Duration,
 }
@@ -83,10 +84,18 @@ impl Tokens {
         let secret = secret.expose_secret().as_bytes();
         Self {
             signing: EncodingKey::from_secret(secret),
-            checking: DecodingKey::from_secret(secret),
+            checking: vec![DecodingKey::from_secret(secret)],
             rules,
             ttl,
         }
+    }
+
+    /// The same, and tokens that were signed with this secret are accepted too.
+    #[must_use]
+    pub fn accepting(mut self, previous: Option<&SecretString>) -> Self {
+        self.checking
+            .extend(previous.map(|secret| DecodingKey::from_secret(secret.expose_secret().as_bytes())));
+        self
     }
 
     /// How long a token lives.
@@ -120,7 +129,8 @@ impl Tokens {
         if token.len() > MAX_TOKEN_BYTES {
             return None;
         }
-        let claims = decode::<Claims>(token, &self.checking, &self.rules).ok()?.claims;
+        let checked = |key| decode::<Claims>(token, key, &self.rules).ok();
+        let claims = self.checking.iter().find_map(checked)?.claims;
         // RFC 7519, 4.1.4: not on or after `exp`; the library lets that second pass.
         let left = claims.exp.saturating_sub(Utc::now().timestamp());
         if left <= 0 || left > self.ttl_seconds().saturating_add(CLOCK_SKEW_SECONDS) {
@@ -159,6 +169,21 @@ mod tests {
         assert_eq!(good.check(&issue(&tokens(&"a".repeat(32), Duration::ZERO))), None);
         assert_eq!(good.check(&"x".repeat(100_000)), None);
         assert_eq!(good.check("eyJhbGciOiJub25lIn0.e30."), None);
+    }
+
+    #[test]
+    fn while_the_secret_is_rotated_tokens_of_both_are_good_and_new_ones_are_of_the_new() {
+        let bearer = somebody();
+        let [old, new, other] = ["a", "b", "c"].map(|letter| SecretString::from(letter.repeat(32)));
+        let ttl = Duration::from_mins(1);
+        let rotated = Tokens::new(&new, ttl).accepting(Some(&old));
+        let token = |tokens: &Tokens| tokens.issue(&bearer.principal, bearer.login).unwrap();
+        for good in [token(&Tokens::new(&old, ttl)), token(&Tokens::new(&new, ttl)), token(&rotated)] {
+            assert_eq!(rotated.check(&good), Some(bearer.clone()));
+        }
+        assert_eq!(rotated.check(&token(&Tokens::new(&other, ttl))), None);
+        assert_eq!(Tokens::new(&old, ttl).check(&token(&rotated)), None);
+        assert_eq!(Tokens::new(&new, ttl).check(&token(&rotated)), Some(bearer));
     }
 
     #[test]

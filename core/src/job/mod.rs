@@ -117,8 +117,8 @@ pub struct Job {
     pub id: JobId,
     /// Its owner.
     pub business: BusinessId,
-    /// What it does.
-    pub kind: JobKind,
+    /// What it does: the name of a [`JobKind`], or of a kind that only newer programs know.
+    pub kind: String,
     /// Where it stands.
     pub status: JobStatus,
     /// How many rows it has to do, once known.
@@ -210,6 +210,14 @@ pub enum Work {
         /// The book, which was closed when the job was submitted.
         book: BookId,
     },
+    /// This program cannot read the job, or the chunk that was claimed: a newer one wrote it, or it is damaged.
+    #[serde(skip)]
+    Unreadable {
+        /// The kind of the job.
+        kind: JobKind,
+        /// Why it cannot be read.
+        reason: String,
+    },
 }
 
 impl Work {
@@ -219,15 +227,17 @@ impl Work {
             Self::GenerateCodes { .. } => JobKind::GenerateCodes,
             Self::ImportCodes { .. } => JobKind::ImportCodes,
             Self::DeleteBook { .. } => JobKind::DeleteBook,
+            Self::Unreadable { kind, .. } => *kind,
         }
     }
 
-    /// The book it works on.
-    pub fn book(&self) -> BookId {
+    /// The book it works on, if it works on one.
+    pub fn book(&self) -> Option<BookId> {
         match self {
             Self::GenerateCodes { book, .. } | Self::ImportCodes { book, .. } | Self::DeleteBook { book } => {
-                *book
+                Some(*book)
             }
+            Self::Unreadable { .. } => None,
         }
     }
 }
@@ -257,6 +267,9 @@ pub enum ChunkWork {
     },
     /// Takes a step of a deletion, and adds the chunk of the next step to the job.
     Delete(DeletionStep),
+    /// See [`Work::Unreadable`].
+    #[serde(skip)]
+    Unreadable,
 }
 
 /// A step of the deletion of a book.
@@ -327,7 +340,7 @@ mod tests {
                 ChunkWork::Generate { indexes, first_position, edge, .. } => {
                     (indexes.clone(), *first_position, *edge)
                 }
-                ChunkWork::Import { .. } | ChunkWork::Delete(_) => unreachable!(),
+                other => panic!("not a chunk of a generation: {other:?}"),
             })
             .collect();
         assert_eq!(

@@ -1,12 +1,14 @@
 //! API keys: shown once, kept as hashes.
 
 use chrono::{DateTime, Utc};
-use sqlx::{query, query_file};
+use sha2::{Digest, Sha256};
+use sqlx::{query, query_file, query_scalar};
+use uuid::Uuid;
 
 use crate::error::{Error, Refusal, Result};
-use crate::id::{ApiKeyId, BusinessId};
+use crate::id::{ApiKeyId, BookId, BusinessId};
 use crate::page::{Page, Walked};
-use crate::principal::{Principal, Role, RoleName};
+use crate::principal::{KeyScope, Permission, Principal, Role, RoleName};
 
 use super::Store;
 
@@ -24,8 +26,23 @@ pub struct ApiKey {
     pub role: RoleName,
     /// The first characters of the key, to tell keys apart.
     pub hint: String,
+    /// What it is limited to.
+    pub scope: KeyScope,
     /// When it was made.
     pub created_at: DateTime<Utc>,
+    /// When it expires, if it does.
+    pub expires_at: Option<DateTime<Utc>>,
+    /// When it was last used, to the minute.
+    pub last_used_at: Option<DateTime<Utc>>,
+}
+
+/// The caller that a key stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyHolder {
+    /// Its business and role.
+    pub principal: Principal,
+    /// What the key is limited to.
+    pub scope: KeyScope,
 }
 
 /// A key to be kept: only its hash is.
@@ -41,38 +58,82 @@ pub struct NewApiKey {
     pub secret_hash: Vec<u8>,
     /// The first characters of the key.
     pub hint: String,
+    /// What it is limited to.
+    pub scope: KeyScope,
+    /// When it expires, if it does.
+    pub expires_at: Option<DateTime<Utc>>,
+}
+
+impl NewApiKey {
+    /// The hash that the key is found by. One with a limit has another, by which programs that know no limits do not find it.
+    fn stored_hash(&self) -> Vec<u8> {
+        if self.scope.is_limited() || self.expires_at.is_some() {
+            limited_hash(&self.secret_hash)
+        } else {
+            self.secret_hash.clone()
+        }
+    }
+}
+
+/// The hash of a key with a limit.
+fn limited_hash(secret_hash: &[u8]) -> Vec<u8> {
+    Sha256::digest(secret_hash).to_vec()
 }
 
 impl Store {
-    /// Keeps a key.
+    /// Keeps a key. Its books must be books of the business.
     pub async fn create_api_key(&self, new: &NewApiKey) -> Result<ApiKey> {
         let id = ApiKeyId::new();
-        let row = query!(
-            "insert into api_key (id, business_id, name, role, secret_hash, hint) values ($1, $2, $3, $4, $5, $6)
+        let books: Option<Vec<Uuid>> =
+            new.scope.books.as_ref().map(|books| books.iter().map(|book| book.0).collect());
+        let permissions: Option<Vec<String>> =
+            new.scope.permissions.as_ref().map(|permissions| {
+                permissions.iter().map(|permission| permission.as_str().to_owned()).collect()
+            });
+        let created_at = query_scalar!(
+            "insert into api_key (id, business_id, name, role, secret_hash, hint, permissions, book_ids, expires_at)
+             select $1, $2, $3, $4, $5, $6, $7, $8, $9
+             where not exists (select from unnest($8::uuid[]) named
+                               where not exists (select from coupon_book b where b.id = named and b.business_id = $2))
              returning created_at",
             id.0,
             new.business.0,
             new.name,
             new.role.as_str(),
-            new.secret_hash,
-            new.hint
+            new.stored_hash(),
+            new.hint,
+            permissions.as_deref(),
+            books.as_deref(),
+            new.expires_at
         )
-        .fetch_one(&self.pool)
+        .fetch_optional(&self.pool)
         .await?;
+        let created_at = created_at
+            .ok_or_else(|| Refusal::invalid("couponBookIds", "names a coupon book that does not exist"))?;
         Ok(ApiKey {
             id,
             name: new.name.clone(),
             role: new.role,
             hint: new.hint.clone(),
-            created_at: row.created_at,
+            scope: new.scope.clone(),
+            created_at,
+            expires_at: new.expires_at,
+            last_used_at: None,
         })
     }
 
-    /// The caller that a key stands for, unless it is unknown or was revoked.
-    pub async fn find_api_key_principal(&self, secret_hash: &[u8]) -> Result<Option<Principal>> {
+    /// The caller that a key stands for, unless it is unknown, has expired or was revoked. Notes the use, once a minute at most.
+    pub async fn find_key_holder(&self, secret_hash: &[u8]) -> Result<Option<KeyHolder>> {
         let row = query!(
-            "select id, business_id, role from api_key where secret_hash = $1 and revoked_at is null",
-            secret_hash
+            r#"with found as (
+               select id, business_id, role, permissions, book_ids, last_used_at from api_key
+               where secret_hash = any(array[$1, $2]::bytea[]) and revoked_at is null and coalesce(expires_at > now(), true)),
+             used as (
+               update api_key k set last_used_at = now() from found f
+               where k.id = f.id and coalesce(f.last_used_at < now() - interval '1 minute', true))
+             select id, business_id, role, permissions as "permissions: Vec<String>", book_ids as "book_ids: Vec<Uuid>" from found"#,
+            secret_hash,
+            limited_hash(secret_hash)
         )
         .fetch_optional(&self.pool)
         .await?;
@@ -82,7 +143,8 @@ impl Store {
                 Some(RoleName::Service) => Role::Service,
                 Some(RoleName::User) | None => return Err(Error::internal("an unknown role of an API key")),
             };
-            Ok(Principal { business: BusinessId(row.business_id), id: row.id, role })
+            let principal = Principal { business: BusinessId(row.business_id), id: row.id, role };
+            Ok(KeyHolder { principal, scope: scope_of(row.permissions, row.book_ids) })
         })
         .transpose()
     }
@@ -110,7 +172,10 @@ impl Store {
                 name: row.name,
                 role: RoleName::parse(&row.role).ok_or_else(|| Error::internal("an unknown role"))?,
                 hint: row.hint,
+                scope: scope_of(row.permissions, row.book_ids),
                 created_at: row.created_at,
+                expires_at: row.expires_at,
+                last_used_at: row.last_used_at,
             }))
         });
         Ok(Page::of_walk(rows.collect::<Result<_>>()?, limit, |key: &ApiKey| key.id.to_string()))
@@ -126,5 +191,14 @@ impl Store {
         .execute(&self.pool)
         .await?;
         if done.rows_affected() == 0 { Err(Refusal::not_found("API key").into()) } else { Ok(()) }
+    }
+}
+
+/// A key's limits as they are stored. Permissions that only newer programs know allow nothing here.
+fn scope_of(permissions: Option<Vec<String>>, books: Option<Vec<Uuid>>) -> KeyScope {
+    let known = |names: Vec<String>| names.iter().filter_map(|name| Permission::parse(name)).collect();
+    KeyScope {
+        permissions: permissions.map(known),
+        books: books.map(|ids| ids.into_iter().map(BookId).collect()),
     }
 }

@@ -30,7 +30,7 @@ use crate::id::{BusinessId, EventId};
 use crate::principal::Trail;
 
 use super::Store;
-use super::request_key::insert_absent;
+use super::request_key::{insert_absent, to_stored};
 
 /// How long a call that is attempted by itself waits for what another transaction holds.
 pub const PATIENCE: Duration = Duration::from_secs(2);
@@ -344,7 +344,7 @@ impl<T: Serialize> Kept<T> {
             return Ok(Vec::new());
         }
         let answers: Result<Vec<Value>, _> =
-            self.answers.iter().map(|(_, outcome)| serde_json::to_value(outcome)).collect();
+            self.answers.iter().map(|(_, outcome)| to_stored(outcome)).collect();
         let answers = answers.map_err(|fault| sqlx::Error::Encode(fault.into()))?;
         let new = insert_absent(pool, &self.keys, &self.fingerprints, &answers).await?;
         let answers = self.keys.iter().zip(self.answers);

@@ -6,7 +6,7 @@ use serde_json::Value;
 use sqlx::{PgTransaction, query, query_file, query_file_scalar, query_scalar};
 
 use crate::error::{Error, Refusal, Result};
-use crate::id::{BusinessId, JobId};
+use crate::id::{BookId, BusinessId, JobId};
 use crate::job::{ChunkWork, JobError, JobKind, JobStatus, Work};
 use crate::telemetry::{TraceParent, metrics};
 
@@ -40,6 +40,11 @@ pub struct Claim {
 }
 
 impl Claim {
+    /// The book that the job works on.
+    pub(super) fn book(&self) -> Result<BookId> {
+        self.work.book().ok_or_else(|| Error::internal("the job has no book"))
+    }
+
     /// What the session of its transaction is called: short enough for Postgres.
     pub(super) fn session_name(&self) -> String {
         format!("chunk {} {} {}", self.job, self.number, self.epoch)
@@ -81,6 +86,7 @@ impl Store {
             .fetch_optional(&self.pool)
             .await?;
         let claim = row.map(|row| {
+            let (work, chunk) = read(&row.kind, row.job_work, row.chunk_work)?;
             let claim = Claim {
                 job: JobId(row.id),
                 business: BusinessId(row.business_id),
@@ -89,8 +95,8 @@ impl Store {
                 epoch: row.epoch,
                 attempts: row.attempts,
                 crashes: row.crashes,
-                work: serde_json::from_value(row.job_work).map_err(Error::internal)?,
-                chunk: serde_json::from_value(row.chunk_work).map_err(Error::internal)?,
+                work,
+                chunk,
                 trace: row.trace_parent.and_then(|trace| trace.parse().ok()),
                 has_outbox: self.bell.is_some(),
             };
@@ -296,6 +302,17 @@ pub(super) async fn stop_job_if_held(
     .fetch_optional(&mut **transaction)
     .await?;
     stopped.map(|status| status_of(&status)).transpose()
+}
+
+/// What a claimed chunk is to do. What cannot be read is no error here: the chunk is held by now, and has to be settled.
+fn read(kind: &str, work: Value, chunk: Value) -> Result<(Work, ChunkWork)> {
+    let kind =
+        JobKind::parse(kind).ok_or_else(|| Error::internal("a chunk of a kind that was not asked for"))?;
+    let read = serde_json::from_value(work).and_then(|work| Ok((work, serde_json::from_value(chunk)?)));
+    Ok(read.unwrap_or_else(|fault| {
+        let reason = fault.to_string();
+        (Work::Unreadable { kind, reason }, ChunkWork::Unreadable)
+    }))
 }
 
 fn status_of(name: &str) -> Result<JobStatus> {

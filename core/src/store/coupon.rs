@@ -1,7 +1,7 @@
 //! Reading coupons, lists of them, and their history.
 
 use chrono::{DateTime, Utc};
-use sqlx::{query, query_file};
+use sqlx::{query, query_file, query_scalar};
 
 use crate::book::Book;
 use crate::coupon::state::{Coupon, CouponEvent, CouponStatus, effective};
@@ -101,6 +101,16 @@ impl Store {
         let row =
             query_file!("src/store/sql/coupon.sql", business.0, code).fetch_optional(&self.reads).await?;
         row.map(|row| shown!(row)).ok_or_else(|| Refusal::not_found("coupon").into())
+    }
+
+    /// The book of a code, if the code is the business's. It never changes.
+    pub async fn find_book_of_code(&self, business: BusinessId, code: &str) -> Result<Option<BookId>> {
+        let book = query_scalar!(
+            r#"select book_id from coupon where business_id = $1 and code = $2 collate "C""#,
+            business.0,
+            code
+        );
+        Ok(book.fetch_optional(&self.reads).await?.map(BookId))
     }
 
     /// A book's codes: by position in the book, or by code where a prefix is asked for. A page may be short.

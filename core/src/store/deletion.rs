@@ -13,7 +13,6 @@ use crate::book::BookStatus;
 use crate::error::{Error, Refusal, Result};
 use crate::id::{BookId, BusinessId, JobId};
 use crate::job::{ChunkWork, DeletionStep, Job, Work};
-use crate::telemetry::metrics;
 
 use super::Store;
 use super::book;
@@ -70,8 +69,7 @@ impl Store {
         transaction.commit().await?;
         self.ring();
         if let Deletion::Job(job) = &deletion {
-            metrics::job_submitted(job.kind);
-            metrics::job_stands(job.kind, job.status);
+            job::count(job);
         }
         Ok(deletion)
     }
@@ -118,7 +116,7 @@ impl Store {
         claim: &Claim,
         status_before: Option<BookStatus>,
     ) -> Result<Step> {
-        let id = claim.work.book();
+        let id = claim.book()?;
         let mut connection = self.pool.acquire().await?;
         let mut transaction = begin(&mut connection, claim).await?;
         let Some(status) = lock_for_delete(&mut transaction, id).await? else {
@@ -146,7 +144,7 @@ impl Store {
 
     /// A middle step: deletes the next slice of the codes.
     pub async fn settle_deleted_codes(&self, claim: &Claim, from_position: i32) -> Result<Step> {
-        let id = claim.work.book();
+        let id = claim.book()?;
         let mut connection = self.pool.acquire().await?;
         let mut transaction = begin(&mut connection, claim).await?;
         let next_position = find_end_of_slice(&mut *transaction, id, from_position).await?;
@@ -163,7 +161,7 @@ impl Store {
 
     /// The last step: deletes the book, unless another deletion has done so.
     pub async fn settle_deleted_book(&self, claim: &Claim) -> Result<Step> {
-        let id = claim.work.book();
+        let id = claim.book()?;
         let mut connection = self.pool.acquire().await?;
         let mut transaction = begin(&mut connection, claim).await?;
         if lock_for_delete(&mut transaction, id).await?.is_some() {
@@ -259,7 +257,7 @@ async fn give_status_back(
 ) -> Result<()> {
     query!(
         "update coupon_book set status = $2, updated_at = now() where id = $1",
-        claim.work.book().0,
+        claim.book()?.0,
         status_before.as_str()
     )
     .execute(&mut **transaction)

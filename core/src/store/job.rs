@@ -13,7 +13,7 @@ use crate::coupon::pattern::Pattern;
 use crate::csv::{Columns, Delimiter, ReadAs};
 use crate::error::{Error, Refusal, Result};
 use crate::id::{BookId, BusinessId, JobId};
-use crate::job::{ChunkWork, Job, JobWarning, MAX_CODES_PER_JOB, Work, generation_chunks};
+use crate::job::{ChunkWork, Job, JobKind, JobWarning, MAX_CODES_PER_JOB, Work, generation_chunks};
 use crate::telemetry::metrics;
 
 use super::Store;
@@ -109,7 +109,7 @@ impl Store {
             insert(&mut open.transaction, job, self).await
         }
         .await;
-        count(self.ring_after(open.settle(outcome).await))
+        counted(self.ring_after(open.settle(outcome).await))
     }
 
     /// Writes the job of an upload. A file whose rows name users is worked in order, so that its first line wins; so is
@@ -158,7 +158,7 @@ impl Store {
             insert(&mut open.transaction, job, self).await
         }
         .await;
-        count(self.ring_after(open.settle(outcome).await))
+        counted(self.ring_after(open.settle(outcome).await))
     }
 
     /// Whether codes may be added to the book; asked before a long upload is taken.
@@ -195,7 +195,7 @@ impl Store {
         .await;
         let answer = open.settle(outcome).await;
         if let Ok(Answer { outcome: Ok(job), replayed: false }) = &answer {
-            metrics::job_stands(job.kind, job.status);
+            count_end(job);
         }
         answer
     }
@@ -215,10 +215,23 @@ impl Store {
 }
 
 /// Counts a job once it is written, and its end if that came with it.
-fn count(answer: Result<Answer<Job>>) -> Result<Answer<Job>> {
+pub(super) fn count(job: &Job) {
+    if let Some(kind) = JobKind::parse(&job.kind) {
+        metrics::job_submitted(kind);
+    }
+    count_end(job);
+}
+
+/// Counts the end of a job, if it has ended. Metrics have no series for kinds that this program does not know.
+pub(super) fn count_end(job: &Job) {
+    if let Some(kind) = JobKind::parse(&job.kind) {
+        metrics::job_stands(kind, job.status);
+    }
+}
+
+fn counted(answer: Result<Answer<Job>>) -> Result<Answer<Job>> {
     if let Ok(Answer { outcome: Ok(job), replayed: false }) = &answer {
-        metrics::job_submitted(job.kind);
-        metrics::job_stands(job.kind, job.status);
+        count(job);
     }
     answer
 }
@@ -285,7 +298,7 @@ pub(super) async fn insert(
         job.id.0,
         job.business.0,
         job.work.kind().as_str(),
-        job.work.book().0,
+        job.work.book().map(|book| book.0),
         job.actor,
         serde_json::to_value(&job.work).map_err(Error::internal)?,
         job.ordered,

@@ -32,7 +32,7 @@ mod sweep;
 
 pub use account::{Account, AccountCredential, NewAccount};
 pub use address::{AddressError, connect_options};
-pub use api_key::{ApiKey, NewApiKey};
+pub use api_key::{ApiKey, KeyHolder, NewApiKey};
 pub use assign::{AssignNamed, AssignRandom, Assigned};
 pub use batch::{Answer, Call, PATIENCE, RequestKey, Sight, Transition, Tried};
 pub use book::MAX_BOOKS_EXAMINED;

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 use sqlx::{PgPool, PgTransaction, query, query_scalar};
 use uuid::Uuid;
 
@@ -106,7 +106,7 @@ async fn insert<T: Serialize>(
     key: &RequestKey,
     outcome: &Result<T, Refusal>,
 ) -> Result<bool> {
-    let answer = serde_json::to_value(outcome).map_err(Error::internal)?;
+    let answer = to_stored(outcome).map_err(Error::internal)?;
     let inserted = query!(
         "insert into request_key (id, fingerprint, answer) values ($1, $2, $3)",
         key.id,
@@ -120,4 +120,12 @@ async fn insert<T: Serialize>(
         Err(error) if breaches(&error, "request_key_pkey") => Ok(false),
         Err(error) => Err(error.into()),
     }
+}
+
+/// The form in which an answer is kept under its key.
+pub(super) fn to_stored<T: Serialize>(outcome: &Result<T, Refusal>) -> serde_json::Result<Value> {
+    Ok(match outcome {
+        Ok(effect) => json!({ "Ok": serde_json::to_value(effect)? }),
+        Err(refusal) => json!({ "Err": refusal.to_stored()? }),
+    })
 }

@@ -15,7 +15,7 @@ fn job(status: JobStatus, attempts: i32, succeeded: i64) -> Job {
     Job {
         id: JobId(Uuid::nil()),
         business: BusinessId(Uuid::nil()),
-        kind: JobKind::GenerateCodes,
+        kind: JobKind::GenerateCodes.as_str().to_owned(),
         status,
         total: Some(100),
         succeeded,

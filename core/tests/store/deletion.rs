@@ -134,7 +134,7 @@ async fn a_large_book_is_deleted_slice_by_slice_by_a_job() {
     let submitted = submit(&world, id).await;
     assert_eq!(
         (submitted.kind, submitted.status, submitted.total),
-        (JobKind::DeleteBook, JobStatus::Queued, Some(25_000))
+        (JobKind::DeleteBook.as_str().to_owned(), JobStatus::Queued, Some(25_000))
     );
     assert_eq!(submitted.result, json!({ "deletedCount": 0, "couponBookId": id }));
     assert_eq!(status_of(&world, id).await, BookStatus::Closed);

@@ -22,3 +22,4 @@ mod sight;
 mod spelling;
 mod storm;
 mod telemetry;
+mod versions;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use rand::RngExt;
 
-use super::Fault;
+use super::{Fault, end_all_leases};
 
 const SLOW: Duration = Duration::from_millis(700);
 const LONGEST_DELAY_MS: u64 = 20;
@@ -17,6 +17,7 @@ pub(super) const CUT_CONNECTIONS: Fault = Fault {
     strike: |installation, _| {
         async move {
             installation.services()?.wire.cut();
+            end_all_leases(installation).await;
             Ok(())
         }
         .boxed_local()

@@ -6,7 +6,7 @@ use futures::FutureExt;
 use rand::RngExt;
 use sqlx::{Connection, query, query_scalar};
 
-use super::Fault;
+use super::{Fault, end_all_leases};
 use crate::world::held_code;
 
 /// How long a reader keeps its snapshot.
@@ -22,10 +22,13 @@ pub(super) const RESTART_POSTGRES: Fault = Fault {
     leaves_files: true,
     strike: |installation, _| {
         async move {
+            // A Postgres that is away, or stops just now, has been struck already.
             let Ok(mut database) = installation.connect().await else { return Ok(()) };
-            let pid: i32 = query_scalar("select pg_backend_pid()").fetch_one(&mut database).await?;
+            let pid = query_scalar::<_, i32>("select pg_backend_pid()").fetch_one(&mut database).await;
+            let Ok(pid) = pid else { return Ok(()) };
             let pid = rustix::process::Pid::from_raw(pid).ok_or("a process has a number")?;
             rustix::process::kill_process(pid, rustix::process::Signal::KILL)?;
+            end_all_leases(installation).await;
             Ok(())
         }
         .boxed_local()

@@ -6,8 +6,12 @@ mod programs;
 mod queue;
 mod redis;
 
+use std::time::Duration;
+
 use futures::future::LocalBoxFuture;
 use rand::rngs::StdRng;
+use sqlx::{AssertSqlSafe, query};
+use tokio::time::sleep;
 
 use crate::Result;
 use crate::installation::{Installation, Size};
@@ -45,6 +49,30 @@ impl Fault {
     /// Whether it can strike an installation of this size.
     pub(crate) fn strikes(&self, size: Size) -> bool {
         size == Size::Fleet || !self.needs_fleet
+    }
+}
+
+/// How often a connection is tried while Postgres recovers.
+const POLL: Duration = Duration::from_millis(50);
+/// A statement whose client has gone commits within this time.
+const COMMIT: Duration = Duration::from_millis(100);
+
+/// Lets the time pass that leases of chunks and messages last, 15 s, once the database takes connections: a claim whose answer
+/// was lost on its way is nobody's.
+async fn end_all_leases(installation: &Installation) {
+    sleep(COMMIT).await;
+    let mut database = loop {
+        match installation.connect().await {
+            Ok(database) => break database,
+            Err(_) => sleep(POLL).await,
+        }
+    };
+    for leases in [
+        "update job_chunk set lease_until = now() where status = 'RUNNING'",
+        "update outbox set claimed_until = now() where claimed_until > now()",
+    ] {
+        // What a frozen program holds stays as it is.
+        let _ = query(AssertSqlSafe(leases)).execute(&mut database).await;
     }
 }
 

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::Result;
 use crate::bugs::Bug;
+use crate::plan::Plan;
 use crate::wire::Wire;
 
 const PROGRAMS: [(&str, &str); 4] = [
@@ -24,9 +25,9 @@ const PROGRAMS: [(&str, &str); 4] = [
     ("worker 2", "cuponera-worker"),
 ];
 
-pub(super) async fn start(programs: &Path, seed: u64, bug: Option<&'static Bug>) -> Result<Installation> {
+pub(super) async fn start(programs: &Path, plan: &Plan) -> Result<Installation> {
     let folder = folder()?;
-    let (services, queue) = services(folder.path(), seed, bug).await?;
+    let (services, queue) = services(folder.path(), plan.seed, plan.bug).await?;
     let settings = settings(&services, folder.path(), &queue)?;
     let log = folder.path().join("set-up.log");
     let cuponera = |arguments: &'static [&'static str]| {
@@ -44,11 +45,13 @@ pub(super) async fn start(programs: &Path, seed: u64, bug: Option<&'static Bug>)
             apis.push(address.clone());
             settings.push(("CUPONERA_HTTP_ADDR".to_owned(), address));
         }
+        // The second of each kind.
+        let programs = plan.previous.as_deref().filter(|_| name.ends_with('2')).unwrap_or(programs);
         let log: PathBuf = folder.path().join(format!("{name}.log"));
         running.push(Program::start(name, programs.join(program), &[], settings, log)?);
     }
     wait_until_ready(&apis).await?;
-    Ok(Installation { programs: running, apis, fleet: Some(services), folder })
+    Ok(Installation { programs: running, apis, fleet: Some(services), _left: None, folder })
 }
 
 /// The services, and the name of the queue.

@@ -15,7 +15,7 @@ use sqlx::{Connection, PgConnection, query};
 use tempfile::TempDir;
 use tokio::sync::Mutex;
 
-use crate::bugs::Bug;
+use crate::plan::Plan;
 use crate::wire::Wire;
 use crate::{Error, Result};
 
@@ -59,6 +59,7 @@ pub(crate) struct Installation {
     /// `host:port` of each API.
     pub(crate) apis: Vec<String>,
     pub(crate) fleet: Option<Services>,
+    _left: Option<one::LeftPostgres>,
     folder: TempDir,
 }
 
@@ -73,15 +74,10 @@ pub(crate) struct Services {
 
 impl Installation {
     /// Starts one from the programs of a folder, with two businesses in it.
-    pub(crate) async fn start(
-        size: Size,
-        programs: &Path,
-        seed: u64,
-        bug: Option<&'static Bug>,
-    ) -> Result<Self> {
+    pub(crate) async fn start(size: Size, programs: &Path, plan: &Plan) -> Result<Self> {
         match size {
             Size::One => one::start(programs).await,
-            Size::Fleet => fleet::start(programs, seed, bug).await,
+            Size::Fleet => fleet::start(programs, plan).await,
         }
     }
 
@@ -128,14 +124,11 @@ impl Installation {
 
     /// Ends everything.
     pub(crate) async fn stop(self) -> Result<()> {
-        let data_dir = self.data_dir();
         for program in &self.programs {
             program.kill().await?;
         }
         if let Some(services) = self.fleet {
             services.postgres.stop().await?;
-        } else {
-            one::stop_postgres(&data_dir).await?;
         }
         Ok(())
     }

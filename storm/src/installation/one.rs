@@ -1,7 +1,7 @@
 //! One machine: `cuponera up` with its private Postgres.
 
-use std::path::Path;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use cuponera_testkit::free_address;
 use rustix::process::{Pid, Signal, kill_process};
@@ -35,24 +35,26 @@ pub(super) async fn start(programs: &Path) -> Result<Installation> {
     wait_until_ready(&apis).await?;
     let other = ["admin", "create-business", "Other", "--password-stdin", "--admin-email", OTHER_EMAIL];
     finish(cuponera, &other, &settings, PASSWORD, &log).await?;
-    Ok(Installation { programs: vec![up], apis, fleet: None, folder })
+    let left = Some(LeftPostgres { data_dir: folder.path().join("data") });
+    Ok(Installation { programs: vec![up], apis, fleet: None, _left: left, folder })
 }
 
-/// Ends the Postgres that a killed `up` leaves behind, before its folder goes.
-pub(super) async fn stop_postgres(data_dir: &Path) -> Result<()> {
-    let Ok(file) = std::fs::read_to_string(data_dir.join("postgres/postmaster.pid")) else { return Ok(()) };
-    let pid = file.lines().next().and_then(|line| line.trim().parse().ok()).and_then(Pid::from_raw);
-    let pid = pid.ok_or("Postgres does not say which process it is")?;
-    if !is_postgres(pid) {
-        return Ok(());
-    }
-    kill_process(pid, Signal::QUIT)?;
-    let gone = async {
-        while is_postgres(pid) {
-            tokio::time::sleep(POLL).await;
+/// The Postgres that a killed `up` leaves behind. It ends with this value, before its folder goes.
+pub(super) struct LeftPostgres {
+    data_dir: PathBuf,
+}
+
+impl Drop for LeftPostgres {
+    fn drop(&mut self) {
+        let Ok(file) = std::fs::read_to_string(self.data_dir.join("postgres/postmaster.pid")) else { return };
+        let pid = file.lines().next().and_then(|line| line.trim().parse().ok()).and_then(Pid::from_raw);
+        let Some(pid) = pid.filter(|pid| is_postgres(*pid)) else { return };
+        let _ = kill_process(pid, Signal::QUIT);
+        let begun = Instant::now();
+        while is_postgres(pid) && begun.elapsed() < POSTGRES_END {
+            std::thread::sleep(POLL);
         }
-    };
-    Ok(tokio::time::timeout(POSTGRES_END, gone).await?)
+    }
 }
 
 /// Whether this process is a private Postgres: numbers are given again.

@@ -8,10 +8,13 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 use tokio::sync::{Mutex, MutexGuard};
+use tokio::time::{Instant, sleep};
 
 use super::POLL;
 use crate::Result;
 
+/// How long a start takes at most.
+const START: Duration = Duration::from_secs(2);
 /// A program that was told to end does so within this time, as the design says.
 pub(crate) const END: Duration = Duration::from_secs(15);
 
@@ -22,7 +25,19 @@ pub(crate) struct Program {
     arguments: Vec<String>,
     settings: Vec<(String, String)>,
     log: PathBuf,
-    child: Mutex<Child>,
+    child: Mutex<Running>,
+}
+
+/// What runs, and since when.
+struct Running {
+    child: Child,
+    since: Instant,
+}
+
+impl Running {
+    fn new(child: Child) -> Self {
+        Self { child, since: Instant::now() }
+    }
 }
 
 impl Program {
@@ -35,13 +50,13 @@ impl Program {
         log: PathBuf,
     ) -> Result<Self> {
         let arguments: Vec<String> = arguments.iter().map(|&argument| argument.to_owned()).collect();
-        let child = Mutex::new(command(&path, &arguments, &settings, &log)?.spawn()?);
+        let child = Mutex::new(Running::new(command(&path, &arguments, &settings, &log)?.spawn()?));
         Ok(Self { name: name.to_owned(), path, arguments, settings, log, child })
     }
 
     /// Its process, for one fault alone.
     pub(crate) async fn seize(&self) -> Seized<'_> {
-        Seized { program: self, child: self.child.lock().await }
+        Seized { program: self, running: self.child.lock().await }
     }
 
     pub(crate) async fn kill(&self) -> Result<()> {
@@ -56,15 +71,15 @@ impl Program {
 /// A program that no other fault touches meanwhile.
 pub(crate) struct Seized<'a> {
     program: &'a Program,
-    child: MutexGuard<'a, Child>,
+    running: MutexGuard<'a, Running>,
 }
 
 impl Seized<'_> {
     /// The number of its process.
     pub(crate) fn pid(&mut self) -> Result<u32> {
         // Until its end is seen, a process that has ended has its number still.
-        self.child.try_wait()?;
-        self.child.id().ok_or_else(|| format!("{} has ended by itself", self.program.name).into())
+        self.running.child.try_wait()?;
+        self.running.child.id().ok_or_else(|| format!("{} has ended by itself", self.program.name).into())
     }
 
     pub(crate) fn signal(&mut self, signal: Signal) -> Result<()> {
@@ -74,42 +89,43 @@ impl Seized<'_> {
 
     /// As `kill -9`: nothing of it runs on.
     pub(crate) async fn kill(&mut self) -> Result<()> {
-        Ok(self.child.kill().await?)
+        Ok(self.running.child.kill().await?)
     }
 
-    /// Tells it to end and waits until it has, in good order and in time.
+    /// Tells it to end and waits until it has, in time and in good order. One that has just been started may fail instead: its
+    /// database may be away.
     pub(crate) async fn terminate(&mut self) -> Result<()> {
-        let has_begun = self.begins_to_serve().await;
+        self.handles_term().await;
+        let is_starting = self.running.since.elapsed() < START;
         self.signal(Signal::TERM)?;
         let name = &self.program.name;
-        let ended = tokio::time::timeout(END, self.child.wait()).await;
+        let ended = tokio::time::timeout(END, self.running.child.wait()).await;
         let status = ended.map_err(|_| format!("{name} did not end within {END:?} after SIGTERM"))??;
-        if status.success() || !has_begun {
+        if status.success() || is_starting {
             return Ok(());
         }
         Err(format!("{name} ended with {status} after SIGTERM").into())
     }
 
-    /// Waits until it has installed its handler of SIGTERM, before which it ends of the signal as any process does.
-    async fn begins_to_serve(&mut self) -> bool {
-        let mut handles_term = || {
-            let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid().ok()?)).ok()?;
-            let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"))?.trim();
-            let caught = u64::from_str_radix(caught, 16).ok()?;
-            Some(caught & (1 << (Signal::TERM.as_raw() - 1)) != 0)
-        };
-        let begun = async {
-            while handles_term() == Some(false) {
-                tokio::time::sleep(POLL).await;
+    /// Waits until it has installed its handler of SIGTERM, before which it ends of the signal as any process does, or has ended.
+    async fn handles_term(&mut self) {
+        let begun = Instant::now();
+        while begun.elapsed() < START {
+            let Ok(pid) = self.pid() else { return };
+            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+            let caught = caught.and_then(|signals| u64::from_str_radix(signals.trim(), 16).ok());
+            if caught.is_some_and(|signals| signals & (1 << (Signal::TERM.as_raw() - 1)) != 0) {
+                return;
             }
-        };
-        tokio::time::timeout(END, begun).await.is_ok()
+            sleep(POLL).await;
+        }
     }
 
     /// Starts it again, once it has ended.
     pub(crate) fn restart(&mut self) -> Result<()> {
         let Program { path, arguments, settings, log, .. } = self.program;
-        *self.child = command(path, arguments, settings, log)?.spawn()?;
+        *self.running = Running::new(command(path, arguments, settings, log)?.spawn()?);
         Ok(())
     }
 }

@@ -69,7 +69,9 @@ impl Life<'_> {
         for entry in &self.entries {
             let Some(answer) = entry.verdict().filter(|answer| !answer.is_replay) else { continue };
             // Effects of requests that were answered before this one was called, and of those called after its answer.
-            let before = placed.iter().filter(|(other, _)| is_answered_before(other, entry.called_at));
+            // What was asked again under its key may have been decided when it was asked first.
+            let called_at = self.first_call(entry);
+            let before = placed.iter().filter(|(other, _)| is_answered_before(other, called_at));
             let least = before.map(|(_, place)| place + 1).max().unwrap_or(0);
             let after = placed.iter().filter(|(other, _)| other.called_at > entry.ended_at);
             let most = after.map(|(_, place)| *place).min().unwrap_or(self.events.len());
@@ -83,7 +85,7 @@ impl Life<'_> {
                     (least..most.max(least)).contains(&place)
                         && agrees(place, Some(&states[place + 1]), at, at)
                 }
-                None => (least..=most).any(|place| agrees(place, None, entry.called_at, entry.ended_at)),
+                None => (least..=most).any(|place| agrees(place, None, called_at, entry.ended_at)),
             };
             verdict.check(is_right, || {
                 let met: Vec<&Coupon> = states[least..=most.max(least)].iter().take(5).collect();
@@ -93,6 +95,12 @@ impl Life<'_> {
                 )
             });
         }
+    }
+
+    /// When an entry's request was sent for the first time.
+    fn first_call(&self, entry: &Entry) -> DateTime<Utc> {
+        let same = |other: &&&Entry| entry.ask.key.is_some() && other.ask.key == entry.ask.key;
+        self.entries.iter().filter(same).map(|other| other.called_at).min().unwrap_or(entry.called_at)
     }
 
     /// The states from the first to the last. Events must follow from one another.

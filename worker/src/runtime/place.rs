@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use backoff::ExponentialBackoffBuilder;
 use backoff::backoff::Backoff;
 use cuponera_core::error::{Error, Result};
-use cuponera_core::job::{JobKind, MAX_CRASHES, Message};
+use cuponera_core::job::{JobKind, MAX_CRASHES, Message, Work};
 use cuponera_core::queue::{Delivery, Receiver};
 use cuponera_core::store::{Claim, Pulse, Redriven};
 use cuponera_core::telemetry::TraceParent;
@@ -107,6 +107,11 @@ impl Place {
                 format!("part {} ended its worker {} times and was set aside", claim.number, claim.crashes);
             error!(crashes = claim.crashes, "the chunk is set aside");
             return (ChunkEnd::Failed, worker.settle_failure(claim, "worker_lost", detail).await);
+        }
+        if let Work::Unreadable { reason, .. } = &claim.work {
+            let detail = format!("part {} cannot be read by this version: {reason}", claim.number);
+            error!(reason, "the chunk is set aside");
+            return (ChunkEnd::Failed, worker.settle_failure(claim, "unreadable_chunk", detail).await);
         }
         let (store, files, held) = (worker.store.clone(), worker.files.clone(), claim.clone());
         // A task of its own, so that a panic is this chunk's and not the worker's.

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::Operation;
-use crate::document::examples::{ACCOUNT, BUSINESS, USER, api_key, page, session, user};
+use crate::document::examples::{ACCOUNT, BOOK, BUSINESS, LATER, USER, api_key, page, session, user};
 
 pub(super) fn operations() -> Vec<Operation> {
     vec![
@@ -36,7 +36,9 @@ pub(super) fn operations() -> Vec<Operation> {
             .answers(200, "The account as it is now.", user())
             .refuses(&["forbidden", "last_admin"]),
         Operation::of("createApiKey")
-            .body(json!({"name": "till 1", "role": "SERVICE"}))
+            .body(json!({
+                "name": "till 1", "role": "SERVICE", "permissions": ["coupons:use"], "couponBookIds": [BOOK], "expiresAt": LATER,
+            }))
             .answers(201, "The key, shown this once.", shown_key())
             .refuses(&["forbidden"]),
         Operation::of("listApiKeys")

@@ -18,7 +18,7 @@ pub(super) fn operations() -> Vec<Operation> {
         Operation::of("listCouponBooks")
             .answers(200, "A page of books.", page(&book()))
             .refuses(&["forbidden"]),
-        Operation::of("getCouponBook").answers(200, "The book.", book()),
+        Operation::of("getCouponBook").answers(200, "The book.", book()).refuses(&["forbidden"]),
         Operation::of("updateCouponBook")
             .body(json!({"status": "ACTIVE"}))
             .answers(200, "The book as it is now.", book())

@@ -83,7 +83,7 @@ fn changes() -> Vec<Operation> {
 
 fn views() -> Vec<Operation> {
     vec![
-        Operation::of("getCoupon").answers(200, "The coupon.", coupon()),
+        Operation::of("getCoupon").answers(200, "The coupon.", coupon()).refuses(&["forbidden"]),
         Operation::of("getCouponHistory")
             .answers(200, "A page of its events.", page(&event()))
             .refuses(&["forbidden"]),

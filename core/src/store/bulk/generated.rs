@@ -106,7 +106,7 @@ async fn write_all(
     first_position: i32,
     edge: Edge,
 ) -> Result<Taken> {
-    let book = claim.work.book();
+    let book = claim.book()?;
     let mut transaction = begin(connection, claim).await?;
     hold_open_book(&mut transaction, book).await?;
     let target = "coupon (business_id, book_id, job_id, position, code)";
@@ -128,7 +128,7 @@ async fn write_around(
     edge: Edge,
 ) -> Result<Taken> {
     let mut transaction = begin(connection, claim).await?;
-    hold_open_book(&mut transaction, claim.work.book()).await?;
+    hold_open_book(&mut transaction, claim.book()?).await?;
     stage(&mut transaction, candidates).await?;
     let mut missing = wanted;
     // Each pass fills the holes that are left; an importer may take a code between the look and the insert.
@@ -164,7 +164,7 @@ async fn fill_holes(
 ) -> Result<u64> {
     let filled = query(include_str!("../sql/fill_holes.sql"))
         .bind(claim.business.0)
-        .bind(claim.work.book().0)
+        .bind(claim.book()?.0)
         .bind(claim.job.0)
         .bind(first_position)
         .bind(as_i64(wanted))
@@ -181,7 +181,7 @@ async fn settle(
     first_position: i32,
     edge: Edge,
 ) -> Result<Taken> {
-    let book = claim.work.book();
+    let book = claim.book()?;
     count_new(&mut transaction, book, i32::try_from(count).map_err(Error::internal)?, 0).await?;
     let last_position = first_position + i32::try_from(count).map_err(Error::internal)? - 1;
     let mut result = serde_json::json!({ "generatedCount": count });

@@ -189,7 +189,7 @@ async fn rehearse(transaction: &mut PgTransaction<'_>, claim: &Claim, rows: &[Im
     let mut rooms: HashMap<String, i64> = query_file!(
         "src/store/sql/dry_run_rooms.sql",
         claim.job.0,
-        claim.work.book().0,
+        claim.book()?.0,
         &holders.iter().flatten().cloned().collect::<Vec<_>>()
     )
     .fetch_all(&mut **transaction)
@@ -231,7 +231,7 @@ impl Part<'_> {
     /// `None` if somebody changed what `told` was found from: look again.
     async fn take(&self, connection: &mut PgConnection) -> Result<Option<Imported>> {
         let mut transaction = begin(connection, self.claim).await?;
-        hold_open_book(&mut transaction, self.claim.work.book()).await?;
+        hold_open_book(&mut transaction, self.claim.book()?).await?;
         let mut found = self.told.clone();
         found.retain(|_, (_, why)| *why != Rejected::UserLimitReached);
         let standing: HashSet<&str> = found.values().map(|(code, _)| code.as_str()).collect();
@@ -249,7 +249,7 @@ impl Part<'_> {
             return Ok(Some(Imported::Differs(found)));
         }
         let added = i32::try_from(fresh.len()).map_err(Error::internal)?;
-        count_new(&mut transaction, self.claim.work.book(), added, assigned).await?;
+        count_new(&mut transaction, self.claim.book()?, added, assigned).await?;
         let Some(status) = finish_if_held(&mut transaction, self.claim, self.finished).await? else {
             transaction.rollback().await?;
             return Ok(Some(Imported::Lost));
@@ -264,7 +264,7 @@ impl Part<'_> {
         let target = "coupon (business_id, book_id, job_id, position, code, metadata)";
         let mut copy = CopyRows::start(transaction, target, 6).await?;
         for row in rows {
-            copy.row().uuid(claim.business.0).uuid(claim.work.book().0).uuid(claim.job.0);
+            copy.row().uuid(claim.business.0).uuid(claim.book()?.0).uuid(claim.job.0);
             copy.int(self.position_of(row.line)).text(&row.code).jsonb(row.metadata.as_deref());
             copy.flush_if_full().await?;
         }
@@ -318,7 +318,7 @@ impl Part<'_> {
         let given: HashSet<String> = query_file_scalar!(
             "src/store/sql/assign_imported.sql",
             self.claim.business.0,
-            self.claim.work.book().0,
+            self.claim.book()?.0,
             format!("job:{}", self.claim.job),
             &wishes.iter().map(|row| row.code.clone()).collect::<Vec<_>>(),
             &wishes.iter().filter_map(|row| row.user.clone()).collect::<Vec<_>>(),

@@ -6,7 +6,7 @@ use sqlx::{PgExecutor, query_file, query_file_as, query_scalar};
 use uuid::Uuid;
 
 use crate::error::{Error, Refusal, Result};
-use crate::id::{BusinessId, JobId};
+use crate::id::{BookId, BusinessId, JobId};
 use crate::job::{Job, JobKind, JobStatus};
 use crate::page::{Page, Walked};
 use crate::store::Store;
@@ -31,6 +31,14 @@ impl Store {
     /// The job, if it is the business's.
     pub async fn get_job(&self, business: BusinessId, id: JobId) -> Result<Job> {
         get(&self.reads, business, id).await
+    }
+
+    /// The book that a job works on, if it works on one. It never changes.
+    pub async fn get_book_of_job(&self, business: BusinessId, id: JobId) -> Result<Option<BookId>> {
+        let book =
+            query_scalar!("select book_id from job where business_id = $1 and id = $2", business.0, id.0);
+        let book = book.fetch_optional(&self.reads).await?.ok_or_else(|| Refusal::not_found("job"))?;
+        Ok(book.map(BookId))
     }
 
     /// A business's jobs, newest first. A page may be short.
@@ -140,7 +148,7 @@ impl TryFrom<JobRow> for Job {
         Ok(Self {
             id: JobId(row.id),
             business: BusinessId(row.business_id),
-            kind: JobKind::parse(&row.kind).ok_or_else(|| Error::internal("an unknown kind of job"))?,
+            kind: row.kind,
             status: JobStatus::parse(&row.status).ok_or_else(|| Error::internal("an unknown job status"))?,
             total: row.total,
             succeeded: row.succeeded,

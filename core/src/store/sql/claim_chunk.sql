@@ -42,5 +42,5 @@ set status = 'RUNNING', started_at = coalesce(j.started_at, now()), heartbeat_at
     attempts = j.attempts + case when j.status = 'QUEUED' then 1 else 0 end
 from claimed c
 where j.id = c.job_id and j.status in ('QUEUED', 'RUNNING')
-returning j.id, j.business_id, j.work as job_work, j.created_by, c.number, c.epoch, c.attempts, c.crashes, c.work as chunk_work,
+returning j.id, j.business_id, j.kind, j.work as job_work, j.created_by, c.number, c.epoch, c.attempts, c.crashes, c.work as chunk_work,
           c.taken_over as "taken_over!", j.trace_parent

@@ -1,0 +1,58 @@
+//! The page of permissions, as docs/permissions.md has it: made from the two tables that decide.
+
+use std::fmt::Write;
+
+use cuponera_core::principal::{Permission, RoleName};
+
+use crate::access::{self, Access};
+
+const HEAD: &str = "# Permissions
+
+`cuponera openapi --format permissions` writes this page from the tables that the API checks.
+
+Each operation needs one permission. A role has the permissions that are marked; a USER has them for itself alone: its own coupons,
+and books that are `ACTIVE`. An API key has all permissions of its role, or those it was limited to when it was created
+(`permissions`). A key can also be limited to books (`couponBookIds`): it may then call only operations on one of them, and on the codes
+and jobs of one of them. Managing users and API keys cannot be given to a limited key.
+
+| permission | allows to | ADMIN | SERVICE | USER | operations |
+|---|---|---|---|---|---|
+";
+
+/// The page.
+pub(crate) fn permission_page() -> String {
+    let mut page = HEAD.to_owned();
+    for permission in Permission::all() {
+        let mark = |role: RoleName| if role.may(permission) { "yes" } else { "" };
+        let operations: Vec<String> = access::operations()
+            .filter(|(_, access)| *access == Access::Needs(permission))
+            .map(|(operation, _)| format!("`{operation}`"))
+            .collect();
+        let operations = if operations.is_empty() {
+            "`unlockCoupon` with `force`".to_owned()
+        } else {
+            operations.join(" ")
+        };
+        let _ = writeln!(
+            page,
+            "| `{}` | {} | {} | {} | {} | {operations} |",
+            permission.as_str(),
+            permission.meaning(),
+            mark(RoleName::Admin),
+            mark(RoleName::Service),
+            mark(RoleName::User),
+        );
+    }
+    let named = |wanted: Access| {
+        let operations = access::operations().filter(|(_, access)| *access == wanted);
+        operations.map(|(operation, _)| format!("`{operation}`")).collect::<Vec<_>>().join(", ")
+    };
+    let _ = writeln!(
+        page,
+        "\nWithout a permission: {} (no credentials), {} (every caller), {} (every account, by access token).",
+        named(Access::Open),
+        named(Access::Authenticated),
+        named(Access::Account),
+    );
+    page
+}

@@ -38,6 +38,14 @@ const REPEATERS: usize = 16;
 /// Storms installations of all sizes of the plan, side by side, from the programs of a folder.
 pub async fn storm(plan: &Plan, programs: &Path) -> Result<Report> {
     let begun = Instant::now();
+    // Programs run in folders of their own.
+    let programs = &programs
+        .canonicalize()
+        .map_err(|error| format!("the programs are not in {}: {error}", programs.display()))?;
+    let plan = &Plan {
+        previous: plan.previous.as_ref().map(|folder| folder.canonicalize()).transpose()?,
+        ..plan.clone()
+    };
     let sizes = try_join_all(plan.sizes.iter().map(|size| storm_one(plan, *size, programs))).await?;
     Ok(Report { seed: plan.seed, sizes, took: begun.elapsed() })
 }

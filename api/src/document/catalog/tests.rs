@@ -11,11 +11,12 @@ use cuponera_core::store::Rejected;
 use super::*;
 use crate::problem::Problem;
 
-/// The names of all refusals: serde tells them when it meets a stranger.
+/// The names of all refusals, as the function has them that names each.
 fn refusal_names() -> Vec<String> {
-    let stranger = serde_json::from_value::<Refusal>(json!({"code": "stranger"})).unwrap_err().to_string();
-    let names = stranger.split("expected one of ").nth(1).unwrap();
-    names.split('`').filter(|name| name.starts_with(char::is_alphabetic)).map(str::to_owned).collect()
+    let source = include_str!("../../../../core/src/error/refusal.rs");
+    let (_, names) = source.split_once("pub fn code(&self) -> &str {").unwrap();
+    let (names, _) = names.split_once("Self::Unknown").unwrap();
+    names.split('"').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
 /// One of each refusal, with whatever fields it wants.
@@ -28,7 +29,10 @@ fn refusals() -> Vec<Refusal> {
         }))
         .unwrap_or_else(|error| panic!("{name}: {error}"))
     };
-    refusal_names().into_iter().map(make).collect()
+    let made: Vec<Refusal> = refusal_names().into_iter().map(make).collect();
+    let unknown = made.iter().find(|refusal| matches!(refusal, Refusal::Unknown { .. }));
+    assert!(unknown.is_none(), "a field of it is missing above: {unknown:?}");
+    made
 }
 
 fn cut_errors() -> [CutError; 8] {

@@ -173,7 +173,8 @@ async fn a_start_waits_for_the_postgres_of_a_killed_process_that_recovers_from_a
     let process = installation.up().await;
     let pool = installation.database().await;
     // What is to be replayed takes long enough to be seen.
-    let filler = "create table filler as select n, repeat('x', 200) as text from generate_series(1, 100000) n";
+    let filler =
+        "create table filler as select n, repeat('x', 200) as text from generate_series(1, 100000) n";
     query(filler).execute(&pool).await.expect("filling a table failed");
     let backend: i32 =
         query_scalar("select pg_backend_pid()").fetch_one(&pool).await.expect("Postgres does not answer");

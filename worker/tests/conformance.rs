@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use cuponera_core::id::JobId;
 use cuponera_core::job::{CODES_PER_CHUNK, JobError, JobKind, JobStatus};
 use cuponera_core::queue::{Delivery, Queue, Receiver, Relay, Wakeups};
-use cuponera_core::store::{Claim, Finished, Imported, PartFile, Store, TakenBy};
+use cuponera_core::store::{Claim, ImportPart, PartFile, Pulse, Store};
 use cuponera_testkit::{Emulator, World, work_generation};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -148,9 +148,8 @@ async fn the_next_chunk_of_an_ordered_job_is_delivered_when_its_turn_comes(rig: 
     for number in 0..4 {
         let (delivery, claim) = rig.next_chunk(&mut receiver).await;
         assert_eq!(claim.number, number);
-        let nothing = Finished { result: serde_json::json!({}), ..Finished::default() };
-        let settled = rig.store.settle_dry_run(&claim, &[], &TakenBy::new(), &nothing).await.unwrap();
-        assert_eq!(settled, Imported::Settled);
+        let settled = rig.store.settle_dry_run(&claim, &ImportPart::default()).await.unwrap();
+        assert_eq!(settled, Pulse::Held);
         receiver.settled(delivery);
     }
     assert_eq!(rig.status(job).await, JobStatus::Succeeded);

@@ -222,6 +222,11 @@ impl Work {
         }
     }
 
+    /// Whether it is an import that only counts.
+    pub fn is_dry_run(&self) -> bool {
+        matches!(self, Self::ImportCodes { dry_run: true, .. })
+    }
+
     /// The book it works on.
     pub fn book(&self) -> BookId {
         match self {

@@ -55,8 +55,6 @@ pub struct Finished {
     pub failed: i64,
     /// Its part of the job's result: numbers are summed, the rest replaced.
     pub result: Value,
-    /// Where its errors are.
-    pub errors_file: Option<String>,
 }
 
 /// What a heartbeat learns.
@@ -247,7 +245,6 @@ pub(super) async fn finish_if_held(
         finished.succeeded,
         finished.failed,
         finished.result,
-        finished.errors_file,
         claim.has_outbox
     )
     .fetch_optional(&mut **transaction)

@@ -1,10 +1,10 @@
 -- Settles a chunk as done and adds its part to the job's tally; the last one ends the job.
 --
--- $1 job, $2 number, $3 epoch, $4 rows done, $5 rows refused, $6 part of the result, $7 errors file,
--- $8 whether the next chunk of an ordered job, runnable from now on, is to be announced through the outbox.
+-- $1 job, $2 number, $3 epoch, $4 rows done, $5 rows refused, $6 part of the result,
+-- $7 whether the next chunk of an ordered job, runnable from now on, is to be announced through the outbox.
 -- No row comes back if the chunk is held under another epoch or the job no longer runs.
 with chunk as (
-  update job_chunk set status = 'DONE', lease_until = null, errors_file = $7, error = null
+  update job_chunk set status = 'DONE', lease_until = null, error = null
   where job_id = $1 and number = $2 and epoch = $3 and status = 'RUNNING'
   returning job_id
 ),
@@ -25,6 +25,6 @@ next as (
   from settled s cross join lateral (
     select number, run_at from job_chunk
     where job_id = s.id and number > $2 and status = 'READY' order by number limit 1) c
-  where $8::bool and s.ordered and s.status = 'RUNNING'
+  where $7::bool and s.ordered and s.status = 'RUNNING'
 )
 select status from settled

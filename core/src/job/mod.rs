@@ -227,6 +227,11 @@ impl Work {
         matches!(self, Self::ImportCodes { dry_run: true, .. })
     }
 
+    /// Whether it is an import of a file that assigns codes to users.
+    pub fn names_users(&self) -> bool {
+        matches!(self, Self::ImportCodes { columns, .. } if columns.user_id.is_some())
+    }
+
     /// The book it works on.
     pub fn book(&self) -> BookId {
         match self {

@@ -6,6 +6,7 @@
 mod copy;
 mod generated;
 mod imported;
+mod noted;
 mod rehearsed;
 mod rejection;
 

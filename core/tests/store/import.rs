@@ -1,6 +1,7 @@
 //! Import: every row imported or rejected, the first line of a code wins, and the rejections agree with the table of codes.
 
 mod parts;
+mod users;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

@@ -123,6 +123,8 @@ enum Way {
 struct Import<'a> {
     claim: &'a Claim,
     part: &'a ImportPart,
+    /// Of the rows, those whose codes stand on no earlier line of the file, as far as that is known.
+    rows: Vec<&'a ImportRow>,
     first_position: i32,
 }
 
@@ -142,7 +144,8 @@ impl Store {
         part: &ImportPart,
         first_position: i32,
     ) -> Result<Pulse> {
-        let import = Import { claim, part, first_position };
+        let Some(rows) = self.rows_to_import_if_held(claim, part).await? else { return Ok(Pulse::Lost) };
+        let import = Import { claim, part, rows, first_position };
         for way in std::iter::once(Way::Straight).chain([Way::Staged; MAX_TRIES]) {
             let mut connection = self.pool.acquire().await?;
             match import.settle(self, &mut connection, way).await {
@@ -156,6 +159,19 @@ impl Store {
             }
         }
         Err(Error::unavailable("others keep changing the codes of this part"))
+    }
+
+    /// All rows; or, if the file names users, those whose codes are not assigned to the user of an earlier line.
+    async fn rows_to_import_if_held<'a>(
+        &self,
+        claim: &Claim,
+        part: &'a ImportPart,
+    ) -> Result<Option<Vec<&'a ImportRow>>> {
+        if !claim.work.names_users() {
+            return Ok(Some(part.rows.iter().collect()));
+        }
+        let earlier = self.note_codes_if_held(claim, &part.rows).await?;
+        Ok(earlier.map(|earlier| part.rows.iter().filter(|row| !earlier.contains(&row.code)).collect()))
     }
 }
 
@@ -172,6 +188,7 @@ impl<'a> Import<'a> {
         let wished = sorted.taken.iter().filter(|row| row.user.is_some()).count();
         let assigned = wished - limited.len();
         sorted.rejections.extend(limited);
+        sorted.rejections.extend(self.on_earlier_lines());
         let count = |rows: usize| i32::try_from(rows).map_err(Error::internal);
         count_new(&mut transaction, book, count(added)?, count(assigned)?).await?;
         let status = self.part.settle(&mut transaction, self.claim, &sorted.rejections).await?;
@@ -183,21 +200,19 @@ impl<'a> Import<'a> {
         let claim = self.claim;
         let target = "coupon (business_id, book_id, job_id, position, code, metadata)";
         let mut copy = CopyRows::start(transaction, target, 6).await?;
-        for row in &self.part.rows {
+        for row in &self.rows {
             copy.row().uuid(claim.business.0).uuid(claim.work.book().0).uuid(claim.job.0);
             copy.int(self.position_of(row)).text(&row.code).jsonb(row.metadata.as_deref());
             copy.flush_if_full().await?;
         }
         copy.finish().await?;
-        let taken: Vec<_> = self.part.rows.iter().collect();
-        let added = taken.len();
-        Ok((Sorted { taken, rejections: Vec::new() }, added))
+        Ok((Sorted { taken: self.rows.clone(), rejections: Vec::new() }, self.rows.len()))
     }
 
     /// Writes the rows whose codes are new or stand for later lines of the file, and says how many codes are new.
     async fn take_new(&self, transaction: &mut PgTransaction<'_>) -> Result<(Sorted<'a>, usize)> {
         self.stage(transaction).await?;
-        let (mut added, mut open) = (0, self.part.rows.len());
+        let (mut added, mut open) = (0, self.rows.len());
         let (mut rejections, mut rejected) = (Vec::new(), HashSet::new());
         for _ in 0..MAX_TRIES {
             let new = self.insert_new(transaction).await?;
@@ -209,11 +224,8 @@ impl<'a> Import<'a> {
             rejections.extend(standing.iter().map(|(row, why)| why.of(row)));
             rejected.extend(standing.into_iter().map(|(row, _)| row.line));
             if open == 0 {
-                let is_taken = |row: &&ImportRow| !rejected.contains(&row.line);
-                return Ok((
-                    Sorted { taken: self.part.rows.iter().filter(is_taken).collect(), rejections },
-                    added,
-                ));
+                let taken = self.rows.iter().copied().filter(|row| !rejected.contains(&row.line)).collect();
+                return Ok((Sorted { taken, rejections }, added));
             }
         }
         Err(Error::unavailable("others keep changing the codes of this part"))
@@ -226,7 +238,7 @@ impl<'a> Import<'a> {
         .execute(&mut **transaction)
         .await?;
         let mut copy = CopyRows::start(transaction, "staged_row (code, position, metadata)", 3).await?;
-        for row in &self.part.rows {
+        for row in &self.rows {
             copy.row().text(&row.code).int(self.position_of(row)).jsonb(row.metadata.as_deref());
             copy.flush_if_full().await?;
         }
@@ -269,15 +281,22 @@ impl<'a> Import<'a> {
             .bind(self.claim.job.0)
             .fetch_all(&mut **transaction)
             .await?;
-        let rows = &self.part.rows;
+        let rows = &self.rows;
         let reject = |(code, is_of_this_file): (String, bool)| -> Result<_> {
             let index = rows
                 .binary_search_by(|row| row.code.cmp(&code))
                 .map_err(|_| Error::internal("a code that was not staged is rejected"))?;
             let why = if is_of_this_file { Rejected::DuplicateInFile } else { Rejected::AlreadyExists };
-            Ok((&rows[index], why))
+            Ok((rows[index], why))
         };
         standing.into_iter().map(reject).collect()
+    }
+
+    /// The rows whose codes are known to stand on earlier lines of the file.
+    fn on_earlier_lines(&self) -> impl Iterator<Item = Rejection> {
+        let is_left_out =
+            move |row: &&ImportRow| self.rows.binary_search_by(|other| other.code.cmp(&row.code)).is_err();
+        self.part.rows.iter().filter(is_left_out).map(|row| Rejected::DuplicateInFile.of(row))
     }
 
     /// Gives the codes of rows that name users to them, within their limits; returns the rows whose user may hold no more.

@@ -15,6 +15,7 @@ mod edge;
 mod guard;
 mod headers;
 mod idempotency;
+mod job_errors;
 mod job_events;
 mod letters;
 mod limits;

@@ -162,7 +162,7 @@ async fn a_repeated_redemption_under_its_key_is_the_same_use_and_without_one_is_
     // The document of this version does not have it.
     let again = ann.request(Method::POST, "coupons/ONCE/redeem").header("Idempotency-Key", "sale 8");
     let again = again.json(&json!({})).send().await.unwrap();
-    let (status, problem) = (again.status().as_u16(), again.json::<serde_json::Value>().await.unwrap());
+    let (status, problem) = (again.status().as_u16(), again.json::<Value>().await.unwrap());
     assert_eq!(
         (status, &problem["code"], &problem["detail"]),
         (410, &json!("budget_exhausted"), &json!("the budget is spent"))

@@ -76,7 +76,7 @@ impl Files {
         format!("uploads/{job}/{part:06}.csv")
     }
 
-    /// The name of the errors file of one try at a chunk: a try that was overtaken cannot touch the file of the other.
+    /// The name of the errors file of one try at a chunk, as versions wrote it before rejected rows went into the database.
     pub fn errors_name(job: JobId, chunk: i32, epoch: i32) -> String {
         format!("errors/{job}/{chunk:06}-{epoch}.csv")
     }

@@ -3,14 +3,16 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use cuponera_core::csv::Columns;
 use cuponera_core::id::JobId;
 use cuponera_core::job::{CODES_PER_CHUNK, JobError, JobKind, JobStatus};
 use cuponera_core::queue::{Delivery, Queue, Receiver, Relay, Wakeups};
-use cuponera_core::store::{Claim, Finished, Imported, PartFile, Store, TakenBy};
+use cuponera_core::store::{Claim, ImportPart, NewImport, PartFile, Pulse, Store};
 use cuponera_testkit::{Emulator, World, work_generation};
+use sqlx::query;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::fleet::{generate, submit_dry_run};
+use crate::fleet::{generate, import_to, submit_dry_run};
 
 /// How long a promise may take to be kept; reaching it is a failure, so it is generous.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -148,12 +150,36 @@ async fn the_next_chunk_of_an_ordered_job_is_delivered_when_its_turn_comes(rig: 
     for number in 0..4 {
         let (delivery, claim) = rig.next_chunk(&mut receiver).await;
         assert_eq!(claim.number, number);
-        let nothing = Finished { result: serde_json::json!({}), ..Finished::default() };
-        let settled = rig.store.settle_dry_run(&claim, &[], &TakenBy::new(), &nothing).await.unwrap();
-        assert_eq!(settled, Imported::Settled);
+        let settled = rig.store.settle_dry_run(&claim, &ImportPart::default()).await.unwrap();
+        assert_eq!(settled, Pulse::Held);
         receiver.settled(delivery);
     }
     assert_eq!(rig.status(job).await, JobStatus::Succeeded);
+}
+
+async fn the_next_chunk_of_a_file_with_users_is_delivered_once_the_codes_before_it_are_noted(rig: Rig) {
+    let part = |number: u64| PartFile { file: format!("part-{number}"), first_line: number + 1 };
+    let columns = Columns { user_id: Some(1), ..Columns::default() };
+    let import = NewImport { columns, parts: (0..4).map(part).collect(), ..import_to(&rig.world) };
+    let world = &rig.world;
+    let job = rig.store.submit_import(None, world.business, "test", import).await.unwrap().outcome.unwrap();
+    // The chunks before are not settled: their book is closed at the moment.
+    let set_book = |status| query("update coupon_book set status = $1").bind(status).execute(world.pool());
+    set_book("CLOSED").await.unwrap();
+    let (mut receiver, mut claims) = (rig.place(), Vec::new());
+    for number in 0..4 {
+        let (delivery, claim) = rig.next_chunk(&mut receiver).await;
+        assert_eq!(claim.number, number);
+        rig.store.settle_imported(&claim, &ImportPart::default(), 0).await.unwrap_err();
+        receiver.settled(delivery);
+        claims.push(claim);
+    }
+    set_book("ACTIVE").await.unwrap();
+    for claim in claims.iter().rev() {
+        let settled = rig.store.settle_imported(claim, &ImportPart::default(), 0).await.unwrap();
+        assert_eq!(settled, Pulse::Held);
+    }
+    assert_eq!(rig.status(job.id).await, JobStatus::Succeeded);
 }
 
 async fn what_was_given_back_is_delivered_to_another(rig: Rig) {
@@ -226,6 +252,7 @@ kept_by_both! {
     every_chunk_finds_a_place_of_its_own
     a_chunk_to_be_tried_later_is_delivered_then
     the_next_chunk_of_an_ordered_job_is_delivered_when_its_turn_comes
+    the_next_chunk_of_a_file_with_users_is_delivered_once_the_codes_before_it_are_noted
     what_was_given_back_is_delivered_to_another
     a_job_that_is_retried_is_delivered_again
     the_chunk_of_a_worker_that_died_is_delivered_when_its_lease_ends

@@ -160,6 +160,7 @@ pub(crate) async fn generate(world: &World, store: &Store, quantity: u64) -> Job
     job.unwrap().outcome.unwrap()
 }
 
+/// An ordered job of these parts that only counts.
 pub(crate) async fn submit_dry_run(
     world: &World,
     store: &Store,
@@ -167,16 +168,21 @@ pub(crate) async fn submit_dry_run(
     parts: Vec<PartFile>,
     rows: u64,
 ) -> Job {
-    let import = NewImport {
-        id,
+    let import = NewImport { id, parts, rows, lines: rows, dry_run: true, ..import_to(world) };
+    store.submit_import(None, world.business, "test", import).await.unwrap().outcome.unwrap()
+}
+
+/// An import of nothing into the book of the world.
+pub(crate) fn import_to(world: &World) -> NewImport {
+    NewImport {
+        id: JobId::new(),
         book: world.book,
         columns: Columns::default(),
         delimiter: Delimiter::default(),
         read_as: read_as(),
-        dry_run: true,
-        parts,
-        rows,
-        lines: rows,
-    };
-    store.submit_import(None, world.business, "test", import).await.unwrap().outcome.unwrap()
+        dry_run: false,
+        parts: Vec::new(),
+        rows: 0,
+        lines: 0,
+    }
 }

@@ -6,7 +6,7 @@ use cuponera_core::error::{Error, Result};
 use cuponera_core::id::JobId;
 use cuponera_core::job::{Job, JobKind, JobStatus};
 use cuponera_core::store::{Answer, JobFilter};
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::TryStreamExt;
 use poem::http::StatusCode;
 use poem::{Body, Request};
 use poem_openapi::param::{Header, Path, Query};
@@ -18,6 +18,7 @@ use super::{Tag, cursor, limit, word};
 use crate::body::half_hash;
 use crate::caller::Caller;
 use crate::idempotency::HeldKey;
+use crate::job_errors::errors_csv;
 use crate::job_events::JobEvents;
 use crate::prefer;
 use crate::problem::Problem;
@@ -206,16 +207,9 @@ impl Jobs {
         id: Path<Uuid>,
     ) -> Result<Errors, Problem> {
         caller.must_have_book_of_job(JobId(id.0)).await?;
-        let names = caller.app.store.errors_files(caller.business(), JobId(id.0)).await?;
-        let files = caller.app.files.clone();
-        let header = stream::once(async { Ok(bytes::Bytes::from_static(b"line,code,reason,row,detail\n")) });
-        let rows = stream::iter(names)
-            .then(move |name| {
-                let files = files.clone();
-                async move { files.stream(&name).await }
-            })
-            .try_flatten();
-        let body = header.chain(rows).map_err(|error: Error| std::io::Error::other(error.chain()));
+        let app = &caller.app;
+        let pieces = errors_csv(&app.store, &app.files, caller.business(), JobId(id.0)).await?;
+        let body = pieces.map_err(|error: Error| std::io::Error::other(error.chain()));
         Ok(Errors::Csv(Binary(Body::from_bytes_stream(body))))
     }
 }

@@ -1,9 +1,10 @@
 //! What stands in a file, and what becomes of it.
 
 use serde_json::json;
+use sqlx::query;
 
 use super::{assert_nothing_kept, counts_of, errors_of, import};
-use crate::support::Server;
+use crate::support::{Server, id_of};
 
 /// A name, a file, its counts (uploaded, duplicates, invalid), and the lines refused with code and reason.
 type Case = (&'static str, &'static str, [i64; 3], &'static [(&'static str, &'static str, &'static str)]);
@@ -119,7 +120,7 @@ async fn the_user_column_assigns_within_the_limits_and_the_rest_stays_free_and_i
         );
     }
     let history = server.admin().get("coupons/U-1/history").await.expect(200);
-    let actor = format!("job:{}", crate::support::id_of(&job));
+    let actor = format!("job:{}", id_of(&job));
     assert_eq!(
         (&history["data"][0]["action"], &history["data"][0]["actor"]),
         (&json!("ASSIGN"), &json!(actor))
@@ -165,11 +166,33 @@ async fn a_dry_run_counts_the_same_and_writes_nothing() {
     let path = format!("coupon-codes/upload?couponBookId={book}&dryRun=true");
     let request = server.admin().request(reqwest::Method::POST, &path).header("Content-Type", "text/csv");
     let job = crate::support::Reply::to(request.body(file)).await.expect(202);
-    let dry = crate::support::wait_for_job(&server.admin(), &crate::support::id_of(&job)).await;
+    let dry = crate::support::wait_for_job(&server.admin(), &id_of(&job)).await;
     assert_eq!(counts_of(&dry), [2, 2, 1]);
     assert_eq!(server.codes(&book).await.len(), 1, "a dry run wrote codes");
     let real = import(&server, &book, file).await;
     assert_eq!(counts_of(&real), counts_of(&dry));
     assert_eq!(errors_of(&server, &real).await, errors_of(&server, &dry).await);
     server.assert_invariants().await;
+}
+
+/// A chunk that an earlier version settled has a file, one that this version settled has rows.
+#[tokio::test(flavor = "multi_thread")]
+async fn errors_that_an_earlier_version_wrote_into_a_file_are_listed_with_those_in_the_database() {
+    let server = Server::start().await;
+    let book = server.book(json!({})).await;
+    let job = import(&server, &book, "code\nOLD-1\n=1+2\n").await;
+    let name = format!("errors/{}/000000-1.csv", id_of(&job));
+    let path = server.files.path().join(&name);
+    std::fs::create_dir_all(path.parent().expect("a folder")).expect("the folder cannot be made");
+    std::fs::write(&path, "9,x,empty,x,a sentence\n").expect("the file cannot be written");
+    query("update job_chunk set errors_file = $2 where job_id = $1::uuid")
+        .bind(id_of(&job))
+        .bind(&name)
+        .execute(server.database.pool())
+        .await
+        .expect("the chunk cannot be changed");
+    let errors = errors_of(&server, &job).await;
+    assert_eq!(errors[0], ["9", "x", "empty", "x", "a sentence"]);
+    assert_eq!(errors[1][..4], ["3", "'=1+2", "bad_character", "'=1+2"]);
+    assert_eq!(errors.len(), 2);
 }

@@ -231,6 +231,16 @@ impl Work {
         }
     }
 
+    /// Whether it is an import that only counts.
+    pub fn is_dry_run(&self) -> bool {
+        matches!(self, Self::ImportCodes { dry_run: true, .. })
+    }
+
+    /// Whether it is an import of a file that assigns codes to users.
+    pub fn names_users(&self) -> bool {
+        matches!(self, Self::ImportCodes { columns, .. } if columns.user_id.is_some())
+    }
+
     /// The book it works on, if it works on one.
     pub fn book(&self) -> Option<BookId> {
         match self {

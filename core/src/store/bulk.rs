@@ -6,6 +6,9 @@
 mod copy;
 mod generated;
 mod imported;
+mod noted;
+mod rehearsed;
+mod rejection;
 
 use sqlx::pool::PoolConnection;
 use sqlx::{Connection, PgConnection, PgTransaction, Postgres, query, query_scalar};
@@ -15,7 +18,8 @@ use crate::id::BookId;
 
 use super::chunk::Claim;
 
-pub use imported::{ImportRow, Imported, Rejected, TakenBy};
+pub use imported::{ImportPart, ImportRow, Rejected, SampleRow};
+pub use rejection::{Rejection, RejectionCursor, RejectionPage};
 
 /// What became of a chunk's rows.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -60,8 +60,6 @@ pub struct Finished {
     pub failed: i64,
     /// Its part of the job's result: numbers are summed, the rest replaced.
     pub result: Value,
-    /// Where its errors are.
-    pub errors_file: Option<String>,
 }
 
 /// What a heartbeat learns.
@@ -229,8 +227,8 @@ impl Store {
             r#"select extract(epoch from min(case when c.status = 'READY' then c.run_at else c.lease_until end) - now())::float8
                from job j join job_chunk c on c.job_id = j.id
                where j.status in ('QUEUED', 'RUNNING') and c.status in ('READY', 'RUNNING')
-                 and (not j.ordered or c.number = (select min(o.number) from job_chunk o
-                                                   where o.job_id = j.id and o.status in ('READY', 'RUNNING')))"#
+                 and (not j.ordered or c.number <= (select coalesce(min(o.number), 2147483647) from job_chunk o
+                                                    where o.job_id = j.id and o.status in ('READY', 'RUNNING') and not o.has_noted_codes))"#
         )
         .fetch_one(&self.pool)
         .await?;
@@ -253,7 +251,6 @@ pub(super) async fn finish_if_held(
         finished.succeeded,
         finished.failed,
         finished.result,
-        finished.errors_file,
         claim.has_outbox
     )
     .fetch_optional(&mut **transaction)

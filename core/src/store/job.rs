@@ -112,8 +112,8 @@ impl Store {
         counted(self.ring_after(open.settle(outcome).await))
     }
 
-    /// Writes the job of an upload. A file whose rows name users is worked in order, so that its first line wins; so is
-    /// one that is only counted.
+    /// Writes the job of an upload. A file that is only counted is worked in order. Of one whose rows name users, a chunk
+    /// begins once the chunks before it have noted their codes, so that the first line of a code is imported.
     pub async fn submit_import(
         &self,
         key: Option<RequestKey>,

@@ -36,7 +36,9 @@ pub use api_key::{ApiKey, KeyHolder, NewApiKey};
 pub use assign::{AssignNamed, AssignRandom, Assigned};
 pub use batch::{Answer, Call, PATIENCE, RequestKey, Sight, Transition, Tried};
 pub use book::MAX_BOOKS_EXAMINED;
-pub use bulk::{ImportRow, Imported, Rejected, Taken, TakenBy};
+pub use bulk::{
+    ImportPart, ImportRow, Rejected, Rejection, RejectionCursor, RejectionPage, SampleRow, Taken,
+};
 pub use business::Business;
 pub use chunk::{Claim, Finished, Pulse};
 pub use connect::{Pools, Store};

@@ -6,7 +6,7 @@ use cuponera_core::error::{Error, Refusal};
 use cuponera_core::id::JobId;
 use cuponera_core::job::{Job, JobStatus};
 use cuponera_testkit::{World, eventually, generate};
-use sqlx::{query, query_scalar};
+use sqlx::{query, query_as, query_scalar};
 
 const LEASE: Duration = Duration::from_secs(30);
 const RETENTION: Duration = Duration::from_hours(90 * 24);
@@ -72,6 +72,11 @@ async fn done(world: &World) -> Job {
 async fn details_of_a_job_are_deleted_once_it_ended_long_ago_and_not_before() {
     let world = World::new().await;
     let (kept, old) = (done(&world).await, done(&world).await);
+    let reject = "insert into import_rejection (job_id, chunk, line, code, reason, detail, row)
+                  select $1, line / 100, line, '', 'empty', '', '' from generate_series(1, 6000) as line";
+    for job in [&kept, &old] {
+        query(reject).bind(job.id.0).execute(world.pool()).await.unwrap();
+    }
     let age = "update job set finished_at = now() - make_interval(days => $2) where id = $1";
     query(age).bind(kept.id.0).bind(89).execute(world.pool()).await.unwrap();
     query(age).bind(old.id.0).bind(91).execute(world.pool()).await.unwrap();
@@ -86,6 +91,9 @@ async fn details_of_a_job_are_deleted_once_it_ended_long_ago_and_not_before() {
         count.bind(job.0).fetch_one(world.pool()).await.unwrap()
     };
     assert_eq!((chunks(kept.id).await, chunks(old.id).await), (1, 0));
+    let rejections = "select count(*) filter (where job_id = $1), count(*) from import_rejection";
+    let rejections: (i64, i64) = query_as(rejections).bind(kept.id.0).fetch_one(world.pool()).await.unwrap();
+    assert_eq!(rejections, (6000, 6000));
     let job = world.store().get_job(world.business, old.id).await.unwrap();
     assert_eq!((job.status, job.succeeded), (JobStatus::Succeeded, 10));
     world.assert_invariants().await;

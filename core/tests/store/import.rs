@@ -1,20 +1,25 @@
-//! Import: every row taken or told of, the first line of a code wins, and the file that tells agrees with the table.
+//! Import: every row imported or rejected, the first line of a code wins, and the rejections agree with the table of codes.
 
 mod parts;
+mod users;
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use cuponera_core::book::BookRules;
 use cuponera_core::csv::{Columns, Delimiter};
 use cuponera_core::id::{BookId, JobId};
 use cuponera_core::job::{Job, JobKind, JobStatus, Work};
-use cuponera_core::store::{Claim, Finished, ImportRow, Imported, NewImport, PartFile, Rejected, TakenBy};
+use cuponera_core::store::{
+    Claim, ImportPart, ImportRow, NewImport, PartFile, Pulse, Rejected, Rejection, RejectionCursor,
+};
 use cuponera_testkit::{World, claim, race, read_as, rules};
-use serde_json::json;
-use sqlx::{query, query_scalar};
+use sqlx::{query, query_as, query_scalar};
 
 /// One part of a file: its rows by code, line and user.
 type Part<'a> = &'a [(&'a str, u64, Option<&'a str>)];
+/// What a chunk rejected: by line, the code and the reason.
+type Rejections = BTreeMap<u64, (String, String)>;
 
 async fn submit_to(world: &World, book: BookId, parts: usize, columns: Columns, dry_run: bool) -> Job {
     let part =
@@ -45,54 +50,47 @@ async fn next(world: &World) -> Claim {
     claim(world.store(), "worker").await.expect("there is a runnable chunk")
 }
 
-/// The rows as a worker has them: sorted by code.
-fn rows(part: Part<'_>) -> Vec<ImportRow> {
+/// The part as a worker has it: sorted by code.
+fn parsed(part: Part<'_>) -> ImportPart {
     let row = |(code, line, user): &(&str, u64, Option<&str>)| ImportRow {
         code: (*code).to_owned(),
         line: *line,
         user: user.map(str::to_owned),
         metadata: Some(format!(r#"{{"line": {line}}}"#)),
+        text: format!("{code},{line}"),
     };
     let mut rows: Vec<_> = part.iter().map(row).collect();
     rows.sort_by(|one, other| one.code.cmp(&other.code));
-    rows
+    ImportPart { rows, ..ImportPart::default() }
 }
 
-fn tally(rows: &[ImportRow], told: &TakenBy) -> Finished {
-    let limited = told.values().filter(|(_, why)| *why == Rejected::UserLimitReached).count();
-    let refused = i64::try_from(told.len() - limited).unwrap();
-    let taken = i64::try_from(rows.len()).unwrap() - refused;
-    let result = json!({ "uploadedCount": taken, "duplicatesCount": refused });
-    Finished { succeeded: taken, failed: refused, result, errors_file: None }
-}
-
-/// One try, telling of these refusals.
-async fn attempt(world: &World, claim: &Claim, rows: &[ImportRow], told: &TakenBy) -> Imported {
+async fn settle(world: &World, claim: &Claim, part: &ImportPart) -> Pulse {
     let Work::ImportCodes { first_position, dry_run, .. } = &claim.work else { panic!("not an import") };
-    let finished = tally(rows, told);
     let store = world.store();
-    if *dry_run {
-        store.settle_dry_run(claim, rows, told, &finished).await.unwrap()
+    let settled = if *dry_run {
+        store.settle_dry_run(claim, part).await
     } else {
-        store.settle_imported(claim, rows, *first_position, told, &finished).await.unwrap()
-    }
+        store.settle_imported(claim, part, *first_position).await
+    };
+    settled.unwrap()
 }
 
-/// Tells of what is found and tries again until both agree; what was told in the end.
-async fn work(world: &World, claim: &Claim, part: Part<'_>) -> TakenBy {
-    let rows = rows(part);
-    let mut told = TakenBy::new();
-    loop {
-        match attempt(world, claim, &rows, &told).await {
-            Imported::Settled => return told,
-            Imported::Differs(found) => told = found,
-            Imported::Lost => panic!("the chunk was lost"),
-        }
-    }
+/// Works a chunk; returns what it rejected.
+async fn work(world: &World, claim: &Claim, part: Part<'_>) -> Rejections {
+    assert_eq!(settle(world, claim, &parsed(part)).await, Pulse::Held);
+    rejected_by(world, claim).await
 }
 
-fn refused<const N: usize>(lines: [(u64, &str, Rejected); N]) -> TakenBy {
-    lines.into_iter().map(|(line, code, why)| (line, (code.to_owned(), why))).collect()
+async fn rejected_by(world: &World, claim: &Claim) -> Rejections {
+    let rows = "select line, code, reason from import_rejection where job_id = $1 and chunk = $2";
+    let rows: Vec<(i64, String, String)> =
+        query_as(rows).bind(claim.job.0).bind(claim.number).fetch_all(world.pool()).await.unwrap();
+    rows.into_iter().map(|(line, code, reason)| (u64::try_from(line).unwrap(), (code, reason))).collect()
+}
+
+fn rejected<const N: usize>(lines: [(u64, &str, Rejected); N]) -> Rejections {
+    let text = |(line, code, why): (u64, &str, Rejected)| (line, (code.to_owned(), why.reason().to_owned()));
+    lines.into_iter().map(text).collect()
 }
 
 /// The line a code came from, as its metadata says.
@@ -116,7 +114,7 @@ async fn rows_are_taken_at_the_positions_of_their_lines() {
     let submitted = submit(&world, 1).await;
     let told =
         work(&world, &next(&world).await, &[("ZED", 1, None), ("ABC", 2, None), ("MID", 5, None)]).await;
-    assert_eq!(told, TakenBy::new());
+    assert_eq!(told, rejected([]));
     assert_eq!((position_of(&world, "ZED").await, position_of(&world, "MID").await), (7 + 1, 7 + 5));
     let done = job(&world, submitted.id).await;
     assert_eq!((done.status, done.succeeded, done.failed), (JobStatus::Succeeded, 3, 0));
@@ -125,7 +123,7 @@ async fn rows_are_taken_at_the_positions_of_their_lines() {
 }
 
 #[tokio::test]
-async fn a_code_the_business_has_is_told_of_and_left_alone() {
+async fn a_code_the_business_has_is_rejected_and_left_alone() {
     let world = World::new().await;
     let standing = world.plant_codes(3).await;
     world.give(&standing[0], "ana").await;
@@ -134,7 +132,7 @@ async fn a_code_the_business_has_is_told_of_and_left_alone() {
     let part = [("NEW", 1, None), (standing[0].as_str(), 2, None), (standing[2].as_str(), 3, None)];
     let told = work(&world, &next(&world).await, &part).await;
     let exists = Rejected::AlreadyExists;
-    assert_eq!(told, refused([(2, &standing[0], exists), (3, &standing[2], exists)]));
+    assert_eq!(told, rejected([(2, &standing[0], exists), (3, &standing[2], exists)]));
     assert_eq!(world.coupon(&standing[0]).await.book, world.book);
     let done = job(&world, submitted.id).await;
     assert_eq!((done.succeeded, done.failed), (1, 2));
@@ -142,21 +140,69 @@ async fn a_code_the_business_has_is_told_of_and_left_alone() {
 }
 
 #[tokio::test]
-async fn nothing_is_written_while_the_errors_file_tells_something_else() {
+async fn rejections_of_the_parser_and_of_the_database_are_listed_together_and_counted() {
     let world = World::new().await;
     let standing = world.plant_codes(1).await;
-    submit(&world, 1).await;
+    let submitted = submit(&world, 1).await;
     let claim = next(&world).await;
-    let rows = rows(&[("NEW", 1, None), (&standing[0], 2, None)]);
-    let found = refused([(2, &standing[0], Rejected::AlreadyExists)]);
-    assert_eq!(attempt(&world, &claim, &rows, &TakenBy::new()).await, Imported::Differs(found.clone()));
-    assert!(world.store().get_coupon(world.business, "NEW").await.is_err());
-    // Told of a limit that nobody has met.
-    let mut too_much = found.clone();
-    too_much.extend(refused([(1, "NEW", Rejected::UserLimitReached)]));
-    assert_eq!(attempt(&world, &claim, &rows, &too_much).await, Imported::Differs(found.clone()));
-    assert!(world.store().get_coupon(world.business, "NEW").await.is_err());
-    assert_eq!(attempt(&world, &claim, &rows, &found).await, Imported::Settled);
+    let mut part = parsed(&[("NEW", 1, None), (&standing[0], 2, None)]);
+    let bad = |line, reason: &'static str| Rejection {
+        line,
+        code: "n o".to_owned(),
+        reason: reason.into(),
+        detail: "a sentence".into(),
+        row: "n o,\"x\ny\"".to_owned(),
+    };
+    part.rejections = vec![bad(3, "bad_character"), bad(5, "duplicate_in_file")];
+    assert_eq!(settle(&world, &claim, &part).await, Pulse::Held);
+    let page = world.store().list_rejections(submitted.id, RejectionCursor::default()).await.unwrap();
+    let exists = Rejected::AlreadyExists;
+    let found = Rejection {
+        line: 2,
+        code: standing[0].clone(),
+        reason: exists.reason().into(),
+        detail: exists.detail().into(),
+        row: format!("{},2", standing[0]),
+    };
+    assert_eq!(page.rejections, [found, bad(3, "bad_character"), bad(5, "duplicate_in_file")]);
+    assert_eq!(world.store().list_rejections(submitted.id, page.next).await.unwrap().rejections, []);
+    let done = job(&world, submitted.id).await;
+    assert_eq!((done.succeeded, done.failed), (1, 3));
+    let counts =
+        ["uploadedCount", "duplicatesCount", "invalidRowsCount"].map(|name| done.result[name].clone());
+    assert_eq!(counts, [1, 2, 1]);
+    world.assert_invariants().await;
+}
+
+/// Rows of the greatest length, and more short ones than a page has.
+#[tokio::test]
+async fn pages_of_rejections_are_bounded_in_bytes_and_list_each_row_once() {
+    let world = World::new().await;
+    let submitted = submit(&world, 2).await;
+    for bytes in [60_000, 10] {
+        let rejection = |line| Rejection {
+            line,
+            code: "no".to_owned(),
+            reason: "too_short".into(),
+            detail: String::new().into(),
+            row: "x".repeat(bytes),
+        };
+        let count = if bytes == 10 { 12_000 } else { 60 };
+        let part = ImportPart { rejections: (1..=count).map(rejection).collect(), ..ImportPart::default() };
+        assert_eq!(settle(&world, &next(&world).await, &part).await, Pulse::Held);
+    }
+    let (mut after, mut lines) = (RejectionCursor::default(), Vec::new());
+    loop {
+        let page = world.store().list_rejections(submitted.id, after).await.unwrap();
+        if page.rejections.is_empty() {
+            break;
+        }
+        let bytes: usize = page.rejections.iter().map(|rejection| rejection.row.len()).sum();
+        assert!(bytes < 1_200_000, "a page of {bytes} bytes");
+        lines.extend(page.rejections.iter().map(|rejection| rejection.line));
+        after = page.next;
+    }
+    assert!(lines.into_iter().eq((1..=60).chain(1..=12_000)));
     world.assert_invariants().await;
 }
 
@@ -169,14 +215,14 @@ async fn the_first_line_of_a_code_wins_whichever_part_is_worked_first() {
         let (first, second) = (next(&world).await, next(&world).await);
         let (early, late) = ([("DUP", 5, None), ("ONE", 6, None)], [("DUP", 105, None), ("TWO", 106, None)]);
         let told = if later_first {
-            assert_eq!(work(&world, &second, &late).await, TakenBy::new());
+            assert_eq!(work(&world, &second, &late).await, rejected([]));
             assert_eq!(line_of(&world, "DUP").await, 105);
             work(&world, &first, &early).await
         } else {
-            assert_eq!(work(&world, &first, &early).await, TakenBy::new());
+            assert_eq!(work(&world, &first, &early).await, rejected([]));
             work(&world, &second, &late).await
         };
-        assert_eq!(told, refused([(105, "DUP", Rejected::DuplicateInFile)]));
+        assert_eq!(told, rejected([(105, "DUP", Rejected::DuplicateInFile)]));
         assert_eq!((line_of(&world, "DUP").await, position_of(&world, "DUP").await), (5, 5));
         let done = job(&world, submitted.id).await;
         assert_eq!((done.status, done.succeeded, done.failed), (JobStatus::Succeeded, 3, 1));
@@ -206,7 +252,7 @@ async fn parts_racing_with_the_same_codes_end_as_if_read_in_order() {
             work(&world, claim, &parts[part]).await
         })
         .await;
-        assert_eq!(told.iter().map(TakenBy::len).sum::<usize>(), 180);
+        assert_eq!(told.iter().map(Rejections::len).sum::<usize>(), 180);
         for (line, code) in (1..).zip(&codes) {
             assert_eq!(line_of(&world, code).await, line, "{code}");
         }
@@ -216,21 +262,16 @@ async fn parts_racing_with_the_same_codes_end_as_if_read_in_order() {
     }
 }
 
-/// Its events are kept by its position, so it stays where it is, and the earlier line is told of instead.
+/// Its events are kept by its position, so it stays where it is, and the earlier line is rejected instead.
 #[tokio::test]
 async fn a_code_given_out_meanwhile_keeps_its_place_and_its_history() {
     let world = World::new().await;
     let submitted = submit(&world, 2).await;
     let (first, second) = (next(&world).await, next(&world).await);
     work(&world, &second, &[("DUP", 105, None)]).await;
-    let part = rows(&[("DUP", 5, None), ("ONE", 6, None)]);
-    let found = refused([(105, "DUP", Rejected::DuplicateInFile)]);
-    assert_eq!(attempt(&world, &first, &part, &TakenBy::new()).await, Imported::Differs(found.clone()));
-    // Between the look and the next try.
     world.give("DUP", "ana").await;
-    let instead = refused([(5, "DUP", Rejected::DuplicateInFile)]);
-    assert_eq!(attempt(&world, &first, &part, &found).await, Imported::Differs(instead.clone()));
-    assert_eq!(attempt(&world, &first, &part, &instead).await, Imported::Settled);
+    let found = work(&world, &first, &[("DUP", 5, None), ("ONE", 6, None)]).await;
+    assert_eq!(found, rejected([(5, "DUP", Rejected::DuplicateInFile)]));
     assert_eq!((line_of(&world, "DUP").await, position_of(&world, "DUP").await), (105, 105));
     assert_eq!(world.actions("DUP").await, ["ASSIGN"]);
     let done = job(&world, submitted.id).await;
@@ -248,16 +289,16 @@ async fn users_get_their_codes_up_to_their_limit_in_the_order_of_the_lines() {
         [("A-4", 1, Some("ana")), ("A-3", 2, Some("ana")), ("A-1", 3, Some("ana")), ("B-1", 4, Some("eva"))];
     let told = work(&world, &next(&world).await, &first).await;
     let limit = Rejected::UserLimitReached;
-    assert_eq!(told, refused([(3, "A-1", limit)]));
+    assert_eq!(told, rejected([(3, "A-1", limit)]));
     let second =
         [("A-0", 101, Some("ana")), ("B-0", 102, Some("eva")), ("C-0", 103, Some("leo")), ("D-0", 104, None)];
     let told = work(&world, &next(&world).await, &second).await;
-    assert_eq!(told, refused([(101, "A-0", limit), (102, "B-0", limit)]));
+    assert_eq!(told, rejected([(101, "A-0", limit), (102, "B-0", limit)]));
     assert_eq!(world.coupon("A-4").await.holder.as_deref(), Some("ana"));
     assert_eq!(world.coupon("A-1").await.holder, None, "the code is there, and free");
     assert_eq!(world.actions("C-0").await, ["ASSIGN"]);
     let done = job(&world, submitted.id).await;
-    assert_eq!((done.status, done.succeeded), (JobStatus::Succeeded, 8));
+    assert_eq!((done.status, done.succeeded, done.failed), (JobStatus::Succeeded, 5, 3));
     world.assert_invariants().await;
 }
 
@@ -279,7 +320,7 @@ async fn an_import_and_its_users_race_for_the_same_limits() {
     let held: i64 =
         query_scalar("select sum(held)::bigint from user_quota").fetch_one(world.pool()).await.unwrap();
     assert_eq!(held, 80, "every user has exactly the limit");
-    assert!(told.values().all(|(_, why)| *why == Rejected::UserLimitReached));
+    assert!(told.values().all(|(_, why)| why == Rejected::UserLimitReached.reason()));
     world.assert_invariants().await;
 }
 
@@ -290,10 +331,10 @@ async fn a_dry_run_counts_and_writes_nothing() {
     let submitted = submit_to(&world, world.book, 2, Columns::default(), true).await;
     let first = [("ONE", 1, None), (standing[0].as_str(), 2, None)];
     let told = work(&world, &next(&world).await, &first).await;
-    assert_eq!(told, refused([(2, &standing[0], Rejected::AlreadyExists)]));
+    assert_eq!(told, rejected([(2, &standing[0], Rejected::AlreadyExists)]));
     let second = [("ONE", 101, None), ("TWO", 102, None)];
     let told = work(&world, &next(&world).await, &second).await;
-    assert_eq!(told, refused([(101, "ONE", Rejected::DuplicateInFile)]));
+    assert_eq!(told, rejected([(101, "ONE", Rejected::DuplicateInFile)]));
     let done = job(&world, submitted.id).await;
     assert_eq!((done.status, done.succeeded, done.failed), (JobStatus::Succeeded, 2, 2));
     assert!(world.store().get_coupon(world.business, "ONE").await.is_err());
@@ -310,7 +351,7 @@ async fn housekeeping_forgets_what_a_cancelled_dry_run_has_seen() {
     work(&world, &next(&world).await, &[("ONE", 1, None)]).await;
     let late = next(&world).await;
     world.store().cancel_job_if_open(None, world.business, submitted.id).await.unwrap().outcome.unwrap();
-    assert_eq!(attempt(&world, &late, &rows(&[("TWO", 101, None)]), &TakenBy::new()).await, Imported::Lost);
+    assert_eq!(settle(&world, &late, &parsed(&[("TWO", 101, None)])).await, Pulse::Lost);
     world.store().forget_dry_runs().await.unwrap();
     let noted: i64 = query_scalar("select count(*) from dry_run_code").fetch_one(world.pool()).await.unwrap();
     assert_eq!(noted, 0);
@@ -324,14 +365,12 @@ async fn redoing_a_part_after_its_worker_died_takes_the_same_rows() {
     let part = [("ONE", 1, None), ("TWO", 2, None)];
     let dead = world.store().claim_chunk("dead", Duration::ZERO, &JobKind::ALL).await.unwrap().unwrap();
     let alive = next(&world).await;
-    assert_eq!(attempt(&world, &dead, &rows(&part), &TakenBy::new()).await, Imported::Lost);
+    assert_eq!(settle(&world, &dead, &parsed(&part)).await, Pulse::Lost);
     assert!(world.store().get_coupon(world.business, "ONE").await.is_err(), "nothing of it stays");
-    assert_eq!(work(&world, &alive, &part).await, TakenBy::new());
-    // The dead one wakes up: its rows stand already, and it is not asked any more.
-    let late = attempt(&world, &dead, &rows(&part), &refused([])).await;
-    assert!(matches!(late, Imported::Differs(_)));
-    let Imported::Differs(found) = late else { unreachable!() };
-    assert_eq!(attempt(&world, &dead, &rows(&part), &found).await, Imported::Lost);
+    assert_eq!(work(&world, &alive, &part).await, rejected([]));
+    // The dead one wakes up: its rows stand already.
+    assert_eq!(settle(&world, &dead, &parsed(&part)).await, Pulse::Lost);
+    assert_eq!(rejected_by(&world, &dead).await, rejected([]), "a chunk that was lost has rejected rows");
     let done = job(&world, submitted.id).await;
     assert_eq!((done.status, done.succeeded, done.failed), (JobStatus::Succeeded, 2, 0));
     world.assert_invariants().await;
@@ -354,7 +393,7 @@ async fn a_part_with_users_takes_no_longer_once_the_statistics_know_no_free_code
             rows.map(|((code, line), user)| (code.as_str(), line, Some(user.as_str()))).collect();
         let claim = next(&world).await;
         let begun = Instant::now();
-        assert_eq!(work(&world, &claim, &rows).await, refused([]));
+        assert_eq!(work(&world, &claim, &rows).await, rejected([]));
         times.push(begun.elapsed());
         query("analyze coupon").execute(world.pool()).await.unwrap();
     }

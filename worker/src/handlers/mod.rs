@@ -35,7 +35,7 @@ pub async fn handle(store: &Store, files: &Files, claim: &Claim) -> Result<Outco
             let part = import::parse(bytes, columns.clone(), *delimiter, *first_line).await?;
             let target =
                 if *dry_run { import::Target::Nowhere } else { import::Target::Book(*first_position) };
-            import::import(store, files, claim, &part, target).await
+            import::import(store, claim, &part, target).await
         }
         (Work::DeleteBook { .. }, ChunkWork::Delete(step)) => delete::delete(store, claim, *step).await,
         _ => Err(Error::internal("a chunk of another kind than its job")),

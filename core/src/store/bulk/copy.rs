@@ -38,6 +38,10 @@ impl<'c> CopyRows<'c> {
         self.field(&value.to_be_bytes())
     }
 
+    pub(super) fn bigint(&mut self, value: i64) -> &mut Self {
+        self.field(&value.to_be_bytes())
+    }
+
     pub(super) fn text(&mut self, value: &str) -> &mut Self {
         self.field(value.as_bytes())
     }

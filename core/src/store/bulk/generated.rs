@@ -191,7 +191,7 @@ async fn settle(
     if matches!(edge, Edge::Last | Edge::Both) {
         result["lastCode"] = code_at(&mut transaction, book, last_position).await?.into();
     }
-    let finished = Finished { succeeded: as_i64(count), failed: 0, result, errors_file: None };
+    let finished = Finished { succeeded: as_i64(count), failed: 0, result };
     let Some(status) = finish_if_held(&mut transaction, claim, &finished).await? else {
         transaction.rollback().await?;
         return Ok(Taken::Lost);

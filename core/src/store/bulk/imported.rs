@@ -1,21 +1,27 @@
-//! The rows of an import chunk. First the straight way; where a code stands already, a look tells which, and the rest goes
-//! in the same way.
+//! The rows of an import chunk. First straight into the table; if one of the codes stands already, through a temporary table,
+//! by statements that tell the codes that are new from those that stand.
 //!
-//! The errors file is written before the commit, outside of it. So the caller says what that file tells; if the
-//! transaction finds something else it is taken back and the caller is given what was found, to write and ask again.
+//! **Invariant.** The codes of a chunk, its rejections, the counts and its settling commit together.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::HashSet;
 
-use sqlx::{PgConnection, PgTransaction, query, query_file, query_file_scalar};
+use serde::Serialize;
+use serde_json::{Value, json};
+use sqlx::{PgConnection, PgTransaction, query, query_as, query_file_scalar};
 
 use crate::error::{Error, Result};
 use crate::id::{AssignmentId, EventId};
+use crate::job::JobStatus;
 use crate::store::Store;
-use crate::store::chunk::{Claim, Finished, finish_if_held};
-use crate::telemetry::metrics;
+use crate::store::chunk::{Claim, Finished, Pulse, finish_if_held};
+use crate::store::space::as_i64;
 
 use super::copy::CopyRows;
+use super::rejection::{self, Rejection};
 use super::{begin, count_new, discard, hold_open_book, is_clash};
+
+/// How often a part is tried whose codes others add and delete at the same time.
+const MAX_TRIES: usize = 20;
 
 /// A valid row, the only one of its code in its part.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,20 +30,52 @@ pub struct ImportRow {
     pub code: String,
     /// The physical line it starts on.
     pub line: u64,
-    /// Whom to give it to.
+    /// The user to assign the code to.
     pub user: Option<String>,
-    /// What else stands in the row, as JSON.
+    /// The other columns, as JSON.
     pub metadata: Option<String>,
+    /// The whole row as it stands in the file.
+    pub text: String,
 }
 
-/// Why a row was refused after all.
+/// A part of a file, parsed.
+#[derive(Debug, Clone, Default)]
+pub struct ImportPart {
+    /// The valid rows, each code once, sorted by code.
+    pub rows: Vec<ImportRow>,
+    /// The other rows.
+    pub rejections: Vec<Rejection>,
+    /// The first rows, for the report of a dry run.
+    pub sample: Vec<SampleRow>,
+}
+
+/// A row as a dry run reports it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SampleRow {
+    /// The physical line it starts on.
+    pub line: u64,
+    /// The code as it would be imported.
+    pub code: String,
+    /// The user to assign it to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user_id: Option<String>,
+    /// The other columns.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<Value>,
+    /// Why it would not be imported.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// Why a valid row is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rejected {
-    /// The same code stands on an earlier line of the file.
+    /// An earlier line of the file has the code.
     DuplicateInFile,
     /// The business has the code already.
     AlreadyExists,
-    /// The code was taken, but its user may not hold one more: it is free.
+    /// The code was imported, but its user may not hold one more: it is free.
     UserLimitReached,
 }
 
@@ -61,257 +99,215 @@ impl Rejected {
             }
         }
     }
+
+    fn at(self, line: u64, code: &str, row: &str) -> Rejection {
+        let (reason, detail) = (self.reason().into(), self.detail().into());
+        Rejection { line, code: code.to_owned(), reason, detail, row: row.to_owned() }
+    }
+
+    pub(super) fn of(self, row: &ImportRow) -> Rejection {
+        self.at(row.line, &row.code, &row.text)
+    }
 }
 
-/// Rows found refused: by line, the code and why.
-pub type TakenBy = BTreeMap<u64, (String, Rejected)>;
-
-/// What became of an import chunk.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Imported {
-    /// Committed, with exactly the refusals the caller expected.
-    Settled,
-    /// The chunk is no longer this worker's, or the job was stopped; nothing was written.
-    Lost,
-    /// Nothing was written: these refusals are what it would have come to. Tell them and ask again.
-    Differs(TakenBy),
+/// How the rows go into the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// By `COPY`. One code that stands already takes everything back.
+    Straight,
+    /// By `COPY` into a temporary table, and from there.
+    Staged,
 }
 
-/// A chunk's rows and what the file's owner is to be told.
-struct Part<'a> {
+/// A chunk at work.
+struct Import<'a> {
     claim: &'a Claim,
-    rows: &'a [ImportRow],
+    part: &'a ImportPart,
+    /// Of the rows, those whose codes stand on no earlier line of the file, as far as that is known.
+    rows: Vec<&'a ImportRow>,
     first_position: i32,
-    /// Refusals that the errors file tells of.
-    told: &'a TakenBy,
-    finished: &'a Finished,
+}
+
+/// The rows whose codes belong to this chunk now, and the rejections.
+struct Sorted<'a> {
+    taken: Vec<&'a ImportRow>,
+    rejections: Vec<Rejection>,
 }
 
 impl Store {
-    /// Takes the rows, which are sorted by code, but for those in `told`, and settles the chunk with `finished`. Line `n`
-    /// goes to position `first_position + n`, so the earlier of two lines has the lower position.
+    /// Imports the rows and settles the chunk. Line `n` goes to position `first_position + n`, so of two lines with one code
+    /// the earlier has the lower position. It is imported whichever part comes first, unless the code of the later line has
+    /// been given out by then: its events are kept by its position.
     pub async fn settle_imported(
         &self,
         claim: &Claim,
-        rows: &[ImportRow],
+        part: &ImportPart,
         first_position: i32,
-        told: &TakenBy,
-        finished: &Finished,
-    ) -> Result<Imported> {
-        let part = Part { claim, rows, first_position, told, finished };
-        let mut connection = self.pool.acquire().await?;
-        match part.take(&mut connection).await {
-            Ok(Some(imported)) => Ok(imported),
-            Ok(None) => self.look(&part).await.map(Imported::Differs),
-            Err(error) => {
-                discard(connection);
-                if !is_clash(&error) {
-                    return Err(error);
+    ) -> Result<Pulse> {
+        let Some(rows) = self.rows_to_import_if_held(claim, part).await? else { return Ok(Pulse::Lost) };
+        let import = Import { claim, part, rows, first_position };
+        for way in std::iter::once(Way::Straight).chain([Way::Staged; MAX_TRIES]) {
+            let mut connection = self.pool.acquire().await?;
+            match import.settle(self, &mut connection, way).await {
+                Ok(pulse) => return Ok(pulse),
+                Err(error) => {
+                    discard(connection);
+                    if !is_clash(&error) {
+                        return Err(error);
+                    }
                 }
-                self.look(&part).await.map(Imported::Differs)
             }
         }
+        Err(Error::unavailable("others keep changing the codes of this part"))
     }
 
-    /// Counts what the rows would come to, for a dry run, and settles the chunk.
-    pub async fn settle_dry_run(
+    /// All rows; or, if the file names users, those whose codes are not assigned to the user of an earlier line.
+    async fn rows_to_import_if_held<'a>(
         &self,
         claim: &Claim,
-        rows: &[ImportRow],
-        told: &TakenBy,
-        finished: &Finished,
-    ) -> Result<Imported> {
-        let mut transaction = self.pool.begin().await?;
-        let found = rehearse(&mut transaction, claim, rows).await?;
-        if found != *told {
-            transaction.rollback().await?;
-            return Ok(Imported::Differs(found));
+        part: &'a ImportPart,
+    ) -> Result<Option<Vec<&'a ImportRow>>> {
+        if !claim.work.names_users() {
+            return Ok(Some(part.rows.iter().collect()));
         }
-        let settled = finish_if_held(&mut transaction, claim, finished).await?;
-        let Some(status) = settled else {
-            transaction.rollback().await?;
-            return Ok(Imported::Lost);
-        };
-        if status.is_over() {
-            query!("delete from dry_run_code where job_id = $1", claim.job.0)
-                .execute(&mut *transaction)
-                .await?;
-        }
-        transaction.commit().await?;
-        metrics::job_stands(claim.work.kind(), status);
-        Ok(Imported::Settled)
-    }
-
-    /// Which rows stand already. A later line of the same file that came first is refused in favor of this part's, unless
-    /// its code has been given out by now: its events are kept by its position.
-    async fn look(&self, part: &Part<'_>) -> Result<TakenBy> {
-        let codes: Vec<String> = part.rows.iter().map(|row| row.code.clone()).collect();
-        let standing: HashMap<String, (bool, bool, i32)> =
-            query_file!("src/store/sql/standing_codes.sql", part.claim.business.0, &codes)
-                .fetch_all(&self.pool)
-                .await?
-                .into_iter()
-                .map(|row| (row.code, (row.job_id == part.claim.job.0, row.is_given_out, row.position)))
-                .collect();
-        let mut found = TakenBy::new();
-        for row in part.rows {
-            match standing.get(&row.code) {
-                None => {}
-                Some((false, ..)) => {
-                    found.insert(row.line, (row.code.clone(), Rejected::AlreadyExists));
-                }
-                Some((true, true, _)) => {
-                    found.insert(row.line, (row.code.clone(), Rejected::DuplicateInFile));
-                }
-                Some((true, false, position)) => {
-                    let other = part.line_at(*position);
-                    found.insert(row.line.max(other), (row.code.clone(), Rejected::DuplicateInFile));
-                }
-            }
-        }
-        Ok(found)
+        let earlier = self.note_codes_if_held(claim, &part.rows).await?;
+        Ok(earlier.map(|earlier| part.rows.iter().filter(|row| !earlier.contains(&row.code)).collect()))
     }
 }
 
-/// What an import of the rows would refuse, after the earlier parts of the same dry run; notes the rows for later parts.
-async fn rehearse(transaction: &mut PgTransaction<'_>, claim: &Claim, rows: &[ImportRow]) -> Result<TakenBy> {
-    let codes: Vec<String> = rows.iter().map(|row| row.code.clone()).collect();
-    let standing: HashSet<String> = query_file!("src/store/sql/standing_codes.sql", claim.business.0, &codes)
-        .fetch_all(&mut **transaction)
-        .await?
-        .into_iter()
-        .map(|row| row.code)
-        .collect();
-    let is_standing = |row: &ImportRow| standing.contains(&row.code);
-    let holders: Vec<Option<String>> =
-        rows.iter().map(|row| row.user.clone().filter(|_| !is_standing(row))).collect();
-    // Before these rows are noted, so that only those of earlier parts count.
-    let mut rooms: HashMap<String, i64> = query_file!(
-        "src/store/sql/dry_run_rooms.sql",
-        claim.job.0,
-        claim.book()?.0,
-        &holders.iter().flatten().cloned().collect::<Vec<_>>()
-    )
-    .fetch_all(&mut **transaction)
-    .await?
-    .into_iter()
-    .map(|row| (row.user_id, row.room))
-    .collect();
-    let fresh: HashSet<String> = query_file_scalar!(
-        "src/store/sql/dry_run_new_codes.sql",
-        claim.job.0,
-        &codes,
-        &holders as &[Option<String>]
-    )
-    .fetch_all(&mut **transaction)
-    .await?
-    .into_iter()
-    .collect();
-    let mut found = TakenBy::new();
-    let mut in_order: Vec<&ImportRow> = rows.iter().collect();
-    in_order.sort_by_key(|row| row.line);
-    for row in in_order {
-        let room = row.user.as_ref().and_then(|user| rooms.get_mut(user));
-        let why = match room {
-            _ if is_standing(row) => Rejected::AlreadyExists,
-            _ if !fresh.contains(&row.code) => Rejected::DuplicateInFile,
-            Some(room) if *room <= 0 => Rejected::UserLimitReached,
-            Some(room) => {
-                *room -= 1;
-                continue;
-            }
-            None => continue,
-        };
-        found.insert(row.line, (row.code.clone(), why));
-    }
-    Ok(found)
-}
-
-impl Part<'_> {
-    /// `None` if somebody changed what `told` was found from: look again.
-    async fn take(&self, connection: &mut PgConnection) -> Result<Option<Imported>> {
+impl<'a> Import<'a> {
+    async fn settle(&self, store: &Store, connection: &mut PgConnection, way: Way) -> Result<Pulse> {
+        let book = self.claim.book()?;
         let mut transaction = begin(connection, self.claim).await?;
-        hold_open_book(&mut transaction, self.claim.book()?).await?;
-        let mut found = self.told.clone();
-        found.retain(|_, (_, why)| *why != Rejected::UserLimitReached);
-        let standing: HashSet<&str> = found.values().map(|(code, _)| code.as_str()).collect();
-        let fresh: Vec<&ImportRow> =
-            self.rows.iter().filter(|row| !standing.contains(row.code.as_str())).collect();
-        self.copy(&mut transaction, &fresh).await?;
-        if !self.displace_later_lines(&mut transaction).await? {
-            transaction.rollback().await?;
-            return Ok(None);
-        }
-        let (assigned, limited) = self.assign(&mut transaction, &fresh).await?;
-        found.extend(limited);
-        if found != *self.told {
-            transaction.rollback().await?;
-            return Ok(Some(Imported::Differs(found)));
-        }
-        let added = i32::try_from(fresh.len()).map_err(Error::internal)?;
-        count_new(&mut transaction, self.claim.book()?, added, assigned).await?;
-        let Some(status) = finish_if_held(&mut transaction, self.claim, self.finished).await? else {
-            transaction.rollback().await?;
-            return Ok(Some(Imported::Lost));
+        hold_open_book(&mut transaction, book).await?;
+        let (mut sorted, added) = match way {
+            Way::Straight => self.copy(&mut transaction).await?,
+            Way::Staged => self.take_new(&mut transaction).await?,
         };
-        transaction.commit().await?;
-        metrics::job_stands(self.claim.work.kind(), status);
-        Ok(Some(Imported::Settled))
+        let limited = self.assign(&mut transaction, &sorted.taken).await?;
+        let wished = sorted.taken.iter().filter(|row| row.user.is_some()).count();
+        let assigned = wished - limited.len();
+        sorted.rejections.extend(limited);
+        sorted.rejections.extend(self.on_earlier_lines());
+        let count = |rows: usize| i32::try_from(rows).map_err(Error::internal);
+        count_new(&mut transaction, book, count(added)?, count(assigned)?).await?;
+        let status = self.part.settle(&mut transaction, self.claim, &sorted.rejections).await?;
+        store.commit_if_held(transaction, self.claim, status).await
     }
 
-    async fn copy(&self, transaction: &mut PgTransaction<'_>, rows: &[&ImportRow]) -> Result<()> {
+    /// Writes all rows, and says how many.
+    async fn copy(&self, transaction: &mut PgTransaction<'_>) -> Result<(Sorted<'a>, usize)> {
         let claim = self.claim;
         let target = "coupon (business_id, book_id, job_id, position, code, metadata)";
         let mut copy = CopyRows::start(transaction, target, 6).await?;
-        for row in rows {
+        for row in &self.rows {
             copy.row().uuid(claim.business.0).uuid(claim.book()?.0).uuid(claim.job.0);
-            copy.int(self.position_of(row.line)).text(&row.code).jsonb(row.metadata.as_deref());
+            copy.int(self.position_of(row)).text(&row.code).jsonb(row.metadata.as_deref());
+            copy.flush_if_full().await?;
+        }
+        copy.finish().await?;
+        Ok((Sorted { taken: self.rows.clone(), rejections: Vec::new() }, self.rows.len()))
+    }
+
+    /// Writes the rows whose codes are new or stand for later lines of the file, and says how many codes are new.
+    async fn take_new(&self, transaction: &mut PgTransaction<'_>) -> Result<(Sorted<'a>, usize)> {
+        self.stage(transaction).await?;
+        let (mut added, mut open) = (0, self.rows.len());
+        let (mut rejections, mut rejected) = (Vec::new(), HashSet::new());
+        for _ in 0..MAX_TRIES {
+            let new = self.insert_new(transaction).await?;
+            let displaced = self.displace_later_lines(transaction).await?;
+            let standing = self.reject_standing(transaction).await?;
+            added += new;
+            open -= new + displaced.len() + standing.len();
+            rejections.extend(displaced);
+            rejections.extend(standing.iter().map(|(row, why)| why.of(row)));
+            rejected.extend(standing.into_iter().map(|(row, _)| row.line));
+            if open == 0 {
+                let taken = self.rows.iter().copied().filter(|row| !rejected.contains(&row.line)).collect();
+                return Ok((Sorted { taken, rejections }, added));
+            }
+        }
+        Err(Error::unavailable("others keep changing the codes of this part"))
+    }
+
+    async fn stage(&self, transaction: &mut PgTransaction<'_>) -> Result<()> {
+        query!(
+            r#"create temporary table staged_row (code text collate "C", position int, metadata jsonb) on commit drop"#
+        )
+        .execute(&mut **transaction)
+        .await?;
+        let mut copy = CopyRows::start(transaction, "staged_row (code, position, metadata)", 3).await?;
+        for row in &self.rows {
+            copy.row().text(&row.code).int(self.position_of(row)).jsonb(row.metadata.as_deref());
             copy.flush_if_full().await?;
         }
         copy.finish().await?;
         Ok(())
     }
 
-    /// Where a later line of the file came first, gives its place to this part's line. `false` if the other row is not what
-    /// it was.
-    async fn displace_later_lines(&self, transaction: &mut PgTransaction<'_>) -> Result<bool> {
-        for (line, (code, why)) in self.told {
-            let Ok(index) = self.rows.binary_search_by(|row| row.code.as_str().cmp(code)) else { continue };
-            let row = &self.rows[index];
-            if *why != Rejected::DuplicateInFile || row.line >= *line {
-                continue;
-            }
-            let metadata: Option<serde_json::Value> =
-                row.metadata.as_deref().map(serde_json::from_str).transpose().map_err(Error::internal)?;
-            let displaced = query!(
-                "update coupon set metadata = $5, position = $6
-                 where business_id = $1 and code = $2 and job_id = $3 and position = $4 and version = 0",
-                self.claim.business.0,
-                row.code,
-                self.claim.job.0,
-                self.position_of(*line),
-                metadata,
-                self.position_of(row.line)
-            )
+    /// Writes the staged rows whose codes do not stand, and says how many.
+    async fn insert_new(&self, transaction: &mut PgTransaction<'_>) -> Result<usize> {
+        let new = query(include_str!("../sql/insert_new_rows.sql"))
+            .bind(self.claim.business.0)
+            .bind(self.claim.book()?.0)
+            .bind(self.claim.job.0)
             .execute(&mut **transaction)
             .await?;
-            if displaced.rows_affected() == 0 {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+        usize::try_from(new.rows_affected()).map_err(Error::internal)
     }
 
-    /// Gives the fresh codes whose rows name users to them, within their limits: how many were given, and the rows whose
-    /// user may hold no more.
+    /// Gives the place of later lines of the file to staged rows, and rejects the later lines. They are lines of another
+    /// part, so only their codes are known here.
+    async fn displace_later_lines(&self, transaction: &mut PgTransaction<'_>) -> Result<Vec<Rejection>> {
+        let displaced: Vec<(String, i32)> = query_as(include_str!("../sql/displace_later_lines.sql"))
+            .bind(self.claim.business.0)
+            .bind(self.claim.job.0)
+            .fetch_all(&mut **transaction)
+            .await?;
+        let reject = |(code, position): &(String, i32)| {
+            Rejected::DuplicateInFile.at(self.line_at(*position), code, code)
+        };
+        Ok(displaced.iter().map(reject).collect())
+    }
+
+    /// The staged rows whose codes stand and stay.
+    async fn reject_standing(
+        &self,
+        transaction: &mut PgTransaction<'_>,
+    ) -> Result<Vec<(&'a ImportRow, Rejected)>> {
+        let standing: Vec<(String, bool)> = query_as(include_str!("../sql/reject_standing_rows.sql"))
+            .bind(self.claim.business.0)
+            .bind(self.claim.job.0)
+            .fetch_all(&mut **transaction)
+            .await?;
+        let rows = &self.rows;
+        let reject = |(code, is_of_this_file): (String, bool)| -> Result<_> {
+            let index = rows
+                .binary_search_by(|row| row.code.cmp(&code))
+                .map_err(|_| Error::internal("a code that was not staged is rejected"))?;
+            let why = if is_of_this_file { Rejected::DuplicateInFile } else { Rejected::AlreadyExists };
+            Ok((rows[index], why))
+        };
+        standing.into_iter().map(reject).collect()
+    }
+
+    /// The rows whose codes are known to stand on earlier lines of the file.
+    fn on_earlier_lines(&self) -> impl Iterator<Item = Rejection> {
+        let is_left_out =
+            move |row: &&ImportRow| self.rows.binary_search_by(|other| other.code.cmp(&row.code)).is_err();
+        self.part.rows.iter().filter(is_left_out).map(|row| Rejected::DuplicateInFile.of(row))
+    }
+
+    /// Gives the codes of rows that name users to them, within their limits; returns the rows whose user may hold no more.
     async fn assign(
         &self,
         transaction: &mut PgTransaction<'_>,
-        fresh: &[&ImportRow],
-    ) -> Result<(i32, TakenBy)> {
-        let mut wishes: Vec<&ImportRow> = fresh.iter().copied().filter(|row| row.user.is_some()).collect();
+        taken: &[&ImportRow],
+    ) -> Result<Vec<Rejection>> {
+        let mut wishes: Vec<&ImportRow> = taken.iter().copied().filter(|row| row.user.is_some()).collect();
         if wishes.is_empty() {
-            return Ok((0, TakenBy::new()));
+            return Ok(Vec::new());
         }
         wishes.sort_by_key(|row| row.line);
         let ids = |make: fn() -> uuid::Uuid| wishes.iter().map(|_| make()).collect::<Vec<_>>();
@@ -329,19 +325,60 @@ impl Part<'_> {
         .await?
         .into_iter()
         .collect();
-        let limited = wishes
-            .iter()
-            .filter(|row| !given.contains(&row.code))
-            .map(|row| (row.line, (row.code.clone(), Rejected::UserLimitReached)))
-            .collect();
-        Ok((i32::try_from(given.len()).map_err(Error::internal)?, limited))
+        let limited = wishes.into_iter().filter(|row| !given.contains(&row.code));
+        Ok(limited.map(|row| Rejected::UserLimitReached.of(row)).collect())
     }
 
-    fn position_of(&self, line: u64) -> i32 {
-        self.first_position.saturating_add(i32::try_from(line).unwrap_or(i32::MAX))
+    fn position_of(&self, row: &ImportRow) -> i32 {
+        self.first_position.saturating_add(i32::try_from(row.line).unwrap_or(i32::MAX))
     }
 
     fn line_at(&self, position: i32) -> u64 {
         u64::try_from(position - self.first_position).unwrap_or(0)
+    }
+}
+
+impl ImportPart {
+    /// Writes the rejections of the part, with those that the database found, and settles the chunk. `None` if the chunk is
+    /// no longer this worker's or the job was stopped.
+    pub(super) async fn settle(
+        &self,
+        transaction: &mut PgTransaction<'_>,
+        claim: &Claim,
+        found: &[Rejection],
+    ) -> Result<Option<JobStatus>> {
+        rejection::write(transaction, claim, [&self.rejections, found]).await?;
+        finish_if_held(transaction, claim, &self.finished(claim, found)).await
+    }
+
+    /// What the chunk adds to its job.
+    fn finished(&self, claim: &Claim, found: &[Rejection]) -> Finished {
+        let count = |rows: usize| as_i64(rows as u64);
+        let of_reason = |rejections: &[Rejection], why: Rejected| {
+            count(rejections.iter().filter(|rejection| rejection.reason == why.reason()).count())
+        };
+        let repeated = of_reason(&self.rejections, Rejected::DuplicateInFile);
+        let unassigned = of_reason(found, Rejected::UserLimitReached);
+        let standing = count(found.len()) - unassigned;
+        let uploaded = count(self.rows.len()) - standing;
+        let invalid = count(self.rejections.len()) - repeated;
+        let mut result = json!({
+            "uploadedCount": uploaded, "unassignedCount": unassigned, "duplicatesCount": repeated + standing,
+            "invalidRowsCount": invalid });
+        if claim.number == 0 && claim.work.is_dry_run() {
+            result["sample"] = json!(self.sample_with(found));
+        }
+        let failed = count(self.rejections.len() + found.len());
+        Finished { succeeded: uploaded - unassigned, failed, result }
+    }
+
+    /// The first rows, with what the database rejects of them.
+    fn sample_with(&self, found: &[Rejection]) -> Vec<SampleRow> {
+        let with_reason = |row: &SampleRow| {
+            let found = found.iter().find(|rejection| rejection.line == row.line);
+            let reason = row.reason.clone().or(found.map(|rejection| rejection.reason.to_string()));
+            SampleRow { reason, ..row.clone() }
+        };
+        self.sample.iter().map(with_reason).collect()
     }
 }

@@ -1,4 +1,4 @@
-//! Deleting the details of old jobs: chunks, dry runs, and with them the right to their files. The row of a job stays, as the
+//! Deleting the details of old jobs: chunks, rejected rows, dry runs, and with them the right to their files. The row of a job stays, as the
 //! record of the codes that it made.
 //!
 //! **Invariant.** A job is marked before any of its details is deleted, and a marked job is not retried.
@@ -13,8 +13,8 @@ use crate::store::Store;
 
 /// Jobs that one statement marks.
 const MARKED_AT_ONCE: i64 = 100;
-/// Chunks that one statement deletes.
-const CHUNKS_AT_ONCE: i64 = 5_000;
+/// Chunks, or rejected rows, that one statement deletes.
+const ROWS_AT_ONCE: i64 = 5_000;
 
 impl Store {
     /// Marks some of the jobs that ended before `retention` ago, whose details may be deleted from now on. Those that were
@@ -30,15 +30,30 @@ impl Store {
         Ok(marked.into_iter().map(JobId).collect())
     }
 
-    /// Deletes the chunks of a marked job. Its files are deleted by now, and it does not come again.
+    /// Deletes the rejected rows and the chunks of a marked job. Its files are deleted by now, and it does not come again.
     pub async fn discard_job(&self, job: JobId) -> Result<()> {
+        loop {
+            let slice = query!(
+                "delete from import_rejection r using job j
+                 where j.id = $1 and j.discarding_at is not null and r.job_id = j.id
+                   and (r.chunk, r.line) in (select chunk, line from import_rejection where job_id = $1
+                                             order by chunk, line limit $2)",
+                job.0,
+                ROWS_AT_ONCE
+            )
+            .execute(&self.pool)
+            .await?;
+            if slice.rows_affected() == 0 {
+                break;
+            }
+        }
         loop {
             let slice = query!(
                 "delete from job_chunk c using job j
                  where j.id = $1 and j.discarding_at is not null and c.job_id = j.id
                    and c.number in (select number from job_chunk where job_id = $1 order by number limit $2)",
                 job.0,
-                CHUNKS_AT_ONCE
+                ROWS_AT_ONCE
             )
             .execute(&self.pool)
             .await?;

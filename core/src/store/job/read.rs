@@ -105,7 +105,8 @@ impl Store {
         rows.into_iter().map(Job::try_from).collect()
     }
 
-    /// Where the errors of a job's settled chunks are, in the order of the chunks.
+    /// The errors files of a job whose chunks were settled by a version that wrote such files, in the order of the chunks.
+    /// Later versions write [`Rejection`](crate::store::Rejection)s.
     pub async fn errors_files(&self, business: BusinessId, id: JobId) -> Result<Vec<String>> {
         get(&self.reads, business, id).await?;
         check_undiscarded(&self.reads, id).await?;

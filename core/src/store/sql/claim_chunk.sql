@@ -1,6 +1,7 @@
 -- Claims the fairest runnable chunk: of the business with the fewest chunks at work, then of the job with the fewest, then
 -- of the job that has waited longest since its last claim. A chunk whose lease has run out is runnable again; that counts
--- as a crash of its worker unless the database itself was restarted since.
+-- as a crash of its worker unless the database itself was restarted since. A chunk of an ordered job is runnable when those
+-- before it are settled or have noted their codes.
 --
 -- $1 the worker, $2 seconds of lease, $3 the kinds it can work. Lock order: chunk, then job.
 with working as materialized (
@@ -25,8 +26,8 @@ chosen as (
     select c.job_id, c.number, c.status from job_chunk c
     where c.job_id = j.id
       and (c.status = 'READY' and c.run_at <= now() or c.status = 'RUNNING' and c.lease_until <= now())
-      and (not j.ordered or c.number = (select min(o.number) from job_chunk o
-                                        where o.job_id = j.id and o.status in ('READY', 'RUNNING')))
+      and (not j.ordered or c.number <= (select coalesce(min(o.number), 2147483647) from job_chunk o
+                                         where o.job_id = j.id and o.status in ('READY', 'RUNNING') and not o.has_noted_codes))
     order by c.number limit 1 for update skip locked) c
   limit 1
 ),

@@ -1,10 +1,11 @@
-//! One code in three parts of a file: whichever part ends first, and whoever looked before, the first line stands.
+//! One code in three parts of a file: whichever part ends first, and whatever stood before, the first line stands.
 
 use cuponera_core::job::JobStatus;
-use cuponera_core::store::{Claim, Imported, Rejected, TakenBy};
-use cuponera_testkit::World;
+use cuponera_core::store::{Claim, Rejected};
+use cuponera_testkit::{World, eventually, waits_for};
+use sqlx::{PgTransaction, query, query_scalar};
 
-use super::{Part, attempt, job, line_of, next, position_of, refused, rows, submit, work};
+use super::{Part, Rejections, job, line_of, next, position_of, rejected, submit, work};
 
 const PARTS: [Part<'static>; 3] = [&[("DUP", 5, None)], &[("DUP", 105, None)], &[("DUP", 205, None)]];
 
@@ -14,12 +15,19 @@ async fn claims(world: &World) -> [Claim; 3] {
     claims
 }
 
-async fn assert_the_first_line_stands(world: &World, told: &[TakenBy]) {
+async fn assert_the_first_line_stands(world: &World, found: &[Rejections]) {
     assert_eq!((line_of(world, "DUP").await, position_of(world, "DUP").await), (5, 5));
-    let all: TakenBy = told.iter().flatten().map(|(line, found)| (*line, found.clone())).collect();
+    let all: Rejections = found.iter().flatten().map(|(line, found)| (*line, found.clone())).collect();
     let duplicate = Rejected::DuplicateInFile;
-    assert_eq!(all, refused([(105, "DUP", duplicate), (205, "DUP", duplicate)]));
+    assert_eq!(all, rejected([(105, "DUP", duplicate), (205, "DUP", duplicate)]));
     world.assert_invariants().await;
+}
+
+async fn hold(world: &World, code: &str) -> PgTransaction<'static> {
+    let mut holder = world.pool().begin().await.unwrap();
+    let lock = "select from coupon where code = $1 for update";
+    query(lock).bind(code).execute(&mut *holder).await.unwrap();
+    holder
 }
 
 #[tokio::test]
@@ -28,31 +36,57 @@ async fn of_three_lines_in_three_parts_the_first_stands_in_whatever_order_the_pa
         let world = World::new().await;
         let submitted = submit(&world, 3).await;
         let claims = claims(&world).await;
-        let mut told = Vec::new();
+        let mut found = Vec::new();
         for part in order {
-            told.push(work(&world, &claims[part], PARTS[part]).await);
+            found.push(work(&world, &claims[part], PARTS[part]).await);
         }
-        assert_the_first_line_stands(&world, &told).await;
+        assert_the_first_line_stands(&world, &found).await;
         let done = job(&world, submitted.id).await;
         assert_eq!((done.status, done.succeeded, done.failed), (JobStatus::Succeeded, 1, 2), "{order:?}");
     }
 }
 
-/// The first part has seen line 205; by the time it would displace it, line 105 stands there.
+/// Both have seen line 205. Whichever is second finds the line of the other in its place.
 #[tokio::test]
-async fn a_part_that_looked_before_another_ended_looks_again() {
+async fn two_parts_that_displace_one_line_at_the_same_time_look_again_once_they_have_its_lock() {
+    for first_to_wait in [0, 1] {
+        let world = World::new().await;
+        let submitted = submit(&world, 3).await;
+        let claims = claims(&world).await;
+        let last = work(&world, &claims[2], PARTS[2]).await;
+        let holder = hold(&world, "DUP").await;
+        let second_to_wait = 1 - first_to_wait;
+        let one = work(&world, &claims[first_to_wait], PARTS[first_to_wait]);
+        let other = work(&world, &claims[second_to_wait], PARTS[second_to_wait]);
+        let both = async { tokio::join!(one, other) };
+        let (one, other) = Box::pin(waits_for(world.pool(), 2, holder.commit(), both)).await;
+        assert_the_first_line_stands(&world, &[last, one, other]).await;
+        let done = job(&world, submitted.id).await;
+        assert_eq!((done.status, done.succeeded, done.failed), (JobStatus::Succeeded, 1, 2));
+    }
+}
+
+/// The user's call waits for the row before the earlier line does. The events of a code are kept by its position.
+#[tokio::test]
+async fn a_later_line_whose_code_is_given_out_at_the_same_time_keeps_its_place() {
     let world = World::new().await;
-    submit(&world, 3).await;
-    let claims = claims(&world).await;
-    let mut told = vec![work(&world, &claims[2], PARTS[2]).await];
-    let seen = refused([(205, "DUP", Rejected::DuplicateInFile)]);
-    let first = rows(PARTS[0]);
-    assert_eq!(attempt(&world, &claims[0], &first, &TakenBy::new()).await, Imported::Differs(seen.clone()));
-    told.push(work(&world, &claims[1], PARTS[1]).await);
-    let anew = refused([(105, "DUP", Rejected::DuplicateInFile)]);
-    assert_eq!(attempt(&world, &claims[0], &first, &seen).await, Imported::Differs(anew.clone()));
-    assert_eq!(line_of(&world, "DUP").await, 105, "what was not settled was written");
-    assert_eq!(attempt(&world, &claims[0], &first, &anew).await, Imported::Settled);
-    told.push(anew);
-    assert_the_first_line_stands(&world, &told).await;
+    submit(&world, 2).await;
+    let claims = [next(&world).await, next(&world).await];
+    work(&world, &claims[1], PARTS[1]).await;
+    let holder = hold(&world, "DUP").await;
+    let import = async {
+        eventually("the call to wait", async || {
+            let waits = "select exists (select from pg_stat_activity
+                                        where datname = current_database() and wait_event_type = 'Lock')";
+            query_scalar::<_, bool>(waits).fetch_one(world.pool()).await.unwrap().then_some(())
+        })
+        .await;
+        work(&world, &claims[0], PARTS[0]).await
+    };
+    let both = async { tokio::join!(world.give("DUP", "ana"), import) };
+    let (_, found) = Box::pin(waits_for(world.pool(), 2, holder.commit(), both)).await;
+    world.assert_invariants().await;
+    let place = (line_of(&world, "DUP").await, position_of(&world, "DUP").await);
+    assert_eq!(place, (105, 105));
+    assert_eq!(found, rejected([(5, "DUP", Rejected::DuplicateInFile)]));
 }

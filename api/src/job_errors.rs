@@ -1,0 +1,62 @@
+//! The rejected rows of an import as CSV, in pieces that hold one page of them at most.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use cuponera_core::csv::begins_formula;
+use cuponera_core::error::{Error, Result};
+use cuponera_core::files::Files;
+use cuponera_core::id::{BusinessId, JobId};
+use cuponera_core::store::{Rejection, RejectionCursor, Store};
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt, TryStreamExt, stream};
+
+const HEADER: &[u8] = b"line,code,reason,row,detail\n";
+
+/// The errors of a job of the business. No connection is held while a piece is on its way to the client.
+pub(crate) async fn errors_csv(
+    store: &Store,
+    files: &Files,
+    business: BusinessId,
+    job: JobId,
+) -> Result<BoxStream<'static, Result<Bytes>>> {
+    let names = store.errors_files(business, job).await?;
+    let header = stream::once(async { Ok(Bytes::from_static(HEADER)) });
+    Ok(header.chain(written_files(files.clone(), names)).chain(rejections(store.clone(), job)).boxed())
+}
+
+/// The files that chunks wrote before rejections were rows.
+fn written_files(files: Files, names: Vec<String>) -> impl Stream<Item = Result<Bytes>> + Send {
+    stream::iter(names)
+        .then(move |name| {
+            let files = files.clone();
+            async move { files.stream(&name).await }
+        })
+        .try_flatten()
+}
+
+fn rejections(store: Store, job: JobId) -> impl Stream<Item = Result<Bytes>> + Send {
+    stream::try_unfold(RejectionCursor::default(), move |after| {
+        let store = store.clone();
+        async move {
+            let page = store.list_rejections(job, after).await?;
+            let is_over = page.rejections.is_empty();
+            Ok((!is_over).then_some((csv_of(&page.rejections)?, page.next)))
+        }
+    })
+}
+
+fn csv_of(rejections: &[Rejection]) -> Result<Bytes> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    for rejection in rejections {
+        let Rejection { line, code, reason, row, detail } = rejection;
+        let (line, code, row) = (line.to_string(), without_formula(code), without_formula(row));
+        writer.write_record([line.as_str(), &code, reason, &row, detail]).map_err(Error::internal)?;
+    }
+    Ok(writer.into_inner().map_err(|error| Error::internal(error.to_string()))?.into())
+}
+
+/// The text with an apostrophe before it if a spreadsheet would take it for a formula.
+fn without_formula(text: &str) -> Cow<'_, str> {
+    if begins_formula(text) { Cow::Owned(format!("'{text}")) } else { Cow::Borrowed(text) }
+}

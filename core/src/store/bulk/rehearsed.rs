@@ -1,0 +1,95 @@
+//! A chunk of a dry run: counted as an import would count it, after the earlier parts of the same file.
+
+use std::collections::{HashMap, HashSet};
+
+use sqlx::{PgTransaction, query, query_file, query_file_scalar};
+
+use crate::error::Result;
+use crate::job::JobStatus;
+use crate::store::Store;
+use crate::store::chunk::{Claim, Pulse};
+
+use super::begin;
+use super::imported::{ImportPart, ImportRow, Rejected};
+use super::rejection::Rejection;
+
+impl Store {
+    /// Counts what the rows would come to, and settles the chunk. No code is written.
+    pub async fn settle_dry_run(&self, claim: &Claim, part: &ImportPart) -> Result<Pulse> {
+        let mut connection = self.pool.acquire().await?;
+        let mut transaction = begin(&mut connection, claim).await?;
+        let found = rehearse(&mut transaction, claim, &part.rows).await?;
+        let status = part.settle(&mut transaction, claim, &found).await?;
+        if status.is_some_and(JobStatus::is_over) {
+            query!("delete from dry_run_code where job_id = $1", claim.job.0)
+                .execute(&mut *transaction)
+                .await?;
+        }
+        self.commit_if_held(transaction, claim, status).await
+    }
+}
+
+/// What an import of the rows would reject, after the earlier parts of the same dry run; notes the rows for later parts.
+async fn rehearse(
+    transaction: &mut PgTransaction<'_>,
+    claim: &Claim,
+    rows: &[ImportRow],
+) -> Result<Vec<Rejection>> {
+    let codes: Vec<String> = rows.iter().map(|row| row.code.clone()).collect();
+    let standing: HashSet<String> =
+        query_file_scalar!("src/store/sql/standing_codes.sql", claim.business.0, &codes)
+            .fetch_all(&mut **transaction)
+            .await?
+            .into_iter()
+            .collect();
+    let is_standing = |row: &ImportRow| standing.contains(&row.code);
+    let holders: Vec<Option<String>> =
+        rows.iter().map(|row| row.user.clone().filter(|_| !is_standing(row))).collect();
+    // Before these rows are noted, so that only those of earlier parts count.
+    let mut rooms = rooms_of(transaction, claim, &holders).await?;
+    let fresh: HashSet<String> = query_file_scalar!(
+        "src/store/sql/dry_run_new_codes.sql",
+        claim.job.0,
+        &codes,
+        &holders as &[Option<String>]
+    )
+    .fetch_all(&mut **transaction)
+    .await?
+    .into_iter()
+    .collect();
+    let mut found = Vec::new();
+    let mut in_order: Vec<&ImportRow> = rows.iter().collect();
+    in_order.sort_by_key(|row| row.line);
+    for row in in_order {
+        let room = row.user.as_ref().and_then(|user| rooms.get_mut(user));
+        let why = match room {
+            _ if is_standing(row) => Rejected::AlreadyExists,
+            _ if !fresh.contains(&row.code) => Rejected::DuplicateInFile,
+            Some(room) if *room <= 0 => Rejected::UserLimitReached,
+            Some(room) => {
+                *room -= 1;
+                continue;
+            }
+            None => continue,
+        };
+        found.push(why.of(row));
+    }
+    Ok(found)
+}
+
+/// How many more codes each of these users may hold; users without a limit are left out.
+async fn rooms_of(
+    transaction: &mut PgTransaction<'_>,
+    claim: &Claim,
+    holders: &[Option<String>],
+) -> Result<HashMap<String, i64>> {
+    let rooms = query_file!(
+        "src/store/sql/dry_run_rooms.sql",
+        claim.job.0,
+        claim.book()?.0,
+        &holders.iter().flatten().cloned().collect::<Vec<_>>()
+    )
+    .fetch_all(&mut **transaction)
+    .await?;
+    Ok(rooms.into_iter().map(|row| (row.user_id, row.room)).collect())
+}

@@ -34,12 +34,17 @@ pub(super) const IMPORT: Operation = Operation {
     weight: 1,
     ask: |hand| {
         let (client, asked) = (hand.client, hand.asked);
-        let line = |number: i64| format!("I-{client}-{asked}-{number}\n");
+        // Some files assign their codes.
+        let (header, users) = if hand.chance(0.4) { ("code,userId", 5) } else { ("code", 0) };
+        let line = |number: i64| {
+            let user = if users > 0 { format!(",i{}", number % users) } else { String::new() };
+            format!("I-{client}-{asked}-{number}{user}\n")
+        };
         let file: String = (0..IMPORTED).chain(0..DUPLICATES).map(line).collect();
         let path = format!("coupon-codes/upload?couponBookId={}", hand.world.tenants[hand.tenant()].made);
         let about = About { quantity: Some(IMPORTED), ..About::default() };
         let ask = hand.post(path, Value::Null, about).by_service();
-        Ask { body: Body::Csv(format!("code\n{file}")), ..ask }
+        Ask { body: Body::Csv(format!("{header}\n{file}")), ..ask }
     },
     learns: job,
     agrees: always,

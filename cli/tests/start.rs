@@ -130,14 +130,14 @@ async fn a_job_that_ran_at_sigterm_is_finished_by_the_next_start() {
     let order = json!({"couponBookId": book["id"], "quantity": 300_000});
     let job = admin.post("coupon-codes/generate", &order, 202).await;
     let path = format!("jobs/{}", job["id"].as_str().expect("an id"));
-    cuponera_testkit::eventually("the job to be at work", async || {
+    eventually("the job to be at work", async || {
         (admin.get(&path).await["status"] == "RUNNING").then_some(())
     })
     .await;
     stop(process, Signal::TERM).await;
     let process = installation.up().await;
     let admin = process.log_in(PASSWORD).await;
-    let job = cuponera_testkit::eventually("the job to end", async || {
+    let job = eventually("the job to end", async || {
         let job = admin.get(&path).await;
         (job["status"] != "QUEUED" && job["status"] != "RUNNING").then_some(job)
     })
@@ -173,7 +173,8 @@ async fn a_start_waits_for_the_postgres_of_a_killed_process_that_recovers_from_a
     let process = installation.up().await;
     let pool = installation.database().await;
     // What is to be replayed takes long enough to be seen.
-    let filler = "create table filler as select n, repeat('x', 200) as text from generate_series(1, 100000) n";
+    let filler =
+        "create table filler as select n, repeat('x', 200) as text from generate_series(1, 100000) n";
     query(filler).execute(&pool).await.expect("filling a table failed");
     let backend: i32 =
         query_scalar("select pg_backend_pid()").fetch_one(&pool).await.expect("Postgres does not answer");

@@ -102,6 +102,6 @@ pub async fn serve(listener: TcpListener, app: Arc<App>, stop: CancellationToken
         stop.cancelled().await;
         app.end_watches();
     };
-    tokio::join!(server::serve(listener, endpoint, &stop, app.connections), forgetting, ending);
+    tokio::join!(server::serve(listener, endpoint, &stop, &app), forgetting, ending);
     app.finish(FINISH_PATIENCE).await;
 }

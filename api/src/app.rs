@@ -28,9 +28,9 @@ use crate::letters::Letters;
 use crate::limits::{Limiter, Limits};
 use crate::lock_notes::LockNotes;
 use crate::memory::Memory;
-use crate::places::Places;
 use crate::progress::Progress;
 use crate::pulse::Pulse;
+use crate::slots::Slots;
 use crate::watch::{Watches, Watching};
 
 /// The most requests that run at once, and the most uploads among them: the next is told at once to come back.
@@ -103,8 +103,8 @@ pub struct App {
     pub(crate) metrics: Exposition,
     /// Places for requests.
     pub(crate) requests: Semaphore,
-    /// Places for uploads.
-    pub(crate) uploads: Places,
+    /// Slots for uploads, by caller.
+    pub(crate) uploads: Slots<Uuid>,
     /// Whether the database answers, as of a moment ago.
     pub(crate) pulse: Pulse,
     /// API keys that have been good lately.
@@ -162,7 +162,7 @@ impl App {
             cors: Cors::new(cors_origins),
             metrics,
             requests: Semaphore::new(MAX_REQUESTS),
-            uploads: Places::new(MAX_UPLOADS, MAX_UPLOADS_OF_ONE),
+            uploads: Slots::new(MAX_UPLOADS, MAX_UPLOADS_OF_ONE),
             pulse: Pulse::default(),
             good_keys: Cache::builder().max_capacity(KEYS_REMEMBERED).time_to_idle(KEY_MEMORY).build(),
             tasks,

@@ -22,7 +22,6 @@ mod limits;
 mod lock_notes;
 mod memory;
 mod parts;
-mod places;
 mod prefer;
 mod problem;
 mod progress;
@@ -31,6 +30,7 @@ mod query;
 mod reply;
 mod routes;
 mod server;
+mod slots;
 mod spelling;
 mod time;
 mod traffic;
@@ -108,6 +108,6 @@ pub async fn serve(listener: TcpListener, app: Arc<App>, stop: CancellationToken
         stop.cancelled().await;
         app.end_watches();
     };
-    tokio::join!(server::serve(listener, endpoint, &stop, app.connections), forgetting, ending);
+    tokio::join!(server::serve(listener, endpoint, &stop, &app), forgetting, ending);
     app.finish(FINISH_PATIENCE).await;
 }

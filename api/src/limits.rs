@@ -163,6 +163,14 @@ impl Limiter {
         counted
     }
 
+    /// The address whose share of the connections one from here counts for; none for a trusted proxy, which connects for many
+    /// clients.
+    pub(crate) fn connection_owner(&self, peer: IpAddr) -> Option<IpAddr> {
+        let peer = peer.to_canonical();
+        let is_proxy = self.trusted_proxies.iter().any(|network| network.contains(&peer));
+        (!is_proxy).then(|| network_of(peer))
+    }
+
     /// Whether the address has lately asked for more than it may.
     pub(crate) fn is_spent(&self, visit: &Visit) -> bool {
         visit.ip.is_some_and(|ip| self.spent.contains_key(&network_of(ip)))

@@ -1,19 +1,19 @@
-//! Connections: how many there may be, and how long each may keep us waiting.
+//! Connections: a limit on their number, and time limits for each.
 //!
-//! poem's own server has no time-outs for slow clients and no bound on connections; this is its accept loop with both. A
-//! connection that is being answered holds its place. One that waits, for its first request or its next, makes room when
-//! all places are taken, the longest-waiting first: however many slow or silent clients there are, others get in. HTTP/1.1
-//! only: what needs HTTP/2 speaks it to the proxy in front.
+//! poem's own server has no time-outs for slow clients and no limit on connections; this is its accept loop with both.
+//! **Invariant.** A connection keeps its slot until it is closed. Time limits close one that sends no request, sends its head
+//! too slowly or reads its answer too slowly. One address has at most a quarter of the slots. HTTP/1.1 only: a client that
+//! needs HTTP/2 speaks it to the proxy in front.
 
-mod body;
-mod seats;
+mod pace;
 
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use cuponera_core::config::Settings;
@@ -30,18 +30,21 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
-use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
-use body::Seated;
-use seats::{Seat, Seats};
+use crate::app::App;
+use crate::slots::{Slot, Slots};
+use pace::Paced;
 
 /// How many connections the system may hold for us until they are accepted.
 const BACKLOG: u32 = 4_096;
 /// The most connections; fewer if the system lets this process open fewer files.
 const MAX_CONNECTIONS: usize = 10_000;
+/// One part in this many of all connections is what one address may have (a /64 of IPv6; a trusted proxy has no such limit).
+/// Of 10,000 that is more than the requests that may run at once, so clients behind one address lose nothing by it.
+const ADDRESS_SHARE: usize = 4;
 /// Files that are none of clients: connections to the database, uploads, the log.
 const OTHER_FILES: usize = 512;
 /// How long a new connection may take to send the head of its first request.
@@ -49,10 +52,12 @@ const FIRST_HEAD_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a connection may wait for the next head: longer than the 60 s for which load balancers keep idle connections,
 /// or they would send a request into one that is just being closed.
 const NEXT_HEAD_PATIENCE: Duration = Duration::from_secs(75);
-/// How long a client may take to read anything of what it is sent.
-const WRITE_PATIENCE: Duration = Duration::from_secs(30);
-/// The longest head of a request, and what is buffered of its body, in bytes.
-const MAX_HEAD_BYTES: usize = 256 * 1024;
+/// The longest head of a request, and the size of a connection's read buffer, in bytes: each stranger may fill it. Tokens and
+/// cookies of all clients we know of fit into a quarter of it.
+const MAX_HEAD_BYTES: usize = 32 * 1024;
+/// What the system may hold of an answer for a client that does not read, in bytes (Linux doubles it). Without this it is up
+/// to 4 MiB, and a slow client would look quick until that is full.
+const SEND_BUFFER_BYTES: u32 = 256 * 1024;
 /// How long requests that run may take to end at a shutdown. With what comes after it the API has ended within 10 s.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(6);
 /// After an error of accepting, mostly that there are no more files to open.
@@ -68,12 +73,14 @@ const MAX_REFUSALS: usize = 256;
 /// How long a client may go on sending what nobody reads any more, while it is told so.
 const LEAVE_PATIENCE: Duration = Duration::from_secs(1);
 
-type App = Arc<BoxEndpoint<'static, Response>>;
+type Routes = Arc<BoxEndpoint<'static, Response>>;
 
 /// Takes the address, so that a taken one is known before anything else is started.
 pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
+    // Accepted connections inherit it.
+    socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }
@@ -86,27 +93,27 @@ pub fn listen(settings: &Settings) -> Result<TcpListener, String> {
     })
 }
 
-/// Accepts and answers until told to stop, then lets what runs end. There are `most` connections, or as many as the system
-/// has files for.
+/// Accepts and answers until `stop`, then lets what runs end.
 pub(crate) async fn serve(
     listener: TcpListener,
-    app: impl Endpoint<Output = Response> + 'static,
+    routes: impl Endpoint<Output = Response> + 'static,
     stop: &CancellationToken,
-    most: Option<usize>,
+    app: &App,
 ) {
-    let app: App = Arc::new(poem::EndpointExt::boxed(app));
+    let routes: Routes = Arc::new(poem::EndpointExt::boxed(routes));
     let (connections, end) = (TaskTracker::new(), CancellationToken::new());
-    let seats = Arc::new(Seats::new(most.unwrap_or_else(most_connections)));
+    let most = app.connections.unwrap_or_else(most_connections);
+    let slots = Slots::new(most, most.div_ceil(ADDRESS_SHARE));
     let refusals = Arc::new(Semaphore::new(MAX_REFUSALS));
     while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
         match accepted {
-            Ok((stream, peer)) => match seats.take() {
-                Some(seat) => {
-                    let connection =
-                        Connection { peer, seat, app: app.clone(), stop: stop.clone(), end: end.clone() };
-                    connections.spawn(connection.serve(stream));
+            Ok((stream, peer)) => match slots.take(app.limiter.connection_owner(peer.ip())) {
+                Ok(slot) => {
+                    let (routes, slot) = (routes.clone(), CountedSlot::new(slot));
+                    let (stop, end) = (stop.clone(), end.clone());
+                    connections.spawn(Connection { peer, routes, stop, end, _slot: slot }.serve(stream));
                 }
-                None => refuse(&connections, &refusals, stream),
+                Err(_) => refuse(&connections, &refusals, stream),
             },
             Err(error) => {
                 warn!(%error, "a connection could not be accepted");
@@ -165,14 +172,31 @@ async fn take_leave(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
     let _ = timeout(LEAVE_PATIENCE, leave).await;
 }
 
+/// A connection's slot, which the metrics count.
+#[derive(Debug)]
+struct CountedSlot(#[expect(dead_code, reason = "held for its drop")] Slot<IpAddr>);
+
+impl CountedSlot {
+    fn new(slot: Slot<IpAddr>) -> Self {
+        metrics::edge().connections.increment(1);
+        Self(slot)
+    }
+}
+
+impl Drop for CountedSlot {
+    fn drop(&mut self) {
+        metrics::edge().connections.decrement(1);
+    }
+}
+
 struct Connection {
     peer: SocketAddr,
-    seat: Seat,
-    app: App,
+    routes: Routes,
     /// Nothing new is to be begun.
     stop: CancellationToken,
     /// What has not ended is to be cut off.
     end: CancellationToken,
+    _slot: CountedSlot,
 }
 
 impl Connection {
@@ -180,14 +204,17 @@ impl Connection {
         // Answers are small and written whole: waiting for more to send with them only adds delay.
         let _ = stream.set_nodelay(true);
         let Ok(local) = stream.local_addr() else { return };
-        let mut stream = TimeoutStream::new(stream);
-        stream.set_write_timeout(Some(WRITE_PATIENCE));
-        let answer = service_fn(|request| Box::pin(self.answer(local, request)));
+        let has_asked = AtomicBool::new(false);
+        let answer = service_fn(|request| {
+            has_asked.store(true, Ordering::Relaxed);
+            Box::pin(self.answer(local, request))
+        });
         let mut connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(NEXT_HEAD_PATIENCE)
+            .max_header_size(MAX_HEAD_BYTES)
             .max_buf_size(MAX_HEAD_BYTES)
-            .serve_connection(TokioIo::new(Box::pin(stream)), answer);
+            .serve_connection(TokioIo::new(Paced::new(stream)), answer);
         let mut first_head = pin!(sleep(FIRST_HEAD_PATIENCE));
         let (mut is_new, mut is_stopping) = (true, false);
         loop {
@@ -195,12 +222,11 @@ impl Connection {
                 // A client that breaks off or sends nonsense is no concern of ours.
                 _ = poll_fn(|context| connection.poll_without_shutdown(context)) => break,
                 () = &mut first_head, if is_new => {
-                    if !self.seat.has_asked() {
+                    if !has_asked.load(Ordering::Relaxed) {
                         return;
                     }
                     is_new = false;
                 }
-                () = self.seat.must_leave() => return,
                 () = self.stop.cancelled(), if !is_stopping => {
                     Pin::new(&mut connection).graceful_shutdown();
                     is_stopping = true;
@@ -208,18 +234,24 @@ impl Connection {
                 () = self.end.cancelled() => return,
             }
         }
-        take_leave(connection.into_parts().io.into_inner()).await;
+        let (stream, is_too_slow) = connection.into_parts().io.into_inner().into_inner();
+        if is_too_slow {
+            // The system would keep what is unsent for minutes.
+            let _ = stream.set_zero_linger();
+            debug!("a connection was closed: its client read too slowly");
+            return;
+        }
+        take_leave(stream).await;
     }
 
     async fn answer(
         &self,
         local: SocketAddr,
         request: hyper::Request<Incoming>,
-    ) -> Result<hyper::Response<Seated<impl Body<Data = Bytes, Error = io::Error> + use<>>>, Infallible> {
-        let busy = self.seat.begin();
+    ) -> Result<hyper::Response<impl Body<Data = Bytes, Error = io::Error> + use<>>, Infallible> {
         let (local, remote) = (LocalAddr(Addr::from(local)), RemoteAddr(Addr::from(self.peer)));
-        let response = self.app.get_response((request, local, remote, Scheme::HTTP).into()).await;
-        Ok(hyper::Response::from(response).map(|body| Seated::new(body, busy)))
+        let response = self.routes.get_response((request, local, remote, Scheme::HTTP).into()).await;
+        Ok(hyper::Response::from(response))
     }
 }
 

@@ -7,7 +7,7 @@ use cuponera_core::book::{Book, Discount, DiscountKind};
 use cuponera_core::coupon::state::{Coupon, CouponEvent};
 use cuponera_core::page::Page;
 use cuponera_core::store::{Account, ApiKey, Assigned, Locked, Redeemed};
-use poem_openapi::types::{ParseFromJSON, ToJSON, Type};
+use poem_openapi::types::{MaybeUndefined, ParseFromJSON, ToJSON, Type};
 use poem_openapi::{Enum, Object};
 use serde_json::Value;
 use uuid::Uuid;
@@ -89,6 +89,9 @@ struct CountsView {
 }
 
 /// A coupon book.
+///
+/// A USER gets what the holder of a code needs. The fields that say how the campaign goes, or that its owner keeps for itself,
+/// are absent.
 #[derive(Debug, Object)]
 #[oai(rename = "CouponBook", rename_all = "camelCase")]
 pub(crate) struct BookView {
@@ -102,8 +105,8 @@ pub(crate) struct BookView {
     max_codes_per_user: Option<i32>,
     /// How often a code may be redeemed.
     max_redeems_per_user: i32,
-    /// How many codes the owner means to make; it only informs.
-    total_codes_expected: Option<i64>,
+    /// How many codes the owner means to make; it only informs. Absent for a USER: it is the owner's plan.
+    total_codes_expected: MaybeUndefined<i64>,
     starts_at: Option<Time>,
     expires_at: Option<Time>,
     /// How long a lock holds if the call does not say.
@@ -111,10 +114,14 @@ pub(crate) struct BookView {
     /// Whether redeeming needs a live lock.
     require_lock: bool,
     discount: Option<DiscountView>,
-    metadata: Option<Value>,
-    /// All codes of the book.
-    generated_count: i64,
-    counts: CountsView,
+    /// Absent for a USER: it is the owner's own data.
+    metadata: MaybeUndefined<Value>,
+    /// All codes of the book. Absent for a USER: it says how the campaign goes.
+    #[oai(skip_serializing_if_is_none)]
+    generated_count: Option<i64>,
+    /// Absent for a USER: they say how the campaign goes.
+    #[oai(skip_serializing_if_is_none)]
+    counts: Option<CountsView>,
     /// Whether codes can be given out and redeemed right now.
     is_active: bool,
     /// Whether `expiresAt` has passed.
@@ -134,25 +141,38 @@ impl From<Book> for BookView {
             status: book.status.as_str().into(),
             max_codes_per_user: rules.max_codes_per_user,
             max_redeems_per_user: rules.max_redeems_per_user,
-            total_codes_expected: rules.total_codes_expected,
+            total_codes_expected: MaybeUndefined::from_opt_null(rules.total_codes_expected),
             starts_at: rules.starts_at.map(Time::from),
             expires_at: rules.expires_at.map(Time::from),
             lock_ttl_seconds: rules.lock_ttl_seconds,
             require_lock: rules.require_lock,
             discount: rules.discount.map(DiscountView::from),
-            metadata: rules.metadata,
-            generated_count: counts.all(),
-            counts: CountsView {
+            metadata: MaybeUndefined::from_opt_null(rules.metadata),
+            generated_count: Some(counts.all()),
+            counts: Some(CountsView {
                 available: counts.available,
                 assigned: counts.assigned,
                 locked: counts.locked,
                 redeemed: counts.redeemed,
                 void: counts.void,
-            },
+            }),
             is_active: book.is_active,
             is_expired: book.is_expired,
             created_at: book.created_at.into(),
             updated_at: book.updated_at.into(),
+        }
+    }
+}
+
+impl BookView {
+    /// The book as a USER may see it: without the owner's plan, metadata and counts.
+    pub(crate) fn for_user(self) -> Self {
+        Self {
+            total_codes_expected: MaybeUndefined::Undefined,
+            metadata: MaybeUndefined::Undefined,
+            generated_count: None,
+            counts: None,
+            ..self
         }
     }
 }

@@ -2,7 +2,8 @@
 //! to the database meanwhile.
 //!
 //! **Invariants.** A process has one poller, and only while somebody watches: it reads all watched jobs in one statement. An
-//! earlier reading never replaces a later one. A job that is over is polled no more. What a watcher holds goes with it.
+//! earlier reading never replaces a later one. A job that is over is polled no more. What a watcher holds goes with it. No
+//! caller and no business has all slots.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,29 +12,45 @@ use std::time::Duration;
 use cuponera_core::error::Result;
 use cuponera_core::id::{BusinessId, JobId};
 use cuponera_core::job::Job;
+use cuponera_core::principal::Principal;
 use futures::{Stream, stream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
+use uuid::Uuid;
 
 use crate::progress::Progress;
+use crate::slots::{Full, Slot, Slots};
 
 /// How long after a reading the next one comes: a watcher hears of a job at most four times a second.
 const PERIOD: Duration = Duration::from_millis(250);
 /// The most streams of events a process has open at once: each holds a socket and its buffers.
-pub(crate) const MAX_STREAMS: usize = 1_000;
+const MAX_STREAMS: usize = 1_000;
 /// The most requests of a process that wait for the end of a job; the next ones are answered at once.
 const MAX_WAITS: usize = 1_000;
+/// A business has at most half of either: the only business of an installation has enough, and of several none has all.
+const BUSINESS_SHARE: usize = 2;
+/// A caller (an account or an API key) has at most an eighth: enough for a backend that submits a hundred jobs at once, and
+/// one that leaks its streams leaves its business most of its slots.
+const CALLER_SHARE: usize = 8;
 
 /// All watching in this process.
 #[derive(Debug)]
 pub(crate) struct Watches {
     desk: Arc<Desk>,
-    streams: Arc<Semaphore>,
-    waits: Arc<Semaphore>,
+    streams: WatchSlots,
+    waits: WatchSlots,
+}
+
+/// Slots for one kind of watching, shared between businesses and callers.
+#[derive(Debug)]
+struct WatchSlots {
+    total: usize,
+    businesses: Slots<BusinessId>,
+    callers: Slots<Uuid>,
 }
 
 /// What watchers and the poller share.
@@ -52,16 +69,30 @@ struct Board {
     poller: Option<JoinHandle<()>>,
 }
 
-/// A place among those who may watch; it is given back when it is dropped.
+/// A slot for one watcher; dropping it frees it.
 #[derive(Debug)]
-pub(crate) struct Place(#[expect(dead_code, reason = "it is held for its drop")] OwnedSemaphorePermit);
+pub(crate) struct WatchSlot {
+    _of_business: Slot<BusinessId>,
+    _of_caller: Slot<Uuid>,
+}
+
+/// There is no slot: whose limit is reached, and the limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Crowded {
+    /// The process has no more.
+    Process(usize),
+    /// The business has its share.
+    Business(usize),
+    /// The caller has its share.
+    Caller(usize),
+}
 
 /// A job under somebody's eyes.
 #[derive(Debug)]
 pub(crate) struct Watched {
     job: watch::Receiver<Job>,
     stop: CancellationToken,
-    _place: Place,
+    _slot: WatchSlot,
 }
 
 /// How much watching goes on in a process.
@@ -82,25 +113,25 @@ impl Watches {
         let desk = Desk { progress, tasks, stop: CancellationToken::new(), board: Mutex::default() };
         Self {
             desk: Arc::new(desk),
-            streams: Arc::new(Semaphore::new(MAX_STREAMS)),
-            waits: Arc::new(Semaphore::new(MAX_WAITS)),
+            streams: WatchSlots::new(MAX_STREAMS),
+            waits: WatchSlots::new(MAX_WAITS),
         }
     }
 
-    /// A place for a stream of events, if one is free.
-    pub(crate) fn place_to_follow(&self) -> Option<Place> {
-        self.streams.clone().try_acquire_owned().ok().map(Place)
+    /// A slot for a stream of events.
+    pub(crate) fn slot_to_follow(&self, caller: &Principal) -> std::result::Result<WatchSlot, Crowded> {
+        self.streams.take(caller)
     }
 
-    /// A place for a request that waits, if one is free.
-    pub(crate) fn place_to_wait(&self) -> Option<Place> {
-        self.waits.clone().try_acquire_owned().ok().map(Place)
+    /// A slot for a request that waits.
+    pub(crate) fn slot_to_wait(&self, caller: &Principal) -> std::result::Result<WatchSlot, Crowded> {
+        self.waits.take(caller)
     }
 
     /// Keeps an eye on a job, if it is the business's.
-    pub(crate) async fn watch(&self, place: Place, business: BusinessId, id: JobId) -> Result<Watched> {
+    pub(crate) async fn watch(&self, slot: WatchSlot, business: BusinessId, id: JobId) -> Result<Watched> {
         let job = self.desk.progress.get(business, id).await?;
-        Ok(Watched { job: self.desk.join(job), stop: self.desk.stop.clone(), _place: place })
+        Ok(Watched { job: self.desk.join(job), stop: self.desk.stop.clone(), _slot: slot })
     }
 
     /// Sends all watchers away, with what they know by now.
@@ -111,11 +142,33 @@ impl Watches {
     pub(crate) fn watching(&self) -> Watching {
         let board = self.desk.board();
         Watching {
-            streams: MAX_STREAMS - self.streams.available_permits(),
-            waits: MAX_WAITS - self.waits.available_permits(),
+            streams: self.streams.businesses.in_use(),
+            waits: self.waits.businesses.in_use(),
             jobs: board.jobs.len(),
             is_polling: board.is_polled(),
         }
+    }
+}
+
+impl WatchSlots {
+    fn new(total: usize) -> Self {
+        Self {
+            total,
+            businesses: Slots::new(total, total / BUSINESS_SHARE),
+            callers: Slots::new(total, total / CALLER_SHARE),
+        }
+    }
+
+    fn take(&self, caller: &Principal) -> std::result::Result<WatchSlot, Crowded> {
+        let of_caller = self.callers.take(Some(caller.id)).map_err(|full| match full {
+            Full::Total => Crowded::Process(self.total),
+            Full::Owner => Crowded::Caller(self.total / CALLER_SHARE),
+        })?;
+        let of_business = self.businesses.take(Some(caller.business)).map_err(|full| match full {
+            Full::Total => Crowded::Process(self.total),
+            Full::Owner => Crowded::Business(self.total / BUSINESS_SHARE),
+        })?;
+        Ok(WatchSlot { _of_business: of_business, _of_caller: of_caller })
     }
 }
 

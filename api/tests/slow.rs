@@ -1,5 +1,8 @@
 //! Clients that are slow, silent or without end: they are shown out, and others are served meanwhile.
 
+mod connections;
+mod readers;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -24,6 +27,12 @@ const SLOW_CLIENTS: usize = 2_000;
 const SERVED: Duration = Duration::from_secs(8);
 /// Between two bytes of a slow client.
 const DRIBBLE: Duration = Duration::from_millis(500);
+
+/// A limit on connections, of which loopback may have all: it counts as a proxy.
+fn behind_a_proxy(connections: Option<usize>) -> Callers {
+    let trusted_proxies = vec!["127.0.0.0/8".parse().expect("a network")];
+    Callers { connections, trusted_proxies, ..Callers::default() }
+}
 
 /// What a slow client has said before it begins to dribble.
 fn opening(client: usize, token: &str) -> String {
@@ -63,7 +72,8 @@ async fn dribble(address: String, opening: String) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_thousand_slow_clients_are_shown_out_and_others_are_served_meanwhile() {
-    let server = Server::start_with(Limits { worker: false, ..Limits::default() }).await;
+    let callers = behind_a_proxy(None);
+    let server = Server::start_with(Limits { worker: false, callers, ..Limits::default() }).await;
     let admin = server.admin();
     // Who the admin is, is remembered: looked up only now, a thousand requests would queue for it.
     admin.get("coupon-books").await.expect(200);
@@ -171,57 +181,6 @@ async fn more_uploads_than_one_caller_has_places_for_are_told_to_come_back_and_a
         (server.upload(&book, "code\nONE-MORE\n").await.status == 202).then_some(())
     })
     .await;
-}
-
-/// Asks on a connection of its own.
-async fn ask_for_health(address: &str) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect(address).await?;
-    stream.write_all(b"GET /health/live HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await?;
-    Ok(answer)
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn when_all_connections_are_taken_those_that_wait_make_room_and_those_at_work_do_not() {
-    // Fewer than the uploads that two callers may have at once.
-    const CONNECTIONS: usize = 12;
-    let callers = Callers { connections: Some(CONNECTIONS), ..Callers::default() };
-    let server = Server::start_with(Limits { worker: false, callers, ..Limits::default() }).await;
-    let (admin, book) = (server.admin(), server.book(json!({})).await);
-    // Silent clients, many times as many as there are places: nobody notices.
-    let mut silent = Vec::new();
-    for _ in 0..CONNECTIONS * 10 {
-        silent.push(TcpStream::connect(admin.address()).await.expect("the server takes no connections"));
-        admin.apart().await.get("coupon-books").await.expect(200);
-    }
-    drop(silent);
-    // As many at work as there are places: the next is told so at once, and none of the others is disturbed.
-    let mut uploads: Vec<(UploadSender, JoinHandle<Reply>)> = Vec::new();
-    let (begun, mut calm) = (Instant::now(), 0);
-    let refused = loop {
-        // The first ones may come before the server has noticed that the silent ones are gone.
-        uploads.retain(|(_, answer)| !answer.is_finished());
-        while uploads.len() < CONNECTIONS {
-            let client = if uploads.len().is_multiple_of(2) { server.admin() } else { server.service() };
-            uploads.push(open_upload(&client.on_new_connections(), &book).await);
-        }
-        let answer = ask_for_health(&admin.address()).await.unwrap_or_default();
-        let are_at_work =
-            answer.starts_with("HTTP/1.1 503") && uploads.iter().all(|(_, answer)| !answer.is_finished());
-        // One that was refused may not have heard of it yet.
-        calm = if are_at_work { calm + 1 } else { 0 };
-        if calm == 20 {
-            break answer;
-        }
-        assert!(begun.elapsed() < Duration::from_mins(1), "the places are not taken");
-    };
-    assert!(refused.contains("retry-after: 1") && refused.contains("\"overloaded\""), "{refused}");
-    for (sender, answer) in uploads {
-        sender.send(Ok(Bytes::from_static(b"A-CODE\n"))).await.expect("the upload has ended");
-        drop(sender);
-        answer.await.expect("the client failed").expect(202);
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

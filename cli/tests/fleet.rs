@@ -3,6 +3,7 @@
 
 mod ends;
 mod kills;
+mod memory;
 mod refusals;
 mod restarts;
 mod rotation;

@@ -168,6 +168,13 @@ impl Process {
         Some(line.trim().to_owned())
     }
 
+    /// The most memory that it has had, in KiB.
+    pub(crate) fn peak_memory_kib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it is gone");
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("no peak");
+        peak.trim().trim_end_matches(" kB").parse().expect("a number")
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a process id");
         kill_process(pid, signal).expect("the process is gone");

@@ -16,20 +16,12 @@ const PLAIN_TEXT: &str = r"^[^\x00-\x08\x0B-\x1F\x7F-\x9F]*$";
 
 /// Fields that are always there and may be null.
 const NULL_OR: &[(&str, &[&str])] = &[
-    (
-        "CouponBook",
-        &[
-            "description",
-            "maxCodesPerUser",
-            "totalCodesExpected",
-            "startsAt",
-            "expiresAt",
-            "discount",
-            "metadata",
-        ],
-    ),
+    ("CouponBook", &["description", "maxCodesPerUser", "startsAt", "expiresAt", "discount"]),
     ("Progress", &["total", "percent", "ratePerSecond", "etaSeconds"]),
 ];
+
+/// Fields that some callers get, and that may be null then.
+const NULL_OR_ABSENT: &[(&str, &[&str])] = &[("CouponBook", &["totalCodesExpected", "metadata"])];
 
 /// Fields of requests that may be absent but not null.
 const NEVER_NULL: &[(&str, &[&str])] =
@@ -194,7 +186,7 @@ pub(super) fn complete(schemas: &mut Map<String, Value>, requests: &BTreeSet<Str
         field["minLength"] = json!(5);
         field["maxLength"] = json!(254);
     });
-    for (schema, fields) in NULL_OR {
+    for (schema, fields) in NULL_OR.iter().chain(NULL_OR_ABSENT) {
         for field in *fields {
             change(schema, field, &or_null);
         }

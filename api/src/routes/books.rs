@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use cuponera_core::book::{
-    BookPatch, BookRules, BookStatus, Change, DEFAULT_LOCK_TTL_SECONDS, Discount, DiscountKind,
+    Book, BookPatch, BookRules, BookStatus, Change, DEFAULT_LOCK_TTL_SECONDS, Discount, DiscountKind,
 };
 use cuponera_core::error::{Error, Refusal, Result};
 use cuponera_core::id::BookId;
@@ -273,7 +273,7 @@ impl Books {
 
     /// List books, newest first
     ///
-    /// Users see only active ones. `total` is absent where a business has more than 10,000 books. A page may be short or empty
+    /// A USER sees only active ones, without `counts`, `generatedCount`, `totalCodesExpected` and `metadata`. `total` is absent where a business has more than 10,000 books. A page may be short or empty
     /// before the end of the list: `nextCursor` alone says whether there is more.
     #[oai(path = "/", method = "get", operation_id = "listCouponBooks")]
     async fn list(
@@ -299,10 +299,12 @@ impl Books {
         let limit = self::limit(limit.0)?;
         let q = plain("q", q.0)?;
         let page = caller.app.store.list_books(caller.business(), status, q.as_deref(), after, limit).await?;
-        Ok(Json(List::of(page, BookView::from)))
+        Ok(Json(List::of(page, |book| view(&caller, book))))
     }
 
     /// Get a book
+    ///
+    /// A USER sees only active ones, without `counts`, `generatedCount`, `totalCodesExpected` and `metadata`.
     #[oai(path = "/:id", method = "get", operation_id = "getCouponBook")]
     async fn get(
         &self,
@@ -315,7 +317,7 @@ impl Books {
         if matches!(caller.principal.role, Role::User { .. }) && book.status != BookStatus::Active {
             return Err(Refusal::not_found("coupon book").into());
         }
-        Ok(Json(book.into()))
+        Ok(Json(view(&caller, book)))
     }
 
     /// Change a book
@@ -367,6 +369,14 @@ impl Books {
                 Deleted::Job(Json(Box::new(JobView::from(*job))), location)
             }
         })
+    }
+}
+
+/// The book as this caller may see it.
+fn view(caller: &Caller, book: Book) -> BookView {
+    match caller.principal.role {
+        Role::Admin | Role::Service => book.into(),
+        Role::User { .. } => BookView::from(book).for_user(),
     }
 }
 

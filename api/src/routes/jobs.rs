@@ -24,7 +24,7 @@ use crate::prefer;
 use crate::problem::Problem;
 use crate::reply::Reply;
 use crate::view::{JobView, List, RedriveView};
-use crate::watch::MAX_STREAMS;
+use crate::watch::Crowded;
 
 /// When a client that found no place for a stream may try again, in seconds.
 const RETRY_STREAM_SECONDS: u32 = 5;
@@ -108,11 +108,12 @@ impl Jobs {
         caller.must_have_book_of_job(JobId(id.0)).await?;
         let (watches, business, id) = (&caller.app.watches, caller.business(), JobId(id.0));
         let wait = prefer::wait(request.headers());
-        // Where all places are taken the preference is passed over, and the answer does not claim it.
-        let Some((wait, place)) = wait.and_then(|wait| Some((wait, watches.place_to_wait()?))) else {
+        // Without a slot the preference is passed over, and the answer does not claim it.
+        let slot = || watches.slot_to_wait(&caller.principal).ok();
+        let Some((wait, slot)) = wait.and_then(|wait| Some((wait, slot()?))) else {
             return Ok(Found::Job(Json(caller.app.progress.get(business, id).await?.into()), None));
         };
-        let job = watches.watch(place, business, id).await?.end(wait).await;
+        let job = watches.watch(slot, business, id).await?.end(wait).await;
         Ok(Found::Job(Json(job.into()), Some(format!("wait={}", wait.as_secs()))))
     }
 
@@ -130,8 +131,8 @@ impl Jobs {
     ) -> Result<Events, Problem> {
         caller.must_have_book_of_job(JobId(id.0)).await?;
         let watches = &caller.app.watches;
-        let place = watches.place_to_follow().ok_or_else(too_many_streams)?;
-        Ok(Events::Stream(JobEvents(watches.watch(place, caller.business(), JobId(id.0)).await?)))
+        let slot = watches.slot_to_follow(&caller.principal).map_err(too_many_streams)?;
+        Ok(Events::Stream(JobEvents(watches.watch(slot, caller.business(), JobId(id.0)).await?)))
     }
 
     /// Stop a job
@@ -227,9 +228,14 @@ async fn changed(
     Ok(answer)
 }
 
-fn too_many_streams() -> Problem {
+fn too_many_streams(crowded: Crowded) -> Problem {
+    let (whose, limit) = match crowded {
+        Crowded::Process(limit) => ("the server", limit),
+        Crowded::Business(limit) => ("the business", limit),
+        Crowded::Caller(limit) => ("the caller", limit),
+    };
     let detail = format!(
-        "{MAX_STREAMS} streams of events are open already: come back later, or ask for the job itself"
+        "{whose} has {limit} streams of events open, which is the limit: come back later, or ask for the job itself"
     );
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_streams", detail)
         .with_retry_after(RETRY_STREAM_SECONDS)

@@ -102,7 +102,8 @@ impl Upload {
         if let Some(book) = parameters.book {
             caller.must_have_book(BookId(book))?;
         }
-        let _place = caller.app.uploads.take(caller.principal.id).ok_or_else(Problem::overloaded)?;
+        let slot = caller.app.uploads.take(Some(caller.principal.id));
+        let _slot = slot.map_err(|_| Problem::overloaded())?;
         let held = HeldKey::take(&caller, Uuid::nil())?;
         // Under a key there may be an answer already, whatever has become of the book since.
         if let (Some(book), None) = (parameters.book, &caller.key) {

@@ -7,7 +7,7 @@ use cuponera_core::coupon::pattern::Pattern;
 use cuponera_core::credential::{Tokens, secret_hash};
 use cuponera_core::files::Files;
 use cuponera_core::job::{JobKind, JobStatus};
-use cuponera_core::principal::RoleName;
+use cuponera_core::principal::{Role, RoleName};
 use cuponera_core::queue::Queue;
 use cuponera_core::store::NewApiKey;
 use cuponera_core::telemetry::{Exposition, Reach};
@@ -44,12 +44,21 @@ fn queued_job() -> Job {
     }
 }
 
+/// A caller of a business of its own.
+fn a_caller() -> Principal {
+    caller_of(BusinessId(Uuid::now_v7()))
+}
+
+fn caller_of(business: BusinessId) -> Principal {
+    Principal { business, id: Uuid::now_v7(), role: Role::Service }
+}
+
 impl Watched {
     /// A queued job that somebody watches, and where its readings come from.
     pub(crate) fn of_queued_job() -> (watch::Sender<Job>, Self) {
         let (sender, job) = watch::channel(queued_job());
-        let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
-        (sender, Self { job, stop: CancellationToken::new(), _place: Place(permit) })
+        let slot = WatchSlots::new(8).take(&a_caller()).unwrap();
+        (sender, Self { job, stop: CancellationToken::new(), _slot: slot })
     }
 }
 
@@ -159,7 +168,7 @@ async fn all_who_watch_share_one_poller_and_it_ends_when_they_leave() {
             installation
                 .app
                 .watches
-                .watch(installation.app.watches.place_to_follow().unwrap(), business, id)
+                .watch(installation.app.watches.slot_to_follow(&a_caller()).unwrap(), business, id)
                 .await
                 .unwrap(),
         );
@@ -181,7 +190,7 @@ async fn all_who_watch_share_one_poller_and_it_ends_when_they_leave() {
     let mut late = installation
         .app
         .watches
-        .watch(installation.app.watches.place_to_wait().unwrap(), business, one)
+        .watch(installation.app.watches.slot_to_wait(&a_caller()).unwrap(), business, one)
         .await
         .unwrap();
     installation.world.store().cancel_job_if_open(None, business, one).await.unwrap().outcome.unwrap();
@@ -196,7 +205,7 @@ async fn a_job_that_is_over_is_polled_no_more_even_while_somebody_looks_at_it() 
     let watcher = installation
         .app
         .watches
-        .watch(installation.app.watches.place_to_follow().unwrap(), business, id)
+        .watch(installation.app.watches.slot_to_follow(&a_caller()).unwrap(), business, id)
         .await
         .unwrap();
     installation.world.store().cancel_job_if_open(None, business, id).await.unwrap().outcome.unwrap();
@@ -217,7 +226,7 @@ async fn a_job_that_is_gone_ends_the_watch_with_what_was_known() {
     let watcher = installation
         .app
         .watches
-        .watch(installation.app.watches.place_to_wait().unwrap(), business, id)
+        .watch(installation.app.watches.slot_to_wait(&a_caller()).unwrap(), business, id)
         .await
         .unwrap();
     sqlx::query("delete from job").execute(installation.world.pool()).await.unwrap();
@@ -229,15 +238,16 @@ async fn a_job_that_is_gone_ends_the_watch_with_what_was_known() {
 async fn a_stream_too_many_is_told_when_to_come_back_and_a_place_that_is_left_is_free() {
     let installation = Installation::new().await;
     let path = format!("/api/v1/jobs/{}/events", installation.submit().await);
-    let mut places: Vec<_> = std::iter::from_fn(|| installation.app.watches.place_to_follow()).collect();
-    assert_eq!(places.len(), MAX_STREAMS);
+    let watches = &installation.app.watches;
+    let mut slots: Vec<_> = std::iter::from_fn(|| watches.slot_to_follow(&a_caller()).ok()).collect();
+    assert_eq!(slots.len(), MAX_STREAMS);
     let refused = installation.get(path.clone(), "").await;
     refused.assert_status(StatusCode::SERVICE_UNAVAILABLE);
     refused.assert_header("Retry-After", "5");
     let problem: serde_json::Value =
         serde_json::from_str(&refused.0.into_body().into_string().await.unwrap()).unwrap();
     assert_eq!(problem["code"], "too_many_streams");
-    places.pop();
+    slots.pop();
     let taken = installation.get(path.clone(), "").await;
     taken.assert_status_is_ok();
     installation.get(path.clone(), "").await.assert_status(StatusCode::SERVICE_UNAVAILABLE);
@@ -246,14 +256,56 @@ async fn a_stream_too_many_is_told_when_to_come_back_and_a_place_that_is_left_is
 }
 
 #[tokio::test]
-async fn where_all_places_to_wait_are_taken_the_answer_comes_at_once_and_does_not_claim_to_have_waited() {
+async fn where_all_slots_to_wait_are_taken_the_answer_comes_at_once_and_does_not_claim_to_have_waited() {
     let installation = Installation::new().await;
     let path = format!("/api/v1/jobs/{}", installation.submit().await);
-    let places: Vec<_> = std::iter::from_fn(|| installation.app.watches.place_to_wait()).collect();
+    let watches = &installation.app.watches;
+    let slots: Vec<_> = std::iter::from_fn(|| watches.slot_to_wait(&a_caller()).ok()).collect();
     let reply = installation.get(path.clone(), "wait=60").await;
     reply.assert_status_is_ok();
     assert_eq!(header(reply.0.headers(), "Preference-Applied"), "");
-    drop(places);
+    drop(slots);
     let reply = installation.get(path, "wait=0").await;
     assert_eq!(header(reply.0.headers(), "Preference-Applied"), "wait=0");
+}
+
+#[test]
+fn neither_a_caller_nor_a_business_can_take_the_slots_of_others() {
+    let slots = WatchSlots::new(MAX_STREAMS);
+    let (business, ann) = (BusinessId(Uuid::now_v7()), a_caller());
+    let ann = Principal { business, ..ann };
+    let of_ann: Vec<_> = std::iter::from_fn(|| slots.take(&ann).ok()).collect();
+    assert_eq!(of_ann.len(), 125);
+    assert_eq!(slots.take(&ann).unwrap_err(), Crowded::Caller(125));
+    let of_business: Vec<_> = std::iter::from_fn(|| slots.take(&caller_of(business)).ok()).collect();
+    assert_eq!(of_ann.len() + of_business.len(), 500);
+    assert_eq!(slots.take(&caller_of(business)).unwrap_err(), Crowded::Business(500));
+    let of_others: Vec<_> = std::iter::from_fn(|| slots.take(&a_caller()).ok()).collect();
+    assert_eq!(of_others.len(), 500, "others have what is left");
+    assert_eq!(slots.take(&a_caller()).unwrap_err(), Crowded::Process(1_000));
+    drop((of_ann, of_business, of_others));
+    assert_eq!((slots.businesses.in_use(), slots.callers.in_use()), (0, 0));
+}
+
+#[tokio::test]
+async fn a_caller_with_its_share_of_streams_is_refused_and_another_of_the_same_business_is_not() {
+    let installation = Installation::new().await;
+    let path = format!("/api/v1/jobs/{}/events", installation.submit().await);
+    let mut held = Vec::new();
+    let refused = loop {
+        let answer = installation.get(path.clone(), "").await;
+        match answer.0.status() {
+            StatusCode::OK => held.push(answer),
+            _ => break answer,
+        }
+    };
+    assert_eq!(held.len(), MAX_STREAMS / CALLER_SHARE);
+    refused.assert_status(StatusCode::SERVICE_UNAVAILABLE);
+    refused.assert_header("Retry-After", "5");
+    let text = refused.0.into_body().into_string().await.unwrap();
+    assert!(text.contains("\"too_many_streams\"") && text.contains("the caller has 125"), "{text}");
+    let (watches, business) = (&installation.app.watches, installation.world.business);
+    assert!(watches.slot_to_follow(&caller_of(business)).is_ok());
+    held.pop();
+    installation.get(path, "").await.assert_status_is_ok();
 }

@@ -62,6 +62,53 @@ async fn a_user_sees_active_books_only() {
     assert_eq!(ann.get("coupon-books?status=DRAFT").await.refused(403), "forbidden");
 }
 
+/// What a USER gets of a book. A new field of books is not among them until somebody puts it here.
+const FOR_USERS: [&str; 16] = [
+    "businessId",
+    "createdAt",
+    "description",
+    "discount",
+    "expiresAt",
+    "id",
+    "isActive",
+    "isExpired",
+    "lockTtlSeconds",
+    "maxCodesPerUser",
+    "maxRedeemsPerUser",
+    "name",
+    "requireLock",
+    "startsAt",
+    "status",
+    "updatedAt",
+];
+/// What the owner and its backends get besides.
+const FOR_OWNERS: [&str; 4] = ["counts", "generatedCount", "metadata", "totalCodesExpected"];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_gets_what_a_holder_needs_of_a_book_and_its_owner_gets_all() {
+    let server = Server::start_with(Limits { worker: false, ..Limits::default() }).await;
+    let plan = json!({"totalCodesExpected": 5, "metadata": {"budget": 100}});
+    let planned = server.book(plan).await;
+    for book in [planned, server.book(json!({})).await] {
+        let all = [&FOR_USERS[..], &FOR_OWNERS[..]].concat();
+        let callers = [
+            (server.admin(), all.clone()),
+            (server.service(), all),
+            (server.user("ann"), FOR_USERS.to_vec()),
+        ];
+        for (client, mut expected) in callers {
+            expected.sort_unstable();
+            let one = client.get(&format!("coupon-books/{book}")).await.expect(200);
+            let list = client.get("coupon-books").await.expect(200);
+            let listed = list["data"].as_array().expect("items").iter().find(|item| item["id"] == one["id"]);
+            assert_eq!(listed, Some(&one), "the list shows another book");
+            let mut fields: Vec<_> = one.as_object().expect("an object").keys().collect();
+            fields.sort_unstable();
+            assert_eq!(fields, expected);
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn codes_are_listed_by_status_and_prefix_page_by_page() {
     let server = Server::start().await;

@@ -141,6 +141,15 @@ impl Server {
         start_api(store, &self.files, self.limits.clone(), cache, &self.stop).0
     }
 
+    /// The same with other limits for callers; its address as host and port.
+    pub(crate) async fn another_api_limited(&self, callers: cuponera_api::Limits) -> String {
+        let pools = Pools { hot: 8, solo: 2, reads: 8, rest: 8, ..Pools::LEAST };
+        let (store, cache) = (self.database.another_store(pools).await, cache_of(&self.limits).await);
+        let limits = Limits { callers, ..self.limits.clone() };
+        let (address, _) = start_api(store, &self.files, limits, cache, &self.stop);
+        address.trim_start_matches("http://").to_owned()
+    }
+
     /// The same on another address of this machine.
     pub(crate) async fn another_api_at(&self, ip: IpAddr) -> String {
         let store =

@@ -62,7 +62,7 @@ pub const ALL: &[Described] = &[
     metric("cuponera_http_connections", Kind::Gauge, &[],
            "Connections of clients that are open"),
     metric("cuponera_http_connections_refused_total", Kind::Counter, &[],
-           "Connections refused because all places were taken by requests that ran"),
+           "Connections refused because all slots, or those of one address, were in use"),
     metric("cuponera_coupon_writes_total", Kind::Counter, &["kind", "outcome"],
            "Assignments, locks (renewals too), unlocks and redemptions, by what became of them"),
     metric("cuponera_lane_batch_calls", Kind::Histogram, &["kind"],

@@ -1,0 +1,142 @@
+//! Connections: how many there may be, how many of one address, and how large the head of a request.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use cuponera_api::Limits as Callers;
+use cuponera_testkit::eventually;
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::timeout;
+
+use super::behind_a_proxy;
+use crate::support::{Limits, Server};
+
+/// More than the 10 s in which a first head must come, and less than the 75 s for others.
+const SHOWN_OUT: Duration = Duration::from_mins(1);
+
+async fn without_worker() -> Server {
+    Server::start_with(Limits { worker: false, ..Limits::default() }).await
+}
+
+/// Connects from an address of this machine.
+async fn connect_from(source: &str, server: &str) -> TcpStream {
+    let socket = TcpSocket::new_v4().expect("no socket");
+    socket.bind(SocketAddr::new(source.parse().expect("an address"), 0)).expect("no such address");
+    socket.connect(server.parse().expect("an address")).await.expect("the server takes no connections")
+}
+
+/// Reads to the end; what came before a connection was broken off is the answer too.
+async fn read_all(stream: &mut TcpStream) -> String {
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer).await;
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// Asks on a connection of its own.
+async fn ask_from(source: &str, server: &str) -> String {
+    let mut stream = connect_from(source, server).await;
+    // One that is refused may be closed by now; its answer says so.
+    let _ = stream.write_all(b"GET /health/live HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
+    read_all(&mut stream).await
+}
+
+pub(super) async fn ask_for_health(server: &str) -> String {
+    ask_from("127.0.0.1", server).await
+}
+
+#[track_caller]
+fn assert_refused(answer: &str) {
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    assert!(answer.contains("retry-after: 1") && answer.contains("\"overloaded\""), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_address_has_a_quarter_of_the_connections_and_others_are_served() {
+    let server = without_worker().await;
+    let callers = Callers { connections: Some(16), ..Callers::default() };
+    let address = server.another_api_limited(callers).await;
+    let mut silent = Vec::new();
+    for _ in 0..4 {
+        silent.push(connect_from("127.0.0.7", &address).await);
+    }
+    assert_refused(&ask_from("127.0.0.7", &address).await);
+    assert!(ask_from("127.0.0.8", &address).await.starts_with("HTTP/1.1 200 "));
+    silent.pop();
+    eventually("a slot to be free", async || {
+        ask_from("127.0.0.7", &address).await.starts_with("HTTP/1.1 200 ").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_connection_is_closed_and_its_slot_is_free_again() {
+    let server = without_worker().await;
+    let address = server.another_api_limited(behind_a_proxy(Some(2))).await;
+    let mut silent = [connect_from("127.0.0.1", &address).await, connect_from("127.0.0.1", &address).await];
+    silent[1].write_all(b"GET /health/live HTTP/1.1\r\nHost:").await.expect("the server has closed at once");
+    assert_refused(&ask_for_health(&address).await);
+    for silent in &mut silent {
+        let answer = timeout(SHOWN_OUT, read_all(silent)).await.expect("the connection is still open");
+        assert_eq!(answer, "");
+    }
+    eventually("a slot to be free", async || {
+        ask_for_health(&address).await.starts_with("HTTP/1.1 200 ").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_all_connections_are_taken_the_next_is_refused_and_those_at_work_are_not_disturbed() {
+    const CONNECTIONS: usize = 6;
+    let server = without_worker().await;
+    let (admin, book) = (server.admin(), server.book(json!({})).await);
+    let address = server.another_api_limited(behind_a_proxy(Some(CONNECTIONS))).await;
+    let head = format!(
+        "POST /api/v1/coupon-codes/upload?couponBookId={book} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {}\r\n\
+         Content-Type: text/csv\r\nContent-Length: 12\r\nConnection: close\r\n\r\ncode\n",
+        admin.token().expect("an admin has a token")
+    );
+    let mut uploads = Vec::new();
+    for _ in 0..CONNECTIONS {
+        let mut upload = connect_from("127.0.0.1", &address).await;
+        upload.write_all(head.as_bytes()).await.expect("the server has closed at once");
+        uploads.push(upload);
+    }
+    for _ in 0..50 {
+        assert_refused(&ask_for_health(&address).await);
+    }
+    for mut upload in uploads {
+        upload.write_all(b"A-CODE\n").await.expect("the upload has ended");
+        let answer = read_all(&mut upload).await;
+        assert!(answer.starts_with("HTTP/1.1 202 "), "{answer}");
+    }
+}
+
+/// A head of so many bytes, ended or not.
+fn head(bytes: usize, end: &str) -> String {
+    let begin = "GET /health/live HTTP/1.1\r\nHost: a\r\nConnection: close\r\nX-Long: ";
+    format!("{begin}{}{end}", "a".repeat(bytes - begin.len() - end.len()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_of_up_to_32_kib_is_answered_and_a_larger_one_is_431_before_it_has_ended() {
+    const KIB: usize = 1024;
+    let server = without_worker().await;
+    let address = server.nobody().address();
+    let cases = [
+        (head(32 * KIB, "\r\n\r\n"), "HTTP/1.1 200 "),
+        (head(32 * KIB + 1, "\r\n\r\n"), "HTTP/1.1 431 "),
+        (head(32 * KIB, ""), "HTTP/1.1 431 "),
+        (head(1024 * KIB, ""), "HTTP/1.1 431 "),
+    ];
+    for (head, expected) in cases {
+        let mut stream = connect_from("127.0.0.1", &address).await;
+        let (mut reader, mut writer) = stream.split();
+        let mut answer = [0; 13];
+        let (read, _) = tokio::join!(reader.read_exact(&mut answer), writer.write_all(head.as_bytes()));
+        read.expect("the connection was closed without an answer");
+        assert_eq!(String::from_utf8_lossy(&answer), expected, "{} bytes", head.len());
+    }
+}

@@ -1,0 +1,81 @@
+//! Clients that read their answers too slowly: they are closed, however they divide their reads, and their slots are free.
+
+use std::time::Duration;
+
+use cuponera_testkit::eventually;
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::timeout;
+
+use super::behind_a_proxy;
+use super::connections::ask_for_health;
+use crate::support::{Limits, Server, id_of, wait_for_job};
+
+/// Between two looks whether the connection is still there.
+const A_LITTLE: Duration = Duration::from_millis(100);
+
+/// Asks, with next to no room for the answer on this side.
+async fn ask(server: &str, path: &str, token: &str) -> TcpStream {
+    let socket = TcpSocket::new_v4().expect("no socket");
+    socket.set_recv_buffer_size(4_096).expect("the socket takes no option");
+    let mut stream = socket.connect(server.parse().expect("an address")).await.expect("no connection");
+    let head = format!("GET {path} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.expect("the server broke off");
+    stream
+}
+
+/// Reads a few bytes again and again until the server ends the connection, and shows that the slot was taken meanwhile and
+/// is free then.
+async fn read_slowly(server: &str, mut stream: TcpStream) {
+    assert!(ask_for_health(server).await.starts_with("HTTP/1.1 503 "), "the slot is not taken");
+    let mut few = [0; 16];
+    // The next bytes may take long to come: the system sends into a small window when it likes.
+    eventually("the slow reader to be cut off", async || {
+        match timeout(A_LITTLE, stream.read(&mut few)).await {
+            Ok(Ok(0) | Err(_)) => Some(()),
+            Ok(Ok(_)) | Err(_) => None,
+        }
+    })
+    .await;
+    eventually("the slot to be free", async || {
+        ask_for_health(server).await.starts_with("HTTP/1.1 200 ").then_some(())
+    })
+    .await;
+}
+
+/// The page is kept in memory: hyper lets go of it before a byte is sent.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_reads_a_page_too_slowly_is_cut_off_and_a_stream_where_nothing_happens_is_not() {
+    let server = Server::start_with(Limits { worker: false, ..Limits::default() }).await;
+    let address = server.another_api_limited(behind_a_proxy(Some(2))).await;
+    let book = server.book(json!({})).await;
+    let order = json!({"couponBookId": book, "quantity": 1});
+    let job = id_of(&server.admin().post("coupon-codes/generate", order).await.expect(202));
+    let token = server.admin().token().expect("an admin has a token").to_owned();
+    let mut events = ask(&address, &format!("/api/v1/jobs/{job}/events"), &token).await;
+    read_slowly(&address, ask(&address, "/docs", "").await).await;
+    server.admin().post(&format!("jobs/{job}/cancel"), json!({})).await.expect(200);
+    let (mut told, mut piece) = (String::new(), [0; 1_024]);
+    while !told.contains("CANCELLED") {
+        let read = events.read(&mut piece).await.expect("the stream was cut off");
+        assert!(read > 0, "the stream ended with {told}");
+        told.push_str(&String::from_utf8_lossy(&piece[..read]));
+    }
+}
+
+/// The file is streamed, and larger than what the sockets hold.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_reads_an_errors_file_too_slowly_is_cut_off_and_the_file_is_closed() {
+    let server = Server::start().await;
+    let address = server.another_api_limited(behind_a_proxy(Some(1))).await;
+    let book = server.book(json!({})).await;
+    let row = format!("no code!,{}\n", "x".repeat(60_000));
+    let file = format!("code,padding\n{}", row.repeat(100));
+    let job = id_of(&server.upload(&book, file).await.expect(202));
+    wait_for_job(&server.admin(), &job).await;
+    let token = server.admin().token().expect("an admin has a token").to_owned();
+    let stream = ask(&address, &format!("/api/v1/jobs/{job}/errors"), &token).await;
+    read_slowly(&address, stream).await;
+    eventually("the file to be closed", async || (server.open_files() == 0).then_some(())).await;
+}

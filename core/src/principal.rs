@@ -1,4 +1,4 @@
-//! Who calls, what it may do, and the trail a call leaves in the audit events.
+//! Callers, their permissions, and the trail that a call leaves in the audit events.
 
 mod permission;
 

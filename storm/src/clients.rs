@@ -22,7 +22,7 @@ const BROKEN_OFF: f64 = 0.03;
 const LONGEST_BROKEN_OFF_MS: u64 = 30;
 /// The pause before a request is repeated.
 const PAUSE: Duration = Duration::from_millis(50);
-/// Of so many clients one is an end user.
+/// One client in this many is an end user.
 const END_USER_EVERY: usize = 5;
 
 /// Where clients send their requests, and how.

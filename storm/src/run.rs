@@ -85,7 +85,7 @@ async fn storm_installation(
     ended("rest");
     let repeated = repeat(&line, &history, &mut random).await;
     history.extend(repeated);
-    // Requests that nobody had heard the answer of may have made jobs only now.
+    // Requests whose answers were lost may have created jobs only now.
     until_no_job_is_open(installation, rest_ends.max(Instant::now() + LATE_REST)).await?;
     ended("repetition");
     let findings = check(installation, &world, &history, (&strikes, &unrecovered)).await?;

@@ -142,7 +142,7 @@ impl Tenant {
     }
 }
 
-/// Who holds a code with this number.
+/// The holder of the code with this number.
 pub(crate) fn holder(number: u32) -> String {
     format!("u{}", number % USERS)
 }
@@ -174,7 +174,7 @@ pub(crate) fn taker(random: &mut StdRng) -> String {
     format!("t{}", random.random_range(0..TAKERS))
 }
 
-/// An admin who sets a business up.
+/// The admin that sets a business up.
 struct Admin {
     http: reqwest::Client,
     base: String,

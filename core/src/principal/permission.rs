@@ -16,7 +16,7 @@ pub enum Permission {
     CreateCodes,
     /// See the coupons of a user, and a coupon.
     ReadCoupons,
-    /// See who did what to a coupon.
+    /// See the events of a coupon.
     ReadHistory,
     /// Give a user any free code of a book.
     AssignRandom,

@@ -57,8 +57,8 @@ const POLL: Duration = Duration::from_millis(50);
 /// A statement whose client has gone commits within this time.
 const COMMIT: Duration = Duration::from_millis(100);
 
-/// Lets the time pass that leases of chunks and messages last, 15 s, once the database takes connections: a claim whose answer
-/// was lost on its way is nobody's.
+/// Lets the time pass that leases of chunks and messages last, 15 s, once the database takes connections: no
+/// worker works a claim whose answer was lost on its way.
 async fn end_all_leases(installation: &Installation) {
     sleep(COMMIT).await;
     let mut database = loop {

@@ -10,7 +10,7 @@ use super::program::{Program, finish};
 use super::{EMAIL, Installation, NO_LIMIT, OTHER_EMAIL, PASSWORD, POLL, folder, wait_until_ready};
 use crate::Result;
 
-/// How long a Postgres that is told to end at once may take.
+/// The longest that an immediate shutdown of Postgres may take.
 const POSTGRES_END: Duration = Duration::from_secs(10);
 
 pub(super) async fn start(programs: &Path) -> Result<Installation> {

@@ -9,7 +9,7 @@ use crate::history::{About, Answer, Entry};
 use crate::oracles::model::Moment;
 use crate::world::{Caller, held_by, held_number, holder, once_number};
 
-/// Locks that a client asks for last so long, in seconds: many run out within a storm.
+/// The longest TTL that a client asks for, in seconds: many locks expire within a storm.
 const LONGEST_TTL: u32 = 3;
 
 pub(super) const LOCK: Operation = Operation {
@@ -74,7 +74,7 @@ pub(super) const UNLOCK: Operation = Operation {
     },
 };
 
-/// A code with a holder and a user, who is the holder most often. An end user asks for themselves.
+/// A code that has a holder, and a user: the holder most often. An end user asks for its own.
 pub(super) fn coupon(hand: &mut Hand) -> About {
     let (prefix, number) = if hand.chance(0.7) {
         ("HELD", held_number(&mut hand.random))
@@ -110,7 +110,7 @@ pub(super) fn with_lock(about: &About) -> Value {
     body
 }
 
-/// Whether this is the right answer to a user who does not hold the coupon; none if the user does.
+/// Whether this is the right answer if the user does not hold the coupon; `None` if the user holds it.
 pub(super) fn to_a_stranger(entry: &Entry, answer: &Answer, moment: &Moment) -> Option<bool> {
     let Moment { before, after, .. } = moment;
     if before.holder == entry.ask.about.user {

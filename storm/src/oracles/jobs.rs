@@ -1,4 +1,4 @@
-//! Every job that was answered 202 has ended, once, with what it was asked for. No job is there that nobody asked for.
+//! Every job that was answered 202 has ended with the result that was asked for, and there is no other job.
 
 use std::collections::{HashMap, HashSet};
 

@@ -28,7 +28,7 @@ const LEFTOVERS: &[(&str, &str)] = &[
          where c.status = 'RUNNING' and j.status = 'SUCCEEDED'",
     ),
     (
-        "a message that nobody sends",
+        "an unsent message without a lease",
         "select count(*) from outbox where not_before <= now() and coalesce(claimed_until <= now(), true)",
     ),
     (

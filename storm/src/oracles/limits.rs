@@ -12,7 +12,7 @@ use crate::world::{FREE_CODES, MAX_CODES_PER_USER};
 pub(super) const LIMITS: Oracle =
     Oracle { name: "limits", check: |evidence, _| async move { Ok(check(evidence)) }.boxed_local() };
 
-/// When the request of an assignment was called, and for whom.
+/// An assignment: the time of its request, and its user.
 struct Taken<'a> {
     called_at: DateTime<Utc>,
     user: Option<&'a str>,

@@ -29,10 +29,10 @@ fn refusals() -> Vec<Refusal> {
         }))
         .unwrap_or_else(|error| panic!("{name}: {error}"))
     };
-    let made: Vec<Refusal> = refusal_names().into_iter().map(make).collect();
-    let unknown = made.iter().find(|refusal| matches!(refusal, Refusal::Unknown { .. }));
+    let all: Vec<Refusal> = refusal_names().into_iter().map(make).collect();
+    let unknown = all.iter().find(|refusal| matches!(refusal, Refusal::Unknown { .. }));
     assert!(unknown.is_none(), "a field of it is missing above: {unknown:?}");
-    made
+    all
 }
 
 fn cut_errors() -> [CutError; 8] {

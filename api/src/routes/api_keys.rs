@@ -43,8 +43,10 @@ struct NewKey {
     role: Option<String>,
     /// The permissions that the key has of its role's, as docs/permissions.md names them; all of them if absent. Managing users and
     /// API keys cannot be given to a key that is limited.
+    #[oai(validator(min_items = 1))]
     permissions: Option<Vec<String>>,
     /// The books that the key may touch, 100 at most; all of them if absent.
+    #[oai(validator(min_items = 1, max_items = 100))]
     coupon_book_ids: Option<Vec<Uuid>>,
     /// When the key expires; never if absent.
     expires_at: Option<Time>,
@@ -100,7 +102,10 @@ fn permissions_of(names: &[String], role: RoleName) -> Result<Vec<Permission>, S
             let allowed = Permission::all()
                 .filter(|permission| role.may(*permission) && !NOT_FOR_LIMITED_KEYS.contains(permission));
             let allowed: Vec<&str> = allowed.map(Permission::as_str).collect();
-            return Err(format!("must be among the permissions of the role: {}", allowed.join(", ")));
+            return Err(format!(
+                "`{name}` is not among the permissions of the role that a key can be limited to: {}",
+                allowed.join(", ")
+            ));
         };
         if !permissions.contains(&permission) {
             permissions.push(permission);

@@ -108,8 +108,7 @@ impl Store {
         )
         .fetch_optional(&self.pool)
         .await?;
-        let created_at = created_at
-            .ok_or_else(|| Refusal::invalid("couponBookIds", "names a coupon book that does not exist"))?;
+        let created_at = created_at.ok_or_else(|| Refusal::not_found("coupon book"))?;
         Ok(ApiKey {
             id,
             name: new.name.clone(),

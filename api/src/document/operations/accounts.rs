@@ -40,7 +40,7 @@ pub(super) fn operations() -> Vec<Operation> {
                 "name": "till 1", "role": "SERVICE", "permissions": ["coupons:use"], "couponBookIds": [BOOK], "expiresAt": LATER,
             }))
             .answers(201, "The key, shown this once.", shown_key())
-            .refuses(&["forbidden"]),
+            .refuses(&["forbidden", "not_found"]),
         Operation::of("listApiKeys")
             .answers(200, "A page of keys, without their secrets.", page(&api_key()))
             .refuses(&["forbidden"]),

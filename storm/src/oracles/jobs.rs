@@ -40,9 +40,7 @@ fn check(evidence: &Evidence) -> Verdict {
     let untold = jobs.values().filter(made).filter(|job| !told.contains(job.id.as_str())).count();
     let unheard = unheard.count();
     verdict.check(untold <= unheard, || {
-        format!(
-            "{untold} jobs are there that no answer told of, and only {unheard} requests were not answered"
-        )
+        format!("{untold} jobs are in no answer, but only {unheard} requests without a key are unanswered")
     });
     verdict
 }

@@ -119,6 +119,7 @@ mod tests {
     use super::*;
     use crate::routes::{Operations, operations};
 
+    /// Invariant I-37.
     #[test]
     fn every_route_has_an_operation() {
         let paths = Operations::meta().into_iter().flat_map(|api| api.paths);

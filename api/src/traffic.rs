@@ -113,6 +113,7 @@ mod tests {
         assert_eq!(template_of("/api/v1/assignments/RANDOM"), "/api/v1/assignments/{code}");
     }
 
+    /// Invariant I-44.
     #[test]
     fn what_strangers_make_up_is_one_place() {
         for path in ["/", "", "/nothing", "/api/v1/coupons/A/B/C", "//", "/api/v1/coupons/{code}/%2e"] {

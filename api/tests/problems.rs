@@ -186,6 +186,7 @@ async fn a_request_that_is_no_http_does_not_disturb_the_server() {
     server.nobody().get("/health/live").await.expect(200);
 }
 
+/// Invariant I-40.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fault_of_the_server_tells_nothing_of_its_inside() {
     let server = Server::start().await;

@@ -96,6 +96,7 @@ async fn migrating_changes_no_stored_row_and_breaks_no_promise() {
 }
 
 /// As beside the programs of a fleet that has a long chunk at work.
+/// Invariant I-13.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_migration_that_waits_for_a_long_transaction_makes_no_assignment_wait() {
     let database = TestDatabase::from_dump(&Dump::read("v0.1.0-0007")).await;

@@ -34,7 +34,7 @@ struct Bench {
     /// Smaller sizes: all rows within three minutes.
     #[arg(long)]
     quick: bool,
-    /// How often each row is measured; 5 if absent, and 2 with --quick.
+    /// How often each row is measured; 3 if absent, and 2 with --quick.
     #[arg(long, value_parser = clap::value_parser!(u8).range(1..=50))]
     rounds: Option<u8>,
     /// Where the figures go as JSON; the page with charts stands beside it.
@@ -61,7 +61,7 @@ async fn run(bench: &Bench) -> Result<bool> {
     let rows = chosen(&bench.rows)?;
     let installation = Installation::start(&bench.programs, Programs::One).await?;
     let sizes = if bench.quick { Sizes::QUICK } else { Sizes::FULL };
-    let rounds = usize::from(bench.rounds.unwrap_or(if bench.quick { 2 } else { 5 }));
+    let rounds = usize::from(bench.rounds.unwrap_or(if bench.quick { 2 } else { 3 }));
     let context = Context { installation, programs: bench.programs.clone(), sizes, rounds };
     let measured = measure(&context, &rows).await;
     context.installation.stop().await?;

@@ -198,6 +198,30 @@ mod tests {
         assert_eq!(committed.len(), ROWS.len(), "docs/bench.md has a row that the program does not measure");
     }
 
+    /// Floor and aim of each row by the project's performance targets: at two cores, load generator and Postgres included.
+    const TARGETS: &[(&str, f64, f64)] = &[
+        ("lock", 0.8, 1.2),
+        ("redeem", 0.8, 1.2),
+        ("assign_random", 0.8, 1.2),
+        ("p99", 60.0, 20.0),
+        ("poll", 0.5, 0.8),
+        ("generate", 0.7, 1.0),
+        ("import", 0.6, 0.8),
+        ("import_holders", 0.5, 0.8),
+        ("assign_flat", 0.8, 0.95),
+        ("memory_worker", 256.0, 128.0),
+        ("memory_upload", 128.0, 64.0),
+        ("start", 5.0, 2.0),
+    ];
+
+    #[test]
+    fn no_row_asks_for_less_than_its_target() {
+        let committed = committed(COMMITTED).unwrap();
+        for (name, floor, aim) in TARGETS {
+            assert_eq!(committed[*name].limits, (*floor, *aim), "docs/bench.md, {name}");
+        }
+    }
+
     #[test]
     fn a_ratio_below_its_floor_fails_and_so_does_one_that_fell_by_more_than_its_spread() {
         assert!(figure(&[0.9, 0.85, 1.0], false, None).is_ok(true));

@@ -52,6 +52,7 @@ fn places(code: &str) -> Vec<&str> {
     starts.map(statement).filter(|text| MAY_BEGIN.iter().any(|begins| text.contains(begins))).collect()
 }
 
+/// Invariant I-7.
 #[test]
 fn no_future_that_begins_a_transaction_is_dropped() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");

@@ -10,6 +10,7 @@ use sqlx::query;
 
 use crate::fleet::{Fleet, LEASE, count};
 
+/// Invariant I-31.
 #[tokio::test]
 async fn a_job_is_taken_while_the_queue_refuses_and_announced_soon_after_its_return() {
     let fleet = Fleet::new().await;
@@ -94,6 +95,7 @@ async fn a_relay_that_died_over_its_messages_loses_none() {
     assert_eq!(fleet.queue.messages().await.len(), 3);
 }
 
+/// Invariant I-32.
 #[tokio::test]
 async fn a_job_ends_although_the_queue_has_lost_all_its_messages() {
     let fleet = Fleet::new().await;

@@ -78,6 +78,7 @@ fn a_reading_wakes_the_watchers_if_it_says_something_new() {
     assert!(watcher.job.has_changed().unwrap());
 }
 
+/// Invariant I-29.
 #[test]
 fn an_earlier_reading_never_replaces_a_later_one() {
     let (sender, mut watcher) = Watched::of_queued_job();

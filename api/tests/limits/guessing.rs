@@ -62,6 +62,7 @@ fn told(burst: u64, elapsed: Duration) -> usize {
     usize::try_from(burst + elapsed.as_secs() * burst / 60 + 1).expect("a small number")
 }
 
+/// Invariant I-36.
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_thousand_guesses_of_one_user_are_told_ten_times_a_minute_and_the_holder_never_notices() {
     let server = guarded().await;

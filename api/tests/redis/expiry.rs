@@ -100,6 +100,7 @@ async fn a_redis_that_forgets_a_lock_or_dies_before_its_end_delays_it_by_no_more
     fleet.server.assert_invariants().await;
 }
 
+/// Invariant I-34.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lock_that_was_renewed_or_released_is_not_ended_by_what_redis_still_says() {
     const CODES: [[&str; 2]; TRIES] = [["END-1", "END-2"], ["END-3", "END-4"], ["END-5", "END-6"]];

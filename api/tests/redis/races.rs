@@ -125,6 +125,7 @@ async fn everybody_races(
     longest
 }
 
+/// Invariant I-33.
 #[tokio::test(flavor = "multi_thread")]
 async fn races_end_the_same_whether_redis_is_flushed_killed_frozen_or_back() {
     let mut fleet = fleet().await;

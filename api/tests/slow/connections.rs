@@ -87,6 +87,7 @@ async fn a_silent_connection_is_closed_and_its_slot_is_free_again() {
     .await;
 }
 
+/// Invariant I-35.
 #[tokio::test(flavor = "multi_thread")]
 async fn when_all_connections_are_taken_the_next_is_refused_and_those_at_work_are_not_disturbed() {
     const CONNECTIONS: usize = 6;

@@ -93,6 +93,7 @@ fn what_is_no_cuponera_is_told_so() {
     fake.run(&["whoami"]).refused(3, &["is there a Cuponera under this URL?"]);
 }
 
+/// Invariant I-46.
 #[test]
 fn what_a_server_says_cannot_steer_the_terminal() {
     let hostile = r#"{"data":[{"id":"1","name":"a\u001b[31mred\u0007","status":"A

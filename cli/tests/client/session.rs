@@ -57,6 +57,7 @@ async fn a_login_is_kept_for_its_owner_alone_until_it_is_ended_here_and_on_the_s
     admin.json(admin.request(Method::POST, "auth/refresh").json(&refresh), 401).await;
 }
 
+/// Invariant I-45.
 #[tokio::test]
 async fn commands_at_once_use_a_refresh_token_once_and_the_login_lives_on() {
     let world = World::new().await;

@@ -44,6 +44,7 @@ fn assert_one(complaints: &[String], words: &[&str]) {
     assert!(words.iter().all(|word| line.contains(word)), "{words:?} are not all in {line:?}");
 }
 
+/// Invariant I-42.
 #[tokio::test]
 async fn without_a_database_or_a_good_secret_nothing_starts() {
     let installation = FleetInstallation::on_postgres(TestDatabase::create().await);
@@ -107,6 +108,7 @@ async fn starts(command: &mut Command, says: &str) {
     process.stop().await;
 }
 
+/// Invariant I-12.
 #[tokio::test]
 async fn a_schema_that_is_missing_older_broken_or_of_another_line_is_refused() {
     let installation = FleetInstallation::on_postgres(TestDatabase::create_empty().await);
@@ -151,6 +153,7 @@ const TWO_STEPS_AHEAD: &str = "insert into _sqlx_migrations (version, descriptio
     values (99990101000000, 'of a newer program', true, '', 0), (99990202000000, 'of a newer one', true, '', 0)";
 const NEWER: &str = "the schema is newer than this program; it runs on it";
 
+/// Invariant I-12.
 #[tokio::test]
 async fn every_program_runs_on_a_newer_schema_and_says_so() {
     let installation = FleetInstallation::on_postgres(TestDatabase::create().await);

@@ -40,6 +40,7 @@ async fn find(cache: &Cache) -> Option<Job> {
     cache.find_jobs(&[(BusinessId(Uuid::nil()), JobId(Uuid::nil()))]).await.remove(0)
 }
 
+/// Invariant I-29.
 #[tokio::test]
 async fn an_earlier_reading_never_replaces_a_later_one() {
     let redis = Redis::start().await;

@@ -87,6 +87,7 @@ async fn nobody_hears_sold_out_while_there_is_a_code_for_everybody() {
 }
 
 /// A free code that another transaction holds is passed over. A call that finds no other code tries again.
+/// Invariant I-3.
 #[tokio::test]
 async fn sold_out_is_not_said_while_somebody_may_still_give_the_last_code_back() {
     let world = World::new().await;
@@ -145,6 +146,7 @@ async fn a_batch_that_wants_more_than_there_is_gets_what_there_is() {
 }
 
 /// Counting before a code is in hand would use the limit up.
+/// Invariant I-4.
 #[tokio::test]
 async fn a_sold_out_book_uses_up_no_limit() {
     let world = World::with(capped(1)).await;
@@ -192,6 +194,7 @@ async fn batches_of_names_in_opposite_orders_do_not_deadlock() {
     assert_eq!(world.database.close_and_count_deadlocks().await, 0);
 }
 
+/// Invariant I-2.
 #[tokio::test]
 async fn of_eight_who_all_saw_a_code_free_one_gets_it() {
     let world = World::new().await;

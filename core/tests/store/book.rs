@@ -27,6 +27,7 @@ async fn whether_a_books_time_is_over_is_for_the_databases_clock_to_say() {
     }
 }
 
+/// Invariant I-8.
 #[tokio::test]
 async fn counts_are_exact_before_and_after_they_are_rolled_up() {
     let world = World::new().await;

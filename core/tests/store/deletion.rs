@@ -242,6 +242,7 @@ async fn a_retry_of_a_stopped_deletion_changes_no_later_status() {
 }
 
 /// Whatever of the two comes first, in whatever order their statements and commits fall.
+/// Invariant I-28.
 #[tokio::test]
 async fn assignments_that_race_with_the_deletion_of_a_large_book_are_refused_or_keep_the_book() {
     let world = World::new().await;

@@ -45,6 +45,7 @@ async fn stored(world: &World) -> BTreeSet<Uuid> {
     ids.into_iter().collect()
 }
 
+/// Invariant I-10.
 #[tokio::test]
 async fn an_event_that_commits_after_a_later_one_is_not_missed() {
     let world = World::new().await;
@@ -153,6 +154,7 @@ async fn a_month_is_made_beside_a_long_reader_and_no_assignment_waits() {
     world.assert_invariants().await;
 }
 
+/// Invariant I-9.
 #[tokio::test]
 async fn a_month_that_cannot_be_made_now_stops_no_start_and_is_made_later() {
     let world = World::new().await;

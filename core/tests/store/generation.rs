@@ -253,6 +253,7 @@ async fn a_foreign_code_that_is_committed_at_the_same_moment_is_passed_over_as_w
     world.assert_invariants().await;
 }
 
+/// Invariant I-22.
 #[tokio::test]
 async fn redoing_a_chunk_uses_the_top_up_of_the_worker_that_died() {
     let world = World::new().await;

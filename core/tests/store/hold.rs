@@ -206,6 +206,7 @@ async fn a_renewed_lock_outlives_the_end_it_had_before() {
     world.assert_invariants().await;
 }
 
+/// Invariant I-5.
 #[tokio::test]
 async fn batches_of_locks_and_releases_in_opposite_orders_do_not_deadlock() {
     let (world, codes) = held(21).await;

@@ -34,6 +34,7 @@ async fn touched(world: &World, sql: &'static str) -> i64 {
     world.database.close_and_ask(sql).await
 }
 
+/// Invariant I-16.
 #[tokio::test]
 async fn old_answers_are_deleted_without_reading_the_others() {
     let mut world = World::new().await;

@@ -33,6 +33,7 @@ where
     race(RACERS, 0..RACERS, async |_| world.settle(call.clone()).await).await
 }
 
+/// Invariant I-11.
 #[tokio::test]
 async fn a_key_raced_for_has_one_effect_of_each_kind() {
     let (world, code) = plenty().await;
@@ -104,6 +105,7 @@ async fn a_refusal_that_comes_second_under_its_key_gives_way_to_the_answer_that_
     assert_eq!(answer, Answer { outcome: Err(Refusal::BookNotActive), replayed: true });
 }
 
+/// Invariant I-1.
 #[tokio::test]
 async fn a_key_that_stands_twice_in_one_batch_has_one_effect() {
     let (world, code) = plenty().await;

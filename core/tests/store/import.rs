@@ -139,6 +139,7 @@ async fn a_code_the_business_has_is_rejected_and_left_alone() {
     world.assert_invariants().await;
 }
 
+/// Invariant I-25.
 #[tokio::test]
 async fn rejections_of_the_parser_and_of_the_database_are_listed_together_and_counted() {
     let world = World::new().await;
@@ -207,6 +208,7 @@ async fn pages_of_rejections_are_bounded_in_bytes_and_list_each_row_once() {
 }
 
 /// The later part was committed first: its line gives way.
+/// Invariant I-24.
 #[tokio::test]
 async fn the_first_line_of_a_code_wins_whichever_part_is_worked_first() {
     for later_first in [false, true] {

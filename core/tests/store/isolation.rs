@@ -81,6 +81,7 @@ fn deadline() -> tokio::time::Instant {
     tokio::time::Instant::now() + PATIENCE
 }
 
+/// Invariant I-6.
 #[tokio::test]
 async fn a_held_coupon_keeps_no_other_redemption_waiting() {
     let (world, held, _) = crowd().await;
@@ -110,6 +111,7 @@ async fn a_held_coupon_keeps_no_other_assignment_waiting() {
 }
 
 /// A quota and a key cannot be passed over: the statement gives up, and its items are attempted one by one.
+/// Invariant I-6.
 #[tokio::test]
 async fn a_held_quota_keeps_no_other_assignment_waiting() {
     let (world, held, _) = crowd().await;
@@ -134,6 +136,7 @@ async fn a_key_that_is_being_stored_keeps_no_other_call_waiting() {
 }
 
 /// A trigger stands for whatever may be wrong with one row.
+/// Invariant I-6.
 #[tokio::test]
 async fn an_error_of_one_call_is_its_own() {
     let (world, held, _) = crowd().await;

@@ -142,6 +142,7 @@ async fn a_chunk_whose_lease_ended_is_taken_over_and_its_old_worker_changes_noth
 }
 
 /// Both hold the same codes in hand and settle at the same moment.
+/// Invariant I-18.
 #[tokio::test]
 async fn of_two_workers_settling_one_chunk_at_once_the_later_claim_wins() {
     let world = World::new().await;
@@ -237,6 +238,7 @@ async fn dead_letters(world: &World) -> i64 {
     query_scalar(letters).fetch_one(world.pool()).await.unwrap()
 }
 
+/// Invariant I-20.
 #[tokio::test]
 async fn a_rule_fails_a_job_at_once_without_a_dead_letter_and_a_retry_runs_what_is_left() {
     let world = World::new().await;
@@ -296,6 +298,7 @@ async fn a_retry_waits_for_no_chunk_that_is_still_being_settled() {
 
 /// Workers fail whatever they get while many retry: between any two steps of a retry the job may have been retried by
 /// another, and have failed again.
+/// Invariant I-19.
 #[tokio::test]
 async fn retries_that_race_with_each_other_and_with_failures_leave_no_job_without_its_chunks() {
     let world = World::new().await;
@@ -452,6 +455,7 @@ async fn a_job_of_another_business_does_not_exist() {
     assert_eq!(job(&world, submitted.id).await.status, JobStatus::Queued);
 }
 
+/// Invariant I-21.
 #[tokio::test]
 async fn what_a_frozen_worker_holds_is_freed_once_its_lease_is_over_and_not_before() {
     let world = World::new().await;

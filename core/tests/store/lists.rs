@@ -146,6 +146,7 @@ fn held_after(cursor: Option<String>) -> Option<(chrono::DateTime<chrono::Utc>, 
     Some((chrono::DateTime::from_timestamp_micros(micros.parse().unwrap()).unwrap(), code.to_owned()))
 }
 
+/// Invariant I-15.
 #[tokio::test]
 async fn a_page_of_codes_touches_few_blocks_whatever_the_filter() {
     let mut world = world_of_many_codes().await;
@@ -344,6 +345,7 @@ const JOB_STATUSES: [Option<JobStatus>; 6] = [
 ];
 
 /// 20,000 jobs have some 500 blocks, without their indexes.
+/// Invariant I-15.
 #[tokio::test]
 async fn a_page_of_jobs_touches_few_blocks_whatever_the_filter() {
     let mut world = world_of_many_jobs().await;

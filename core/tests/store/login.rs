@@ -71,6 +71,7 @@ async fn a_login_is_given_only_while_the_account_is_enabled_and_has_the_password
     assert_eq!(house.log_in(AccountId::new(), "d").await, None);
 }
 
+/// Invariant I-38.
 #[tokio::test]
 async fn a_login_in_flight_while_the_account_is_disabled_or_gets_another_password_is_not_given() {
     let house = House::new().await;
@@ -166,6 +167,7 @@ async fn whatever_a_logout_races_with_the_login_is_over_after_it() {
     }
 }
 
+/// Invariant I-39.
 #[tokio::test]
 async fn what_says_that_a_login_has_ended_is_kept_as_long_as_a_token_of_it_could_be_used() {
     let house = House::new().await;

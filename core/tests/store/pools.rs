@@ -9,6 +9,7 @@ use futures::future::{Either, join_all, select};
 use sqlx::{query, query_scalar};
 
 /// With one connection for reads, of which the first waits for a table and the others for the connection.
+/// Invariant I-14.
 #[tokio::test]
 async fn reads_that_hang_end_and_keep_no_login_from_a_connection() {
     let world = World::with_pools(rules(), Pools { rest: 3, ..Pools::LEAST }).await;

@@ -47,6 +47,7 @@ async fn two_hundred_racers_redeem_a_code_as_often_as_it_is_good_for() {
     }
 }
 
+/// Invariant I-2.
 #[tokio::test]
 async fn of_eight_who_all_saw_a_use_left_as_many_use_it_as_there_are_uses() {
     let (world, code) = good_for(3).await;
@@ -56,6 +57,7 @@ async fn of_eight_who_all_saw_a_use_left_as_many_use_it_as_there_are_uses() {
     world.assert_invariants().await;
 }
 
+/// Invariant I-1.
 #[tokio::test]
 async fn one_batch_may_name_a_code_as_often_as_it_likes() {
     let (world, code) = good_for(45).await;
@@ -67,6 +69,7 @@ async fn one_batch_may_name_a_code_as_often_as_it_likes() {
 }
 
 /// Each has its first half when the one in the middle is free again: in their own orders they would wait for each other.
+/// Invariant I-5.
 #[tokio::test]
 async fn batches_that_name_the_same_codes_in_opposite_orders_do_not_deadlock() {
     let world = World::with(BookRules { max_redeems_per_user: 2, ..rules() }).await;

@@ -105,6 +105,7 @@ async fn insert_account(world: &World, user_id: &str) {
 }
 
 /// Or the codes of another would be found as soon as one's own are taken back.
+/// Invariant I-17.
 #[tokio::test]
 async fn whom_an_id_finds_does_not_change_when_codes_come_and_go() {
     let world = World::new().await;

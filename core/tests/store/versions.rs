@@ -35,6 +35,7 @@ async fn works_of(world: &World, id: JobId) -> (Value, Value, String) {
         .unwrap()
 }
 
+/// Invariant I-30.
 #[tokio::test]
 async fn a_job_of_a_later_kind_is_listed_shown_and_cancelled_and_never_claimed() {
     let world = World::new().await;
@@ -75,6 +76,7 @@ async fn what_is_claimed_and_cannot_be_read_is_held_and_says_why() {
     }
 }
 
+/// Invariant I-30.
 #[tokio::test]
 async fn a_refusal_that_a_later_version_kept_is_answered_again() {
     let world = World::new().await;

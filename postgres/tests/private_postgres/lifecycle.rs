@@ -46,6 +46,7 @@ async fn a_server_left_running_is_adopted_and_can_be_stopped() {
     assert!(!folder.cluster().join("postmaster.pid").exists());
 }
 
+/// Invariant I-43.
 #[tokio::test]
 async fn a_server_that_is_dropped_is_stopped_also_by_a_panic_and_also_one_that_was_adopted() {
     let folder = TestFolder::new();

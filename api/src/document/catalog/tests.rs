@@ -115,6 +115,7 @@ fn every_problem_of_the_edge_stands_here_with_its_status() {
     }
 }
 
+/// Invariant I-41.
 #[test]
 fn nothing_stands_here_that_is_never_answered() {
     let refusals = refusals();

@@ -352,6 +352,7 @@ proptest! {
 
     /// Titles, a header of any words or none, and the header once more: where the file is taken, either all codes are from
     /// the rows' column of codes, or that column is one that a header names.
+    /// Invariant I-23.
     #[test]
     fn no_word_of_a_header_or_of_another_column_becomes_a_code(file in any_messy_file()) {
         let Ok(cut) = cut_whole(file.as_bytes(), Limits::default(), &ReadOptions::default()) else { return Ok(()) };

@@ -67,6 +67,7 @@ async fn two_parts_that_displace_one_line_at_the_same_time_look_again_once_they_
 }
 
 /// Whichever has the row first. The events of a code are kept by its position, so a code that is given out is not moved.
+/// Invariant I-24.
 #[tokio::test]
 async fn a_later_line_whose_code_is_given_out_at_the_same_time_is_moved_before_or_not_at_all() {
     for _ in 0..6 {

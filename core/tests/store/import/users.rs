@@ -32,6 +32,7 @@ async fn assert_first_line_imported(world: &World, submitted: &Job) {
     world.assert_invariants().await;
 }
 
+/// Invariant I-26.
 #[tokio::test]
 async fn a_chunk_begins_once_those_before_it_have_noted_their_codes() {
     let world = World::new().await;
@@ -75,6 +76,7 @@ async fn codes_of_a_chunk_that_noted_none_stand_for_the_chunks_after_it() {
 }
 
 /// Six parts of 40 rows: each part repeats ten codes of the first, and all name the same users, who ask for codes themselves.
+/// Invariant I-27.
 #[tokio::test]
 async fn parts_that_race_import_first_lines_only_and_exceed_no_limit() {
     const PARTS: u64 = 6;

@@ -1,0 +1,123 @@
+//! Documents name what exists: the targets of links, files in backticks, and invariants. Each numbered invariant is stated once and
+//! named by a test.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Folders of the project; a text in backticks that begins with one of them is a path.
+const FOLDERS: [&str; 13] = [
+    "api/", "bench/", "cli/", "core/", "docs/", "localstack/", "migrations/", "postgres/", "scripts/", "storm/", "testkit/", "tools/",
+    "worker/",
+];
+/// Folders that are not part of the sources.
+const GENERATED: [&str; 4] = ["target", ".git", ".postgres", ".cuponera"];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace")
+}
+
+/// The files of the project with this extension, relative to its root.
+fn files_with(extension: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    collect(root(), extension, &mut found);
+    assert!(!found.is_empty(), "no files end in .{extension}");
+    found
+}
+
+fn collect(folder: &Path, extension: &str, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).expect("the folder can be read").flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            if !GENERATED.iter().any(|name| path.ends_with(name)) {
+                collect(&path, extension, found);
+            }
+        } else if path.extension().is_some_and(|end| end == extension) {
+            found.push(path);
+        }
+    }
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).expect("the file can be read")
+}
+
+/// The targets of a document's links, without anchors; links to other sites are left out.
+fn links(text: &str) -> Vec<&str> {
+    let targets = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+    let targets = targets.map(|target| target.split('#').next().unwrap_or_default());
+    targets.filter(|target| !target.is_empty() && !target.contains("://")).collect()
+}
+
+/// The paths of the project that a document has in backticks. Those with a placeholder name no single file.
+fn paths(text: &str) -> Vec<&str> {
+    let quoted = text.lines().flat_map(|line| line.split('`').skip(1).step_by(2));
+    let paths = quoted.filter(|text| FOLDERS.iter().any(|folder| text.starts_with(folder)));
+    paths.filter(|path| !path.contains(['…', '*', '<', '{', ' '])).collect()
+}
+
+/// The numbers of the invariants that a text names.
+fn invariants(text: &str) -> Vec<u32> {
+    let numbers = text.split("I-").skip(1);
+    let number = |rest: &str| rest.split(|c: char| !c.is_ascii_digit()).next().and_then(|digits| digits.parse().ok());
+    numbers.filter_map(number).collect()
+}
+
+#[test]
+fn documents_link_to_files_that_exist() {
+    for document in files_with("md") {
+        let folder = document.parent().expect("a folder");
+        let text = read(&document);
+        for link in links(&text) {
+            assert!(folder.join(link).exists(), "{}: the link {link} leads nowhere", document.display());
+        }
+    }
+}
+
+#[test]
+fn paths_in_documents_exist() {
+    for document in files_with("md").iter().filter(|path| !path.ends_with("CHANGELOG.md")) {
+        let text = read(document);
+        for path in paths(&text) {
+            assert!(root().join(path).exists(), "{}: {path} does not exist", document.display());
+        }
+    }
+}
+
+#[test]
+fn each_invariant_is_stated_once_and_named_by_a_test() {
+    let mut stated: BTreeMap<u32, usize> = BTreeMap::new();
+    for document in files_with("md").iter().filter(|path| path.starts_with(root().join("docs/architecture"))) {
+        for statement in read(document).split("**I-").skip(1) {
+            let digits = statement.split('.').next().unwrap_or_default();
+            *stated.entry(digits.parse().expect("**I- is followed by a number and a period")).or_default() += 1;
+        }
+    }
+    let numbers: Vec<u32> = stated.keys().copied().collect();
+    let last = u32::try_from(numbers.len()).expect("few invariants");
+    assert_eq!(numbers, (1..=last).collect::<Vec<_>>(), "invariants are numbered from 1 without a gap");
+    assert!(stated.values().all(|times| *times == 1), "an invariant is stated more than once: {stated:?}");
+
+    let mut named = Vec::new();
+    for source in files_with("rs") {
+        let text = read(&source);
+        let is_test = source.iter().any(|folder| folder == "tests") || text.contains("#[cfg(test)]") || source.ends_with("tests.rs");
+        let text: Vec<&str> = text.lines().filter(|line| line.contains("Invariant I-")).collect();
+        for number in invariants(&text.join("\n")) {
+            assert!(stated.contains_key(&number), "{}: I-{number} is not stated", source.display());
+            if is_test {
+                named.push(number);
+            }
+        }
+    }
+    let unnamed: Vec<&u32> = numbers.iter().filter(|number| !named.contains(number)).collect();
+    assert!(unnamed.is_empty(), "no test names these invariants: {unnamed:?}");
+}
+
+#[test]
+fn links_paths_and_invariants_are_found_in_a_text() {
+    let text = "see [a](b.md#c), [web](https://example.com) and `core/src/x.rs`, `core/…/y.rs` and `make`; I-7, I-12.";
+    assert_eq!(links(text), ["b.md"]);
+    assert_eq!(paths(text), ["core/src/x.rs"]);
+    assert_eq!(invariants(text), [7, 12]);
+}

@@ -7,7 +7,18 @@ use std::path::{Path, PathBuf};
 
 /// Folders of the project; a text in backticks that begins with one of them is a path.
 const FOLDERS: [&str; 13] = [
-    "api/", "bench/", "cli/", "core/", "docs/", "localstack/", "migrations/", "postgres/", "scripts/", "storm/", "testkit/", "tools/",
+    "api/",
+    "bench/",
+    "cli/",
+    "core/",
+    "docs/",
+    "localstack/",
+    "migrations/",
+    "postgres/",
+    "scripts/",
+    "storm/",
+    "testkit/",
+    "tools/",
     "worker/",
 ];
 /// Folders that are not part of the sources.
@@ -59,7 +70,8 @@ fn paths(text: &str) -> Vec<&str> {
 /// The numbers of the invariants that a text names.
 fn invariants(text: &str) -> Vec<u32> {
     let numbers = text.split("I-").skip(1);
-    let number = |rest: &str| rest.split(|c: char| !c.is_ascii_digit()).next().and_then(|digits| digits.parse().ok());
+    let number =
+        |rest: &str| rest.split(|c: char| !c.is_ascii_digit()).next().and_then(|digits| digits.parse().ok());
     numbers.filter_map(number).collect()
 }
 
@@ -87,10 +99,12 @@ fn paths_in_documents_exist() {
 #[test]
 fn each_invariant_is_stated_once_and_named_by_a_test() {
     let mut stated: BTreeMap<u32, usize> = BTreeMap::new();
-    for document in files_with("md").iter().filter(|path| path.starts_with(root().join("docs/architecture"))) {
+    for document in files_with("md").iter().filter(|path| path.starts_with(root().join("docs/architecture")))
+    {
         for statement in read(document).split("**I-").skip(1) {
             let digits = statement.split('.').next().unwrap_or_default();
-            *stated.entry(digits.parse().expect("**I- is followed by a number and a period")).or_default() += 1;
+            *stated.entry(digits.parse().expect("**I- is followed by a number and a period")).or_default() +=
+                1;
         }
     }
     let numbers: Vec<u32> = stated.keys().copied().collect();
@@ -101,7 +115,9 @@ fn each_invariant_is_stated_once_and_named_by_a_test() {
     let mut named = Vec::new();
     for source in files_with("rs") {
         let text = read(&source);
-        let is_test = source.iter().any(|folder| folder == "tests") || text.contains("#[cfg(test)]") || source.ends_with("tests.rs");
+        let is_test = source.iter().any(|folder| folder == "tests")
+            || text.contains("#[cfg(test)]")
+            || source.ends_with("tests.rs");
         let text: Vec<&str> = text.lines().filter(|line| line.contains("Invariant I-")).collect();
         for number in invariants(&text.join("\n")) {
             assert!(stated.contains_key(&number), "{}: I-{number} is not stated", source.display());

@@ -1,13 +1,24 @@
-//! Documents name what exists: the targets of links, files in backticks, and invariants. Each numbered invariant is stated once and
-//! named by a test.
+//! Checks that files, link targets and invariants in documents exist. Each numbered invariant is stated
+//! once and named by a test.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Folders of the project; a text in backticks that begins with one of them is a path.
+/// Folders of the project. Text in backticks that begins with one of them is a path.
 const FOLDERS: [&str; 13] = [
-    "api/", "bench/", "cli/", "core/", "docs/", "localstack/", "migrations/", "postgres/", "scripts/", "storm/", "testkit/", "tools/",
+    "api/",
+    "bench/",
+    "cli/",
+    "core/",
+    "docs/",
+    "localstack/",
+    "migrations/",
+    "postgres/",
+    "scripts/",
+    "storm/",
+    "testkit/",
+    "tools/",
     "worker/",
 ];
 /// Folders that are not part of the sources.
@@ -42,24 +53,25 @@ fn read(path: &Path) -> String {
     fs::read_to_string(path).expect("the file can be read")
 }
 
-/// The targets of a document's links, without anchors; links to other sites are left out.
+/// The link targets of a document, without anchors and without other sites.
 fn links(text: &str) -> Vec<&str> {
     let targets = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
     let targets = targets.map(|target| target.split('#').next().unwrap_or_default());
     targets.filter(|target| !target.is_empty() && !target.contains("://")).collect()
 }
 
-/// The paths of the project that a document has in backticks. Those with a placeholder name no single file.
+/// The project's paths in backticks. Paths with a placeholder are skipped.
 fn paths(text: &str) -> Vec<&str> {
     let quoted = text.lines().flat_map(|line| line.split('`').skip(1).step_by(2));
     let paths = quoted.filter(|text| FOLDERS.iter().any(|folder| text.starts_with(folder)));
     paths.filter(|path| !path.contains(['…', '*', '<', '{', ' '])).collect()
 }
 
-/// The numbers of the invariants that a text names.
+/// The numbers of all invariants in a text.
 fn invariants(text: &str) -> Vec<u32> {
     let numbers = text.split("I-").skip(1);
-    let number = |rest: &str| rest.split(|c: char| !c.is_ascii_digit()).next().and_then(|digits| digits.parse().ok());
+    let number =
+        |rest: &str| rest.split(|c: char| !c.is_ascii_digit()).next().and_then(|digits| digits.parse().ok());
     numbers.filter_map(number).collect()
 }
 
@@ -69,7 +81,11 @@ fn documents_link_to_files_that_exist() {
         let folder = document.parent().expect("a folder");
         let text = read(&document);
         for link in links(&text) {
-            assert!(folder.join(link).exists(), "{}: the link {link} leads nowhere", document.display());
+            assert!(
+                folder.join(link).exists(),
+                "{}: the target of the link {link} does not exist",
+                document.display()
+            );
         }
     }
 }
@@ -87,10 +103,12 @@ fn paths_in_documents_exist() {
 #[test]
 fn each_invariant_is_stated_once_and_named_by_a_test() {
     let mut stated: BTreeMap<u32, usize> = BTreeMap::new();
-    for document in files_with("md").iter().filter(|path| path.starts_with(root().join("docs/architecture"))) {
+    for document in files_with("md").iter().filter(|path| path.starts_with(root().join("docs/architecture")))
+    {
         for statement in read(document).split("**I-").skip(1) {
             let digits = statement.split('.').next().unwrap_or_default();
-            *stated.entry(digits.parse().expect("**I- is followed by a number and a period")).or_default() += 1;
+            *stated.entry(digits.parse().expect("**I- is followed by a number and a period")).or_default() +=
+                1;
         }
     }
     let numbers: Vec<u32> = stated.keys().copied().collect();
@@ -101,7 +119,9 @@ fn each_invariant_is_stated_once_and_named_by_a_test() {
     let mut named = Vec::new();
     for source in files_with("rs") {
         let text = read(&source);
-        let is_test = source.iter().any(|folder| folder == "tests") || text.contains("#[cfg(test)]") || source.ends_with("tests.rs");
+        let is_test = source.iter().any(|folder| folder == "tests")
+            || text.contains("#[cfg(test)]")
+            || source.ends_with("tests.rs");
         let text: Vec<&str> = text.lines().filter(|line| line.contains("Invariant I-")).collect();
         for number in invariants(&text.join("\n")) {
             assert!(stated.contains_key(&number), "{}: I-{number} is not stated", source.display());

@@ -94,17 +94,17 @@ impl Candidate<'_> {
         let code = self
             .settle(self.code, is_code_name, options.code_column.as_ref(), "codes", "codeColumn")
             .map_err(unclear)?;
-        let user = match &options.user_column {
-            Some(ColumnLabel::Number(number)) => Some(number - 1),
-            Some(ColumnLabel::Name(name)) => {
-                let named = position(record, |folded| folded == fold(name));
-                Some(
-                    named
-                        .ok_or_else(|| unclear(format!("no column is named {name:?}, as userColumn says")))?,
-                )
-            }
-            None => position(record, is_user_name).filter(|user| *user != code),
-        };
+        let user =
+            match &options.user_column {
+                Some(ColumnLabel::Number(number)) => Some(number - 1),
+                Some(ColumnLabel::Name(name)) => {
+                    let named = position(record, |folded| folded == fold(name));
+                    Some(named.ok_or_else(|| {
+                        unclear(format!("userColumn is {name:?}, but no column has this name"))
+                    })?)
+                }
+                None => position(record, is_user_name).filter(|user| *user != code),
+            };
         let user = user
             .map(|user| self.settle(user, is_user_name, options.user_column.as_ref(), "users", "userColumn"))
             .transpose()
@@ -127,7 +127,7 @@ impl Candidate<'_> {
         let record = self.record();
         if column >= record.cells.len() {
             return Err(format!(
-                "{parameter} is {}, and the header has {} columns",
+                "{parameter} is {}, but the header has {} columns",
                 column + 1,
                 record.cells.len()
             ));
@@ -135,7 +135,7 @@ impl Candidate<'_> {
         let other = record.folded.iter().enumerate().find(|(at, name)| *at != column && is_name(name));
         match (said, other) {
             (None, Some((at, _))) => Err(format!(
-                "{:?} and {:?} both name a column of {role}: say which one with {parameter}",
+                "{:?} and {:?} both name a column of {role}: select one with {parameter}",
                 record.cell(column),
                 record.cell(at)
             )),
@@ -185,7 +185,7 @@ impl Candidate<'_> {
             Some(record) if options.header != Some(true) => Err(unclear(
                 record,
                 format!(
-                    "it looks like a code, and the header seems to be below it, on line {}",
+                    "it looks like a code, but the header appears to be below it, on line {}",
                     self.record().line
                 ),
             )),

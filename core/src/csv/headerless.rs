@@ -39,7 +39,7 @@ pub(super) fn first_record_as_header(sample: &Sample, options: &ReadOptions) -> 
         Some(ColumnLabel::Number(number)) => number - 1,
         Some(ColumnLabel::Name(name)) => return Err(unclear(first, no_such_column("codeColumn", name))),
         None if first.cells.len() == 1 => 0,
-        None => return Err(unclear(first, "no column of the header has a name that is known for codes")),
+        None => return Err(unclear(first, "the header has no known name for a column of codes")),
     };
     Candidate { sample, index, code }.layout(options)
 }
@@ -62,17 +62,14 @@ pub(super) fn without_header(
 /// How the file starts, if no header can start this way.
 fn certain_start(sample: &Sample, first: &SampleRecord, options: &ReadOptions) -> Result<Start, CutError> {
     if let Some(named) = first_with_name(sample, options) {
-        let why = "it has a name that is known for users, and none that is known for codes";
+        let why = "it has a known name for users, but none for codes";
         return Err(unclear(named, why));
     }
     let code = code_index(options);
     let is_name =
         |record: &&SampleRecord| record.folded.get(code).is_some_and(|folded| is_column_name(folded));
     if let Some(named) = rows(sample).find(is_name) {
-        return Err(unclear(
-            named,
-            "it has a name that is known for a column where the others have their codes",
-        ));
+        return Err(unclear(named, "it has a column name where the other records have their codes"));
     }
     let records: Vec<&SampleRecord> = rows(sample).collect();
     match start_of(&records, code) {
@@ -104,7 +101,7 @@ fn check_columns(sample: &Sample, first: &SampleRecord, options: &ReadOptions) -
             }
             Some(ColumnLabel::Name(name)) => return Err(unclear(first, no_such_column(parameter, name))),
             Some(ColumnLabel::Number(number)) if *number > widest => {
-                let why = format!("{parameter} is {number}, and the records have {widest} columns");
+                let why = format!("{parameter} is {number}, but the records have {widest} columns");
                 return Err(unclear(first, why));
             }
             _ => {}
@@ -143,7 +140,7 @@ fn layout(sample: &Sample, first_line: u64, options: &ReadOptions, start: Start)
 }
 
 fn no_such_column(parameter: &str, name: &str) -> String {
-    format!("no column is named {name:?}, as {parameter} says")
+    format!("{parameter} is {name:?}, but no column has this name")
 }
 
 /// Records that are not comments.

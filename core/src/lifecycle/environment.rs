@@ -186,6 +186,6 @@ mod tests {
     fn an_environment_in_order_stays_so() {
         let environment = [("CUPONERA_LOG", "warn"), ("PATH", "/bin")];
         let file = [("CUPONERA_LOG", "debug"), ("OTEL_SERVICE_NAME", "")];
-        assert!(changes(&environment, &file).is_empty(), "the program would execute itself for ever");
+        assert!(changes(&environment, &file).is_empty(), "the program would execute itself endlessly");
     }
 }

@@ -79,7 +79,7 @@ impl Seized<'_> {
     pub(crate) fn pid(&mut self) -> Result<u32> {
         // A process that has ended keeps its id until it is waited for.
         self.running.child.try_wait()?;
-        self.running.child.id().ok_or_else(|| format!("{} has ended by itself", self.program.name).into())
+        self.running.child.id().ok_or_else(|| format!("{} ended unexpectedly", self.program.name).into())
     }
 
     pub(crate) fn signal(&mut self, signal: Signal) -> Result<()> {

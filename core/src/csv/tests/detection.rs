@@ -245,7 +245,11 @@ fn parameters_that_do_not_suit_the_file_are_refused() {
             ReadOptions { code_column: name("x"), header: Some(false), ..none() },
             "must be the column's number",
         ),
-        ("Type,Serial\nx,A1B\n", ReadOptions { header: Some(true), ..none() }, "known for codes"),
+        (
+            "Type,Serial\nx,A1B\n",
+            ReadOptions { header: Some(true), ..none() },
+            "no known name for a column of codes",
+        ),
     ];
     for (file, options, expected) in cases {
         let error = cut(file, &options).unwrap_err();

@@ -35,7 +35,7 @@ struct Bench {
     /// Smaller sizes: all rows within three minutes.
     #[arg(long)]
     quick: bool,
-    /// Number of rounds of each row [default: 3, or 2 with --quick]
+    /// Number of rounds of each row: by default 3, or 2 with --quick.
     #[arg(long, value_parser = clap::value_parser!(u8).range(1..=50))]
     rounds: Option<u8>,
     /// File for the figures as JSON. The HTML page with charts is written to the same folder.

@@ -103,8 +103,8 @@ impl Server {
         let mut pid = String::new();
         let stdout = shell.stdout.take().expect("it is piped");
         BufReader::new(stdout).read_line(&mut pid).expect("the shell does not print the process id");
-        let pid = Pid::from_raw(pid.trim().parse().expect("a process has a number"));
-        Self { pid: pid.expect("a process has a number"), _shell: shell, _alive: alive }
+        let pid = Pid::from_raw(pid.trim().parse().expect("a process has an id"));
+        Self { pid: pid.expect("a process has an id"), _shell: shell, _alive: alive }
     }
 }
 

@@ -23,7 +23,7 @@ pub async fn generate(
 ) -> Job {
     let pattern = Pattern::parse(pattern).expect("the pattern does not parse");
     let job = store.submit_generation(None, business, "service:test", book, &pattern, quantity).await;
-    let job = job.expect("submitting the job failed").outcome.expect("the generation was refused");
+    let job = job.expect("submitting the job failed").outcome.expect("the generation was rejected");
     while let Some(claim) = claim(store, "testkit").await {
         assert_eq!(
             work_generation(store, &claim).await,
@@ -43,7 +43,10 @@ pub async fn claim(store: &Store, worker: &str) -> Option<Claim> {
 pub async fn work_generation(store: &Store, claim: &Claim) -> Taken {
     let (indexes, first_position, edge) = generation_of(claim);
     let codes = codes_of(store, claim, indexes).await;
-    store.settle_generated(claim, &codes, first_position, edge).await.expect("settling a generation failed")
+    store
+        .settle_generated(claim, &codes, first_position, edge)
+        .await
+        .expect("finishing a generation chunk failed")
 }
 
 /// The input of a claimed generation chunk: indexes, first position, edge.

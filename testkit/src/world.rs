@@ -45,7 +45,7 @@ impl World {
 
     async fn on(database: TestDatabase, rules: BookRules) -> Self {
         let business =
-            database.store().create_business("A business").await.expect("making a business failed");
+            database.store().create_business("A business").await.expect("creating a business failed");
         let book = active_book(database.store(), business, &rules).await;
         Self { database, business, book }
     }
@@ -67,7 +67,7 @@ impl World {
 
     /// Another business.
     pub async fn another_business(&self) -> BusinessId {
-        self.store().create_business("Another business").await.expect("making a business failed")
+        self.store().create_business("Another business").await.expect("creating a business failed")
     }
 
     /// Inserts the codes `C000000`, `C000001`, … into the book with plain SQL instead of a job: this is
@@ -79,7 +79,7 @@ impl World {
     /// The same for any book of the business, with a prefix of the codes.
     pub async fn plant_codes_in(&self, book: BookId, prefix: &str, count: i32) -> Vec<String> {
         let codes: Vec<String> = (0..count).map(|number| format!("{prefix}{number:06}")).collect();
-        plant(self.pool(), self.business, book, &codes).await.expect("planting codes failed");
+        plant(self.pool(), self.business, book, &codes).await.expect("inserting codes failed");
         codes
     }
 
@@ -176,7 +176,7 @@ impl World {
 }
 
 async fn active_book(store: &Store, business: BusinessId, rules: &BookRules) -> BookId {
-    let book = store.create_book(None, business, rules).await.expect("making a book failed");
+    let book = store.create_book(None, business, rules).await.expect("creating a book failed");
     let book = book.outcome.expect("the book's rules were rejected").id;
     let changed =
         store.update_book(None, business, book, crate::active()).await.expect("changing a book failed");

@@ -120,7 +120,7 @@ fn first_block(bits: u32, left_bits: u32) -> u128 {
 }
 
 /// The low `bits` bits of a number, 1 to 64.
-#[expect(clippy::cast_possible_truncation, reason = "the high bits are what is to go")]
+#[expect(clippy::cast_possible_truncation, reason = "the high bits are discarded on purpose")]
 fn low_bits(number: u128, bits: u32) -> u64 {
     number as u64 & (u64::MAX >> (64 - bits))
 }

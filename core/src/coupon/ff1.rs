@@ -1,9 +1,9 @@
 //! FF1 over bit strings: a keyed permutation of the numbers below 2^bits, in batches.
 //!
-//! The method is FF1 of NIST SP 800-38G (<https://doi.org/10.6028/NIST.SP.800-38G>, section 5.1, algorithm
-//! 7) with AES-256, radix 2 and an empty tweak. Its draft revision 1 requires domains of at least a million
-//! elements, hence [`MIN_BITS`]. A number represents its bits, most significant first. There is no
-//! decryption, because codes are only generated.
+//! The method is FF1 of NIST SP 800-38G (algorithm 7 in section 5.1,
+//! <https://doi.org/10.6028/NIST.SP.800-38G>) with AES-256, radix 2 and an empty tweak. Its draft revision
+//! 1 requires domains of at least a million elements, hence [`MIN_BITS`]. A number represents its bits,
+//! most significant first. There is no decryption, because codes are only generated.
 //!
 //! It is fast because with radix 2 the numerals are machine words; P, the first block of the pseudo-random
 //! function, depends only on the length and is encrypted once; Q is then one block, and the Q blocks of

@@ -1,4 +1,4 @@
-//! Builds again when a migration is added: the template database is named after them.
+//! Rebuilds when a migration is added: the template database is named after the migrations.
 
 fn main() {
     println!("cargo:rerun-if-changed=../migrations");

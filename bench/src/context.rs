@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::installation::Installation;
 
-/// A run.
+/// A run of the bench.
 pub(crate) struct Context {
     pub(crate) installation: Installation,
     /// The folder of the programs: `cuponera`, `cuponera-api`, `cuponera-worker`.
@@ -13,10 +13,10 @@ pub(crate) struct Context {
     pub(crate) rounds: usize,
 }
 
-/// How much a run does.
+/// The amount of work of a run.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sizes {
-    /// Calls of one side of a round of the hot rows.
+    /// Calls of one side in a round of a hot row.
     pub(crate) calls: u64,
     /// Codes that are generated, imported and copied.
     pub(crate) codes: u64,
@@ -24,14 +24,14 @@ pub(crate) struct Sizes {
     pub(crate) large_book: u64,
     /// Seconds of open-loop load.
     pub(crate) open_loop_seconds: u64,
-    /// Codes of the job under which the worker's memory is read.
+    /// Codes of the job during which the worker's memory is measured.
     pub(crate) memory_codes: u64,
-    /// Bytes of the upload under which the API's memory is read.
+    /// Bytes of the upload during which the API's memory is measured.
     pub(crate) memory_upload_bytes: u64,
 }
 
 impl Sizes {
-    /// The sizes that the documents name.
+    /// The sizes in the documents.
     pub(crate) const FULL: Self = Self {
         calls: 64_000,
         codes: 1_000_000,
@@ -40,7 +40,7 @@ impl Sizes {
         memory_codes: 10_000_000,
         memory_upload_bytes: 1 << 30,
     };
-    /// All rows within three minutes.
+    /// Sizes with which all rows take less than three minutes.
     pub(crate) const QUICK: Self = Self {
         calls: 16_000,
         codes: 200_000,

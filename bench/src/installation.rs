@@ -1,4 +1,5 @@
-//! A fresh installation to measure: a durable Postgres of its own, the programs as their users start them, and books of codes.
+//! A new installation to measure: a durable Postgres, the programs as users start them, and books with
+//! codes.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -16,19 +17,19 @@ use crate::Result;
 use crate::load::Target;
 
 const PASSWORD: &str = "correct horse battery";
-/// How often a start and a job are looked at.
+/// Interval for polling a start or a job.
 const POLL: Duration = Duration::from_millis(10);
 
-/// Which programs serve an installation.
+/// The programs of an installation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Programs {
-    /// `cuponera up`.
+    /// `cuponera-api` and `cuponera-worker`, so that the memory of each can be measured.
     One,
     /// `cuponera-api` and `cuponera-worker`, so that each one's memory can be read.
     Two,
 }
 
-/// Whether planted codes have holders.
+/// The holders of planted codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Holders {
     /// Code `B000000007` is held by `u7`.
@@ -36,7 +37,7 @@ pub(crate) enum Holders {
     Nobody,
 }
 
-/// A book with codes `B` and nine digits, from `first_code` on.
+/// A book with codes of `B` and nine digits, starting at `first_code`.
 #[derive(Debug, Clone)]
 pub(crate) struct Book {
     pub(crate) id: String,
@@ -47,7 +48,7 @@ pub(crate) struct Book {
 pub(crate) struct Installation {
     folder: PathBuf,
     postgres: PrivatePostgres,
-    /// The API first; with one program, it is the worker too.
+    /// The API is first. A single program is also the worker.
     programs: Vec<Child>,
     pub(crate) database_url: String,
     pub(crate) pool: PgPool,
@@ -57,14 +58,14 @@ pub(crate) struct Installation {
 }
 
 impl Installation {
-    /// Starts one from the programs of a folder.
+    /// Starts an installation with the programs of a folder.
     pub(crate) async fn start(folder_of_programs: &Path, programs: Programs) -> Result<Self> {
         let folder = std::env::temp_dir().join(format!("cuponera-bench-{}-{programs:?}", std::process::id()));
         let postgres =
             PrivatePostgres::start(&Binaries::find()?, &Options::new(folder.join("database"))).await?;
         let admin = PgPoolOptions::new().connect(postgres.url()).await?;
         query(AssertSqlSafe("create database cuponera")).execute(&admin).await?;
-        let server = postgres.url().strip_suffix("/postgres").ok_or("the server has a strange address")?;
+        let server = postgres.url().strip_suffix("/postgres").ok_or("the server has an unexpected URL")?;
         let database_url = format!("{server}/cuponera");
         let address = free_address()?;
         let command = |program: &str| {
@@ -103,19 +104,19 @@ impl Installation {
         Ok(())
     }
 
-    /// Where load goes.
+    /// The address and API key for the load.
     pub(crate) fn target(&self) -> Target {
         self.target.clone()
     }
 
-    /// A place for files of the run.
+    /// A path for a file of the run.
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
 
-    /// The same as text for a command.
+    /// The same path as text, for a command.
     pub(crate) fn path(&self, name: &str) -> Result<String> {
-        Ok(self.file(name).to_str().ok_or("the temporary folder has a strange name")?.to_owned())
+        Ok(self.file(name).to_str().ok_or("the path of the temporary folder is not UTF-8")?.to_owned())
     }
 
     async fn post(&self, path: &str, body: &Value) -> Result<Value> {
@@ -127,7 +128,7 @@ impl Installation {
         format!("http://{}/api/v1{path}", self.target.address)
     }
 
-    /// Makes an active book and returns its id.
+    /// Creates an active book and returns its id.
     pub(crate) async fn book(&self) -> Result<String> {
         let book = self.post("/coupon-books", &json!({ "name": "Bench" })).await?;
         let id = book["id"].as_str().ok_or("the book has no id")?.to_owned();
@@ -138,7 +139,7 @@ impl Installation {
         Ok(id)
     }
 
-    /// Makes a book with codes, past the jobs that would make them.
+    /// Creates a book with codes by SQL instead of jobs.
     pub(crate) async fn planted_book(&self, codes: u64, holders: Holders) -> Result<Book> {
         let id = self.book().await?;
         let next: Option<i64> =
@@ -173,7 +174,7 @@ impl Installation {
         Ok(Book { id, first_code: u64::try_from(first)? })
     }
 
-    /// Fails unless a book has this many codes in a state: the work that was timed was done.
+    /// Fails unless a book has this number of codes in a status: the timed work must have been done.
     pub(crate) async fn expect_codes(&self, book: &str, status: &str, expected: u64) -> Result<()> {
         let count: i64 = query_scalar(
             "select count(*) from coupon where book_id = $1::uuid and status = $2::coupon_status",
@@ -185,17 +186,17 @@ impl Installation {
         if u64::try_from(count)? == expected {
             return Ok(());
         }
-        Err(format!("{count} codes are {status}, and {expected} should be: the work was not done").into())
+        Err(format!("{count} codes are {status}, expected {expected}").into())
     }
 
-    /// Empties the table of codes, so that both sides begin with the same and no checkpoint is due.
+    /// Empties the table of codes and runs a checkpoint, so that both sides start in the same state.
     pub(crate) async fn empty_coupons(&self) -> Result<()> {
         query("truncate coupon, user_quota").execute(&self.pool).await?;
         query("checkpoint").execute(&self.pool).await?;
         Ok(())
     }
 
-    /// Generates codes, and returns the job when it has succeeded.
+    /// Generates codes; returns the id of the succeeded job.
     pub(crate) async fn generate(&self, book: &str, quantity: u64) -> Result<String> {
         let request = json!({ "couponBookId": book, "quantity": quantity });
         let job = self.post("/coupon-codes/generate", &request).await?;
@@ -209,7 +210,7 @@ impl Installation {
         Ok(())
     }
 
-    /// Uploads a file; returns its job.
+    /// Uploads a file and returns its job.
     pub(crate) async fn upload(&self, book: &str, file: &Path) -> Result<Value> {
         let form = multipart::Form::new().file("file", file).await?;
         let upload = self.client.post(self.url(&format!("/coupon-codes/upload?couponBookId={book}")));
@@ -226,12 +227,12 @@ impl Installation {
             match job["status"].as_str() {
                 Some("SUCCEEDED") => return Ok(id.to_owned()),
                 Some("QUEUED" | "RUNNING") => tokio::time::sleep(POLL).await,
-                _ => return Err(format!("the job ended otherwise: {job}").into()),
+                _ => return Err(format!("the job did not succeed: {job}").into()),
             }
         }
     }
 
-    /// How many requests of a route the API has answered with 2xx, as it counts them itself.
+    /// The number of requests of a route that the API answered with 2xx, from its metrics.
     pub(crate) async fn requests_of(&self, route: &str) -> Result<u64> {
         let metrics = self.client.get(format!("http://{}/metrics", self.target.address)).send().await?;
         let metrics = metrics.error_for_status()?.text().await?;
@@ -245,7 +246,7 @@ impl Installation {
         Ok(counts.sum())
     }
 
-    /// Starts measuring the programs' peak memory anew.
+    /// Resets the peak memory of the programs.
     pub(crate) fn forget_peak_memory(&self) -> Result<()> {
         for program in &self.programs {
             std::fs::write(format!("/proc/{}/clear_refs", pid(program)?), "5")?;
@@ -253,12 +254,12 @@ impl Installation {
         Ok(())
     }
 
-    /// The most memory the API held since, in MiB.
+    /// The peak memory of the API since the reset, in MiB.
     pub(crate) fn peak_memory_of_api(&self) -> Result<f64> {
         peak_memory(self.programs.first().ok_or("no program runs")?)
     }
 
-    /// The most memory the worker held since, in MiB.
+    /// The peak memory of the worker since the reset, in MiB.
     pub(crate) fn peak_memory_of_worker(&self) -> Result<f64> {
         peak_memory(self.programs.last().ok_or("no program runs")?)
     }
@@ -271,12 +272,12 @@ fn pid(program: &Child) -> Result<u32> {
 fn peak_memory(program: &Child) -> Result<f64> {
     let status = std::fs::read_to_string(format!("/proc/{}/status", pid(program)?))?;
     let line =
-        status.lines().find(|line| line.starts_with("VmHWM:")).ok_or("the system gives no peak memory")?;
-    let kib: f64 = line.split_whitespace().nth(1).ok_or("the system gives no peak memory")?.parse()?;
+        status.lines().find(|line| line.starts_with("VmHWM:")).ok_or("the system reports no peak memory")?;
+    let kib: f64 = line.split_whitespace().nth(1).ok_or("the system reports no peak memory")?.parse()?;
     Ok(kib / 1024.0)
 }
 
-/// Runs a command to its end with this input.
+/// Runs a command with this input until it ends.
 async fn finish(command: &mut Command, input: &str) -> Result<()> {
     let mut running = command.stdin(Stdio::piped()).spawn()?;
     let mut stdin = running.stdin.take().ok_or("a command has no input")?;
@@ -290,7 +291,7 @@ pub(crate) fn free_address() -> Result<String> {
     Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
 }
 
-/// Waits until the API serves.
+/// Waits until the API is ready, at most one minute.
 pub(crate) async fn wait_until_up(client: &reqwest::Client, address: &str) -> Result<()> {
     for _ in 0..6_000 {
         let ready = client.get(format!("http://{address}/health/ready")).send().await;
@@ -299,17 +300,17 @@ pub(crate) async fn wait_until_up(client: &reqwest::Client, address: &str) -> Re
         }
         tokio::time::sleep(POLL).await;
     }
-    Err("the program did not come up within a minute".into())
+    Err("the program was not ready within a minute".into())
 }
 
-/// A SERVICE's key: it outlives an access token.
+/// A SERVICE key: unlike an access token it does not expire during the run.
 async fn api_key(client: &reqwest::Client, address: &str) -> Result<String> {
     let login = json!({ "email": "admin@example.com", "password": PASSWORD });
     let session = client.post(format!("http://{address}/api/v1/auth/login")).json(&login).send().await?;
     let session: Value = session.error_for_status()?.json().await?;
-    let token = session["accessToken"].as_str().ok_or("the login gave no token")?;
+    let token = session["accessToken"].as_str().ok_or("the login returned no token")?;
     let request = client.post(format!("http://{address}/api/v1/api-keys")).bearer_auth(token);
     let key: Value =
         request.json(&json!({ "name": "bench" })).send().await?.error_for_status()?.json().await?;
-    Ok(key["key"].as_str().ok_or("no API key was given")?.to_owned())
+    Ok(key["key"].as_str().ok_or("no API key was returned")?.to_owned())
 }

@@ -1,5 +1,5 @@
-//! HTTP load: a closed loop for throughput, an open loop for latency. A refused or failed request ends the run: it is no
-//! throughput.
+//! HTTP load: a closed loop for throughput, an open loop for latency. A rejected or failed request ends the
+//! run, because it does not count as throughput.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use tokio::sync::Mutex;
 
 use crate::Result;
 
-/// A call to make.
+/// An HTTP call.
 #[derive(Debug, Clone)]
 pub(crate) struct Call {
     pub(crate) method: Method,
@@ -34,14 +34,14 @@ impl Call {
     }
 }
 
-/// Where the load goes, and as which caller.
+/// The server and the API key of the load.
 #[derive(Debug, Clone)]
 pub(crate) struct Target {
     pub(crate) address: String,
     pub(crate) api_key: String,
 }
 
-/// One connection that is kept open.
+/// A keep-alive connection.
 pub(crate) struct Connection {
     target: Target,
     sender: SendRequest<Full<Bytes>>,
@@ -60,7 +60,7 @@ impl Connection {
         !self.sender.is_closed()
     }
 
-    /// Makes a call; any answer but a 2xx is an error.
+    /// Makes a call. Any status other than 2xx is an error.
     pub(crate) async fn call(&mut self, call: Call) -> Result<Bytes> {
         let body = call.body.map(Bytes::from).unwrap_or_default();
         let request = Request::builder()
@@ -82,8 +82,8 @@ fn refused(path: &str, status: StatusCode, body: &Bytes) -> Box<dyn std::error::
     format!("{path} answered {status}: {}", String::from_utf8_lossy(body)).into()
 }
 
-/// Makes `count` calls over `connections` connections, each of which sends its next call when the answer has come. Returns
-/// calls a second.
+/// Makes `count` calls over `connections` connections. Each connection sends its next call after the
+/// previous answer. Returns calls per second.
 pub(crate) async fn closed_loop(
     target: &Target,
     connections: u64,
@@ -106,8 +106,8 @@ pub(crate) async fn closed_loop(
     Ok(as_f64(count) / begun.elapsed().as_secs_f64())
 }
 
-/// Sends calls at a constant rate, whether earlier ones are answered or not. A latency counts from the time at which its call
-/// was due. Returns all latencies, sorted.
+/// Sends calls at a constant rate, even while earlier calls are unanswered. A latency is measured from the
+/// time at which the call was due. Returns all latencies, sorted.
 pub(crate) async fn open_loop(
     target: &Target,
     connections: u64,
@@ -124,7 +124,8 @@ pub(crate) async fn open_loop(
         let (call, idle, target) = (call(number), idle.clone(), target.clone());
         calls.push(joined(async move {
             let waiting = idle.lock().await.pop();
-            // The server closes a connection that has been idle for long, as those at the bottom of the pile are.
+            // The server closes connections that were idle for long; the pool is a stack, so these are at
+            // its bottom.
             let mut connection = match waiting.filter(Connection::is_open) {
                 Some(connection) => connection,
                 None => Connection::open(&target).await?,
@@ -140,13 +141,13 @@ pub(crate) async fn open_loop(
     Ok(latencies)
 }
 
-/// The latency that a share of the calls does not pass, in milliseconds.
+/// The given percentile of the latencies, in milliseconds.
 pub(crate) fn percentile(sorted: &[Duration], percent: usize) -> f64 {
     let place = (sorted.len() * percent).div_ceil(100).saturating_sub(1);
     sorted.get(place).map_or(f64::NAN, |latency| latency.as_secs_f64() * 1000.0)
 }
 
-/// Begins it at once in a task of its own, so that the clients use all cores.
+/// Spawns the work at once, so that the clients use all cores.
 fn joined<T: Send + 'static>(
     work: impl Future<Output = Result<T>> + Send + 'static,
 ) -> impl Future<Output = Result<T>> {

@@ -1,5 +1,6 @@
-//! Measures the claims of the documents. Each figure is a ratio to a yardstick of the same run, on the same database and rows, in
-//! alternating rounds: a lone time says more of the machine than of the program.
+//! Measures the performance figures of the documents. Each figure is a ratio to a yardstick of the same
+//! run, on the same database and rows, in alternating rounds: an absolute time depends more on the machine
+//! than on the program.
 
 mod context;
 mod installation;
@@ -24,7 +25,7 @@ use rows::ROWS;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
-/// Measures fresh installations of the programs, and fails if a row is below its floor.
+/// Measures new installations of the programs. Fails if a row is below its floor.
 #[derive(Debug, Parser)]
 #[command(name = "cuponera-bench")]
 struct Bench {
@@ -34,13 +35,13 @@ struct Bench {
     /// Smaller sizes: all rows within three minutes.
     #[arg(long)]
     quick: bool,
-    /// How often each row is measured; 3 if absent, and 2 with --quick.
+    /// Number of rounds of each row: by default 3, or 2 with --quick.
     #[arg(long, value_parser = clap::value_parser!(u8).range(1..=50))]
     rounds: Option<u8>,
-    /// Where the figures go as JSON; the page with charts stands beside it.
+    /// File for the figures as JSON. The HTML page with charts is written to the same folder.
     #[arg(long, default_value = "target/bench/latest.json")]
     out: PathBuf,
-    /// The rows to measure; all if none is named.
+    /// Rows to measure; all if none is named.
     rows: Vec<String>,
 }
 
@@ -56,7 +57,7 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Whether all rows are as they should be.
+/// Measures the rows; returns whether all reach their floors.
 async fn run(bench: &Bench) -> Result<bool> {
     let rows = chosen(&bench.rows)?;
     let installation = Installation::start(&bench.programs, Programs::One).await?;
@@ -77,7 +78,7 @@ async fn run(bench: &Bench) -> Result<bool> {
 fn chosen(names: &[String]) -> Result<Vec<&'static Row>> {
     if let Some(unknown) = names.iter().find(|name| ROWS.iter().all(|row| row.name != **name)) {
         let known: Vec<&str> = ROWS.iter().map(|row| row.name).collect();
-        return Err(format!("there is no row {unknown}: there are {}", known.join(", ")).into());
+        return Err(format!("unknown row {unknown}; the rows are {}", known.join(", ")).into());
     }
     Ok(ROWS.iter().filter(|row| names.is_empty() || names.iter().any(|name| name == row.name)).collect())
 }
@@ -101,7 +102,7 @@ fn write(bench: &Bench, figures: &[Figure]) -> Result<()> {
     }
     let json: Vec<Value> = figures.iter().map(|figure| figure.json(!bench.quick)).collect();
     std::fs::write(&bench.out, serde_json::to_string_pretty(&json)?)?;
-    let size = if bench.quick { "quick sizes, held to the floors alone" } else { "full sizes" };
+    let size = if bench.quick { "quick sizes, compared with the floors only" } else { "full sizes" };
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let about = format!("Version {}, {size}, {cores} cores.", env!("CARGO_PKG_VERSION"));
     std::fs::write(bench.out.with_extension("html"), page::page(figures, !bench.quick, &about))?;

@@ -1,4 +1,4 @@
-//! One HTML page with a chart for each row. It needs no other file.
+//! A self-contained HTML page with a chart for each row.
 
 use std::fmt::Write;
 
@@ -9,7 +9,7 @@ section{border-top:1px solid #ddd;padding:1rem 0}h2{margin:0;font-size:1.1rem}.o
 pre{background:#f5f5f5;padding:.7rem;overflow:auto;font-size:12px}svg{display:block;margin:.6rem 0}";
 const WIDTH: f64 = 640.0;
 
-/// The page of a run.
+/// Returns the page of a run.
 pub(crate) fn page(figures: &[Figure], is_comparable: bool, about: &str) -> String {
     let mut page = format!(
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>Cuponera bench</title><style>{STYLE}</style>\
@@ -50,7 +50,7 @@ fn section(page: &mut String, figure: &Figure, is_comparable: bool) {
     page.push_str("</section>");
 }
 
-/// A bar for each round, with lines at floor and aim.
+/// A bar for each round, and lines at floor and aim.
 fn chart(figure: &Figure) -> String {
     let most = figure.values.iter().copied().fold(figure.floor.max(figure.aim), f64::max) * 1.1;
     let x = |value: f64| value / most * WIDTH;

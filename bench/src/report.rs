@@ -1,4 +1,5 @@
-//! The results: medians, spreads and verdicts, as a table, as JSON, and against the committed figures of docs/bench.md.
+//! The results: medians, spreads and verdicts, as a table and as JSON, compared with the committed figures
+//! of docs/bench.md.
 
 use std::collections::HashMap;
 
@@ -7,21 +8,21 @@ use serde_json::{Value, json};
 use crate::Result;
 use crate::row::{Round, Row};
 
-/// The table of floors, marks and last figures.
+/// The document with the table of floors, marks and last figures.
 pub(crate) const COMMITTED: &str = include_str!("../../docs/bench.md");
 
 /// A row of the table in docs/bench.md.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Committed {
-    /// Floor and aim, as the document has them.
+    /// Floor and aim in the document.
     limits: (f64, f64),
-    /// The last figure and its spread; none before the first.
+    /// The last figure and its spread; `None` before the first measurement.
     pub(crate) last: Option<(f64, f64)>,
-    /// The row may be below its floor.
+    /// The row is marked "not yet": it may be below its floor.
     pub(crate) is_not_yet: bool,
 }
 
-/// The rows of the table, by name.
+/// The rows of the table by name.
 pub(crate) fn committed(document: &str) -> Result<HashMap<String, Committed>> {
     let section = document.split("\n## ").find(|section| section.starts_with("Floors and figures"));
     let section = section.ok_or("docs/bench.md has no section Floors and figures")?;
@@ -29,7 +30,7 @@ pub(crate) fn committed(document: &str) -> Result<HashMap<String, Committed>> {
     for line in section.lines().filter(|line| line.starts_with("| `")) {
         let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
         let [name, _unit, floor, aim, last, spread, mark] = cells[..] else {
-            return Err(format!("docs/bench.md: a row has not 7 cells: {line}").into());
+            return Err(format!("docs/bench.md: a row does not have 7 cells: {line}").into());
         };
         let last = if last.is_empty() { None } else { Some((last.parse()?, spread.parse()?)) };
         let row = Committed { limits: (floor.parse()?, aim.parse()?), last, is_not_yet: mark == "not yet" };
@@ -38,16 +39,16 @@ pub(crate) fn committed(document: &str) -> Result<HashMap<String, Committed>> {
     Ok(rows)
 }
 
-/// The document's row of a row of the program. Its floor and aim are those of the program.
+/// Finds a row of the program in the document. Fails if its floor or aim differs.
 pub(crate) fn committed_of<'a>(rows: &'a HashMap<String, Committed>, row: &Row) -> Result<&'a Committed> {
-    let found = rows.get(row.name).ok_or_else(|| format!("docs/bench.md lacks the row {}", row.name))?;
+    let found = rows.get(row.name).ok_or_else(|| format!("docs/bench.md has no row {}", row.name))?;
     if found.limits == (row.floor, row.aim) {
         return Ok(found);
     }
-    Err(format!("docs/bench.md has another floor or aim of {} than the program", row.name).into())
+    Err(format!("docs/bench.md and the program have different floors or aims for {}", row.name).into())
 }
 
-/// A row that was measured.
+/// A measured row.
 #[derive(Debug, Clone)]
 pub(crate) struct Figure {
     pub(crate) name: &'static str,
@@ -92,19 +93,19 @@ impl Figure {
         (!self.is_bound).then(|| median(self.rounds.iter().filter_map(|round| round.yardstick)))
     }
 
-    /// The value that is compared with the floor: the median ratio, or our median figure.
+    /// The value to compare with the floor: the median ratio; for bounds, our median figure.
     pub(crate) fn value(&self) -> f64 {
         median(self.values.iter().copied())
     }
 
-    /// The distance between the best and the worst round.
+    /// The difference between the best and the worst round.
     pub(crate) fn spread(&self) -> f64 {
         let most = self.values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         most - self.values.iter().copied().fold(f64::INFINITY, f64::min)
     }
 
-    /// Whether the figure reaches its floor and, where sizes are those of the committed figure, is no worse than that by more
-    /// than the spread.
+    /// Whether the figure reaches its floor. If the sizes are comparable, it must also be no worse than the
+    /// committed figure by more than the spread.
     pub(crate) fn is_ok(&self, is_comparable: bool) -> bool {
         let reaches = |limit: f64| if self.is_bound { self.value() <= limit } else { self.value() >= limit };
         let no_worse = self
@@ -128,7 +129,7 @@ impl Figure {
         })
     }
 
-    /// A line of the table.
+    /// The row's line of the table.
     pub(crate) fn line(&self, is_comparable: bool) -> String {
         let ours = format!("{:.2} {}", self.ours(), self.unit);
         let yardstick = self.yardstick().map_or_else(String::new, |it| format!("{it:.2} {}", self.unit));
@@ -151,7 +152,7 @@ impl Figure {
 pub(crate) const HEAD: &str =
     "row                        ours       yardstick   ratio  spread   floor     aim  verdict";
 
-/// The middle one of some figures.
+/// The median of some figures.
 fn median(figures: impl Iterator<Item = f64>) -> f64 {
     let mut figures: Vec<f64> = figures.collect();
     figures.sort_by(f64::total_cmp);
@@ -198,7 +199,8 @@ mod tests {
         assert_eq!(committed.len(), ROWS.len(), "docs/bench.md has a row that the program does not measure");
     }
 
-    /// Floor and aim of each row by the project's performance targets: at two cores, load generator and Postgres included.
+    /// Floor and aim of each row by the project's performance targets: on two cores, including load
+    /// generator and Postgres.
     const TARGETS: &[(&str, f64, f64)] = &[
         ("lock", 0.8, 1.2),
         ("redeem", 0.8, 1.2),
@@ -228,7 +230,10 @@ mod tests {
         assert!(!figure(&[0.7, 0.7, 1.0], false, None).is_ok(true));
         assert!(figure(&[0.95], false, Some((1.0, 0.1))).is_ok(true));
         assert!(!figure(&[0.85], false, Some((1.0, 0.1))).is_ok(true));
-        assert!(figure(&[0.85], false, Some((1.0, 0.1))).is_ok(false), "other sizes have other figures");
+        assert!(
+            figure(&[0.85], false, Some((1.0, 0.1))).is_ok(false),
+            "figures of other sizes are not compared"
+        );
     }
 
     #[test]

@@ -10,20 +10,20 @@ use crate::context::Context;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Round {
     pub(crate) ours: f64,
-    /// None for rows that are bounds.
+    /// `None` for bounds.
     pub(crate) yardstick: Option<f64>,
 }
 
-/// The unit of a figure, and whether more or less is better.
+/// The unit of a figure, and whether higher or lower is better.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unit {
-    /// Operations a second: more is better.
+    /// Operations per second: higher is better.
     PerSecond,
-    /// Seconds: less is better.
+    /// Seconds: lower is better.
     Seconds,
-    /// Milliseconds at the 99th percentile: less is better.
+    /// Milliseconds at the 99th percentile: lower is better.
     Milliseconds,
-    /// MiB at the peak: less is better.
+    /// MiB of peak memory: lower is better.
     Mebibytes,
 }
 
@@ -37,7 +37,7 @@ impl Unit {
         }
     }
 
-    /// How good ours is against the yardstick: more than 1 is better than the yardstick, in every unit.
+    /// The ratio of our figure to the yardstick. In every unit, more than 1 is better than the yardstick.
     pub(crate) fn ratio(self, ours: f64, yardstick: f64) -> f64 {
         match self {
             Self::PerSecond => ours / yardstick,
@@ -48,31 +48,31 @@ impl Unit {
 
 type Measured<'a> = Pin<Box<dyn Future<Output = Result<Vec<Round>>> + 'a>>;
 
-/// A row. Adding one is an entry in [`crate::rows::ROWS`] and a file beside the others.
+/// A row. To add one, add a file and an entry in [`crate::rows::ROWS`].
 pub(crate) struct Row {
     pub(crate) name: &'static str,
     pub(crate) unit: Unit,
-    /// Our side.
+    /// Description of our side.
     pub(crate) ours: &'static str,
-    /// The other side: a statement or a command, as it runs. Empty for bounds.
+    /// Description of the other side: a statement or a command, as it runs. Empty for bounds.
     pub(crate) yardstick: &'static str,
-    /// The ratio that a run must reach; for bounds, the figure that it must not pass.
+    /// The minimum ratio; for bounds, the maximum figure.
     pub(crate) floor: f64,
-    /// The ratio, or figure, that we want.
+    /// The desired ratio or figure.
     pub(crate) aim: f64,
-    /// Measures all rounds, and checks after each that the work was done.
+    /// Measures all rounds. Checks after each round that the work was done.
     pub(crate) measure: for<'a> fn(&'a Context) -> Measured<'a>,
 }
 
 impl Row {
-    /// Whether the row is a bound on our own figure, without a yardstick.
+    /// Whether the row limits our own figure, without a yardstick.
     pub(crate) fn is_bound(&self) -> bool {
         self.yardstick.is_empty()
     }
 }
 
-/// Measures both sides in each round, one after the other, and the other way round in every second round. After each round
-/// `check` fails unless the work was done.
+/// Measures both sides in each round, alternating which side is first. After each round `check` fails
+/// unless the work was done.
 pub(crate) async fn alternate(
     rounds: usize,
     ours: impl AsyncFn(u64) -> Result<f64>,

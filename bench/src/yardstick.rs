@@ -1,4 +1,4 @@
-//! The yardsticks' programs: pgbench and psql, on the installation's database.
+//! Runs pgbench and psql, the programs of the yardsticks, on the installation's database.
 
 use std::process::Stdio;
 
@@ -7,11 +7,12 @@ use tokio::process::Command;
 use crate::Result;
 use crate::installation::Installation;
 
-/// The clients of pgbench.
+/// Number of pgbench clients.
 pub(crate) const CLIENTS: u64 = 32;
 
-/// Runs a statement `count` times from 32 clients, each time for another coupon. In the statement `:n` is the number of the
-/// coupon, from `first` on, and `:business`, `:book` are theirs. Returns statements a second.
+/// Runs a statement `count` times from 32 clients, each time with another coupon. In the statement `:n` is
+/// the coupon's number, starting at `first`; `:business` and `:book` are its business and book. Returns
+/// statements per second.
 pub(crate) async fn pgbench(
     installation: &Installation,
     statement: &str,
@@ -37,7 +38,7 @@ pub(crate) async fn pgbench(
         return Err(format!("pgbench failed: {said}{}", String::from_utf8_lossy(&done.stderr)).into());
     }
     let rate = said.lines().find_map(|line| line.strip_prefix("tps = ")?.split(' ').next()?.parse().ok());
-    rate.ok_or_else(|| format!("pgbench gave no rate: {said}").into())
+    rate.ok_or_else(|| format!("pgbench printed no rate: {said}").into())
 }
 
 /// Runs a psql command.

@@ -131,7 +131,9 @@ impl Process {
         let complaints = log.lines().filter(|line| {
             let line: Value = serde_json::from_str(line).unwrap_or_default();
             let is_slowness = line["target"].as_str().is_some_and(|target| target.starts_with("sqlx"))
-                || line["message"].as_str().is_some_and(|message| message.starts_with("Redis is away"));
+                || line["message"]
+                    .as_str()
+                    .is_some_and(|message| message.starts_with("Redis is unavailable"));
             (line["level"] == "WARN" || line["level"] == "ERROR") && !is_slowness
         });
         complaints.map(str::to_owned).collect()

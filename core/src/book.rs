@@ -1,6 +1,7 @@
-//! Coupon books: the rules their codes share, and the steps between their states.
+//! Coupon books: the rules of their codes, and the transitions between their states.
 //!
-//! `DRAFT → ACTIVE ⇄ PAUSED`, and any of them `→ CLOSED`. Expiry is not a state but a question to the clock.
+//! `DRAFT → ACTIVE ⇄ PAUSED`, and any of them `→ CLOSED`. Expiry is not a state: it is computed from the
+//! clock.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -10,37 +11,37 @@ use crate::coupon::state::CouponStatus;
 use crate::error::{FieldFault, Refusal};
 use crate::id::{BookId, BusinessId};
 
-/// The longest lock there may be: a day.
+/// The maximum TTL of a lock: one day.
 pub const MAX_LOCK_TTL_SECONDS: i32 = 86_400;
-/// How long a lock holds if neither the call nor the book says.
+/// The TTL of a lock if neither the call nor the book sets one.
 pub const DEFAULT_LOCK_TTL_SECONDS: i32 = 300;
-/// The longest name, in characters.
+/// The maximum length of a name, in characters.
 pub const MAX_NAME_CHARS: usize = 200;
-/// The longest description, in characters.
+/// The maximum length of a description, in characters.
 pub const MAX_DESCRIPTION_CHARS: usize = 5_000;
-/// The most bytes that metadata may take as JSON: it travels with every list.
+/// The maximum size of the metadata as JSON, in bytes: each list contains the metadata.
 pub const MAX_METADATA_BYTES: usize = 16_384;
 
-/// Where a book stands.
+/// The status of a book.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, sqlx::Type)]
 #[serde(rename_all = "UPPERCASE")]
 #[sqlx(type_name = "text", rename_all = "UPPERCASE")]
 pub enum BookStatus {
-    /// Being made: codes may be added, none may be given out.
+    /// In preparation: codes can be added, but not assigned.
     Draft,
-    /// Codes may be given out, locked and redeemed.
+    /// Codes can be assigned, locked and redeemed.
     Active,
-    /// For now nothing is given out, locked or redeemed.
+    /// Temporarily, no code can be assigned, locked or redeemed.
     Paused,
-    /// Over for good.
+    /// Closed permanently.
     Closed,
 }
 
 impl BookStatus {
-    /// All of them, in the order of life.
+    /// All statuses, in the order of the life cycle.
     pub const ALL: [Self; 4] = [Self::Draft, Self::Active, Self::Paused, Self::Closed];
 
-    /// As the API and the database spell it.
+    /// The name in the API and the database.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Draft => "DRAFT",
@@ -50,12 +51,12 @@ impl BookStatus {
         }
     }
 
-    /// The state of that name.
+    /// The status of that name.
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|status| status.as_str() == name)
     }
 
-    /// The step to another state, if there is one. Staying is no step and always allowed.
+    /// Checks the transition to another status. A transition to the same status is always allowed.
     pub fn step_to(self, to: Self) -> Result<Self, Refusal> {
         let allowed = match self {
             Self::Draft => matches!(to, Self::Draft | Self::Active | Self::Closed),
@@ -70,58 +71,58 @@ impl BookStatus {
     }
 }
 
-/// What the shop gives for a code. It only informs: prices are the shop's.
+/// The discount of a code, for information only: the shop computes prices.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Discount {
-    /// A share or an amount.
+    /// Percentage or amount.
     #[serde(rename = "type")]
     pub kind: DiscountKind,
     /// Percent, or units of the currency.
     pub value: f64,
-    /// ISO 4217, for amounts.
+    /// ISO 4217 code, for amounts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub currency: Option<String>,
 }
 
-/// How a discount counts.
+/// The kind of a discount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum DiscountKind {
-    /// A share of the price.
+    /// A percentage of the price.
     Percent,
-    /// An amount.
+    /// A fixed amount.
     Fixed,
 }
 
-/// The rules of a book, as its owner sets them.
+/// The rules of a book, as set by its owner.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BookRules {
-    /// For people.
+    /// Shown to people.
     pub name: String,
-    /// For people.
+    /// Shown to people.
     pub description: Option<String>,
-    /// How many codes one user may hold or have redeemed; no limit if absent.
+    /// Maximum number of codes that a user may hold or have redeemed; no limit if absent.
     pub max_codes_per_user: Option<i32>,
-    /// How often a code may be redeemed.
+    /// Maximum number of redemptions of a code.
     pub max_redeems_per_user: i32,
-    /// How many codes the owner means to make; it only informs.
+    /// Expected number of codes, for information only.
     pub total_codes_expected: Option<i64>,
-    /// From when codes are given out and taken.
+    /// Start of the period in which codes can be assigned, locked and redeemed.
     pub starts_at: Option<DateTime<Utc>>,
-    /// Until when.
+    /// End of that period.
     pub expires_at: Option<DateTime<Utc>>,
-    /// How long a lock holds if the call does not say.
+    /// TTL of a lock if the call sets none.
     pub lock_ttl_seconds: i32,
-    /// Whether redeeming needs a live lock.
+    /// Whether a redemption requires a live lock.
     pub require_lock: bool,
-    /// What a code is worth.
+    /// The discount of a code.
     pub discount: Option<Discount>,
-    /// Whatever else the owner keeps with it.
+    /// Any other data of the owner.
     pub metadata: Option<Value>,
 }
 
 impl BookRules {
-    /// Checks what one field alone cannot show, and the ranges; all faults at once.
+    /// Checks the ranges and the rules that involve several fields. Reports all faults.
     pub fn check(&self) -> Result<(), Refusal> {
         let mut faults = Vec::new();
         let mut fault = |field: &str, message: &str| faults.push(FieldFault::new(field, message));
@@ -184,13 +185,13 @@ impl Discount {
     }
 }
 
-/// A change to a field: left alone, or set.
+/// A change of a field: unchanged, or set.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub enum Change<T> {
-    /// As it was.
+    /// Unchanged.
     #[default]
     Keep,
-    /// To this.
+    /// Set to this value.
     Set(T),
 }
 
@@ -202,7 +203,7 @@ impl<T> Change<T> {
     }
 }
 
-/// What a change of a book asks for: a step, and any of the fields of [`BookRules`].
+/// A requested change of a book: a transition and any of the fields of [`BookRules`].
 #[derive(Debug, Clone, PartialEq, Default)]
 #[expect(missing_docs, reason = "the fields are those of BookRules, with its meanings")]
 pub struct BookPatch {
@@ -221,7 +222,8 @@ pub struct BookPatch {
 }
 
 impl BookPatch {
-    /// The book's rules and state after the change. Once codes are out, a code may only become good for more uses.
+    /// The book's status and rules after the change. Once codes are assigned, `max_redeems_per_user` can
+    /// only be increased.
     pub fn apply(self, book: &Book) -> Result<(BookStatus, BookRules), Refusal> {
         let status = match self.status {
             Change::Keep => book.status,
@@ -241,13 +243,16 @@ impl BookPatch {
         self.metadata.apply(&mut rules.metadata);
         rules.check()?;
         if book.counts.given_out() > 0 && rules.max_redeems_per_user < book.rules.max_redeems_per_user {
-            return Err(Refusal::invalid("maxRedeemsPerUser", "may only rise once codes are assigned"));
+            return Err(Refusal::invalid(
+                "maxRedeemsPerUser",
+                "can only be increased once codes are assigned",
+            ));
         }
         Ok((status, rules))
     }
 }
 
-/// How many codes of a book stand in each state.
+/// The number of codes in each status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Counts {
     /// Free.
@@ -256,25 +261,25 @@ pub struct Counts {
     pub assigned: i64,
     /// Held and locked.
     pub locked: i64,
-    /// Used up.
+    /// Redeemed as often as allowed.
     pub redeemed: i64,
-    /// Ended for good.
+    /// Void.
     pub void: i64,
 }
 
 impl Counts {
-    /// Codes that left the free ones.
+    /// The number of codes that are not free.
     pub fn given_out(&self) -> i64 {
         self.assigned + self.locked + self.redeemed + self.void
     }
 
-    /// All codes: `generatedCount`.
+    /// The number of all codes: `generatedCount`.
     pub fn all(&self) -> i64 {
         self.available + self.given_out()
     }
 
-    /// Whether a code may be shown in that state. A lock counts here until its end is recorded, and is shown as `ASSIGNED` as
-    /// soon as its time has passed.
+    /// Whether a code may have this status in an answer. A lock counts here until its end is recorded, but
+    /// is shown as `ASSIGNED` as soon as it has expired.
     pub fn may_show(&self, status: CouponStatus) -> bool {
         let codes = match status {
             CouponStatus::Available => self.available,
@@ -294,19 +299,19 @@ pub struct Book {
     pub id: BookId,
     /// Its owner.
     pub business: BusinessId,
-    /// Where it stands.
+    /// Its status.
     pub status: BookStatus,
     /// Its rules.
     pub rules: BookRules,
-    /// Its codes by state.
+    /// Its codes by status.
     pub counts: Counts,
-    /// Whether its time is over, by the database's clock.
+    /// Whether the book has expired, by the database's clock.
     pub is_expired: bool,
-    /// Whether codes can be given out and redeemed right now, by the database's clock.
+    /// Whether codes can be assigned and redeemed now, by the database's clock.
     pub is_active: bool,
-    /// When it was made.
+    /// Creation time.
     pub created_at: DateTime<Utc>,
-    /// When it was last changed.
+    /// Time of the last change.
     pub updated_at: DateTime<Utc>,
 }
 

@@ -1,7 +1,8 @@
-//! Where uploaded parts and errors files are kept: a folder here, a bucket in a fleet, both behind `object_store`.
+//! Stores uploaded parts and errors files: in a local folder, or for a fleet in a bucket, both with
+//! `object_store`.
 //!
-//! Names: `uploads/<job>/<part>.csv`, `errors/<job>/<chunk>-<epoch>.csv`. A file is whole or absent, and on disk before
-//! anything refers to it.
+//! Names: `uploads/<job>/<part>.csv`, `errors/<job>/<chunk>-<epoch>.csv`. A file is complete or absent, and
+//! is durable before anything refers to it.
 
 mod address;
 mod bucket;
@@ -32,7 +33,8 @@ pub struct Files {
 }
 
 impl Files {
-    /// The files of an address. A bucket that is not there is refused; one that does not answer may do so later.
+    /// Opens the file store at an address. Fails if a bucket does not exist; a bucket that does not answer
+    /// may do so later.
     pub async fn open(address: &FilesAddress) -> Result<Self, String> {
         match address {
             FilesAddress::Folder(folder) => Self::in_folder(folder)
@@ -49,7 +51,7 @@ impl Files {
         }
     }
 
-    /// Looks at a bucket, and leaves it as it is.
+    /// Checks a bucket without changing it.
     pub async fn examine_bucket(name: &str, prefix: &str) -> BucketState {
         match bucket::of_environment(name, prefix) {
             Ok(store) => bucket::look_at(&store, name).await,
@@ -57,13 +59,13 @@ impl Files {
         }
     }
 
-    /// The files under a prefix of a bucket, with an endpoint and credentials of the caller's.
+    /// Opens a prefix of a bucket, with the caller's endpoint and credentials.
     pub fn in_bucket(client: AmazonS3Builder, name: &str, prefix: &str) -> Result<Self> {
         let store = bucket::open(client, name, prefix).map_err(Error::internal)?;
         Ok(Self { store: Arc::new(store) })
     }
 
-    /// The files of a folder, which is made if it is absent.
+    /// Opens a folder, which is created if it is absent.
     pub fn in_folder(folder: &FilePath) -> Result<Self> {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(Error::unavailable)?;
         let store = LocalFileSystem::new_with_prefix(folder).map_err(Error::unavailable)?;
@@ -71,29 +73,30 @@ impl Files {
         Ok(Self { store: Arc::new(store) })
     }
 
-    /// The name of a part of an upload.
+    /// The file name of a part of an upload.
     pub fn part_name(job: JobId, part: usize) -> String {
         format!("uploads/{job}/{part:06}.csv")
     }
 
-    /// The name of the errors file of one try at a chunk, as versions wrote it before rejected rows went into the database.
+    /// The name of the errors file of an attempt of a chunk. Earlier versions wrote these files; now
+    /// rejected rows are stored in the database.
     pub fn errors_name(job: JobId, chunk: i32, epoch: i32) -> String {
         format!("errors/{job}/{chunk:06}-{epoch}.csv")
     }
 
-    /// Writes a whole file.
+    /// Writes a complete file.
     pub async fn put(&self, name: &str, bytes: Bytes) -> Result<()> {
         self.store.put(&Path::from(name), bytes.into()).await.map_err(Error::unavailable)?;
         Ok(())
     }
 
-    /// Reads a whole file; for those that are bounded in size.
+    /// Reads a complete file, for files of bounded size.
     pub async fn get(&self, name: &str) -> Result<Bytes> {
         let found = self.store.get(&Path::from(name)).await.map_err(missing_or_away)?;
         found.bytes().await.map_err(Error::unavailable)
     }
 
-    /// Reads a file piece by piece.
+    /// Reads a file as a stream.
     pub async fn stream(&self, name: &str) -> Result<BoxStream<'static, Result<Bytes>>> {
         let found = self.store.get(&Path::from(name)).await.map_err(missing_or_away)?;
         Ok(found.into_stream().map_err(Error::unavailable).boxed())
@@ -115,7 +118,7 @@ impl Files {
         Ok(())
     }
 
-    /// The jobs for which parts are kept and were last written before `age` ago.
+    /// The jobs whose parts were last written longer than `age` ago.
     pub async fn uploads_older_than(&self, age: chrono::TimeDelta) -> Result<Vec<JobId>> {
         let before = chrono::Utc::now() - age;
         let folder = Path::from("uploads");
@@ -132,7 +135,7 @@ impl Files {
     }
 }
 
-/// A file that is not there is a fault of ours and stays one; anything else may pass.
+/// A missing file is a permanent internal error; all other errors may be transient.
 fn missing_or_away(error: object_store::Error) -> Error {
     match error {
         object_store::Error::NotFound { .. } => Error::internal(error),

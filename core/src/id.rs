@@ -1,4 +1,5 @@
-//! Typed ids. All are UUIDs of version 7: made here, ordered by time, so that the newest stand together in an index.
+//! Typed ids. All are UUIDs of version 7, generated here: they are ordered by time, so new ids are adjacent
+//! in an index.
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -12,7 +13,7 @@ macro_rules! id {
         pub struct $name(pub Uuid);
 
         impl $name {
-            /// A new id, greater than those made before.
+            /// Generates an id, greater than all ids generated before.
             #[expect(clippy::new_without_default, reason = "an id is made on purpose, never by default")]
             pub fn new() -> Self {
                 Self(Uuid::now_v7())
@@ -39,19 +40,19 @@ id! {
     BusinessId
     /// A coupon book.
     BookId
-    /// One giving of a code to a user; it ends when the code is revoked.
+    /// An assignment of a code to a user; it ends when the code is revoked.
     AssignmentId
-    /// One hold of a code. Renewing keeps it, so it tells a live lock from an older one.
+    /// A lock of a code. A renewal keeps the id, so it distinguishes a live lock from an earlier one.
     LockId
-    /// One use of a code.
+    /// A redemption of a code.
     RedemptionId
-    /// One line of the audit trail.
+    /// An event in the history of a coupon.
     EventId
-    /// A piece of long work.
+    /// A job.
     JobId
-    /// A person who can log in.
+    /// A user account.
     AccountId
-    /// One login of a person: it lives from refresh to refresh until it is ended.
+    /// A login of an account, from its start through all refreshes to its end.
     LoginId
     /// An API key.
     ApiKeyId

@@ -1,8 +1,8 @@
-//! Faults of JSON text that its parsed value no longer shows: a name given twice in one object, a number that is rounded,
-//! U+0000 in a name or a string.
+//! Finds faults of JSON text that its parsed value no longer shows: a repeated name in an object, a number
+//! that would be rounded, U+0000 in a name or a string.
 //!
-//! One pass over text whose syntax `serde_json` has accepted. It takes time linear in the length of the text, whatever its
-//! depth. It does not check syntax: for other text it does not panic, and its answer means nothing.
+//! Makes one pass over text whose syntax `serde_json` has accepted. Takes time linear in the length of the
+//! text, at any depth. Does not check syntax: other text causes no panic, but the result is meaningless.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -10,30 +10,31 @@ use std::collections::HashSet;
 use crate::error::FieldFault;
 use crate::number::is_kept;
 
-/// What is wrong with a number that would be rounded.
+/// The message for a number that would be rounded.
 pub const ROUNDED: &str = "has more digits than can be kept: send fewer, or a string where one is allowed";
-/// What is wrong with a name that its object has already.
+/// The message for a repeated name.
 const REPEATED: &str = "must be given only once";
-/// What is wrong with a text that the database cannot store.
+/// The message for a string that the database cannot store.
 const ZERO: &str = "must not contain U+0000";
 
-/// `serde_json` parses no deeper text. The scan ends there as well: its memory per level is a multiple of the text's.
+/// `serde_json` parses no deeper text. The scan stops there too: its memory per level is a multiple of the
+/// text's.
 const MAX_DEPTH: usize = 128;
-/// Longer paths are cut, in characters: they are for people to read.
+/// Longer paths are truncated, in characters: they are shown to people.
 const MAX_PATH_CHARS: usize = 200;
 
-/// The first faults, at most `most`, each named by the path of its field: `metadata.prices.0.amount`.
+/// The first faults, at most `most`, each with the path of its field: `metadata.prices.0.amount`.
 pub fn faults(text: &str, most: usize) -> Vec<FieldFault> {
     let mut scan = Scan { text, at: 0, open: Vec::new(), faults: Vec::new(), left: most };
     while scan.left > 0 && scan.step() {}
     scan.faults
 }
 
-/// What an open bracket stands for.
+/// An open bracket.
 enum Container<'a> {
     Object {
         names: HashSet<Cow<'a, str>>,
-        /// The name of the member that is being read; none before its name.
+        /// The name of the member being read; `None` before its name.
         member: Option<Cow<'a, str>>,
     },
     Array {
@@ -46,12 +47,12 @@ struct Scan<'a> {
     at: usize,
     open: Vec<Container<'a>>,
     faults: Vec<FieldFault>,
-    /// How many faults may still be found. Repeats of one fault count, so that they do not cost more than others.
+    /// Number of faults that may still be reported. Repeats of a fault count too, which bounds their cost.
     left: usize,
 }
 
 impl Scan<'_> {
-    /// Reads one token; whether there was one.
+    /// Reads a token; returns whether there was one.
     fn step(&mut self) -> bool {
         let Some(byte) = self.text.as_bytes().get(self.at) else { return false };
         if self.open.len() > MAX_DEPTH {
@@ -115,7 +116,7 @@ impl Scan<'_> {
         }
     }
 
-    /// Where the scan is.
+    /// The path of the current position.
     fn path(&self) -> String {
         let mut path = String::new();
         for (depth, container) in self.open.iter().enumerate() {
@@ -137,17 +138,17 @@ impl Scan<'_> {
     }
 }
 
-/// A string as it stands in the text.
+/// A string in the text.
 struct Quoted<'a> {
-    /// With its quotes.
+    /// Including its quotes.
     text: &'a str,
     has_escapes: bool,
-    /// Whether it has the escape of U+0000; the character itself may not stand in JSON.
+    /// Whether it contains the escape of U+0000. JSON does not allow the character itself.
     has_zero: bool,
 }
 
 impl<'a> Quoted<'a> {
-    /// The string at the start of the text; none if it does not end.
+    /// The string at the start of the text; `None` if it is not closed.
     fn at_start_of(text: &'a str) -> Option<Self> {
         let bytes = text.as_bytes();
         let (mut at, mut has_escapes, mut has_zero) = (1, false, false);
@@ -165,7 +166,7 @@ impl<'a> Quoted<'a> {
     }
 }
 
-/// What a string says. One that cannot be decoded (half of a surrogate pair) stands for itself.
+/// The decoded string. A string that cannot be decoded (half of a surrogate pair) is returned as is.
 fn unquoted(quoted: &str, has_escapes: bool) -> Cow<'_, str> {
     let raw = &quoted[1..quoted.len() - 1];
     if !has_escapes {

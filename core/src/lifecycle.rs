@@ -1,6 +1,7 @@
-//! What every program of ours does alike: it reads its settings, hears signals, opens what it works with, and runs the relay.
+//! The common parts of all programs: they read settings, handle signals, open the services they use, and
+//! run the relay.
 //!
-//! Whatever is wrong comes back as a sentence that names the setting at fault; [`report`] prints it.
+//! Errors are sentences that name the setting at fault; [`report`] prints them.
 
 mod environment;
 
@@ -23,23 +24,23 @@ use crate::queue::{Queue, Relay, Sqs, Wakeups};
 use crate::store::{Pools, Store, examine};
 use crate::telemetry::{self, Exposition};
 
-/// How long the outbox may take to be sent a last time.
+/// Time for the last sending of the outbox.
 const RELAY_PATIENCE: Duration = Duration::from_millis(1_500);
-/// How long threads that wait for the system may take, such as for the address of a name.
+/// Time for threads that wait for the system, for example for a DNS lookup.
 const THREADS_PATIENCE: Duration = Duration::from_millis(200);
-/// How long connections that are in use may take to be given back. With it a worker has ended within 15 s.
+/// Time for busy connections to be returned. With it, a worker ends within 15 s.
 const CLOSE_PATIENCE: Duration = Duration::from_millis(500);
 
-/// Comes first in every `main`: puts the environment in order, with `.env` (see [`environment`]), and chooses the
-/// implementation of TLS's cryptography.
+/// Must be the first call in each `main`: corrects the environment, including `.env` (see [`environment`]),
+/// and selects the cryptography provider of TLS.
 pub fn prepare() -> Result<(), String> {
     environment::put_in_order()?;
-    // With two providers in the build there is no default. It fails only if there is one already.
+    // With two providers in the build there is no default. Fails only if one is already installed.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     Ok(())
 }
 
-/// Starts the log and runs a program with settings that have been checked.
+/// Starts the log and runs a program with its checked settings.
 pub fn run<F: Future<Output = Result<(), String>>>(
     settings: Settings,
     checked: Result<(), Vec<String>>,
@@ -52,12 +53,12 @@ pub fn run<F: Future<Output = Result<(), String>>>(
         .build()
         .map_err(|error| error.to_string())?;
     let done = runtime.block_on(program(settings));
-    // A name that is still being looked up on a thread of its own must not hold up the end.
+    // A DNS lookup on its own thread must not delay the end.
     runtime.shutdown_timeout(THREADS_PATIENCE);
     done
 }
 
-/// What a program tells its caller at its end: what was wrong, a line each, with its own name before it.
+/// Prints the errors of a program, one line each with the program's name, and returns the exit code.
 pub fn report(program: &str, done: Result<(), String>) -> ExitCode {
     let Err(faults) = done else { return ExitCode::SUCCESS };
     for fault in faults.lines() {
@@ -66,8 +67,8 @@ pub fn report(program: &str, done: Result<(), String>) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Ctrl-C, SIGTERM and SIGHUP (the terminal is gone) ask for an orderly end; a second one ends at once, after `last_words`
-/// for the log. A SIGHUP that is ignored, as under `nohup`, stays so.
+/// Ctrl-C, SIGTERM and SIGHUP (the terminal was closed) request an orderly stop. A second signal ends the
+/// process at once, after `last_words` was logged. An ignored SIGHUP, as under `nohup`, stays ignored.
 pub fn stop_on_signals(last_words: &'static str) -> Result<CancellationToken, String> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
@@ -95,24 +96,25 @@ pub fn stop_on_signals(last_words: &'static str) -> Result<CancellationToken, St
     Ok(stop)
 }
 
-/// Whether this process inherited an ignored SIGHUP, as under `nohup`. True if the system does not say (no `/proc`).
+/// Whether this process inherited an ignored SIGHUP, as under `nohup`. True if this is unknown (no
+/// `/proc`).
 fn ignores_hangup() -> bool {
     let Ok(status) = std::fs::read_to_string("/proc/self/status") else { return true };
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_none_or(|mask| mask & 1 == 1)
 }
 
-/// Does the work of a command; a signal ends it early, and what it holds is dropped.
+/// Runs the work of a command. A signal ends it early and drops its resources.
 pub async fn unless_stopped<T>(
     last_words: &'static str,
     work: impl Future<Output = Result<T, String>>,
 ) -> Result<T, String> {
     let stop = stop_on_signals(last_words)?;
     let done = stop.run_until_cancelled(work).await;
-    done.unwrap_or_else(|| Err("a signal ended it before it was done".to_owned()))
+    done.unwrap_or_else(|| Err("a signal stopped the command before it was finished".to_owned()))
 }
 
-/// The queue of the settings. A queue that is away is no reason not to start; one that is not there is.
+/// The queue of the settings. Fails if the queue does not exist, but not if SQS is unavailable.
 pub async fn open_queue(settings: &Settings) -> Result<Queue, String> {
     let Some(address) = settings.queue_address()? else {
         return Ok(Queue::Postgres(Arc::new(Wakeups::default())));
@@ -121,7 +123,7 @@ pub async fn open_queue(settings: &Settings) -> Result<Queue, String> {
     Ok(Queue::Sqs(Arc::new(sqs)))
 }
 
-/// The metrics of this process, on an address of their own if the settings name one.
+/// The metrics of this process, on a separate address if the settings name one.
 pub async fn expose(settings: &Settings, stop: &CancellationToken) -> Result<Exposition, String> {
     let metrics = settings.exposition();
     if let Some(address) = settings.metrics_addr {
@@ -133,7 +135,7 @@ pub async fn expose(settings: &Settings, stop: &CancellationToken) -> Result<Exp
     Ok(metrics)
 }
 
-/// The Redis of the settings, if there is one. One that is away is no reason not to start.
+/// The Redis of the settings, if any. An unavailable Redis is not an error.
 pub async fn open_cache(settings: &Settings, metrics: &Exposition) -> Result<Cache, String> {
     let cache = match &settings.redis_url {
         None => Cache::none(),
@@ -143,16 +145,16 @@ pub async fn open_cache(settings: &Settings, metrics: &Exposition) -> Result<Cac
     Ok(cache)
 }
 
-/// The files of the settings. A bucket that is away is no reason not to start; one that is not there is.
+/// The file store of the settings. Fails if the bucket does not exist, but not if S3 is unavailable.
 pub async fn open_files(settings: &Settings) -> Result<Files, String> {
     Files::open(&settings.files_address()?).await.map_err(|fault| format!("CUPONERA_FILES_URL: {fault}"))
 }
 
-/// A store on a database, whatever its schema is.
+/// Connects a store to a database with any schema.
 pub async fn connect(url: &str, pools: Pools) -> Result<Store, String> {
     match Store::connect(url, pools).await {
         Ok(store) => Ok(store),
-        // A pool knows only that it had no connection in time: who looks is told why.
+        // A pool only reports that it got no connection in time; a separate connection gives the reason.
         Err(away @ Error::Unavailable(_)) => Err(match examine(url).await {
             Ok(_) => said(away),
             Err(why) => format!("the database does not answer: {why}"),
@@ -161,7 +163,8 @@ pub async fn connect(url: &str, pools: Pools) -> Result<Store, String> {
     }
 }
 
-/// What keeps us from a database: a fault of ours says it all, anything else is that it is away.
+/// The reason why a database cannot be used: the text of an internal error; any other error means that it
+/// does not answer.
 fn said(error: Error) -> String {
     match error {
         Error::Internal(cause) => cause.to_string(),
@@ -169,7 +172,7 @@ fn said(error: Error) -> String {
     }
 }
 
-/// A store on the database that the settings name, whose schema another program has brought up to date.
+/// A store on the configured database, whose schema must be current.
 pub async fn open_store(settings: &Settings, pools: Pools, queue: &Queue) -> Result<Store, String> {
     let store = open_another_store(settings, pools, queue).await?;
     let opened = async {
@@ -185,20 +188,20 @@ pub async fn open_store(settings: &Settings, pools: Pools, queue: &Queue) -> Res
     }
 }
 
-/// One more on that database, whose schema was checked.
+/// Another store on that database, without a check of the schema.
 pub async fn open_another_store(settings: &Settings, pools: Pools, queue: &Queue) -> Result<Store, String> {
     let url = settings.database_url.as_ref().ok_or("CUPONERA_DATABASE_URL: is not set")?;
     let store = connect(url.expose_secret(), pools).await;
     Ok(queue.attach(store.map_err(|fault| format!("CUPONERA_DATABASE_URL: {fault}"))?))
 }
 
-/// Closes the connections, but does not wait for ever for those that are in use.
+/// Closes the connections, but does not wait indefinitely for busy ones.
 pub async fn close(stores: &[&Store]) {
     let closing = futures::future::join_all(stores.iter().map(|store| store.close()));
     let _ = tokio::time::timeout(CLOSE_PATIENCE, closing).await;
 }
 
-/// What sends the outbox, if there is a queue to send it to.
+/// The task that sends the outbox, if the queue is SQS.
 #[derive(Debug)]
 pub struct RunningRelay {
     stop: CancellationToken,
@@ -206,7 +209,7 @@ pub struct RunningRelay {
 }
 
 impl RunningRelay {
-    /// Starts it.
+    /// Starts the relay.
     pub fn start(queue: &Queue, store: &Store) -> Self {
         let relay = Self { stop: CancellationToken::new(), tasks: TaskTracker::new() };
         if let Queue::Sqs(sqs) = queue {
@@ -215,7 +218,7 @@ impl RunningRelay {
         relay
     }
 
-    /// Sends what is there once more. What that does not reach stays in the database, for the next process.
+    /// Sends the outbox once more. Messages that are not sent remain in the database for the next process.
     pub async fn stop(self) {
         self.stop.cancel();
         self.tasks.close();

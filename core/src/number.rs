@@ -1,24 +1,27 @@
 //! Decimal numbers as text, and whether a machine number keeps their value.
 //!
-//! JSON numbers are stored as `u64`, `i64` or `f64`, and an `f64` is written as the shortest decimal that reads back as the
-//! same `f64`; where two are equally short and near, as `serde_json` chooses, which is not as `std` does. A number is *kept* if that decimal has the value of the text: `0.1`, `1.10` and `1e2` are, and
-//! `0.1234567890123456789` is not. All functions take time linear in the length of the text.
+//! JSON numbers are stored as `u64`, `i64` or `f64`. An `f64` is written as the shortest decimal that reads
+//! back as the same `f64`. If several decimals are equally short and near, `serde_json` chooses differently
+//! from `std`, and its choice counts. A number is *kept* if that decimal has the value of the text: `0.1`,
+//! `1.10` and `1e2` are kept, `0.1234567890123456789` is not. All functions take time linear in the length
+//! of the text.
 
 use std::borrow::Cow;
 
-/// Up to this many characters, a number without an exponent is always kept: an `f64` holds 15 decimal digits.
+/// A number of at most this many characters without an exponent is always kept: an `f64` holds 15 decimal
+/// digits.
 const ALWAYS_KEPT_CHARS: usize = 15;
-/// Stands for every exponent beyond the range of `i64`; far outside the range of `f64`, and safe to add to.
+/// Represents each exponent outside the range of `i64`: far outside the range of `f64`, and safe to add to.
 const HUGE_EXPONENT: i64 = i64::MAX / 4;
 
-/// The number, if an `f64` keeps its value. Infinities and NaN are none.
+/// Parses the number if an `f64` keeps its value. Infinities and NaN give `None`.
 pub fn exact_f64(text: &str) -> Option<f64> {
     let number: f64 = text.parse().ok()?;
     let written = serde_json::to_string(&number).ok()?;
     (number.is_finite() && Decimal::of(text) == Decimal::of(&written)).then_some(number)
 }
 
-/// Whether JSON that is parsed and written again has the same value for this JSON number.
+/// Whether this JSON number has the same value after it was parsed and written again.
 pub fn is_kept(number: &str) -> bool {
     let is_integer = !number.contains(['.', 'e', 'E']);
     let is_short = number.len() <= ALWAYS_KEPT_CHARS && !number.contains(['e', 'E']);
@@ -27,8 +30,8 @@ pub fn is_kept(number: &str) -> bool {
         || exact_f64(number).is_some()
 }
 
-/// The value 0.`digits` · 10^`point`. Each value has one representation: `digits` neither begins nor ends with a zero, and
-/// zero has no digits, no sign and the point 0.
+/// The value 0.`digits` · 10^`point`. Each value has one representation: `digits` neither begins nor ends
+/// with a zero; zero has no digits, no sign and the point 0.
 #[derive(Debug, PartialEq, Eq)]
 struct Decimal<'a> {
     is_negative: bool,
@@ -92,7 +95,8 @@ mod tests {
             "123456789012345",
             "0.30000000000000004",
             "9007199254740993",
-            // As near to the double 570000000000000.25 as the one that ends in 3, which is not written.
+            // As near to the double 570000000000000.25 as the decimal ending in 3, which is not the one
+            // written.
             "570000000000000.2",
         ];
         let rounded = [

@@ -1,41 +1,42 @@
-//! Lists come in pages: at most `limit` items and, if there may be more, the cursor of the next page.
+//! Pages of lists: at most `limit` items and, if there may be more, the cursor of the next page.
 //!
-//! Where no index serves a filter, a page examines a bounded number of rows. It may then have fewer items than `limit`, also
-//! none, and still a next page. **Invariant.** A client that follows the cursors gets each item once.
+//! If no index serves a filter, a page examines a bounded number of rows. It may then have fewer items than
+//! `limit`, or none, although a next page exists. **Invariant.** A client that follows the cursors gets
+//! each item once.
 
-/// The most items a page may have: a page is held in memory whole.
+/// The maximum number of items in a page: a page is held in memory.
 pub const MAX_LIMIT: u32 = 500;
-/// How many items a page has if nobody says.
+/// The number of items in a page if the request sets no limit.
 pub const DEFAULT_LIMIT: u32 = 50;
 
 /// One page of a list ordered by a key.
 #[derive(Debug, Clone)]
 pub struct Page<T> {
-    /// The items, in the list's order.
+    /// The items, in the order of the list.
     pub items: Vec<T>,
-    /// Where the next page starts; absent only at the end of the list.
+    /// The start of the next page; absent only at the end of the list.
     pub next_cursor: Option<String>,
-    /// How many items the whole list has, where counting is cheap.
+    /// The number of items in the whole list, if counting is cheap.
     pub total: Option<i64>,
 }
 
-/// A row of a page that examines a bounded number of rows.
+/// A row of a list whose pages examine a bounded number of rows.
 #[derive(Debug, Clone)]
 pub enum Walked<T> {
-    /// It is in the list.
+    /// The row is in the list.
     Found(T),
-    /// The bound ended the walk at this row, which counts as examined. It is the last row.
+    /// The last examined row: the bound was reached here.
     Stopped(T),
 }
 
 impl<T> Page<T> {
-    /// A list without items.
+    /// An empty list.
     pub fn empty() -> Self {
         Self { items: Vec::new(), next_cursor: None, total: None }
     }
 
-    /// Makes a page of up to `limit` items out of a walk that looked for `limit + 1`. The next page starts after the last item,
-    /// or after the row at which the bound ended the walk.
+    /// Builds a page of up to `limit` items from a walk that searched for `limit + 1`. The next page starts
+    /// after the last item, or after the row at which the bound was reached.
     pub fn of_walk(rows: Vec<Walked<T>>, limit: u32, key: impl Fn(&T) -> String) -> Self {
         let (mut items, mut stopped_at) = (Vec::with_capacity(rows.len()), None);
         for row in rows {
@@ -48,8 +49,8 @@ impl<T> Page<T> {
         Self { next_cursor: page.next_cursor.or(stopped_at), ..page }
     }
 
-    /// Makes a page of up to `limit` items out of the `limit + 1` that were read: the extra one only says that the
-    /// list goes on. `key` names an item's place in the list.
+    /// Builds a page of up to `limit` items from up to `limit + 1` that were read: an extra item only shows
+    /// that the list continues. `key` returns an item's position in the list.
     pub fn cut(mut items: Vec<T>, limit: u32, key: impl Fn(&T) -> String) -> Self {
         let more = items.len() > limit as usize;
         items.truncate(limit as usize);

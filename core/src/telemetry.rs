@@ -1,7 +1,7 @@
-//! What operators see: the log, metrics, traces. None of them ever has a secret, a code, or who somebody is.
+//! Log, metrics and traces for operators. None contains secrets, codes or personal data.
 //!
-//! The log is one line an event, with the ids of requests, jobs and traces. They stand in spans, and spans are made at the
-//! level of errors: so they are there however little is logged.
+//! The log has one line for each event, with the ids of requests, jobs and traces. These are fields of
+//! spans, and spans have the level ERROR, so they are present at every log level.
 
 mod exposition;
 mod listener;
@@ -24,7 +24,7 @@ pub use exposition::{Exposition, MEDIA_TYPE, Reach};
 pub use listener::serve;
 pub use trace::{NoTraceParent, TRACE_PARENT, TraceParent};
 
-/// The log and the traces of a process; keep it until the process ends, for then the last spans are sent.
+/// The log and the traces of a process. Keep it until the process ends: dropping it sends the last spans.
 #[derive(Debug)]
 #[must_use = "traces end when it is dropped"]
 pub struct Telemetry {
@@ -32,8 +32,8 @@ pub struct Telemetry {
     _export: Option<export::Export>,
 }
 
-/// Starts the log on standard error, and the traces if there is somebody to send them to. The message of an error names
-/// the setting at fault.
+/// Starts the log on standard error, and the traces if an endpoint is set. Errors name the setting at
+/// fault.
 pub fn start(settings: &Settings) -> Result<Telemetry, String> {
     let filter = EnvFilter::try_new(&settings.log).map_err(|error| format!("CUPONERA_LOG: {error}"))?;
     #[cfg(feature = "otlp")]

@@ -1,4 +1,4 @@
-//! Text as people type and paste it: what is trimmed at its ends, and which characters cannot be seen.
+//! Text that people type or paste: what is trimmed, and which characters are invisible.
 
 use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
 
@@ -10,13 +10,13 @@ pub fn trim(text: &str) -> &str {
     text.trim_matches(|character: char| character.is_whitespace() || is_format(character))
 }
 
-/// Whether the character is a format character (`Cf`): it has no width of its own.
+/// Whether the character is a format character (`Cf`), which has no width.
 pub fn is_format(character: char) -> bool {
     !character.is_ascii() && character.general_category() == GeneralCategory::Format
 }
 
-/// Whether the character is a control, a format character, or a separator of lines or paragraphs (`Cc`, `Cf`, `Zl`,
-/// `Zp`): nobody can tell two identifiers apart by it.
+/// Whether the character is a control or format character or a line or paragraph separator (`Cc`, `Cf`,
+/// `Zl`, `Zp`): people cannot distinguish two identifiers by it.
 pub fn is_control_or_format(character: char) -> bool {
     if character.is_ascii() {
         return character.is_ascii_control();

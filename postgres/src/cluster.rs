@@ -1,4 +1,4 @@
-//! The cluster: the folder Postgres keeps its data in, which is whole or absent.
+//! The cluster: the folder in which Postgres stores its data. It is complete or absent.
 
 use std::fs::{self, DirBuilder, File};
 use std::io;
@@ -16,18 +16,18 @@ use crate::server_log::{Log, complaint};
 use crate::{Error, SUPERUSER, settings};
 
 const INITDB_POLL: Duration = Duration::from_millis(20);
-/// How long the children of an `initdb` that was killed may take to end. Not longer: in a container without an init, dead
-/// ones stay in its group until the container ends.
+/// Time for the children of a killed `initdb` to end. It is short because in a container without an init
+/// process zombies stay in the process group until the container ends.
 const GROUP_PATIENCE: Duration = Duration::from_secs(1);
 
-/// Where `initdb` works; what carries this name and a suffix was never finished.
+/// Prefix of the folder in which `initdb` works. A folder with this prefix is an unfinished cluster.
 const WORKSHOP: &str = "postgres.new-";
 
-/// A whole cluster.
+/// A complete cluster.
 #[derive(Debug)]
 pub(crate) struct Cluster {
     path: PathBuf,
-    // Open for the server to inherit, and to recognize the folder under any name.
+    // Kept open: the server inherits it, and it identifies the folder even after a rename.
     handle: File,
     identity: String,
     major: u32,
@@ -36,7 +36,7 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// Opens the cluster of a data folder, made now if there is none (then the second half is true).
+    /// Opens the cluster of a data folder; creates it if it is absent (the second value is then true).
     pub(crate) async fn open_or_create(
         folder: &DataFolder,
         binaries: &Binaries,
@@ -50,7 +50,7 @@ impl Cluster {
         Ok((Self::open(folder.path())?, is_new))
     }
 
-    /// The cluster of a data folder, if there is one, whoever owns the folder: to look, not to touch.
+    /// Finds the cluster of a data folder, which another process may own. Read-only.
     pub(crate) fn find(data_dir: &Path) -> Result<Option<Self>, Error> {
         if !cluster_in(data_dir).join("PG_VERSION").exists() {
             return Ok(None);
@@ -85,8 +85,8 @@ impl Cluster {
         &self.handle
     }
 
-    /// Names this very folder, by device and inode, for as long as a server keeps it in use: it follows a
-    /// renamed folder and is not shared by a copy, which a name or an id kept inside would not do.
+    /// Identifies the folder by device and inode while a server uses it. Unlike a name or an id in a file,
+    /// this follows a renamed folder and is not shared with a copy.
     pub(crate) fn identity(&self) -> &str {
         &self.identity
     }
@@ -104,7 +104,7 @@ impl Cluster {
         })
     }
 
-    /// Whether `other` is this folder, by whatever name.
+    /// Whether `other` is the same folder, even under another name.
     pub(crate) fn is(&self, other: &Path) -> bool {
         match (self.handle.metadata(), fs::metadata(other)) {
             (Ok(ours), Ok(theirs)) => (ours.dev(), ours.ino()) == (theirs.dev(), theirs.ino()),
@@ -113,7 +113,7 @@ impl Cluster {
     }
 }
 
-/// Makes a cluster aside and moves it into place, so that one cut short is never taken for whole.
+/// Creates a cluster in a temporary folder and renames it, so an interrupted attempt is never used.
 async fn create(folder: &DataFolder, install: &Install, throwaway: bool) -> Result<(), Error> {
     let run_as = RunAs::for_new_cluster()?;
     let password = folder.find_or_create_password()?;
@@ -131,8 +131,8 @@ async fn create(folder: &DataFolder, install: &Install, throwaway: bool) -> Resu
     made
 }
 
-/// A folder of the user who runs `initdb`, with the password in it: the data folder may be closed to that
-/// user.
+/// Creates a folder that the user of `initdb` owns, with the password in it: that user may have no access
+/// to the data folder.
 fn prepare(workshop: &Path, password: &str, run_as: RunAs) -> io::Result<()> {
     DirBuilder::new().mode(0o700).create(workshop)?;
     let password_file = workshop.join("password");
@@ -154,7 +154,7 @@ async fn initdb(
     let mut command = launch::command(install, "initdb", run_as);
     command.arg("-D").arg(inherited.join("cluster")).arg("--pwfile").arg(inherited.join("password"));
     command.args(["--username", SUPERUSER, "--auth=scram-sha-256", "--data-checksums", "--no-instructions"]);
-    // Byte order: the fastest, and the same on every machine whatever its libraries are upgraded to.
+    // Byte order is the fastest collation and does not change when system libraries are upgraded.
     command.args(["--encoding=UTF8", "--locale=C"]);
     if throwaway {
         command.arg("--no-sync");
@@ -172,11 +172,11 @@ async fn initdb(
     Err(Error::Initdb { path: folder.cluster(), complaint: complaint(&log.since_opened()) })
 }
 
-/// A running `initdb`. It ends with this value, and its children too.
+/// A running `initdb`. Dropping it kills the process and its children.
 struct Initdb(Child);
 
 impl Initdb {
-    /// Waits for its end.
+    /// Waits until the process ends.
     async fn succeeds(mut self) -> io::Result<bool> {
         loop {
             if let Some(status) = self.0.try_wait()? {
@@ -192,7 +192,7 @@ impl Drop for Initdb {
         if matches!(self.0.try_wait(), Ok(Some(_))) {
             return;
         }
-        // It leads the group, which `launch::command` made.
+        // `launch::command` made it the leader of its process group.
         let group = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw);
         let killed = group.is_some_and(|group| kill_process_group(group, Signal::KILL).is_ok());
         let _ = self.0.wait();
@@ -206,13 +206,13 @@ impl Drop for Initdb {
     }
 }
 
-/// Clears what attempts that were cut short left behind. An `initdb` of theirs may still be writing: then
-/// some of it stays until the next start, in nobody's way.
+/// Removes the folders of interrupted attempts. If an `initdb` of such an attempt still writes, the
+/// remainder is removed at the next start.
 fn remove_workshops(data_dir: &Path) {
     let entries = fs::read_dir(data_dir).into_iter().flatten().flatten();
     for entry in entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(WORKSHOP)) {
         if let Err(error) = fs::remove_dir_all(entry.path()) {
-            tracing::debug!(path = %entry.path().display(), %error, "an unfinished cluster stays for now");
+            tracing::debug!(path = %entry.path().display(), %error, "an unfinished cluster was not removed");
         }
     }
 }
@@ -221,5 +221,5 @@ fn read_major(cluster: &Path) -> io::Result<u32> {
     let text = fs::read_to_string(cluster.join("PG_VERSION"))?;
     text.trim()
         .parse()
-        .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, format!("no version: {text:?}")))
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, format!("not a version: {text:?}")))
 }

@@ -1,4 +1,4 @@
-//! Everything that can go wrong, each as one line that names the path and the fix.
+//! All errors of this crate. Each message is one line that names the path and the remedy.
 
 use std::io;
 use std::path::PathBuf;
@@ -14,12 +14,12 @@ pub enum Error {
         crate::binaries::OLDEST_MAJOR
     )]
     BinariesNotFound {
-        /// The places looked in, for people.
+        /// The searched places, for the message.
         looked_in: String,
     },
-    /// The one folder to look in, `PG_BIN`, has no Postgres programs that can be used.
+    /// `PG_BIN`, the only folder searched, has no usable Postgres programs.
     #[error(
-        "{} holds no usable Postgres ({reason}): set PG_BIN to the folder of initdb and postgres, or unset it",
+        "{} contains no usable Postgres ({reason}): set PG_BIN to the folder of initdb and postgres, or unset it",
         folder.display()
     )]
     BinariesUnusable {
@@ -28,14 +28,14 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
-    /// Running as root, and the user Postgres must run as cannot execute the programs.
+    /// The process runs as root, and the user that Postgres must run as cannot execute the programs.
     #[error(
         "Postgres refuses to run as root, and the user {user} cannot execute {}: install Postgres for all \
          (apt-get install postgresql), or set PG_BIN to a folder every user can read",
         folder.display()
     )]
     BinariesOutOfReach {
-        /// Where the programs are.
+        /// The folder of the programs.
         folder: PathBuf,
         /// The unprivileged user.
         user: String,
@@ -51,7 +51,7 @@ pub enum Error {
         path: PathBuf,
         /// The major version that made the cluster.
         cluster: u32,
-        /// The major versions installed, for people.
+        /// The installed major versions, for the message.
         installed: String,
     },
     /// Another process owns the data folder.
@@ -63,22 +63,22 @@ pub enum Error {
         /// The data folder.
         data_dir: PathBuf,
     },
-    /// A file or folder could not be made, read or written.
+    /// A file or folder could not be created, read or written.
     #[error(
         "cannot {action} {}: check its owner and mode, or set CUPONERA_DATA_DIR to a folder you can write",
         path.display()
     )]
     Folder {
-        /// What was tried, as a verb.
+        /// The attempted action, as a verb.
         action: &'static str,
-        /// On what.
+        /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// The cluster exists but its password does not.
     #[error(
-        "{} is missing, so nobody can log in to the database beside it: restore that file from a backup, or start \
+        "{} is missing, so its database cannot be opened: restore this file from a backup, or start \
          with another data folder",
         path.display()
     )]
@@ -86,59 +86,59 @@ pub enum Error {
         /// The password file.
         path: PathBuf,
     },
-    /// Running as root on a machine without a user to run Postgres as.
+    /// The process runs as root, and the machine has no user to run Postgres as.
     #[error(
         "Postgres refuses to run as root, and /etc/passwd has neither postgres nor nobody: run as another user"
     )]
     NoUnprivilegedUser,
-    /// A Postgres program could not be executed at all.
-    #[error("cannot run {}: check that Postgres is installed whole", program.display())]
+    /// A Postgres program could not be executed.
+    #[error("cannot run {}: check that Postgres is installed completely", program.display())]
     Run {
         /// The program.
         program: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// `initdb` failed.
-    #[error("initdb could not make {}: {complaint}", path.display())]
+    #[error("initdb could not create {}: {complaint}", path.display())]
     Initdb {
-        /// The cluster folder to be.
+        /// The folder of the new cluster.
         path: PathBuf,
-        /// The last complaint of `initdb`.
+        /// The last error line of `initdb`.
         complaint: String,
     },
     /// The server ended before it was ready.
-    #[error("Postgres did not start: {complaint} (the whole story is in {})", log.display())]
+    #[error("Postgres did not start: {complaint} (full log: {})", log.display())]
     DidNotStart {
-        /// The last complaint in the log.
+        /// The last error line of the log.
         complaint: String,
         /// The log of the server.
         log: PathBuf,
     },
-    /// The server lived but did not become ready in time. It has been stopped.
-    #[error("Postgres (process {pid}) is not ready after {waited_s} s and is stopped: see {} and try again", log.display())]
+    /// The server did not become ready in time and was stopped.
+    #[error("Postgres (process {pid}) was not ready after {waited_s} s and was stopped: see {} and try again", log.display())]
     NotReady {
         /// The postmaster.
         pid: i32,
-        /// How long we waited, in seconds.
+        /// Time waited, in seconds.
         waited_s: u64,
         /// The log of the server.
         log: PathBuf,
     },
-    /// The server could not be told to stop, or did not.
+    /// The server could not be signaled, or did not stop.
     #[error("Postgres (process {pid}) does not stop: see {}, or end it with kill -QUIT {pid}", log.display())]
     DoesNotStop {
         /// The postmaster.
         pid: i32,
         /// The log of the server.
         log: PathBuf,
-        /// What the system said, if the signal could not be sent.
+        /// The error of the operating system if the signal could not be sent.
         source: Option<io::Error>,
     },
 }
 
 impl Error {
-    /// For `map_err`: what was tried on which path.
+    /// For `map_err`: adds the attempted action and the path.
     pub(crate) fn folder(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::Folder { action, path, source }

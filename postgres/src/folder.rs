@@ -1,4 +1,4 @@
-//! The data folder: made private, owned by one process at a time, keeper of the password.
+//! The data folder: private, owned by one process at a time, with the password of the cluster.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
@@ -12,14 +12,14 @@ use rustix::fs::{FlockOperation, flock};
 
 use crate::Error;
 
-/// How long a predecessor that is just ending may keep the folder.
+/// How long to wait for a previous owner that is just ending.
 const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 const LOCK_POLL: Duration = Duration::from_millis(50);
 
-/// 192 bits: beyond guessing, and short enough for a URL.
+/// 192 bits: impossible to guess, and short enough for a URL.
 const PASSWORD_BYTES: usize = 24;
 
-/// A data folder that this process owns for as long as it holds this.
+/// A data folder. This process owns it while the value exists.
 #[derive(Debug)]
 pub(crate) struct DataFolder {
     path: PathBuf,
@@ -27,9 +27,9 @@ pub(crate) struct DataFolder {
 }
 
 impl DataFolder {
-    /// Makes the folder if it is absent and locks it, or fails with [`Error::Locked`].
+    /// Creates the folder if it is absent and locks it, or fails with [`Error::Locked`].
     pub(crate) async fn open(path: &Path) -> Result<Self, Error> {
-        // Never loosens or tightens a folder that exists: its mode is the operator's decision.
+        // The mode of an existing folder is the operator's decision and is not changed.
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(Error::folder("create", path))?;
         let path = path.canonicalize().map_err(Error::folder("open", path))?;
         let lock = lock(&path).await?;
@@ -48,13 +48,13 @@ impl DataFolder {
         self.path.join("postgres.log")
     }
 
-    /// The password for a cluster about to be made: the one of an attempt that was cut short, or a new one.
+    /// The password for a new cluster: that of an interrupted attempt, or a new one.
     pub(crate) fn find_or_create_password(&self) -> Result<String, Error> {
         if let Some(password) = find_password(&self.path)? {
             return Ok(password);
         }
         let path = password_file(&self.path);
-        let password = random_hex::<PASSWORD_BYTES>().map_err(Error::folder("make up", &path))?;
+        let password = random_hex::<PASSWORD_BYTES>().map_err(Error::folder("generate", &path))?;
         self.write_private(&path, &password).map_err(Error::folder("write", &path))?;
         Ok(password)
     }
@@ -64,10 +64,10 @@ impl DataFolder {
         File::open(&self.path)?.sync_all()
     }
 
-    /// The file appears whole, durable and readable by nobody else, or not at all.
+    /// Writes atomically: the file is complete, durable and readable only by its owner, or absent.
     fn write_private(&self, path: &Path, content: &str) -> io::Result<()> {
         let unfinished = path.with_extension("new");
-        // A leftover may have another mode: made anew rather than truncated.
+        // A leftover file may have another mode, so it is recreated instead of truncated.
         match fs::remove_file(&unfinished) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -80,7 +80,7 @@ impl DataFolder {
     }
 }
 
-/// Where a data folder has its cluster.
+/// The cluster folder of a data folder.
 pub(crate) fn cluster_in(data_dir: &Path) -> PathBuf {
     data_dir.join("postgres")
 }
@@ -103,7 +103,7 @@ fn find_password(data_dir: &Path) -> Result<Option<String>, Error> {
     }
 }
 
-/// Random text from the operating system, two characters a byte.
+/// Random hexadecimal text from the operating system, two characters for each byte.
 pub(crate) fn random_hex<const BYTES: usize>() -> io::Result<String> {
     let mut bytes = [0; BYTES];
     SysRng.try_fill_bytes(&mut bytes).map_err(io::Error::other)?;

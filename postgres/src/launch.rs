@@ -1,14 +1,15 @@
-//! How Postgres programs are run: as whom, and how they reach a folder that user cannot walk to.
+//! Runs Postgres programs as the right user, and gives them access to a folder that this user cannot open
+//! by path.
 //!
-//! Postgres refuses root, and the data folder of root may lie where no other user can go (under `/root`, mode
-//! 0700 itself). So the folder is opened here, the open descriptor is inherited by the programs, and they are
-//! told `/proc/self/fd/<n>`: following that link asks for no permission on the folders above. It holds for
-//! every process of a server, because they are all forked from the first and Postgres closes no descriptor it
-//! does not know. It needs no capability beyond what changing the user takes anyway. Other users take the
-//! same way, so that there is one.
+//! Postgres refuses to run as root, and root's data folder may be inaccessible to other users (under
+//! `/root`, mode 0700 itself). Therefore this process opens the folder, the programs inherit the
+//! descriptor, and their path is `/proc/self/fd/<n>`: following that link needs no permission on the parent
+//! folders. This works for each process of a server, because all are forked from the first and Postgres
+//! does not close unknown descriptors. It needs no capability beyond those for changing the user. Other
+//! users take the same path, so that there is only one.
 //!
-//! Not the working directory (`/proc/self/cwd`), which would need no inheriting: Postgres 15 returns to the
-//! folder it was started in by its name, and cannot.
+//! The working directory (`/proc/self/cwd`) would need no inherited descriptor, but Postgres 15 returns to
+//! its start folder by name, which fails.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, Metadata};
@@ -24,15 +25,15 @@ use rustix::io::{FdFlags, fcntl_setfd};
 use crate::Error;
 use crate::binaries::Install;
 
-/// Best first: made for this, or made for nothing.
+/// In order of preference: the user made for Postgres, then a user without rights.
 const UNPRIVILEGED_USERS: [&str; 2] = ["postgres", "nobody"];
 
 /// The user Postgres programs run as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RunAs {
-    /// We are not root: as we are.
+    /// Not root: the current user.
     Ourselves,
-    /// We are root: as this user and group, without any other group.
+    /// Root: this user and group, without supplementary groups.
     User { uid: u32, gid: u32 },
 }
 
@@ -47,7 +48,7 @@ impl RunAs {
         user.map(|(uid, gid)| Self::User { uid, gid }).ok_or(Error::NoUnprivilegedUser)
     }
 
-    /// For a cluster that exists: its owner, whoever made it, for Postgres accepts no other.
+    /// For an existing cluster: its owner, because Postgres accepts no other user.
     pub(crate) fn owner_of(cluster: &Metadata) -> Self {
         if rustix::process::geteuid().is_root() {
             Self::User { uid: cluster.uid(), gid: cluster.gid() }
@@ -65,16 +66,16 @@ impl RunAs {
     }
 }
 
-/// The path under which a program that inherits `folder` finds it.
+/// The path of `folder` in a program that inherits it.
 pub(crate) fn inherited_path(folder: &File) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd()))
 }
 
-/// A Postgres program, to be run as `run_as` without a terminal and without our environment.
+/// A Postgres program that runs as `run_as`, without a terminal and without this process's environment.
 pub(crate) fn command(install: &Install, program: &str, run_as: RunAs) -> Command {
     let mut command = with_own_environment(install.program(program));
     command.current_dir("/");
-    // Out of reach of the Ctrl-C of a terminal: the server is stopped by us, in order.
+    // A Ctrl-C in a terminal must not reach the server: this process stops it in order.
     command.process_group(0);
     if let RunAs::User { uid, gid } = run_as {
         command.uid(uid).gid(gid);
@@ -82,8 +83,8 @@ pub(crate) fn command(install: &Install, program: &str, run_as: RunAs) -> Comman
     command
 }
 
-/// A program without our environment: that holds secrets, and PG* variables, a time zone or a locale that would change what
-/// the programs of Postgres do.
+/// A program without this process's environment, which contains secrets, and PG* variables, a time zone or
+/// a locale that would change the behavior of the Postgres programs.
 pub(crate) fn with_own_environment(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     command.env_clear().env("LC_ALL", "C").envs(kept_environment()).stdin(Stdio::null());
@@ -92,8 +93,8 @@ pub(crate) fn with_own_environment(program: impl AsRef<OsStr>) -> Command {
 
 /// Spawns a program that inherits `folder`.
 ///
-/// Another thread that spawns at the same instant passes the descriptor on too: an open folder, which harms
-/// nobody.
+/// If another thread spawns a program at the same moment, that program inherits the descriptor too. This is
+/// harmless.
 pub(crate) fn spawn_inheriting(folder: &File, command: &mut Command) -> io::Result<Child> {
     fcntl_setfd(folder, FdFlags::empty())?;
     let child = command.spawn();
@@ -101,7 +102,7 @@ pub(crate) fn spawn_inheriting(folder: &File, command: &mut Command) -> io::Resu
     child
 }
 
-/// Says why a program could not be spawned.
+/// Converts a spawn error and names its cause.
 pub(crate) fn spawn_error(install: &Install, program: &str, run_as: RunAs, source: io::Error) -> Error {
     match run_as {
         RunAs::User { uid, .. } if source.kind() == io::ErrorKind::PermissionDenied => {

@@ -1,13 +1,12 @@
-//! Starts, finds again and stops the private Postgres of a data folder.
+//! Starts, finds and stops the private Postgres of a data folder.
 //!
-//! Promises: one owner per data folder; a cluster is whole or absent; a server that outlived its owner is
-//! taken over, not fought; what was committed survives a kill of either. A start that fails or is given up leaves no
-//! process behind. The server outlives a killed owner on purpose: the next start finds it again. Linux only: it leans on
-//! `/proc` and `flock`.
+//! Guarantees: a data folder has one owner; a cluster is complete or absent; a server that outlived its
+//! owner is adopted; committed data survives a kill of either process. A failed or cancelled start leaves
+//! no process behind. The server outlives a killed owner on purpose: the next start adopts it. Linux only:
+//! the crate uses `/proc` and `flock`.
 //!
-//! Absent: databases and roles (the caller makes them), backups, upgrades between major versions, and
-//! watching over a server that dies while its owner lives: connections fail then, and the next start
-//! recovers.
+//! Not included: databases and roles (the caller creates them), backups, upgrades between major versions,
+//! and supervision: if the server dies while its owner runs, connections fail, and the next start recovers.
 
 mod binaries;
 mod cluster;
@@ -31,20 +30,21 @@ use cluster::Cluster;
 use folder::DataFolder;
 use server::Server;
 
-/// The role that owns everything in a private Postgres.
+/// The role that owns all objects of a private Postgres.
 pub const SUPERUSER: &str = "cuponera";
 
-/// Where a private Postgres lives and how it differs from the defaults.
+/// The data folder of a private Postgres and its deviations from the default settings.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Holds the cluster (`postgres/`), its password, its log and the lock. Made with mode 0700 if absent.
+    /// Contains the cluster (`postgres/`), its password, its log and the lock. Created with mode 0700 if
+    /// absent.
     pub data_dir: PathBuf,
-    /// Server settings that win over the defaults of this crate, as in `postgresql.conf`.
+    /// Server settings that override the defaults of this crate, as in `postgresql.conf`.
     pub settings: Vec<(String, String)>,
 }
 
 impl Options {
-    /// The defaults on `data_dir`.
+    /// The default options for `data_dir`.
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
         Self { data_dir: data_dir.into(), settings: Vec::new() }
     }
@@ -57,35 +57,36 @@ impl Options {
     }
 }
 
-/// How a running server came to be.
+/// How the server was obtained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Started {
-    /// The data folder had no cluster: it was made, then started.
+    /// The data folder had no cluster. The cluster was created and its server started.
     Created,
-    /// The cluster existed and no server ran on it.
+    /// The cluster existed and no server was running on it.
     Started,
-    /// A server of an earlier run was still alive and has been adopted, with the settings of that run.
+    /// A server of an earlier run was still running and was adopted, with the settings of that run.
     Found,
 }
 
 /// A running Postgres that belongs to this process.
 ///
-/// Dropping it stops the server, and keeps the thread until that is done: no error and no panic leaves a server behind.
-/// [`stop`](Self::stop) does the same and tells what went wrong; [`leave`](Self::leave) lets it run on.
+/// Dropping it stops the server and blocks the thread until that is done, so an error or a panic leaves no
+/// server behind. [`stop`](Self::stop) also returns the error; [`leave`](Self::leave) keeps the server
+/// running.
 pub struct PrivatePostgres {
     url: String,
     started: Started,
     server: Server,
-    // Held for its lock; declared last so that it is released last.
+    // Holds the lock; declared last so that it is released last.
     folder: DataFolder,
 }
 
 impl PrivatePostgres {
-    /// Makes the cluster if there is none, starts its server or adopts the one still running, and returns
-    /// once it takes connections.
+    /// Creates the cluster if it is absent, starts its server or adopts a running one, and returns when the
+    /// server accepts connections.
     ///
-    /// Errors: see [`Error`]; each is one line with the path and the fix. Then, and if this future is dropped before it is
-    /// done, a server that was found or started is stopped.
+    /// Errors: see [`Error`]; each is one line with the path and the remedy. On an error, and if this
+    /// future is dropped, the server is stopped, whether it was started or adopted.
     pub async fn start(binaries: &Binaries, options: &Options) -> Result<Self, Error> {
         let folder = DataFolder::open(&options.data_dir).await?;
         let (cluster, created) = Cluster::open_or_create(&folder, binaries, &options.settings).await?;
@@ -106,31 +107,31 @@ impl PrivatePostgres {
         &self.url
     }
 
-    /// How this server came to be.
+    /// How this server was obtained.
     pub fn started(&self) -> Started {
         self.started
     }
 
-    /// Ends the server: open transactions are rolled back, connections closed, everything written.
+    /// Stops the server: rolls back open transactions, closes connections and writes all data.
     ///
-    /// Waits until it is gone; one that does not end in time is stopped the hard way, which loses nothing
-    /// that was committed but makes the next start recover.
+    /// Waits for the process to end. After a timeout the server is shut down immediately: committed data is
+    /// kept, but the next start runs recovery.
     pub async fn stop(self) -> Result<(), Error> {
-        // The folder stays locked until the server is gone.
+        // The folder stays locked until the server has ended.
         let Self { server, folder: _folder, .. } = self;
         server.stop().await
     }
 
-    /// Releases the data folder and lets the server run on, as a crash of this process would.
+    /// Releases the data folder and keeps the server running, as a crash of this process would.
     pub fn leave(self) {
         self.server.leave();
     }
 }
 
-/// The URL, as [`PrivatePostgres::url`] is, of the server that runs on a data folder and takes connections; none if there
-/// is no such server now.
+/// The URL, as in [`PrivatePostgres::url`], of the server that runs on a data folder and accepts
+/// connections, if there is one.
 ///
-/// It belongs to somebody else, who may stop it at any time: it is there to be used, and not to be stopped.
+/// Another process owns the server and may stop it at any time. Use it, but do not stop it.
 pub fn find_running(data_dir: &Path) -> Result<Option<String>, Error> {
     let Some(cluster) = Cluster::find(data_dir)? else { return Ok(None) };
     Ok(look::find_server(&cluster)?.map(|server| server.url("postgres")))
@@ -140,7 +141,7 @@ fn url_of(cluster: &Cluster, port: u16) -> String {
     format!("postgres://{SUPERUSER}:{}@127.0.0.1:{port}/postgres", cluster.password())
 }
 
-// By hand: the URL carries the password.
+// Manual implementation: the URL contains the password.
 impl fmt::Debug for PrivatePostgres {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PrivatePostgres")

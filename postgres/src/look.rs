@@ -1,4 +1,4 @@
-//! What a data folder says of its private Postgres. Nothing is started, stopped or written.
+//! Reports the state of a data folder's private Postgres. Starts, stops and writes nothing.
 
 use std::fmt;
 use std::fs::File;
@@ -10,20 +10,20 @@ use crate::cluster::Cluster;
 use crate::postmaster::{self, PidFile};
 use crate::{Error, SUPERUSER};
 
-/// A data folder, seen from outside.
+/// The state of a data folder, seen by another process.
 #[derive(Debug)]
 pub struct Look {
     /// Whether a process owns the folder now.
     pub is_owned: bool,
     /// The major version of its cluster, if there is one.
     pub cluster: Option<u32>,
-    /// Its server, if it takes connections.
+    /// Its server, if it accepts connections.
     pub server: Option<RunningServer>,
 }
 
-/// A server that takes connections.
+/// A server that accepts connections.
 pub struct RunningServer {
-    /// Its first process.
+    /// The postmaster's process id.
     pub pid: i32,
     /// Its port on loopback.
     pub port: u16,
@@ -31,13 +31,13 @@ pub struct RunningServer {
 }
 
 impl RunningServer {
-    /// The superuser on a database of it; it has the password in it.
+    /// The URL of one of its databases for the superuser; it contains the password.
     pub fn url(&self, database: &str) -> String {
         format!("postgres://{SUPERUSER}:{}@127.0.0.1:{}/{database}", self.password, self.port)
     }
 }
 
-// By hand: it carries the password.
+// Manual implementation: the struct contains the password.
 impl fmt::Debug for RunningServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RunningServer")
@@ -47,9 +47,9 @@ impl fmt::Debug for RunningServer {
     }
 }
 
-/// Looks at a data folder, which may be absent.
+/// Examines a data folder, which may be absent.
 ///
-/// Errors: a cluster that cannot be read, or one without its password.
+/// Errors: an unreadable cluster, or a cluster without its password.
 pub fn look(data_dir: &Path) -> Result<Look, Error> {
     let is_owned = is_owned(data_dir);
     let Some(cluster) = Cluster::find(data_dir)? else {
@@ -59,7 +59,7 @@ pub fn look(data_dir: &Path) -> Result<Look, Error> {
     Ok(Look { is_owned, cluster: Some(cluster.major()), server })
 }
 
-/// The server of a cluster, if it takes connections.
+/// The server of a cluster, if it accepts connections.
 pub(crate) fn find_server(cluster: &Cluster) -> Result<Option<RunningServer>, Error> {
     let running = PidFile::find(cluster)?.filter(|file| postmaster::serves(file.pid, cluster));
     Ok(running.and_then(|file| {
@@ -68,7 +68,8 @@ pub(crate) fn find_server(cluster: &Cluster) -> Result<Option<RunningServer>, Er
     }))
 }
 
-/// Whether somebody holds the lock. It is let go at once; who starts meanwhile waits longer than that.
+/// Whether another process holds the lock. The shared lock taken here is released at once; a process that
+/// starts meanwhile waits longer than that (`LOCK_PATIENCE`).
 fn is_owned(data_dir: &Path) -> bool {
     let Ok(file) = File::open(data_dir.join("lock")) else { return false };
     matches!(flock(&file, FlockOperation::NonBlockingLockShared), Err(rustix::io::Errno::WOULDBLOCK))

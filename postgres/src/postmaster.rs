@@ -1,4 +1,4 @@
-//! What a server says of itself: `postmaster.pid`, and whether the process it names is the one that wrote it.
+//! Reads `postmaster.pid` and checks whether the process it names is the server of the cluster.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -9,14 +9,14 @@ use std::path::Path;
 use crate::Error;
 use crate::cluster::Cluster;
 
-/// The setting that marks the command line of a server with the cluster it serves; also shown by `ps`.
+/// The setting that puts the identity of the cluster on the server's command line; `ps` shows it.
 pub(crate) const MARK: &str = "cluster_name";
 
-// Lines of postmaster.pid, counted from nought (`src/include/utils/pidfile.h` of Postgres).
+// Line numbers in postmaster.pid, from 0 (`src/include/utils/pidfile.h` of Postgres).
 const LINE_PORT: usize = 3;
 const LINE_STATUS: usize = 7;
 
-/// The lock file of a running, or fallen, server. It grows line by line while a server starts.
+/// The lock file of a running or crashed server. It grows line by line while a server starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PidFile {
     pub(crate) pid: i32,
@@ -25,7 +25,7 @@ pub(crate) struct PidFile {
 }
 
 impl PidFile {
-    /// None if there is none, or not yet a process in it.
+    /// `None` if the file is absent or has no process id yet.
     pub(crate) fn find(cluster: &Cluster) -> Result<Option<Self>, Error> {
         let path = cluster.pid_file();
         match fs::read_to_string(&path) {
@@ -35,7 +35,7 @@ impl PidFile {
         }
     }
 
-    /// The port, once the server takes connections.
+    /// The port, if the server accepts connections.
     pub(crate) fn ready_port(&self) -> Option<u16> {
         self.port.filter(|_| self.is_ready)
     }
@@ -48,16 +48,16 @@ impl PidFile {
     }
 }
 
-/// Whether any process has this number, be it only a corpse nobody buried yet.
+/// Whether a process with this id exists, including zombies.
 pub(crate) fn exists(pid: i32) -> bool {
     Path::new(&format!("/proc/{pid}")).exists()
 }
 
-/// Whether this process is the server of this cluster: its command line carries our mark, or (a server
-/// someone started by hand) it is a Postgres that works in this folder.
+/// Whether this process is the server of this cluster: its command line contains our mark, or (a server
+/// that was started by hand) it is a Postgres whose working directory is the cluster.
 ///
-/// The command line comes first because anyone may read it; the working directory of a process of another
-/// user takes a capability that root in a container often lacks.
+/// The command line is checked first because every user may read it. The working directory of another
+/// user's process needs a capability that root in a container often lacks.
 pub(crate) fn serves(pid: i32, cluster: &Cluster) -> bool {
     let command_line = command_line(pid);
     let mut arguments = command_line.split(|byte| *byte == 0);

@@ -1,7 +1,7 @@
-//! One server process: spawned or found alive, waited for, stopped.
+//! One server process: spawned or adopted, awaited, stopped.
 //!
-//! **Invariant.** From the moment it is spawned or found it belongs to a [`Server`], which stops it when it is dropped: an
-//! error, a panic or a future that is no longer polled leaves no process behind.
+//! **Invariant.** A spawned or adopted process belongs to a [`Server`] at once, which stops it when
+//! dropped. An error, a panic or a cancelled future leaves no process behind.
 
 use std::fs;
 use std::io;
@@ -22,42 +22,42 @@ use crate::{Error, launch, settings};
 
 const POLL: Duration = Duration::from_millis(20);
 
-/// Recovery after a crash replays up to `max_wal_size` (4 GB) of log: 14 minutes at 5 MB/s. A server that is stopped before
-/// it is ready recovers from the beginning the next time.
+/// Crash recovery replays up to `max_wal_size` (4 GB) of log: 14 minutes at 5 MB/s. A server that is
+/// stopped before it is ready starts the recovery from the beginning.
 const READY_PATIENCE: Duration = Duration::from_mins(15);
 
-/// For causes that pass: the port was taken meanwhile, or the last processes of a fallen server are still
+/// For transient causes: the port was taken meanwhile, or the last processes of a crashed server are still
 /// ending.
 const RETRY_PATIENCE: Duration = Duration::from_secs(30);
 const RETRY_PAUSE: Duration = Duration::from_millis(300);
 const PASSING_CAUSES: [&str; 3] =
     ["could not bind", "lock file \"postmaster.pid\" already exists", "pre-existing shared memory block"];
 
-/// A fast shutdown writes every dirty buffer, up to 2 GB of them.
+/// A fast shutdown writes all dirty buffers, up to 2 GB.
 const FAST_PATIENCE: Duration = Duration::from_mins(2);
-/// After an immediate shutdown the postmaster itself kills what is left after 5 s.
+/// After an immediate shutdown the postmaster kills remaining processes after 5 s.
 const IMMEDIATE_PATIENCE: Duration = Duration::from_secs(15);
 
-/// A running server. It ends with this value, unless it is left.
+/// A running server. Dropping it stops the server, unless `leave` was called.
 #[derive(Debug)]
 pub(crate) struct Server {
     cluster: Arc<Cluster>,
     postmaster: Postmaster,
     log: PathBuf,
-    /// Nought until the server takes connections.
+    /// 0 until the server accepts connections.
     port: u16,
     is_left: bool,
 }
 
-/// The first process of a server, parent of all others.
+/// The first process of a server and parent of all others.
 #[derive(Debug)]
 struct Postmaster {
     pid: i32,
-    // None: a child of an earlier run, known only by its number.
+    // `None`: the process was started by an earlier run; only its id is known.
     child: Option<Child>,
 }
 
-/// Adopts the server of an earlier run (then the second half is true) or starts one.
+/// Adopts the server of an earlier run (the second value is then true) or starts one.
 pub(crate) async fn run(
     folder: &DataFolder,
     cluster: Cluster,
@@ -68,7 +68,7 @@ pub(crate) async fn run(
     let server = |postmaster| Server::new(cluster.clone(), postmaster, folder.log());
     let give_up_at = Instant::now() + RETRY_PATIENCE;
     loop {
-        // One that is just stopping, or falls while we wait, makes room for a new one.
+        // A server that stops or crashes during the wait is replaced by a new one.
         if let Some(found) = find(&cluster)?
             && let Some(server) = server(found).ready().await?
         {
@@ -102,10 +102,10 @@ impl Server {
         &self.cluster
     }
 
-    /// Waits until it takes connections; None if it ended instead.
+    /// Waits until the server accepts connections; `None` if it ended.
     async fn ready(mut self) -> Result<Option<Self>, Error> {
         let begun_at = Instant::now();
-        // Asked before the file is read: what a dead process wrote last must not count.
+        // Checked before the file is read: the last content of a dead process must not count.
         while self.postmaster.is_alive(&self.cluster) {
             let pid = self.postmaster.pid;
             let file = PidFile::find(&self.cluster)?.filter(|file| file.pid == pid);
@@ -125,24 +125,24 @@ impl Server {
         Ok(None)
     }
 
-    /// Asks for a fast shutdown, then for an immediate one; returns when the process is gone.
+    /// Requests a fast shutdown, then an immediate one; returns when the process is gone.
     pub(crate) async fn stop(mut self) -> Result<(), Error> {
         let stopped = tokio::task::spawn_blocking(move || self.end()).await;
         stopped.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
     }
 
-    /// Lets it run on.
+    /// Keeps the server running.
     pub(crate) fn leave(mut self) {
         self.is_left = true;
     }
 
-    /// What [`stop`](Self::stop) does; it keeps the thread until then.
+    /// Like [`stop`](Self::stop), but blocks the thread.
     fn end(&mut self) -> Result<(), Error> {
-        // Whatever comes of it, it is not tried twice.
+        // Prevents a second attempt in `drop`, whatever the result.
         self.is_left = true;
         let (pid, log) = (self.postmaster.pid, &self.log);
         for (signal, patience) in [(Signal::INT, FAST_PATIENCE), (Signal::QUIT, IMMEDIATE_PATIENCE)] {
-            // Looked at just before the signal: the number may belong to another process by now.
+            // Checked immediately before the signal: another process may have the id by now.
             if !self.postmaster.is_alive(&self.cluster) {
                 return Ok(());
             }
@@ -188,7 +188,7 @@ impl Postmaster {
     }
 }
 
-/// The postmaster of an earlier run, if it lives.
+/// The postmaster of an earlier run, if it is alive.
 fn find(cluster: &Cluster) -> Result<Option<Postmaster>, Error> {
     let Some(PidFile { pid, .. }) = PidFile::find(cluster)? else {
         return Ok(None);
@@ -196,8 +196,8 @@ fn find(cluster: &Cluster) -> Result<Option<Postmaster>, Error> {
     if postmaster::serves(pid, cluster) {
         return Ok(Some(Postmaster { pid, child: None }));
     }
-    // Postgres would take any process with that number for a server and refuse to start. It still finds the
-    // last processes of a fallen server by their shared memory.
+    // Postgres would mistake any process with this id for a server and refuse to start. It still finds the
+    // last processes of a crashed server by their shared memory.
     if postmaster::exists(pid) {
         let path = cluster.pid_file();
         fs::remove_file(&path).map_err(Error::folder("remove", path))?;
@@ -216,7 +216,7 @@ fn spawn(
     let own = [
         ("listen_addresses", Ipv4Addr::LOCALHOST.to_string()),
         ("port", port.to_string()),
-        // Their folder would have to be reachable for two users and short enough for an address.
+        // A socket folder would have to be accessible to two users and short enough for a socket address.
         ("unix_socket_directories", String::new()),
         (postmaster::MARK, cluster.identity().to_owned()),
     ];
@@ -232,7 +232,7 @@ fn spawn(
     Ok(Postmaster { pid, child: Some(child) })
 }
 
-/// A port that was free a moment ago; if it is taken meanwhile, the start is tried again with another.
+/// A port that is free now. If it is taken before the server binds it, the start is retried with another.
 fn free_port() -> io::Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
@@ -242,7 +242,7 @@ fn send(pid: i32, signal: Signal) -> io::Result<()> {
         return Err(io::Error::from(io::ErrorKind::InvalidInput));
     };
     match kill_process(pid, signal) {
-        // Gone meanwhile: what was wanted.
+        // The process has already ended.
         Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
         Err(error) => Err(error.into()),
     }

@@ -1,4 +1,4 @@
-//! The log of the server: bounded at start, and read for its last complaint.
+//! The log of the server: limited in size at each start, and searched for the last error.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 
 use crate::Error;
 
-/// Over this, a start begins a new log and keeps the old one beside it.
+/// At this size a start renames the log and begins a new one.
 const LOG_LIMIT_BYTES: u64 = 16 << 20;
 
-/// The end of the log that is searched for a complaint.
+/// Size of the log's end that is searched for an error.
 const TAIL_BYTES: u64 = 64 << 10;
 
-/// The log from where one start of the server began to write.
+/// The log, from the position at which this start of the server began to write.
 #[derive(Debug)]
 pub(crate) struct Log {
     path: PathBuf,
@@ -22,7 +22,7 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    /// Opens the log to be appended to, after putting aside one that has grown too large.
+    /// Opens the log for appending. Renames it first if it is too large.
     pub(crate) fn open(path: PathBuf) -> Result<Self, Error> {
         let opened = put_aside_large(&path).and_then(|()| {
             let file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(&path)?;
@@ -38,7 +38,7 @@ impl Log {
         self.file.try_clone().map_err(Error::folder("open", &self.path))
     }
 
-    /// What was written since this log was opened, or the end of it.
+    /// The text written since this log was opened, at most the last `TAIL_BYTES`.
     pub(crate) fn since_opened(&self) -> String {
         let mut text = Vec::new();
         let _ = self.read_since_opened(&mut text);
@@ -54,7 +54,8 @@ impl Log {
     }
 }
 
-/// The line that tells most about a failure: the last fatal one, else the last error, else the last.
+/// The most informative line about a failure: the last PANIC or FATAL line, else the last error, else the
+/// last line.
 pub(crate) fn complaint(text: &str) -> String {
     let last_with =
         |word: &str| text.lines().filter_map(|line| line.find(word).map(|at| &line[at..])).next_back();
@@ -62,7 +63,7 @@ pub(crate) fn complaint(text: &str) -> String {
         .or_else(|| last_with("FATAL:"))
         .or_else(|| last_with("error:"))
         .or_else(|| text.lines().rfind(|line| !line.trim().is_empty()))
-        .unwrap_or("it ended without a word");
+        .unwrap_or("it ended without a message");
     complaint.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
@@ -84,7 +85,7 @@ mod tests {
         assert_eq!(complaint(text), "FATAL: could not map");
         assert_eq!(complaint("initdb: error: no\ninitdb: hint: try\n"), "error: no");
         assert_eq!(complaint("only this\n\n"), "only this");
-        assert_eq!(complaint(""), "it ended without a word");
+        assert_eq!(complaint(""), "it ended without a message");
     }
 
     #[test]

@@ -1,26 +1,26 @@
-//! The settings a server is started with: short transactions and bulk COPY on one machine, durable.
+//! The settings of the server: for short transactions and bulk COPY on one machine, with full durability.
 //!
-//! Given on the command line and not in `postgresql.conf`, so that better defaults reach clusters made long
-//! ago.
+//! They are passed on the command line, not in `postgresql.conf`, so that new defaults also apply to
+//! existing clusters.
 
 use std::fs;
 
 const MIB: u64 = 1 << 20;
 
-/// Twice what Postgres itself would dare on an unknown machine is still safe on the smallest.
+/// The usual default of Postgres.
 const SHARED_BUFFERS_LEAST_MIB: u64 = 128;
-/// Beyond this the page cache of the system does as well, and shutting down takes longer.
+/// Larger values gain little over the system's page cache and make a shutdown slower.
 const SHARED_BUFFERS_MOST_MIB: u64 = 2048;
 const MAINTENANCE_MOST_MIB: u64 = 512;
-/// Assumed where the machine does not tell.
+/// Assumed if the memory size cannot be read.
 const MEMORY_UNKNOWN_MIB: u64 = 2048;
 
-/// Independent of the machine. What is absent keeps the default of Postgres: above all `fsync`,
-/// `synchronous_commit` and `full_page_writes` stay on.
+/// Settings that do not depend on the machine. All others keep the defaults of Postgres; in particular
+/// `fsync`, `synchronous_commit` and `full_page_writes` stay on.
 const FIXED: [(&str, &str); 17] = [
-    // The pools of API and workers, with room for people.
+    // For the pools of API and workers, with a reserve for interactive sessions.
     ("max_connections", "200"),
-    // Bulk imports write much in little time: fewer, smoother checkpoints, and smaller page images.
+    // Bulk imports write much data in a short time: fewer and smoother checkpoints, smaller page images.
     ("max_wal_size", "4GB"),
     ("checkpoint_timeout", "15min"),
     ("checkpoint_completion_target", "0.9"),
@@ -28,24 +28,24 @@ const FIXED: [(&str, &str); 17] = [
     // Solid-state disks.
     ("random_page_cost", "1.1"),
     ("effective_io_concurrency", "100"),
-    // Compiling a query costs more than any of ours takes.
+    // Compiling a query takes longer than any query of this project runs.
     ("jit", "off"),
-    // Tables grow by millions in a minute and coupons change state often: look sooner, work faster.
+    // Tables grow by millions of rows in a minute and coupons change often: vacuum sooner and faster.
     ("autovacuum_naptime", "15s"),
     ("autovacuum_vacuum_scale_factor", "0.05"),
     ("autovacuum_vacuum_insert_scale_factor", "0.1"),
     ("autovacuum_analyze_scale_factor", "0.02"),
     ("autovacuum_vacuum_cost_limit", "1000"),
-    // One time zone everywhere.
+    // One time zone on all machines.
     ("timezone", "UTC"),
     ("log_timezone", "UTC"),
     ("log_min_messages", "warning"),
-    // Standard error is the log, whatever postgresql.conf says.
+    // Standard error is the log, whatever postgresql.conf contains.
     ("logging_collector", "off"),
 ];
 
-/// All settings in the order in which Postgres lets the later win: defaults, the caller's, and those that
-/// this crate depends on.
+/// All settings in order; Postgres uses the last value of each. Defaults first, then the caller's settings,
+/// then those that this crate requires.
 pub(crate) fn all(callers: &[(String, String)], own: &[(&str, String)]) -> Vec<String> {
     let fixed = FIXED.iter().map(|(name, value)| format!("{name}={value}"));
     let sized = sized(memory_mib()).into_iter().map(|(name, mib)| format!("{name}={mib}MB"));
@@ -54,7 +54,7 @@ pub(crate) fn all(callers: &[(String, String)], own: &[(&str, String)]) -> Vec<S
     fixed.chain(sized).chain(callers).chain(own).collect()
 }
 
-/// Whether the caller gave up durability, as tests do.
+/// Whether the caller turned durability off, as tests do.
 pub(crate) fn is_throwaway(callers: &[(String, String)]) -> bool {
     callers.iter().rfind(|(name, _)| name == "fsync").is_some_and(|(_, value)| value == "off")
 }
@@ -67,7 +67,7 @@ fn sized(memory_mib: u64) -> [(&'static str, u64); 3] {
     ]
 }
 
-/// What this process may use: the machine's memory, or less in a container.
+/// The memory available to this process: that of the machine, or the limit of the container.
 fn memory_mib() -> u64 {
     let machine =
         fs::read_to_string("/proc/meminfo").ok().and_then(|text| total_kib(&text)).map(|kib| kib >> 10);

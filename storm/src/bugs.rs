@@ -1,19 +1,19 @@
-//! Bugs: guards that are taken out of statements on their way to Postgres. The programs stay as they are.
+//! Bugs: guards that are removed from statements on their way to Postgres. The programs are unchanged.
 //!
-//! Each must be caught within the first eight seeds.
+//! Each bug must be caught within the first eight seeds.
 
-/// A guard to take out.
+/// A guard to remove.
 #[derive(Debug)]
 pub struct Bug {
-    /// Of lower-case letters and underscores.
+    /// Lower-case letters and underscores.
     pub name: &'static str,
-    /// What the programs do without it.
+    /// The behavior of the programs without the guard.
     pub does: &'static str,
     /// The texts to replace.
     pub(crate) edits: &'static [Edit],
 }
 
-/// A text of a statement and what stands there instead.
+/// A text in a statement and its replacement.
 #[derive(Debug)]
 pub(crate) struct Edit {
     statement: Statement,
@@ -59,7 +59,7 @@ pub const BUGS: &[Bug] = &[
     },
     Bug {
         name: "two_holders",
-        does: "a code that is named is taken away from its holder",
+        does: "an assignment by name takes a code from its holder",
         edits: &[
             Edit {
                 statement: statement!("assign_named.sql"),
@@ -75,7 +75,7 @@ pub const BUGS: &[Bug] = &[
     },
     Bug {
         name: "stale_lock",
-        does: "a redemption is not fenced by the lock that its caller names",
+        does: "a redemption ignores the lock that its caller names",
         edits: &[Edit {
             statement: statement!("redeem.sql"),
             guard: "c.lock_id = i.lock_id and c.locked_until > now()",
@@ -84,7 +84,7 @@ pub const BUGS: &[Bug] = &[
     },
     Bug {
         name: "repeated_key",
-        does: "an idempotency key is not kept with a redemption",
+        does: "a redemption does not store its idempotency key",
         edits: &[Edit {
             statement: statement!("redeem.sql"),
             guard: "from answer where key is not null",
@@ -93,7 +93,7 @@ pub const BUGS: &[Bug] = &[
     },
     Bug {
         name: "foreign_job",
-        does: "a job is shown to another business",
+        does: "a job is visible to another business",
         edits: &[Edit {
             statement: statement!("job.sql"),
             guard: "where business_id = $1 and id = $2",
@@ -111,18 +111,18 @@ pub const BUGS: &[Bug] = &[
     },
 ];
 
-/// The bug of this name.
+/// Finds a bug by name.
 pub fn find(name: &str) -> Option<&'static Bug> {
     BUGS.iter().find(|bug| bug.name == name)
 }
 
 impl Bug {
-    /// The files of the statements that it changes.
+    /// The files of the changed statements.
     pub fn files(&self) -> impl Iterator<Item = &'static str> {
         self.edits.iter().map(|edit| edit.statement.file)
     }
 
-    /// A statement as it is sent, without its guard; none if the bug does not change it.
+    /// The statement without its guard; `None` if the bug does not change it.
     pub(crate) fn taken_out_of(&self, sent: &str) -> Option<String> {
         let edits: Vec<&Edit> = self.edits.iter().filter(|edit| edit.statement.text == sent).collect();
         let without = |text: String, edit: &&Edit| text.replace(edit.guard, edit.instead);

@@ -1,4 +1,4 @@
-//! The clients: each asks one thing after another, and repeats a request under its key until it is answered.
+//! The clients: each sends one request at a time and repeats a request under its key until it is answered.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -15,17 +15,17 @@ use crate::history::{Answer, Ask, Body, Entry};
 use crate::operations::{Hand, Operation};
 use crate::world::{Caller, World};
 
-/// How long a client waits for an answer.
+/// Timeout of a request.
 const PATIENCE: Duration = Duration::from_millis(2_500);
-/// The share of attempts that a client gives up early, as if its connection broke, and after how long at most.
+/// Share of attempts that a client cancels early, as if its connection broke, and their maximum duration.
 const BROKEN_OFF: f64 = 0.03;
 const LONGEST_BROKEN_OFF_MS: u64 = 30;
-/// The pause before a request is repeated.
+/// Pause before a request is repeated.
 const PAUSE: Duration = Duration::from_millis(50);
-/// One client in this many is an end user.
+/// Every n-th client is an end user.
 const END_USER_EVERY: usize = 5;
 
-/// Where clients send their requests, and how.
+/// Sends the requests of clients to the APIs in turn.
 pub(crate) struct Line<'a> {
     http: reqwest::Client,
     apis: &'a [String],
@@ -39,7 +39,7 @@ impl<'a> Line<'a> {
         Ok(Self { http, apis, world, attempts: AtomicU32::new(0) })
     }
 
-    /// Asks once; an answer that does not come within this time is none.
+    /// Sends a request once. Without an answer within `patience`, the entry has none.
     pub(crate) async fn ask(&self, operation: &'static Operation, ask: &Ask, patience: Duration) -> Entry {
         let attempt = self.attempts.fetch_add(1, Ordering::Relaxed);
         let request_id = format!("storm-{attempt}");
@@ -75,7 +75,7 @@ async fn answer_of(request: reqwest::RequestBuilder) -> Option<Answer> {
     Some(Answer { status, body, is_replay })
 }
 
-/// All clients at once, until this time.
+/// Runs all clients concurrently until `end`.
 pub(crate) async fn run(line: &Line<'_>, clients: usize, random: &mut StdRng, end: Instant) -> Vec<Entry> {
     let seeds: Vec<u64> = (0..clients).map(|_| random.random()).collect();
     let all = seeds.into_iter().enumerate().map(|(number, seed)| client(line, number, seed, end));

@@ -1,4 +1,4 @@
-//! What oracles look at: the history, the events and the jobs of the database.
+//! The input of the oracles: the history, and the events and jobs of the database.
 
 use std::collections::HashMap;
 
@@ -11,15 +11,15 @@ use crate::installation::Installation;
 use crate::plan::Strike;
 use crate::world::World;
 
-/// All of it, read once the work is done.
+/// All evidence, read when the work is done.
 pub(crate) struct Evidence<'a> {
     pub(crate) installation: &'a Installation,
     pub(crate) world: &'a World,
     pub(crate) history: &'a [Entry],
     pub(crate) strikes: &'a [Strike],
-    /// What faults report: a program that did not end or did not come back.
+    /// Errors of faults: a program that did not stop or did not recover.
     pub(crate) unrecovered: &'a [String],
-    /// By coupon and version.
+    /// Ordered by coupon and version.
     pub(crate) events: Vec<Event>,
     pub(crate) jobs: Vec<Job>,
 }
@@ -39,7 +39,7 @@ pub(crate) struct Event {
     pub(crate) at: DateTime<Utc>,
 }
 
-/// A job as its row tells.
+/// A row of `job`.
 #[derive(Debug, Clone, FromRow)]
 pub(crate) struct Job {
     pub(crate) id: String,
@@ -74,12 +74,12 @@ impl<'a> Evidence<'a> {
         Ok(Self { installation, world, history, strikes, unrecovered, events, jobs })
     }
 
-    /// A business's number.
+    /// The index of a business.
     pub(crate) fn tenant(&self, business: &str) -> Option<usize> {
         self.world.tenants.iter().position(|tenant| tenant.id == business)
     }
 
-    /// The entries of each idempotency key. A key is a client's own, so it has one request.
+    /// The entries of each idempotency key. Keys are unique to a client, so each key has one request.
     pub(crate) fn by_key(&self) -> HashMap<&str, Vec<&'a Entry>> {
         let mut by_key: HashMap<&str, Vec<&Entry>> = HashMap::new();
         for entry in self.history {
@@ -90,7 +90,7 @@ impl<'a> Evidence<'a> {
         by_key
     }
 
-    /// What each request was answered, also if a repetition got the answer.
+    /// The answer of each request, even if only a repetition received it.
     pub(crate) fn answers(&self) -> HashMap<&str, &'a Answer> {
         let of_keys: HashMap<&str, &Answer> = self
             .by_key()

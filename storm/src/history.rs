@@ -1,4 +1,4 @@
-//! What was asked and answered: an entry for each attempt.
+//! The history: an entry for each attempt of a request, with its answer.
 
 use chrono::{DateTime, Utc};
 use reqwest::Method;
@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::operations::Operation;
 use crate::world::Caller;
 
-/// A request to make. A client that repeats it repeats all of it.
+/// A request. A client that repeats it sends the same request.
 #[derive(Debug, Clone)]
 pub(crate) struct Ask {
     pub(crate) caller: Caller,
@@ -26,17 +26,17 @@ pub(crate) enum Body {
     Csv(String),
 }
 
-/// What a request is about, for oracles.
+/// The subject of a request, for the oracles.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct About {
-    /// The coupon, if its life decides the answer.
+    /// The coupon whose state determines the answer, if any.
     pub(crate) code: Option<String>,
     pub(crate) user: Option<String>,
-    /// The lock that the caller believes in.
+    /// The lock that the caller names.
     pub(crate) lock: Option<String>,
-    /// How many codes a job is to make.
+    /// The number of codes that a job creates.
     pub(crate) quantity: Option<i64>,
-    /// Whether it is about what belongs to another business, and must be refused.
+    /// Whether the request concerns another business or user and must be rejected.
     pub(crate) is_foreign: bool,
 }
 
@@ -48,7 +48,7 @@ pub(crate) struct Entry {
     pub(crate) request_id: String,
     pub(crate) called_at: DateTime<Utc>,
     pub(crate) ended_at: DateTime<Utc>,
-    /// None if no whole answer came.
+    /// `None` if no complete answer arrived.
     pub(crate) answer: Option<Answer>,
 }
 
@@ -56,12 +56,12 @@ pub(crate) struct Entry {
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) body: Value,
-    /// Whether the server says that an earlier attempt got this answer.
+    /// Whether the server marks this as the answer of an earlier attempt.
     pub(crate) is_replay: bool,
 }
 
 impl Entry {
-    /// The answer, if it says what became of the request: not that it may be tried again.
+    /// The answer, if it is final: not a status that permits a retry.
     pub(crate) fn verdict(&self) -> Option<&Answer> {
         self.answer.as_ref().filter(|answer| {
             let may_be_tried_again = matches!(answer.status, 408 | 429 | 500..)
@@ -70,7 +70,7 @@ impl Entry {
         })
     }
 
-    /// As a violation names it.
+    /// The text for a violation.
     pub(crate) fn told(&self) -> String {
         let answer = self.answer.as_ref().map_or("no answer".to_owned(), |answer| {
             let replay = if answer.is_replay { " (replay)" } else { "" };
@@ -89,7 +89,7 @@ impl Answer {
         (200..300).contains(&self.status)
     }
 
-    /// The code of a problem document, or nothing.
+    /// The code of the problem document, or an empty string.
     pub(crate) fn code(&self) -> &str {
         self.body["code"].as_str().unwrap_or_default()
     }

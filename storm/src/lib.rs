@@ -1,10 +1,10 @@
 //! Randomized fault injection against the real programs, in both deployment sizes.
 //!
-//! A seed gives the load, the faults and when they strike. Clients record every answer; when the faults are over and the work is
-//! done, oracles check the history and the database. A bug is a guard that is taken out of a statement on its way to Postgres:
-//! it shows that the oracles would notice.
+//! A seed determines the load, the faults and their times. Clients record all answers. When the faults are
+//! over and the work is done, oracles check the history and the database. A bug is a guard that is removed
+//! from a statement on its way to Postgres: it shows that the oracles notice.
 //!
-//! An operation is an entry in [`operations`], a fault in [`faults`], an oracle in [`oracles`], a bug in [`bugs`].
+//! Operations are in [`operations`], faults in [`faults`], oracles in [`oracles`], bugs in [`bugs`].
 
 pub mod bugs;
 mod clients;
@@ -26,7 +26,8 @@ pub use plan::Plan;
 pub use report::{Report, SizeReport};
 pub use run::storm;
 
-/// An error of the storm itself: something could not be started or asked. What a program does wrong is a violation.
+/// An error of the storm itself: a program or service could not be started or reached. Errors of the
+/// programs are violations.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;
-/// The result of what may fail so.
+/// The result of a fallible function of the storm.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

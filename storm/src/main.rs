@@ -1,4 +1,4 @@
-//! `cuponera-storm`: runs seeds, or looks for a bug.
+//! `cuponera-storm`: runs seeds, or checks whether a bug is caught.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -10,38 +10,38 @@ use cuponera_storm::faults::{FAULTS, Fault};
 use cuponera_storm::{Plan, Report, Result, Size, shrink, storm};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// A bug that no seed up to this one catches is missed.
+/// Number of seeds in which a bug must be caught.
 const SEEDS_OF_A_BUG: u64 = 8;
 
 /// Randomized fault injection against the real programs, in both deployment sizes.
 ///
-/// Settings can be given as variables of make: `make storm SEED=5 CLIENTS=20 FAULTS=kill,freeze SIZE=fleet`.
+/// Settings can be make variables: `make storm SEED=5 CLIENTS=20 FAULTS=kill,freeze SIZE=fleet`.
 #[derive(Debug, Parser)]
 #[command(name = "cuponera-storm")]
 struct Arguments {
-    /// The seed of a run, or the first and the last of several, as in 1-100.
+    /// A seed, or a range of seeds such as 1-100.
     #[arg(long, env = "SEED", value_parser = seeds)]
     seed: Option<Seeds>,
-    /// Takes one guard out of a fleet's statements and looks for the seed that notices; 1-8 if no seed is given. Exit code 0 if
-    /// it is caught.
+    /// Removes one guard from a fleet's statements and runs seeds until one notices; 1-8 if no seed is
+    /// given. Exit code 0 if the bug is caught.
     #[arg(long, env = "BUG", value_parser = bug)]
     bug: Option<&'static Bug>,
-    /// Takes out one guard after the other.
+    /// Checks all bugs, one after the other.
     #[arg(long, conflicts_with = "bug")]
     all_bugs: bool,
-    /// How many clients ask each installation.
+    /// Number of clients of each installation.
     #[arg(long, env = "CLIENTS", default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=1_000))]
     clients: u16,
-    /// Strikes with these faults alone, separated by commas; `none` for no fault.
+    /// Uses these faults only, separated by commas; `none` for no fault.
     #[arg(long, env = "FAULTS", value_parser = faults)]
     faults: Option<Faults>,
-    /// Storms one deployment size alone: `one` or `fleet`.
+    /// Tests one deployment size only: `one` or `fleet`.
     #[arg(long, env = "SIZE", value_parser = size, conflicts_with_all = ["bug", "all_bugs"])]
     size: Option<Size>,
-    /// Makes a run that fails smaller, as long as it fails. Any value but an empty one turns it on.
+    /// Reduces a failing run while it still fails. Any value except an empty one enables it.
     #[arg(long, env = "SHRINK", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     shrink: Option<String>,
-    /// A folder with `cuponera-api` and `cuponera-worker` of another version: half of a fleet runs them.
+    /// A folder with `cuponera-api` and `cuponera-worker` of another version, which half of a fleet runs.
     #[arg(long, env = "PREVIOUS", conflicts_with = "size")]
     previous: Option<PathBuf>,
     /// The folder of the programs.
@@ -61,10 +61,10 @@ struct Faults(Vec<&'static Fault>);
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    // What runs ends with the run's future, also if that is dropped.
+    // Dropping the future of the run stops its programs.
     let done = tokio::select! {
         done = run(&arguments) => done,
-        () = told_to_end() => Err("told to end".into()),
+        () = told_to_end() => Err("interrupted".into()),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
@@ -84,7 +84,7 @@ async fn told_to_end() {
     }
 }
 
-/// Whether all is as it should be: no violation, or each bug caught.
+/// Returns whether no seed has a violation, or all bugs are caught.
 async fn run(arguments: &Arguments) -> Result<bool> {
     let bugs: Vec<&'static Bug> =
         if arguments.all_bugs { BUGS.iter().collect() } else { arguments.bug.into_iter().collect() };
@@ -129,7 +129,7 @@ async fn run_seeds(arguments: &Arguments) -> Result<bool> {
     Ok(failed.is_empty())
 }
 
-/// Runs seeds until one notices that the guard is gone.
+/// Runs seeds until one catches the bug.
 async fn look_for(bug: &'static Bug, arguments: &Arguments) -> Result<bool> {
     let Seeds { first, last } = arguments.seed.unwrap_or(Seeds { first: 1, last: SEEDS_OF_A_BUG });
     let files: BTreeSet<&str> = bug.files().collect();
@@ -138,7 +138,7 @@ async fn look_for(bug: &'static Bug, arguments: &Arguments) -> Result<bool> {
         let report = storm(&arguments.plan(seed, Some(bug)), &arguments.programs).await?;
         println!("{report}");
         if report.taken_out() == 0 {
-            return Err(format!("no statement that was sent has the guard of {}", bug.name).into());
+            return Err(format!("no sent statement contains the guard of {}", bug.name).into());
         }
         if let Some(oracle) = report.caught_by() {
             println!("caught {}: {oracle}", bug.name);
@@ -149,7 +149,7 @@ async fn look_for(bug: &'static Bug, arguments: &Arguments) -> Result<bool> {
     Ok(false)
 }
 
-/// Puts the programs' logs where they outlive the run.
+/// Copies the programs' logs to a folder that is kept after the run.
 fn keep_logs(report: &Report) -> Result<()> {
     let folder = Path::new("target/storm").join(report.seed.to_string());
     std::fs::create_dir_all(&folder)?;
@@ -177,14 +177,14 @@ impl Arguments {
 fn seeds(text: &str) -> Result<Seeds, String> {
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     let seed =
-        |text: &str| text.parse::<u64>().map_err(|_| "must be a number, or two as in 1-100".to_owned());
+        |text: &str| text.parse::<u64>().map_err(|_| "must be a number or a range such as 1-100".to_owned());
     let (first, last) = (seed(first)?, seed(last)?);
     if first <= last { Ok(Seeds { first, last }) } else { Err("the first seed is after the last".to_owned()) }
 }
 
 fn bug(name: &str) -> Result<&'static Bug, String> {
     bugs::find(name)
-        .ok_or_else(|| format!("there is no such bug; there are {}", names(BUGS.iter().map(|bug| bug.name))))
+        .ok_or_else(|| format!("unknown bug; the bugs are {}", names(BUGS.iter().map(|bug| bug.name))))
 }
 
 fn faults(text: &str) -> Result<Faults, String> {
@@ -197,7 +197,7 @@ fn faults(text: &str) -> Result<Faults, String> {
         .map(|name| {
             find(name).ok_or_else(|| {
                 format!(
-                    "there is no fault {name}; there are {}",
+                    "unknown fault {name}; the faults are {}",
                     names(FAULTS.iter().map(|fault| fault.name))
                 )
             })

@@ -1,4 +1,4 @@
-//! What a run does. All of it is a function of the seed and of what the caller leaves out.
+//! The plan of a run: a function of the seed and the options.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,34 +11,35 @@ use crate::bugs::Bug;
 use crate::faults::{FAULTS, Fault};
 use crate::installation::Size;
 
-/// How long the clients ask.
+/// Duration of the load.
 pub(crate) const STORM: Duration = Duration::from_secs(3);
-/// Faults strike from the first to the second of these times on, so that each falls into the load.
+/// The range of strike times, so that each fault occurs under load.
 const FIRST_STRIKE_MS: u64 = 200;
 const LAST_STRIKE_MS: u64 = 2_200;
-/// How many faults strike one installation.
+/// Number of faults of an installation.
 const STRIKES: std::ops::RangeInclusive<usize> = 5..=8;
-/// The clients of one installation.
+/// Number of clients of an installation.
 pub(crate) const CLIENTS: usize = 100;
 
 /// A run.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// Everything random begins with it.
+    /// The seed of all random choices.
     pub seed: u64,
-    /// How many clients ask each installation at the same time.
+    /// Number of concurrent clients of each installation.
     pub clients: usize,
-    /// The faults to choose from; all if none is named.
+    /// The faults to choose from; `None` for all.
     pub faults: Option<Vec<&'static Fault>>,
-    /// The deployment sizes to storm, side by side.
+    /// The deployment sizes to test, in parallel.
     pub sizes: Vec<Size>,
-    /// The guard to take out. Only a fleet runs then: it reaches its database through the storm.
+    /// The guard to remove. Only a fleet runs then, because its database connections pass through the
+    /// storm's proxy.
     pub bug: Option<&'static Bug>,
-    /// A folder with the API and the worker of another version: half of a fleet runs it.
+    /// A folder with the API and the worker of another version, which half of a fleet runs.
     pub previous: Option<PathBuf>,
 }
 
-/// A fault at its time.
+/// A fault and its time.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Strike {
     pub(crate) after: Duration,
@@ -47,19 +48,19 @@ pub(crate) struct Strike {
 }
 
 impl Plan {
-    /// Both sizes with all faults and no bug.
+    /// The default plan of a seed: both sizes, all faults, no bug.
     pub fn of_seed(seed: u64) -> Self {
         Self { seed, clients: CLIENTS, faults: None, sizes: Size::ALL.to_vec(), bug: None, previous: None }
     }
 
-    /// The faults that strike an installation, in the order of their times.
+    /// The faults of an installation, ordered by time.
     pub(crate) fn strikes(&self, size: Size) -> Vec<Strike> {
         let mut random = self.random(size, 0);
         let allowed = |fault: &&'static Fault| {
             let named = self.faults.as_ref();
             fault.strikes(size) && named.is_none_or(|named| named.iter().any(|one| one.name == fault.name))
         };
-        // Drawn before the faults are narrowed down: what is left strikes when it did before.
+        // Drawn from all faults and then filtered, so that the remaining faults keep their times.
         let of_size: Vec<&'static Fault> = FAULTS.iter().filter(|fault| fault.strikes(size)).collect();
         let drawn: Vec<Strike> = (0..random.random_range(STRIKES))
             .filter_map(|_| {
@@ -73,7 +74,7 @@ impl Plan {
         strikes
     }
 
-    /// Randomness of its own for each use: what one takes does not change what another gets.
+    /// A separate random generator for each purpose, so that one does not affect another.
     pub(crate) fn random(&self, size: Size, of: u64) -> StdRng {
         StdRng::seed_from_u64(self.seed ^ (of << 32) ^ (u64::from(size == Size::Fleet) << 63))
     }

@@ -1,4 +1,4 @@
-//! What a run did and found.
+//! The report of a run.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,21 +7,21 @@ use std::time::Duration;
 use crate::history::Entry;
 use crate::installation::Size;
 
-/// How many violations of an oracle are shown.
+/// Maximum number of violations printed for an oracle.
 const MOST_SHOWN: usize = 3;
 
-/// A run of one seed.
+/// The report of one seed.
 #[derive(Debug)]
 pub struct Report {
     /// The seed.
     pub seed: u64,
-    /// Each size that was stormed.
+    /// The report of each size.
     pub sizes: Vec<SizeReport>,
-    /// How long it took, from the first start to the last end.
+    /// Duration from the first start to the last stop.
     pub took: Duration,
 }
 
-/// One size of a run.
+/// The report of one size.
 #[derive(Debug)]
 pub struct SizeReport {
     pub(crate) size: Size,
@@ -29,15 +29,15 @@ pub struct SizeReport {
     pub(crate) refusals: BTreeMap<String, usize>,
     pub(crate) faults: Vec<(Duration, &'static str)>,
     pub(crate) findings: Vec<Finding>,
-    /// The phases, and when each ended.
+    /// The phases with their end times.
     pub(crate) phases: Vec<(&'static str, Duration)>,
-    /// From how many statements the guard of a bug was taken out.
+    /// Number of statements from which the guard of a bug was removed.
     pub(crate) taken_out: usize,
     /// The logs of the programs, if there are violations.
     pub(crate) logs: Vec<(String, String)>,
 }
 
-/// What became of the attempts of an operation.
+/// The outcomes of an operation's attempts.
 #[derive(Debug, Default)]
 pub(crate) struct Outcomes {
     done: usize,
@@ -45,7 +45,7 @@ pub(crate) struct Outcomes {
     unanswered: usize,
 }
 
-/// What an oracle found.
+/// The violations found by an oracle.
 #[derive(Debug)]
 pub(crate) struct Finding {
     pub(crate) oracle: &'static str,
@@ -54,18 +54,18 @@ pub(crate) struct Finding {
 }
 
 impl Report {
-    /// The first oracle that found a violation; none if all is well.
+    /// The first oracle that found a violation, if any.
     pub fn caught_by(&self) -> Option<&'static str> {
         let findings = self.sizes.iter().flat_map(|size| &size.findings);
         findings.filter(|finding| !finding.violations.is_empty()).map(|finding| finding.oracle).next()
     }
 
-    /// The logs of the programs of sizes with violations, by program.
+    /// The logs of the programs, for sizes with violations.
     pub fn logs(&self) -> impl Iterator<Item = (&str, &str)> {
         self.sizes.iter().flat_map(|size| &size.logs).map(|(name, log)| (name.as_str(), log.as_str()))
     }
 
-    /// From how many statements the guard of the bug was taken out.
+    /// Number of statements from which the guard of the bug was removed.
     pub fn taken_out(&self) -> usize {
         self.sizes.iter().map(|size| size.taken_out).sum()
     }
@@ -85,7 +85,7 @@ impl SizeReport {
         operations
     }
 
-    /// How often each refusal was answered, and how often no answer came.
+    /// Counts the rejections by status and code, and the unanswered requests.
     pub(crate) fn refusals_of(history: &[Entry]) -> BTreeMap<String, usize> {
         let mut refusals = BTreeMap::new();
         for entry in history {

@@ -1,4 +1,4 @@
-//! One run: start, storm, wait until the work is done, repeat what was asked, and check.
+//! A run: start, storm, wait until all work is done, repeat requests, check.
 
 use std::path::Path;
 use std::time::Duration;
@@ -20,25 +20,25 @@ use crate::report::{Finding, Report, SizeReport};
 use crate::world::World;
 use crate::{Error, Result};
 
-/// When the faults are over, all jobs end within this time: longer than a lost message is looked for.
+/// Time for all jobs to end after the faults: longer than the rescue of a lost message takes.
 const REST: Duration = Duration::from_secs(7);
-/// The same for jobs that a repetition has made.
+/// The same for jobs created by repeated requests.
 const LATE_REST: Duration = Duration::from_secs(1);
-/// How long a fault may take until all has come back.
+/// Time for a fault to recover.
 const RECOVERY: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(50);
-/// How long a request that is repeated afterwards may take, and how often it is repeated until it is answered.
+/// Timeout of a repeated request, and the maximum number of attempts.
 const PATIENCE: Duration = Duration::from_secs(5);
 const MOST_REPETITIONS: usize = 20;
-/// How many answered requests are repeated afterwards.
+/// Number of answered requests to repeat.
 const REPEATED: usize = 200;
-/// The clients of the repetition.
+/// Number of clients that repeat requests.
 const REPEATERS: usize = 16;
 
-/// Storms installations of all sizes of the plan, side by side, from the programs of a folder.
+/// Runs the plan with the programs of a folder, on all sizes in parallel.
 pub async fn storm(plan: &Plan, programs: &Path) -> Result<Report> {
     let begun = Instant::now();
-    // Programs run in folders of their own.
+    // Absolute, because the programs run in other folders.
     let programs = &programs
         .canonicalize()
         .map_err(|error| format!("the programs are not in {}: {error}", programs.display()))?;
@@ -85,7 +85,7 @@ async fn storm_installation(
     ended("rest");
     let repeated = repeat(&line, &history, &mut random).await;
     history.extend(repeated);
-    // Requests whose answers were lost may have created jobs only now.
+    // A repeated request whose answer was lost may have created a job just now.
     until_no_job_is_open(installation, rest_ends.max(Instant::now() + LATE_REST)).await?;
     ended("repetition");
     let findings = check(installation, &world, &history, (&strikes, &unrecovered)).await?;
@@ -100,13 +100,13 @@ async fn storm_installation(
     Ok(SizeReport { size, operations, refusals, faults, findings, phases, taken_out, logs })
 }
 
-/// Strikes with all faults, each at its time, and waits until all are over.
+/// Injects all faults at their times and waits until all have recovered.
 async fn strike(installation: &Installation, strikes: &[Strike], begun: Instant) -> Vec<Result<()>> {
     join_all(strikes.iter().map(|Strike { after, fault, seed }| async move {
         sleep_until(begun + *after).await;
         let struck = (fault.strike)(installation, StdRng::seed_from_u64(*seed));
         let done = timeout(RECOVERY, struck).await;
-        let done = done.unwrap_or_else(|_| Err(format!("not over within {RECOVERY:?}").into()));
+        let done = done.unwrap_or_else(|_| Err(format!("no recovery within {RECOVERY:?}").into()));
         done.map_err(|error| Error::from(format!("{}: {error}", fault.name)))
     }))
     .await
@@ -119,7 +119,7 @@ async fn rest(installation: &Installation, end: Instant) -> Result<()> {
     until_no_job_is_open(installation, end).await
 }
 
-/// Waits until no job is open, or this time: the oracle finds those that are.
+/// Waits until no job is open, at most until `end`. The oracle reports jobs that are still open.
 async fn until_no_job_is_open(installation: &Installation, end: Instant) -> Result<()> {
     let mut database = installation.connect().await?;
     let open = "select count(*) from job where status in ('QUEUED', 'RUNNING')";
@@ -133,8 +133,8 @@ async fn until_no_job_is_open(installation: &Installation, end: Instant) -> Resu
     Ok(())
 }
 
-/// Starts programs again that ended by themselves, as a supervisor does: a start may fail while its database is away. Nothing
-/// is away any more, so one more start is enough.
+/// Restarts programs that ended by themselves, as a supervisor would: a start may fail while the database
+/// is unavailable. All services are available now, so one restart is enough.
 async fn revive(installation: &Installation) -> Result<()> {
     for program in &installation.programs {
         let mut program = program.seize().await;
@@ -145,7 +145,8 @@ async fn revive(installation: &Installation) -> Result<()> {
     Ok(())
 }
 
-/// Repeats requests under their keys: those that were not answered, until they are, and some that were.
+/// Repeats requests under their keys: all unanswered ones until they are answered, and a sample of the
+/// answered ones.
 async fn repeat(line: &Line<'_>, history: &[Entry], random: &mut StdRng) -> Vec<Entry> {
     let with_key: Vec<&Entry> = history.iter().filter(|entry| entry.ask.key.is_some()).collect();
     let last_of_each = with_key

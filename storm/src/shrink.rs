@@ -1,21 +1,21 @@
-//! Makes a run that fails smaller: fewer sizes, faults and clients, as long as the same oracle finds a violation.
+//! Reduces a failing run: fewer sizes, faults and clients, while the same oracle finds a violation.
 
 use std::path::Path;
 
 use crate::plan::Plan;
 use crate::{Result, storm};
 
-/// How often each smaller run is tried: what fails by chance may pass once.
+/// Number of attempts of each smaller run: a race may not occur in each.
 const TRIES: usize = 3;
 
-/// The smallest plan found that still fails; each step is reported.
+/// Returns the smallest plan found that still fails; reports each step.
 pub async fn shrink(plan: &Plan, programs: &Path, mut report: impl FnMut(&str)) -> Result<Plan> {
     let Some(oracle) = storm(plan, programs).await?.caught_by() else {
         report("the run did not fail again");
         return Ok(plan.clone());
     };
     let mut smallest = plan.clone();
-    // A step that succeeds opens others, so all are tried again until none does.
+    // A successful step enables others, so all are tried again until none succeeds.
     while let Some(smaller) = first_that_fails(&smallest, programs, oracle).await? {
         report(&format!("still {oracle}: {}", command(&smaller)));
         smallest = smaller;
@@ -34,7 +34,7 @@ async fn first_that_fails(plan: &Plan, programs: &Path, oracle: &str) -> Result<
     Ok(None)
 }
 
-/// Plans that are one step smaller, the largest steps first.
+/// Plans that are one step smaller, largest steps first.
 fn smaller_than(plan: &Plan) -> Vec<Plan> {
     let mut smaller = Vec::new();
     if plan.sizes.len() > 1 {

@@ -1,4 +1,5 @@
-//! The way from a fleet to its database: connections can be cut and slowed down, and a guard taken out of statements.
+//! A proxy between a fleet and its database. It can cut and delay connections, and remove a guard from
+//! statements.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -14,14 +15,14 @@ use tokio::task::JoinSet;
 use crate::Result;
 use crate::bugs::Bug;
 
-/// The type byte of a Parse message of Postgres's protocol, which brings a statement's text.
+/// The type byte of the Postgres message Parse, which contains the text of a statement.
 const PARSE: u8 = b'P';
-/// The code by which a client asks for TLS before it sends its startup message.
+/// The code of an SSLRequest, which a client sends before its startup message.
 const SSL_REQUEST: u32 = 80_877_103;
-/// No message of ours is longer.
+/// Limit of a message's size; longer messages do not occur.
 const MAX_MESSAGE_BYTES: usize = 64 * 1024 * 1024;
 
-/// A proxy before a Postgres, for as long as the value lives.
+/// The proxy. It runs while the value lives.
 pub(crate) struct Wire {
     pub(crate) address: SocketAddr,
     shared: Arc<Shared>,
@@ -37,7 +38,7 @@ struct Shared {
 }
 
 impl Wire {
-    /// Listens on loopback and passes connections on to `upstream`.
+    /// Listens on loopback and forwards connections to `upstream`.
     pub(crate) async fn before(upstream: String, bug: Option<&'static Bug>) -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
@@ -53,17 +54,17 @@ impl Wire {
         Ok(Self { address, shared, _tasks: tasks })
     }
 
-    /// Ends all connections at once, whatever is on its way.
+    /// Ends all connections at once, including data in transit.
     pub(crate) fn cut(&self) {
         self.shared.cut.send_modify(|cuts| *cuts += 1);
     }
 
-    /// Delays each piece by this from now on.
+    /// Delays each piece of data from now on.
     pub(crate) fn delay(&self, delay: Duration) {
         self.shared.delay_ms.store(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    /// From how many statements the guard was taken out.
+    /// Number of statements from which the guard was removed.
     pub(crate) fn taken_out(&self) -> usize {
         self.shared.taken_out.load(Ordering::Relaxed)
     }
@@ -75,7 +76,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
         let shared = shared.clone();
         connections.spawn(async move {
             let mut cut = shared.cut.subscribe();
-            // A server that is away and a client that has left both end the connection, as they would without us.
+            // An error of either side ends the connection, as it would without the proxy.
             tokio::select! {
                 _ = carry_both(client, &shared) => {}
                 _ = cut.changed() => {}
@@ -96,14 +97,14 @@ async fn carry_both(client: TcpStream, shared: &Shared) -> std::io::Result<()> {
             None => carry(from_client, to_server, shared).await,
         }
     };
-    // Either side's end is the end of the connection.
+    // The connection ends when either side ends.
     tokio::select! {
         done = ask => done,
         done = carry(from_server, to_client, shared) => done,
     }
 }
 
-/// Carries bytes as they come.
+/// Forwards bytes unchanged.
 async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, shared: &Shared) -> std::io::Result<()> {
     let mut piece = vec![0; 64 * 1024];
     while let read @ 1.. = from.read(&mut piece).await? {
@@ -113,14 +114,14 @@ async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, shared: &Shared)
     Ok(())
 }
 
-/// Carries messages, and takes the guard out of statements.
+/// Forwards messages and removes the guard from statements.
 async fn carry_statements(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     shared: &Shared,
     bug: &Bug,
 ) -> std::io::Result<()> {
-    // Messages before the session have no type.
+    // Messages before the session starts have no type byte.
     loop {
         let body = read_body(&mut from).await?;
         write_message(&mut to, None, &body).await?;
@@ -151,7 +152,7 @@ impl Shared {
     }
 }
 
-/// What follows a message's length, which counts itself.
+/// Reads the body of a message. Its length includes the 4 bytes of the length itself.
 async fn read_body(from: &mut OwnedReadHalf) -> std::io::Result<Vec<u8>> {
     let length = usize::try_from(from.read_u32().await?).unwrap_or(usize::MAX);
     let body = length.checked_sub(4).filter(|length| *length <= MAX_MESSAGE_BYTES);
@@ -168,7 +169,7 @@ async fn write_message(to: &mut OwnedWriteHalf, kind: Option<u8>, body: &[u8]) -
     to.write_all(&message).await
 }
 
-/// A Parse message has a name, a statement, both ended by a zero, and the types of its parameters.
+/// A Parse message consists of a name and a statement, both terminated by zero, and the parameter types.
 fn without_guard(body: &[u8], bug: &Bug) -> Option<Vec<u8>> {
     let name_end = body.iter().position(|byte| *byte == 0)? + 1;
     let end = name_end + body[name_end..].iter().position(|byte| *byte == 0)?;

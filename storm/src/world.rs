@@ -1,5 +1,5 @@
-//! What clients ask about: two businesses with the same codes, users and books, so that nothing but the business tells them
-//! apart. And what clients have learned so far.
+//! The test data: two businesses with the same codes, users and books, so that they differ only in the
+//! business, and the ids that clients have learned so far.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,20 +14,20 @@ use serde_json::{Value, json};
 use crate::installation::{EMAIL, OTHER_EMAIL, PASSWORD};
 use crate::{Error, Result};
 
-/// Codes that have holders; the first few are asked for most often.
+/// Codes with holders. Half of the requests use the first `HOT_CODES`.
 const HELD_CODES: u32 = 60;
 const HOT_CODES: u32 = 6;
-/// Codes that are redeemed once, and need a lock for it.
+/// Codes that can be redeemed once and require a lock.
 const ONCE_CODES: u32 = 200;
-/// Codes to be assigned; fewer than users may hold together, so that they are sold out in the end.
+/// Free codes to assign: fewer than all users may hold together, so that they sell out.
 pub(crate) const FREE_CODES: u32 = 400;
 const USERS: u32 = 8;
 /// Users of the book of free codes.
 const TAKERS: u32 = 120;
-/// How often a held code may be redeemed, and how many free codes a user may hold.
+/// Redemptions per held code, and free codes per user.
 const MAX_REDEEMS: u32 = 8;
 pub(crate) const MAX_CODES_PER_USER: usize = 4;
-/// How long a job of the set-up may take.
+/// Timeout of a job of the setup.
 const SET_UP: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(20);
 
@@ -40,28 +40,28 @@ pub(crate) struct World {
 /// A business.
 pub(crate) struct Tenant {
     pub(crate) id: String,
-    /// Codes whose holders lock and redeem them.
+    /// The book of codes whose holders lock and redeem them.
     pub(crate) held: String,
     pub(crate) once: String,
-    /// Codes to be assigned.
+    /// The book of free codes to assign.
     pub(crate) free: String,
-    /// Where jobs make codes.
+    /// The book in which jobs create codes.
     pub(crate) made: String,
     api_key: String,
     /// The access tokens of two end users, `u0` and `u1`.
     tokens: Vec<String>,
 }
 
-/// What answers have told so far.
+/// The ids learned from answers.
 #[derive(Default)]
 pub(crate) struct Known {
-    /// The locks that were given on a code, the newest last, by tenant and code.
+    /// The granted locks by tenant and code, newest last.
     pub(crate) locks: HashMap<(usize, String), Vec<String>>,
     /// Jobs, by tenant.
     pub(crate) jobs: [Vec<String>; 2],
 }
 
-/// On whose behalf a client asks.
+/// The caller of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Caller {
     /// A trusted backend of a tenant.
@@ -87,7 +87,7 @@ impl Caller {
 }
 
 impl World {
-    /// The header that a caller proves itself with.
+    /// The authentication header of a caller.
     pub(crate) fn credentials(&self, caller: &Caller) -> (&'static str, String) {
         match caller {
             Caller::Service(tenant) => ("X-API-Key", self.tenants[*tenant].api_key.clone()),
@@ -101,10 +101,10 @@ impl World {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes it through an API.
+    /// Creates the test data through an API.
     pub(crate) async fn make(api: &str) -> Result<Self> {
         let tenants = try_join_all([Tenant::make(api, EMAIL), Tenant::make(api, OTHER_EMAIL)]).await?;
-        let tenants = <[Tenant; 2]>::try_from(tenants).map_err(|_| "there are two businesses")?;
+        let tenants = <[Tenant; 2]>::try_from(tenants).map_err(|_| "expected two businesses")?;
         Ok(Self { tenants, known: Mutex::default() })
     }
 }
@@ -147,12 +147,12 @@ pub(crate) fn holder(number: u32) -> String {
     format!("u{}", number % USERS)
 }
 
-/// The number next to this one whose code this user holds.
+/// The nearest number whose code this user holds.
 pub(crate) fn held_by(user: u32, number: u32) -> u32 {
     number / USERS * USERS + user
 }
 
-/// A code that has a holder, hot ones more often.
+/// The number of a held code, hot codes more often.
 pub(crate) fn held_number(random: &mut StdRng) -> u32 {
     let codes = if random.random_bool(0.5) { HOT_CODES } else { HELD_CODES };
     random.random_range(0..codes)
@@ -174,7 +174,7 @@ pub(crate) fn taker(random: &mut StdRng) -> String {
     format!("t{}", random.random_range(0..TAKERS))
 }
 
-/// The admin that sets a business up.
+/// The admin who sets up a business.
 struct Admin {
     http: reqwest::Client,
     base: String,
@@ -214,7 +214,7 @@ impl Admin {
         }
     }
 
-    /// An active book with these rules.
+    /// Creates an active book with these rules.
     async fn book(&self, rules: &Value) -> Result<String> {
         let mut book = rules.clone();
         book["name"] = json!("Set up");
@@ -234,14 +234,14 @@ impl Admin {
                 match job["status"].as_str() {
                     Some("SUCCEEDED") => return Ok::<_, Error>(()),
                     Some("QUEUED" | "RUNNING") => tokio::time::sleep(POLL).await,
-                    _ => return Err(format!("an import of the set-up failed: {job}").into()),
+                    _ => return Err(format!("an import of the setup failed: {job}").into()),
                 }
             }
         };
         tokio::time::timeout(SET_UP, succeeds).await?
     }
 
-    /// The access token of a new end user.
+    /// Creates an end user and returns its access token.
     async fn user(&self, number: u32) -> Result<String> {
         let email = format!("u{number}-of-{}", self.email);
         let user = json!({"email": email, "password": PASSWORD, "role": "USER", "userId": holder(number)});

@@ -1,4 +1,4 @@
-//! Some seeds, and a guard that is taken out: the storm passes where the programs are right, and fails where they are not.
+//! Four seeds that must find no violation, and a bug that must be caught.
 
 use cuponera_storm::{Plan, Size, bugs, storm};
 use cuponera_testkit::programs_beside;
@@ -36,6 +36,6 @@ async fn a_key_that_is_not_kept_is_noticed() {
     let plan = Plan { sizes: vec![Size::Fleet], bug, ..Plan::of_seed(1) };
     let report = storm(&plan, programs_beside(env!("CARGO_BIN_EXE_cuponera-storm"))).await;
     let report = report.expect("the storm could not be run");
-    assert!(report.taken_out() > 0, "no statement that was sent has the guard");
+    assert!(report.taken_out() > 0, "no sent statement contains the guard");
     assert_eq!(report.caught_by(), Some("idempotency"), "{report}");
 }

@@ -1,7 +1,8 @@
-//! Somebody between a client and its queue who does everything a queue may do, and more: doubles messages, delays and
-//! reorders them, loses deletes, refuses single messages and whole calls, answers late or never, forgets everything once.
+//! A proxy between a client and SQS that injects the faults of a queue: it duplicates, delays and reorders
+//! messages, loses deletes, rejects single messages and whole calls, answers late or never, and forgets all
+//! messages once.
 //!
-//! It speaks as much of SQS's JSON protocol as it needs for that, and passes the rest on.
+//! It implements the parts of SQS's JSON protocol that it needs and forwards all other calls.
 
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -24,34 +25,34 @@ use tokio::task::JoinSet;
 
 use crate::emulator::http;
 
-/// Longer than any client waits for an answer.
+/// Longer than any client's timeout.
 const NEVER: Duration = Duration::from_mins(2);
-/// Longer than a client waits for an answer that should come at once.
+/// Longer than a client waits for a call that is not a long poll.
 const TOO_LATE: Duration = Duration::from_millis(3_500);
 
-/// How bad it is. The chances are of 1.
+/// The kinds and rates of faults. Probabilities are between 0 and 1.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Manners {
-    /// How many of each message there are in the end, at most; 1 for no doubles.
+    /// Maximum number of copies of a message; 1 for no duplicates.
     pub most_copies: u32,
-    /// The longest a copy is delayed, in seconds.
+    /// Maximum delay of a copy, in seconds.
     pub most_delay: u32,
-    /// That one message of a call is refused.
+    /// Probability that a message of a call is rejected.
     pub refuse_message: f64,
-    /// That a call with deletes is confirmed and forgotten.
+    /// Probability that a call with deletes is confirmed but not executed.
     pub lose_delete: f64,
-    /// That an answer comes too late for its client, after everything was done.
+    /// Probability that an answer arrives after the client's timeout, although the call was executed.
     pub answer_late: f64,
-    /// That a receive is never answered.
+    /// Probability that a receive call is never answered.
     pub hang: f64,
-    /// After which call with messages everything is forgotten, once.
+    /// Number of the send call after which all messages are forgotten, once.
     pub forget_after: Option<u32>,
-    /// From when on, and for how long, every call is refused.
+    /// Start and duration of a period in which all calls are rejected.
     pub refuse: Option<(Duration, Duration)>,
 }
 
 impl Manners {
-    /// Passes everything on.
+    /// Forwards everything unchanged.
     pub const GOOD: Self = Self {
         most_copies: 1,
         most_delay: 0,
@@ -63,7 +64,7 @@ impl Manners {
         refuse: None,
     };
 
-    /// All of it, in its own way for each seed; every call is refused for `refusal`.
+    /// All faults, with values derived from the seed; all calls are rejected for a period of `refusal`.
     pub fn bad(seed: u64, refusal: Duration) -> Self {
         let mut random = StdRng::seed_from_u64(seed);
         Self {
@@ -79,7 +80,7 @@ impl Manners {
     }
 }
 
-/// The proxy, for as long as the value lives.
+/// The proxy. It runs while the value lives.
 #[derive(Debug)]
 pub struct Adversary {
     shared: Arc<Shared>,
@@ -100,7 +101,7 @@ struct Shared {
 }
 
 impl Adversary {
-    /// Stands before `upstream`.
+    /// Starts a proxy in front of `upstream`.
     pub async fn before(upstream: &str, seed: u64, manners: Manners) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("loopback has no free port");
         let address = listener.local_addr().expect("a bound listener has an address");
@@ -119,12 +120,12 @@ impl Adversary {
         Self { shared, address, _tasks: tasks }
     }
 
-    /// Where clients turn to.
+    /// The URL for clients.
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Refuses every call from now on.
+    /// Rejects all calls from now on.
     pub fn refuse(&self) {
         self.shared.refuses.store(true, Ordering::SeqCst);
     }
@@ -134,7 +135,7 @@ impl Adversary {
         self.shared.hangs.send_replace(true);
     }
 
-    /// Refuses, and leaves unanswered, no more than its manners say. Calls that hang are refused.
+    /// Returns to the faults of its `Manners` alone. Calls that hang are rejected.
     pub fn relent(&self) {
         self.shared.refuses.store(false, Ordering::SeqCst);
         self.shared.hangs.send_replace(false);
@@ -150,7 +151,7 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>) {
                 let shared = shared.clone();
                 async move { Ok::<_, Infallible>(shared.answer(request).await) }
             });
-            // A client that has gone is none of our business.
+            // A client that disconnects is not an error.
             let _ = hyper::server::conn::http1::Builder::new()
                 .serve_connection(TokioIo::new(stream), answer)
                 .await;
@@ -158,7 +159,7 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>) {
     }
 }
 
-/// What goes back to the client.
+/// The response to the client.
 type Answer = Response<Full<Bytes>>;
 
 impl Shared {
@@ -199,13 +200,13 @@ impl Shared {
         by_clock || self.refuses.load(Ordering::SeqCst)
     }
 
-    /// Sends each message some times over, each copy at its own time, but for those that are refused.
+    /// Sends several copies of each message, each with its own delay, except rejected messages.
     async fn send(&self, headers: &HeaderMap, call: Value) -> Answer {
         let entries = call["Entries"].as_array().cloned().unwrap_or_default();
         let (refused, taken): (Vec<_>, Vec<_>) =
             entries.into_iter().partition(|_| self.happens(self.manners.refuse_message));
         for round in 0..self.manners.most_copies {
-            // Two at least, where there are doubles at all.
+            // At least two copies if duplicates are enabled.
             let copies: Vec<Value> = taken
                 .iter()
                 .filter(|_| round < 2 || self.happens(0.6))
@@ -268,7 +269,7 @@ impl Shared {
     }
 }
 
-/// Says that all was deleted.
+/// Confirms all deletes.
 fn confirmed(call: &Value) -> Answer {
     let entries = call["Entries"].as_array().cloned().unwrap_or_default();
     let gone: Vec<Value> = entries.iter().map(|entry| json!({"Id": entry["Id"]})).collect();

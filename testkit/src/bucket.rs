@@ -1,4 +1,4 @@
-//! A bucket of the stand-in for S3, for one test.
+//! A bucket in the S3 emulator, for one test.
 
 use std::sync::atomic::AtomicU32;
 
@@ -11,7 +11,7 @@ use crate::emulator::{http, own_number};
 
 static BUCKETS: AtomicU32 = AtomicU32::new(0);
 
-/// A bucket, seen past the code under test.
+/// A bucket, accessed without the code under test.
 #[derive(Debug)]
 pub struct TestBucket {
     endpoint: String,
@@ -19,24 +19,24 @@ pub struct TestBucket {
 }
 
 impl Emulator {
-    /// A bucket with nothing in it.
+    /// A new, empty bucket.
     pub async fn bucket(&self) -> TestBucket {
         self.make_bucket(&format!("files-{}", own_number(&BUCKETS))).await
     }
 
-    /// A bucket by this name.
+    /// A bucket with this name.
     pub async fn make_bucket(&self, name: &str) -> TestBucket {
         let answer = http().put(format!("{}/{name}", self.url())).send().await;
         assert!(
-            answer.expect("the stand-in does not answer").status().is_success(),
-            "making a bucket failed"
+            answer.expect("the emulator does not answer").status().is_success(),
+            "creating a bucket failed"
         );
         TestBucket { endpoint: self.url().to_owned(), name: name.to_owned() }
     }
 }
 
 impl TestBucket {
-    /// Where the stand-in listens.
+    /// The URL of the emulator.
     pub fn endpoint(&self) -> &str {
         &self.endpoint
     }
@@ -46,12 +46,12 @@ impl TestBucket {
         &self.name
     }
 
-    /// A client as a process has it, for any bucket there.
+    /// A client like that of a program, for any bucket of the emulator.
     pub fn client(&self) -> AmazonS3Builder {
         Self::client_of(&self.endpoint)
     }
 
-    /// The same, through somebody in between.
+    /// The same, through a proxy.
     pub fn client_of(endpoint: &str) -> AmazonS3Builder {
         AmazonS3Builder::new()
             .with_endpoint(endpoint)
@@ -61,9 +61,9 @@ impl TestBucket {
             .with_secret_access_key("test")
     }
 
-    /// The names of all that lies in it.
+    /// The names of all objects in the bucket.
     pub async fn names(&self) -> Vec<String> {
-        let store = self.client().with_bucket_name(&self.name).build().expect("the bucket has an address");
+        let store = self.client().with_bucket_name(&self.name).build().expect("the bucket has a URL");
         let names = store.list(None).map_ok(|file| file.location.to_string()).try_collect().await;
         let mut names: Vec<String> = names.expect("listing the bucket failed");
         names.sort();

@@ -1,4 +1,4 @@
-//! A database for one test: a copy of the migrated template, dropped with the value.
+//! A database for one test: a copy of the migrated template. Dropping the value drops the database.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -8,15 +8,15 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, query, query_scalar}
 
 use crate::{eventually, template};
 
-/// Names the server the tests make their databases on: the URL of a role that may do so, and of any database there.
+/// URL of the server for test databases: a role that may create databases, and any existing database.
 pub const URL_VARIABLE: &str = "CUPONERA_TEST_DATABASE_URL";
 
-/// Enough connections for a race, few enough for several tests side by side on one server.
+/// Enough connections for a race, few enough for several concurrent tests on one server.
 const POOLS: Pools = Pools { hot: 24, solo: 8, reads: 8, reports: 2, rest: 12, ..Pools::LEAST };
 
 static MADE: AtomicU32 = AtomicU32::new(0);
 
-/// A database with the schema and nothing in it.
+/// A database with the schema and no rows.
 #[derive(Debug)]
 pub struct TestDatabase {
     name: String,
@@ -25,22 +25,21 @@ pub struct TestDatabase {
 }
 
 impl TestDatabase {
-    /// Makes one, with a store that has connections enough for most races.
+    /// Creates a database, with a store whose pools suffice for most races.
     pub async fn create() -> Self {
         Self::create_with(POOLS).await
     }
 
-    /// Makes one without a schema.
+    /// Creates a database without a schema.
     pub async fn create_empty() -> Self {
         let name = new_name();
-        let mut admin =
-            PgConnection::connect(&admin_url()).await.expect("the server of the tests does not answer");
+        let mut admin = PgConnection::connect(&admin_url()).await.expect("the test server does not answer");
         let made = query(AssertSqlSafe(format!(r#"create database "{name}" template template0"#)));
-        made.execute(&mut admin).await.expect("making a database failed");
+        made.execute(&mut admin).await.expect("creating a database failed");
         Self::open(name, POOLS).await
     }
 
-    /// Makes one with a store of so many connections.
+    /// Creates a database, with a store that has these pools.
     pub async fn create_with(pools: Pools) -> Self {
         let name = new_name();
         template::copy_to(&name).await;
@@ -49,8 +48,7 @@ impl TestDatabase {
 
     async fn open(name: String, pools: Pools) -> Self {
         let url = url_of(&name);
-        let store =
-            Store::connect(&url, pools).await.expect("the database that was just made does not answer");
+        let store = Store::connect(&url, pools).await.expect("the new database does not answer");
         Self { name, url, store }
     }
 
@@ -64,25 +62,25 @@ impl TestDatabase {
         &self.store
     }
 
-    /// Another store on it, as another process would have: it shares nothing but the database.
+    /// Another store for the database, like that of another process: it shares only the database.
     pub async fn another_store(&self, pools: Pools) -> Store {
         Store::connect(&self.url, pools).await.expect("the test database does not answer")
     }
 
-    /// Ends the store's connections, so that they report what they counted, and asks the server's statistics.
+    /// Closes the store's connections, so that they report their statistics, and queries the statistics.
     pub async fn close_and_ask(&self, sql: &'static str) -> i64 {
         let mut alone = self.close().await;
-        query_scalar(sql).fetch_one(&mut alone).await.expect("asking the statistics failed")
+        query_scalar(sql).fetch_one(&mut alone).await.expect("reading the statistics failed")
     }
 
-    /// Ends the store's connections, forgets what they counted, and opens the store anew.
+    /// Closes the store's connections, resets the statistics, and reopens the store.
     pub async fn count_anew(&mut self) {
         let mut alone = self.close().await;
-        query("select pg_stat_reset()").execute(&mut alone).await.expect("forgetting the statistics failed");
+        query("select pg_stat_reset()").execute(&mut alone).await.expect("resetting the statistics failed");
         self.store = self.another_store(POOLS).await;
     }
 
-    /// Ends the store's connections; answers the only one there is then.
+    /// Closes the store's connections; returns the only remaining connection.
     async fn close(&self) -> PgConnection {
         self.store.close().await;
         let mut alone = PgConnection::connect(&self.url).await.expect("the test database does not answer");
@@ -96,20 +94,21 @@ impl TestDatabase {
         alone
     }
 
-    /// Ends the store's connections and says how many deadlocks there were: a rerun hides them from everything else.
+    /// Closes the store's connections and returns the number of deadlocks, which retries hide from all
+    /// other checks.
     pub async fn close_and_count_deadlocks(&self) -> i64 {
         self.close_and_ask("select deadlocks from pg_stat_database where datname = current_database()").await
     }
 
-    /// Connections for looking behind the curtain.
+    /// Direct connections, without the code under test.
     pub fn pool(&self) -> &PgPool {
         self.store.pool()
     }
 }
 
 impl Drop for TestDatabase {
-    /// Drops the database now, whatever is still connected, on a thread of its own: this one may be a runtime's. What a
-    /// killed process leaves is dropped by a later one.
+    /// Drops the database and ends its connections. This runs on another thread, because this thread may
+    /// belong to a runtime. A later test run drops the databases of killed processes.
     fn drop(&mut self) {
         let name = self.name.clone();
         let _ = std::thread::spawn(move || {
@@ -128,15 +127,15 @@ async fn drop_database(name: &str) -> sqlx::Result<()> {
     admin.close().await
 }
 
-/// The server's URL, for making and dropping databases.
+/// The server's URL, for creating and dropping databases.
 pub(crate) fn admin_url() -> String {
     let url = std::env::var(URL_VARIABLE).ok().filter(|url| !url.is_empty());
     url.unwrap_or_else(|| {
-        panic!("{URL_VARIABLE} is not set: run `make test`, or set it to the URL of a Postgres where databases may be made")
+        panic!("{URL_VARIABLE} is not set: run `make test`, or set it to the URL of a Postgres whose role may create databases")
     })
 }
 
-/// The same server, another database.
+/// The URL of another database on the same server.
 pub(crate) fn url_of(database: &str) -> String {
     let admin = admin_url();
     let (address, parameters) =
@@ -147,7 +146,7 @@ pub(crate) fn url_of(database: &str) -> String {
     format!("{}/{database}{question}{parameters}", &address[..end])
 }
 
-/// The names of test databases begin so; the time they were made follows.
+/// Prefix of the names of test databases; the creation time follows.
 pub(crate) const PREFIX: &str = "cuponera_test_";
 
 fn new_name() -> String {
@@ -155,7 +154,7 @@ fn new_name() -> String {
     format!("{PREFIX}{}_{}_{number}", unix_seconds(), std::process::id())
 }
 
-/// Seconds since 1970.
+/// Seconds since 1970-01-01 UTC.
 pub(crate) fn unix_seconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

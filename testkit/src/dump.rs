@@ -1,4 +1,5 @@
-//! Dumps of installations of earlier versions, from which upgrade tests start: `scripts/dump-installation.sh` makes them.
+//! Dumps of installations of earlier versions, made by `scripts/dump-installation.sh`. Upgrade tests start
+//! from them.
 
 use std::fs;
 use std::io::Read;
@@ -10,16 +11,16 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, raw_sql};
 
 use crate::TestDatabase;
 
-/// An installation as an earlier version left it.
+/// An installation, as an earlier version left it.
 #[derive(Debug)]
 pub struct Dump {
-    /// What its clients still have: passwords, tokens, keys, requests with their stored answers, ids.
+    /// The data that its clients hold: passwords, tokens, keys, requests with their stored answers, ids.
     pub facts: Value,
     sql: String,
 }
 
 impl Dump {
-    /// All dumps there are, by name: `v0.1.0-0007` is one of version 0.1.0 with the migrations up to 7.
+    /// The names of all dumps: `v0.1.0-0007` is version 0.1.0 with migrations 1 to 7.
     pub fn names() -> Vec<String> {
         let files = fs::read_dir(folder()).expect("the folder of the dumps cannot be read");
         let name = |file: fs::DirEntry| Some(file.file_name().to_str()?.strip_suffix(".sql.gz")?.to_owned());
@@ -34,7 +35,7 @@ impl Dump {
             let path = folder().join(format!("{name}{suffix}"));
             fs::File::open(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
         };
-        let facts = serde_json::from_reader(open(".json")).expect("what goes with a dump is JSON");
+        let facts = serde_json::from_reader(open(".json")).expect("the facts of a dump are JSON");
         let mut sql = String::new();
         GzDecoder::new(open(".sql.gz")).read_to_string(&mut sql).expect("a dump is compressed text");
         Self { facts, sql }
@@ -45,17 +46,17 @@ impl Dump {
         for (name, content) in self.facts["files"].as_object().expect("a dump has files") {
             let path = folder.join(name);
             fs::create_dir_all(path.parent().expect("a file is in a folder"))
-                .expect("making a folder failed");
+                .expect("creating a folder failed");
             fs::write(path, content.as_str().expect("files are text")).expect("writing a file failed");
         }
     }
 }
 
 impl TestDatabase {
-    /// Makes one as the dump has it, schema and all. All its times are moved: the dump was made just now.
+    /// Creates a database from the dump, including its schema. Shifts all times to the present.
     pub async fn from_dump(dump: &Dump) -> Self {
         let database = Self::create_empty().await;
-        // A connection of its own: a dump changes the settings of its session.
+        // A separate connection: a dump changes the settings of its session.
         let mut alone =
             PgConnection::connect(database.url()).await.expect("the new database does not answer");
         run(&mut alone, &dump.sql).await;
@@ -69,8 +70,8 @@ impl TestDatabase {
     }
 }
 
-/// The partitions of the present months come first: in these versions, rows of a month in the default partition keep it from
-/// being made.
+/// The partitions of the current months are created first: in these versions, rows of a month in the
+/// default partition prevent the creation of its partition.
 const MOVE_TIMES: &str = "
     select coupon_event_ensure_months(3);
     do $$

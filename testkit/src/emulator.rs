@@ -1,4 +1,4 @@
-//! A stand-in for SQS and S3, started once for each test program, with queues of its own for each test.
+//! An emulator of SQS and S3, started once for each test program. Each test has its own queues.
 
 use std::fs::File;
 use std::io::{PipeWriter, pipe};
@@ -20,16 +20,16 @@ use tokio::sync::OnceCell;
 
 use crate::eventually;
 
-/// Tests do not wait 20 seconds for a poll that hangs.
+/// Shorter than the 20 s of production, so that tests do not wait for polls.
 const LONG_POLL: Duration = Duration::from_secs(2);
 
 static EMULATOR: OnceCell<Emulator> = OnceCell::const_new();
 static QUEUES: AtomicU32 = AtomicU32::new(0);
 
-/// Names a LocalStack that runs already, to be used instead.
+/// URL of a running LocalStack to use instead.
 const LOCALSTACK_VARIABLE: &str = "CUPONERA_TEST_LOCALSTACK_URL";
 
-/// The running program.
+/// The running emulator.
 #[derive(Debug)]
 pub struct Emulator {
     url: String,
@@ -37,14 +37,15 @@ pub struct Emulator {
     _started: Option<Started>,
 }
 
-/// Which of those that speak AWS's protocols.
+/// The implementation of the AWS protocols.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Ministack,
     LocalStack,
 }
 
-/// It ends when this process does, however that ends: it watches a pipe that only we hold open.
+/// The emulator process. It ends with this process, even after a kill: its shell reads from a pipe that
+/// only this process holds open.
 #[derive(Debug)]
 struct Started {
     _process: Child,
@@ -52,7 +53,7 @@ struct Started {
 }
 
 impl Emulator {
-    /// The one of this process.
+    /// The emulator of this process.
     pub async fn get() -> &'static Self {
         EMULATOR.get_or_init(Self::find_or_start).await
     }
@@ -67,30 +68,30 @@ impl Emulator {
     async fn start() -> Self {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let script = Command::new(root.join("scripts/ensure-emulator.sh")).stderr(Stdio::inherit()).output();
-        let script = script.expect("the stand-in for AWS cannot be had");
-        assert!(script.status.success(), "the stand-in for AWS cannot be had: see above");
+        let script = script.expect("the AWS emulator could not be installed");
+        assert!(script.status.success(), "the AWS emulator could not be installed: see above");
         let program = String::from_utf8_lossy(&script.stdout).trim().to_owned();
         let address = free_address();
         let folder = root.join("target/emulator");
         let log =
-            File::create(folder.join(format!("{}.log", address.port()))).expect("no log can be written");
-        let (reader, alive) = pipe().expect("there is no pipe to be had");
+            File::create(folder.join(format!("{}.log", address.port()))).expect("the log cannot be created");
+        let (reader, alive) = pipe().expect("creating a pipe failed");
         let process = Command::new("sh")
             .args(["-c", r#""$0" & read -r _; kill $!"#, &program])
             .env("BIND_HOST", Ipv4Addr::LOCALHOST.to_string())
             .env("GATEWAY_PORT", address.port().to_string())
             .env("TMPDIR", &folder)
-            // A terminal's Ctrl-C is for us; it ends after us.
+            // A terminal's Ctrl-C must not reach it: it ends after this process.
             .process_group(0)
             .stdin(reader)
             .stdout(log.try_clone().expect("a file can be shared"))
             .stderr(log)
             .spawn()
-            .expect("the stand-in for AWS cannot be run");
+            .expect("the AWS emulator cannot be run");
         let started = Some(Started { _process: process, _alive: alive });
         let emulator = Self { url: format!("http://{address}"), kind: Kind::Ministack, _started: started };
         let health = format!("{}/_ministack/health", emulator.url);
-        eventually("the stand-in for AWS to answer", async || {
+        eventually("the AWS emulator to answer", async || {
             let answer = http().get(&health).send().await.ok()?;
             answer.status().is_success().then_some(())
         })
@@ -98,18 +99,18 @@ impl Emulator {
         emulator
     }
 
-    /// Where it listens.
+    /// Its URL.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// A queue with a dead-letter queue, for one test.
+    /// A new queue with a dead-letter queue, for one test.
     pub async fn queue(&self) -> TestQueue {
         let number = own_number(&QUEUES);
         self.make_queue(&format!("work-{number}"), &format!("letters-{number}")).await
     }
 
-    /// A queue and its dead-letter queue, by these names.
+    /// A queue and a dead-letter queue with these names.
     pub async fn make_queue(&self, name: &str, dead: &str) -> TestQueue {
         let queue = TestQueue {
             endpoint: self.url.clone(),
@@ -118,17 +119,17 @@ impl Emulator {
             dead: dead.to_owned(),
             client: Client::new(&aws(&self.url)),
         };
-        queue.client.create_queue().queue_name(dead).send().await.expect("making a queue failed");
+        queue.client.create_queue().queue_name(dead).send().await.expect("creating a queue failed");
         let policy = json!({
             "deadLetterTargetArn": format!("arn:aws:sqs:us-east-1:000000000000:{dead}"), "maxReceiveCount": 1000 });
         let made = queue.client.create_queue().queue_name(name);
         let made = made.attributes(QueueAttributeName::RedrivePolicy, policy.to_string());
-        made.send().await.expect("making a queue failed");
+        made.send().await.expect("creating a queue failed");
         queue
     }
 }
 
-/// A queue and its dead-letter queue, seen past the code under test.
+/// A queue and its dead-letter queue, accessed without the code under test.
 #[derive(Debug)]
 pub struct TestQueue {
     endpoint: String,
@@ -139,7 +140,7 @@ pub struct TestQueue {
 }
 
 impl TestQueue {
-    /// Where the stand-in listens.
+    /// The URL of the emulator.
     pub fn endpoint(&self) -> &str {
         &self.endpoint
     }
@@ -149,62 +150,63 @@ impl TestQueue {
         &self.name
     }
 
-    /// A client as a process has it.
+    /// A client like that of a program.
     pub async fn connect(&self) -> Arc<Sqs> {
         self.connect_through(&self.endpoint).await
     }
 
-    /// The same, through somebody in between.
+    /// The same, through a proxy.
     pub async fn connect_through(&self, endpoint: &str) -> Arc<Sqs> {
         self.connect_with(endpoint, LONG_POLL).await
     }
 
-    /// A client whose polls are as long as they can be: what waits for one of them to end is seen to.
+    /// A client with the longest possible polls (20 s): a caller that waits for the end of a poll is
+    /// noticed.
     pub async fn connect_with_long_polls(&self) -> Arc<Sqs> {
         self.connect_with(&self.endpoint, Duration::from_secs(20)).await
     }
 
     async fn connect_with(&self, endpoint: &str, long_poll: Duration) -> Arc<Sqs> {
-        let address = self.name.parse().expect("the name is one");
+        let address = self.name.parse().expect("the name is a valid address");
         let sqs = Sqs::connect_with(&aws(endpoint), address, long_poll).await;
         Arc::new(sqs.expect("the queue was not found"))
     }
 
-    /// What is in the queue, received or not, without touching it.
+    /// The messages in the queue, received or not. Reading does not receive them.
     pub async fn messages(&self) -> Vec<Value> {
         self.peek(&self.name).await
     }
 
-    /// What is in the dead-letter queue.
+    /// The messages in the dead-letter queue.
     pub async fn dead_letters(&self) -> Vec<Value> {
         self.peek(&self.dead).await
     }
 
-    /// Puts a message into the queue, whatever it says.
+    /// Sends a message with any body.
     pub async fn put(&self, body: &str) {
         self.put_into(&self.name, body).await;
     }
 
-    /// Puts a letter into the dead-letter queue, whatever it says.
+    /// Sends a message with any body to the dead-letter queue.
     pub async fn put_dead(&self, body: &str) {
         self.put_into(&self.dead, body).await;
     }
 
-    /// Loses all messages.
+    /// Deletes all messages.
     pub async fn purge(&self) {
         let url = self.url_of(&self.name).await;
         self.client.purge_queue().queue_url(url).send().await.expect("emptying the queue failed");
     }
 
-    /// Does away with the dead-letter queue: no letter can be sent.
+    /// Deletes the dead-letter queue, so that sending to it fails.
     pub async fn remove_dead_letter_queue(&self) {
         let url = self.url_of(&self.dead).await;
         self.client.delete_queue().queue_url(url).send().await.expect("removing a queue failed");
     }
 
-    /// Makes it again.
+    /// Creates the dead-letter queue again.
     pub async fn restore_dead_letter_queue(&self) {
-        self.client.create_queue().queue_name(&self.dead).send().await.expect("making a queue failed");
+        self.client.create_queue().queue_name(&self.dead).send().await.expect("creating a queue failed");
     }
 
     async fn put_into(&self, name: &str, body: &str) {
@@ -214,7 +216,7 @@ impl TestQueue {
 
     async fn url_of(&self, name: &str) -> String {
         let answer = self.client.get_queue_url().queue_name(name).send().await;
-        answer.expect("there is no such queue").queue_url.expect("a queue has a URL")
+        answer.expect("the queue does not exist").queue_url.expect("a queue has a URL")
     }
 
     async fn peek(&self, name: &str) -> Vec<Value> {
@@ -225,8 +227,8 @@ impl TestQueue {
         let of_queue = format!("QueueUrl=http://localhost:4566/000000000000/{name}{more}");
         let request = http().get(format!("{}/{path}/sqs/messages?{of_queue}", self.endpoint));
         let answer = request.header("Accept", "application/json").send().await;
-        let answer = answer.expect("the stand-in does not answer").json().await;
-        let answer: Value = answer.expect("the stand-in answers with JSON");
+        let answer = answer.expect("the emulator does not answer").json().await;
+        let answer: Value = answer.expect("the emulator answers with JSON");
         if self.kind == Kind::LocalStack {
             let messages = one_or_many(&answer["ReceiveMessageResponse"]["ReceiveMessageResult"]["Message"]);
             return messages.iter().map(as_ministack_has_it).collect();
@@ -237,7 +239,7 @@ impl TestQueue {
     }
 }
 
-/// What was XML once: nothing, one, or a list.
+/// Converts JSON that was derived from XML: null, one value, or a list.
 fn one_or_many(value: &Value) -> Vec<Value> {
     match value {
         Value::Null => Vec::new(),
@@ -246,7 +248,7 @@ fn one_or_many(value: &Value) -> Vec<Value> {
     }
 }
 
-/// A message of LocalStack, as far as tests look at one.
+/// Converts a message of LocalStack to the form of ministack, with the fields that tests read.
 fn as_ministack_has_it(message: &Value) -> Value {
     let attributes = one_or_many(&message["Attribute"]);
     let attribute = |name: &str| {
@@ -261,7 +263,7 @@ fn as_ministack_has_it(message: &Value) -> Value {
     })
 }
 
-/// The next one of this process, among those of all processes.
+/// A number that is unique in this process, prefixed with the process id.
 pub(crate) fn own_number(counter: &AtomicU32) -> String {
     format!("{}-{}", std::process::id(), counter.fetch_add(1, Ordering::Relaxed))
 }
@@ -277,12 +279,12 @@ fn aws(endpoint: &str) -> SdkConfig {
         .build()
 }
 
-/// Without the proxies that the environment may name.
+/// Without the proxies of the environment.
 pub(crate) fn http() -> reqwest::Client {
     reqwest::Client::builder().no_proxy().build().expect("a plain HTTP client needs nothing")
 }
 
-/// An address of loopback where nobody listens at this moment.
+/// A loopback address with a port that is free now.
 pub fn free_address() -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has no free port");
     listener.local_addr().expect("a bound listener has an address")

@@ -1,7 +1,8 @@
-//! Files that people upload, and what an import makes of each. Modeled on public bug reports and on real files; some are in
-//! `testkit/cases`, their variants in [`list`].
+//! Files that users upload, and the expected result of each import. Modeled on public bug reports and real
+//! files; some are in `testkit/cases`, their variants in [`list`].
 //!
-//! Codes begin with `ZQ` or `zq`, which [`ImportCase::with_prefix`] replaces, so that cases do not meet in one business.
+//! Codes begin with `ZQ` or `zq`, which [`ImportCase::with_prefix`] replaces, so that cases do not collide
+//! in one business.
 
 mod list;
 
@@ -9,45 +10,45 @@ use std::borrow::Cow;
 
 pub use list::{import_cases, import_files};
 
-/// One file, and what is expected of it.
+/// A file and its expected result.
 #[derive(Debug, Clone)]
 pub struct ImportCase {
-    /// What it is about.
+    /// The name of the case.
     pub name: &'static str,
     /// The file.
     pub file: Cow<'static, [u8]>,
-    /// What the uploader says: the names of the query.
+    /// The query parameters of the upload.
     pub query: &'static [(&'static str, &'static str)],
-    /// The limit of the book.
+    /// The `max_codes_per_user` of the book.
     pub max_codes_per_user: Option<i32>,
-    /// What becomes of it.
+    /// The expected result.
     pub expected: Expected,
 }
 
-/// What becomes of a file.
+/// The result of an upload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Expected {
-    /// 422 with this code; nothing is kept.
+    /// 422 with this code; nothing is stored.
     Refused(&'static str),
-    /// The codes that are imported, as `CODE` or `CODE=user`; and the lines of the errors file with their reasons.
+    /// The imported codes, as `CODE` or `CODE=user`, and the lines of the errors file with their reasons.
     Imported(Vec<String>, Vec<(u64, &'static str)>),
 }
 
-/// What a job counts.
+/// The counts of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Counts {
     /// Codes imported.
     pub uploaded: usize,
-    /// Imported without the user that the row names.
+    /// Codes imported without the user in their row.
     pub unassigned: usize,
-    /// Duplicates.
+    /// Rows with a code that exists or occurred before.
     pub duplicates: usize,
     /// Invalid rows.
     pub invalid: usize,
 }
 
 impl Expected {
-    /// What the job of an imported file counts.
+    /// The counts of the job of an imported file.
     pub fn counts(&self) -> Option<Counts> {
         let Self::Imported(codes, rejects) = self else { return None };
         let count = |wanted: &[&str]| rejects.iter().filter(|(_, reason)| wanted.contains(reason)).count();
@@ -59,7 +60,7 @@ impl Expected {
 }
 
 impl ImportCase {
-    /// The same with other codes: `prefix` is two letters.
+    /// The same case with other codes: `prefix` is two letters.
     #[must_use]
     pub fn with_prefix(&self, prefix: &str) -> Self {
         let lower = prefix.to_ascii_lowercase();
@@ -112,7 +113,7 @@ fn taken(
     }
 }
 
-/// A file that is refused.
+/// A file that is rejected.
 fn refused(name: &'static str, file: &'static [u8], code: &'static str) -> ImportCase {
     ImportCase {
         name,

@@ -1,16 +1,16 @@
-//! What must hold in every database at every moment between two commits, checked in one snapshot.
+//! The invariants of each database between two commits, checked in one snapshot.
 
 use sqlx::{AssertSqlSafe, PgPool, Row, query, query_scalar};
 
-/// Fails, naming each broken promise with its first offenders.
+/// Fails if an invariant is violated. The message lists each with its first violating rows.
 pub async fn assert_invariants(pool: &PgPool) {
     let broken = broken_promises(pool).await;
-    assert!(broken.is_empty(), "broken promises:\n{}", broken.join("\n"));
+    assert!(broken.is_empty(), "violated invariants:\n{}", broken.join("\n"));
 }
 
-/// The broken promises, a line each.
+/// The violated invariants, one line each.
 pub async fn broken_promises(pool: &PgPool) -> Vec<String> {
-    let mut snapshot = pool.begin().await.expect("beginning the check failed");
+    let mut snapshot = pool.begin().await.expect("beginning the transaction failed");
     let one_view = "set transaction isolation level repeatable read, read only";
     query(one_view).execute(&mut *snapshot).await.expect("taking a snapshot failed");
     let mut broken = Vec::new();
@@ -30,7 +30,7 @@ pub async fn broken_promises(pool: &PgPool) -> Vec<String> {
     broken
 }
 
-/// Each promise, and the rows that break it.
+/// Each invariant, and a query for the rows that violate it.
 const PROMISES: &[(&str, &str)] = &[
     (
         "a coupon's events are numbered from 1 to its version without a gap",
@@ -41,14 +41,14 @@ const PROMISES: &[(&str, &str)] = &[
             or e.first <> 1",
     ),
     (
-        "each event starts in the state where the one before ended, the first as AVAILABLE",
+        "each event starts in the state in which the previous event ended; the first starts as AVAILABLE",
         "select * from (
            select book_id, position, version, action, from_status,
                   lag(to_status, 1, 'AVAILABLE') over (partition by book_id, position order by version) as before
            from coupon_event) e where from_status <> before",
     ),
     (
-        "a coupon is in the state where its last event ended",
+        "a coupon is in the state in which its last event ended",
         "select c.code, c.status, e.to_status from coupon c
          join coupon_event e on e.book_id = c.book_id and e.position = c.position and e.version = c.version
          where e.to_status <> c.status",
@@ -60,7 +60,7 @@ const PROMISES: &[(&str, &str)] = &[
          where c.business_id is distinct from e.business_id and exists (select from coupon_book b where b.id = e.book_id)",
     ),
     (
-        "every action takes one of the steps that are drawn for it",
+        "every event is a transition of the state diagram",
         "select id, action, from_status, to_status from coupon_event
          where (action, from_status::text, to_status::text) not in (
            ('ASSIGN', 'AVAILABLE', 'ASSIGNED'), ('LOCK', 'ASSIGNED', 'LOCKED'), ('LOCK', 'LOCKED', 'LOCKED'),
@@ -71,7 +71,7 @@ const PROMISES: &[(&str, &str)] = &[
            ('ROLLBACK', 'REDEEMED', 'ASSIGNED')) and action <> 'VOID'",
     ),
     (
-        "a coupon has as many redemptions as it counts, numbered from 1 without a gap",
+        "a coupon has redeem_count redemptions, numbered from 1 without a gap",
         "select c.code, c.redeem_count, r.uses from coupon c
          left join (select business_id, code, count(*) uses, count(distinct use_number) numbers, max(use_number) last
                     from redemption group by business_id, code) r using (business_id, code)
@@ -84,7 +84,7 @@ const PROMISES: &[(&str, &str)] = &[
          where c.redeem_count > b.max_redeems_per_user",
     ),
     (
-        "a coupon has a REDEEM event for each redemption that stands or was rolled back",
+        "a coupon has a REDEEM event for each redemption, including those that were rolled back",
         "select c.code, c.redeem_count, e.uses from coupon c
          left join (select book_id, position, count(*) filter (where action = 'REDEEM')
                            - count(*) filter (where action = 'ROLLBACK') as uses
@@ -98,14 +98,14 @@ const PROMISES: &[(&str, &str)] = &[
          where c.book_id is distinct from r.book_id or c.holder is distinct from r.user_id",
     ),
     (
-        "a user's quota is what the user holds or has redeemed",
+        "a user's quota is the number of codes that the user holds or has redeemed",
         "select * from user_quota q
          full join (select book_id, holder as user_id, count(*) as holds from coupon
                     where holder is not null and status <> 'VOID' group by book_id, holder) h using (book_id, user_id)
          where coalesce(q.held, 0) <> coalesce(h.holds, 0)",
     ),
     (
-        "a book's counts, with those not rolled up yet, are what its table says",
+        "a book's counts, including those not rolled up yet, equal the table of coupons",
         "with counted as (
            select book_id, sum(generated) generated, sum(available) available, sum(assigned) assigned, sum(locked) locked,
                   sum(redeemed) redeemed, sum(void) void
@@ -124,26 +124,26 @@ const PROMISES: &[(&str, &str)] = &[
                 coalesce(s.redeemed, 0), coalesce(s.void, 0))",
     ),
     (
-        "every coupon stands below its book's next position, in a book of its business",
+        "every coupon's position is below its book's next position, in a book of its business",
         "select c.code, c.position, b.next_position from coupon c left join coupon_book b on b.id = c.book_id
          where b.business_id is distinct from c.business_id or c.position >= b.next_position or c.position < 0",
     ),
     (
-        "every lock is on the agenda, or no sweep would find it",
+        "every lock is in lock_agenda, where the sweep finds it",
         "select c.code, c.lock_id, c.locked_until from coupon c
          where c.status = 'LOCKED' and not exists (
            select from lock_agenda a where a.business_id = c.business_id and a.code = c.code and a.lock_id = c.lock_id
            and a.locked_until = c.locked_until)",
     ),
     (
-        "an answer kept under a key tells of a redemption that was made, and no two of the same",
+        "the redemption of a stored answer exists, and no two stored answers have the same redemption",
         "select k.id, k.answer from request_key k
          where k.answer -> 'Ok' ? 'redemption' and (
            not exists (select from redemption r where r.id = (k.answer -> 'Ok' ->> 'redemption')::uuid)
            or exists (select from request_key o where o.id <> k.id and o.answer -> 'Ok' ->> 'redemption' = k.answer -> 'Ok' ->> 'redemption'))",
     ),
     (
-        "a job's tally is that of its chunks",
+        "a job's tally equals the statuses of its chunks",
         "select j.id, j.chunks_done, j.chunks_failed, j.status from job j
          join (select job_id, count(*) filter (where status = 'DONE') done, count(*) filter (where status = 'FAILED') failed,
                       count(*) chunks from job_chunk group by job_id) c on c.job_id = j.id
@@ -154,7 +154,7 @@ const PROMISES: &[(&str, &str)] = &[
                 and j.error ->> 'code' not in ('not_found', 'book_closed', 'pattern_exhausted', 'book_in_use'))))",
     ),
     (
-        "a job has made as many codes as it says, in the book it names",
+        "a generation has created the number of codes that it reports, in its book",
         "select j.id, j.kind, j.succeeded, c.codes from job j
          left join (select job_id, book_id, count(*) codes from coupon group by job_id, book_id) c
            on c.job_id = j.id and c.book_id = j.book_id
@@ -164,9 +164,9 @@ const PROMISES: &[(&str, &str)] = &[
     ),
 ];
 
-/// The same for schemas that have the table of rejections.
+/// The invariant for schemas that have the table of rejections.
 const PROMISE_OF_REJECTIONS: (&str, &str) = (
-    "an import lists every row that it counts as failed",
+    "an import has a rejection for each row that it counts as failed",
     "select j.id, j.failed, r.rows from job j
      left join (select job_id, count(*) as rows from import_rejection group by job_id) r on r.job_id = j.id
      where j.kind = 'IMPORT_CODES' and j.discarding_at is null and j.failed <> coalesce(r.rows, 0)

@@ -1,7 +1,7 @@
-//! What the tests share: a database of its own for each test, a small world in a few lines, races, and the invariants.
+//! Shared code of the tests: a database for each test, setup in a few lines, races, and invariants.
 //!
-//! Run tests with `make test`. It starts a private Postgres and names it in `CUPONERA_TEST_DATABASE_URL`; a server of
-//! one's own does as well.
+//! Run tests with `make test`. It starts a private Postgres and sets `CUPONERA_TEST_DATABASE_URL`; any
+//! other server works too.
 
 mod adversary;
 mod bucket;

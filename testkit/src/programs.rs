@@ -1,4 +1,4 @@
-//! The programs, as new as their sources.
+//! Builds the programs if they are older than their sources.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,8 +9,8 @@ const PROGRAMS: [&str; 3] = ["cuponera", "cuponera-api", "cuponera-worker"];
 
 static FOLDER: OnceLock<PathBuf> = OnceLock::new();
 
-/// The folder of the programs, which lie beside this one of the same build. Tests of the whole workspace build them before
-/// they run; those of one package may not.
+/// The folder of the programs, which is the folder of `program` in the same build. Tests of the whole
+/// workspace build the programs first; tests of one package may not.
 pub fn programs_beside(program: &str) -> &'static Path {
     FOLDER.get_or_init(|| {
         let folder = Path::new(program).parent().expect("a program lies in a folder");
@@ -21,7 +21,7 @@ pub fn programs_beside(program: &str) -> &'static Path {
     })
 }
 
-/// Whether it is there and no source that it was made of, as cargo noted them beside it, has changed since.
+/// Whether the program exists and is newer than all its sources, which cargo lists in a `.d` file.
 fn is_new(program: &Path) -> bool {
     let changed = |path: &Path| path.metadata().and_then(|found| found.modified()).ok();
     let noted = std::fs::read_to_string(program.with_extension("d")).unwrap_or_default();

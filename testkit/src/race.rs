@@ -1,4 +1,4 @@
-//! Racing, and waiting for a condition.
+//! Races, and waiting for a condition.
 
 use std::future::Future;
 use std::pin::pin;
@@ -9,8 +9,8 @@ use futures::future::{Either, select};
 use futures::stream;
 use sqlx::{PgPool, query_scalar};
 
-/// Acts on all items, `lanes` of them at a time; the answers stand in the order of the items. The race is between the
-/// connections: one task drives them all, so nothing needs to be shared or cloned.
+/// Calls `act` for all items, with `lanes` calls at a time; the results are in the order of the items. The
+/// race is between the connections: one task polls all calls, so nothing needs to be shared or cloned.
 pub async fn race<I, T, F>(lanes: usize, items: I, act: impl FnMut(I::Item) -> F) -> Vec<T>
 where
     I: IntoIterator,
@@ -19,9 +19,10 @@ where
     stream::iter(items).map(act).buffered(lanes).collect().await
 }
 
-/// Acts while an open transaction has locked what the act needs: sees `waiting` connections wait, releases them, which is
-/// to commit the transaction or to roll it back, and lets them go on. All of them have looked by then and none has acted:
-/// the sharpest race there is. Fails if the act ends without having waited.
+/// Runs `act` while an open transaction holds a lock that it needs. Waits until `waiting` connections are
+/// blocked, then calls `release`, which commits the transaction or rolls it back. At that moment all of
+/// them have read and none has written, which makes the strictest race. Fails if `act` ends without having
+/// waited.
 pub async fn waits_for<T>(
     pool: &PgPool,
     waiting: i64,
@@ -35,7 +36,7 @@ pub async fn waits_for<T>(
         (blocked >= waiting).then_some(())
     });
     match select(pin!(act), pin!(seen)).await {
-        Either::Left(_) => panic!("it ended without waiting for what is held"),
+        Either::Left(_) => panic!("the call ended without waiting for the lock"),
         Either::Right(((), act)) => {
             release.await.expect("ending the transaction failed");
             act.await
@@ -43,18 +44,18 @@ pub async fn waits_for<T>(
     }
 }
 
-/// How long a condition may take before the test is given up; reaching it is a failure, so it is generous.
+/// Timeout of a condition. Reaching it fails the test, so it is generous.
 const PATIENCE: Duration = Duration::from_mins(3);
 const POLL: Duration = Duration::from_millis(10);
 
-/// Asks until the answer is there.
+/// Calls `ask` until it returns a value.
 pub async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
     let begun = Instant::now();
     loop {
         if let Some(answer) = ask().await {
             return answer;
         }
-        assert!(begun.elapsed() < PATIENCE, "waited in vain for {what}");
+        assert!(begun.elapsed() < PATIENCE, "timed out waiting for {what}");
         tokio::time::sleep(POLL).await;
     }
 }

@@ -1,4 +1,5 @@
-//! A Redis of a test's own: real, without persistence, on a free port of loopback; to be flushed, frozen and killed.
+//! A Redis for one test: a real server without persistence, on a free loopback port. Tests flush, freeze
+//! and kill it.
 
 use std::io::{BufRead, BufReader, PipeWriter, pipe};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -12,8 +13,8 @@ use tokio::net::TcpStream;
 use crate::emulator::free_address;
 use crate::eventually;
 
-/// A running Redis. It ends with the value, and with this process, however that ends: a shell beside it watches a pipe that
-/// only we hold open.
+/// A running Redis. It ends with the value and with this process, even after a kill: a shell reads from a
+/// pipe that only this process holds open.
 #[derive(Debug)]
 pub struct Redis {
     program: String,
@@ -29,24 +30,24 @@ struct Server {
 }
 
 impl Redis {
-    /// Starts one.
+    /// Starts a server.
     pub async fn start() -> Self {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let script = Command::new(root.join("scripts/ensure-redis.sh")).stderr(Stdio::inherit()).output();
-        let script = script.expect("Redis cannot be had");
-        assert!(script.status.success(), "Redis cannot be had: see above");
+        let script = script.expect("Redis could not be installed");
+        assert!(script.status.success(), "Redis could not be installed: see above");
         let program = String::from_utf8_lossy(&script.stdout).trim().to_owned();
         let mut redis = Self { program, address: free_address(), server: None };
         redis.start_again().await;
         redis
     }
 
-    /// Where it listens.
+    /// Its URL.
     pub fn url(&self) -> String {
         format!("redis://{}", self.address)
     }
 
-    /// Starts it where it was, with nothing in it.
+    /// Starts it again at the same address, empty.
     pub async fn start_again(&mut self) {
         self.server = Some(Server::start(&self.program, self.address));
         eventually("Redis to answer", async || {
@@ -56,27 +57,27 @@ impl Redis {
         .await;
     }
 
-    /// Ends it with no warning.
+    /// Kills it (SIGKILL).
     pub fn kill(&self) {
         self.signal(Signal::KILL);
     }
 
-    /// Stops it in its tracks: connections stay, and nothing is answered.
+    /// Stops the process (SIGSTOP): connections stay open, and nothing is answered.
     pub fn freeze(&self) {
         self.signal(Signal::STOP);
     }
 
-    /// Lets it go on, with all that was sent to it meanwhile.
+    /// Continues the process (SIGCONT), which then handles the commands received meanwhile.
     pub fn thaw(&self) {
         self.signal(Signal::CONT);
     }
 
-    /// Forgets everything.
+    /// Deletes all keys.
     pub async fn flush(&self) {
         assert_eq!(self.ask(&["FLUSHALL"]).await, "+OK");
     }
 
-    /// The first line of its answer to a command, as the protocol has it.
+    /// The first line of the reply to a command, in the format of the protocol.
     pub async fn ask(&self, command: &[&str]) -> String {
         let mut connection = TcpStream::connect(self.address).await.expect("Redis does not answer");
         ask(&mut connection, command).await.expect("Redis ended the connection")
@@ -90,7 +91,7 @@ impl Redis {
 
 impl Server {
     fn start(program: &str, address: SocketAddr) -> Self {
-        let (reader, alive) = pipe().expect("there is no pipe to be had");
+        let (reader, alive) = pipe().expect("creating a pipe failed");
         let mut shell = Command::new("sh")
             .args(["-c", r#""$0" "$@" >/dev/null & echo $!; read -r _; kill -KILL $! 2>/dev/null"#, program])
             .args(["--bind", &Ipv4Addr::LOCALHOST.to_string(), "--port", &address.port().to_string()])
@@ -101,9 +102,9 @@ impl Server {
             .expect("Redis cannot be run");
         let mut pid = String::new();
         let stdout = shell.stdout.take().expect("it is piped");
-        BufReader::new(stdout).read_line(&mut pid).expect("the shell does not say what it started");
-        let pid = Pid::from_raw(pid.trim().parse().expect("a process has a number"));
-        Self { pid: pid.expect("a process has a number"), _shell: shell, _alive: alive }
+        BufReader::new(stdout).read_line(&mut pid).expect("the shell does not print the process id");
+        let pid = Pid::from_raw(pid.trim().parse().expect("a process has an id"));
+        Self { pid: pid.expect("a process has an id"), _shell: shell, _alive: alive }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use cuponera_core::book::{BookPatch, BookRules, BookStatus, Change, DEFAULT_LOCK_TTL_SECONDS};
 
-/// A book without limits but one use for each code.
+/// Rules of a book with one use for each code and no other limits.
 pub fn rules() -> BookRules {
     BookRules {
         name: "A book".to_owned(),

@@ -1,7 +1,8 @@
-//! The migrated database that those of the tests are copies of: made once for each server and schema version.
+//! The migrated template of all test databases: created once for each server and schema version.
 //!
-//! **Invariant.** Copying holds an advisory lock shared, making and dropping a template holds it alone. A template is
-//! marked as one only when its migrations are through, so a half-made one is never copied.
+//! **Invariant.** Copying holds an advisory lock in shared mode; creating or dropping a template holds it
+//! exclusively. A database is marked as a template only after its migrations, so an unfinished one is never
+//! copied.
 
 use std::fmt::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,21 +16,20 @@ use crate::database::{PREFIX, admin_url, unix_seconds, url_of};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
 
-/// The code of the indexes that are built outside the migrations.
+/// The source of the indexes that are built outside the migrations.
 const INDEXES: &str = include_str!("../../core/src/store/index.rs");
 
 const TEMPLATE_PREFIX: &str = "cuponera_template_";
-/// Any number: what matters is that every process of every version takes the same.
+/// An arbitrary number, the same in all processes of all versions.
 const LOCK: i64 = 0x6375_706f_6e65_7261;
-/// No test runs so long: what is older was left by a process that was killed.
+/// Longer than any test. Older databases were left by killed processes.
 const LEFT_OVER_AFTER_SECONDS: u64 = 3_600;
 
 static SWEPT: AtomicBool = AtomicBool::new(false);
 
-/// Makes the database `name`, with the schema.
+/// Creates the database `name`, with the schema.
 pub(crate) async fn copy_to(name: &str) {
-    let mut admin =
-        PgConnection::connect(&admin_url()).await.expect("the server of the test databases does not answer");
+    let mut admin = PgConnection::connect(&admin_url()).await.expect("the test server does not answer");
     let template = template_name();
     if !SWEPT.swap(true, Ordering::Relaxed) {
         drop_left_overs(&mut admin).await;
@@ -46,7 +46,7 @@ pub(crate) async fn copy_to(name: &str) {
     admin.close().await.expect("closing the connection failed");
 }
 
-/// Makes the template unless another process has, and drops those of other versions.
+/// Creates the template unless another process has, and drops the templates of other versions.
 async fn make(admin: &mut PgConnection, template: &str) {
     run(admin, format!("select pg_advisory_lock({LOCK})")).await;
     if !is_ready(admin, template).await {
@@ -60,7 +60,8 @@ async fn make(admin: &mut PgConnection, template: &str) {
         store.migrate().await.expect("the migrations failed");
         store.build_indexes().await.expect("the indexes could not be built");
         store.close().await;
-        // Without connections, or copying it is refused; a sampled autovacuum cannot come in between either.
+        // Connections are disabled: a template with connections cannot be copied. This also excludes
+        // autovacuum.
         run(admin, format!(r#"alter database "{template}" is_template true allow_connections false"#)).await;
     }
     run(admin, format!("select pg_advisory_unlock({LOCK})")).await;
@@ -74,13 +75,13 @@ async fn is_ready(admin: &mut PgConnection, template: &str) -> bool {
         .expect("reading the list of databases failed")
 }
 
-/// Drops test databases of processes that ended without doing so.
+/// Drops the test databases of processes that ended without dropping them.
 async fn drop_left_overs(admin: &mut PgConnection) {
     let now = unix_seconds();
     for name in names_like(admin, PREFIX).await {
         let made_at = name[PREFIX.len()..].split('_').next().and_then(|seconds| seconds.parse::<u64>().ok());
         if made_at.is_some_and(|made_at| made_at + LEFT_OVER_AFTER_SECONDS < now) {
-            // Another process may be at it as well: one of them has it.
+            // Another process may drop it at the same time.
             let _ = query(AssertSqlSafe(format!(r#"drop database if exists "{name}" with (force)"#)))
                 .execute(&mut *admin)
                 .await;
@@ -101,7 +102,7 @@ async fn run(admin: &mut PgConnection, sql: String) {
     done.unwrap_or_else(|error| panic!("`{sql}` failed: {error}"));
 }
 
-/// Named after the migrations: another schema is another template.
+/// The name contains a hash of the migrations, so each schema has its own template.
 fn template_name() -> String {
     let mut hash = Sha256::new();
     for migration in MIGRATIONS.iter() {

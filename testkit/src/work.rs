@@ -1,4 +1,4 @@
-//! The part of a worker that tests of the store need: claiming a chunk, and making the codes of a generation.
+//! The part of a worker that tests of the store need: claiming a chunk, and generating codes.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use cuponera_core::store::{Claim, Store, Taken};
 /// Longer than any test.
 const LEASE: Duration = Duration::from_mins(10);
 
-/// Makes codes the way they are made in production: a job is submitted, its chunks claimed, their codes settled.
+/// Generates codes as in production: submits a job, claims its chunks and finishes them.
 pub async fn generate(
     store: &Store,
     business: BusinessId,
@@ -23,26 +23,33 @@ pub async fn generate(
 ) -> Job {
     let pattern = Pattern::parse(pattern).expect("the pattern does not parse");
     let job = store.submit_generation(None, business, "service:test", book, &pattern, quantity).await;
-    let job = job.expect("submitting failed").outcome.expect("the generation was refused");
+    let job = job.expect("submitting the job failed").outcome.expect("the generation was rejected");
     while let Some(claim) = claim(store, "testkit").await {
-        assert_eq!(work_generation(store, &claim).await, Taken::Settled, "a chunk in an undisturbed book");
+        assert_eq!(
+            work_generation(store, &claim).await,
+            Taken::Settled,
+            "finishing a chunk without a conflict"
+        );
     }
-    store.get_job(business, job.id).await.expect("the job is gone")
+    store.get_job(business, job.id).await.expect("the job was not found")
 }
 
-/// Claims the next chunk of any kind, for longer than the test runs.
+/// Claims the next chunk of any kind, with a lease longer than the test.
 pub async fn claim(store: &Store, worker: &str) -> Option<Claim> {
     store.claim_chunk(worker, LEASE, &JobKind::ALL).await.expect("claiming failed")
 }
 
-/// Does a generation chunk the quick way.
+/// Finishes a generation chunk by COPY.
 pub async fn work_generation(store: &Store, claim: &Claim) -> Taken {
     let (indexes, first_position, edge) = generation_of(claim);
     let codes = codes_of(store, claim, indexes).await;
-    store.settle_generated(claim, &codes, first_position, edge).await.expect("settling a generation failed")
+    store
+        .settle_generated(claim, &codes, first_position, edge)
+        .await
+        .expect("finishing a generation chunk failed")
 }
 
-/// What a claimed chunk is to generate.
+/// The input of a claimed generation chunk: indexes, first position, edge.
 pub fn generation_of(claim: &Claim) -> (Range<u64>, i32, Edge) {
     let ChunkWork::Generate { indexes, first_position, edge, .. } = &claim.chunk else {
         panic!("not a generation: {:?}", claim.chunk)
@@ -50,7 +57,7 @@ pub fn generation_of(claim: &Claim) -> (Range<u64>, i32, Edge) {
     (indexes.clone(), *first_position, *edge)
 }
 
-/// The sorted codes of these indexes of the chunk's pattern.
+/// The sorted codes at these indexes of the chunk's pattern.
 pub async fn codes_of(store: &Store, claim: &Claim, indexes: Range<u64>) -> Codes {
     let Work::GenerateCodes { pattern, .. } = &claim.work else {
         panic!("not a generation: {:?}", claim.work)
@@ -63,7 +70,7 @@ pub async fn codes_of(store: &Store, claim: &Claim, indexes: Range<u64>) -> Code
     codes
 }
 
-/// How a file of one code a line is read.
+/// How a file with one code per line and no header is read.
 pub fn read_as() -> ReadAs {
     ReadAs {
         encoding: "UTF-8",

@@ -1,4 +1,4 @@
-//! The common world: a business, an active book, its codes, and the calls on them.
+//! The common setup of tests: a business, an active book, its codes, and calls.
 
 use std::future::Future;
 
@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use crate::{TestDatabase, assert_invariants, rules, waits_for};
 
-/// A database with one business and one active book.
+/// A database with a business and an active book.
 #[derive(Debug)]
 pub struct World {
     /// The database.
@@ -28,7 +28,7 @@ pub struct World {
 }
 
 impl World {
-    /// A world whose book has plain rules; see [`rules`].
+    /// A world whose book has the default rules; see [`rules`].
     pub async fn new() -> Self {
         Self::with(rules()).await
     }
@@ -38,14 +38,14 @@ impl World {
         Self::on(TestDatabase::create().await, rules).await
     }
 
-    /// A world with so many connections.
+    /// A world whose store has these pools.
     pub async fn with_pools(rules: BookRules, pools: Pools) -> Self {
         Self::on(TestDatabase::create_with(pools).await, rules).await
     }
 
     async fn on(database: TestDatabase, rules: BookRules) -> Self {
         let business =
-            database.store().create_business("A business").await.expect("making a business failed");
+            database.store().create_business("A business").await.expect("creating a business failed");
         let book = active_book(database.store(), business, &rules).await;
         Self { database, business, book }
     }
@@ -55,7 +55,7 @@ impl World {
         self.database.store()
     }
 
-    /// Connections for looking behind the curtain.
+    /// Direct connections, without the code under test.
     pub fn pool(&self) -> &PgPool {
         self.database.pool()
     }
@@ -67,23 +67,23 @@ impl World {
 
     /// Another business.
     pub async fn another_business(&self) -> BusinessId {
-        self.store().create_business("Another business").await.expect("making a business failed")
+        self.store().create_business("Another business").await.expect("creating a business failed")
     }
 
-    /// Puts the codes `C000000`, `C000001`, … into the book with plain SQL, past the job that would make them: quick, and
-    /// known by name. Returns them.
+    /// Inserts the codes `C000000`, `C000001`, … into the book with plain SQL instead of a job: this is
+    /// fast, and the codes are known. Returns them.
     pub async fn plant_codes(&self, count: i32) -> Vec<String> {
         self.plant_codes_in(self.book, "C", count).await
     }
 
-    /// The same for any book of the business, with codes that begin with `prefix`.
+    /// The same for any book of the business, with a prefix of the codes.
     pub async fn plant_codes_in(&self, book: BookId, prefix: &str, count: i32) -> Vec<String> {
         let codes: Vec<String> = (0..count).map(|number| format!("{prefix}{number:06}")).collect();
-        plant(self.pool(), self.business, book, &codes).await.expect("planting codes failed");
+        plant(self.pool(), self.business, book, &codes).await.expect("inserting codes failed");
         codes
     }
 
-    /// A call of a trusted backend, without a key.
+    /// A call of a trusted backend, without an idempotency key.
     pub fn call<T>(&self, ask: T) -> Call<T> {
         let trail = Trail {
             actor: "service:test".to_owned(),
@@ -94,77 +94,78 @@ impl World {
         Call { business: self.business, sight: Sight::Whole, trail, key: None, ask }
     }
 
-    /// Ask for a random code of the book.
+    /// Assigns a random code of the book.
     pub fn random(&self, user: &str) -> Call<AssignRandom> {
         self.call(AssignRandom { book: self.book, user: user.to_owned() })
     }
 
-    /// Ask for a code by its name.
+    /// Assigns a code by name.
     pub fn named(&self, code: &str, user: &str) -> Call<AssignNamed> {
         self.call(AssignNamed { code: code.to_owned(), user: user.to_owned() })
     }
 
-    /// Lock a code for as long as the book says.
+    /// Locks a code for the default TTL of the book.
     pub fn lock(&self, code: &str, user: &str) -> Call<Lock> {
         self.call(Lock { code: code.to_owned(), user: user.to_owned(), ttl_seconds: None })
     }
 
-    /// Release a user's lock, whichever it is.
+    /// Releases a user's lock of a code, whatever its id.
     pub fn unlock(&self, code: &str, user: &str) -> Call<Unlock> {
         self.call(Unlock { code: code.to_owned(), owner: LockOwner::User(user.to_owned()), lock: None })
     }
 
-    /// Use a code, whatever lock there is.
+    /// Redeems a code, whether it is locked or not.
     pub fn redeem(&self, code: &str, user: &str) -> Call<Redeem> {
         let (code, user) = (code.to_owned(), user.to_owned());
         self.call(Redeem { code, user, lock: None, reference: None, metadata: None })
     }
 
-    /// Settles one call.
+    /// Executes one call as a batch.
     pub async fn settle<T: Transition>(&self, call: Call<T>) -> Answer<T::Outcome> {
-        let answers = self.store().settle(&[call]).await.expect("settling a batch of one failed");
-        answers.into_iter().next().expect("a batch of one has one answer")
+        let answers = self.store().settle(&[call]).await.expect("executing a batch of one call failed");
+        answers.into_iter().next().expect("a batch of one call has one answer")
     }
 
-    /// Gives a code to a user.
+    /// Assigns a code to a user.
     pub async fn give(&self, code: &str, user: &str) -> Assigned {
-        self.settle(self.named(code, user)).await.outcome.expect("giving a free code was refused")
+        self.settle(self.named(code, user)).await.outcome.expect("assigning a free code was rejected")
     }
 
     /// Locks a code for its holder.
     pub async fn locked(&self, code: &str, user: &str) -> Locked {
-        self.settle(self.lock(code, user)).await.outcome.expect("locking a held code was refused")
+        self.settle(self.lock(code, user)).await.outcome.expect("locking a held code was rejected")
     }
 
-    /// The coupon as it counts now.
+    /// The current state of a coupon.
     pub async fn coupon(&self, code: &str) -> Coupon {
-        self.store().get_coupon(self.business, code).await.expect("there is no such coupon")
+        self.store().get_coupon(self.business, code).await.expect("the coupon does not exist")
     }
 
     /// A coupon's actions, oldest first.
     pub async fn actions(&self, code: &str) -> Vec<String> {
         let history =
-            self.store().history(self.business, code, None, 500).await.expect("there is no such coupon");
+            self.store().history(self.business, code, None, 500).await.expect("the coupon does not exist");
         history.items.into_iter().rev().map(|event| event.action).collect()
     }
 
-    /// The book's codes by state.
+    /// The book's counts by status.
     pub async fn counts(&self) -> Counts {
-        self.store().get_book(self.business, self.book).await.expect("there is no such book").counts
+        self.store().get_book(self.business, self.book).await.expect("the book does not exist").counts
     }
 
-    /// Lets time pass for the locks there are, without waiting for it: they ran out long ago, on the agenda as well.
-    /// Not to be called beside a sweep: both hold coupons and agenda, in different orders.
+    /// Moves all locks to the past, in `lock_agenda` as well, so that they have expired. Do not call it
+    /// while a sweep runs: both lock coupons and agenda, in different orders.
     pub async fn let_locks_lapse(&self) {
         lapse(self.pool()).await.expect("moving the locks failed");
     }
 
-    /// Acts from `waiting` connections or more while the coupon's row is held: all look before any of them acts.
+    /// Runs `act` while the coupon's row is locked, until at least `waiting` connections wait for it: all
+    /// read before any writes.
     pub async fn all_at_once_on<T>(&self, code: &str, waiting: i64, act: impl Future<Output = T>) -> T {
         let mut holding = self.pool().begin().await.expect("beginning failed");
         let hold = "select from coupon where business_id = $1 and code = $2 for update";
         let row = query(hold).bind(self.business).bind(code).fetch_one(&mut *holding).await;
-        row.expect("there is no such coupon");
+        row.expect("the coupon does not exist");
         waits_for(self.pool(), waiting, holding.rollback(), act).await
     }
 
@@ -175,15 +176,15 @@ impl World {
 }
 
 async fn active_book(store: &Store, business: BusinessId, rules: &BookRules) -> BookId {
-    let book = store.create_book(None, business, rules).await.expect("making a book failed");
-    let book = book.outcome.expect("the book's rules were refused").id;
+    let book = store.create_book(None, business, rules).await.expect("creating a book failed");
+    let book = book.outcome.expect("the book's rules were rejected").id;
     let changed =
         store.update_book(None, business, book, crate::active()).await.expect("changing a book failed");
-    changed.outcome.expect("activating a book was refused");
+    changed.outcome.expect("activating a book was rejected");
     book
 }
 
-/// Writes the codes at the book's next positions, and counts them.
+/// Inserts the codes at the book's next positions and updates its counts.
 async fn plant(pool: &PgPool, business: BusinessId, book: BookId, codes: &[String]) -> sqlx::Result<()> {
     query(
         "with place as (
@@ -217,30 +218,30 @@ async fn lapse(pool: &PgPool) -> sqlx::Result<()> {
     transaction.commit().await
 }
 
-/// The idempotency key of that name, with the fingerprint of that body.
+/// An idempotency key with this name, and the fingerprint of this body.
 pub fn key(name: &str, body: &str) -> RequestKey {
     RequestKey { id: uuid_of(name), fingerprint: uuid_of(body) }
 }
 
-/// The same text gives the same id, as a hash of a request does.
+/// Equal texts give equal ids, like the hash of a request.
 fn uuid_of(text: &str) -> Uuid {
     let hash = Sha256::digest(text.as_bytes());
     Uuid::from_slice(&hash[..16]).expect("a hash has 16 bytes and more")
 }
 
-/// Changes to a call.
+/// Variants of a call.
 pub trait CallExt: Sized {
-    /// Under the key of that name; the body is the same for every call.
+    /// With the idempotency key of this name; the body is the same for all calls.
     #[must_use]
     fn with_key(self, name: &str) -> Self {
         self.with_request_key(key(name, "body"))
     }
 
-    /// Under this key.
+    /// With this idempotency key.
     #[must_use]
     fn with_request_key(self, key: RequestKey) -> Self;
 
-    /// By an end user, who may learn nothing of others' coupons.
+    /// As an end user, for whom coupons of other users are invisible.
     #[must_use]
     fn by_end_user(self) -> Self;
 

@@ -1,4 +1,4 @@
-//! What the tools share.
+//! Shared code of the tools.
 
-/// Names the server the tests make their databases on: the URL of a role that may do so, and of any database there.
+/// URL of the server for test databases: a role that may create databases, and any existing database.
 pub const URL_VARIABLE: &str = "CUPONERA_TEST_DATABASE_URL";

@@ -1,26 +1,31 @@
-//! Nothing may drop a future that begins a transaction: see `is_outside_transactions` in `core/src/store/connect.rs`. Each place
-//! that can drop a future which speaks to the database is listed here with the reason why it may.
+//! No code drops a future that begins a transaction: see `is_outside_transactions` in
+//! `core/src/store/connect.rs`. Each place that can drop a future which uses the database is listed here
+//! with its reason.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 const PACKAGES: [&str; 4] = ["core", "api", "worker", "cli"];
-/// What drops a future before its end.
+/// Calls that can drop a future before it completes.
 const DROPS: [&str; 5] = ["timeout(", "timeout_at(", "run_until_cancelled(", ".abort()", "select!"];
-/// What begins a transaction, or may.
+/// Text of code that begins, or may begin, a transaction.
 const MAY_BEGIN: [&str; 6] = ["store.", ".begin(", "pool.", "attempt(", "work.", "opening"];
-/// How much of the text behind a place is looked at.
+/// Number of characters examined after such a call.
 const STATEMENT: usize = 400;
 
 /// File, text, reason.
 const ALLOWED: &[(&str, &str, &str)] = &[
     ("api/src/pulse.rs", "timeout(PATIENCE, store.ping())", "one statement, without a transaction"),
-    ("core/src/store/gauge.rs", "timeout(LONGEST_WAIT, pool.acquire())", "a connection, and no statement"),
-    ("cli/src/up.rs", "run_until_cancelled(opening)", "the process ends, and its connections with it"),
+    (
+        "core/src/store/gauge.rs",
+        "timeout(LONGEST_WAIT, pool.acquire())",
+        "acquires a connection; executes no statement",
+    ),
+    ("cli/src/up.rs", "run_until_cancelled(opening)", "the process and its connections end"),
     (
         "worker/src/runtime/place.rs",
         "select! {",
-        "waits for the task that it has ended; the pool looks at what comes back",
+        "waits for the aborted task; the pool checks returned connections",
     ),
 ];
 
@@ -41,7 +46,7 @@ fn code_of(path: &Path) -> String {
     text.lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n")
 }
 
-/// Where a piece of code may drop a future that begins a transaction.
+/// The places where code may drop a future that begins a transaction.
 fn places(code: &str) -> Vec<&str> {
     let starts = DROPS.iter().flat_map(|drops| code.match_indices(drops).map(|(at, _)| at));
     let statement = |at: usize| {
@@ -73,12 +78,8 @@ fn no_future_that_begins_a_transaction_is_dropped() {
             }
         }
     }
-    assert!(
-        faults.is_empty(),
-        "run these in a task of their own, or give a reason here:\n{}",
-        faults.join("\n")
-    );
-    assert!(unused.is_empty(), "no longer there: {unused:?}");
+    assert!(faults.is_empty(), "run these in a separate task, or add a reason here:\n{}", faults.join("\n"));
+    assert!(unused.is_empty(), "these places no longer exist: {unused:?}");
 }
 
 #[test]

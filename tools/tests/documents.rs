@@ -1,11 +1,11 @@
-//! Documents name what exists: the targets of links, files in backticks, and invariants. Each numbered invariant is stated once and
-//! named by a test.
+//! Checks that files, link targets and invariants in documents exist. Each numbered invariant is stated
+//! once and named by a test.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Folders of the project; a text in backticks that begins with one of them is a path.
+/// Folders of the project. Text in backticks that begins with one of them is a path.
 const FOLDERS: [&str; 13] = [
     "api/",
     "bench/",
@@ -53,21 +53,21 @@ fn read(path: &Path) -> String {
     fs::read_to_string(path).expect("the file can be read")
 }
 
-/// The targets of a document's links, without anchors; links to other sites are left out.
+/// The link targets of a document, without anchors and without other sites.
 fn links(text: &str) -> Vec<&str> {
     let targets = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
     let targets = targets.map(|target| target.split('#').next().unwrap_or_default());
     targets.filter(|target| !target.is_empty() && !target.contains("://")).collect()
 }
 
-/// The paths of the project that a document has in backticks. Those with a placeholder name no single file.
+/// The project's paths in backticks. Paths with a placeholder are skipped.
 fn paths(text: &str) -> Vec<&str> {
     let quoted = text.lines().flat_map(|line| line.split('`').skip(1).step_by(2));
     let paths = quoted.filter(|text| FOLDERS.iter().any(|folder| text.starts_with(folder)));
     paths.filter(|path| !path.contains(['…', '*', '<', '{', ' '])).collect()
 }
 
-/// The numbers of the invariants that a text names.
+/// The numbers of all invariants in a text.
 fn invariants(text: &str) -> Vec<u32> {
     let numbers = text.split("I-").skip(1);
     let number =
@@ -81,7 +81,11 @@ fn documents_link_to_files_that_exist() {
         let folder = document.parent().expect("a folder");
         let text = read(&document);
         for link in links(&text) {
-            assert!(folder.join(link).exists(), "{}: the link {link} leads nowhere", document.display());
+            assert!(
+                folder.join(link).exists(),
+                "{}: the target of the link {link} does not exist",
+                document.display()
+            );
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Bounds without a yardstick: peak memory of the worker and of the API, and the time of a start.
+//! Bounds without a yardstick: peak memory of the worker and of the API, and start time.
 
 use std::io::{BufWriter, Write};
 use std::process::Stdio;
@@ -34,7 +34,7 @@ pub(crate) const MEMORY_UPLOAD: Row = Row {
 pub(crate) const START: Row = Row {
     name: "start",
     unit: Unit::Seconds,
-    ours: "cuponera up to ready, with a private Postgres whose cluster is there",
+    ours: "cuponera up to ready, with a private Postgres whose cluster exists",
     yardstick: "",
     floor: 5.0,
     aim: 2.0,
@@ -60,13 +60,13 @@ async fn measure_upload(context: &Context) -> Result<Vec<Round>> {
     let job = installation.upload(&book, &file).await?;
     let ours = installation.peak_memory_of_api()?;
     if job["progress"]["total"].as_u64() != Some(rows) {
-        return Err(format!("the upload had {rows} rows, and its job has others: {job}").into());
+        return Err(format!("the upload had {rows} rows, but its job has another number: {job}").into());
     }
     installation.stop().await?;
     Ok(vec![Round { ours, yardstick: None }])
 }
 
-/// Writes a file of codes; returns its path and how many there are.
+/// Writes a file of codes; returns its path and the number of codes.
 fn write_upload(installation: &Installation, bytes: u64) -> Result<(std::path::PathBuf, u64)> {
     const ROW_BYTES: u64 = 32;
     let path = installation.file("large.csv");
@@ -84,7 +84,7 @@ async fn measure_start(context: &Context) -> Result<Vec<Round>> {
     let folder = context.installation.file("start");
     let client = reqwest::Client::new();
     let mut rounds = Vec::new();
-    // The first start makes the cluster.
+    // The first start creates the cluster and is not counted.
     for _ in 0..=context.rounds {
         let address = free_address()?;
         let mut up = Command::new(context.programs.join("cuponera"));
@@ -104,7 +104,7 @@ async fn measure_start(context: &Context) -> Result<Vec<Round>> {
             .status()
             .await?;
         if !stopped.success() || !program.wait().await?.success() {
-            return Err("cuponera up did not stop well".into());
+            return Err("cuponera up did not stop properly".into());
         }
     }
     Ok(rounds.split_off(1))

@@ -1,4 +1,4 @@
-//! Jobs, from submit to SUCCEEDED, against `psql \copy` of the same codes into the same table.
+//! Jobs, from submission to SUCCEEDED, compared with `psql \copy` of the same codes into the same table.
 
 use std::time::Instant;
 
@@ -90,7 +90,7 @@ async fn measure(context: &Context, source: Source) -> Result<Vec<Round>> {
     alternate(context.rounds, ours, yardstick, async |_| Ok(())).await
 }
 
-/// Writes the codes of the table, in random order at ascending positions: how a file of them comes.
+/// Writes the codes of the table in random order, with ascending positions, as in a typical upload.
 async fn write_files(installation: &Installation) -> Result<()> {
     let rows = "select business_id, book_id, job_id, row_number() over (order by random()) - 1 as position, code from coupon \
                 order by position";

@@ -1,4 +1,4 @@
-//! Random assignment in a very large book, against the same in a book of 10,000.
+//! Random assignment in a very large book, compared with a book of 10,000 codes.
 
 use crate::Result;
 use crate::context::Context;
@@ -8,7 +8,7 @@ use crate::row::{Round, Row, Unit, alternate};
 
 const SMALL_BOOK: u64 = 10_000;
 const CONNECTIONS: u64 = 64;
-/// Assignments of a round: few enough that the small book is never near its end.
+/// Assignments in a round: few enough that the small book never runs out of codes.
 const CALLS: u64 = 1_200;
 
 pub(crate) const ASSIGN_FLAT: Row = Row {

@@ -1,5 +1,5 @@
-//! Lock, redeem and random assignment over HTTP, against pgbench with the single statement that does the same to one coupon.
-//! Each call has a coupon of its own.
+//! Lock, redeem and random assignment over HTTP, compared with pgbench and the single statement that does
+//! the same to one coupon. Each call uses another coupon.
 
 use crate::Result;
 use crate::context::Context;
@@ -11,7 +11,7 @@ use crate::yardstick::pgbench;
 /// HTTP connections.
 const CONNECTIONS: u64 = 64;
 
-/// How each statement finds the coupon, and the rules of its book. `:n` is the coupon's number.
+/// Finds the coupon and the rules of its book. `:n` is the coupon's number.
 macro_rules! held {
     () => {
         "with held as (
@@ -126,7 +126,7 @@ pub(crate) const ASSIGN_RANDOM: Row = Row {
     measure: |context| Box::pin(measure_assign(context)),
 };
 
-/// Calls on coupons that their users hold. Each side of each round takes coupons that were not used yet.
+/// Calls on held coupons. Each side of each round uses new coupons.
 async fn measure_held(
     context: &Context,
     call: &'static str,
@@ -145,7 +145,7 @@ async fn measure_held(
         };
         closed_loop(&target, CONNECTIONS, calls, call).await
     };
-    // Connections, caches and plans are warm from here on.
+    // This warms up connections, caches and plans.
     ours(0).await?;
     let yardstick = async |round: u64| {
         let first = book.first_code + (2 + 2 * round) * calls;
@@ -155,11 +155,11 @@ async fn measure_held(
     alternate(context.rounds, async |round| ours(1 + 2 * round).await, yardstick, check).await
 }
 
-/// Both sides take random codes of one book, for users without a code.
+/// Both sides assign random codes of one book to users without a code.
 async fn measure_assign(context: &Context) -> Result<Vec<Round>> {
     let (installation, calls) = (&context.installation, context.sizes.calls);
     let sides = 1 + 2 * u64::try_from(context.rounds)?;
-    // A book that is never near its end.
+    // The book has twice as many codes as needed, so it never runs out.
     let book = installation.planted_book(2 * calls * sides, Holders::Nobody).await?;
     let target = installation.target();
     let ours = async |side: u64| {

@@ -1,5 +1,5 @@
-//! The latency of hot calls at a constant rate: lock, redeem and random assignment in turn, in an open loop. A call that has to
-//! wait for others counts its wait.
+//! The latency of hot calls at a constant rate: lock, redeem and random assignment in turn, in an open
+//! loop. A latency includes the time a call waits for other calls.
 
 use std::time::Duration;
 
@@ -26,7 +26,8 @@ async fn measure(context: &Context) -> Result<Vec<Round>> {
     let installation = &context.installation;
     let calls = CALLS_PER_SECOND * context.sizes.open_loop_seconds;
     let rounds = u64::try_from(context.rounds)?;
-    // Locks and redemptions have codes of their own: in an open loop the order of two calls is nobody's promise.
+    // Locks and redemptions use different codes, because an open loop does not guarantee the order of two
+    // calls.
     let held = installation.planted_book(2 * calls * rounds, Holders::OneEach).await?;
     let free = installation.planted_book(calls * rounds, Holders::Nobody).await?;
     let target = installation.target();

@@ -1,4 +1,4 @@
-//! The rows, in the order in which they are measured: a file each, or one for rows of a kind.
+//! The rows in the order of measurement. Rows of one kind share a file.
 
 mod bounds;
 mod bulk;

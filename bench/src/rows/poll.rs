@@ -1,4 +1,4 @@
-//! Polls of a job, against the liveness check of the same server, which asks nobody.
+//! Polls of a job, compared with the liveness check of the same server, which does no I/O.
 
 use crate::Result;
 use crate::context::Context;
@@ -6,7 +6,7 @@ use crate::load::{Call, closed_loop};
 use crate::row::{Round, Row, Unit, alternate};
 
 const CONNECTIONS: u64 = 64;
-/// As the API's metrics have it.
+/// The route's label in the API's metrics.
 const ROUTE: &str = "/api/v1/jobs/{id}";
 
 pub(crate) const POLL: Row = Row {

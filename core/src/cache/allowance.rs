@@ -1,28 +1,28 @@
-//! Buckets that all tasks of a fleet take from.
+//! Rate-limit buckets shared by all processes of a fleet.
 
 use std::time::Duration;
 
 use super::Cache;
 use super::link::SCRIPTS;
 
-/// What a bucket said.
+/// The answer of a bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Allowance {
-    /// One was taken.
+    /// A token was taken.
     Granted {
-        /// How many are left.
+        /// Number of remaining tokens.
         remaining: u32,
     },
-    /// There was none.
+    /// The bucket was empty.
     Refused {
-        /// How long until there is one.
+        /// Time until the next token.
         wait: Duration,
     },
 }
 
 impl Cache {
-    /// Takes one from the bucket of that name, which holds `most` and gets one back `every` so often. Nothing is said while
-    /// Redis is away: a bucket of the caller's own decides then.
+    /// Takes a token from the bucket `name`, which holds `most` tokens and gets one back after each
+    /// `every`. Returns `None` while Redis is unavailable; the caller's own bucket then decides.
     pub async fn take(&self, name: &str, every: Duration, most: u32) -> Option<Allowance> {
         let every = u64::try_from(every.as_micros()).unwrap_or(u64::MAX).max(1);
         let mut call = SCRIPTS.take.call(&[&format!("rate:{name}")]);

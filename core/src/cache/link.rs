@@ -1,8 +1,9 @@
-//! The connection to Redis. It is there or it is not: the first call that fails takes it away for everybody, and only a
-//! keeper in the background, which no request waits for, brings it back.
+//! The connection to Redis. It is up or down: the first failing call marks it as down for all callers, and
+//! only a background task reconnects. No request waits for a connection attempt.
 //!
-//! That is the breaker: it opens with the first failure, and no request is ever sent to find out whether it may close. A
-//! connection manager would have callers wait for its attempts, and a connection to a frozen server looks alive to it.
+//! This is a circuit breaker that opens at the first failure and never tests the connection with a request.
+//! With a connection manager callers would wait for its attempts, and it would treat a connection to a
+//! frozen server as alive.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, PoisonError, RwLock};
@@ -17,17 +18,18 @@ use tracing::{info, warn};
 
 use crate::telemetry::metrics;
 
-/// The longest that any call waits for an answer.
+/// Timeout of a call.
 pub const ANSWER: Duration = Duration::from_millis(100);
-/// Connecting may take so many answers; only the keeper waits for it.
+/// Timeout of connecting, in multiples of a call's timeout; only the background task waits for it.
 const CONNECT: u32 = 2;
-/// How often the keeper looks: a Redis that freezes while nobody asks is noticed after at most this and [`ANSWER`].
+/// Interval of the background check: a Redis that freezes while idle is noticed after at most this and
+/// [`ANSWER`].
 const BEAT: Duration = Duration::from_millis(250);
 
-/// A connection that has lasted so long ends an outage, as far as the log goes.
+/// A connection that has lasted this long ends an outage, for the log.
 const STEADY: Duration = Duration::from_secs(1);
 
-/// What can be called by hash once a connection is there.
+/// The scripts, which are loaded into Redis for each connection and called by hash.
 pub(super) static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| Scripts {
     take: Lua::new(include_str!("lua/take.lua")),
     keep_job: Lua::new(include_str!("lua/keep_job.lua")),
@@ -46,7 +48,7 @@ pub(super) struct Scripts {
     pub(super) claim_locks: Lua,
 }
 
-/// A script: Redis runs it as a whole or not at all, and nothing in between.
+/// A script. Redis runs it atomically.
 #[derive(Debug)]
 pub(super) struct Lua {
     source: &'static str,
@@ -58,7 +60,7 @@ impl Lua {
         Self { source, hash: Script::new(source).get_hash().to_owned() }
     }
 
-    /// Its call, without what comes after the keys.
+    /// The command that calls it, without the arguments after the keys.
     pub(super) fn call(&self, keys: &[&str]) -> Cmd {
         let mut command = redis::cmd("EVALSHA");
         command.arg(&self.hash).arg(keys.len()).arg(keys);
@@ -66,26 +68,26 @@ impl Lua {
     }
 }
 
-/// Redis, whether it answers or not.
+/// The Redis server and the state of the connection.
 #[derive(Debug)]
 pub(super) struct Link {
     client: Client,
-    /// The longest that any call waits.
+    /// Timeout of a call.
     patience: Duration,
     live: RwLock<Option<Arc<Live>>>,
     lost: Notify,
-    /// Whether its absence has been told.
+    /// Whether the current outage was logged.
     is_told: AtomicBool,
 }
 
-/// A link with its keeper, which ends with it.
+/// A link with its background task, which ends with it.
 #[derive(Debug)]
 pub(super) struct Running {
     pub(super) link: Arc<Link>,
     _keeper: AbortOnDropHandle<()>,
 }
 
-/// A connection that has failed nobody yet.
+/// A working connection.
 #[derive(Debug)]
 struct Live {
     connection: MultiplexedConnection,
@@ -93,7 +95,7 @@ struct Live {
     clock: RwLock<Clock>,
 }
 
-/// Redis's own time, in milliseconds since 1970, at an instant of ours.
+/// A time of Redis, in milliseconds since 1970, and the local instant at which it was read.
 #[derive(Debug, Clone, Copy)]
 struct Clock {
     at: Instant,
@@ -106,7 +108,7 @@ impl Link {
         Self { client, patience, live, lost, is_told }
     }
 
-    /// Connects if that can be had at once, and starts the keeper.
+    /// Tries to connect once, and starts the background task.
     pub(super) async fn run(self) -> Running {
         let link = Arc::new(self);
         link.look().await;
@@ -118,14 +120,14 @@ impl Link {
         self.live().is_some()
     }
 
-    /// Redis's own time at an instant of ours.
+    /// The time of Redis at a local instant.
     pub(super) fn clock_at(&self, instant: Instant) -> Option<i64> {
         let live = self.live()?;
         let clock = *live.clock.read().unwrap_or_else(PoisonError::into_inner);
         Some(clock.at(instant))
     }
 
-    /// The answer, if there is a connection and it answers in time.
+    /// The answer, if the connection is up and Redis answers in time.
     pub(super) async fn ask<T>(
         &self,
         question: impl AsyncFnOnce(MultiplexedConnection) -> RedisResult<T>,
@@ -142,7 +144,7 @@ impl Link {
         self.live.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Takes the connection away from everybody, unless another one is there by now.
+    /// Marks the connection as down for all callers, unless it was already replaced.
     fn lose<T>(&self, lost: &Arc<Live>, why: &str) -> Option<T> {
         let mut live = self.live.write().unwrap_or_else(PoisonError::into_inner);
         if live.as_ref().is_some_and(|live| Arc::ptr_eq(live, lost)) {
@@ -155,12 +157,12 @@ impl Link {
         None
     }
 
-    /// Keeps the connection alive, or comes by a new one, for as long as it is polled.
+    /// Checks or reestablishes the connection, until the task is aborted.
     async fn keep(self: Arc<Self>) {
         loop {
             let was_up = self.live();
             let _ = timeout(BEAT, self.lost.notified()).await;
-            // A server that takes connections and then fails all calls is not asked without a pause.
+            // If a server accepts connections but fails all calls, pause before reconnecting.
             if let Some(live) = was_up
                 && self.live().is_none()
             {
@@ -175,7 +177,7 @@ impl Link {
             return match timeout(self.patience * (CONNECT + 1), self.connect()).await {
                 Ok(Ok(live)) => self.take_up(live),
                 Ok(Err(error)) => self.tell(&error.to_string()),
-                Err(_) => self.tell("it takes too long to connect"),
+                Err(_) => self.tell("connecting timed out"),
             };
         };
         let time = redis::cmd("TIME");
@@ -183,7 +185,8 @@ impl Link {
             self.ask(async |mut connection| time.query_async(&mut connection).await).await;
         if let Some(time) = answer {
             *live.clock.write().unwrap_or_else(PoisonError::into_inner) = Clock::read(time);
-            // One that takes connections and then fails all calls, as when it is full, has not come back.
+            // A Redis that accepts connections but fails commands, for example when it is full, still
+            // counts as down.
             if live.since.elapsed() > STEADY && self.is_told.swap(false, Ordering::Relaxed) {
                 info!("Redis answers again");
             }
@@ -208,17 +211,17 @@ impl Link {
         *self.live.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(live));
     }
 
-    /// Says once that Redis is away, not at every attempt.
+    /// Logs an outage once, not at every attempt.
     fn tell(&self, why: &str) {
         if !self.is_told.swap(true, Ordering::Relaxed) {
-            warn!(why, "Redis is away; all goes on without it");
+            warn!(why, "Redis is unavailable; continuing without it");
         }
     }
 }
 
 impl Clock {
-    /// From the answer to TIME that has just come. It was true a moment ago, so this clock is a moment behind: nothing is
-    /// believed for longer than it should.
+    /// Reads the answer to TIME that just arrived. This clock is slightly behind Redis, so nothing stays
+    /// valid for too long.
     fn read((seconds, microseconds): (i64, i64)) -> Self {
         Self { at: Instant::now(), milliseconds: seconds * 1_000 + microseconds / 1_000 }
     }

@@ -1,8 +1,9 @@
-//! Locks, with their own time to live, and an index of them by expiry that drives the tidying-up.
+//! Locks as keys with a TTL, and an index of locks by expiry, which the sweep uses.
 //!
-//! **Invariants.** Nobody is answered from here: a lock's state is part of the coupon's row, which is read anyway, and no
-//! copy of it can be proven fresh without asking the row. What the index says is due is looked at in Postgres, and noted
-//! back as Postgres has it. A note carries the version of the coupon's row, and an older one never replaces a newer one.
+//! **Invariants.** No request is answered from these keys: the state of a lock is part of the coupon's row,
+//! which is read anyway, and a copy cannot be proven current without reading the row. Locks that are due by
+//! the index are checked in Postgres, and the state of Postgres is written back. A note contains the
+//! version of the coupon's row; an older version never replaces a newer one.
 
 use std::time::Duration;
 
@@ -14,32 +15,33 @@ use super::Cache;
 use super::link::SCRIPTS;
 use crate::id::{BusinessId, LockId};
 
-/// The index: members are business and code, scores are when their locks run out.
+/// The index: members are business and code, scores are expiry times.
 const INDEX: &str = "coupon:lock:expiry";
-/// The index's name, made up with it and lost with it.
+/// The id of the index, created and lost with it.
 const INDEX_NAME: &str = "coupon:lock:expiry:name";
-/// How long the version of a lock that is gone is remembered: longer than any note is on its way.
+/// How long the version of a released lock is remembered: longer than any note is in transit.
 const REMEMBERED_MS: u64 = 60_000;
-/// When a lock that was handed out is handed out again if nobody has noted what became of it.
+/// When a claimed due lock is returned again if its new state was not written back.
 const PUT_OFF: Duration = Duration::from_secs(2);
-/// How many notes are sent at once.
+/// Maximum number of notes in a call.
 const NOTES_AT_ONCE: usize = 500;
 
-/// How the lock of a coupon stands as of a version of its row.
+/// The lock of a coupon, at a version of its row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LockNote {
-    /// The owner.
+    /// The business.
     pub business: BusinessId,
     /// The code.
     pub code: String,
     /// The version of the coupon's row.
     pub version: i32,
-    /// The lock, if there is one.
+    /// The lock, if the coupon is locked.
     pub hold: Option<Hold>,
 }
 
 impl LockNote {
-    /// That a coupon has no lock as of a version; nothing where there is no version, because nothing was changed.
+    /// A note that the coupon has no lock at this version; `None` for version 0, because nothing was
+    /// changed.
     pub(crate) fn of_none(business: BusinessId, code: &str, version: i32) -> Option<Self> {
         (version > 0).then(|| Self { business, code: code.to_owned(), version, hold: None })
     }
@@ -48,25 +50,25 @@ impl LockNote {
 /// A lock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hold {
-    /// Which one.
+    /// Its id.
     pub lock: LockId,
-    /// Whose.
+    /// The holder.
     pub holder: String,
-    /// When it runs out.
+    /// The expiry time.
     pub until: DateTime<Utc>,
 }
 
-/// Locks that have run out, by the index.
+/// Locks that are due by the index.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DueLocks {
-    /// What the index is called: another name is another index, which knows nothing of what was noted before.
+    /// The id of the index. A new id means that Redis lost the earlier index.
     pub index: String,
     /// The coupons.
     pub coupons: Vec<(BusinessId, String)>,
 }
 
 impl Cache {
-    /// Notes how locks stand. What is lost on the way is found by the scan of the agenda.
+    /// Writes the state of locks. Lost notes are found by the scan of the agenda.
     pub async fn note_locks(&self, notes: &[LockNote]) {
         for notes in notes.chunks(NOTES_AT_ONCE) {
             let mut calls = pipe();
@@ -75,7 +77,7 @@ impl Cache {
                 let mut call = SCRIPTS.note_lock.call(&[&format!("coupon:lock:{member}"), INDEX]);
                 call.arg(*version).arg(member).arg(REMEMBERED_MS);
                 if let Some(Hold { lock, holder, until }) = hold {
-                    // Rounded up: a lock is not looked at before it has run out.
+                    // Rounded up: a lock is not due before it has expired.
                     call.arg(until.timestamp_millis() + 1).arg(lock.to_string()).arg(holder);
                     call.arg(until.to_rfc3339_opts(SecondsFormat::Micros, true));
                 }
@@ -85,7 +87,7 @@ impl Cache {
         }
     }
 
-    /// Up to `most` locks that have run out, earliest first; to be looked at in Postgres and noted anew. `now` is the
+    /// Up to `most` expired locks, earliest first, to be checked in Postgres and written back. `now` is the
     /// database's time.
     pub async fn claim_due_locks(&self, now: DateTime<Utc>, most: i64) -> Option<DueLocks> {
         let now = now.timestamp_millis();

@@ -1,9 +1,9 @@
-//! Redis: what makes a fleet fast, and decides nothing.
+//! Redis, which makes a fleet faster and decides nothing.
 //!
-//! **Invariants.** Nothing waits longer than [`ANSWER`] for Redis, and nothing at all while it is away: whoever asks is told
-//! nothing, as if nothing had ever been kept. Whatever is kept here may be lost, late or old at any moment: what is read is
-//! either checked against Postgres before it counts, or carries the time until which it may be believed. Keys name their
-//! business, so nothing crosses.
+//! **Invariants.** No caller waits longer than [`ANSWER`] for Redis, or at all while it is unavailable:
+//! calls then return nothing, as if nothing had been stored. A stored value may be lost, late or outdated
+//! at any time. A value that is read is checked against Postgres before it counts, or carries the time
+//! until which it is valid. Keys contain the business, so data of businesses is separate.
 
 mod allowance;
 mod link;
@@ -23,18 +23,19 @@ pub use progress::BELIEVED;
 
 use link::{Link, Running};
 
-/// A Redis that may be away, or none at all. Clones share the connection; it is kept for as long as one of them lives.
+/// A Redis that may be unavailable or not configured. Clones share the connection, which is closed with the
+/// last clone.
 #[derive(Debug, Clone, Default)]
 pub struct Cache(Option<Arc<Running>>);
 
-/// How the Redis of an installation is.
+/// The state of an installation's Redis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CacheState {
-    /// There is none.
+    /// Not configured.
     Disabled,
     /// It answers.
     Connected,
-    /// It does not answer; it is asked again all the time.
+    /// It does not answer; reconnecting continues in the background.
     Disconnected,
 }
 
@@ -44,19 +45,19 @@ impl Cache {
         Self::default()
     }
 
-    /// Tries to connect, and goes on trying in the background; needs a tokio runtime. Only an address that is none is an
-    /// error: a Redis that is away is no reason not to start.
+    /// Tries to connect, and continues in the background; needs a tokio runtime. Only an invalid address is
+    /// an error; an unavailable Redis is not.
     pub async fn open(url: &SecretString) -> Result<Self, String> {
         Self::open_with(url, ANSWER).await
     }
 
-    /// The same, but that calls wait for as long as the caller says.
+    /// The same with another timeout of calls.
     pub async fn open_with(url: &SecretString, patience: Duration) -> Result<Self, String> {
         let link = Link::to(check_url(url)?, patience);
         Ok(Self(Some(Arc::new(link.run().await))))
     }
 
-    /// How it is at this moment.
+    /// The current state.
     pub fn state(&self) -> CacheState {
         match &self.0 {
             None => CacheState::Disabled,
@@ -77,13 +78,13 @@ impl Cache {
         self.link()?.ask(async |mut connection| commands.query_async(&mut connection).await).await
     }
 
-    /// Redis's own clock at an instant of ours, in milliseconds since 1970.
+    /// The time of Redis at a local instant, in milliseconds since 1970.
     fn clock_at(&self, instant: Instant) -> Option<i64> {
         self.link()?.clock_at(instant)
     }
 }
 
-/// What is wrong with an address of Redis, if anything is. It is not repeated: it may have a password.
+/// Checks an address of Redis. The error does not contain the address, which may have a password.
 pub fn check_url(url: &SecretString) -> Result<redis::Client, String> {
     let fault = || "must be redis:// or rediss:// and a host, as in redis://localhost:6379".to_owned();
     let text = url.expose_secret();

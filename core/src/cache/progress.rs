@@ -1,7 +1,8 @@
-//! Readings of jobs, for those who poll.
+//! Readings of jobs, for clients that poll.
 //!
-//! **Invariants.** A reading is believed for [`BELIEVED`] from before it was read in Postgres, however long it was on its
-//! way; one of a job that can never change again, for an hour. A reading of an earlier stage never replaces a later one.
+//! **Invariants.** A reading is valid for [`BELIEVED`], counted from before it was read in Postgres; a
+//! reading of a job that cannot change any more is valid for an hour. A reading of an earlier stage never
+//! replaces a later one.
 
 use std::time::{Duration, Instant};
 
@@ -12,17 +13,17 @@ use super::link::SCRIPTS;
 use crate::id::{BusinessId, JobId};
 use crate::job::Job;
 
-/// How long a reading may be believed: whatever is lost, the truth is told after this.
+/// How long a reading is valid. If an update is lost, clients see the current state after this time.
 pub const BELIEVED: Duration = Duration::from_millis(900);
 /// The same for a job that cannot change any more.
 const BELIEVED_FINAL: Duration = Duration::from_hours(1);
-/// How many jobs go into one call: all of it must be answered in the time of one.
+/// Maximum number of jobs in a call, so that the call is answered within its timeout.
 const AT_ONCE: usize = 200;
 /// How long the stage of a job is remembered.
 const REMEMBERED_MS: u64 = 2 * 60 * 60 * 1_000;
 
 impl Cache {
-    /// Of these jobs, those that a reading is kept of; in their order.
+    /// The stored readings of these jobs, in their order.
     pub async fn find_jobs(&self, ids: &[(BusinessId, JobId)]) -> Vec<Option<Job>> {
         let mut found = Vec::with_capacity(ids.len());
         for some in ids.chunks(AT_ONCE) {
@@ -40,11 +41,11 @@ impl Cache {
         let Some(found) = found.filter(|found| found.len() == ids.len()) else {
             return vec![None; ids.len()];
         };
-        // One that this version cannot read is as good as none.
+        // A reading that this version cannot parse counts as absent.
         found.into_iter().map(|text| serde_json::from_str(&text?).ok()).collect()
     }
 
-    /// Keeps readings that were begun at that instant.
+    /// Stores readings that were started at this instant.
     pub async fn keep_jobs(&self, jobs: &[Job], begun: Instant) {
         let Some(begun) = self.clock_at(begun) else { return };
         for some in jobs.chunks(AT_ONCE) {

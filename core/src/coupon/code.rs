@@ -1,5 +1,5 @@
-//! One coupon code as it is stored and compared: trimmed, upper-cased, `A-Z0-9-_`, 3–64 characters. A
-//! [`Code`] that exists is valid, so nothing behind it checks again.
+//! A coupon code as it is stored and compared: trimmed, upper-cased, `A-Z0-9-_`, 3–64 characters. A
+//! [`Code`] is always valid, so later code does not check it again.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,15 +8,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::text;
 
-/// Shortest code, in characters: anything shorter is guessed by hand, and is a typing slip in an imported
-/// file.
+/// Minimum length, in characters: shorter codes can be guessed by hand and are typing errors in imported
+/// files.
 pub const MIN_CHARS: usize = 3;
 
-/// Longest code, in characters: fits a printed barcode and keeps the rows of the code index small.
+/// Maximum length, in characters: fits a printed barcode and keeps index rows small.
 pub const MAX_CHARS: usize = 64;
 
-/// Whether each byte may stand in a code, once upper-cased. A table, because imports ask it for every byte of
-/// a file.
+/// Whether each byte is allowed in a code, in either case. A table, because imports look up each byte of a
+/// file.
 const LEGAL: [bool; 256] = {
     let mut legal = [false; 256];
     let mut byte: u8 = 0;
@@ -27,7 +27,7 @@ const LEGAL: [bool; 256] = {
     legal
 };
 
-/// A validated coupon code. Its order is that of its bytes, the same as the database's (`COLLATE "C"`).
+/// A valid coupon code. Codes are ordered by their bytes, as in the database (`COLLATE "C"`).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Code(String);
@@ -35,7 +35,7 @@ pub struct Code(String);
 /// Why a text is not a coupon code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CodeError {
-    /// Nothing is left after trimming.
+    /// Empty after trimming.
     #[error("the code is empty")]
     Empty,
     /// Fewer than [`MIN_CHARS`] characters.
@@ -44,13 +44,13 @@ pub enum CodeError {
     /// More than [`MAX_CHARS`] characters.
     #[error("the code is longer than {MAX_CHARS} characters")]
     TooLong,
-    /// The first character that no code may have.
+    /// The first invalid character.
     #[error("the code has the character {0:?}; only letters A-Z, digits, - and _ are allowed")]
     BadCharacter(char),
 }
 
 impl CodeError {
-    /// What is wrong, as the errors file of an import says it: a character is named, since it may not be visible.
+    /// The text for the errors file of an import. It names the character, which may be invisible.
     pub fn detail(self) -> String {
         match self {
             Self::BadCharacter(character) => {
@@ -71,7 +71,7 @@ impl CodeError {
         }
     }
 
-    /// The stable name of the fault, as the errors file of an import gives it.
+    /// The stable name of the fault, in the errors file of an import.
     pub fn reason(self) -> &'static str {
         match self {
             Self::Empty => "empty",
@@ -83,20 +83,20 @@ impl CodeError {
 }
 
 impl Code {
-    /// Reads a code as a person or a file wrote it.
+    /// Parses a code from user input or a file.
     ///
     /// # Errors
-    /// A [`CodeError`] for a text that, trimmed and upper-cased, is not a code. Of several faults a bad
-    /// character is told first, since it is what has to be repaired.
+    /// A [`CodeError`] if the trimmed, upper-cased text is not a code. A bad character takes precedence
+    /// over a wrong length, because it must be corrected first.
     pub fn parse(input: &str) -> Result<Self, CodeError> {
         let trimmed = check(input)?;
         Ok(Self(trimmed.to_ascii_uppercase()))
     }
 
-    /// Appends the normalized code to `into`, for callers that read millions and reuse one buffer.
+    /// Appends the normalized code to `into`, for callers that parse millions of codes with one buffer.
     ///
     /// # Errors
-    /// As [`Code::parse`]; `into` is then as it was.
+    /// As [`Code::parse`]; `into` is then unchanged.
     pub fn normalize(input: &str, into: &mut String) -> Result<(), CodeError> {
         let trimmed = check(input)?;
         let start = into.len();
@@ -110,22 +110,22 @@ impl Code {
         &self.0
     }
 
-    /// The normalized text, given away.
+    /// The normalized text, by value.
     pub fn into_string(self) -> String {
         self.0
     }
 }
 
-/// Whether this byte may stand in a code, in either case.
+/// Whether this byte is allowed in a code, in either case.
 pub(super) fn is_legal(byte: u8) -> bool {
     LEGAL[usize::from(byte)]
 }
 
-/// The trimmed text, if upper-casing makes it a code.
+/// The trimmed text, if it is a code after upper-casing.
 fn check(input: &str) -> Result<&str, CodeError> {
     let trimmed = input.trim();
     if let Some(at) = trimmed.bytes().position(|byte| !is_legal(byte)) {
-        // Every byte before `at` is ASCII, so a character starts here.
+        // All bytes before `at` are ASCII, so a character starts here.
         return Err(trimmed[at..].chars().next().map_or(CodeError::Empty, CodeError::BadCharacter));
     }
     match trimmed.len() {

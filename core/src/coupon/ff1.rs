@@ -1,48 +1,48 @@
-//! FF1 over bit strings: a keyed permutation of the numbers below 2^bits, for batches.
+//! FF1 over bit strings: a keyed permutation of the numbers below 2^bits, in batches.
 //!
-//! The method is FF1 of NIST SP 800-38G (<https://doi.org/10.6028/NIST.SP.800-38G>, section 5.1, algorithm 7)
-//! with AES-256, radix 2 and an empty tweak; its draft revision 1 asks for domains of at least a million,
-//! hence [`MIN_BITS`]. A number stands for its bits, most significant first. Decryption is absent: codes are
-//! only made.
+//! The method is FF1 of NIST SP 800-38G (algorithm 7 in section 5.1,
+//! <https://doi.org/10.6028/NIST.SP.800-38G>) with AES-256, radix 2 and an empty tweak. Its draft revision
+//! 1 requires domains of at least a million elements, hence [`MIN_BITS`]. A number represents its bits,
+//! most significant first. There is no decryption, because codes are only generated.
 //!
-//! What makes it fast: with radix 2 the numerals are machine words; P, the first block of the pseudo-random
-//! function, depends on the length alone and is encrypted once; Q is then one block, and the Q of many
-//! elements go through AES side by side.
+//! It is fast because with radix 2 the numerals are machine words; P, the first block of the pseudo-random
+//! function, depends only on the length and is encrypted once; Q is then one block, and the Q blocks of
+//! many elements are encrypted together.
 
 use std::fmt;
 
 use aes::cipher::{BlockCipherEncrypt, KeyInit};
 use aes::{Aes256, Block};
 
-/// Fewest bits of a domain: the smallest power of two that is a million.
+/// Minimum number of bits: 2^20 is the smallest power of two above a million.
 pub const MIN_BITS: u32 = 20;
 
-/// Most bits of a domain: a half, rounded up, has to fit 64 bits, and the size of the domain a `u128`.
+/// Maximum number of bits: the larger half must fit in 64 bits, and the size of the domain in a `u128`.
 pub const MAX_BITS: u32 = 127;
 
-/// Rounds of the Feistel network. SP 800-38G fixes them.
+/// Rounds of the Feistel network, fixed by SP 800-38G.
 const ROUNDS: u8 = 10;
 
-/// Elements that go through a round together. A multiple of the blocks AES takes at once (8 with AES-NI and
-/// on ARM, 30 with VAES), few enough that everything about them stays in the first-level cache.
+/// Elements in a round. A multiple of the blocks that AES encrypts together (8 with AES-NI and on ARM, 30
+/// with VAES), small enough that all their data stays in the L1 cache.
 const LANES: usize = 120;
 
 /// A keyed permutation of `0..2^bits`.
 #[derive(Clone)]
 pub struct Ff1 {
     cipher: Aes256,
-    /// u and v of the standard: bits of the left and the right half. They differ by one when `bits` is odd.
+    /// u and v of the standard: bits of the left and the right half. They differ by one if `bits` is odd.
     left_bits: u32,
     right_bits: u32,
     /// AES(P), the state of the CBC-MAC before Q.
     after_p: u128,
-    /// Where the round number stands in Q: above the b bytes of NUM(B).
+    /// The position of the round number in Q: above the b bytes of NUM(B).
     round_shift: u32,
-    /// Where the low 64 bits of y stand in R: y is its first d bytes.
+    /// The position of the low 64 bits of y in R: y is its first d bytes.
     y_shift: u32,
 }
 
-/// The halves of the elements of one batch, and the blocks of their rounds.
+/// The halves of a batch's elements, and the blocks of a round.
 struct Lanes {
     left: [u64; LANES],
     right: [u64; LANES],
@@ -73,8 +73,8 @@ impl Ff1 {
         }
     }
 
-    /// Replaces each element, which must be below 2^bits, by its image. The images do not depend on what else
-    /// is in the batch.
+    /// Replaces each element, which must be below 2^bits, by its image. An image does not depend on the
+    /// other elements of the batch.
     pub fn permute(&self, elements: &mut [u128]) {
         let mut lanes = Lanes { left: [0; LANES], right: [0; LANES], blocks: [Block::default(); LANES] };
         for batch in elements.chunks_mut(LANES) {
@@ -90,7 +90,7 @@ impl Ff1 {
             *left = low_bits(element >> self.right_bits, self.left_bits);
             *right = low_bits(*element, self.right_bits);
         }
-        // Two rounds a turn, so that the halves need not be swapped.
+        // Two rounds in each iteration, so that the halves need not be swapped.
         for round in (0..ROUNDS).step_by(2) {
             self.round(round, right, left, self.left_bits, blocks);
             self.round(round + 1, left, right, self.right_bits, blocks);
@@ -100,7 +100,7 @@ impl Ff1 {
         }
     }
 
-    /// Adds to each of `into`, which has `bits` bits, the pseudo-random number of its `from`.
+    /// Adds the pseudo-random number of each `from` to its `into`, which has `bits` bits.
     fn round(&self, round: u8, from: &[u64], into: &mut [u64], bits: u32, blocks: &mut [Block]) {
         let start = self.after_p ^ (u128::from(round) << self.round_shift);
         for (block, numeral) in blocks.iter_mut().zip(from) {
@@ -114,18 +114,18 @@ impl Ff1 {
     }
 }
 
-/// P of the standard: version 1, method 2, Feistel 1, radix 2, 10 rounds, u, n, and a tweak of no bytes.
+/// P of the standard: version 1, method 2, Feistel 1, radix 2, 10 rounds, u, n, and an empty tweak.
 fn first_block(bits: u32, left_bits: u32) -> u128 {
     0x0102_0100_0002_0a00_0000_0000_0000_0000 | u128::from(left_bits) << 64 | u128::from(bits) << 32
 }
 
-/// The low `bits` of a number; 1 to 64 of them.
-#[expect(clippy::cast_possible_truncation, reason = "the high bits are what is to go")]
+/// The low `bits` bits of a number, 1 to 64.
+#[expect(clippy::cast_possible_truncation, reason = "the high bits are discarded on purpose")]
 fn low_bits(number: u128, bits: u32) -> u64 {
     number as u64 & (u64::MAX >> (64 - bits))
 }
 
-/// Says the size and nothing of the key.
+/// Prints the size, but not the key.
 impl fmt::Debug for Ff1 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Ff1").field("bits", &(self.left_bits + self.right_bits)).finish_non_exhaustive()
@@ -140,7 +140,7 @@ mod tests {
 
     use super::*;
 
-    /// The image by the fpe crate, which passes the test vectors of the standard.
+    /// The image by the fpe crate, which passes the standard's test vectors.
     fn reference(key: &[u8; 32], bits: u32, element: u128) -> u128 {
         let numerals: Vec<u16> = (0..bits).rev().map(|bit| u16::from(element >> bit & 1 == 1)).collect();
         let ff1 = FF1::<Aes256>::new(key, 2).unwrap();

@@ -1,4 +1,4 @@
-//! Coupons: what a code looks like, where codes come from, and the states a coupon goes through.
+//! Coupons: the form of codes, their generation, and the states of a coupon.
 
 pub mod code;
 pub mod ff1;

@@ -1,33 +1,32 @@
-//! The pattern generated codes follow: literal text with groups in braces, such as `SUMMER-{XXXX}-{9999}`. A
-//! [`Pattern`] that exists yields only valid codes; it numbers them `0..capacity` and writes any one of them.
+//! The pattern of generated codes: literal text with groups in braces, such as `SUMMER-{XXXX}-{9999}`. All
+//! codes of a [`Pattern`] are valid. They are numbered `0..capacity`, and any of them can be written.
 
 use std::fmt;
 use std::str::FromStr;
 
 use super::code::{self, MAX_CHARS, MIN_CHARS};
 
-/// What `X` stands for. Without I, O, 0 and 1, which people confuse; the last 24 are the letters `A` stands
-/// for.
+/// The characters of `X`. I, O, 0 and 1 are omitted because people confuse them. The last 24 are the
+/// letters of `A`.
 const ALPHABET: &[u8; 32] = b"23456789ABCDEFGHJKLMNPQRSTUVWXYZ";
 
-/// How many letters [`ALPHABET`] ends with.
+/// Number of letters at the end of [`ALPHABET`].
 const LETTERS: u8 = 24;
 
-/// The largest number of codes in a pattern: the widest block the permutation of a code space takes is 127
-/// bits.
+/// Maximum number of codes of a pattern: the permutation of a code space has at most 127 bits.
 pub const MAX_CAPACITY: u128 = 1 << 127;
 
-/// One guess in this many may hit a live code; patterns where more do are [guessable](Pattern::is_guessable).
+/// A pattern is [guessable](Pattern::is_guessable) if more than one guess in this many hits a live code.
 pub const FEWEST_GUESSES: u128 = 1_000_000;
 
-/// A checked pattern. Two patterns are equal when they have the same codes in the same order.
+/// A valid pattern. Two patterns are equal if they have the same codes in the same order.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Pattern {
     slots: Vec<Slot>,
     capacity: u128,
 }
 
-/// One character of a code to be.
+/// One character of a code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Slot {
     Literal(u8),
@@ -36,19 +35,19 @@ enum Slot {
     Letter,
 }
 
-/// Why a text is not a pattern. Positions are 1-based characters of the text as it was given.
+/// Why a text is not a pattern. Positions are 1-based characters of the given text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PatternError {
-    /// Nothing is left after trimming.
+    /// Empty after trimming.
     #[error("the pattern is empty: write text with groups in braces, such as SUMMER-{{XXXX}}")]
     Empty,
-    /// A `{` without its `}`, and where it is.
+    /// A `{` without `}`, and its position.
     #[error("the group opened at character {0} is not closed: add }}")]
     UnclosedGroup(usize),
-    /// A `}` without its `{`, and where it is.
+    /// A `}` without `{`, and its position.
     #[error("the }} at character {0} closes no group: remove it, or open the group with {{")]
     UnopenedGroup(usize),
-    /// `{}`, and where it is.
+    /// `{}`, and its position.
     #[error("the group opened at character {0} is empty: put X, 9 or A in it, or remove it")]
     EmptyGroup(usize),
     /// A `{` inside a group.
@@ -56,48 +55,46 @@ pub enum PatternError {
         "the {{ at character {at} is inside the group opened at character {opened}: close that one first with }}"
     )]
     NestedGroup {
-        /// Where the inner `{` stands.
+        /// Position of the inner `{`.
         at: usize,
-        /// Where the outer `{` stands.
+        /// Position of the outer `{`.
         opened: usize,
     },
-    /// A character inside a group that stands for nothing.
+    /// An unknown character in a group.
     #[error(
         "{symbol:?} at character {at} means nothing in a group: use X (letter or digit), 9 (digit) or A (letter), \
          or move it outside the braces"
     )]
     UnknownSymbol {
-        /// Where it stands.
+        /// Its position.
         at: usize,
         /// The character.
         symbol: char,
     },
-    /// A literal character that no code may have.
+    /// A literal character that is not allowed in codes.
     #[error("{literal:?} at character {at} cannot be part of a code: use letters A-Z, digits, - and _")]
     BadLiteral {
-        /// Where it stands.
+        /// Its position.
         at: usize,
         /// The character.
         literal: char,
     },
-    /// Codes of fewer than [`MIN_CHARS`] characters, and of how many.
-    #[error("codes of this pattern would have {0} of at least {MIN_CHARS} characters: add to it")]
+    /// Codes shorter than [`MIN_CHARS`] characters, and their length.
+    #[error("codes of this pattern would have {0} characters, fewer than {MIN_CHARS}: make it longer")]
     TooShort(usize),
-    /// Codes of more than [`MAX_CHARS`] characters, and the first of the pattern that is too much.
-    #[error(
-        "the codes would have more than {MAX_CHARS} characters: remove what stands from character {0} on"
-    )]
+    /// Codes longer than [`MAX_CHARS`] characters, and the position of the first excess character.
+    #[error("the codes would have more than {MAX_CHARS} characters: remove the text from character {0} on")]
     TooLong(usize),
-    /// More than [`MAX_CAPACITY`] codes, and the first symbol that is too much.
+    /// More than [`MAX_CAPACITY`] codes, and the position of the first excess symbol.
     #[error("from character {0} on there are more than 2^127 codes: use fewer X, 9 and A (at most 25 X)")]
     TooManyCodes(usize),
 }
 
 impl Pattern {
-    /// Reads a pattern. Space around it is dropped, letters may have either case, in groups too.
+    /// Parses a pattern. Surrounding whitespace is trimmed; letters may have either case, also in groups.
     ///
     /// # Errors
-    /// The first fault from the left, with its position and what to do about it.
+    /// The first fault from the left, with its position and the remedy.
     pub fn parse(text: &str) -> Result<Self, PatternError> {
         let padding = text.chars().take_while(|character| character.is_whitespace()).count();
         let mut reading = Reading { slots: Vec::new(), capacity: 1, group: None };
@@ -107,7 +104,7 @@ impl Pattern {
         reading.finish()
     }
 
-    /// The normalized text, one for each set of codes: upper-cased, neighboring groups made one.
+    /// The normalized text, the same for each set of codes: upper-cased, with adjacent groups merged.
     pub fn canonical(&self) -> String {
         let mut text = String::with_capacity(self.slots.len() + 8);
         let mut grouped = false;
@@ -126,18 +123,19 @@ impl Pattern {
         text
     }
 
-    /// How many codes the pattern has; at least 1, at most [`MAX_CAPACITY`].
+    /// The number of codes; at least 1, at most [`MAX_CAPACITY`].
     pub fn capacity(&self) -> u128 {
         self.capacity
     }
 
-    /// How many characters each code has, which is also its number of bytes.
+    /// The length of each code, in characters and bytes.
     pub fn width(&self) -> usize {
         self.slots.len()
     }
 
-    /// Appends code number `element` of `0..capacity`: a number in mixed radix, most significant digit first.
-    /// Every alphabet ascends, so larger elements are larger codes in byte order. Numbers past the end wrap.
+    /// Appends code number `element` of `0..capacity`: a number in mixed radix, most significant digit
+    /// first. Each alphabet ascends, so a larger element is a larger code in byte order. Numbers beyond the
+    /// capacity wrap.
     pub fn write(&self, element: u128, into: &mut Vec<u8>) {
         let start = into.len();
         into.resize(start + self.width(), 0);
@@ -147,19 +145,19 @@ impl Pattern {
         }
     }
 
-    /// The probability that one guess at this pattern hits one of its `live` codes.
+    /// The probability that a random code of this pattern is one of `live` codes.
     #[expect(clippy::cast_precision_loss, reason = "a probability is read to a few digits")]
     pub fn chance_of_a_hit(&self, live: u128) -> f64 {
         live.min(self.capacity) as f64 / self.capacity as f64
     }
 
-    /// Whether that probability is above one in [`FEWEST_GUESSES`]: whoever tries long enough finds a code. Exact, where the
-    /// probability itself is rounded.
+    /// Whether that probability is above one in [`FEWEST_GUESSES`], so that repeated guesses find a code.
+    /// The comparison is exact; the probability itself is rounded.
     pub fn is_guessable(&self, live: u128) -> bool {
         live.min(self.capacity).saturating_mul(FEWEST_GUESSES) > self.capacity
     }
 
-    /// How many `X` more would end that.
+    /// The number of additional `X` with which the pattern would not be guessable.
     pub fn symbols_missing(&self, live: u128) -> u32 {
         let mut needed = live.min(self.capacity).saturating_mul(FEWEST_GUESSES).div_ceil(self.capacity);
         let mut missing = 0;
@@ -176,7 +174,7 @@ impl Slot {
         matches!(self, Self::Literal(_))
     }
 
-    /// The character that stands for this slot in a pattern.
+    /// The character of this slot in a pattern.
     fn symbol(self) -> char {
         match self {
             Self::Literal(byte) => char::from(byte),
@@ -186,7 +184,7 @@ impl Slot {
         }
     }
 
-    /// How many characters may stand here.
+    /// The number of possible characters of this slot.
     fn radix(self) -> u128 {
         match self {
             Self::Literal(_) => 1,
@@ -196,7 +194,8 @@ impl Slot {
         }
     }
 
-    /// Takes the least significant digit off `rest`. Each arm divides by a constant, which multiplies.
+    /// Removes the least significant digit from `rest`. Each arm divides by a constant, which compiles to a
+    /// multiplication.
     fn take(self, rest: &mut u128) -> u8 {
         match self {
             Self::Literal(byte) => byte,
@@ -207,7 +206,8 @@ impl Slot {
     }
 }
 
-/// `rest % RADIX`, leaving `rest / RADIX`; in 64 bits where they do, which is several times faster.
+/// Returns `rest % RADIX` and sets `rest` to `rest / RADIX`; in 64 bits if possible, which is several times
+/// faster.
 fn remainder<const RADIX: u8>(rest: &mut u128) -> usize {
     let digit;
     if let Ok(small) = u64::try_from(*rest) {
@@ -220,11 +220,11 @@ fn remainder<const RADIX: u8>(rest: &mut u128) -> usize {
     usize::from(digit)
 }
 
-/// What has been read of a pattern so far.
+/// The state of parsing a pattern.
 struct Reading {
     slots: Vec<Slot>,
     capacity: u128,
-    /// Where the group that is open was opened.
+    /// Position of the open group's `{`.
     group: Option<usize>,
 }
 
@@ -353,10 +353,10 @@ mod tests {
             ),
             ("ñ{XX}", "'ñ' at character 1 cannot be part of a code: use letters A-Z, digits, - and _"),
             ("A B{X}", "' ' at character 2 cannot be part of a code: use letters A-Z, digits, - and _"),
-            ("A{X}", "codes of this pattern would have 2 of at least 3 characters: add to it"),
+            ("A{X}", "codes of this pattern would have 2 characters, fewer than 3: make it longer"),
             (
                 &"A".repeat(65),
-                "the codes would have more than 64 characters: remove what stands from character 65 on",
+                "the codes would have more than 64 characters: remove the text from character 65 on",
             ),
             (
                 &format!("{{{}}}", "X".repeat(26)),

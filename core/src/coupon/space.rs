@@ -1,10 +1,10 @@
-//! A code space: every code of one pattern, in the secret order of a key.
+//! A code space: all codes of a pattern, in a secret order that depends on a key.
 //!
-//! Code *i* is element *i* of a keyed permutation of the pattern's codes, so codes are distinct by
-//! construction, the same each time they are made, and cannot be guessed from one another. The permutation is
-//! [`Ff1`] over a power of two, cycle-walked down to the pattern's capacity: an image past the end is
-//! permuted again until it falls inside (Black and Rogaway, "Ciphers with Arbitrary Finite Domains", 2002).
-//! Which indexes are taken is not known here.
+//! Code *i* is element *i* of a keyed permutation of the pattern's codes. Codes are therefore distinct by
+//! construction, the same each time they are generated, and not predictable from one another. The
+//! permutation is [`Ff1`] over a power of two, with cycle-walking down to the pattern's capacity: an image
+//! beyond the capacity is permuted again until it is below it (Black and Rogaway, "Ciphers with Arbitrary
+//! Finite Domains", 2002). Which indexes are used is stored elsewhere.
 
 use std::fmt;
 use std::ops::Range;
@@ -12,24 +12,24 @@ use std::ops::Range;
 use super::ff1::{Ff1, MIN_BITS};
 use super::pattern::Pattern;
 
-/// The codes of one pattern, numbered by a key.
+/// The codes of a pattern, numbered by a key.
 #[derive(Clone)]
 pub struct CodeSpace {
     pattern: Pattern,
     permutation: Ff1,
 }
 
-/// More codes were asked for than the space has left.
+/// The error for requesting more codes than remain in the space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{wanted} codes are wanted and {remaining} remain in the space")]
+#[error("{wanted} codes were requested, but {remaining} remain in the space")]
 pub struct Exhausted {
-    /// How many codes were asked for.
+    /// Number of requested codes.
     pub wanted: u64,
-    /// How many there are from the first of them on.
+    /// Number of codes from the first requested index on.
     pub remaining: u128,
 }
 
-/// Some codes of a space, all of one width, in one piece of text.
+/// Some codes of a space, all of the same width, in one string.
 #[derive(Clone)]
 pub struct Codes {
     pattern: Pattern,
@@ -38,20 +38,20 @@ pub struct Codes {
 }
 
 impl CodeSpace {
-    /// The space of `pattern` under `key`. Another key is another order of the same codes.
+    /// The space of `pattern` under `key`. Another key gives another order of the same codes.
     pub fn new(pattern: Pattern, key: &[u8; 32]) -> Self {
         let bits_needed = u128::BITS - (pattern.capacity() - 1).leading_zeros();
         Self { permutation: Ff1::new(key, bits_needed.max(MIN_BITS)), pattern }
     }
 
-    /// The codes with these indexes, in the order of the indexes. Meant for batches: memory grows with the
+    /// The codes at these indexes, in the order of the indexes. Intended for batches: memory grows with the
     /// range.
     ///
-    /// A code takes 2^bits / capacity permutations on average: at most two from 2^19 codes up. All the codes
-    /// of a smaller space together take at most 2^20, a fraction of a second.
+    /// A code takes 2^bits / capacity permutations on average: at most two from 2^19 codes up. All codes of
+    /// a smaller space together take at most 2^20 permutations, a fraction of a second.
     ///
     /// # Errors
-    /// [`Exhausted`] if the range ends past the capacity; there is no such code.
+    /// [`Exhausted`] if the range ends beyond the capacity.
     pub fn codes(&self, indexes: Range<u64>) -> Result<Codes, Exhausted> {
         let wanted = indexes.end.saturating_sub(indexes.start);
         let remaining = self.remaining(indexes.start);
@@ -63,12 +63,12 @@ impl CodeSpace {
         Ok(Codes::new(self.pattern.clone(), elements))
     }
 
-    /// How many codes are left once the first `used` are taken.
+    /// The number of codes that remain after the first `used`.
     pub fn remaining(&self, used: u64) -> u128 {
         self.capacity().saturating_sub(u128::from(used))
     }
 
-    /// How many codes there are, taken or not.
+    /// The number of all codes, used or not.
     pub fn capacity(&self) -> u128 {
         self.pattern.capacity()
     }
@@ -78,7 +78,7 @@ impl CodeSpace {
         &self.pattern
     }
 
-    /// Replaces each index by its element: permutes all, then again those that fell outside, until none has.
+    /// Replaces each index by its element: permutes all, then repeatedly those beyond the capacity.
     fn walk(&self, elements: &mut [u128]) {
         let capacity = self.capacity();
         self.permutation.permute(elements);
@@ -110,34 +110,34 @@ impl Codes {
         codes
     }
 
-    /// Puts the codes in byte order, that of the database's index.
+    /// Sorts the codes in byte order, the order of the database's index.
     pub fn sort(&mut self) {
-        // A pattern's codes are in the order of their elements, and numbers sort faster than texts.
+        // The codes of a pattern have the order of their elements, and sorting numbers is faster.
         self.elements.sort_unstable();
         self.write();
     }
 
-    /// How many codes there are.
+    /// The number of codes.
     pub fn len(&self) -> usize {
         self.elements.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no codes.
     pub fn is_empty(&self) -> bool {
         self.elements.is_empty()
     }
 
-    /// The code at `place`, if there are that many.
+    /// The code at `place`, if it exists.
     pub fn get(&self, place: usize) -> Option<&str> {
         (place < self.len()).then(|| self.at(place))
     }
 
-    /// The codes in their present order.
+    /// The codes in their current order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &str> + DoubleEndedIterator {
         (0..self.len()).map(|place| self.at(place))
     }
 
-    /// All the codes without a separator, each [`Pattern::width`] bytes.
+    /// All codes without a separator, each [`Pattern::width`] bytes long.
     pub fn as_text(&self) -> &str {
         &self.text
     }
@@ -158,7 +158,7 @@ impl Codes {
     }
 }
 
-/// Says the pattern and nothing of the key.
+/// Prints the pattern, but not the key.
 impl fmt::Debug for CodeSpace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CodeSpace")
@@ -167,7 +167,7 @@ impl fmt::Debug for CodeSpace {
     }
 }
 
-/// Says how many: unused codes are worth money, and do not belong in a log.
+/// Prints the number only: unused codes are worth money and must not appear in a log.
 impl fmt::Debug for Codes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Codes").field("len", &self.len()).finish_non_exhaustive()
@@ -215,7 +215,7 @@ mod tests {
 
     #[test]
     fn the_codes_of_a_key_never_change() {
-        // Codes already handed out would be made a second time if they did.
+        // Otherwise existing codes would be generated a second time.
         assert_eq!(owned(&space("{XXXXXXXXXXXX}", 1).codes(0..2).unwrap()), ["7X6FMJHXRECT", "JVGYGNZ46NH7"]);
         assert_eq!(owned(&space("S-{9999}", 1).codes(0..2).unwrap()), ["S-5206", "S-7652"]);
     }
@@ -265,7 +265,7 @@ mod tests {
         assert_eq!(format!("{:?}", space.codes(0..3).unwrap()), "Codes { len: 3, .. }");
     }
 
-    /// Whether `code` is what the symbols of `pattern` say, whose literals are none of X, 9 and A.
+    /// Whether `code` matches the symbols of `pattern`, whose literals are none of X, 9 and A.
     fn follows(code: &str, pattern: &str) -> bool {
         let symbols: Vec<char> = pattern.chars().filter(|symbol| !"{}".contains(*symbol)).collect();
         let letter = |found: char| found.is_ascii_uppercase() && !"IO".contains(found);

@@ -1,4 +1,4 @@
-//! The states of a coupon, and what happens to it.
+//! The states of a coupon, and its events.
 //!
 //! ```text
 //! AVAILABLE ──assign──▶ ASSIGNED ──lock──▶ LOCKED ──redeem (last use)──▶ REDEEMED
@@ -6,8 +6,9 @@
 //!                        │  └──unlock─────┘  │   unlock, or the TTL runs out
 //!                        └──redeem (not the last use)
 //! ```
-//! The database is the arbiter: each statement of `store` repeats its precondition and is the transition. A lock whose
-//! time has passed counts as none, swept or not, so what is shown is [`effective`] and never the stored word alone.
+//! The database decides: each statement of `store` repeats its precondition and is the transition. An
+//! expired lock counts as absent, whether or not the sweep has ended it. Therefore answers show
+//! [`effective`] instead of the stored status.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -15,28 +16,28 @@ use serde_json::Value;
 
 use crate::id::{AssignmentId, BookId, EventId};
 
-/// Where a coupon stands.
+/// The status of a coupon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, sqlx::Type)]
 #[serde(rename_all = "UPPERCASE")]
 #[sqlx(type_name = "coupon_status", rename_all = "UPPERCASE")]
 pub enum CouponStatus {
     /// Free.
     Available,
-    /// Held.
+    /// Assigned to a holder.
     Assigned,
-    /// Held, and kept for its holder until a time.
+    /// Assigned, and locked for its holder until a time.
     Locked,
-    /// Used as often as allowed.
+    /// Redeemed as often as allowed.
     Redeemed,
-    /// Ended for good.
+    /// Void permanently.
     Void,
 }
 
 impl CouponStatus {
-    /// All of them.
+    /// All statuses.
     pub const ALL: [Self; 5] = [Self::Available, Self::Assigned, Self::Locked, Self::Redeemed, Self::Void];
 
-    /// As the API and the database spell it.
+    /// The name in the API and the database.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Available => "AVAILABLE",
@@ -47,13 +48,13 @@ impl CouponStatus {
         }
     }
 
-    /// The state of that name.
+    /// The status of that name.
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|status| status.as_str() == name)
     }
 }
 
-/// What a stored state means at a time: a lock that has run out is none.
+/// The effective status at a time: an expired lock counts as absent.
 pub fn effective(
     stored: CouponStatus,
     locked_until: Option<DateTime<Utc>>,
@@ -69,65 +70,65 @@ pub fn effective(
     }
 }
 
-/// A coupon as it stands.
+/// A coupon.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Coupon {
     /// The code.
     pub code: String,
     /// Its book.
     pub book: BookId,
-    /// Where it stands; see [`effective`].
+    /// Its status; see [`effective`].
     pub status: CouponStatus,
-    /// Who holds it.
+    /// The user id of the holder.
     pub holder: Option<String>,
-    /// The giving it is held by.
+    /// The assignment to the holder.
     pub assignment: Option<AssignmentId>,
-    /// How often it was used.
+    /// Number of redemptions.
     pub redeem_count: i32,
-    /// How often it may be used.
+    /// Maximum number of redemptions.
     pub max_redeems: i32,
-    /// Since when it is held.
+    /// Time of the assignment.
     pub assigned_at: Option<DateTime<Utc>>,
-    /// Since when it is locked.
+    /// Time of the lock.
     pub locked_at: Option<DateTime<Utc>>,
-    /// Until when.
+    /// Expiry of the lock.
     pub locked_until: Option<DateTime<Utc>>,
-    /// When it was last used.
+    /// Time of the last redemption.
     pub redeemed_at: Option<DateTime<Utc>>,
-    /// What the import kept with it.
+    /// Metadata from the import.
     pub metadata: Option<Value>,
-    /// When it was made.
+    /// Creation time.
     pub created_at: DateTime<Utc>,
 }
 
-/// One line of the audit trail.
+/// An event in the history of a coupon.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CouponEvent {
     /// Its id.
     pub id: EventId,
-    /// What happened: `ASSIGN LOCK UNLOCK EXPIRE REDEEM REVOKE ROLLBACK VOID`.
+    /// The action: `ASSIGN LOCK UNLOCK EXPIRE REDEEM REVOKE ROLLBACK VOID`.
     pub action: String,
-    /// From which state.
+    /// The status before.
     pub from_status: CouponStatus,
-    /// To which.
+    /// The status after.
     pub to_status: CouponStatus,
-    /// The holder it concerns.
+    /// The holder concerned.
     pub user: Option<String>,
-    /// Who did it.
+    /// The actor, for example an account or an API key.
     pub actor: String,
-    /// When, by the database's clock.
+    /// Time, by the database's clock.
     pub at: DateTime<Utc>,
     /// The client's address.
     pub ip: Option<String>,
-    /// The client's name for itself.
+    /// The client's User-Agent.
     pub user_agent: Option<String>,
-    /// The request that asked for it.
+    /// The id of the request.
     pub request_id: Option<String>,
-    /// Why, where somebody said.
+    /// The reason, if one was given.
     pub reason: Option<String>,
-    /// How many uses there were then, for uses.
+    /// The number of redemptions after it, for redemptions.
     pub redeem_count: Option<i32>,
-    /// Its number among the coupon's events, gapless from 1.
+    /// Its number among the coupon's events, from 1 without gaps.
     pub version: i32,
 }
 

@@ -1,4 +1,4 @@
-//! How a record falls into cells: csv-core's reader over one record at a time, in memory that is used again.
+//! Splits a record into cells: csv-core's reader on one record at a time, with reused buffers.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,13 +10,13 @@ use super::Delimiter;
 use super::scan::is_padding;
 use crate::text;
 
-/// Splits records, each on its own: nothing of one reaches the next.
+/// Splits records independently: a record has no effect on the next.
 pub(super) struct Splitter {
     reader: Reader,
     delimiter: u8,
-    /// The cells' text without their quotes, one behind the other.
+    /// The text of all cells without quotes, concatenated.
     text: Vec<u8>,
-    /// Where each cell ends in `text`.
+    /// The end of each cell in `text`.
     ends: Vec<usize>,
 }
 
@@ -26,14 +26,16 @@ impl Splitter {
         Self { reader, delimiter: delimiter.byte(), text: Vec::new(), ends: vec![0; 16] }
     }
 
-    /// The cells of a record given without its line break.
+    /// Splits a record, given without its line break.
     pub(super) fn split(&mut self, raw: &str) -> Cells<'_> {
-        // csv-core asks for room before it looks at the input, hence one byte more than can be written.
+        // csv-core checks for space before it reads input, so the buffer is one byte larger than its
+        // output.
         if self.text.len() <= raw.len() {
             self.text.resize(raw.len() + 1, 0);
         }
         self.reader.reset();
-        // A fresh reader drops a byte order mark. Inside a file it is text, so spend that on a line break.
+        // A new reader drops a byte order mark. Inside a file it is text, so the reader gets a line break
+        // first.
         let _ = self.reader.read_record(b"\n", &mut self.text, &mut self.ends);
         let raw = without_padding(raw, self.delimiter);
         let (mut written, mut count, mut input) = (0, 0, raw.as_bytes());
@@ -41,7 +43,8 @@ impl Splitter {
             let (result, read, wrote, ended) =
                 self.reader.read_record(input, &mut self.text[written..], &mut self.ends[count..]);
             (input, written, count) = (&input[read..], written + wrote, count + ended);
-            // Empty input ends the record. A line break outside quotes would too: what follows it is no part of it.
+            // Empty input ends the record. A line break outside quotes would end it too; text after it is
+            // not part of the record.
             if matches!(result, ReadRecordResult::Record | ReadRecordResult::End) {
                 break;
             }
@@ -55,7 +58,7 @@ impl Splitter {
     }
 }
 
-/// The record without the blanks that stand before an opening quote: csv-core would take the quote for text there.
+/// Removes blanks before an opening quote: csv-core would treat such a quote as text.
 fn without_padding(raw: &str, delimiter: u8) -> Cow<'_, str> {
     let bytes = raw.as_bytes();
     let is_padded = |quote: usize| quote > 0 && is_padding(bytes[quote - 1], delimiter);
@@ -82,30 +85,30 @@ fn without_padding(raw: &str, delimiter: u8) -> Cow<'_, str> {
     Cow::Owned(kept)
 }
 
-/// Where a byte stands in its field.
+/// The position of a byte in its field.
 #[derive(Clone, Copy)]
 enum Place {
-    /// Behind nothing but blanks; the field starts at this index.
+    /// After nothing but blanks; the field starts at this index.
     Start(usize),
     Text,
     Quoted,
-    /// Behind a quote inside quotes: it closed them, unless another follows at once.
+    /// After a quote inside quotes: it closed the quotes, unless another quote follows.
     Closing,
 }
 
 impl fmt::Debug for Splitter {
-    /// The buffers are as large as the longest record and say nothing.
+    /// Without the buffers, which are as large as the longest record.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("Splitter").finish_non_exhaustive()
     }
 }
 
-/// Whether a cell has nothing in it that can be seen.
+/// Whether a cell has no visible text.
 pub(super) fn is_empty(cell: &str) -> bool {
     text::trim(cell).is_empty()
 }
 
-/// The cell's text. An apostrophe before a character that would begin a formula is taken off: exports put it there.
+/// Removes an apostrophe before a character that begins a formula. Exports add it.
 pub(super) fn unescape(cell: &str) -> &str {
     match cell.strip_prefix('\'') {
         Some(rest) if begins_formula(rest) => rest,
@@ -113,19 +116,19 @@ pub(super) fn unescape(cell: &str) -> &str {
     }
 }
 
-/// Whether a spreadsheet would read the cell as a formula (OWASP, CSV injection).
+/// Whether a spreadsheet would treat the cell as a formula (OWASP, CSV injection).
 pub fn begins_formula(cell: &str) -> bool {
     cell.starts_with(['=', '+', '-', '@', '\t', '\r'])
 }
 
-/// The cells of one record.
+/// The cells of a record.
 pub(super) struct Cells<'a> {
     text: &'a str,
     ends: &'a [usize],
 }
 
 impl<'a> Cells<'a> {
-    /// The cell at `index`, empty if the record ends before it.
+    /// The cell at `index`; empty if the record has fewer cells.
     pub(super) fn get(&self, index: usize) -> &'a str {
         let start = index.checked_sub(1).map_or(Some(0), |before| self.ends.get(before).copied());
         match (start, self.ends.get(index)) {
@@ -138,7 +141,7 @@ impl<'a> Cells<'a> {
         (0..self.ends.len()).map(|index| self.get(index))
     }
 
-    /// How many cells there are up to the last one with text in it.
+    /// The number of cells up to the last cell with text.
     pub(super) fn width(&self) -> usize {
         (0..self.ends.len()).rfind(|index| !is_empty(self.get(*index))).map_or(0, |last| last + 1)
     }

@@ -1,8 +1,9 @@
-//! What each column of an upload holds; stored with the job as JSON.
+//! The meaning of each column of an upload; stored with the job as JSON.
 
 use serde::{Deserialize, Serialize};
 
-/// Columns by their index, from 0. The default is that of a file without a header: codes first, the rest unused.
+/// Columns by index, from 0. The default is a file without a header: codes in the first column, others
+/// unused.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Columns {
@@ -11,37 +12,38 @@ pub struct Columns {
     /// The user to assign it to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_id: Option<usize>,
-    /// What becomes metadata, in the order of the header.
+    /// The columns that become metadata, in the order of the header.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub metadata: Vec<MetadataColumn>,
-    /// The names of the header as they are compared, up to the last that is not empty; none without a header.
+    /// The folded names of the header, up to the last non-empty one; empty without a header.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub header: Vec<String>,
-    /// Nothing at the start of the file was a code, so no later row may become one.
+    /// No row at the start of the file had a code, so no later row may create one.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub creates_nothing: bool,
-    /// The file was found to have no header, so a row whose code is the name of a column is a header of a later part of it.
+    /// The file was detected to have no header, so a row whose code is a column name is the header of a
+    /// later section.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub refuses_names: bool,
 }
 
-/// A column whose cells become one key of the metadata.
+/// A column whose cells become a key of the metadata.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MetadataColumn {
-    /// Where it stands.
+    /// Its index.
     pub index: usize,
-    /// The key: the header's cell as written, trimmed.
+    /// The key: the header's cell, trimmed.
     pub name: String,
 }
 
-/// How a file was read, as its job reports it.
+/// How a file was read, for the job's result.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ReadAs {
     /// Always `UTF-8`.
     pub encoding: &'static str,
-    /// What separates the cells.
+    /// The delimiter of the cells.
     pub delimiter: super::Delimiter,
     /// Whether a record was read as the header.
     pub header: bool,
@@ -51,25 +53,25 @@ pub struct ReadAs {
     pub user_column: Option<ColumnLabel>,
     /// The columns that become metadata.
     pub metadata_columns: Vec<String>,
-    /// Physical lines before the header, or before the first record of a file without one.
+    /// Physical lines before the header; without a header, before the first record.
     pub skipped_lines: u64,
 }
 
-/// A column by its name, or by its number from 1 where it has none.
+/// A column by its name, or by its number from 1 if it has no name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum ColumnLabel {
-    /// As the header writes it, trimmed.
+    /// The header's cell, trimmed.
     Name(String),
     /// From 1.
     Number(usize),
 }
 
-/// How the uploader wants the file to be read. What is absent is detected.
+/// The uploader's options for reading the file. Absent options are detected.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ReadOptions {
-    /// What separates the cells.
+    /// The delimiter of the cells.
     pub delimiter: Option<super::Delimiter>,
     /// Whether there is a header.
     pub header: Option<bool>,
@@ -82,7 +84,7 @@ pub struct ReadOptions {
 impl std::str::FromStr for ColumnLabel {
     type Err = &'static str;
 
-    /// Reads a number from 1, or a name.
+    /// Parses a number from 1, or a name.
     fn from_str(text: &str) -> Result<Self, &'static str> {
         match text.trim().parse::<usize>() {
             Ok(0) => Err("must be the name of a column, or its number from 1"),

@@ -1,4 +1,4 @@
-//! The cutter: takes an upload in pieces of any size and hands out parts, holding one part and one record at most.
+//! Cuts an upload: takes pieces of any size and returns parts. Holds at most one part and one record.
 
 use std::mem;
 
@@ -9,7 +9,7 @@ use super::slice::Slicer;
 use super::text::{Checked, TextGate};
 use super::{Columns, CutError, Delimiter, ReadAs, ReadOptions};
 
-/// When a part is full. Either bound closes it, at the end of the record that reaches it.
+/// The size of a part. A part ends with the record that reaches one of the limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of text.
@@ -19,54 +19,55 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// 4 MiB or 50,000 records: seconds of work for one worker, and thousands of parts in the largest upload.
+    /// 4 MiB or 50,000 records: seconds of work for a worker, and thousands of parts in the largest upload.
     fn default() -> Self {
         Self { part_bytes: 4 * 1024 * 1024, part_records: 50_000 }
     }
 }
 
-/// Consecutive lines of the upload, from the start of a record to the end of one (or of a blank line after it).
+/// Consecutive lines of the upload, from the start of a record to the end of a record or of a following
+/// blank line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Part {
     /// UTF-8 text, without byte order mark or header.
     pub bytes: Bytes,
-    /// The physical line of the upload on which the first byte stands, counted from 1.
+    /// The physical line of the first byte, from 1.
     pub first_line: u64,
-    /// Records in it, at least one.
+    /// Number of records, at least one.
     pub records: u64,
-    /// Physical lines in it, blank ones and those inside quotes included.
+    /// Number of physical lines, including blank lines and those inside quotes.
     pub lines: u64,
 }
 
-/// What the whole upload was.
+/// The summary of the whole upload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Summary {
-    /// What separates the cells.
+    /// The delimiter of the cells.
     pub delimiter: Delimiter,
-    /// What each column holds.
+    /// The meaning of the columns.
     pub columns: Columns,
-    /// The same for the file's owner.
+    /// The same for the owner of the file.
     pub read_as: ReadAs,
-    /// Records in all parts, so without the header.
+    /// Records in all parts, without the header.
     pub records: u64,
-    /// Physical lines of the file, blank ones, the header and those inside quotes included.
+    /// Physical lines of the file, including blank lines, the header and those inside quotes.
     pub lines: u64,
-    /// Bytes pushed.
+    /// Bytes received.
     pub bytes: u64,
 }
 
-/// What [`Cutter::finish`] gives.
+/// The result of [`Cutter::finish`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cut {
-    /// The parts not taken yet, in order: the last one, as a rule.
+    /// The parts not yet taken, in order: usually the last one.
     pub parts: Vec<Part>,
-    /// What the whole upload was.
+    /// The summary of the whole upload.
     pub summary: Summary,
 }
 
-/// Cuts one upload. Parts and errors depend on the bytes alone, never on how they were divided into pushes.
+/// Cuts one upload. Parts and errors depend only on the bytes, not on how they are divided into pushes.
 ///
-/// After an error the upload is refused as a whole: the cutter must be dropped, and the parts it gave deleted.
+/// An error rejects the whole upload: drop the cutter and delete the parts that it returned.
 #[derive(Debug)]
 pub struct Cutter {
     gate: TextGate,
@@ -79,7 +80,7 @@ pub struct Cutter {
 
 #[derive(Debug)]
 enum Stage {
-    /// Until it is known how the file is read.
+    /// Until it is decided how the file is read.
     Opening(Opening),
     Slicing(Box<Slicer>),
     /// An error was returned.
@@ -87,15 +88,16 @@ enum Stage {
 }
 
 impl Cutter {
-    /// Begins an upload.
+    /// Starts an upload.
     pub fn new(limits: Limits, options: ReadOptions) -> Self {
         let stage = Stage::Opening(Opening::new(options));
         Self { gate: TextGate::default(), limits, stage, line_bytes: 0, bytes: 0 }
     }
 
-    /// Takes the next bytes. Call [`Self::take_part`] after each push until it has nothing more.
+    /// Processes the next bytes. After each push call [`Self::take_part`] until it returns `None`.
     pub fn push(&mut self, bytes: &[u8]) -> Result<(), CutError> {
-        // A piece is gone over three times (zero bytes, UTF-8, records): this much stays in the processor's cache.
+        // Each piece is scanned three times (zero bytes, UTF-8, records); this size stays in the
+        // processor's cache.
         const PIECE_BYTES: usize = 64 * 1024;
         self.bytes += bytes.len() as u64;
         for piece in bytes.chunks(PIECE_BYTES) {
@@ -124,7 +126,7 @@ impl Cutter {
         }
     }
 
-    /// Text first: an error in it comes before the fault behind it.
+    /// Processes the text first: an error in it precedes the fault after it.
     fn accept(&mut self, checked: &Checked<'_>) -> Result<(), CutError> {
         self.feed(&checked.lead)?;
         self.feed(checked.text)?;
@@ -152,7 +154,7 @@ impl Cutter {
         }
     }
 
-    /// Decides how the file is read, unless that is done, and hands over what was kept until then.
+    /// Decides how the file is read, unless already decided, and passes on the buffered text.
     fn begin_slicing(&mut self, is_whole: bool) -> Result<&mut Slicer, CutError> {
         self.stage = match mem::replace(&mut self.stage, Stage::Failed) {
             Stage::Opening(opening) => {

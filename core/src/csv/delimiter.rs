@@ -1,20 +1,20 @@
-//! What stands between two cells.
+//! The delimiter between two cells.
 
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// The characters that may separate cells.
+/// The supported delimiters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Delimiter {
-    /// `,`, and the choice where the file suits several.
+    /// `,`, and the choice if several delimiters fit equally.
     #[default]
     #[serde(rename = ",")]
     Comma,
-    /// `;`, as spreadsheets write it where the comma is the decimal sign.
+    /// `;`, used by spreadsheets if the comma is the decimal separator.
     #[serde(rename = ";")]
     Semicolon,
-    /// A tab, as spreadsheets write it to the clipboard and to `.txt` files.
+    /// A tab, used by spreadsheets for the clipboard and `.txt` files.
     #[serde(rename = "\t")]
     Tab,
     /// `|`.
@@ -23,10 +23,10 @@ pub enum Delimiter {
 }
 
 impl Delimiter {
-    /// All of them; where a file suits several equally, the first is chosen.
+    /// All delimiters; if several fit equally, the first is selected.
     pub const ALL: [Self; 4] = [Self::Comma, Self::Semicolon, Self::Tab, Self::Pipe];
 
-    /// What [`FromStr`] accepts, for messages.
+    /// The values that [`FromStr`] accepts, for messages.
     pub const EXPECTED: &str = "a comma, a semicolon, a tab or a pipe: , ; tab |";
 
     /// The character as a byte.
@@ -39,7 +39,7 @@ impl Delimiter {
         }
     }
 
-    /// The delimiter that is this character.
+    /// The delimiter of this character.
     pub fn of(character: char) -> Option<Self> {
         Self::ALL.into_iter().find(|delimiter| char::from(delimiter.byte()) == character)
     }
@@ -48,7 +48,7 @@ impl Delimiter {
 impl FromStr for Delimiter {
     type Err = &'static str;
 
-    /// Reads the character itself or its English name; a tab may also be `\t`.
+    /// Parses the character or its English name; a tab may also be `\t`.
     fn from_str(text: &str) -> Result<Self, &'static str> {
         let mut characters = text.chars();
         if let (Some(character), None) = (characters.next(), characters.next()) {

@@ -1,21 +1,21 @@
-//! Why an upload cannot be cut: each reason with the line it was found on and what to do about it.
+//! The reasons why an upload cannot be cut, each with its line and the remedy.
 
 use super::{Delimiter, MAX_RECORD_BYTES};
 
-/// What to do about a file in another encoding.
+/// The remedy for a file in another encoding.
 const SAVE_AS_UTF8: &str = "save it as UTF-8 and upload it again. In Excel: File, Save As, \
     \"CSV UTF-8 (Comma delimited)\". In LibreOffice: File, Save As, \"Text CSV\", tick \"Edit filter settings\", \
     character set \"Unicode (UTF-8)\"";
 
-/// What is wrong with the shape of an upload. Lines are physical and count from 1.
+/// Why an upload cannot be cut. Lines are physical and count from 1.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CutError {
     /// A byte sequence that is not UTF-8.
     #[error("line {line} is not UTF-8 at byte {byte} of the line (0x{value:02X}): {SAVE_AS_UTF8}")]
     NotUtf8 {
-        /// The line of the first wrong byte.
+        /// The line of the first invalid byte.
         line: u64,
-        /// Which byte of the line it is, from 1.
+        /// The byte's position in the line, from 1.
         byte: u64,
         /// The byte.
         value: u8,
@@ -23,25 +23,26 @@ pub enum CutError {
     /// The file begins with the byte order mark of UTF-16.
     #[error("the file is UTF-16: {SAVE_AS_UTF8}")]
     Utf16,
-    /// A zero byte: legal UTF-8, but a binary file or UTF-16 without its mark, and Postgres could not store it.
+    /// A zero byte: valid UTF-8, but typical of a binary file or of UTF-16 without a mark, and Postgres
+    /// cannot store it.
     #[error("line {line} has a zero byte, so the file is not text: {SAVE_AS_UTF8}")]
     ZeroByte {
         /// The line of the first zero byte.
         line: u64,
     },
-    /// Nothing but blank lines and a header, or nothing at all.
+    /// The file has no rows, only blank lines and possibly a header.
     #[error("the file has no rows: put one code on each line{}", if *.has_header { " below the header" } else { "" })]
     Empty {
         /// Whether there is a header.
         has_header: bool,
     },
-    /// The line `sep=X` names a delimiter that is not known.
+    /// The line `sep=X` names an unsupported delimiter.
     #[error("the line sep={named} names a delimiter that is not supported: use {}", Delimiter::EXPECTED)]
     UnknownDelimiter {
         /// The X.
         named: char,
     },
-    /// It is not certain which record is the header or what its columns hold.
+    /// It is uncertain which record is the header, or what its columns contain.
     #[error(
         "line {line}: {why}. Settle it with the parameters header=true or header=false, codeColumn and userColumn \
          (a column's name, or its number from 1) and delimiter"
@@ -49,7 +50,7 @@ pub enum CutError {
     UnclearHeader {
         /// The line of the record in question.
         line: u64,
-        /// What is not certain.
+        /// The uncertainty.
         why: String,
         /// The cells of that record, as read.
         first_record: Vec<String>,
@@ -60,10 +61,10 @@ pub enum CutError {
     RecordTooLong {
         /// The line the record starts on.
         line: u64,
-        /// Whether the limit was passed between quotes, and so probably for want of a closing one.
+        /// Whether the limit was exceeded inside quotes, probably because of a missing closing quote.
         inside_quotes: bool,
     },
-    /// The file ends between quotes.
+    /// The file ends inside quotes.
     #[error(
         "the record that starts on line {line} opens a quote that is never closed: close it, or remove it"
     )]
@@ -74,7 +75,7 @@ pub enum CutError {
 }
 
 impl CutError {
-    /// The physical line to look at, if one line is to blame.
+    /// The physical line with the error, if it is one line.
     pub fn line(&self) -> Option<u64> {
         match *self {
             Self::NotUtf8 { line, .. }

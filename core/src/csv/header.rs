@@ -1,4 +1,4 @@
-//! The record that is the header, and what its columns hold.
+//! Finds the header and the meaning of its columns.
 
 use super::layout::{Layout, unclear};
 use super::names::{fold, is_code_name, is_column_name, is_user_name};
@@ -7,7 +7,8 @@ use super::shape::{has_digit, mask};
 use super::{ColumnLabel, Columns, CutError, MetadataColumn, ReadAs, ReadOptions};
 use crate::text;
 
-/// A record that may be the header: its delimiter's sample, its index there, and its column of codes.
+/// A candidate for the header: the sample of a delimiter, the record's index in it, and the column of
+/// codes.
 #[derive(Clone, Copy)]
 pub(super) struct Candidate<'a> {
     pub(super) sample: &'a Sample,
@@ -15,8 +16,8 @@ pub(super) struct Candidate<'a> {
     pub(super) code: usize,
 }
 
-/// The record that makes the best header: the one under which most of the sample's rows have a code. Of equals the one
-/// with more columns, the earlier one, and the one of the earlier delimiter.
+/// The best header: the one under which most rows of the sample have a code. Ties are resolved by more
+/// columns, the earlier record, and the earlier delimiter.
 pub(super) fn best_header<'a>(samples: &'a [Sample], options: &ReadOptions) -> Option<Candidate<'a>> {
     let mut best: Option<(usize, usize, Candidate<'a>)> = None;
     for sample in samples {
@@ -34,8 +35,8 @@ pub(super) fn best_header<'a>(samples: &'a [Sample], options: &ReadOptions) -> O
     best.map(|(.., candidate)| candidate)
 }
 
-/// The records that may be the header: each has a column of codes, and only comments and title lines, which have fewer cells
-/// with text, stand above it.
+/// The candidates: records with a column of codes that have only comments and title lines above them. Title
+/// lines have fewer cells with text.
 fn headers<'a>(sample: &'a Sample, options: &ReadOptions) -> impl Iterator<Item = Candidate<'a>> {
     let mut most_filled = 0;
     sample.records.iter().enumerate().filter_map(move |(index, record)| {
@@ -48,7 +49,7 @@ fn headers<'a>(sample: &'a Sample, options: &ReadOptions) -> impl Iterator<Item 
     })
 }
 
-/// The column of codes if the record were the header.
+/// The column of codes if this record is the header.
 fn code_column(record: &SampleRecord, options: &ReadOptions) -> Option<usize> {
     match &options.code_column {
         Some(ColumnLabel::Name(name)) => position(record, |folded| folded == fold(name)),
@@ -78,7 +79,7 @@ impl Candidate<'_> {
         &self.sample.records[self.index + 1..]
     }
 
-    /// How many rows of the sample would have a code under this header.
+    /// The number of sample rows that have a code under this header.
     fn valid_rows(&self) -> usize {
         let width = self.record().cells.len();
         let suits = |row: &&SampleRecord| row.cells.len() <= width && row.code(self.code).is_some();
@@ -93,17 +94,17 @@ impl Candidate<'_> {
         let code = self
             .settle(self.code, is_code_name, options.code_column.as_ref(), "codes", "codeColumn")
             .map_err(unclear)?;
-        let user = match &options.user_column {
-            Some(ColumnLabel::Number(number)) => Some(number - 1),
-            Some(ColumnLabel::Name(name)) => {
-                let named = position(record, |folded| folded == fold(name));
-                Some(
-                    named
-                        .ok_or_else(|| unclear(format!("no column is named {name:?}, as userColumn says")))?,
-                )
-            }
-            None => position(record, is_user_name).filter(|user| *user != code),
-        };
+        let user =
+            match &options.user_column {
+                Some(ColumnLabel::Number(number)) => Some(number - 1),
+                Some(ColumnLabel::Name(name)) => {
+                    let named = position(record, |folded| folded == fold(name));
+                    Some(named.ok_or_else(|| {
+                        unclear(format!("userColumn is {name:?}, but no column has this name"))
+                    })?)
+                }
+                None => position(record, is_user_name).filter(|user| *user != code),
+            };
         let user = user
             .map(|user| self.settle(user, is_user_name, options.user_column.as_ref(), "users", "userColumn"))
             .transpose()
@@ -114,7 +115,7 @@ impl Candidate<'_> {
         Ok(self.with_columns(code, user))
     }
 
-    /// The column of a role, unless it is not there or another column has a name of the same role.
+    /// Returns the column of a role, unless it does not exist or another column's name has the same role.
     fn settle(
         &self,
         column: usize,
@@ -126,7 +127,7 @@ impl Candidate<'_> {
         let record = self.record();
         if column >= record.cells.len() {
             return Err(format!(
-                "{parameter} is {}, and the header has {} columns",
+                "{parameter} is {}, but the header has {} columns",
                 column + 1,
                 record.cells.len()
             ));
@@ -134,7 +135,7 @@ impl Candidate<'_> {
         let other = record.folded.iter().enumerate().find(|(at, name)| *at != column && is_name(name));
         match (said, other) {
             (None, Some((at, _))) => Err(format!(
-                "{:?} and {:?} both name a column of {role}: say which one with {parameter}",
+                "{:?} and {:?} both name a column of {role}: select one with {parameter}",
                 record.cell(column),
                 record.cell(at)
             )),
@@ -170,7 +171,8 @@ impl Candidate<'_> {
         Layout { delimiter: self.sample.delimiter, columns, read_as, start, line }
     }
 
-    /// A line above the header that looks like the codes below it is hardly a title: it would be lost without a word.
+    /// A line above the header that looks like the codes below it is probably not a title; skipping it
+    /// would silently lose a code.
     fn refuse_skipped_codes(&self, options: &ReadOptions) -> Result<(), CutError> {
         let below: Vec<String> =
             self.rows().iter().filter_map(|row| row.code(self.code)).map(|code| mask(&code)).collect();
@@ -183,7 +185,7 @@ impl Candidate<'_> {
             Some(record) if options.header != Some(true) => Err(unclear(
                 record,
                 format!(
-                    "it looks like a code, and the header seems to be below it, on line {}",
+                    "it looks like a code, but the header appears to be below it, on line {}",
                     self.record().line
                 ),
             )),

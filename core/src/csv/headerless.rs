@@ -1,4 +1,5 @@
-//! Files in which no record has a known name: what tells a file without a header from one whose names are not known.
+//! Handles files without a known column name: distinguishes a file without a header from one with unknown
+//! names.
 
 use super::header::{Candidate, has_any_name};
 use super::layout::{Layout, unclear};
@@ -7,8 +8,8 @@ use super::sample::{Sample, SampleRecord};
 use super::shape::{Start, start_of};
 use super::{ColumnLabel, Columns, CutError, ReadAs, ReadOptions};
 
-/// The sample in which the most rows have a code in its column and the same number of cells; of equals, the first. Where no
-/// row has a code, the file may be nothing but one of the delimiters.
+/// The sample in which most rows have a code in its column and the same number of cells; the first of
+/// equals. If no row has a code, the file may consist only of one of the delimiters.
 pub(super) fn best_sample<'a>(samples: &'a [Sample], options: &ReadOptions) -> &'a Sample {
     let code = code_index(options);
     let alike = |sample: &Sample| {
@@ -29,21 +30,21 @@ pub(super) fn best_sample<'a>(samples: &'a [Sample], options: &ReadOptions) -> &
     samples.iter().find(has_no_records).filter(|_| most == 0).unwrap_or(best)
 }
 
-/// The layout under `header=true` where no record has a known name: the first record is the header.
+/// The layout with `header=true` if no record has a known name: the first record is the header.
 pub(super) fn first_record_as_header(sample: &Sample, options: &ReadOptions) -> Result<Layout, CutError> {
-    // Comments stand above a header, and are none.
+    // Comments may precede a header.
     let index = sample.records.iter().position(|record| !record.is_comment()).unwrap_or_default();
     let first = &sample.records[index];
     let code = match &options.code_column {
         Some(ColumnLabel::Number(number)) => number - 1,
         Some(ColumnLabel::Name(name)) => return Err(unclear(first, no_such_column("codeColumn", name))),
         None if first.cells.len() == 1 => 0,
-        None => return Err(unclear(first, "no column of the header has a name that is known for codes")),
+        None => return Err(unclear(first, "the header has no known name for a column of codes")),
     };
     Candidate { sample, index, code }.layout(options)
 }
 
-/// A file without a header, if that is certain.
+/// The layout of a file without a header, if this is certain.
 pub(super) fn without_header(
     sample: &Sample,
     first_line: u64,
@@ -58,20 +59,17 @@ pub(super) fn without_header(
     Ok(layout(sample, first_line, options, start))
 }
 
-/// How the file starts, if it starts in a way that no header does.
+/// How the file starts, if no header can start this way.
 fn certain_start(sample: &Sample, first: &SampleRecord, options: &ReadOptions) -> Result<Start, CutError> {
     if let Some(named) = first_with_name(sample, options) {
-        let why = "it has a name that is known for users, and none that is known for codes";
+        let why = "it has a known name for users, but none for codes";
         return Err(unclear(named, why));
     }
     let code = code_index(options);
     let is_name =
         |record: &&SampleRecord| record.folded.get(code).is_some_and(|folded| is_column_name(folded));
     if let Some(named) = rows(sample).find(is_name) {
-        return Err(unclear(
-            named,
-            "it has a name that is known for a column where the others have their codes",
-        ));
+        return Err(unclear(named, "it has a column name where the other records have their codes"));
     }
     let records: Vec<&SampleRecord> = rows(sample).collect();
     match start_of(&records, code) {
@@ -80,7 +78,7 @@ fn certain_start(sample: &Sample, first: &SampleRecord, options: &ReadOptions) -
     }
 }
 
-/// The first record with a known name that only title lines, which have fewer cells with text, stand above.
+/// The first record with a known name that has only title lines above it, which have fewer cells with text.
 fn first_with_name<'a>(sample: &'a Sample, options: &ReadOptions) -> Option<&'a SampleRecord> {
     let mut most_filled = 0;
     rows(sample).find(|record| {
@@ -90,7 +88,7 @@ fn first_with_name<'a>(sample: &'a Sample, options: &ReadOptions) -> Option<&'a 
     })
 }
 
-/// Columns go by number where there are no names, and must be there.
+/// Without names, columns are given by number and must exist.
 fn check_columns(sample: &Sample, first: &SampleRecord, options: &ReadOptions) -> Result<(), CutError> {
     let widest = rows(sample).map(|record| record.cells.len()).max().unwrap_or(0);
     for (parameter, column) in [("codeColumn", &options.code_column), ("userColumn", &options.user_column)] {
@@ -103,7 +101,7 @@ fn check_columns(sample: &Sample, first: &SampleRecord, options: &ReadOptions) -
             }
             Some(ColumnLabel::Name(name)) => return Err(unclear(first, no_such_column(parameter, name))),
             Some(ColumnLabel::Number(number)) if *number > widest => {
-                let why = format!("{parameter} is {number}, and the records have {widest} columns");
+                let why = format!("{parameter} is {number}, but the records have {widest} columns");
                 return Err(unclear(first, why));
             }
             _ => {}
@@ -142,7 +140,7 @@ fn layout(sample: &Sample, first_line: u64, options: &ReadOptions, start: Start)
 }
 
 fn no_such_column(parameter: &str, name: &str) -> String {
-    format!("no column is named {name:?}, as {parameter} says")
+    format!("{parameter} is {name:?}, but no column has this name")
 }
 
 /// Records that are not comments.

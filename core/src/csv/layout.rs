@@ -1,8 +1,9 @@
-//! How a file is read: what separates its cells, whether it has a header, and which columns have the codes and users.
-//! Detection evaluates what each possibility makes of the first records; it does not count characters.
+//! Decides how a file is read: its delimiter, whether it has a header, and the columns of codes and users.
+//! Detection reads the first records with each possibility and compares the results; it does not count
+//! characters.
 //!
-//! **Invariant:** a name in a header or the text of another column never becomes a code. Where the file leaves that open,
-//! it is refused with what was seen and with the parameters that settle the question.
+//! **Invariant:** a name in a header or the text of another column never becomes a code. If the file leaves
+//! this open, it is rejected with the observation and with the parameters that decide it.
 
 use super::header::best_header;
 use super::headerless::{best_sample, first_record_as_header, without_header};
@@ -15,7 +16,7 @@ pub(super) struct Layout {
     pub(super) delimiter: Delimiter,
     pub(super) columns: Columns,
     pub(super) read_as: ReadAs,
-    /// Where the rows begin, in bytes of the text that was looked at.
+    /// The start of the rows, as a byte offset in the examined text.
     pub(super) start: usize,
     /// The physical line of that byte.
     pub(super) line: u64,
@@ -46,9 +47,9 @@ pub(super) fn decide(
     }
 }
 
-/// The refusal of a file whose reading is not settled, for `record`.
+/// The rejection of a file whose layout is uncertain because of `record`.
 pub(super) fn unclear(record: &SampleRecord, why: impl Into<String>) -> CutError {
-    /// A refusal repeats this many cells of a record, and this much of each.
+    /// Limits of the cells, and of each cell, that a rejection contains.
     const MAX_CELLS: usize = 50;
     const MAX_CELL_CHARS: usize = 100;
     let shown = |cell: &String| cell.chars().take(MAX_CELL_CHARS).collect();

@@ -1,12 +1,15 @@
-//! An upload, cut while it streams: bytes in arbitrary pieces become parts that can be imported side by side.
+//! Cuts an upload while it streams: bytes in arbitrary pieces become parts that can be imported
+//! concurrently.
 //!
-//! [`Cutter`] takes the body as it arrives, decides from its beginning how it is read (`layout`), makes every check of
-//! shape (UTF-8, closed quotes, record length) and hands out parts that begin and end with a record; [`records`] walks a
-//! part again and [`RowParser`] reads its rows. What a record is has one definition, `scan::Scanner`, used by both; how a
-//! record falls into cells is csv-core's. **Invariant:** for the delimiter in use, both agree with the `csv` crate on every
-//! text without an unclosed quote, except for blanks before an opening quote and for records without text in any cell.
+//! [`Cutter`] takes the body as it arrives, decides from its beginning how it is read (`layout`), checks
+//! its form (UTF-8, closed quotes, record length) and returns parts that begin and end with a record.
+//! [`records`] iterates over a part again, and [`RowParser`] parses its rows. The definition of a record is
+//! `scan::Scanner`, used by both; csv-core splits records into cells. **Invariant:** for the selected
+//! delimiter, both agree with the `csv` crate on every text without an unclosed quote, except for blanks
+//! before an opening quote and for records without text in any cell.
 //!
-//! Absent on purpose: no I/O, no limit on the whole upload, and no rule about coupons but which texts are codes.
+//! Not included: I/O, a limit of the whole upload, and rules about coupons other than which texts are
+//! codes.
 
 mod cells;
 mod columns;
@@ -35,8 +38,8 @@ pub use error::CutError;
 pub use names::{CODE_NAMES, USER_NAMES};
 pub use record::{Record, Records, Row, RowFault, RowParser, records};
 
-/// The longest record, in bytes without its line break; the header is one.
+/// Maximum length of a record, including the header, in bytes without its line break.
 ///
-/// A coupon's row is around a hundred bytes, so nobody meets this with a sound file. A quote that is never closed
-/// would otherwise swallow the rest of the upload, and memory with it.
+/// A row is around a hundred bytes long, so valid files do not reach this limit. Without it, an unclosed
+/// quote would consume the rest of the upload, and memory.
 pub const MAX_RECORD_BYTES: usize = 64 * 1024;

@@ -1,4 +1,4 @@
-//! The names by which a column of codes or of users is known, and how names are compared.
+//! The known names of columns of codes and users, and how names are compared.
 
 use std::sync::LazyLock;
 
@@ -7,7 +7,7 @@ use unicode_normalization::char::is_combining_mark;
 
 use crate::text::is_control_or_format;
 
-/// Names of the column of codes. `docs/import.md` prints the list.
+/// Names of the column of codes. `docs/import.md` contains the list.
 pub const CODE_NAMES: &[&str] = &[
     // English
     "code",
@@ -83,7 +83,7 @@ pub const CODE_NAMES: &[&str] = &[
     "buono",
 ];
 
-/// Names of the column of users. `docs/import.md` prints the list.
+/// Names of the column of users. `docs/import.md` contains the list.
 pub const USER_NAMES: &[&str] = &[
     // English
     "user",
@@ -133,8 +133,7 @@ pub const USER_NAMES: &[&str] = &[
     "id utente",
 ];
 
-/// A column's name as names are compared: without regard to case, accents, blanks, `_`, `-` and characters that cannot
-/// be seen.
+/// Folds a column name for comparison: ignores case, accents, blanks, `_`, `-` and invisible characters.
 pub(super) fn fold(name: &str) -> String {
     if name.is_ascii() {
         let is_kept = |byte: &u8| byte.is_ascii_graphic() && !matches!(byte, b'_' | b'-');
@@ -149,19 +148,19 @@ pub(super) fn fold(name: &str) -> String {
     name.nfkd().filter(|character| !is_ignored(character)).flat_map(char::to_lowercase).collect()
 }
 
-/// Whether this folded name is that of a column of codes.
+/// Whether this folded name is a name of the column of codes.
 pub(super) fn is_code_name(folded: &str) -> bool {
     static FOLDED: LazyLock<Vec<String>> = LazyLock::new(|| fold_all(CODE_NAMES));
     FOLDED.binary_search_by(|name| name.as_str().cmp(folded)).is_ok()
 }
 
-/// Whether this folded name is that of a column of users.
+/// Whether this folded name is a name of the column of users.
 pub(super) fn is_user_name(folded: &str) -> bool {
     static FOLDED: LazyLock<Vec<String>> = LazyLock::new(|| fold_all(USER_NAMES));
     FOLDED.binary_search_by(|name| name.as_str().cmp(folded)).is_ok()
 }
 
-/// Whether this folded name is that of a column of codes or of users.
+/// Whether this folded name is a name of the column of codes or of users.
 pub(super) fn is_column_name(folded: &str) -> bool {
     is_code_name(folded) || is_user_name(folded)
 }

@@ -4,12 +4,12 @@ use super::layout::{Layout, decide};
 use super::sample::SAMPLE_BYTES;
 use super::{CutError, Delimiter, ReadOptions};
 
-/// The beginning of a file. **Invariant:** what is kept, and so what is decided, depends on the file's bytes alone, not on
-/// the pieces they came in.
+/// The beginning of a file. **Invariant:** the buffered text, and therefore the decision, depends only on
+/// the file's bytes, not on the pieces in which they arrived.
 #[derive(Debug)]
 pub(super) struct Opening {
     options: ReadOptions,
-    /// From the start of the first line that is not blank; until there is one, the blanks of the current line.
+    /// The text from the first non-blank line on; before that line, the blanks of the current line.
     kept: Vec<u8>,
     has_text: bool,
     ends_with_cr: bool,
@@ -21,7 +21,7 @@ impl Opening {
         Self { options, kept: Vec::new(), has_text: false, ends_with_cr: false, first_line: 1 }
     }
 
-    /// Takes text in. Once there is enough to decide, returns how much of it was taken.
+    /// Buffers text. When there is enough to decide, returns how many bytes were used.
     pub(super) fn feed(&mut self, text: &str) -> Option<usize> {
         let mut taken = 0;
         if !self.has_text {
@@ -40,7 +40,7 @@ impl Opening {
         (self.kept.len() >= SAMPLE_BYTES).then_some(taken)
     }
 
-    /// Passes over a blank before the first text of the file; `false` at that text.
+    /// Skips a blank before the first text of the file; returns `false` at that text.
     fn pass_blank(&mut self, character: char) -> bool {
         let ends_a_crlf = self.ends_with_cr && character == '\n';
         self.ends_with_cr = character == '\r';
@@ -50,14 +50,14 @@ impl Opening {
                 self.kept.clear();
             }
             ' ' | '\t' | '\x0c' if self.kept.len() < SAMPLE_BYTES => self.kept.push(character as u8),
-            // The first mark is off already; some programs write two.
+            // The first mark was already removed; some programs write two.
             '\u{feff}' if self.kept.is_empty() && self.first_line == 1 => {}
             _ => self.has_text = true,
         }
         !self.has_text
     }
 
-    /// The physical line that the next byte of the file stands on.
+    /// The physical line of the next byte.
     pub(super) fn line(&self) -> u64 {
         let breaks = |bytes: &[u8]| {
             let all = memchr::memchr2_iter(b'\n', b'\r', bytes);
@@ -89,14 +89,15 @@ impl Opening {
     }
 }
 
-/// The line `sep=X` with which spreadsheets name the delimiter: its X, and where the text behind the line begins.
+/// The line `sep=X`, with which spreadsheets name the delimiter: returns X and the start of the text after
+/// the line.
 fn delimiter_line(text: &str) -> Option<(char, usize)> {
     let end = text.find(['\n', '\r']).unwrap_or(text.len());
     let line = text[..end].trim_matches('"').trim_start();
     let named = line.get(..4).filter(|name| name.eq_ignore_ascii_case("sep=")).and(line.get(4..))?;
     let mut characters = named.chars();
     let delimiter = characters.next().filter(|named| *named == '\t' || !named.is_whitespace())?;
-    // A spreadsheet that has saved the line as a row puts its own delimiters behind it.
+    // If a spreadsheet saved this line as a row, its own delimiters follow.
     if !characters.all(|character| {
         character == delimiter || character.is_whitespace() || Delimiter::of(character).is_some()
     }) {

@@ -1,4 +1,4 @@
-//! Reads a part again: its records with their lines, and the cells of each that matter.
+//! Reads a part: its records with their lines, and the relevant cells of each.
 
 use super::cells::{Cells, Splitter, is_empty, unescape};
 use super::names::{fold, is_column_name};
@@ -6,16 +6,16 @@ use super::scan::{End, Scanner};
 use super::{Columns, Delimiter};
 use crate::text;
 
-/// One record as it stands in the file.
+/// A record of the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Record<'a> {
-    /// The physical line of the upload it starts on, counted from 1.
+    /// The physical line of its start, from 1.
     pub line: u64,
-    /// Its text, without the line break that ends it.
+    /// Its text, without the final line break.
     pub raw: &'a str,
 }
 
-/// The records of a part whose first byte stands on physical line `first_line`; blank lines are skipped.
+/// The records of a part whose first byte is on physical line `first_line`; blank lines are skipped.
 pub fn records(part: &str, delimiter: Delimiter, first_line: u64) -> Records<'_> {
     Records {
         rest: part,
@@ -25,11 +25,11 @@ pub fn records(part: &str, delimiter: Delimiter, first_line: u64) -> Records<'_>
     }
 }
 
-/// What [`records`] gives.
+/// The iterator of [`records`].
 #[derive(Debug)]
 pub struct Records<'a> {
     rest: &'a str,
-    /// Of the whole part, in bytes.
+    /// Length of the whole part, in bytes.
     length: usize,
     scanner: Scanner,
     is_unfinished: bool,
@@ -45,7 +45,7 @@ impl Records<'_> {
         self.scanner.last_end().map(|end| End { next: self.rest.len(), ..end })
     }
 
-    /// Where the next record begins, in bytes of the part, and on which physical line.
+    /// The start of the next record, as a byte offset in the part, and its physical line.
     pub(super) fn position(&self) -> (usize, u64) {
         (self.length - self.rest.len(), self.scanner.line())
     }
@@ -72,37 +72,37 @@ impl<'a> Iterator for Records<'a> {
     }
 }
 
-/// What a record says.
+/// The content of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Row<'a> {
-    /// The code's cell, unquoted and trimmed; empty where the record has none.
+    /// The code's cell, unquoted and trimmed; empty if the record has none.
     pub code: &'a str,
     /// The user's id, trimmed, if there is one.
     pub user: Option<&'a str>,
-    /// A JSON object of the cells that have something in them, as they stand, unquoted.
+    /// A JSON object of the cells that have text, unquoted and otherwise unchanged.
     pub metadata: Option<&'a str>,
-    /// Why the record does not suit the header, if it does not.
+    /// Why the record does not match the header, if it does not.
     pub fault: Option<RowFault>,
 }
 
-/// Why a record does not suit the header of its file.
+/// Why a record does not match the header of its file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RowFault {
-    /// It has text in a cell behind the header's last column.
+    /// It has text after the header's last column.
     TooManyCells {
-        /// The number of its last cell with text in it, from 1.
+        /// The number of the last cell with text, from 1.
         cells: usize,
-        /// How many columns the header has.
+        /// The number of columns in the header.
         columns: usize,
     },
-    /// It is a header: its code is the name of a column, or its user is.
+    /// It is a header: its code or its user is a column name.
     RepeatedHeader,
     /// The file has no header, and no row at its start has a code.
     NoCodeAtStart,
 }
 
 impl RowFault {
-    /// The stable name of the fault, as the errors file of an import gives it.
+    /// The stable name of the fault, in the errors file of an import.
     pub fn reason(self) -> &'static str {
         match self {
             Self::TooManyCells { .. } => "too_many_cells",
@@ -111,13 +111,13 @@ impl RowFault {
         }
     }
 
-    /// The same as a sentence.
+    /// The fault as a sentence.
     pub fn detail(self) -> String {
         match self {
             Self::TooManyCells { cells, columns } => {
-                format!("column {cells} has text, and the header has {columns} columns")
+                format!("column {cells} has text, but the header has {columns} columns")
             }
-            Self::RepeatedHeader => "the row is a header once more".to_owned(),
+            Self::RepeatedHeader => "the row repeats the header".to_owned(),
             Self::NoCodeAtStart => {
                 "the file has no header and no code in its first rows; header=false imports its codes"
                     .to_owned()
@@ -126,18 +126,18 @@ impl RowFault {
     }
 }
 
-/// Reads rows into memory that it uses again for the next row.
+/// Parses rows with buffers that are reused.
 #[derive(Debug)]
 pub struct RowParser {
     splitter: Splitter,
     columns: Columns,
-    /// Metadata columns with their keys as JSON.
+    /// The metadata columns, with their keys as JSON.
     keys: Vec<(usize, String)>,
     json: Vec<u8>,
 }
 
 impl RowParser {
-    /// Reads the columns of one upload.
+    /// A parser for the columns of an upload.
     pub fn new(columns: &Columns, delimiter: Delimiter) -> Self {
         let key = |name: &str| serde_json::Value::from(name).to_string();
         Self {
@@ -148,12 +148,12 @@ impl RowParser {
         }
     }
 
-    /// Reads one row. A missing cell is an empty one.
+    /// Parses a row. A missing cell counts as empty.
     pub fn parse(&mut self, record: &Record<'_>) -> Row<'_> {
         let cells = self.splitter.split(record.raw);
         let cell = |index| unescape(text::trim(cells.get(index)));
         Row {
-            // Only blanks are taken off a code: a character in it that cannot be seen is reported.
+            // Only blanks are trimmed from a code: an invisible character in it is reported.
             code: unescape(cells.get(self.columns.code).trim()),
             user: self.columns.user_id.map(cell).filter(|user| !user.is_empty()),
             metadata: write_metadata(&mut self.json, &self.keys, &cells),
@@ -176,9 +176,9 @@ fn fault_of(columns: &Columns, cells: &Cells<'_>) -> Option<RowFault> {
     (width > columns).then_some(RowFault::TooManyCells { cells: width, columns })
 }
 
-/// Whether the record is a header, such as that of another file behind the first: its code is the name of a
-/// column, a known one or the one of this file, or its user is this file's name of that column. A file that is said to have no
-/// header has none here either.
+/// Whether the record is a header, for example that of a second file appended to the first: its code is a
+/// known column name or this file's name of the column, or its user is this file's name of the user column.
+/// If the uploader declared that there is no header, no record is one.
 fn repeats_header(columns: &Columns, cells: &Cells<'_>) -> bool {
     let code = fold(cells.get(columns.code));
     if columns.header.is_empty() {
@@ -191,7 +191,7 @@ fn repeats_header(columns: &Columns, cells: &Cells<'_>) -> bool {
     is_column_name(&code) || is_named_so(columns.code, &code) || columns.user_id.is_some_and(user)
 }
 
-/// Writes the object into `json`; `None` if no cell has anything in it.
+/// Writes the object into `json`; returns `None` if all cells are empty.
 fn write_metadata<'a>(json: &'a mut Vec<u8>, keys: &[(usize, String)], cells: &Cells<'_>) -> Option<&'a str> {
     json.clear();
     for (index, key) in keys {

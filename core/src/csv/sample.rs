@@ -1,4 +1,4 @@
-//! The first records of a file, split with one delimiter: what detection looks at.
+//! The first records of a file, split with one delimiter, for detection.
 
 use super::cells::{Splitter, is_empty, unescape};
 use super::names::fold;
@@ -7,38 +7,38 @@ use super::{Delimiter, MAX_RECORD_BYTES};
 use crate::coupon::code::Code;
 use crate::text;
 
-/// How many records detection looks at.
+/// Maximum number of examined records.
 const MAX_RECORDS: usize = 200;
-/// Records that start after this many bytes are not looked at.
+/// Records that start after this many bytes are not examined.
 const MAX_BYTES: usize = 64 * 1024;
 const MAX_LINE_BREAK_BYTES: usize = 2;
-/// The longest beginning of a file that detection needs: a record that starts within [`MAX_BYTES`], its line break, and one
-/// byte of lookahead.
+/// The length of the beginning of a file that detection needs: a record that starts within [`MAX_BYTES`],
+/// its line break, and one byte of lookahead.
 pub(super) const SAMPLE_BYTES: usize = MAX_BYTES + MAX_RECORD_BYTES + MAX_LINE_BREAK_BYTES + 1;
 
-/// The first records, read with one delimiter.
+/// The first records, split with one delimiter.
 pub(super) struct Sample {
     pub(super) delimiter: Delimiter,
     pub(super) records: Vec<SampleRecord>,
 }
 
-/// One of them.
+/// A record of a sample.
 pub(super) struct SampleRecord {
-    /// The physical line it starts on.
+    /// The physical line of its start.
     pub(super) line: u64,
-    /// Where the record behind it begins, in bytes of the sample, and on which physical line.
+    /// The start of the next record, as a byte offset in the sample, and its physical line.
     pub(super) next: (usize, u64),
-    /// Up to the last cell with text in it.
+    /// The cells up to the last one with text.
     pub(super) cells: Vec<String>,
-    /// The cells as names are compared.
+    /// The cells, folded as names are.
     pub(super) folded: Vec<String>,
-    /// How many cells have text in them.
+    /// Number of cells with text.
     pub(super) filled: usize,
 }
 
 impl Sample {
-    /// Reads `text`, which begins on physical line `first_line`. Unless it is the whole file, its last record may be cut
-    /// off and is left out.
+    /// Reads `text`, which begins on physical line `first_line`. Unless the text is the whole file, its
+    /// last record may be incomplete and is omitted.
     pub(super) fn read(text: &str, first_line: u64, is_whole: bool, delimiter: Delimiter) -> Self {
         let mut splitter = Splitter::new(delimiter);
         let mut all = records(text, delimiter, first_line);
@@ -67,17 +67,17 @@ impl SampleRecord {
         Self { line, next, cells, folded, filled }
     }
 
-    /// The cell at `index` as text to read: trimmed, empty where there is none.
+    /// The cell at `index` for messages: trimmed, empty if absent.
     pub(super) fn cell(&self, index: usize) -> &str {
         text::trim(self.cells.get(index).map_or("", |cell| unescape(cell)))
     }
 
-    /// The code at `index`, if there is a valid one.
+    /// The code at `index`, if it is valid.
     pub(super) fn code(&self, index: usize) -> Option<Code> {
         Code::parse(unescape(self.cells.get(index)?.trim())).ok()
     }
 
-    /// Whether the record begins like a comment.
+    /// Whether the record starts like a comment.
     pub(super) fn is_comment(&self) -> bool {
         self.cells.first().is_some_and(|cell| cell.trim_start().starts_with('#'))
     }

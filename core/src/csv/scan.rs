@@ -1,9 +1,10 @@
-//! What a record is: finds where each one ends, in text that comes in pieces, and counts physical lines.
+//! Defines what a record is: finds the end of each record in text that arrives in pieces, and counts
+//! physical lines.
 //!
-//! The rules are csv-core's, with two exceptions. A record ends at LF, CRLF or a lone CR outside quotes. A quote is
-//! special only at the start of a field, blanks before it aside (the first exception); inside quotes `""` is one literal
-//! quote; text after a closing quote goes on unquoted. A record of nothing but delimiters, blanks and empty quotes is a
-//! blank line (the second).
+//! The rules are those of csv-core, with two exceptions. A record ends at LF, CRLF or a lone CR outside
+//! quotes. A quote is special only at the start of a field, after optional blanks (the first exception);
+//! inside quotes `""` is a literal quote; text after a closing quote continues unquoted. A record of only
+//! delimiters, blanks and empty quotes is a blank line (the second exception).
 
 use memchr::memchr3;
 
@@ -11,14 +12,14 @@ use super::Delimiter;
 
 const QUOTE: u8 = b'"';
 
-/// Where a record ended.
+/// The end of a record.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct End {
-    /// How many bytes of the given text belong to the record, line break included.
+    /// Number of bytes of the given text that belong to the record, including the line break.
     pub(super) next: usize,
-    /// The record's bytes, those of earlier pieces included and the line break left out.
+    /// Length of the record in bytes, including earlier pieces and without the line break.
     pub(super) length: usize,
-    /// Nothing but delimiters, ASCII whitespace and empty quotes: a blank line, not a record.
+    /// A blank line, not a record: only delimiters, ASCII whitespace and empty quotes.
     pub(super) blank: bool,
 }
 
@@ -27,9 +28,9 @@ pub(super) struct End {
 pub(super) struct Scanner {
     delimiter: u8,
     place: Place,
-    /// Whether only blanks stand between the start of the field and the next byte. Meaningless inside quotes.
+    /// Whether the field has only blanks so far. Undefined inside quotes.
     at_field_start: bool,
-    /// The last byte of the record, meaningless while `length` is 0.
+    /// The last byte of the record. Undefined while `length` is 0.
     previous: u8,
     length: usize,
     blank: bool,
@@ -40,14 +41,15 @@ pub(super) struct Scanner {
 enum Place {
     Unquoted,
     Quoted,
-    /// Just after a quote inside quotes: it closed them, unless another follows at once.
+    /// After a quote inside quotes: it closed the quotes, unless another quote follows.
     Closing,
-    /// After the CR that ended the record: an LF right behind it belongs to it, and may come with the next piece.
+    /// After the CR that ended the record: an LF directly after it belongs to it, and may be in the next
+    /// piece.
     Ending,
 }
 
 impl Scanner {
-    /// Begins a record on physical line `line`.
+    /// Starts a record on physical line `line`.
     pub(super) fn new(delimiter: Delimiter, line: u64) -> Self {
         Self::begin(delimiter.byte(), line)
     }
@@ -62,17 +64,17 @@ impl Scanner {
         self.line
     }
 
-    /// Bytes of the current record so far, without its line break.
+    /// Length of the current record so far, in bytes without its line break.
     pub(super) fn length(&self) -> usize {
         self.length
     }
 
-    /// Whether the next byte stands between quotes.
+    /// Whether the next byte is inside quotes.
     pub(super) fn is_inside_quotes(&self) -> bool {
         self.place == Place::Quoted
     }
 
-    /// Reads on to the end of the current record; `None` takes in all of `text` without reaching it.
+    /// Scans to the end of the current record; returns `None` if `text` ends before it.
     pub(super) fn next_end(&mut self, text: &[u8]) -> Option<End> {
         let first = text.first()?;
         if self.place == Place::Ending {
@@ -102,7 +104,7 @@ impl Scanner {
         None
     }
 
-    /// Ends the record, and the line, that the end of the text cuts off, if one has begun.
+    /// Ends the record and the line at the end of the text, if one was started.
     pub(super) fn last_end(&mut self) -> Option<End> {
         if self.place != Place::Ending {
             if self.length == 0 {
@@ -119,7 +121,7 @@ impl Scanner {
         end
     }
 
-    /// Text with neither quotes nor line breaks in it.
+    /// Processes text without quotes and line breaks.
     fn pass_plain(&mut self, plain: &[u8]) {
         let Some(&last) = plain.last() else { return };
         self.length += plain.len();
@@ -165,7 +167,7 @@ impl Scanner {
     }
 }
 
-/// Whether the byte may stand between a delimiter and an opening quote: a space, or a tab where that is no delimiter.
+/// Whether the byte may precede an opening quote: a space, or a tab unless it is the delimiter.
 pub(super) fn is_padding(byte: u8, delimiter: u8) -> bool {
     byte != delimiter && matches!(byte, b' ' | b'\t')
 }

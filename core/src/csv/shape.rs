@@ -1,17 +1,17 @@
-//! How a file without known names starts: with codes, with none, or in a way that leaves open whether its first record is a
-//! header.
+//! Classifies the start of a file without known names: codes, no codes, or an uncertain first record that
+//! may be a header.
 
 use super::sample::SampleRecord;
 use crate::coupon::code::Code;
 
-/// Minimum number of consecutive codes of one shape that count as a series. A record of another shape above a series may be a
-/// header.
+/// Minimum number of consecutive codes of one shape that count as a series. A record of another shape above
+/// a series may be a header.
 const LEAST_UNIFORM: usize = 3;
 
 /// How a file starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Start {
-    /// Every record has a code, and all codes have the same shape.
+    /// All records have codes of the same shape.
     Codes,
     /// No record has a code.
     NoCodes,
@@ -19,7 +19,7 @@ pub(super) enum Start {
     Unclear,
 }
 
-/// How these records start, whose codes are in the column `code`.
+/// How these records start, with their codes in the column `code`.
 pub(super) fn start_of(records: &[&SampleRecord], code: usize) -> Start {
     let codes: Vec<Code> = records.iter().filter_map(|record| record.code(code)).collect();
     if codes.is_empty() {
@@ -31,12 +31,14 @@ pub(super) fn start_of(records: &[&SampleRecord], code: usize) -> Start {
     Start::Codes
 }
 
-/// Codes have the same shape if they are equal once every letter and digit is replaced by one sign, or if each has a digit.
+/// Codes have the same shape if they are equal after each letter and digit is replaced by one sign, or if
+/// each has a digit.
 fn have_same_shape(codes: &[Code]) -> bool {
     codes.iter().all(has_digit) || codes.iter().all(|code| mask(code) == mask(&codes[0]))
 }
 
-/// Whether the first records differ from all others as a header or titles do, although their codes have the same shape.
+/// Whether the first records differ from all others as a header or titles would, although the codes have
+/// the same shape.
 fn looks_like_a_header(records: &[&SampleRecord], codes: &[Code], code: usize) -> bool {
     let has_lower_case =
         |record: &&SampleRecord| record.cell(code).contains(|c: char| c.is_ascii_lowercase());
@@ -55,13 +57,13 @@ fn looks_like_a_header(records: &[&SampleRecord], codes: &[Code], code: usize) -
         || (!rest.is_empty() && names_numbers(first, rest, code))
 }
 
-/// Whether some items at the start are of a kind, and no others.
+/// Whether one or more items at the start satisfy the condition, and no others.
 fn is_only_at_start<T>(items: &[T], is_of_kind: impl Fn(&T) -> bool) -> bool {
     let at_start = items.iter().take_while(|item| is_of_kind(item)).count();
     at_start > 0 && at_start < items.len() && !items[at_start..].iter().any(is_of_kind)
 }
 
-/// Whether the first record has a word where all others have a number.
+/// Whether the first record has a word in a column in which all others have a number.
 fn names_numbers(first: &SampleRecord, rest: &[&SampleRecord], code: usize) -> bool {
     let has_number =
         |record: &SampleRecord, column| record.cell(column).contains(|c: char| c.is_ascii_digit());
@@ -74,7 +76,7 @@ fn names_numbers(first: &SampleRecord, rest: &[&SampleRecord], code: usize) -> b
     (0..first.cells.len()).any(|column| names_numbers(&column))
 }
 
-/// The code with one sign for every letter and digit.
+/// The code with each letter and digit replaced by one sign.
 pub(super) fn mask(code: &Code) -> String {
     code.as_str().chars().map(|c| if c.is_ascii_alphanumeric() { 'X' } else { c }).collect()
 }

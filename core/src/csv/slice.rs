@@ -1,4 +1,4 @@
-//! Gathers records into parts once it is known how the file is read.
+//! Collects records into parts, after it is decided how the file is read.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -9,10 +9,11 @@ use super::layout::Layout;
 use super::scan::{End, Scanner};
 use super::{Columns, Cut, CutError, Delimiter, Limits, MAX_RECORD_BYTES, Part, ReadAs, Summary};
 
-/// What the names of the metadata columns may come to in one part, in bytes: each row repeats them.
+/// Maximum total size of the metadata names in a part, in bytes: each row repeats them.
 const MAX_PART_NAMES_BYTES: u64 = 64 * 1024 * 1024;
 
-/// The part being filled. **Invariant:** before its first record it holds nothing but the bytes of that record.
+/// The part being filled. **Invariant:** before its first record is complete, it contains only bytes of
+/// that record.
 #[derive(Debug)]
 pub(super) struct Slicer {
     limits: Limits,
@@ -20,7 +21,7 @@ pub(super) struct Slicer {
     columns: Columns,
     read_as: ReadAs,
     scanner: Scanner,
-    /// The line the current record starts on.
+    /// The line of the current record's start.
     record_line: u64,
     buffer: Vec<u8>,
     first_line: u64,
@@ -30,7 +31,7 @@ pub(super) struct Slicer {
 }
 
 impl Slicer {
-    /// Begins at the first row of the layout.
+    /// Starts at the first row of the layout.
     pub(super) fn new(limits: Limits, layout: Layout) -> Self {
         let Layout { delimiter, columns, read_as, line, start: _ } = layout;
         let names_bytes: usize = columns.metadata.iter().map(|column| column.name.len()).sum();
@@ -59,10 +60,10 @@ impl Slicer {
     }
 
     pub(super) fn feed(&mut self, text: &[u8]) -> Result<(), CutError> {
-        // `text[copied..at]` is scanned but not in the buffer yet: copying record by record costs more.
+        // `text[copied..at]` is scanned but not yet buffered: copying each record separately is slower.
         let (mut copied, mut at) = (0, 0);
         while at < text.len() {
-            // One byte past the limit, so that where it is noticed does not depend on the pieces.
+            // One byte beyond the limit, so that its detection does not depend on the pieces.
             let window = (MAX_RECORD_BYTES + 1 - self.scanner.length()).min(text.len() - at);
             if let Some(end) = self.scanner.next_end(&text[at..at + window]) {
                 at += end.next;
@@ -112,7 +113,7 @@ impl Slicer {
         Err(CutError::RecordTooLong { line: self.record_line, inside_quotes })
     }
 
-    /// Whether [`Self::end_record`] will look into the buffer, which lacks `missing` bytes.
+    /// Whether [`Self::end_record`] will use the buffer, which lacks `missing` bytes.
     fn must_touch_buffer(&self, end: End, missing: usize) -> bool {
         (end.blank && self.records == 0)
             || self.is_full(self.buffer.len() + missing, self.records + u64::from(!end.blank))
@@ -137,7 +138,8 @@ impl Slicer {
     }
 
     fn close_part(&mut self) {
-        // The next part will be about as large, and should not have to move when it is a little larger.
+        // The next part will have about the same size; the reserve avoids a reallocation if it is slightly
+        // larger.
         let next_buffer = Vec::with_capacity(self.buffer.len() + self.buffer.len() / 8);
         let bytes = Bytes::from(mem::replace(&mut self.buffer, next_buffer));
         let lines = self.scanner.line() - self.first_line;

@@ -1,4 +1,4 @@
-//! Lets only UTF-8 text through, whatever the borders between pieces, without its byte order mark.
+//! Accepts only UTF-8 text, in pieces with any boundaries, and removes its byte order mark.
 
 use std::mem;
 
@@ -9,34 +9,34 @@ use super::CutError;
 const UTF8_MARK: &[u8] = b"\xEF\xBB\xBF";
 const UTF16_MARKS: [&[u8]; 2] = [b"\xFF\xFE", b"\xFE\xFF"];
 
-/// Remembers the few bytes that cannot be judged before the next piece.
+/// Holds the few bytes that need the next piece.
 #[derive(Debug, Default)]
 pub(super) struct TextGate {
-    /// The file's first bytes until a mark can be told, later a character whose end is missing.
+    /// The first bytes of the file until the mark is decided; later, an incomplete character.
     held: Vec<u8>,
     opened: bool,
 }
 
-/// The text in a piece: `lead`, then `text`, then `fault` if something else follows.
+/// The text of a piece: `lead`, then `text`, then `fault` if the bytes after it are not text.
 #[derive(Debug, Default)]
 pub(super) struct Checked<'a> {
-    /// What earlier pieces held back, complete now.
+    /// The completed bytes of earlier pieces.
     pub(super) lead: String,
     pub(super) text: &'a str,
     pub(super) fault: Option<Fault>,
 }
 
-/// What is not text.
+/// Why bytes are not text.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Fault {
-    /// With the first byte that is not.
+    /// With the first invalid byte.
     NotUtf8(u8),
     Utf16,
     ZeroByte,
 }
 
 impl Fault {
-    /// The error for a fault on physical line `line`, at byte `byte` of it, counted from 1.
+    /// The error for a fault at byte `byte` (from 1) of physical line `line`.
     pub(super) fn at(self, line: u64, byte: u64) -> CutError {
         match self {
             Self::NotUtf8(value) => CutError::NotUtf8 { line, byte, value },
@@ -47,7 +47,7 @@ impl Fault {
 }
 
 impl TextGate {
-    /// Judges the next piece.
+    /// Checks the next piece.
     pub(super) fn check<'a>(&mut self, piece: &'a [u8]) -> Checked<'a> {
         let (head, mut rest) = piece.split_at(self.wanted_for_mark().min(piece.len()));
         self.held.extend_from_slice(head);
@@ -79,7 +79,7 @@ impl TextGate {
         }
     }
 
-    /// Judges what is still held: nothing follows.
+    /// Checks the held bytes at the end of the file.
     pub(super) fn finish(&mut self) -> Checked<'static> {
         let mark = self.open();
         let held = mem::take(&mut self.held);
@@ -95,7 +95,7 @@ impl TextGate {
         if self.opened { 0 } else { UTF8_MARK.len() - self.held.len() }
     }
 
-    /// Looks for a mark in the file's first bytes, once.
+    /// Checks the first bytes of the file for a mark, once.
     fn open(&mut self) -> Option<Fault> {
         if mem::replace(&mut self.opened, true) {
             return None;
@@ -106,7 +106,7 @@ impl TextGate {
         UTF16_MARKS.iter().any(|mark| self.held.starts_with(mark)).then_some(Fault::Utf16)
     }
 
-    /// The text in `bytes`, and the fault behind it; an unfinished character at the end is held.
+    /// Returns the text in `bytes` and the fault after it; holds an incomplete character at the end.
     fn hold_tail(&mut self, bytes: &[u8]) -> (String, Option<Fault>) {
         let (text, rest) = examine(bytes);
         let text = text.to_owned();
@@ -121,14 +121,14 @@ impl TextGate {
     }
 }
 
-/// What stands behind the text.
+/// What follows the text.
 enum Rest {
     Nothing,
     Incomplete,
     Fault(Fault),
 }
 
-/// The longest beginning that is text, and what stands behind it.
+/// The longest prefix that is text, and what follows it.
 fn examine(bytes: &[u8]) -> (&str, Rest) {
     let (text, rest) = match str::from_utf8(bytes) {
         Ok(text) => (text, Rest::Nothing),

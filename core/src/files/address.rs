@@ -1,22 +1,22 @@
-//! Where the files are kept: a folder, or a bucket and a prefix in it.
+//! The address of the file store: a folder, or a bucket with a prefix.
 
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// What is wrong with an address that is none.
+/// The error for an invalid address.
 const HINT: &str =
     "must be file:// and an absolute path, or a bucket and a prefix as in s3://my-bucket/cuponera";
 
-/// A place for files as the settings name it.
+/// An address of a file store, from the settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FilesAddress {
-    /// A folder of this machine.
+    /// A local folder.
     Folder(PathBuf),
-    /// A bucket of S3; the prefix is empty or ends without a slash.
+    /// An S3 bucket. The prefix is empty or has no trailing slash.
     Bucket {
         /// The bucket's name.
         name: String,
-        /// What all names in it begin with.
+        /// The prefix of all object names.
         prefix: String,
     },
 }
@@ -36,7 +36,7 @@ impl FromStr for FilesAddress {
 fn bucket(place: &str) -> Result<FilesAddress, String> {
     let (name, prefix) = place.split_once('/').unwrap_or((place, ""));
     let prefix = prefix.trim_end_matches('/');
-    // As S3 has it; a dot would break the certificate of its host name.
+    // The rules of S3, except that a dot is rejected: it would break the certificate of the host name.
     let is_named = |char: char| char.is_ascii_lowercase() || char.is_ascii_digit() || char == '-';
     let has_parts = prefix.is_empty() || prefix.split('/').all(is_part);
     if !(3..=63).contains(&name.len()) || !name.chars().all(is_named) || !has_parts {
@@ -45,7 +45,7 @@ fn bucket(place: &str) -> Result<FilesAddress, String> {
     Ok(FilesAddress::Bucket { name: name.to_owned(), prefix: prefix.to_owned() })
 }
 
-/// What needs no escaping anywhere.
+/// Characters that need no escaping.
 fn is_part(part: &str) -> bool {
     let is_plain = |char: char| char.is_ascii_alphanumeric() || matches!(char, '-' | '_' | '.');
     !part.is_empty() && part != "." && part != ".." && part.chars().all(is_plain)

@@ -1,4 +1,4 @@
-//! Which faults are found, under which path; and that the scan agrees with `serde_json` about any text.
+//! Tests which faults are found, under which path, and that the scan agrees with `serde_json` on any text.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -62,7 +62,7 @@ fn a_path_and_the_number_of_faults_are_bounded() {
     assert_eq!(faults(&format!("{{{many}}}"), 100).len(), 100);
 }
 
-/// JSON text of a value, written in any of several ways.
+/// JSON text of a value, written in one of several ways.
 fn text() -> impl Strategy<Value = String> {
     let string = || {
         vec(
@@ -90,7 +90,7 @@ fn text() -> impl Strategy<Value = String> {
     })
 }
 
-/// The same question answered from parsed values: names of each object in order, as a stream of members gives them.
+/// The same check on parsed values, which keep repeated names in order.
 fn has_faults(value: &Members) -> bool {
     match value {
         Members::Object(members) => {
@@ -168,7 +168,7 @@ impl<'de> serde::de::Visitor<'de> for Reader {
     }
 }
 
-/// What a path leads to.
+/// The value at a path.
 fn at_path<'a>(value: &'a Value, path: &str) -> Option<&'a Value> {
     path.split('.').try_fold(value, |value, step| match value {
         Value::Array(items) => items.get(step.parse::<usize>().ok()?),
@@ -198,7 +198,7 @@ proptest! {
     fn a_path_leads_to_the_value_at_fault(text in text()) {
         let value: Value = serde_json::from_str(&text).unwrap();
         let found = faults(&text, usize::MAX);
-        // Of a repeated name the last value is kept, and the fault may be in another.
+        // The last value of a repeated name is kept, but the fault may be in another.
         let has_paths = value.is_object() && found.iter().all(|fault| fault.message != REPEATED);
         for fault in found.into_iter().filter(|_| has_paths) {
             let named = at_path(&value, &fault.field);

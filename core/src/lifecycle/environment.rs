@@ -1,8 +1,9 @@
-//! The environment of a process, put in order once, before anything reads it.
+//! Corrects the environment of a process once, before it is read.
 //!
-//! - `PG*` variables are removed: sqlx takes what a database URL leaves out from them, and cannot be given a value that
-//!   overrides `PGOPTIONS`, `PGSSLCERT` or `PGSSLKEY`.
-//! - Empty settings are removed: clap, the AWS SDK and OpenTelemetry treat an empty variable each in their own way.
+//! - `PG*` variables are removed: sqlx uses them for parts that a database URL omits, and some
+//!   (`PGOPTIONS`, `PGSSLCERT`, `PGSSLKEY`) cannot be overridden.
+//! - Empty settings are removed: clap, the AWS SDK and OpenTelemetry each treat an empty variable
+//!   differently.
 //! - `.env` adds the settings that are not set.
 //!
 //! A process cannot change its own environment without `unsafe`, so it executes its own program again, under the same
@@ -18,11 +19,11 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
 
-/// What the settings of these programs, of the AWS SDK and of OpenTelemetry begin with.
+/// Prefixes of the settings of these programs, of the AWS SDK and of OpenTelemetry.
 const SETTINGS: [&str; 3] = ["CUPONERA_", "AWS_", "OTEL_"];
 
-/// What else `.env` may set. Not everything: the file is also looked for in the folders above, where it belongs to
-/// another program, and some variables (`LD_PRELOAD`) decide which code runs.
+/// Other variables that `.env` may set. Not all: the file is also searched in parent folders, where it may
+/// belong to another program, and some variables (`LD_PRELOAD`) determine which code runs.
 const ALSO_IN_FILE: [&str; 12] = [
     "PG_BIN",
     "RUST_BACKTRACE",
@@ -38,7 +39,8 @@ const ALSO_IN_FILE: [&str; 12] = [
     "no_proxy",
 ];
 
-/// Puts the environment in order: returns if it already is, and does not return if the program was executed again.
+/// Corrects the environment. Returns if it is already correct; does not return if the program is executed
+/// again.
 pub(super) fn put_in_order() -> Result<(), String> {
     let changes = Changes::between(env::vars_os(), read_file()?);
     if changes.is_empty() {
@@ -46,10 +48,10 @@ pub(super) fn put_in_order() -> Result<(), String> {
     }
     let names = changes.names();
     let error = changes.execute_again();
-    Err(format!("cannot start again without the variables that do not count ({names}): {error}. Unset them"))
+    Err(format!("cannot restart with a corrected environment ({names}): {error}. Unset these variables"))
 }
 
-/// What to remove from an environment and what to add to it.
+/// Variables to remove from an environment and to add to it.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Changes {
     remove: Vec<OsString>,
@@ -57,7 +59,7 @@ struct Changes {
 }
 
 impl Changes {
-    /// The first of several lines of `.env` with one name counts.
+    /// If `.env` has several lines with the same name, the first counts.
     fn between(
         environment: impl IntoIterator<Item = (OsString, OsString)>,
         file: impl IntoIterator<Item = (String, String)>,
@@ -81,13 +83,13 @@ impl Changes {
         self.remove.is_empty() && self.add.is_empty()
     }
 
-    /// For people: their values may be secrets.
+    /// For messages: names only, because values may be secrets.
     fn names(&self) -> String {
         let removed = self.remove.iter().map(|name| name.to_string_lossy().into_owned());
         removed.chain(self.add.keys().cloned()).collect::<Vec<_>>().join(", ")
     }
 
-    /// Executes this program again in this process; returns only why that failed.
+    /// Executes this program again in this process; returns only on failure, with the reason.
     fn execute_again(&self) -> io::Error {
         let program = match env::current_exe() {
             Ok(program) => program,
@@ -103,7 +105,8 @@ impl Changes {
     }
 }
 
-/// Whether libpq, and sqlx after its example, read this variable. `PG_BIN`, ours, and `PG_COLOR` are none of these.
+/// Whether libpq reads this variable, and therefore sqlx. `PG_BIN`, which is ours, and `PG_COLOR` are not
+/// among these.
 fn is_of_libpq(name: &OsStr) -> bool {
     name.as_bytes().strip_prefix(b"PG").and_then(|rest| rest.first()).is_some_and(u8::is_ascii_uppercase)
 }
@@ -112,16 +115,16 @@ fn is_setting(name: &OsStr) -> bool {
     SETTINGS.iter().any(|prefix| name.as_bytes().starts_with(prefix.as_bytes()))
 }
 
-/// The lines of `.env` in the current folder or the next one above that has one; none if there is no such file.
+/// The lines of `.env` in the current folder or the nearest parent that has one.
 fn read_file() -> Result<Vec<(String, String)>, String> {
     let Some(path) = find_file() else { return Ok(Vec::new()) };
     let text = fs::read_to_string(path).map_err(|error| format!(".env: {error}"))?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let lines: Result<Vec<_>, _> = dotenvy::from_read_iter(text.as_bytes()).collect();
     lines.map_err(|error| match error {
-        // The error would repeat the line, which may be a secret.
+        // The error contains the line, which may be a secret.
         dotenvy::Error::LineParse(..) => {
-            ".env: a line of it cannot be read: put quotes around a value with blanks".to_owned()
+            ".env: a line cannot be parsed: put quotes around a value with spaces".to_owned()
         }
         error => format!(".env: {error}"),
     })
@@ -183,6 +186,6 @@ mod tests {
     fn an_environment_in_order_stays_so() {
         let environment = [("CUPONERA_LOG", "warn"), ("PATH", "/bin")];
         let file = [("CUPONERA_LOG", "debug"), ("OTEL_SERVICE_NAME", "")];
-        assert!(changes(&environment, &file).is_empty(), "the program would execute itself for ever");
+        assert!(changes(&environment, &file).is_empty(), "the program would execute itself endlessly");
     }
 }

@@ -1,8 +1,9 @@
-//! How workers learn that there is work. A wake-up says only *there is work*; which chunk is Postgres's fair choice, so a
-//! lost, doubled, reordered or late one changes nothing.
+//! Wakes workers when there is work. A wake-up only says *there is work*; Postgres selects the chunk,
+//! fairly. Lost, duplicated, reordered or late wake-ups therefore change no result.
 //!
-//! Two implementations: on one machine the job tables themselves, for a fleet SQS. Each place to work has a [`Receiver`]: it
-//! waits for a [`Delivery`], claims in the database, works, and says what became of it.
+//! Two implementations: the job tables on one machine, SQS for a fleet. Each worker slot has a
+//! [`Receiver`]: it waits for a [`Delivery`], claims a chunk in the database, executes it and reports the
+//! outcome.
 
 mod postgres;
 mod redrive;
@@ -22,16 +23,16 @@ pub use redrive::{RedriveReport, forget_needless_letters, redrive};
 pub use relay::Relay;
 pub use sqs::{Deleter, Depth, QueueAddress, Sqs, SqsFault};
 
-/// Where wake-ups come from.
+/// The source of wake-ups.
 #[derive(Debug, Clone)]
 pub enum Queue {
-    /// The job tables themselves.
+    /// The job tables.
     Postgres(Arc<Wakeups>),
     /// An SQS queue.
     Sqs(Arc<Sqs>),
 }
 
-/// One place's ear on the queue.
+/// The receiver of one worker slot.
 #[derive(Debug)]
 pub struct Receiver(Ear);
 
@@ -41,13 +42,13 @@ enum Ear {
     Sqs(sqs::Receiver),
 }
 
-/// A hint that there is work, in the hands of one place until it says what became of it. Without a message it says that the
-/// tables are worth a look.
+/// A hint that there is work, owned by one slot until it reports the outcome. Without a message it only
+/// means that the tables should be checked.
 #[derive(Debug)]
 pub struct Delivery(Option<sqs::Received>);
 
 impl Queue {
-    /// A store whose new work is announced where this queue's receivers hear of it.
+    /// Returns a store that announces new work to this queue.
     #[must_use]
     pub fn attach(&self, store: Store) -> Store {
         match self {
@@ -56,8 +57,9 @@ impl Queue {
         }
     }
 
-    /// An ear for each place; and who deletes what they are through with, if messages are to be deleted. A delivery nobody
-    /// speaks for comes back soon after `lease`, for a claim in the database is over then.
+    /// A receiver for each slot, and the task that deletes their finished messages, if the queue has
+    /// messages. A delivery that is not reported is delivered again soon after `lease`, when the claim in
+    /// the database has ended.
     pub fn open(&self, store: &Store, lease: Duration, places: usize) -> (Vec<Receiver>, Option<Deleter>) {
         match self {
             Self::Postgres(wakeups) => {
@@ -73,7 +75,7 @@ impl Queue {
 }
 
 impl Receiver {
-    /// Waits until there may be work; `None` once it is told to stop, which ends the waiting at once.
+    /// Waits until there may be work. Returns `None` as soon as `stop` is cancelled.
     pub async fn next(&mut self, stop: &CancellationToken) -> Option<Delivery> {
         match &mut self.0 {
             Ear::Postgres(sleeper) => sleeper.next(stop).await.then_some(Delivery(None)),
@@ -81,30 +83,30 @@ impl Receiver {
         }
     }
 
-    /// A chunk was claimed: where there was one there may be more.
+    /// Reports that a chunk was claimed: there may be more.
     pub fn claimed(&self) {
         match &self.0 {
             Ear::Postgres(sleeper) => sleeper.claimed(),
-            // Every other chunk has a message of its own.
+            // Each other chunk has its own message.
             Ear::Sqs(_) => {}
         }
     }
 
-    /// What was claimed is still at work: the delivery is not for others yet.
+    /// Reports that the chunk is still being executed: the delivery stays hidden from others.
     pub async fn hold(&self, delivery: &Delivery) {
         if let (Ear::Sqs(receiver), Delivery(Some(received))) = (&self.0, delivery) {
             receiver.hold(received).await;
         }
     }
 
-    /// What the delivery gave cause for is settled in the database.
+    /// Reports that the chunk is finished in the database.
     pub fn settled(&mut self, delivery: Delivery) {
         if let (Ear::Sqs(receiver), Delivery(Some(received))) = (&self.0, delivery) {
             receiver.delete(received);
         }
     }
 
-    /// There was nothing to do.
+    /// Reports that there was nothing to claim.
     pub fn found_nothing(&mut self, delivery: Delivery) {
         match &mut self.0 {
             Ear::Postgres(sleeper) => sleeper.found_nothing(),
@@ -112,7 +114,7 @@ impl Receiver {
         }
     }
 
-    /// Nothing was begun: somebody else may have it, after a delay.
+    /// Returns a delivery whose work was not begun; it is delivered again after a delay.
     pub async fn give_back(&self, delivery: Delivery, delay: Duration) {
         if let (Ear::Sqs(receiver), Delivery(Some(received))) = (&self.0, delivery) {
             receiver.give_back(received, delay).await;
@@ -121,7 +123,7 @@ impl Receiver {
 }
 
 impl Delivery {
-    /// What it says, if it says more than *there is work*.
+    /// The message, if there is one.
     pub fn message(&self) -> Option<&Message> {
         self.0.as_ref().map(sqs::Received::message)
     }

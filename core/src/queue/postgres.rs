@@ -1,4 +1,4 @@
-//! The queue of one machine: the job tables themselves, and `LISTEN`/`NOTIFY` to wake who sleeps.
+//! The queue of one machine: the job tables, and `LISTEN`/`NOTIFY` to wake sleeping workers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,9 +15,9 @@ use crate::error::Result;
 use crate::store::{Store, connect_options};
 
 const CHANNEL: &str = "cuponera_work";
-/// A wake-up may be lost while the connection is: nobody sleeps longer than this without a look.
+/// A wake-up is lost while the connection is down: no slot sleeps longer than this without checking.
 const LONGEST_SLEEP: Duration = Duration::from_secs(10);
-/// A chunk that is due by the clock may be out of reach, held by another's claim: nobody looks more often than this.
+/// A chunk may be due but locked by another transaction: no slot checks more often than this.
 const SHORTEST_SLEEP: Duration = Duration::from_millis(100);
 
 /// Wakes the workers when the transaction commits.
@@ -26,14 +26,15 @@ pub async fn announce(transaction: &mut PgTransaction<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Where sleeping workers of this process wait.
+/// The wake-up signal for the sleeping workers of this process.
 #[derive(Debug, Default)]
 pub struct Wakeups {
     notify: Notify,
 }
 
 impl Wakeups {
-    /// Listens until told to stop; reconnects by itself, and then wakes everybody, for something may have been missed.
+    /// Listens until `stop` is cancelled. Reconnects automatically and then wakes a worker, because a
+    /// wake-up may have been lost.
     pub async fn listen(&self, database_url: &str, stop: &CancellationToken) {
         let mut patience = ExponentialBackoffBuilder::new()
             .with_initial_interval(Duration::from_millis(100))
@@ -52,13 +53,13 @@ impl Wakeups {
         }
     }
 
-    /// Waits until there may be work: a wake-up, or the time when a chunk becomes runnable by itself.
+    /// Waits for a wake-up, or until a chunk becomes runnable by time.
     pub async fn wait(&self, due: Option<Duration>) {
         let longest = due.unwrap_or(LONGEST_SLEEP).clamp(SHORTEST_SLEEP, LONGEST_SLEEP);
         let _ = tokio::time::timeout(longest, self.notify.notified()).await;
     }
 
-    /// Wakes one sleeper, or the next that would sleep.
+    /// Wakes one sleeping worker, or the next that would sleep.
     pub fn wake_one(&self) {
         self.notify.notify_one();
     }
@@ -69,7 +70,7 @@ impl Wakeups {
             .application_name("cuponera");
         let pool = PgPoolOptions::new().max_connections(1).connect_lazy_with(options);
         let heard = self.listen_on(&pool, stop).await;
-        // Otherwise the connection is given back behind our back, to a server that may be shutting down.
+        // Otherwise the connection is returned in the background, to a server that may be shutting down.
         pool.close().await;
         heard
     }
@@ -92,7 +93,7 @@ impl Wakeups {
     }
 }
 
-/// One place: it looks at once after it found something, and sleeps after it did not.
+/// One slot: it checks at once after it found work, and sleeps otherwise.
 #[derive(Debug)]
 pub(super) struct Sleeper {
     wakeups: Arc<Wakeups>,
@@ -105,7 +106,7 @@ impl Sleeper {
         Self { wakeups, store, found: true }
     }
 
-    /// Says whether to look; not once it is told to stop.
+    /// Waits until the tables should be checked; returns `false` when `stop` is cancelled.
     pub(super) async fn next(&mut self, stop: &CancellationToken) -> bool {
         if !self.found && !stop.is_cancelled() {
             let due = self.store.next_chunk_due().await.ok().flatten();

@@ -1,4 +1,5 @@
-//! Dead letters: what an operator does once the cause is mended. Their jobs are retried as their owners could.
+//! Redrives dead letters after the cause of the failures was fixed: their jobs are retried, as their owners
+//! could do.
 
 use std::time::{Duration, Instant};
 
@@ -10,44 +11,46 @@ use crate::store::{LetteredRun, Redriven, Store};
 
 use super::sqs::{DeadLetter, Sqs};
 
-/// How long letters are hidden while they are dealt with; those that stay are seen again at the end, or after this.
+/// How long a dead letter is hidden while it is processed. Letters that stay become visible at the end of
+/// the pass, or after this.
 const HIDDEN: Duration = Duration::from_mins(1);
-/// How long a pass over the letters may take: all that it leaves are still hidden at its end.
+/// Maximum duration of a pass: letters that stay are still hidden at its end.
 const PASS: Duration = Duration::from_secs(30);
-/// How many letters a pass leaves, at most.
+/// Maximum number of letters that a pass leaves in the queue.
 const MOST_LEFT: usize = 500;
 
-/// What became of the letters.
+/// The outcome of a redrive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RedriveReport {
     /// Jobs that run again.
     pub retried: u64,
-    /// Letters of jobs that need no retry: done, retried since, or gone.
+    /// Dead letters of jobs that need no retry: done, retried since, or deleted.
     pub not_needed: u64,
-    /// Letters that stay: their job is still at work, or they are not ours.
+    /// Dead letters that stay: their job still runs, or they are of unknown origin.
     pub left: u64,
 }
 
-/// What is to become of a letter whose job has failed and was not retried since.
+/// What to do with a dead letter whose job has failed and was not retried since.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Failed {
     Retry,
     Leave,
 }
 
-/// Takes all dead letters there are, retries their jobs, and deletes them. Each letter is deleted after its job's retry is
-/// committed; one that is read twice retries nothing twice.
+/// Reads all dead letters, retries their jobs and deletes the letters. A letter is deleted after the retry
+/// of its job is committed; reading a letter twice retries its job once.
 pub async fn redrive(store: &Store, sqs: &Sqs) -> Result<RedriveReport> {
     read_all(store, sqs, Failed::Retry).await
 }
 
-/// Deletes the dead letters of jobs that need no retry, as after a retry by their owner. The others stay.
+/// Deletes the dead letters of jobs that need no retry, for example after a retry by the owner. The others
+/// stay.
 pub async fn forget_needless_letters(store: &Store, sqs: &Sqs) -> Result<RedriveReport> {
     read_all(store, sqs, Failed::Leave).await
 }
 
-/// Reads in passes: those who stay are hidden until the end of one, and seen again in the next. It ends when a pass finds
-/// no more letters, or only such that stay.
+/// Reads in passes: letters that stay are hidden until the end of a pass and read again in the next. Ends
+/// when a pass finds no more letters, or only letters that stay.
 async fn read_all(store: &Store, sqs: &Sqs, failed: Failed) -> Result<RedriveReport> {
     let mut report = RedriveReport::default();
     loop {
@@ -61,10 +64,10 @@ async fn read_all(store: &Store, sqs: &Sqs, failed: Failed) -> Result<RedriveRep
     }
 }
 
-/// A part of the letters.
+/// The outcome of one pass.
 struct Pass {
     report: RedriveReport,
-    /// Whether there were no more.
+    /// Whether the queue was read to its end.
     is_whole: bool,
 }
 
@@ -82,13 +85,13 @@ async fn read_some(store: &Store, sqs: &Sqs, failed: Failed) -> Result<Pass> {
         sqs.delete_dead_letters(&read).await?;
     }
     for letter in left {
-        // One that cannot be released is seen again a little later.
+        // If this fails, the letter becomes visible a little later.
         let _ = sqs.release_dead_letter(&letter).await;
     }
     Ok(Pass { report, is_whole })
 }
 
-/// Says whether the letter is done with.
+/// Processes a letter; returns whether it can be deleted.
 async fn open(
     store: &Store,
     letter: &DeadLetter,
@@ -107,10 +110,10 @@ async fn open(
             info!(%job, number, attempt, ?redriven, "a dead letter was read");
             redriven
         }
-        // A wake-up that was received too often: the chunk is announced again if nobody came for it.
+        // A wake-up that was received too often: the chunk is announced again if it is not claimed.
         Some(Message::Chunk { .. }) => Redriven::NotNeeded,
         None => {
-            warn!("a dead letter of an unknown kind or version is left alone");
+            warn!("a dead letter of an unknown kind or version is kept");
             Redriven::TooEarly
         }
     };

@@ -1,4 +1,5 @@
-//! Sends what is in the outbox, and has lost work announced again. Every process may run one: they share by leases.
+//! Sends the outbox to the queue and announces lost work again. Each process may run a relay; leases divide
+//! the rows.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,22 +16,24 @@ use crate::store::{Hands, Outgoing, OutgoingKind, RESCUE_AFTER, Store};
 
 use super::sqs::{BATCH, Sqs, Target};
 
-/// How often there is a look without a bell: what another process wrote, or what is due by the clock.
+/// Interval of checks without a notification, for rows of other processes and rows that become due by time.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How many messages are held at once.
+/// Maximum number of messages claimed at once.
 const HELD: i64 = 100;
-/// How many calls are on the network at once.
+/// Maximum number of concurrent calls to SQS.
 const CALLS: usize = 4;
-/// Longer than all calls of a round can take. Who dies holds messages up for so long.
+/// Longer than all calls of a round can take. If a process dies, its messages are delayed by up to this
+/// time.
 const LEASE: Duration = Duration::from_secs(15);
-/// The longest pause while the queue is away, before jitter: what waits is sent soon after its return.
+/// Maximum pause while the queue is unavailable, before jitter: waiting messages are sent soon after its
+/// return.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// Who has waited here for so long may be taken for lost before anybody can have come.
+/// A message delayed this long may look lost to the rescue before a worker could receive it.
 const LATE: Duration = Duration::from_secs(2);
-/// When a message that the queue did not take is sent again, before jitter.
+/// Delay before a rejected message is sent again, before jitter.
 const REFUSED_PAUSE: Duration = Duration::from_secs(1);
 
-/// Carries messages from the outbox to the queue.
+/// Moves messages from the outbox to the queue.
 #[derive(Debug)]
 pub struct Relay {
     store: Store,
@@ -41,26 +44,26 @@ pub struct Relay {
     next_rescue: Instant,
 }
 
-/// What a round came to, for one of the queues.
+/// The result of a round, for one of the queues.
 #[derive(Debug, Default)]
 struct Sent {
-    /// How many messages were due.
+    /// Number of messages that were due.
     due: usize,
-    /// How many of them the queue took.
+    /// Number of messages that the queue accepted.
     taken: usize,
-    /// Whether one of these had waited for so long that its chunk looks lost.
+    /// Whether one of these was delayed so long that its chunk looks lost.
     was_late: bool,
 }
 
 impl Sent {
-    /// Nothing taken of many says that asking again at once is no use.
+    /// If the queue accepted none of many, retrying at once is useless.
     fn may_have_more(&self) -> bool {
         self.taken > 0 && i64::try_from(self.due).is_ok_and(|due| due == HELD)
     }
 }
 
 impl Relay {
-    /// Between this outbox and this queue.
+    /// A relay between this outbox and this queue.
     pub fn new(store: Store, sqs: Arc<Sqs>) -> Self {
         let patience = ExponentialBackoffBuilder::new()
             .with_initial_interval(Duration::from_millis(100))
@@ -70,7 +73,7 @@ impl Relay {
         Self { store, sqs, patience, is_away: false, letters_wait: false, next_rescue: Instant::now() }
     }
 
-    /// Sends until told to stop, and then what is there.
+    /// Sends until `stop` is cancelled, then sends what is left once.
     pub async fn run(mut self, stop: CancellationToken) {
         loop {
             let stopping = stop.is_cancelled();
@@ -97,32 +100,32 @@ impl Relay {
         }
     }
 
-    /// No bell ends this: the queue is away, or the database is.
+    /// A notification does not end this pause, because the queue or the database is unavailable.
     async fn pause(&mut self, failure: &Error, stop: &CancellationToken) {
         if !std::mem::replace(&mut self.is_away, true) {
-            warn!(error = failure.chain(), "what is in the outbox waits");
+            warn!(error = failure.chain(), "the outbox cannot be sent");
         }
         let pause = self.patience.next_backoff().unwrap_or(LONGEST_PAUSE);
         let _ = tokio::time::timeout(pause, stop.cancelled()).await;
     }
 
-    /// Learns from what was sent. A round that sent nothing says nothing of the queue.
+    /// Updates the state from a round. A round that sent nothing proves nothing about the queue.
     fn note(&mut self, work: &Sent) {
         if work.taken > 0 {
             self.patience.reset();
             if std::mem::take(&mut self.is_away) {
-                info!("the outbox is sent again");
+                info!("the outbox can be sent again");
             }
         }
         if work.was_late {
-            // Announced this moment: it must be given the time to be taken.
+            // It was just announced, and workers need time to receive it.
             self.next_rescue = Instant::now() + RESCUE_AFTER;
         }
     }
 
-    /// Sends one round, and says whether there may be more. An error means that a whole call with work failed; what it did
-    /// not send comes up again after a pause. Letters go apart: a dead-letter queue that takes none keeps no work from being
-    /// announced.
+    /// Sends one round; returns whether there may be more. An error means that a whole call with work
+    /// failed; its messages are sent again after a pause. Dead letters are sent separately, so that a
+    /// failing dead-letter queue does not prevent announcements of work.
     async fn send_due(&mut self) -> Result<bool> {
         let (work, letters) = tokio::join!(self.send_to(Target::Work), self.send_to(Target::Dead));
         let letters = self.letters_go(letters);
@@ -154,13 +157,14 @@ impl Relay {
         if let Some(error) = &failed
             && !self.letters_wait
         {
-            warn!(error, "dead letters wait in the outbox");
+            warn!(error, "dead letters cannot be sent");
         }
         self.letters_wait = failed.is_some();
         letters.unwrap_or_default()
     }
 
-    /// Sends a batch, and says what of it the queue took. Rows whose messages are on the queue go; the others come up again.
+    /// Sends a batch; returns the messages that the queue accepted. Their rows are deleted; the others are
+    /// sent again later.
     async fn send(&self, target: Target, batch: Vec<Outgoing>) -> Result<Vec<Outgoing>> {
         let sent = self.sqs.send(target, &batch).await;
         let taken = sent.as_deref().unwrap_or_default();
@@ -174,7 +178,8 @@ impl Relay {
         sent.map(|_| taken)
     }
 
-    /// Postgres knows of work; whether somebody waits in vain is known here.
+    /// Postgres knows which chunks are runnable; only this process knows whether a slot polls without
+    /// success.
     async fn rescue(&mut self) {
         if Instant::now() < self.next_rescue {
             return;
@@ -183,8 +188,8 @@ impl Relay {
         let is_idle = self.sqs.idle_for().is_some_and(|time| time >= RESCUE_AFTER);
         match self.store.rescue_chunks(if is_idle { Hands::Idle } else { Hands::Unknown }).await {
             Ok(0) => {}
-            Ok(chunks) => warn!(chunks, "nobody came for these chunks; they are announced again"),
-            Err(failure) => warn!(error = failure.chain(), "lost work could not be looked for"),
+            Ok(chunks) => warn!(chunks, "unclaimed chunks were announced again"),
+            Err(failure) => warn!(error = failure.chain(), "the search for lost chunks failed"),
         }
     }
 }

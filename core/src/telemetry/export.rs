@@ -1,7 +1,7 @@
-//! Sends spans to a collector: OpenTelemetry's protocol (OTLP) over HTTP.
+//! Sends spans to a collector by OpenTelemetry's protocol (OTLP) over HTTP.
 //!
-//! It has a runtime of its own with one thread, so that a collector that is slow or away holds nothing else up; what cannot
-//! be sent is dropped.
+//! Uses a separate runtime with one thread, so that a slow or unavailable collector delays nothing else.
+//! Spans that cannot be sent are dropped.
 
 use std::sync::mpsc;
 use std::time::Duration;
@@ -24,12 +24,12 @@ use tracing_subscriber::registry::LookupSpan;
 
 use super::trace::TraceParent;
 
-/// How long the last spans may take at the end of the process.
+/// Time for the last spans when the process ends.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(1);
-/// Whose spans are sent; beside them only warnings and errors within them.
+/// The crates whose spans are sent. Of their events only warnings and errors are sent.
 const OURS: [&str; 3] = ["cuponera_api", "cuponera_core", "cuponera_worker"];
 
-/// Sends spans for as long as it is there, and the last ones when it goes.
+/// Sends spans while it exists, and the last spans when it is dropped.
 #[derive(Debug)]
 pub(super) struct Export {
     provider: SdkTracerProvider,
@@ -37,7 +37,7 @@ pub(super) struct Export {
 }
 
 impl Export {
-    /// Sends to the collector at this address; nobody has to be there yet.
+    /// Sends to the collector at this address, which need not be available yet.
     pub(super) fn start(endpoint: &str) -> Result<Self, String> {
         let fault = |error: String| format!("OTEL_EXPORTER_OTLP_ENDPOINT: {error}");
         let runtime =
@@ -47,7 +47,7 @@ impl Export {
         let traces = format!("{}/v1/traces", endpoint.trim_end_matches('/'));
         let exporter = SpanExporter::builder().with_http().with_endpoint(traces).build();
         let exporter = exporter.map_err(|error| fault(error.to_string()))?;
-        // Attributes and the name in OTEL_RESOURCE_ATTRIBUTES and OTEL_SERVICE_NAME count before ours.
+        // OTEL_RESOURCE_ATTRIBUTES and OTEL_SERVICE_NAME take precedence over these attributes.
         let named = std::env::var_os("OTEL_SERVICE_NAME").is_some();
         let version = KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
         let resource = Resource::builder().with_attribute(version);
@@ -60,7 +60,7 @@ impl Export {
         Ok(Self { provider, runtime: Some(runtime) })
     }
 
-    /// What gives the spans of the log to it.
+    /// The layer that passes the spans of `tracing` to the exporter.
     pub(super) fn layer<S: Subscriber + for<'a> LookupSpan<'a>>(&self) -> impl Layer<S> + use<S> {
         let ours = Targets::new().with_targets(OURS.map(|target| (target, Level::WARN)));
         tracing_opentelemetry::layer()
@@ -73,8 +73,8 @@ impl Export {
 
 impl Drop for Export {
     fn drop(&mut self) {
-        // The processor's own limit of time is not kept by it. What is not sent by then never will be, and nobody is left to
-        // be told.
+        // The batch processor ignores its shutdown timeout, so this enforces one. Spans that are not sent
+        // by then are lost.
         let (provider, (flushed, end)) = (self.provider.clone(), mpsc::channel());
         let flush = move || {
             let _ = flushed.send(provider.shutdown());
@@ -88,7 +88,7 @@ impl Drop for Export {
     }
 }
 
-/// Puts a span under its parent; what it is itself. `None` if spans are not exported.
+/// Sets the parent of a span; returns the span's own context. `None` if spans are not exported.
 pub(super) fn adopt(span: &Span, parent: Option<TraceParent>) -> Option<TraceParent> {
     if let Some(parent) = parent {
         span.set_parent(Context::new().with_remote_span_context(remote(parent))).ok()?;

@@ -1,5 +1,5 @@
-//! The metrics as Prometheus reads them. What can only be looked up is looked up when somebody asks, and what costs a
-//! statement at most every five seconds.
+//! The metrics in Prometheus format. Values that are not counted as they change are read for each scrape;
+//! values from the database at most every five seconds.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,17 +14,17 @@ use crate::store::Store;
 /// The media type of the text.
 pub const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// How long a look at the database counts.
+/// Minimum interval between two reads of the database.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// How long it may take. A scrape that waits longer is given up by those who scrape.
+/// Timeout of a read. Scrapers do not wait much longer for an answer.
 const LOOK_PATIENCE: Duration = Duration::from_secs(2);
 
-/// From where the metrics may be read.
+/// Where the metrics can be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reach {
     /// On the address of the API, by programs on this machine.
     Loopback,
-    /// On an address of their own, by whoever reaches it.
+    /// On a separate address, by any client that can reach it.
     OwnAddress,
 }
 
@@ -42,7 +42,7 @@ struct Sources {
 }
 
 impl Exposition {
-    /// Starts collecting, if that has not begun.
+    /// Starts collecting, unless already started.
     pub fn new(reach: Reach) -> Self {
         metrics::recorder();
         metrics::prepare_jobs();
@@ -54,24 +54,24 @@ impl Exposition {
         }))
     }
 
-    /// From where they may be read.
+    /// Where the metrics can be read.
     pub fn reach(&self) -> Reach {
         self.0.reach
     }
 
-    /// Shows the connections of a part of the program. The part that came last is the one whose connections are used to
-    /// look at the backlog: a worker's are never all taken by requests.
+    /// Adds the connection pools of a part of the program. The backlog is read with the connections of the
+    /// last part that was added: requests never use all connections of a worker.
     pub fn watch(&self, part: &'static str, store: &Store) {
         self.0.stores.lock().unwrap_or_else(PoisonError::into_inner).push((part, store.clone()));
     }
 
-    /// Shows whether a Redis answers.
+    /// Adds a gauge for whether Redis answers.
     pub fn watch_cache(&self, cache: &Cache) {
         let cache = cache.clone();
         self.on_scrape(move || metrics::redis_is_up(cache.state() != CacheState::Disconnected));
     }
 
-    /// Looks at something that is not counted as it happens, whenever somebody asks.
+    /// Adds a probe that runs at each scrape.
     pub fn on_scrape(&self, probe: impl Fn() + Send + Sync + 'static) {
         self.0.probes.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(probe));
     }
@@ -81,7 +81,7 @@ impl Exposition {
         for probe in self.0.probes.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             probe();
         }
-        // Before a look that uses them itself.
+        // Before the read below, which uses connections itself.
         for (part, store) in self.stores() {
             for (pool, level) in store.pool_levels() {
                 metrics::pool(part, pool, level.size, level.idle, level.most);
@@ -105,7 +105,7 @@ impl Exposition {
         });
         futures::future::join_all(waits).await;
         if let Some((_, store)) = stores.last() {
-            // A task of its own: it begins a transaction, and who scrapes may go away while it does.
+            // In a separate task: it begins a transaction, and a scraper may disconnect meanwhile.
             let store = store.clone();
             let look = tokio::spawn(async move { store.backlog().await });
             let backlog = timeout(LOOK_PATIENCE, look).await.ok().and_then(Result::ok).and_then(Result::ok);

@@ -1,4 +1,4 @@
-//! The metrics on an address of their own, for whoever reaches it; for programs without an API it is the only one.
+//! Serves the metrics on a separate address, to any client. Programs without an API have no other address.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -21,20 +21,20 @@ use tracing::warn;
 
 use super::exposition::{Exposition, MEDIA_TYPE};
 
-/// Those who scrape are few.
+/// Only a few scrapers connect.
 const MAX_CONNECTIONS: usize = 16;
-/// How long a client may take to say what it wants.
+/// Timeout of a request's head.
 const HEAD_PATIENCE: Duration = Duration::from_secs(5);
-/// How long a connection may last, with its one request.
+/// Maximum duration of a connection, which serves one request.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// After an error of accepting, mostly that there are no more files to open.
+/// Pause after an accept error, usually that no more files can be opened.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Answers `GET /metrics` until told to stop, and `GET /health/live` whatever becomes of the database.
+/// Serves `GET /metrics` until `stop`, and `GET /health/live`, which does not depend on the database.
 pub async fn serve(listener: TcpListener, exposition: Exposition, stop: CancellationToken) {
     let (connections, places) = (TaskTracker::new(), Arc::new(Semaphore::new(MAX_CONNECTIONS)));
     let next = async || {
-        let place = places.clone().acquire_owned().await.expect("nobody closes it");
+        let place = places.clone().acquire_owned().await.expect("the semaphore is never closed");
         (place, listener.accept().await)
     };
     while let Some((place, accepted)) = stop.run_until_cancelled(next()).await {
@@ -42,7 +42,7 @@ pub async fn serve(listener: TcpListener, exposition: Exposition, stop: Cancella
             Ok((stream, _)) => {
                 let exposition = exposition.clone();
                 connections.spawn(async move {
-                    // A client that breaks off, or takes too long, is no concern of ours.
+                    // A client that disconnects or is too slow is not an error.
                     let _ = timeout(PATIENCE, converse(stream, exposition)).await;
                     drop(place);
                 });
@@ -72,8 +72,8 @@ async fn answer(
     let (status, text) = match (request.uri().path(), request.method()) {
         ("/metrics", &Method::GET | &Method::HEAD) => (StatusCode::OK, exposition.render().await),
         ("/health/live", &Method::GET | &Method::HEAD) => (StatusCode::OK, "ok".to_owned()),
-        ("/metrics" | "/health/live", _) => (StatusCode::METHOD_NOT_ALLOWED, "ask with GET\n".to_owned()),
-        _ => (StatusCode::NOT_FOUND, "there is only /metrics and /health/live here\n".to_owned()),
+        ("/metrics" | "/health/live", _) => (StatusCode::METHOD_NOT_ALLOWED, "use GET\n".to_owned()),
+        _ => (StatusCode::NOT_FOUND, "only /metrics and /health/live exist here\n".to_owned()),
     };
     let mut response = Response::new(Full::from(text));
     *response.status_mut() = status;

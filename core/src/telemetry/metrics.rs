@@ -1,8 +1,8 @@
-//! What is counted and measured. Every metric of ours stands in [`ALL`]; `docs/metrics.md` says the same, and a test holds
-//! list and exposition equal.
+//! The metrics of the programs. All are listed in [`ALL`] and in `docs/metrics.md`; a test compares the
+//! list with the exposition.
 //!
-//! **Invariant.** A label's values come from the program: kinds, outcomes, templates of routes. Never a code, a user, an
-//! address or a key, nor anything else that callers choose.
+//! **Invariant.** The values of labels come from the program: kinds, outcomes, route templates. They never
+//! contain a code, a user, an address, a key or any other value that callers choose.
 
 mod list;
 
@@ -17,22 +17,22 @@ use crate::job::{JobKind, JobStatus};
 
 pub use list::{ALL, Described, Kind};
 
-/// From what an index finds in memory to what a client gives up on.
+/// From the time of an index lookup in memory to the timeout of a client.
 const SECONDS: [f64; 15] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
-/// Up to the most calls of a batch.
+/// Up to the maximum number of calls in a batch.
 const CALLS: [f64; 7] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0];
-/// How often what was measured is folded into buckets: it is kept in full until then.
+/// Interval at which samples are aggregated into buckets: until then each sample is kept.
 const FOLD_EVERY: Duration = Duration::from_secs(5);
 
-/// The limits that a request may come up against.
+/// The limits that can reject a request.
 pub const LIMITS: [&str; 5] = ["anonymous", "user", "service", "admin", "misses"];
-/// The writes that are batched.
+/// The batched writes.
 pub const WRITES: [&str; 5] = ["assign_random", "assign_named", "lock", "unlock", "redeem"];
 const WRITE_OUTCOMES: [&str; 4] = ["done", "replayed", "refused", "fault"];
 const CHUNK_OUTCOMES: [&str; 5] = ["done", "lost", "failed", "retried", "released"];
 
-/// Starts collecting, once a process; what was there before it counts for nothing.
+/// Starts collecting, once for each process. Earlier values are lost.
 pub(super) fn recorder() -> &'static PrometheusHandle {
     static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
     HANDLE.get_or_init(|| {
@@ -42,7 +42,7 @@ pub(super) fn recorder() -> &'static PrometheusHandle {
             .expect("there are buckets")
             .build_recorder();
         let handle = recorder.handle();
-        // There is no other in our programs.
+        // The programs install no other recorder.
         let _ = metrics::set_global_recorder(recorder);
         describe();
         super::process::introduce();
@@ -61,7 +61,7 @@ fn describe() {
     }
 }
 
-/// Without this a process that nobody scrapes would keep everything that was ever measured.
+/// Without this, a process that is not scraped would keep all samples.
 fn fold_for_ever(handle: PrometheusHandle) {
     let fold = move || {
         loop {
@@ -69,7 +69,7 @@ fn fold_for_ever(handle: PrometheusHandle) {
             handle.run_upkeep();
         }
     };
-    // A process that cannot start a thread has other worries.
+    // If no thread can be started, the process has other problems.
     let _ = std::thread::Builder::new().name("metrics".to_owned()).spawn(fold);
 }
 
@@ -77,12 +77,12 @@ fn label(name: &'static str, value: impl Into<SharedString>) -> Label {
     Label::new(name, value)
 }
 
-/// Whether Redis answers, or is not missed.
+/// Sets whether Redis answers; also true if none is configured.
 pub fn redis_is_up(is_up: bool) {
     gauge!("cuponera_redis_up").set(if is_up { 1.0 } else { 0.0 });
 }
 
-/// Redis was found to be away.
+/// Counts an outage of Redis.
 pub fn redis_went_away() {
     counter!("cuponera_redis_outages_total").increment(1);
 }
@@ -92,18 +92,18 @@ pub fn redis_went_away() {
 pub struct Route {
     method: &'static str,
     template: &'static str,
-    /// By class of status, from 1xx to 5xx; made when they are needed.
+    /// By class of status, from 1xx to 5xx; created on first use.
     answered: [OnceLock<Counter>; 5],
     seconds: OnceLock<Histogram>,
 }
 
 impl Route {
-    /// Nothing is shown of it before it is asked for.
+    /// Creates no series before the first request.
     pub fn new(method: &'static str, template: &'static str) -> Self {
         Self { method, template, answered: Default::default(), seconds: OnceLock::new() }
     }
 
-    /// A request was answered.
+    /// Counts an answered request.
     pub fn note(&self, status: u16, took: Duration) {
         let class = usize::from(status / 100).clamp(1, 5);
         let place = || vec![label("method", self.method), label("route", self.template)];
@@ -119,20 +119,20 @@ impl Route {
     }
 }
 
-/// What the edge counts.
+/// The metrics of the edge.
 #[derive(Debug)]
 pub struct Edge {
-    /// Connections that are open.
+    /// Open connections.
     pub connections: Gauge,
-    /// Connections that found no place.
+    /// Connections rejected because no slot was free.
     pub connections_refused: Counter,
-    /// Requests that found no place.
+    /// Requests rejected because no slot was free.
     pub overloaded: Counter,
-    /// Users' requests for codes that are not theirs.
+    /// Requests of users for codes that they do not hold.
     pub misses: Counter,
 }
 
-/// What the edge counts.
+/// The metrics of the edge.
 pub fn edge() -> &'static Edge {
     static EDGE: OnceLock<Edge> = OnceLock::new();
     EDGE.get_or_init(|| {
@@ -149,7 +149,7 @@ pub fn edge() -> &'static Edge {
     })
 }
 
-/// A request was refused by a limit.
+/// Counts a request that a limit rejected.
 pub fn rate_limited(limit: &'static str) {
     limited(limit).increment(1);
 }
@@ -158,7 +158,7 @@ fn limited(limit: &'static str) -> Counter {
     counter!("cuponera_http_rate_limited_total", vec![label("limit", limit)])
 }
 
-/// How many requests run now.
+/// Sets the number of running requests.
 pub fn requests_running(count: usize) {
     gauge!("cuponera_http_requests_in_flight").set(as_f64(count));
 }
@@ -171,21 +171,21 @@ pub struct Lane {
     outcomes: [Counter; 4],
 }
 
-/// What became of a call in a batch.
+/// The outcome of a call in a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Written {
-    /// It had its effect.
+    /// It was executed.
     Done,
-    /// It was answered as an earlier one under the same key.
+    /// It got the stored answer of an earlier call with the same key.
     Replayed,
-    /// A rule forbids it.
+    /// A rule rejected it.
     Refused,
-    /// Nothing is known of it.
+    /// Its outcome is unknown.
     Fault,
 }
 
 impl Lane {
-    /// Of this kind, one of [`WRITES`].
+    /// The metrics of a kind of write, one of [`WRITES`].
     pub fn new(kind: &'static str) -> Self {
         recorder();
         let kind = || label("kind", kind);
@@ -201,38 +201,38 @@ impl Lane {
         }
     }
 
-    /// So many calls wait for a batch, in all lanes of the kind.
+    /// Sets the number of calls that wait for a batch, in all lanes of this kind.
     pub fn waiting(&self, calls: usize) {
         self.waiting.set(as_f64(calls));
     }
 
-    /// A batch is about to run.
+    /// Counts a batch and its calls.
     pub fn batch(&self, calls: usize) {
         self.batch.record(as_f64(calls));
     }
 
-    /// A call has its answer.
+    /// Counts the outcome of a call.
     pub fn written(&self, outcome: Written) {
         self.outcomes[outcome as usize].increment(1);
     }
 }
 
-/// What became of a chunk that was claimed.
+/// The outcome of a claimed chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChunkEnd {
     /// Its effect is committed.
     Done,
-    /// It is another's by now, or its job was stopped.
+    /// The claim was taken over, or the job was stopped.
     Lost,
-    /// It is set aside for good.
+    /// It is set aside permanently.
     Failed,
-    /// It failed and is tried again.
+    /// It failed and will be retried.
     Retried,
-    /// It was given back for a later time, and that spends no attempt.
+    /// It was released for a later time, which consumes no attempt.
     Released,
 }
 
-/// Shows all series of jobs, from 0 on.
+/// Creates all series of jobs with the value 0.
 pub fn prepare_jobs() {
     recorder();
     for kind in JobKind::ALL {
@@ -249,7 +249,7 @@ pub fn prepare_jobs() {
     counter!("cuponera_redis_outages_total").increment(0);
 }
 
-/// A job was written.
+/// Counts a submitted job.
 pub fn job_submitted(kind: JobKind) {
     submitted(kind).increment(1);
 }
@@ -258,7 +258,7 @@ fn submitted(kind: JobKind) -> Counter {
     counter!("cuponera_jobs_submitted_total", vec![label("kind", kind.as_str())])
 }
 
-/// A job came to stand so; counted if that is the end of it.
+/// Counts a job whose new status is final; ignores other statuses.
 pub fn job_stands(kind: JobKind, status: JobStatus) {
     if status.is_over() {
         finished(kind, status).increment(1);
@@ -270,7 +270,7 @@ fn finished(kind: JobKind, status: JobStatus) -> Counter {
     counter!("cuponera_jobs_finished_total", labels)
 }
 
-/// A claim of a chunk ended so, after this time.
+/// Counts the end of a claim and its duration.
 pub fn chunk_ended(kind: JobKind, end: ChunkEnd, took: Duration) {
     chunks(kind, CHUNK_OUTCOMES[end as usize]).increment(1);
     let labels = vec![label("kind", kind.as_str())];
@@ -281,7 +281,7 @@ fn chunks(kind: JobKind, outcome: &'static str) -> Counter {
     counter!("cuponera_chunks_total", vec![label("kind", kind.as_str()), label("outcome", outcome)])
 }
 
-/// A chunk was claimed whose last claim had run out.
+/// Counts a claim of a chunk whose previous lease had expired.
 pub fn lease_taken_over(kind: JobKind) {
     taken_over(kind).increment(1);
 }
@@ -290,12 +290,12 @@ fn taken_over(kind: JobKind) -> Counter {
     counter!("cuponera_leases_taken_over_total", vec![label("kind", kind.as_str())])
 }
 
-/// So many lapsed locks were ended.
+/// Counts expired locks that were ended.
 pub fn locks_expired(count: i64) {
     counter!("cuponera_locks_expired_total").increment(u64::try_from(count).unwrap_or(0));
 }
 
-/// The connections of one pool.
+/// Sets the connections of a pool.
 pub(super) fn pool(part: &'static str, pool: &'static str, size: u32, idle: usize, most: u32) {
     let of = || vec![label("part", part), label("pool", pool)];
     let idle = u32::try_from(idle).unwrap_or(u32::MAX).min(size);
@@ -307,13 +307,13 @@ pub(super) fn pool(part: &'static str, pool: &'static str, size: u32, idle: usiz
     gauge!("cuponera_pool_connections_max", of()).set(f64::from(most));
 }
 
-/// How long the last look at a pool waited for a connection of it.
+/// Sets how long the last probe waited for a connection of a pool.
 pub(super) fn pool_waited(part: &'static str, pool: &'static str, waited: Duration) {
     let labels = vec![label("part", part), label("pool", pool)];
     gauge!("cuponera_pool_wait_seconds", labels).set(waited.as_secs_f64());
 }
 
-/// What waits in the database; `None` if it does not answer.
+/// Sets the backlog in the database; `None` if it does not answer.
 pub(super) fn backlog(backlog: Option<(i64, Duration, i64)>) {
     gauge!("cuponera_database_up").set(f64::from(u8::from(backlog.is_some())));
     let Some((runnable, oldest, unsent)) = backlog else { return };
@@ -326,7 +326,7 @@ fn count(number: i64) -> f64 {
     as_f64(usize::try_from(number).unwrap_or(0))
 }
 
-/// A gauge's number: exact up to four billion, which nothing here comes near.
+/// The value of a gauge: exact up to four billion, more than any count here.
 fn as_f64(count: usize) -> f64 {
     f64::from(u32::try_from(count).unwrap_or(u32::MAX))
 }

@@ -1,7 +1,7 @@
-//! Trace contexts (W3C Trace Context, level 1): which trace a request or a chunk belongs to, and under which span.
+//! Trace contexts (W3C Trace Context, level 1): the trace of a request or a chunk, and the parent span.
 //!
-//! A context goes from a client's request to the job that it submits, and from there to the spans of its chunks, whether
-//! or not traces are exported.
+//! A context is passed from a client's request to the job that it submits, and to the spans of its chunks,
+//! whether or not traces are exported.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,10 +9,10 @@ use std::str::FromStr;
 use rand::RngExt;
 use tracing::{Span, field};
 
-/// The header it comes in.
+/// The name of the header.
 pub const TRACE_PARENT: &str = "traceparent";
 
-/// A span of a trace, as another one's parent.
+/// A span of a trace, used as the parent of another span.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TraceParent {
     trace: u128,
@@ -20,26 +20,26 @@ pub struct TraceParent {
     flags: u8,
 }
 
-/// Why a text is no trace context.
+/// The error for a text that is not a trace context.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("is no traceparent of the W3C")]
+#[error("is not a W3C traceparent")]
 pub struct NoTraceParent;
 
 impl TraceParent {
-    /// A trace of its own.
+    /// A new trace.
     fn new() -> Self {
         let mut random = rand::rng();
-        // Neither may be zero.
+        // Zero is invalid for both.
         Self { trace: random.random::<u128>().max(1), span: random.random::<u64>().max(1), flags: 0 }
     }
 
-    /// A span under this one.
+    /// A child span of this one.
     fn child(self) -> Self {
         Self { span: rand::rng().random::<u64>().max(1), ..self }
     }
 
-    /// Makes `span` a part of the trace that it was called from, or of a new one, and notes which in its field `trace`.
-    /// Returns what calls it makes are to name as their parent.
+    /// Makes `span` a part of the trace of its caller, or of a new trace, and records the trace's id in its
+    /// field `trace`. Returns the parent for calls that the span makes.
     pub fn join(span: &Span, parent: Option<Self>) -> Self {
         #[cfg(feature = "otlp")]
         let exported = super::export::adopt(span, parent);
@@ -70,7 +70,7 @@ impl fmt::Display for TraceParent {
 impl FromStr for TraceParent {
     type Err = NoTraceParent;
 
-    /// Reads what is known of a version 00; later ones may say more behind it.
+    /// Parses version 00. Later versions may append fields, which are ignored.
     fn from_str(text: &str) -> Result<Self, NoTraceParent> {
         let mut parts = text.split('-');
         let mut part = |digits| parts.next().and_then(|part| hex(part, digits)).ok_or(NoTraceParent);
@@ -80,13 +80,13 @@ impl FromStr for TraceParent {
             return Err(NoTraceParent);
         }
         let narrow = |_| NoTraceParent;
-        // Only the first flag, *sampled*, has a meaning that we may hand on.
+        // Only the first flag, *sampled*, is defined and passed on.
         let flags = u8::try_from(flags & 1).map_err(narrow)?;
         Ok(Self { trace, span: u64::try_from(span).map_err(narrow)?, flags })
     }
 }
 
-/// A number of exactly so many digits, which must be lower-case.
+/// Parses a number of exactly this many lower-case digits.
 fn hex(text: &str, digits: usize) -> Option<u128> {
     let is_plain = text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     (is_plain && text.len() == digits).then(|| u128::from_str_radix(text, 16).ok()).flatten()

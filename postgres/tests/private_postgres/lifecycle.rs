@@ -1,4 +1,5 @@
-//! The promises of a private Postgres, on a real one: made once, found again, whole after every fall.
+//! The guarantees of a private Postgres, on a real server: created once, found again, complete after every
+//! crash.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -72,7 +73,7 @@ async fn a_start_that_is_given_up_leaves_no_process() {
     until("the server was spawned", || folder.find_postmaster().is_some()).await;
     let pid = folder.postmaster();
     started.abort();
-    // It may have become ready meanwhile: then the value goes with the task.
+    // If the server became ready meanwhile, the value is dropped with the task.
     drop(started.await);
     assert!(!is_alive(pid), "the server outlived its start");
     assert!(!folder.cluster().join("postmaster.pid").exists());
@@ -82,13 +83,13 @@ async fn a_start_that_is_given_up_leaves_no_process() {
 async fn a_running_server_is_found_beside_its_owner_and_one_that_stopped_is_not() {
     let folder = TestFolder::new();
     let find = || find_running(&folder.data_dir()).unwrap();
-    assert_eq!(find(), None, "there is no folder yet");
+    assert_eq!(find(), None, "the folder does not exist yet");
     let owner = folder.start().await;
     assert_eq!(find().as_deref(), Some(owner.url()));
     connect(&owner).await;
     let left = owner.url().to_owned();
     owner.leave();
-    assert_eq!(find(), Some(left), "its owner fell, and it runs");
+    assert_eq!(find(), Some(left), "the server runs without its owner");
     folder.start().await.stop().await.unwrap();
     assert_eq!(find(), None);
     let again = folder.start().await;
@@ -143,7 +144,7 @@ async fn a_server_that_is_stopping_is_waited_for_and_started_anew() {
     let folder = TestFolder::new();
     let first = folder.start().await;
     let pid = folder.postmaster();
-    // A smart shutdown lasts as long as this connection.
+    // A smart shutdown waits for this connection to close.
     let lingering = connect(&first).await;
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
     until("the server is stopping", || {
@@ -169,7 +170,7 @@ async fn a_server_that_is_stopping_is_waited_for_and_started_anew() {
 async fn a_pid_file_that_names_a_stranger_is_stale() {
     let folder = TestFolder::new();
     folder.start().await.stop().await.unwrap();
-    // Of the same user: only then would Postgres itself be deceived.
+    // It has the same user: only then would Postgres itself mistake it for a server.
     let owner = fs::metadata(folder.cluster()).unwrap();
     let mut stranger = Command::new("sleep")
         .arg("600")
@@ -184,7 +185,7 @@ async fn a_pid_file_that_names_a_stranger_is_stale() {
     let postgres = folder.start().await;
     assert_eq!(postgres.started(), Started::Started);
     postgres.stop().await.unwrap();
-    assert_eq!(stranger.try_wait().unwrap(), None, "the stranger was harmed");
+    assert_eq!(stranger.try_wait().unwrap(), None, "the other process was signaled");
     stranger.kill().unwrap();
     stranger.wait().unwrap();
 }
@@ -202,11 +203,11 @@ async fn an_initdb_cut_short_is_begun_again() {
     })
     .await;
     let workers = initdb_of(&folder);
-    assert!(!workers.is_empty(), "nobody works on it");
+    assert!(!workers.is_empty(), "no initdb process was found");
     cut_short.abort();
     assert!(cut_short.await.unwrap_err().is_cancelled());
     assert!(!workers.iter().any(|pid| is_alive(*pid)), "initdb outlived its start");
-    assert!(!folder.cluster().exists(), "a half-made cluster is in place");
+    assert!(!folder.cluster().exists(), "an unfinished cluster is in place");
 
     let postgres = folder.start().await;
     assert_eq!(postgres.started(), Started::Created);
@@ -233,7 +234,7 @@ async fn folder_and_password_are_private() {
     postgres.stop().await.unwrap();
 }
 
-/// Where tests run as root this is the hard case: the user of the server cannot walk to its own data.
+/// When tests run as root, the user of the server cannot open its own data folder by path.
 #[tokio::test]
 async fn every_process_of_the_server_reaches_a_closed_folder() {
     let folder = TestFolder::new();
@@ -260,7 +261,7 @@ async fn every_process_of_the_server_reaches_a_closed_folder() {
     until_reloaded(&postgres).await;
     postgres.stop().await.unwrap();
     let log = fs::read_to_string(folder.data_dir().join("postgres.log")).unwrap();
-    // That autovacuum makes way for a statement is an error in the log, and none.
+    // Postgres logs an error when autovacuum yields to a statement; this is normal.
     let is_bad = |line: &&str| {
         ["PANIC", "ERROR", "ermission denied", "No such file"].iter().any(|word| line.contains(word))
             && !line.contains("canceling autovacuum task")
@@ -312,7 +313,7 @@ fn is_locked(file: &fs::File) -> bool {
     rustix::fs::flock(file, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err()
 }
 
-/// This test program again, as the owner of the folder; returns once its server runs.
+/// Starts this test program again as the owner of the folder; returns when its server runs.
 fn spawn_owner(folder: &TestFolder) -> Child {
     let mut owner = Command::new(std::env::current_exe().unwrap())
         .args(["lifecycle::owner_to_be_killed", "--exact", "--ignored", "--nocapture"])
@@ -325,12 +326,12 @@ fn spawn_owner(folder: &TestFolder) -> Child {
     owner
 }
 
-/// Whether a process runs; one that nobody has asked for its status does not.
+/// Whether a process runs; a zombie does not.
 fn is_alive(pid: Pid) -> bool {
     !fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default().is_empty()
 }
 
-/// The processes of an `initdb` that was started from here.
+/// The processes of an `initdb` started by this test.
 fn initdb_of(folder: &TestFolder) -> Vec<Pid> {
     let is_below = |link: std::path::PathBuf| {
         fs::read_link(link).is_ok_and(|target| target.starts_with(folder.data_dir()))

@@ -1,4 +1,4 @@
-//! The promises of a private Postgres, kept on a real one. With `PG_BIN` set, on the Postgres found there.
+//! Tests of the guarantees of a private Postgres, on a real server. `PG_BIN` selects the Postgres to use.
 
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails as the test does")]
 

@@ -1,4 +1,4 @@
-//! What cannot work is refused in one line that names the path and the fix.
+//! A start that cannot succeed fails with one line that names the path and the remedy.
 
 use std::error::Error as _;
 use std::fs;

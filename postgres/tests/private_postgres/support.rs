@@ -1,4 +1,4 @@
-//! A throwaway data folder and bounded waits, for the tests on a real Postgres.
+//! A temporary data folder and bounded waits, for tests on a real Postgres.
 
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::DirBuilderExt;
@@ -12,8 +12,8 @@ use sqlx::{Connection, PgConnection};
 const PATIENCE: Duration = Duration::from_mins(1);
 const POLL: Duration = Duration::from_millis(10);
 
-/// A data folder inside a folder of mode 0700, so that where tests run as root the user of the server cannot
-/// walk to it. Ends its server and vanishes when dropped.
+/// A data folder inside a folder of mode 0700: if tests run as root, the user of the server cannot open it
+/// by path. Dropping it stops the server and removes the folder.
 pub(crate) struct TestFolder {
     closed: PathBuf,
 }
@@ -33,7 +33,7 @@ impl TestFolder {
         self.data_dir().join("postgres")
     }
 
-    /// As the tests of the whole platform start it: not durable against a fall of the machine.
+    /// The options of the other tests of the project: not durable against a crash of the machine.
     pub(crate) fn options(&self) -> Options {
         Options::new(self.data_dir()).with_setting("fsync", "off").with_setting("shared_buffers", "16MB")
     }
@@ -42,16 +42,16 @@ impl TestFolder {
         PrivatePostgres::start(&binaries(), &self.options()).await.unwrap()
     }
 
-    /// The postmaster named by the cluster.
+    /// The postmaster that the cluster's pid file names.
     pub(crate) fn postmaster(&self) -> Pid {
         self.find_postmaster().unwrap()
     }
 
-    /// Kills it, and waits until that was felt: until then it may be taken over.
+    /// Kills the postmaster and waits until it is dead: before that it could be adopted.
     pub(crate) async fn kill_postmaster(&self) {
         let pid = self.postmaster();
         kill_process(pid, Signal::KILL).unwrap();
-        // One that nobody has asked for its status has no command line any more.
+        // A zombie has no command line.
         until("the server is dead", || {
             fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default().is_empty()
         })
@@ -66,7 +66,7 @@ impl TestFolder {
 
 impl Drop for TestFolder {
     fn drop(&mut self) {
-        // Only a server that a failed test left behind: a stopped one has removed its file.
+        // Only a failed test leaves a server behind: a stopped server has removed its pid file.
         if let Some(pid) = self.find_postmaster() {
             let command_line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
             if String::from_utf8_lossy(&command_line).contains("cluster_name=cuponera-") {
@@ -97,11 +97,11 @@ pub(crate) async fn text(connection: &mut PgConnection, sql: &'static str) -> St
     sqlx::query_scalar(sql).fetch_one(connection).await.unwrap()
 }
 
-/// Waits, within bounds, until something is so.
+/// Waits until the condition holds, at most `PATIENCE`.
 pub(crate) async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let begun_at = Instant::now();
     while !is_so() {
-        assert!(begun_at.elapsed() < PATIENCE, "still not so: {what}");
+        assert!(begun_at.elapsed() < PATIENCE, "condition not reached: {what}");
         tokio::time::sleep(POLL).await;
     }
 }

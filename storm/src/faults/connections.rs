@@ -1,4 +1,4 @@
-//! What happens to connections between a fleet and its database: they are cut, or slow.
+//! Faults of the connections between a fleet and its database: they are cut or delayed.
 
 use std::time::Duration;
 

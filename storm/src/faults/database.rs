@@ -1,4 +1,5 @@
-//! What happens to Postgres: it loses all its sessions at once and recovers, others hold rows, and somebody reads for long.
+//! Faults of Postgres: all sessions end and it recovers, another transaction locks rows, a transaction
+//! keeps a snapshot.
 
 use std::time::Duration;
 
@@ -9,24 +10,25 @@ use sqlx::{Connection, query, query_scalar};
 use super::{Fault, end_all_leases};
 use crate::world::held_code;
 
-/// How long a reader keeps its snapshot.
+/// How long the reader keeps its snapshot.
 const READ: Duration = Duration::from_millis(1_500);
 const LONGEST_HOLD_MS: u64 = 800;
-/// How many codes are held at once.
+/// Number of codes locked at once.
 const HELD_ROWS: usize = 10;
 
-/// A backend that dies of SIGKILL makes Postgres end all others at once and recover, as an immediate restart does.
+/// If a backend dies of SIGKILL, Postgres ends all other backends and recovers, as after an immediate
+/// restart.
 pub(super) const RESTART_POSTGRES: Fault = Fault {
     name: "restart_postgres",
     needs_fleet: false,
     leaves_files: true,
     strike: |installation, _| {
         async move {
-            // A Postgres that is away, or stops just now, has been struck already.
+            // If Postgres is unavailable or stopping, another fault has already struck it.
             let Ok(mut database) = installation.connect().await else { return Ok(()) };
             let pid = query_scalar::<_, i32>("select pg_backend_pid()").fetch_one(&mut database).await;
             let Ok(pid) = pid else { return Ok(()) };
-            let pid = rustix::process::Pid::from_raw(pid).ok_or("a process has a number")?;
+            let pid = rustix::process::Pid::from_raw(pid).ok_or("a process has an id")?;
             rustix::process::kill_process(pid, rustix::process::Signal::KILL)?;
             end_all_leases(installation).await;
             Ok(())
@@ -35,7 +37,7 @@ pub(super) const RESTART_POSTGRES: Fault = Fault {
     },
 };
 
-/// Another transaction holds codes for a while.
+/// Another transaction locks some codes for a while.
 pub(super) const HOLD_ROWS: Fault = Fault {
     name: "hold_rows",
     needs_fleet: false,
@@ -61,7 +63,7 @@ pub(super) const HOLD_ROWS: Fault = Fault {
     },
 };
 
-/// A transaction that reads keeps its snapshot, as a dump does.
+/// A reading transaction keeps its snapshot, as a dump does.
 pub(super) const LONG_READER: Fault = Fault {
     name: "long_reader",
     needs_fleet: false,

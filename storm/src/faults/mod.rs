@@ -1,4 +1,4 @@
-//! The faults: each strikes once at its time, and is over by itself.
+//! The faults. Each strikes once at its time and recovers by itself.
 
 mod connections;
 mod database;
@@ -18,13 +18,14 @@ use crate::installation::{Installation, Size};
 
 /// A fault.
 pub struct Fault {
-    /// As it is named on the command line.
+    /// Its name on the command line.
     pub name: &'static str,
-    /// Whether it needs what only a fleet has.
+    /// Whether it needs a service that only a fleet has.
     pub(crate) needs_fleet: bool,
-    /// Whether files of an upload may be left: its program is gone, or does not know whether its job was committed.
+    /// Whether files of an upload may remain: the program died, or does not know whether the job was
+    /// committed.
     pub(crate) leaves_files: bool,
-    /// Strikes and recovers. An error is a violation: what should have come back did not.
+    /// Injects the fault and recovers. An error is a violation: the recovery failed.
     pub(crate) strike: for<'a> fn(&'a Installation, StdRng) -> LocalBoxFuture<'a, Result<()>>,
 }
 
@@ -46,19 +47,19 @@ pub const FAULTS: &[Fault] = &[
 ];
 
 impl Fault {
-    /// Whether it can strike an installation of this size.
+    /// Whether the fault can strike an installation of this size.
     pub(crate) fn strikes(&self, size: Size) -> bool {
         size == Size::Fleet || !self.needs_fleet
     }
 }
 
-/// How often a connection is tried while Postgres recovers.
+/// Interval of connection attempts while Postgres recovers.
 const POLL: Duration = Duration::from_millis(50);
-/// A statement whose client has gone commits within this time.
+/// A statement whose client has disconnected commits within this time.
 const COMMIT: Duration = Duration::from_millis(100);
 
-/// Lets the time pass that leases of chunks and messages last, 15 s, once the database takes connections: no
-/// worker works a claim whose answer was lost on its way.
+/// Ends the leases of chunks and messages (15 s), as if that time had passed, when the database accepts
+/// connections: no worker executes a claim whose answer was lost.
 async fn end_all_leases(installation: &Installation) {
     sleep(COMMIT).await;
     let mut database = loop {
@@ -71,7 +72,7 @@ async fn end_all_leases(installation: &Installation) {
         "update job_chunk set lease_until = now() where status = 'RUNNING'",
         "update outbox set claimed_until = now() where claimed_until > now()",
     ] {
-        // What a frozen program holds stays as it is.
+        // Rows that a frozen program locks keep their leases.
         let _ = query(AssertSqlSafe(leases)).execute(&mut database).await;
     }
 }

@@ -1,7 +1,9 @@
-//! What happens to a program: `kill -9`, SIGSTOP for a while, SIGTERM. Each is started again. So is one that has ended by
-//! itself, as a supervisor does: a start fails while the database is away.
+//! Faults of a program: SIGKILL, SIGSTOP for a while, SIGTERM. The program is restarted. A program that
+//! ended by itself is restarted too, as a supervisor would: a start fails while the database is
+//! unavailable.
 //!
-//! A dead or frozen worker's lease is 15 s, longer than a storm: the storm ends it at once, as if that time had passed.
+//! The lease of a dead or frozen worker is 15 s, longer than a storm. The storm ends it at once, as if that
+//! time had passed.
 
 use std::time::Duration;
 
@@ -14,7 +16,7 @@ use super::Fault;
 use crate::installation::Installation;
 
 const LONGEST_FREEZE_MS: u64 = 1_200;
-/// How long a killed program stays away at most.
+/// Maximum delay before a killed program is restarted.
 const LONGEST_ABSENCE_MS: u64 = 300;
 
 pub(super) const KILL: Fault = Fault {
@@ -69,9 +71,10 @@ pub(super) const TERMINATE: Fault = Fault {
     },
 };
 
-/// Lets the time pass that a process's leases last: on chunks, on housekeeping, and on messages that it was sending.
+/// Ends the leases of a process, as if their time had passed: chunks, housekeeping, and messages being
+/// sent.
 async fn end_leases_of(installation: &Installation, pid: u32) {
-    // A database that is away has been struck itself: then the leases end later.
+    // If the database is unavailable, another fault has struck it and ends the leases later.
     let Ok(mut database) = installation.connect().await else { return };
     let chunks =
         query("update job_chunk set lease_until = now() where status = 'RUNNING' and worker like $1");

@@ -1,4 +1,4 @@
-//! What happens to SQS: it refuses all calls for a while, or answers none.
+//! Faults of SQS: it rejects all calls for a while, or answers none.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What happens to Redis: it forgets everything, freezes for a while, or is killed and comes back empty.
+//! Faults of Redis: it loses its data, freezes for a while, or is killed and restarts empty.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! A fleet: two APIs and two workers, with Postgres behind a wire, Redis, and stand-ins for SQS and S3.
+//! A fleet: two APIs and two workers, with Postgres behind a proxy, Redis, and emulators of SQS and S3.
 
 use std::path::{Path, PathBuf};
 
@@ -45,7 +45,7 @@ pub(super) async fn start(programs: &Path, plan: &Plan) -> Result<Installation> 
             apis.push(address.clone());
             settings.push(("CUPONERA_HTTP_ADDR".to_owned(), address));
         }
-        // The second of each kind.
+        // The second API and the second worker.
         let programs = plan.previous.as_deref().filter(|_| name.ends_with('2')).unwrap_or(programs);
         let log: PathBuf = folder.path().join(format!("{name}.log"));
         running.push(Program::start(name, programs.join(program), &[], settings, log)?);
@@ -54,7 +54,7 @@ pub(super) async fn start(programs: &Path, plan: &Plan) -> Result<Installation> 
     Ok(Installation { programs: running, apis, fleet: Some(services), _left: None, folder })
 }
 
-/// The services, and the name of the queue.
+/// Starts the services; returns them and the name of the queue.
 async fn services(folder: &Path, seed: u64, bug: Option<&'static Bug>) -> Result<(Services, String)> {
     let (binaries, options) = (Binaries::find()?, Options::new(folder.join("data")));
     let (postgres, emulator, redis) =
@@ -64,7 +64,7 @@ async fn services(folder: &Path, seed: u64, bug: Option<&'static Bug>) -> Result
     query(AssertSqlSafe("create database cuponera")).execute(&mut admin).await?;
     admin.close().await?;
     let server = postgres.url().rsplit_once('@').and_then(|(_, address)| address.split_once('/'));
-    let (server, _) = server.ok_or("the server has a strange address")?;
+    let (server, _) = server.ok_or("the server has an unexpected URL")?;
     let wire = Wire::before(server.to_owned(), bug).await?;
     let (queue, bucket) = (emulator.queue().await, emulator.bucket().await);
     let adversary = Adversary::before(queue.endpoint(), seed, manners(seed)).await;
@@ -73,13 +73,14 @@ async fn services(folder: &Path, seed: u64, bug: Option<&'static Bug>) -> Result
     Ok((Services { wire, queue: adversary, bucket, redis, postgres }, name))
 }
 
-/// How the queue misbehaves: in every second seed it doubles, delays, reorders, refuses and forgets messages and loses deletes.
+/// The faults of the queue: in every second seed it duplicates, delays, reorders, rejects and forgets
+/// messages and loses deletes.
 fn manners(seed: u64) -> Manners {
     let mut random = StdRng::seed_from_u64(seed);
     if random.random_bool(0.5) {
         return Manners::GOOD;
     }
-    // No answer is late or missing: a client waits for it longer than a storm takes.
+    // No late or missing answers: the clients' timeouts are longer than a storm.
     Manners {
         most_copies: 3,
         most_delay: 1,
@@ -92,12 +93,15 @@ fn manners(seed: u64) -> Manners {
 
 fn settings(services: &Services, folder: &Path, queue: &str) -> Result<Vec<(String, String)>> {
     let url = of_database(services.postgres.url())?;
-    let (user, rest) = url.rsplit_once('@').ok_or("the server has a strange address")?;
-    let (_, database) = rest.split_once('/').ok_or("the server has a strange address")?;
+    let (user, rest) = url.rsplit_once('@').ok_or("the server has an unexpected URL")?;
+    let (_, database) = rest.split_once('/').ok_or("the server has an unexpected URL")?;
     let files = folder.join("files");
     let settings = [
         ("CUPONERA_DATABASE_URL", format!("{user}@{}/{database}", services.wire.address)),
-        ("CUPONERA_DATA_DIR", files.to_str().ok_or("the temporary folder has a strange name")?.to_owned()),
+        (
+            "CUPONERA_DATA_DIR",
+            files.to_str().ok_or("the path of the temporary folder is not UTF-8")?.to_owned(),
+        ),
         ("CUPONERA_DATABASE_POOL", "10".to_owned()),
         ("CUPONERA_WORKER_CONCURRENCY", "2".to_owned()),
         ("CUPONERA_JWT_SECRET", PASSWORD.repeat(2)),

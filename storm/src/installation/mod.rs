@@ -1,4 +1,4 @@
-//! A fresh installation of one size, started from the real programs, with what a fault can do to it.
+//! A new installation of one size that runs the real programs, and the access that faults need.
 
 mod fleet;
 mod one;
@@ -24,27 +24,27 @@ pub(crate) use program::Program;
 pub(crate) const EMAIL: &str = "admin@example.com";
 pub(crate) const OTHER_EMAIL: &str = "other@example.com";
 pub(crate) const PASSWORD: &str = "correct horse battery";
-/// End users of a storm ask more often than people do.
+/// End users in a storm send more requests than real users.
 const NO_LIMIT: &str = "1000000";
-/// How often a start is looked at.
+/// Interval for polling a start.
 const POLL: Duration = Duration::from_millis(10);
-/// A start that takes longer has failed. The programs themselves wait less for what they need.
+/// A longer start has failed. The programs' own timeouts for their services are shorter.
 const START: Duration = Duration::from_secs(20);
 
 /// A deployment size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Size {
-    /// `cuponera up` with its private Postgres.
+    /// `cuponera up` with a private Postgres.
     One,
     /// Two `cuponera-api` and two `cuponera-worker`, with Postgres, Redis, SQS and S3.
     Fleet,
 }
 
 impl Size {
-    /// Both.
+    /// Both sizes.
     pub const ALL: [Self; 2] = [Self::One, Self::Fleet];
 
-    /// As it is written on the command line.
+    /// Its name on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::One => "one",
@@ -53,7 +53,8 @@ impl Size {
     }
 }
 
-/// A running installation. Fields are dropped in this order: the programs before what they use.
+/// A running installation. Fields are dropped in this order: the programs before the services that they
+/// use.
 pub(crate) struct Installation {
     pub(crate) programs: Vec<Program>,
     /// `host:port` of each API.
@@ -63,7 +64,7 @@ pub(crate) struct Installation {
     folder: TempDir,
 }
 
-/// What a fleet has besides its programs.
+/// The services of a fleet.
 pub(crate) struct Services {
     pub(crate) wire: Wire,
     pub(crate) queue: Adversary,
@@ -73,7 +74,7 @@ pub(crate) struct Services {
 }
 
 impl Installation {
-    /// Starts one from the programs of a folder, with two businesses in it.
+    /// Starts an installation with the programs of a folder, and creates two businesses.
     pub(crate) async fn start(size: Size, programs: &Path, plan: &Plan) -> Result<Self> {
         match size {
             Size::One => one::start(programs).await,
@@ -81,15 +82,15 @@ impl Installation {
         }
     }
 
-    /// A connection of the storm's own, past all faults. A restart of the server ends it. It waits for no lock for long: a frozen
-    /// program may hold any.
+    /// A direct connection that bypasses the faults, except a restart of the server. Its lock timeout is
+    /// short, because a frozen program may hold any lock.
     pub(crate) async fn connect(&self) -> Result<PgConnection> {
         let mut connection = PgConnection::connect(&self.url()?).await?;
         query("set lock_timeout = '300ms'").execute(&mut connection).await?;
         Ok(connection)
     }
 
-    /// The URL of the programs' database, past all faults.
+    /// The direct URL of the programs' database, which bypasses the faults.
     pub(crate) fn url(&self) -> Result<String> {
         let server = match &self.fleet {
             Some(services) => services.postgres.url().to_owned(),
@@ -98,22 +99,22 @@ impl Installation {
         of_database(&server)
     }
 
-    /// A program by lot.
+    /// A random program.
     pub(crate) fn any_program(&self, random: &mut StdRng) -> &Program {
         &self.programs[random.random_range(0..self.programs.len())]
     }
 
-    /// What a fleet has besides its programs; faults that need it strike no other size.
+    /// The services of a fleet. Faults that need them strike no other size.
     pub(crate) fn services(&self) -> Result<&Services> {
-        Ok(self.fleet.as_ref().ok_or("one machine has no such service")?)
+        Ok(self.fleet.as_ref().ok_or("an installation on one machine has no such service")?)
     }
 
-    /// The folder of uploaded files; none if they lie in a bucket.
+    /// The folder of uploaded files; `None` if they are in a bucket.
     pub(crate) fn uploads(&self) -> Option<PathBuf> {
         self.fleet.is_none().then(|| self.data_dir().join("files/uploads"))
     }
 
-    /// What the programs wrote to their logs, by program.
+    /// The logs of the programs, with their names.
     pub(crate) fn logs(&self) -> impl Iterator<Item = (&str, String)> {
         self.programs.iter().map(|program| (program.name.as_str(), program.log()))
     }
@@ -122,7 +123,7 @@ impl Installation {
         self.folder.path().join("data")
     }
 
-    /// Ends everything.
+    /// Stops all programs and services.
     pub(crate) async fn stop(self) -> Result<()> {
         for program in &self.programs {
             program.kill().await?;
@@ -134,7 +135,7 @@ impl Installation {
     }
 }
 
-/// Waits until each API is ready to serve.
+/// Waits until all APIs are ready.
 pub(crate) async fn wait_until_ready(apis: &[String]) -> Result<()> {
     let http = reqwest::Client::builder().no_proxy().build()?;
     let all_ready = async {
@@ -152,7 +153,7 @@ pub(crate) async fn wait_until_ready(apis: &[String]) -> Result<()> {
     in_time.map_err(|_| Error::from(format!("an API was not ready within {START:?}")))
 }
 
-/// A folder for everything of an installation, with the Postgres of this repository in it if it was fetched.
+/// A folder for all files of an installation. It links to the Postgres of this repository, if installed.
 fn folder() -> Result<TempDir> {
     let folder = TempDir::new()?;
     let fetched = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.postgres");
@@ -160,8 +161,8 @@ fn folder() -> Result<TempDir> {
     Ok(folder)
 }
 
-/// The URL of the programs' database on a server whose maintenance database has this URL.
+/// The URL of the programs' database, from the URL of the server's maintenance database.
 fn of_database(server: &str) -> Result<String> {
-    let server = server.strip_suffix("/postgres").ok_or("the server has a strange address")?;
+    let server = server.strip_suffix("/postgres").ok_or("the server has an unexpected URL")?;
     Ok(format!("{server}/cuponera"))
 }

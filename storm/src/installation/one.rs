@@ -10,14 +10,14 @@ use super::program::{Program, finish};
 use super::{EMAIL, Installation, NO_LIMIT, OTHER_EMAIL, PASSWORD, POLL, folder, wait_until_ready};
 use crate::Result;
 
-/// The longest that an immediate shutdown of Postgres may take.
+/// Time for an immediate shutdown of Postgres.
 const POSTGRES_END: Duration = Duration::from_secs(10);
 
 pub(super) async fn start(programs: &Path) -> Result<Installation> {
     let folder = folder()?;
     let address = free_address().to_string();
     let text =
-        |path: &Path| path.to_str().map(str::to_owned).ok_or("the temporary folder has a strange name");
+        |path: &Path| path.to_str().map(str::to_owned).ok_or("the path of the temporary folder is not UTF-8");
     let settings: Vec<(String, String)> = [
         ("CUPONERA_DATA_DIR", text(&folder.path().join("data"))?),
         ("CUPONERA_HTTP_ADDR", address.clone()),
@@ -39,7 +39,8 @@ pub(super) async fn start(programs: &Path) -> Result<Installation> {
     Ok(Installation { programs: vec![up], apis, fleet: None, _left: left, folder })
 }
 
-/// The Postgres that a killed `up` leaves behind. It ends with this value, before its folder goes.
+/// The Postgres that a killed `up` leaves behind. Dropping it stops the server, before the folder is
+/// removed.
 pub(super) struct LeftPostgres {
     data_dir: PathBuf,
 }
@@ -57,7 +58,7 @@ impl Drop for LeftPostgres {
     }
 }
 
-/// Whether this process is a private Postgres: numbers are given again.
+/// Whether this process is a private Postgres: process ids are reused.
 fn is_postgres(pid: Pid) -> bool {
     let command_line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     String::from_utf8_lossy(&command_line).contains("cluster_name=cuponera-")

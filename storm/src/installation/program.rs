@@ -1,4 +1,4 @@
-//! A program of an installation: it can be killed, frozen, told to end and started again, by one fault at a time.
+//! A program of an installation. One fault at a time can kill, freeze, terminate and restart it.
 
 use std::fs::{File, OpenOptions};
 use std::path::PathBuf;
@@ -13,12 +13,12 @@ use tokio::time::{Instant, sleep};
 use super::POLL;
 use crate::Result;
 
-/// How long a start takes at most.
+/// Maximum duration of a start.
 const START: Duration = Duration::from_secs(2);
-/// A program that was told to end does so within this time, as the design says.
+/// After SIGTERM a program ends within this time, by design.
 pub(crate) const END: Duration = Duration::from_secs(15);
 
-/// How to start it, and what runs.
+/// The command of a program, and its process.
 pub(crate) struct Program {
     pub(crate) name: String,
     path: PathBuf,
@@ -28,7 +28,7 @@ pub(crate) struct Program {
     child: Mutex<Running>,
 }
 
-/// What runs, and since when.
+/// The process and its start time.
 struct Running {
     child: Child,
     since: Instant,
@@ -41,7 +41,7 @@ impl Running {
 }
 
 impl Program {
-    /// Starts it with these settings and no others; its log goes to a file.
+    /// Starts the program with these settings and no others, and logs to a file.
     pub(crate) fn start(
         name: &str,
         path: PathBuf,
@@ -54,7 +54,7 @@ impl Program {
         Ok(Self { name: name.to_owned(), path, arguments, settings, log, child })
     }
 
-    /// Its process, for one fault alone.
+    /// Exclusive access to the process, for one fault.
     pub(crate) async fn seize(&self) -> Seized<'_> {
         Seized { program: self, running: self.child.lock().await }
     }
@@ -68,32 +68,32 @@ impl Program {
     }
 }
 
-/// A program that no other fault touches meanwhile.
+/// A program to which one fault has exclusive access.
 pub(crate) struct Seized<'a> {
     program: &'a Program,
     running: MutexGuard<'a, Running>,
 }
 
 impl Seized<'_> {
-    /// The number of its process.
+    /// The process id.
     pub(crate) fn pid(&mut self) -> Result<u32> {
-        // Until its end is seen, a process that has ended has its number still.
+        // A process that has ended keeps its id until it is waited for.
         self.running.child.try_wait()?;
-        self.running.child.id().ok_or_else(|| format!("{} has ended by itself", self.program.name).into())
+        self.running.child.id().ok_or_else(|| format!("{} ended unexpectedly", self.program.name).into())
     }
 
     pub(crate) fn signal(&mut self, signal: Signal) -> Result<()> {
-        let pid = Pid::from_raw(i32::try_from(self.pid()?)?).ok_or("a process has a number")?;
+        let pid = Pid::from_raw(i32::try_from(self.pid()?)?).ok_or("a process has an id")?;
         Ok(kill_process(pid, signal)?)
     }
 
-    /// As `kill -9`: nothing of it runs on.
+    /// SIGKILL.
     pub(crate) async fn kill(&mut self) -> Result<()> {
         Ok(self.running.child.kill().await?)
     }
 
-    /// Tells it to end and waits until it has, in time and in good order. One that has just been started may fail instead: its
-    /// database may be away.
+    /// Sends SIGTERM and waits until the program ends, in time and with success. A program that was just
+    /// started may fail instead, because its database may be unavailable.
     pub(crate) async fn terminate(&mut self) -> Result<()> {
         self.handles_term().await;
         let is_starting = self.running.since.elapsed() < START;
@@ -107,7 +107,8 @@ impl Seized<'_> {
         Err(format!("{name} ended with {status} after SIGTERM").into())
     }
 
-    /// Waits until it has installed its handler of SIGTERM, before which it ends of the signal as any process does, or has ended.
+    /// Waits until the program has installed its SIGTERM handler, or has ended. Before that the signal
+    /// kills it.
     async fn handles_term(&mut self) {
         let begun = Instant::now();
         while begun.elapsed() < START {
@@ -122,7 +123,7 @@ impl Seized<'_> {
         }
     }
 
-    /// Starts it again, once it has ended.
+    /// Restarts the program after its end.
     pub(crate) fn restart(&mut self) -> Result<()> {
         let Program { path, arguments, settings, log, .. } = self.program;
         *self.running = Running::new(command(path, arguments, settings, log)?.spawn()?);
@@ -136,21 +137,21 @@ fn command(
     settings: &[(String, String)],
     log: &PathBuf,
 ) -> Result<Command> {
-    let folder = log.parent().ok_or("a log lies in a folder")?;
+    let folder = log.parent().ok_or("a log has a folder")?;
     let log: File = OpenOptions::new().create(true).append(true).open(log)?;
     let mut command = Command::new(path);
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CUPONERA_")) {
         command.env_remove(name);
     }
-    // Where no `.env` lies.
+    // This folder has no `.env`.
     command.current_dir(folder);
     command.args(arguments).envs(settings.iter().map(|(name, value)| (name, value)));
-    // In a process group of its own: a terminal's Ctrl-C ends the storm, which ends its programs.
+    // In its own process group: a Ctrl-C in the terminal stops the storm, which stops its programs.
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).process_group(0).kill_on_drop(true);
     Ok(command)
 }
 
-/// Runs a command to its end with this input.
+/// Runs a command with this input until it ends.
 pub(crate) async fn finish(
     path: PathBuf,
     arguments: &[&str],

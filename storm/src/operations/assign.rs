@@ -1,4 +1,4 @@
-//! Assigning free codes: any of a book, or one by name.
+//! Assigning free codes: a random code of a book, or a code by name.
 
 use rand::RngExt;
 use serde_json::json;
@@ -18,7 +18,7 @@ pub(super) const ASSIGN_RANDOM: Operation = Operation {
     },
     learns: nothing,
     agrees: |entry, answer, moment| {
-        // What was refused has no coupon: `limits` looks at it.
+        // A rejected request has no coupon; the oracle `limits` checks it.
         let Some(after) = moment.after else { return false };
         answer.status == 201 && moment.before.is_free() && after.holder == entry.ask.about.user
     },

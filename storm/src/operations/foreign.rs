@@ -1,4 +1,4 @@
-//! Asking for what belongs to another business, or to another end user. All of it must be refused.
+//! Requests for data of another business or of another end user. All must be rejected.
 
 use rand::RngExt;
 use rand::seq::IndexedRandom;

@@ -1,4 +1,4 @@
-//! Locking and unlocking a code for its holder.
+//! Locking a code for its holder, and unlocking it.
 
 use rand::RngExt;
 use rand::seq::IndexedRandom;
@@ -9,7 +9,7 @@ use crate::history::{About, Answer, Entry};
 use crate::oracles::model::Moment;
 use crate::world::{Caller, held_by, held_number, holder, once_number};
 
-/// The longest TTL that a client asks for, in seconds: many locks expire within a storm.
+/// Maximum TTL in requests, in seconds. It is short, so that many locks expire within a storm.
 const LONGEST_TTL: u32 = 3;
 
 pub(super) const LOCK: Operation = Operation {
@@ -74,7 +74,7 @@ pub(super) const UNLOCK: Operation = Operation {
     },
 };
 
-/// A code that has a holder, and a user: the holder most often. An end user asks for its own.
+/// A code with a holder, and a user, usually the holder. End users name themselves.
 pub(super) fn coupon(hand: &mut Hand) -> About {
     let (prefix, number) = if hand.chance(0.7) {
         ("HELD", held_number(&mut hand.random))
@@ -82,7 +82,7 @@ pub(super) fn coupon(hand: &mut Hand) -> About {
         ("ONCE", once_number(&mut hand.random))
     };
     let (number, user) = match hand.caller.clone() {
-        // A code that an end user does not hold counts as a guess, and guesses are limited.
+        // A code that the end user does not hold counts as a guess, and guesses are limited.
         Caller::User(_, user) => {
             (if hand.chance(0.98) { held_by(user, number) } else { number }, holder(user))
         }
@@ -91,7 +91,7 @@ pub(super) fn coupon(hand: &mut Hand) -> About {
     About { code: Some(format!("{prefix}-{number:04}")), user: Some(user), ..About::default() }
 }
 
-/// In this share of cases a lock that was given on the code: the newest most often, or one before it.
+/// With this probability, a lock that was granted on the code: usually the newest, otherwise any.
 pub(super) fn believed_lock(hand: &mut Hand, about: &About, share: f64) -> Option<String> {
     if !hand.chance(share) {
         return None;
@@ -110,7 +110,7 @@ pub(super) fn with_lock(about: &About) -> Value {
     body
 }
 
-/// Whether this is the right answer if the user does not hold the coupon; `None` if the user holds it.
+/// Whether the answer is correct if the user does not hold the coupon; `None` if the user holds it.
 pub(super) fn to_a_stranger(entry: &Entry, answer: &Answer, moment: &Moment) -> Option<bool> {
     let Moment { before, after, .. } = moment;
     if before.holder == entry.ask.about.user {

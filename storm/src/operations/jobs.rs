@@ -1,4 +1,4 @@
-//! Jobs: generating and importing codes, looking at a job, cancelling it and running it again.
+//! Jobs: generating and importing codes; reading, cancelling and retrying a job.
 
 use rand::RngExt;
 use rand::seq::IndexedRandom;
@@ -9,10 +9,10 @@ use crate::history::{About, Answer, Ask, Body};
 use crate::world::Known;
 
 const FEW_CODES: std::ops::Range<i64> = 20..300;
-/// A job that takes long enough to be hit by a fault.
+/// Large enough that a fault can strike while the job runs.
 const MANY_CODES: i64 = 20_000;
 const IMPORTED: i64 = 30;
-/// How many lines of an import come twice.
+/// Number of duplicate lines in an import.
 const DUPLICATES: i64 = 3;
 
 pub(super) const GENERATE: Operation = Operation {
@@ -91,7 +91,7 @@ fn job(ask: &Ask, answer: &Answer, known: &mut Known) {
     }
 }
 
-/// A job of the caller's business, or one that is not there.
+/// A job of the caller's business, or an unknown id.
 fn known_job(hand: &mut Hand) -> String {
     let tenant = hand.tenant();
     let known = hand.world.known();

@@ -1,4 +1,4 @@
-//! The operations: what clients ask, and which answers are right.
+//! The operations: the requests of clients, and which answers are correct.
 
 mod assign;
 mod foreign;
@@ -19,12 +19,12 @@ use crate::world::{Caller, Known, World};
 /// An operation.
 pub(crate) struct Operation {
     pub(crate) name: &'static str,
-    /// How often it is asked, against the others.
+    /// Relative frequency.
     pub(crate) weight: u32,
     pub(crate) ask: fn(&mut Hand) -> Ask,
-    /// What a verdict tells clients.
+    /// Records the ids that an answer contains.
     pub(crate) learns: fn(&Ask, &Answer, &mut Known),
-    /// Whether the answer is right at a moment of the coupon's life. Asked only of operations on a coupon.
+    /// Whether the answer is correct for a state of the coupon. Used only for operations on a coupon.
     pub(crate) agrees: fn(&Entry, &Answer, &Moment) -> bool,
 }
 
@@ -55,12 +55,12 @@ impl std::fmt::Debug for Operation {
     }
 }
 
-/// What a client has to choose its next request with.
+/// The data from which a client builds its next request.
 pub(crate) struct Hand<'a> {
     pub(crate) world: &'a World,
     pub(crate) caller: Caller,
     pub(crate) client: usize,
-    /// How many requests this client has made.
+    /// Number of requests of this client.
     pub(crate) asked: u32,
     pub(crate) random: StdRng,
 }
@@ -83,12 +83,12 @@ impl Hand<'_> {
         self.caller.tenant()
     }
 
-    /// Whether a thing that should happen in this share of cases does.
+    /// Returns true with this probability.
     pub(crate) fn chance(&mut self, share: f64) -> bool {
         self.random.random_bool(share)
     }
 
-    /// A request that changes something; most have a key.
+    /// A request that changes data; 85 % have a key.
     pub(crate) fn post(&mut self, path: String, body: Value, about: About) -> Ask {
         let key = self.chance(0.85).then(|| self.key());
         let (caller, body) = (self.caller.clone(), Body::Json(body));
@@ -105,17 +105,17 @@ impl Hand<'_> {
 }
 
 impl Ask {
-    /// On behalf of the tenant's backend: end users may not ask this.
+    /// Makes the tenant's backend the caller, for requests that end users may not make.
     pub(crate) fn by_service(mut self) -> Self {
         self.caller = Caller::Service(self.caller.tenant());
         self
     }
 }
 
-/// For operations whose answers teach nothing.
+/// For operations whose answers contain no ids to record.
 pub(crate) fn nothing(_: &Ask, _: &Answer, _: &mut Known) {}
 
-/// For operations that are not on a coupon.
+/// For operations that do not concern one coupon.
 pub(crate) fn always(_: &Entry, _: &Answer, _: &Moment) -> bool {
     true
 }

@@ -1,10 +1,10 @@
-//! Reading: a coupon, its history, lists and counts.
+//! Reads: a coupon, its history, lists and counts.
 
 use super::hold::coupon;
 use super::{Operation, always, nothing};
 use crate::history::About;
 
-/// The default length of a page.
+/// The default page size.
 const PAGE: i64 = 50;
 
 pub(super) const COUPON: Operation = Operation {

@@ -1,4 +1,4 @@
-//! Redeeming a code, and asking whether it could be redeemed.
+//! Redeeming a code, and validating a redemption.
 
 use super::hold::{believed_lock, coupon, to_a_stranger, with_lock};
 use super::{Hand, Operation, nothing};
@@ -45,7 +45,7 @@ fn ask(hand: &mut Hand, verb: &str) -> Ask {
     hand.post(path, with_lock(&about), about)
 }
 
-/// Whether the lock that the caller names, or the one that the book requires, may be the live one.
+/// Whether the named lock, or the lock that the book requires, may be the live lock.
 fn is_fenced(entry: &Entry, moment: &Moment) -> bool {
     match &entry.ask.about.lock {
         Some(lock) => moment.may_be_locked_by(lock),
@@ -53,7 +53,7 @@ fn is_fenced(entry: &Entry, moment: &Moment) -> bool {
     }
 }
 
-/// Whether this is the right refusal.
+/// Whether this is the correct rejection.
 fn refuses(entry: &Entry, answer: &Answer, moment: &Moment) -> bool {
     if let Some(is_right) = to_a_stranger(entry, answer, moment) {
         return is_right;
@@ -68,7 +68,7 @@ fn refuses(entry: &Entry, answer: &Answer, moment: &Moment) -> bool {
     }
 }
 
-/// Codes of the book that requires a lock begin so.
+/// Codes of the book that requires a lock start with "ONCE".
 fn requires_lock(entry: &Entry) -> bool {
     entry.ask.about.code.as_ref().is_some_and(|code| code.starts_with("ONCE"))
 }

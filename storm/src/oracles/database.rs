@@ -1,4 +1,4 @@
-//! What holds in every database between two commits: the invariants that all tests check.
+//! The invariants of each database between two commits, which all tests check.
 
 use cuponera_testkit::broken_promises;
 use futures::FutureExt;

@@ -1,4 +1,4 @@
-//! A request that is repeated under its key has its effect once, and every answer is the first one.
+//! A request that is repeated under its key has one effect, and all its answers are the same.
 
 use std::collections::{HashMap, HashSet};
 
@@ -15,7 +15,8 @@ pub(super) const IDEMPOTENCY: Oracle =
 fn check(evidence: &Evidence) -> Verdict {
     let mut verdict = Verdict::default();
     let mut effects: HashMap<&str, usize> = HashMap::new();
-    // An EXPIRE may stand beside the effect of its request, and an unlock of a lock that has run out has no other.
+    // EXPIRE is not counted: a request may write it beside its effect, and for the unlock of an expired
+    // lock it is the only event.
     for event in evidence.events.iter().filter(|event| event.action != "EXPIRE") {
         if let Some(request) = &event.request_id {
             *effects.entry(request).or_default() += 1;
@@ -33,7 +34,8 @@ fn check(evidence: &Evidence) -> Verdict {
     verdict
 }
 
-/// What every answer to a key says alike. A job goes on meanwhile, and is shown as it is.
+/// The part of an answer that is the same for each repetition. A job continues meanwhile, so only its id is
+/// compared.
 fn what_it_says(answer: &Answer) -> (u16, String) {
     let mut body = answer.body.clone();
     if body["progress"].is_object() {

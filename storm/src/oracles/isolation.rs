@@ -1,4 +1,4 @@
-//! Nothing crosses between businesses, and no end user sees another's.
+//! No answer contains data of another business or of another end user.
 
 use futures::FutureExt;
 
@@ -10,7 +10,7 @@ pub(super) const ISOLATION: Oracle =
 
 fn check(evidence: &Evidence) -> Verdict {
     let mut verdict = Verdict::default();
-    // What only a business itself may be told: the names of its things.
+    // Ids that only answers to the business itself may contain.
     let names: Vec<Vec<&str>> = evidence
         .world
         .tenants
@@ -20,12 +20,14 @@ fn check(evidence: &Evidence) -> Verdict {
     for entry in evidence.history {
         let Some(answer) = &entry.answer else { continue };
         if entry.ask.about.is_foreign {
-            verdict.check(!answer.is_success(), || format!("what is foreign was answered: {}", entry.told()));
+            verdict.check(!answer.is_success(), || {
+                format!("a request for foreign data succeeded: {}", entry.told())
+            });
         } else if answer.is_success() {
             let body = answer.body.to_string();
             let foreign = names[1 - entry.ask.caller.tenant()].iter().find(|name| body.contains(**name));
             verdict.check(foreign.is_none(), || {
-                format!("another business's {foreign:?} was told: {}", entry.told())
+                format!("the answer contains {foreign:?} of another business: {}", entry.told())
             });
         }
     }

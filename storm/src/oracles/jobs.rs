@@ -1,4 +1,4 @@
-//! Every job that was answered 202 has ended with the result that was asked for, and there is no other job.
+//! Each job that was answered with 202 has ended with the requested result, and no other job exists.
 
 use std::collections::{HashMap, HashSet};
 
@@ -26,12 +26,13 @@ fn check(evidence: &Evidence) -> Verdict {
         let id = answer.body["id"].as_str().unwrap_or_default();
         told.insert(id);
         let job = jobs.get(id);
-        verdict.check(job.is_some(), || format!("a job was answered and is not there: {}", entry.told()));
+        verdict.check(job.is_some(), || format!("an answered job does not exist: {}", entry.told()));
         let is_whole = job
             .is_none_or(|job| job.status != "SUCCEEDED" || Some(job.succeeded) == entry.ask.about.quantity);
-        verdict.check(is_whole, || format!("{job:?} made something else: {}", entry.told()));
+        verdict.check(is_whole, || format!("{job:?} has another result: {}", entry.told()));
     }
-    // Requests with a key were repeated until they were answered; those without one may have been made unheard.
+    // Requests with a key were repeated until they were answered. Unanswered requests without a key may
+    // have created a job.
     let unheard = evidence.history.iter().filter(|entry| {
         entry.ask.about.quantity.is_some() && entry.ask.key.is_none() && entry.verdict().is_none()
     });
@@ -40,7 +41,7 @@ fn check(evidence: &Evidence) -> Verdict {
     let untold = jobs.values().filter(made).filter(|job| !told.contains(job.id.as_str())).count();
     let unheard = unheard.count();
     verdict.check(untold <= unheard, || {
-        format!("{untold} jobs are in no answer, but only {unheard} requests without a key are unanswered")
+        format!("no answer names {untold} jobs, but only {unheard} requests without a key are unanswered")
     });
     verdict
 }

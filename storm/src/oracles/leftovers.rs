@@ -1,4 +1,4 @@
-//! Nothing is left over: no transaction, lease, message, reservation or file without a purpose.
+//! No leftovers: no transaction, lease, message, reservation or file without a purpose.
 
 use std::time::Duration;
 
@@ -10,29 +10,29 @@ use super::{Oracle, Verdict};
 use crate::Result;
 use crate::evidence::Evidence;
 
-/// How long what is being tidied up may take.
+/// Time for cleanup that is in progress.
 const PATIENCE: Duration = Duration::from_secs(3);
 const POLL: Duration = Duration::from_millis(50);
 
-/// What must not be there, and the statement that counts it.
+/// Descriptions of leftovers, and the statements that count them.
 const LEFTOVERS: &[(&str, &str)] = &[
     (
-        "a connection that is in a transaction",
+        "open transactions",
         "select count(*) from pg_stat_activity
          where datname = current_database() and pid <> pg_backend_pid() and backend_type = 'client backend'
            and xact_start < now() - interval '1 second'",
     ),
     (
-        "a chunk at work of a job that has ended",
+        "running chunks of succeeded jobs",
         "select count(*) from job_chunk c join job j on j.id = c.job_id
          where c.status = 'RUNNING' and j.status = 'SUCCEEDED'",
     ),
     (
-        "an unsent message without a lease",
+        "unsent messages without a lease",
         "select count(*) from outbox where not_before <= now() and coalesce(claimed_until <= now(), true)",
     ),
     (
-        "a reservation of codes without a job",
+        "reservations of codes without a job",
         "select count(*) from code_space s where next_index <> (
            select coalesce(sum(total), 0) from job j where j.business_id = s.business_id and j.work ->> 'pattern' = s.pattern)",
     ),
@@ -54,15 +54,15 @@ async fn check(evidence: &Evidence<'_>, database: &mut PgConnection) -> Result<V
         }
         verdict.check(left == 0, || format!("{what}: {left}"));
     }
-    // Housekeeping deletes them a day later.
+    // These faults leave files, which housekeeping deletes after a day.
     if !evidence.strikes.iter().any(|strike| strike.fault.leaves_files) {
         let strays = strays(evidence).await?;
-        verdict.check(strays.is_empty(), || format!("files of no job: {strays:?}"));
+        verdict.check(strays.is_empty(), || format!("files without a job: {strays:?}"));
     }
     Ok(verdict)
 }
 
-/// Uploaded files that belong to no job.
+/// Uploaded files without a job.
 async fn strays(evidence: &Evidence<'_>) -> Result<Vec<String>> {
     let names: Vec<String> = if let Some(folder) = evidence.installation.uploads() {
         let names = std::fs::read_dir(folder)?;

@@ -1,4 +1,4 @@
-//! A book is sold out, and a user at the limit, only if requests that were called before the answer took the codes.
+//! `sold_out` and `user_limit_reached` are correct only if requests sent before the answer took the codes.
 
 use std::collections::HashMap;
 
@@ -12,7 +12,7 @@ use crate::world::{FREE_CODES, MAX_CODES_PER_USER};
 pub(super) const LIMITS: Oracle =
     Oracle { name: "limits", check: |evidence, _| async move { Ok(check(evidence)) }.boxed_local() };
 
-/// An assignment: the time of its request, and its user.
+/// An assignment: when its request was sent, and its user.
 struct Taken<'a> {
     called_at: DateTime<Utc>,
     user: Option<&'a str>,
@@ -37,12 +37,12 @@ fn check(evidence: &Evidence) -> Verdict {
         let user = entry.ask.about.user.as_deref();
         match answer.code() {
             "sold_out" => verdict.check(u32::try_from(taken.count()) == Ok(FREE_CODES), || {
-                format!("a book was sold out before its codes were taken: {}", entry.told())
+                format!("sold_out before all codes were taken: {}", entry.told())
             }),
             "user_limit_reached" => {
                 let held = taken.filter(|taken| taken.user == user).count();
                 verdict.check(held >= MAX_CODES_PER_USER, || {
-                    format!("a user was at the limit with {held} codes: {}", entry.told())
+                    format!("user_limit_reached with {held} codes: {}", entry.told())
                 });
             }
             _ => {}

@@ -1,8 +1,10 @@
-//! Each coupon behaves as if requests were done one after the other, each at some moment between its call and its answer.
+//! Each coupon behaves as if its requests were executed one after the other, each at a time between its
+//! call and its answer.
 //!
-//! The events of a coupon give the order of its effects. It is a proof if it agrees with the clients: each request that was
-//! answered before another was called stands before it, and each answer is right for the state it met. A request that had no
-//! effect must be right for a state that the coupon had while the request ran.
+//! The events of a coupon give the order of the effects. This order must agree with the clients: a request
+//! that was answered before another was called precedes it, and each answer is correct for the state before
+//! its effect. A request without an effect must be correct for a state that the coupon had while the
+//! request ran.
 
 use std::collections::HashMap;
 
@@ -45,7 +47,7 @@ fn check(evidence: &Evidence) -> Verdict {
     verdict
 }
 
-/// The coupon that a request is about, or was given.
+/// The coupon that the request names or that the answer returns.
 fn code_of(entry: &Entry) -> Option<&str> {
     let given = || {
         let answer = entry.answer.as_ref().filter(|answer| answer.is_success())?;
@@ -57,7 +59,8 @@ fn code_of(entry: &Entry) -> Option<&str> {
 impl Life<'_> {
     fn check(&self, tenant: usize, code: &str, answers: &HashMap<&str, &Answer>, verdict: &mut Verdict) {
         let states = self.states(tenant, code, answers, verdict);
-        // The last event of a request is its effect; an EXPIRE before it tidied up.
+        // The last event of a request is its effect. An EXPIRE before it only records that the lock had
+        // expired.
         let effects: HashMap<&str, usize> = (0..self.events.len())
             .filter_map(|place| Some((self.events[place].request_id.as_deref()?, place)))
             .collect();
@@ -68,8 +71,9 @@ impl Life<'_> {
             .collect();
         for entry in &self.entries {
             let Some(answer) = entry.verdict().filter(|answer| !answer.is_replay) else { continue };
-            // Effects of requests that were answered before this one was called, and of those called after its answer.
-            // What was asked again under its key may have been decided when it was asked first.
+            // The bounds: effects of requests that were answered before this one was called, and of
+            // requests that were called after its answer. A repeated request may have been decided when it
+            // was first called.
             let called_at = self.first_call(entry);
             let before = placed.iter().filter(|(other, _)| is_answered_before(other, called_at));
             let least = before.map(|(_, place)| place + 1).max().unwrap_or(0);
@@ -89,21 +93,18 @@ impl Life<'_> {
             };
             verdict.check(is_right, || {
                 let met: Vec<&Coupon> = states[least..=most.max(least)].iter().take(5).collect();
-                format!(
-                    "{code}: an answer that no order of requests explains: {}; states {met:?}",
-                    entry.told()
-                )
+                format!("{code}: no order of requests explains this answer: {}; states {met:?}", entry.told())
             });
         }
     }
 
-    /// When an entry's request was sent for the first time.
+    /// When the request of an entry was first sent.
     fn first_call(&self, entry: &Entry) -> DateTime<Utc> {
         let same = |other: &&&Entry| entry.ask.key.is_some() && other.ask.key == entry.ask.key;
         self.entries.iter().filter(same).map(|other| other.called_at).min().unwrap_or(entry.called_at)
     }
 
-    /// The states from the first to the last. Events must follow from one another.
+    /// All states, first to last. Checks that each event follows from the state before it.
     fn states(
         &self,
         tenant: usize,
@@ -115,7 +116,7 @@ impl Life<'_> {
             Coupon { version: 0, status: "AVAILABLE".to_owned(), holder: None, redeem_count: 0, lock: None };
         let mut states = vec![free];
         for event in &self.events {
-            let before = states.last().expect("the first state is there");
+            let before = states.last().expect("states has a first element");
             let answer = event.request_id.as_deref().and_then(|id| answers.get(id));
             let after = next(before, event, answer.map(|answer| &answer.body));
             verdict.check(follows(before, event, &after), || {
@@ -131,7 +132,7 @@ fn is_answered_before(entry: &Entry, called_at: DateTime<Utc>) -> bool {
     entry.verdict().is_some() && entry.ended_at < called_at
 }
 
-/// The state after an event. What a lock is called and how long it lasts, only its answer tells.
+/// The state after an event. The id and the expiry of a lock are known only from its answer.
 fn next(before: &Coupon, event: &Event, answer: Option<&Value>) -> Coupon {
     let holder = if event.to_status == "AVAILABLE" { None } else { event.user_id.clone() };
     let redeem_count = event.redeem_count.map_or(before.redeem_count, i64::from);
@@ -142,7 +143,7 @@ fn next(before: &Coupon, event: &Event, answer: Option<&Value>) -> Coupon {
     Coupon { version: i64::from(event.version), status: event.to_status.clone(), holder, redeem_count, lock }
 }
 
-/// Whether the event may happen to a coupon in this state.
+/// Whether the event is a valid transition from this state.
 fn follows(before: &Coupon, event: &Event, after: &Coupon) -> bool {
     let is_same_holder = before.holder == after.holder;
     let adds = after.redeem_count - before.redeem_count;
@@ -159,7 +160,7 @@ fn follows(before: &Coupon, event: &Event, after: &Coupon) -> bool {
         }
 }
 
-/// A live lock keeps its name when it is renewed, and a new one has a new name.
+/// Renewing a live lock keeps its id; a new lock has a new id.
 fn is_right_lock(moment: &Moment, after: &Coupon) -> bool {
     let id = after.lock.as_ref().and_then(|lock| lock.id.as_deref());
     match &moment.before.lock {

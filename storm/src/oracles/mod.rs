@@ -1,4 +1,4 @@
-//! The oracles: what must hold after a storm.
+//! The oracles, which check a storm's results.
 
 mod database;
 mod idempotency;
@@ -23,15 +23,15 @@ pub(crate) struct Oracle {
         for<'a> fn(&'a Evidence<'a>, &'a mut PgConnection) -> LocalBoxFuture<'a, Result<Verdict>>,
 }
 
-/// What an oracle found.
+/// The result of an oracle.
 #[derive(Debug, Default)]
 pub(crate) struct Verdict {
-    /// How many things were looked at: an oracle that looked at nothing says nothing.
+    /// Number of checks. An oracle without checks proves nothing.
     pub(crate) checks: usize,
     pub(crate) violations: Vec<String>,
 }
 
-/// All oracles. The first that finds a violation names the bug.
+/// All oracles. A bug is reported as caught by the first oracle that finds a violation.
 pub(crate) const ORACLES: &[Oracle] = &[
     recovery::RECOVERY,
     isolation::ISOLATION,
@@ -44,7 +44,7 @@ pub(crate) const ORACLES: &[Oracle] = &[
 ];
 
 impl Verdict {
-    /// One more was looked at; `violation` says what is wrong with it.
+    /// Counts a check; `violation` describes a failure.
     pub(crate) fn check(&mut self, is_right: bool, violation: impl FnOnce() -> String) {
         self.checks += 1;
         if !is_right {

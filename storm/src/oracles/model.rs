@@ -1,31 +1,31 @@
-//! A coupon as its events tell it, and what may be said of it at a moment.
+//! A coupon as derived from its events, and what may be true of it at a given time.
 
 use chrono::{DateTime, Utc};
 
 /// The state of a coupon between two events.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Coupon {
-    /// How many events it has had.
+    /// The number of its events.
     pub(crate) version: i64,
     pub(crate) status: String,
     pub(crate) holder: Option<String>,
     pub(crate) redeem_count: i64,
-    /// The lock, while it is LOCKED.
+    /// The lock, while the status is LOCKED.
     pub(crate) lock: Option<Lock>,
 }
 
-/// A lock as the answer told it. What no client was told is not known.
+/// A lock as described by its answer. Fields are `None` if no client received the answer.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Lock {
     pub(crate) id: Option<String>,
     pub(crate) until: Option<DateTime<Utc>>,
 }
 
-/// A state and the time in which it was looked at or changed. Clients and the database share a clock.
+/// A state, and the period in which it was read or changed. Clients and the database share a clock.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Moment<'a> {
     pub(crate) before: &'a Coupon,
-    /// The state after the effect of the request; none if it had no effect.
+    /// The state after the effect of the request; `None` if it had no effect.
     pub(crate) after: Option<&'a Coupon>,
     pub(crate) from: DateTime<Utc>,
     pub(crate) to: DateTime<Utc>,
@@ -46,12 +46,12 @@ impl Coupon {
 }
 
 impl Moment<'_> {
-    /// Whether there may have been a live lock.
+    /// Whether the coupon may have had a live lock.
     pub(crate) fn may_be_locked(&self) -> bool {
         self.before.lock.as_ref().is_some_and(|lock| lock.until.is_none_or(|until| until > self.from))
     }
 
-    /// Whether there may have been none: a lock that has run out counts as none.
+    /// Whether the coupon may have had no lock. An expired lock counts as none.
     pub(crate) fn may_be_unlocked(&self) -> bool {
         self.before.lock.as_ref().is_none_or(|lock| lock.until.is_none_or(|until| until <= self.to))
     }

@@ -1,4 +1,4 @@
-//! Every program came back: each fault was over by itself, and each API is ready.
+//! All programs recovered: each fault ended by itself, and each API is ready.
 
 use futures::FutureExt;
 
@@ -15,7 +15,7 @@ pub(super) const RECOVERY: Oracle = Oracle {
             for program in &evidence.installation.programs {
                 let is_running = program.seize().await.pid().is_ok();
                 verdict
-                    .check(is_running, || format!("{} has ended by itself: {}", program.name, program.log()));
+                    .check(is_running, || format!("{} ended unexpectedly: {}", program.name, program.log()));
             }
             Ok(verdict)
         }

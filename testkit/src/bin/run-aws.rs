@@ -1,8 +1,9 @@
-//! The fleet on one machine without Docker: a private Postgres, stand-ins for SQS and S3, Redis, an API and
-//! two workers. Everything is new at each start, and ends together on Ctrl-C. What dies meanwhile is started again.
+//! Runs the fleet on one machine without Docker: a private Postgres, emulators of SQS and S3, Redis, an API
+//! and two workers. Each run starts from an empty state, and Ctrl-C stops and deletes everything. A program
+//! that ends is restarted.
 //!
-//! Settings of the environment and of `.env` (`CUPONERA_HTTP_ADDR`, `CUPONERA_ADMIN_EMAIL`, `CUPONERA_LOG`, …) hold as they
-//! do elsewhere; an address of metrics is the API's.
+//! Settings of the environment and of `.env` (`CUPONERA_HTTP_ADDR`, `CUPONERA_ADMIN_EMAIL`, `CUPONERA_LOG`,
+//! …) apply as usual; a metrics address applies to the API only.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -31,16 +32,16 @@ const WORKER: &str = "cuponera-worker";
 const WORKERS: usize = 2;
 const DEFAULT_EMAIL: &str = "admin@example.com";
 const DEFAULT_PASSWORD: &str = "development only";
-/// A worker may take 15 s.
+/// A worker needs up to 15 s.
 const END_PATIENCE: Duration = Duration::from_secs(20);
 
-/// Before what died is started again.
+/// Delay before a program that ended is restarted.
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
 
 type AnyError = Box<dyn std::error::Error>;
 
 fn main() -> ExitCode {
-    // Before there are threads: the program may be executed again.
+    // Called before threads exist, because it may execute the program again.
     let prepared = lifecycle::prepare().map_err(AnyError::from);
     let done = prepared.and_then(|()| Ok(Runtime::new()?)).and_then(|runtime| runtime.block_on(run()));
     match done {
@@ -56,20 +57,21 @@ async fn run() -> Result<(), AnyError> {
     let (address, admin) = (http_address()?, FirstAdmin::of_the_settings()?);
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    let programs = std::env::current_exe()?.parent().ok_or("this program lies in no folder")?.to_owned();
+    let programs =
+        std::env::current_exe()?.parent().ok_or("the folder of this program is unknown")?.to_owned();
     let folder = programs.parent().unwrap_or(&programs).join(format!("run-aws-{}", std::process::id()));
     let postgres = PrivatePostgres::start(&Binaries::find()?, &Options::new(&folder)).await?;
     let mut fleet = Fleet { programs, address, admin, settings: Vec::new(), members: Vec::new() };
     let told_to_end = async {
         tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
     };
-    // The testkit panics where something cannot be had, and what runs has to end all the same.
+    // The testkit panics if a service cannot be started. The running programs must be stopped even then.
     let serving = AssertUnwindSafe(fleet.serve(postgres.url())).catch_unwind();
     let done = tokio::select! {
-        done = serving => done.unwrap_or_else(|_| Err("something could not be started: see above".into())),
+        done = serving => done.unwrap_or_else(|_| Err("a service could not be started: see above".into())),
         () = told_to_end => Ok(()),
     };
-    println!("\n  Ending");
+    println!("\n  Stopping");
     fleet.end().await;
     let stopped = postgres.stop().await;
     std::fs::remove_dir_all(&folder)?;
@@ -77,7 +79,7 @@ async fn run() -> Result<(), AnyError> {
     Ok(stopped?)
 }
 
-/// Where the API is to listen.
+/// The address of the API.
 fn http_address() -> Result<SocketAddr, AnyError> {
     let address = std::env::var("CUPONERA_HTTP_ADDR").unwrap_or_else(|_| "127.0.0.1:8080".to_owned());
     let address: Option<SocketAddr> = address.parse().ok();
@@ -94,7 +96,7 @@ struct FirstAdmin {
 }
 
 impl FirstAdmin {
-    /// Checked before anything is started.
+    /// Validates the settings before anything is started.
     fn of_the_settings() -> Result<Self, AnyError> {
         let setting = |name, default: &str| std::env::var(name).unwrap_or_else(|_| default.to_owned());
         let email = setting("CUPONERA_ADMIN_EMAIL", DEFAULT_EMAIL);
@@ -107,17 +109,17 @@ impl FirstAdmin {
         Ok(Self { email, password })
     }
 
-    /// For the banner: a password that somebody chose is not shown.
+    /// For the banner, which does not print a password from the settings.
     fn shown_password(&self) -> &str {
         if self.password == DEFAULT_PASSWORD {
             DEFAULT_PASSWORD
         } else {
-            "the one of CUPONERA_ADMIN_PASSWORD"
+            "the value of CUPONERA_ADMIN_PASSWORD"
         }
     }
 }
 
-/// What runs, and what each of them is told.
+/// The running programs and their settings.
 struct Fleet {
     programs: PathBuf,
     address: SocketAddr,
@@ -127,7 +129,7 @@ struct Fleet {
 }
 
 impl Fleet {
-    /// Starts everything, and again what ends by itself; returns only if something cannot be started.
+    /// Starts all programs and restarts those that end. Returns only if a program cannot be started.
     async fn serve(&mut self, postgres: &str) -> Result<(), AnyError> {
         let emulator = Emulator::get().await;
         emulator.make_queue(QUEUE, DEAD_LETTERS).await;
@@ -170,7 +172,7 @@ impl Fleet {
         }
     }
 
-    /// The schema, and the first business.
+    /// Creates the schema and the first business.
     async fn set_up(&self) -> Result<(), AnyError> {
         let migrated = self.command("cuponera").arg("migrate").status().await?;
         let verb =
@@ -178,7 +180,7 @@ impl Fleet {
         let mut admin = self.command("cuponera");
         let mut admin =
             admin.args(verb).arg(&self.admin.email).stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?;
-        let mut input = admin.stdin.take().ok_or("there is no pipe to be had")?;
+        let mut input = admin.stdin.take().ok_or("the input is not a pipe")?;
         tokio::io::AsyncWriteExt::write_all(&mut input, self.admin.password.as_bytes()).await?;
         drop(input);
         if migrated.success() && admin.wait().await?.success() {
@@ -196,13 +198,14 @@ impl Fleet {
     fn spawn(&self, program: &str) -> io::Result<Child> {
         let mut command = self.command(program);
         if program == WORKER {
-            // An address in the environment, or in .env, is the API's: two cannot have it.
+            // A metrics address in the environment or in .env belongs to the API; two programs cannot share
+            // it.
             command.env("CUPONERA_METRICS_ADDR", "127.0.0.1:0");
         }
         command.stdin(Stdio::null()).spawn()
     }
 
-    /// In a process group of its own: a terminal's Ctrl-C is ours alone to pass on, once.
+    /// In its own process group: a Ctrl-C in the terminal must reach the program once, through this one.
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(self.programs.join(program));
         command.envs(self.settings.iter().map(|(name, value)| (name, value)));
@@ -224,15 +227,15 @@ impl Fleet {
   SQS and S3     {aws}  (AWS_ENDPOINT_URL; {QUEUE}, {BUCKET})
   Redis          {redis}
 
-  Ctrl-C ends all of it, and all that is in it"
+  Ctrl-C stops everything and deletes the data"
         )
     }
 
-    /// Asks all of them to end, and waits until they have.
+    /// Asks all programs to stop, and waits for them.
     async fn end(&mut self) {
         for (_, child) in &self.members {
             let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
-            // It may have ended meanwhile.
+            // It may have ended already.
             let _ = pid.map(|pid| kill_process(pid, Signal::TERM));
         }
         let ends = futures::future::join_all(self.members.iter_mut().map(|(_, child)| child.wait()));
@@ -240,14 +243,14 @@ impl Fleet {
     }
 }
 
-/// Waits for one that ends by itself, which none of them should; says which.
+/// Waits until a program ends, which is unexpected; returns its index and status.
 async fn first_end(members: &mut [(&'static str, Child)]) -> (usize, io::Result<ExitStatus>) {
     let waits = members.iter_mut().map(|(_, child)| Box::pin(child.wait()));
     let (status, place, _) = select_all(waits).await;
     (place, status)
 }
 
-/// Until somebody listens there.
+/// Waits until the address accepts connections.
 async fn until_open(address: SocketAddr) {
     eventually("the API to serve", async || tokio::net::TcpStream::connect(address).await.ok().map(drop))
         .await;

@@ -371,7 +371,7 @@ fn settled() -> Vec<ImportCase> {
     ]
 }
 
-/// What has always been read as it should.
+/// Files without a special feature.
 fn sound() -> Vec<ImportCase> {
     vec![
         taken("one code a line", b"ZQ1\nZQ2\r\nZQ3", "ZQ1 ZQ2 ZQ3", &[]),

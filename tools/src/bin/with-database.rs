@@ -1,5 +1,5 @@
-//! `with-database -- COMMAND ARGS…`: runs a command with `DATABASE_URL` naming a fresh database that has the schema, on
-//! the server of the tests; the database goes with the command.
+//! Runs a command with a new, migrated database on the test server: `with-database -- COMMAND ARGS…`.
+//! `DATABASE_URL` is its URL. The database is dropped after the command.
 
 use std::error::Error;
 use std::path::Path;
@@ -23,7 +23,7 @@ async fn main() -> ExitCode {
 async fn run() -> Result<ExitCode, Box<dyn Error>> {
     let mut words = std::env::args_os().skip(1).skip_while(|word| word == "--");
     let program = words.next().ok_or("name a command, as in: with-database -- cargo check")?;
-    let server = std::env::var(URL_VARIABLE).map_err(|_| format!("{URL_VARIABLE} names no server"))?;
+    let server = std::env::var(URL_VARIABLE).map_err(|_| format!("{URL_VARIABLE} is not set"))?;
     let server: PgConnectOptions = server.parse()?;
     let name = format!("with_database_{}", std::process::id());
     let (make, drop) = (
@@ -31,7 +31,7 @@ async fn run() -> Result<ExitCode, Box<dyn Error>> {
         format!("drop database if exists {name} with (force)"),
     );
     let mut admin = server.connect().await?;
-    // One that was left by a process of the same number, which was killed.
+    // Left by a killed process with the same id.
     query(AssertSqlSafe(drop.clone())).execute(&mut admin).await?;
     query(AssertSqlSafe(make)).execute(&mut admin).await?;
     let database = server.database(&name);

@@ -1,7 +1,8 @@
-//! Runs a command beside a private Postgres made for tests: `with-postgres -- COMMAND ARGS…`.
+//! Runs a command with a private Postgres for tests: `with-postgres -- COMMAND ARGS…`.
 //!
-//! The server lives under the build folder and is kept between runs, for a quick start; nothing in it is worth keeping,
-//! so it does not wait for the disk. It ends with the command, whose exit status is passed on.
+//! The data folder is in the build folder and is kept between runs, for a quick start. It is disposable, so
+//! the server does not wait for the disk. The server stops after the command, whose exit status is
+//! returned.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -16,7 +17,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// What tests may leave to luck that a shop may not; and connections for several races at once.
+/// No durability, and enough connections for several concurrent races.
 const SETTINGS: [(&str, &str); 4] = [
     ("fsync", "off"),
     ("full_page_writes", "off"),
@@ -65,35 +66,37 @@ async fn run_beside(
     loop {
         tokio::select! {
             status = child.wait() => return status,
-            // A terminal tells the whole group, so the child may hear it twice, which does no harm.
+            // A terminal signals the whole group, so the child may receive the signal twice, which is
+            // harmless.
             Some(()) = interrupt.recv() => pass_on(&child, Signal::INT),
             Some(()) = terminate.recv() => pass_on(&child, Signal::TERM),
         }
     }
 }
 
-/// Whether sqlx, in the tests' own process, would take it for a part of that URL. `PG_BIN` is ours.
+/// Whether sqlx in the child's process would merge this variable into the URL. `PG_BIN` belongs to this
+/// project.
 fn is_of_libpq(name: &OsStr) -> bool {
     name.as_bytes().starts_with(b"PG") && name != "PG_BIN"
 }
 
-/// The child decides what a signal means; we end after it.
+/// The child decides what a signal means; this process ends after it.
 fn pass_on(child: &Child, signal: Signal) {
     let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
     if let Some(pid) = pid {
-        // It may have ended meanwhile.
+        // It may have ended already.
         let _ = kill_process(pid, signal);
     }
 }
 
-/// `test-postgres` in the build folder: two above this program.
+/// `test-postgres` in the build folder, which is two levels above this program.
 fn data_dir() -> Result<PathBuf, AnyError> {
     let program = std::env::current_exe()?;
-    let target = program.ancestors().nth(2).ok_or("this program lies in no build folder")?;
+    let target = program.ancestors().nth(2).ok_or("this program is not in a build folder")?;
     Ok(target.join("test-postgres"))
 }
 
-/// As a shell has it: a command that a signal ended counts as 128 and the signal's number.
+/// As in a shell: a command ended by a signal has status 128 plus the signal's number.
 fn exit_code(status: ExitStatus) -> ExitCode {
     let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
     u8::try_from(code).map_or(ExitCode::FAILURE, ExitCode::from)

@@ -1,7 +1,9 @@
--- Hands out locks that have run out, earliest first, and puts them off: who takes them and dies leaves them to the next.
--- KEYS[1] the index by expiry, KEYS[2] the index's name; ARGV[1] now, by the database's clock, in milliseconds since 1970,
--- ARGV[2] how many at most, ARGV[3] until when they are put off, ARGV[4] a new name.
--- Answers the name and the members. A name that is new says that all that was noted before is lost.
+-- Returns expired locks, earliest first, and postpones them, so that they are returned again if the caller
+-- dies.
+-- KEYS[1] the index by expiry, KEYS[2] the id of the index; ARGV[1] now, by the database's clock, in
+-- milliseconds since 1970, ARGV[2] the maximum number of locks, ARGV[3] the postponed expiry, ARGV[4] a new
+-- id.
+-- Returns the id and the members. A new id means that all earlier notes were lost.
 local name = redis.call('GET', KEYS[2])
 if not name then
   name = ARGV[4]

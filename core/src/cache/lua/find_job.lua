@@ -1,4 +1,4 @@
--- The reading of a job that is kept, if it may still be believed. KEYS[1] the job.
+-- Returns the stored reading of a job if it is still valid. KEYS[1] the job.
 local known = redis.call('HMGET', KEYS[1], 'until', 'job')
 if not known[1] then
   return false

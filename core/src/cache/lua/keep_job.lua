@@ -1,7 +1,7 @@
--- Keeps a reading of a job, unless a later one is kept or this one is too old to be believed. The stage outlives the time
--- that the reading may be believed: an older reading that comes late finds it and is turned away.
--- KEYS[1] the job; ARGV[1] its stage, as text that sorts, ARGV[2] until when it may be believed (Redis's clock, milliseconds),
--- ARGV[3] the reading, ARGV[4] for how many milliseconds its stage is remembered.
+-- Stores a reading of a job, unless a later stage is stored or the reading is no longer valid. The stage is
+-- stored longer than the reading is valid, so that an older reading that arrives late is rejected.
+-- KEYS[1] the job; ARGV[1] its stage, as sortable text, ARGV[2] until when the reading is valid (Redis's
+-- clock, milliseconds), ARGV[3] the reading, ARGV[4] how long the stage is stored, in milliseconds.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 if now >= tonumber(ARGV[2]) then

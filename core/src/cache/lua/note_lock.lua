@@ -1,7 +1,8 @@
--- Notes how a coupon's lock stands, unless a newer version of the coupon is noted: what comes late changes nothing.
--- KEYS[1] the lock, KEYS[2] the index by expiry; ARGV[1] the coupon's version, ARGV[2] the member of the index,
--- ARGV[3] for how many milliseconds the version of a lock that is gone is remembered; then, if there is a lock,
--- ARGV[4] when it runs out (milliseconds since 1970), ARGV[5] its id, ARGV[6] the holder, ARGV[7] when it runs out, in words.
+-- Stores the state of a coupon's lock, unless a newer version of the coupon is stored.
+-- KEYS[1] the lock, KEYS[2] the index by expiry; ARGV[1] the coupon's version, ARGV[2] the member of the
+-- index, ARGV[3] how long the version of a released lock is stored, in milliseconds; then, if the coupon is
+-- locked, ARGV[4] the expiry (milliseconds since 1970), ARGV[5] the lock's id, ARGV[6] the holder, ARGV[7]
+-- the expiry as text.
 local known = redis.call('HGET', KEYS[1], 'version')
 if known and tonumber(known) > tonumber(ARGV[1]) then
   return 0

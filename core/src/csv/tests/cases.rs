@@ -1,9 +1,9 @@
-//! What each kind of file becomes: its records with their lines, and its faults.
+//! Tests of single files: the records with their lines, and the faults.
 
 use super::super::{Columns, CutError, Delimiter, Limits, ReadOptions};
 use super::{cut_every_way, one_record_a_part, records_of, settled};
 
-/// A name, a file, its physical lines, its records and the lines they start on.
+/// A name, a file, its physical lines, and its records with their start lines.
 type Case = (&'static str, &'static str, u64, &'static [(u64, &'static str)]);
 
 const HEADERLESS: &[Case] = &[

@@ -1,4 +1,4 @@
-//! What separates the cells, which record is the header, and what its columns hold: told from the file, or settled by the
+//! Tests of detection: the delimiter, the header and the meaning of the columns, detected or set by the
 //! uploader.
 
 use std::collections::BTreeSet;
@@ -15,10 +15,11 @@ use super::super::{
 use super::{cut_every_way, cut_whole};
 use crate::coupon::code::Code;
 
-/// A file, its delimiter, its columns of codes and of users, the lines above its rows, and what is imported.
+/// A file, its delimiter, its columns of codes and users, the number of lines above its rows, and the
+/// imported codes.
 type Case = (&'static str, char, &'static str, Option<&'static str>, u64, &'static str);
 
-/// The codes and users that an import of the file takes, in the file's order.
+/// The codes and users that an import of the file would take, in order.
 fn taken(cut: &Cut) -> Vec<(String, Option<String>)> {
     let mut parser = RowParser::new(&cut.summary.columns, cut.summary.delimiter);
     let mut all = Vec::new();
@@ -38,7 +39,7 @@ fn cut(file: &str, options: &ReadOptions) -> Result<Cut, CutError> {
     cut_every_way(file.as_bytes(), Limits::default(), options)
 }
 
-/// How a file without a word from the uploader is read: delimiter, column of codes and of users, skipped lines, codes.
+/// How a file is read without options: delimiter, column of codes and of users, skipped lines, codes.
 fn read(file: &str) -> (char, String, Option<String>, u64, String) {
     let cut = cut(file, &ReadOptions::default()).unwrap_or_else(|error| panic!("{file:?}: {error}"));
     let codes: Vec<String> = taken(&cut)
@@ -59,7 +60,7 @@ fn read(file: &str) -> (char, String, Option<String>, u64, String) {
 #[test]
 fn files_are_read_as_their_writers_meant_them() {
     let cases: &[Case] = &[
-        // A header.
+        // Files with a header.
         ("code\nA1B\n", ',', "\"code\"", None, 0, "A1B"),
         (
             "\u{feff}\u{feff}CÓDIGO;Usuario\r\nA1B;ana\r\n",
@@ -76,7 +77,7 @@ fn files_are_read_as_their_writers_meant_them() {
         ("cliente|clave\nana|A1B\n", '|', "\"clave\"", Some("\"cliente\""), 0, "A1B=ana"),
         ("\"VOUCHER\",\"HOLDER\"\n\"A1B\",\"ana\"\n", ',', "\"VOUCHER\"", Some("\"HOLDER\""), 0, "A1B=ana"),
         ("code;;\nA1B;;\n;;\n", ';', "\"code\"", None, 0, "A1B"),
-        // The delimiter is the one that gives codes.
+        // The delimiter that yields codes is selected.
         ("code,nota; observaciones; más\nA1B,x\n", ',', "\"code\"", None, 0, "A1B"),
         ("code;nombre,apellido,alias\nA1B;x\n", ';', "\"code\"", None, 0, "A1B"),
         ("code|name,code\nA1B|x\nA2B|y\n", '|', "\"code\"", None, 0, "A1B A2B"),
@@ -109,16 +110,16 @@ fn files_are_read_as_their_writers_meant_them() {
         ("\n\n  \ncode\nA1B\n", ',', "\"code\"", None, 3, "A1B"),
         ("# made by a program\ncode,note\nA1B,x\n", ',', "\"code\"", None, 1, "A1B"),
         ("# made by: a, b, c\nCODE,NOTA\nABCD,WXYZ\n", ',', "\"CODE\"", None, 1, "ABCD"),
-        // No header.
+        // Files without a header.
         ("A1B,valid\nA2B,valid\n", ',', "1", None, 0, "A1B A2B"),
         ("ABCD,valid\nWXYZ,valid\n", ',', "1", None, 0, "ABCD WXYZ"),
         ("AB-CD\nWX-YZ\n", ',', "1", None, 0, "AB-CD WX-YZ"),
         ("SUMMER27\nVIP1\nWIN9\n", ',', "1", None, 0, "SUMMER27 VIP1 WIN9"),
         ("# comment\n#\n\" a1b\"\n\" a2b\"\n", ',', "1", None, 0, "A1B A2B"),
         ("ONLY\n", ',', "1", None, 0, "ONLY"),
-        // No code at all: nothing is taken, each row is refused by itself.
+        // Without any code nothing is imported, and each row is rejected.
         ("=1+1\nno code\n", ',', "1", None, 0, ""),
-        // A header that comes again is no row.
+        // A repeated header is not a row.
         (
             "code,userId\nA1B,ana\ncode,userId\nA2B,ben\n",
             ',',
@@ -127,7 +128,7 @@ fn files_are_read_as_their_writers_meant_them() {
             0,
             "A1B=ana A2B=ben",
         ),
-        // Quotes behind blanks.
+        // Quotes after blanks.
         (
             "code, city, userId\nA1B, \"Madrid, Spain\", ana\n",
             ',',
@@ -162,7 +163,7 @@ fn what_is_not_certain_is_refused_with_what_was_seen() {
         ("Serial1\nABC-1\nAB-12\n", 1, &["Serial1"]),
         ("KEY1;amount\nAB-12;10\nCD13;20\n", 1, &["KEY1", "amount"]),
         ("2027\nAB1\n", 1, &["2027"]),
-        // A name in the column of codes, below a record that is no title line.
+        // A name in the column of codes, below a record that is not a title line.
         ("ABCD,x,y\nCODE,USER\nWXYZ,x\n", 2, &["CODE", "USER"]),
         ("ABCD\nWXYZ\nVALE\n", 3, &["VALE"]),
         ("COL1\nABC-1\nABC-2\nABC-3\n", 1, &["COL1"]),
@@ -170,7 +171,7 @@ fn what_is_not_certain_is_refused_with_what_was_seen() {
         ("code,voucher\nA1B,x\n", 1, &["code", "voucher"]),
         ("code,nota,NOTA\nA1B,x,y\n", 1, &["code", "nota", "NOTA"]),
         ("code,user,cliente\nA1B,x,y\n", 1, &["code", "user", "cliente"]),
-        // The first lines look like codes, and a later one like a header.
+        // The first lines look like codes, a later line like a header.
         ("A1B\nA2B\ncode,user\nA3B,ana\n", 1, &["A1B"]),
         ("A;B;C\ncode;user;nota\nA1B;ana;x\n", 2, &["code", "user", "nota"]),
     ];
@@ -244,7 +245,11 @@ fn parameters_that_do_not_suit_the_file_are_refused() {
             ReadOptions { code_column: name("x"), header: Some(false), ..none() },
             "must be the column's number",
         ),
-        ("Type,Serial\nx,A1B\n", ReadOptions { header: Some(true), ..none() }, "known for codes"),
+        (
+            "Type,Serial\nx,A1B\n",
+            ReadOptions { header: Some(true), ..none() },
+            "no known name for a column of codes",
+        ),
     ];
     for (file, options, expected) in cases {
         let error = cut(file, &options).unwrap_err();
@@ -288,7 +293,7 @@ fn names_far_longer_than_the_rows_make_smaller_parts() {
     assert_eq!(cut.parts.iter().map(|part| part.records).collect::<Vec<_>>(), [1118, 1118, 764]);
 }
 
-/// Words that headers, titles and notes are made of, and that may look like codes.
+/// Words of headers, titles and notes, which may look like codes.
 const WORDS: &[&str] = &[
     "TYPE",
     "FLAT",
@@ -316,7 +321,7 @@ const WORDS: &[&str] = &[
     "valid",
 ];
 
-/// A file whose codes begin with `Q7`, as nothing else in it does: its rows, under a header that may be anything.
+/// A file whose codes, and nothing else, begin with `Q7`: its rows, under any header.
 fn any_messy_file() -> impl Strategy<Value = String> {
     let delimiter = select(&[",", ";", "\t", "|"][..]);
     let titles = vec(vec(select(WORDS), 1..4), 0..3);
@@ -325,7 +330,7 @@ fn any_messy_file() -> impl Strategy<Value = String> {
     (delimiter, titles, header, rows, 0..4_usize, any::<bool>()).prop_map(
         |(delimiter, titles, header, rows, at, comes_again)| {
             let is_known = |header: &String| header.split(delimiter).any(|name| is_code_name(&fold(name)));
-            // Without a header the first column is that of the codes.
+            // Without a header the first column has the codes.
             let at = if header.is_some() { at } else { 0 };
             let mut lines: Vec<String> = titles.into_iter().map(|cells| cells.join(delimiter)).collect();
             let header = header.map(|cells| cells.join(delimiter));
@@ -334,13 +339,13 @@ fn any_messy_file() -> impl Strategy<Value = String> {
                 let code = format!("Q7{number:04}");
                 cells.resize(cells.len().max(at), "x");
                 if !header.as_ref().is_some_and(is_known) {
-                    // Letters alone, of one length, in the first column of a file without a known name are codes.
+                    // Words of one length in the first column of a file without known names count as codes.
                     cells[..at].fill("x");
                 }
                 cells.insert(at, &code);
                 lines.push(cells.join(delimiter));
             }
-            // Only a known header is known when it comes again.
+            // A repeated header is recognized only if it is known.
             lines.extend(header.filter(|header| comes_again && is_known(header)));
             lines.join("\n")
         },
@@ -350,8 +355,8 @@ fn any_messy_file() -> impl Strategy<Value = String> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Titles, a header of any words or none, and the header once more: where the file is taken, either all codes are from
-    /// the rows' column of codes, or that column is one that a header names.
+    /// Titles, any header or none, and the repeated header: if the file is accepted, either all codes are
+    /// from the rows' column of codes, or a header names the column that was read.
     /// Invariant I-23.
     #[test]
     fn no_word_of_a_header_or_of_another_column_becomes_a_code(file in any_messy_file()) {
@@ -359,7 +364,7 @@ proptest! {
         let read_as = &cut.summary.read_as;
         let codes: BTreeSet<String> = taken(&cut).into_iter().map(|(code, _)| code).collect();
         let foreign: Vec<_> = codes.iter().filter(|code| !code.starts_with("Q7")).collect();
-        // A column that is named for codes has what it has: the rows' words are its codes then.
+        // If a header names a column for codes, the words in it are the codes.
         let is_named = read_as.header && matches!(read_as.code_column, ColumnLabel::Name(_));
         if !is_named {
             prop_assert!(foreign.is_empty(), "{:?} of {:?}, read as {:?}", foreign, file, read_as);

@@ -1,9 +1,9 @@
-//! How long a record may be, when a part is full, and how much is held.
+//! Tests of the limits: length of a record, size of a part, amount of buffered data.
 
 use super::super::{CutError, Cutter, Limits, MAX_RECORD_BYTES, ReadOptions};
 use super::{cut_in_pieces, cut_whole, one_record_a_part, records_of, settled};
 
-/// Around the places where pieces of the file meet inside and outside the cutter.
+/// Piece sizes around the boundaries of pieces outside and inside the cutter.
 const PUSH_SIZES: [usize; 7] = [1, 2, 7, 1000, MAX_RECORD_BYTES - 1, MAX_RECORD_BYTES, MAX_RECORD_BYTES + 1];
 
 fn cut_in_sizes(file: &str, limits: Limits) -> Result<super::Cut, CutError> {
@@ -56,7 +56,7 @@ fn an_unclosed_quote_is_noticed_before_the_file_ends() {
         let mut cutter = Cutter::new(Limits::default(), ReadOptions::default());
         cutter.push(before.as_bytes()).unwrap();
         cutter.push(b"\"").unwrap();
-        // Twice as much as a record may have is kept until it is known how the file is read.
+        // Until the layout is decided, up to twice the maximum record length is buffered.
         let error = (0..3).find_map(|_| cutter.push(&vec![b'x'; MAX_RECORD_BYTES]).err());
         assert!(matches!(error, Some(CutError::RecordTooLong { inside_quotes: true, .. })), "{error:?}");
     }

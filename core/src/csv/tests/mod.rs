@@ -1,4 +1,4 @@
-//! The module's promises, by hand-written cases and against the `csv` crate.
+//! Tests of the module's guarantees, with hand-written cases and against the `csv` crate.
 
 mod cases;
 mod detection;
@@ -9,12 +9,12 @@ mod rows;
 
 use super::{Cut, CutError, Cutter, Delimiter, Limits, Part, ReadOptions, records};
 
-/// Comma, and no header: nothing is detected.
+/// Options for a comma-separated file without a header: nothing is detected.
 fn settled() -> ReadOptions {
     ReadOptions { delimiter: Some(Delimiter::Comma), header: Some(false), ..ReadOptions::default() }
 }
 
-/// Every record of every part, with its line, checking what parts promise on the way.
+/// All records of all parts, with their lines. Also checks the guarantees of parts.
 fn records_of(cut: &Cut) -> Vec<(u64, String)> {
     let mut all = Vec::new();
     for part in &cut.parts {
@@ -29,7 +29,7 @@ fn records_of(cut: &Cut) -> Vec<(u64, String)> {
     all
 }
 
-/// Physical lines, the slow way; a last one without its break counts.
+/// Counts physical lines in the simple way; a last line without a line break counts.
 fn break_count(text: &str) -> u64 {
     let text = text.replace("\r\n", "\n").replace('\r', "\n");
     let unfinished = !text.is_empty() && !text.ends_with('\n');
@@ -56,7 +56,7 @@ fn cut_whole(file: &[u8], limits: Limits, options: &ReadOptions) -> Result<Cut, 
     cut_in_pieces(std::iter::once(file), limits, options)
 }
 
-/// Cuts at every place where two pushes can meet, byte by byte, and in one push: all must agree.
+/// Cuts with every split into two pushes, byte by byte, and in one push; all results must be equal.
 fn cut_every_way(file: &[u8], limits: Limits, options: &ReadOptions) -> Result<Cut, CutError> {
     let whole = cut_whole(file, limits, options);
     for middle in 0..=file.len() {

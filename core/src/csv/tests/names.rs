@@ -1,4 +1,4 @@
-//! How names of columns are compared, and that the page for users prints them.
+//! Tests how column names are compared, and that docs/import.md lists them.
 
 use super::super::names::{CODE_NAMES, USER_NAMES, fold, is_code_name, is_user_name};
 

@@ -1,4 +1,4 @@
-//! Random files: the pushes do not matter, the `csv` crate reads the same cells, lines are counted the slow way.
+//! Random files: pushes have no effect, cells equal those of the `csv` crate, lines equal a simple count.
 
 use ::csv::StringRecord;
 use proptest::collection::vec;
@@ -11,7 +11,7 @@ use super::{break_count, cut_every_way, cut_in_pieces, cut_whole, records_of, se
 
 type Cells = Vec<String>;
 
-/// What matters to the scanner, and a little of what does not.
+/// Characters that matter to the scanner, and a few others.
 const TOKENS: &[&str] = &[
     "A", "b1c", " ", ",", ";", "\t", "\"", "\"", "\"\"", "\n", "\r", "\r\n", "é", "𝄞", "\u{feff}", "code",
     "sep=",
@@ -24,18 +24,18 @@ fn any_limits() -> impl Strategy<Value = Limits> {
     (0..40_usize, 0..4_u64).prop_map(|(part_bytes, part_records)| Limits { part_bytes, part_records })
 }
 
-/// Text dense with what matters, sound or not.
+/// Text with many special characters, valid or not.
 fn any_text() -> impl Strategy<Value = String> {
     vec(select(TOKENS), 0..40).prop_map(|tokens| tokens.concat())
 }
 
-/// The same with bytes that are no text.
+/// The same with invalid UTF-8.
 fn any_bytes() -> impl Strategy<Value = Vec<u8>> {
     (any_text(), select(NOT_TEXT), any_text())
         .prop_map(|(before, foreign, after)| [before.as_bytes(), foreign, after.as_bytes()].concat())
 }
 
-/// A cell as a careful program writes it.
+/// A cell, quoted correctly.
 fn any_cell(delimiter: char) -> impl Strategy<Value = String> {
     (vec(select(CELL_TOKENS), 0..5), any::<bool>()).prop_map(move |(tokens, quoted)| {
         let text = tokens.concat();
@@ -44,11 +44,11 @@ fn any_cell(delimiter: char) -> impl Strategy<Value = String> {
     })
 }
 
-/// A file of sound rows and blank lines.
+/// A file of valid rows and blank lines.
 #[derive(Debug, Clone)]
 struct SoundFile {
     text: String,
-    /// The rows that are not blank, each with its line.
+    /// The non-blank rows with their lines.
     rows: Vec<(u64, String)>,
 }
 
@@ -91,17 +91,17 @@ fn cells_by_csv(file: &str, cut: &Cut) -> Vec<Cells> {
     records.map(|record| record.iter().map(str::to_owned).collect()).collect()
 }
 
-/// A record without text in any cell is one to the `csv` crate, and none here.
+/// The `csv` crate reads a record without text in any cell; this module does not.
 fn is_blank(record: &StringRecord) -> bool {
     record.iter().all(|cell| cell.trim_ascii().is_empty())
 }
 
-/// Blanks before a quote, which open it here and make it text there.
+/// Blanks before a quote: here the quote opens the cell, in the `csv` crate it is text.
 fn has_padded_quote(file: &str) -> bool {
     file.contains(" \"") || file.contains("\t\"")
 }
 
-/// Each part is a stretch of the file that begins on the line it says.
+/// Each part is a section of the file that begins on its stated line.
 fn assert_parts_by_counting(file: &str, cut: &Cut) {
     let text = file.trim_start_matches('\u{feff}');
     let mut at = 0;

@@ -1,4 +1,4 @@
-//! What a record says, and how columns are kept.
+//! Tests of parsed rows, and of stored columns.
 
 use super::super::{Columns, CutError, Delimiter, Limits, ReadOptions, Record, RowFault, RowParser};
 use super::cut_whole;
@@ -10,7 +10,7 @@ fn columns(header: &str) -> Columns {
     cut_whole(format!("{header}\nA").as_bytes(), Limits::default(), &options).unwrap().summary.columns
 }
 
-/// Code, user and metadata of one record.
+/// Code, user and metadata of a record.
 fn row(columns: &Columns, delimiter: Delimiter, raw: &str) -> (String, Option<String>, Option<String>) {
     let mut parser = RowParser::new(columns, delimiter);
     let row = parser.parse(&Record { line: 1, raw });
@@ -75,7 +75,7 @@ fn columns_come_back_from_json() {
         r#"{"code":0,"userId":2,"metadata":[{"index":1,"name":"shop"}],"header":["code","shop","userid"]}"#
     );
     assert_eq!(serde_json::from_str::<Columns>(&json).unwrap(), all);
-    // As jobs from before have them.
+    // As stored by earlier versions.
     let old = serde_json::from_str::<Columns>(r#"{"code":0,"userId":2}"#).unwrap();
     assert_eq!(old, Columns { user_id: Some(2), ..Columns::default() });
     assert_eq!(serde_json::to_string(&Columns::default()).unwrap(), r#"{"code":0}"#);
@@ -127,7 +127,7 @@ fn a_record_that_does_not_suit_the_header_says_why() {
         ("code,userId", repeated),
         ("código,usuario,", repeated),
         (",code", repeated),
-        // Of another file behind the first.
+        // The header of a second file.
         ("u,code", repeated),
         ("importe,vale,,7", repeated),
         ("User ID,Serial", repeated),
@@ -140,7 +140,7 @@ fn a_record_that_does_not_suit_the_header_says_why() {
         let mut parser = RowParser::new(&columns, Delimiter::Comma);
         assert_eq!(parser.parse(&Record { line: 2, raw }).fault, fault, "{raw:?}");
     }
-    // A column without a name may be the one of the codes or users, by its number.
+    // A column without a name can be selected by number for codes or users.
     let nameless = Columns { user_id: Some(2), ..columns.clone() };
     let mut parser = RowParser::new(&nameless, Delimiter::Comma);
     assert_eq!(parser.parse(&Record { line: 2, raw: "u,A1B,,x" }).fault, None);
@@ -149,7 +149,7 @@ fn a_record_that_does_not_suit_the_header_says_why() {
     assert_eq!(parser.parse(&Record { line: 1, raw: "A1B" }).fault, Some(RowFault::NoCodeAtStart));
     let mut parser = RowParser::new(&Columns::default(), Delimiter::Comma);
     assert_eq!(parser.parse(&Record { line: 1, raw: "code,userId,x" }).fault, None);
-    // Behind the records that detection looked at.
+    // Beyond the records that detection examined.
     let detected = Columns { refuses_names: true, ..Columns::default() };
     let mut parser = RowParser::new(&detected, Delimiter::Comma);
     assert_eq!(parser.parse(&Record { line: 900, raw: "Código,x" }).fault, repeated);

@@ -1,12 +1,12 @@
-//! Which SQS queue: its URL, or its name.
+//! The address of an SQS queue: its URL or its name.
 
 use std::str::FromStr;
 
-/// What is wrong with an address that is none.
+/// The error for an invalid address.
 const HINT: &str = "must be the URL of a standard SQS queue, as in https://sqs.eu-west-1.amazonaws.com/123456789012/cuponera, or \
                     the name of one: letters, digits, - and _";
 
-/// A queue as the settings name it.
+/// An address of a queue, from the settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueueAddress {
     url: Option<String>,
@@ -14,7 +14,7 @@ pub struct QueueAddress {
 }
 
 impl QueueAddress {
-    /// The URL, if it was named by one.
+    /// The URL, if the address is a URL.
     pub fn url(&self) -> Option<&str> {
         self.url.as_deref()
     }
@@ -24,7 +24,7 @@ impl QueueAddress {
         &self.name
     }
 
-    /// The region in the URL, where it has one.
+    /// The region in the URL, if it contains one.
     pub fn region(&self) -> Option<&str> {
         let (_, rest) = self.url.as_deref()?.split_once("://")?;
         let host = rest.split(['/', ':']).next()?;

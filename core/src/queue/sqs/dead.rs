@@ -1,4 +1,4 @@
-//! Reading the dead-letter queue.
+//! Reads the dead-letter queue.
 
 use std::time::Duration;
 
@@ -6,19 +6,19 @@ use crate::error::{Error, Result};
 
 use super::{BATCH, Sqs};
 
-/// How long a read waits for a letter: a short wait asks all of SQS's servers, none asks a few.
+/// Wait time of a read: with a wait, SQS queries all its servers; without one, only some.
 const WAIT_SECONDS: i32 = 1;
 
-/// A letter, hidden from others for a time.
+/// A dead letter, hidden from other readers for a time.
 #[derive(Debug)]
 pub(in crate::queue) struct DeadLetter {
-    /// What it says.
+    /// The body of the message.
     pub(in crate::queue) body: String,
     receipt: String,
 }
 
 impl Sqs {
-    /// Up to ten letters, hidden from others for a time; none if there are no more.
+    /// Receives up to ten letters and hides them for a time; an empty list if there are no more.
     pub(in crate::queue) async fn receive_dead_letters(&self, hidden: Duration) -> Result<Vec<DeadLetter>> {
         let answer = self
             .client
@@ -37,7 +37,7 @@ impl Sqs {
         Ok(letters.collect())
     }
 
-    /// Forgets letters that were dealt with.
+    /// Deletes processed letters.
     pub(in crate::queue) async fn delete_dead_letters(&self, letters: &[DeadLetter]) -> Result<()> {
         if letters.is_empty() {
             return Ok(());
@@ -46,7 +46,7 @@ impl Sqs {
         self.delete(&self.urls().await?.dead, receipts).await
     }
 
-    /// Lets others see a letter again at once.
+    /// Makes a letter visible to other readers at once.
     pub(in crate::queue) async fn release_dead_letter(&self, letter: &DeadLetter) -> Result<()> {
         let asked = self.client.change_message_visibility().queue_url(&self.urls().await?.dead);
         let asked = asked.receipt_handle(&letter.receipt).visibility_timeout(0);

@@ -1,36 +1,38 @@
-//! What keeps the queues from being found, with what to do about it.
+//! Errors that prevent finding the queues, with their remedies.
 
 use aws_sdk_sqs::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 
-/// Why the queues could not be found.
+/// Why the queues were not found.
 #[derive(Debug, thiserror::Error)]
 pub enum SqsFault {
-    /// Nothing says in which region the queue is.
-    #[error("nothing says in which region the queue is: name the queue by its URL, or set AWS_REGION")]
-    NoRegion,
-    /// There is no such queue, or not for these credentials.
+    /// The region of the queue is unknown.
     #[error(
-        "there is no queue {0}, or these credentials may not see it: make it, or correct the name, the account or AWS_REGION"
+        "the region of the queue is unknown: set CUPONERA_QUEUE_URL to the URL of the queue, or set AWS_REGION"
+    )]
+    NoRegion,
+    /// The queue does not exist, or these credentials have no access.
+    #[error(
+        "there is no queue {0}, or these credentials may not see it: create it, or correct the name, the account or AWS_REGION"
     )]
     NoSuchQueue(String),
-    /// Failed work would have no place to go.
+    /// There is no dead-letter queue for failed chunks.
     #[error(
-        "the queue {0} has no dead-letter queue: give it a redrive policy with a large maxReceiveCount, or make {0}-dead"
+        "the queue {0} has no dead-letter queue: give it a redrive policy with a large maxReceiveCount, or create {0}-dead"
     )]
     NoDeadLetterQueue(String),
-    /// The call was refused, or could not be made, and asking again will not help.
+    /// The call was rejected, or could not be made, and a retry will not help.
     #[error("{0}")]
     Refused(String),
-    /// An answer without what it should have.
-    #[error("the queue gave an answer that cannot be read: {0}")]
+    /// An answer without a required field.
+    #[error("SQS returned an invalid answer: {0}")]
     Strange(String),
-    /// It did not answer, or not for now.
+    /// No answer, or a temporary error.
     #[error("{0}")]
     Away(String),
 }
 
 impl SqsFault {
-    /// Whether asking again later may help.
+    /// Whether a retry may succeed.
     pub fn may_pass(&self) -> bool {
         matches!(self, Self::Away(_))
     }
@@ -65,7 +67,7 @@ impl SqsFault {
 }
 
 fn chain<E: std::error::Error + 'static>(error: &SdkError<E>) -> String {
-    // The whole context names requests and headers; its first line is the chain of causes.
+    // The first line of the context is the chain of causes; the rest contains requests and headers.
     let context = DisplayErrorContext(error).to_string();
     context.split(" (").next().unwrap_or_default().to_owned()
 }

@@ -1,12 +1,12 @@
-//! Which places of this process wait for a message, and since when: Postgres has work and a place waits in vain means that
-//! messages were lost.
+//! Records which slots of this process wait for a message, and since when. If Postgres has runnable chunks
+//! while a slot waits, messages were lost.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// All places that wait.
+/// All waiting slots.
 #[derive(Debug, Default)]
 pub(super) struct Idle {
     places: AtomicU64,
@@ -14,22 +14,22 @@ pub(super) struct Idle {
 }
 
 impl Idle {
-    /// A number for a new place.
+    /// A number for a new slot.
     pub(super) fn new_place(&self) -> u64 {
         self.places.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// The place waits, maybe already for some time.
+    /// Records that the slot waits; an earlier start time is kept.
     pub(super) fn waits(&self, place: u64) {
         self.since().entry(place).or_insert_with(Instant::now);
     }
 
-    /// The place does not wait any more, or cannot tell.
+    /// Records that the slot no longer waits, or that this is unknown.
     pub(super) fn ends(&self, place: u64) {
         self.since().remove(&place);
     }
 
-    /// How long the place that waits longest has done so.
+    /// How long the longest-waiting slot has waited.
     pub(super) fn longest(&self) -> Option<Duration> {
         self.since().values().map(Instant::elapsed).max()
     }

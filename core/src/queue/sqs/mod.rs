@@ -1,7 +1,7 @@
 //! The queue of a fleet: an SQS queue and its dead-letter queue.
 //!
-//! Nothing is decided here, and no call is waited for longer than its time. Where the queues are is asked once, and again
-//! until there is an answer: an SQS that is away when a process starts does not keep it from serving.
+//! It makes no decisions, and each call has a timeout. The URLs of the queues are looked up once, with
+//! retries until there is an answer: an SQS that is unavailable does not prevent a start.
 
 mod address;
 mod dead;
@@ -36,26 +36,26 @@ pub(super) use send::{BATCH, Target};
 use idle::Idle;
 use receive::Foreign;
 
-/// How long a receive waits for a message: the longest there is.
+/// Wait time of a receive call: the maximum of SQS.
 const LONG_POLL: Duration = Duration::from_secs(20);
-/// How long any call may take beyond the time it is asked to wait: a connection may hang for ever.
+/// Timeout of a call, in addition to its wait time: a connection may hang forever.
 const ANSWER: Duration = Duration::from_secs(3);
-/// The same for the first calls of a process, which may have to ask for credentials.
+/// Timeout of the first calls of a process, which may have to fetch credentials.
 const FIRST_ANSWER: Duration = Duration::from_secs(10);
 const CONNECT: Duration = Duration::from_secs(2);
-/// How long it is remembered whether the queue answers.
+/// How long the result of a health check is reused.
 const HEALTH_MEMORY: Duration = Duration::from_secs(5);
-/// How long whoever asks for the health may wait for it.
+/// Timeout of a health check.
 const HEALTH_PATIENCE: Duration = Duration::from_secs(1);
-/// How many deletes may wait to be sent; what is not deleted comes back and finds nothing to do.
+/// Maximum number of queued deletes. A message that is not deleted is delivered again and finds no work.
 const MOST_DELETES: usize = 1_000;
 
-/// The two queues, and what this process knows of them.
+/// The two queues and their state in this process.
 #[derive(Debug)]
 pub struct Sqs {
     client: Client,
     address: QueueAddress,
-    /// Whether requests go to a stand-in for AWS, which knows the queues by name only.
+    /// Whether requests go to an emulator of AWS, where queues are found by name only.
     is_elsewhere: bool,
     urls: OnceCell<Urls>,
     long_poll: Duration,
@@ -65,25 +65,25 @@ pub struct Sqs {
     health: Mutex<Option<(Instant, bool)>>,
 }
 
-/// Where the queues are.
+/// The URLs of the queues.
 #[derive(Debug, Clone)]
 struct Urls {
     work: String,
     dead: String,
 }
 
-/// How many messages a queue has, roughly.
+/// The approximate number of messages in a queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Depth {
-    /// To be received.
+    /// Ready to be received.
     pub visible: u64,
     /// Received and not deleted.
     pub in_flight: u64,
-    /// Not to be received yet.
+    /// Delayed.
     pub delayed: u64,
 }
 
-/// An ear for each place, and who deletes for all of them.
+/// A receiver for each slot, and the task that deletes their messages.
 pub(super) fn open(sqs: &Arc<Sqs>, lease: Duration, places: usize) -> (Vec<Receiver>, Deleter) {
     let (deletes, receipts) = mpsc::channel(MOST_DELETES);
     let receivers = (0..places).map(|_| Receiver::new(sqs.clone(), lease, deletes.clone())).collect();
@@ -91,8 +91,8 @@ pub(super) fn open(sqs: &Arc<Sqs>, lease: Duration, places: usize) -> (Vec<Recei
 }
 
 impl Sqs {
-    /// Finds the queues with the credentials, region and endpoint that the environment has for AWS. An SQS that is away is
-    /// no fault: it is asked again when it is needed.
+    /// Finds the queues with the credentials, region and endpoint in the environment. If SQS is
+    /// unavailable, the lookup is repeated when the queue is used.
     pub async fn connect(address: QueueAddress) -> Result<Self, SqsFault> {
         let mut loader = aws_config::defaults(BehaviorVersion::latest());
         let environment = loader.load().await;
@@ -104,7 +104,7 @@ impl Sqs {
         Self::connect_with(&environment, address, LONG_POLL).await
     }
 
-    /// The same with settings of the caller's. A receive waits for `long_poll`, 20 seconds at most.
+    /// The same with the caller's settings. `long_poll` is at most 20 seconds.
     pub async fn connect_with(
         aws: &SdkConfig,
         address: QueueAddress,
@@ -112,7 +112,7 @@ impl Sqs {
     ) -> Result<Self, SqsFault> {
         let timeouts =
             TimeoutConfig::builder().connect_timeout(CONNECT).operation_attempt_timeout(ANSWER).build();
-        // Each caller has its own way of trying again.
+        // Each caller has its own retries.
         let config = aws_sdk_sqs::config::Builder::from(aws)
             .retry_config(RetryConfig::disabled())
             .timeout_config(timeouts)
@@ -136,17 +136,17 @@ impl Sqs {
         Ok(sqs)
     }
 
-    /// What rings when there is something to send.
+    /// Notifies the relay that there are messages to send.
     pub fn bell(&self) -> &Bell {
         &self.bell
     }
 
-    /// For how long the place that has waited longest in this process has been given no message.
+    /// How long the longest-waiting slot of this process has received no message.
     pub(super) fn idle_for(&self) -> Option<Duration> {
         self.idle.longest()
     }
 
-    /// Whether the queue answers. Asked at most every few seconds, whoever asks.
+    /// Whether the queue answers. Checked at most every few seconds, for all callers together.
     pub async fn answers(&self) -> bool {
         let mut known = self.health.lock().await;
         if let Some((at, answered)) = *known
@@ -159,12 +159,12 @@ impl Sqs {
         answers
     }
 
-    /// How many messages wait.
+    /// The number of waiting messages.
     pub async fn depth(&self) -> Result<Depth> {
         self.depth_of(&self.urls().await?.work).await
     }
 
-    /// How many dead letters wait for somebody to look.
+    /// The number of dead letters.
     pub async fn dead_letters(&self) -> Result<Depth> {
         self.depth_of(&self.urls().await?.dead).await
     }
@@ -214,10 +214,10 @@ impl Sqs {
     async fn url_of(&self, name: &str) -> Result<String, SqsFault> {
         let asked = self.client.get_queue_url().queue_name(name).customize().config_override(first_time());
         let answer = asked.send().await.map_err(|error| SqsFault::from_sdk(name, &error))?;
-        answer.queue_url.ok_or_else(|| SqsFault::Strange(format!("it has no URL for {name}")))
+        answer.queue_url.ok_or_else(|| SqsFault::Strange(format!("no URL for {name}")))
     }
 
-    /// The name of the queue that its redrive policy names.
+    /// The name of the dead-letter queue in the redrive policy.
     async fn dead_letter_queue(&self, url: &str) -> Result<Option<String>, SqsFault> {
         let asked = self.client.get_queue_attributes().queue_url(url);
         let asked = asked.attribute_names(QueueAttributeName::RedrivePolicy);

@@ -1,4 +1,5 @@
-//! Receiving: one message for each free place, held while its chunk is worked, deleted in batches once it is settled.
+//! Receives one message for each free slot, keeps it hidden while its chunk is executed, and deletes
+//! finished messages in batches.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -16,16 +17,17 @@ use crate::job::Message;
 
 use super::{ANSWER, BATCH, Sqs};
 
-/// A message stays hidden so much longer than a claim lasts: it comes back when its chunk may be taken over, and not before.
+/// A message stays hidden this much longer than a claim: it reappears when its chunk may be taken over, not
+/// earlier.
 const BEYOND_THE_LEASE: Duration = Duration::from_secs(2);
-/// How long a delete waits for others to go with it.
+/// How long a delete waits for others, to form a batch.
 const GATHER: Duration = Duration::from_millis(100);
-/// A message that is not ours is hidden for so long the first time; each time it comes back it is hidden longer.
+/// How long a message of an unknown kind is hidden the first time; the time grows with each receive.
 const FOREIGN_REST: Duration = Duration::from_secs(30);
 const LONGEST_FOREIGN_REST: Duration = Duration::from_mins(15);
 const FOREIGN_LOG_EVERY: Duration = Duration::from_mins(1);
 
-/// A message in the hands of a place.
+/// A received message, owned by a slot.
 #[derive(Debug)]
 pub(in crate::queue) struct Received {
     receipt: String,
@@ -33,13 +35,13 @@ pub(in crate::queue) struct Received {
 }
 
 impl Received {
-    /// What it says.
+    /// The message.
     pub(in crate::queue) fn message(&self) -> &Message {
         &self.message
     }
 }
 
-/// A place's ear on the queue.
+/// The receiver of one slot.
 #[derive(Debug)]
 pub(in crate::queue) struct Receiver {
     sqs: Arc<Sqs>,
@@ -61,7 +63,8 @@ impl Receiver {
         Self { place: sqs.idle.new_place(), sqs, visibility, deletes, patience, is_away: false }
     }
 
-    /// Waits for a message of ours. Ends at once when told to stop: a message that is on its way then comes back by itself.
+    /// Waits for a message of a known kind. Returns `None` at once when `stop` is cancelled; a message in
+    /// transit is then delivered again later.
     pub(in crate::queue) async fn next(&mut self, stop: &CancellationToken) -> Option<Received> {
         while !stop.is_cancelled() {
             self.sqs.idle.waits(self.place);
@@ -87,20 +90,20 @@ impl Receiver {
         None
     }
 
-    /// Keeps the message hidden for as long as a renewed claim lasts.
+    /// Keeps the message hidden for the duration of a renewed claim.
     pub(in crate::queue) async fn hold(&self, received: &Received) {
         self.hide(&received.receipt, self.visibility).await;
     }
 
-    /// Lets others have it after a delay.
+    /// Makes the message visible after a delay.
     pub(in crate::queue) async fn give_back(&self, received: Received, delay: Duration) {
         self.hide(&received.receipt, whole_seconds(delay)).await;
     }
 
-    /// Has it deleted soon. If that fails it comes back, and there is nothing to do.
+    /// Queues the message for deletion. If this fails, it is delivered again and finds no work.
     pub(in crate::queue) fn delete(&self, received: Received) {
         if self.deletes.try_send(received.receipt).is_err() {
-            debug!("a message is not deleted: too many wait for that");
+            debug!("a message is not deleted: the list of deletes is full");
         }
     }
 
@@ -114,13 +117,13 @@ impl Receiver {
     async fn pause(&mut self, failure: &Error, stop: &CancellationToken) {
         self.sqs.idle.ends(self.place);
         if !std::mem::replace(&mut self.is_away, true) {
-            warn!(error = failure.chain(), "no message could be received");
+            warn!(error = failure.chain(), "receiving messages failed");
         }
         let pause = self.patience.next_backoff().unwrap_or(ANSWER);
         let _ = tokio::time::timeout(pause, stop.cancelled()).await;
     }
 
-    /// A newer version may know what to do with it, so it is neither deleted nor moved.
+    /// A newer version may know the kind, so the message is neither deleted nor moved.
     async fn leave(&self, envelope: Envelope) {
         self.sqs.foreign.note();
         let rest = FOREIGN_REST.saturating_mul(envelope.receive_count.max(1)).min(LONGEST_FOREIGN_REST);
@@ -133,7 +136,7 @@ impl Receiver {
         if let Err(error) = asked.visibility_timeout(seconds).send().await {
             debug!(
                 error = Error::unavailable(error).chain(),
-                "when a message comes back could not be changed"
+                "the visibility timeout of a message could not be changed"
             );
         }
     }
@@ -145,7 +148,7 @@ impl Drop for Receiver {
     }
 }
 
-/// A message as the queue gives it.
+/// A message as returned by SQS.
 struct Envelope {
     receipt: String,
     body: String,
@@ -154,7 +157,7 @@ struct Envelope {
 
 impl Sqs {
     async fn receive(&self, visibility: i32) -> Result<Option<Envelope>> {
-        // A poll that hangs is given up a little after it should have ended.
+        // Ends a hanging poll shortly after its wait time.
         let timeouts = TimeoutConfig::builder().operation_attempt_timeout(self.long_poll + ANSWER).build();
         let answer = self
             .client
@@ -195,7 +198,7 @@ impl Sqs {
     }
 }
 
-/// Deletes messages that are done with, up to ten in a call, until all who hand them in are gone.
+/// Deletes finished messages, up to ten in each call, until all receivers are dropped.
 #[derive(Debug)]
 pub struct Deleter {
     sqs: Arc<Sqs>,
@@ -211,7 +214,8 @@ impl Deleter {
     pub async fn run(mut self) {
         while let Some(first) = self.receipts.recv().await {
             let batch = self.gather(first).await;
-            // An entry that fails is gone already, or comes back and finds nothing to do: no need to look.
+            // Failed entries need no check: the message is gone already, or is delivered again and finds no
+            // work.
             if let Err(failure) = self.delete(batch).await {
                 debug!(error = failure.chain(), "messages could not be deleted");
             }
@@ -236,7 +240,7 @@ impl Deleter {
     }
 }
 
-/// Counts messages that are not ours, and tells of them now and then.
+/// Counts messages of unknown kinds and logs them, at most once a minute.
 #[derive(Debug, Default)]
 pub(super) struct Foreign {
     seen: Mutex<(u64, Option<Instant>)>,
@@ -247,13 +251,13 @@ impl Foreign {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.0 += 1;
         if seen.1.is_none_or(|at| at.elapsed() >= FOREIGN_LOG_EVERY) {
-            warn!(messages = seen.0, "messages of an unknown kind or version are left alone");
+            warn!(messages = seen.0, "messages of an unknown kind or version are kept");
             *seen = (0, Some(Instant::now()));
         }
     }
 }
 
-/// Seconds as SQS takes them, rounded up.
+/// Converts to whole seconds for SQS, rounded up.
 fn whole_seconds(time: Duration) -> i32 {
     i32::try_from(time.as_millis().div_ceil(1_000)).unwrap_or(i32::MAX)
 }

@@ -1,4 +1,4 @@
-//! Sending: ten messages in a call, and a look at what became of each.
+//! Sends messages in batches of ten and checks the result of each message.
 
 use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
 use tracing::warn;
@@ -8,21 +8,21 @@ use crate::store::Outgoing;
 
 use super::Sqs;
 
-/// So many messages go into one call.
+/// Maximum number of messages in a call.
 pub(in crate::queue) const BATCH: usize = 10;
 
-/// Which of the two queues.
+/// One of the two queues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::queue) enum Target {
-    /// Where workers listen.
+    /// The queue of the workers.
     Work,
-    /// Where operators look.
+    /// The dead-letter queue.
     Dead,
 }
 
 impl Sqs {
-    /// Sends up to [`BATCH`] messages; answers the rows of those that the queue has taken. A call that succeeds may have
-    /// refused some of its messages.
+    /// Sends up to [`BATCH`] messages; returns the row ids of those that the queue accepted. A successful
+    /// call may have rejected some of its messages.
     pub(in crate::queue) async fn send(&self, target: Target, outgoing: &[Outgoing]) -> Result<Vec<i64>> {
         let urls = self.urls().await?;
         let url = match target {
@@ -34,13 +34,13 @@ impl Sqs {
         let sent = sent.map_err(Error::unavailable)?;
         if let Some(first) = sent.failed().first() {
             let (code, failed) = (first.code(), sent.failed().len());
-            warn!(code, reason = first.message(), failed, "the queue did not take all messages of a batch");
+            warn!(code, reason = first.message(), failed, "the queue rejected messages of a batch");
         }
         Ok(sent.successful().iter().filter_map(|taken| taken.id().parse().ok()).collect())
     }
 }
 
-/// The business is the message's group: on a standard queue that makes a fair one.
+/// The message group is the business: on a standard queue this enables fair delivery.
 fn entry(outgoing: &Outgoing) -> Result<SendMessageBatchRequestEntry> {
     SendMessageBatchRequestEntry::builder()
         .id(outgoing.id.to_string())

@@ -44,7 +44,7 @@ fn with_password(installation: &Installation, arguments: &[&str], password: &str
 /// The password that a command made up and printed.
 fn made_up(printed: &str) -> String {
     let line = printed.lines().find_map(|line| line.trim().strip_prefix("Password")).expect("no password");
-    assert!(line.contains("shown this once"), "{printed}");
+    assert!(line.contains("shown only once"), "{printed}");
     line.split_whitespace().next().expect("no password").to_owned()
 }
 

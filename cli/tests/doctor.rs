@@ -61,7 +61,7 @@ async fn before_the_first_start_all_is_well_and_nothing_is_made() {
     let (ran, worst) = findings(&mut doctor(&installation));
     assert_faults(&worst, &[]);
     assert_eq!(ran.code, 0);
-    assert!(ran.stdout.contains("any port that is free") && ran.stdout.contains("`up` makes one"), "{ran:?}");
+    assert!(ran.stdout.contains("any free port") && ran.stdout.contains("`up` creates it"), "{ran:?}");
     assert!(!installation.data_dir().exists(), "it made the data folder");
     run(&mut doctor(&installation)).said(&["✓ settings", "✓ data folder", "✓ postgres", "✓ open files"]);
 }
@@ -78,7 +78,7 @@ async fn a_running_installation_is_found_in_health_and_left_alone() {
     for check in ["database", "durability", "connections", "clock", "rights", "schema", "files folder"] {
         assert_eq!(worst.get(check).map(String::as_str), Some("ok"), "{check}: {ran:?}");
     }
-    assert!(ran.stdout.contains("a Cuponera") && ran.stdout.contains("is at work on it"), "{ran:?}");
+    assert!(ran.stdout.contains("a Cuponera") && ran.stdout.contains("a cuponera uses it"), "{ran:?}");
     let password = std::fs::read_to_string(world.data_dir().join("postgres.password")).expect("no password");
     assert!(!ran.stdout.contains(password.trim()), "a secret is shown");
     assert_eq!(listing(&world.data_dir()), before);

@@ -168,7 +168,7 @@ async fn a_health_check_needs_no_other_program() {
     let (is_well, said) = check(&format!("http://{}/nothing", fleet.address())).await;
     assert!(!is_well && said.contains("404"), "{said}");
     let (is_well, said) = check("nonsense").await;
-    assert!(!is_well && said.contains("must be a URL, as in http://"), "{said}");
+    assert!(!is_well && said.contains("must be a URL such as http://"), "{said}");
     fleet.api.stop().await;
     let (is_well, said) = check(&url).await;
     assert!(!is_well && said.starts_with(&format!("cuponera: {url}: ")), "{said}");

@@ -32,7 +32,7 @@ async fn the_first_start_tells_where_it_is_and_the_password_once_and_later_ones_
     assert_eq!(first.banner("First admin").as_deref(), Some(EMAIL));
     let line = first.banner("Password").expect("a password");
     let password = line.split_whitespace().next().expect("a password").to_owned();
-    assert!(line.contains("shown this once") && password.len() >= 12, "{line}");
+    assert!(line.contains("shown only once") && password.len() >= 12, "{line}");
     first.log_in(&password).await;
     assert!(!first.stderr().contains(&password), "the password is in the log");
     stop(first, Signal::TERM).await;

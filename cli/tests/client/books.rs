@@ -48,7 +48,7 @@ async fn a_large_book_is_deleted_by_a_job_that_is_waited_for_or_not() {
     assert_eq!((&begun["kind"], &begun["status"]), (&"DELETE_BOOK".into(), &"QUEUED".into()));
     world
         .run(&["books", "delete", &name, "--no-wait"])
-        .said(&["under way", begun["id"].as_str().expect("an id")]);
+        .said(&["is submitted", begun["id"].as_str().expect("an id")]);
     let done = world.json(&["books", "delete", &name]);
     assert_eq!((&done["id"], &done["status"]), (&begun["id"], &"SUCCEEDED".into()));
     assert_eq!(done["result"]["deletedCount"], 10_001);

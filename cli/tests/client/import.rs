@@ -51,7 +51,7 @@ async fn standard_input_goes_in_too_and_json_is_the_job() {
         &mut world.command(&["import", "-", "--book", &id, "--no-wait"]),
         rows("LATER", 5).as_bytes(),
     );
-    under_way.said(&["is under way", "cuponera jobs watch "]);
+    under_way.said(&["is submitted", "cuponera jobs watch "]);
 }
 
 #[tokio::test]

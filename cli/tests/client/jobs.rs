@@ -34,7 +34,7 @@ async fn ctrl_c_ends_the_watching_and_not_the_job_and_cancelling_ends_both() {
     let mut lines = BufReader::new(watching.stdout.take().expect("a pipe")).lines();
     lines.next().expect("a first line").expect("it cannot be read");
     interrupt(&watching);
-    finish(watching).refused(130, &["the job goes on", &format!("cuponera jobs watch {id}")]);
+    finish(watching).refused(130, &["the job continues", &format!("cuponera jobs watch {id}")]);
     assert!(
         ["QUEUED", "RUNNING"]
             .contains(&world.json(&["jobs", "show", &id])["status"].as_str().expect("a status"))

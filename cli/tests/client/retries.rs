@@ -55,7 +55,7 @@ fn a_server_that_cannot_be_reached_is_tried_for_as_long_as_there_is_patience() {
     command.args(["whoami", "--json", "--patience", "3s", "--url", &url]);
     command.env("CUPONERA_API_KEY", "a-key").env("CUPONERA_PATIENCE", "5m");
     let ran = run(&mut command);
-    ran.refused(4, &[&url, "cannot be reached", "trying again"]);
+    ran.refused(4, &[&url, "cannot be reached", "retrying"]);
     assert_eq!(ran.stdout, "");
     assert!(begun.elapsed() < Duration::from_mins(1), "it had the patience of another setting");
 }
@@ -90,7 +90,7 @@ fn what_is_no_cuponera_is_told_so() {
     let page = |status| answer(status, "Content-Type: text/html\r\n", "<html>");
     let fake = Fake::answering(vec![page("200 OK"), page("404 Not Found")]);
     fake.run(&["whoami"]).refused(1, &["is the URL right?"]);
-    fake.run(&["whoami"]).refused(3, &["is there a Cuponera under this URL?"]);
+    fake.run(&["whoami"]).refused(3, &["is this the URL of a Cuponera server?"]);
 }
 
 /// Invariant I-46.

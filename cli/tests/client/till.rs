@@ -1,4 +1,4 @@
-//! Codes given, locked, redeemed.
+//! `cuponera assign`, `lock`, `unlock`, `redeem`, `validate`, `history`, `generate` and `capacity`.
 
 use super::World;
 

@@ -1,5 +1,7 @@
 //! `cuponera admin`: creates businesses and admins and resets passwords, also while `cuponera up` runs on the data
-//! folder.  It changes only the database. A running API accepts an admin's access token for up to five more seconds.
+//! folder.
+//!
+//! It changes only the database. A running API accepts an admin's access token for up to five more seconds.
 
 use std::fmt::Write;
 use std::io::{Read, Write as _};

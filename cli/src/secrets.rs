@@ -10,7 +10,7 @@ use secrecy::SecretString;
 
 const JWT_SECRET_FILE: &str = "jwt.secret";
 const JWT_SECRET_BYTES: usize = 32;
-/// 72 bits: 18 hex digits, short enough to type.
+/// 72 random bits, printed as 18 hex digits.
 const PASSWORD_BYTES: usize = 9;
 
 /// Creates the data folder with mode 0700 if it is absent, and checks that it is writable.

@@ -27,7 +27,7 @@ pub(super) async fn address(settings: &Settings) -> Finding {
 /// Checks whether a Cuponera uses the address.
 async fn taken(address: SocketAddr) -> Finding {
     let Some(health) = health(reachable(address)).await else {
-        return Finding::fault(CHECK, format!("{address} is in use by another program"), FIX);
+        return Finding::fault(CHECK, format!("{address} is in use by a program other than Cuponera"), FIX);
     };
     let [status, version] = ["status", "version"].map(|name| health[name].as_str().unwrap_or("?").to_owned());
     let detail = format!("a Cuponera {version} answers on {address}: {status}");

@@ -123,7 +123,7 @@ async fn what_a_killed_worker_had_another_does_and_an_api_that_comes_back_knows_
     let mut fleet = Fleet::on_aws(1).await;
     let admin = fleet.admin().await;
     let job = generate(&admin, &book(&admin).await, 400_000).await;
-    eventually("a chunk to be at work", async || {
+    eventually("a chunk to run", async || {
         let at_work = "select count(*) from job_chunk where status = 'RUNNING'";
         let at_work: i64 =
             sqlx::query_scalar(at_work).fetch_one(fleet.database().pool()).await.expect("counting failed");

@@ -130,10 +130,8 @@ async fn a_job_that_ran_at_sigterm_is_finished_by_the_next_start() {
     let order = json!({"couponBookId": book["id"], "quantity": 300_000});
     let job = admin.post("coupon-codes/generate", &order, 202).await;
     let path = format!("jobs/{}", job["id"].as_str().expect("an id"));
-    eventually("the job to be at work", async || {
-        (admin.get(&path).await["status"] == "RUNNING").then_some(())
-    })
-    .await;
+    eventually("the job to run", async || (admin.get(&path).await["status"] == "RUNNING").then_some(()))
+        .await;
     stop(process, Signal::TERM).await;
     let process = installation.up().await;
     let admin = process.log_in(PASSWORD).await;

@@ -64,9 +64,9 @@ impl Answer {
         }
         match serde_json::from_str(&text) {
             Ok(value) => Ok(Self { text, value }),
-            Err(_) => Err(Fault::Here(format!(
-                "the answer of {url} is not from a Cuponera server: is the URL right?"
-            ))),
+            Err(_) => {
+                Err(Fault::Here(format!("{url} did not answer like a Cuponera server: is the URL right?")))
+            }
         }
     }
 

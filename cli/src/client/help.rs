@@ -6,7 +6,7 @@ macro_rules! statuses {
         "\
 Exit status:
   0    success
-  1    a local error: an unreadable file, a missing login, an answer that is not valid
+  1    a local error: an unreadable file, a missing login, an invalid answer
   2    a usage error
   3    the server rejected the request (4xx); the reason is printed, under --json with its problem document
   4    the server is unreachable or unavailable, also after retries

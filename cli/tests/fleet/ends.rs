@@ -53,10 +53,8 @@ async fn a_worker_that_is_told_to_end_in_the_middle_of_a_job_leaves_it_to_the_ot
     let admin = fleet.admin().await;
     let job = generate(&admin, &book(&admin).await, 600_000).await;
     let path = format!("jobs/{}", job["id"].as_str().expect("an id"));
-    eventually("the job to be at work", async || {
-        (admin.get(&path).await["status"] == "RUNNING").then_some(())
-    })
-    .await;
+    eventually("the job to run", async || (admin.get(&path).await["status"] == "RUNNING").then_some(()))
+        .await;
     let took = fleet.workers[0].stop().await;
     assert!(took < Duration::from_secs(15), "{took:?}");
     let left: i64 = sqlx::query_scalar("select count(*) from job_chunk where status = 'RUNNING'")

@@ -57,8 +57,7 @@ async fn workers_killed_every_few_seconds_make_exactly_the_codes_asked_for() {
     let job = generate(&admin, &book, QUANTITY).await;
     let mut kills = 0;
     while kills < MOST_KILLS {
-        eventually("the job to be at work", async || (status(&admin, &job).await != "QUEUED").then_some(()))
-            .await;
+        eventually("the job to run", async || (status(&admin, &job).await != "QUEUED").then_some(())).await;
         tokio::time::sleep(longest_pause.mul_f64(random.random_range(0.0..1.0))).await;
         if status(&admin, &job).await != "RUNNING" {
             break;
@@ -92,7 +91,7 @@ async fn the_last_chunk_of_a_killed_worker_is_taken_over_in_time() {
     // Freeze the worker while it works on a job of one chunk.
     let (job, worker) = loop {
         let job = generate(&admin, &book, 50_000).await;
-        let (caught, worker) = eventually("the chunk to be at work", async || {
+        let (caught, worker) = eventually("the chunk to run", async || {
             let (status, worker) = chunk(&job).await;
             (status != "READY").then_some((status == "RUNNING", worker))
         })

@@ -1,31 +1,31 @@
-//! All metrics there are, in the order of `docs/metrics.md`.
+//! All metrics, in the order of `docs/metrics.md`.
 
-/// What a metric's number does.
+/// The type of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// It only grows, until the process ends.
+    /// Increases until the process ends.
     Counter,
-    /// It goes up and down.
+    /// Increases and decreases.
     Gauge,
-    /// It falls into buckets.
+    /// Counts samples in buckets.
     Histogram,
 }
 
 /// A metric.
 #[derive(Debug)]
 pub struct Described {
-    /// As it is exposed.
+    /// The exposed name.
     pub name: &'static str,
-    /// What its number does.
+    /// Its type.
     pub kind: Kind,
     /// The names of its labels.
     pub labels: &'static [&'static str],
-    /// What it says, in one sentence.
+    /// Its meaning, in one sentence.
     pub meaning: &'static str,
 }
 
 impl Kind {
-    /// As Prometheus spells it.
+    /// The name in Prometheus.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Counter => "counter",
@@ -44,7 +44,7 @@ const fn metric(
     Described { name, kind, labels, meaning }
 }
 
-/// All of them.
+/// All metrics.
 #[rustfmt::skip]
 pub const ALL: &[Described] = &[
     metric("cuponera_http_requests_total", Kind::Counter, &["method", "route", "status"],
@@ -60,27 +60,27 @@ pub const ALL: &[Described] = &[
     metric("cuponera_coupon_misses_total", Kind::Counter, &[],
            "Requests of users for codes that they do not hold"),
     metric("cuponera_http_connections", Kind::Gauge, &[],
-           "Open connections of clients"),
+           "Open client connections"),
     metric("cuponera_http_connections_refused_total", Kind::Counter, &[],
            "Connections refused because all slots, or those of one address, were in use"),
     metric("cuponera_coupon_writes_total", Kind::Counter, &["kind", "outcome"],
            "Assignments, locks (renewals too), unlocks and redemptions, by what became of them"),
     metric("cuponera_lane_batch_calls", Kind::Histogram, &["kind"],
-           "Calls in a batch of these writes"),
+           "Calls in a batch of such writes"),
     metric("cuponera_lane_waiting", Kind::Gauge, &["kind"],
-           "Calls that wait for a batch; at most 4096 in a lane"),
+           "Calls that wait for a batch; at most 4096 in each lane"),
     metric("cuponera_locks_expired_total", Kind::Counter, &[],
            "Expired locks that were ended"),
     metric("cuponera_jobs_submitted_total", Kind::Counter, &["kind"],
-           "Jobs submitted to this process"),
+           "Jobs submitted by this process"),
     metric("cuponera_jobs_finished_total", Kind::Counter, &["kind", "status"],
-           "Jobs that ended in this process; a retried job ends again"),
+           "Jobs finished by this process; a retried job finishes again"),
     metric("cuponera_chunks_total", Kind::Counter, &["kind", "outcome"],
            "Claims of chunks that ended in this process, by outcome"),
     metric("cuponera_chunk_duration_seconds", Kind::Histogram, &["kind"],
-           "Time from a chunk's claim to its end"),
+           "Time from the claim of a chunk to the end of the claim"),
     metric("cuponera_leases_taken_over_total", Kind::Counter, &["kind"],
-           "Chunks claimed because the lease of the previous claim ended"),
+           "Chunks claimed because the lease of their last worker expired"),
     metric("cuponera_chunks_runnable", Kind::Gauge, &[],
            "Runnable chunks of all jobs that no worker has claimed"),
     metric("cuponera_chunks_oldest_runnable_seconds", Kind::Gauge, &[],
@@ -88,17 +88,17 @@ pub const ALL: &[Described] = &[
     metric("cuponera_outbox_unsent", Kind::Gauge, &[],
            "Messages not yet sent to the queue; always 0 if the queue is Postgres"),
     metric("cuponera_database_up", Kind::Gauge, &[],
-           "1 if the database answered the last check, else 0"),
+           "1 if the last probe of the database succeeded, else 0"),
     metric("cuponera_redis_up", Kind::Gauge, &[],
            "1 if Redis answers or is not configured; 0 while it is unavailable"),
     metric("cuponera_redis_outages_total", Kind::Counter, &[],
-           "Times that Redis became unavailable: a call failed or took too long"),
+           "Outages of Redis, detected by a call that failed or timed out"),
     metric("cuponera_pool_connections", Kind::Gauge, &["part", "pool", "state"],
-           "Connections to the database, by part, pool and state"),
+           "Database connections of the API or the worker, by pool and state"),
     metric("cuponera_pool_connections_max", Kind::Gauge, &["part", "pool"],
            "Maximum number of connections of the pool"),
     metric("cuponera_pool_wait_seconds", Kind::Gauge, &["part", "pool"],
-           "Wait for a connection of the pool at the last check, at most 1 s"),
+           "How long the last probe waited for a connection of the pool, at most 1 s"),
     metric("cuponera_build_info", Kind::Gauge, &["version"],
            "1, with the version of the program"),
     metric("process_start_time_seconds", Kind::Gauge, &[],

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the API and the worker of another commit into target/previous/debug: of COMMIT, else of the last landed one.
+# Builds the API and the worker of COMMIT, by default the last merged commit, into target/previous/debug.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

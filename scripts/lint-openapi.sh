@@ -1,5 +1,5 @@
 #!/bin/sh
-# Checks an OpenAPI document with redocly at a fixed version, by npx: nothing is installed, and nothing is told to anybody.
+# Checks an OpenAPI document with a fixed version of redocly, run by npx: no installation, no telemetry.
 set -eu
 
 version=2.77.0

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Asks a running server what its OpenAPI document promises, with schemathesis at the versions of its requirements file.
+# Checks a running server against its OpenAPI document, with schemathesis at the versions of its requirements file.
 #
-# The tools live in an environment of their own in the build folder. What is asked is the same every time;
-# SCHEMATHESIS_EXAMPLES=200 asks more, SCHEMATHESIS_ROLES=USER only as these.
+# The tools are in a virtual environment in the build folder. The requests are the same in each run.
+# SCHEMATHESIS_EXAMPLES=200 sends more requests, SCHEMATHESIS_ROLES=USER only those of the given roles.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

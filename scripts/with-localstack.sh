@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Runs a command beside LocalStack itself, without Docker: with-localstack.sh COMMAND ARGS…
+# Runs a command with LocalStack, without Docker: with-localstack.sh COMMAND ARGS…
 #
-# Tests that are run so use it instead of the small stand-in. LocalStack is installed into target/localstack from the package
-# index the first time; it needs Python 3.13 with venv, found as $PYTHON, in PATH, or among pyenv's. It listens on loopback
-# only, and ends with the command, whose exit status is passed on. If CUPONERA_TEST_LOCALSTACK_URL names one that runs, that
-# is used. Safe from several processes.
+# Tests that run this way use LocalStack instead of the small emulator. The first run installs LocalStack from the
+# package index into target/localstack. It needs Python 3.13 with venv: $PYTHON, in PATH, or from pyenv. LocalStack
+# listens only on loopback and ends with the command, whose exit status is returned. If CUPONERA_TEST_LOCALSTACK_URL is
+# set, that instance is used. Several processes may run this concurrently.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 requirements=scripts/localstack-requirements.txt
@@ -22,14 +22,14 @@ find_python() {
             return
         fi
     done
-    echo "LocalStack needs Python 3.13 or newer: install it, or name it in PYTHON" >&2
+    echo "LocalStack needs Python 3.13 or newer: install it, or set PYTHON to its path" >&2
     return 1
 }
 
 install_it() {
     local python
     python=$(find_python)
-    echo "Getting LocalStack from the package index" >&2
+    echo "Installing LocalStack from the package index" >&2
     rm -rf "$folder/venv" "$folder/installed"
     "$python" -m venv "$folder/venv" >&2
     "$folder/venv/bin/pip" install --quiet --disable-pip-version-check --no-deps -r "$requirements" >&2
@@ -60,6 +60,6 @@ for _ in $(seq 240); do
     fi
     sleep 0.25
 done
-echo "LocalStack does not answer; its log is $own/log:" >&2
+echo "LocalStack does not answer; its log $own/log ends with:" >&2
 tail -n 20 "$own/log" >&2
 exit 1

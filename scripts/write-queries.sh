@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Writes the descriptions of all checked queries into a folder, from the database that DATABASE_URL names: see `make sqlx`.
+# Writes the descriptions of all checked queries into a folder, using the database DATABASE_URL: see `make sqlx`.
 set -euo pipefail
 
 folder=$(realpath -m "${1:?name a folder}")

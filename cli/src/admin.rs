@@ -1,6 +1,7 @@
-//! `cuponera admin`: businesses and who may run them, also while `cuponera up` runs on the same data folder.
+//! `cuponera admin`: creates businesses and admins and resets passwords, also while `cuponera up` runs on the data
+//! folder.
 //!
-//! What it does is done in the database alone. A running API believes an admin's token for up to five seconds more.
+//! It changes only the database. A running API accepts an admin's access token for up to five more seconds.
 
 use std::fmt::Write;
 use std::io::{Read, Write as _};
@@ -18,16 +19,16 @@ use crate::database::Database;
 use crate::secrets;
 use crate::up::LAST_WORDS;
 
-/// One command needs one connection, and another for a transaction.
+/// One connection for reads, one for a transaction.
 const POOLS: Pools = Pools { rest: 2, ..Pools::LEAST };
-/// As the schema has it.
+/// The limit of the schema.
 const MAX_NAME_CHARS: usize = 200;
 
-/// What is to be done.
+/// The subcommands of `admin`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum AdminVerb {
-    /// Make a business with its first admin.
-    // The same flag that names the first admin of `up`, but here it must be given.
+    /// Create a business with its first admin.
+    // The flag is the one that names the first admin of `up`, but is required here.
     #[command(mut_arg("admin_email", |flag| flag
         .required(true)
         .default_value(None::<&'static str>)
@@ -36,7 +37,7 @@ pub(crate) enum AdminVerb {
     CreateBusiness {
         /// The business's name.
         name: String,
-        /// Do nothing if there is a business already: for set-ups that run more than once.
+        /// Do nothing if a business exists: for set-up scripts that run repeatedly.
         #[arg(long)]
         if_none: bool,
         #[command(flatten)]
@@ -44,7 +45,7 @@ pub(crate) enum AdminVerb {
         #[command(flatten)]
         settings: Box<Settings>,
     },
-    /// Make another admin of a business.
+    /// Create another admin of a business.
     CreateAdmin {
         /// The business, by its id or its name.
         #[arg(long, value_name = "ID|NAME")]
@@ -57,7 +58,7 @@ pub(crate) enum AdminVerb {
         #[command(flatten)]
         settings: Box<Settings>,
     },
-    /// Give an account a new password, and end all its logins.
+    /// Set a new password for an account, and end all its logins.
     ResetPassword {
         /// The account's email.
         email: String,
@@ -73,10 +74,10 @@ pub(crate) enum AdminVerb {
     },
 }
 
-/// Where a password comes from.
+/// The source of a password.
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct PasswordFrom {
-    /// Read the password from standard input, up to its end; made up and printed once if absent.
+    /// Read the password from standard input. If absent, a password is generated and printed once.
     #[arg(long)]
     password_stdin: bool,
 }
@@ -92,7 +93,7 @@ impl AdminVerb {
     }
 }
 
-/// Does it, and prints what came of it.
+/// Runs the subcommand and prints its result.
 pub(crate) async fn admin(settings: Settings, verb: AdminVerb) -> Result<(), String> {
     let task = Task::of(&verb)?;
     if settings.database_url.is_none() {
@@ -103,7 +104,7 @@ pub(crate) async fn admin(settings: Settings, verb: AdminVerb) -> Result<(), Str
         let store = database.connect_with_schema(POOLS).await?;
         let done = task.run(&store).await;
         store.close().await;
-        // Before the server is stopped: whatever becomes of that, a password that holds now is shown.
+        // Printed before the server is stopped, so that an error there does not hide a password that is now valid.
         let done = done.map(|text| drop(std::io::stdout().write_all(text.as_bytes())));
         let closed = database.close().await;
         done.and(closed)
@@ -111,7 +112,7 @@ pub(crate) async fn admin(settings: Settings, verb: AdminVerb) -> Result<(), Str
     lifecycle::unless_stopped(LAST_WORDS, work).await
 }
 
-/// What is to be done, checked as far as it can be without the database.
+/// A subcommand, validated as far as possible without the database.
 enum Task {
     CreateBusiness { name: String, email: String, password: NewPassword },
     CreateFirstBusiness { name: String, email: String, password: NewPassword },
@@ -171,7 +172,10 @@ async fn create_business(
     password: &NewPassword,
 ) -> Result<String, String> {
     if let Some(same) = store.list_businesses(Some(name)).await.map_err(said)?.first() {
-        return Err(format!("there is a business {} already, {}: choose another name", same.name, same.id));
+        return Err(format!(
+            "a business named {} exists already, with id {}: choose another name",
+            same.name, same.id
+        ));
     }
     let hash = password.hash().await?;
     let made = store.create_business_with_admin(name, email, &hash).await;
@@ -189,7 +193,7 @@ async fn create_first_business(
     if store.create_first_business_if_none(name, email, &hash).await.map_err(said)? {
         return Ok(format!("  Business   {name}\n  Admin      {email}\n{}", password.shown()));
     }
-    Ok("  There is a business already: nothing was made\n".to_owned())
+    Ok("  A business exists already: nothing was created\n".to_owned())
 }
 
 async fn create_admin(
@@ -215,11 +219,9 @@ async fn find_business(store: &Store, id_or_name: &str) -> Result<Business, Stri
     let mut found = store.list_businesses(Some(id_or_name)).await.map_err(said)?;
     match (found.pop(), found.len()) {
         (Some(only), 0) => Ok(only),
-        (None, _) => {
-            Err(format!("--business {id_or_name}: there is none; see `cuponera admin list-businesses`"))
-        }
+        (None, _) => Err(format!("--business {id_or_name}: not found; see `cuponera admin list-businesses`")),
         (Some(_), more) => {
-            Err(format!("--business {id_or_name}: {} have that name; name one by its id", more + 1))
+            Err(format!("--business {id_or_name}: {} businesses have that name; use the id", more + 1))
         }
     }
 }
@@ -230,7 +232,7 @@ async fn reset_password(store: &Store, email: &str, password: &NewPassword) -> R
     let mut text = format!("  Account    {}  {}\n{}", account.email, account.role.as_str(), password.shown());
     text.push_str("  All its logins have ended\n");
     if account.is_disabled {
-        text.push_str("  It is disabled: an admin has to enable it before it can log in\n");
+        text.push_str("  It is disabled: an admin must enable it before it can log in\n");
     }
     Ok(text)
 }
@@ -245,7 +247,7 @@ async fn list_businesses(store: &Store) -> Result<String, String> {
     Ok(text)
 }
 
-/// A password that was checked.
+/// A valid password.
 struct NewPassword {
     text: secrecy::SecretString,
     is_made_up: bool,
@@ -258,7 +260,7 @@ impl NewPassword {
         }
         let mut text = String::new();
         std::io::stdin().read_to_string(&mut text).map_err(|error| format!("standard input: {error}"))?;
-        // What `echo` adds is not meant.
+        // The line end that `echo` adds is not part of the password.
         let text = text.strip_suffix('\n').unwrap_or(&text);
         let text = text.strip_suffix('\r').unwrap_or(text);
         check_password(text, Some(email)).map_err(|fault| format!("the password {fault}"))?;
@@ -275,7 +277,7 @@ impl NewPassword {
     fn shown(&self) -> String {
         let text = secrecy::ExposeSecret::expose_secret(&self.text);
         if self.is_made_up {
-            format!("  Password   {text}   (shown this once: keep it)\n")
+            format!("  Password   {text}   (shown only once: keep it)\n")
         } else {
             "  Password   the one from standard input\n".to_owned()
         }
@@ -295,7 +297,7 @@ fn checked_email(flag: &str, email: &str) -> Result<String, String> {
     parse_email(email).map(str::to_owned).map_err(|fault| format!("{flag}: {fault}"))
 }
 
-/// An error as a person is told: a refusal as it is, a fault with its causes.
+/// The message of an error: a rejection as it is, other errors with their causes.
 fn said(error: Error) -> String {
     match error {
         Error::Refused(refusal) => refusal.to_string(),

@@ -1,15 +1,15 @@
-//! What `up` says once it serves.
+//! The banner that `up` prints when it starts to serve.
 
 use std::net::SocketAddr;
 
-/// The first admin, if this start made one.
+/// The first admin, if this start created one.
 pub(crate) struct FirstAdmin {
     pub(crate) email: String,
-    /// Shown only if it was made up here.
+    /// The password, if this start generated it.
     pub(crate) password: Option<String>,
 }
 
-/// Where it listens, where the documentation is, and how to log in.
+/// The addresses of the API and its documentation, the data folder, and the first admin's credentials.
 pub(crate) fn banner(address: SocketAddr, data_dir: &std::path::Path, admin: Option<&FirstAdmin>) -> String {
     let base = format!("http://{address}");
     let mut lines = vec![
@@ -23,7 +23,7 @@ pub(crate) fn banner(address: SocketAddr, data_dir: &std::path::Path, admin: Opt
     match admin {
         Some(FirstAdmin { email, password: Some(password) }) => {
             lines.push(format!("  First admin     {email}"));
-            lines.push(format!("  Password        {password}   (shown this once: keep it)"));
+            lines.push(format!("  Password        {password}   (shown only once: keep it)"));
         }
         Some(FirstAdmin { email, password: None }) => {
             lines.push(format!("  First admin     {email}, with the password from the settings"));

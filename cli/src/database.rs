@@ -1,6 +1,7 @@
-//! The database of an installation: somebody else's, a private server of our own, or one that another process runs.
+//! The database of an installation: an external server, a private server that this process owns, or the private server
+//! of another process.
 //!
-//! **Invariant.** A server of our own ends with the [`Database`] that has it, whether or not anything went wrong.
+//! **Invariant I-43.** A server that this process owns stops when its [`Database`] is dropped, also after an error.
 
 use std::time::{Duration, Instant};
 
@@ -13,32 +14,33 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, PgConnection};
 use tracing::info;
 
-/// The database that is made in a private Postgres.
+/// The name of the database that is created in a private Postgres.
 pub(crate) const DATABASE: &str = "cuponera";
-/// How long a `cuponera up` on the same data folder may take to start or to stop before we give up.
+/// How long to wait for a `cuponera up` on the same data folder that is starting or stopping.
 const JOIN_PATIENCE: Duration = Duration::from_secs(20);
 const JOIN_POLL: Duration = Duration::from_millis(100);
-/// The SQLSTATE of a server that starts, recovers or stops.
+/// SQLSTATE `cannot_connect_now`: the server starts, recovers or stops.
 const CANNOT_CONNECT_NOW: &str = "57P03";
 const RECOVERY_POLL: Duration = Duration::from_millis(50);
 
-/// Where the data is, and whose the server is.
+/// The URL of the database, and the owner of its server.
 pub(crate) struct Database {
     url: SecretString,
     server: Server,
 }
 
 enum Server {
-    /// Named in the settings.
+    /// External: configured by URL.
     Named,
-    /// Another process's: used, and left running.
+    /// Owned by another process: used and left running.
     Joined,
-    /// Ours: started, or adopted from a process that was killed. It stops when this is dropped.
+    /// Owned: started here, or adopted from a process that was killed. Stops when dropped.
     Own(Box<PrivatePostgres>),
 }
 
 impl Database {
-    /// The database that the settings name, or the private one of the data folder, which nobody else may use meanwhile.
+    /// Opens the configured database, or starts the private one of the data folder and locks it against other
+    /// processes.
     pub(crate) async fn open(settings: &Settings) -> Result<Self, String> {
         if let Some(named) = Self::named(settings) {
             return Ok(named);
@@ -46,7 +48,7 @@ impl Database {
         Self::own(start(settings).await?.map_err(|error| chain(&error))?).await
     }
 
-    /// The same, but where `cuponera up` runs on the data folder its Postgres is used beside it.
+    /// Like [`Self::open`], but uses the Postgres of a `cuponera up` that already runs on the data folder.
     pub(crate) async fn open_or_join(settings: &Settings) -> Result<Self, String> {
         if let Some(named) = Self::named(settings) {
             return Ok(named);
@@ -58,7 +60,7 @@ impl Database {
             }
             match start(settings).await? {
                 Ok(server) => return Self::own(server).await,
-                // It is just starting, or stopping.
+                // The `up` is starting or stopping.
                 Err(cuponera_postgres::Error::Locked { .. }) if begun.elapsed() < JOIN_PATIENCE => {}
                 Err(error) => return Err(chain(&error)),
             }
@@ -79,18 +81,18 @@ impl Database {
         &self.url
     }
 
-    /// Whether nobody else can be at work on it.
+    /// Whether no other process can use the database.
     pub(crate) fn is_own(&self) -> bool {
         matches!(self.server, Server::Own(_))
     }
 
-    /// A store on it, whatever its schema is.
+    /// Opens a store without checking the schema.
     pub(crate) async fn connect(&self, pools: Pools) -> Result<Store, String> {
         lifecycle::connect(self.url.expose_secret(), pools).await
     }
 
-    /// A store on it whose schema will do: ours is brought up to date, others' is looked at. Where another process has
-    /// just started its Postgres, it may not have made the schema yet.
+    /// Opens a store with a usable schema. The schema of an owned server is migrated, that of another server only
+    /// checked. A process that has just started its Postgres may not have created the schema yet, so this waits for it.
     pub(crate) async fn connect_with_schema(&self, pools: Pools) -> Result<Store, String> {
         let begun = Instant::now();
         loop {
@@ -115,7 +117,7 @@ impl Database {
         }
     }
 
-    /// Stops the server if it is ours, as dropping does, and says what went wrong.
+    /// Stops the server if this process owns it, as dropping does, and returns any error.
     pub(crate) async fn close(self) -> Result<(), String> {
         match self.server {
             Server::Named | Server::Joined => Ok(()),
@@ -124,13 +126,14 @@ impl Database {
     }
 }
 
-/// Starts the private Postgres; the outer error is of the machine, the inner one of the folder.
+/// Starts the private Postgres. The outer error means that its programs are missing, the inner one that it did not
+/// start.
 async fn start(settings: &Settings) -> Result<Result<PrivatePostgres, cuponera_postgres::Error>, String> {
     let binaries = Binaries::find().map_err(|error| chain(&error))?;
     Ok(PrivatePostgres::start(&binaries, &Options::new(&settings.data_dir)).await)
 }
 
-/// The same server's database of ours.
+/// The URL of [`DATABASE`] on the same server.
 fn in_database(url: &str) -> Result<SecretString, String> {
     Ok(options(url)?.database(DATABASE).to_url_lossy().to_string().into())
 }
@@ -141,7 +144,7 @@ fn options(url: &str) -> Result<PgConnectOptions, String> {
 
 async fn create_database(url: &str) -> Result<(), String> {
     let made = create_database_if_absent(&options(url)?).await;
-    made.map_err(|error| format!("the database cannot be made: {error}"))
+    made.map_err(|error| format!("cannot create the database: {error}"))
 }
 
 async fn create_database_if_absent(admin: &PgConnectOptions) -> sqlx::Result<()> {
@@ -156,8 +159,8 @@ async fn create_database_if_absent(admin: &PgConnectOptions) -> sqlx::Result<()>
     Ok(())
 }
 
-/// A server that was adopted says that it is ready also while it recovers from the crash of one of its processes, which may
-/// take as long as any recovery does; then it refuses connections.
+/// Connects, and waits while the server recovers. An adopted server reports ready even while it recovers from the crash
+/// of one of its processes, and refuses connections until then. Recovery has no time limit.
 async fn connect_when_recovered(admin: &PgConnectOptions) -> sqlx::Result<PgConnection> {
     let mut is_announced = false;
     loop {

@@ -1,17 +1,18 @@
-//! `cuponera health`: one question to a server, answered by the exit status. For containers that have no other client.
+//! `cuponera health`: sends one request to a server and reports the result as the exit status. For containers that have
+//! no other HTTP client.
 
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// The API of this container, at the port it has unless it is told otherwise.
+/// The liveness check of this container's API at its default port.
 pub(crate) const URL: &str = "http://127.0.0.1:8080/health/live";
-/// A server that takes longer is not well.
+/// Timeout of the request; a slower server counts as unhealthy.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Success if the server answers that it is well.
+/// Succeeds if the answer has a 2xx status.
 pub(crate) fn run(url: &str) -> Result<ExitCode, String> {
     if !["http://", "https://"].iter().any(|scheme| url.starts_with(scheme)) {
-        return Err(format!("{url}: must be a URL, as in {URL}"));
+        return Err(format!("{url}: must be a URL such as {URL}"));
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| error.to_string())?;
@@ -20,7 +21,7 @@ pub(crate) fn run(url: &str) -> Result<ExitCode, String> {
 }
 
 async fn ask(url: &str) -> Result<(), String> {
-    // A neighbor is asked, never a proxy.
+    // The server is nearby: use no proxy.
     let client =
         reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().map_err(|error| error.to_string())?;
     let answer = client.get(url).send().await.map_err(|error| cause(&error))?;
@@ -28,7 +29,7 @@ async fn ask(url: &str) -> Result<(), String> {
     if status.is_success() { Ok(()) } else { Err(format!("answered {status}")) }
 }
 
-/// The innermost reason: the others repeat the URL.
+/// The innermost cause; the outer errors repeat the URL.
 fn cause(error: &reqwest::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(source) = cause.source() {

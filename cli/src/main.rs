@@ -1,4 +1,4 @@
-//! The `cuponera` command: thin verbs over the libraries.
+//! The `cuponera` program: parses the command line and runs one subcommand.
 
 mod admin;
 mod banner;
@@ -16,7 +16,7 @@ use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use cuponera_core::config::Settings;
 use cuponera_core::lifecycle;
 
-/// Coupon books, millions of codes, and each redeemed exactly as often as allowed.
+/// Coupon books with millions of codes, each redeemed exactly as often as allowed.
 #[derive(Debug, Parser)]
 #[command(name = "cuponera", version, max_term_width = 110, after_long_help = client::FIRST_STEPS)]
 struct Cuponera {
@@ -26,27 +26,27 @@ struct Cuponera {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Start everything in one process: the private Postgres (unless a database is named), API and worker.
+    /// Run the API, the worker and a private Postgres (unless a database is configured) in one process.
     Up {
         #[command(flatten)]
         settings: Box<Settings>,
     },
-    /// Bring the schema of the database up to this version, and end.
+    /// Upgrade the database schema to this version, then exit.
     Migrate {
         #[command(flatten)]
         settings: Box<Settings>,
     },
-    /// Take the dead letters off the dead-letter queue, and retry their jobs.
+    /// Retry the jobs of all dead letters, and delete the dead letters from their queue.
     Redrive {
         #[command(flatten)]
         settings: Box<Settings>,
     },
-    /// Make businesses and admins, and give new passwords; also while `up` runs.
+    /// Create businesses and admins, and reset passwords; `up` may be running.
     #[command(subcommand)]
     Admin(admin::AdminVerb),
     #[command(flatten)]
     Client(client::Verb),
-    /// Check everything that `up` needs, and say what to do about what is missing.
+    /// Check everything that `up` needs, and print a fix for each problem.
     #[command(after_long_help = doctor::HELP)]
     Doctor {
         /// Print the findings as JSON.
@@ -55,36 +55,36 @@ enum Verb {
         #[command(flatten)]
         settings: Box<Settings>,
     },
-    /// Ask a server whether it is well, and end with success if it says so: a health check for containers.
+    /// Check the health of a server: exit status 0 if it is healthy. For container health checks.
     Health {
-        /// What to ask.
+        /// The URL to request.
         #[arg(default_value = health::URL)]
         url: String,
     },
-    /// Print a script that completes this command's words in a shell.
+    /// Print a completion script for a shell.
     #[command(after_long_help = COMPLETIONS_HELP)]
     Completions {
         /// The shell.
         shell: clap_complete::Shell,
     },
-    /// Print the OpenAPI document, or what is made from it.
+    /// Print the OpenAPI document, or a file generated from it.
     Openapi {
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
 }
 
-/// A form of the OpenAPI document.
+/// What `openapi` prints.
 #[derive(Debug, Clone, Copy, Default, ValueEnum)]
 enum Format {
-    /// The document itself.
+    /// The OpenAPI document.
     #[default]
     Json,
-    /// Requests that editors can send.
+    /// An `.http` file: requests that editors can send.
     Http,
     /// The page of error codes.
     Errors,
-    /// What each role and API key may do.
+    /// The page of permissions of roles and API keys.
     Permissions,
 }
 
@@ -111,7 +111,7 @@ fn main() -> ExitCode {
     done.unwrap_or_else(|message| lifecycle::report("cuponera", Err(message)))
 }
 
-/// Prints to somebody who may stop reading.
+/// Prints to standard output. A reader that closes the pipe is not an error.
 fn print(text: &str) -> ExitCode {
     client::say::say(text).map_or_else(client::Fault::report, |()| ExitCode::SUCCESS)
 }
@@ -131,7 +131,7 @@ fn document(format: Format) -> String {
     }
 }
 
-/// Runs a verb with settings that have been checked; whatever is wrong comes back as a sentence.
+/// Checks the settings and runs a subcommand with them. Errors are returned as messages.
 fn start<F: Future<Output = Result<(), String>>>(
     settings: Settings,
     verb: impl FnOnce(Settings) -> F,

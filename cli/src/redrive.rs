@@ -1,4 +1,4 @@
-//! `cuponera redrive`: what failed for the last time gets another chance, once its cause is mended.
+//! `cuponera redrive`: retries the jobs of all dead letters, after the operator has fixed the cause.
 
 use cuponera_core::config::Settings;
 use cuponera_core::lifecycle;
@@ -7,7 +7,7 @@ use cuponera_core::queue::{self, Queue};
 use crate::database::Database;
 use crate::up::LAST_WORDS;
 
-/// Retries the jobs of all dead letters, and says what became of them.
+/// Retries the jobs of all dead letters and prints the counts.
 pub(crate) async fn redrive(settings: Settings) -> Result<(), String> {
     lifecycle::unless_stopped(LAST_WORDS, Box::pin(retry_all(&settings))).await
 }
@@ -15,8 +15,8 @@ pub(crate) async fn redrive(settings: Settings) -> Result<(), String> {
 async fn retry_all(settings: &Settings) -> Result<(), String> {
     let queue = lifecycle::open_queue(settings).await?;
     let Queue::Sqs(sqs) = &queue else {
-        return Err("there is no dead-letter queue: CUPONERA_QUEUE_URL is not set. \
-                    Jobs that failed are retried with POST /api/v1/jobs/{id}/retry"
+        return Err("there is no dead-letter queue, because CUPONERA_QUEUE_URL is not set. \
+                    Retry a failed job with POST /api/v1/jobs/{id}/retry"
             .to_owned());
     };
     let database = Database::open_or_join(settings).await?;
@@ -27,7 +27,7 @@ async fn retry_all(settings: &Settings) -> Result<(), String> {
     let report = report.map_err(|fault| fault.chain())?;
     let (retried, not_needed, left) = (report.retried, report.not_needed, report.left);
     println!(
-        "jobs retried: {retried}; letters of jobs that need no retry: {not_needed}; letters left: {left}"
+        "jobs retried: {retried}; dead letters deleted without a retry: {not_needed}; dead letters kept: {left}"
     );
     closed
 }

@@ -1,4 +1,4 @@
-//! Secrets that an installation makes for itself and keeps in its data folder, readable by its owner alone.
+//! Secrets that an installation generates and stores in its data folder, readable only by its owner.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -10,28 +10,28 @@ use secrecy::SecretString;
 
 const JWT_SECRET_FILE: &str = "jwt.secret";
 const JWT_SECRET_BYTES: usize = 32;
-/// Three groups of letters and digits would do; this is what `random_secret` gives for 9 bytes.
+/// 72 random bits, printed as 18 hex digits.
 const PASSWORD_BYTES: usize = 9;
 
-/// Makes the data folder if it is absent, for its owner alone, and makes sure that it can be written to.
+/// Creates the data folder with mode 0700 if it is absent, and checks that it is writable.
 pub(crate) fn open_data_folder(folder: &Path) -> Result<(), String> {
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
     let probe = folder.join(".writable");
     let tried = made.and_then(|()| fs::write(&probe, b"")).and_then(|()| fs::remove_file(&probe));
     tried.map_err(|error| {
         format!(
-            "the data folder {} cannot be written to: {error}. Choose another with CUPONERA_DATA_DIR",
+            "the data folder {} is not writable: {error}. Choose another with CUPONERA_DATA_DIR",
             folder.display()
         )
     })
 }
 
-/// The secret that access tokens are signed with: made once.
+/// Reads the secret that signs access tokens. The first call generates it.
 pub(crate) fn jwt_secret(folder: &Path) -> Result<SecretString, String> {
     let path = folder.join(JWT_SECRET_FILE);
     match fs::read_to_string(&path) {
         Ok(secret) if secret.trim().len() >= JWT_SECRET_BYTES => return Ok(secret.trim().to_owned().into()),
-        Ok(_) => return Err(format!("{} is too short: delete it and a new one is made", path.display())),
+        Ok(_) => return Err(format!("{} is too short: delete it to generate a new one", path.display())),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
         Err(error) => return Err(format!("{} cannot be read: {error}", path.display())),
     }
@@ -41,12 +41,12 @@ pub(crate) fn jwt_secret(folder: &Path) -> Result<SecretString, String> {
     Ok(secret.into())
 }
 
-/// A password for the first admin.
+/// Generates a password.
 pub(crate) fn password() -> Result<String, String> {
     random_secret(PASSWORD_BYTES).map_err(|error| error.chain())
 }
 
-/// Writes a file that appears whole and that others cannot read.
+/// Writes a file atomically, with mode 0600.
 fn write_for_owner(path: &Path, text: &str) -> std::io::Result<()> {
     let draft = path.with_extension("new");
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;

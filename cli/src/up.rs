@@ -1,4 +1,4 @@
-//! `cuponera up`: Postgres, API and worker as one process. The one place that sees both API and worker.
+//! `cuponera up`: Postgres, API and worker in one process. The only module that uses both API and worker.
 
 use std::io::Write as _;
 use std::sync::Arc;
@@ -21,39 +21,40 @@ use crate::banner::{FirstAdmin, banner};
 use crate::database::Database;
 use crate::secrets;
 
-/// The first business, if there is none.
+/// The name of the business that `up` creates if there is none.
 const FIRST_BUSINESS: &str = "My business";
-/// What the log says last if a second signal comes.
+/// Logged when a second signal ends the process immediately.
 pub(crate) const LAST_WORDS: &str =
-    "stopping at once; a private Postgres is left running and found again at the next start";
+    "stopping immediately; a private Postgres is left running and the next start adopts it";
 
 /// Starts everything, serves until a signal ends it, and stops everything.
 ///
-/// **Invariant.** The private Postgres belongs to [`Database`], which stops it when it is dropped. So a start that fails,
-/// panics or is ended by a signal leaves no process behind, wherever it was.
+/// **Invariant I-43.** [`Database`] owns the private Postgres and stops it when dropped. A start that fails, panics or
+/// is ended by a signal therefore leaves no process behind, at any point.
 pub(crate) async fn up(settings: Settings) -> Result<(), String> {
     secrets::open_data_folder(&settings.data_dir)?;
     let listener = cuponera_api::listen(&settings)?;
     let stop = lifecycle::stop_on_signals(LAST_WORDS)?;
     let opening = Box::pin(Installation::open(&settings, &stop));
     let Some(installation) = stop.run_until_cancelled(opening).await else {
-        info!("stopped before it served");
+        info!("stopped before serving");
         return Ok(());
     };
     let installation = installation?;
-    // Last of what may fail, and not to be cut short: a password that was made up is shown if the account was made.
+    // The last step that may fail. A signal does not cancel it: if the account is created, its password must be
+    // printed.
     let admin = first_admin(&settings, &installation.store).await?;
     let address = listener.local_addr().unwrap_or(settings.http_addr);
     let banner = banner(address, &settings.data_dir, admin.as_ref());
-    // The standard output may be closed. The server runs without it.
+    // Standard output may be closed; the server runs without it.
     if let Err(error) = std::io::stdout().write_all(banner.as_bytes()) {
-        let fix = "a first admin's password can be set with `cuponera admin reset-password`";
+        let fix = "set the first admin's password with `cuponera admin reset-password`";
         warn!(%error, fix, "the banner cannot be written");
     }
     installation.serve(listener, stop).await
 }
 
-/// Brings the schema up to date.
+/// Upgrades the schema and builds missing indexes.
 pub(crate) async fn migrate(settings: Settings) -> Result<(), String> {
     if settings.database_url.is_none() {
         secrets::open_data_folder(&settings.data_dir)?;
@@ -74,14 +75,14 @@ async fn bring_up_to_date(store: &Store) -> Result<(), String> {
     store.open_event_log().await.map_err(|error| error.chain())
 }
 
-/// All that API and worker need; nothing of them runs yet.
+/// Everything that API and worker need, opened but not yet running.
 struct Installation {
     app: Arc<App>,
     worker: Worker,
     queue: Queue,
     metrics: Exposition,
     store: Store,
-    // After what uses it.
+    // Dropped last: the other fields use it.
     database: Database,
 }
 
@@ -111,7 +112,7 @@ impl Installation {
         let own = worker.store.clone();
         let tasks = TaskTracker::new();
         let relay = RunningRelay::start(&queue, &own);
-        // After the API's: a look at the backlog waits for no request.
+        // After the API's store: backlog metrics use the store added last, which requests cannot exhaust.
         metrics.watch("worker", &own);
         tasks.spawn(worker.run(stop.clone()));
         if let Queue::Postgres(wakeups) = &queue {
@@ -122,7 +123,7 @@ impl Installation {
         stop.cancel();
         tasks.close();
         tasks.wait().await;
-        // After the worker: a chunk that it gave back is announced.
+        // After the worker, so that chunks it released are announced.
         relay.stop().await;
         lifecycle::close(&[&store, &own]).await;
         info!("stopped");
@@ -130,11 +131,11 @@ impl Installation {
     }
 }
 
-/// No other process works on this database, so what a process that died was at need not wait for its lease.
+/// Makes the chunks of a dead process runnable. Their leases need not expire: no other process uses this database.
 async fn end_leases(store: &Store) -> Result<(), String> {
     let ended = store.end_all_leases().await.map_err(|error| error.chain())?;
     if ended > 0 {
-        info!(chunks = ended, "chunks of a process that ended early are taken over");
+        info!(chunks = ended, "released the chunks of a process that died");
     }
     Ok(())
 }
@@ -146,7 +147,7 @@ fn jwt_secret(settings: &Settings) -> Result<SecretString, String> {
     }
 }
 
-/// Makes the first business and its admin, once.
+/// Creates the first business and its admin if the database has no business.
 async fn first_admin(settings: &Settings, store: &Store) -> Result<Option<FirstAdmin>, String> {
     if store.has_business().await.map_err(|error| error.chain())? {
         return Ok(None);

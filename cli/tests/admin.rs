@@ -1,4 +1,4 @@
-//! `cuponera admin`, beside a running installation and without one.
+//! `cuponera admin`, with and without a running installation.
 
 use std::fs::File;
 use std::process::Command;
@@ -11,7 +11,7 @@ use crate::support::{EMAIL, Installation, PASSWORD, Process, http};
 
 const NEW_PASSWORD: &str = "another password";
 
-/// Runs a command to its end, which must be a good one; what it printed.
+/// Runs a command that must succeed. Returns its standard output.
 async fn run(command: &mut Command) -> String {
     let mut process = Process::spawn(command);
     let status = process.ended().await;
@@ -19,10 +19,10 @@ async fn run(command: &mut Command) -> String {
     process.stdout()
 }
 
-/// The complaint of a command that fails, and that it printed nothing else.
+/// Runs a command that must fail without standard output. Returns its standard error.
 async fn complaint(command: &mut Command) -> String {
     let mut process = Process::spawn(command);
-    assert!(!process.ended().await.success(), "it ended well: {}", process.stdout());
+    assert!(!process.ended().await.success(), "it succeeded: {}", process.stdout());
     assert_eq!(process.stdout(), "");
     process.stderr()
 }
@@ -41,14 +41,14 @@ fn with_password(installation: &Installation, arguments: &[&str], password: &str
     command
 }
 
-/// The password that a command made up and printed.
+/// The generated password that a command printed.
 fn made_up(printed: &str) -> String {
     let line = printed.lines().find_map(|line| line.trim().strip_prefix("Password")).expect("no password");
-    assert!(line.contains("shown this once"), "{printed}");
+    assert!(line.contains("shown only once"), "{printed}");
     line.split_whitespace().next().expect("no password").to_owned()
 }
 
-/// Logs in by the API: the status, and the session if there is one.
+/// Logs in over the API. Returns the status and the body.
 async fn log_in(process: &Process, email: &str, password: &str) -> (u16, Value) {
     let base = process.banner("API").expect("an address");
     let body = json!({"email": email, "password": password});
@@ -67,7 +67,7 @@ async fn refresh(process: &Process, session: &Value) -> u16 {
 async fn beside_a_running_installation_businesses_and_admins_are_made_and_it_runs_on() {
     let installation = Installation::new();
     let up = installation.up().await;
-    let postmaster = installation.postmaster().expect("it serves, so its Postgres runs");
+    let postmaster = installation.postmaster().expect("Postgres runs while `up` serves");
     let made =
         run(&mut admin(&installation, &["create-business", "Second shop", "--admin-email", "B@shop.test"]))
             .await;
@@ -120,9 +120,9 @@ async fn without_a_running_installation_its_postgres_is_started_and_stopped() {
     let installation = Installation::new();
     let arguments = ["create-business", "A shop", "--admin-email", EMAIL];
     run(&mut with_password(&installation, &arguments, NEW_PASSWORD)).await;
-    assert!(installation.postmaster().is_none(), "a Postgres is left");
+    assert!(installation.postmaster().is_none(), "a Postgres was left running");
     let up = installation.up().await;
-    assert_eq!(up.banner("First admin"), None, "another first admin was made");
+    assert_eq!(up.banner("First admin"), None, "another first admin was created");
     up.log_in(NEW_PASSWORD).await;
 }
 
@@ -130,7 +130,7 @@ async fn without_a_running_installation_its_postgres_is_started_and_stopped() {
 async fn a_postgres_that_a_killed_process_left_is_used_and_left() {
     let installation = Installation::new();
     let up = installation.up().await;
-    let postmaster = installation.postmaster().expect("it serves, so its Postgres runs");
+    let postmaster = installation.postmaster().expect("Postgres runs while `up` serves");
     up.kill();
     let list = run(&mut admin(&installation, &["list-businesses"])).await;
     assert!(list.contains(EMAIL), "{list}");
@@ -144,7 +144,7 @@ async fn a_database_that_is_named_is_used_without_a_data_folder() {
     made_up(&run(command.env("CUPONERA_DATABASE_URL", database.url())).await);
     let businesses = database.store().list_businesses(Some("a shop")).await.expect("asking failed");
     assert_eq!(businesses[0].admins, [EMAIL]);
-    assert!(!installation.data_dir().exists(), "a data folder was made");
+    assert!(!installation.data_dir().exists(), "a data folder was created");
 }
 
 #[tokio::test]

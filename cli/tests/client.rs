@@ -1,4 +1,4 @@
-//! The verbs that speak to a server, run as people and scripts run them, against one that all tests here share.
+//! The subcommands that call a server, run as processes against one server that these tests share.
 
 mod books;
 mod fake;

@@ -1,5 +1,5 @@
-//! Killed with `kill -9` over and over in the middle of a job, and started again each time: nothing is lost and nothing
-//! is done twice.
+//! `cuponera up` is killed with SIGKILL and restarted repeatedly during a job: nothing is lost and nothing is done
+//! twice.
 
 use std::collections::HashSet;
 use std::fmt::Write;
@@ -15,19 +15,19 @@ use sqlx::{PgPool, query_scalar};
 
 use crate::support::{Admin, Installation, PASSWORD, Process};
 
-/// Kills that hit a job while it ran.
+/// Number of kills during running jobs.
 const KILLS: u32 = 10;
-/// The same for deletions, which are over in less than a second.
+/// The same for deletions, which take less than a second.
 const KILLS_OF_DELETIONS: u32 = 4;
-/// A chunk that was at work so often when its process was killed is set aside, as the design says: so the kills are
-/// spread over the rows of a job, this many for each tenth of it at most.
+/// Maximum number of kills for each tenth of a job. The kills are spread over its rows, because a chunk that was
+/// running at too many kills is set aside.
 const MOST_KILLS_A_TENTH: u32 = 2;
-/// The longest pause between the moment a job is seen at work and the kill.
+/// The longest pause before a kill, after the job is seen running.
 const LONGEST_PAUSE_MS: u64 = 250;
-/// Every so many kills the private Postgres is killed as well.
+/// The private Postgres is killed at every n-th kill.
 const POSTGRES_TOO: u32 = 4;
 
-/// An installation that is killed again and again.
+/// An installation that is killed repeatedly.
 struct Victim {
     installation: Installation,
     process: Option<Process>,
@@ -41,7 +41,7 @@ struct Victim {
 impl Victim {
     async fn new() -> Self {
         let seed = rand::random();
-        // Shown only if the test fails.
+        // The harness shows this only if the test fails.
         println!("seed {seed}");
         let installation = Installation::new();
         let process = installation.up().await;
@@ -57,7 +57,7 @@ impl Victim {
         }
     }
 
-    /// Kills it at random points while the job runs; returns the job once it is over.
+    /// Kills the installation at random points while the job runs. Returns the job after its end.
     async fn torment(&mut self, job: &str) -> Value {
         let mut kills_in_tenth = [0; 11];
         loop {
@@ -74,7 +74,7 @@ impl Victim {
         }
     }
 
-    /// Waits until the job is over, or at work on a part of its rows that was not interrupted often enough yet.
+    /// Waits until the job has ended, or runs in a tenth of its rows with fewer than [`MOST_KILLS_A_TENTH`] kills.
     async fn wait_until_at_work(&self, job: &str, kills: &[u32; 11]) -> (usize, String) {
         eventually("the job to move on", async || {
             let job = self.admin.get(&format!("jobs/{job}")).await;
@@ -94,7 +94,7 @@ impl Victim {
         if self.kills.is_multiple_of(POSTGRES_TOO) {
             let postmaster = self.installation.postmaster().expect("a killed process leaves its Postgres");
             kill_process(postmaster, Signal::KILL).expect("Postgres is gone");
-            // The signal is sent; until it is felt it is a Postgres that may be taken over.
+            // Until the signal takes effect, the next start could adopt this Postgres.
             eventually("Postgres to die", async || self.installation.postmaster().is_none().then_some(()))
                 .await;
         }
@@ -123,7 +123,7 @@ impl Victim {
     }
 }
 
-/// The codes that a job made, in a book where they stand at distinct positions.
+/// The codes that a job created, sorted.
 async fn codes_of(pool: &PgPool, job: &str) -> Vec<String> {
     let codes = "select code from coupon where job_id = $1::uuid order by code";
     query_scalar(codes).bind(job).fetch_all(pool).await.expect("reading the codes failed")
@@ -154,7 +154,7 @@ async fn a_generation_killed_over_and_over_makes_exactly_the_codes_asked_for() {
         let codes: HashSet<String> =
             codes_of(&pool, job["id"].as_str().expect("an id")).await.into_iter().collect();
         pool.close().await;
-        assert_eq!(codes.len(), QUANTITY, "codes are doubled or missing");
+        assert_eq!(codes.len(), QUANTITY, "codes are duplicated or missing");
         let book = victim.admin.get(&format!("coupon-books/{book}")).await;
         assert_eq!(book["generatedCount"], QUANTITY, "{book}");
     }
@@ -187,7 +187,7 @@ async fn a_deletion_killed_over_and_over_deletes_each_code_once_and_then_the_boo
     victim.end().await;
 }
 
-/// A file of so many rows in which every hundredth repeats the code of the row fifty before; and its codes, sorted.
+/// A file of `rows` rows, every hundredth with the code of the row 50 before it, and its distinct codes, sorted.
 fn file(prefix: &str, rows: usize) -> (String, Vec<String>) {
     let (mut file, mut codes) = ("code,row\n".to_owned(), Vec::new());
     for row in 0..rows {
@@ -226,7 +226,7 @@ async fn an_import_killed_over_and_over_takes_each_row_exactly_once() {
     victim.end().await;
 }
 
-/// Each repeated row stands once in the errors file, with its line.
+/// Checks that the errors file has each repeated row once, with its line.
 async fn assert_errors(admin: &Admin, job: &str, rows: usize) {
     let errors = admin.text(admin.request(Method::GET, &format!("jobs/{job}/errors")), 200).await;
     let lines = errors.lines().skip(1).map(|line| line.split(',').next().and_then(|line| line.parse().ok()));

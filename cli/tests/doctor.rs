@@ -1,4 +1,4 @@
-//! `cuponera doctor`: what it finds, what it says to do, and that it only looks.
+//! `cuponera doctor`: its findings and fixes, and that it changes nothing.
 
 use std::collections::BTreeMap;
 use std::net::TcpListener;
@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::client::{Ran, World, run};
 use crate::support::{Installation, PASSWORD};
 
-/// What it says of each check: the worst of it.
+/// The worst status of each check.
 fn findings(command: &mut Command) -> (Ran, BTreeMap<String, String>) {
     let ran = run(command.arg("--json"));
     let report = ran.json();
@@ -24,7 +24,7 @@ fn findings(command: &mut Command) -> (Ran, BTreeMap<String, String>) {
         assert_eq!(
             text("fix").is_empty(),
             text("status") == "ok",
-            "what to do about it is not said: {finding}"
+            "a finding has a fix unless it is ok: {finding}"
         );
         let known = worst.entry(text("check")).or_insert_with(|| text("status"));
         if text("status") == "fault" {
@@ -41,7 +41,7 @@ fn assert_faults(worst: &BTreeMap<String, String>, checks: &[&str]) {
     assert_eq!(faults, checks, "{worst:?}");
 }
 
-/// Everything in a folder.
+/// The names in a folder.
 fn listing(folder: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let mut names: Vec<_> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
@@ -61,8 +61,8 @@ async fn before_the_first_start_all_is_well_and_nothing_is_made() {
     let (ran, worst) = findings(&mut doctor(&installation));
     assert_faults(&worst, &[]);
     assert_eq!(ran.code, 0);
-    assert!(ran.stdout.contains("any port that is free") && ran.stdout.contains("`up` makes one"), "{ran:?}");
-    assert!(!installation.data_dir().exists(), "it made the data folder");
+    assert!(ran.stdout.contains("any free port") && ran.stdout.contains("`up` creates it"), "{ran:?}");
+    assert!(!installation.data_dir().exists(), "doctor created the data folder");
     run(&mut doctor(&installation)).said(&["✓ settings", "✓ data folder", "✓ postgres", "✓ open files"]);
 }
 
@@ -78,7 +78,7 @@ async fn a_running_installation_is_found_in_health_and_left_alone() {
     for check in ["database", "durability", "connections", "clock", "rights", "schema", "files folder"] {
         assert_eq!(worst.get(check).map(String::as_str), Some("ok"), "{check}: {ran:?}");
     }
-    assert!(ran.stdout.contains("a Cuponera") && ran.stdout.contains("is at work on it"), "{ran:?}");
+    assert!(ran.stdout.contains("a Cuponera") && ran.stdout.contains("a cuponera uses it"), "{ran:?}");
     let password = std::fs::read_to_string(world.data_dir().join("postgres.password")).expect("no password");
     assert!(!ran.stdout.contains(password.trim()), "a secret is shown");
     assert_eq!(listing(&world.data_dir()), before);
@@ -95,7 +95,7 @@ async fn a_cluster_at_rest_is_left_at_rest_and_open_secrets_are_told() {
     let (ran, worst) = findings(&mut doctor(&installation));
     assert_faults(&worst, &[]);
     assert!(ran.stdout.contains("does not run"), "{ran:?}");
-    assert!(installation.postmaster().is_none(), "it started Postgres");
+    assert!(installation.postmaster().is_none(), "doctor started Postgres");
     assert_eq!(listing(&installation.data_dir()), before);
     let secret = installation.data_dir().join("jwt.secret");
     std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o644)).expect("chmod failed");
@@ -110,7 +110,7 @@ async fn all_faults_are_told_at_once_and_no_secret_with_them() {
     let installation = Installation::new();
     let file = installation.data_dir();
     std::fs::write(&file, "a file").expect("writing failed");
-    let taken = TcpListener::bind("127.0.0.1:0").expect("loopback has no free port");
+    let taken = TcpListener::bind("127.0.0.1:0").expect("binding to loopback failed");
     let mut command = doctor(&installation);
     command.env("CUPONERA_HTTP_ADDR", taken.local_addr().expect("an address").to_string());
     command.env("CUPONERA_JWT_SECRET", "hunter2").env("CUPONERA_ADMIN_EMAIL", "nobody");
@@ -149,7 +149,7 @@ async fn a_named_database_is_measured_against_what_is_needed() {
         assert_eq!(worst.get(check).map(String::as_str), Some("fault"), "{check}: {ran:?}");
     }
     assert!(ran.stdout.contains("step 9999") && ran.stdout.contains("max_connections"), "{ran:?}");
-    // The server that tests run on may have been told to forget its promises: then that is found.
+    // The Postgres of the tests may run without fsync; doctor must then report it.
     let fsync: String =
         sqlx::query_scalar("select current_setting('fsync')").fetch_one(pool).await.expect("no answer");
     assert_eq!(worst["durability"] == "ok", fsync == "on");
@@ -182,12 +182,12 @@ async fn a_user_without_rights_is_told_which_are_missing() {
     let role = format!("doctor_{:x}", rand::random::<u64>());
     let make =
         format!("create role {role} login password 'hunter2'; revoke create on schema public from public");
-    sqlx::raw_sql(sqlx::AssertSqlSafe(make)).execute(database.pool()).await.expect("no role can be made");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(make)).execute(database.pool()).await.expect("creating a role failed");
     let address = database.url().split_once('@').expect("a URL with a user").1;
     let url = format!("postgres://{role}:hunter2@{address}");
     let (ran, worst) = findings(doctor(&installation).env("CUPONERA_DATABASE_URL", url));
     let drop = format!("drop role {role}");
-    sqlx::query(sqlx::AssertSqlSafe(drop)).execute(database.pool()).await.expect("the role stays");
+    sqlx::query(sqlx::AssertSqlSafe(drop)).execute(database.pool()).await.expect("dropping the role failed");
     for check in ["rights", "schema"] {
         assert_eq!(worst.get(check).map(String::as_str), Some("fault"), "{check}: {ran:?}");
     }
@@ -202,7 +202,7 @@ async fn a_setting_that_cannot_be_read_is_a_usage_fault() {
     assert_eq!(report["ok"], true);
 }
 
-/// The parts of a fleet, on the stand-in for AWS.
+/// Configures the services of a fleet, on the AWS emulator.
 fn beside(command: &mut Command, aws: &str, queue: &str, bucket: &str, redis: &str) {
     command.env("CUPONERA_QUEUE_URL", queue).env("CUPONERA_FILES_URL", format!("s3://{bucket}/shop"));
     command.env("CUPONERA_REDIS_URL", redis).env("AWS_ENDPOINT_URL", aws).env("AWS_REGION", "us-east-1");
@@ -237,7 +237,7 @@ async fn the_queue_the_bucket_and_redis_of_a_fleet_are_looked_at() {
     assert_eq!(of_fleet(&worst), ["fault", "ok", "ok"]);
     assert!(ran.stdout.contains("there is no queue nowhere"), "{ran:?}");
 
-    // What does not answer keeps nothing from starting.
+    // A service that does not answer prevents no start.
     let mut command = doctor(&installation);
     beside(&mut command, &format!("http://{}", free_address()), queue.name(), bucket.name(), &redis.url());
     let (ran, worst) = findings(&mut command);

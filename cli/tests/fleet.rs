@@ -1,5 +1,5 @@
-//! A fleet as operators run it: an API and workers as processes of their own, on one database. What shops do all day goes
-//! through it as it goes through `cuponera up`.
+//! A fleet as operators run it: an API and workers as separate processes on one database. A typical workload runs on it
+//! as it does on `cuponera up`.
 
 mod ends;
 mod kills;
@@ -18,10 +18,10 @@ use serde_json::{Value, json};
 use crate::support::fleet::{AWS_SECRET, Fleet, SECRET};
 use crate::support::{Admin, Installation, PASSWORD, Process, cuponera};
 
-/// Three codes, one of them twice.
+/// Three rows, one of them a duplicate.
 const FILE: &str = "code,userId\nVIP-1,\nVIP-2,ana\nVIP-1,\n";
 
-/// A book that can be used at once.
+/// Creates an active book.
 async fn book(admin: &Admin) -> Value {
     let id = admin.post("coupon-books", &json!({"name": "Summer"}), 201).await["id"].clone();
     let path = format!("coupon-books/{}", id.as_str().expect("an id"));
@@ -38,7 +38,7 @@ fn upload(admin: &Admin, book: &Value) -> reqwest::RequestBuilder {
     admin.request(Method::POST, &path).header("Content-Type", "text/csv")
 }
 
-/// What shops do all day, whatever stands behind the API. Answers the id of the job that was a file.
+/// A typical workload: generates, imports, assigns, locks and redeems. Returns the id of the import.
 async fn live_a_day(admin: &Admin) -> Value {
     let book = book(admin).await;
     let jobs =
@@ -76,7 +76,7 @@ async fn codes_are_made_uploaded_locked_and_redeemed_through_a_queue_and_a_bucke
     let of_import = |folder: &str| {
         names.iter().filter(|name| name.starts_with(&format!("shop/{folder}/{import}/"))).count()
     };
-    // Its rejected rows are in the database.
+    // Rejected rows are in the database, not in the bucket.
     assert_eq!((of_import("uploads"), of_import("errors")), (1, 0), "{names:?}");
     fleet.assert_well().await;
     assert!(fleet.queue().dead_letters().await.is_empty());
@@ -123,7 +123,7 @@ async fn what_a_killed_worker_had_another_does_and_an_api_that_comes_back_knows_
     let mut fleet = Fleet::on_aws(1).await;
     let admin = fleet.admin().await;
     let job = generate(&admin, &book(&admin).await, 400_000).await;
-    eventually("a chunk to be at work", async || {
+    eventually("a chunk to run", async || {
         let at_work = "select count(*) from job_chunk where status = 'RUNNING'";
         let at_work: i64 =
             sqlx::query_scalar(at_work).fetch_one(fleet.database().pool()).await.expect("counting failed");
@@ -168,7 +168,7 @@ async fn a_health_check_needs_no_other_program() {
     let (is_well, said) = check(&format!("http://{}/nothing", fleet.address())).await;
     assert!(!is_well && said.contains("404"), "{said}");
     let (is_well, said) = check("nonsense").await;
-    assert!(!is_well && said.contains("must be a URL, as in http://"), "{said}");
+    assert!(!is_well && said.contains("must be a URL such as http://"), "{said}");
     fleet.api.stop().await;
     let (is_well, said) = check(&url).await;
     assert!(!is_well && said.starts_with(&format!("cuponera: {url}: ")), "{said}");

@@ -1,4 +1,4 @@
-//! The `cuponera` command as people run it: a process of its own, with its own Postgres in a data folder of its own.
+//! Tests that run the `cuponera` program as a process, with a private Postgres in a temporary data folder.
 
 mod support;
 

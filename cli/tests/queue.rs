@@ -1,4 +1,4 @@
-//! The command beside an SQS queue: what it needs is said at the start, and jobs go through the queue.
+//! `cuponera up` with an SQS queue: errors of its configuration are reported at the start, and jobs use the queue.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::support::{Installation, PASSWORD, Process};
 
-/// With a queue of this name, and no other AWS than the stand-in.
+/// Configures a queue of this name, on the AWS emulator only.
 fn beside<'a>(command: &'a mut Command, queue: &TestQueue, name: &str) -> &'a mut Command {
     command
         .env("CUPONERA_QUEUE_URL", name)

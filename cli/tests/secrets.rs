@@ -1,5 +1,5 @@
-//! What must not be seen is not: secrets are planted wherever one can be, everything that can go wrong is made to, and
-//! then all that was logged or answered as an error is searched for them.
+//! No secret is disclosed: known secrets are used in every place that takes one, errors are provoked, and the logs and
+//! error answers are searched for the secrets.
 
 use std::fs;
 use std::path::Path;
@@ -20,13 +20,13 @@ const WRONG_KEY: &str = "canary-api-key";
 const DATABASE_PASSWORD: &str = "canary-database-password";
 const CODES: [&str; 4] = ["CANARY-CODE-HELD", "CANARY-CODE-FREE", "CANARY-CODE-UNKNOWN", "CANARY-CODE-TWICE"];
 
-/// Somebody who plants secrets and keeps what is answered.
+/// A client that sends known secrets and stores the answers.
 struct Planter {
     http: reqwest::Client,
     base: String,
-    /// What was planted, and what the server gave that nobody else may see.
+    /// The known secrets, and those that the server generated.
     secrets: Vec<String>,
-    /// The bodies and headers of answers of 400 and above.
+    /// The headers and bodies of answers with a status of 400 or above.
     errors: String,
 }
 
@@ -65,14 +65,14 @@ impl Planter {
         self.given(&session["accessToken"])
     }
 
-    /// Remembers a secret that the server gave.
+    /// Stores a secret that the server generated.
     fn given(&mut self, secret: &Value) -> String {
         let secret = secret.as_str().expect("a secret").to_owned();
         self.secrets.push(secret.clone());
         secret
     }
 
-    /// Uses everything as it is meant to be.
+    /// Sends valid requests.
     async fn use_well(&mut self) -> (String, String) {
         let admin = self.log_in(EMAIL, ADMIN_PASSWORD).await;
         let who = Some(admin.as_str());
@@ -110,7 +110,7 @@ impl Planter {
         .await;
     }
 
-    /// Gets everything wrong that can be, with a secret in it each time.
+    /// Sends invalid requests, each with a secret.
     async fn use_badly(&mut self, admin: &str, user: &str) {
         for (email, password) in [(EMAIL, WRONG_PASSWORD), ("nobody@shop.test", USER_PASSWORD)] {
             let body = json!({"email": email, "password": password});
@@ -153,7 +153,7 @@ fn uuid_of_nobody() -> &'static str {
     "01890000-0000-7000-8000-000000000000"
 }
 
-/// The text of all logs under a folder.
+/// The text of all logs in a folder and its subfolders.
 fn logs_under(folder: &Path) -> String {
     let entries =
         fs::read_dir(folder).expect("the folder cannot be read").map(|entry| entry.expect("an entry"));
@@ -185,7 +185,7 @@ async fn secrets_are_in_no_log_and_no_error_however_much_is_logged() {
     let metrics =
         planter.http.get(metrics).send().await.expect("no metrics").text().await.expect("no metrics");
     assert!(metrics.contains("/api/v1/coupons/{code}/lock"), "{metrics}");
-    assert!(!metrics.contains('@') && !metrics.contains("ann"), "somebody is in a label: {metrics}");
+    assert!(!metrics.contains('@') && !metrics.contains("ann"), "a user is in a label: {metrics}");
     process.signal(Signal::TERM);
     assert!(process.ended().await.success());
     let refused =
@@ -197,17 +197,17 @@ async fn secrets_are_in_no_log_and_no_error_however_much_is_logged() {
     planter.secrets.push(fs::read_to_string(own_password).expect("a password").trim().to_owned());
     let places = [
         ("the log", process.stderr()),
-        ("what is printed", process.stdout()),
-        ("what a failed start says", refused),
+        ("standard output", process.stdout()),
+        ("the output of a failed start", refused),
         ("errors", planter.errors.clone()),
         ("the metrics", metrics),
         ("the log of Postgres", logs_under(&installation.data_dir())),
     ];
     for (place, text) in places {
-        assert!(!text.is_empty(), "{place}: nothing was looked at");
+        assert!(!text.is_empty(), "{place}: empty");
         for secret in &planter.secrets {
             let line = text.lines().find(|line| line.contains(secret.as_str()));
-            assert_eq!(line, None, "{place} has {secret}");
+            assert_eq!(line, None, "{place} contains {secret}");
         }
     }
 }

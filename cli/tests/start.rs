@@ -1,4 +1,4 @@
-//! Starting and stopping: what is printed, what is left behind, and what is said when it cannot start.
+//! Starting and stopping: the banner, the processes and files left behind, and the errors of a failed start.
 
 mod environment;
 mod failures;
@@ -32,7 +32,7 @@ async fn the_first_start_tells_where_it_is_and_the_password_once_and_later_ones_
     assert_eq!(first.banner("First admin").as_deref(), Some(EMAIL));
     let line = first.banner("Password").expect("a password");
     let password = line.split_whitespace().next().expect("a password").to_owned();
-    assert!(line.contains("shown this once") && password.len() >= 12, "{line}");
+    assert!(line.contains("shown only once") && password.len() >= 12, "{line}");
     first.log_in(&password).await;
     assert!(!first.stderr().contains(&password), "the password is in the log");
     stop(first, Signal::TERM).await;
@@ -43,7 +43,7 @@ async fn the_first_start_tells_where_it_is_and_the_password_once_and_later_ones_
     second.log_in(&password).await;
 }
 
-/// Asks it to end, and waits until it has.
+/// Sends a signal and waits for the process to end.
 async fn stop(mut process: Process, signal: Signal) {
     process.signal(signal);
     let status = process.ended().await;
@@ -74,25 +74,25 @@ async fn sigterm_and_ctrl_c_end_everything_and_leave_no_postgres() {
     let installation = Installation::new();
     for signal in [Signal::TERM, Signal::INT] {
         let process = installation.up().await;
-        let postmaster = installation.postmaster().expect("it serves, so its Postgres runs");
+        let postmaster = installation.postmaster().expect("Postgres runs while `up` serves");
         stop(process, signal).await;
-        assert!(installation.postmaster().is_none(), "a Postgres is left");
+        assert!(installation.postmaster().is_none(), "a Postgres was left running");
         let gone = kill_process(postmaster, Signal::CONT).is_err();
-        assert!(gone, "process {postmaster} lives on");
+        assert!(gone, "process {postmaster} still runs");
     }
 }
 
-/// A terminal that is closed sends SIGHUP to what was started in it; `nohup` has it ignored.
+/// A closed terminal sends SIGHUP to its processes; `nohup` makes them ignore it.
 #[tokio::test]
 async fn a_closed_terminal_ends_everything_unless_that_is_ignored() {
     let installation = Installation::new();
     let mut process = Process::spawn(&mut through(&["env", "--default-signal=HUP"], &installation.command()));
     process.serves().await;
     stop(process, Signal::HUP).await;
-    assert!(installation.postmaster().is_none(), "a Postgres is left");
+    assert!(installation.postmaster().is_none(), "a Postgres was left running");
     let mut process = Process::spawn(&mut through(&["env", "--ignore-signal=HUP"], &installation.command()));
     process.serves().await;
-    // If it were not ignored, the next signal would be the second, which ends the process with status 130.
+    // If SIGHUP were not ignored, SIGTERM would be the second signal, which ends the process with status 130.
     process.signal(Signal::HUP);
     stop(process, Signal::TERM).await;
 }
@@ -104,10 +104,10 @@ async fn a_start_whose_output_cannot_be_written_serves_all_the_same() {
     let mut process = Process::spawn(&mut through(&full, &installation.command()));
     process.logged("the banner cannot be written").await;
     stop(process, Signal::TERM).await;
-    assert!(installation.postmaster().is_none(), "a Postgres is left");
+    assert!(installation.postmaster().is_none(), "a Postgres was left running");
 }
 
-/// A command that another one runs in its own place.
+/// A command that `runner` executes.
 fn through(runner: &[&str], command: &Command) -> Command {
     let mut through = Command::new(runner[0]);
     through.args(&runner[1..]).arg(command.get_program()).args(command.get_args());
@@ -130,10 +130,8 @@ async fn a_job_that_ran_at_sigterm_is_finished_by_the_next_start() {
     let order = json!({"couponBookId": book["id"], "quantity": 300_000});
     let job = admin.post("coupon-codes/generate", &order, 202).await;
     let path = format!("jobs/{}", job["id"].as_str().expect("an id"));
-    eventually("the job to be at work", async || {
-        (admin.get(&path).await["status"] == "RUNNING").then_some(())
-    })
-    .await;
+    eventually("the job to run", async || (admin.get(&path).await["status"] == "RUNNING").then_some(()))
+        .await;
     stop(process, Signal::TERM).await;
     let process = installation.up().await;
     let admin = process.log_in(PASSWORD).await;
@@ -155,7 +153,7 @@ async fn after_a_kill_the_postgres_that_still_runs_is_found_again_and_nothing_is
     let process = installation.up().await;
     let admin = process.log_in(PASSWORD).await;
     let book = admin.post("coupon-books", &json!({"name": "It stays"}), 201).await;
-    let before = installation.postmaster().expect("it serves, so its Postgres runs");
+    let before = installation.postmaster().expect("Postgres runs while `up` serves");
     process.kill();
     assert_eq!(installation.postmaster(), Some(before), "Postgres ended with its owner");
     let process = installation.up().await;
@@ -164,7 +162,7 @@ async fn after_a_kill_the_postgres_that_still_runs_is_found_again_and_nothing_is
     let found = admin.get(&format!("coupon-books/{}", book["id"].as_str().expect("an id"))).await;
     assert_eq!(found["name"], "It stays");
     stop(process, Signal::TERM).await;
-    assert!(installation.postmaster().is_none(), "a Postgres that was found is not stopped");
+    assert!(installation.postmaster().is_none(), "an adopted Postgres was not stopped");
 }
 
 #[tokio::test]
@@ -172,13 +170,13 @@ async fn a_start_waits_for_the_postgres_of_a_killed_process_that_recovers_from_a
     let installation = Installation::new();
     let process = installation.up().await;
     let pool = installation.database().await;
-    // What is to be replayed takes long enough to be seen.
+    // Enough WAL for a recovery that can be observed.
     let filler =
         "create table filler as select n, repeat('x', 200) as text from generate_series(1, 100000) n";
     query(filler).execute(&pool).await.expect("filling a table failed");
     let backend: i32 =
         query_scalar("select pg_backend_pid()").fetch_one(&pool).await.expect("Postgres does not answer");
-    let postmaster = installation.postmaster().expect("it serves, so its Postgres runs");
+    let postmaster = installation.postmaster().expect("Postgres runs while `up` serves");
     process.kill();
     let backend = Pid::from_raw(backend).expect("a process has a number");
     kill_process(backend, Signal::KILL).expect("the backend is gone");
@@ -192,7 +190,7 @@ async fn a_start_waits_for_the_postgres_of_a_killed_process_that_recovers_from_a
     stop(process, Signal::TERM).await;
 }
 
-/// The process by which a Postgres recovers.
+/// The startup process of a Postgres that recovers.
 fn startup_of(postmaster: Pid) -> Option<Pid> {
     let children = format!("/proc/{0}/task/{0}/children", postmaster.as_raw_nonzero());
     let children = std::fs::read_to_string(children).ok()?;
@@ -221,7 +219,7 @@ async fn a_client_that_does_not_end_its_request_does_not_keep_the_process() {
     let begun = Instant::now();
     process.signal(Signal::TERM);
     assert!(process.ended().await.success(), "{}", process.stderr());
-    // An upload that is waited for is waited for a minute.
+    // The timeout of an upload's body is a minute; the shutdown must not wait for it.
     assert!(
         begun.elapsed() < bound(Duration::from_secs(15), Duration::from_secs(40)),
         "{:?}",

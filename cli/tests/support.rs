@@ -1,4 +1,4 @@
-//! An installation in a temporary folder, and a process that runs it. Whatever happens to a test, nothing is left running.
+//! An installation in a temporary folder, and its processes. They end with the test, also if it fails.
 
 pub(crate) mod fleet;
 
@@ -17,26 +17,26 @@ use serde_json::{Value, json};
 use sqlx::PgPool;
 use tempfile::TempDir;
 
-/// How long a condition may take before the test is given up; reaching it is a failure, so it is generous.
+/// Timeout of a condition. Generous, because reaching it fails the test.
 const PATIENCE: Duration = Duration::from_mins(3);
 const POLL: Duration = Duration::from_millis(5);
 
 pub(crate) const EMAIL: &str = "admin@example.com";
 pub(crate) const PASSWORD: &str = "correct horse battery";
 
-/// A folder with an installation in it.
+/// An installation in a temporary folder.
 pub(crate) struct Installation {
     folder: TempDir,
 }
 
-/// A process that was started, and what it has printed so far.
+/// A process, and its output so far.
 pub(crate) struct Process {
     child: Child,
     stdout: Output,
     stderr: Output,
 }
 
-/// What came out of a pipe so far, and who reads on.
+/// The output of a pipe so far, and the thread that reads it.
 struct Output {
     text: Arc<Mutex<String>>,
     reader: JoinHandle<()>,
@@ -44,10 +44,10 @@ struct Output {
 
 impl Installation {
     pub(crate) fn new() -> Self {
-        let folder = TempDir::new().expect("there is no place for temporary files");
-        // Where the Postgres of this repository is, if it was fetched into it.
+        let folder = TempDir::new().expect("creating a temporary folder failed");
+        // The Postgres that scripts/ensure-postgres.sh installs in this repository.
         let fetched = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.postgres");
-        std::os::unix::fs::symlink(fetched, folder.path().join(".postgres")).expect("no link can be made");
+        std::os::unix::fs::symlink(fetched, folder.path().join(".postgres")).expect("creating a link failed");
         Self { folder }
     }
 
@@ -62,7 +62,7 @@ impl Installation {
         command
     }
 
-    /// A verb of `cuponera` on this installation, whatever the environment says; settings can be added.
+    /// A subcommand of `cuponera` on this installation, without settings from the environment; settings can be added.
     pub(crate) fn verb(&self, arguments: &[&str]) -> Command {
         let mut command = cuponera();
         command.args(arguments).current_dir(self.folder.path());
@@ -77,7 +77,7 @@ impl Installation {
         process
     }
 
-    /// The process of its Postgres, if there is one.
+    /// The postmaster of its Postgres, if it runs.
     pub(crate) fn postmaster(&self) -> Option<Pid> {
         let file = fs::read_to_string(self.data_dir().join("postgres/postmaster.pid")).ok()?;
         let pid = Pid::from_raw(file.lines().next()?.trim().parse().ok()?)?;
@@ -85,7 +85,7 @@ impl Installation {
         String::from_utf8_lossy(&command_line).contains("cluster_name=cuponera-").then_some(pid)
     }
 
-    /// Connections to its database, for looking behind the curtain.
+    /// Direct connections to its database, for checks.
     pub(crate) async fn database(&self) -> PgPool {
         let file = fs::read_to_string(self.data_dir().join("postgres/postmaster.pid"));
         let file = file.expect("no Postgres runs");
@@ -97,7 +97,7 @@ impl Installation {
 }
 
 impl Drop for Installation {
-    /// Ends a Postgres that is left, before its folder goes.
+    /// Stops a Postgres that is left, before its folder is deleted.
     fn drop(&mut self) {
         let Some(pid) = self.postmaster() else { return };
         let _ = kill_process(pid, Signal::QUIT);
@@ -111,7 +111,7 @@ impl Drop for Installation {
 impl Process {
     pub(crate) fn spawn(command: &mut Command) -> Self {
         let mut child =
-            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("cuponera cannot be run");
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starting cuponera failed");
         let stdout = collect(child.stdout.take().expect("a pipe"));
         let stderr = collect(child.stderr.take().expect("a pipe"));
         Self { child, stdout, stderr }
@@ -125,7 +125,7 @@ impl Process {
         self.stderr.text.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// What its log warns of, but for what only says that the machine is slow.
+    /// The warnings and errors in its log, without those caused by a slow machine.
     pub(crate) fn complaints(&self) -> Vec<String> {
         let log = self.stderr();
         let complaints = log.lines().filter(|line| {
@@ -139,7 +139,7 @@ impl Process {
         complaints.map(str::to_owned).collect()
     }
 
-    /// Waits until it has printed all of its banner.
+    /// Waits until it has printed its whole banner.
     pub(crate) async fn serves(&mut self) {
         let begun = Instant::now();
         while !self.stdout().contains("Ctrl-C stops it") {
@@ -150,7 +150,7 @@ impl Process {
         }
     }
 
-    /// Waits until it has ended and all that it said was read.
+    /// Waits until it has ended and all its output was read.
     pub(crate) async fn ended(&mut self) -> ExitStatus {
         let begun = Instant::now();
         loop {
@@ -170,7 +170,7 @@ impl Process {
         Some(line.trim().to_owned())
     }
 
-    /// The most memory that it has had, in KiB.
+    /// Its peak resident memory, in KiB.
     pub(crate) fn peak_memory_kib(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it is gone");
         let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("no peak");
@@ -182,7 +182,7 @@ impl Process {
         kill_process(pid, signal).expect("the process is gone");
     }
 
-    /// As a power cut would end it, but for its Postgres.
+    /// Kills it with SIGKILL, without its Postgres.
     pub(crate) fn kill(mut self) {
         self.signal(Signal::KILL);
         self.child.wait().expect("waiting failed");
@@ -203,23 +203,23 @@ impl Process {
                 return line;
             }
             let ended = self.child.try_wait().expect("waiting failed");
-            assert!(ended.is_none(), "it ended before it said {message:?}: {}", self.stderr());
-            assert!(begun.elapsed() < PATIENCE, "it does not say {message:?}: {}", self.stderr());
+            assert!(ended.is_none(), "it ended before it logged {message:?}: {}", self.stderr());
+            assert!(begun.elapsed() < PATIENCE, "it does not log {message:?}: {}", self.stderr());
             tokio::time::sleep(POLL).await;
         }
     }
 
-    /// It does nothing more, and nobody is told: as a machine that hangs, or is cut off.
+    /// Stops it with SIGSTOP, like a machine that hangs or is disconnected.
     pub(crate) fn freeze(&self) {
         self.signal(Signal::STOP);
     }
 
-    /// It goes on as if no time had passed.
+    /// Continues it with SIGCONT.
     pub(crate) fn thaw(&self) {
         self.signal(Signal::CONT);
     }
 
-    /// Asks it to end in good order, and says how long that took.
+    /// Ends it with SIGTERM. Returns how long that took.
     pub(crate) async fn stop(&mut self) -> Duration {
         let told = Instant::now();
         self.signal(Signal::TERM);
@@ -256,7 +256,7 @@ impl Admin {
         self.http.request(method, format!("{}/{path}", self.base)).bearer_auth(&self.token)
     }
 
-    /// A job once it is over.
+    /// Waits for the end of a job.
     pub(crate) async fn over(&self, job: &Value) -> Value {
         let path = format!("jobs/{}", job["id"].as_str().expect("an id"));
         eventually("the job to end", async || {
@@ -266,7 +266,7 @@ impl Admin {
         .await
     }
 
-    /// Waits until the server is at another request besides the one that asks.
+    /// Waits until the server processes another request besides the scrape itself.
     pub(crate) async fn sees_a_request_run(&self) {
         eventually("the request to run", async || {
             let metrics = self.text(self.request(Method::GET, "../../metrics"), 200).await;
@@ -283,7 +283,7 @@ impl Admin {
         self.json(self.request(Method::POST, path).json(body), status).await
     }
 
-    /// Sends it and reads the answer, whose status must be this one.
+    /// Sends a request and reads the answer, which must have this status.
     pub(crate) async fn json(&self, request: RequestBuilder, status: u16) -> Value {
         let text = self.text(request, status).await;
         serde_json::from_str(&text).unwrap_or_else(|_| panic!("no JSON: {text}"))
@@ -298,12 +298,12 @@ impl Admin {
     }
 }
 
-/// The program, whatever the environment says.
+/// The program, without settings from the environment.
 pub(crate) fn cuponera() -> Command {
     without_settings(Command::new(env!("CARGO_BIN_EXE_cuponera")))
 }
 
-/// A command that takes no setting from the environment.
+/// Removes the settings of the environment from a command.
 fn without_settings(mut command: Command) -> Command {
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CUPONERA_")) {
         command.env_remove(name);
@@ -312,12 +312,12 @@ fn without_settings(mut command: Command) -> Command {
     command
 }
 
-/// Without the proxies that the environment may name.
+/// A client without the proxies of the environment.
 pub(crate) fn http() -> reqwest::Client {
     reqwest::Client::builder().no_proxy().build().expect("a plain HTTP client needs nothing")
 }
 
-/// Reads a pipe to its end on a thread of its own, so that the process never waits for us.
+/// Reads a pipe to its end in a separate thread, so that the process never blocks on it.
 fn collect(pipe: impl Read + Send + 'static) -> Output {
     let text = Arc::new(Mutex::new(String::new()));
     let into = text.clone();

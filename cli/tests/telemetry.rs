@@ -1,4 +1,4 @@
-//! What operators see of a running installation: metrics, the log, traces.
+//! The telemetry of a running installation: metrics, the log, traces.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -34,12 +34,12 @@ fn root(process: &Process) -> String {
 }
 
 async fn scrape(root: &str) -> String {
-    let response = http().get(format!("{root}/metrics")).send().await.expect("nobody answers");
+    let response = http().get(format!("{root}/metrics")).send().await.expect("the server does not answer");
     assert_eq!(response.status(), 200);
     response.text().await.expect("the answer ended early")
 }
 
-/// Submits a job under a trace, and waits for its end; its id.
+/// Submits a job under a trace, waits for its end, assigns and locks a code. Returns the id of the job.
 async fn make_codes(admin: &Admin) -> String {
     let book = admin.post("coupon-books", &json!({"name": "A book"}), 201).await;
     let book = book["id"].as_str().expect("an id").to_owned();
@@ -62,7 +62,7 @@ async fn make_codes(admin: &Admin) -> String {
     job
 }
 
-/// The metrics of a text in Prometheus' format.
+/// Parses the metrics of a text in the Prometheus format.
 fn exposed(text: &str) -> BTreeMap<String, Shape> {
     let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
     let shape = |(name, kind): (&str, &str)| {
@@ -79,14 +79,14 @@ fn exposed(text: &str) -> BTreeMap<String, Shape> {
     types.map(shape).collect()
 }
 
-/// The names of a series' labels; no value of ours has a comma or a quote.
+/// The names of a series' labels. The values contain neither commas nor quotes.
 fn labels_of(line: &str) -> Vec<String> {
     let Some((_, rest)) = line.split_once('{') else { return Vec::new() };
     let inside = rest.rsplit_once('}').map_or(rest, |(inside, _)| inside);
     inside.split("\",").filter_map(|pair| Some(pair.split_once("=\"")?.0.to_owned())).collect()
 }
 
-/// The metrics of the list in the documentation, and what it says of each.
+/// The metrics of the list in the documentation, with their meanings.
 fn documented() -> BTreeMap<String, (Shape, String)> {
     let page = std::fs::read_to_string(LIST).expect("there is no list");
     let list = page.split("## The list").nth(1).and_then(|rest| rest.split("\n## ").next()).expect("a list");
@@ -110,10 +110,13 @@ async fn the_list_of_metrics_is_what_a_server_tells_and_no_less() {
     make_codes(&process.log_in(PASSWORD).await).await;
     let text = scrape(&root(&process)).await;
     let (documented, exposed) = (documented(), exposed(&text));
-    assert!(documented.len() > 20, "the list was not read");
+    assert!(documented.len() > 20, "the list could not be parsed");
     for (name, (shape, meaning)) in &documented {
-        assert_eq!(exposed.get(name), Some(shape), "{name} is not told as it is documented:\n{text}");
-        assert!(text.contains(&format!("# HELP {name} {meaning}\n")), "{name} means something else");
+        assert_eq!(exposed.get(name), Some(shape), "{name} is not exposed as documented:\n{text}");
+        assert!(
+            text.contains(&format!("# HELP {name} {meaning}\n")),
+            "the help of {name} differs from docs/metrics.md"
+        );
     }
     for name in exposed.keys() {
         assert!(documented.contains_key(name), "{name} is not in docs/metrics.md");
@@ -128,13 +131,16 @@ async fn metrics_have_an_address_of_their_own_if_it_is_set() {
     assert!(scrape(&format!("http://{own}")).await.contains("cuponera_build_info{version="));
     let forwarded =
         http().get(format!("http://{own}/metrics")).header("X-Forwarded-For", "203.0.113.9").send().await;
-    assert_eq!(forwarded.expect("nobody answers").status(), 200);
-    let live = http().get(format!("http://{own}/health/live")).send().await.expect("nobody answers");
+    assert_eq!(forwarded.expect("the server does not answer").status(), 200);
+    let live =
+        http().get(format!("http://{own}/health/live")).send().await.expect("the server does not answer");
     assert_eq!(live.status(), 200);
     assert_eq!(live.text().await.expect("the answer ended early"), "ok");
-    let elsewhere = http().get(format!("http://{own}/health")).send().await.expect("nobody answers");
+    let elsewhere =
+        http().get(format!("http://{own}/health")).send().await.expect("the server does not answer");
     assert_eq!(elsewhere.status(), 404);
-    let on_api = http().get(format!("{}/metrics", root(&process))).send().await.expect("nobody answers");
+    let on_api =
+        http().get(format!("{}/metrics", root(&process))).send().await.expect("the server does not answer");
     assert_eq!(on_api.status(), 404);
 }
 
@@ -153,7 +159,7 @@ fn events(log: &str) -> Vec<Value> {
     log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
 }
 
-/// The spans that an event stands in, by name.
+/// The span of an event with this name.
 fn span<'a>(event: &'a Value, name: &str) -> Option<&'a Value> {
     event["spans"].as_array()?.iter().find(|span| span["name"] == name)
 }
@@ -189,7 +195,11 @@ async fn log_lines_have_the_ids_of_their_request_and_job_and_one_trace_runs_thro
         .find_map(|event| span(event, "request").filter(|span| span["path"] == "/api/v1/coupons/"));
     let lock = lock.expect("no line of the lock");
     assert_eq!(lock["route"], "/api/v1/coupons/{code}/lock");
-    assert_eq!(lock["trace"].as_str().map(str::len), Some(32), "a request begins a trace of its own: {lock}");
+    assert_eq!(
+        lock["trace"].as_str().map(str::len),
+        Some(32),
+        "a request without traceparent starts a trace: {lock}"
+    );
 }
 
 #[tokio::test]
@@ -204,7 +214,7 @@ async fn an_access_line_is_written_only_where_it_is_asked_for() {
     assert_eq!(events(&log).iter().find(fast), None);
 }
 
-/// Takes what is posted to it, and answers that it did.
+/// A collector that stores what is posted to it and answers 200.
 struct Collector {
     address: SocketAddr,
     posted: Arc<Mutex<Vec<u8>>>,
@@ -231,7 +241,7 @@ impl Collector {
     }
 }
 
-/// Keeps all of a connection, and answers each time it pauses.
+/// Stores all bytes of a connection, and answers after each pause.
 fn take(stream: &mut std::net::TcpStream, into: &Mutex<Vec<u8>>) {
     let _ = stream.set_read_timeout(Some(Duration::from_millis(200)));
     let (mut bytes, mut has_asked) = ([0; 16 * 1024], false);
@@ -273,7 +283,7 @@ async fn traces_reach_a_collector_with_the_spans_of_request_and_chunk_under_the_
         ("the chunk's span", b"chunk".to_vec()),
         ("the route", b"/api/v1/coupon-codes/generate".to_vec()),
     ] {
-        // It has been sent; it may not have been read.
+        // The spans were sent, but the collector may not have read them yet.
         eventually(what, async || collector.has(&bytes).then_some(())).await;
     }
 }
@@ -290,11 +300,11 @@ async fn a_collector_that_is_away_holds_nothing_up() {
 
 #[tokio::test]
 async fn a_collector_that_never_answers_does_not_hold_up_the_end() {
-    // The system takes its connections, and nobody else does.
+    // The kernel accepts its connections; nothing answers.
     let silent = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let endpoint = format!("http://{}", silent.local_addr().expect("an address"));
     let installation = Installation::new();
-    // With a Postgres that goes on: stopping one takes its time.
+    // An external Postgres, because stopping a private one takes time.
     let database = TestDatabase::create_empty().await;
     let settings = [("OTEL_EXPORTER_OTLP_ENDPOINT", &*endpoint), ("CUPONERA_DATABASE_URL", database.url())];
     let mut process = start(&installation, &settings).await;
@@ -302,6 +312,6 @@ async fn a_collector_that_never_answers_does_not_hold_up_the_end() {
     process.signal(Signal::TERM);
     let told = Instant::now();
     assert!(process.ended().await.success());
-    // A call of the exporter's is given ten seconds.
+    // The exporter's default timeout of a call is ten seconds.
     assert!(told.elapsed() < Duration::from_secs(8), "{:?}", told.elapsed());
 }

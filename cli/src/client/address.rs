@@ -1,4 +1,4 @@
-//! Where a server is, and why it cannot be reached.
+//! The URL of a server, and the classification of connection errors.
 
 use std::error::Error;
 use std::io;
@@ -12,12 +12,12 @@ use super::show::plain;
 #[derive(Debug)]
 pub(crate) struct Address {
     url: Url,
-    /// As it is shown and as logins are kept under it: without a slash at its end.
+    /// Without a trailing slash: for messages, and as the key of stored logins.
     text: String,
 }
 
 impl Address {
-    /// The address, with or without `/api/v1`, as the banner of `up` shows it.
+    /// Parses a URL, with or without `/api/v1` (the banner of `up` prints it).
     pub(crate) fn parse(text: &str) -> Result<Self, Fault> {
         let wrong = |why: &str| Fault::Here(format!("the URL {} {why}", plain(text)));
         let url = Url::parse(text).map_err(|error| wrong(&format!("is not valid: {error}")))?;
@@ -40,7 +40,7 @@ impl Address {
         &self.text
     }
 
-    /// The URL of a path below `/api/v1`; whatever is in a segment stays in it.
+    /// The URL of a path below `/api/v1`; segments and query values are escaped.
     pub(crate) fn at(&self, path: &[&str], query: &[(&'static str, String)]) -> Url {
         let mut url = self.url.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
@@ -52,7 +52,7 @@ impl Address {
         url
     }
 
-    /// Whether it is on this machine, where no proxy is in between.
+    /// Whether the server is on this machine, so that no proxy is used.
     pub(crate) fn is_loopback(&self) -> bool {
         self.url.host_str().is_some_and(|host| {
             let ip = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
@@ -60,13 +60,13 @@ impl Address {
         })
     }
 
-    /// Whether others on the way can read along.
+    /// Whether requests cross a network without encryption.
     pub(crate) fn is_open_to_others(&self) -> bool {
         self.url.scheme() == "http" && !self.is_loopback()
     }
 }
 
-/// The cause at the bottom of an error: the only part that says what happened.
+/// The innermost cause of an error: the only part that says what happened.
 pub(crate) fn innermost(error: &dyn Error) -> String {
     let mut cause = error;
     while let Some(source) = cause.source() {
@@ -75,9 +75,9 @@ pub(crate) fn innermost(error: &dyn Error) -> String {
     plain(&cause.to_string())
 }
 
-/// Whether both sides cannot agree on a secure connection: waiting does not help then.
+/// Whether the TLS handshake failed, so that a retry does not help.
 pub(crate) fn is_tls_fault(error: &(dyn Error + 'static)) -> bool {
-    // An I/O error hides what it was made of from `source`.
+    // `io::Error::source` skips the inner error.
     let hidden = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
     error.is::<rustls::Error>()
         || hidden.is_some_and(|inner| is_tls_fault(inner))
@@ -111,7 +111,9 @@ mod tests {
         for text in ["", "somewhere", "ftp://a", "http://", "http://a?b=c"] {
             assert!(Address::parse(text).is_err(), "{text}");
         }
-        let Err(Fault::Here(message)) = Address::parse("http://me:hunter2@a") else { panic!("it was taken") };
+        let Err(Fault::Here(message)) = Address::parse("http://me:hunter2@a") else {
+            panic!("it was accepted")
+        };
         assert!(!message.contains("hunter2"), "{message}");
     }
 }

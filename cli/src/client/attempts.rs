@@ -1,4 +1,4 @@
-//! Trying again: what may pass, how long to wait for it, and when to give up.
+//! Retries: which errors are transient, how long to wait, and when to give up.
 
 use std::time::{Duration, Instant};
 
@@ -11,22 +11,22 @@ use super::say::complain;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 
-/// What went wrong with one attempt.
+/// The error of one attempt.
 #[derive(Debug)]
 pub(crate) enum Trouble {
-    /// Asking again would give the same.
+    /// A retry would have the same result.
     Lasting(Fault),
-    /// It may pass.
+    /// A retry may succeed.
     Passing {
         fault: Fault,
-        /// How long the server asks us to wait.
+        /// The value of `Retry-After`.
         after: Option<Duration>,
-        /// Whether the server may have got the request.
+        /// Whether the server may have received the request.
         arrived: bool,
     },
 }
 
-/// Attempts at one call, ever further apart.
+/// The attempts at one call, with growing pauses.
 #[derive(Debug)]
 pub(crate) struct Attempts {
     pauses: backoff::ExponentialBackoff,
@@ -36,7 +36,7 @@ pub(crate) struct Attempts {
 }
 
 impl Trouble {
-    /// Nothing more is tried.
+    /// The error, if there is no further attempt.
     pub(crate) fn into_fault(self) -> Fault {
         match self {
             Self::Lasting(fault) | Self::Passing { fault, .. } => fault,
@@ -55,7 +55,7 @@ impl Attempts {
         Self { pauses, begun: Instant::now(), patience, is_first: true }
     }
 
-    /// Waits before the next attempt, or gives the fault back if there is no time for one.
+    /// Waits before the next attempt. Returns the fault if `patience` would pass before it.
     pub(crate) async fn pause(&mut self, fault: Fault, after: Option<Duration>) -> Result<(), Fault> {
         let pause = self.pauses.next_backoff().unwrap_or(LONGEST_PAUSE);
         let pause = pause.saturating_add(after.unwrap_or_default());
@@ -63,7 +63,7 @@ impl Attempts {
             return Err(fault);
         }
         if let (true, Fault::Away(message)) = (self.is_first, &fault) {
-            complain(&format!("{message}; trying again for up to {} s", self.patience.as_secs()));
+            complain(&format!("{message}; retrying for up to {} s", self.patience.as_secs()));
         }
         self.is_first = false;
         tokio::time::sleep(pause).await;

@@ -1,4 +1,4 @@
-//! Coupon books: made, listed, activated, closed; found by id or by name.
+//! `cuponera books`: creates, lists, changes and deletes coupon books; finds a book by id or by name.
 
 use clap::{Args, Subcommand, ValueEnum};
 use cuponera_core::json;
@@ -19,15 +19,15 @@ pub(super) const HELP: &str = help!(
   cuponera books list --status active
   cuponera books show 'Summer 2027' --json
 
-A book may be named by its id or by its exact name, here and wherever a verb takes a book."
+A book is given by its id or its exact name, in every subcommand that takes a book."
 );
 
-/// How a discount is written.
+/// The syntax of a discount, for messages.
 const DISCOUNT: &str = "such as 10% or '5 EUR'";
-/// How many books a page has while a name is looked up: the most there may be.
+/// The page size of a look-up by name: the maximum of the API.
 const LOOKUP_PAGE: u32 = 500;
 
-/// Coupon books.
+/// Options of `books`.
 #[derive(Debug, Args)]
 pub(crate) struct Books {
     #[command(subcommand)]
@@ -40,24 +40,24 @@ enum BookVerb {
     List(List),
     /// Show a book
     Show(Named),
-    /// Make a book; it starts as a draft
+    /// Create a book, as a draft
     Create(Box<Create>),
-    /// Let its codes be given out and redeemed
+    /// Activate a book: its codes can be assigned and redeemed
     Activate(Named),
-    /// Stop giving out and redeeming for now
+    /// Pause a book: its codes cannot be assigned or redeemed for now
     Pause(Named),
-    /// End it for good
+    /// Close a book permanently
     Close(Named),
-    /// Delete it and its codes; only while none was ever assigned
+    /// Delete a book and its codes, if no code was ever assigned
     Delete(Delete),
 }
 
-/// A book to be deleted.
+/// Options of `books delete`.
 #[derive(Debug, Args)]
 struct Delete {
     #[command(flatten)]
     named: Named,
-    /// Do not wait until a large book is deleted
+    /// Do not wait for the job that deletes a large book
     #[arg(long)]
     no_wait: bool,
 }
@@ -65,16 +65,16 @@ struct Delete {
 /// A book.
 #[derive(Debug, Args)]
 struct Named {
-    /// Its id, or its exact name
+    /// The book's id, or its exact name
     book: String,
 }
 
 #[derive(Debug, Args)]
 struct List {
-    /// Only those in this state
+    /// Only books with this status
     #[arg(long, value_enum, ignore_case = true)]
     status: Option<BookStatus>,
-    /// Only those whose name has this in it
+    /// Only books whose name contains this text
     #[arg(long, short = 's', value_name = "TEXT")]
     search: Option<String>,
     #[command(flatten)]
@@ -92,33 +92,33 @@ enum BookStatus {
 /// The rules of a new book.
 #[derive(Debug, Args)]
 struct Create {
-    /// Its name
+    /// The name
     name: String,
-    /// What it is for
+    /// The description
     #[arg(long, value_name = "TEXT")]
     description: Option<String>,
-    /// How many codes one user may hold or have redeemed; no limit if absent
+    /// The maximum number of codes that a user may hold or have redeemed; no limit if absent
     #[arg(long, value_name = "CODES")]
     max_codes_per_user: Option<i32>,
-    /// How often a code may be redeemed; once if absent
+    /// How many times a code may be redeemed; once if absent
     #[arg(long, value_name = "TIMES")]
     max_redeems_per_user: Option<i32>,
-    /// How many codes there are to be; it only informs
+    /// The expected number of codes; for information only
     #[arg(long, value_name = "CODES")]
     total_codes_expected: Option<i64>,
-    /// From when on codes are given out and redeemed, such as 2027-06-01T00:00:00Z
+    /// The start of assigning and redeeming, such as 2027-06-01T00:00:00Z
     #[arg(long, value_name = "TIME")]
     starts_at: Option<String>,
-    /// Until when codes are given out and redeemed
+    /// The end of assigning and redeeming
     #[arg(long, value_name = "TIME")]
     expires_at: Option<String>,
-    /// How long a lock holds if nothing is said; 300 if absent
+    /// The default duration of a lock; 300 if absent
     #[arg(long, value_name = "SECONDS")]
     lock_ttl: Option<i32>,
-    /// Redeem only what is locked
+    /// Redeem only locked codes
     #[arg(long)]
     require_lock: bool,
-    /// What the shop gives for a code, such as 10% or '5 EUR'; it only informs
+    /// The discount of a code, such as 10% or '5 EUR'; for information only
     #[arg(long, value_name = "DISCOUNT", value_parser = parse_discount)]
     discount: Option<Value>,
     /// Any JSON object
@@ -153,7 +153,7 @@ impl Work for Books {
 }
 
 impl Delete {
-    /// A small book is gone with the answer; a large one is deleted by a job.
+    /// The call deletes a small book; a large book is deleted by a job.
     async fn run(self, client: &Client) -> Result<(), Fault> {
         let id = find(client, &self.named.book).await?;
         let job = client.ask(Ask::delete(&["coupon-books", &id])).await?;
@@ -172,7 +172,7 @@ impl Delete {
 async fn turn(client: &Client, book: &str, status: &str) -> Result<(), Fault> {
     let id = find(client, book).await?;
     let book = client.ask(Ask::patch(&["coupon-books", &id], json!({"status": status}))).await?;
-    client.show(&book, |book| format!("{} is {} now.", text(book, "/name"), text(book, "/status")))
+    client.show(&book, |book| format!("{} is now {}.", text(book, "/name"), text(book, "/status")))
 }
 
 impl List {
@@ -223,7 +223,7 @@ fn book_card(book: &Value) -> String {
 }
 
 impl Create {
-    /// What is absent is left to the server.
+    /// Absent options are omitted; the server applies its defaults.
     fn body(self) -> Value {
         let fields = [
             ("name", Some(json!(self.name))),
@@ -257,13 +257,13 @@ fn parse_discount(text: &str) -> Result<Value, String> {
     Ok(json!({"type": "FIXED", "value": parse_amount(amount)?, "currency": currency.to_uppercase()}))
 }
 
-/// A number that is sent as it was written, not rounded.
+/// A number that an `f64` represents without rounding.
 fn parse_amount(text: &str) -> Result<f64, String> {
     let number: f64 = text.trim().parse().map_err(|_| DISCOUNT)?;
     if !number.is_finite() {
         return Err(DISCOUNT.to_owned());
     }
-    exact_f64(text.trim()).ok_or_else(|| "has more digits than can be kept: use at most 15".to_owned())
+    exact_f64(text.trim()).ok_or_else(|| "has too many digits: use at most 15".to_owned())
 }
 
 fn parse_object(text: &str) -> Result<Value, String> {
@@ -277,7 +277,7 @@ fn parse_object(text: &str) -> Result<Value, String> {
     }
 }
 
-/// The id of a book that is named by its id or by its exact name.
+/// Finds the id of a book given by its id or its exact name.
 pub(super) async fn find(client: &Client, book: &str) -> Result<String, Fault> {
     if let Ok(id) = book.trim().parse::<Uuid>() {
         return Ok(id.to_string());
@@ -295,13 +295,10 @@ pub(super) async fn find(client: &Client, book: &str) -> Result<String, Fault> {
         }
     }
     match &found[..] {
-        [] => Err(Fault::not_found(format!(
-            "no book is named {:?}: `cuponera books list` shows them",
-            plain(book)
-        ))),
+        [] => Err(Fault::not_found(format!("no book is named {:?}; see `cuponera books list`", plain(book)))),
         [_] => Ok(found.remove(0)),
         several => Err(Fault::Here(format!(
-            "{} books are named {:?}; name one by its id: {}",
+            "{} books are named {:?}; use one of the ids: {}",
             several.len(),
             plain(book),
             several.join(" ")
@@ -329,7 +326,7 @@ mod tests {
     fn a_number_that_would_be_rounded_is_refused_and_not_sent() {
         for text in ["10.123456789012345678%", "12345678901234567890.01 EUR", "0.10000000000000001 EUR"] {
             let fault = parse_discount(text).expect_err(text);
-            assert!(fault.contains("more digits than can be kept"), "{fault}");
+            assert!(fault.contains("has too many digits"), "{fault}");
         }
         for (text, value) in [("10.10%", 10.1), ("0.30000000000000004%", 0.300_000_000_000_000_04)] {
             assert_eq!(parse_discount(text), Ok(json!({"type": "PERCENT", "value": value})), "{text}");

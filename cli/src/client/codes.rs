@@ -1,4 +1,4 @@
-//! Codes: made from patterns, listed, shown.
+//! `cuponera generate`, `codes` and `capacity`.
 
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
@@ -16,8 +16,8 @@ pub(super) const GENERATE_HELP: &str = help!(
   cuponera generate --book 'Summer 2027' --quantity 500 --pattern 'SUMMER-{XXXX}-{9999}'
   cuponera generate --book 'Summer 2027' --quantity 5000000 --no-wait --json
 
-In a pattern X is a letter or digit that is not mistaken for another, 9 a digit, A a letter; all else stands as it is.
-Codes cannot be guessed, and are exactly as many as asked for."
+In a pattern, X is a letter or digit that is easy to distinguish, 9 a digit, A a letter; everything else is literal.
+Codes cannot be guessed, and exactly the requested number is generated."
 );
 
 pub(super) const HELP: &str = help!(
@@ -27,24 +27,24 @@ pub(super) const HELP: &str = help!(
   cuponera codes show SUMMER-ABCD-1234"
 );
 
-/// Makes codes.
+/// Options of `generate`.
 #[derive(Debug, Args)]
 pub(crate) struct Generate {
     /// The book's id, or its exact name
     #[arg(long, short)]
     book: String,
-    /// How many codes
+    /// The number of codes
     #[arg(long, short = 'n', value_name = "CODES")]
     quantity: u64,
-    /// How they look; {XXXXXXXXXXXX} if absent
+    /// The pattern of the codes; {XXXXXXXXXXXX} if absent
     #[arg(long, short)]
     pattern: Option<String>,
-    /// Do not wait until they are made
+    /// Do not wait for the job
     #[arg(long)]
     no_wait: bool,
 }
 
-/// A book's codes.
+/// Options of `codes`.
 #[derive(Debug, Args)]
 pub(crate) struct Codes {
     #[command(subcommand)]
@@ -53,7 +53,7 @@ pub(crate) struct Codes {
 
 #[derive(Debug, Subcommand)]
 enum CodeVerb {
-    /// List a book's codes, in order
+    /// List the codes of a book, in order
     List(List),
     /// Show a code
     Show {
@@ -68,10 +68,10 @@ struct List {
     /// The book's id, or its exact name
     #[arg(long, short)]
     book: String,
-    /// Only those in this state
+    /// Only codes with this status
     #[arg(long, value_enum, ignore_case = true)]
     status: Option<CodeStatus>,
-    /// Only those that begin so
+    /// Only codes that start with this text
     #[arg(long, value_name = "TEXT")]
     prefix: Option<String>,
     #[command(flatten)]
@@ -87,13 +87,13 @@ enum CodeStatus {
     Void,
 }
 
-/// How much room a pattern has.
+/// Options of `capacity`.
 #[derive(Debug, Args)]
 pub(crate) struct Capacity {
     /// The book's id, or its exact name
     #[arg(long, short)]
     book: String,
-    /// {XXXXXXXXXXXX} if absent
+    /// The pattern; {XXXXXXXXXXXX} if absent
     #[arg(long, short)]
     pattern: Option<String>,
 }
@@ -110,7 +110,11 @@ impl Work for Generate {
         watch::see_through(client, submitted, |job| {
             let [first, last] =
                 ["/result/firstCode", "/result/lastCode"].map(|at| text(&job.answer.value, at));
-            format!("Made {} codes{}: {first} to {last}", count(job.result("generatedCount")), job.in_time())
+            format!(
+                "Generated {} codes{}: {first} to {last}",
+                count(job.result("generatedCount")),
+                job.in_time()
+            )
         })
         .await
         .map(drop)
@@ -147,7 +151,7 @@ impl List {
     }
 }
 
-/// All about a code.
+/// All fields of a code.
 pub(super) fn coupon_card(coupon: &Value) -> String {
     const FIELDS: [Column; 12] = [
         Column("Code", "/code", Look::Text),
@@ -173,8 +177,8 @@ impl Work for Capacity {
             Column("Codes", "/capacity", Look::Count),
             Column("Used", "/used", Look::Count),
             Column("Remaining", "/remaining", Look::Count),
-            Column("Chance of a hit", "/chanceOfHit", Look::Text),
-            Column("Such as", "/samples", Look::Text),
+            Column("Chance of a guess", "/chanceOfHit", Look::Text),
+            Column("Samples", "/samples", Look::Text),
         ];
         let book = books::find(client, &self.book).await?;
         let ask = Ask::get(&["coupon-codes", "capacity"]).with("couponBookId", Some(book));

@@ -1,4 +1,4 @@
-//! What happens to a code: given, locked, redeemed; and what has happened to it.
+//! `cuponera assign`, `lock`, `unlock`, `redeem`, `validate` and `history`.
 
 use clap::{ArgGroup, Args};
 use cuponera_core::coupon::code::Code;
@@ -24,32 +24,32 @@ pub(super) const TILL_HELP: &str = help!(
   cuponera redeem SUMMER-ABCD-1234 --user ana --reference receipt-4711
   cuponera redeem SUMMER-ABCD-1234 --user ana --lock-id 0199b1f0-0000-7000-8000-000000000000
 
-With --lock-id it is refused if that lock is no longer the live one."
+With --lock-id the call is rejected if that lock is no longer the current one."
 );
 
-/// Gives a code to a user.
+/// Options of `assign`.
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("which").required(true).args(["code", "book"]))]
 pub(crate) struct Assign {
-    /// This code
+    /// The code
     #[arg(value_parser = parse_code)]
     code: Option<String>,
-    /// A random code of this book: its id, or its exact name
+    /// Assign a random code of this book: its id, or its exact name
     #[arg(long, short)]
     book: Option<String>,
     #[command(flatten)]
     user: User,
 }
 
-/// Whom a call is for.
+/// The user that a call acts for.
 #[derive(Debug, Args)]
 struct User {
-    /// The user it is for; only a user who is logged in as such may leave it out
+    /// The id of the user; optional only for a login with the role USER
     #[arg(long = "user", short = 'u', value_name = "USER", value_parser = user_id)]
     id: Option<String>,
 }
 
-/// A code, and whom the call is for.
+/// A code, and the user that the call acts for.
 #[derive(Debug, Args)]
 struct Held {
     /// The code
@@ -59,53 +59,53 @@ struct Held {
     user: User,
 }
 
-/// Locks a code.
+/// Options of `lock`.
 #[derive(Debug, Args)]
 pub(crate) struct Lock {
     #[command(flatten)]
     held: Held,
-    /// How long it holds; the book says if absent
+    /// The duration of the lock; the book's default if absent
     #[arg(long, value_name = "SECONDS")]
     ttl: Option<i32>,
 }
 
-/// Releases a lock.
+/// Options of `unlock`.
 #[derive(Debug, Args)]
 pub(crate) struct Unlock {
     #[command(flatten)]
     held: Held,
-    /// Only this lock
+    /// Release only the lock with this id
     #[arg(long, value_name = "ID")]
     lock_id: Option<Uuid>,
-    /// Whoever holds it (admins)
+    /// Release the lock of any user (admins only)
     #[arg(long)]
     force: bool,
 }
 
-/// Uses a code.
+/// Options of `redeem`.
 #[derive(Debug, Args)]
 pub(crate) struct Redeem {
     #[command(flatten)]
     held: Held,
-    /// Only under this lock
+    /// Require the lock with this id
     #[arg(long, value_name = "ID")]
     lock_id: Option<Uuid>,
-    /// Your own name for the sale
+    /// Your own reference, such as a receipt number
     #[arg(long, value_name = "TEXT")]
     reference: Option<String>,
 }
 
-/// Asks whether a code could be used.
+/// Options of `validate`.
 #[derive(Debug, Args)]
 pub(crate) struct Validate {
     #[command(flatten)]
     held: Held,
-    /// Only under this lock
+    /// Require the lock with this id
     #[arg(long, value_name = "ID")]
     lock_id: Option<Uuid>,
 }
 
-/// What has happened to a code.
+/// Options of `history`.
 #[derive(Debug, Args)]
 pub(crate) struct History {
     /// The code
@@ -115,18 +115,18 @@ pub(crate) struct History {
     paging: Paging,
 }
 
-/// A code as the server keeps it.
+/// Parses a code with the rules of the server.
 pub(super) fn parse_code(text: &str) -> Result<String, String> {
     Code::parse(text).map(Code::into_string).map_err(|error| error.to_string())
 }
 
-/// A user id as the server reads it.
+/// Parses a user id with the rules of the server.
 fn user_id(text: &str) -> Result<String, &'static str> {
     parse_user_id(text).map(str::to_owned)
 }
 
 impl Held {
-    /// Calls an operation of the code.
+    /// Calls an operation of the code. Null values of `rest` are omitted.
     async fn call(self, client: &Client, verb: &str, rest: Value) -> Result<Answer, Fault> {
         let mut body = self.user.body();
         if let Value::Object(rest) = rest {
@@ -156,8 +156,9 @@ impl Work for Assign {
         client.show(&assignment, |assignment| {
             let [code, user] = ["/code", "/userId"].map(|pointer| text(assignment, pointer));
             let status = text(assignment, "/status");
-            let and = if status == "ASSIGNED" { String::new() } else { format!(" (by now {status})") };
-            format!("{code} belongs to {user}{and}.")
+            let and =
+                if status == "ASSIGNED" { String::new() } else { format!(" (current status: {status})") };
+            format!("{code} is assigned to {user}{and}.")
         })
     }
 }
@@ -188,7 +189,7 @@ impl Work for Redeem {
             let [code, id] = ["/code", "/redemptionId"].map(|pointer| text(redemption, pointer));
             let [used, most] = ["redeemCount", "maxRedeems"]
                 .map(|name| redemption[name].as_u64().map_or_else(String::new, count));
-            let last = if redemption["isFinalRedeem"] == true { ", its last" } else { "" };
+            let last = if redemption["isFinalRedeem"] == true { ", the last" } else { "" };
             format!("{code} is redeemed: use {used} of {most}{last}.\nRedemption id: {id}")
         })
     }
@@ -197,7 +198,9 @@ impl Work for Redeem {
 impl Work for Validate {
     async fn run(self, client: &Client) -> Result<(), Fault> {
         let valid = self.held.call(client, "validate", json!({"lockId": self.lock_id})).await?;
-        client.show(&valid, |valid| format!("It could be redeemed now.\n\n{}", coupon_card(&valid["coupon"])))
+        client.show(&valid, |valid| {
+            format!("The code could be redeemed now.\n\n{}", coupon_card(&valid["coupon"]))
+        })
     }
 }
 

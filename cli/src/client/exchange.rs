@@ -1,4 +1,4 @@
-//! What is asked, and what is answered.
+//! The calls to a server, and its answers.
 
 use reqwest::Method;
 use serde_json::Value;
@@ -15,7 +15,7 @@ pub(crate) struct Ask<'a> {
     pub(super) body: Option<Value>,
 }
 
-/// A document that the server sent.
+/// A JSON document from the server.
 #[derive(Clone, Debug)]
 pub(crate) struct Answer {
     pub(crate) text: String,
@@ -27,7 +27,7 @@ impl<'a> Ask<'a> {
         Self { method: Method::GET, path, query: Vec::new(), body: None }
     }
 
-    /// Without a body if it is null.
+    /// A null body sends no body.
     pub(crate) fn post(path: &'a [&'a str], body: Value) -> Self {
         Self { method: Method::POST, body: Some(body).filter(|body| !body.is_null()), ..Self::get(path) }
     }
@@ -40,18 +40,18 @@ impl<'a> Ask<'a> {
         Self { method: Method::DELETE, ..Self::get(path) }
     }
 
-    /// With a query parameter, if there is a value.
+    /// Adds a query parameter, if there is a value.
     pub(crate) fn with(mut self, name: &'static str, value: Option<impl ToString>) -> Self {
         self.query.extend(value.map(|value| (name, value.to_string())));
         self
     }
 
-    /// A key of its own for each change; attempts at one call share it.
+    /// An idempotency key for a change; all attempts at the call share it.
     pub(super) fn key(&self) -> Option<Uuid> {
         (self.method != Method::GET && self.path.first() != Some(&"auth")).then(Uuid::now_v7)
     }
 
-    /// Logging in needs no login.
+    /// Whether the call needs no credential.
     pub(super) fn is_open(&self) -> bool {
         matches!(self.path, ["auth", "login" | "refresh"])
     }
@@ -65,7 +65,7 @@ impl Answer {
         match serde_json::from_str(&text) {
             Ok(value) => Ok(Self { text, value }),
             Err(_) => {
-                Err(Fault::Here(format!("{url} answers, but not as a Cuponera would: is the URL right?")))
+                Err(Fault::Here(format!("{url} did not answer like a Cuponera server: is the URL right?")))
             }
         }
     }
@@ -75,12 +75,12 @@ impl Answer {
         self.value["data"].as_array().map_or(&[], Vec::as_slice)
     }
 
-    /// Where the next page begins, if there is one.
+    /// The cursor of the next page, if there is one.
     pub(crate) fn next_cursor(&self) -> Option<String> {
         self.value["nextCursor"].as_str().map(str::to_owned)
     }
 
-    /// Adds the items of the page after this one.
+    /// Appends the items of the next page.
     pub(crate) fn append(&mut self, mut next: Self) {
         let mut items = self.value["data"].take();
         if let (Some(items), Some(more)) = (items.as_array_mut(), next.value["data"].as_array_mut()) {
@@ -91,9 +91,9 @@ impl Answer {
         *self = next;
     }
 
-    /// The document as what it should be.
+    /// Deserializes the document.
     pub(crate) fn read_as<T: serde::de::DeserializeOwned>(&self) -> Result<T, Fault> {
         serde_json::from_value(self.value.clone())
-            .map_err(|error| Fault::Here(format!("the server's answer is not as expected: {error}")))
+            .map_err(|error| Fault::Here(format!("the server's answer has an unexpected form: {error}")))
     }
 }

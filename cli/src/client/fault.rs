@@ -1,4 +1,4 @@
-//! How a verb ends when it does not end well: what is said on standard error, and the exit status.
+//! The errors of subcommands: the message on standard error, and the exit status.
 
 use std::process::ExitCode;
 
@@ -6,34 +6,34 @@ use serde::Deserialize;
 
 use super::show::plain;
 
-/// Why a verb did not do what it was asked to.
+/// Why a subcommand failed.
 #[derive(Debug)]
 pub(crate) enum Fault {
-    /// Something on this side.
+    /// A local error.
     Here(String),
-    /// The server said no.
+    /// The server rejected the request.
     Refused(Box<Refused>),
-    /// The server does not answer, or not now.
+    /// The server is unreachable or unavailable.
     Away(String),
-    /// The job ended without success.
+    /// The job failed or was cancelled.
     JobEnded(String),
-    /// The user stopped it.
+    /// The user interrupted it.
     Interrupted(String),
-    /// Nobody reads what is printed any more, as under `| head`: no fault at all.
+    /// The reader closed the pipe, such as `| head`: not an error.
     Unread,
 }
 
-/// A 4xx of the server.
+/// A 4xx answer.
 #[derive(Debug)]
 pub(crate) struct Refused {
     pub(crate) status: u16,
-    /// The server's document, if it is one.
+    /// The body, if it is a problem document.
     pub(crate) document: Option<String>,
     pub(crate) code: String,
     message: String,
 }
 
-/// The server's problem document (RFC 9457), as far as people need it.
+/// The fields of a problem document (RFC 9457) that are printed.
 #[derive(Debug, Deserialize)]
 struct Problem {
     code: String,
@@ -52,7 +52,7 @@ struct FieldFault {
 }
 
 impl Fault {
-    /// Says what has to be said, and gives the exit status.
+    /// Prints the message and returns the exit status.
     pub(crate) fn report(self) -> ExitCode {
         let (code, message) = match self {
             Self::Unread => return ExitCode::SUCCESS,
@@ -66,12 +66,12 @@ impl Fault {
         ExitCode::from(code)
     }
 
-    /// Whether the server refused with this code.
+    /// Whether the server rejected the request with this code.
     pub(crate) fn is_refusal(&self, code: &str) -> bool {
         matches!(self, Self::Refused(refused) if refused.code == code)
     }
 
-    /// A refusal that is found out here, in the server's words.
+    /// A 404 that is detected by the client.
     pub(crate) fn not_found(message: String) -> Self {
         let code = "not_found".to_owned();
         Self::Refused(Box::new(Refused { status: 404, document: None, code, message }))
@@ -79,20 +79,20 @@ impl Fault {
 }
 
 impl Refused {
-    /// What an answer with such a status says.
+    /// Reads a 4xx answer.
     pub(crate) fn read(status: u16, text: String, url: &str) -> Self {
         if let Ok(problem) = serde_json::from_str::<Problem>(&text) {
             let message = problem.message(status);
             return Self { status, document: Some(text), code: problem.code, message };
         }
         let message =
-            format!("{url} answers {status} and does not say why: is there a Cuponera under this URL?");
+            format!("{url} answers {status} without a reason: is this the URL of a Cuponera server?");
         Self { status, document: None, code: String::new(), message }
     }
 }
 
 impl Problem {
-    /// The detail; without the faults of fields if those have lines of their own.
+    /// The detail, without the field errors, which are printed on separate lines.
     fn headline(&self) -> &str {
         match self.errors.first() {
             Some(fault) if self.detail.contains(&fault.message) => {
@@ -111,7 +111,8 @@ impl Problem {
             let cells: Vec<String> =
                 self.first_record.iter().map(|cell| format!("{:?}", plain(cell))).collect();
             lines.push(format!("  Read as: {}", cells.join(" | ")));
-            lines.push("  Here: --header true|false, --code-column, --user-column, --delimiter".to_owned());
+            lines
+                .push("  Options: --header true|false, --code-column, --user-column, --delimiter".to_owned());
         }
         if self.code == "unauthorized" {
             lines.push("  Log in with `cuponera login`, or check CUPONERA_API_KEY.".to_owned());

@@ -1,21 +1,21 @@
-//! The end of every help page of a verb that speaks to a server: what its exit status says.
+//! The end of the help page of each subcommand that calls a server: the exit statuses.
 
-/// What the exit statuses mean.
+/// The meaning of the exit statuses.
 macro_rules! statuses {
     () => {
         "\
 Exit status:
-  0    done
-  1    something is wrong on this side: a file, a login that is missing, an answer that is none
-  2    the command line is not right
-  3    the server refused (a 4xx): what and why is said; under --json its document is printed too
-  4    the server cannot be reached, or cannot answer now, also after trying again
+  0    success
+  1    a local error: an unreadable file, a missing login, an invalid answer
+  2    a usage error
+  3    the server rejected the request (4xx); the reason is printed, under --json with its problem document
+  4    the server is unreachable or unavailable, also after retries
   5    the job failed or was cancelled
-  130  Ctrl-C; a job that was submitted goes on"
+  130  Ctrl-C; a submitted job continues"
     };
 }
 
-/// Examples, and what the exit statuses mean.
+/// Examples, and the meaning of the exit statuses.
 macro_rules! help {
     ($examples:literal) => {
         concat!($examples, "\n\n", statuses!())

@@ -1,4 +1,4 @@
-//! A CSV file on its way to a server: streamed, however large, with its progress shown; then its job.
+//! `cuponera import`: streams a CSV file of any size to a server, shows the progress, and waits for the job.
 
 mod report;
 
@@ -35,18 +35,18 @@ pub(super) const HELP: &str = help!(
   zcat codes.csv.gz | cuponera import - --book 'Summer 2027'
 
 The file is UTF-8, with one code on each line, or with a header: a column such as Code, Coupon code or Código has the
-codes, one such as User, Customer ID or Usuario assigns them, and other named columns become metadata. The file decides
-how it is read; where it leaves that open it is refused, and --delimiter, --header, --code-column and --user-column
-settle it. Duplicates and invalid rows are counted and the rest is imported: that is success. All rules: docs/import.md."
+codes, a column such as User, Customer ID or Usuario assigns them, and other named columns become metadata. The layout
+is detected. An ambiguous file is rejected; set its layout with --delimiter, --header, --code-column and --user-column.
+Duplicates and invalid rows are counted and the rest is imported: that is success. All rules: docs/import.md."
 );
 
-/// How much of the file is read at once.
+/// The buffer size for reading the file.
 const READ_BYTES: usize = 64 * 1024;
-/// How long nothing may move in either direction.
+/// Timeout of an upload without progress.
 const IDLE_PATIENCE: Duration = Duration::from_mins(1);
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
-/// Imports a file.
+/// Options of `import`.
 #[derive(Debug, Args)]
 pub(crate) struct Import {
     /// The file; - reads standard input
@@ -54,30 +54,30 @@ pub(crate) struct Import {
     /// The book's id, or its exact name
     #[arg(long, short)]
     book: String,
-    /// Only count, and show how the file is read: nothing is written
+    /// Only count the rows and show how the file is read; import nothing
     #[arg(long)]
     dry_run: bool,
-    /// What separates the cells: , ; | or tab; the file decides if absent
+    /// The delimiter: , ; | or tab; detected if absent
     #[arg(long, value_name = "CHARACTER")]
     delimiter: Option<String>,
-    /// Whether the file has a header; the file decides if absent
+    /// Whether the file has a header; detected if absent
     #[arg(long, value_name = "true|false")]
     header: Option<bool>,
-    /// The column of codes, by name or by number from 1; the file decides if absent
+    /// The column of codes, by name or by number from 1; detected if absent
     #[arg(long, value_name = "COLUMN")]
     code_column: Option<String>,
-    /// The column of users, by name or by number from 1; the file decides if absent
+    /// The column of users, by name or by number from 1; detected if absent
     #[arg(long, value_name = "COLUMN")]
     user_column: Option<String>,
-    /// Do not wait until the codes are in
+    /// Do not wait for the job
     #[arg(long)]
     no_wait: bool,
-    /// Write the rows that were refused to this file, as CSV
+    /// Write the rejected rows to this file, as CSV
     #[arg(long, value_name = "FILE", conflicts_with = "no_wait")]
     errors: Option<PathBuf>,
 }
 
-/// What is uploaded, and how far it is.
+/// An upload: its source, parameters and idempotency key.
 #[derive(Debug)]
 struct Upload<'a> {
     source: Source,
@@ -90,7 +90,7 @@ struct Upload<'a> {
 #[derive(Debug)]
 enum Source {
     File(PathBuf),
-    /// A pipe that has a name: it can be read only once, as standard input.
+    /// A named pipe. Like standard input, it can be read only once.
     Pipe(PathBuf),
     Stdin,
 }
@@ -99,11 +99,11 @@ impl Work for Import {
     async fn run(self, client: &Client) -> Result<(), Fault> {
         let (source, size) = self.source().await?;
         self.check_errors_file()?;
-        // Before a gigabyte is sent: whether we are let in, and whether there is such a book.
+        // Before a large file is sent, check the credential and the book.
         let book = books::find(client, &self.book).await?;
         client.ask(Ask::get(&["coupon-books", &book])).await?;
         client.on_interrupt(
-            "stopped; if all of the file had arrived, `cuponera jobs list` shows its job".to_owned(),
+            "stopped; if the whole file was received, `cuponera jobs list` shows its job".to_owned(),
         );
         let query = self.query(book);
         let upload = Upload { source, size, query, key: Uuid::now_v7().to_string(), client };
@@ -118,7 +118,7 @@ impl Work for Import {
         let ended = watch::see_through(client, submitted, |job| report::report(job, dry_run, errors)).await;
         match (ended, &self.errors) {
             (Ok(job), Some(path)) => save_errors(client, &job, path).await,
-            // Also of a job that failed: what it had refused until then.
+            // A job that failed may have rejected rows, too.
             (Err(ended @ Fault::JobEnded(_)), Some(path)) => {
                 save_errors(client, &Job { answer: job }, path).await?;
                 Err(ended)
@@ -142,7 +142,7 @@ impl Import {
         query
     }
 
-    /// The file, if it can be read, and its size, if it has one.
+    /// The source, if it is readable, and the size of a regular file.
     async fn source(&self) -> Result<(Source, Option<u64>), Fault> {
         if self.file == Path::new("-") {
             return Ok((Source::Stdin, None));
@@ -162,12 +162,12 @@ impl Import {
         Ok((Source::File(self.file.clone()), Some(metadata.len())))
     }
 
-    /// The errors file must not be the file itself.
+    /// Checks that the errors file is writable and is not the imported file.
     fn check_errors_file(&self) -> Result<(), Fault> {
         let identity = |path: &Path| std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
         match &self.errors {
             Some(errors) if identity(errors).is_some() && identity(errors) == identity(&self.file) => {
-                Err(Fault::Here("--errors names the file that is imported: name another".to_owned()))
+                Err(Fault::Here("--errors is the imported file: choose another file".to_owned()))
             }
             Some(errors) => check_output(errors),
             None => Ok(()),
@@ -176,7 +176,7 @@ impl Import {
 }
 
 impl Upload<'_> {
-    /// Sends the file until there is an answer. All attempts go under one key, so it is imported once.
+    /// Sends the file, with retries. All attempts use one idempotency key, so the file is imported once.
     async fn send(&self) -> Result<Answer, Fault> {
         let server = &self.client.server;
         let mut attempts = server.attempts();
@@ -188,7 +188,7 @@ impl Upload<'_> {
                 Err(Trouble::Lasting(fault)) => return Err(fault),
                 Err(Trouble::Passing { fault, after, .. }) => (fault, after),
             };
-            // What was read of a pipe does not come again: without it the file would be another.
+            // Data that was read from a pipe cannot be sent again.
             if was_begun && !matches!(self.source, Source::File(_)) {
                 return Err(fault);
             }
@@ -196,7 +196,7 @@ impl Upload<'_> {
         }
     }
 
-    /// One attempt, given up when nothing moves any more.
+    /// One attempt. Fails after [`IDLE_PATIENCE`] without progress.
     async fn once(&self) -> Result<reqwest::Result<Response>, Fault> {
         let server = &self.client.server;
         let login = server.token().await?;
@@ -219,12 +219,12 @@ impl Upload<'_> {
             }
             progress.at(now, self.size, || describe(now, self.size, begun.elapsed()));
             if moved_at.elapsed() > IDLE_PATIENCE {
-                return Err(Fault::Away(format!("the upload stands still after {}", HumanBytes(now))));
+                return Err(Fault::Away(format!("the upload has stalled after {}", HumanBytes(now))));
             }
         }
     }
 
-    /// The file as it is read, counted as it goes.
+    /// The body, streamed from the source; `sent` counts its bytes.
     async fn body(&self, sent: Arc<AtomicU64>) -> Result<Body, Fault> {
         let reader: Box<dyn AsyncRead + Send + Unpin> = match &self.source {
             Source::File(path) | Source::Pipe(path) => Box::new(open(path).await?),
@@ -243,7 +243,7 @@ async fn open(path: &Path) -> Result<File, Fault> {
 }
 
 fn unreadable(path: &Path, error: &std::io::Error) -> Fault {
-    Fault::Here(format!("{} cannot be read: {error}", plain(&path.display().to_string())))
+    Fault::Here(format!("cannot read {}: {error}", plain(&path.display().to_string())))
 }
 
 /// `uploading · 12.0 MiB of 1.2 GiB · 80.1 MiB/s`

@@ -1,4 +1,4 @@
-//! Long work: listed, watched, stopped, retried; and what it refused.
+//! `cuponera jobs`: lists, watches, cancels and retries jobs, and downloads their rejected rows.
 
 use std::fs::OpenOptions;
 use std::io::{self, IsTerminal, Write};
@@ -26,10 +26,10 @@ pub(super) const HELP: &str = help!(
   cuponera jobs watch 0199b1f0-0000-7000-8000-000000000000
   cuponera jobs errors 0199b1f0-0000-7000-8000-000000000000 --output refused.csv
 
-Under --json `watch` prints the job each time it has changed, one object a line. Ctrl-C ends the watching, not the job."
+Under --json `watch` prints the job each time it changes, one object per line. Ctrl-C stops the watching, not the job."
 );
 
-/// How long a download may be silent.
+/// Timeout of a download without data.
 const IDLE_PATIENCE: Duration = Duration::from_mins(1);
 
 /// Jobs.
@@ -45,29 +45,29 @@ enum JobVerb {
     List(List),
     /// Show a job
     Show(Named),
-    /// Wait until a job is over, and say how far it is
+    /// Wait until a job ends, and show its progress
     Watch(Named),
-    /// Stop a job; what it has done stays
+    /// Cancel a job; what it has done stays
     Cancel(Named),
-    /// Run again what is left of a job that failed
+    /// Run the unfinished part of a failed job again
     Retry(Named),
-    /// Print what a job refused, as CSV: line, code, reason, row, detail
+    /// Print the rows that a job rejected, as CSV: line, code, reason, row, detail
     Errors(Errors),
 }
 
 /// A job.
 #[derive(Debug, Args)]
 struct Named {
-    /// Its id
+    /// The job's id
     id: Uuid,
 }
 
 #[derive(Debug, Args)]
 struct List {
-    /// Only those in this state
+    /// Only jobs with this status
     #[arg(long, value_enum, ignore_case = true)]
     status: Option<JobStatus>,
-    /// Only those of this kind, such as IMPORT_CODES
+    /// Only jobs of this kind, such as IMPORT_CODES
     #[arg(long)]
     kind: Option<String>,
     #[command(flatten)]
@@ -87,7 +87,7 @@ enum JobStatus {
 struct Errors {
     /// The job's id
     id: Uuid,
-    /// Write them to this file
+    /// Write the rows to this file
     #[arg(long, short, value_name = "FILE", conflicts_with = "json")]
     output: Option<PathBuf>,
 }
@@ -105,7 +105,7 @@ impl Work for Jobs {
                 let job =
                     client.ask(Ask::post(&["jobs", &named.id.to_string(), "cancel"], Value::Null)).await?;
                 client.show(&job, |job| {
-                    format!("The job {} is cancelled; what it had done stays.", text(job, "/id"))
+                    format!("The job {} is cancelled; what it has done stays.", text(job, "/id"))
                 })
             }
             JobVerb::Retry(named) => {
@@ -113,7 +113,7 @@ impl Work for Jobs {
                     client.ask(Ask::post(&["jobs", &named.id.to_string(), "retry"], Value::Null)).await?;
                 client.show(&job, |job| {
                     let id = text(job, "/id");
-                    format!("The job {id} runs again. Watch it with: cuponera jobs watch {id}")
+                    format!("The job {id} runs again. To watch it: cuponera jobs watch {id}")
                 })
             }
             JobVerb::Errors(errors) => errors.run(client).await,
@@ -173,7 +173,7 @@ fn job_card(job: &Value) -> String {
 impl Errors {
     async fn run(self, client: &Client) -> Result<(), Fault> {
         if client.json {
-            return Err(Fault::Here("what a job refused is CSV: leave out --json".to_owned()));
+            return Err(Fault::Here("the rejected rows are CSV: omit --json".to_owned()));
         }
         match &self.output {
             Some(path) => {
@@ -197,18 +197,18 @@ impl Errors {
     }
 }
 
-/// Opens a file to be written, emptied.
+/// Opens a file for writing, and truncates it.
 pub(super) fn open_output(path: &Path) -> Result<std::fs::File, Fault> {
     let opened = for_owner().truncate(true).open(path);
     opened.map_err(|error| unwritable(path, &error))
 }
 
-/// Makes sure that a file can be written to, without changing what is in it.
+/// Checks that a file is writable, without changing its content.
 pub(super) fn check_output(path: &Path) -> Result<(), Fault> {
     for_owner().truncate(false).open(path).map(drop).map_err(|error| unwritable(path, &error))
 }
 
-/// A new file is for its owner alone: codes are worth money.
+/// Options that create a file with mode 0600, because codes are worth money.
 fn for_owner() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.write(true).create(true).mode(0o600);
@@ -216,10 +216,10 @@ fn for_owner() -> OpenOptions {
 }
 
 pub(super) fn unwritable(path: &Path, error: &io::Error) -> Fault {
-    Fault::Here(format!("{} cannot be written to: {error}", plain(&path.display().to_string())))
+    Fault::Here(format!("cannot write {}: {error}", plain(&path.display().to_string())))
 }
 
-/// Hands what a job refused to `take`, piece by piece.
+/// Passes the rejected rows of a job to `take`, piece by piece.
 pub(super) async fn download(
     client: &Client,
     id: Uuid,
@@ -236,11 +236,11 @@ async fn next_piece(client: &Client, response: &mut Response) -> Result<Option<B
     match timeout(IDLE_PATIENCE, response.chunk()).await {
         Ok(Ok(piece)) => Ok(piece),
         Ok(Err(error)) => Err(client.server.trouble(&error).into_fault()),
-        Err(_) => Err(Fault::Away("the server stopped in the middle of its answer".to_owned())),
+        Err(_) => Err(Fault::Away("the server stopped sending its answer".to_owned())),
     }
 }
 
-/// Tries until the answer begins.
+/// Retries until the answer begins.
 async fn open_errors(client: &Client, id: Uuid) -> Result<Response, Fault> {
     let id = id.to_string();
     let mut attempts = client.server.attempts();
@@ -257,7 +257,7 @@ async fn open_errors(client: &Client, id: Uuid) -> Result<Response, Fault> {
     }
 }
 
-/// Prints text line by line, without what could steer a terminal.
+/// Prints text line by line, without characters that control a terminal.
 #[derive(Debug, Default)]
 struct Lines {
     rest: Vec<u8>,

@@ -1,7 +1,7 @@
-//! Verbs that speak to a server over HTTP, as any other client would.
+//! The subcommands that call a server over its public HTTP API.
 //!
-//! Promises: a change is sent under a key of its own, so that trying again never doubles it; what the server says is printed
-//! without anything that could steer a terminal; nothing but answers goes to standard output.
+//! Guarantees: each change is sent under its own idempotency key, so a retry never repeats it; text from the server is
+//! printed without characters that control a terminal; only answers go to standard output.
 
 #[macro_use]
 mod help;
@@ -41,7 +41,7 @@ pub(crate) use show::plain;
 /// The end of the help page of the whole command.
 pub(crate) const FIRST_STEPS: &str = help!(
     "First steps:
-  cuponera doctor                                          # is all there that it needs?
+  cuponera doctor                                          # checks that everything is ready
   cuponera up                                              # prints the first admin's password
   cuponera login --email admin@example.com                 # in another terminal
   cuponera books create 'Summer 2027'
@@ -50,7 +50,7 @@ pub(crate) const FIRST_STEPS: &str = help!(
   cuponera assign --book 'Summer 2027' --user ana"
 );
 
-/// The verbs.
+/// The subcommands that call a server.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
     /// Log in with email and password, and stay logged in
@@ -59,48 +59,48 @@ pub(crate) enum Verb {
     /// End this login, here and on the server
     #[command(after_long_help = statuses!())]
     Logout(To<session::Logout>),
-    /// Say who this command is to the server
+    /// Show the account or API key that this command uses
     #[command(after_long_help = statuses!())]
     Whoami(To<session::Whoami>),
-    /// Make, show and change coupon books
+    /// Create, show and change coupon books
     #[command(after_long_help = books::HELP)]
     Books(To<books::Books>),
-    /// Make codes from a pattern
+    /// Generate codes from a pattern
     #[command(after_long_help = codes::GENERATE_HELP)]
     Generate(To<codes::Generate>),
-    /// Take codes from a CSV file
+    /// Import codes from a CSV file
     #[command(after_long_help = import::HELP)]
     Import(To<import::Import>),
-    /// List a book's codes, or show one
+    /// List the codes of a book, or show a code
     #[command(after_long_help = codes::HELP)]
     Codes(To<codes::Codes>),
-    /// Say how many codes a pattern has left
+    /// Show how many codes a pattern has left
     #[command(after_long_help = statuses!())]
     Capacity(To<codes::Capacity>),
-    /// Give a code to a user: a random one of a book, or a certain one
+    /// Assign a code to a user: a random code of a book, or a given code
     #[command(after_long_help = coupons::ASSIGN_HELP)]
     Assign(To<coupons::Assign>),
-    /// Hold a code for its holder for a while
+    /// Lock a code for its holder for a limited time
     #[command(after_long_help = coupons::TILL_HELP)]
     Lock(To<coupons::Lock>),
     /// Release a lock
     #[command(after_long_help = statuses!())]
     Unlock(To<coupons::Unlock>),
-    /// Use a code once
+    /// Redeem a code once
     #[command(after_long_help = coupons::TILL_HELP)]
     Redeem(To<coupons::Redeem>),
-    /// Ask whether a code could be redeemed now, changing nothing
+    /// Check whether a code could be redeemed now, without changing it
     #[command(after_long_help = statuses!())]
     Validate(To<coupons::Validate>),
-    /// Show what has happened to a code, newest first
+    /// Show the history of a code, newest first
     #[command(after_long_help = statuses!())]
     History(To<coupons::History>),
-    /// Watch, stop and retry long work
+    /// List, watch, cancel and retry jobs
     #[command(after_long_help = jobs::HELP)]
     Jobs(To<jobs::Jobs>),
 }
 
-/// A verb, and the server it goes to.
+/// A subcommand with the options of its server.
 #[derive(Debug, Args)]
 pub(crate) struct To<V: Args> {
     #[command(flatten)]
@@ -109,55 +109,55 @@ pub(crate) struct To<V: Args> {
     server: ServerArgs,
 }
 
-/// Which server, who we are, and how to print.
+/// Options that all subcommands share: server, credential, output.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Server and output")]
 pub(crate) struct ServerArgs {
-    /// The server
+    /// The URL of the server
     #[arg(long, global = true, env = "CUPONERA_URL", default_value = "http://127.0.0.1:8080")]
     url: String,
-    /// An API key instead of a login; better in the environment, where other users cannot see it
+    /// An API key, instead of a login; set it in the environment to hide it from other users
     #[arg(long, global = true, env = "CUPONERA_API_KEY", value_name = "KEY", hide_env_values = true)]
     api_key: Option<SecretString>,
-    /// Print the server's JSON, and nothing else, on standard output
+    /// Print only the server's JSON on standard output
     #[arg(long, global = true)]
     json: bool,
     /// Show no progress on standard error
     #[arg(long, short, global = true)]
     quiet: bool,
-    /// How long to try again while the server cannot be reached or is busy
+    /// How long to retry while the server is unreachable or busy
     #[arg(long, global = true, env = "CUPONERA_PATIENCE", default_value = "10s", value_name = "TIME", value_parser = humantime::parse_duration)]
     patience: Duration,
 }
 
-/// Which page of a list.
+/// Options of a list: the page.
 #[derive(Debug, Args)]
 pub(crate) struct Paging {
-    /// How many at most, up to 500; 50 if absent
+    /// The maximum number of items, up to 500; 50 if absent
     #[arg(long, value_name = "ITEMS")]
     limit: Option<u32>,
-    /// Where the page before ended, as it says itself
+    /// The cursor that the previous page printed
     #[arg(long)]
     cursor: Option<String>,
 }
 
-/// What a verb does.
+/// A subcommand.
 pub(crate) trait Work: Args {
-    /// Does it.
+    /// Runs the subcommand.
     async fn run(self, client: &Client) -> Result<(), Fault>;
 }
 
-/// A server, and how to print what it says.
+/// A server, and the output options.
 #[derive(Debug)]
 pub(crate) struct Client {
     server: Server,
     json: bool,
     quiet: bool,
-    /// What to say if the user stops us now.
+    /// The message to print if the user interrupts now.
     on_interrupt: RefCell<String>,
 }
 
-/// Runs a verb to its end.
+/// Runs a subcommand and returns its exit status.
 pub(crate) fn run(verb: Verb) -> ExitCode {
     match verb {
         Verb::Login(to) => to.run(),
@@ -191,13 +191,13 @@ impl<V: Work> To<V> {
                 () = interrupted(&client) => Err(Fault::Interrupted(client.on_interrupt.take())),
             }
         });
-        // A read of standard input that nobody waits for any more must not keep us.
+        // A blocking read of standard input must not delay the exit.
         runtime.shutdown_background();
         done.map_or_else(Fault::report, |()| ExitCode::SUCCESS)
     }
 }
 
-/// Until the user has pressed Ctrl-C and nothing is under way that must not be left half done.
+/// Waits for Ctrl-C, and then for a running refresh of tokens, which must not be interrupted.
 async fn interrupted(client: &Client) {
     let _ = tokio::signal::ctrl_c().await;
     client.server.has_renewed().await;
@@ -212,7 +212,7 @@ impl Client {
         Ok(Self { server, json: args.json, quiet: args.quiet, on_interrupt })
     }
 
-    /// Asks the server; a refusal is printed as the document it is, if that is what is wanted.
+    /// Sends a call. Under `--json` the problem document of a rejection is printed.
     async fn ask(&self, ask: Ask<'_>) -> Result<Answer, Fault> {
         let answer = self.server.send(ask).await;
         if let (true, Err(fault)) = (self.json, &answer) {
@@ -221,8 +221,8 @@ impl Client {
         answer
     }
 
-    /// Asks for a page of a list. Where the server answers a short or empty page before the end of the list, it asks for the
-    /// pages after it until there are as many items as wanted.
+    /// Fetches a page of a list. If the server returns a short or empty page before the end of the list, fetches the
+    /// next pages until the page has the wanted number of items.
     async fn ask_page(&self, ask: Ask<'_>, paging: Paging) -> Result<Answer, Fault> {
         let wanted = paging.limit.unwrap_or(DEFAULT_LIMIT);
         let first = ask.clone().with("limit", paging.limit).with("cursor", paging.cursor);
@@ -238,12 +238,12 @@ impl Client {
         Ok(page)
     }
 
-    /// Prints an answer: as it came, or in words.
+    /// Prints an answer, as JSON or as text.
     fn show(&self, answer: &Answer, words: impl FnOnce(&Value) -> String) -> Result<(), Fault> {
         if self.json { say::say(&show::plain_json(&answer.text)) } else { say::say(&words(&answer.value)) }
     }
 
-    /// Prints a page of a list: as it came, or as a table and the way to the next one.
+    /// Prints a page of a list, as JSON or as a table with the cursor of the next page.
     fn show_page(&self, page: &Answer, words: impl FnOnce(&[Value]) -> String) -> Result<(), Fault> {
         self.show(page, |_| words(page.items()))?;
         if let (false, Some(cursor)) = (self.json, page.next_cursor()) {
@@ -262,13 +262,13 @@ impl Client {
         Progress::start(self.quiet)
     }
 
-    /// What to say from now on if the user stops us.
+    /// Sets the message to print if the user interrupts.
     fn on_interrupt(&self, message: String) {
         self.on_interrupt.replace(message);
     }
 }
 
-/// Under `--json` a refusal is the server's answer too.
+/// Prints the problem document of a rejection, for `--json`.
 fn say_refusal(fault: &Fault) -> Result<(), Fault> {
     match fault {
         Fault::Refused(refused) => {

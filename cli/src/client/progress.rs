@@ -1,4 +1,4 @@
-//! How far something is, on standard error: a bar on a terminal, else a line every few seconds.
+//! Progress on standard error: a bar on a terminal, otherwise a line every 5 s.
 
 use std::cell::Cell;
 use std::io::IsTerminal;
@@ -8,23 +8,23 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::say::note;
 
-/// How often a log gets a line.
+/// The interval between lines.
 const LINE_EVERY: Duration = Duration::from_secs(5);
 const BAR: &str = "{bar:28} {msg}";
 
-/// Something under way.
+/// The progress of an operation.
 #[derive(Debug)]
 pub(crate) enum Progress {
     /// On a terminal.
     Bar(ProgressBar),
-    /// In a log.
+    /// Not on a terminal; the time of the last line.
     Lines(Cell<Instant>),
-    /// Not wanted.
+    /// Under `--quiet`.
     Silent,
 }
 
 impl Progress {
-    /// Starts to show it, unless that is not wanted.
+    /// Starts to show progress, unless `is_quiet`.
     pub(crate) fn start(is_quiet: bool) -> Self {
         if is_quiet {
             return Self::Silent;
@@ -36,7 +36,7 @@ impl Progress {
         Self::Bar(ProgressBar::no_length().with_style(style.progress_chars("━╸─")))
     }
 
-    /// Shows how far it is, in parts of a total if that is known.
+    /// Shows the progress, as a share of the total if that is known.
     pub(crate) fn at(&self, done: u64, total: Option<u64>, message: impl FnOnce() -> String) {
         match self {
             Self::Bar(bar) => {
@@ -56,7 +56,7 @@ impl Progress {
 }
 
 impl Drop for Progress {
-    /// Takes the bar away: what is said next starts on a clean line.
+    /// Clears the bar, so that further output starts on a clean line.
     fn drop(&mut self) {
         if let Self::Bar(bar) = self {
             bar.finish_and_clear();

@@ -1,25 +1,25 @@
-//! Printing that survives a reader who has gone: `| head` is no fault.
+//! Output. A reader that closes the pipe, such as `| head`, is not an error.
 
 use std::io::{self, ErrorKind, Write};
 
 use super::fault::Fault;
 
-/// Prints to standard output, a line end added if there is none.
+/// Prints to standard output, with a final line end.
 pub(crate) fn say(text: &str) -> Result<(), Fault> {
     let end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
     let mut out = io::stdout().lock();
     write!(out, "{text}{end}").and_then(|()| out.flush()).map_err(|error| unsaid(&error))
 }
 
-/// What it means that standard output does not take any more.
+/// Classifies an error of standard output.
 pub(crate) fn unsaid(error: &io::Error) -> Fault {
     match error.kind() {
         ErrorKind::BrokenPipe => Fault::Unread,
-        _ => Fault::Here(format!("standard output cannot be written to: {error}")),
+        _ => Fault::Here(format!("cannot write to standard output: {error}")),
     }
 }
 
-/// Prints to standard error, after our name. If nobody listens there is nobody to tell.
+/// Prints to standard error, with the program's name. Errors are ignored.
 pub(crate) fn complain(message: &str) {
     let _ = writeln!(io::stderr(), "cuponera: {message}");
 }

@@ -1,4 +1,4 @@
-//! Talking to a server: credentials, retries that never double an effect, and what its answers mean.
+//! The HTTP client of a server: sends credentials, retries without repeating an effect, and classifies answers.
 
 use std::time::Duration;
 
@@ -14,24 +14,24 @@ use super::fault::{Fault, Refused};
 use super::login::{Login, Logins, Session};
 
 const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
-/// A call other than an upload takes far less: a login, hashed on a busy machine, is the slowest.
+/// Timeout of a call other than an upload. The slowest is a login, which hashes the password, on a busy server.
 const CALL_PATIENCE: Duration = Duration::from_secs(30);
 
-/// A server, and who we are to it.
+/// A server, and the credential for it.
 #[derive(Debug)]
 pub(crate) struct Server {
     http: reqwest::Client,
     address: Address,
     credential: Credential,
     patience: Duration,
-    /// Held while a refresh token is traded: whoever ends this command then waits until the new one is kept.
+    /// Held while a refresh token is exchanged. An interrupted command waits for it, so that the new token is stored.
     renewing: tokio::sync::Mutex<()>,
 }
 
-/// How long an end may wait for a renewal.
+/// How long an interrupted command waits for a refresh.
 const RENEWAL_PATIENCE: Duration = Duration::from_secs(5);
 
-/// How we say who we are.
+/// The credential of requests.
 #[derive(Debug)]
 enum Credential {
     ApiKey(HeaderValue),
@@ -39,14 +39,13 @@ enum Credential {
 }
 
 impl Server {
-    /// Nothing is sent yet.
+    /// Creates a client; sends nothing.
     pub(crate) fn new(url: &str, api_key: Option<&str>, patience: Duration) -> Result<Self, Fault> {
         let address = Address::parse(url)?;
         let credential = match api_key {
             Some(key) => {
-                let mut key = HeaderValue::from_str(key).map_err(|_| {
-                    Fault::Here("CUPONERA_API_KEY: has characters that no key has".to_owned())
-                })?;
+                let mut key = HeaderValue::from_str(key)
+                    .map_err(|_| Fault::Here("CUPONERA_API_KEY: contains invalid characters".to_owned()))?;
                 key.set_sensitive(true);
                 Credential::ApiKey(key)
             }
@@ -55,7 +54,7 @@ impl Server {
         let http = reqwest::Client::builder()
             .user_agent(concat!("cuponera/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT_PATIENCE)
-            // A redirect would carry the key to wherever it points.
+            // Following a redirect would send the API key to its target.
             .redirect(reqwest::redirect::Policy::none());
         let http = if address.is_loopback() { http.no_proxy() } else { http };
         let http = http.build().map_err(|error| Fault::Here(innermost(&error)))?;
@@ -66,7 +65,7 @@ impl Server {
         &self.address
     }
 
-    /// The logins, if that is how we say who we are.
+    /// The stored logins, unless an API key is used.
     pub(crate) fn logins(&self) -> Option<&Logins> {
         match &self.credential {
             Credential::ApiKey(_) => None,
@@ -74,7 +73,7 @@ impl Server {
         }
     }
 
-    /// Asks until there is an answer, or no more patience.
+    /// Sends a call, with retries until `patience` has passed.
     pub(crate) async fn send(&self, ask: Ask<'_>) -> Result<Answer, Fault> {
         let key = ask.key();
         let (mut attempts, mut renewed, mut arrived_before) = (self.attempts(), false, false);
@@ -88,7 +87,7 @@ impl Server {
                     renewed = true;
                     self.renew(token.as_ref()).await?;
                 }
-                // What an attempt whose answer was lost has deleted is gone: that was wanted.
+                // An earlier attempt, whose answer was lost, has deleted it.
                 Err(Trouble::Lasting(fault))
                     if arrived_before && ask.method == Method::DELETE && fault.is_refusal("not_found") =>
                 {
@@ -115,13 +114,13 @@ impl Server {
         self.answer(request.send().await).await
     }
 
-    /// The document that was sent, if it is one of success; else what it means.
+    /// The document of a successful answer; otherwise the classified error.
     pub(crate) async fn answer(&self, sent: reqwest::Result<Response>) -> Result<Answer, Trouble> {
         let text = self.judge(sent).await?.text().await.map_err(|error| self.trouble(&error))?;
         Answer::read(text, self.address.as_str()).map_err(Trouble::Lasting)
     }
 
-    /// A request that says who we are.
+    /// A request with the credential.
     pub(crate) fn request(
         &self,
         method: Method,
@@ -137,7 +136,7 @@ impl Server {
         }
     }
 
-    /// The answer if it is a success; else what it means.
+    /// A successful answer; otherwise the classified error.
     pub(crate) async fn judge(&self, sent: reqwest::Result<Response>) -> Result<Response, Trouble> {
         let response = sent.map_err(|error| self.trouble(&error))?;
         let status = response.status();
@@ -160,21 +159,23 @@ impl Server {
         let away = |what: &str| Fault::Away(format!("{url} {what} ({status})"));
         match status.as_u16() {
             429 => {
-                let when = after.map(|after| format!("; it asks to come back in {} s", after.as_secs()));
-                let what = format!("takes no more requests for now{}", when.unwrap_or_default());
+                let when = after.map(|after| format!("; retry after {} s", after.as_secs()));
+                let what = format!("accepts no more requests now{}", when.unwrap_or_default());
                 Trouble::Passing { fault: away(&what), after, arrived: false }
             }
-            408 => Trouble::Passing { fault: away("did not get the request in time"), after, arrived: false },
+            408 => {
+                Trouble::Passing { fault: away("did not receive the request in time"), after, arrived: false }
+            }
             502..=504 => {
-                // Who was told so was not let in.
+                // An `overloaded` request was not processed.
                 let arrived = refused.code != "overloaded";
                 Trouble::Passing { fault: away("cannot answer now"), after, arrived }
             }
             500.. => Trouble::Lasting(away(&format!(
-                "has a fault; its log has it under {}",
+                "has an internal error; the request id in its log is {}",
                 super::show::plain(id)
             ))),
-            // Our own first attempt, whose answer was lost, still runs.
+            // Our first attempt, whose answer was lost, still runs.
             409 if refused.code == "key_in_progress" => {
                 Trouble::Passing { fault: Fault::Refused(refused.into()), after, arrived: true }
             }
@@ -183,15 +184,15 @@ impl Server {
     }
 
     fn redirected(&self, location: Option<&HeaderValue>) -> Fault {
-        let to = location.and_then(|to| to.to_str().ok()).unwrap_or("somewhere else");
+        let to = location.and_then(|to| to.to_str().ok()).unwrap_or("an unknown address");
         Fault::Here(format!(
-            "{} sends us to {}: name that server with --url or CUPONERA_URL",
+            "{} redirects to {}: set --url or CUPONERA_URL to that server",
             self.address.as_str(),
             super::show::plain(to)
         ))
     }
 
-    /// What it means that no answer came.
+    /// Classifies an error without an answer.
     pub(crate) fn trouble(&self, error: &reqwest::Error) -> Trouble {
         let reason = innermost(error);
         if error.is_builder() {
@@ -200,11 +201,13 @@ impl Server {
         let url = self.address.as_str();
         if is_tls_fault(error) {
             return Trouble::Lasting(Fault::Away(format!(
-                "{url} gives no secure connection: {reason}. Is it https:// there? SSL_CERT_FILE can name certificates to trust"
+                "no secure connection to {url}: {reason}. Does the server use https://? SSL_CERT_FILE can name trusted certificates"
             )));
         }
         let message = if error.is_connect() {
-            format!("{url} cannot be reached: {reason}. Is it running, and is --url or CUPONERA_URL right?")
+            format!(
+                "{url} cannot be reached: {reason}. Is the server running, and is --url or CUPONERA_URL right?"
+            )
         } else {
             format!("{url} does not answer: {reason}")
         };
@@ -215,15 +218,15 @@ impl Server {
         Attempts::new(self.patience)
     }
 
-    /// The login to use, renewed if it is about to run out; none if there is an API key.
+    /// The login, refreshed if its access token is about to expire; `None` if an API key is used.
     pub(crate) async fn token(&self) -> Result<Option<Login>, Fault> {
         let Some(logins) = self.logins() else { return Ok(None) };
         let login = logins.login(self.address.as_str())?.ok_or_else(|| self.not_logged_in())?;
         if login.is_stale() { self.renew(Some(&login)).await.map(Some) } else { Ok(Some(login)) }
     }
 
-    /// Trades the refresh token for new tokens, unless another command has done so meanwhile: one that is used twice ends
-    /// the login.
+    /// Exchanges the refresh token for new tokens, unless another command has done so meanwhile: a refresh token that
+    /// is used twice ends the login.
     async fn renew(&self, stale: Option<&Login>) -> Result<Login, Fault> {
         let logins = self.logins().ok_or_else(|| self.not_logged_in())?;
         let locked = logins.lock().await?;
@@ -233,15 +236,15 @@ impl Server {
         }
         let _renewing = self.renewing.lock().await;
         let ask = Ask::post(&["auth", "refresh"], json!({"refreshToken": login.refresh_token}));
-        // Boxed: `send` renews, and renewing sends.
+        // Boxed, because `send` and `renew` call each other.
         let session: Session = Box::pin(self.send(ask)).await?.read_as()?;
         let login = session.of(&login.email);
         locked.keep(self.address.as_str(), Some(login.clone()))?;
         Ok(login)
     }
 
-    /// Until no refresh token is being traded, or that has taken too long: one that is used up and not replaced is a login
-    /// lost.
+    /// Waits for a running exchange of a refresh token, at most [`RENEWAL_PATIENCE`]: a used token without its
+    /// replacement is a lost login.
     pub(crate) async fn has_renewed(&self) {
         let _ = tokio::time::timeout(RENEWAL_PATIENCE, self.renewing.lock()).await;
     }

@@ -1,4 +1,4 @@
-//! What a server says, made fit for people: aligned, and without anything that could steer their terminal.
+//! Text output of server data: aligned tables, without characters that control a terminal.
 
 use chrono::{DateTime, SecondsFormat};
 use comfy_table::presets::NOTHING;
@@ -6,25 +6,25 @@ use comfy_table::{CellAlignment, Table};
 use indicatif::HumanCount;
 use serde_json::Value;
 
-/// What stands where there is nothing.
+/// Printed for an absent value.
 const ABSENT: &str = "-";
 
-/// A column of a table: its title, where its values are, and how they look.
+/// A column of a table: its title, the JSON pointer of its values, and their format.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Column(pub(crate) &'static str, pub(crate) &'static str, pub(crate) Look);
 
-/// How a value looks.
+/// The format of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Look {
-    /// As it is.
+    /// Unformatted.
     Text,
-    /// A number, in groups of three digits, to the right.
+    /// A number, in groups of three digits, aligned to the right.
     Count,
     /// A time.
     Time,
 }
 
-/// The items of a list as a table.
+/// Formats the items of a list as a table.
 pub(crate) fn table(columns: &[Column], items: &[Value]) -> String {
     let mut table = Table::new();
     table.load_style(NOTHING).set_header(columns.iter().map(|column| column.0));
@@ -39,13 +39,13 @@ pub(crate) fn table(columns: &[Column], items: &[Value]) -> String {
     flush_left(&table)
 }
 
-/// One thing, a line for each of its fields that is there.
+/// Formats one item, with a line for each field that is present.
 pub(crate) fn card(columns: &[Column], item: &Value) -> String {
     let present = columns.iter().map(|column| (column.0, column.of(item))).filter(|(_, text)| text != ABSENT);
     pairs(&present.collect::<Vec<_>>())
 }
 
-/// Names and values, aligned.
+/// Formats names and values in two aligned columns.
 pub(crate) fn pairs(lines: &[(&str, String)]) -> String {
     let mut table = Table::new();
     table.load_style(NOTHING);
@@ -55,7 +55,7 @@ pub(crate) fn pairs(lines: &[(&str, String)]) -> String {
     flush_left(&table)
 }
 
-/// The first column starts at the margin, and no line ends with spaces.
+/// Removes the left margin and trailing spaces.
 fn flush_left(table: &Table) -> String {
     let lines = table.lines().map(|line| line.strip_prefix(' ').unwrap_or(&line).trim_end().to_owned());
     lines.collect::<Vec<_>>().join("\n")
@@ -79,14 +79,14 @@ impl Column {
     }
 }
 
-/// A text without characters that move the cursor, color what follows, or turn the direction of writing.
+/// Escapes characters that move the cursor, change colors, or change the writing direction.
 pub(crate) fn plain(text: &str) -> String {
     escape(text, |char| char.escape_unicode().to_string())
 }
 
-/// A JSON document that may go to a terminal: such characters stand escaped in it, which changes nothing of what it says.
+/// Escapes such characters in a JSON document and puts it on one line. Its value does not change.
 pub(crate) fn plain_json(text: &str) -> String {
-    // Outside of strings JSON has no control characters but line ends and tabs.
+    // Outside of strings, the only control characters of JSON are line ends and tabs.
     let escaped = |char| match char {
         '\n' | '\r' | '\t' => " ".to_owned(),
         other => format!("\\u{:04x}", u32::from(other)),
@@ -105,18 +105,18 @@ fn escape(text: &str, escaped: impl Fn(char) -> String) -> String {
     })
 }
 
-/// Control characters, line and paragraph separators, and what turns the direction of writing.
+/// Control characters, line and paragraph separators, and characters that change the writing direction.
 fn is_steering(char: char) -> bool {
     char.is_control()
         || matches!(char, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// A number in groups of three digits.
+/// Formats a number in groups of three digits.
 pub(crate) fn count(number: u64) -> String {
     HumanCount(number).to_string()
 }
 
-/// A time of the server's to the second.
+/// Formats a timestamp from the server, to the second.
 pub(crate) fn time(text: &str) -> String {
     match DateTime::parse_from_rfc3339(text) {
         Ok(time) => time.to_utc().to_rfc3339_opts(SecondsFormat::Secs, true).replace('T', " "),
@@ -124,7 +124,7 @@ pub(crate) fn time(text: &str) -> String {
     }
 }
 
-/// A string of a document.
+/// A string of a document, escaped for a terminal.
 pub(crate) fn text(item: &Value, pointer: &str) -> String {
     item.pointer(pointer).and_then(Value::as_str).map_or_else(|| ABSENT.to_owned(), plain)
 }

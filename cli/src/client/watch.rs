@@ -1,4 +1,4 @@
-//! Waiting for a job to end, and saying how far it is.
+//! Waits for the end of a job and shows its progress.
 
 use std::time::Duration;
 
@@ -14,20 +14,20 @@ use super::{Client, progress::Progress};
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// A job that was submitted, and whether its end is waited for.
+/// A submitted job, and whether to wait for its end.
 #[derive(Debug)]
 pub(super) struct Submitted {
     pub(super) job: Answer,
     pub(super) waits: bool,
 }
 
-/// A job as the server shows it.
+/// A job, as the server returned it.
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) answer: Answer,
 }
 
-/// Waits for a job to end unless that is not wanted, and prints how it ended; `words` is for one that succeeded.
+/// Waits for the end of a job, if `submitted.waits`, and prints the result; `words` describes a job that succeeded.
 pub(super) async fn see_through(
     client: &Client,
     submitted: Submitted,
@@ -40,7 +40,7 @@ pub(super) async fn see_through(
     if !submitted.waits {
         client.show(&job.answer, |_| {
             let id = job.id();
-            format!("The job {id} is under way. Watch it with: cuponera jobs watch {id}")
+            format!("The job {id} is submitted. To watch it: cuponera jobs watch {id}")
         })?;
         return Ok(job);
     }
@@ -51,13 +51,13 @@ pub(super) async fn see_through(
     said.map(|()| job)
 }
 
-/// Asks for a job, ever less often, until it is over. `seen` is told of each change.
+/// Polls a job, with growing pauses, until it ends. Calls `seen` for each change.
 pub(super) async fn until_over(
     client: &Client,
     id: &str,
     mut seen: impl FnMut(&Job) -> Result<(), Fault>,
 ) -> Result<Job, Fault> {
-    client.on_interrupt(format!("the job goes on; watch it again with: cuponera jobs watch {id}"));
+    client.on_interrupt(format!("the job continues; to watch it again: cuponera jobs watch {id}"));
     let (progress, mut pause, mut last) = (client.progress(), FIRST_PAUSE, String::new());
     loop {
         let answer = client.ask(Ask::get(&["jobs", id])).await.map_err(|fault| goes_on(fault, id))?;
@@ -75,11 +75,11 @@ pub(super) async fn until_over(
     }
 }
 
-/// A server that is away has not lost the job.
+/// Adds to an unavailable server's fault that the job is not lost.
 fn goes_on(fault: Fault, id: &str) -> Fault {
     match fault {
         Fault::Away(message) => Fault::Away(format!(
-            "{message}\n  The job is kept; watch it again with: cuponera jobs watch {id}"
+            "{message}\n  The job is not lost; to watch it again: cuponera jobs watch {id}"
         )),
         other => other,
     }
@@ -106,12 +106,12 @@ impl Job {
         self.status() == "SUCCEEDED"
     }
 
-    /// Prints it on one line, as a document.
+    /// Prints the JSON document on one line.
     pub(super) fn say_line(&self) -> Result<(), Fault> {
         say(&plain_json(&self.answer.text))
     }
 
-    /// How a job that is over ended.
+    /// An error if the job failed or was cancelled.
     pub(super) fn verdict(&self) -> Result<(), Fault> {
         let id = self.id();
         match self.status() {
@@ -119,24 +119,24 @@ impl Job {
                 let error = &self.answer.value["error"];
                 let why = format!("{} ({})", text(error, "/detail"), text(error, "/code"));
                 Err(Fault::JobEnded(format!(
-                    "the job {id} failed: {why}\n  Run again what is left of it with: cuponera jobs retry {id}"
+                    "the job {id} failed: {why}\n  To run its unfinished part again: cuponera jobs retry {id}"
                 )))
             }
             "CANCELLED" => {
-                Err(Fault::JobEnded(format!("the job {id} was cancelled; what it had done stays")))
+                Err(Fault::JobEnded(format!("the job {id} was cancelled; what it has done stays")))
             }
             _ => Ok(()),
         }
     }
 
-    /// Says what its owner should know although it is done as asked.
+    /// Prints the warnings of the job.
     pub(super) fn warn(&self) {
         for warning in self.answer.value["warnings"].as_array().into_iter().flatten() {
             complain(&format!("careful: {} ({})", text(warning, "/detail"), text(warning, "/code")));
         }
     }
 
-    /// ` in 3.2 s`, once it is over.
+    /// ` in 3.2 s`, once the job has ended.
     pub(super) fn in_time(&self) -> String {
         let at = |name: &str| DateTime::parse_from_rfc3339(self.answer.value[name].as_str()?).ok();
         match (at("startedAt"), at("finishedAt")) {
@@ -168,7 +168,7 @@ fn describe(status: &str, told: &Value) -> String {
     parts.into_iter().flatten().collect::<Vec<_>>().join(" · ")
 }
 
-/// A rate without digits that change too fast to be read.
+/// A rate rounded to a whole number.
 struct HumanRate(f64);
 
 impl std::fmt::Display for HumanRate {

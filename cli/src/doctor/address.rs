@@ -1,4 +1,4 @@
-//! Where the API is to listen: free, or a Cuponera answers there already.
+//! Checks the API's address: it is free, or a healthy Cuponera answers there.
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
@@ -13,28 +13,28 @@ const CHECK: &str = "address";
 const PATIENCE: Duration = Duration::from_secs(3);
 const FIX: &str = "choose another with CUPONERA_HTTP_ADDR";
 
-/// Whether `up` could listen there.
+/// Checks whether `up` could listen on the address.
 pub(super) async fn address(settings: &Settings) -> Finding {
     let address = settings.http_addr;
     match TcpListener::bind(address) {
-        Ok(_) if address.port() == 0 => Finding::good(CHECK, format!("{address}: any port that is free")),
+        Ok(_) if address.port() == 0 => Finding::good(CHECK, format!("{address}: any free port")),
         Ok(_) => Finding::good(CHECK, format!("{address} is free")),
         Err(error) if error.kind() == ErrorKind::AddrInUse => taken(address).await,
-        Err(error) => Finding::fault(CHECK, format!("nobody can listen on {address}: {error}"), FIX),
+        Err(error) => Finding::fault(CHECK, format!("cannot listen on {address}: {error}"), FIX),
     }
 }
 
-/// Who has it.
+/// Checks whether a Cuponera uses the address.
 async fn taken(address: SocketAddr) -> Finding {
     let Some(health) = health(reachable(address)).await else {
-        return Finding::fault(CHECK, format!("{address} is taken by something that is no Cuponera"), FIX);
+        return Finding::fault(CHECK, format!("{address} is in use by a program other than Cuponera"), FIX);
     };
     let [status, version] = ["status", "version"].map(|name| health[name].as_str().unwrap_or("?").to_owned());
     let detail = format!("a Cuponera {version} answers on {address}: {status}");
     if status == "ok" {
         return Finding::good(CHECK, detail);
     }
-    Finding::fault(CHECK, detail, "look into its log; its database may be away")
+    Finding::fault(CHECK, detail, "read its log; its database may be unavailable")
 }
 
 async fn health(address: SocketAddr) -> Option<Value> {
@@ -44,7 +44,7 @@ async fn health(address: SocketAddr) -> Option<Value> {
     health["database"].is_string().then_some(health)
 }
 
-/// Listening on all addresses, it answers on loopback.
+/// The address to request: loopback if the API listens on all addresses.
 fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),

@@ -1,4 +1,4 @@
-//! The database: the one that is named, or the private one and the programs it needs.
+//! Checks the database: the configured one, or the private one and its Postgres programs.
 
 use cuponera_core::config::Settings;
 use cuponera_core::store::{Examined, SchemaState, ServerState, Untrimmed, examine};
@@ -11,15 +11,16 @@ use super::report::Finding;
 const CHECK: &str = "database";
 const FIX_NAMED: &str =
     "check that it runs, and the host, port, user, password and database of CUPONERA_DATABASE_URL";
-const FIX_CLUSTER: &str = "until then `up` cannot start; CUPONERA_DATABASE_URL can name another server";
-const FIX_PRIVATE: &str = "start `up`; if that does not help, look into postgres.log in the data folder";
-/// The oldest Postgres that has everything we use.
+const FIX_CLUSTER: &str =
+    "`up` cannot start until this is fixed; CUPONERA_DATABASE_URL can name another server";
+const FIX_PRIVATE: &str = "start `up`; if that does not help, read postgres.log in the data folder";
+/// The oldest supported Postgres, as `server_version_num`.
 const OLDEST_VERSION: i32 = 150_000;
-/// A clock this far off is worth a word; this much farther, tokens run out before or after their time.
+/// Clock skew from which a warning is given, and from which tokens expire too early or too late (a fault).
 const NOTED_SKEW_SECONDS: i64 = 2;
 const BAD_SKEW_SECONDS: i64 = 60;
 
-/// Looks at whichever database `up` would use.
+/// Checks the database that `up` would use.
 pub(super) async fn database(settings: &Settings) -> Vec<Finding> {
     match &settings.database_url {
         Some(url) => named(settings, url.expose_secret(), FIX_NAMED).await,
@@ -39,7 +40,7 @@ async fn private(settings: &Settings) -> Vec<Finding> {
     findings
 }
 
-/// Whether there are Postgres programs, and of the version of the cluster.
+/// Checks for Postgres programs of the cluster's version.
 fn programs(cluster: Option<u32>) -> Finding {
     const CHECK: &str = "postgres";
     let binaries = match Binaries::find() {
@@ -48,7 +49,7 @@ fn programs(cluster: Option<u32>) -> Finding {
             return Finding::fault(
                 CHECK,
                 error.to_string(),
-                "or do without: CUPONERA_DATABASE_URL names a server that runs",
+                "or use a running server: set CUPONERA_DATABASE_URL",
             );
         }
     };
@@ -58,18 +59,18 @@ fn programs(cluster: Option<u32>) -> Finding {
     }
     let cluster = cluster.unwrap_or_default();
     let found: Vec<_> = binaries.found().map(|(_, major)| major.to_string()).collect();
-    let detail = format!("the cluster needs version {cluster}; there is {}", found.join(", "));
+    let detail = format!("the cluster needs version {cluster}; found {}", found.join(", "));
     Finding::fault(CHECK, detail, format!("install Postgres {cluster}, or set PG_BIN to its programs"))
 }
 
 fn cluster(look: &Look) -> Finding {
-    let owner = if look.is_owned { "a cuponera is at work on it" } else { "the next `up` takes it over" };
+    let owner = if look.is_owned { "a cuponera uses it" } else { "the next `up` adopts it" };
     let detail = match (look.cluster, &look.server) {
-        (None, _) => "none yet; `up` makes one".to_owned(),
-        (Some(major), None) => format!("of version {major}; its server does not run, `up` starts it"),
+        (None, _) => "none yet; `up` creates it".to_owned(),
+        (Some(major), None) => format!("version {major}; its server does not run, `up` starts it"),
         (Some(major), Some(server)) => {
             format!(
-                "of version {major}; its server runs on port {} (process {}), and {owner}",
+                "version {major}; its server runs on port {} (process {}), and {owner}",
                 server.port, server.pid
             )
         }
@@ -103,8 +104,8 @@ fn server(state: &ServerState) -> Finding {
     if state.is_replica {
         return Finding::fault(
             CHECK,
-            format!("{version}, but a copy that cannot be written to"),
-            "name the primary server",
+            format!("{version}, but a read-only replica"),
+            "use the primary server",
         );
     }
     Finding::good(CHECK, format!("{version} answers"))
@@ -117,17 +118,13 @@ fn durability(state: &ServerState) -> Finding {
     if is_durable {
         return Finding::good(CHECK, detail);
     }
-    Finding::fault(
-        CHECK,
-        detail,
-        "turn both on: without them a power cut loses redemptions that were answered",
-    )
+    Finding::fault(CHECK, detail, "turn both on: without them a power failure loses confirmed redemptions")
 }
 
 fn room(settings: &Settings, state: &ServerState) -> Finding {
     const CHECK: &str = "connections";
     let needed = connections(settings);
-    let detail = format!("{needed} at most, of {} that the server takes", state.connections);
+    let detail = format!("at most {needed} of the server's {}", state.connections);
     if i64::from(needed) <= i64::from(state.connections) {
         return Finding::good(CHECK, detail);
     }
@@ -137,9 +134,9 @@ fn room(settings: &Settings, state: &ServerState) -> Finding {
 
 fn clock(skew_seconds: i64) -> Finding {
     const CHECK: &str = "clock";
-    let fix = "set both clocks by NTP";
+    let fix = "synchronize both clocks with NTP";
     let detail = match skew_seconds {
-        0 => "as this machine's".to_owned(),
+        0 => "equal to this machine's".to_owned(),
         ahead @ 1.. => format!("{ahead} s ahead of this machine's"),
         behind => format!("{} s behind this machine's", -behind),
     };
@@ -153,13 +150,15 @@ fn clock(skew_seconds: i64) -> Finding {
 fn rights(state: &ServerState) -> Finding {
     const CHECK: &str = "rights";
     match (state.may_create, state.may_use_temporary) {
-        (true, true) => Finding::good(CHECK, "tables can be made"),
-        (false, _) => {
-            Finding::fault(CHECK, "the user may not make tables", "GRANT CREATE ON SCHEMA public TO the user")
-        }
+        (true, true) => Finding::good(CHECK, "the user may create tables"),
+        (false, _) => Finding::fault(
+            CHECK,
+            "the user may not create tables",
+            "GRANT CREATE ON SCHEMA public TO the user",
+        ),
         (true, false) => {
             let fix = "GRANT TEMPORARY ON DATABASE … TO the user";
-            Finding::fault(CHECK, "the user may not make temporary tables, which imports need", fix)
+            Finding::fault(CHECK, "the user may not create temporary tables, which imports need", fix)
         }
     }
 }
@@ -168,39 +167,39 @@ fn schema(state: SchemaState) -> Finding {
     const CHECK: &str = "schema";
     match state {
         SchemaState::Absent { known } => {
-            Finding::good(CHECK, format!("none yet; `up` or `migrate` takes it to step {known}"))
+            Finding::good(CHECK, format!("none yet; `up` or `migrate` creates it, up to step {known}"))
         }
         SchemaState::Older { found, known, .. } => {
-            Finding::good(CHECK, format!("at step {found}; `up` or `migrate` takes it to step {known}"))
+            Finding::good(CHECK, format!("at step {found}; `up` or `migrate` upgrades it to step {known}"))
         }
         SchemaState::Current { known } => {
-            Finding::good(CHECK, format!("at step {known}, the newest that is known here"))
+            Finding::good(CHECK, format!("at step {known}, the newest that this program knows"))
         }
         SchemaState::Newer { found, known } => {
-            let detail = format!("at step {found}; this program knows {known}, and runs on it");
-            Finding::warning(CHECK, detail, "use the newer program that took it there")
+            let detail = format!("at step {found}; this program knows {known} and runs on it");
+            Finding::warning(CHECK, detail, "use the newer program that upgraded it")
         }
         SchemaState::Broken { step } => {
-            let fix = "see what it left behind, then delete its row from _sqlx_migrations";
-            Finding::fault(CHECK, format!("step {step} was begun and not finished"), fix)
+            let fix = "undo what it changed, then delete its row from _sqlx_migrations";
+            Finding::fault(CHECK, format!("step {step} was started and not finished"), fix)
         }
         SchemaState::Foreign { step } => {
-            let detail = format!("of another line of versions, which differs from step {step} on");
-            Finding::fault(CHECK, detail, "use the program that made it")
+            let detail = format!("from another line of versions, different from step {step} on");
+            Finding::fault(CHECK, detail, "use the program that created it")
         }
         SchemaState::Closed => {
-            let fix = "connect as the user that made it, or give its tables to this one (REASSIGN OWNED)";
-            let detail = "there is one that another user made, and this one may not read";
+            let fix = "connect as the user that created it, or give its tables to this user (REASSIGN OWNED)";
+            let detail = "another user created it, and this user may not read it";
             Finding::fault(CHECK, detail, fix)
         }
     }
 }
 
-/// User ids and emails are trimmed wherever they enter; what was stored before that stays as it is.
+/// Counts ids and emails stored untrimmed. New ones are trimmed on input; those stored earlier are not changed.
 fn identifiers(stored: Untrimmed) -> Finding {
     const CHECK: &str = "identifiers";
     if (stored.user_ids, stored.emails) == (0, 0) {
-        return Finding::good(CHECK, "all user ids and emails are as calls name them");
+        return Finding::good(CHECK, "all user ids and emails are stored trimmed");
     }
     let Untrimmed { user_ids, accounts, holders, lost_user_ids, emails, lost_emails } = stored;
     let detail = format!(
@@ -211,7 +210,7 @@ fn identifiers(stored: Untrimmed) -> Finding {
         return Finding::good(CHECK, detail);
     }
     let detail = format!(
-        "{detail}, except {lost_user_ids} user ids and {lost_emails} emails: others are the same when trimmed, or a hidden \
+        "{detail}, except {lost_user_ids} user ids and {lost_emails} emails: another one is equal when trimmed, or a hidden \
          character is inside. Users who can log in still act on their own codes"
     );
     let fix = "give each an id of its own in user_account, coupon, user_quota and redemption in one transaction, and delete \

@@ -1,5 +1,5 @@
-//! What the programs of a fleet share beside the database: the queue, the bucket, Redis. Of those that the settings do not
-//! name nothing is said; nor of addresses that are none, which is said of the settings.
+//! Checks what the programs of a fleet share besides the database: the queue, the bucket, Redis. Skips those that are
+//! not configured, and invalid addresses, which the check of the settings reports.
 
 use std::time::Duration;
 
@@ -12,14 +12,14 @@ use tokio::time::{sleep, timeout};
 
 use super::report::Finding;
 
-/// What takes longer does not answer.
+/// Timeout of the queue and the bucket.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// The same for Redis, which is asked again meanwhile.
+/// Timeout of Redis, during which its state is polled.
 const REDIS_PATIENCE: Duration = Duration::from_secs(2);
 const REDIS_POLL: Duration = Duration::from_millis(100);
-const FIX_AWS: &str = "AWS_REGION and the credentials of the environment decide what is seen";
+const FIX_AWS: &str = "check AWS_REGION and the credentials in the environment";
 
-/// Looks at all of them.
+/// Checks all of them concurrently.
 pub(super) async fn fleet(settings: &Settings) -> Vec<Finding> {
     let queue = async {
         let address = settings.queue_address().ok().flatten()?;
@@ -37,7 +37,7 @@ pub(super) async fn fleet(settings: &Settings) -> Vec<Finding> {
     [queue, bucket, redis].into_iter().flatten().collect()
 }
 
-/// How many messages wait, and how many dead letters.
+/// The numbers of waiting messages and of dead letters.
 async fn depths(address: QueueAddress) -> Result<(u64, u64), SqsFault> {
     let away = |away: Error| SqsFault::Away(away.chain());
     let sqs = Sqs::connect(address).await?;
@@ -52,11 +52,11 @@ async fn queue(address: QueueAddress) -> Finding {
     match timeout(PATIENCE, depths(address)).await.unwrap_or_else(silent) {
         Ok((waiting, dead)) => {
             let detail = format!("{name} answers; messages waiting: {waiting}, dead letters: {dead}");
-            let fix = "dead letters tell of work that failed: once the cause is mended, `cuponera redrive` retries it";
+            let fix = "dead letters are chunks that failed: fix the cause, then run `cuponera redrive` to retry their jobs";
             if dead > 0 { Finding::warning(CHECK, detail, fix) } else { Finding::good(CHECK, detail) }
         }
         Err(fault) if fault.may_pass() => {
-            let fix = format!("until it answers jobs are taken, and wait; {FIX_AWS}");
+            let fix = format!("until it answers, jobs are accepted and wait; {FIX_AWS}");
             Finding::warning(CHECK, format!("{name}: {fault}"), fix)
         }
         Err(fault) => Finding::fault(CHECK, fault.to_string(), FIX_AWS),
@@ -69,7 +69,7 @@ async fn bucket(name: &str, prefix: &str) -> Finding {
     match timeout(PATIENCE, Files::examine_bucket(name, prefix)).await.unwrap_or_else(silent) {
         BucketState::There => Finding::good(CHECK, format!("{name} answers")),
         BucketState::Away(fault) => {
-            let fix = format!("until it answers there are no imports; {FIX_AWS}");
+            let fix = format!("until it answers, imports are not possible; {FIX_AWS}");
             Finding::warning(CHECK, format!("{name}: {fault}"), fix)
         }
         BucketState::Refused(fault) => Finding::fault(CHECK, fault, FIX_AWS),
@@ -87,6 +87,7 @@ async fn redis(cache: &Cache) -> Finding {
         return Finding::good(CHECK, "it answers");
     }
     let fix = "check that it runs, and the host, port, user and password of CUPONERA_REDIS_URL";
-    let detail = "it does not answer: all goes on without it, and each task counts limits for itself";
+    let detail =
+        "it does not answer: everything works without it, and each process applies its own rate limits";
     Finding::warning(CHECK, detail, fix)
 }

@@ -1,6 +1,6 @@
-//! `cuponera doctor`: what stands in the way of `up`, or soon will, and what to do about each.
+//! `cuponera doctor`: reports what prevents `up` from running, or soon will, with a fix for each finding.
 //!
-//! It only looks: nothing is made, started, stopped or changed. Secrets are never shown.
+//! It only reads: it creates, starts, stops and changes nothing. It never prints secrets.
 
 mod address;
 mod database;
@@ -22,19 +22,19 @@ Examples:
   cuponera doctor
   CUPONERA_DATABASE_URL=postgres://shop@db.internal/shop cuponera doctor --json
 
-It only looks: nothing is made, started, stopped or changed.
+It only reads: it creates, starts, stops and changes nothing.
 
 Exit status:
-  0  nothing stands in the way; there may be warnings (!)
+  0  no faults; there may be warnings (!)
   1  there are faults (✗)
-  2  a setting or flag cannot be read at all";
+  2  a setting or flag cannot be parsed";
 
-/// Connections of clients beside our own that a machine should have descriptors for.
+/// A lower limit of open files gives a warning.
 const COMFORTABLE_FILES: u64 = 4096;
-/// Listeners, logs, uploads and the like.
+/// Descriptors for listeners, logs, uploads and the like.
 const OTHER_FILES: u64 = 128;
 
-/// Looks at everything, says what it found, and whether that is good.
+/// Runs all checks and prints the report. Fails if there is a fault.
 pub(crate) fn run(settings: &Settings, as_json: bool) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -64,13 +64,13 @@ fn settings_findings(settings: &Settings) -> Vec<Finding> {
         faults.push(format!("CUPONERA_LOG: {error}"));
     }
     if faults.is_empty() {
-        return vec![Finding::good("settings", "they make sense")];
+        return vec![Finding::good("settings", "all are valid")];
     }
-    let fix = "set it right in the environment, in .env, or as a flag (cuponera up --help)";
+    let fix = "correct it in the environment, in .env, or as a flag (cuponera up --help)";
     faults.into_iter().map(|fault| Finding::fault("settings", fault, fix)).collect()
 }
 
-/// All connections to the database that the process may open: the API's, the worker's, and the one that listens.
+/// The maximum number of database connections of the process: the API's, the worker's, and one for `LISTEN`.
 fn connections(settings: &Settings) -> u32 {
     settings.pools().total() + settings.worker_pools().total() + 1
 }
@@ -83,11 +83,7 @@ fn open_files(settings: &Settings) -> Finding {
     let clients = limit.saturating_sub(own);
     let fix = "raise it with `ulimit -n 65536`, or LimitNOFILE= in a systemd unit";
     if clients == 0 {
-        return Finding::fault(
-            "open files",
-            format!("{limit} are fewer than the {own} that are needed"),
-            fix,
-        );
+        return Finding::fault("open files", format!("{limit}, but at least {own} are needed"), fix);
     }
     let detail = format!("{limit}, so about {clients} clients at once");
     if limit < COMFORTABLE_FILES {

@@ -1,4 +1,4 @@
-//! Findings, and how they are printed.
+//! The findings of `doctor`, and their output as text and as JSON.
 
 use std::fmt::Write;
 
@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::client::plain;
 
-/// How bad a finding is.
+/// The severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Status {
@@ -15,21 +15,21 @@ enum Status {
     Fault,
 }
 
-/// One thing that was looked at.
+/// The result of one check.
 #[derive(Debug, Serialize)]
 pub(super) struct Finding {
     check: &'static str,
     status: Status,
     detail: String,
-    /// What to do about it.
+    /// What the operator should do.
     #[serde(skip_serializing_if = "Option::is_none")]
     fix: Option<String>,
 }
 
-/// All of them.
+/// All findings.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
-    /// Whether nothing stands in the way.
+    /// Whether there is no fault.
     ok: bool,
     version: &'static str,
     findings: Vec<Finding>,
@@ -40,12 +40,12 @@ impl Finding {
         Self { check, status: Status::Ok, detail: detail.into(), fix: None }
     }
 
-    /// It works, but not for long or not for all.
+    /// It works, but may fail later or affects some users.
     pub(super) fn warning(check: &'static str, detail: impl Into<String>, fix: impl Into<String>) -> Self {
         Self { status: Status::Warning, fix: Some(fix.into()), ..Self::good(check, detail) }
     }
 
-    /// It stands in the way.
+    /// It prevents `up` from working.
     pub(super) fn fault(check: &'static str, detail: impl Into<String>, fix: impl Into<String>) -> Self {
         Self { status: Status::Fault, fix: Some(fix.into()), ..Self::good(check, detail) }
     }
@@ -65,7 +65,7 @@ impl Report {
         serde_json::to_string_pretty(self).unwrap_or_default()
     }
 
-    /// A line each, a second one for what to do, and the sum of it.
+    /// One line for each finding, a second line for its fix, and a summary.
     pub(super) fn words(&self) -> String {
         let width = self.findings.iter().map(|finding| finding.check.len()).max().unwrap_or_default();
         let mut text = String::new();
@@ -77,7 +77,7 @@ impl Report {
             };
             // Writing to a string cannot fail.
             let _ = writeln!(text, "{mark} {:width$}  {}", finding.check, plain(&finding.detail));
-            // Said once, after the last that it is good for.
+            // Consecutive findings with the same fix print it once, after the last of them.
             let next = self.findings.get(index + 1).and_then(|next| next.fix.as_ref());
             if let Some(fix) = finding.fix.as_ref().filter(|fix| next != Some(fix)) {
                 let _ = writeln!(text, "  {:width$}  → {}", "", plain(fix));
@@ -91,8 +91,8 @@ impl Report {
         let count = |status| self.findings.iter().filter(|finding| finding.status == status).count();
         let of = |number: usize, word: &str| format!("{number} {word}{}", if number == 1 { "" } else { "s" });
         match (count(Status::Fault), count(Status::Warning)) {
-            (0, 0) => "All is well.".to_owned(),
-            (0, warnings) => format!("Nothing stands in the way; {}.", of(warnings, "warning")),
+            (0, 0) => "No problems found.".to_owned(),
+            (0, warnings) => format!("No faults; {}.", of(warnings, "warning")),
             (faults, warnings) => format!("{}, {}.", of(faults, "fault"), of(warnings, "warning")),
         }
     }

@@ -1,4 +1,4 @@
-//! Books, by id and by name.
+//! `cuponera books`, with books given by id and by name, and the pages of lists.
 
 use super::World;
 use super::fake::{Fake, document};
@@ -48,7 +48,7 @@ async fn a_large_book_is_deleted_by_a_job_that_is_waited_for_or_not() {
     assert_eq!((&begun["kind"], &begun["status"]), (&"DELETE_BOOK".into(), &"QUEUED".into()));
     world
         .run(&["books", "delete", &name, "--no-wait"])
-        .said(&["under way", begun["id"].as_str().expect("an id")]);
+        .said(&["is submitted", begun["id"].as_str().expect("an id")]);
     let done = world.json(&["books", "delete", &name]);
     assert_eq!((&done["id"], &done["status"]), (&begun["id"], &"SUCCEEDED".into()));
     assert_eq!(done["result"]["deletedCount"], 10_001);
@@ -87,7 +87,7 @@ async fn a_list_goes_on_where_its_page_ended() {
     let codes = world.codes(&id, 5);
     let first = world.run(&["codes", "list", "--book", &id, "--limit", "2"]);
     first.said(&["CODE", &codes[0], &codes[1]]);
-    let cursor = first.stderr.split_once("--cursor ").expect("the way to the next page").1.trim();
+    let cursor = first.stderr.split_once("--cursor ").expect("a cursor of the next page").1.trim();
     let second = world.json(&["codes", "list", "--book", &id, "--limit", "2", "--cursor", cursor]);
     assert_eq!((&second["data"][0]["code"], &second["total"]), (&codes[2].as_str().into(), &5.into()));
     let rest = world.run(&["codes", "list", "--book", &id, "--status", "available", "--prefix", &codes[4]]);

@@ -1,5 +1,5 @@
-//! A server that gives the answers it was told to, one a connection, and keeps what it was asked: for what a real one does
-//! only when it is in trouble.
+//! A server that returns prepared answers, one per connection, and records the requests: for answers that a real server
+//! gives only under faults.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -10,7 +10,7 @@ use crate::client::Ran;
 use crate::client::world::run;
 use crate::support::cuponera;
 
-/// A request as it came.
+/// A recorded request.
 #[derive(Debug, Clone)]
 pub(crate) struct Asked {
     pub(crate) line: String,
@@ -25,16 +25,16 @@ pub(crate) struct Fake {
 }
 
 impl Fake {
-    /// Gives these answers; an empty one is a connection that is closed once the request was read.
+    /// Starts a server with these answers. An empty answer closes the connection after the request was read.
     pub(crate) fn answering(answers: Vec<String>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has no free port");
+        let listener = TcpListener::bind("127.0.0.1:0").expect("binding to loopback failed");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
         let asked = Arc::new(Mutex::new(Vec::new()));
         let kept = asked.clone();
         std::thread::spawn(move || {
             for answer in answers {
                 let Ok((mut stream, _)) = listener.accept() else { return };
-                // Kept before it is answered: who has the answer may look.
+                // Recorded before the answer is sent: a test reads the records once it has the answer.
                 let request = read_request(&stream);
                 kept.lock().unwrap_or_else(PoisonError::into_inner).push(request);
                 let _ = stream.write_all(answer.as_bytes());
@@ -47,7 +47,7 @@ impl Fake {
         &self.url
     }
 
-    /// What it was asked so far.
+    /// The requests so far.
     pub(crate) fn asked(&self) -> Vec<Asked> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -67,7 +67,7 @@ impl Asked {
     }
 }
 
-/// An answer with a status line's end, headers and a body.
+/// An answer; `status` has the code and the reason phrase.
 pub(crate) fn answer(status: &str, headers: &str, body: &str) -> String {
     let length = body.len();
     format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n{headers}\r\n{body}")

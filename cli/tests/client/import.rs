@@ -1,4 +1,4 @@
-//! Files on their way in.
+//! `cuponera import`: counts, errors files, standard input, memory.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -19,7 +19,7 @@ async fn a_file_goes_in_and_what_was_refused_is_counted_and_written_down() {
     let words = ["import", file, "--book", &name, "--errors", errors.to_str().expect("a path")];
     let dry = world.run(&[&words[..4], &["--dry-run"]].concat());
     dry.said(&["Would be imported  200", "Duplicates", "cuponera jobs errors "]);
-    assert_eq!(world.json(&["books", "show", &id])["generatedCount"], 0, "a dry run wrote");
+    assert_eq!(world.json(&["books", "show", &id])["generatedCount"], 0, "a dry run imported codes");
     let ran = world.run(&words);
     ran.said(&["Imported", "200 in ", "Duplicates    1", "Invalid rows  1", "in "]);
     assert_eq!(world.json(&["books", "show", &id])["generatedCount"], 200);
@@ -30,7 +30,7 @@ async fn a_file_goes_in_and_what_was_refused_is_counted_and_written_down() {
         lines[1].starts_with("202,") && lines[1].contains("duplicate") && lines[2].starts_with("203,"),
         "{refused}"
     );
-    assert_eq!(mode(&errors), 0o600, "codes are worth money");
+    assert_eq!(mode(&errors), 0o600, "the errors file must be private");
 }
 
 #[tokio::test]
@@ -51,7 +51,7 @@ async fn standard_input_goes_in_too_and_json_is_the_job() {
         &mut world.command(&["import", "-", "--book", &id, "--no-wait"]),
         rows("LATER", 5).as_bytes(),
     );
-    under_way.said(&["is under way", "cuponera jobs watch "]);
+    under_way.said(&["is submitted", "cuponera jobs watch "]);
 }
 
 #[tokio::test]
@@ -87,14 +87,14 @@ async fn the_file_itself_is_never_taken_for_the_errors_file() {
     let world = World::new().await;
     let (name, _) = world.book(&[]);
     let file = world.write("codes.csv", "ABC-1\n");
-    std::os::unix::fs::symlink(&file, world.path("link.csv")).expect("no link can be made");
+    std::os::unix::fs::symlink(&file, world.path("link.csv")).expect("creating a link failed");
     for errors in ["codes.csv", "./codes.csv", "link.csv"] {
         world.run(&["import", "codes.csv", "--book", &name, "--errors", errors]).refused(1, &["--errors"]);
     }
     assert_eq!(std::fs::read_to_string(file).expect("it is gone"), "ABC-1\n");
 }
 
-/// The most that a process has had in memory, as far as it lives.
+/// The peak resident memory of a process, if it runs.
 fn peak_kib(pid: u32) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
@@ -106,13 +106,13 @@ async fn a_large_file_is_never_held_in_memory() {
     const MEBIBYTES: usize = 96;
     let world = World::new().await;
     let (name, _) = world.book(&[]);
-    // Refused at its end, so that nothing is imported.
+    // The last record is too long, so that the file is rejected and nothing is imported.
     let row = "a-cell-of-no-code,".repeat(56) + "\n";
     let text = row.repeat(MEBIBYTES * 1024 * 1024 / row.len()) + "\"" + &"x".repeat(70_000);
     world.write("large.csv", text);
     let mut command = world.command(&["import", "large.csv", "--book", &name]);
     let mut child =
-        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("cuponera cannot be run");
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starting cuponera failed");
     let mut peak = 0;
     while child.try_wait().expect("waiting failed").is_none() {
         peak = peak_kib(child.id()).unwrap_or(peak);

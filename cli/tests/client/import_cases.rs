@@ -1,4 +1,4 @@
-//! Files that people upload, through the command.
+//! The import cases of `testkit`, run with `cuponera import`.
 
 use cuponera_testkit::{Expected, import_files};
 
@@ -8,7 +8,7 @@ use super::World;
 async fn files_are_imported_or_refused_as_over_http() {
     let world = World::new().await;
     for (number, case) in import_files().iter().enumerate() {
-        // Two letters that no other test's codes begin with.
+        // A prefix of two letters that the codes of no other test have.
         let case = case.with_prefix(&format!("Y{}", char::from(b'A' + u8::try_from(number % 26).unwrap())));
         let limit = case.max_codes_per_user.map(|limit| limit.to_string());
         let options = limit.as_deref().map_or(vec![], |limit| vec!["--max-codes-per-user", limit]);

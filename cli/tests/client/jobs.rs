@@ -1,4 +1,4 @@
-//! Long work, watched from outside.
+//! `cuponera jobs`.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};
@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::world::mode;
 use super::{World, finish};
 
-/// A job that takes its time, and its id.
+/// Submits a long job. Returns its id.
 fn long_job(world: &World) -> String {
     let (_, id) = world.book(&[]);
     let job = world.json(&["generate", "--book", &id, "--quantity", "20000000", "--no-wait"]);
@@ -18,7 +18,7 @@ fn long_job(world: &World) -> String {
 
 fn spawn(world: &World, words: &[&str]) -> Child {
     let mut command = world.command(words);
-    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("cuponera cannot be run")
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starting cuponera failed")
 }
 
 fn interrupt(child: &Child) {
@@ -34,7 +34,7 @@ async fn ctrl_c_ends_the_watching_and_not_the_job_and_cancelling_ends_both() {
     let mut lines = BufReader::new(watching.stdout.take().expect("a pipe")).lines();
     lines.next().expect("a first line").expect("it cannot be read");
     interrupt(&watching);
-    finish(watching).refused(130, &["the job goes on", &format!("cuponera jobs watch {id}")]);
+    finish(watching).refused(130, &["the job continues", &format!("cuponera jobs watch {id}")]);
     assert!(
         ["QUEUED", "RUNNING"]
             .contains(&world.json(&["jobs", "show", &id])["status"].as_str().expect("a status"))

@@ -1,4 +1,4 @@
-//! A server in trouble: what is tried again, under which key, for how long, and what is said in the end.
+//! Retries: which answers are retried, under which key, for how long, and the final error.
 
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
@@ -17,7 +17,8 @@ const RUNNING: &str =
 fn a_change_is_sent_again_under_the_same_key_and_the_next_one_under_another() {
     let (busy, running, done) =
         (document("503 Busy", BUSY), document("409 Conflict", RUNNING), document("200 OK", LOCK));
-    // Busy; a connection that is lost after the request was read; our first attempt still at work; done. And once more.
+    // Busy; a connection that is lost after the request was read; the first attempt still runs; done. Then a second
+    // call.
     let fake = Fake::answering(vec![busy, String::new(), running, done.clone(), done]);
     fake.run(&["lock", "ABC-1", "--user", "ana"]).said(&["is locked"]);
     fake.run(&["lock", "ABC-1", "--user", "ana"]).said(&["is locked"]);
@@ -42,12 +43,12 @@ fn the_server_says_how_long_to_wait_and_is_believed() {
     let fake = Fake::answering(vec![answer("429 Full", "Retry-After: 3600\r\n", "{}")]);
     let begun = Instant::now();
     fake.run(&["lock", "ABC-1", "--user", "ana", "--patience", "1m"]).refused(4, &["3600 s"]);
-    assert!(begun.elapsed() < Duration::from_secs(30), "it waited for longer than it has patience");
+    assert!(begun.elapsed() < Duration::from_secs(30), "it waited for longer than --patience");
 }
 
 #[test]
 fn a_server_that_cannot_be_reached_is_tried_for_as_long_as_there_is_patience() {
-    let free = TcpListener::bind("127.0.0.1:0").expect("loopback has no free port");
+    let free = TcpListener::bind("127.0.0.1:0").expect("binding to loopback failed");
     let url = format!("http://{}", free.local_addr().expect("an address"));
     drop(free);
     let begun = Instant::now();
@@ -55,9 +56,9 @@ fn a_server_that_cannot_be_reached_is_tried_for_as_long_as_there_is_patience() {
     command.args(["whoami", "--json", "--patience", "3s", "--url", &url]);
     command.env("CUPONERA_API_KEY", "a-key").env("CUPONERA_PATIENCE", "5m");
     let ran = run(&mut command);
-    ran.refused(4, &[&url, "cannot be reached", "trying again"]);
+    ran.refused(4, &[&url, "cannot be reached", "retrying"]);
     assert_eq!(ran.stdout, "");
-    assert!(begun.elapsed() < Duration::from_mins(1), "it had the patience of another setting");
+    assert!(begun.elapsed() < Duration::from_mins(1), "it used CUPONERA_PATIENCE instead of --patience");
 }
 
 #[test]
@@ -90,7 +91,7 @@ fn what_is_no_cuponera_is_told_so() {
     let page = |status| answer(status, "Content-Type: text/html\r\n", "<html>");
     let fake = Fake::answering(vec![page("200 OK"), page("404 Not Found")]);
     fake.run(&["whoami"]).refused(1, &["is the URL right?"]);
-    fake.run(&["whoami"]).refused(3, &["is there a Cuponera under this URL?"]);
+    fake.run(&["whoami"]).refused(3, &["is this the URL of a Cuponera server?"]);
 }
 
 /// Invariant I-46.

@@ -1,4 +1,4 @@
-//! In pipes and shells.
+//! Closed pipes, completions and help pages.
 
 use std::process::Stdio;
 
@@ -16,14 +16,14 @@ async fn a_reader_who_has_gone_is_no_fault() {
     for words in commands {
         let mut command = world.command(words);
         let mut child =
-            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("cuponera cannot be run");
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starting cuponera failed");
         drop(child.stdout.take());
         let ran = finish(child);
         assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{words:?}");
     }
     let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("there is no /dev/full");
     let child =
-        world.command(&list).stdout(full).stderr(Stdio::piped()).spawn().expect("cuponera cannot be run");
+        world.command(&list).stdout(full).stderr(Stdio::piped()).spawn().expect("starting cuponera failed");
     finish(child).refused(1, &["standard output"]);
 }
 

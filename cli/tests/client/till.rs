@@ -1,4 +1,4 @@
-//! Codes given, locked, redeemed.
+//! `cuponera assign`, `lock`, `unlock`, `redeem`, `validate`, `history`, `generate` and `capacity`.
 
 use super::World;
 
@@ -68,7 +68,7 @@ async fn codes_are_made_while_the_command_waits_and_a_pattern_tells_what_it_has_
     let (name, id) = world.book(&[]);
     let pattern = format!("T{:X}-{{999}}", rand::random::<u32>());
     let ran = world.run(&["generate", "--book", &name, "--quantity", "100", "--pattern", &pattern]);
-    ran.said(&["Made 100 codes in ", &pattern[..4]]);
+    ran.said(&["Generated 100 codes in ", &pattern[..4]]);
     assert!(ran.stderr.contains("careful: ") && ran.stderr.contains("guessable_codes"), "{ran:?}");
     let capacity = world.json(&["capacity", "--book", &id, "--pattern", &pattern]);
     assert_eq!((&capacity["used"], &capacity["remaining"]), (&100.into(), &900.into()));

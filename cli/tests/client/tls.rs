@@ -1,4 +1,4 @@
-//! https: with a certificate that is known, and with one that is not.
+//! HTTPS with a trusted certificate and with an unknown one.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -16,7 +16,7 @@ use crate::support::cuponera;
 
 const ME: &str = r#"{"id":"1","businessId":"2","role":"ADMIN","email":"admin@example.com"}"#;
 
-/// A server that says who we are to whoever comes, its URL, and its certificate.
+/// Starts an HTTPS server that answers every request with the same account. Returns its URL and its certificate.
 fn serve() -> (String, String) {
     let CertifiedKey { cert, signing_key } =
         generate_simple_self_signed(["localhost".to_owned()]).expect("no certificate can be made");
@@ -27,15 +27,15 @@ fn serve() -> (String, String) {
         .expect("no versions")
         .with_no_client_auth()
         .with_single_cert(vec![cert.der().clone()], key)
-        .expect("the certificate is not taken");
+        .expect("the certificate is not accepted");
     let config = Arc::new(config);
-    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has no free port");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("binding to loopback failed");
     let port = listener.local_addr().expect("an address").port();
     std::thread::spawn(move || {
         while let Ok((stream, _)) = listener.accept() {
             let connection = ServerConnection::new(config.clone()).expect("no connection can be made");
             let mut stream = StreamOwned::new(connection, stream);
-            // A client that does not trust us ends here.
+            // Fails for a client that does not trust the certificate.
             if stream.read(&mut [0; 4096]).is_ok() {
                 let _ = stream.write_all(document("200 OK", ME).as_bytes());
                 stream.conn.send_close_notify();
@@ -55,7 +55,7 @@ fn whoami(url: &str) -> Command {
 #[test]
 fn https_is_spoken_with_whom_a_known_certificate_vouches_for() {
     let (url, certificate) = serve();
-    let folder = tempfile::tempdir().expect("there is no place for temporary files");
+    let folder = tempfile::tempdir().expect("creating a temporary folder failed");
     let file = folder.path().join("known.pem");
     std::fs::write(&file, certificate).expect("writing failed");
     run(whoami(&url).env("SSL_CERT_FILE", &file)).said(&["admin@example.com"]);
@@ -66,5 +66,5 @@ fn a_stranger_is_refused_at_once() {
     let (url, _) = serve();
     let begun = Instant::now();
     run(&mut whoami(&url)).refused(4, &[&url, "no secure connection", "SSL_CERT_FILE"]);
-    assert!(begun.elapsed() < Duration::from_secs(20), "it was tried again and again");
+    assert!(begun.elapsed() < Duration::from_secs(20), "it was retried");
 }

@@ -1,4 +1,4 @@
-//! A server that runs while any test needs it, a business with an API key, and the command with its results.
+//! A server that the running tests share, with an API key, and helpers to run the command and check its results.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -12,23 +12,23 @@ use tokio::sync::Mutex;
 
 use crate::support::{Admin, Installation, PASSWORD, Process, cuponera};
 
-/// The server of the tests that run now. The last one to end takes it down.
+/// The server of the running tests. It stops when the last of them ends.
 static SHARED: Mutex<Weak<Shared>> = Mutex::const_new(Weak::new());
 
-/// Ended in this order: the process, then the folder that its Postgres is in.
+/// Dropped in this order: the process, then the folder with its Postgres.
 struct Shared {
     process: Process,
     api_key: String,
     installation: Installation,
 }
 
-/// A test's view of the server: a folder and logins of its own.
+/// The server, with a folder and logins for one test.
 pub(crate) struct World {
     shared: Arc<Shared>,
     folder: TempDir,
 }
 
-/// How a command ended.
+/// The result of a command.
 #[derive(Debug)]
 pub(crate) struct Ran {
     pub(crate) code: i32,
@@ -44,10 +44,10 @@ impl World {
             None => Arc::new(start().await),
         };
         *shared = Arc::downgrade(&running);
-        Self { shared: running, folder: TempDir::new().expect("there is no place for temporary files") }
+        Self { shared: running, folder: TempDir::new().expect("creating a temporary folder failed") }
     }
 
-    /// The server's URL, as the banner has it.
+    /// The URL of the server, from the banner.
     pub(crate) fn url(&self) -> String {
         self.shared.process.banner("API").expect("the banner has no address").replace("/api/v1", "")
     }
@@ -77,7 +77,7 @@ impl World {
         command
     }
 
-    /// The command of somebody who has to log in.
+    /// The command without an API key: it needs a login.
     pub(crate) fn stranger(&self, words: &[&str]) -> Command {
         let mut command = cuponera();
         command.args(words).current_dir(self.folder.path());
@@ -90,14 +90,14 @@ impl World {
         run(&mut self.command(words))
     }
 
-    /// Runs it under `--json`; it must do what it is asked to.
+    /// Runs the command under `--json`; it must succeed.
     pub(crate) fn json(&self, words: &[&str]) -> Value {
         let ran = self.run(&[words, &["--json"]].concat());
         assert_eq!(ran.code, 0, "{words:?}: {ran:?}");
         ran.json()
     }
 
-    /// An active book of a name that no other test has, and its id.
+    /// Creates an active book with a unique name. Returns its name and id.
     pub(crate) fn book(&self, options: &[&str]) -> (String, String) {
         let name = format!("Book {:x}", rand::random::<u64>());
         let made = self.json(&[&["books", "create", &name], options].concat());
@@ -105,7 +105,7 @@ impl World {
         (name, made["id"].as_str().expect("an id").to_owned())
     }
 
-    /// So many codes of a book.
+    /// Generates `count` codes in a book.
     pub(crate) fn codes(&self, book: &str, count: usize) -> Vec<String> {
         self.json(&["generate", "--book", book, "--quantity", &count.to_string()]);
         let page = self.json(&["codes", "list", "--book", book, "--limit", "500"]);
@@ -125,42 +125,42 @@ async fn start() -> Shared {
 }
 
 impl Ran {
-    /// Standard output as the one document it must be.
+    /// Standard output, which must be one JSON document.
     #[track_caller]
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
-    /// It ended with this status and said these words on standard error.
+    /// Checks the exit status, and that standard error contains these words.
     #[track_caller]
     pub(crate) fn refused(&self, code: i32, words: &[&str]) {
         assert_eq!(self.code, code, "{self:?}");
         for word in words {
-            assert!(self.stderr.contains(word), "{word:?} is not said: {self:?}");
+            assert!(self.stderr.contains(word), "{word:?} is not printed: {self:?}");
         }
     }
 
-    /// It did what it was asked to and said these words on standard output.
+    /// Checks that the command succeeded, and that standard output contains these words.
     #[track_caller]
     pub(crate) fn said(&self, words: &[&str]) {
         assert_eq!(self.code, 0, "{self:?}");
         for word in words {
-            assert!(self.stdout.contains(word), "{word:?} is not said: {self:?}");
+            assert!(self.stdout.contains(word), "{word:?} is not printed: {self:?}");
         }
     }
 }
 
 /// Runs a command to its end.
 pub(crate) fn run(command: &mut Command) -> Ran {
-    finish(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("cuponera cannot be run"))
+    finish(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starting cuponera failed"))
 }
 
-/// Runs a command that reads this.
+/// Runs a command with this standard input.
 pub(crate) fn run_reading(command: &mut Command, input: &[u8]) -> Ran {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().expect("cuponera cannot be run");
+    let mut child = command.spawn().expect("starting cuponera failed");
     let mut stdin = child.stdin.take().expect("a pipe");
-    // One that does not read to the end has its reasons, which it says.
+    // The command may fail before it reads everything; its result shows why.
     let _ = stdin.write_all(input);
     drop(stdin);
     finish(child)
@@ -169,12 +169,12 @@ pub(crate) fn run_reading(command: &mut Command, input: &[u8]) -> Ran {
 /// Waits for a command to end.
 pub(crate) fn finish(child: Child) -> Ran {
     let output = child.wait_with_output().expect("waiting failed");
-    let text = |bytes| String::from_utf8(bytes).expect("it printed what is no text");
+    let text = |bytes| String::from_utf8(bytes).expect("its output is not UTF-8");
     let code = output.status.code().unwrap_or(-1);
     Ran { code, stdout: text(output.stdout), stderr: text(output.stderr) }
 }
 
-/// What a file's mode allows whom.
+/// The permission bits of a file.
 pub(crate) fn mode(path: &Path) -> u32 {
     use std::os::unix::fs::PermissionsExt;
     let found = std::fs::metadata(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));

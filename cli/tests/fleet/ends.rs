@@ -1,4 +1,4 @@
-//! How the processes of a fleet end when they are told to: in time, with what runs finished or given back.
+//! How the processes of a fleet end on SIGTERM: in time, with running work finished or released.
 
 use std::time::{Duration, Instant};
 
@@ -38,7 +38,7 @@ async fn an_api_that_is_told_to_end_takes_no_connection_and_finishes_what_runs()
     assert!(fleet.api.ended().await.success(), "{}", fleet.api.stderr());
     assert!(told.elapsed() < Duration::from_secs(10), "{:?}", told.elapsed());
 
-    // The address is free, and nobody's for long.
+    // The address is free again.
     fleet.restart_api().await;
     fleet.add_worker().await;
     let job: serde_json::Value = answer.json().await.expect("a job");
@@ -53,19 +53,17 @@ async fn a_worker_that_is_told_to_end_in_the_middle_of_a_job_leaves_it_to_the_ot
     let admin = fleet.admin().await;
     let job = generate(&admin, &book(&admin).await, 600_000).await;
     let path = format!("jobs/{}", job["id"].as_str().expect("an id"));
-    eventually("the job to be at work", async || {
-        (admin.get(&path).await["status"] == "RUNNING").then_some(())
-    })
-    .await;
+    eventually("the job to run", async || (admin.get(&path).await["status"] == "RUNNING").then_some(()))
+        .await;
     let took = fleet.workers[0].stop().await;
     assert!(took < Duration::from_secs(15), "{took:?}");
     let left: i64 = sqlx::query_scalar("select count(*) from job_chunk where status = 'RUNNING'")
         .fetch_one(fleet.database().pool())
         .await
         .expect("counting failed");
-    assert_eq!(left, 0, "a chunk waits for its lease to end");
+    assert_eq!(left, 0, "a chunk was not released");
     let before = admin.get(&path).await;
-    assert_ne!(before["status"], "SUCCEEDED", "the job was too small to be left in the middle");
+    assert_ne!(before["status"], "SUCCEEDED", "the job ended before the worker did");
     fleet.add_worker().await;
     let job = admin.over(&job).await;
     assert_eq!(
@@ -87,7 +85,7 @@ async fn a_worker_that_hangs_in_its_transaction_is_stood_in_for_and_does_no_harm
                                      and state = 'active' and query ilike 'copy coupon%')";
         sqlx::query_scalar::<_, bool>(writes).fetch_one(&pool).await.expect("looking failed")
     };
-    // In the worst moment: while it writes rows that whoever takes over must write as well.
+    // At the worst moment: while it writes rows that the worker which takes over must also write.
     loop {
         eventually("rows to be written", async || writes().await.then_some(())).await;
         fleet.workers[0].freeze();
@@ -105,7 +103,8 @@ async fn a_worker_that_hangs_in_its_transaction_is_stood_in_for_and_does_no_harm
         "{job}"
     );
     fleet.workers[0].thaw();
-    eventually("it to notice", async || fleet.workers[0].stderr().contains("fenced").then_some(())).await;
+    eventually("the worker to notice", async || fleet.workers[0].stderr().contains("fenced").then_some(()))
+        .await;
     let took = fleet.workers[0].stop().await;
     assert!(took < Duration::from_secs(15), "{took:?}");
     fleet.assert_well().await;

@@ -1,4 +1,4 @@
-//! Workers killed with `kill -9` in the middle of a job: others take over, nothing is lost and nothing is done twice.
+//! Workers killed with SIGKILL during a job: other workers take over, nothing is lost and nothing is done twice.
 
 use std::time::{Duration, Instant};
 
@@ -13,13 +13,13 @@ use crate::support::Admin;
 use crate::support::fleet::Fleet;
 
 const QUANTITY: u64 = 500_000;
-/// Each kill costs what it had at work, and the time until its lease is over.
+/// Maximum number of kills. Each costs the work of the running chunks and the rest of their leases.
 const MOST_KILLS: u32 = 8;
-/// The longest pause between two kills; less where the job would be over by then.
+/// The longest pause between two kills; shorter if the job would end before.
 const LONGEST_PAUSE: Duration = Duration::from_millis(2_500);
-/// As the design has it: how long a dead worker's chunk may wait for another.
+/// The promised time until the chunk of a dead worker is taken over.
 const TAKEN_OVER_WITHIN: Duration = Duration::from_secs(20);
-/// What nobody looks for is found when its message has been hidden twice: after 34 s.
+/// Without the rescue of chunks, a take-over waits until the message was hidden twice, for 34 s.
 const FOUND_BY_CHANCE: Duration = Duration::from_secs(30);
 
 async fn status(admin: &Admin, job: &Value) -> Value {
@@ -57,8 +57,7 @@ async fn workers_killed_every_few_seconds_make_exactly_the_codes_asked_for() {
     let job = generate(&admin, &book, QUANTITY).await;
     let mut kills = 0;
     while kills < MOST_KILLS {
-        eventually("the job to be at work", async || (status(&admin, &job).await != "QUEUED").then_some(()))
-            .await;
+        eventually("the job to run", async || (status(&admin, &job).await != "QUEUED").then_some(())).await;
         tokio::time::sleep(longest_pause.mul_f64(random.random_range(0.0..1.0))).await;
         if status(&admin, &job).await != "RUNNING" {
             break;
@@ -89,10 +88,10 @@ async fn the_last_chunk_of_a_killed_worker_is_taken_over_in_time() {
             .await
             .expect("looking failed")
     };
-    // A job of one chunk, caught while it is at work.
+    // Freeze the worker while it works on a job of one chunk.
     let (job, worker) = loop {
         let job = generate(&admin, &book, 50_000).await;
-        let (caught, worker) = eventually("the chunk to be at work", async || {
+        let (caught, worker) = eventually("the chunk to run", async || {
             let (status, worker) = chunk(&job).await;
             (status != "READY").then_some((status == "RUNNING", worker))
         })

@@ -1,5 +1,5 @@
-//! What strangers can make an API keep in memory: a head of 32 KiB for each connection, however much they send, and nothing
-//! for an answer that they do not read.
+//! The memory that unauthenticated clients can occupy in an API: a head of 32 KiB for each connection, however much
+//! they send, and nothing for an answer that they do not read.
 
 use futures::future::join_all;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -7,16 +7,16 @@ use tokio::net::TcpStream;
 
 use crate::support::fleet::Fleet;
 
-/// Of each kind; few enough for a process that may open 1,024 files.
+/// Number of clients of each kind; few enough for a process that may open 1,024 files.
 const STRANGERS: usize = 200;
-/// What each sends of a head without end: more than it may, and less than the system would hold by itself.
+/// Bytes sent of an endless head: more than the limit, and less than the kernel buffers.
 const HEAD_BYTES: usize = 250 * 1024;
-/// A head of 32 KiB, and what a connection needs besides.
+/// A head of 32 KiB, and the overhead of a connection.
 const MAX_KIB_EACH: u64 = 56;
 
-/// Sends a head without end; the first bytes of the answer.
+/// Sends an endless head. Returns the first bytes of the answer.
 async fn send_endless_head(address: &str) -> String {
-    let mut stream = TcpStream::connect(address).await.expect("the server takes no connections");
+    let mut stream = TcpStream::connect(address).await.expect("the server accepts no connections");
     let head = format!("GET /health/live HTTP/1.1\r\nHost: a\r\nX-Long: {}", "a".repeat(HEAD_BYTES));
     let (mut reader, mut writer) = stream.split();
     let mut answer = [0; 12];
@@ -25,11 +25,14 @@ async fn send_endless_head(address: &str) -> String {
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-/// Asks for a large answer and reads no more than its first byte.
+/// Requests a large answer and reads only its first byte.
 async fn ask_and_not_read(address: &str) -> TcpStream {
-    let mut stream = TcpStream::connect(address).await.expect("the server takes no connections");
-    stream.write_all(b"GET /docs HTTP/1.1\r\nHost: a\r\n\r\n").await.expect("the server broke off");
-    stream.read_u8().await.expect("the server broke off");
+    let mut stream = TcpStream::connect(address).await.expect("the server accepts no connections");
+    stream
+        .write_all(b"GET /docs HTTP/1.1\r\nHost: a\r\n\r\n")
+        .await
+        .expect("the server closed the connection");
+    stream.read_u8().await.expect("the server closed the connection");
     stream
 }
 

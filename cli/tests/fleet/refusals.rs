@@ -1,4 +1,4 @@
-//! What keeps a program of a fleet from starting is said in lines that name it, and nothing is changed.
+//! The causes of a failed start of a fleet's program are reported in one line each, and nothing is changed.
 
 use std::net::TcpListener;
 use std::process::Command;
@@ -12,8 +12,8 @@ use crate::support::{Admin, PASSWORD, Process};
 
 const PROGRAMS: [&str; 2] = ["cuponera-api", "cuponera-worker"];
 
-/// Runs it with settings changed, or taken away where the value is empty; says what it complains of, a line each, and that
-/// it ended without success.
+/// Runs a program with changed settings (an empty value removes the setting), checks that it fails with status 1, and
+/// returns its error lines.
 async fn complaints(
     installation: &FleetInstallation,
     program: &str,
@@ -30,12 +30,16 @@ async fn complaints(
     let mut process = Process::spawn(&mut command);
     let status = process.ended().await;
     assert_eq!(status.code(), Some(1), "{}", process.stderr());
-    assert_eq!(process.stdout(), "", "it printed more than its complaints");
+    assert_eq!(process.stdout(), "", "it printed more than its errors");
     let before = format!("{program}: ");
     let said = process.stderr();
     let said = said.lines().filter(|line| !line.starts_with('{'));
-    said.map(|line| line.strip_prefix(&before).unwrap_or_else(|| panic!("not ours: {line}")).to_owned())
-        .collect()
+    said.map(|line| {
+        line.strip_prefix(&before)
+            .unwrap_or_else(|| panic!("not an error line of the program: {line}"))
+            .to_owned()
+    })
+    .collect()
 }
 
 #[track_caller]
@@ -57,7 +61,7 @@ async fn without_a_database_or_a_good_secret_nothing_starts() {
     let short = &SECRET[..31];
     let said = complaints(&installation, "cuponera-api", &[("CUPONERA_JWT_SECRET", short)]).await;
     assert_one(&said, &["CUPONERA_JWT_SECRET", "32"]);
-    assert!(!said[0].contains(short), "the secret is told");
+    assert!(!said[0].contains(short), "the secret is printed");
     let said = complaints(&installation, "cuponera-api", &[("CUPONERA_JWT_SECRET_PREVIOUS", short)]).await;
     assert_one(&said, &["CUPONERA_JWT_SECRET_PREVIOUS", "32"]);
     let both = [("CUPONERA_JWT_SECRET", ""), ("CUPONERA_DATABASE_URL", "")];
@@ -67,7 +71,7 @@ async fn without_a_database_or_a_good_secret_nothing_starts() {
 #[tokio::test]
 async fn each_setting_that_is_wrong_is_one_line() {
     let installation = FleetInstallation::on_aws(TestDatabase::create().await).await;
-    let taken = TcpListener::bind("127.0.0.1:0").expect("loopback has no free port");
+    let taken = TcpListener::bind("127.0.0.1:0").expect("binding to loopback failed");
     let taken = taken.local_addr().expect("an address").to_string();
     let of_both: &[(&str, &str, &str)] = &[
         ("CUPONERA_DATABASE_URL", "postgres://nobody@127.0.0.1:1/nothing", "database"),
@@ -101,7 +105,7 @@ async fn a_setting_of_another_program_keeps_none_from_starting() {
     starts(&mut worker, "working").await;
 }
 
-/// Runs a program until it says this, and ends it.
+/// Runs a program until it logs this message, and ends it.
 async fn starts(command: &mut Command, says: &str) {
     let mut process = Process::spawn(command);
     process.logged(says).await;
@@ -124,7 +128,7 @@ async fn a_schema_that_is_missing_older_broken_or_of_another_line_is_refused() {
     let set = async |change: &'static str| {
         sqlx::raw_sql(change).execute(&pool).await.expect("changing the steps failed");
     };
-    // Any step, not only the newest: a number that was passed over may be taken later.
+    // Any step, not only the newest: a skipped number may be used later.
     for step in ["max(version)", "min(version)"] {
         let sql = format!(
             "create table taken as select * from _sqlx_migrations where version = (select {step} from _sqlx_migrations);
@@ -148,7 +152,7 @@ async fn a_schema_that_is_missing_older_broken_or_of_another_line_is_refused() {
     }
 }
 
-/// As after a rollback over two versions.
+/// The schema after a rollback over two versions.
 const TWO_STEPS_AHEAD: &str = "insert into _sqlx_migrations (version, description, success, checksum, execution_time)
     values (99990101000000, 'of a newer program', true, '', 0), (99990202000000, 'of a newer one', true, '', 0)";
 const NEWER: &str = "the schema is newer than this program; it runs on it";
@@ -160,7 +164,7 @@ async fn every_program_runs_on_a_newer_schema_and_says_so() {
     installation.set_up().await;
     let done = sqlx::query(TWO_STEPS_AHEAD).execute(installation.database.pool()).await;
     done.expect("taking the schema ahead failed");
-    // Before a rolled back version is started, as before any other.
+    // An operator runs `migrate` before the rolled back version, as before any version.
     let mut migrate = Process::spawn(installation.command("cuponera").arg("migrate"));
     assert!(migrate.ended().await.success(), "{}", migrate.stderr());
     assert!(migrate.stderr().contains(NEWER), "{}", migrate.stderr());
@@ -169,7 +173,7 @@ async fn every_program_runs_on_a_newer_schema_and_says_so() {
         let warning = process.logged(NEWER).await;
         assert_eq!((&warning["level"], &warning["found"]), (&json!("WARN"), &json!(99_990_202_000_000_i64)));
         process.logged(says).await;
-        assert_eq!(process.stderr().matches(NEWER).count(), 1, "it says so more than once");
+        assert_eq!(process.stderr().matches(NEWER).count(), 1, "the warning is logged more than once");
         process.stop().await;
     }
     let mut up = Process::spawn(installation.command("cuponera").arg("up"));

@@ -1,5 +1,5 @@
-//! A database that is cut off and started again under load: who calls is told to come back, what was confirmed is there,
-//! and no process of ours needs a restart.
+//! A database that is disconnected and restarted under load: callers get 503 with Retry-After, confirmed changes are
+//! kept, and no process needs a restart.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, Ordering};
@@ -22,19 +22,19 @@ use crate::support::fleet::FleetInstallation;
 
 const CLIENTS: u32 = 16;
 const CODES: u64 = 200_000;
-/// After which everything must work again.
+/// The time after a restart within which everything must work.
 const SERVES_WITHIN: Duration = Duration::from_secs(10);
-/// What needs a restart never does.
+/// The limit outside of a soak: a program that needs a restart never works again.
 const NEVER_SERVES: Duration = Duration::from_secs(30);
-/// How long there is load between two cuts.
+/// The duration of load between two cuts.
 const CALM: Duration = Duration::from_millis(1_500);
 
-/// Ten cuts in a soak; three show the same.
+/// Number of cuts: ten in a soak, otherwise three.
 fn cuts() -> u32 {
     if is_soak() { 10 } else { 3 }
 }
 
-/// A Postgres of the test's own, always at the same address however often it starts.
+/// A Postgres of the test, behind a forwarder with a fixed address.
 struct Server {
     folder: TempDir,
     running: Option<PrivatePostgres>,
@@ -44,8 +44,8 @@ struct Server {
 
 impl Server {
     async fn start() -> Self {
-        let folder = TempDir::new().expect("there is no place for temporary files");
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("loopback has no free port");
+        let folder = TempDir::new().expect("creating a temporary folder failed");
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("binding to loopback failed");
         let address = listener.local_addr().expect("an address");
         let port = Arc::new(AtomicU16::new(0));
         tokio::spawn(forward(listener, port.clone()));
@@ -59,7 +59,7 @@ impl Server {
         server
     }
 
-    /// Starts it, and says where it is itself.
+    /// Starts Postgres. Returns its own URL.
     async fn run(&mut self) -> String {
         let binaries = Binaries::find().expect("there is no Postgres");
         let options = Options::new(self.folder.path()).with_setting("max_connections", "100");
@@ -72,19 +72,19 @@ impl Server {
         url
     }
 
-    /// As `pg_ctl restart -m immediate` does it: all connections are cut, and it recovers from its log.
+    /// Like `pg_ctl restart -m immediate`: all connections end, and Postgres recovers from its log.
     async fn cut(&mut self) {
         let file = std::fs::read_to_string(self.folder.path().join("postgres/postmaster.pid"));
         let file = file.expect("no Postgres runs");
         let pid = file.lines().next().and_then(|line| line.trim().parse().ok()).and_then(Pid::from_raw);
         kill_process(pid.expect("a process id"), Signal::QUIT).expect("Postgres is gone");
-        // What remains is to collect the dead.
+        // Only reaps the dead process.
         drop(self.running.take().expect("it runs").stop().await);
         self.run().await;
     }
 }
 
-/// Hands each connection on to whatever port is current.
+/// Forwards each connection to the current port.
 async fn forward(listener: TcpListener, port: Arc<AtomicU16>) {
     let mut connections = JoinSet::new();
     while let Ok((mut client, _)) = listener.accept().await {
@@ -98,16 +98,17 @@ async fn forward(listener: TcpListener, port: Arc<AtomicU16>) {
     }
 }
 
-/// What the clients were told.
+/// The answers that the clients received.
 #[derive(Default)]
 struct Told {
-    /// Code and holder, and whether it was said to be redeemed.
+    /// Code, holder, and whether the answer confirmed a redemption.
     confirmed: Mutex<Vec<(String, String, bool)>>,
     refused: AtomicU32,
     done: AtomicBool,
 }
 
-/// One change under a key of its own, tried until it is confirmed. Anything but success and an honest 503 fails the test.
+/// Sends one change under its own key until it is confirmed. Any answer but success, a 503 with Retry-After, or
+/// `key_in_progress` fails the test.
 async fn insist(admin: &Admin, told: &Told, path: &str, body: &Value) -> Value {
     let key = format!("{}-{}", path.replace('/', "-"), rand::random::<u64>());
     loop {
@@ -118,7 +119,7 @@ async fn insist(admin: &Admin, told: &Told, path: &str, body: &Value) -> Value {
         match status {
             200 | 201 => return serde_json::from_str(&text).expect("an answer is JSON"),
             503 => assert!(retry_after, "{path}: a 503 without Retry-After: {text}"),
-            // The attempt before this one is still at work.
+            // The previous attempt still runs.
             409 if text.contains("key_in_progress") => {}
             _ => panic!("{path}: {status} {text}"),
         }
@@ -149,7 +150,7 @@ async fn shop(admin: Arc<Admin>, told: Arc<Told>, book: Value, client: u32) {
     }
 }
 
-/// Each thing that was confirmed is there, once; and as many redemptions as were confirmed, but for those at work.
+/// Checks that each confirmed assignment exists, and that the number of redemptions is the number of confirmed ones.
 async fn assert_kept(pool: &PgPool, told: &Told) {
     let confirmed = told.confirmed.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let redeemed = confirmed.iter().filter(|(_, _, redeemed)| *redeemed).count();
@@ -163,7 +164,7 @@ async fn assert_kept(pool: &PgPool, told: &Told) {
     .fetch_one(pool)
     .await
     .expect("looking failed");
-    assert_eq!(strange, 0, "codes that were confirmed and are not with their holders");
+    assert_eq!(strange, 0, "confirmed codes without their holder");
     let kept: i64 =
         query_scalar("select count(*) from redemption").fetch_one(pool).await.expect("counting failed");
     assert_eq!(usize::try_from(kept).expect("a count"), redeemed, "redemptions");
@@ -201,8 +202,8 @@ async fn a_database_that_is_cut_off_costs_patience_and_nothing_else() {
         client.expect("a client failed");
     }
     let refused = told.refused.load(Ordering::Relaxed);
-    println!("{} confirmed, {refused} told to come back; full service {longest:?} after a cut", confirmed());
-    assert!(refused > 0, "nobody noticed a cut");
+    println!("{} confirmed, {refused} rejected; full service {longest:?} after a cut", confirmed());
+    assert!(refused > 0, "no client noticed a cut");
     assert!(longest < bound(SERVES_WITHIN, NEVER_SERVES), "{longest:?}");
     let job = admin.over(&second).await;
     assert_eq!(

@@ -1,4 +1,4 @@
-//! The JWT secret is rotated, one restart after the other.
+//! Rotation of the JWT secret, as docs/fleet.md describes it.
 
 use reqwest::Method;
 use serde_json::json;
@@ -20,7 +20,7 @@ async fn a_secret_is_rotated_without_ending_a_login() {
     fleet.set("CUPONERA_JWT_SECRET", NEW_SECRET);
     fleet.set("CUPONERA_JWT_SECRET_PREVIOUS", SECRET);
     restart(&mut fleet).await;
-    assert_eq!(before.get("auth/me").await["email"], EMAIL, "a token of the secret before is accepted");
+    assert_eq!(before.get("auth/me").await["email"], EMAIL, "a token of the previous secret is accepted");
     let meanwhile = fleet.admin().await;
     fleet.set("CUPONERA_JWT_SECRET_PREVIOUS", "");
     restart(&mut fleet).await;

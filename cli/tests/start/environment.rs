@@ -1,5 +1,4 @@
-//! What an environment holds that must not count: variables of libpq, a locale and a time zone that do not exist, and empty
-//! settings.
+//! Environment variables that must have no effect: those of libpq, an invalid locale and time zone, and empty settings.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,7 +10,7 @@ use cuponera_testkit::TestDatabase;
 use crate::support::fleet::{FleetInstallation, SECRET};
 use crate::support::{Admin, EMAIL, Installation, PASSWORD, Process, cuponera};
 
-/// Any of these would keep a connection, or a server, from coming about.
+/// Each of these would break a connection or a server if it had an effect.
 const GARBAGE: [(&str, &str); 22] = [
     ("PGHOST", "/nowhere"),
     ("PGHOSTADDR", "192.0.2.1"),
@@ -53,7 +52,7 @@ async fn variables_of_libpq_change_nothing_of_the_private_postgres() {
 #[tokio::test]
 async fn variables_of_libpq_and_pgpass_change_nothing_of_a_database_that_is_named() {
     let installation = FleetInstallation::on_postgres(TestDatabase::create_empty().await);
-    let home = tempfile::tempdir().expect("there is no place for temporary files");
+    let home = tempfile::tempdir().expect("creating a temporary folder failed");
     let file = home.path().join(".pgpass");
     fs::write(&file, "*:*:*:*:wrong\n").expect("writing failed");
     fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).expect("chmod failed");
@@ -74,9 +73,9 @@ async fn variables_of_libpq_and_pgpass_change_nothing_of_a_database_that_is_name
     up.stop().await;
 }
 
-/// The variables that a command's help page names.
+/// The environment variables in the help page of a command.
 fn variables_of(mut command: Command) -> BTreeSet<String> {
-    let help = command.arg("--help").output().expect("it cannot be run").stdout;
+    let help = command.arg("--help").output().expect("starting the program failed").stdout;
     let help = String::from_utf8(help).expect("text");
     help.split("[env: ")
         .skip(1)
@@ -84,7 +83,7 @@ fn variables_of(mut command: Command) -> BTreeSet<String> {
         .collect()
 }
 
-/// Read by the libraries that we use.
+/// Variables that libraries read.
 const OF_LIBRARIES: [&str; 9] = [
     "AWS_ENDPOINT_URL",
     "AWS_ENDPOINT_URL_SQS",

@@ -1,4 +1,4 @@
-//! A start that fails, and one that a signal ends, leaves no process of its data folder behind, wherever it was.
+//! A start that fails or is ended by a signal leaves no process of its data folder behind, at any point.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -12,25 +12,25 @@ use sqlx::{Connection, PgConnection};
 
 use crate::support::{Installation, Process};
 
-/// How many starts go on at once: each has a Postgres.
+/// Number of concurrent starts; each has a Postgres.
 const LANES: usize = 3;
 
-/// An installation that was started once and stopped: a cluster with the schema and a first business in it.
+/// An installation that was started and stopped once: its cluster has the schema and the first business.
 async fn prepared() -> Installation {
     let installation = Installation::new();
     installation.up().await.stop().await;
     installation
 }
 
-/// The same again, in a folder of its own.
+/// A copy of an installation.
 fn copy_of(original: &Installation) -> Installation {
     let copy = Installation::new();
     let copied = Command::new("cp").arg("-a").args([original.data_dir(), copy.data_dir()]).status();
-    assert!(copied.expect("cp cannot be run").success(), "copying the data folder failed");
+    assert!(copied.expect("starting cp failed").success(), "copying the data folder failed");
     copy
 }
 
-/// Its Postgres, which runs on when the value is left.
+/// Starts its Postgres, which keeps running if `leave` is called.
 async fn postgres_of(installation: &Installation) -> PrivatePostgres {
     let binaries = Binaries::find().expect("there is no Postgres");
     let started = PrivatePostgres::start(&binaries, &Options::new(installation.data_dir())).await;
@@ -42,10 +42,10 @@ async fn connect(postgres: &PrivatePostgres) -> PgConnection {
     PgConnection::connect(&url).await.expect("the database does not answer")
 }
 
-/// Processes that work in a data folder: a server, its children, an `initdb`.
+/// Processes that use a data folder: a server, its children, an `initdb`.
 fn processes_of(installation: &Installation) -> Vec<String> {
     let folder = installation.data_dir();
-    // What the command lines of a server and its children say, which anybody may read.
+    // The command lines of a server and its children contain this, and every user may read them.
     let cluster = fs::metadata(folder.join("postgres")).ok();
     let mark = cluster.map(|cluster| format!("cuponera-{:x}-{:x}", cluster.dev(), cluster.ino()));
     let processes = fs::read_dir("/proc").expect("there is no /proc").flatten();
@@ -53,7 +53,7 @@ fn processes_of(installation: &Installation) -> Vec<String> {
     paths.filter_map(|process| is_at_work(&process, &folder, mark.as_deref())).collect()
 }
 
-/// The command line of a process, if it is one of this data folder.
+/// The command line of a process, if it uses this data folder.
 fn is_at_work(process: &Path, folder: &Path, mark: Option<&str>) -> Option<String> {
     let command_line = fs::read(process.join("cmdline")).unwrap_or_default();
     let command_line = String::from_utf8_lossy(&command_line).replace('\0', " ");
@@ -66,17 +66,17 @@ fn is_at_work(process: &Path, folder: &Path, mark: Option<&str>) -> Option<Strin
     (is_ours && !command_line.is_empty()).then_some(command_line)
 }
 
-/// Runs a command that fails, and sees that nothing of its data folder runs on; what it complained of.
+/// Runs a command that fails, and checks that no process of its data folder is left. Returns its standard error.
 async fn fails(installation: &Installation, command: &mut Command) -> String {
     let mut process = Process::spawn(command);
     let status = process.ended().await;
-    assert!(!status.success(), "it ended well: {}", process.stderr());
-    assert_eq!(process.stdout(), "", "it said that it serves");
+    assert!(!status.success(), "it succeeded: {}", process.stderr());
+    assert_eq!(process.stdout(), "", "it printed the banner");
     assert_eq!(processes_of(installation), [""; 0], "left behind after: {}", process.stderr());
     process.stderr()
 }
 
-/// What keeps a start from its end, in the order in which it is met, and a word of the complaint.
+/// Causes of a failed start, in the order in which a start meets them, with a part of the message.
 const SABOTAGES: [(Sabotage, &str); 12] = [
     (Sabotage::File("jwt.secret", "short"), "jwt.secret"),
     (Sabotage::Setting("CUPONERA_FILES_URL", "file:///proc/nowhere"), "CUPONERA_FILES_URL"),
@@ -98,9 +98,9 @@ const SABOTAGES: [(Sabotage, &str); 12] = [
 #[derive(Clone, Copy)]
 enum Sabotage {
     Setting(&'static str, &'static str),
-    /// A file of the data folder has another content.
+    /// Replaces the content of a file in the data folder.
     File(&'static str, &'static str),
-    /// Something of the data folder is a folder instead.
+    /// Replaces a file in the data folder by a folder.
     Folder(&'static str),
     Sql(&'static str),
 }
@@ -119,7 +119,7 @@ impl Sabotage {
                 let postgres = postgres_of(installation).await;
                 let done = sqlx::raw_sql(sql).execute(&mut connect(&postgres).await).await;
                 done.unwrap_or_else(|error| panic!("{sql}: {error}"));
-                // Found by the start that fails, as after a kill.
+                // The failing start adopts it, as after a kill.
                 postgres.leave();
             }
         }
@@ -153,7 +153,7 @@ async fn a_command_that_fails_stops_the_postgres_that_it_started() {
     .await;
 }
 
-/// How far a start has come when it is to end.
+/// The progress of a start when the signal is sent.
 #[derive(Debug, Clone, Copy)]
 enum Stage {
     /// `initdb` writes.
@@ -183,7 +183,7 @@ async fn a_signal_during_a_start_ends_it_and_leaves_nothing() {
         let installation = Installation::new();
         let mut command = installation.verb(verb);
         let mut process = Process::spawn(command.env("CUPONERA_HTTP_ADDR", "127.0.0.1:0"));
-        eventually("the start to come so far", async || {
+        eventually("the start to reach the stage", async || {
             stage.is_reached(&installation.data_dir()).then_some(())
         })
         .await;
@@ -212,6 +212,6 @@ async fn a_signal_while_the_schema_is_locked_ends_a_start_at_once_and_the_postgr
     .await;
     process.signal(Signal::TERM);
     assert!(process.ended().await.success(), "{}", process.stderr());
-    assert_eq!(process.stdout(), "", "it said that it serves");
+    assert_eq!(process.stdout(), "", "it printed the banner");
     assert_eq!(processes_of(&installation), [""; 0], "{}", process.stderr());
 }

@@ -1,4 +1,4 @@
-//! What stands in the way of a start is said in one line that names it, and the exit status is not zero.
+//! The cause of a failed start is reported in one line that names it, and the exit status is not zero.
 
 use std::net::TcpListener;
 use std::process::Command;
@@ -7,16 +7,18 @@ use cuponera_testkit::free_address;
 
 use crate::support::{Installation, Process};
 
-/// The one line that a command says before it ends without success; lines of the log, in JSON, are left out.
+/// The single error line of a command that fails. Log lines (JSON) are ignored.
 async fn complaint(command: &mut Command) -> String {
     let mut process = Process::spawn(command);
     let status = process.ended().await;
-    assert!(!status.success(), "it ended well");
-    assert_eq!(process.stdout(), "", "it printed more than its complaint");
+    assert!(!status.success(), "it succeeded");
+    assert_eq!(process.stdout(), "", "it printed more than its error");
     let stderr = process.stderr();
     let lines: Vec<&str> = stderr.lines().filter(|line| !line.starts_with('{')).collect();
     let [line] = lines[..] else { panic!("not one line: {stderr:?}") };
-    line.strip_prefix("cuponera: ").unwrap_or_else(|| panic!("no complaint of ours: {line}")).to_owned()
+    line.strip_prefix("cuponera: ")
+        .unwrap_or_else(|| panic!("not an error line of cuponera: {line}"))
+        .to_owned()
 }
 
 #[track_caller]
@@ -29,7 +31,7 @@ fn assert_names(complaint: &str, words: &[&str]) {
 #[tokio::test]
 async fn a_taken_port_is_named_and_nothing_is_started() {
     let installation = Installation::new();
-    let taken = TcpListener::bind("127.0.0.1:0").expect("loopback has no free port");
+    let taken = TcpListener::bind("127.0.0.1:0").expect("binding to loopback failed");
     let address = taken.local_addr().expect("an address").to_string();
     let complaint = complaint(installation.command().env("CUPONERA_HTTP_ADDR", &address)).await;
     assert_names(&complaint, &[&address, "CUPONERA_HTTP_ADDR"]);
@@ -68,7 +70,7 @@ async fn settings_that_are_not_valid_are_named() {
             name != "CUPONERA_JWT_SECRET" && name != "CUPONERA_ADMIN_PASSWORD" || !complaint.contains(value)
         );
     }
-    assert!(!installation.data_dir().exists(), "something was made before the settings were checked");
+    assert!(!installation.data_dir().exists(), "something was created before the settings were checked");
 }
 
 #[tokio::test]
@@ -99,7 +101,7 @@ async fn a_setting_that_does_not_parse_is_named() {
 #[tokio::test]
 async fn missing_postgres_programs_are_named_with_the_way_out() {
     let installation = Installation::new();
-    let empty = tempfile::tempdir().expect("there is no place for temporary files");
+    let empty = tempfile::tempdir().expect("creating a temporary folder failed");
     let complaint = complaint(installation.command().env("PG_BIN", empty.path())).await;
     assert_names(&complaint, &[&empty.path().display().to_string(), "PG_BIN"]);
 }

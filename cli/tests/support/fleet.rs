@@ -1,5 +1,5 @@
-//! A fleet: a database, an API and workers as processes of their own, and between them what a fleet has, a queue and a
-//! bucket. Each process can be ended, killed, frozen and started again. Whatever happens to a test, nothing is left running.
+//! A fleet: an API and workers as processes, with a database and, on AWS, a queue, a bucket and a Redis. Each process
+//! can be ended, killed, frozen and restarted. All of them end with the test, also if it fails.
 
 use std::process::Command;
 
@@ -10,12 +10,12 @@ use tempfile::TempDir;
 
 use super::{Admin, EMAIL, PASSWORD, Process, cuponera, without_settings};
 
-/// What `cuponera-api` will not start without.
+/// The JWT secret.
 pub(crate) const SECRET: &str = "a-secret-of-this-test-32-bytes-or-more";
-/// As the processes are told; nothing of it may be in a log.
+/// The AWS secret of the processes; no log may contain it.
 pub(crate) const AWS_SECRET: &str = "a-secret-of-aws";
 
-/// A fleet that serves. Fields are dropped in this order: the processes before what they use.
+/// A running fleet. Fields are dropped in this order: the processes before the services that they use.
 pub(crate) struct Fleet {
     pub(crate) api: Process,
     pub(crate) workers: Vec<Process>,
@@ -23,18 +23,18 @@ pub(crate) struct Fleet {
     installation: FleetInstallation,
 }
 
-/// What the processes of a fleet share, and how each is told of it.
+/// The services that the processes of a fleet share, and their settings.
 pub(crate) struct FleetInstallation {
     pub(crate) database: TestDatabase,
-    /// Without it the queue is the database, and files lie in a folder.
+    /// If absent, the database is the queue and files are in a folder.
     pub(crate) aws: Option<Aws>,
     settings: Vec<(String, String)>,
     folder: TempDir,
 }
 
-/// What an installation on AWS has besides its database.
+/// The services of an installation on AWS besides its database.
 pub(crate) struct Aws {
-    /// And its dead-letter queue.
+    /// With its dead-letter queue.
     pub(crate) queue: TestQueue,
     pub(crate) bucket: TestBucket,
     pub(crate) redis: Redis,
@@ -47,23 +47,23 @@ impl FleetInstallation {
         Self::with(database, Some(Aws { queue, bucket, redis: Redis::start().await }))
     }
 
-    /// With nothing but the database and a folder that all processes see.
+    /// With only a database and a folder that all processes share.
     pub(crate) fn on_postgres(database: TestDatabase) -> Self {
         Self::with(database, None)
     }
 
     fn with(database: TestDatabase, aws: Option<Aws>) -> Self {
-        let folder = TempDir::new().expect("there is no place for temporary files");
+        let folder = TempDir::new().expect("creating a temporary folder failed");
         Self { database, aws, settings: Vec::new(), folder }
     }
 
-    /// Tells all processes that are started from now on of a setting, such as `CUPONERA_REDIS_URL`.
+    /// Sets an environment variable, such as `CUPONERA_REDIS_URL`, for all processes started later.
     pub(crate) fn tell(mut self, name: &str, value: &str) -> Self {
         self.settings.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    /// `cuponera-api`, `cuponera-worker`, or `cuponera` itself; settings can be added and taken away.
+    /// `cuponera-api`, `cuponera-worker` or `cuponera`; settings can be added and removed.
     pub(crate) fn command(&self, name: &str) -> Command {
         let is_cuponera = name == "cuponera";
         let mut command = if is_cuponera {
@@ -94,7 +94,7 @@ impl FleetInstallation {
         command
     }
 
-    /// Makes the schema and the first business, as an operator does.
+    /// Creates the schema and the first business, as an operator does.
     pub(crate) async fn set_up(&self) {
         run(self.command("cuponera").arg("migrate")).await;
         let verb =
@@ -105,21 +105,21 @@ impl FleetInstallation {
         run(self.command("cuponera").args(verb).stdin(password)).await;
     }
 
-    /// A worker, which nobody minds but the caller.
+    /// Starts a worker that is not part of a [`Fleet`].
     pub(crate) async fn start_worker(&self) -> Process {
         let mut worker = Process::spawn(&mut self.command("cuponera-worker"));
         worker.logged("working").await;
         worker
     }
 
-    /// On this address; says on which.
+    /// Starts an API on an address. Returns the actual address.
     async fn start_api(&self, address: &str) -> (Process, String) {
         let mut api = Process::spawn(self.command("cuponera-api").env("CUPONERA_HTTP_ADDR", address));
         let address = api.logged("serving").await["address"].as_str().expect("an address").to_owned();
         (api, address)
     }
 
-    /// Sets everything up and starts an API and so many workers.
+    /// Sets everything up and starts an API and `workers` workers.
     pub(crate) async fn start(self, workers: usize) -> Fleet {
         self.set_up().await;
         let (api, address) = self.start_api("127.0.0.1:0").await;
@@ -132,17 +132,17 @@ impl FleetInstallation {
 }
 
 impl Fleet {
-    /// As it is on AWS, with so many workers.
+    /// A fleet on AWS.
     pub(crate) async fn on_aws(workers: usize) -> Self {
         FleetInstallation::on_aws(TestDatabase::create().await).await.start(workers).await
     }
 
-    /// With nothing but a database, and so many workers.
+    /// A fleet with only a database.
     pub(crate) async fn on_postgres(workers: usize) -> Self {
         FleetInstallation::on_postgres(TestDatabase::create().await).start(workers).await
     }
 
-    /// What its processes share.
+    /// The services that its processes share.
     pub(crate) fn installation(&self) -> &FleetInstallation {
         &self.installation
     }
@@ -159,7 +159,7 @@ impl Fleet {
         &self.installation.aws.as_ref().expect("this fleet has no bucket").bucket
     }
 
-    /// Where the API listens.
+    /// The address of the API.
     pub(crate) fn address(&self) -> &str {
         &self.address
     }
@@ -169,24 +169,24 @@ impl Fleet {
         Admin::log_in(format!("http://{}/api/v1", self.address), PASSWORD).await
     }
 
-    /// One more, as when the fleet grows or a dead one is replaced.
+    /// Starts another worker.
     pub(crate) async fn add_worker(&mut self) -> &mut Process {
         let worker = self.installation.start_worker().await;
         self.workers.push(worker);
         self.workers.last_mut().expect("it was just added")
     }
 
-    /// Gives all processes that are started from now on a setting, in place of an earlier value.
+    /// Sets an environment variable for all processes started later, overriding an earlier value.
     pub(crate) fn set(&mut self, name: &str, value: &str) {
         self.installation.settings.push((name.to_owned(), value.to_owned()));
     }
 
-    /// The API again where it was, once the one before has ended.
+    /// Starts the API again on the same address, after the previous one has ended.
     pub(crate) async fn restart_api(&mut self) {
         (self.api, _) = self.installation.start_api(&self.address).await;
     }
 
-    /// What must never happen has not, and no message is left.
+    /// Checks the invariants, and that no message is left.
     pub(crate) async fn assert_well(&self) {
         assert_invariants(self.database().pool()).await;
         if let Some(Aws { queue, .. }) = &self.installation.aws {
@@ -198,7 +198,7 @@ impl Fleet {
     }
 }
 
-/// Runs a command that ends well.
+/// Runs a command that must succeed.
 async fn run(command: &mut Command) {
     let mut process = Process::spawn(command);
     let status = process.ended().await;

@@ -1,4 +1,4 @@
-//! What came of an import, for people: how the file was read, the counts, and in one last line what was not imported.
+//! The report of an import as text: how the file was read, the counts, and a last line with the rows not imported.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::super::show::{Column, Look, count, pairs, plain, table};
 use super::super::watch::Job;
 
-/// The report of a job that has succeeded. Its last line says what became of the rows, and where the refused ones are.
+/// The report of a job that succeeded. Its last line has the counts of rows and the location of the rejected rows.
 pub(super) fn report(job: &Job, dry_run: bool, errors: Option<&Path>) -> String {
     let result = &job.answer.value["result"];
     let counted = |name: &str| count(job.result(name));
@@ -81,12 +81,12 @@ fn sample(rows: &[Value]) -> String {
         Column("CODE", "/code", Look::Text),
         Column("USER", "/userId", Look::Text),
         Column("METADATA", "/metadata", Look::Text),
-        Column("REFUSED", "/reason", Look::Text),
+        Column("REJECTED", "/reason", Look::Text),
     ];
     table(&COLUMNS, rows)
 }
 
-/// `12 codes imported, 2 of them without their user; 3 rows refused: see errors.csv`
+/// `12 codes imported, 2 of them without the user …; 3 rows rejected: see errors.csv`
 fn last_line(job: &Job, dry_run: bool, errors: Option<&Path>) -> String {
     let (imported, unassigned) = (job.result("uploadedCount"), job.result("unassignedCount"));
     let refused = job.result("duplicatesCount") + job.result("invalidRowsCount");
@@ -97,7 +97,7 @@ fn last_line(job: &Job, dry_run: bool, errors: Option<&Path>) -> String {
         let _ = write!(line, ", {unassigned} of them without the user that the row names (over the limit)");
     }
     if refused > 0 {
-        let _ = write!(line, "; {} refused", counted(refused, "row", "rows"));
+        let _ = write!(line, "; {} rejected", counted(refused, "row", "rows"));
     }
     if unassigned + refused > 0 {
         let file = match errors {

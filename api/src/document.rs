@@ -1,6 +1,6 @@
-//! The OpenAPI document: what the types of the operations say, completed with examples, exact refusals, headers and
-//! reading order. Everything that is written from it (the page at `/docs`, the page of errors, the `.http` file) is made
-//! from the completed one.
+//! The OpenAPI document: the part that poem-openapi derives from the types, completed with examples, the rejections
+//! of each operation, headers and the order of tags. The page at `/docs`, the error page and the `.http` file are
+//! generated from the completed document.
 
 mod answers;
 mod catalog;
@@ -28,21 +28,20 @@ use answers::{describe, headers, problem, problem_examples, refusal};
 use catalog::Kind;
 use operations::{Operation, Shape};
 
-/// The tags in the order in which one reads about them.
+/// The tags, in reading order.
 const READING_ORDER: [&str; 9] =
     ["Auth", "Coupon books", "Coupon codes", "Assignments", "Coupons", "Jobs", "Users", "API keys", "Health"];
 
-/// Refusals of more kinds than this are hardly the same twice.
+/// A response with more kinds of problem than this is not shared between operations.
 const MAX_SHARED_KINDS: usize = 3;
 
-/// The document, and what in the tables of this module it has no place for.
+/// The completed document, and the mismatches between the code and the tables of this module.
 pub(crate) struct Document {
     pub(crate) value: Value,
-    /// Operations without a row, rows without an operation, fields that are not there, codes that nobody knows.
+    /// Operations without a row, rows without an operation, unknown fields, and codes outside the catalog.
     pub(crate) faults: Vec<String>,
 }
 
-/// The completed document.
 pub(crate) static DOCUMENT: LazyLock<Document> = LazyLock::new(|| {
     let made = serde_json::from_str(&crate::routes::service().spec()).unwrap_or_default();
     Completion { document: made, shared: Map::new(), faults: Vec::new() }.complete()
@@ -50,7 +49,7 @@ pub(crate) static DOCUMENT: LazyLock<Document> = LazyLock::new(|| {
 
 struct Completion {
     document: Value,
-    /// Refusals that several operations share, by name.
+    /// Rejections that several operations share, by name.
     shared: Map<String, Value>,
     faults: Vec<String>,
 }
@@ -68,13 +67,12 @@ impl Completion {
         Document { value: self.document, faults: self.faults }
     }
 
-    /// Puts the tags in reading order.
     fn order_tags(&mut self) {
         let Some(tags) = self.document["tags"].as_array_mut() else { return };
         tags.sort_by_key(|tag| READING_ORDER.iter().position(|name| tag["name"] == *name));
         let strangers = tags.iter().filter(|tag| !READING_ORDER.iter().any(|name| tag["name"] == *name));
         self.faults
-            .extend(strangers.map(|tag| format!("the tag {} has no place in reading order", tag["name"])));
+            .extend(strangers.map(|tag| format!("the tag {} is missing in READING_ORDER", tag["name"])));
     }
 
     fn complete_schemas(&mut self) {
@@ -84,7 +82,7 @@ impl Completion {
         }
         if let Some(schemas) = self.document["components"]["schemas"].as_object_mut() {
             let missing = schemas::complete(schemas, &requests);
-            self.faults.extend(missing.into_iter().map(|field| format!("there is no field {field}")));
+            self.faults.extend(missing.into_iter().map(|field| format!("unknown field {field}")));
         }
     }
 
@@ -101,7 +99,7 @@ impl Completion {
             }
         }
         self.document["paths"] = paths;
-        self.faults.extend(rows.into_keys().map(|id| format!("there is no operation {id}")));
+        self.faults.extend(rows.into_keys().map(|id| format!("unknown operation {id}")));
     }
 
     fn complete_operation(&mut self, path: &str, operation: &mut Value, row: &Operation) {
@@ -117,7 +115,7 @@ impl Completion {
         let mut answers = self.good_answers(operation, row);
         for (status, kinds) in self.kinds_by_status(row, shape) {
             match answers.get_mut(&status.to_string()) {
-                // An answer of its own under the same status.
+                // The row describes a response of its own under this status.
                 Some(answer) => answer["content"][CONTENT_TYPE] = problem(status, &kinds),
                 None => {
                     answers.insert(status.to_string(), self.refusal(status, &kinds));
@@ -127,7 +125,7 @@ impl Completion {
         operation["responses"] = Value::Object(answers);
     }
 
-    /// Each media type of a body has an example, and each example a media type.
+    /// Adds the examples of the body. Each media type must have an example, and each example a media type.
     fn complete_body(&mut self, operation: &mut Value, row: &Operation) {
         let mut content = Map::new();
         let made = operation.pointer_mut("/requestBody/content").and_then(Value::as_object_mut);
@@ -135,7 +133,7 @@ impl Completion {
         for (media, example) in &row.bodies {
             match made.get_mut(*media) {
                 Some(media) => media["example"] = example.clone(),
-                None => self.faults.push(format!("{} does not take {media}", row.id)),
+                None => self.faults.push(format!("{} does not accept {media}", row.id)),
             }
         }
         for media in made.values_mut() {
@@ -145,10 +143,10 @@ impl Completion {
         self.faults.extend(lacking.map(|(media, _)| format!("{} has no example of {media}", row.id)));
     }
 
-    /// The answers that the type has and the row describes; both must have the same.
+    /// The responses of the operation, described by its row. The type and the row must have the same statuses.
     fn good_answers(&mut self, operation: &mut Value, row: &Operation) -> Map<String, Value> {
         let mut made = operation["responses"].as_object().cloned().unwrap_or_default();
-        // Stands for all problems: see `ApiResponse for Problem`.
+        // The placeholder for all problems: see `ApiResponse for Problem`.
         made.remove("default");
         let mut answers = Map::new();
         for answer in &row.answers {
@@ -158,14 +156,15 @@ impl Completion {
                     describe(&mut response, answer);
                     answers.insert(status, response);
                 }
-                None => self.faults.push(format!("{} does not answer {status}", row.id)),
+                None => self.faults.push(format!("{} does not return {status}", row.id)),
             }
         }
-        self.faults.extend(made.keys().map(|status| format!("{} answers {status}, undescribed", row.id)));
+        self.faults
+            .extend(made.keys().map(|status| format!("{} returns {status} without a description", row.id)));
         answers
     }
 
-    /// A refusal, kept once and referred to if it is one that many operations have.
+    /// A rejection. If it has few kinds, it is stored once and referenced.
     fn refusal(&mut self, status: u16, kinds: &[&Kind]) -> Value {
         if kinds.len() > MAX_SHARED_KINDS {
             return refusal(status, kinds);
@@ -181,7 +180,7 @@ impl Completion {
         for code in row.refusals(shape) {
             match catalog::find(code) {
                 Some(kind) => by_status.entry(kind.status).or_default().push(kind),
-                None => self.faults.push(format!("{}: nobody knows the code {code}", row.id)),
+                None => self.faults.push(format!("{}: code {code} is not in the catalog", row.id)),
             }
         }
         by_status
@@ -202,7 +201,7 @@ fn shape_of(path: &str, operation: &Value) -> Shape {
     }
 }
 
-/// The codes of all problems that an operation may answer.
+/// The codes of all problems that an operation may return.
 fn codes_of<'a>(document: &'a Value, operation: &'a Value) -> impl Iterator<Item = &'a str> {
     let responses = operation["responses"].as_object().into_iter().flat_map(Map::values);
     responses.flat_map(|response| {
@@ -224,7 +223,7 @@ fn operations_of(document: &Value) -> Vec<(&str, &str, &Value)> {
         .collect()
 }
 
-/// The names of all schemas that a value refers to, directly or through others.
+/// Collects the names of all schemas that a value refers to, directly or through other schemas.
 fn collect_references(value: &Value, document: &Value, names: &mut BTreeSet<String>) {
     match value {
         Value::Object(map) => {

@@ -1,4 +1,4 @@
-//! The rejected rows of an import as CSV, in pieces that hold one page of them at most.
+//! The rejected rows of an import as CSV, in pieces of at most one page of rejections.
 
 use std::borrow::Cow;
 
@@ -13,7 +13,7 @@ use futures::{Stream, StreamExt, TryStreamExt, stream};
 
 const HEADER: &[u8] = b"line,code,reason,row,detail\n";
 
-/// The errors of a job of the business. No connection is held while a piece is on its way to the client.
+/// The errors file of a job of the business. No connection is held while a piece is sent to the client.
 pub(crate) async fn errors_csv(
     store: &Store,
     files: &Files,
@@ -25,7 +25,7 @@ pub(crate) async fn errors_csv(
     Ok(header.chain(written_files(files.clone(), names)).chain(rejections(store.clone(), job)).boxed())
 }
 
-/// The files that chunks wrote before rejections were rows.
+/// The errors files of chunks that an earlier version finished, before rejections were rows.
 fn written_files(files: Files, names: Vec<String>) -> impl Stream<Item = Result<Bytes>> + Send {
     stream::iter(names)
         .then(move |name| {
@@ -56,7 +56,7 @@ fn csv_of(rejections: &[Rejection]) -> Result<Bytes> {
     Ok(writer.into_inner().map_err(|error| Error::internal(error.to_string()))?.into())
 }
 
-/// The text with an apostrophe before it if a spreadsheet would take it for a formula.
+/// Prefixes text that a spreadsheet would treat as a formula with an apostrophe.
 fn without_formula(text: &str) -> Cow<'_, str> {
     if begins_formula(text) { Cow::Owned(format!("'{text}")) } else { Cow::Borrowed(text) }
 }

@@ -1,4 +1,4 @@
-//! Takes letters off the dead-letter queue whose jobs run again. Whoever redrives does not wait for the queue.
+//! Deletes the dead letters of jobs that were retried, in the background. The request does not wait for the queue.
 
 use std::sync::Arc;
 
@@ -8,10 +8,11 @@ use tracing::warn;
 
 use crate::app::App;
 
-/// One that reads and one that waits: it will see whatever is asked of it meanwhile.
+/// One pass that runs and one that waits. The waiting pass also covers all later requests.
 const READERS: usize = 2;
 
-/// The readers of letters in this process, one after the other: two would hide letters from each other.
+/// Passes over the dead-letter queue in this process run one at a time: a letter that one pass receives is hidden
+/// from another.
 #[derive(Debug)]
 pub(crate) struct Letters {
     places: Arc<Semaphore>,
@@ -25,7 +26,7 @@ impl Default for Letters {
 }
 
 impl Letters {
-    /// Has the letters read behind the caller's back.
+    /// Starts a pass in the background, unless one already waits.
     pub(crate) fn forget_needless(&self, app: &App) {
         let Queue::Sqs(sqs) = &app.queue else { return };
         let Ok(place) = self.places.clone().try_acquire_owned() else { return };
@@ -33,7 +34,10 @@ impl Letters {
         app.run_behind(async move {
             let _turn = turn.lock().await;
             if let Err(fault) = forget_needless_letters(&store, &sqs).await {
-                warn!(error = fault.chain(), "dead letters stay: their jobs run all the same");
+                warn!(
+                    error = fault.chain(),
+                    "cannot delete dead letters of jobs that run again; the jobs are not affected"
+                );
             }
             drop(place);
         });

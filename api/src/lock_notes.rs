@@ -1,16 +1,16 @@
-//! Notes how locks stand, after the fact and behind the backs of those who asked.
+//! Sends notes about locks to Redis after the answer, in the background.
 
 use cuponera_core::cache::{Cache, CacheState, LockNote};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// How many notes may wait; what finds no place is left to the scan of the agenda.
+/// Maximum number of waiting notes. A note beyond it is dropped: the sweep finds the lock in `lock_agenda`.
 const MAX_WAITING: usize = 4_096;
-/// How many are sent at once.
+/// Maximum number of notes in one call.
 const AT_ONCE: usize = 256;
 
-/// Where lanes leave their notes.
+/// The queue in which lanes put their notes.
 #[derive(Debug, Clone)]
 pub(crate) struct LockNotes {
     cache: Cache,
@@ -18,7 +18,7 @@ pub(crate) struct LockNotes {
 }
 
 impl LockNotes {
-    /// Starts what sends them.
+    /// Starts the task that sends the notes.
     pub(crate) fn start(cache: Cache, stop: CancellationToken, tasks: &TaskTracker) -> Self {
         let (sender, receiver) = mpsc::channel(MAX_WAITING);
         if cache.state() != CacheState::Disabled {
@@ -27,7 +27,7 @@ impl LockNotes {
         Self { cache, sender }
     }
 
-    /// Leaves notes, if there is anybody to read them.
+    /// Queues notes if Redis is connected.
     pub(crate) fn leave(&self, notes: impl Iterator<Item = LockNote>) {
         if self.cache.state() != CacheState::Connected {
             return;

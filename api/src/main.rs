@@ -1,6 +1,7 @@
-//! `cuponera-api`: the API of a fleet, as many of them as it takes, behind a load balancer.
+//! `cuponera-api`: the API of a fleet, in any number of processes behind a load balancer.
 //!
-//! It makes nothing up and changes no schema. Told to end, it takes no connection within a second, and has ended within ten.
+//! It generates no secrets and changes no schema. On a stop signal it accepts no new connections after one second and
+//! exits within ten seconds.
 
 use std::process::ExitCode;
 
@@ -11,10 +12,10 @@ use cuponera_core::lifecycle::{self, RunningRelay};
 use cuponera_core::store::Pools;
 use tracing::info;
 
-/// The relay's own connections: however busy the API is, jobs are announced.
+/// The relay has its own connections, so jobs are announced even if the API is busy.
 const RELAY_POOLS: Pools = Pools::LEAST;
 
-/// The API of Cuponera. Its database has been made by `cuponera migrate`; workers beside it do the jobs.
+/// The API of Cuponera. `cuponera migrate` creates its database; workers run its jobs.
 #[derive(Debug, Parser)]
 #[command(name = "cuponera-api", version, max_term_width = 110, mut_args(of_the_api))]
 struct Program {
@@ -32,7 +33,7 @@ fn main() -> ExitCode {
 }
 
 async fn serve(settings: Settings) -> Result<(), String> {
-    let stop = lifecycle::stop_on_signals("stopping at once")?;
+    let stop = lifecycle::stop_on_signals("stopping immediately")?;
     let listener = cuponera_api::listen(&settings)?;
     let metrics = lifecycle::expose(&settings, &stop).await?;
     let queue = lifecycle::open_queue(&settings).await?;

@@ -1,33 +1,33 @@
-//! The `Prefer` header (RFC 7240): how long a client would wait. What is not a preference is passed over, as the RFC asks.
+//! The preference `wait` of the `Prefer` header (RFC 7240). Malformed preferences are ignored, as the RFC requires.
 
 use std::time::Duration;
 
 use poem::http::HeaderMap;
 
-/// Where a client says what it would prefer.
+/// The name of the header.
 pub(crate) const PREFER: &str = "Prefer";
 
-/// The longest a request is made to wait: proxies give up on silent ones not much later.
+/// Maximum wait of a request, in seconds. Proxies close silent connections not much later.
 const MAX_WAIT_SECONDS: u64 = 60;
 
-/// How long the answer may wait for something to happen, if the client would have it wait: at most a minute.
+/// The time that the client allows the answer to wait for an event: at most a minute.
 pub(crate) fn wait(headers: &HeaderMap) -> Option<Duration> {
     let values = headers.get_all(PREFER).iter().filter_map(|value| value.to_str().ok());
-    // Of a preference that is said more than once only the first counts, whatever it is.
+    // Of a repeated preference only the first counts, even if it is invalid.
     let value = values.flat_map(|text| split(text, ',')).find_map(wait_of)?;
     let seconds = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(value);
     let is_number = !seconds.is_empty() && seconds.bytes().all(|byte| byte.is_ascii_digit());
-    // Digits that are no u64 are more than enough.
+    // More digits than a `u64` holds exceed the maximum anyway.
     is_number.then(|| Duration::from_secs(seconds.parse().unwrap_or(MAX_WAIT_SECONDS).min(MAX_WAIT_SECONDS)))
 }
 
-/// What a preference says of waiting, if that is what it is about; its parameters are passed over.
+/// The value of the preference if its name is `wait`. Its parameters are ignored.
 fn wait_of(preference: &str) -> Option<&str> {
     let (name, value) = split(preference, ';').next()?.split_once('=').unwrap_or((preference, ""));
     name.trim().eq_ignore_ascii_case("wait").then(|| value.trim())
 }
 
-/// The parts between separators that do not stand in quotes.
+/// Splits at the separators outside quotes.
 fn split(text: &str, separator: char) -> impl Iterator<Item = &str> {
     let (mut is_quoted, mut is_escaped) = (false, false);
     text.split(move |character| {

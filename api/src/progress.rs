@@ -1,6 +1,7 @@
-//! How far jobs have come: from Redis where it knows, else from Postgres, and then Redis knows too.
+//! Readings of jobs, from Redis if it has a valid one, otherwise from Postgres. Readings from Postgres are stored in
+//! Redis.
 //!
-//! **Invariant.** What this process has told of a job is never followed by something earlier from Redis.
+//! **Invariant.** After a reading of a job, this process never returns an earlier one from Redis.
 
 use std::time::{Duration, Instant};
 
@@ -11,12 +12,12 @@ use cuponera_core::job::{Job, Stage};
 use cuponera_core::store::Store;
 use moka::sync::Cache as Memory;
 
-/// For longer than Redis is believed, what was told needs not be remembered.
+/// Returned stages are kept for longer than a reading in Redis is valid.
 const TOLD_MEMORY: Duration = Duration::from_secs(10);
 const _: () = assert!(TOLD_MEMORY.as_millis() > BELIEVED.as_millis());
 const TOLD_REMEMBERED: u64 = 100_000;
 
-/// The readings of jobs that this process gives.
+/// The source of all readings of jobs in this process.
 #[derive(Debug, Clone)]
 pub(crate) struct Progress {
     store: Store,
@@ -30,7 +31,7 @@ impl Progress {
         Self { store, cache, told }
     }
 
-    /// The job, if it is the business's.
+    /// The job, if it belongs to the business.
     pub(crate) async fn get(&self, business: BusinessId, id: JobId) -> Result<Job> {
         let begun = Instant::now();
         if let Some(job) = self.cache.find_jobs(&[(business, id)]).await.pop().flatten()
@@ -43,7 +44,7 @@ impl Progress {
         Ok(job)
     }
 
-    /// Those of these jobs that there are.
+    /// The jobs with these ids that exist.
     pub(crate) async fn watched(&self, ids: &[(BusinessId, JobId)]) -> Result<Vec<Job>> {
         let begun = Instant::now();
         let kept = self.cache.find_jobs(ids).await;
@@ -61,13 +62,13 @@ impl Progress {
         Ok(jobs)
     }
 
-    /// Keeps a reading that was begun at that instant.
+    /// Stores a reading in Redis. `begun` is the instant before the reading was taken.
     pub(crate) async fn keep(&self, job: &Job, begun: Instant) {
         self.tell(job);
         self.cache.keep_jobs(std::slice::from_ref(job), begun).await;
     }
 
-    /// Keeps what has become of these jobs by now. If they cannot be read, the truth is told a little later.
+    /// Reads these jobs and stores the readings. If they cannot be read, stored readings expire shortly.
     pub(crate) async fn keep_anew(&self, ids: &[JobId], begun: Instant) {
         let Ok(jobs) = self.store.watched_jobs(ids).await else { return };
         for job in &jobs {
@@ -76,7 +77,7 @@ impl Progress {
         self.cache.keep_jobs(&jobs, begun).await;
     }
 
-    /// Whether a reading from Redis is no earlier than what was told; if so it is told from now on.
+    /// Whether a reading from Redis is not earlier than the last returned one. If so, its stage is recorded.
     fn is_news(&self, job: &Job) -> bool {
         let is_news = self.told.get(&job.id).is_none_or(|told| told <= job.stage());
         if is_news {

@@ -1,4 +1,4 @@
-//! Whether the database answers: asked at most twice a second, however many want to know.
+//! Whether the database answers. It is queried at most twice a second, regardless of the number of requests.
 
 use std::time::{Duration, Instant};
 
@@ -6,19 +6,19 @@ use cuponera_core::store::Store;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-/// How long a verdict holds.
+/// How long a result is valid.
 const FRESH: Duration = Duration::from_millis(500);
-/// How long the database may take.
+/// Timeout of the query.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// The last verdict, and when it was found.
+/// The last result, and when it was obtained.
 #[derive(Debug, Default)]
 pub(crate) struct Pulse {
     last: Mutex<Option<(Instant, bool)>>,
 }
 
 impl Pulse {
-    /// Whether the database answers. Whoever asks while another is finding out waits for that verdict.
+    /// Whether the database answers. Concurrent calls wait for one query.
     pub(crate) async fn is_felt(&self, store: &Store) -> bool {
         let mut last = self.last.lock().await;
         if let Some((_, verdict)) = last.filter(|(at, _)| at.elapsed() < FRESH) {

@@ -1,4 +1,4 @@
-//! Answers with a status of their own: 201, 202, and stored ones that are replayed.
+//! Responses with a status other than 200 (201, 202), and replayed ones.
 
 use cuponera_core::error::Refusal;
 use cuponera_core::store::Answer;
@@ -10,10 +10,10 @@ use poem_openapi::types::{ToJSON, Type};
 
 use crate::problem::Problem;
 
-/// Says that an answer was stored by an earlier request under the same key.
+/// The header of a response that was stored by an earlier request with the same key.
 pub(crate) const REPLAYED: &str = "Idempotent-Replayed";
 
-/// A JSON answer whose status is `STATUS`, or `OTHER` if it says so.
+/// A JSON response with status `STATUS`, or `OTHER` after [`Reply::other_if`].
 #[derive(Debug)]
 pub(crate) struct Reply<T, const STATUS: u16 = 200, const OTHER: u16 = 0> {
     body: T,
@@ -23,7 +23,7 @@ pub(crate) struct Reply<T, const STATUS: u16 = 200, const OTHER: u16 = 0> {
 }
 
 impl<T, const STATUS: u16, const OTHER: u16> Reply<T, STATUS, OTHER> {
-    /// The effect of a call as `view` shows it; its refusal as a problem.
+    /// The outcome of a call as `view` shows it; a rejection as a problem.
     pub(crate) fn of<O>(answer: Answer<O>, view: impl FnOnce(O) -> T) -> Result<Self, Problem> {
         let replayed = answer.replayed;
         match answer.outcome {
@@ -32,13 +32,13 @@ impl<T, const STATUS: u16, const OTHER: u16> Reply<T, STATUS, OTHER> {
         }
     }
 
-    /// Where what was made is found.
+    /// Sets `Location`.
     pub(crate) fn at(mut self, location: impl FnOnce(&T) -> String) -> Self {
         self.location = Some(location(&self.body));
         self
     }
 
-    /// Answers with the other status.
+    /// Sets the status to `OTHER` if the condition holds.
     pub(crate) fn other_if(mut self, is_other: impl FnOnce(&T) -> bool) -> Self {
         self.other = is_other(&self.body);
         self
@@ -77,7 +77,7 @@ impl<T: Type + ToJSON, const STATUS: u16, const OTHER: u16> ApiResponse for Repl
             headers: vec![MetaHeader {
                 name: REPLAYED.into(),
                 description: Some(
-                    "`true` if this is the stored answer of an earlier request under the same key.".into(),
+                    "`true` if this is the stored response to an earlier request with the same key.".into(),
                 ),
                 required: false,
                 deprecated: false,

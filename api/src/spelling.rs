@@ -1,11 +1,11 @@
-//! What to say about a name that is not known: the nearest name that is, and all of them.
+//! Messages for unknown names: the nearest known name, and all known names.
 
 use strsim::osa_distance;
 
-/// A longer name, in characters, is no misspelling of one of ours.
+/// Maximum length of a name, in characters, for which a nearest name is searched.
 const MAX_CHARS: usize = 64;
 
-/// The message for a name that is not among the known ones.
+/// The message for a name that is not in `known`.
 pub(crate) fn not_known(name: &str, known: &[&str]) -> String {
     if known.is_empty() {
         return "is not known here".to_owned();
@@ -17,8 +17,7 @@ pub(crate) fn not_known(name: &str, known: &[&str]) -> String {
     }
 }
 
-/// The known name that differs least, if it differs in no more than a third of its characters. Case, `_` and `-` make no
-/// difference.
+/// The nearest known name, if at most a third of the characters differ. Case, `_` and `-` are ignored.
 fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
     if name.chars().nth(MAX_CHARS).is_some() {
         return None;

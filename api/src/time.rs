@@ -7,7 +7,7 @@ use poem_openapi::registry::{MetaSchema, MetaSchemaRef};
 use poem_openapi::types::{ParseError, ParseFromJSON, ParseResult, ToJSON, Type};
 use serde_json::Value;
 
-/// An instant on its way out.
+/// An instant in a response.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Time(DateTime<Utc>);
 
@@ -45,7 +45,7 @@ impl ToJSON for Time {
     }
 }
 
-// The framework asks for it of whatever stands in an object, though nobody sends one of ours.
+// poem-openapi requires this for fields of objects; no request contains this type.
 impl ParseFromJSON for Time {
     fn parse_from_json(value: Option<Value>) -> ParseResult<Self> {
         let value = value.unwrap_or_default();

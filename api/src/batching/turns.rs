@@ -1,14 +1,15 @@
-//! Calls that wait for a batch, taken from each business in turn: however many one sends, the next batch has room for others.
+//! //! Queues the calls of a lane by business. A batch takes calls from each business in turn, so one business cannot
+//! fill it while others wait.
 
 use std::collections::{HashMap, VecDeque};
 
 use cuponera_core::id::BusinessId;
 
-/// A queue for each business, and whose turn it is.
+/// One queue for each business, and the order in which businesses are served.
 #[derive(Debug)]
 pub(super) struct Turns<C> {
     order: VecDeque<BusinessId>,
-    /// None of them is empty.
+    /// No queue is empty.
     waiting: HashMap<BusinessId, VecDeque<C>>,
     len: usize,
 }
@@ -31,7 +32,7 @@ impl<C> Turns<C> {
         self.len += 1;
     }
 
-    /// Takes up to `most` calls, one of each business in turn, those of one business in their order.
+    /// Takes up to `most` calls: one from each business in turn, and the calls of one business in order of arrival.
     pub(super) fn take(&mut self, most: usize) -> Vec<C> {
         let mut taken = Vec::with_capacity(most.min(self.len));
         while taken.len() < most

@@ -1,4 +1,4 @@
-//! How answers look in the document: the good ones described, the refusals made from the catalog, and the headers of both.
+//! Responses in the document: descriptions of successful ones, rejections from the catalog, and the headers of both.
 
 use serde_json::{Map, Value, json};
 
@@ -8,14 +8,14 @@ use super::operations::Answer;
 use crate::problem::CONTENT_TYPE;
 use crate::reply::REPLAYED;
 
-/// The headers of all answers.
+/// The headers of every response.
 const OF_ALL: [&str; 3] = ["X-Request-Id", "RateLimit", "RateLimit-Policy"];
 
 pub(super) fn describe(response: &mut Value, answer: &Answer) {
     response["description"] = json!(answer.description);
     let example = answer.example.as_ref();
     if let Some(content) = response.get_mut("content").and_then(Value::as_object_mut) {
-        // JSON has no charset, whatever the framework says.
+        // JSON has no charset parameter, although poem-openapi adds one.
         if let Some(media) = content.remove("application/json; charset=utf-8") {
             content.insert("application/json".to_owned(), media);
         }
@@ -33,7 +33,7 @@ pub(super) fn describe(response: &mut Value, answer: &Answer) {
         response["headers"][REPLAYED] = header(REPLAYED);
     }
     if answer.located {
-        // A type that carries the header has it in capitals.
+        // A type that declares the header writes its name in upper case.
         if let Some(headers) = response["headers"].as_object_mut() {
             headers.retain(|name, _| !name.eq_ignore_ascii_case("Location"));
         }
@@ -41,7 +41,7 @@ pub(super) fn describe(response: &mut Value, answer: &Answer) {
     }
 }
 
-/// The problems of one status: which there are, and how each looks.
+/// The response of a status: the meaning and the example of each of its problems.
 pub(super) fn refusal(status: u16, kinds: &[&Kind]) -> Value {
     let meanings: Vec<_> = kinds.iter().map(|kind| format!("- `{}`: {}", kind.code, kind.meaning)).collect();
     let headers: Map<String, Value> =
@@ -66,7 +66,7 @@ pub(super) fn problem(status: u16, kinds: &[&Kind]) -> Value {
     json!({"schema": schema, "examples": examples})
 }
 
-/// The headers that come with a refusal, beside the request's id.
+/// The additional headers of a rejection with this status.
 fn headers_of(status: u16) -> &'static [&'static str] {
     match status {
         401 => &["WWW-Authenticate"],
@@ -87,25 +87,25 @@ pub(super) fn headers() -> Value {
     json!({
         "X-Request-Id": header(
             true,
-            "The id of the request: yours, if you sent a short and plain one. The log and the history have it too.",
+            "The id of the request: the client's own if it is short and plain, otherwise a new one. It is also in the log and the history.",
             text(), examples::REQUEST,
         ),
         "Location": header(
-            true, "Where what was made is found.", json!({"type": "string", "format": "uri-reference"}),
+            true, "The path of the created resource or job.", json!({"type": "string", "format": "uri-reference"}),
             &format!("/api/v1/jobs/{}", examples::JOB),
         ),
         REPLAYED: header(
-            false, "`true` if this is the stored answer of an earlier request under the same key.",
+            false, "`true` if this is the stored response to an earlier request with the same key.",
             json!({"type": "string", "enum": ["true"]}), "true",
         ),
-        "WWW-Authenticate": header(true, "Which scheme is taken.", text(), "Bearer"),
+        "WWW-Authenticate": header(true, "The accepted authentication scheme.", text(), "Bearer"),
         "Retry-After": header(
-            false, "After how many seconds the same request may succeed; with 409 only for `key_in_progress`.",
+            false, "Seconds to wait before repeating the request. With 409, only for `key_in_progress`.",
             json!({"type": "string", "pattern": "^[0-9]+$"}), "1",
         ),
-        "RateLimit": header(false, "Where the caller is limited: how many requests are left, and in how many seconds the limit is whole again.", text(),
+        "RateLimit": header(false, "If the caller is limited: the remaining requests, and the seconds until the limit is restored.", text(),
             "\"default\";r=0;t=12"),
-        "RateLimit-Policy": header(false, "Where the caller is limited: how many requests in how many seconds.", text(),
+        "RateLimit-Policy": header(false, "If the caller is limited: the number of allowed requests, and the window in seconds.", text(),
             "\"default\";q=600;w=60"),
     })
 }

@@ -1,4 +1,5 @@
-//! The page of error codes, as Markdown: each with its status, what it means, what to do, and which operations answer it.
+//! The page of error codes, in Markdown: the status, meaning and remedy of each code, and the operations that return
+//! it.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -10,22 +11,22 @@ use super::{DOCUMENT, codes_of, operations_of};
 
 const HEAD: &str = "# Error codes
 
-Every refusal and fault is a problem: `application/problem+json` as in RFC 9457. Match on its `code`; `status` is the HTTP status,
-`detail` a sentence for people. Further fields come with some codes: `errors` with `invalid`, `remaining` with
-`pattern_exhausted`, `lockedUntil` with `coupon_locked`, `line` with a file that cannot be imported, `firstRecord` and
-`parameters` with `unclear_header`. Every answer has an `X-Request-Id`, which the log has too. New codes may come; treat one
-you do not know by its status.
+Every rejection and every fault is a problem document (`application/problem+json`, RFC 9457). Match on its `code`. `status` is
+the HTTP status, `detail` a sentence for people. Some codes have additional fields: `invalid` has `errors`,
+`pattern_exhausted` has `remaining`, `coupon_locked` has `lockedUntil`, `unclear_header` has `firstRecord` and `parameters`,
+and the rejections of a file have `line`. Every response has an `X-Request-Id`, which is also in the log. New versions may add
+codes; handle an unknown code by its status.
 
-What a client does by status: **400, 413, 415, 422** mend the request; **401** log in again; **403** do not repeat; **404**, **409**,
-**410** look at the code; **408, 429, 500, 503** repeat later with the same `Idempotency-Key`, after `Retry-After` if it is there.
+What a client does for each status: **400, 413, 415, 422**: correct the request. **401**: log in again. **403**: do not repeat
+the request. **404, 409, 410**: handle the code. **408, 429, 500, 503**: repeat the request later with the same
+`Idempotency-Key`, after `Retry-After` if it is present.
 
-This page is made from the code: `make openapi` writes it anew.
+This page is generated from the code by `make openapi`.
 ";
 
-/// Of more operations than this only the number is told.
+/// If more operations return a code, the page gives only their number.
 const MAX_LISTED: usize = 8;
 
-/// The page.
 pub(crate) fn error_page() -> String {
     let operations = operations_by_code(&DOCUMENT.value);
     let mut page = HEAD.to_owned();
@@ -37,25 +38,27 @@ pub(crate) fn error_page() -> String {
         };
         let _ = write!(
             page,
-            "\n## {}\n\n**{}** · {}\n\n*What to do:* {}\n\n*Answered by:* {answered}\n",
+            "\n## {}\n\n**{}** · {}\n\n*Remedy:* {}\n\n*Returned by:* {answered}\n",
             kind.code, kind.status, kind.meaning, kind.remedy
         );
     }
-    page.push_str("\n# Why a job failed\n\n`error.code` of a job that is `FAILED`: a code from above, or one of these.\n");
+    page.push_str(
+        "\n# Why a job failed\n\nThe values of `error.code` of a `FAILED` job: the codes above, and these.\n",
+    );
     table(&mut page, "code", JOB_FAILURES);
-    page.push_str("\n# Why a row was refused\n\n`reason` in the errors file of an import, `GET /api/v1/jobs/{id}/errors`.\n");
+    page.push_str("\n# Why a row was rejected\n\nThe values of `reason` in the errors file of an import, `GET /api/v1/jobs/{id}/errors`.\n");
     table(&mut page, "reason", ROW_REASONS);
     page
 }
 
 fn table(page: &mut String, head: &str, rows: &[(&str, &str)]) {
-    let _ = write!(page, "\n| {head} | what it means |\n|---|---|\n");
+    let _ = write!(page, "\n| {head} | meaning |\n|---|---|\n");
     for (word, meaning) in rows {
         let _ = writeln!(page, "| `{word}` | {meaning} |");
     }
 }
 
-/// Which operations answer a code.
+/// The operations that return each code.
 fn operations_by_code(document: &Value) -> BTreeMap<&str, Vec<&str>> {
     let mut by_code: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for (_, _, operation) in operations_of(document) {

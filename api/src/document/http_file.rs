@@ -1,5 +1,5 @@
-//! All operations as a `.http` file, which editors can send from: variables at the top, then each request with the
-//! example of its body.
+//! All operations as a `.http` file, from which editors can send requests: variables first, then each request with
+//! the example of its body.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -10,9 +10,9 @@ use super::parameters::variable;
 use super::{DOCUMENT, operations_of};
 
 const HEAD: &str =
-    "# Cuponera's operations, to be sent from an editor (REST Client, Visual Studio, JetBrains).
-# Log in first: what only an admin may do uses its token, the rest an API key (`createApiKey` makes one).
-# This file is made from docs/openapi.json: `make openapi` writes it anew.
+    "# The operations of Cuponera, for the HTTP clients of editors (REST Client, Visual Studio, JetBrains).
+# Log in first: operations for administrators use the access token, the others an API key (see `createApiKey`).
+# This file is generated from the OpenAPI document by `make openapi`.
 
 @host = http://127.0.0.1:8080
 @email = admin@example.com
@@ -22,10 +22,9 @@ const HEAD: &str =
 @apiKey =
 ";
 
-/// Tags of operations that are for people who log in.
+/// Tags of operations that need an access token; the other operations use an API key.
 const FOR_PEOPLE: [&str; 3] = ["Auth", "Users", "API keys"];
 
-/// The file.
 pub(crate) fn http_file() -> String {
     let document = &DOCUMENT.value;
     let mut file = HEAD.to_owned();
@@ -42,7 +41,7 @@ pub(crate) fn http_file() -> String {
     file
 }
 
-/// The variables that stand for parameters, with their first values.
+/// The variables for parameters, with their initial values.
 fn variables(document: &Value) -> BTreeMap<&'static str, &'static str> {
     operations_of(document)
         .into_iter()
@@ -86,7 +85,8 @@ fn write_request(
     }
 }
 
-/// The path and the query parameters that are needed, with variables for both.
+/// The path and its required query parameters, with variables for both. Uploads get all query parameters that have a
+/// variable.
 fn target(path: &str, operation: &Value) -> String {
     let mut target = path.to_owned();
     let mut query = Vec::new();
@@ -104,7 +104,7 @@ fn target(path: &str, operation: &Value) -> String {
     if query.is_empty() { target } else { format!("{target}?{}", query.join("&")) }
 }
 
-/// The body with variables where it has their first values, and never a password.
+/// The body, with variables in place of their initial values and of passwords.
 fn with_variables(body: String, variables: &BTreeMap<&str, &str>) -> String {
     let body = variables.iter().fold(body, |body, (name, example)| {
         body.replace(&format!("\"{example}\""), &format!("\"{{{{{name}}}}}\""))

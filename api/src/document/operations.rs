@@ -1,4 +1,4 @@
-//! What each operation takes and answers, beyond what its types say: examples, and exactly its refusals.
+//! What the types of an operation cannot express: examples, and the exact list of its rejections.
 //!
 //! Refusals that follow from the shape of an operation (credentials, a body, a key, a path) are not listed here: see
 //! [`Operation::refusals`].
@@ -11,27 +11,27 @@ mod jobs;
 
 use serde_json::Value;
 
-/// An operation, by its id.
+/// An operation.
 #[derive(Debug)]
 pub(super) struct Operation {
     pub(super) id: &'static str,
-    /// Of the body, by media type.
+    /// The examples of the body, by media type.
     pub(super) bodies: Vec<(&'static str, Value)>,
     pub(super) answers: Vec<Answer>,
     refuses: Vec<&'static str>,
 }
 
-/// A good answer, or one that is the operation's own.
+/// A successful response, or another one that this operation declares itself.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) description: &'static str,
     pub(super) example: Option<Value>,
-    /// Whether `Location` says where what was made is found.
+    /// Whether the response has a `Location` header.
     pub(super) located: bool,
 }
 
-/// What the document says of an operation already.
+/// The properties of an operation that determine its common rejections.
 #[derive(Debug, Clone, Copy)]
 #[expect(clippy::struct_excessive_bools, reason = "these are independent facts")]
 pub(super) struct Shape {
@@ -62,13 +62,13 @@ impl Operation {
         self
     }
 
-    /// An answer without a body.
+    /// A response without a body.
     fn answers_nothing(mut self, status: u16, description: &'static str) -> Self {
         self.answers.push(Answer { status, description, example: None, located: false });
         self
     }
 
-    /// The last answer tells where what was made is found.
+    /// The last response has a `Location` header.
     fn located(mut self) -> Self {
         if let Some(answer) = self.answers.last_mut() {
             answer.located = true;
@@ -76,16 +76,16 @@ impl Operation {
         self
     }
 
-    /// What it refuses by a rule of its own.
+    /// Adds rejections by rules of this operation.
     fn refuses(mut self, codes: &[&'static str]) -> Self {
         self.refuses.extend_from_slice(codes);
         self
     }
 
-    /// All the codes it can answer: its own, and those of its shape.
+    /// All codes that the operation can return: its own, and those that follow from its shape.
     pub(super) fn refusals(&self, shape: Shape) -> Vec<&'static str> {
         let of_shape = [
-            // An unknown query parameter is invalid also where there are none.
+            // An unknown query parameter is invalid even if the operation has no query parameters.
             (shape.is_under_api, &["request_timeout", "rate_limited", "unavailable", "invalid"][..]),
             (shape.has_credentials, &["unauthorized"]),
             (shape.has_path_parameters, &["not_found"]),

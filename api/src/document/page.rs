@@ -1,12 +1,11 @@
-//! The page at `/docs`: Swagger UI as the framework carries it, so nothing is fetched from elsewhere, over the completed
-//! document.
+//! The page at `/docs`: Swagger UI for the completed document. Its files are those that poem-openapi embeds; the page
+//! loads nothing from other hosts.
 
 use super::DOCUMENT;
 
-/// The page, as HTML.
 pub(crate) fn page() -> String {
     let service = crate::routes::service();
-    // In a script, `</` could end it.
+    // `</` could end the script element.
     let document = DOCUMENT.value.to_string().replace("</", "<\\/");
     service
         .swagger_ui_html()
@@ -16,8 +15,8 @@ pub(crate) fn page() -> String {
         .replacen("deepLinking: true,", OPTIONS, 1)
 }
 
-/// Tags open and schemas closed, answers timed, credentials kept over a reload, and nobody asked elsewhere whether the
-/// document is valid.
+/// Expanded tags, collapsed schemas, request durations, credentials that survive a reload, and no validation by an
+/// external service.
 const OPTIONS: &str = "deepLinking: true, docExpansion: 'list', defaultModelsExpandDepth: 0, \
                        displayRequestDuration: true, persistAuthorization: true, tryItOutEnabled: true, \
                        validatorUrl: null,";

@@ -1,4 +1,4 @@
-//! Parameters in the document: their limits, an example, and the variable that stands for them in the `.http` file.
+//! Completes parameters in the document: limits, an example, and the variable of the `.http` file.
 
 use serde_json::{Value, json};
 
@@ -6,7 +6,7 @@ use super::{examples, schemas};
 
 pub(super) fn complete(path: &str, operation: &str, parameter: &mut Value) {
     let name = parameter["name"].as_str().unwrap_or_default().to_owned();
-    // The framework writes these everywhere; they are what is meant without them.
+    // poem-openapi writes these everywhere, with their default values.
     for default in ["deprecated", "explode"] {
         parameter.as_object_mut().map(|parameter| parameter.remove(default));
     }
@@ -19,7 +19,7 @@ pub(super) fn complete(path: &str, operation: &str, parameter: &mut Value) {
     }
 }
 
-/// The variable of the `.http` file, and its first value, that stand for a parameter.
+/// The variable of the `.http` file for a parameter, and its initial value.
 pub(super) fn variable(path: &str, parameter: &str) -> Option<(&'static str, &'static str)> {
     let of_id = || {
         [

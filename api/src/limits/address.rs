@@ -1,12 +1,12 @@
-//! From where a request comes: the peer of the connection, or what a trusted proxy says of it.
+//! The client address of a request: the peer of the connection, or the address that a trusted proxy reports.
 
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 use poem::http::HeaderMap;
 
-/// The address of the client. `X-Forwarded-For` is read from its end, where our own proxies write: the first address that
-/// is none of theirs is the client's. Anything further left is the client's own word, and not believed.
+/// The address of the client. `X-Forwarded-For` is read from its end, where trusted proxies append: the first address
+/// that is not a trusted proxy is the client's. Entries further left come from the client and are ignored.
 pub(crate) fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
     let is_trusted = |ip: &IpAddr| trusted.iter().any(|network| network.contains(ip));
     let mut client = peer.to_canonical();
@@ -16,7 +16,7 @@ pub(crate) fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet
     let values = headers.get_all("x-forwarded-for").into_iter();
     let hops: Vec<&[u8]> = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b',')).collect();
     for hop in hops.into_iter().rev() {
-        // What cannot be read ends the walk at the last proxy: that one is responsible.
+        // An unreadable entry ends the search. The client address is then the proxy that wrote the entry.
         let Some(ip) = str::from_utf8(hop).ok().and_then(|hop| address(hop.trim())) else { break };
         client = ip;
         if !is_trusted(&client) {
@@ -26,7 +26,7 @@ pub(crate) fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet
     client
 }
 
-/// An address, with or without a port.
+/// Parses an address with or without a port.
 fn address(text: &str) -> Option<IpAddr> {
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
     let ip = bare.parse().ok().or_else(|| text.parse::<SocketAddr>().ok().map(|socket| socket.ip()));

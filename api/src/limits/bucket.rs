@@ -1,4 +1,4 @@
-//! A token bucket a key, by the generic cell rate algorithm (GCRA), and what it says in headers.
+//! A token bucket per key, with the generic cell rate algorithm (GCRA), and its rate-limit headers.
 
 use std::fmt::Display;
 use std::hash::Hash;
@@ -12,7 +12,7 @@ use governor::state::keyed::DefaultKeyedStateStore;
 use governor::{Quota, RateLimiter};
 use poem::http::{HeaderMap, HeaderValue};
 
-/// The buckets of one kind.
+/// Token buckets with one rate, by key.
 #[derive(Debug)]
 pub(crate) struct Bucket<K: Hash + Eq + Clone> {
     name: &'static str,
@@ -20,33 +20,34 @@ pub(crate) struct Bucket<K: Hash + Eq + Clone> {
     limiter: RateLimiter<K, DefaultKeyedStateStore<K>, DefaultClock, StateInformationMiddleware>,
 }
 
-/// What is left in a bucket.
+/// The state of a bucket after a request.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Standing {
     pub(super) name: &'static str,
     rate: Rate,
     remaining: u32,
-    /// Seconds until the next one is let through, if none remains; until the bucket is full, if some do.
+    /// Seconds until the next token if none remains, otherwise until the bucket is full.
     pub(super) reset_seconds: u32,
 }
 
 impl<K: Hash + Eq + Clone> Bucket<K> {
     pub(crate) fn new(name: &'static str, rate: Rate) -> Self {
         let quota = Quota::with_period(one_every(rate))
-            .expect("a rate's window is longer than nothing")
+            .expect("the window of a rate is not zero")
             .allow_burst(rate.count);
         Self { name, rate, limiter: RateLimiter::keyed(quota).with_middleware() }
     }
 
-    /// Takes one from the bucket of this process and, if it has one, from the one that all tasks share; the error is that
-    /// there is none. What this process refuses by itself costs no round trip, and while Redis is away that is all.
+    /// Takes a token from the bucket of this process and then from the bucket that all processes share. Returns an
+    /// error if either is empty. A rejection by this process needs no round trip. While Redis is unavailable only
+    /// this process's bucket decides.
     pub(crate) async fn take(&self, cache: &Cache, key: &K) -> Result<Standing, Standing>
     where
         K: Display,
     {
         let here = self.take_here(key)?;
         let Rate { count, window } = self.rate;
-        // Tasks with other settings, as during a deployment, have other buckets.
+        // Processes with other settings, as during a deployment, use other buckets.
         let name = format!("{}:{count}/{}ms:{key}", self.name, window.as_millis());
         match cache.take(&name, one_every(self.rate), count.get()).await {
             Some(Allowance::Granted { remaining }) if remaining < here.remaining => Ok(self.left(remaining)),
@@ -55,7 +56,7 @@ impl<K: Hash + Eq + Clone> Bucket<K> {
         }
     }
 
-    /// Takes one from the bucket of this process.
+    /// Takes a token from the bucket of this process.
     fn take_here(&self, key: &K) -> Result<Standing, Standing> {
         match self.limiter.check_key(key) {
             Ok(state) => Ok(self.left(state.remaining_burst_capacity())),
@@ -63,7 +64,7 @@ impl<K: Hash + Eq + Clone> Bucket<K> {
         }
     }
 
-    /// Drops the keys whose buckets are full: they are as good as new.
+    /// Drops the keys whose buckets are full; a new bucket is the same.
     pub(crate) fn forget_quiet(&self) {
         self.limiter.retain_recent();
         self.limiter.shrink_to_fit();
@@ -80,13 +81,13 @@ impl<K: Hash + Eq + Clone> Bucket<K> {
     }
 }
 
-/// The time in which one token comes back.
+/// The time after which one token is returned.
 fn one_every(rate: Rate) -> Duration {
     (rate.window / rate.count.get()).max(Duration::from_nanos(1))
 }
 
 impl Standing {
-    /// `RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers).
+    /// Adds the headers `RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers).
     pub(crate) fn mark(&self, headers: &mut HeaderMap) {
         let Self { name, rate, remaining, reset_seconds } = self;
         let limit = format!("\"{name}\";r={remaining};t={reset_seconds}");

@@ -1,4 +1,4 @@
-//! Coupon books.
+//! The operations on coupon books.
 
 use chrono::{DateTime, Utc};
 use cuponera_core::book::{
@@ -26,37 +26,38 @@ const STATUSES: &str = "DRAFT, ACTIVE, PAUSED, CLOSED";
 
 pub(crate) struct Books;
 
-/// A book to be made.
+/// A new book.
 #[derive(Debug, Clone, Object)]
 #[oai(rename_all = "camelCase")]
 struct NewBook {
-    /// 1 to 200 characters, beside the space around them.
+    /// 1 to 200 characters after trimming.
     #[oai(validator(min_length = 1, max_length = 200))]
     name: String,
     #[oai(validator(max_length = 5000))]
     description: Option<String>,
-    /// How many codes one user may hold or have redeemed; no limit if absent.
+    /// The number of codes that a user may hold or have redeemed; no limit if absent.
     #[oai(validator(minimum(value = "1")))]
     max_codes_per_user: Option<i32>,
-    /// How often a code may be redeemed; 1 if absent.
+    /// The number of times that a code may be redeemed; 1 if absent.
     #[oai(validator(minimum(value = "1")))]
     max_redeems_per_user: Option<i32>,
-    /// It only informs.
+    /// For information only.
     #[oai(validator(minimum(value = "0")))]
     total_codes_expected: Option<i64>,
-    /// From when codes are given and redeemed; at once if absent.
+    /// The time from which codes are assigned and redeemed; immediately if absent.
     starts_at: Option<DateTime<Utc>>,
-    /// Until when; it must be in the future and after `startsAt`. For ever if absent.
+    /// The time until which codes are assigned and redeemed. Must be in the future and after `startsAt`; no end if
+    /// absent.
     expires_at: Option<DateTime<Utc>>,
-    /// How long a lock holds if the call does not say; 300 if absent.
+    /// The duration of a lock whose request does not state one; 300 if absent.
     #[oai(validator(minimum(value = "1"), maximum(value = "86400")))]
     lock_ttl_seconds: Option<i32>,
-    /// Whether redeeming needs a live lock; false if absent.
+    /// Whether a redemption requires a lock that has not expired; false if absent.
     require_lock: Option<bool>,
     discount: Option<DiscountView>,
-    /// Any object, up to 16 KiB.
+    /// Any object of up to 16 KiB.
     metadata: Option<Value>,
-    /// The caller's own; there is no other to choose.
+    /// The caller's own business; others are rejected.
     business_id: Option<Uuid>,
 }
 
@@ -77,7 +78,7 @@ impl FromFields for NewBook {
             metadata: fields.optional::<Map<String, Value>>("metadata").map(Value::Object),
             business_id: fields.optional("businessId"),
         };
-        // Ranges are told with the rest; a name that is missing has its own fault already.
+        // Faults of ranges are reported with the others; a missing name has its fault already.
         let said = Self { name: name.clone().unwrap_or_else(|| "-".into()), ..book };
         if let Err(Refusal::Invalid { faults }) = BookRules::from(said.clone()).check() {
             for fault in faults {
@@ -141,26 +142,26 @@ impl From<NewBook> for BookRules {
     }
 }
 
-/// A change of a book: what is absent stays, null empties what may be empty.
+/// A change of a book. Absent fields keep their values; null clears a field that may be null.
 #[derive(Debug, Object)]
 #[oai(rename_all = "camelCase")]
 struct BookChange {
-    /// `ACTIVE` activates, `PAUSED` pauses, `CLOSED` ends it for good.
+    /// `ACTIVE` activates the book, `PAUSED` pauses it, `CLOSED` ends it permanently.
     status: Option<String>,
     #[oai(validator(min_length = 1, max_length = 200))]
     name: Option<String>,
     #[oai(validator(max_length = 5000))]
     description: Option<String>,
-    /// Null: no limit.
+    /// No limit if null.
     #[oai(validator(minimum(value = "1")))]
     max_codes_per_user: Option<i32>,
-    /// It may only rise once codes are assigned.
+    /// Cannot be lowered once codes are assigned.
     #[oai(validator(minimum(value = "1")))]
     max_redeems_per_user: Option<i32>,
     #[oai(validator(minimum(value = "0")))]
     total_codes_expected: Option<i64>,
     starts_at: Option<DateTime<Utc>>,
-    /// It must be after `startsAt`; a time that is past ends the book now.
+    /// Must be after `startsAt`. A past time ends the book now.
     expires_at: Option<DateTime<Utc>>,
     #[oai(validator(minimum(value = "1"), maximum(value = "86400")))]
     lock_ttl_seconds: Option<i32>,
@@ -171,7 +172,7 @@ struct BookChange {
     patch: Patch,
 }
 
-/// The change as core takes it.
+/// The change, as a type of core.
 #[derive(Debug, Default)]
 struct Patch(BookPatch);
 
@@ -234,14 +235,14 @@ impl BookChange {
 
 #[derive(ApiResponse)]
 enum Deleted {
-    /// The book and its codes are gone.
+    /// The book and its codes are deleted.
     #[oai(status = 204)]
     Gone,
     /// The book is closed, and the job deletes it.
     #[oai(status = 202)]
     Job(
         Json<Box<JobView>>,
-        /// Where the job is found.
+        /// The path of the job.
         #[oai(header = "Location")]
         String,
     ),
@@ -249,21 +250,23 @@ enum Deleted {
 
 #[OpenApi(prefix_path = "/api/v1/coupon-books", tag = "Tag::CouponBooks")]
 impl Books {
-    /// Make a book
+    /// Create a book
     ///
-    /// It starts as `DRAFT`: add codes, then set `status` to `ACTIVE`.
+    /// The book starts in status `DRAFT`: add codes, then set `status` to `ACTIVE`.
     #[oai(path = "/", method = "post", operation_id = "createCouponBook")]
     async fn create(
         &self,
         caller: Caller,
         body: Body<NewBook>,
-        /// Answers the same again to the same key and request.
+        /// A repeated request with the same key returns the stored response.
         #[oai(name = "Idempotency-Key")]
         _key: Header<Option<String>>,
     ) -> Result<Reply<BookView, 201>, Problem> {
         let held = HeldKey::take(&caller, body.fingerprint)?;
         if body.value.business_id.is_some_and(|business| business != caller.business().0) {
-            return Err(Refusal::Forbidden { reason: "businessId is another's".into() }.into());
+            return Err(
+                Refusal::Forbidden { reason: "businessId is not the caller's business".into() }.into()
+            );
         }
         let rules = BookRules::from(body.value);
         let (store, business, stored) = (caller.app.store.clone(), caller.business(), held.stored());
@@ -273,8 +276,9 @@ impl Books {
 
     /// List books, newest first
     ///
-    /// A USER sees only active ones, without `counts`, `generatedCount`, `totalCodesExpected` and `metadata`. `total` is absent where a business has more than 10,000 books. A page may be short or empty
-    /// before the end of the list: `nextCursor` alone says whether there is more.
+    /// A USER sees only active books, without `counts`, `generatedCount`, `totalCodesExpected` and `metadata`.
+    /// `total` is absent if the business has more than 10,000 books. A page may be short or empty before the end of
+    /// the list: only `nextCursor` shows whether there are more.
     #[oai(path = "/", method = "get", operation_id = "listCouponBooks")]
     async fn list(
         &self,
@@ -283,7 +287,7 @@ impl Books {
         status: Query<Option<String>>,
         /// Part of the name.
         q: Query<Option<String>>,
-        /// `nextCursor` of the page before.
+        /// `nextCursor` of the previous page.
         cursor: Query<Option<String>>,
         /// 1 to 500; 50 if absent.
         limit: Query<Option<u32>>,
@@ -291,7 +295,7 @@ impl Books {
         let mut status = word("status", status.0, BookStatus::parse, STATUSES)?;
         if matches!(caller.principal.role, Role::User { .. }) {
             if status.is_some_and(|status| status != BookStatus::Active) {
-                return Err(Refusal::Forbidden { reason: "a USER may only see ACTIVE books".into() }.into());
+                return Err(Refusal::Forbidden { reason: "a USER can only see ACTIVE books".into() }.into());
             }
             status = Some(BookStatus::Active);
         }
@@ -304,7 +308,7 @@ impl Books {
 
     /// Get a book
     ///
-    /// A USER sees only active ones, without `counts`, `generatedCount`, `totalCodesExpected` and `metadata`.
+    /// A USER sees only active books, without `counts`, `generatedCount`, `totalCodesExpected` and `metadata`.
     #[oai(path = "/:id", method = "get", operation_id = "getCouponBook")]
     async fn get(
         &self,
@@ -334,7 +338,7 @@ impl Books {
 
     /// Change a book
     ///
-    /// The same as PATCH: what is absent stays.
+    /// The same as PATCH: absent fields keep their values.
     #[oai(path = "/:id", method = "put", operation_id = "replaceCouponBook")]
     async fn put(
         &self,
@@ -348,10 +352,11 @@ impl Books {
 
     /// Delete a book and its codes
     ///
-    /// Only while no code of it was ever assigned; otherwise the book stays as it is. A book of more than 10000 codes is closed,
-    /// and a job deletes it: the answer is 202 with that job, also if the call is repeated while the job is open. If the job is
-    /// cancelled or fails, another call deletes what is left. A code that was being assigned when the book was closed fails the
-    /// job with `book_in_use`, and the book has its status back.
+    /// Allowed only while no code of the book was ever assigned; otherwise the book is unchanged. A book of more than
+    /// 10000 codes is closed and deleted by a job: the response is 202 with the job. A repeated call returns the same
+    /// job while it is open. If the job is cancelled or fails, another call deletes the rest. If a code was being
+    /// assigned while the book was closed, the job fails with `book_in_use`, and the book gets its previous status
+    /// back.
     #[oai(path = "/:id", method = "delete", operation_id = "deleteCouponBook")]
     async fn delete(
         &self,
@@ -372,7 +377,7 @@ impl Books {
     }
 }
 
-/// The book as this caller may see it.
+/// The book with the fields that this caller may see.
 fn view(caller: &Caller, book: Book) -> BookView {
     match caller.principal.role {
         Role::Admin | Role::Service => book.into(),

@@ -1,4 +1,4 @@
-//! Making codes from patterns, and listing them.
+//! The operations that generate codes from patterns and list them.
 
 use cuponera_core::coupon::code::Code;
 use cuponera_core::coupon::pattern::Pattern;
@@ -21,15 +21,15 @@ use crate::problem::Problem;
 use crate::reply::Reply;
 use crate::view::{CodeView, JobView, List};
 
-/// The pattern if none is asked for: 60 bits.
+/// The default pattern: 60 bits.
 const DEFAULT_PATTERN: &str = "{XXXXXXXXXXXX}";
-/// How many codes `capacity` shows.
+/// Number of samples in the response of `capacity`.
 const SAMPLES: u64 = 5;
 pub(super) const STATUSES: &str = "AVAILABLE, ASSIGNED, LOCKED, REDEEMED, VOID";
 
 pub(crate) struct Codes;
 
-/// Codes to be made.
+/// A request for generated codes.
 #[derive(Debug, Object)]
 #[oai(rename_all = "camelCase")]
 struct Generation {
@@ -37,9 +37,9 @@ struct Generation {
     /// 1 to 100000000.
     #[oai(validator(minimum(value = "1"), maximum(value = "100000000")))]
     quantity: i64,
-    /// Literal text with groups in braces: `X` one of 32 letters and digits that are not mistaken for each other, `9` a
-    /// digit, `A` a letter. `SUMMER-{XXXX}-{9999}`, for example; `{XXXXXXXXXXXX}` if absent. Its codes have 3 to 64
-    /// characters, and there are at most 2^127 of them.
+    /// Literal text with groups in braces: `X` is one of 32 letters and digits that are not mistaken for each other,
+    /// `9` a digit, `A` a letter. Example: `SUMMER-{XXXX}-{9999}`. `{XXXXXXXXXXXX}` if absent. The codes must have 3
+    /// to 64 characters, and a pattern at most 2^127 codes.
     #[oai(validator(max_length = 192))]
     pattern: Option<String>,
 }
@@ -58,33 +58,33 @@ impl FromFields for Generation {
     }
 }
 
-/// How much room a pattern has.
+/// The capacity of a pattern.
 #[derive(Debug, Object)]
 #[oai(rename_all = "camelCase")]
 struct Capacity {
     /// The pattern in its canonical form.
     pattern: String,
-    /// How many codes the pattern has, up to 2^64 - 1.
+    /// The number of codes of the pattern, up to 2^64 - 1.
     #[oai(rename = "capacity")]
     codes: u64,
-    /// How many were drawn from it so far, by all books of the business.
+    /// The number of codes generated from it so far, in all books of the business.
     used: u64,
-    /// How many are left.
+    /// The number of codes that are left.
     remaining: u64,
-    /// The chance that one guess hits a code drawn from it.
+    /// The probability that one guess is a code generated from it.
     chance_of_hit: f64,
-    /// How its codes look. They are not codes that are or will be made.
+    /// Examples of the format. They are not codes that are or will be generated.
     samples: Vec<String>,
 }
 
 #[OpenApi(prefix_path = "/api/v1/coupon-codes", tag = "Tag::CouponCodes")]
 impl Codes {
-    /// How much room a pattern has
+    /// Get the capacity of a pattern
     #[oai(path = "/capacity", method = "get", operation_id = "getCapacity")]
     async fn capacity(
         &self,
         caller: Caller,
-        /// The book the codes would be for.
+        /// The book for which codes would be generated.
         #[oai(name = "couponBookId")]
         book: Query<Uuid>,
         /// `{XXXXXXXXXXXX}` if absent.
@@ -110,16 +110,17 @@ impl Codes {
         }))
     }
 
-    /// Make codes from a pattern
+    /// Generate codes from a pattern
     ///
-    /// Answers at once with a job. Codes cannot be guessed, are distinct, and are exactly as many as asked for; if the
-    /// pattern has too few left, nothing is made and `remaining` says how many there are.
+    /// Responds immediately with a job. The codes cannot be guessed, are distinct, and are exactly as many as
+    /// requested. If the pattern has too few codes left, none is generated, and `remaining` is the number that is
+    /// left.
     #[oai(path = "/generate", method = "post", operation_id = "generateCodes")]
     async fn generate(
         &self,
         caller: Caller,
         body: Body<Generation>,
-        /// Answers the same again to the same key and request.
+        /// A repeated request with the same key returns the stored response.
         #[oai(name = "Idempotency-Key")]
         _key: Header<Option<String>>,
     ) -> Result<Reply<JobView, 202>, Problem> {
@@ -137,7 +138,7 @@ impl Codes {
 
     /// List a book's codes
     ///
-    /// A page may be short or empty before the end of the list: `nextCursor` alone says whether there is more.
+    /// A page may be short or empty before the end of the list: only `nextCursor` shows whether there are more.
     #[oai(path = "/book/:bookId", method = "get", operation_id = "listCodes")]
     async fn list(
         &self,
@@ -147,9 +148,9 @@ impl Codes {
         book: Path<Uuid>,
         /// `AVAILABLE`, `ASSIGNED`, `LOCKED`, `REDEEMED` or `VOID`.
         status: Query<Option<String>>,
-        /// How the codes begin.
+        /// The beginning of the codes.
         prefix: Query<Option<String>>,
-        /// `nextCursor` of the page before.
+        /// `nextCursor` of the previous page.
         #[oai(name = "cursor")]
         after: Query<Option<String>>,
         /// 1 to 500; 50 if absent.
@@ -176,7 +177,7 @@ fn parse_pattern(text: Option<&str>) -> Result<Pattern> {
         .map_err(|error| Refusal::invalid("pattern", error.to_string()).into())
 }
 
-/// Codes of a permutation that is made up for this answer and thrown away.
+/// Codes of a permutation whose key is generated for this response and then discarded.
 async fn samples(pattern: Pattern) -> Result<Vec<String>> {
     let mut key = [0; 32];
     key.copy_from_slice(&random_secret(16)?.as_bytes()[..32]);

@@ -1,4 +1,4 @@
-//! Whether the installation is well.
+//! The health checks.
 
 use chrono::Utc;
 use cuponera_core::cache::CacheState;
@@ -15,7 +15,7 @@ use crate::time::Time;
 
 pub(crate) struct Health;
 
-/// How the installation is.
+/// The state of the installation.
 #[derive(Debug, Object)]
 #[oai(rename = "Health")]
 struct Report {
@@ -24,16 +24,16 @@ struct Report {
     timestamp: Time,
     /// `connected` or `disconnected`.
     database: String,
-    /// `connected` or `disconnected`; `disabled` if this installation has none.
+    /// `connected` or `disconnected`; `disabled` if the installation has no Redis.
     redis: String,
-    /// `connected` or `disconnected`; as the database is, where that is the queue as well.
+    /// `connected` or `disconnected`; the state of the database if Postgres is the queue.
     queue: String,
-    /// Milliseconds since the start.
+    /// Milliseconds since the start of the process.
     uptime: u64,
     version: String,
 }
 
-/// One word.
+/// A status.
 #[derive(Debug, Object)]
 #[oai(rename = "HealthWord")]
 struct Word {
@@ -42,27 +42,27 @@ struct Word {
 
 #[derive(ApiResponse)]
 enum Answer {
-    /// It serves.
+    /// The database is connected.
     #[oai(status = 200)]
     Well(Json<Report>),
-    /// It has no database.
+    /// The database is disconnected.
     #[oai(status = 503)]
     Ill(Json<Report>),
 }
 
 #[derive(ApiResponse)]
 enum Ready {
-    /// It can do what it is asked.
+    /// The process can serve requests.
     #[oai(status = 200)]
     Yes(Json<Word>),
-    /// Not now.
+    /// The process cannot serve requests now.
     #[oai(status = 503)]
     No(Json<Word>),
 }
 
 #[OpenApi(prefix_path = "/health", tag = "Tag::Health")]
 impl Health {
-    /// How the installation is
+    /// Get the state of the installation
     #[oai(path = "/", method = "get", operation_id = "getHealth")]
     async fn health(&self, request: &Request) -> Result<Answer, Problem> {
         let connected = database_answers(request).await;
@@ -87,14 +87,14 @@ impl Health {
         Ok(if connected { Answer::Well(Json(report)) } else { Answer::Ill(Json(report)) })
     }
 
-    /// Whether the process lives
+    /// Check whether the process is running
     #[oai(path = "/live", method = "get", operation_id = "getLiveness")]
     #[expect(clippy::unused_async, reason = "operations are async")]
     async fn live(&self) -> Json<Word> {
         Json(Word { status: "ok".into() })
     }
 
-    /// Whether it can do what it is asked
+    /// Check whether the process can serve requests
     #[oai(path = "/ready", method = "get", operation_id = "getReadiness")]
     async fn ready(&self, request: &Request) -> Ready {
         if database_answers(request).await {

@@ -12,24 +12,24 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// How long a client may keep an answer waiting before its pace counts: a telephone that changes networks takes this long.
+/// How long a client may stop reading: a phone that changes networks takes this long.
 const GRACE: Duration = Duration::from_secs(30);
-/// The slowest pace at which a client may read, in bytes per second: half of what an upload needs, since the slowest clients
-/// are telephones. The system wakes a writer when a third of `SEND_BUFFER_BYTES` (doubled) is free; at this pace that takes a
+/// The minimum pace of reading, in bytes per second: half of the pace of uploads, because the slowest clients are
+/// phones. The kernel wakes a writer when a third of `SEND_BUFFER_BYTES` (doubled) is free; at this pace that takes a
 /// third of the grace period.
 const MIN_BYTES_PER_SECOND: u32 = 16 * 1024;
 
-/// A stream whose writes fail with `TimedOut` once the other side reads too slowly.
+/// A stream whose writes fail with `TimedOut` if the client reads too slowly.
 #[derive(Debug)]
 pub(crate) struct Paced<S> {
     stream: S,
     allowance: Allowance,
-    /// Made at the first wait, since most connections have none.
+    /// Created at the first wait, because most connections never wait.
     timer: Option<Pin<Box<Sleep>>>,
     is_too_slow: bool,
 }
 
-/// How much longer writes may wait.
+/// The remaining time that writes may wait.
 #[derive(Debug)]
 struct Allowance {
     left: Duration,
@@ -42,12 +42,12 @@ impl Allowance {
         Self { left: GRACE, waits_since: None }
     }
 
-    /// A write has to wait: until when it may.
+    /// Starts a wait, or continues it. Returns its deadline.
     fn wait(&mut self, now: Instant) -> Instant {
         *self.waits_since.get_or_insert(now) + self.left
     }
 
-    /// The client has taken these bytes.
+    /// Ends a wait: the client has read `bytes`.
     fn take(&mut self, now: Instant, bytes: u32) {
         if let Some(since) = self.waits_since.take() {
             self.left = self.left.saturating_sub(now.saturating_duration_since(since));
@@ -62,12 +62,12 @@ impl<S> Paced<S> {
         Self { stream, allowance: Allowance::new(), timer: None, is_too_slow: false }
     }
 
-    /// The stream itself, and whether its client was too slow.
+    /// The inner stream, and whether its client was too slow.
     pub(crate) fn into_inner(self) -> (S, bool) {
         (self.stream, self.is_too_slow)
     }
 
-    /// Counts what a write came to.
+    /// Records the outcome of a write.
     fn count(
         &mut self,
         context: &mut Context<'_>,
@@ -144,7 +144,7 @@ mod tests {
 
     const MINUTE: Duration = Duration::from_mins(1);
 
-    /// When a client is cut off that reads this many bytes after each pause; none if it still reads after a day.
+    /// When a client that reads this many bytes after each pause is cut off. None if it still reads after a day.
     fn cut_off_after(bytes: u32, pause: Duration) -> Option<Duration> {
         let begun = Instant::now();
         let (mut allowance, mut now) = (Allowance::new(), begun);

@@ -19,12 +19,12 @@ pub(crate) struct JobView {
     /// `QUEUED`, `RUNNING`, `SUCCEEDED`, `FAILED` or `CANCELLED`.
     status: String,
     progress: ProgressView,
-    /// What came out: final once the job is over, and what there is so far before that.
+    /// The result so far; final when the job has ended.
     result: Option<Value>,
     error: Option<JobErrorView>,
-    /// Absent if there is nothing to warn of.
+    /// Absent if there are no warnings.
     warnings: Option<Vec<JobWarningView>>,
-    /// How often it was started: the first time and each retry.
+    /// The number of starts: the first one and each retry.
     attempts: i32,
     created_at: Time,
     started_at: Option<Time>,
@@ -60,21 +60,21 @@ impl From<Job> for JobView {
     }
 }
 
-/// How far a job is, in rows.
+/// Progress, in rows.
 #[derive(Debug, Object)]
 #[oai(rename = "Progress", rename_all = "camelCase")]
 struct ProgressView {
-    /// Null until known.
+    /// Null until it is known.
     total: Option<i64>,
     /// `succeeded` and `failed` together.
     processed: i64,
     succeeded: i64,
-    /// Duplicates and rejects count here.
+    /// Rejected rows, duplicates included.
     failed: i64,
     /// 0 to 100; null until `total` is known.
     percent: Option<f64>,
     rate_per_second: Option<f64>,
-    /// Seconds until the end at the rate so far; null when it is over.
+    /// Estimated seconds until the end at the current rate. Null when the job has ended.
     eta_seconds: Option<f64>,
 }
 
@@ -82,20 +82,20 @@ struct ProgressView {
 #[derive(Debug, Object)]
 #[oai(rename = "JobError")]
 struct JobErrorView {
-    /// A stable word.
+    /// A stable code.
     code: String,
     detail: String,
 }
 
-/// Jobs that failed and run again.
+/// Failed jobs that were queued again.
 #[derive(Debug, Object)]
 #[oai(rename = "Redrive", rename_all = "camelCase")]
 pub(crate) struct RedriveView {
-    /// How many run again.
+    /// The number of jobs that were queued again.
     retried_count: u64,
-    /// Which, the oldest first.
+    /// Their ids, oldest first.
     job_ids: Vec<Uuid>,
-    /// How many failed jobs are left, for another call.
+    /// The number of failed jobs that are left for another call.
     remaining_count: u64,
 }
 

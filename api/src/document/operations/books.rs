@@ -1,4 +1,4 @@
-//! Coupon books.
+//! Examples and rejections of the operations on coupon books.
 
 use serde_json::json;
 
@@ -12,7 +12,7 @@ pub(super) fn operations() -> Vec<Operation> {
                 "name": "Summer", "maxCodesPerUser": 2, "expiresAt": "2027-08-31T22:00:00Z",
                 "discount": {"type": "PERCENT", "value": 10.0},
             }))
-            .answers(201, "The book, as `DRAFT`.", draft())
+            .answers(201, "The book, in status `DRAFT`.", draft())
             .located()
             .refuses(&["forbidden"]),
         Operation::of("listCouponBooks")
@@ -21,15 +21,19 @@ pub(super) fn operations() -> Vec<Operation> {
         Operation::of("getCouponBook").answers(200, "The book.", book()).refuses(&["forbidden"]),
         Operation::of("updateCouponBook")
             .body(json!({"status": "ACTIVE"}))
-            .answers(200, "The book as it is now.", book())
+            .answers(200, "The changed book.", book())
             .refuses(&["forbidden", "invalid_transition"]),
         Operation::of("replaceCouponBook")
             .body(json!({"name": "Late summer", "expiresAt": "2027-09-30T22:00:00Z"}))
-            .answers(200, "The book as it is now.", book())
+            .answers(200, "The changed book.", book())
             .refuses(&["forbidden", "invalid_transition"]),
         Operation::of("deleteCouponBook")
-            .answers_nothing(204, "The book and its codes are gone.")
-            .answers(202, "The job that deletes a book of more than 10000 codes.", job("DELETE_BOOK"))
+            .answers_nothing(204, "The book and its codes are deleted.")
+            .answers(
+                202,
+                "The job that deletes the book, which has more than 10000 codes.",
+                job("DELETE_BOOK"),
+            )
             .located()
             .refuses(&["forbidden", "book_in_use"]),
     ]

@@ -1,4 +1,4 @@
-//! Giving codes to users, and what happens at the till.
+//! Examples and rejections of the operations that assign, lock, redeem and show coupons.
 
 use serde_json::json;
 
@@ -7,9 +7,9 @@ use crate::document::examples::{
     BOOK, CODE, LATER, LOCK, NOW, REDEMPTION, USER, assignment, coupon, event, page,
 };
 
-/// Nothing is given, locked or redeemed but in the book's time.
+/// Assignments, locks and redemptions need an active book, between its start and its end.
 const OF_THE_BOOK: &[&str] = &["book_not_active", "book_not_started", "book_expired"];
-/// Whoever acts on a code must hold it, and it must not be over.
+/// A change of a coupon needs its holder, and a coupon in a status that allows it.
 const OF_THE_HOLDER: &[&str] =
     &["forbidden", "not_assigned", "not_holder", "coupon_locked", "coupon_void", "coupon_already_redeemed"];
 /// A redemption may need a lock.
@@ -26,13 +26,13 @@ fn assignments() -> Vec<Operation> {
     vec![
         Operation::of("assignRandom")
             .body(json!({"couponBookId": BOOK, "userId": USER}))
-            .answers(201, "The code, given to the user.", assignment())
+            .answers(201, "The code, assigned to the user.", assignment())
             .refuses(&["forbidden", "not_found", "sold_out", "user_limit_reached", "coupon_busy"])
             .refuses(OF_THE_BOOK),
         Operation::of("assignCode")
             .body(json!({"userId": USER}))
-            .answers(201, "The code, given to the user.", assignment())
-            .answers(200, "The user holds it already.", assignment())
+            .answers(201, "The code, assigned to the user.", assignment())
+            .answers(200, "The user already holds the code.", assignment())
             .refuses(&["forbidden", "already_assigned", "coupon_void", "user_limit_reached", "coupon_busy"])
             .refuses(OF_THE_BOOK),
         Operation::of("listUserCoupons")
@@ -47,7 +47,7 @@ fn changes() -> Vec<Operation> {
             .body(json!({"userId": USER, "ttlSeconds": 300}))
             .answers(
                 200,
-                "The lock: new, or the same one renewed.",
+                "The lock: new, or an existing lock of the user, renewed.",
                 json!({"code": CODE, "status": "LOCKED", "lockId": LOCK, "lockedAt": NOW, "lockedUntil": LATER}),
             )
             .refuses(&["coupon_busy"])
@@ -74,7 +74,7 @@ fn changes() -> Vec<Operation> {
             .refuses(OF_THE_LOCK),
         Operation::of("validateCoupon")
             .body(json!({"userId": USER}))
-            .answers(200, "It could be redeemed now.", json!({"valid": true, "coupon": coupon()}))
+            .answers(200, "The coupon can be redeemed now.", json!({"valid": true, "coupon": coupon()}))
             .refuses(OF_THE_HOLDER)
             .refuses(OF_THE_BOOK)
             .refuses(OF_THE_LOCK),
@@ -85,7 +85,7 @@ fn views() -> Vec<Operation> {
     vec![
         Operation::of("getCoupon").answers(200, "The coupon.", coupon()).refuses(&["forbidden"]),
         Operation::of("getCouponHistory")
-            .answers(200, "A page of its events.", page(&event()))
+            .answers(200, "A page of the coupon's events.", page(&event()))
             .refuses(&["forbidden"]),
     ]
 }

@@ -1,4 +1,4 @@
-//! Jobs, and whether the installation is well.
+//! Examples and rejections of the operations on jobs and health.
 
 use serde_json::{Value, json};
 
@@ -14,12 +14,12 @@ pub(super) fn operations() -> Vec<Operation> {
         Operation::of("followJob")
             .answers(
                 200,
-                "The job, at once and whenever it has changed; the stream ends once it is over.",
+                "The job, immediately and after each change. The stream ends with the job.",
                 json!({"event": "job", "data": done_job().to_string()}),
             )
             .refuses(&["forbidden", "too_many_streams"]),
         Operation::of("cancelJob")
-            .answers(200, "The job, stopped.", stopped)
+            .answers(200, "The cancelled job.", stopped)
             .refuses(&["forbidden", "wrong_job_state"]),
         Operation::of("retryJob")
             .answers(202, "The job, queued again.", job("GENERATE_CODES"))
@@ -28,25 +28,25 @@ pub(super) fn operations() -> Vec<Operation> {
         Operation::of("redriveJobs")
             .answers(
                 200,
-                "The jobs that run again.",
+                "The jobs that were queued again.",
                 json!({"retriedCount": 1, "jobIds": [JOB], "remainingCount": 0}),
             )
             .refuses(&["forbidden"]),
         Operation::of("getJobErrors")
             .answers(
                 200,
-                "A CSV file: the physical line of the upload, the code as it stands there, why it was refused, and the \
+                "A CSV file: the line number in the upload, the code as written there, the reason, and the \
                  whole row.",
                 json!("line,code,reason,row,detail\n4,VIP-001,duplicate_in_file,South;vip-001;,an earlier line of the file has this code\n"),
             )
             .refuses(&["forbidden", "job_discarded"]),
         Operation::of("getHealth")
-            .answers(200, "It serves.", report("ok", "connected"))
-            .answers(503, "It has no database.", report("degraded", "disconnected")),
-        Operation::of("getLiveness").answers(200, "The process lives.", json!({"status": "ok"})),
+            .answers(200, "The database is connected.", report("ok", "connected"))
+            .answers(503, "The database is disconnected.", report("degraded", "disconnected")),
+        Operation::of("getLiveness").answers(200, "The process is running.", json!({"status": "ok"})),
         Operation::of("getReadiness")
-            .answers(200, "It can do what it is asked.", json!({"status": "ok"}))
-            .answers(503, "Not now.", json!({"status": "unavailable"})),
+            .answers(200, "The process can serve requests.", json!({"status": "ok"}))
+            .answers(503, "The process cannot serve requests now.", json!({"status": "unavailable"})),
     ]
 }
 

@@ -1,6 +1,6 @@
-//! How a refresh token travels: in bodies for programs, in a cookie for browsers, where no script can read it.
+//! Transport of refresh tokens: in bodies for programs, in a cookie for browsers, where no script can read it.
 //!
-//! The cookie goes back to `/api/v1/auth` alone, and never with a request that another site has started.
+//! The browser sends the cookie only to `/api/v1/auth`, and never with a request that another site started.
 
 use std::time::Duration;
 
@@ -10,24 +10,24 @@ use poem::http::{HeaderMap, HeaderName, header};
 
 use crate::problem::Problem;
 
-/// The cookie's name.
+/// The name of the cookie.
 const NAME: &str = "cuponera_refresh";
-/// Where the browser sends it: to where it is used.
+/// The path to which the browser sends the cookie.
 const PATH: &str = "/api/v1/auth";
 
-// What only browsers send (Fetch Metadata).
+// Only browsers send this header (Fetch Metadata).
 static FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// What a request says of the client that carries the token.
+/// The properties of a request that determine the transport.
 #[derive(Debug)]
 pub(super) struct Carrier {
-    /// The refresh token that came as a cookie.
+    /// The refresh token from the cookie.
     cookie: Option<String>,
-    /// It gets its tokens as cookies: it is a browser, or has just shown one.
+    /// The client gets tokens as cookies: it is a browser, or sent a token as a cookie.
     takes_cookies: bool,
-    /// Its page came over TLS.
+    /// The page that sent the request was loaded over TLS.
     is_secure: bool,
-    /// Another site's page has started this.
+    /// A page of another site started the request.
     is_foreign: bool,
 }
 
@@ -44,23 +44,23 @@ impl Carrier {
         }
     }
 
-    /// The token of the cookie, if there is one. Another site's page may not use it.
+    /// The token from the cookie, if there is one. Fails if a page of another site started the request.
     pub(super) fn use_cookie(&mut self) -> Result<Option<String>, Problem> {
         if self.cookie.is_some() && self.is_foreign {
-            let reason = "the cookie is not taken from another site's page".to_owned();
+            let reason = "the cookie is not accepted from pages of other sites".to_owned();
             return Err(Refusal::Forbidden { reason }.into());
         }
         self.takes_cookies |= self.cookie.is_some();
         Ok(self.cookie.clone())
     }
 
-    /// The cookie that carries a token, if this client gets it so.
+    /// The cookie with a token, if the client gets tokens as cookies.
     pub(super) fn carry(&self, token: &str, ttl: Duration) -> Option<String> {
         let seconds = i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX);
         self.takes_cookies.then(|| self.cookie(token, seconds))
     }
 
-    /// The cookie that takes the place of one and is gone at once, if this client may have one.
+    /// The cookie that replaces an existing one and expires immediately, if the client may have one.
     pub(super) fn clear(&self) -> Option<String> {
         (self.takes_cookies || self.cookie.is_some()).then(|| self.cookie("", 0))
     }

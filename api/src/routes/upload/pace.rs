@@ -1,5 +1,4 @@
-//! The bytes of an upload at the pace they may come: none too slow to be worth a place, and in a form none to be held in
-//! memory without end.
+//! The bytes of an upload. Enforces a minimum pace, and bounds what the parser of a form may hold in memory.
 
 use std::io;
 use std::pin::Pin;
@@ -12,12 +11,12 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
 
-/// An upload may take this long whatever its size,
+/// Time allowed for any upload, independent of its size.
 const GRACE: Duration = Duration::from_mins(1);
-/// and longer by a second for so many bytes: slower is no upload, but a hand on the door.
+/// The minimum pace: each of these many bytes adds a second. A slower upload only occupies a slot.
 const MIN_BYTES_PER_SECOND: u64 = 32 * 1024;
 
-/// A stream of bytes that ends with an error when it has come too slowly, or its budget is spent.
+/// A stream of bytes that ends with an error when its pace is below the minimum or its budget is exceeded.
 pub(crate) struct Paced {
     bytes: BoxStream<'static, io::Result<Bytes>>,
     budget: Budget,
@@ -33,17 +32,17 @@ enum Pause {
     Now,
 }
 
-/// How many more bytes a stream may give.
+/// The number of bytes that a stream may still deliver.
 #[derive(Debug, Clone)]
 pub(crate) struct Budget(Arc<AtomicU64>);
 
 impl Budget {
-    /// So many, and no more until the next word.
+    /// Limits the stream to `bytes` more bytes.
     pub(crate) fn limit(&self, bytes: u64) {
         self.0.store(bytes, Ordering::Relaxed);
     }
 
-    /// As many as come.
+    /// Removes the limit.
     pub(crate) fn lift(&self) {
         self.limit(u64::MAX);
     }
@@ -61,8 +60,8 @@ impl Paced {
         Self { bytes: bytes.boxed(), budget, begun: Instant::now(), taken: 0, pause: Pause::Never }
     }
 
-    /// The same for a reader that takes whatever is ready, however much that is: it is made to look at each piece before
-    /// the next. What the stream may still give can be changed while it is read.
+    /// For a reader that takes everything that is ready: the stream is pending once after each piece, so the reader
+    /// must process it before the next. The budget can be changed while the stream is read.
     pub(crate) fn piece_by_piece(
         bytes: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
     ) -> (Self, Budget) {
@@ -97,7 +96,7 @@ impl Stream for Paced {
         } else if self.budget.spend(length) {
             Ok(bytes)
         } else {
-            Err(io::Error::new(io::ErrorKind::InvalidData, "too much between the files of a form"))
+            Err(io::Error::new(io::ErrorKind::InvalidData, "too many bytes between the files of a form"))
         }))
     }
 }

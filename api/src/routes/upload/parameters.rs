@@ -1,4 +1,4 @@
-//! The parameters of an upload, from the query and from fields of a form.
+//! The parameters of an upload, from the query and from the fields of a form.
 
 use std::str::FromStr;
 
@@ -50,7 +50,7 @@ fn put<T: PartialEq>(
 ) -> Result<()> {
     let value = parse(text).map_err(|message| Refusal::invalid(name, message))?;
     if into.as_ref().is_some_and(|given| *given != value) {
-        return Err(Refusal::invalid(name, "is one thing in the query and another in the form").into());
+        return Err(Refusal::invalid(name, "has different values in the query and in the form").into());
     }
     *into = Some(value);
     Ok(())

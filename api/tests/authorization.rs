@@ -1,4 +1,4 @@
-//! Who may do what: every operation of the OpenAPI document stands in one table, asked by everybody.
+//! Permissions: a table has every operation of the OpenAPI document, and each kind of caller calls each operation.
 
 mod keys;
 mod queries;
@@ -13,11 +13,11 @@ use crate::support::Server;
 use table::TABLE;
 use world::World;
 
-/// Who asks, in the order of the table's columns.
+/// The callers, in the order of the table's columns.
 const WHO: [&str; 6] =
-    ["nobody", "a USER", "another USER", "a SERVICE", "an ADMIN", "another business's ADMIN"];
+    ["no credentials", "a USER", "another USER", "a SERVICE", "an ADMIN", "another business's ADMIN"];
 
-/// Method and path by operation.
+/// Method and path of each operation, by id.
 fn operations() -> BTreeMap<String, (String, String)> {
     let document: Value =
         serde_json::from_str(&cuponera_api::openapi_document()).expect("the document is JSON");
@@ -39,7 +39,7 @@ fn every_operation_stands_in_the_table_once() {
     let mut listed: Vec<String> = TABLE.iter().map(|row| row.operation.to_owned()).collect();
     documented.sort();
     listed.sort();
-    assert_eq!(listed, documented, "left: the table of who may do what; right: the OpenAPI document");
+    assert_eq!(listed, documented, "left: the table of permissions; right: the OpenAPI document");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -68,9 +68,12 @@ async fn everybody_may_do_what_the_table_says_and_nothing_else() {
 async fn whose_a_thing_is_decides_before_what_is_asked_of_it() {
     let server = Server::start().await;
     let (theirs, book) = (server.another_admin().await, server.book(serde_json::json!({})).await);
-    // A wrong body does not tell that the book is there.
+    // The body is invalid; the answer must not reveal that the book exists.
     let here = server.admin().get(&format!("coupon-books/{}", uuid::Uuid::now_v7())).await;
     let there = theirs.get(&format!("coupon-books/{book}")).await;
     assert_eq!((here.status, there.status), (404, 404));
-    assert_eq!(here.text, there.text, "an unknown book and another's can be told apart");
+    assert_eq!(
+        here.text, there.text,
+        "the answers for an unknown book and for a book of another business differ"
+    );
 }

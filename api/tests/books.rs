@@ -1,4 +1,4 @@
-//! Coupon books: their fields, their states, and what they allow when.
+//! Coupon books: fields, statuses, and the operations that each status and time allows.
 
 mod deletion;
 mod lists;

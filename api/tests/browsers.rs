@@ -1,4 +1,4 @@
-//! What answers say to browsers: which pages may ask, and what may be done with what is shown.
+//! Headers for browsers: the origins that may call the API, and the restrictions on responses.
 
 use cuponera_core::config::Origin;
 use reqwest::Method;
@@ -53,7 +53,7 @@ async fn only_pages_of_the_origins_in_the_settings_may_call() {
     let answer = Reply::to(answer).await;
     assert_eq!(answer.header("access-control-allow-origin"), "http://localhost:5173");
     assert!(answer.header("access-control-expose-headers").contains("X-Request-Id"));
-    // Also what goes wrong can be read by the page.
+    // A page can read rejections too.
     let refused =
         server.nobody().request(Method::GET, "coupon-books").header("Origin", "https://shop.example");
     let refused = Reply::to(refused).await;

@@ -1,11 +1,11 @@
-//! What a request says is kept as it was said, or refused: fields given twice, numbers that would be rounded, U+0000.
+//! A request is stored exactly as sent, or rejected: repeated fields, numbers that would be rounded, U+0000.
 
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::support::{Reply, Server, document, operations, resolved};
 
-/// Sends JSON as it stands here.
+/// Sends JSON exactly as given.
 async fn send(server: &Server, method: Method, path: &str, body: &str) -> Reply {
     let request = server.admin().request(method, path).header("Content-Type", "application/json");
     Reply::to(request.body(body.to_owned())).await
@@ -31,7 +31,7 @@ fn fields(reply: Reply) -> Vec<String> {
     faults(reply).into_iter().map(|(field, _)| field).collect()
 }
 
-/// A path that leads nowhere: what is said of the body is said before it is looked for.
+/// A path of an object that does not exist: the body is checked before the object is looked up.
 fn nowhere(template: &str) -> String {
     let path = template.replace("{id}", "01890000-0000-7000-8000-000000000000");
     path.replace("{code}", "ABC-1")
@@ -39,7 +39,7 @@ fn nowhere(template: &str) -> String {
         .replace("{bookId}", "01890000-0000-7000-8000-000000000000")
 }
 
-/// Method, path and the names of the fields of each operation that takes JSON.
+/// Method, path and field names of each operation with a JSON body.
 fn bodies() -> Vec<(Method, String, Vec<String>)> {
     let document = document();
     let mut bodies = Vec::new();
@@ -56,7 +56,7 @@ fn bodies() -> Vec<(Method, String, Vec<String>)> {
                 );
             }
         }
-        assert!(!properties.is_empty(), "{method} {path} has no fields: {schema}");
+        assert!(!properties.is_empty(), "the body of {method} {path} has no fields: {schema}");
         let method = Method::from_bytes(method.to_uppercase().as_bytes()).expect("a method");
         bodies.push((method, nowhere(path), properties));
     }
@@ -67,7 +67,7 @@ fn bodies() -> Vec<(Method, String, Vec<String>)> {
 async fn a_field_given_twice_is_422_in_every_operation_that_takes_json() {
     let server = Server::start().await;
     let bodies = bodies();
-    assert!(bodies.len() > 12, "only {} operations take JSON", bodies.len());
+    assert!(bodies.len() > 12, "only {} operations have a JSON body", bodies.len());
     for (method, path, names) in bodies {
         for name in names {
             let body = format!(r#"{{"{name}": null, "{name}": null}}"#);
@@ -118,7 +118,7 @@ async fn numbers_of_metadata_and_discounts_are_kept_or_refused_and_never_rounded
         );
         assert_eq!(fields(post(&server, "coupon-books", &discount).await), ["discount.value"], "{number}");
     }
-    // Kept by JSON as an integer, but not by a double.
+    // Exact as a JSON integer, but not as an `f64`.
     let discount =
         r#"{"name": "B", "discount": {"type": "FIXED", "value": 9007199254740993, "currency": "EUR"}}"#;
     assert_eq!(fields(post(&server, "coupon-books", discount).await), ["discount.value"]);

@@ -1,4 +1,4 @@
-//! Making codes: exactly as many as asked for, each once, down to the last code of a pattern.
+//! Generation of codes: exactly the requested number, each once, until the pattern is exhausted.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 use crate::support::{Client, Limits, Server, id_of, wait_for_job};
 use cuponera_testkit::eventually;
 
-/// In less than this an idle worker starts.
+/// Maximum time until an idle worker starts a job.
 const AT_ONCE: Duration = Duration::from_millis(100);
 
-/// Asks for codes and waits for the job.
+/// Generates codes; returns the finished job.
 async fn generate(client: &Client, book: &str, pattern: &str, quantity: u64) -> Value {
     let job = submit(client, book, pattern, quantity).await;
     wait_for_job(client, &job).await
@@ -62,7 +62,7 @@ async fn assert_one_more_is_refused(server: &Server, book: &str) {
         "{refused}"
     );
     let jobs = admin.get("jobs?kind=GENERATE_CODES").await.expect(200);
-    assert_eq!(jobs["data"].as_array().map(Vec::len), Some(1), "a refused generation left a job: {jobs}");
+    assert_eq!(jobs["data"].as_array().map(Vec::len), Some(1), "a rejected generation left a job: {jobs}");
     let capacity = admin.get(&path_of_capacity(book, "S-{9999}")).await.expect(200);
     assert_eq!((&capacity["used"], &capacity["remaining"]), (&json!(10_000), &json!(0)), "{capacity}");
 }
@@ -124,10 +124,7 @@ async fn a_job_that_finds_its_pattern_used_up_by_foreign_codes_fails_with_the_re
     assert_eq!(job["status"], "FAILED", "{job}");
     assert_eq!(job["error"]["code"], "pattern_exhausted", "{job}");
     assert_eq!(job["progress"]["succeeded"], 0, "{job}");
-    assert!(
-        server.codes(&book).await.is_empty(),
-        "a job that failed left codes of a chunk that was not done"
-    );
+    assert!(server.codes(&book).await.is_empty(), "the failed job left codes of an unfinished chunk");
     let again = admin.post(&format!("jobs/{}/retry", id_of(&job)), json!({})).await.expect(202);
     let again = wait_for_job(&admin, &id_of(&again)).await;
     assert_eq!((&again["status"], &again["attempts"]), (&json!("FAILED"), &json!(2)), "{again}");
@@ -191,7 +188,7 @@ async fn cancelling_keeps_what_is_committed_and_nothing_is_added_afterwards() {
     let kept = cancelled["progress"]["succeeded"].clone();
     assert_eq!(admin.post(&format!("jobs/{job}/cancel"), json!({})).await.refused(409), "wrong_job_state");
     assert_eq!(admin.post(&format!("jobs/{job}/retry"), json!({})).await.refused(409), "wrong_job_state");
-    // Another job runs through both places of the worker: what was at work when it was cancelled is over by then.
+    // Another job uses both slots of the worker, so chunks that ran during the cancellation have ended by then.
     generate(&admin, &book, "AFTER-{9999}", 1).await;
     generate(&admin, &book, "AFTER-{9999}", 1).await;
     let after = admin.get(&format!("jobs/{job}")).await.expect(200);
@@ -242,23 +239,23 @@ async fn without_a_worker_a_job_waits_and_can_be_cancelled() {
 async fn an_idle_worker_starts_a_new_job_in_less_than_a_tenth_of_a_second() {
     let server = Server::start().await;
     let book = server.book(json!({})).await;
-    // What else the machine does may hold up a round. A worker that only looks now and then is late in all of them.
+    // Other load may delay a round. A worker that only polls is late in all rounds.
     let mut rounds = Vec::new();
     while rounds.len() < 5 && rounds.last().is_none_or(|wait| *wait >= AT_ONCE) {
         rounds.push(median_wait(&server.admin(), &book).await);
     }
-    assert!(rounds.last().is_some_and(|wait| *wait < AT_ONCE), "the waits were {rounds:?}");
+    assert!(rounds.last().is_some_and(|wait| *wait < AT_ONCE), "the median waits were {rounds:?}");
 }
 
-/// How long a job waits to be started: the median of nine.
+/// The median of nine waits between creation and start of a job.
 async fn median_wait(admin: &Client, book: &str) -> Duration {
     let mut waits = Vec::new();
     for _ in 0..9 {
         let job = generate(admin, book, "{XXXXXXXX}", 10).await;
         let at = |name: &str| {
-            DateTime::parse_from_rfc3339(job[name].as_str().expect("a time")).expect("as in RFC 3339")
+            DateTime::parse_from_rfc3339(job[name].as_str().expect("a time")).expect("a time in RFC 3339")
         };
-        waits.push((at("startedAt") - at("createdAt")).to_std().expect("a job starts after it is made"));
+        waits.push((at("startedAt") - at("createdAt")).to_std().expect("a job starts after its creation"));
     }
     waits.sort_unstable();
     waits[4]

@@ -1,4 +1,4 @@
-//! Importing codes: every row is taken or told of, with the line it stands on; a file that cannot be read leaves nothing.
+//! Imports: every row is imported or reported with its line; a file that cannot be read leaves nothing behind.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -11,13 +11,13 @@ mod large;
 mod reading;
 mod uploads;
 
-/// Uploads a file and waits for its job.
+/// Uploads a file; returns the finished job.
 async fn import(server: &Server, book: &str, file: impl Into<reqwest::Body>) -> Value {
     let job = server.upload(book, file).await.expect(202);
     wait_for_job(&server.admin(), &id_of(&job)).await
 }
 
-/// What a job refused: line, code, reason, row and detail.
+/// The rows that a job rejected: line, code, reason, row and detail.
 async fn errors_of(server: &Server, job: &Value) -> Vec<[String; 5]> {
     let reply = server.admin().get(&format!("jobs/{}/errors", id_of(job))).await;
     assert_eq!((reply.status, reply.header("content-type")), (200, "text/csv; charset=utf-8"));
@@ -26,13 +26,13 @@ async fn errors_of(server: &Server, job: &Value) -> Vec<[String; 5]> {
     reader
         .records()
         .map(|record| {
-            let record = record.expect("the errors file is no CSV");
+            let record = record.expect("the errors file is not CSV");
             std::array::from_fn(|cell| record[cell].to_owned())
         })
         .collect()
 }
 
-/// Uploaded, duplicates, invalid.
+/// The counts of a job: uploaded, duplicates, invalid.
 #[track_caller]
 fn counts_of(job: &Value) -> [i64; 3] {
     assert_eq!(job["status"], "SUCCEEDED", "{job}");
@@ -45,13 +45,12 @@ fn counts_of(job: &Value) -> [i64; 3] {
     counts
 }
 
-/// Uploads a form.
 async fn upload_form(server: &Server, query: &str, form: reqwest::multipart::Form) -> Reply {
     let path = format!("coupon-codes/upload{query}");
     Reply::to(server.admin().request(Method::POST, &path).multipart(form)).await
 }
 
-/// How many files the server keeps.
+/// The number of files in the file store.
 fn files_kept(server: &Server) -> usize {
     fn count(folder: &std::path::Path) -> usize {
         let entries = std::fs::read_dir(folder).map(|entries| entries.flatten().collect::<Vec<_>>());
@@ -64,10 +63,10 @@ fn files_kept(server: &Server) -> usize {
     count(server.files.path())
 }
 
-/// Waits until no file is kept, and makes sure that there is no job either.
+/// Waits until the file store is empty, and asserts that no job exists.
 async fn assert_nothing_kept(server: &Server) {
     cuponera_testkit::eventually("the parts to be deleted", async || (files_kept(server) == 0).then_some(()))
         .await;
     let jobs = server.admin().get("jobs?kind=IMPORT_CODES").await.expect(200);
-    assert_eq!(jobs["data"], json!([]), "a refused upload left a job");
+    assert_eq!(jobs["data"], json!([]), "a rejected upload left a job");
 }

@@ -1,4 +1,4 @@
-//! What one call waits for delays no other: a row that somebody holds, seen from outside.
+//! A row that another transaction holds delays only the calls that need it.
 
 use std::time::{Duration, Instant};
 
@@ -9,11 +9,11 @@ use sqlx::{AssertSqlSafe, PgTransaction, query};
 use crate::support::{Client, Limits, Reply, Server};
 
 const OTHERS: usize = 300;
-/// What no call beside a held row may take, and what it may on a machine that has much else to do.
+/// Maximum duration of a call that does not need the held row: promised, and on a machine with other load.
 const PROMISED: Duration = Duration::from_millis(500);
 const TELLING: Duration = Duration::from_secs(2);
 
-/// A running API, and as many codes as calls, each with a holder that has its name.
+/// A running API, and a code for each call, each held by a user named after it.
 async fn crowd() -> (Server, Vec<String>) {
     let server = Server::start_with(Limits { worker: false, ..Limits::default() }).await;
     let book = server.book(json!({"name": "Book"})).await;
@@ -27,15 +27,15 @@ async fn crowd() -> (Server, Vec<String>) {
     (server, codes)
 }
 
-/// A transaction of somebody else that has locked rows and does not end.
+/// A transaction that locks rows and stays open.
 async fn holding(server: &Server, sql: &str) -> PgTransaction<'static> {
     let mut held = server.database.pool().begin().await.expect("beginning failed");
     let rows = query(AssertSqlSafe(sql)).execute(&mut *held).await.expect("holding a row failed");
-    assert!(rows.rows_affected() > 0, "{sql} holds nothing");
+    assert!(rows.rows_affected() > 0, "{sql} locks no row");
     held
 }
 
-/// Calls that come while others of their kind wait for a held row; the slowest.
+/// The duration of the slowest of these calls, which run while others of their kind wait for a held row.
 async fn slowest(client: &Client, calls: &[(String, serde_json::Value, u16)]) -> Duration {
     let times = race(32, calls, async |(path, body, status)| {
         let begun = Instant::now();
@@ -58,17 +58,17 @@ async fn a_held_coupon_delays_no_redemption_of_another() {
     let held = holding(&server, &format!("select from coupon where code = '{}' for update", codes[0])).await;
     let (path, body, _) = redeem(&codes[0]);
     let others: Vec<_> = codes[1..].iter().map(redeem).collect();
-    // Many want it, again and again.
+    // Several calls want the held coupon at once.
     let stuck = race(8, 0..24, async |n| service.post_with_key(&path, &format!("stuck {n}"), &body).await);
     let (stuck, slowest) = tokio::join!(stuck, slowest(&service, &others));
-    assert!(slowest < bound(PROMISED, TELLING), "one of the others took {slowest:?}");
+    assert!(slowest < bound(PROMISED, TELLING), "a call for another row took {slowest:?}");
     stuck.into_iter().for_each(assert_busy);
     held.rollback().await.expect("rolling back failed");
     service.post_with_key(&path, "stuck 0", &body).await.expect(200);
     server.assert_invariants().await;
 }
 
-/// A quota cannot be passed over as a coupon can: the batch that meets it is attempted call by call.
+/// A quota cannot be skipped as a coupon can: the calls of its batch run one by one.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_held_quota_delays_no_assignment_to_another() {
     let (server, codes) = crowd().await;
@@ -86,7 +86,7 @@ async fn a_held_quota_delays_no_assignment_to_another() {
     let others: Vec<_> = codes[1..].iter().map(random).collect();
     let stuck = race(8, 0..24, async |n| service.post_with_key(&path, &format!("stuck {n}"), &body).await);
     let (stuck, slowest) = tokio::join!(stuck, slowest(&service, &others));
-    assert!(slowest < bound(PROMISED, TELLING), "one of the others took {slowest:?}");
+    assert!(slowest < bound(PROMISED, TELLING), "a call for another row took {slowest:?}");
     stuck.into_iter().for_each(assert_busy);
     held.rollback().await.expect("rolling back failed");
     service.post_with_key(&path, "stuck 0", &body).await.expect(201);

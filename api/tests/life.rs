@@ -1,4 +1,4 @@
-//! A coupon's life at the till, as shops and users have it.
+//! The life of a coupon: assignment, locks, redemptions, history.
 
 mod identifiers;
 mod locks;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Client, Limits, Reply, Server};
 
-/// A server without a worker, so that no sweep tidies up; and an active book with these codes, all held by `ann`.
+/// A server without a worker, so no sweep ends locks, and an active book with these codes, all held by `ann`.
 async fn with_codes(fields: Value, codes: &[&str]) -> Server {
     let server = Server::start_with(Limits { worker: false, ..Limits::default() }).await;
     let book = server.book(fields).await;
@@ -20,7 +20,7 @@ async fn with_codes(fields: Value, codes: &[&str]) -> Server {
     server
 }
 
-/// A coupon's actions, newest first.
+/// The actions in a coupon's history, newest first.
 async fn actions(server: &Server, code: &str) -> Vec<String> {
     let history = server.admin().get(&format!("coupons/{code}/history")).await.expect(200);
     let events = history["data"].as_array().expect("events").iter();
@@ -38,7 +38,7 @@ async fn a_coupon_is_assigned_locked_renewed_unlocked_and_redeemed_and_its_histo
     let ann = server.user("ann");
     let lock = post(&ann, "coupons/LIFE/lock", json!({})).await;
     let renewed = post(&ann, "coupons/LIFE/lock", json!({"ttlSeconds": 600})).await;
-    assert_eq!(lock["lockId"], renewed["lockId"], "a renewed lock is the same lock");
+    assert_eq!(lock["lockId"], renewed["lockId"], "a renewed lock keeps its id");
     assert_eq!(lock["lockedAt"], renewed["lockedAt"]);
     assert!(lock["lockedUntil"].as_str() < renewed["lockedUntil"].as_str(), "{lock} {renewed}");
     let unlocked = post(&ann, "coupons/LIFE/unlock", json!({"lockId": lock["lockId"]})).await;
@@ -138,18 +138,18 @@ async fn a_repeated_redemption_under_its_key_is_the_same_use_and_without_one_is_
     let again = ann.post_with_key("coupons/ONCE/redeem", "sale 7", &json!({})).await;
     assert_eq!((first.status, again.status, &first.text), (200, 200, &again.text));
     assert_eq!((first.header("Idempotent-Replayed"), again.header("Idempotent-Replayed")), ("", "true"));
-    // The key is the caller's own: another caller's is another key.
+    // Keys belong to a caller: the same text of another caller is another key.
     let service =
         server.service().post_with_key("coupons/ONCE/redeem", "sale 7", &json!({"userId": "ann"})).await;
     assert_eq!(service.refused(409), "coupon_already_redeemed");
-    // A refusal is kept as well.
+    // A rejection is stored too.
     let refused = ann.post_with_key("coupons/ONCE/redeem", "sale 8", &json!({})).await;
     assert_eq!(refused.header("Idempotent-Replayed"), "");
     assert_eq!(refused.refused(409), "coupon_already_redeemed");
     let again = ann.post_with_key("coupons/ONCE/redeem", "sale 8", &json!({})).await;
     assert_eq!(again.header("Idempotent-Replayed"), "true");
     assert_eq!(again.refused(409), "coupon_already_redeemed");
-    // As a later version keeps a rule that this one does not know.
+    // A rejection that a later version stored, with a code that this version does not know.
     let later =
         json!({"Err": {"code": "budget_exhausted", "class": "gone", "detail": "the budget is spent"}});
     sqlx::query(
@@ -159,7 +159,7 @@ async fn a_repeated_redemption_under_its_key_is_the_same_use_and_without_one_is_
     .execute(server.database.pool())
     .await
     .unwrap();
-    // The document of this version does not have it.
+    // Sent without the check against the OpenAPI document, which lacks the code.
     let again = ann.request(Method::POST, "coupons/ONCE/redeem").header("Idempotency-Key", "sale 8");
     let again = again.json(&json!({})).send().await.unwrap();
     let (status, problem) = (again.status().as_u16(), again.json::<Value>().await.unwrap());

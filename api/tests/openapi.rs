@@ -1,5 +1,5 @@
-//! The OpenAPI document: written down, served, complete, and true to its own schemas. That answers are as it says is
-//! asserted of every answer in all tests of the API: see `support::contract`.
+//! The OpenAPI document: current, served, complete, and valid by its own schemas. Every answer in the API's tests is
+//! checked against it: see `support::contract`.
 
 use std::collections::BTreeSet;
 
@@ -17,7 +17,7 @@ fn what_stands_in_docs_is_what_the_code_makes() {
     for (name, made) in made {
         let path = format!("{}/../docs/{name}", env!("CARGO_MANIFEST_DIR"));
         let written = std::fs::read_to_string(path).unwrap_or_default();
-        assert!(written == made, "docs/{name} is not up to date: run `make openapi`");
+        assert!(written == made, "docs/{name} is not current: run `make openapi`");
     }
 }
 
@@ -40,8 +40,11 @@ fn every_operation_has_an_id_of_its_own_a_tag_and_a_summary() {
             assert!(!text.is_empty(), "{method} {path} has no {field}");
         }
         let is_tagged = tags.iter().any(|tag| operation["tags"] == json!([tag["name"]]));
-        assert!(is_tagged, "{method} {path} has not exactly one of the tags");
-        assert!(ids.insert(operation["operationId"].to_string()), "{method} {path} has the id of another");
+        assert!(is_tagged, "{method} {path} does not have exactly one known tag");
+        assert!(
+            ids.insert(operation["operationId"].to_string()),
+            "{method} {path} has the id of another operation"
+        );
     }
 }
 
@@ -51,7 +54,8 @@ fn every_operation_that_needs_credentials_says_so() {
     for (path, method, operation) in operations(&document) {
         let is_open =
             path.starts_with("/health") || path.ends_with("/auth/login") || path.ends_with("/auth/refresh");
-        let ways = operation["security"].as_array().unwrap_or_else(|| panic!("{method} {path} says nothing"));
+        let ways =
+            operation["security"].as_array().unwrap_or_else(|| panic!("{method} {path} has no security"));
         assert_eq!(ways.is_empty(), is_open, "{method} {path}");
     }
 }
@@ -71,10 +75,10 @@ fn every_body_and_answer_has_an_example_that_its_schema_allows() {
             }
         }
     }
-    assert!(seen > 300, "only {seen} examples were looked at");
+    assert!(seen > 300, "only {seen} examples were tested");
 }
 
-/// How many examples there were.
+/// Validates the examples; returns their number.
 fn assert_examples(document: &Value, place: &str, described: &Value) -> usize {
     let several = described["examples"].as_object().into_iter().flat_map(serde_json::Map::values);
     let mut examples: Vec<_> = several.map(|example| &resolved(document, example)["value"]).collect();
@@ -95,7 +99,7 @@ fn every_example_of_a_parameter_is_one_that_its_schema_allows() {
         for parameter in operation["parameters"].as_array().into_iter().flatten() {
             let (name, example) = (&parameter["name"], parameter.get("example"));
             assert!(parameter["in"] != "path" || example.is_some(), "{method} {path}: {name} has no example");
-            assert!(parameter["description"].is_string(), "{method} {path}: {name} is not described");
+            assert!(parameter["description"].is_string(), "{method} {path}: {name} has no description");
             let validator = validator(&document, &parameter["schema"]);
             assert!(example.is_none_or(|example| validator.is_valid(example)), "{method} {path}: {name}");
         }
@@ -125,7 +129,7 @@ fn the_http_file_has_every_operation_once() {
         let name = format!("# @name {}\n", operation["operationId"].as_str().expect("an id"));
         assert_eq!(file.matches(&name).count(), 1, "{method} {path}");
     }
-    assert!(!file.contains("correct horse"), "a password stands in the file");
+    assert!(!file.contains("correct horse"), "the file contains a password");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,4 +1,4 @@
-//! Whatever is wrong with a request, the answer is a problem with a stable code, under the request's id.
+//! Every rejection and fault is a problem with a stable code and the id of the request.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -21,10 +21,10 @@ fn raw(request: RequestBuilder, media: &str, body: &'static str) -> RequestBuild
     request.header("Content-Type", media).body(body)
 }
 
-/// A name, a request, and the status and code it is refused with.
+/// A name, a request, and the expected status and code.
 type Case = (&'static str, RequestBuilder, u16, &'static str);
 
-/// What is wrong with a body.
+/// Requests with faults in the body.
 fn bad_bodies(admin: &Client) -> Vec<Case> {
     let post = |path: &str| admin.request(Method::POST, path);
     let json = "application/json";
@@ -40,7 +40,7 @@ fn bad_bodies(admin: &Client) -> Vec<Case> {
     ]
 }
 
-/// What is wrong with a path, a query or who asks.
+/// Requests with faults in the path, the query or the credentials.
 fn bad_paths(admin: &Client, nobody: &Client, book: &str) -> Vec<Case> {
     let get = |path: &str| admin.request(Method::GET, path);
     let bad_pattern = format!("coupon-codes/capacity?couponBookId={book}&pattern=%7B");
@@ -57,7 +57,7 @@ fn bad_paths(admin: &Client, nobody: &Client, book: &str) -> Vec<Case> {
         ("bad cursor", get("coupon-books?cursor=x"), 422, "invalid"),
         ("limit of 0", get("coupon-books?limit=0"), 422, "invalid"),
         ("limit of 501", get("coupon-books?limit=501"), 422, "invalid"),
-        ("limit that is no number", get("coupon-books?limit=many"), 422, "invalid"),
+        ("limit that is not a number", get("coupon-books?limit=many"), 422, "invalid"),
         ("id in the query", get("coupon-codes/capacity?couponBookId=7"), 422, "invalid"),
         ("absent query", get("coupon-codes/capacity"), 422, "invalid"),
         ("bad pattern", get(&bad_pattern), 422, "invalid"),
@@ -89,13 +89,13 @@ async fn a_request_id_that_is_strange_or_absent_is_replaced_by_a_new_one() {
     for id in ["", "two words", "<script>", long.as_str()] {
         let reply = Reply::to(nobody.request(Method::GET, "/health/live").header("X-Request-Id", id)).await;
         let given = reply.header("X-Request-Id");
-        assert!(given != id && given.parse::<uuid::Uuid>().is_ok(), "{id:?} became {given:?}");
+        assert!(given != id && given.parse::<uuid::Uuid>().is_ok(), "{id:?} was replaced by {given:?}");
     }
     let [one, two] = [nobody.get("/health/live").await, nobody.get("/health/live").await];
     assert_ne!(one.header("X-Request-Id"), two.header("X-Request-Id"));
 }
 
-/// A path, a body, and the fields of it that are at fault.
+/// A path, a body, and its invalid fields.
 type Fault = (&'static str, Value, &'static [&'static str]);
 
 fn faults() -> Vec<Fault> {
@@ -174,10 +174,10 @@ async fn a_request_that_is_no_http_does_not_disturb_the_server() {
     let url = server.nobody().request(Method::GET, "/health/live").build().expect("a request").url().clone();
     let host = url.authority().to_owned();
     let answer = tokio::task::spawn_blocking(move || {
-        let mut connection = TcpStream::connect(host).expect("the server does not answer");
-        connection.write_all(b"\x16\x03\x01 this is no HTTP\r\n\r\n").expect("sending failed");
+        let mut connection = TcpStream::connect(host).expect("cannot connect to the server");
+        connection.write_all(b"\x16\x03\x01 this is not HTTP\r\n\r\n").expect("sending failed");
         let mut answer = Vec::new();
-        // A reset is an answer as well.
+        // A reset is accepted too.
         let _ = connection.read_to_end(&mut answer);
         String::from_utf8_lossy(&answer).into_owned()
     });

@@ -1,4 +1,4 @@
-//! An API whose jobs are announced on SQS: the queue may be away, the API is not.
+//! An API whose jobs are announced on SQS works while SQS is unavailable.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::support::{Limits, Server, Unchecked};
 
-/// In less than this, health answers while the queue hangs.
+/// Maximum duration of a health check while the queue hangs.
 const HEARD: Duration = Duration::from_millis(2_500);
 
 #[tokio::test(flavor = "multi_thread")]
@@ -27,10 +27,10 @@ async fn a_queue_that_is_away_is_told_of_and_jobs_are_taken_all_the_same() {
         (health["status"].clone(), health["database"].clone(), health["queue"].clone())
     };
     let well = (json!("ok"), json!("connected"), json!("connected"));
-    eventually("all to be well", async || (health().await == well).then_some(())).await;
+    eventually("health to be ok", async || (health().await == well).then_some(())).await;
     adversary.refuse();
     let ill = (json!("degraded"), json!("connected"), json!("disconnected"));
-    eventually("the outage to be told of", async || (health().await == ill).then_some(())).await;
+    eventually("health to report the outage", async || (health().await == ill).then_some(())).await;
     server.nobody().get("/health/ready").await.expect(200);
 
     let book = server.book(json!({})).await;
@@ -40,9 +40,9 @@ async fn a_queue_that_is_away_is_told_of_and_jobs_are_taken_all_the_same() {
     let waiting = "select count(*) from outbox";
     let waiting: i64 =
         query_scalar(waiting).fetch_one(server.database.pool()).await.expect("counting failed");
-    assert_eq!(waiting, 2, "a wake-up for each chunk, written with the job");
+    assert_eq!(waiting, 2, "the outbox has a message for each chunk");
     adversary.relent();
-    eventually("the return to be told of", async || (health().await.0 == "ok").then_some(())).await;
+    eventually("health to report the recovery", async || (health().await.0 == "ok").then_some(())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -51,7 +51,8 @@ async fn a_queue_that_hangs_holds_up_the_word_of_the_health_by_a_second_and_no_m
     let adversary = Adversary::before(queue.endpoint(), 1, Manners::GOOD).await;
     let sqs = queue.connect_through(&adversary.endpoint()).await;
     let server = Server::start_with(Limits { worker: false, queue: Some(sqs), ..Limits::default() }).await;
-    // A call to the queue is given three seconds: who waits for it waits so long in each outage.
+    // A call to the queue times out after three seconds. A health check that waited for it would take this long in
+    // each outage.
     let mut slowest = Vec::new();
     while slowest.len() < 3 && slowest.last().is_none_or(|wait| *wait >= HEARD) {
         wait_for_queue(&server, "connected").await;
@@ -63,10 +64,10 @@ async fn a_queue_that_hangs_holds_up_the_word_of_the_health_by_a_second_and_no_m
     wait_for_queue(&server, "connected").await;
 }
 
-/// Waits until health says so of the queue; how long the slowest answer took.
+/// Waits until health reports this state of the queue; returns the duration of the slowest check.
 async fn wait_for_queue(server: &Server, state: &str) -> Duration {
     let mut slowest = Duration::ZERO;
-    eventually("health to follow", async || {
+    eventually("health to report the state", async || {
         let begun = Instant::now();
         let answer = Unchecked::to(server.nobody().request(Method::GET, "/health")).await;
         slowest = slowest.max(begun.elapsed());
@@ -91,12 +92,12 @@ async fn all_failed_jobs_of_a_business_run_again_at_one_call_and_their_letters_a
     for _ in 0..2 {
         let order = json!({"couponBookId": server.book(json!({})).await, "quantity": 10});
         failed.push(server.admin().post("coupon-codes/generate", order).await.expect(202)["id"].clone());
-        let claim = claim(&store, "worker").await.expect("nothing to claim");
+        let claim = claim(&store, "worker").await.expect("a chunk to claim");
         let sorry = JobError { code: "sorry".to_owned(), detail: "it did not work".to_owned() };
         store.fail_chunk_if_held(&claim, &sorry).await.expect("it cannot fail");
     }
     let dead = async |count| (queue.dead_letters().await.len() == count).then_some(());
-    eventually("the letters", async || dead(2).await).await;
+    eventually("the dead letters", async || dead(2).await).await;
 
     let stranger = server.another_admin().await;
     let none = json!({"retriedCount": 0, "jobIds": [], "remainingCount": 0});
@@ -104,15 +105,15 @@ async fn all_failed_jobs_of_a_business_run_again_at_one_call_and_their_letters_a
     let redriven = json!({"retriedCount": 2, "jobIds": failed, "remainingCount": 0});
     for _ in 0..2 {
         let answer = server.admin().post_with_key("jobs/redrive", "again", &json!({})).await;
-        assert_eq!(answer.expect(200), redriven, "the same answer under the same key");
+        assert_eq!(answer.expect(200), redriven, "the answers for one key differ");
     }
     assert_eq!(server.admin().post("jobs/redrive", json!({})).await.expect(200), none);
     for id in &failed {
         let job = server.admin().get(&format!("jobs/{}", id.as_str().expect("an id"))).await.expect(200);
         assert_eq!((&job["status"], &job["error"]), (&json!("QUEUED"), &json!(null)));
-        assert!(claim(&store, "worker").await.is_some(), "its chunk is runnable");
+        assert!(claim(&store, "worker").await.is_some(), "its chunk is not runnable");
     }
-    eventually("the letters to go", async || dead(0).await).await;
+    eventually("the dead letters to be deleted", async || dead(0).await).await;
     stop.cancel();
     relay.await.expect("the relay panicked");
 }

@@ -1,8 +1,8 @@
-//! What must never happen, with everybody at it at once.
+//! Races between many concurrent callers over HTTP, with the exact outcomes.
 //!
-//! The racers are spread over several API servers that share nothing but the database, each racer on a connection of its
-//! own. A gate holds the servers' first statements back until all of them stand before it, so that they start together;
-//! there is no worker, whose sweep would stand there too.
+//! The racers use several API servers that share only the database, each racer on its own connection. A gate, a lock
+//! on a table, holds the first statements of the servers until all of them wait for it, so they start together. There
+//! is no worker, because its sweep would wait at the gate too.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -17,23 +17,24 @@ use tokio::task::JoinSet;
 
 use crate::support::{Client, Limits, Reply, Server};
 
-/// API servers that the racers are spread over.
+/// Number of API servers.
 const SERVERS: usize = 4;
 
-/// What one racer asks.
+/// The request of a racer.
 struct Racer {
     client: Client,
     key: Option<&'static str>,
     body: Value,
 }
 
-/// Holds statements on a table back. Who looks has a connection already: with so many at it, a new one takes its time.
+/// A lock that holds statements on a table. `lookout` is opened beforehand, because a new connection is slow during a
+/// race.
 struct Gate {
     held: PgTransaction<'static>,
     lookout: PoolConnection<Postgres>,
 }
 
-/// Where a race runs.
+/// The installation of a race.
 struct Track {
     server: Server,
     addresses: Vec<String>,
@@ -49,7 +50,7 @@ impl Track {
         Self { server, addresses }
     }
 
-    /// An active book with so many codes, and the codes.
+    /// An active book with `quantity` codes, and the codes.
     async fn book(&self, fields: Value, quantity: u64) -> (String, Vec<String>) {
         let book = self.server.book(fields).await;
         let id = BookId(book.parse().expect("an id"));
@@ -59,8 +60,8 @@ impl Track {
         (book, codes.iter().map(|code| code["code"].as_str().expect("a code").to_owned()).collect())
     }
 
-    /// Lets all racers send at the same moment, once all have connected, and the servers' first statements on `table` go at
-    /// the same moment; returns the answers.
+    /// Sends the requests of all racers at the same moment, after all have connected, and releases the servers' first
+    /// statements on `table` together; returns the replies.
     async fn race(&self, path: &str, table: &'static str, racers: Vec<Racer>) -> Vec<Reply> {
         let racers = self.line_up(racers).await;
         self.warm_up().await;
@@ -81,8 +82,8 @@ impl Track {
         tasks.join_all().await
     }
 
-    /// Spreads the racers over the servers, and connects each of them. A few at a time: a server waits ten seconds for the
-    /// first word on a connection, and there are moments when a busy machine takes longer to connect a thousand.
+    /// Distributes the racers over the servers and connects them, 16 at a time: a server waits ten seconds for the
+    /// first head on a connection, and a busy machine can take longer than that to connect a thousand.
     async fn line_up(&self, racers: Vec<Racer>) -> Vec<Racer> {
         race(16, racers.into_iter().enumerate(), async |(number, racer)| {
             let client = racer.client.at(&self.addresses[number % SERVERS]).apart().await;
@@ -91,8 +92,8 @@ impl Track {
         .await
     }
 
-    /// Has each server connect to the database: a statement stands before the gate for three seconds at most, so the last
-    /// one must not have to connect while the first one stands there.
+    /// Makes each server open its connections to the database. A statement waits at the gate for at most three
+    /// seconds, so no statement may have to connect while others wait.
     async fn warm_up(&self) {
         let body = json!({"userId": "nobody"});
         race(SERVERS * 12, 0..SERVERS * 12, async |number| {
@@ -104,20 +105,20 @@ impl Track {
 
     async fn close_gate(&self, table: &str) -> Gate {
         let pool = self.server.database.pool();
-        let lookout = pool.acquire().await.expect("there is no connection");
+        let lookout = pool.acquire().await.expect("no connection is free");
         let mut held = pool.begin().await.expect("beginning failed");
         let lock = format!("lock table {table} in exclusive mode");
         sqlx::query(sqlx::AssertSqlSafe(lock)).execute(&mut *held).await.expect("locking failed");
         Gate { held, lookout }
     }
 
-    /// Waits until each server stands before the gate, and opens it.
+    /// Waits until each server waits at the gate, and opens it.
     async fn open_gate(&self, Gate { held, mut lookout }: Gate) {
-        eventually("the servers to stand before the gate", async || {
+        eventually("the servers to wait at the gate", async || {
             let waiting = "select count(*) from pg_stat_activity
                            where datname = current_database() and wait_event_type = 'Lock'";
             let waiting: i64 =
-                sqlx::query_scalar(waiting).fetch_one(&mut *lookout).await.expect("looking failed");
+                sqlx::query_scalar(waiting).fetch_one(&mut *lookout).await.expect("the query failed");
             (usize::try_from(waiting).ok() >= Some(SERVERS)).then_some(())
         })
         .await;
@@ -125,12 +126,12 @@ impl Track {
     }
 }
 
-/// So many racers with the same body.
+/// `count` racers with the same body.
 fn racers(count: usize, client: impl Fn(usize) -> Client, body: &Value) -> Vec<Racer> {
     (0..count).map(|number| Racer { client: client(number), key: None, body: body.clone() }).collect()
 }
 
-/// How often each outcome came.
+/// The number of replies for each outcome.
 fn tally(replies: &[Reply]) -> BTreeMap<String, usize> {
     replies.iter().fold(BTreeMap::new(), |mut tally, reply| {
         *tally.entry(reply.outcome()).or_default() += 1;
@@ -155,7 +156,7 @@ async fn a_thousand_users_and_a_hundred_codes_make_a_hundred_holders() {
     assert_outcomes(&replies, &[("201", 100), ("409 sold_out", 900)]);
     let given = replies.iter().filter(|reply| reply.status == 201);
     let codes: HashSet<String> = given.map(|reply| reply.json()["code"].to_string()).collect();
-    assert_eq!(codes.len(), 100, "a code has two holders");
+    assert_eq!(codes.len(), 100, "a code was assigned twice");
     track.server.assert_invariants().await;
 }
 
@@ -211,7 +212,7 @@ fn under_one_key(track: &Track, body: &Value) -> Vec<Racer> {
     (0..16).map(racer).collect()
 }
 
-/// One answer is the effect; all others are the same answer again, or say that the first still runs.
+/// The replies with the effect are identical; all others report that the first request still runs.
 #[track_caller]
 fn assert_one_effect(replies: &[Reply], success: u16) {
     let (done, waiting): (Vec<_>, Vec<_>) = replies.iter().partition(|reply| reply.status == success);
@@ -219,7 +220,7 @@ fn assert_one_effect(replies: &[Reply], success: u16) {
     assert_eq!(first, 1, "effects: {:?}", tally(replies));
     let answers: HashSet<&str> = done.iter().map(|reply| reply.text.as_str()).collect();
     assert_eq!(answers.len(), 1, "different answers under one key: {answers:?}");
-    // Each server has an answer for at least one of its four.
+    // At least one of the four requests at each server gets the answer.
     assert!(done.len() >= SERVERS, "{:?}", tally(replies));
     for reply in waiting {
         assert_eq!(reply.outcome(), "409 key_in_progress");

@@ -1,4 +1,4 @@
-//! Tasks that share a Redis, which may be flushed, frozen or killed at any moment: the same outcomes, and nobody held up.
+//! API servers that share a Redis which is flushed, frozen or killed: outcomes are the same, and no request waits.
 
 mod expiry;
 mod limits;
@@ -13,16 +13,17 @@ use tokio::time::sleep;
 
 use crate::support::{Client, Limits, Server};
 
-/// How often a test forgets everything that is kept.
+/// Interval between flushes.
 const FLUSH_EVERY: Duration = Duration::from_millis(200);
 
-/// How often what a late Redis may spoil is tried.
+/// Number of attempts of tests that need a Redis that answers in time.
 const TRIES: usize = 3;
 
-/// An installation of two API servers and, maybe, a worker, with a Redis that is there when a test begins.
+/// An installation of two API servers, optionally a worker, and a Redis that is available when a test begins.
 ///
-/// A server passes over a Redis that is later than a tenth of a second, and does without it for a moment then. On a busy
-/// machine that happens: what is only so while Redis is in time is tried up to [`TRIES`] times, and must be so once.
+/// A server ignores a Redis that takes longer than a tenth of a second, and works without it for a moment. This
+/// happens on a busy machine: what depends on a Redis in time is attempted up to [`TRIES`] times and must succeed
+/// once.
 struct Fleet {
     redis: Redis,
     server: Server,
@@ -47,24 +48,24 @@ impl Fleet {
         Self::start(Limits { worker: false, ..Limits::default() }).await
     }
 
-    /// The same caller at both servers.
+    /// The same caller, at both servers.
     fn at_both(&self, client: &Client) -> [Client; 2] {
         [client.clone(), client.at(&self.another)]
     }
 
-    /// A connection of the test's own.
+    /// A connection of the test to Redis.
     async fn cache(&self) -> Cache {
-        Cache::open(&self.redis.url().into()).await.expect("the address is one")
+        Cache::open(&self.redis.url().into()).await.expect("a valid address")
     }
 
-    /// Waits until both servers say so of their Redis.
+    /// Waits until both servers report this state of Redis.
     async fn wait_for_health(&self, redis: &str) {
         for client in self.at_both(&self.server.nobody()) {
             wait_for_health(&client, redis).await;
         }
     }
 
-    /// Forgets everything again and again, for so many times.
+    /// Flushes Redis `times` times.
     async fn flush_again_and_again(&self, times: u32) {
         for _ in 0..times {
             self.redis.flush().await;
@@ -73,9 +74,9 @@ impl Fleet {
     }
 }
 
-/// Waits until a server says so of its Redis.
+/// Waits until a server reports this state of Redis.
 async fn wait_for_health(client: &Client, redis: &str) {
-    eventually("health to follow", async || {
+    eventually("health to report the state", async || {
         let health = client.get("/health").await.expect(200);
         let status = if redis == "connected" { "ok" } else { "degraded" };
         (health["redis"] == redis && health["status"] == status).then_some(())

@@ -1,4 +1,4 @@
-//! Retention: of a job that ended long ago the row stays, and its rejected rows and files are deleted.
+//! Retention: the row of an old job stays; its rejected rows and files are deleted.
 
 use cuponera_testkit::{Dump, eventually};
 use serde_json::json;
@@ -11,7 +11,7 @@ async fn rejected_rows_and_files_of_an_old_job_are_deleted_and_the_job_stays() {
     let dump = Dump::read("v0.1.0-0007");
     let server = Server::upgraded(&dump, Limits { worker: false, ..Limits::default() }).await;
     let [old, failed, young] = ["imported", "failed", "generated summer"]
-        .map(|name| dump.facts["jobs"][name].as_str().expect("the dump has this job").to_owned());
+        .map(|name| dump.facts["jobs"][name].as_str().expect("the job is in the dump").to_owned());
     let admin = server.admin();
     let errors = format!("jobs/{old}/errors");
     assert!(admin.get(&errors).await.text.contains("duplicate_in_file"));
@@ -20,7 +20,7 @@ async fn rejected_rows_and_files_of_an_old_job_are_deleted_and_the_job_stays() {
             .bind(job)
             .execute(server.database.pool())
             .await
-            .expect("a job cannot be made older");
+            .expect("cannot backdate a job");
     }
     server.start_worker().await;
     eventually("old jobs to be cleared", async || {
@@ -34,7 +34,7 @@ async fn rejected_rows_and_files_of_an_old_job_are_deleted_and_the_job_stays() {
     assert_eq!((&job["status"], &job["progress"]["succeeded"]), (&json!("SUCCEEDED"), &json!(526)));
     for folder in ["uploads", "errors"] {
         let left = server.files.path().join(folder).join(&old).read_dir().map_or(0, Iterator::count);
-        assert_eq!(left, 0, "files are left in {folder}");
+        assert_eq!(left, 0, "{folder} still has files");
     }
     let chunks: i64 =
         query_scalar("select count(*) from job_chunk where job_id = any(array[$1, $2]::uuid[])")
@@ -42,7 +42,7 @@ async fn rejected_rows_and_files_of_an_old_job_are_deleted_and_the_job_stays() {
             .bind(&failed)
             .fetch_one(server.database.pool())
             .await
-            .expect("the chunks cannot be counted");
+            .expect("cannot count the chunks");
     assert_eq!(chunks, 0);
     assert_eq!(admin.get(&format!("jobs/{young}/errors")).await.status, 200);
     server.assert_invariants().await;

@@ -1,4 +1,4 @@
-//! Clients that are slow, silent or without end: they are shown out, and others are served meanwhile.
+//! Slow, silent and endless clients: their connections are closed, and others are served meanwhile.
 
 mod connections;
 mod readers;
@@ -23,18 +23,18 @@ use crate::support::{Client, Limits, Reply, Server};
 type UploadSender = mpsc::Sender<Result<Bytes, std::io::Error>>;
 
 const SLOW_CLIENTS: usize = 2_000;
-/// How long those who are not slow may wait, with all others connecting: who was shut out would be so for 10 s.
+/// Maximum duration of other requests while all clients connect. A request that was shut out would wait for 10 s.
 const SERVED: Duration = Duration::from_secs(8);
-/// Between two bytes of a slow client.
+/// Interval between two bytes of a slow client.
 const DRIBBLE: Duration = Duration::from_millis(500);
 
-/// A limit on connections, of which loopback may have all: it counts as a proxy.
+/// A limit on connections. Loopback counts as a proxy, so it may have all of them.
 fn behind_a_proxy(connections: Option<usize>) -> Callers {
     let trusted_proxies = vec!["127.0.0.0/8".parse().expect("a network")];
     Callers { connections, trusted_proxies, ..Callers::default() }
 }
 
-/// What a slow client has said before it begins to dribble.
+/// The bytes that a slow client sends immediately.
 fn opening(client: usize, token: &str) -> String {
     match client % 4 {
         0 => String::new(),
@@ -48,10 +48,10 @@ fn opening(client: usize, token: &str) -> String {
     }
 }
 
-/// Dribbles until the server has had enough; gives back what it said at last.
+/// Sends a byte at a time until the server closes the connection; returns the server's answer.
 async fn dribble(address: String, opening: String) -> String {
-    let mut stream = TcpStream::connect(address).await.expect("the server takes no connections");
-    stream.write_all(opening.as_bytes()).await.expect("the server has closed at once");
+    let mut stream = TcpStream::connect(address).await.expect("cannot connect to the server");
+    stream.write_all(opening.as_bytes()).await.expect("the server closed the connection immediately");
     let mut answer = Vec::new();
     let (mut reader, mut writer) = stream.split();
     let write = async {
@@ -63,7 +63,7 @@ async fn dribble(address: String, opening: String) -> String {
         }
     };
     tokio::select! {
-        // Whether it ends with an answer or is cut off.
+        // The server answers or just closes.
         _ = reader.read_to_end(&mut answer) => {}
         () = write => {}
     }
@@ -75,7 +75,7 @@ async fn two_thousand_slow_clients_are_shown_out_and_others_are_served_meanwhile
     let callers = behind_a_proxy(None);
     let server = Server::start_with(Limits { worker: false, callers, ..Limits::default() }).await;
     let admin = server.admin();
-    // Who the admin is, is remembered: looked up only now, a thousand requests would queue for it.
+    // Puts the admin into the credential cache. Otherwise a thousand requests would queue for the look-up.
     admin.get("coupon-books").await.expect(200);
     let (address, token) = (admin.address(), admin.token().expect("an admin has a token").to_owned());
     let begun = Instant::now();
@@ -91,15 +91,22 @@ async fn two_thousand_slow_clients_are_shown_out_and_others_are_served_meanwhile
         while let Some(end) = slow.try_join_next() {
             ends.push(end.expect("a slow client failed"));
         }
-        assert!(begun.elapsed() < Duration::from_mins(1), "{} are still there", SLOW_CLIENTS - ends.len());
+        assert!(
+            begun.elapsed() < Duration::from_mins(1),
+            "{} clients are still connected",
+            SLOW_CLIENTS - ends.len()
+        );
     }
     let timed_out = ends.iter().filter(|answer| answer.starts_with("HTTP/1.1 408")).count();
-    println!("{answered} served, the slowest in {slowest:?}; all slow ones gone after {:?}", begun.elapsed());
-    assert_eq!(timed_out, SLOW_CLIENTS / 2, "those with an honest head are told why");
+    println!(
+        "{answered} requests served, the slowest in {slowest:?}; all slow clients closed after {:?}",
+        begun.elapsed()
+    );
+    assert_eq!(timed_out, SLOW_CLIENTS / 2, "each client with a complete head gets 408");
     assert!(slowest < SERVED, "{slowest:?}");
 }
 
-/// A body without end; counts what was taken of it.
+/// An endless body. Counts the bytes that were read of it.
 fn endless(taken: &Arc<AtomicU64>, begin: &'static str) -> reqwest::Body {
     const PIECE: &[u8] = &[b'a'; 64 * 1024];
     let taken = taken.clone();
@@ -121,13 +128,13 @@ async fn a_form_is_not_held_in_memory_where_it_has_no_file() {
         let taken = Arc::new(AtomicU64::new(0));
         let request = server.admin().request(Method::POST, "coupon-codes/upload");
         let request = request.header("Content-Type", "multipart/form-data; boundary=b");
-        // The answer may come while the body is still being sent.
+        // The answer may arrive while the body is still being sent.
         match request.body(endless(&taken, begin)).send().await {
             Ok(response) => assert_eq!(response.status(), status, "{begin:?}"),
             Err(error) => assert!(error.is_request() || error.is_body(), "{error:?}"),
         }
         let taken = taken.load(Ordering::Relaxed);
-        assert!(taken < MOST, "{begin:?}: {taken} bytes were taken");
+        assert!(taken < MOST, "{begin:?}: {taken} bytes were read");
     }
 }
 
@@ -145,7 +152,7 @@ async fn compressed_bodies_are_refused() {
     Reply::to(request.json(&json!({"name": "A book"}))).await.expect(201);
 }
 
-/// An upload that lasts until its sender is dropped.
+/// An upload that continues until its sender is dropped.
 async fn open_upload(client: &Client, book: &str) -> (UploadSender, JoinHandle<Reply>) {
     let (sender, receiver) = mpsc::channel::<Result<Bytes, std::io::Error>>(1);
     let body = reqwest::Body::wrap_stream(stream::unfold(receiver, async |mut receiver| {
@@ -154,7 +161,7 @@ async fn open_upload(client: &Client, book: &str) -> (UploadSender, JoinHandle<R
     let path = format!("coupon-codes/upload?couponBookId={book}");
     let request = client.request(Method::POST, &path).header("Content-Type", "text/csv").body(body);
     let answer = tokio::spawn(Reply::to(request));
-    // One that is refused may have ended by now; its answer says so.
+    // A rejected upload may have ended already; its reply shows this.
     let _ = sender.send(Ok(Bytes::from_static(b"code\n"))).await;
     (sender, answer)
 }
@@ -177,7 +184,7 @@ async fn more_uploads_than_one_caller_has_places_for_are_told_to_come_back_and_a
     let others = others.header("Content-Type", "text/csv").body("code\nOF-ANOTHER\n");
     Reply::to(others).await.expect(202);
     held.truncate(PLACES / 2);
-    eventually("a place to be free", async || {
+    eventually("a slot to be free", async || {
         (server.upload(&book, "code\nONE-MORE\n").await.status == 202).then_some(())
     })
     .await;
@@ -193,24 +200,24 @@ async fn an_upload_that_is_refused_while_it_comes_in_is_told_why() {
          Content-Type: text/csv\r\nContent-Length: 50000000\r\n\r\ncode\n\"an open quote"
     );
     for _ in 0..20 {
-        let mut stream = TcpStream::connect(admin.address()).await.expect("the server takes no connections");
-        stream.write_all(head.as_bytes()).await.expect("the server has closed at once");
+        let mut stream = TcpStream::connect(admin.address()).await.expect("cannot connect to the server");
+        stream.write_all(head.as_bytes()).await.expect("the server closed the connection immediately");
         let (mut reader, mut writer) = stream.split();
-        // It goes on sending until it has read the answer, as a client far away does.
+        // The client sends until it has read the answer, as a distant client does.
         let piece = vec![b'a'; 64 * 1024];
         let mut answer = [0; 4_096];
         let read = loop {
             tokio::select! {
                 biased;
-                read = reader.read(&mut answer) => break read.expect("the answer was taken back"),
+                read = reader.read(&mut answer) => break read.expect("the connection was reset before the answer"),
                 sent = writer.write_all(&piece) => sent.expect("the connection was closed before the answer"),
             }
         };
         let answer = String::from_utf8_lossy(&answer[..read]).into_owned();
         assert!(answer.starts_with("HTTP/1.1 422"), "{answer}");
-        // And a little longer: the answer must still be there for whoever reads it late.
+        // The client sends a little more; a client that reads late must still get the answer.
         for _ in 0..4 {
-            writer.write_all(&piece).await.expect("the connection was closed on what was still coming");
+            writer.write_all(&piece).await.expect("the connection was closed while the client still sent");
         }
     }
 }

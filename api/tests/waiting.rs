@@ -1,4 +1,5 @@
-//! Waiting for jobs: requests that wait, streams of events, and what is left when the client or the server goes.
+//! Waiting for jobs: requests that wait, event streams, and released resources after the client or the server has
+//! gone.
 
 mod departures;
 mod streams;
@@ -10,15 +11,15 @@ use serde_json::json;
 
 use crate::support::{Limits, Server, id_of};
 
-/// Nothing is held for anybody.
+/// No watcher, no watched job, no poller.
 const NOTHING: Watching = Watching { streams: 0, waits: 0, jobs: 0, is_polling: false };
 
-/// An installation where a job ends only when the test lets it.
+/// An installation whose jobs end only through the test.
 async fn without_worker() -> Server {
     Server::start_with(Limits { worker: false, ..Limits::default() }).await
 }
 
-/// A job of so many codes; its id.
+/// Submits a job for `quantity` codes; returns its id.
 async fn submit(server: &Server, quantity: u64) -> String {
     let book = server.book(json!({})).await;
     let order = json!({"couponBookId": book, "quantity": quantity});
@@ -30,5 +31,5 @@ async fn cancel(server: &Server, job: &str) {
 }
 
 async fn wait_for_watching(server: &Server, expected: impl Fn(Watching) -> bool) {
-    eventually("the watchers", async || expected(server.app.watching()).then_some(())).await;
+    eventually("the expected watchers", async || expected(server.app.watching()).then_some(())).await;
 }

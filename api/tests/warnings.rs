@@ -1,10 +1,10 @@
-//! Codes that can be found by trying: made as asked, and warned of.
+//! Codes that can be guessed: generated as requested, with a warning.
 
 use serde_json::{Value, json};
 
 use crate::support::{Limits, Reply, Server, id_of, wait_for_job};
 
-/// One code of it is one in a million.
+/// A pattern with a million codes.
 const MILLION: &str = "{999999}";
 
 async fn generate(server: &Server, book: &str, pattern: &str, quantity: u64) -> Reply {
@@ -37,7 +37,7 @@ async fn one_code_in_a_million_is_fine_and_the_next_is_warned_of_ever_after() {
     let done = wait_for_job(&admin, &id_of(&warned)).await;
     assert_eq!((&done["status"], &done["warnings"]), (&json!("SUCCEEDED"), &warned["warnings"]), "{done}");
     let still_fine = wait_for_job(&admin, &id_of(&fine)).await;
-    assert!(still_fine.get("warnings").is_none(), "what came later is no fault of it: {still_fine}");
+    assert!(still_fine.get("warnings").is_none(), "later jobs do not add a warning: {still_fine}");
     let listed = admin.get("jobs?kind=GENERATE_CODES").await.expect(200);
     assert_eq!(listed["data"][0]["warnings"], warned["warnings"], "{listed}");
 }

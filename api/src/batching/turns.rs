@@ -1,4 +1,4 @@
-//! //! Queues the calls of a lane by business. A batch takes calls from each business in turn, so one business cannot
+//! Queues the calls of a lane by business. A batch takes calls from each business in turn, so one business cannot
 //! fill it while others wait.
 
 use std::collections::{HashMap, VecDeque};

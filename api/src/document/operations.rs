@@ -1,6 +1,6 @@
 //! What the types of an operation cannot express: examples, and the exact list of its rejections.
 //!
-//! Refusals that follow from the shape of an operation (credentials, a body, a key, a path) are not listed here: see
+//! Rejections that follow from the shape of an operation (credentials, a body, a key, a path) are in
 //! [`Operation::refusals`].
 
 mod accounts;

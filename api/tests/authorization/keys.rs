@@ -1,4 +1,4 @@
-//! API keys that are limited: to permissions, to books, and in time.
+//! API keys with limits: permissions, books, expiry.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use super::table::TABLE;
 use super::world::World;
 use crate::support::{Client, Server, id_of};
 
-/// The permission that each operation needs, as the page of permissions has it.
+/// The permission that each operation needs, according to the page of permissions.
 fn needed() -> BTreeMap<String, String> {
     let page = cuponera_api::permission_page();
     let rows = page.lines().filter(|line| line.starts_with("| `"));
@@ -21,14 +21,14 @@ fn needed() -> BTreeMap<String, String> {
         let (permission, operations) = (cells[1].trim_matches('`').to_owned(), cells[6].to_owned());
         let named: Vec<String> =
             operations.split(' ').map(|word| word.trim_matches('`').to_owned()).collect();
-        // A permission that only some requests of an operation need.
+        // "with" marks a permission that only some requests of an operation need.
         let is_whole = !operations.contains("with");
         named.into_iter().filter(move |_| is_whole).map(move |operation| (operation, permission.clone()))
     })
     .collect()
 }
 
-/// A new key with these fields, and a client that shows it.
+/// A new key with these fields, and a client that uses it.
 async fn key(server: &Server, fields: Value) -> (Client, Value) {
     let mut body = fields;
     body["name"] = json!("A limited key");
@@ -117,14 +117,14 @@ async fn a_key_says_when_it_was_used_and_ends_when_it_expires() {
     let listed = server.admin().get("api-keys").await.expect(200);
     let listed = listed["data"].as_array().and_then(|keys| keys.iter().find(|key| key["id"] == made["id"]));
     assert!(listed.is_some_and(|key| key["lastUsedAt"].is_string()), "{listed:?}");
-    // A program that knows no limits looks for this hash.
+    // A program of a version without limits looks for this hash.
     let plain = secret_hash(made["key"].as_str().expect("a key"));
     let found: i64 = sqlx::query_scalar("select count(*) from api_key where secret_hash = $1")
         .bind(plain)
         .fetch_one(server.database.pool())
         .await
         .expect("looking failed");
-    assert_eq!(found, 0, "an older program would take the key for one without limits");
+    assert_eq!(found, 0, "an older program would accept the key without its limits");
     let expire = "update api_key set expires_at = now() where expires_at is not null";
     query(expire).execute(server.database.pool()).await.expect("expiring failed");
     eventually("the key to end", async || (limited.get("auth/me").await.status == 401).then_some(())).await;

@@ -1,5 +1,5 @@
-//! Query parameters that an operation does not have, or has once: refused for every operation of the document, after the
-//! credentials and the role, before the body.
+//! Unknown and repeated query parameters: rejected by every operation of the document, after credentials and role,
+//! before the body is read.
 
 use std::collections::BTreeMap;
 
@@ -32,9 +32,9 @@ fn parameters() -> BTreeMap<String, Vec<String>> {
     support::operations(&document).map(of_operation).collect()
 }
 
-/// What the caller at a place of the table is answered to a query with a fault.
+/// The expected status for a caller, by column of the table, and a query with a fault.
 fn expected(row: &Row, place: usize) -> u16 {
-    // Where one USER may, another one has the role as well; that it names somebody else is found later.
+    // If one USER is allowed, another USER has the role too; that it names a different user is detected later.
     let has_role = row.statuses[place] != 403 || place == 2 && row.statuses[1] != 403;
     match place {
         0 if row.statuses[0] == 401 => 401,
@@ -100,7 +100,7 @@ async fn each_parameter_may_be_given_once_and_only_as_it_is_written() {
             seen += 1;
         }
     }
-    assert!(seen > 25, "only {seen} parameters were looked at");
+    assert!(seen > 25, "only {seen} parameters were tested");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -129,9 +129,9 @@ async fn an_upload_with_a_misspelled_parameter_stores_nothing_and_is_not_kept_un
     assert_eq!(server.codes(&book).await.len(), 1);
 }
 
-/// How many files there are in a folder, at any depth.
+/// The number of files in a folder, at any depth.
 fn stored_files(folder: &std::path::Path) -> usize {
-    let entries = std::fs::read_dir(folder).expect("the folder is there").filter_map(Result::ok);
+    let entries = std::fs::read_dir(folder).expect("the folder exists").filter_map(Result::ok);
     entries.map(|entry| if entry.path().is_dir() { stored_files(&entry.path()) } else { 1 }).sum()
 }
 
@@ -139,11 +139,11 @@ fn stored_files(folder: &std::path::Path) -> usize {
 async fn a_misspelled_upload_is_refused_before_its_body_is_sent() {
     let server = Server::start().await;
     let path = format!("coupon-codes/upload?dryrun=true&couponBookId={}", server.book(json!({})).await);
-    // A body that never comes: an answer shows that nothing waited for it.
+    // The body never arrives, so an answer shows that the server did not wait for it.
     let body = reqwest::Body::wrap_stream(futures::stream::pending::<Result<Vec<u8>, std::io::Error>>());
     let request = server.admin().request(Method::POST, &path).header("Content-Type", "text/csv").body(body);
     let reply = tokio::time::timeout(std::time::Duration::from_secs(30), Reply::to(request)).await;
-    let reply = reply.expect("the refusal waited for the body");
+    let reply = reply.expect("the server waited for the body");
     assert_eq!(reply.refused(422), "invalid");
 }
 

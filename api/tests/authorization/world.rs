@@ -1,4 +1,4 @@
-//! The objects that are asked about, fresh for each request, and those who ask.
+//! The objects that requests refer to, created for each request, and the callers.
 
 use std::sync::Mutex;
 
@@ -13,14 +13,14 @@ use crate::support::{ADMIN_EMAIL, ADMIN_PASSWORD, Client, Limits, Reply, Server,
 pub(super) struct World {
     pub(super) server: Server,
     another_admin: Client,
-    /// A book with codes to be given at random.
+    /// A book with codes for random assignment.
     stock: String,
-    /// Codes of another book, to be asked for by name.
+    /// Unassigned codes of another book, for assignment by name.
     free: Mutex<Vec<String>>,
 }
 
 impl World {
-    /// Without a worker: what is queued stays so.
+    /// Starts without a worker, so jobs stay queued.
     pub(super) async fn new() -> Self {
         let server = Server::start_with(Limits { worker: false, ..Limits::default() }).await;
         let (stock, named) = (server.book(json!({})).await, server.book(json!({})).await);
@@ -40,13 +40,13 @@ impl World {
         [server.nobody(), ann, bob, server.service(), server.admin(), self.another_admin.clone()]
     }
 
-    /// Sends what a row says.
+    /// Sends the request of a row.
     pub(super) async fn ask(&self, client: Client, method: &str, path: &str, row: &Row) -> Reply {
         let query = self.fill_in(row.query).await;
         self.ask_with(client, method, path, row, &query).await
     }
 
-    /// Sends what a row says, but with another query.
+    /// Sends the request of a row with another query.
     pub(super) async fn ask_with(
         &self,
         client: Client,
@@ -69,7 +69,7 @@ impl World {
         Reply::to(request).await
     }
 
-    /// Puts an object for each word in braces that is known.
+    /// Replaces each known word in braces by the id of an object.
     async fn fill_in(&self, text: &str) -> String {
         let mut text = text.to_owned();
         for word in ["new", "refresh", "account", "key", "book", "stock", "free", "held", "job", "over"] {
@@ -114,11 +114,11 @@ impl World {
                 admin.post(&format!("jobs/{job}/cancel"), json!({})).await.expect(200);
                 job
             }
-            other => panic!("nobody knows how to make {other}"),
+            other => panic!("unknown object {other}"),
         }
     }
 
     fn take_free(&self) -> String {
-        self.free.lock().expect("nobody panicked").pop().expect("there are codes enough")
+        self.free.lock().expect("the mutex is not poisoned").pop().expect("an unassigned code is left")
     }
 }

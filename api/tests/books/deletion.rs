@@ -1,4 +1,5 @@
-//! Deleting books: a small one at once, a large one by a job that can be watched, stopped and followed by another.
+//! Deletion of books: a small one immediately, a large one by a job that can be watched, cancelled and continued by
+//! another.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Client, Server, id_of, wait_for_job};
 
-/// A book with so many codes.
+/// An active book with `quantity` codes.
 async fn book_of(server: &Server, quantity: u64) -> String {
     let book = server.book(json!({})).await;
     add_codes(server, &book, quantity).await;
@@ -20,7 +21,7 @@ async fn add_codes(server: &Server, book: &str, quantity: u64) {
     assert_eq!(wait_for_job(&server.admin(), &id_of(&job)).await["status"], "SUCCEEDED");
 }
 
-/// Deletes a large book; its job.
+/// Starts the deletion of a large book; returns its job.
 async fn delete(client: &Client, book: &str) -> Value {
     let reply = client.delete(&format!("coupon-books/{book}")).await;
     let location = reply.header("location").to_owned();
@@ -129,7 +130,7 @@ async fn no_call_waits_for_a_deletion() {
     server.assert_invariants().await;
 }
 
-/// Assigns and redeems a code; the longer of the two times.
+/// Assigns and redeems a code; returns the longer of the two durations.
 async fn use_a_code(admin: &Client, book: &str, user: &str) -> Duration {
     let begun = Instant::now();
     let given = json!({"couponBookId": book, "userId": user});

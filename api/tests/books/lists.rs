@@ -1,11 +1,11 @@
-//! Lists of books and codes: filters, pages, totals, and what an end user may see.
+//! Lists of books and codes: filters, pages, totals, and the fields that a USER sees.
 
 use cuponera_core::store::MAX_NEIGHBORS_EXAMINED;
 use serde_json::{Value, json};
 
 use crate::support::{Client, Limits, Server};
 
-/// The field of all items, page by page; each page says the same total.
+/// One field of all items, read page by page, and the last total that a page had.
 async fn pages(client: &Client, path: &str, limit: usize, field: &str) -> (Vec<String>, Option<u64>) {
     let (mut items, mut cursor, mut total) = (Vec::new(), String::new(), None);
     loop {
@@ -58,11 +58,15 @@ async fn a_user_sees_active_books_only() {
     ann.get(&format!("coupon-books/{active}")).await.expect(200);
     let hidden = ann.get(&format!("coupon-books/{draft}")).await;
     let unknown = ann.get(&format!("coupon-books/{}", uuid::Uuid::now_v7())).await;
-    assert_eq!((hidden.status, &hidden.text), (404, &unknown.text), "a draft can be told from no book");
+    assert_eq!(
+        (hidden.status, &hidden.text),
+        (404, &unknown.text),
+        "the answers for a draft and for an unknown book differ"
+    );
     assert_eq!(ann.get("coupon-books?status=DRAFT").await.refused(403), "forbidden");
 }
 
-/// What a USER gets of a book. A new field of books is not among them until somebody puts it here.
+/// The fields of a book that a USER gets. A new field is not among them until it is added here.
 const FOR_USERS: [&str; 16] = [
     "businessId",
     "createdAt",
@@ -81,7 +85,7 @@ const FOR_USERS: [&str; 16] = [
     "status",
     "updatedAt",
 ];
-/// What the owner and its backends get besides.
+/// The additional fields for the other roles.
 const FOR_OWNERS: [&str; 4] = ["counts", "generatedCount", "metadata", "totalCodesExpected"];
 
 #[tokio::test(flavor = "multi_thread")]
@@ -101,7 +105,7 @@ async fn a_user_gets_what_a_holder_needs_of_a_book_and_its_owner_gets_all() {
             let one = client.get(&format!("coupon-books/{book}")).await.expect(200);
             let list = client.get("coupon-books").await.expect(200);
             let listed = list["data"].as_array().expect("items").iter().find(|item| item["id"] == one["id"]);
-            assert_eq!(listed, Some(&one), "the list shows another book");
+            assert_eq!(listed, Some(&one), "the list and the single book differ");
             let mut fields: Vec<_> = one.as_object().expect("an object").keys().collect();
             fields.sort_unstable();
             assert_eq!(fields, expected);
@@ -146,7 +150,7 @@ async fn a_page_may_be_empty_before_the_end_and_the_cursor_alone_says_whether_th
     let (admin, path) = (server.admin(), format!("coupon-codes/book/{book}"));
     let first = admin.get(&format!("{path}?status=VOID")).await.expect(200);
     assert_eq!(first["data"], json!([]));
-    let cursor = first["nextCursor"].as_str().expect("the list goes on");
+    let cursor = first["nextCursor"].as_str().expect("the list has another page");
     let second = admin.get(&format!("{path}?status=VOID&cursor={cursor}")).await.expect(200);
     assert_eq!(second["data"].as_array().expect("items").len(), 1);
     assert_eq!((&second["data"][0]["status"], &second["nextCursor"]), (&json!("VOID"), &Value::Null));

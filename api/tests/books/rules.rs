@@ -1,4 +1,4 @@
-//! What a book allows in which state, and at which time.
+//! The operations that a book allows, by status and by time.
 
 use serde_json::{Value, json};
 
@@ -42,12 +42,12 @@ async fn a_book_whose_time_is_over_is_not_made_but_a_book_may_be_ended_by_its_ti
     let path = format!("coupon-books/{}", made["id"].as_str().unwrap_or_default());
     let ended = server.service().patch(&path, json!({"expiresAt": past["expiresAt"]})).await.expect(200);
     assert_eq!(ended["isExpired"], true);
-    // As it was answered before its time was over.
+    // The stored answer is from before the end of the book.
     let again = server.service().post_with_key("coupon-books", "in time", &soon).await.expect(201);
     assert_eq!(again, made);
 }
 
-/// What `ann` is told who wants a code, and who locks and redeems one she holds.
+/// The outcomes of a random assignment and of lock, redeem and validate by `ann`, who holds `code`.
 async fn refusals(server: &Server, book: &str, code: &str) -> Vec<String> {
     let ann = server.user("ann");
     let random = ann.post("assignments/random", json!({"couponBookId": book})).await;
@@ -122,7 +122,7 @@ async fn a_book_is_deleted_with_its_codes_only_while_no_code_was_ever_assigned()
     assert_eq!(server.admin().get("coupons/UNUSED").await.refused(404), "not_found");
     assert_eq!(server.admin().delete(&format!("coupon-books/{used}")).await.refused(409), "book_in_use");
     assert_eq!(server.admin().get("coupons/USED").await.expect(200)["status"], "ASSIGNED");
-    // The codes of a deleted book are free to be taken again.
+    // A deleted code can be created again.
     server.plant(&used, &["UNUSED"]).await;
     server.assert_invariants().await;
 }

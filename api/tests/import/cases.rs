@@ -16,7 +16,7 @@ async fn files_become_the_codes_that_their_writers_meant() {
     server.assert_invariants().await;
 }
 
-/// Two letters for each case.
+/// Two letters that are different for each case.
 fn prefix(number: usize) -> String {
     let letter = |number: usize| char::from(b'A' + u8::try_from(number % 26).expect("below 26"));
     format!("{}{}", letter(number / 26), letter(number))
@@ -95,7 +95,7 @@ fn assert_counts(case: &ImportCase, job: &Value) {
     assert_eq!(result["readAs"]["encoding"], "UTF-8", "{name}: {job}");
 }
 
-/// The first rows of a dry run are the file's, with the reasons of the errors file.
+/// The sample of a dry run has the first rows of the file, with the reasons of the errors file.
 fn assert_sample(case: &ImportCase, job: &Value) {
     let Expected::Imported(_, rejects) = &case.expected else { return };
     let sample = job["result"]["sample"].as_array().unwrap_or_else(|| panic!("{}: {job}", case.name));

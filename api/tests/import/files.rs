@@ -1,4 +1,4 @@
-//! What stands in a file, and what becomes of it.
+//! The content of files, and the result of their import.
 
 use serde_json::json;
 use sqlx::query;
@@ -6,10 +6,10 @@ use sqlx::query;
 use super::{assert_nothing_kept, counts_of, errors_of, import};
 use crate::support::{Server, id_of};
 
-/// A name, a file, its counts (uploaded, duplicates, invalid), and the lines refused with code and reason.
+/// A name, a file, its counts (uploaded, duplicates, invalid), and the rejected lines with code and reason.
 type Case = (&'static str, &'static str, [i64; 3], &'static [(&'static str, &'static str, &'static str)]);
 
-/// `TAKEN-1` stands in the database already. Each file has codes of its own.
+/// The database already has `TAKEN-1`. The codes of the files are distinct.
 const MESSY: &[Case] = &[
     ("plain", "AA1\nAA2\n", [2, 0, 0], &[]),
     ("headerless with a second column", "AB1,valid\nAB2,valid\n", [2, 0, 0], &[]),
@@ -175,7 +175,7 @@ async fn a_dry_run_counts_the_same_and_writes_nothing() {
     server.assert_invariants().await;
 }
 
-/// A chunk that an earlier version settled has a file, one that this version settled has rows.
+/// Chunks that an earlier version finished have an errors file; chunks that this version finished have rows.
 #[tokio::test(flavor = "multi_thread")]
 async fn errors_that_an_earlier_version_wrote_into_a_file_are_listed_with_those_in_the_database() {
     let server = Server::start().await;
@@ -183,14 +183,14 @@ async fn errors_that_an_earlier_version_wrote_into_a_file_are_listed_with_those_
     let job = import(&server, &book, "code\nOLD-1\n=1+2\n").await;
     let name = format!("errors/{}/000000-1.csv", id_of(&job));
     let path = server.files.path().join(&name);
-    std::fs::create_dir_all(path.parent().expect("a folder")).expect("the folder cannot be made");
-    std::fs::write(&path, "9,x,empty,x,a sentence\n").expect("the file cannot be written");
+    std::fs::create_dir_all(path.parent().expect("a folder")).expect("cannot create the folder");
+    std::fs::write(&path, "9,x,empty,x,a sentence\n").expect("cannot write the file");
     query("update job_chunk set errors_file = $2 where job_id = $1::uuid")
         .bind(id_of(&job))
         .bind(&name)
         .execute(server.database.pool())
         .await
-        .expect("the chunk cannot be changed");
+        .expect("cannot change the chunk");
     let errors = errors_of(&server, &job).await;
     assert_eq!(errors[0], ["9", "x", "empty", "x", "a sentence"]);
     assert_eq!(errors[1][..4], ["3", "'=1+2", "bad_character", "'=1+2"]);

@@ -7,9 +7,10 @@ use serde_json::json;
 use super::{counts_of, errors_of, import};
 use crate::support::Server;
 
-/// Rows of the file: a part has 50,000.
+/// Number of rows of the file. A part has 50,000.
 const ROWS: usize = 120_000;
-/// Every so many rows one repeats the code that stands this many rows above: so most repeat one of another part.
+/// Each row whose number is a multiple of this repeats the code `DISTANCE` rows above. Most repeat a code of another
+/// part.
 const REPEAT_EVERY: usize = 1_000;
 const DISTANCE: usize = 55_555;
 
@@ -39,9 +40,9 @@ async fn of_duplicates_in_different_parts_the_first_line_wins() {
     let errors = errors_of(&server, &job).await;
     let mut lines: Vec<usize> = errors.iter().map(|[line, ..]| line.parse().expect("a line")).collect();
     lines.sort_unstable();
-    assert_eq!(lines, repeats, "other lines were refused than the later ones");
+    assert_eq!(lines, repeats, "the rejected lines are not the repeated ones");
     assert!(errors.iter().all(|[_, _, reason, ..]| reason == "duplicate_in_file"));
-    // What stands in the database is the first line's row.
+    // The database has the row of the first line.
     for line in repeats.iter().take(5) {
         let row = line - 2 - DISTANCE;
         let coupon = server.admin().get(&format!("coupons/BIG-{row:06}")).await.expect(200);

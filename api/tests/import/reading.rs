@@ -1,4 +1,4 @@
-//! What the uploader may say of a file, and what is reported about it.
+//! The parameters for reading a file, and the report of how it was read.
 
 use reqwest::multipart::{Form, Part};
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{assert_nothing_kept, errors_of, upload_form, wait_for_job};
 use crate::support::{Server, id_of};
 
-/// Names and values.
+/// Names and values of form fields.
 type Fields<'a> = &'a [(&'a str, &'a str)];
 
 fn form(file: &str, before: Fields<'_>, after: Fields<'_>) -> Form {
@@ -62,7 +62,7 @@ async fn a_form_may_have_every_parameter_as_a_field() {
     let job = wait_for_job(&server.admin(), &id_of(&job.expect(202))).await;
     assert_eq!(job["result"]["readAs"]["userColumn"], "Who", "{job}");
     assert_eq!(server.codes(&book).await[0]["userId"], "ana");
-    // What is empty says nothing.
+    // Empty fields count as absent.
     let fields = [("couponBookId", book.as_str()), ("delimiter", ""), ("codeColumn", "")];
     upload_form(&server, "", form("A1B3\n", &fields, &[])).await.expect(202);
 }

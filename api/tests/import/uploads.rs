@@ -1,4 +1,4 @@
-//! How a file comes in: as a form in any order or as the body, too large, or broken off.
+//! Uploads: as a form in any order or as the body, too large, or interrupted.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -73,7 +73,7 @@ async fn an_upload_to_an_unknown_another_s_or_closed_book_is_refused_and_nothing
 async fn an_upload_over_the_limit_is_413_and_nothing_is_kept() {
     let server = Server::start_with(Limits { upload_bytes: 1_000_000, ..Limits::default() }).await;
     let book = server.book(json!({})).await;
-    // One byte over; with its length told, without, and as a form.
+    // One byte over the limit: with and without a Content-Length, and as a form.
     let file = "LONG-CODE\n".repeat(100_000) + "X";
     assert_eq!(server.upload(&book, file.clone()).await.refused(413), "too_large");
     let pieces = file.as_bytes().chunks(64 * 1024).map(|piece| Ok::<_, std::io::Error>(piece.to_vec()));
@@ -98,7 +98,7 @@ async fn a_client_that_goes_away_in_the_middle_leaves_no_files() {
         (request.url().authority().to_owned(), format!("{}?couponBookId={book}", request.url().path()));
     let rows: String = (0..60_000).fold(String::new(), |rows, number| rows + &format!("GONE-{number:06}\n"));
     let mut connection = tokio::task::spawn_blocking(move || {
-        let mut connection = TcpStream::connect(&host).expect("the server does not answer");
+        let mut connection = TcpStream::connect(&host).expect("cannot connect to the server");
         let head = format!(
             "POST {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: {token}\r\nContent-Type: text/csv\r\nContent-Length: 99999999\r\n\r\n"
         );
@@ -108,7 +108,7 @@ async fn a_client_that_goes_away_in_the_middle_leaves_no_files() {
     })
     .await
     .expect("the client panicked");
-    // A part is full and stored: only now is there something to leave behind.
+    // A full part was stored, so the upload has something to leave behind.
     cuponera_testkit::eventually("a stored part", async || (files_kept(&server) > 0).then_some(())).await;
     connection.flush().expect("flushing failed");
     drop(connection);

@@ -1,11 +1,11 @@
-//! User ids and emails are read by one rule wherever they enter: trimmed at their ends, without hidden characters inside.
+//! User ids and emails are read by one rule in every operation: trimmed at both ends, no hidden characters inside.
 
 use serde_json::{Value, json};
 
 use super::with_codes;
 use crate::support::{ADMIN_PASSWORD, Limits, Reply, Server};
 
-/// `ann`, as people paste it.
+/// `ann` with characters that copy and paste adds.
 const PASTED: &str = "\u{feff} ann\u{a0}\u{200b}\u{85}\r\n";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -24,21 +24,17 @@ async fn a_user_id_is_trimmed_wherever_it_enters() {
         let held = client.get("assignments/user/%EF%BB%BF%20ann%C2%A0").await.expect(200);
         assert_eq!(held["data"].as_array().map(Vec::len), Some(3), "{held}");
     }
-    assert_eq!(
-        service.get("coupons/HELD").await.expect(200)["redeemCount"],
-        2,
-        "each call was taken as ann's"
-    );
+    assert_eq!(service.get("coupons/HELD").await.expect(200)["redeemCount"], 2, "each call counted for ann");
     let file = format!("code,userId\nFILE,{PASTED}\n");
     server.upload(&book, file).await.expect(202);
     server.work().await;
     assert_eq!(service.get("coupons/FILE").await.expect(200)["userId"], "ann");
     let held = sqlx::query_scalar::<_, String>("select distinct holder from coupon where holder is not null");
-    assert_eq!(held.fetch_all(server.database.pool()).await.expect("no answer"), ["ann"]);
+    assert_eq!(held.fetch_all(server.database.pool()).await.expect("the query failed"), ["ann"]);
     server.assert_invariants().await;
 }
 
-/// What each operation that takes a user id answers to this one.
+/// The replies of each operation with a user id to this id.
 async fn named(server: &Server, book: &str, id: &str) -> Vec<Reply> {
     let service = server.service();
     let mut replies = vec![

@@ -1,4 +1,4 @@
-//! Locks that run out, are named by their id, or are asked for by the book.
+//! Locks that expire, locks named by their id, and books that require a lock.
 
 use cuponera_testkit::eventually;
 use serde_json::json;
@@ -6,10 +6,10 @@ use serde_json::json;
 use super::{actions, post, with_codes};
 use crate::support::{Client, Limits, Server};
 
-/// Locks for the shortest time there is and waits until that is over; the lock's id.
+/// Locks for one second, the minimum, and waits until the lock has expired; returns its id.
 async fn lapsed_lock(client: &Client, code: &str) -> serde_json::Value {
     let lock = post(client, &format!("coupons/{code}/lock"), json!({"ttlSeconds": 1})).await;
-    eventually("the lock to run out", async || {
+    eventually("the lock to expire", async || {
         let coupon = client.get(&format!("coupons/{code}")).await.expect(200);
         (coupon["status"] == "ASSIGNED").then_some(())
     })
@@ -27,7 +27,7 @@ async fn a_lock_that_has_run_out_counts_as_none_before_any_sweep() {
     let refused = ann.post("coupons/LAPSED/redeem", json!({"lockId": old})).await;
     assert_eq!(refused.refused(410), "lock_expired");
     let new = post(&ann, "coupons/LAPSED/lock", json!({})).await;
-    assert_ne!(new["lockId"], old, "a lock that has run out was renewed");
+    assert_ne!(new["lockId"], old, "an expired lock was renewed");
     post(&ann, "coupons/LAPSED/redeem", json!({})).await;
     assert_eq!(actions(&server, "LAPSED").await, ["REDEEM", "LOCK", "EXPIRE", "LOCK", "ASSIGN"]);
     server.assert_invariants().await;

@@ -1,4 +1,4 @@
-//! What others than the holder are told, and how a code comes to its holder by name.
+//! Answers to callers that do not hold the coupon, and assignment by name.
 
 use serde_json::json;
 

@@ -1,4 +1,4 @@
-//! Trying codes: the guesser is told less and less, and those who hold a code never notice.
+//! Guessing codes: misses are limited, and holders are not affected.
 
 use std::time::{Duration, Instant};
 
@@ -12,11 +12,11 @@ use serde_json::json;
 use crate::support::{Client, Limits, Reply, Server};
 
 const AT_ONCE: usize = 32;
-/// Up to this ratio two times are the same. One more look into the database makes 1.1 or more.
+/// Two times with a ratio up to this count as equal. One more query to the database makes at least 1.1.
 const ALIKE: f64 = 1.07;
-/// How often the times are taken before they count as different.
+/// Maximum number of measurements before times count as different.
 const MOST_MEASURES: usize = 10;
-/// A code that nobody has, one that another has, and one that is not valid yet.
+/// A code that does not exist, one that another user holds, and one of a book that has not started.
 const KINDS: [&str; 3] = ["UNKNOWN-1", "ANOTHERS", "NOT-YET-1"];
 
 async fn guarded() -> Server {
@@ -38,7 +38,7 @@ async fn lock(client: &Client, address: &str, code: &str) -> Reply {
     Reply::to(request.header("X-Forwarded-For", address).json(&json!({}))).await
 }
 
-/// What came of the guesses: how many were told 404, and how many 429.
+/// The numbers of guesses that were answered with 404 and with 429.
 async fn guess(guesses: impl Iterator<Item = (Client, String, String)>) -> (usize, usize) {
     let statuses: Vec<u16> = stream::iter(guesses)
         .map(async |(client, address, code)| {
@@ -57,7 +57,7 @@ async fn guess(guesses: impl Iterator<Item = (Client, String, String)>) -> (usiz
     (count(404), count(429))
 }
 
-/// So many misses are told in this time from a full bucket of `burst`, one more as a margin.
+/// Maximum number of misses in this time from a full bucket of `burst`, with a margin of one.
 fn told(burst: u64, elapsed: Duration) -> usize {
     usize::try_from(burst + elapsed.as_secs() * burst / 60 + 1).expect("a small number")
 }
@@ -82,22 +82,22 @@ async fn ten_thousand_guesses_of_one_user_are_told_ten_times_a_minute_and_the_ho
     let ((found, refused, elapsed), ()) = tokio::join!(guesses, holder);
     assert!((10..=told(10, elapsed)).contains(&found), "{found} in {elapsed:?}");
     assert_eq!(found + refused, 10_000);
-    // Other addresses do not help the guesser.
+    // Other addresses do not give the user more guesses.
     let elsewhere = (0..100).map(|n| (mallory.clone(), format!("203.0.113.{n}"), "UNKNOWN".to_owned()));
     let (more, _) = guess(elsewhere).await;
     let elapsed = begun.elapsed();
     assert!(found + more <= told(10, elapsed), "{found} and {more} in {elapsed:?}");
 }
 
-/// Who has never guessed, and is told 429 all the same. One or two may be told 404: the address has a miss again every
-/// second.
+/// A user without earlier guesses that gets 429. One or two users may get 404, because the address regains a miss
+/// every second.
 async fn refused_newcomer(server: &Server, address: &str) -> Client {
     let newcomers: Vec<Client> = (0..20).map(|n| server.user(&format!("newcomer-{n}"))).collect();
     let replies =
         race(newcomers.len(), &newcomers, async |newcomer| lock(newcomer, address, "X-1").await).await;
     let mut outcomes = newcomers.iter().zip(replies);
     let refused = outcomes.find(|(_, reply)| reply.outcome() != "404 not_found");
-    let (newcomer, reply) = refused.expect("nobody new was refused");
+    let (newcomer, reply) = refused.expect("no new user got 429");
     assert_eq!(reply.refused(429), "rate_limited");
     newcomer.clone()
 }
@@ -115,7 +115,7 @@ async fn many_users_of_one_address_are_told_sixty_misses_a_minute_and_the_holder
     lock(&server.user("ann"), "198.51.100.1", "HELD-BY-ANN").await.expect(200);
     let refused = refused_newcomer(&server, "198.51.100.1").await;
     assert_eq!(lock(&refused, "198.51.100.2", "X-1").await.refused(404), "not_found");
-    // Trusted callers look codes up for others: they mistype as often as their customers do.
+    // Trusted callers look up codes for others, and pass on the typing errors of their customers.
     for _ in 0..100 {
         let request = server.service().request(Method::GET, "coupons/UNKNOWN");
         Reply::to(request.header("X-Forwarded-For", "198.51.100.1")).await.refused(404);
@@ -132,8 +132,8 @@ async fn a_miss_takes_as_long_whether_the_code_is_unknown_another_s_or_not_valid
     server.give("ANOTHERS", "bob").await;
     let (ann, calls) = (server.user("ann"), if is_soak() { 10_000 } else { 2_700 });
     for way in ["lock", "redeem", "validate"] {
-        // What else the machine does is noise, of which there is the less the more calls are compared; what the server
-        // does more for one kind stays.
+        // Noise from other load decreases with the number of calls; additional work of the server for one kind does
+        // not.
         let (mut times, mut ratios) = (Times::default(), Vec::new());
         while ratios.len() < MOST_MEASURES && ratios.last().is_none_or(|ratio| *ratio >= ALIKE) {
             times.measure(&ann, way, calls / 9).await;
@@ -144,12 +144,12 @@ async fn a_miss_takes_as_long_whether_the_code_is_unknown_another_s_or_not_valid
     }
 }
 
-/// How long the misses of each kind took.
+/// The durations of the misses of each kind.
 #[derive(Default)]
 struct Times([Vec<Duration>; KINDS.len()]);
 
 impl Times {
-    /// So many more misses of each kind.
+    /// Measures `calls` more misses of each kind.
     async fn measure(&mut self, ann: &Client, way: &str, calls: usize) {
         let (mut kinds, mut bodies) = ([0, 1, 2], Vec::new());
         for _ in 0..calls {
@@ -160,16 +160,16 @@ impl Times {
                 assert_eq!(reply.status, 404);
                 bodies.push(reply.text);
             }
-            // None of them always comes after the same other.
+            // The order changes, so no kind always follows the same other kind.
             kinds.shuffle(&mut rand::rng());
         }
         bodies.dedup();
         assert_eq!(bodies.len(), 1, "{bodies:?}");
     }
 
-    /// How much longer the slowest kind of miss takes than the fastest.
+    /// The ratio of the slowest kind of miss to the fastest.
     fn slowest_to_fastest(&mut self) -> f64 {
-        // The lower quartile: what else the machine does makes the upper half longer, and not evenly.
+        // The lower quartile: other load lengthens the upper half, and unevenly.
         let quartiles = self.0.each_mut().map(|times| {
             times.sort_unstable();
             times[times.len() / 4].as_secs_f64()

@@ -1,4 +1,4 @@
-//! Locks that run out: their event comes within a second, whatever Redis has forgotten.
+//! Expired locks: their event is recorded within a second, even if Redis has lost the lock.
 
 use std::time::Duration;
 
@@ -9,34 +9,34 @@ use sqlx::query_scalar;
 
 use super::{Fleet, TRIES};
 
-/// The latest that the end of a lock may be on record.
+/// Maximum time between the expiry of a lock and its event.
 const LATEST: Duration = Duration::from_secs(1);
 
-/// Locks a code for so many seconds; when it runs out.
+/// Locks a code for `seconds`; returns the expiry.
 async fn lock(fleet: &Fleet, code: &str, seconds: u32) -> DateTime<Utc> {
     let ask = json!({"userId": "ann", "ttlSeconds": seconds});
     let lock = fleet.server.service().post(&format!("coupons/{code}/lock"), ask).await.expect(200);
     lock["lockedUntil"].as_str().and_then(|until| until.parse().ok()).expect("a time")
 }
 
-/// When the only end of the code's locks was put on record.
+/// The time of the only `EXPIRE` event of the code.
 async fn expired_at(fleet: &Fleet, code: &str) -> DateTime<Utc> {
-    eventually("the lock to end", async || {
+    eventually("the event of the expired lock", async || {
         let events = "select min(e.at) from coupon_event e join coupon c using (book_id, position)
                       where c.code = $1 and e.action = 'EXPIRE' having count(*) > 0";
         let events = query_scalar(events).bind(code.to_owned());
-        events.fetch_optional(fleet.server.database.pool()).await.expect("looking failed")
+        events.fetch_optional(fleet.server.database.pool()).await.expect("the query failed")
     })
     .await
 }
 
-/// How long after its time the end of the code's only lock was put on record.
+/// The time between the expiry of the code's only lock and its event.
 async fn lateness(fleet: &Fleet, code: &str, until: DateTime<Utc>) -> Duration {
     let late = expired_at(fleet, code).await - until;
-    late.to_std().unwrap_or_else(|_| panic!("{code}: the lock was ended early, by {}", -late))
+    late.to_std().unwrap_or_else(|_| panic!("{code}: the lock ended {} early", -late))
 }
 
-/// An installation with these codes, all of which ann has.
+/// An installation with these codes, all held by ann.
 async fn fleet(codes: &[&str]) -> Fleet {
     let fleet = Fleet::with_worker().await;
     let book = fleet.server.book(json!({})).await;
@@ -71,15 +71,15 @@ async fn the_end_of_a_lock_is_on_record_within_a_second() {
     fleet.server.assert_invariants().await;
 }
 
-/// Locks these codes, which run out one after the other; what befalls Redis does so before the first of them does. If the
-/// agenda were looked at as seldom as with a Redis that is well, one of them would be three seconds late.
+/// Locks these codes with staggered expiries and disturbs Redis before the first. If the sweep read `lock_agenda` as
+/// rarely as with a Redis that answers, one event would be three seconds late.
 async fn assert_ends_are_on_record(fleet: &Fleet, codes: [&str; 3], befall: impl AsyncFnOnce(&Fleet)) {
     let mut locks = Vec::new();
     for (code, seconds) in codes.into_iter().zip([2, 4, 6]) {
         locks.push((code, lock(fleet, code, seconds).await));
     }
     befall(fleet).await;
-    // A look at the agenda may be due at once, or a second after the last one; so the record may be so late.
+    // A read of `lock_agenda` may be due immediately, or a second after the last one.
     let latest = bound(LATEST * 2, LATEST * 3);
     for (code, until) in locks {
         let late = lateness(fleet, code, until).await;
@@ -116,14 +116,14 @@ async fn a_lock_that_was_renewed_or_released_is_not_ended_by_what_redis_still_sa
     fleet.server.assert_invariants().await;
 }
 
-/// Renews one lock and releases another, which both count as run out in Redis. How late the end of the renewed one was.
+/// Renews one lock and releases another; both are due in Redis. Returns the lateness of the renewed lock's event.
 async fn end_of_renewed(fleet: &Fleet, renewed: &str, released: &str) -> Duration {
     let service = fleet.server.service();
     lock(fleet, renewed, 3).await;
     let until = lock(fleet, renewed, 5).await;
     lock(fleet, released, 60).await;
     service.post(&format!("coupons/{released}/unlock"), json!({"userId": "ann"})).await.expect(200);
-    // As if both had been noted late, and nothing newer were there.
+    // As if both notes were late and Redis had no newer ones.
     let business = fleet.server.business;
     for code in [renewed, released] {
         fleet.redis.ask(&["ZADD", "coupon:lock:expiry", "1", &format!("{business}:{code}")]).await;

@@ -1,4 +1,4 @@
-//! Limits that hold over all servers, and at each of them while Redis is away.
+//! Rate limits that all servers share, and that each server applies alone while Redis is unavailable.
 
 use std::fmt::Debug;
 
@@ -10,7 +10,7 @@ use serde_json::json;
 use super::{Fleet, TRIES};
 use crate::support::{Client, Limits, Reply};
 
-/// Five requests an hour for a user, and three for who has no credentials: none comes back while a test runs.
+/// Five requests an hour for a user, three without credentials: no token is returned during a test.
 async fn limited() -> Fleet {
     let rate = |text: &str| text.parse::<RateLimit>().expect("a rate").0;
     let callers = cuponera_api::Limits {
@@ -23,7 +23,7 @@ async fn limited() -> Fleet {
     Fleet::start(Limits { worker: false, callers, ..Limits::default() }).await
 }
 
-/// Asks once; what the answer says is left.
+/// Sends a request; returns the status and the remaining limit.
 async fn ask(request: RequestBuilder) -> (u16, String) {
     let reply = Reply::to(request).await;
     let (standing, reset) = reply.header("ratelimit").split_once(";t=").unwrap_or_default();
@@ -47,7 +47,7 @@ fn left(status: u16, name: &str, remaining: u32) -> (u16, String) {
     (status, format!("\"{name}\";r={remaining}"))
 }
 
-/// Asks on behalf of one caller after the other, none of whom has asked before: one must be told all of this.
+/// Tries new callers until the replies of one are as expected. Succeeds if one attempt does.
 async fn assert_one_is_told<T>(fleet: &Fleet, expected: &[T], ask: impl AsyncFn(usize) -> Vec<T>)
 where
     T: PartialEq + Debug,
@@ -115,13 +115,17 @@ async fn while_redis_is_away_or_forgets_each_server_keeps_to_the_limit_by_itself
         assert_eq!(ask(me(&here)).await, left(200, "user", remaining));
     }
     fleet.redis.flush().await;
-    assert_eq!(ask(me(&here)).await, left(200, "user", 1), "this server has not forgotten");
+    assert_eq!(ask(me(&here)).await, left(200, "user", 1), "the bucket of this server lost its state");
     fleet.redis.kill();
     fleet.wait_for_health("disconnected").await;
     assert_eq!(ask(me(&here)).await, left(200, "user", 0));
     assert_eq!(ask(me(&here)).await.0, 429);
     for remaining in [4, 3, 2, 1, 0] {
-        assert_eq!(ask(me(&there)).await, left(200, "user", remaining), "the other has seen none of this");
+        assert_eq!(
+            ask(me(&there)).await,
+            left(200, "user", remaining),
+            "the bucket of the other server was used"
+        );
     }
     assert_eq!(ask(me(&there)).await.0, 429);
 }

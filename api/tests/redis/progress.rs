@@ -1,4 +1,4 @@
-//! Polling jobs: Postgres is left alone, and nobody sees a job go back.
+//! Polling jobs with Redis: few reads of Postgres, and no earlier state after a later one.
 
 use std::time::{Duration, Instant};
 
@@ -14,23 +14,24 @@ use tokio_util::task::AbortOnDropHandle;
 use super::{Fleet, TRIES, wait_for_health};
 use crate::support::{Client, Limits, Reply, Server, Unchecked, id_of};
 
-/// Longer than an answer takes that needs nothing but Redis.
+/// Longer than an answer that needs only Redis.
 const SOON: Duration = Duration::from_millis(500);
 
-/// A job of so many codes; its id.
+/// Submits a job for `quantity` codes; returns its id.
 async fn submit(server: &Server, quantity: u64) -> String {
     let book = server.book(json!({})).await;
     let order = json!({"couponBookId": book, "quantity": quantity});
     id_of(&server.admin().post("coupon-codes/generate", order).await.expect(202))
 }
 
-/// The job as Postgres has it.
+/// The job as stored in Postgres.
 async fn in_postgres(fleet: &Fleet, id: &str) -> Job {
     let id = JobId(id.parse().expect("an id"));
-    fleet.server.database.store().get_job(fleet.server.business, id).await.expect("the job is gone")
+    fleet.server.database.store().get_job(fleet.server.business, id).await.expect("the job does not exist")
 }
 
-/// Polls a job while Postgres tells nobody of it; where a server is without Redis for a moment, again. Counts the asking.
+/// Polls a job while Postgres does not answer. Repeats the request if the server is without Redis for a moment, and
+/// counts the attempts.
 async fn poll(client: &Client, cache: &Cache, job: &Job, asked: &mut u32) -> Value {
     let told = eventually("an answer without Postgres", async || {
         *asked += 1;
@@ -41,9 +42,9 @@ async fn poll(client: &Client, cache: &Cache, job: &Job, asked: &mut u32) -> Val
     told.await.check().expect(200)
 }
 
-/// Waits for the end of a job while Postgres tells nobody of it; it ends once somebody waits.
+/// Waits for the end of a job while Postgres does not answer. The job ends when a request waits for it.
 async fn wait(fleet: &Fleet, client: &Client, cache: &Cache, mut job: Job) -> Value {
-    let waiting = eventually("somebody to wait", async || {
+    let waiting = eventually("a request to wait", async || {
         cache.keep_jobs(std::slice::from_ref(&job), Instant::now()).await;
         let request = client.request(Method::GET, &format!("jobs/{}", job.id)).header("Prefer", "wait=30");
         let waiting = AbortOnDropHandle::new(tokio::spawn(Reply::to(request)));
@@ -53,7 +54,7 @@ async fn wait(fleet: &Fleet, client: &Client, cache: &Cache, mut job: Job) -> Va
     .await;
     job.succeeded = 100;
     (job.status, job.finished_at) = (JobStatus::Succeeded, Some(job.read_at));
-    eventually("the end to be told", async || {
+    eventually("the answer at the end of the job", async || {
         cache.keep_jobs(std::slice::from_ref(&job), Instant::now()).await;
         waiting.is_finished().then_some(())
     })
@@ -70,11 +71,11 @@ async fn polling_and_waiting_need_no_postgres_while_redis_knows_the_job() {
     let cache = fleet.cache().await;
     let clients = fleet.at_both(&fleet.server.service());
     for client in &clients {
-        // Who it is, is remembered.
+        // Puts the caller into the credential cache of the server.
         client.get("auth/me").await.expect(200);
     }
     let mut closed = fleet.server.database.pool().begin().await.expect("beginning failed");
-    // However long it takes: a transaction that is left alone would be ended after a minute.
+    // Without this timeout Postgres would end the idle transaction after a minute.
     let lock = "set local idle_in_transaction_session_timeout = 0; lock table job in access exclusive mode";
     sqlx::raw_sql(lock).execute(&mut *closed).await.expect("locking failed");
     let mut asked = 0;
@@ -88,12 +89,12 @@ async fn polling_and_waiting_need_no_postgres_while_redis_knows_the_job() {
             );
         }
     }
-    assert!(asked < 150, "a hundred polls were told without Postgres in {asked} tries");
+    assert!(asked < 150, "a hundred polls without Postgres took {asked} attempts");
     let told = wait(&fleet, &clients[0], &cache, job).await;
     assert_eq!(told["status"], "SUCCEEDED");
     closed.rollback().await.expect("unlocking failed");
 
-    // What Redis knows of a job is for its owner.
+    // A job in Redis is visible only to its owner.
     let another = fleet.server.another_admin().await;
     assert_eq!(another.get(&path).await.refused(404), "not_found");
 }
@@ -111,7 +112,7 @@ async fn polls_of_a_job_that_nobody_works_ask_postgres_once_a_second() {
     for _ in 0..300 {
         client.get(&format!("jobs/{id}")).await.expect(200);
     }
-    // Those of a moment without Redis come on top.
+    // Reads during moments without Redis are additional.
     let allowed = 110 + i64::try_from(begun.elapsed().as_secs()).expect("a short time") * 2;
     let scans = server.database.close_and_ask(scans).await;
     assert!(scans < allowed, "{scans} scans");
@@ -125,10 +126,10 @@ async fn who_stops_a_job_hears_of_it_at_every_server() {
             return;
         }
     }
-    panic!("the other server has not heard of it");
+    panic!("the other server did not return the cancelled job");
 }
 
-/// Stops a job at one server; whether the other one tells so when it is asked next.
+/// Cancels a job at one server; returns whether the other server returns the cancelled job at the next request.
 async fn is_heard_of_at_the_other(fleet: &Fleet) -> bool {
     let id = submit(&fleet.server, 100).await;
     let [here, there] = fleet.at_both(&fleet.server.admin());
@@ -138,9 +139,9 @@ async fn is_heard_of_at_the_other(fleet: &Fleet) -> bool {
         assert_eq!(status(client).await, "QUEUED");
     }
     here.post(&format!("jobs/{id}/cancel"), json!({})).await.expect(200);
-    // The other one is asked first: each answer of this one would tell it.
+    // The other server is asked first, because each answer of this one writes the job to Redis.
     let heard = status(&there).await;
-    assert_eq!(status(&here).await, "CANCELLED", "this one knows by itself");
+    assert_eq!(status(&here).await, "CANCELLED", "the cancelling server returns the new status");
     heard == "CANCELLED"
 }
 
@@ -154,11 +155,14 @@ async fn an_end_that_redis_was_never_told_of_is_known_within_a_second() {
     let stopped =
         store.cancel_job_if_open(None, fleet.server.business, JobId(id.parse().expect("an id"))).await;
     let ended = Instant::now();
-    stopped.expect("stopping failed").outcome.expect("it was refused");
-    eventually("the end to be known", async || {
+    stopped.expect("cancelling failed").outcome.expect("the cancellation was rejected");
+    eventually("the cancelled job to be returned", async || {
         let asked = ended.elapsed();
         let is_known = client.get(&format!("jobs/{id}")).await.expect(200)["status"] == "CANCELLED";
-        assert!(is_known || asked < Duration::from_secs(1), "who asked {asked:?} later was not told");
+        assert!(
+            is_known || asked < Duration::from_secs(1),
+            "a request {asked:?} later did not return the end"
+        );
         is_known.then_some(())
     })
     .await;
@@ -173,7 +177,7 @@ async fn what_was_told_of_a_job_is_not_followed_by_something_earlier_from_redis(
     let client = fleet.server.service();
     let told = client.get(&format!("jobs/{id}")).await.expect(200);
     assert_eq!(told["progress"]["processed"], 10);
-    // Redis forgets, and is then told by somebody who has read the job before.
+    // Redis loses the reading, then gets one that was taken earlier.
     fleet.redis.flush().await;
     let earlier = Job { succeeded: 5, ..in_postgres(&fleet, &id).await };
     fleet.cache().await.keep_jobs(&[earlier], Instant::now()).await;
@@ -181,14 +185,14 @@ async fn what_was_told_of_a_job_is_not_followed_by_something_earlier_from_redis(
     assert_eq!(told["progress"]["processed"], 10);
 }
 
-/// Polls until the job is over; it must never be seen to go back.
+/// Polls until the job ends; `processed` must never decrease.
 async fn follow(client: Client, id: String) -> Value {
     let mut processed = 0;
     loop {
         let begun = Instant::now();
         let answer = Unchecked::to(client.request(Method::GET, &format!("jobs/{id}"))).await;
         let took = begun.elapsed();
-        // A frozen Redis answers nobody, ever.
+        // A frozen Redis never answers.
         assert!(took < bound(Duration::from_secs(1), Duration::from_secs(5)), "{took:?}");
         let job = answer.check().expect(200);
         let now = job["progress"]["processed"].as_i64().expect("a number");

@@ -1,4 +1,4 @@
-//! What must never happen, while Redis is at its worst.
+//! Races over HTTP while Redis is flushed, killed or frozen.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -14,31 +14,32 @@ use tokio::time::timeout;
 use super::Fleet;
 use crate::support::{Client, Limits, Reply, Unchecked};
 
-/// No request may take longer, whatever Redis does. Who waits for one that is frozen waits for ever.
+/// Maximum duration of a request, whatever the state of Redis. A request that waited for a frozen Redis would never
+/// end.
 const PATIENCE: Duration = Duration::from_secs(1);
 const PATIENCE_OF_A_BUSY_MACHINE: Duration = Duration::from_secs(5);
 const CODES: [&str; 8] = ["RACE-1", "RACE-2", "RACE-3", "RACE-4", "RACE-5", "RACE-6", "RACE-7", "RACE-8"];
 
-/// How long it may take until all have connected.
+/// Time limit for connecting all racers.
 const LINE_UP: Duration = Duration::from_mins(2);
 
-/// As many as race without Redis, in a soak; a few show the same.
+/// In a soak as many as in the races without Redis; fewer are enough to show a difference.
 fn racers() -> usize {
     if is_soak() { 1_000 } else { 40 }
 }
 
-/// All users are limited, far beyond what they ask for: each of their requests asks Redis.
+/// All users have a limit far above their number of requests, so each request asks Redis.
 async fn fleet() -> Fleet {
     let user = "100000".parse::<cuponera_core::config::RateLimit>().expect("a rate").0;
     let callers = cuponera_api::Limits { user, ..cuponera_api::Limits::default() };
     Fleet::start(Limits { callers, ..Limits::default() }).await
 }
 
-/// Replies, each with the time that it took.
+/// Replies with their durations.
 type Replies = Vec<(Reply, Duration)>;
 
-/// Lets everybody ask at the same moment, half of them at each server; what befalls Redis does so a moment before, so that
-/// they are the ones who find out.
+/// Sends the requests of all racers at the same moment, half of them at each server. `befall` disturbs Redis just
+/// before, so these requests are the first that notice.
 async fn race(
     fleet: &Fleet,
     path: &str,
@@ -61,7 +62,7 @@ async fn race(
             (answer, begun.elapsed())
         });
     }
-    timeout(LINE_UP, line.wait()).await.expect("somebody never came to the line");
+    timeout(LINE_UP, line.wait()).await.expect("the racers did not connect in time");
     befall(&fleet.redis);
     line.wait().await;
     let answers = racing.join_all().await;
@@ -81,7 +82,7 @@ fn assert_outcomes(replies: &[(Reply, Duration)], expected: &[(&str, usize)]) {
     assert_eq!(tally(replies), expected);
 }
 
-/// A book with codes that nobody has raced for yet; ann has the first two.
+/// A book with codes without earlier races; ann holds the first two.
 async fn track(fleet: &Fleet) -> (String, [String; CODES.len()]) {
     let server = &fleet.server;
     let book = server.book(json!({"maxRedeemsPerUser": 3})).await;
@@ -93,7 +94,7 @@ async fn track(fleet: &Fleet) -> (String, [String; CODES.len()]) {
     (book, codes)
 }
 
-/// Everything that can be raced; how long who waited longest did so.
+/// Runs all races; returns the duration of the slowest request.
 async fn everybody_races(
     fleet: &Fleet,
     (book, codes): (String, [String; CODES.len()]),
@@ -104,7 +105,7 @@ async fn everybody_races(
     let locked = race(fleet, &format!("coupons/{}/lock", codes[0]), &json!({}), ann, befall).await;
     assert_outcomes(&locked, &[("200", racers())]);
     let locks: HashSet<String> = locked.iter().map(|(reply, _)| reply.json()["lockId"].to_string()).collect();
-    assert_eq!(locks.len(), 1, "one lock, renewed: {locks:?}");
+    assert_eq!(locks.len(), 1, "all calls renew one lock: {locks:?}");
 
     let mut all = locked;
     for code in &codes[..2] {
@@ -117,10 +118,10 @@ async fn everybody_races(
     assert_outcomes(&given, &[("201", 6), ("409 sold_out", racers() - 6)]);
     let codes = given.iter().filter(|(reply, _)| reply.status == 201).map(|(reply, _)| reply.json());
     let codes: HashSet<String> = codes.map(|given| given["code"].to_string()).collect();
-    assert_eq!(codes.len(), 6, "a code has two holders");
+    assert_eq!(codes.len(), 6, "a code was assigned twice");
     all.extend(given);
     let longest = all.iter().map(|(_, took)| *took).max().unwrap_or_default();
-    println!("of {} requests the slowest took {longest:?}", all.len());
+    println!("the slowest of {} requests took {longest:?}", all.len());
     server.assert_invariants().await;
     longest
 }
@@ -131,11 +132,12 @@ async fn races_end_the_same_whether_redis_is_flushed_killed_frozen_or_back() {
     let mut fleet = fleet().await;
     let (well, flushed, frozen) = (track(&fleet).await, track(&fleet).await, track(&fleet).await);
     let (thawed, killed, back) = (track(&fleet).await, track(&fleet).await, track(&fleet).await);
-    // A thousand on two cores take most of a second with a Redis that is well; that is no doing of Redis.
+    // A thousand racers on two cores take most of a second even with a Redis that answers.
     let crowd = everybody_races(&fleet, well, |_| ()).await;
-    assert!(crowd < PATIENCE_OF_A_BUSY_MACHINE, "the crowd alone took {crowd:?}");
+    assert!(crowd < PATIENCE_OF_A_BUSY_MACHINE, "the races without a disturbance took {crowd:?}");
     let patience = bound(PATIENCE.max(crowd * 3 / 2), PATIENCE_OF_A_BUSY_MACHINE);
-    let in_time = |longest| assert!(longest < patience, "somebody waited for {longest:?}, not {patience:?}");
+    let in_time =
+        |longest| assert!(longest < patience, "a request took {longest:?}; the limit is {patience:?}");
     let flushing = async {
         loop {
             fleet.flush_again_and_again(1).await;

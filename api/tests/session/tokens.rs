@@ -1,4 +1,4 @@
-//! Access tokens that somebody has tampered with, and headers that are none: all are refused alike.
+//! Manipulated access tokens and malformed credentials: all are rejected with the same answer.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -13,14 +13,14 @@ fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-/// What a good token says: one that the server has just given to the admin.
+/// The claims of a valid token that the server issued to the admin.
 async fn good_claims(server: &Server) -> Value {
     let session = admin_session(server).await;
     let token = session["accessToken"].as_str().expect("a token");
     jsonwebtoken::dangerous::insecure_decode::<Value>(token).expect("a token of ours").claims
 }
 
-/// The same with another value for a field, or without it.
+/// The claims with another value of a field, or without the field.
 fn with(claims: &Value, field: &str, value: Option<Value>) -> Value {
     let mut claims = claims.clone();
     let map = claims.as_object_mut().expect("an object");
@@ -36,25 +36,25 @@ fn signed(algorithm: Algorithm, secret: &str, claims: &Value) -> String {
     encode(&Header::new(algorithm), claims, &key).expect("signing failed")
 }
 
-/// A name and claims for every way to change good ones. They are signed with the right key.
+/// Names and claims, each with one change. They are signed with the right key.
 fn changed_claims(good: &Value) -> Vec<(&'static str, Value)> {
     let changes = [
-        ("run out", "exp", Some(json!(now() - 1))),
-        ("an end that is text", "exp", Some(json!((now() + 600).to_string()))),
+        ("expired", "exp", Some(json!(now() - 1))),
+        ("an expiry that is text", "exp", Some(json!((now() + 600).to_string()))),
         (
-            "an end between two seconds",
+            "an expiry with a fraction",
             "exp",
             Some(json!(600.5 + f64::from(u32::try_from(now()).unwrap_or(0)))),
         ),
-        ("an end before all time", "exp", Some(json!(-1))),
-        ("an end in 200 years", "exp", Some(json!(now() + 6_000_000_000))),
-        ("an end after all time", "exp", Some(json!(i64::MAX))),
-        ("an end beyond that", "exp", Some(json!(u64::MAX))),
-        ("an end beyond numbers", "exp", Some(json!(1e300))),
-        ("an end that is null", "exp", Some(Value::Null)),
+        ("a negative expiry", "exp", Some(json!(-1))),
+        ("an expiry in 200 years", "exp", Some(json!(now() + 6_000_000_000))),
+        ("the largest i64 as expiry", "exp", Some(json!(i64::MAX))),
+        ("the largest u64 as expiry", "exp", Some(json!(u64::MAX))),
+        ("an expiry of 1e300", "exp", Some(json!(1e300))),
+        ("an expiry that is null", "exp", Some(Value::Null)),
         ("no end", "exp", None),
         ("not yet", "nbf", Some(json!(now() + 600))),
-        ("not before some text", "nbf", Some(json!("tomorrow"))),
+        ("a not-before time that is text", "nbf", Some(json!("tomorrow"))),
         ("another issuer", "iss", Some(json!("another"))),
         ("no issuer", "iss", None),
         ("another audience", "aud", Some(json!("another"))),
@@ -65,14 +65,14 @@ fn changed_claims(good: &Value) -> Vec<(&'static str, Value)> {
         ("another login", "sid", Some(json!(Uuid::now_v7()))),
         ("another business", "business", Some(json!(Uuid::now_v7()))),
         ("an unknown role", "role", Some(json!("ROOT"))),
-        ("a role in small letters", "role", Some(json!("admin"))),
+        ("a role in lower case", "role", Some(json!("admin"))),
         ("a service", "role", Some(json!("SERVICE"))),
         ("a user without a holder id", "role", Some(json!("USER"))),
     ];
     changes.into_iter().map(|(name, field, value)| (name, with(good, field, value))).collect()
 }
 
-/// A name and a token for every way to tamper with a good one.
+/// Names and tokens, each manipulated in one way.
 fn tampered(good: &Value) -> Vec<(&'static str, String)> {
     let token = signed(Algorithm::HS256, JWT_SECRET, good);
     let parts: Vec<&str> = token.split('.').collect();
@@ -120,7 +120,7 @@ async fn tokens_that_were_tampered_with_are_all_refused_alike() {
     server.nobody().with_token(&good).get("users").await.expect(200);
 }
 
-/// A name and a value, which may be no text.
+/// A name and a value, which may not be text.
 type RawHeader = (&'static str, Vec<u8>);
 
 #[tokio::test(flavor = "multi_thread")]
@@ -139,16 +139,16 @@ async fn headers_that_are_no_credentials_are_refused_like_none() {
         ("not ASCII", vec![(authorization, "Bearer contraseña".as_bytes().to_vec())]),
         ("no text", vec![(authorization, b"Bearer \xff\xfe".to_vec())]),
         (
-            "the same twice",
+            "the same token twice",
             vec![(authorization, good.clone().into_bytes()), (authorization, good.clone().into_bytes())],
         ),
         (
-            "good and bad",
+            "a valid and an invalid token",
             vec![(authorization, good.clone().into_bytes()), (authorization, b"Bearer x".to_vec())],
         ),
         ("a wrong key", vec![(key, b"cup_0000".to_vec())]),
         ("two keys", vec![(key, b"cup_0000".to_vec()), (key, b"cup_0001".to_vec())]),
-        ("a key that is no text", vec![(key, b"cup_\xff".to_vec())]),
+        ("a key that is not text", vec![(key, b"cup_\xff".to_vec())]),
     ];
     for (name, headers) in cases {
         let request = server.nobody().request(reqwest::Method::GET, "users");

@@ -1,4 +1,5 @@
-//! Clients that read their answers too slowly: they are closed, however they divide their reads, and their slots are free.
+//! Clients that read answers too slowly: the server closes their connections, however they divide their reads, and
+//! frees their slots.
 
 use std::time::Duration;
 
@@ -12,25 +13,26 @@ use super::behind_a_proxy;
 use super::connections::ask_for_health;
 use crate::support::{Limits, Server, id_of, wait_for_job};
 
-/// Between two looks whether the connection is still there.
+/// Interval between reads.
 const A_LITTLE: Duration = Duration::from_millis(100);
 
-/// Asks, with next to no room for the answer on this side.
+/// Sends a request with a very small receive buffer.
 async fn ask(server: &str, path: &str, token: &str) -> TcpStream {
-    let socket = TcpSocket::new_v4().expect("no socket");
-    socket.set_recv_buffer_size(4_096).expect("the socket takes no option");
-    let mut stream = socket.connect(server.parse().expect("an address")).await.expect("no connection");
+    let socket = TcpSocket::new_v4().expect("cannot create a socket");
+    socket.set_recv_buffer_size(4_096).expect("cannot set the socket option");
+    let mut stream =
+        socket.connect(server.parse().expect("an address")).await.expect("cannot connect to the server");
     let head = format!("GET {path} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\n\r\n");
-    stream.write_all(head.as_bytes()).await.expect("the server broke off");
+    stream.write_all(head.as_bytes()).await.expect("the server closed the connection");
     stream
 }
 
-/// Reads a few bytes again and again until the server ends the connection, and shows that the slot was taken meanwhile and
-/// is free then.
+/// Reads a few bytes at a time until the server closes the connection. Asserts that the slot is taken until then and
+/// free afterwards.
 async fn read_slowly(server: &str, mut stream: TcpStream) {
     assert!(ask_for_health(server).await.starts_with("HTTP/1.1 503 "), "the slot is not taken");
     let mut few = [0; 16];
-    // The next bytes may take long to come: the system sends into a small window when it likes.
+    // The next bytes may arrive late: the kernel decides when it sends into a small window.
     eventually("the slow reader to be cut off", async || {
         match timeout(A_LITTLE, stream.read(&mut few)).await {
             Ok(Ok(0) | Err(_)) => Some(()),
@@ -44,7 +46,7 @@ async fn read_slowly(server: &str, mut stream: TcpStream) {
     .await;
 }
 
-/// The page is kept in memory: hyper lets go of it before a byte is sent.
+/// The page is one buffered body, which hyper frees before a byte is sent.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_reads_a_page_too_slowly_is_cut_off_and_a_stream_where_nothing_happens_is_not() {
     let server = Server::start_with(Limits { worker: false, ..Limits::default() }).await;
@@ -64,7 +66,7 @@ async fn who_reads_a_page_too_slowly_is_cut_off_and_a_stream_where_nothing_happe
     }
 }
 
-/// The file is streamed, and larger than what the sockets hold.
+/// The file is streamed and larger than the socket buffers.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_reads_an_errors_file_too_slowly_is_cut_off_and_the_file_is_closed() {
     let server = Server::start().await;

@@ -1,4 +1,4 @@
-//! What must hold after the storm.
+//! The assertions after the storm.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -12,8 +12,7 @@ use super::request::Kind;
 use super::{AT_ONCE, CONNECTIONS, HELD, Sea, held_code};
 use crate::support::Reply;
 
-/// How long the server may take to finish what it was doing: far less than Postgres waits before it ends a transaction
-/// that is left open by itself.
+/// Time limit for running work to end. Far below the time after which Postgres ends an idle transaction.
 const QUIET: Duration = Duration::from_secs(20);
 
 impl Sea {
@@ -28,36 +27,37 @@ impl Sea {
         usize::try_from(count).expect("counts are not negative")
     }
 
-    /// What was begun is done, and no connection is at work or in a transaction. Nothing was done by halves.
+    /// No connection runs a statement or has an open transaction, and no request had only a part of its effect.
     pub(super) async fn assert_quiet_and_whole(&self) {
         let busy = "select count(*) from pg_stat_activity
                     where datname = current_database() and pid <> pg_backend_pid() and state <> 'idle'
                       and backend_type = 'client backend'";
-        let quiet =
-            eventually("the server to be quiet", async || (self.count_rows(busy).await == 0).then_some(()));
+        let quiet = eventually("the connections to be idle", async || {
+            (self.count_rows(busy).await == 0).then_some(())
+        });
         if tokio::time::timeout(QUIET, quiet).await.is_err() {
             let left = "select string_agg(state || ': ' || query, E'\\n') from pg_stat_activity
                         where datname = current_database() and pid <> pg_backend_pid() and state <> 'idle'
                           and backend_type = 'client backend'";
             let left: Option<String> =
-                query_scalar(left).fetch_one(self.server.database.pool()).await.expect("asking failed");
-            panic!("the server does not come to rest:\n{}", left.unwrap_or_default());
+                query_scalar(left).fetch_one(self.server.database.pool()).await.expect("the query failed");
+            panic!("connections are not idle:\n{}", left.unwrap_or_default());
         }
         let halves = "select count(*) from (select family_id from refresh_token group by family_id
                       having count(*) <> 1 + count(used_at)) f";
-        assert_eq!(self.count_rows(halves).await, 0, "a refresh token was used up and has no successor");
+        assert_eq!(self.count_rows(halves).await, 0, "a used refresh token has no successor");
         let halves =
             "select count(*) from coupon_book where metadata ->> 'number' is distinct from description";
-        assert_eq!(self.count_rows(halves).await, 0, "half of a change to a book was made");
+        assert_eq!(self.count_rows(halves).await, 0, "a change to a book was made in part");
         let halves = "select count(*) from job where chunks_total <> (select count(*) from job_chunk c where c.job_id = job.id)";
-        assert_eq!(self.count_rows(halves).await, 0, "a job has not all its chunks");
+        assert_eq!(self.count_rows(halves).await, 0, "a job lacks chunks");
         let halves = "select count(*) from code_space s where next_index <> (
                         select sum(total) from job j where j.work ->> 'pattern' = s.pattern)";
         assert_eq!(self.count_rows(halves).await, 0, "codes were reserved without a job");
         self.server.assert_invariants().await;
     }
 
-    /// Sends all requests again; the answers in their order.
+    /// Sends all requests again; returns the replies in the same order.
     pub(super) async fn repeat_all(&self) -> Vec<Reply> {
         race(AT_ONCE, &self.requests, async |request| request.repeat(&self.client).await).await
     }
@@ -67,7 +67,7 @@ impl Sea {
         both.filter(move |(request, _)| request.kind == kind).map(|(_, reply)| reply)
     }
 
-    /// How many things these answers tell of, all of which have this status.
+    /// The number of different objects in these replies, all of which have this status.
     fn distinct(&self, kind: Kind, replies: &[Reply], status: u16, id: &str) -> usize {
         let ids: HashSet<String> = self
             .replies(kind, replies)
@@ -79,7 +79,7 @@ impl Sea {
         ids.len()
     }
 
-    /// Each request has had its effect, and its repetition none.
+    /// Each request had its effect once, and its repetition had none.
     pub(super) async fn assert_each_was_had_once(&self, replies: &[Reply]) {
         let effects = [
             (Kind::AssignRandom, 201, "id", self.events("ASSIGN", &self.stock).await),
@@ -95,11 +95,11 @@ impl Sea {
             ),
         ];
         for (kind, status, id, had) in effects {
-            assert_eq!(had, self.count(kind), "{kind:?} was had more or less than once");
+            assert_eq!(had, self.count(kind), "{kind:?} did not have its effect exactly once");
             assert_eq!(
                 self.distinct(kind, replies, status, id),
                 had,
-                "{kind:?} was answered with another's effect"
+                "{kind:?} was answered with the effect of another request"
             );
         }
         self.distinct(Kind::Cancel, replies, 200, "id");
@@ -109,7 +109,7 @@ impl Sea {
         assert_eq!(
             self.events("LOCK", &self.held).await,
             self.count(Kind::Lock),
-            "a lock was had more or less than once"
+            "a lock did not have its effect exactly once"
         );
         let twice = "select count(*) from (select from coupon_event where request_id like 'storm-%' and action <> 'EXPIRE'
                      group by request_id having count(*) > 1) e";
@@ -143,18 +143,18 @@ impl Sea {
         usize::try_from(count).expect("counts are not negative")
     }
 
-    /// Every connection the server may open can be had at once: none is lost, and none is stuck.
+    /// All connections that the server may open can be used at once: none is lost or stuck.
     pub(super) async fn assert_all_connections_are_usable(&self) {
         let writes = async || join_all((0..HELD).map(|number| self.lock_and_more(number))).await;
         let reads = async || join_all((0..CONNECTIONS.cast_signed()).map(|number| self.read(number))).await;
-        // Once with nothing in the way: a write stands at the gate for three seconds at most, so nobody should have to
-        // connect while the first one stands there.
+        // First without the gate: a write waits at the gate for at most three seconds, so no request may have to
+        // connect while others wait.
         writes().await;
         self.assert_all_wait_at_a_gate(writes()).await;
         self.assert_all_wait_at_a_gate(reads()).await;
     }
 
-    /// These need all connections of one kind at once.
+    /// Runs requests that together need all connections of one kind.
     async fn assert_all_wait_at_a_gate<T>(&self, requests: impl Future<Output = T>) {
         let mut gate = self.server.database.pool().begin().await.expect("beginning failed");
         let lock = sqlx::query("lock table coupon in access exclusive mode");
@@ -178,7 +178,7 @@ impl Sea {
         self.client.get(&format!("coupons/{}", held_code(number))).await.expect(200);
     }
 
-    /// Through lanes of all kinds.
+    /// Calls that use the lanes of all kinds.
     async fn lock_and_more(&self, number: i32) {
         let (user, code) = (json!({"userId": "ann"}), held_code(number));
         let post = async |path: String| self.client.post(&path, user.clone()).await.expect(200);
@@ -190,7 +190,7 @@ impl Sea {
         );
     }
 
-    /// The jobs can be done, everything adds up, and no file is left that no job knows.
+    /// All jobs succeed, counts agree, and every file belongs to a job.
     pub(super) async fn assert_all_is_in_order(&self) {
         self.server.work().await;
         let open = "select count(*) from job where status not in ('SUCCEEDED', 'CANCELLED')";
@@ -199,7 +199,7 @@ impl Sea {
         let expected = 3 * (self.count(Kind::Generate) + self.count(Kind::Upload));
         assert_eq!(self.count_in_book(codes, &self.made).await, expected);
         self.server.assert_invariants().await;
-        eventually("files that no job knows to be deleted", async || {
+        eventually("files without a job to be deleted", async || {
             self.has_no_stray_uploads().await.then_some(())
         })
         .await;

@@ -1,5 +1,5 @@
-//! Distance between the server and its database: a proxy that takes its time with every piece, so that a client can also
-//! break off while a transaction begins or commits.
+//! A distant database: a proxy that delays each piece of data, so a client can also disconnect while a transaction
+//! begins or commits.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,12 +10,12 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-/// The longest that a piece is under way.
+/// Maximum delay of a piece.
 const LONGEST_MS: u64 = 5;
 
-/// A database far away, until it is near.
+/// A database behind a proxy that delays until `end`.
 pub(super) struct Distance {
-    /// The database's URL from afar.
+    /// The URL of the proxy.
     pub(super) url: String,
     is_far: Arc<AtomicBool>,
     _connections: JoinSet<()>,
@@ -26,7 +26,7 @@ impl Distance {
         let start = url.find("://").expect("a URL") + 3;
         let end = url[start..].find('/').map_or(url.len(), |at| start + at);
         let (user, near) = url[start..end].rsplit_once('@').expect("a URL that names a user");
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has no free port");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("cannot bind a port of loopback");
         let far = listener.local_addr().expect("a bound listener has an address");
         let is_far = Arc::new(AtomicBool::new(true));
         let mut connections = JoinSet::new();
@@ -43,9 +43,9 @@ impl Distance {
 async fn accept(listener: TcpListener, near: String, is_far: Arc<AtomicBool>) {
     let mut connections = JoinSet::new();
     while let Ok((client, _)) = listener.accept().await {
-        let database = TcpStream::connect(&near).await.expect("the database is away");
+        let database = TcpStream::connect(&near).await.expect("cannot connect to the database");
         for stream in [&client, &database] {
-            stream.set_nodelay(true).expect("the socket takes no option");
+            stream.set_nodelay(true).expect("cannot set the socket option");
         }
         let ((from_client, to_client), (from_database, to_database)) =
             (client.into_split(), database.into_split());
@@ -54,7 +54,7 @@ async fn accept(listener: TcpListener, near: String, is_far: Arc<AtomicBool>) {
     }
 }
 
-/// Carries what comes, late.
+/// Copies data with a delay.
 async fn carry(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, is_far: Arc<AtomicBool>) {
     let mut piece = vec![0; 64 * 1024];
     while let Ok(read @ 1..) = from.read(&mut piece).await {
@@ -66,6 +66,6 @@ async fn carry(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin
             return;
         }
     }
-    // It is of no use any more, and may be closed already.
+    // The connection is no longer used and may be closed already.
     let _ = to.shutdown().await;
 }

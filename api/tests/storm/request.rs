@@ -1,4 +1,4 @@
-//! Requests as bytes on a socket, and the ways to break one off.
+//! Requests as bytes on a socket, and the ways to interrupt one.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 
 use crate::support::{Client, Reply};
 
-/// What is asked.
+/// The operation of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     AssignRandom,
@@ -45,23 +45,23 @@ impl Kind {
     ];
 }
 
-/// Where a client broke off.
+/// The moment at which a client disconnected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Break {
-    /// Before all of the request was sent.
+    /// Before the whole request was sent.
     InTheRequest,
-    /// As soon as it was sent.
+    /// Immediately after it was sent.
     AfterTheRequest,
-    /// While it was being done.
+    /// While the server worked on it.
     InTheWork,
-    /// When the first bytes of the answer had come.
+    /// After the first bytes of the answer.
     InTheAnswer,
 }
 
-/// The longest a client waits before it goes, about as long as a change takes in the storm.
+/// Maximum time before a client disconnects, about the duration of a change in the storm.
 const MAX_PATIENCE_MS: u64 = 60;
 
-/// A request that changes something.
+/// A changing request.
 #[derive(Debug)]
 pub(super) struct Request {
     pub(super) number: usize,
@@ -81,7 +81,7 @@ impl Request {
         Self { number, kind, method: "POST", path, media: "text/csv", body }
     }
 
-    /// What it is known by in the trail, and its idempotency key.
+    /// The request id in the history, and the idempotency key.
     pub(super) fn name(&self) -> String {
         format!("storm-{}", self.number)
     }
@@ -98,16 +98,17 @@ impl Request {
             ("X-Request-Id", self.name()),
         ];
         for (name, value) in fields {
-            write!(head, "{name}: {value}\r\n").expect("a string takes everything");
+            write!(head, "{name}: {value}\r\n").expect("writing to a string cannot fail");
         }
         format!("{head}\r\n{}", self.body).into_bytes()
     }
 
-    /// Sends it on a connection of its own and breaks off somewhere: by closing, or by resetting as a crash does.
+    /// Sends the request on its own connection and disconnects at a random point: with a close, or with a reset as
+    /// after a crash.
     pub(super) async fn break_off(&self, client: &Client, seed: u64) -> Break {
         let mut rng = StdRng::seed_from_u64(seed);
         let bytes = self.bytes(client);
-        let mut stream = TcpStream::connect(client.address()).await.expect("the server takes no connections");
+        let mut stream = TcpStream::connect(client.address()).await.expect("cannot connect to the server");
         let at = match rng.random_range(0..10) {
             0 | 1 => {
                 let part = rng.random_range(0..bytes.len());
@@ -127,18 +128,18 @@ impl Request {
             _ => {
                 send(&mut stream, &bytes).await;
                 let mut first = [0; 16];
-                let read = stream.read(&mut first).await.expect("the server broke off");
+                let read = stream.read(&mut first).await.expect("the server closed the connection");
                 assert!(read > 0, "the server closed without an answer");
                 Break::InTheAnswer
             }
         };
         if rng.random() {
-            stream.set_zero_linger().expect("the socket takes no option");
+            stream.set_zero_linger().expect("cannot set the socket option");
         }
         at
     }
 
-    /// Sends it again and reads the whole answer; while the first is still being done, again and again.
+    /// Sends the request again and reads the whole answer. Repeats this while the first request still runs.
     pub(super) async fn repeat(&self, client: &Client) -> Reply {
         loop {
             let method = Method::from_bytes(self.method.as_bytes()).expect("a method");
@@ -157,10 +158,10 @@ impl Request {
 }
 
 async fn send(stream: &mut TcpStream, bytes: &[u8]) {
-    stream.write_all(bytes).await.expect("the server broke off");
+    stream.write_all(bytes).await.expect("the server closed the connection");
 }
 
-/// How many broke off where.
+/// The number of clients for each moment.
 pub(super) fn summary(breaks: &[Break]) -> String {
     let mut counts = BTreeMap::<Break, usize>::new();
     for at in breaks {

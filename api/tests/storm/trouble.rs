@@ -1,4 +1,4 @@
-//! A database that is slow: statements take a nap, and another transaction holds rows that are wanted.
+//! A slow database: writing statements sleep, and another transaction holds rows that requests need.
 
 use std::time::Duration;
 
@@ -10,14 +10,14 @@ use tokio_util::sync::CancellationToken;
 use super::held_code;
 use crate::support::Server;
 
-/// Where statements that write take a nap: one of these is written by each kind of request, most between two others.
+/// Tables whose writes sleep. Each kind of request writes to one of them, mostly between two other writes.
 const NAPPING: [&str; 6] = ["request_key", "job", "job_chunk", "coupon_book", "refresh_token", "book_delta"];
-/// The longest nap; a request takes several.
+/// Maximum sleep. A request sleeps several times.
 const LONGEST_NAP_MS: u32 = 15;
-/// The longest that rows are held.
+/// Maximum time that rows are held.
 const LONGEST_HOLD_MS: u64 = 20;
 
-/// Trouble for the database, until it ends.
+/// The disturbance of the database, until `end`.
 pub(super) struct Trouble {
     pool: PgPool,
     stop: CancellationToken,
@@ -25,7 +25,7 @@ pub(super) struct Trouble {
 }
 
 impl Trouble {
-    /// Begins; codes below `held` are held now and then.
+    /// Starts the disturbance. Codes below `held` are held at random times.
     pub(super) async fn begin(server: &Server, held: i32) -> Self {
         let pool = server.database.pool().clone();
         run(
@@ -54,7 +54,7 @@ impl Trouble {
     }
 }
 
-/// Holds a few codes and lets them go, over and over.
+/// Repeatedly holds a few codes for a moment.
 async fn hold_rows(pool: PgPool, stop: CancellationToken, held: i32) {
     while !stop.is_cancelled() {
         let codes: Vec<String> = (0..5).map(|_| held_code(rand::rng().random_range(0..held))).collect();
@@ -66,10 +66,10 @@ async fn hold_rows(pool: PgPool, stop: CancellationToken, held: i32) {
             .expect("holding rows failed");
         let moment = Duration::from_millis(rand::rng().random_range(0..LONGEST_HOLD_MS));
         tokio::time::sleep(moment).await;
-        transaction.rollback().await.expect("letting go failed");
+        transaction.rollback().await.expect("rolling back failed");
     }
 }
 
 async fn run(pool: &PgPool, sql: String) {
-    query(AssertSqlSafe(sql)).execute(pool).await.expect("making trouble failed");
+    query(AssertSqlSafe(sql)).execute(pool).await.expect("the statement failed");
 }

@@ -1,5 +1,5 @@
-//! The contract: whatever any test of the API is answered must be what the OpenAPI document says of that operation. A
-//! status, a code, a header or a field that it does not know fails the test that met it.
+//! Checks every answer in the API's tests against the OpenAPI document: an undocumented status, code, header or field
+//! fails the test.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex};
@@ -24,24 +24,24 @@ pub(crate) fn operations(document: &Value) -> impl Iterator<Item = (&str, &str, 
     })
 }
 
-/// What a `$ref` stands for, or the value itself.
+/// The target of a `$ref`, or the value itself.
 pub(crate) fn resolved<'a>(document: &'a Value, value: &'a Value) -> &'a Value {
     match value["$ref"].as_str() {
-        Some(path) => {
-            document.pointer(path.trim_start_matches('#')).unwrap_or_else(|| panic!("there is no {path}"))
-        }
+        Some(path) => document
+            .pointer(path.trim_start_matches('#'))
+            .unwrap_or_else(|| panic!("unknown reference {path}")),
         None => value,
     }
 }
 
-/// A schema of the document, ready to validate.
+/// A validator for a schema of the document.
 pub(crate) fn validator(document: &Value, schema: &Value) -> Validator {
     let whole = json!({"allOf": [schema], "components": document["components"]});
     let made = jsonschema::draft202012::options().should_validate_formats(true).build(&whole);
-    made.unwrap_or_else(|error| panic!("{schema} is no JSON schema: {error}"))
+    made.unwrap_or_else(|error| panic!("{schema} is not a JSON schema: {error}"))
 }
 
-/// Fails unless the document has this answer. Paths and methods that it does not have are others' to test.
+/// Fails unless the document has this answer. Ignores paths and methods that the document does not have.
 pub(crate) fn assert_documented(method: &str, path: &str, status: u16, headers: &HeaderMap, text: &str) {
     let Some((template, operation)) = operation_of(&DOCUMENT, &method.to_lowercase(), path) else { return };
     let place = format!("{method} {template} {status}");
@@ -68,7 +68,7 @@ fn assert_body(place: &str, response: &Value, headers: &HeaderMap, text: &str) {
                 .iter_errors(&body)
                 .map(|fault| format!("{} {fault}", fault.instance_path()))
                 .collect();
-            assert!(faults.is_empty(), "{place} answers other than its schema: {faults:?}\n{body}");
+            assert!(faults.is_empty(), "the answer of {place} violates its schema: {faults:?}\n{body}");
         }
         Some(_) => {}
         None => {
@@ -79,15 +79,15 @@ fn assert_body(place: &str, response: &Value, headers: &HeaderMap, text: &str) {
 
 fn validator_of(place: &str, schema: &Value) -> Arc<Validator> {
     static MADE: LazyLock<Mutex<HashMap<String, Arc<Validator>>>> = LazyLock::new(Mutex::default);
-    let known = MADE.lock().expect("nobody panicked").get(place).cloned();
+    let known = MADE.lock().expect("the mutex is not poisoned").get(place).cloned();
     known.unwrap_or_else(|| {
         let made = Arc::new(validator(&DOCUMENT, schema));
-        MADE.lock().expect("nobody panicked").insert(place.to_owned(), made.clone());
+        MADE.lock().expect("the mutex is not poisoned").insert(place.to_owned(), made.clone());
         made
     })
 }
 
-/// The operation that a path belongs to; words of a template go before its parameters.
+/// The operation of a path. Literal segments of a template take precedence over parameters.
 fn operation_of<'a>(document: &'a Value, method: &str, path: &str) -> Option<(&'a str, &'a Value)> {
     let said: Vec<_> = path.split('/').collect();
     let fits = |template: &str| {

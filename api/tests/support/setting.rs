@@ -1,4 +1,4 @@
-//! Books, codes and jobs, had the way a client has them.
+//! Creates books, codes and jobs over the API.
 
 use cuponera_testkit::eventually;
 use cuponera_worker::handlers;
@@ -10,14 +10,14 @@ use super::client::{Client, Reply};
 use super::server::{Server, open};
 
 impl Server {
-    /// An active book with these fields on top of a name; its id.
+    /// Creates an active book with a name and these fields; returns its id.
     pub(crate) async fn book(&self, fields: Value) -> String {
         let book = self.draft(fields).await;
         self.admin().patch(&format!("coupon-books/{book}"), json!({"status": "ACTIVE"})).await.expect(200);
         book
     }
 
-    /// The same, not yet active.
+    /// The same, in status `DRAFT`.
     pub(crate) async fn draft(&self, fields: Value) -> String {
         let mut book = json!({"name": "A book"});
         let map = book.as_object_mut().expect("this is an object");
@@ -25,7 +25,7 @@ impl Server {
         id_of(&self.admin().post("coupon-books", book).await.expect(201))
     }
 
-    /// Puts these codes into a book; where there is no worker the job is worked here.
+    /// Imports these codes into a book. Without a worker, works the job here.
     pub(crate) async fn plant(&self, book: &str, codes: &[&str]) {
         let job = self.upload(book, format!("code\n{}", codes.join("\n"))).await.expect(202);
         if !self.limits.worker {
@@ -35,11 +35,11 @@ impl Server {
         assert_eq!(job["result"]["uploadedCount"], codes.len(), "{job}");
     }
 
-    /// Works all chunks there are.
+    /// Works all chunks.
     pub(crate) async fn work(&self) {
         let (store, files) = (self.database.store(), open(&self.files));
         while let Some(claim) = cuponera_testkit::claim(store, "test").await {
-            handlers::handle(store, &files, &claim).await.expect("working a chunk failed");
+            handlers::handle(store, &files, &claim).await.expect("a chunk failed");
         }
     }
 
@@ -50,19 +50,19 @@ impl Server {
         Reply::to(request.body(file)).await
     }
 
-    /// How many of its files this process has open.
+    /// The number of the server's files that this process has open.
     pub(crate) fn open_files(&self) -> usize {
-        let open = std::fs::read_dir("/proc/self/fd").expect("there is no /proc");
+        let open = std::fs::read_dir("/proc/self/fd").expect("cannot read /proc/self/fd");
         let paths = open.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
         paths.filter(|path| path.starts_with(self.files.path())).count()
     }
 
-    /// Gives a code to a user.
+    /// Assigns a code to a user.
     pub(crate) async fn give(&self, code: &str, user: &str) {
         self.admin().post(&format!("assignments/{code}"), json!({"userId": user})).await.expect(201);
     }
 
-    /// The codes of a book, all of them.
+    /// All codes of a book.
     pub(crate) async fn codes(&self, book: &str) -> Vec<Value> {
         let (mut codes, mut cursor) = (Vec::new(), String::new());
         loop {
@@ -77,7 +77,7 @@ impl Server {
     }
 }
 
-/// The job once it is over.
+/// Waits until the job has ended; returns it.
 pub(crate) async fn wait_for_job(client: &Client, id: &str) -> Value {
     eventually("the job to end", async || {
         let job = client.get(&format!("jobs/{id}")).await.expect(200);
@@ -87,12 +87,12 @@ pub(crate) async fn wait_for_job(client: &Client, id: &str) -> Value {
     .await
 }
 
-/// The `id` of what was answered.
+/// The `id` in an answer.
 pub(crate) fn id_of(answer: &Value) -> String {
     answer["id"].as_str().unwrap_or_else(|| panic!("no id in {answer}")).to_owned()
 }
 
-/// A form with the file in its field.
+/// A form with the file.
 pub(crate) fn csv_form(file: impl Into<Vec<u8>>) -> Form {
     Form::new().part("file", Part::bytes(file.into()).file_name("codes.csv"))
 }

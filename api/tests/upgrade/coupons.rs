@@ -1,4 +1,4 @@
-//! Coupons in the hands of users.
+//! Coupons of an earlier version that users hold.
 
 use cuponera_testkit::eventually;
 use serde_json::{Value, json};
@@ -16,7 +16,7 @@ async fn codes_given_before_are_locked_and_redeemed_after() {
         assert_eq!(held["data"].as_array().map(Vec::len), Some(7), "{held}");
         let redeem = json!({"lockId": fact(&facts, "/coupons/ana/lockId")});
         let redeemed = ana.post(&format!("coupons/{}/redeem", coupon("locked")), redeem).await.expect(200);
-        assert_eq!(redeemed["redeemCount"], 1, "under the lock of then");
+        assert_eq!(redeemed["redeemCount"], 1, "the lock of the earlier version is valid");
         let path = format!("coupons/{}/redeem", coupon("partlyUsed"));
         let counts =
             [ana.post(&path, json!({})).await.expect(200), ana.post(&path, json!({})).await.expect(200)];
@@ -44,7 +44,7 @@ async fn a_lock_that_lapsed_while_nothing_ran_counts_as_none_and_is_tidied_up() 
     for (server, facts) in installations(Limits::default()).await {
         let path = format!("coupons/{}", fact(&facts, "/coupons/lapsed"));
         assert_eq!(server.service().get(&path).await.expect(200)["status"], "ASSIGNED");
-        eventually("the lock to be tidied up", async || {
+        eventually("the expired lock to be ended", async || {
             let history = server.service().get(&format!("{path}/history")).await.expect(200);
             (history["data"][0]["action"] == "EXPIRE").then_some(())
         })
@@ -77,11 +77,11 @@ async fn void_revoked_and_long_redeemed_codes_are_as_they_were() {
 }
 
 fn codes(facts: &Value, name: &str) -> Vec<String> {
-    let codes = facts["coupons"][name].as_array().unwrap_or_else(|| panic!("the dump has no {name}"));
+    let codes = facts["coupons"][name].as_array().unwrap_or_else(|| panic!("{name} is not in the dump"));
     codes.iter().map(|code| code.as_str().unwrap_or_default().to_owned()).collect()
 }
 
-/// The books are in their states, and together they count all codes of the business.
+/// The books have their statuses, and their counts add up to all codes of the business.
 async fn assert_books_count(server: &Server, facts: &Value) {
     let mut all = 300; // Those of the other business.
     for (name, status) in [

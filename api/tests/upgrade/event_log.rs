@@ -1,4 +1,4 @@
-//! The event log of an earlier version: its events are read with a cursor, and its partitions are all months.
+//! The event log of an earlier version: its events are read with a cursor, and each partition is a month.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -8,14 +8,14 @@ use cuponera_testkit::{Dump, TestDatabase, eventually};
 use sqlx::{query, query_scalar};
 use uuid::Uuid;
 
-/// Whether all indexes can be used, those of old partitions too.
+/// Whether all indexes are valid, those of old partitions included.
 const ALL_VALID: &str = "select not exists (select from pg_index where not indisvalid)";
 
 async fn is(database: &TestDatabase, sql: &'static str) -> bool {
-    query_scalar(sql).fetch_one(database.pool()).await.expect("no answer")
+    query_scalar(sql).fetch_one(database.pool()).await.expect("the query failed")
 }
 
-/// A clock that was wrong, or a server that nobody tended, left events in the default partition.
+/// A wrong clock, or a server without maintenance, left events in the default partition.
 #[tokio::test(flavor = "multi_thread")]
 async fn events_of_the_default_partition_move_to_their_months() {
     for name in Dump::names() {
@@ -31,20 +31,20 @@ async fn events_of_the_default_partition_move_to_their_months() {
         .expect("inserting events failed");
         let count = async || {
             let count = query_scalar::<_, i64>("select count(*) from coupon_event");
-            count.fetch_one(database.pool()).await.expect("no answer")
+            count.fetch_one(database.pool()).await.expect("the query failed")
         };
         let before = count().await;
-        database.store().migrate().await.expect("the migrations failed");
+        database.store().migrate().await.expect("a migration failed");
         assert_eq!(count().await, before);
         assert!(is(&database, "select to_regclass('coupon_event_rest') is null").await);
         let months = "select count(*) = 14 from pg_inherits where inhparent = 'coupon_event'::regclass
                         and substr(inhrelid::regclass::text, 14) >= to_char(now(), 'YYYY_MM')";
-        assert!(is(&database, months).await, "{name}: there are not 13 months and the late one");
-        // As a program of the version before does.
+        assert!(is(&database, months).await, "{name}: the partitions are not 13 months and the late one");
+        // The previous version calls this.
         query("select coupon_event_ensure_months(3)")
             .execute(database.pool())
             .await
-            .expect("making months failed");
+            .expect("cannot create months");
     }
 }
 
@@ -52,16 +52,18 @@ async fn events_of_the_default_partition_move_to_their_months() {
 async fn old_events_are_read_with_a_cursor_once_each() {
     for name in Dump::names() {
         let database = TestDatabase::from_dump(&Dump::read(&name)).await;
-        database.store().migrate().await.expect("the migrations failed");
-        database.store().open_event_log().await.expect("the event log cannot be opened");
-        assert!(!is(&database, ALL_VALID).await, "the large indexes were built by the migrations");
-        database.store().build_indexes().await.expect("the indexes cannot be built");
+        database.store().migrate().await.expect("a migration failed");
+        database.store().open_event_log().await.expect("cannot open the event log");
+        assert!(!is(&database, ALL_VALID).await, "the migrations built the large indexes");
+        database.store().build_indexes().await.expect("cannot build the indexes");
         assert!(is(&database, ALL_VALID).await);
-        database.store().open_event_log().await.expect("the event log cannot be opened");
-        let stored: Vec<Uuid> =
-            query_scalar("select id from coupon_event").fetch_all(database.pool()).await.expect("no answer");
+        database.store().open_event_log().await.expect("cannot open the event log");
+        let stored: Vec<Uuid> = query_scalar("select id from coupon_event")
+            .fetch_all(database.pool())
+            .await
+            .expect("the query failed");
         let (mut cursor, mut read) = (EventCursor::default(), BTreeSet::new());
-        // Until transactions of other databases of the server have ended, some events wait.
+        // Events wait until older transactions in other databases of the server have ended.
         eventually("the events to be read", async || {
             for event in database.store().events_after(cursor, 100).await.expect("reading failed") {
                 assert!(event.cursor > cursor && read.insert(event.cursor.id), "{name}: {event:?}");
@@ -74,7 +76,7 @@ async fn old_events_are_read_with_a_cursor_once_each() {
     }
 }
 
-/// As beside a dump that reads the log for a long time: the migration waits for its end, and no call waits for the migration.
+/// The reader is like a long dump of the log: the migration waits for it, and no call waits for the migration.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_migration_that_waits_for_a_long_reader_makes_no_call_wait() {
     let database = TestDatabase::from_dump(&Dump::read("v0.1.0-0007")).await;
@@ -95,7 +97,7 @@ async fn a_migration_that_waits_for_a_long_reader_makes_no_call_wait() {
             )
             .execute(database.pool())
             .await
-            .expect("an event cannot be written");
+            .expect("cannot write an event");
             assert!(begun.elapsed() < Duration::from_secs(1), "an event took {:?}", begun.elapsed());
         }
         assert!(
@@ -105,5 +107,5 @@ async fn a_migration_that_waits_for_a_long_reader_makes_no_call_wait() {
         reader.rollback().await.expect("rolling back failed");
     };
     let (migrated, ()) = tokio::join!(database.store().migrate(), beside);
-    migrated.expect("the migrations failed");
+    migrated.expect("a migration failed");
 }

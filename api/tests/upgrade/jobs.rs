@@ -1,4 +1,4 @@
-//! Jobs that had ended, and jobs that had not.
+//! Jobs of an earlier version, ended and open.
 
 use serde_json::json;
 

@@ -1,5 +1,5 @@
-//! A large installation of an earlier version is upgraded while its programs write: `make soak` does it with 10 million codes
-//! and as many events and redemptions, `make test` with a few thousand.
+//! Upgrades a large installation of an earlier version while its programs write: 10 million codes, events and
+//! redemptions in `make soak`, a few thousand in `make test`.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use cuponera_testkit::{Dump, TestDatabase, bound, is_soak};
 use sqlx::{Connection, PgConnection, query, query_scalar};
 
-/// Writes the same rows as a redemption of the earlier version, for one of the planted codes.
+/// Redeems one of the planted codes with the same rows as the earlier version.
 const REDEEM: &str = "
     with used as (
       update coupon set status = 'REDEEMED', redeem_count = 1, redeemed_at = now(), version = version + 1
@@ -22,7 +22,7 @@ const REDEEM: &str = "
     key as (insert into request_key (id, fingerprint, answer) select gen_random_uuid(), gen_random_uuid(), '{}' from used)
     select count(*) from used";
 
-/// Plants codes that are all held, each with its event and a redemption of an earlier use, and answers under keys.
+/// Plants held codes, each with its event and a redemption of an earlier use, and stored answers.
 const PLANT: &str = "
     with book as (select id, business_id from coupon_book limit 1),
     code as (select n, 'BULK' || lpad(n::text, 10, '0') as code from generate_series(1, $1::int) n),
@@ -39,7 +39,7 @@ const PLANT: &str = "
     select gen_random_uuid(), business_id, id, 100000000 + n, 1, 'AVAILABLE', 'ASSIGNED', 'ASSIGN', 'user-' || n % 100000, 'soak'
     from book, code";
 
-/// Writes until told to stop; answers how many writes there were and how long the slowest took.
+/// Writes until `is_over`; returns the number of writes and the duration of the slowest.
 async fn write(database: &TestDatabase, writer: i64, is_over: &AtomicBool) -> (i64, Duration) {
     let (mut count, mut slowest) = (0, Duration::ZERO);
     while !is_over.load(Ordering::Relaxed) {
@@ -58,26 +58,26 @@ async fn writes_go_on_while_a_large_installation_is_upgraded() {
     let codes = if is_soak() { 10_000_000 } else { 5_000 };
     let database = TestDatabase::from_dump(&Dump::read("v0.1.0-0007")).await;
     let begun = Instant::now();
-    // On a connection without limits of time.
-    let mut alone = PgConnection::connect(database.url()).await.expect("the database does not answer");
+    // A separate connection without a statement timeout.
+    let mut alone = PgConnection::connect(database.url()).await.expect("cannot connect to the database");
     query(PLANT).bind(codes).execute(&mut alone).await.expect("planting failed");
     alone.close().await.expect("closing the connection failed");
     println!("{codes} codes, events and redemptions were planted in {:?}", begun.elapsed());
     let is_over = AtomicBool::new(false);
     let upgrade = async {
         let begun = Instant::now();
-        database.store().migrate().await.expect("the migrations failed");
+        database.store().migrate().await.expect("a migration failed");
         let migrated = begun.elapsed();
-        database.store().build_indexes().await.expect("the indexes cannot be built");
+        database.store().build_indexes().await.expect("cannot build the indexes");
         is_over.store(true, Ordering::Relaxed);
         println!("migrated in {migrated:?}; with all indexes in {:?}", begun.elapsed());
     };
     let ((), one, other) =
         tokio::join!(upgrade, write(&database, 0, &is_over), write(&database, 1, &is_over));
     let (count, slowest) = (one.0 + other.0, one.1.max(other.1));
-    println!("{count} writes beside it, the slowest took {slowest:?}");
+    println!("{count} concurrent writes, the slowest took {slowest:?}");
     assert!(count > 10);
     assert!(slowest < bound(Duration::from_secs(1), Duration::from_secs(3)), "a write took {slowest:?}");
     let valid = "select not exists (select from pg_index where not indisvalid)";
-    assert!(query_scalar::<_, bool>(valid).fetch_one(database.pool()).await.expect("no answer"));
+    assert!(query_scalar::<_, bool>(valid).fetch_one(database.pool()).await.expect("the query failed"));
 }

@@ -1,5 +1,5 @@
-//! User ids and emails that were stored with what stood at their ends: a trimmed one finds the stored one if it finds no
-//! other, and nothing stored is merged.
+//! User ids and emails that were stored untrimmed: a trimmed id finds the stored one if no other matches, and no
+//! stored ids are merged.
 
 use cuponera_testkit::race;
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{account, fact, installations, log_in, without_worker};
 use crate::support::{Client, Limits, Server, id_of, wait_for_job};
 
-/// The codes that a list of a user's coupons has.
+/// The codes in the list of a user's coupons.
 async fn listed(client: &Client, user: &str) -> Vec<String> {
     let list = client.get(&format!("assignments/user/{user}")).await.expect(200);
     let codes =
@@ -15,7 +15,7 @@ async fn listed(client: &Client, user: &str) -> Vec<String> {
     codes.map(|code| code.trim_matches('"').to_owned()).collect()
 }
 
-/// The two codes of one of the spelled users, and the lock of the second.
+/// The two codes of a user with an untrimmed id, and the lock of the second code.
 fn codes_of(facts: &Value, name: &str) -> [String; 3] {
     ["assigned", "locked", "lockId"].map(|field| fact(facts, &format!("/spelled/{name}/{field}")).to_owned())
 }
@@ -44,8 +44,8 @@ async fn a_backend_finds_the_codes_of_an_id_by_its_trimmed_form() {
             let redeem = json!({"userId": name, "lockId": lock});
             service.post(&format!("coupons/{locked}/redeem"), redeem).await.expect(200);
             let again = service.post(&format!("assignments/{assigned}"), ask.clone()).await.expect(200);
-            assert_eq!(again["userId"], stored, "the user holds it already");
-            // With the two codes of before, three more make the book's limit of five.
+            assert_eq!(again["userId"], stored, "the user already holds the code");
+            // With the two existing codes, three more reach the book's limit of five.
             for _ in 0..3 {
                 assert_eq!(give(&server, &facts, name).await["userId"], stored);
             }
@@ -73,7 +73,7 @@ async fn a_user_whose_account_has_such_an_id_goes_on_as_itself() {
             .expect(200);
         bea.post(&format!("coupons/{assigned}/redeem"), json!({"userId": "bea"})).await.expect(200);
         bea.post(&format!("coupons/{locked}/redeem"), json!({"lockId": lock})).await.expect(200);
-        // An account without codes yet is found as well.
+        // An account without codes is found too.
         assert_eq!(give(&server, &facts, "uma").await["userId"], "uma\u{a0}");
         assert_eq!(listed(&account(&server, &facts, "uma").await, "uma").await.len(), 1);
         server.assert_invariants().await;
@@ -121,7 +121,7 @@ async fn an_email_stored_with_hidden_characters_is_found_without_them_and_not_ta
         ] {
             assert_eq!(server.admin().post("users", new(email, user)).await.refused(409), code, "{email}");
         }
-        // The holder without an account gets one, which sees the codes of before.
+        // The account of an existing holder sees the codes that the holder had before.
         let made = server.admin().post("users", new("ida@dump.test", " ida")).await.expect(201);
         assert_eq!(made["userId"], "ida\u{200b}");
         let session = log_in(&nobody, "ida@dump.test", password).await.expect(200);
@@ -145,7 +145,7 @@ async fn a_file_that_names_such_an_id_gives_its_codes_to_the_stored_one() {
             ("NEW-006", Value::Null),
         ] {
             let coupon = server.admin().get(&format!("coupons/{code}")).await.expect(200);
-            assert_eq!(coupon["userId"], holder, "{code}: two codes and three make the limit of five");
+            assert_eq!(coupon["userId"], holder, "{code}: three more codes reach the limit of five");
         }
         server.assert_invariants().await;
     }

@@ -1,4 +1,5 @@
-//! Clients that leave in the middle of an answer, in good order or as a crash does: nothing is held for them any more.
+//! Clients that disconnect in the middle of an answer, with a close or with a reset: the server releases what it held
+//! for them.
 
 use cuponera_testkit::eventually;
 use serde_json::json;
@@ -8,18 +9,18 @@ use tokio::net::TcpStream;
 use super::{NOTHING, submit, wait_for_watching, without_worker};
 use crate::support::{Server, id_of, wait_for_job};
 
-/// How somebody leaves.
+/// The way in which a client disconnects.
 #[derive(Debug, Clone, Copy)]
 enum Leaving {
-    /// By closing the connection.
+    /// With a close.
     Closing,
-    /// As the system does for a process that was killed with answers unread.
+    /// With a reset, as the kernel does for a killed process with unread data.
     Resetting,
 }
 
 const WAYS: [Leaving; 2] = [Leaving::Closing, Leaving::Resetting];
 
-/// Asks on a connection of its own.
+/// Sends a request on its own connection.
 async fn ask(server: &Server, path: &str, field: &str) -> TcpStream {
     let client = server.admin();
     let token = client.token().expect("the admin has a token");
@@ -27,25 +28,25 @@ async fn ask(server: &Server, path: &str, field: &str) -> TcpStream {
         "GET /api/v1/{path} HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {token}\r\n{field}\r\n",
         client.address()
     );
-    let mut stream = TcpStream::connect(client.address()).await.expect("the server takes no connections");
-    stream.write_all(head.as_bytes()).await.expect("the server broke off");
+    let mut stream = TcpStream::connect(client.address()).await.expect("cannot connect to the server");
+    stream.write_all(head.as_bytes()).await.expect("the server closed the connection");
     stream
 }
 
-/// Reads until this has come.
+/// Reads until `end` has arrived.
 async fn read_until(stream: &mut TcpStream, end: &str) {
     let mut text = String::new();
     let mut piece = [0; 1_024];
     while !text.contains(end) {
-        let read = stream.read(&mut piece).await.expect("the server broke off");
-        assert!(read > 0, "the answer ended with {text}");
+        let read = stream.read(&mut piece).await.expect("the server closed the connection");
+        assert!(read > 0, "the answer ended after {text}");
         text.push_str(&String::from_utf8_lossy(&piece[..read]));
     }
 }
 
 fn leave(stream: TcpStream, leaving: Leaving) {
     if let Leaving::Resetting = leaving {
-        stream.set_zero_linger().expect("the socket takes no option");
+        stream.set_zero_linger().expect("cannot set the socket option");
     }
     drop(stream);
 }
@@ -89,7 +90,7 @@ async fn who_leaves_while_waiting_for_a_job_frees_its_place_and_the_poller() {
     assert_no_connection_is_in_use(&server).await;
 }
 
-/// The errors are far larger than what the sockets hold, so the server is in the middle of them.
+/// The errors file is far larger than the socket buffers, so the server is still sending it.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_leaves_the_errors_of_a_job_half_read_leaves_no_connection_in_use() {
     let server = Server::start().await;

@@ -1,4 +1,4 @@
-//! `GET /jobs/{id}/events`: the job at once, each change of it, and its end.
+//! `GET /jobs/{id}/events`: the job immediately, after each change, and at its end.
 
 use cuponera_testkit::work_generation;
 use reqwest::Method;
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{NOTHING, cancel, submit, wait_for_watching, without_worker};
 use crate::support::{Client, Server, wait_for_job};
 
-/// A stream as a client reads it.
+/// The client of an event stream.
 struct Events {
     headers: HeaderMap,
     response: reqwest::Response,
@@ -18,7 +18,7 @@ struct Events {
 impl Events {
     async fn open(client: &Client, job: &str) -> Self {
         let response = client.request(Method::GET, &format!("jobs/{job}/events")).send().await;
-        let response = response.expect("the server does not answer");
+        let response = response.expect("the request failed");
         assert_eq!(response.status(), 200);
         let mut events = Self { headers: response.headers().clone(), response, text: String::new() };
         assert_eq!(events.block().await.as_deref(), Some("retry: 2000"));
@@ -29,7 +29,7 @@ impl Events {
         self.headers.get(name).map(|value| value.to_str().expect("text")).unwrap_or_default()
     }
 
-    /// The next block of lines; none at the end of the stream.
+    /// The next block of lines; `None` at the end of the stream.
     async fn block(&mut self) -> Option<String> {
         loop {
             if let Some((block, rest)) = self.text.split_once("\n\n") {
@@ -42,7 +42,7 @@ impl Events {
         }
     }
 
-    /// The text of the next job; none at the end of the stream.
+    /// The text of the next job; `None` at the end of the stream.
     async fn job_text(&mut self) -> Option<String> {
         loop {
             let block = self.block().await?;
@@ -153,5 +153,5 @@ async fn a_stream_is_refused_as_the_job_itself_would_be() {
         server.admin().get(&format!("jobs/{}/events", uuid::Uuid::now_v7())).await.refused(404),
         "not_found"
     );
-    assert_eq!(server.app.watching(), NOTHING, "a refused stream kept its place");
+    assert_eq!(server.app.watching(), NOTHING, "a rejected stream kept its slot");
 }

@@ -1,4 +1,4 @@
-//! `Prefer: wait`: the answer comes with the end of the job, or when the time is over, or when the server ends.
+//! `Prefer: wait`: the answer arrives when the job ends, when the time is over, or when the server stops.
 
 use std::time::{Duration, Instant};
 
@@ -10,19 +10,19 @@ use tokio::task::JoinHandle;
 use super::{NOTHING, cancel, submit, wait_for_watching, without_worker};
 use crate::support::{Client, Reply, Server, wait_for_job};
 
-/// Far less than the minute that is asked for, and far more than anything takes.
+/// Far below the requested minute, and far above the duration of any answer.
 const AT_ONCE: Duration = Duration::from_secs(20);
 
 async fn wait(client: &Client, job: &str, prefer: &str) -> Reply {
     Reply::to(client.request(Method::GET, &format!("jobs/{job}")).header("Prefer", prefer)).await
 }
 
-/// Asks for the job and is sure to be waiting.
+/// Sends a request that waits for the job; returns when the server counts it as waiting.
 async fn waiting(server: &Server, job: &str) -> JoinHandle<Reply> {
     all_waiting(server, job, 1).await.remove(0)
 }
 
-/// So many ask for the job, each on a connection of its own, and all are waiting.
+/// Sends `count` such requests, each on its own connection.
 async fn all_waiting(server: &Server, job: &str, count: usize) -> Vec<JoinHandle<Reply>> {
     let ask = |_| {
         let (client, job) = (server.admin().on_new_connections(), job.to_owned());
@@ -45,7 +45,7 @@ async fn the_answer_comes_when_the_job_ends() {
     assert_eq!(reply.header("Preference-Applied"), "wait=60");
     let plain = server.admin().get(&format!("jobs/{job}")).await;
     assert_eq!(plain.header("Preference-Applied"), "");
-    assert_eq!(reply.text, plain.text, "who waits is told the same as who does not");
+    assert_eq!(reply.text, plain.text, "the answer after waiting is the same as without");
     assert_eq!(plain.expect(200)["status"], "CANCELLED");
     wait_for_watching(&server, |now| now == NOTHING).await;
 }
@@ -67,7 +67,7 @@ async fn a_job_that_is_over_needs_no_waiting() {
     wait_for_job(&server.admin(), &job).await;
     let reply = wait(&server.admin(), &job, "respond-async, wait=1000").await;
     assert!(begun.elapsed() < AT_ONCE);
-    assert_eq!(reply.header("Preference-Applied"), "wait=60", "a minute is the most");
+    assert_eq!(reply.header("Preference-Applied"), "wait=60", "the maximum is a minute");
     assert_eq!(reply.expect(200)["status"], "SUCCEEDED");
 }
 
@@ -87,10 +87,10 @@ async fn what_is_no_preference_is_passed_over_and_what_is_refused_is_refused_at_
     assert_eq!(wait(&server.another_admin().await, &job, "wait=60").await.refused(404), "not_found");
     assert_eq!(wait(&server.user("ann"), &job, "wait=60").await.refused(403), "forbidden");
     assert!(begun.elapsed() < AT_ONCE);
-    assert_eq!(server.app.watching().waits, 0, "a refused request kept its place");
+    assert_eq!(server.app.watching().waits, 0, "a rejected request kept its slot");
 }
 
-/// Five times as many as the server has connections to the database.
+/// Five times the number of the server's database connections.
 #[tokio::test(flavor = "multi_thread")]
 async fn those_who_wait_hold_no_connection_to_the_database() {
     let server = without_worker().await;

@@ -264,9 +264,7 @@ impl Books {
     ) -> Result<Reply<BookView, 201>, Problem> {
         let held = HeldKey::take(&caller, body.fingerprint)?;
         if body.value.business_id.is_some_and(|business| business != caller.business().0) {
-            return Err(
-                Refusal::Forbidden { reason: "businessId is not the caller's business".into() }.into()
-            );
+            return Err(Refusal::Forbidden { reason: "businessId is not the caller's".into() }.into());
         }
         let rules = BookRules::from(body.value);
         let (store, business, stored) = (caller.app.store.clone(), caller.business(), held.stored());

@@ -13,7 +13,7 @@ use futures::{Stream, StreamExt};
 
 /// Time allowed for any upload, independent of its size.
 const GRACE: Duration = Duration::from_mins(1);
-/// The minimum pace: each of these many bytes adds a second. A slower upload only occupies a slot.
+/// The minimum rate, in bytes per second, after this grace period. A slower upload only occupies a slot.
 const MIN_BYTES_PER_SECOND: u64 = 32 * 1024;
 
 /// A stream of bytes that ends with an error when its pace is below the minimum or its budget is exceeded.

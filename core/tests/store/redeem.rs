@@ -69,7 +69,8 @@ async fn one_batch_may_name_a_code_as_often_as_it_likes() {
 }
 
 /// When the coupon in the middle becomes free, each batch would hold half of the coupons and wait for the other batch,
-/// if it locked them in its own order. Invariant I-5.
+/// if it locked them in its own order.
+/// Invariant I-5.
 #[tokio::test]
 async fn batches_that_name_the_same_codes_in_opposite_orders_do_not_deadlock() {
     let world = World::with(BookRules { max_redeems_per_user: 2, ..rules() }).await;

@@ -14,7 +14,7 @@ macro_rules! id {
 
         impl $name {
             /// Generates an id, greater than all ids generated before.
-            #[expect(clippy::new_without_default, reason = "an id is made on purpose, never by default")]
+            #[expect(clippy::new_without_default, reason = "an id is generated explicitly, not by default")]
             pub fn new() -> Self {
                 Self(Uuid::now_v7())
             }

@@ -1,7 +1,7 @@
-//! The rules of coupons, and the memory they are kept in.
+//! The domain rules of coupons, and the modules that store and transport them.
 //!
-//! The first modules are pure: words, states and plans, with no clock and no connection. The others do I/O and may use
-//! the pure ones; the pure ones use only each other. Nothing here knows HTTP.
+//! The first modules are pure: types, states and rules, without a clock or a connection. They use only each other. The
+//! other modules do I/O and may use the pure ones. No module here uses HTTP types.
 
 // Pure.
 pub mod book;

@@ -4,7 +4,7 @@
 //! `limit`, or none, although a next page exists. **Invariant.** A client that follows the cursors gets
 //! each item once.
 
-/// The maximum number of items in a page: a page is held in memory.
+/// Maximum number of items in a page. A page is built in memory.
 pub const MAX_LIMIT: u32 = 500;
 /// The number of items in a page if the request sets no limit.
 pub const DEFAULT_LIMIT: u32 = 50;

@@ -1,4 +1,4 @@
-//! Callers, their permissions, and the trail that a call leaves in the audit events.
+//! Callers, their permissions, and the data of a call that events record for auditing.
 
 mod permission;
 
@@ -13,36 +13,36 @@ use crate::text;
 
 pub use permission::Permission;
 
-/// The most of a `User-Agent` that is kept: enough to know the client, too little to fill the trail with.
+/// Maximum length of a stored `User-Agent`: enough to identify the client, and a bound for the size of events.
 const MAX_USER_AGENT_CHARS: usize = 300;
 
-/// An authenticated caller. It exists only once the credentials were checked.
+/// An authenticated caller. It is created only after its credentials were checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Principal {
     /// The tenant it belongs to.
     pub business: BusinessId,
     /// The id of its account or API key.
     pub id: Uuid,
-    /// What it may do.
+    /// Its role.
     pub role: Role,
 }
 
-/// What a caller may do.
+/// The role of a caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Role {
-    /// Everything in its business.
+    /// An administrator: may do everything in its business.
     Admin,
-    /// A trusted backend: everything but users, API keys and webhooks.
+    /// A trusted backend: may do everything except for users, API keys and webhooks.
     Service,
-    /// An end user: only itself, under the holder id that its coupons carry.
+    /// An end user: may access only the data of its user id.
     User {
-        /// The holder id.
+        /// The user id, which is the holder of the user's coupons.
         user_id: String,
     },
 }
 
 impl Role {
-    /// The role's name as the API and the database have it.
+    /// The role's name in the API and the database.
     pub fn name(&self) -> RoleName {
         match self {
             Self::Admin => RoleName::Admin,
@@ -52,7 +52,7 @@ impl Role {
     }
 }
 
-/// A role without what it carries.
+/// A role without its data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum RoleName {
@@ -65,7 +65,7 @@ pub enum RoleName {
 }
 
 impl RoleName {
-    /// As the API and the database spell it.
+    /// The name in the API and the database.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Admin => "ADMIN",
@@ -82,27 +82,27 @@ impl RoleName {
     }
 }
 
-/// What an API key is limited to, beside its role.
+/// The limits of an API key, in addition to its role.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct KeyScope {
-    /// The permissions it has of its role's; all of them if absent.
+    /// The permissions of its role that it has; all of them if absent.
     pub permissions: Option<Vec<Permission>>,
-    /// The books it may touch; all of them if absent.
+    /// The books that it may access; all of them if absent.
     pub books: Option<Vec<BookId>>,
 }
 
 impl KeyScope {
-    /// Whether the key is limited at all.
+    /// Whether the key has any limit.
     pub fn is_limited(&self) -> bool {
         self.permissions.is_some() || self.books.is_some()
     }
 
-    /// Whether the key's permissions have this one.
+    /// Whether the key has this permission.
     pub fn may(&self, permission: Permission) -> bool {
         self.permissions.as_ref().is_none_or(|permissions| permissions.contains(&permission))
     }
 
-    /// Whether the key may touch this book.
+    /// Whether the key may access this book.
     pub fn has_book(&self, book: BookId) -> bool {
         self.books.as_ref().is_none_or(|books| books.contains(&book))
     }
@@ -118,21 +118,21 @@ impl fmt::Display for Principal {
     }
 }
 
-/// What an event says of where it came from.
+/// The origin of a change, as its event records it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trail {
-    /// Who: `admin:<id>`, `service:<id>`, `user:<holder id>` or `job:<id>`.
+    /// The actor: `admin:<id>`, `service:<id>`, `user:<user id>` or `job:<id>`.
     pub actor: String,
     /// The client's address.
     pub ip: Option<IpAddr>,
-    /// The client's name for itself, shortened.
+    /// The client's `User-Agent`, shortened.
     pub user_agent: Option<String>,
-    /// The request's id, as its answer carries it.
+    /// The id of the request, which its answer contains.
     pub request_id: Option<String>,
 }
 
 impl Trail {
-    /// The trail of a request.
+    /// The origin of a change by a request.
     pub fn of_request(
         principal: &Principal,
         ip: Option<IpAddr>,
@@ -148,11 +148,11 @@ impl Trail {
     }
 }
 
-/// The most bytes a holder id may have.
+/// Maximum length of a user id, in bytes.
 pub const MAX_USER_ID_BYTES: usize = 128;
 
-/// Reads a holder id: trimmed, 1 to 128 bytes, without control and format characters; blanks inside are kept. The
-/// message says what is wrong. **Invariant:** every holder id that enters the system comes through here.
+/// Parses a user id: trimmed, 1 to 128 bytes, without control and format characters; blanks inside are kept. The error
+/// names the rule. **Invariant:** each user id that enters the system is parsed here.
 pub fn parse_user_id(text: &str) -> Result<&str, &'static str> {
     let user_id = text::trim(text);
     if user_id.is_empty() {
@@ -166,16 +166,16 @@ pub fn parse_user_id(text: &str) -> Result<&str, &'static str> {
     }
 }
 
-/// The first character that keeps a text from being a holder id.
+/// The first control or format character, which a user id must not have.
 pub fn hidden_character(text: &str) -> Option<char> {
     text::trim(text).chars().find(|character| text::is_control_or_format(*character))
 }
 
-/// The most bytes an email address may have (RFC 5321).
+/// Maximum length of an email address, in bytes (RFC 5321).
 pub const MAX_EMAIL_BYTES: usize = 254;
 
-/// Reads an email address: trimmed, something, an `@` and a domain, 254 bytes at most, without blanks, control and format
-/// characters. The message says what is wrong. **Invariant:** every email of a new account comes through here; a login only
+/// Parses an email address: trimmed, a local part, an `@` and a domain, at most 254 bytes, without blanks, control and
+/// format characters. The error names the rule. **Invariant:** each email of a new account is parsed here; a login only
 /// trims. The database compares emails in lower case.
 pub fn parse_email(text: &str) -> Result<&str, &'static str> {
     let email = text::trim(text);

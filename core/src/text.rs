@@ -1,8 +1,8 @@
-//! Text that people type or paste: what is trimmed, and which characters are invisible.
+//! Texts that users type or paste: trimming, and detection of invisible characters.
 
 use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
 
-/// The text without blanks and zero-width characters at its ends.
+/// The text without blanks and zero-width characters at both ends.
 ///
 /// Blanks are Unicode's `White_Space`; zero-width characters are the general category `Cf`, which includes the byte
 /// order mark, U+200B and the marks of writing direction.

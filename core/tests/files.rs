@@ -1,6 +1,6 @@
-//! What a file store promises, whichever it is: each promise is kept by a folder and by a bucket.
+//! The guarantees of a file store, tested on a folder and on a bucket.
 
-#![expect(clippy::unwrap_used, reason = "a test that meets what it did not expect is over")]
+#![expect(clippy::unwrap_used, reason = "a test fails on an unexpected error")]
 
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-/// A place for files, and how to look into it.
+/// A file store.
 enum Place {
     Folder(TempDir),
     Bucket(TestBucket),
@@ -30,12 +30,12 @@ impl Place {
     }
 }
 
-/// Both, with nothing in them.
+/// An empty folder and an empty bucket.
 async fn places() -> [Place; 2] {
     [Place::Folder(TempDir::new().unwrap()), Place::Bucket(Emulator::get().await.bucket().await)]
 }
 
-/// More than one piece of any buffer.
+/// More bytes than any buffer has.
 fn large() -> Bytes {
     (0..6_000_000_u32).map(|at| u8::try_from(at % 251).unwrap()).collect::<Vec<_>>().into()
 }
@@ -91,7 +91,7 @@ async fn deleting_an_upload_takes_all_its_parts_and_nothing_else() {
         for name in &kept {
             files.put(name, "B\n".into()).await.unwrap();
         }
-        // The second time there is nothing left to do.
+        // The second call finds no files.
         for _ in 0..2 {
             files.delete_upload(one).await.unwrap();
         }
@@ -116,7 +116,7 @@ async fn an_upload_is_as_old_as_its_newest_part() {
         files.put(&Files::errors_name(JobId::new(), 0, 1), "no upload".into()).await.unwrap();
         let mut all = vec![one, other];
         all.sort_unstable();
-        // S3 tells times in whole seconds.
+        // The times of S3 have whole seconds.
         tokio::time::sleep(Duration::from_millis(2_500)).await;
         let mut old = files.uploads_older_than(TimeDelta::seconds(1)).await.unwrap();
         old.sort_unstable();
@@ -151,7 +151,7 @@ async fn a_folder_is_for_its_owner_alone() {
     assert_eq!(place.metadata().unwrap().permissions().mode() & 0o777, 0o700);
 }
 
-/// Somebody in the place of S3 who answers the first calls with these, and the others never; and the files there.
+/// A store on a fake S3 server that returns these answers to the first calls and never answers the others.
 async fn impostor(answers: &'static [&'static str]) -> Files {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
@@ -160,7 +160,7 @@ async fn impostor(answers: &'static [&'static str]) -> Files {
         let mut open = Vec::new();
         loop {
             let (mut stream, _) = listener.accept().await.unwrap();
-            // One request, small enough to come in one piece or two.
+            // Each request is small enough to arrive in one or two reads.
             let mut head = vec![0; 64 * 1024];
             let _ = stream.read(&mut head).await.unwrap();
             match answers.next() {

@@ -1,7 +1,7 @@
-//! Runs jobs: claims chunks, works them, settles them; and keeps house.
+//! The worker: claims, executes and finishes chunks of jobs, and does the housekeeping.
 //!
-//! The [`runtime`] knows leases, retries and shutdown, and nothing of coupons. A handler is a free function from a claim to
-//! an [`Outcome`](runtime::Outcome); it is called without the runtime just as well.
+//! The [`runtime`] handles leases, retries and shutdown and is independent of coupons. A handler is a free function
+//! from a claim to an [`Outcome`](runtime::Outcome). It can also be called without the runtime.
 
 pub mod handlers;
 pub mod runtime;

@@ -1,6 +1,7 @@
-//! `cuponera-worker`: does the jobs of a fleet, as many of them as there is work for.
+//! `cuponera-worker`: executes the jobs of a fleet. Any number of workers may run.
 //!
-//! It changes no schema. Told to end, it takes nothing new, finishes or gives back what it has, and has ended within 15 s.
+//! It does not change the schema. On a signal it claims nothing more, finishes or releases its chunks, and exits within
+//! 15 s.
 
 use std::process::ExitCode;
 
@@ -13,7 +14,7 @@ use secrecy::ExposeSecret;
 use tokio_util::task::TaskTracker;
 use tracing::info;
 
-/// A worker of Cuponera. Its database has been made by `cuponera migrate`.
+/// A worker of Cuponera. `cuponera migrate` must have created the schema of its database.
 #[derive(Debug, Parser)]
 #[command(name = "cuponera-worker", version, max_term_width = 110, mut_args(of_the_worker))]
 struct Program {
@@ -31,8 +32,9 @@ fn main() -> ExitCode {
 }
 
 async fn work(settings: Settings) -> Result<(), String> {
-    let stop =
-        lifecycle::stop_on_signals("stopping at once; others take over what it has when its lease ends")?;
+    let stop = lifecycle::stop_on_signals(
+        "stopping at once; other workers take over its chunks when their leases end",
+    )?;
     let metrics = lifecycle::expose(&settings, &stop).await?;
     let queue = lifecycle::open_queue(&settings).await?;
     let store = lifecycle::open_store(&settings, settings.worker_pools(), &queue).await?;
@@ -48,14 +50,14 @@ async fn work(settings: Settings) -> Result<(), String> {
     let worker = Worker::new(&settings, &host(), store.clone(), files, queue.clone(), cache);
     info!(name = worker.name, places = worker.concurrency, version = env!("CARGO_PKG_VERSION"), "working");
     worker.run(stop).await;
-    // After the worker: a chunk that it gave back is announced.
+    // After the worker has stopped, so that the chunks that it released are announced.
     relay.stop().await;
     lifecycle::close(&[&store]).await;
     info!("stopped");
     Ok(())
 }
 
-/// The machine's name: every container has a process 1.
+/// The host name. The process id does not identify a worker, because it is 1 in each container.
 fn host() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     Some(name.trim()).filter(|name| !name.is_empty()).unwrap_or("worker").to_owned()

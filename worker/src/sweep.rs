@@ -1,6 +1,7 @@
-//! Housekeeping: lapsed locks, counts, partitions, and the deletion of old rows and files. It decides nothing, and no call waits
-//! for it.
-//! One worker does it at a time; each ends the locks that Redis hands to it.
+//! Housekeeping: expired locks, counts, partitions, and the deletion of old rows and files. No decision depends on it,
+//! and no call waits for it.
+//!
+//! One worker at a time does it. In addition, each worker ends the locks that Redis hands to it.
 
 mod clean_out;
 mod lead;
@@ -19,7 +20,7 @@ use clean_out::CleanOut;
 use lead::Lead;
 use locks::Locks;
 
-/// Counts: at most a second behind.
+/// Interval of the roll-up of counts.
 const OFTEN: Duration = Duration::from_secs(1);
 
 /// The parts of a worker that housekeeping uses.
@@ -33,12 +34,12 @@ pub(crate) struct Sweep {
     pub(crate) retention: Duration,
 }
 
-/// Keeps house until told to stop.
+/// Does the housekeeping until the worker stops.
 pub(crate) async fn run(sweep: Sweep, stop: CancellationToken) {
     let Sweep { store, files, cache, name, retention } = sweep;
     let lead = Lead::new(store.clone(), name);
     let clean_out = CleanOut { store: store.clone(), files, retention };
-    // The first round of each task knows whether it has the lease; without an answer it has not.
+    // The first round of each task then knows whether this worker has the lease. An error counts as no.
     let _ = lead.renew().await;
     tokio::join!(
         lead.keep(&stop),
@@ -71,17 +72,20 @@ async fn keep_counts(store: &Store, lead: &Lead, stop: &CancellationToken) {
 async fn end_lapsed_sessions(store: &Store) -> Result<()> {
     let ended = store.end_lapsed_sessions().await?;
     if ended > 0 {
-        warn!(ended, "workers stood still in the middle of a chunk; what they held is free");
+        warn!(
+            ended,
+            "ended the database sessions of workers that stopped responding in the middle of a chunk"
+        );
     }
     Ok(())
 }
 
-/// Waits for the time, or until told to stop.
+/// Waits for this time, or until the worker stops.
 async fn pause(time: Duration, stop: &CancellationToken) {
     let _ = tokio::time::timeout(time, stop.cancelled()).await;
 }
 
-/// Logs once that a service is away, not every second.
+/// Logs a failure once, not again every second.
 #[derive(Default)]
 struct Mood {
     is_bad: bool,
@@ -93,7 +97,7 @@ impl Mood {
             Ok(()) => self.is_bad = false,
             Err(failure) => {
                 if !self.is_bad {
-                    warn!(error = failure.chain(), "housekeeping has to wait");
+                    warn!(error = failure.chain(), "housekeeping failed and is retried");
                 }
                 self.is_bad = true;
             }

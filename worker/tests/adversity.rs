@@ -1,4 +1,4 @@
-//! A queue that does everything wrong changes nothing but the time it takes.
+//! Faults of the queue delay jobs, but do not change their results.
 
 use std::time::Duration;
 
@@ -8,13 +8,14 @@ use futures::future::join_all;
 
 use crate::fleet::{Fleet, count};
 
-/// What one run has to do.
+/// The load of one run.
 struct Load {
     codes: u64,
     refusal: Duration,
 }
 
-/// Four jobs of codes and an ordered one, two workers, and an adversary of this seed between all of them and the queue.
+/// Runs four generation jobs and an ordered job with two workers. All use the queue through an adversary with this
+/// seed.
 async fn survives(seed: u64, load: &Load) {
     let fleet = Fleet::new().await;
     let adversary = Adversary::before(fleet.queue.endpoint(), seed, Manners::bad(seed, load.refusal)).await;
@@ -42,7 +43,7 @@ async fn survives(seed: u64, load: &Load) {
         count(&fleet.world, "select coalesce(sum(attempts + crashes), 0)::bigint from job_chunk").await,
         0
     );
-    assert!(jobs.iter().all(|job| job.status == JobStatus::Queued), "submitting never waits for the queue");
+    assert!(jobs.iter().all(|job| job.status == JobStatus::Queued), "a submission waited for the queue");
     fleet.world.assert_invariants().await;
 }
 

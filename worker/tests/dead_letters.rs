@@ -1,4 +1,4 @@
-//! Work that failed for the last time leaves a letter, and a letter gives it another chance.
+//! Dead letters: a chunk that has failed finally writes one, and a redrive of it retries the job.
 
 use cuponera_core::id::JobId;
 use cuponera_core::job::{CODES_PER_CHUNK, JobError, JobKind, JobStatus, MAX_CRASHES};
@@ -9,7 +9,7 @@ use sqlx::query;
 
 use crate::fleet::{Fleet, LEASE, count};
 
-/// A closed book takes no codes.
+/// Sets the status of the book. Codes cannot be added to a closed book.
 async fn set_book(fleet: &Fleet, status: &str) {
     query("update coupon_book set status = $1").bind(status).execute(fleet.world.pool()).await.unwrap();
 }
@@ -36,7 +36,7 @@ fn letter(job: JobId, number: i32, attempt: i32) -> String {
 }
 
 async fn letters(fleet: &Fleet, count: usize) -> Vec<String> {
-    eventually("the letters", async || {
+    eventually("the dead letters", async || {
         let letters = fleet.queue.dead_letters().await;
         (letters.len() == count).then_some(letters)
     })
@@ -90,14 +90,18 @@ async fn a_book_closed_under_a_job_fails_it_at_once_and_leaves_no_letter() {
     let store = fleet.store(&sqs);
     let job = fleet.generate(&store, 40 * CODES_PER_CHUNK).await;
     let worker = fleet.worker("worker", &sqs).await;
-    eventually("a chunk to be settled", async || (fleet.job(job.id).await.succeeded > 0).then_some(())).await;
+    eventually("a chunk to be finished", async || (fleet.job(job.id).await.succeeded > 0).then_some(()))
+        .await;
     set_book(&fleet, "CLOSED").await;
     let failed = fleet.over(job.id).await;
     assert_eq!(failed.error.clone().unwrap().code, "book_closed");
     worker.stop().await;
     let waiting = "select count(*) from job_chunk where status = 'READY'";
     let (waiting, done) = (count(&fleet.world, waiting).await, failed.succeeded / 50_000);
-    assert!(waiting >= 40 - done - 2, "{waiting} wait and {done} are done: more than two were at work");
+    assert!(
+        waiting >= 40 - done - 2,
+        "{waiting} chunks wait and {done} are done: more than two were running"
+    );
     assert_eq!((dead_letters_unsent(&fleet).await, fleet.queue.dead_letters().await.len()), (0, 0));
     fleet.world.assert_invariants().await;
 
@@ -119,13 +123,13 @@ async fn a_letter_waits_for_the_end_of_its_run_and_does_nothing_in_a_later_one()
     let (first, second, third) = (claim(&store).await, claim(&store).await, claim(&store).await);
     fail(&store, &first).await;
     letters(&fleet, 1).await;
-    assert_eq!(redrive(&store, &sqs).await.unwrap(), report(0, 0, 1), "the others are still at work");
-    assert_eq!(letters(&fleet, 1).await, [letter(job.id, 0, 1)], "it stays");
+    assert_eq!(redrive(&store, &sqs).await.unwrap(), report(0, 0, 1), "the other chunks are still running");
+    assert_eq!(letters(&fleet, 1).await, [letter(job.id, 0, 1)], "the dead letter stays");
 
     fail(&store, &second).await;
     fail(&store, &third).await;
     letters(&fleet, 3).await;
-    assert_eq!(redrive(&store, &sqs).await.unwrap(), report(1, 2, 0), "three letters and one retry");
+    assert_eq!(redrive(&store, &sqs).await.unwrap(), report(1, 2, 0), "three dead letters and one retry");
     assert_eq!(fleet.job(job.id).await.status, JobStatus::Queued);
 
     for _ in 0..3 {
@@ -149,7 +153,7 @@ async fn a_letter_that_was_moved_back_among_the_messages_retries_its_job() {
     fail(&store, &claim(&store).await).await;
     assert_eq!(fleet.job(job.id).await.status, JobStatus::Failed);
     fleet.worker("worker", &sqs).await;
-    // As the console of AWS does it, and twice, as a queue does it.
+    // As the console of AWS does, and twice, as SQS may deliver it.
     fleet.queue.put(&letter(job.id, 0, 1)).await;
     fleet.queue.put(&letter(job.id, 0, 1)).await;
     eventually("the job to run again", async || {
@@ -159,7 +163,7 @@ async fn a_letter_that_was_moved_back_among_the_messages_retries_its_job() {
     assert_eq!(fleet.job(job.id).await.attempts, 2);
 }
 
-/// More than are held at once, and older than any work.
+/// More dead letters than the relay claims at once, all older than the other messages.
 #[tokio::test]
 async fn letters_that_cannot_be_sent_keep_no_work_from_being_announced_or_announced_again() {
     let fleet = Fleet::new().await;
@@ -175,8 +179,8 @@ async fn letters_that_cannot_be_sent_keep_no_work_from_being_announced_or_announ
     fleet.generate(&store, 50).await;
     eventually("both wake-ups", async || (fleet.queue.messages().await.len() >= 2).then_some(())).await;
     fleet.queue.purge().await;
-    eventually("the lost one", async || (fleet.queue.messages().await.len() == 1).then_some(())).await;
-    eventually("the letters alone to wait", async || (fleet.unsent().await == 1_000).then_some(())).await;
+    eventually("the lost message", async || (fleet.queue.messages().await.len() == 1).then_some(())).await;
+    eventually("only the dead letters to wait", async || (fleet.unsent().await == 1_000).then_some(())).await;
     fleet.queue.restore_dead_letter_queue().await;
     letters(&fleet, 1_000).await;
 }

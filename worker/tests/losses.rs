@@ -1,4 +1,4 @@
-//! What the queue loses, refuses or does not understand; and workers that die.
+//! Lost, rejected and unknown messages, and workers that die.
 
 use std::time::{Duration, Instant};
 
@@ -20,18 +20,18 @@ async fn a_job_is_taken_while_the_queue_refuses_and_announced_soon_after_its_ret
     adversary.refuse();
     let begun = Instant::now();
     let job = fleet.generate(&fleet.store(&sqs), 3 * CODES_PER_CHUNK).await;
-    assert!(begun.elapsed() < Duration::from_secs(2), "submitting does not wait for the queue");
-    // Long enough for pauses to have become long, and for the chunks to look lost by their age.
+    assert!(begun.elapsed() < Duration::from_secs(2), "the submission waited for the queue");
+    // Long enough that the pauses have grown and the chunks look lost by their age.
     tokio::time::sleep(RESCUE_AFTER + Duration::from_secs(1)).await;
     assert_eq!((fleet.unsent().await, fleet.queue.messages().await.len()), (3, 0));
     adversary.relent();
     let returned = Instant::now();
     fleet.all_is_sent().await;
     assert!(returned.elapsed() < Duration::from_secs(5), "{:?}", returned.elapsed());
-    // Nobody works here: after a time they are taken for lost, but not at once.
+    // No worker is running: the chunks count as lost after a time, but not immediately.
     tokio::time::sleep(Duration::from_millis(1_500)).await;
     let messages = fleet.queue.messages().await;
-    assert_eq!(messages.len(), 3, "one for each chunk");
+    assert_eq!(messages.len(), 3, "one message for each chunk");
     for message in messages {
         let (body, group) = (message["Body"].as_str().unwrap(), message["MessageGroupId"].as_str().unwrap());
         assert_eq!(body, format!(r#"{{"v":1,"kind":"chunk","job":"{}","work":"GENERATE_CODES"}}"#, job.id));
@@ -48,13 +48,13 @@ async fn a_message_that_the_queue_refused_in_a_call_that_succeeded_is_sent_again
     let adversary = Adversary::before(fleet.queue.endpoint(), 2, manners).await;
     let sqs = fleet.queue.connect_through(&adversary.endpoint()).await;
     fleet.relay(&sqs);
-    // No worker waits: what arrives is what the relay sent.
+    // No worker is running: all messages in the queue are those that the relay sent.
     fleet.generate(&fleet.store(&sqs), 12 * CODES_PER_CHUNK).await;
     fleet.all_is_sent().await;
-    assert!(fleet.queue.messages().await.len() >= 12, "one for each chunk at least");
+    assert!(fleet.queue.messages().await.len() >= 12, "at least one message for each chunk");
 }
 
-/// So many messages wait that some of them are always due.
+/// With 20,000 waiting messages, some are always due.
 #[tokio::test]
 async fn messages_that_the_queue_takes_none_of_keep_nobody_from_looking_for_lost_work() {
     let fleet = Fleet::new().await;
@@ -88,7 +88,7 @@ async fn a_relay_that_died_over_its_messages_loses_none() {
     let held = store.claim_outgoing(OutgoingKind::WakeUp, lease, 2).await.unwrap();
     assert_eq!(held.len(), 2);
     let others = store.claim_outgoing(OutgoingKind::WakeUp, lease, 9).await.unwrap();
-    assert_eq!(others.len(), 1, "nobody else's");
+    assert_eq!(others.len(), 1, "a message was claimed twice");
     query("update outbox set claimed_until = now()").execute(fleet.world.pool()).await.unwrap();
     fleet.relay(&sqs);
     fleet.all_is_sent().await;
@@ -104,11 +104,10 @@ async fn a_job_ends_although_the_queue_has_lost_all_its_messages() {
     let job = fleet.generate(&fleet.store(&sqs), 2 * CODES_PER_CHUNK).await;
     fleet.all_is_sent().await;
     fleet.queue.purge().await;
-    // A process that only relays sees that nobody is at work, and has the work announced: it would start a fleet of none.
-    eventually("messages for a fleet of none", async || {
-        (fleet.queue.messages().await.len() == 2).then_some(())
-    })
-    .await;
+    // A process without a worker sees that no chunk is running and announces the chunks again. This starts workers in a
+    // fleet that was scaled to zero.
+    eventually("messages without a worker", async || (fleet.queue.messages().await.len() == 2).then_some(()))
+        .await;
     fleet.queue.purge().await;
     fleet.worker("worker", &sqs).await;
     fleet.succeeded(job.id).await;
@@ -133,13 +132,13 @@ async fn an_honest_backlog_is_not_announced_again_and_again() {
     assert_eq!(
         (claim.job, store.rescue_chunks(Hands::Unknown).await.unwrap()),
         (job.id, 0),
-        "somebody is at work"
+        "a worker is running"
     );
-    assert_eq!(store.rescue_chunks(Hands::Idle).await.unwrap(), 1_000, "so many and no more");
+    assert_eq!(store.rescue_chunks(Hands::Idle).await.unwrap(), 1_000, "at most 1,000 chunks");
     for _ in 0..5 {
         assert_eq!(store.rescue_chunks(Hands::Idle).await.unwrap(), 0);
     }
-    // Sent once more, and lost once more: each has its turn again after a time that doubles.
+    // Sent again and lost again: each is announced again after a time that doubles.
     let mut seconds = 10;
     for _ in 0..4 {
         query(sent).execute(fleet.world.pool()).await.unwrap();
@@ -149,7 +148,7 @@ async fn an_honest_backlog_is_not_announced_again_and_again() {
         assert_eq!(store.rescue_chunks(Hands::Idle).await.unwrap(), 1_000, "after {seconds} s");
         seconds *= 2;
     }
-    // What is claimed makes room for others.
+    // Each claimed chunk allows the announcement of another.
     query(sent).execute(fleet.world.pool()).await.unwrap();
     for _ in 0..3 {
         store.claim_chunk("busy", long, &JobKind::ALL).await.unwrap().unwrap();
@@ -157,7 +156,7 @@ async fn an_honest_backlog_is_not_announced_again_and_again() {
     assert_eq!(store.rescue_chunks(Hands::Idle).await.unwrap(), 3);
 }
 
-/// Those announced again were so many seconds ago.
+/// Sets the time of the last rescue of all rescued chunks to this many seconds ago.
 async fn age_rescues(fleet: &Fleet, seconds: i32) {
     let age =
         "update job_chunk set rescued_at = now() - make_interval(secs => $1) where rescued_at is not null";
@@ -175,7 +174,7 @@ async fn two_who_look_for_lost_work_at_once_announce_it_once() {
         .execute(fleet.world.pool())
         .await
         .unwrap();
-    // All have looked before any of them acts.
+    // All statements read the chunks before one of them changes any.
     let mut holding = fleet.world.pool().begin().await.unwrap();
     query("select from job_chunk for update").execute(&mut *holding).await.unwrap();
     let look = || async { store.rescue_chunks(Hands::Idle).await.unwrap() };
@@ -185,7 +184,7 @@ async fn two_who_look_for_lost_work_at_once_announce_it_once() {
     assert_eq!(fleet.unsent().await, 200);
 }
 
-/// The worker dies with its chunk, and takes the message along.
+/// The worker dies while it holds its chunk and has received the message.
 #[tokio::test]
 async fn the_chunk_of_a_killed_worker_is_taken_over_within_20_seconds() {
     let fleet = Fleet::new().await;
@@ -201,7 +200,7 @@ async fn the_chunk_of_a_killed_worker_is_taken_over_within_20_seconds() {
     drop((delivery, receiver));
     fleet.worker("alive", &sqs).await;
     fleet.succeeded(job.id).await;
-    // A message that nobody looks after is hidden for 17 s, twice.
+    // A message without heartbeats is hidden for 17 s, twice.
     let within = bound(Duration::from_secs(20), Duration::from_secs(30));
     assert!(killed.elapsed() < within, "{:?}", killed.elapsed());
     assert_eq!(count(&fleet.world, "select sum(crashes)::bigint from job_chunk").await, 1);
@@ -221,7 +220,7 @@ async fn what_is_not_ours_is_left_to_others() {
         fleet.queue.put(body).await;
     }
     fleet.worker("worker", &sqs).await;
-    eventually("the strangers to be seen", async || {
+    eventually("the unknown messages to be received", async || {
         let messages = fleet.queue.messages().await;
         messages
             .iter()
@@ -229,7 +228,7 @@ async fn what_is_not_ours_is_left_to_others() {
             .then_some(())
     })
     .await;
-    // What is ours goes on beside them.
+    // Known messages are processed meanwhile.
     let job = fleet.generate(&fleet.store(&sqs), 50).await;
     fleet.succeeded(job.id).await;
     eventually("our message to be deleted", async || (fleet.queue.messages().await.len() == 4).then_some(()))
@@ -237,7 +236,7 @@ async fn what_is_not_ours_is_left_to_others() {
     let messages = fleet.queue.messages().await;
     assert!(
         messages.iter().all(|message| message["ReceiveCount"] == 1),
-        "nobody spends their attempts: {messages:?}"
+        "unknown messages were received again: {messages:?}"
     );
     assert!(fleet.queue.dead_letters().await.is_empty());
 }
@@ -255,7 +254,8 @@ async fn messages_are_deleted_when_their_work_is_done_or_there_is_none() {
     }
     fleet.worker("worker", &sqs).await;
     fleet.succeeded(job.id).await;
-    eventually("all to be deleted", async || fleet.queue.messages().await.is_empty().then_some(())).await;
+    eventually("all messages to be deleted", async || fleet.queue.messages().await.is_empty().then_some(()))
+        .await;
     assert_eq!(fleet.job(job.id).await.succeeded, 50);
 }
 
@@ -275,11 +275,11 @@ async fn a_queue_that_is_away_says_so_and_how_much_waits_is_known() {
     assert_eq!(sqs.dead_letters().await.unwrap().visible, 0);
     eventually("an answer", async || sqs.answers().await.then_some(())).await;
     adversary.refuse();
-    assert!(sqs.answers().await, "that is remembered for a few seconds");
+    assert!(sqs.answers().await, "the last answer is cached for a few seconds");
     assert!(sqs.depth().await.unwrap_err().is_retryable());
-    eventually("the outage to be noticed", async || (!sqs.answers().await).then_some(())).await;
+    eventually("the outage to be detected", async || (!sqs.answers().await).then_some(())).await;
     adversary.relent();
-    eventually("the return to be noticed", async || sqs.answers().await.then_some(())).await;
+    eventually("the end of the outage to be detected", async || sqs.answers().await.then_some(())).await;
 }
 
 #[tokio::test]
@@ -288,7 +288,7 @@ async fn a_message_whose_chunk_is_at_work_is_for_nobody_else() {
     let sqs = fleet.queue.connect().await;
     fleet.relay(&sqs);
     fleet.generate(&fleet.store(&sqs), 50).await;
-    // Hidden for 6 seconds at a time.
+    // Messages are hidden for 6 seconds at a time.
     let lease = Duration::from_secs(4);
     let (mut receivers, _deleter) = Queue::Sqs(sqs.clone()).open(&fleet.store(&sqs), lease, 2);
     let (mut other, mut receiver) = (receivers.pop().unwrap(), receivers.pop().unwrap());
@@ -302,9 +302,9 @@ async fn a_message_whose_chunk_is_at_work_is_for_nobody_else() {
     };
     tokio::select! {
         () = at_work => {}
-        _ = other.next(&fleet.stop) => panic!("it was given to another"),
+        _ = other.next(&fleet.stop) => panic!("the message was delivered to another slot"),
     }
-    // The worker dies: now it is.
+    // After the worker has died, the message is delivered to the other slot.
     drop((receiver, delivery));
     assert!(other.next(&fleet.stop).await.is_some());
 }

@@ -1,4 +1,5 @@
-//! A worker that is told to stop takes no more, leaves nothing half done, and lets others go on at once.
+//! Shutdown of a worker: it claims no more chunks, releases unfinished ones, and other workers can continue
+//! immediately.
 
 use std::time::{Duration, Instant};
 
@@ -18,11 +19,13 @@ async fn a_worker_that_waits_for_messages_stops_at_once() {
     worker.stop().await;
     let within = bound(Duration::from_secs(1), Duration::from_secs(8));
     assert!(told.elapsed() < within, "{:?}", told.elapsed());
-    eventually("what was done to be deleted", async || fleet.queue.messages().await.is_empty().then_some(()))
-        .await;
+    eventually("the message of the finished chunk to be deleted", async || {
+        fleet.queue.messages().await.is_empty().then_some(())
+    })
+    .await;
 }
 
-/// Its book is held by somebody else, so the chunk cannot end.
+/// Another transaction holds the book's row, so the chunk cannot end.
 #[tokio::test]
 async fn a_chunk_that_does_not_end_is_given_to_others_within_15_seconds() {
     let fleet = Fleet::new().await;
@@ -46,9 +49,13 @@ async fn a_chunk_that_does_not_end_is_given_to_others_within_15_seconds() {
     fleet.worker("other", &other).await;
     let done = fleet.succeeded(job.id).await;
     let within = bound(Duration::from_secs(5), Duration::from_secs(10));
-    assert!(released.elapsed() < within, "its message was not waited for");
+    assert!(released.elapsed() < within, "the chunk waited for its message");
     let rescued = "select count(*) from job_chunk where rescued_at is not null";
-    assert_eq!(count(&fleet.world, rescued).await, 0, "it was not announced by its own message");
+    assert_eq!(
+        count(&fleet.world, rescued).await,
+        0,
+        "the chunk was announced by a rescue and not by its own message"
+    );
     assert_eq!((done.succeeded, done.attempts), (50, 1));
     fleet.world.assert_invariants().await;
 }

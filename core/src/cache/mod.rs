@@ -1,4 +1,4 @@
-//! Redis, which makes a fleet faster and decides nothing.
+//! Redis: a cache that speeds up a fleet and decides nothing.
 //!
 //! **Invariants.** No caller waits longer than [`ANSWER`] for Redis, or at all while it is unavailable:
 //! calls then return nothing, as if nothing had been stored. A stored value may be lost, late or outdated
@@ -33,7 +33,7 @@ pub struct Cache(Option<Arc<Running>>);
 pub enum CacheState {
     /// Not configured.
     Disabled,
-    /// It answers.
+    /// Redis answers.
     Connected,
     /// It does not answer; reconnecting continues in the background.
     Disconnected,

@@ -1,4 +1,4 @@
-//! A web origin, as browsers send it: scheme, host, and the port if it is not the scheme's own.
+//! A web origin as browsers send it: scheme, host, and the port if it is not the default of the scheme.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,9 +6,9 @@ use std::str::FromStr;
 /// An origin whose pages may call the API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
-    /// Pages of everywhere; then no cookies are taken.
+    /// Any origin; cookies are then not accepted.
     Any,
-    /// Pages of this origin, in lower case.
+    /// This origin, in lower case.
     Exact(String),
 }
 

@@ -1,27 +1,27 @@
-//! A rate as the settings write it: `100` (a minute), `10/s`, `600/m`, `5000/h`.
+//! A rate as it is written in the settings: `100` (per minute), `10/s`, `600/m`, `5000/h`.
 
 use std::fmt;
 use std::num::NonZeroU32;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// So many in so long, all of which may come at once.
+/// A number of requests per time window; all of them may come at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
-    /// How many.
+    /// Number of requests.
     pub count: NonZeroU32,
-    /// In how long.
+    /// The time window.
     pub window: Duration,
 }
 
 impl Rate {
-    /// So many a minute.
+    /// A rate of `count` per minute.
     pub const fn per_minute(count: NonZeroU32) -> Self {
         Self { count, window: Duration::from_mins(1) }
     }
 }
 
-/// A rate, or none at all: a type of its own, because the settings have words for it.
+/// A rate, or no limit. A separate type, because the setting also accepts `none`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RateLimit(pub Option<Rate>);
 
@@ -47,7 +47,7 @@ impl FromStr for RateLimit {
 
 impl RateLimit {
     fn expected() -> String {
-        "must be a number from 1 up, for a minute, or with a unit as in 10/s, 600/m, 5000/h; or none"
+        "must be a number per minute from 1 up, a number with a unit such as 10/s, 600/m or 5000/h, or none"
             .to_owned()
     }
 }

@@ -3,7 +3,7 @@
 //! ```text
 //! AVAILABLE ──assign──▶ ASSIGNED ──lock──▶ LOCKED ──redeem (last use)──▶ REDEEMED
 //!                        ▲  ▲             │  │
-//!                        │  └──unlock─────┘  │   unlock, or the TTL runs out
+//!                        │  └──unlock─────┘  │   unlock, or the TTL expires
 //!                        └──redeem (not the last use)
 //! ```
 //! The database decides: each statement of `store` repeats its precondition and is the transition. An

@@ -1,30 +1,32 @@
-//! What a password must be, for everybody who sets one.
+//! The rules for new passwords.
 //!
-//! Length does the work (NIST SP 800-63B, 3.1.1.2): no rules about digits and signs, but nothing that is tried first.
+//! Security comes from length (NIST SP 800-63B, 3.1.1.2). There are no rules for digits and symbols, but passwords that
+//! attackers try first are rejected.
 
 use std::collections::HashSet;
 use std::sync::LazyLock;
 
-/// The shortest password taken.
+/// Minimum length.
 pub const MIN_PASSWORD_CHARS: usize = 10;
-/// The longest: hashing reads all of it.
+/// Maximum length. It bounds the work of hashing.
 pub const MAX_PASSWORD_CHARS: usize = 200;
 
-/// Long passwords that lists of stolen ones have near their top, in lower case, a line each.
+/// Passwords of at least the minimum length from the top of lists of stolen passwords, in lower case, one on each line.
 static NOTORIOUS: LazyLock<HashSet<&str>> = LazyLock::new(|| include_str!("notorious.txt").lines().collect());
 
-/// Checks a password for the account of an email, if that is known. The message says what is wrong, and never the password.
+/// Checks a password for an account, with its email if known. The message names the rule and never contains the
+/// password.
 pub fn check_password(password: &str, email: Option<&str>) -> Result<(), String> {
     if !(MIN_PASSWORD_CHARS..=MAX_PASSWORD_CHARS).contains(&password.chars().count()) {
         return Err(format!("must have {MIN_PASSWORD_CHARS} to {MAX_PASSWORD_CHARS} characters"));
     }
     let lower = password.to_lowercase();
     if email.is_some_and(|email| is_of_email(&lower, &email.to_lowercase())) {
-        Err("must not be the email address, or what stands before its @".to_owned())
+        Err("must not be the email address or the part before its @".to_owned())
     } else if is_one_character(&lower) {
-        Err("must not be one character over and over".to_owned())
+        Err("must not consist of one repeated character".to_owned())
     } else if NOTORIOUS.contains(lower.as_str()) {
-        Err("is one of the passwords that are guessed first: choose another".to_owned())
+        Err("is one of the most common passwords: choose another".to_owned())
     } else {
         Ok(())
     }
@@ -64,10 +66,10 @@ mod tests {
             assert_eq!(check_password(email, None), Ok(()));
         }
         for one in ["aaaaaaaaaa", "aAaAaAaAaA", "          "] {
-            assert_refused(one, "over and over");
+            assert_refused(one, "repeated character");
         }
         for notorious in ["Password123", "1234567890", "qwertyuiop", "CONTRASEÑA"] {
-            assert_refused(notorious, "guessed first");
+            assert_refused(notorious, "most common");
         }
     }
 

@@ -1,5 +1,5 @@
-//! What is said on a queue outside the database. A wake-up says only *there is work*: the job in it is for the reader of
-//! logs, and which chunk is run is Postgres's fair choice.
+//! The messages of a queue outside the database. A wake-up says only that there is work: its job id is for logs, and
+//! Postgres selects the chunk to run.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,27 +7,28 @@ use crate::id::JobId;
 
 use super::JobKind;
 
-/// The version of the messages this version writes and reads.
+/// The message version that this program writes and reads.
 const VERSION: u32 = 1;
 
-/// A message of ours.
+/// A message of this program.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Message {
     /// A chunk of the job is runnable.
     Chunk {
-        /// The job that gave cause.
+        /// The job that caused the message.
         job: JobId,
-        /// What the job does, as the database spells it: who does not know it leaves the message to a newer version.
+        /// The kind of the job, as in the database. A program that does not know it leaves the message to a newer
+        /// version.
         work: String,
     },
-    /// A chunk of the job failed for the last time.
+    /// A chunk of the job has failed and will not be tried again.
     Dead {
         /// The job that failed.
         job: JobId,
         /// The chunk.
         number: i32,
-        /// Which of the job's runs it was, so that an old letter does not start a newer run again.
+        /// The run (`job.attempts`) that failed, so that an old dead letter does not retry a later run.
         attempt: i32,
     },
 }
@@ -40,12 +41,12 @@ struct Envelope {
 }
 
 impl Message {
-    /// As it is sent.
+    /// The body of the message.
     pub fn to_json(&self) -> serde_json::Result<String> {
         serde_json::to_string(&Envelope { v: VERSION, message: self.clone() })
     }
 
-    /// Reads a body; `None` if it is not ours, or of a version or kind that only a newer one knows.
+    /// Parses a body; `None` if it is not a message of this program, or has an unknown version or kind.
     pub fn parse(body: &str) -> Option<Self> {
         let envelope: Envelope = serde_json::from_str(body).ok()?;
         let is_known = match &envelope.message {

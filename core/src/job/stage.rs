@@ -1,4 +1,4 @@
-//! How far a job has come, so that of two readings the later one can be told by what they say.
+//! The progress of a job as an ordered value, so that the later of two readings can be determined from their contents.
 
 use std::fmt;
 
@@ -6,8 +6,8 @@ use chrono::{DateTime, Utc};
 
 use super::{Job, JobStatus};
 
-/// A job only ever moves to greater stages: attempt by attempt, through running, failing and waiting for the next, with
-/// more and more rows behind it. Times of readings cannot tell as much: a reading may see the past and look at the clock late.
+/// The stage of a job only grows: attempt by attempt, through running, failed and queued, with a growing number of
+/// rows. The times of readings do not have this property: a reading may use an old snapshot and read the clock late.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Stage {
     attempts: u32,
@@ -17,7 +17,7 @@ pub struct Stage {
 }
 
 impl Job {
-    /// How far it has come.
+    /// The stage of this reading.
     pub fn stage(&self) -> Stage {
         Stage {
             attempts: self.attempts.unsigned_abs(),
@@ -27,14 +27,14 @@ impl Job {
         }
     }
 
-    /// Whether it can never change again: one that failed can be retried.
+    /// Whether the job can no longer change. A failed job is not final, because it can be retried.
     pub fn is_final(&self) -> bool {
         matches!(self.status, JobStatus::Succeeded | JobStatus::Cancelled)
     }
 }
 
-/// The order of states within an attempt. A job that waits after a failure still counts its last attempt; one that has
-/// never run counts none.
+/// The order of statuses within an attempt. A job that is queued after a failure still has the number of its last
+/// attempt; a job that has never run has 0.
 fn phase(status: JobStatus) -> u8 {
     match status {
         JobStatus::Running => 0,
@@ -49,7 +49,7 @@ fn microseconds(at: DateTime<Utc>) -> u64 {
 }
 
 impl fmt::Display for Stage {
-    /// As text that sorts as the stages do.
+    /// Text that sorts in the order of the stages.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { attempts, phase, processed, beat } = self;
         write!(f, "{attempts:010}.{phase}.{processed:020}.{beat:020}")

@@ -1,27 +1,27 @@
-//! What a job's owner should know although the job will be done as asked.
+//! Warnings for the owner of a job that is executed nevertheless.
 
 use serde::{Deserialize, Serialize};
 
 use crate::coupon::pattern::{FEWEST_GUESSES, Pattern};
 
-/// A warning. It is kept with the job.
+/// A warning. It is stored with the job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobWarning {
-    /// A stable word.
+    /// A stable code.
     pub code: String,
-    /// A sentence for people, with what to do about it.
+    /// An explanation, with a remedy.
     pub detail: String,
 }
 
 impl JobWarning {
-    /// Codes of this pattern can be found by trying, once so many of them are live.
+    /// The warning `guessable_codes`, if `live` codes of this pattern make guessing feasible.
     pub fn if_guessable(pattern: &Pattern, live: u64) -> Option<Self> {
         let live = u128::from(live);
         pattern.is_guessable(live).then(|| Self {
             code: "guessable_codes".into(),
             detail: format!(
-                "about one guess in {} at {pattern} will hit a live code (a chance of {:.2e}); from one in {FEWEST_GUESSES} on, \
-                 codes can be found by trying: use a longer pattern, with {} more X for example",
+                "about one guess in {} at {pattern} hits a live code (a chance of {:.2e}); above one in {FEWEST_GUESSES}, \
+                 codes can be found by guessing: use a longer pattern, for example with {} more X",
                 pattern.capacity() / live.max(1),
                 pattern.chance_of_a_hit(live),
                 pattern.symbols_missing(live),

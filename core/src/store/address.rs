@@ -1,7 +1,6 @@
-//! The URL of a database. What it leaves out has a fixed default; `~/.pgpass` and the user who runs the program decide
-//! nothing.
+//! The URL of a database. Omitted parts have fixed defaults; `~/.pgpass` and the operating system user have no effect.
 //!
-//! sqlx takes what a URL leaves out from `PG*` variables as well. Most are overridden here; `PGOPTIONS`, `PGSSLCERT` and
+//! sqlx also reads omitted parts from `PG*` variables. Most are overridden here. `PGOPTIONS`, `PGSSLCERT` and
 //! `PGSSLKEY` cannot be, so [`lifecycle::prepare`](crate::lifecycle::prepare) removes all of them from the environment.
 
 use sqlx::ConnectOptions;
@@ -11,17 +10,17 @@ use url::Url;
 const HOST: &str = "localhost";
 const PORT: u16 = 5432;
 
-/// Why a text is not the URL of a database. It repeats nothing of the text, which may have a password in it.
+/// Why a text is not a database URL. The message does not quote the text, which may contain a password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
-    /// Another scheme, or no URL.
-    #[error("must be a URL as in postgres://user:password@host:5432/database")]
+    /// Not a URL, or a URL with another scheme.
+    #[error("must be a URL such as postgres://user:password@host:5432/database")]
     NotAUrl,
-    /// There is no default: that of libpq is the user who runs the program.
+    /// The user has no default. The default of libpq is the operating system user.
     #[error("must name a user, as in postgres://user:password@host:5432/database")]
     NoUser,
-    /// A host, a port, `sslmode` or `hostaddr` that cannot be one.
-    #[error("has a part that is not valid: {0}")]
+    /// The host, port, `sslmode` or `hostaddr` is invalid.
+    #[error("has an invalid part: {0}")]
     Part(String),
 }
 
@@ -37,14 +36,14 @@ pub fn connect_options(url: &str) -> Result<PgConnectOptions, AddressError> {
         return Err(AddressError::NoUser);
     }
     if url.password().is_none() && !has(&url, &["password"]) {
-        // Without a password sqlx looks into ~/.pgpass; an empty one is sent only if the server asks for a password.
+        // Without a password sqlx reads ~/.pgpass. An empty password is sent only if the server asks for one.
         url.query_pairs_mut().append_pair("password", "");
     }
     let options = PgConnectOptions::from_url(&url).map_err(|error| AddressError::Part(said(error)))?;
     Ok(complete(options, &url))
 }
 
-/// Sets what the URL leaves out.
+/// Sets the omitted parts.
 fn complete(mut options: PgConnectOptions, url: &Url) -> PgConnectOptions {
     if url.host_str().is_none_or(str::is_empty) && !has(url, &["host", "hostaddr"]) {
         options = options.host(HOST);

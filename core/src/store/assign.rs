@@ -1,4 +1,4 @@
-//! Giving codes to users, at random or by name.
+//! Assignment of codes to users, at random or by code.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -10,28 +10,28 @@ use crate::id::{AssignmentId, BookId};
 
 use super::batch::{Call, Columns, Transition, Why, column};
 
-/// Give a random free code of a book to a user.
+/// Assign a random free code of a book to a user.
 #[derive(Debug, Clone)]
 pub struct AssignRandom {
     /// The book.
     pub book: BookId,
-    /// The holder-to-be.
+    /// The user.
     pub user: String,
 }
 
-/// Give a code to a user.
+/// Assign a code to a user.
 #[derive(Debug, Clone)]
 pub struct AssignNamed {
     /// The code.
     pub code: String,
-    /// The holder-to-be.
+    /// The user.
     pub user: String,
 }
 
-/// A code that a user now holds.
+/// An assigned code.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Assigned {
-    /// The assignment.
+    /// The id of the assignment.
     pub id: AssignmentId,
     /// The code.
     pub code: String,
@@ -39,11 +39,11 @@ pub struct Assigned {
     pub book: BookId,
     /// The holder.
     pub user: String,
-    /// Since when.
+    /// When it was assigned.
     pub assigned_at: DateTime<Utc>,
-    /// Whether the user held it already before this call.
+    /// Whether the user held the code before this call.
     pub repeated: bool,
-    /// Where the code stands; a repeated call may find it locked or redeemed by now.
+    /// The status of the code; after a repeated call it may be locked or redeemed.
     #[serde(default = "assigned")]
     pub status: CouponStatus,
 }

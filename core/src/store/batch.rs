@@ -1,16 +1,17 @@
-//! Batches of hot writes: each item gets its own answer, a request is a batch of one.
+//! Batches of hot writes. Each item gets its own result; a single request is a batch of one.
 //!
-//! A batch runs in rounds. In a round each code and each idempotency key stands once; one statement has all the effects
-//! and writes events and keys in the same commit. A second statement asks of each item that got nothing why. A third keeps
-//! the refusals under their keys.
+//! A batch runs in rounds. In a round each code and each idempotency key occurs once. One statement executes all items
+//! and writes events and keys in the same commit. A second statement determines why the other items changed nothing. A
+//! third stores the rejections under their keys.
 //!
-//! A batch waits for no coupon that another transaction holds: it passes it over (`skip locked`), and the item is
-//! [`Tried::Busy`]. What cannot be passed over (a quota or a key that another transaction is writing) is waited for no
-//! longer than `lock_timeout`. Then, and after any other error that one item can cause, all items of the statement are
-//! busy: nothing happened, and [`Store::settle_alone`] attempts each by itself, so the error is that of one item.
+//! A batch waits for no coupon that another transaction holds: it skips the coupon (`skip locked`), and the item is
+//! [`Tried::Busy`]. For rows that cannot be skipped (a quota or a key that another transaction is writing) it waits at
+//! most `lock_timeout`. After that, and after any other error that one item can cause, all items of the statement are
+//! busy and nothing has changed. [`Store::settle_alone`] then runs each item by itself, so that only the item that
+//! causes an error gets it.
 //!
-//! **Invariant.** An item's effect and its key's row commit together or not at all: the key is inserted plainly, so a
-//! clash takes the whole statement back, and the next look finds the answer that won.
+//! **Invariant.** An item's effect and its key's row commit together or not at all. The key is inserted without
+//! `on conflict`, so a conflict rolls back the whole statement, and the next round finds the stored answer.
 
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
@@ -32,14 +33,14 @@ use crate::principal::Trail;
 use super::Store;
 use super::request_key::{insert_absent, to_stored};
 
-/// How long a call that is attempted by itself waits for what another transaction holds.
+/// How long a busy call that runs by itself is retried.
 pub const PATIENCE: Duration = Duration::from_secs(2);
-/// The longest pause between two attempts of such a call, which wait for its coupon themselves.
+/// Maximum pause between two attempts of such a call. Each attempt also waits for the coupon.
 const PAUSE: Duration = Duration::from_millis(10);
-/// How many calls of one batch are attempted by themselves at once.
+/// Maximum number of busy calls of one batch that run at once.
 const AT_ONCE: usize = 8;
 
-/// An idempotency key as it is stored: who, method, path and key in one hash; the body in another.
+/// An idempotency key as it is stored: two hashes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RequestKey {
     /// Hash of principal, method, path and key.
@@ -48,12 +49,12 @@ pub struct RequestKey {
     pub fingerprint: Uuid,
 }
 
-/// Whether a caller may learn of coupons that are not the named user's.
+/// Whether a caller may see coupons of other users.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sight {
-    /// A trusted backend or an admin: is told who stands in the way.
+    /// A trusted backend or an admin: rejections name the actual reason.
     Whole,
-    /// An end user: another's coupon does not exist.
+    /// An end user: a coupon of another user is reported as not found.
     Own,
 }
 
@@ -62,93 +63,96 @@ pub enum Sight {
 pub struct Call<T> {
     /// The caller's tenant.
     pub business: BusinessId,
-    /// What the caller may learn.
+    /// Which coupons the caller may see.
     pub sight: Sight,
-    /// What the event says of the caller.
+    /// The caller's data for the event.
     pub trail: Trail,
-    /// The idempotency key, if one came.
+    /// The idempotency key, if the request has one.
     pub key: Option<RequestKey>,
-    /// What is asked.
+    /// The requested change.
     pub ask: T,
 }
 
-/// What became of a call.
+/// The result of a call.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Answer<T> {
-    /// The effect, or the rule that forbids it.
+    /// The effect, or the rejection.
     pub outcome: Result<T, Refusal>,
     /// Whether this is the stored answer of an earlier call under the same key.
     pub replayed: bool,
 }
 
 impl<T> Answer<T> {
-    /// The effect that this very call had.
+    /// The effect of this call; `None` for a rejection or a replayed answer.
     pub fn effect(&self) -> Option<&T> {
         self.outcome.as_ref().ok().filter(|_| !self.replayed)
     }
 }
 
-/// What one attempt at a call came to.
+/// The result of one attempt of a call.
 #[derive(Debug, Clone)]
 pub enum Tried<T> {
     /// The call has its answer.
     Answered(Answer<T>),
-    /// Nothing happened, and nothing refuses it: another transaction holds or changed what it needs. It may be attempted again.
+    /// Nothing changed and no rule rejects the call: another transaction holds or changed a row that it needs. It may
+    /// be attempted again.
     Busy,
-    /// The call failed; whether it had its effect is not known.
+    /// The call failed; it may have had its effect.
     Failed(Error),
 }
 
 /// Why an item changed nothing: a row of a why-statement.
 #[derive(Debug)]
 pub struct Why {
-    /// The item's place in the batch.
+    /// The item's index in the batch.
     pub n: i32,
-    /// The rule, or `replay`, `already`, `again`.
+    /// The rule that rejects the item, or `replay`, `key_reused`, `already`, `again`.
     pub verdict: String,
-    /// What the verdict needs: a stored answer, a time, a limit.
+    /// Data of the verdict: a stored answer, a time, a limit.
     pub detail: Option<Value>,
     /// Whether the coupon is not the user's.
     pub foreign: bool,
 }
 
-/// A hot write: a statement that has the effect and one that says why it did not.
+/// A hot write: a statement that executes it, and a statement that determines why an item changed nothing.
 pub trait Transition: Sized + Send + Sync {
-    /// What the effect answers; stored with idempotency keys, so its fields are for ever.
+    /// The result of the effect. It is stored under idempotency keys, so later versions must be able to read its
+    /// fields.
     type Outcome: Serialize + DeserializeOwned + Clone + Send + Sync;
 
-    /// The code that may stand only once in a statement.
+    /// The code, which may occur only once in a statement.
     fn code(&self) -> Option<&str>;
 
-    /// What the calls have in common that may hold each other up: a code, or a user whose limit is counted.
+    /// The row for which calls compete: a code, or a user whose limit is counted.
     fn row(&self) -> &str;
 
-    /// Has the effect for all items it is allowed for, in one statement: their places and outcomes. `waits` says whether to
-    /// wait for a named coupon that another transaction holds, or to pass it over; any free one is never waited for.
+    /// Executes all items that no rule rejects, in one statement, and returns their indexes and outcomes. `waits`: wait
+    /// for a named coupon that another transaction holds instead of skipping it. Random assignment never waits for a
+    /// coupon.
     fn apply(
         pool: &PgPool,
         calls: &[&Call<Self>],
         waits: bool,
     ) -> impl Future<Output = sqlx::Result<Vec<(i32, Value)>>> + Send;
 
-    /// Says why the others changed nothing.
+    /// Determines why the other items changed nothing.
     fn why(pool: &PgPool, calls: &[&Call<Self>]) -> impl Future<Output = sqlx::Result<Vec<Why>>> + Send;
 
-    /// What is to be noted of the coupon's lock once a call has had this effect.
+    /// The lock note to write to Redis after this effect.
     fn lock_note(_: &Call<Self>, _: &Self::Outcome) -> Option<LockNote> {
         None
     }
 }
 
 impl Store {
-    /// Attempts each call once, together; the results stand in the order of the calls. A call with a key may be attempted again
-    /// whatever came of it.
+    /// Attempts each call once, as one batch. The results are in the order of the calls. A call with a key may be
+    /// attempted again after any result.
     pub async fn try_each<T: Transition>(&self, calls: &[Call<T>]) -> Vec<Tried<T::Outcome>> {
         self.try_on(&self.hot, calls, false).await
     }
 
-    /// Attempts a call by itself until it has its answer, or the time is over. It is attempted at least once. Only after the
-    /// first attempt are held coupons waited for, on connections of their own, a moment each time.
+    /// Attempts a call by itself, at least once, until it has an answer or the deadline has passed. The first attempt
+    /// skips held coupons. Later attempts wait for them briefly, on the connections of the pool `solo`.
     pub async fn settle_alone<T: Transition>(
         &self,
         call: &Call<T>,
@@ -168,8 +172,8 @@ impl Store {
         }
     }
 
-    /// Runs a batch to its end: first together, then each call that was busy by itself, those of one row one after the other.
-    /// The answers stand in the order of the calls. An error is one call's own.
+    /// Runs a batch: first all calls together, then each busy call by itself; busy calls for one row run in sequence.
+    /// The answers are in the order of the calls. An error concerns only its own call.
     pub async fn settle_each<T: Transition>(&self, calls: &[Call<T>]) -> Vec<Result<Answer<T::Outcome>>> {
         let deadline = Instant::now() + PATIENCE;
         let mut rows: HashMap<_, Vec<usize>> = HashMap::new();
@@ -200,7 +204,7 @@ impl Store {
         settled.into_iter().map(|answer| answer.unwrap_or(Err(Error::Busy))).collect()
     }
 
-    /// The same for callers who can do nothing with some of the answers.
+    /// Like [`Self::settle_each`], but returns the first error instead of a partial result.
     pub async fn settle<T: Transition>(&self, calls: &[Call<T>]) -> Result<Vec<Answer<T::Outcome>>> {
         self.settle_each(calls).await.into_iter().collect()
     }
@@ -218,7 +222,7 @@ impl Store {
             if places.is_empty() {
                 break;
             }
-            // What is busy now will be so for the next call of the batch.
+            // A row that is busy now is busy for the next call of the batch too.
             let (held, places): (Vec<_>, Vec<_>) =
                 places.into_iter().partition(|place| busy.contains(&row(&calls[*place])));
             for place in held {
@@ -235,7 +239,7 @@ impl Store {
         tried.into_iter().map(|tried| tried.unwrap_or(Tried::Busy)).collect()
     }
 }
-/// The places still to do, each code and each key once.
+/// The indexes of the remaining calls, with each code and each key at most once.
 fn distinct<T: Transition>(calls: &[Call<T>], open: impl Fn(usize) -> bool) -> Vec<usize> {
     let mut codes = HashSet::new();
     let mut keys = HashSet::new();
@@ -253,8 +257,8 @@ fn row<T: Transition>(call: &Call<T>) -> (BusinessId, &str) {
     (call.business, call.ask.row())
 }
 
-/// Has the effects of these calls, each of which has another code and key, and finds out why the others have none. What is
-/// left open is busy.
+/// Executes these calls, whose codes and keys are distinct, and determines why the others changed nothing. A call
+/// without a result afterwards is busy.
 async fn run_round<T: Transition>(
     pool: &PgPool,
     calls: &[Call<T>],
@@ -293,13 +297,13 @@ async fn run_round<T: Transition>(
     Ok(())
 }
 
-/// What a why-statement's verdict means.
+/// The meaning of a why-statement's verdict.
 enum Verdict<T> {
-    /// Nothing refuses the call any more.
+    /// No rule rejects the call any more.
     Again,
-    /// The answer is under the key already, or is kept under none.
+    /// An answer that is already stored under the key, or that must not be stored.
     Known(Answer<T>),
-    /// An answer without an effect; it is kept under the call's key.
+    /// An answer without an effect, to be stored under the call's key.
     New(Result<T, Refusal>),
 }
 
@@ -318,7 +322,7 @@ fn conclude<T: Transition>(call: &Call<T>, why: Why) -> Result<Verdict<T::Outcom
     })
 }
 
-/// Answers without an effect that are to be kept under their keys, as columns.
+/// Answers without an effect that are to be stored under their keys, as columns.
 struct Kept<T> {
     keys: Vec<Uuid>,
     fingerprints: Vec<Uuid>,
@@ -338,7 +342,8 @@ impl<T: Serialize> Kept<T> {
         self.answers.push((place, outcome));
     }
 
-    /// Keeps them all in one statement; gives back those that were kept. Under another key another call's answer was first.
+    /// Stores all of them in one statement and returns those that were stored. For the others, a concurrent call with
+    /// the same key has stored its answer first.
     async fn keep(self, pool: &PgPool) -> sqlx::Result<Vec<(usize, Result<T, Refusal>)>> {
         if self.keys.is_empty() {
             return Ok(Vec::new());
@@ -352,14 +357,14 @@ impl<T: Serialize> Kept<T> {
     }
 }
 
-/// What an error of a statement means for the items in it. Whatever one item can cause says nothing of the others.
+/// The result of the items of a statement that failed. If one item can cause the error, all items are busy.
 fn fate<T>(fault: sqlx::Error, items: usize) -> Tried<T> {
     let sqlx::Error::Database(cause) = &fault else { return Tried::Failed(fault.into()) };
     let code = cause.code().unwrap_or_default();
-    // A lock or the time for the statement is over, a deadlock, a conflict.
+    // lock_timeout, statement_timeout, deadlock, serialization failure.
     let is_conflict = breaches(&fault, "request_key_pkey")
         || matches!(code.as_ref(), "55P03" | "57014" | "40P01" | "40001");
-    // Connections, resources, a server that stops: these are no item's.
+    // Connections, resources, a server that stops: no item causes these.
     let is_of_the_server = matches!(code.get(..2), Some("08" | "53" | "57" | "58"));
     if is_conflict || items > 1 && !is_of_the_server { Tried::Busy } else { Tried::Failed(fault.into()) }
 }
@@ -368,7 +373,7 @@ fn index(n: i32) -> usize {
     usize::try_from(n).unwrap_or_default()
 }
 
-/// The refusal that a why-statement's word stands for.
+/// The rejection for a verdict of a why-statement.
 pub(super) fn refusal(verdict: &str, detail: Option<Value>) -> Result<Refusal> {
     let detail = detail.unwrap_or_default();
     Ok(match verdict {
@@ -392,11 +397,13 @@ pub(super) fn refusal(verdict: &str, detail: Option<Value>) -> Result<Refusal> {
         "lock_required" => Refusal::LockRequired,
         "lock_stale" => Refusal::LockStale,
         "lock_expired" => Refusal::LockExpired,
-        unknown => return Err(Error::internal(format!("a why-statement said {unknown:?}"))),
+        unknown => {
+            return Err(Error::internal(format!("a why-statement returned the unknown verdict {unknown:?}")));
+        }
     })
 }
 
-/// The columns that every batch statement starts with, as arrays: `$1` to `$9`.
+/// The first parameters of every batch statement, `$1` to `$9`, as arrays.
 pub(super) struct Columns {
     pub n: Vec<i32>,
     pub business: Vec<Uuid>,
@@ -425,7 +432,7 @@ impl Columns {
     }
 }
 
-/// One column of a batch.
+/// A parameter of a batch statement: one value for each call.
 pub(super) fn column<T, C>(calls: &[&Call<T>], value: impl Fn(&Call<T>) -> C) -> Vec<C> {
     calls.iter().map(|call| value(call)).collect()
 }

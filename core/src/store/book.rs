@@ -1,4 +1,4 @@
-//! Books: made, changed, listed. [`super::deletion`] deletes them.
+//! Books: create, change, list. [`super::deletion`] deletes them.
 
 use sqlx::{PgExecutor, PgTransaction, query, query_file, query_scalar};
 
@@ -48,13 +48,14 @@ macro_rules! book {
     }};
 }
 
-/// How many books a page examines. With its name and description a row may have 6 KB: a page reads less than 6 MB.
+/// Maximum number of books that a page examines. With its name and description a row may have 6 KB: a page reads less
+/// than 6 MB.
 pub const MAX_BOOKS_EXAMINED: i64 = 1_000;
-/// How many books are counted for the total of a list.
+/// Maximum number of books that are counted for the total of a list.
 const MAX_BOOKS_COUNTED: i64 = 10_000;
 
 impl Store {
-    /// Makes a book in `DRAFT`, unless its time would be over already.
+    /// Creates a book in `DRAFT`; rejected if its `expires_at` has passed.
     pub async fn create_book(
         &self,
         key: Option<RequestKey>,
@@ -75,12 +76,13 @@ impl Store {
         open.settle(outcome).await
     }
 
-    /// The book, if it is the business's.
+    /// The book, if it belongs to the business.
     pub async fn get_book(&self, business: BusinessId, id: BookId) -> Result<Book> {
         get(&self.reads, business, id).await
     }
 
-    /// A business's books, newest first. A page may be short. The total is absent if the business has more than 10,000 books.
+    /// A business's books, newest first. A page may be short. The total is absent if the business has more than 10,000
+    /// books.
     pub async fn list_books(
         &self,
         business: BusinessId,
@@ -114,7 +116,7 @@ impl Store {
         Ok(page)
     }
 
-    /// How many books a list has, unless the business has more than may be counted.
+    /// The number of books in a list; `None` if the business has more than [`MAX_BOOKS_COUNTED`].
     async fn count_books(
         &self,
         business: BusinessId,
@@ -133,7 +135,7 @@ impl Store {
         Ok((counted.examined <= MAX_BOOKS_COUNTED).then_some(counted.found))
     }
 
-    /// Changes a book under its row's lock, so that two changes follow each other.
+    /// Changes a book under the lock of its row, so that concurrent changes run in sequence.
     pub async fn update_book(
         &self,
         key: Option<RequestKey>,
@@ -157,7 +159,7 @@ impl Store {
     }
 }
 
-/// Takes the book's row for a change of its rules: other changes wait, chunks that add codes do not.
+/// Locks the book's row for a change of its rules. Other changes wait; chunks that add codes do not.
 pub(super) async fn lock_for_change(
     transaction: &mut PgTransaction<'static>,
     business: BusinessId,
@@ -234,7 +236,7 @@ pub(super) async fn get(executor: impl PgExecutor<'_>, business: BusinessId, id:
     Ok(book!(row))
 }
 
-/// Makes a text stand for itself in LIKE.
+/// Escapes a text for LIKE.
 fn escape_like(text: &str) -> String {
     text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_")
 }

@@ -1,4 +1,4 @@
-//! Reading coupons, lists of them, and their history.
+//! Reading coupons: one coupon, lists, and the history of a coupon.
 
 use chrono::{DateTime, Utc};
 use sqlx::{query, query_file, query_scalar};
@@ -11,46 +11,46 @@ use crate::page::{Page, Walked};
 
 use super::Store;
 
-/// How many codes of a book a page examines by their positions. Usually they are neighbors in the table: a block has some 40,
-/// and a page reads 3 MB.
+/// Maximum number of codes that a page examines by position. They are usually adjacent in the table: a block has about
+/// 40, and a page reads 3 MB.
 pub const MAX_NEIGHBORS_EXAMINED: i64 = 10_000;
-/// How many codes a page examines by the order of codes, or of a holder. Each may be in a block of its own: a page reads 20 MB
-/// at most.
+/// Maximum number of codes that a page examines by code or by holder. Each may be in a different block: a page reads at
+/// most 20 MB.
 pub const MAX_SCATTERED_EXAMINED: i64 = 2_000;
-/// How many positions of a book a page of free codes examines. Usually the index of free codes has only these; until the next
-/// vacuum it also has the codes that were free, each of which costs a look at its block: a page reads less than 50 MB.
+/// Maximum number of positions that a page of free codes examines. Until the next vacuum the index of free codes also
+/// has the codes that were free before, each of which requires reading its block: a page reads less than 50 MB.
 pub const MAX_FREE_POSITIONS_EXAMINED: i32 = 200_000;
 
-/// Which codes of a book.
+/// A filter of a list of a book's codes.
 #[derive(Debug, Clone, Default)]
 pub struct CodeFilter {
-    /// Only in this state.
+    /// Only codes with this status.
     pub status: Option<CouponStatus>,
-    /// Only codes that begin so.
+    /// Only codes with this prefix.
     pub prefix: Option<String>,
-    /// After this code.
+    /// Only codes after this one.
     pub after: Option<String>,
 }
 
-/// Which of a user's coupons.
+/// A filter of a list of a user's coupons.
 #[derive(Debug, Clone, Default)]
 pub struct HeldFilter {
-    /// Only of this book.
+    /// Only coupons of this book.
     pub book: Option<BookId>,
-    /// Only in this state.
+    /// Only coupons with this status.
     pub status: Option<CouponStatus>,
-    /// After this one: when it was assigned, and its code.
+    /// Only coupons after this one: the time of its assignment, and its code.
     pub after: Option<(DateTime<Utc>, String)>,
 }
 
-/// A row of either statement, with the database's clock.
+/// A row, with the time of the database's clock.
 struct Row {
     coupon: Coupon,
     now: DateTime<Utc>,
 }
 
 impl Row {
-    /// The coupon as it counts at the time of reading.
+    /// The coupon with its effective status at the time of reading: an expired lock is treated as absent.
     fn shown(mut self) -> Coupon {
         self.coupon.status = effective(self.coupon.status, self.coupon.locked_until, self.now);
         if self.coupon.status != CouponStatus::Locked {
@@ -86,7 +86,7 @@ macro_rules! shown {
     }};
 }
 
-/// The same for a row of a walk.
+/// Like `shown!`, for a row of a bounded list.
 macro_rules! walked {
     ($row:expr) => {{
         let row = $row;
@@ -96,14 +96,14 @@ macro_rules! walked {
 }
 
 impl Store {
-    /// The coupon of that code, if it is the business's.
+    /// The coupon of that code, if it belongs to the business.
     pub async fn get_coupon(&self, business: BusinessId, code: &str) -> Result<Coupon> {
         let row =
             query_file!("src/store/sql/coupon.sql", business.0, code).fetch_optional(&self.reads).await?;
         row.map(|row| shown!(row)).ok_or_else(|| Refusal::not_found("coupon").into())
     }
 
-    /// The book of a code, if the code is the business's. It never changes.
+    /// The book of a code, if the code belongs to the business. It never changes.
     pub async fn find_book_of_code(&self, business: BusinessId, code: &str) -> Result<Option<BookId>> {
         let book = query_scalar!(
             r#"select book_id from coupon where business_id = $1 and code = $2 collate "C""#,
@@ -113,7 +113,7 @@ impl Store {
         Ok(book.fetch_optional(&self.reads).await?.map(BookId))
     }
 
-    /// A book's codes: by position in the book, or by code where a prefix is asked for. A page may be short.
+    /// A book's codes, ordered by position, or by code if the filter has a prefix. A page may be short.
     pub async fn list_codes(&self, book: &Book, filter: &CodeFilter, limit: u32) -> Result<Page<Coupon>> {
         if filter.status.is_some_and(|status| !book.counts.may_show(status)) {
             return Ok(Page::empty());
@@ -202,7 +202,7 @@ impl Store {
         Ok(Page::cut(rows.into_iter().map(|row| shown!(row)).collect(), limit, code_of))
     }
 
-    /// A user's coupons, in the order they were given. A page may be short.
+    /// A user's coupons, in the order of their assignment. A page may be short.
     pub async fn list_held(
         &self,
         business: BusinessId,
@@ -281,12 +281,12 @@ impl Store {
     }
 }
 
-/// How many codes a statement looks for: one more than the page has, which says that the list goes on.
+/// The number of codes to read: one more than the page has, which shows whether the list continues.
 fn most(limit: u32) -> i64 {
     i64::from(limit) + 1
 }
 
-/// The first text after all codes that begin with a prefix.
+/// The first text after all codes with a prefix.
 fn past(prefix: &str) -> String {
     format!("{prefix}\u{7f}")
 }

@@ -1,7 +1,7 @@
-//! The event log: its monthly partitions, and the cursor by which readers follow it.
+//! The event log: its monthly partitions, and the cursor with which readers follow it.
 //!
-//! **Invariant.** Events are ordered by (epoch, tx, id), and no event is committed below a position that a reader has passed.
-//! Ids do not have this property: they commit out of order.
+//! **Invariant.** Events are ordered by (epoch, tx, id), and no event is committed below a position that a reader has
+//! passed. Ids do not have this property: they commit out of order.
 
 use std::time::Duration;
 
@@ -16,28 +16,28 @@ use crate::id::{BookId, BusinessId, EventId};
 
 use super::Store;
 
-/// Months for which partitions are made ahead: an installation works for a year without housekeeping.
+/// Months for which partitions are created ahead: an installation works for a year without housekeeping.
 const MONTHS_AHEAD: i32 = 12;
-/// How often a change of the table is attempted while other changes of it hold its lock, and the pause between attempts. Each
-/// attempt waits 200 ms for the lock.
+/// Attempts of a change while other changes hold the lock of the table, and the pause between attempts. Each attempt
+/// waits 200 ms for the lock.
 const ATTEMPTS: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(300);
 
 /// A position in the event log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct EventCursor {
-    /// Counts restores of the database from a dump, from 1. A restored database counts its transactions anew.
+    /// Counts restores of the database from a dump, from 1. A restored database numbers its transactions anew.
     pub epoch: i16,
     /// The transaction that wrote the event.
     pub tx: u64,
-    /// The event.
+    /// The id of the event.
     pub id: Uuid,
 }
 
 /// An event with its position and its coupon.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LoggedEvent {
-    /// Where it stands.
+    /// The position of the event.
     pub cursor: EventCursor,
     /// The owner of the coupon.
     pub business: BusinessId,
@@ -50,20 +50,20 @@ pub struct LoggedEvent {
 }
 
 impl Store {
-    /// Prepares the event log for a program that starts: it begins a new epoch if the database was restored from a dump, and
-    /// makes the partitions of the months to come. A month that cannot be made now is made later by housekeeping.
+    /// Prepares the event log at the start of a program: begins a new epoch if the database was restored from a dump,
+    /// and creates the partitions of the coming months. Housekeeping retries months that cannot be created now.
     pub async fn open_event_log(&self) -> Result<()> {
         self.begin_epoch_if_restored().await?;
         if let Err(failure) = self.ensure_event_months().await {
             warn!(
                 error = failure.chain(),
-                "the partitions of coming months could not be made; housekeeping tries again"
+                "cannot create the partitions of the coming months; housekeeping retries"
             );
         }
         Ok(())
     }
 
-    /// Makes the partitions of this month and the 12 after it.
+    /// Creates the partitions of this month and the next 12 months.
     pub async fn ensure_event_months(&self) -> Result<()> {
         for ahead in 0..=MONTHS_AHEAD {
             repeat_while_locked(|| self.make_event_month(ahead)).await?;
@@ -94,8 +94,8 @@ impl Store {
         Ok(epoch.fetch_one(&self.pool).await?)
     }
 
-    /// The committed events after a position, in order. Events of transactions that began before one that still runs wait for
-    /// it, so that none is missed.
+    /// The committed events after a position, in order. It stops at the oldest transaction that still runs, so that no
+    /// event is missed.
     pub async fn events_after(&self, after: EventCursor, limit: i64) -> Result<Vec<LoggedEvent>> {
         let tx = after.tx.to_string();
         let rows = query_file!("src/store/sql/events_after.sql", after.epoch, tx, after.id, limit)
@@ -133,7 +133,7 @@ impl Store {
     }
 }
 
-/// Repeats a change that fails while another one holds the table.
+/// Repeats a change that fails because another change holds the lock of the table.
 async fn repeat_while_locked<T, F: Future<Output = Result<T>>>(change: impl Fn() -> F) -> Result<T> {
     for _ in 1..ATTEMPTS {
         match change().await {

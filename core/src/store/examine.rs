@@ -1,4 +1,4 @@
-//! What an operator has to know of a database before anything runs on it. It is only read, over one connection.
+//! Diagnostics of a database for `cuponera doctor`. They only read, over one connection.
 
 use std::time::Duration;
 
@@ -9,70 +9,71 @@ use tokio::time::timeout;
 use super::address::{AddressError, connect_options};
 use super::schema::SchemaState;
 
-/// A server that takes longer does not answer.
+/// Timeout of the examination.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A database as it was found.
+/// The result of the examination of a database.
 #[derive(Debug, Clone)]
 pub struct Examined {
-    /// The server, and our rights.
+    /// The server and the rights of the connection.
     pub server: ServerState,
-    /// How far the schema is.
+    /// The state of the schema.
     pub schema: SchemaState,
-    /// User ids and emails that were stored before they were trimmed; none if the schema does not note them yet.
+    /// User ids and emails that were stored untrimmed; `None` if the schema does not have the view yet or it is not
+    /// readable.
     pub untrimmed: Option<Untrimmed>,
-    /// How far its clock is ahead of this machine's, in seconds.
+    /// Seconds that its clock is ahead of this machine's.
     pub clock_ahead_seconds: i64,
 }
 
-/// A server, and what we may do in the database.
+/// A server and the rights of the connection in the database.
 #[derive(Debug, Clone)]
 pub struct ServerState {
     /// As `server_version_num`: 150_004 is 15.4.
     pub version: i32,
-    /// Whether it is a copy that cannot be written to.
+    /// Whether it is a read-only replica.
     pub is_replica: bool,
     /// The setting `fsync`.
     pub fsync: String,
     /// The setting `synchronous_commit`.
     pub synchronous_commit: String,
-    /// How many connections it takes that are not set aside for its administrators.
+    /// Maximum number of connections, without those reserved for administrators.
     pub connections: i32,
-    /// Its clock, at a moment between question and answer.
+    /// Its clock, between the sending of the query and its result.
     pub now: DateTime<Utc>,
-    /// Whether we may make tables.
+    /// Whether the connection may create tables.
     pub may_create: bool,
-    /// Whether we may make temporary tables, which imports need.
+    /// Whether the connection may create temporary tables, which imports need.
     pub may_use_temporary: bool,
 }
 
-/// How many user ids and emails were stored with what calls trim, or may not contain.
+/// Numbers of stored user ids and emails with characters that calls trim or reject.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Untrimmed {
     /// User ids.
     pub user_ids: i64,
-    /// Those that are ids of accounts.
+    /// User ids of accounts.
     pub accounts: i64,
-    /// Those that hold codes.
+    /// User ids that hold codes.
     pub holders: i64,
-    /// Those that no call finds.
+    /// User ids that no call finds.
     pub lost_user_ids: i64,
     /// Emails.
     pub emails: i64,
-    /// Those that no login finds.
+    /// Emails that no login finds.
     pub lost_emails: i64,
 }
 
-/// Why a database could not be examined. No secret is in it.
+/// Why a database could not be examined. Contains no secrets.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ExamineError {
-    /// The URL is not one of a database.
+    /// The URL is not a database URL.
     #[error("its URL {0}")]
     BadUrl(#[from] AddressError),
-    /// Nobody answers.
+    /// No answer within 5 s.
     #[error("it does not answer within {} s", PATIENCE.as_secs())]
     Silent,
-    /// Why there is no connection, or no answer.
+    /// The connection or a query failed.
     #[error("{0}")]
     Failed(String),
 }
@@ -87,7 +88,7 @@ impl From<sqlx::Error> for ExamineError {
     }
 }
 
-/// Looks at a database.
+/// Examines a database.
 pub async fn examine(url: &str) -> Result<Examined, ExamineError> {
     let options = connect_options(url)?.application_name("cuponera doctor");
     let look = async {
@@ -122,7 +123,7 @@ async fn server_state(connection: &mut PgConnection) -> sqlx::Result<ServerState
 }
 
 async fn untrimmed(connection: &mut PgConnection) -> sqlx::Result<Option<Untrimmed>> {
-    // Null if there is no such table.
+    // Null if a table does not exist.
     let may_read = query_scalar!(
         "select has_table_privilege(to_regclass('untrimmed_email'), 'select')
            and has_table_privilege(to_regclass('coupon'), 'select')"

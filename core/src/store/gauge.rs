@@ -1,4 +1,4 @@
-//! What there is to see of the pools.
+//! Metrics of the connection pools.
 
 use std::time::{Duration, Instant};
 
@@ -7,22 +7,22 @@ use tokio::time::timeout;
 
 use super::Store;
 
-/// Whoever waits longer for a connection has been told enough.
+/// Upper bound of the pool-wait probe.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
 /// The connections of a pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PoolLevel {
-    /// Connections that are open.
+    /// Open connections.
     pub size: u32,
-    /// Those of them that nobody uses.
+    /// Open connections that are not in use.
     pub idle: usize,
-    /// The most there may be.
+    /// Maximum number of connections.
     pub most: u32,
 }
 
 impl Store {
-    /// How full each pool is.
+    /// The connections of each pool.
     pub fn pool_levels(&self) -> [(&'static str, PoolLevel); 5] {
         let level = |pool: &PgPool| PoolLevel {
             size: pool.size(),
@@ -32,8 +32,8 @@ impl Store {
         self.pools().map(|(name, pool)| (name, level(pool)))
     }
 
-    /// How long one has to wait for a connection of each pool at this moment, at most a second. Taken by waiting for one;
-    /// a pool that has opened none yet is left alone.
+    /// The current wait for a connection of each pool, at most 1 s, measured by acquiring one. A pool without open
+    /// connections is not measured.
     pub async fn pool_waits(&self) -> Vec<(&'static str, Duration)> {
         let used = self.pools().into_iter().filter(|(_, pool)| pool.size() > 0);
         let wait = |(name, pool): (&'static str, &PgPool)| {

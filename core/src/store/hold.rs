@@ -1,4 +1,4 @@
-//! Holding a code while its owner is at the till: lock, unlock, and the tidying-up of lapsed locks.
+//! Locks on codes during a checkout: lock, unlock, and the expiry of locks.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ pub struct Lock {
     pub code: String,
     /// The holder.
     pub user: String,
-    /// How long; the book says if absent.
+    /// Duration of the lock; by default the book's `lock_ttl_seconds`.
     pub ttl_seconds: Option<i32>,
 }
 
@@ -31,18 +31,18 @@ pub struct Lock {
 pub struct Unlock {
     /// The code.
     pub code: String,
-    /// Whose lock, or that it does not matter.
+    /// Whose lock to release.
     pub owner: LockOwner,
-    /// The lock the caller believes in; refused if another is live.
+    /// The id of the lock; rejected if another lock is live.
     pub lock: Option<LockId>,
 }
 
-/// Whose lock is released.
+/// Whose lock to release.
 #[derive(Debug, Clone)]
 pub enum LockOwner {
-    /// This user's.
+    /// Only this user's lock.
     User(String),
-    /// Whoever's.
+    /// The lock of any user.
     Anyone,
 }
 
@@ -51,11 +51,11 @@ pub enum LockOwner {
 pub struct Locked {
     /// The code.
     pub code: String,
-    /// The lock; renewing keeps it.
+    /// The id of the lock; a renewal does not change it.
     pub lock: LockId,
     /// When it was taken.
     pub locked_at: DateTime<Utc>,
-    /// When it runs out.
+    /// When it expires.
     pub locked_until: DateTime<Utc>,
     /// The version of the coupon's row; 0 if the call changed nothing.
     #[serde(default)]
@@ -72,10 +72,10 @@ pub struct Unlocked {
     pub version: i32,
 }
 
-/// What one sweep of the agenda did.
+/// The result of one sweep of the agenda.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Expired {
-    /// Agenda rows taken.
+    /// Agenda rows deleted.
     pub taken: i64,
     /// Locks ended.
     pub expired: i64,
@@ -224,7 +224,7 @@ fn split_owners(owners: &[LockOwner]) -> (Vec<Option<String>>, Vec<bool>) {
         .unzip()
 }
 
-/// How the lock of a coupon stands, as it is read.
+/// The lock of a coupon, as it is read.
 struct LockRow {
     business_id: Uuid,
     code: String,
@@ -247,14 +247,14 @@ fn columns(coupons: &[(BusinessId, String)]) -> (Vec<Uuid>, Vec<String>) {
 }
 
 impl Store {
-    /// Ends up to `most` locks whose time has passed, with an `EXPIRE` event each. Deciding never waits for this: a
-    /// lapsed lock counts as none anyway.
+    /// Ends expired locks of up to `most` agenda rows, each with an `EXPIRE` event. No decision depends on this: every
+    /// statement treats an expired lock as absent.
     pub async fn expire_locks(&self, most: i64) -> Result<Expired> {
         self.end_lapsed_locks(&[], most).await
     }
 
-    /// The same for these coupons, where their locks have run out; their agenda is left to [`Self::expire_locks`]. Says how
-    /// many locks it ended.
+    /// Ends the expired locks of these coupons and returns their number. [`Self::expire_locks`] deletes the agenda rows
+    /// later.
     pub async fn expire_locks_of(&self, coupons: &[(BusinessId, String)]) -> Result<i64> {
         Ok(self.end_lapsed_locks(coupons, 0).await?.expired)
     }
@@ -267,7 +267,7 @@ impl Store {
         Ok(Expired { taken: row.taken, expired: row.expired })
     }
 
-    /// How the locks of these coupons stand. One that there is not has none, in the newest version there can be.
+    /// The locks of these coupons. Unknown coupons are returned as unlocked, with version `i32::MAX`.
     pub async fn lock_notes_of(&self, coupons: &[(BusinessId, String)]) -> Result<Vec<LockNote>> {
         let (businesses, codes) = columns(coupons);
         let rows = query_file_as!(LockRow, "src/store/sql/lock_notes_of.sql", &businesses, &codes)
@@ -276,7 +276,7 @@ impl Store {
         Ok(rows.into_iter().map(LockNote::from).collect())
     }
 
-    /// Locks that run out within that time, up to `most` of them, earliest first.
+    /// Up to `most` locks that expire within that time, earliest first.
     pub async fn locks_due_within(&self, time: Duration, most: i64) -> Result<Vec<LockNote>> {
         let rows = query_file_as!(LockRow, "src/store/sql/locks_due_within.sql", time.as_secs_f64(), most)
             .fetch_all(&self.hot)
@@ -284,7 +284,7 @@ impl Store {
         Ok(rows.into_iter().map(LockNote::from).collect())
     }
 
-    /// The database's time.
+    /// The time of the database's clock.
     pub async fn now(&self) -> Result<DateTime<Utc>> {
         Ok(query_scalar!(r#"select clock_timestamp() as "now!""#).fetch_one(&self.hot).await?)
     }

@@ -1,8 +1,8 @@
-//! Wake-ups for a queue outside the database: written in the commit that gives cause for them, sent by a relay, deleted once
-//! the queue has them. What the queue loses all the same is written again.
+//! The outbox of a queue outside the database. A message is written in the commit that makes work runnable, sent by a
+//! relay, and deleted when the queue has accepted it. Messages that the queue loses are written again.
 //!
-//! **Invariant.** Nothing is open while a message is on the network: a relay holds rows by a lease. So a message may be sent
-//! twice, and is never lost between commit and queue.
+//! **Invariant.** No transaction is open while a message is sent: a relay holds rows by a lease. A message may
+//! therefore be sent twice, but is never lost between commit and queue.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,89 +18,90 @@ use crate::queue;
 use super::Store;
 use super::batch::Answer;
 
-/// For so long a chunk may be runnable without anybody coming for it, while hands are free.
+/// A chunk that has been runnable this long while worker slots are free is announced again.
 pub const RESCUE_AFTER: Duration = Duration::from_secs(5);
-/// The same for a chunk whose lease ran out. Its message comes back about then; together with the lease this stays under 20 s.
+/// The same for a chunk whose lease has expired, counted from the expiry. The queue delivers its message again at about
+/// that time; the lease plus this delay is less than 20 s.
 const RESCUE_LAPSED_AFTER: Duration = Duration::from_secs(2);
-/// So many chunks at most have been announced again and are still not claimed: a minute's work for a small fleet.
+/// Maximum number of re-announced, still unclaimed chunks: about one minute of work for a small fleet.
 const MOST_RESCUED: i64 = 1_000;
 
-/// Tells whoever sends what is in the outbox that there is more. Shared by all stores of a process.
+/// Wakes the relay when rows are added to the outbox. Shared by all stores of a process.
 #[derive(Debug, Clone, Default)]
 pub struct Bell(Arc<Notify>);
 
 impl Bell {
-    /// Waits until it was rung, or was since the last time.
+    /// Waits for a notification; returns at once if one came since the last call.
     pub async fn rung(&self) {
         self.0.notified().await;
     }
 }
 
-/// A message to be sent.
+/// A message to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outgoing {
-    /// Its row.
+    /// The id of its row.
     pub id: i64,
-    /// Whose work it is about: messages of one business do not hold up another's.
+    /// The owner of the job; messages of one business do not delay those of another.
     pub business: BusinessId,
-    /// What to say.
+    /// The message.
     pub message: Message,
-    /// For how long it has been due.
+    /// How long it has been due.
     pub waited: Duration,
 }
 
-/// The work that waits, as Postgres knows it.
+/// The waiting work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backlog {
-    /// Chunks that could run now and are in nobody's hands.
+    /// Chunks that are runnable and not claimed.
     pub runnable: i64,
     /// How long the oldest of them has been runnable.
     pub oldest: Option<Duration>,
-    /// Messages that the queue does not have yet.
+    /// Messages that are not sent yet.
     pub unsent: i64,
 }
 
-/// Which messages.
+/// A kind of message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OutgoingKind {
-    /// That there is work.
+    /// Work is available.
     WakeUp,
-    /// That work failed for the last time.
+    /// A chunk has failed and will not be tried again.
     DeadLetter,
 }
 
-/// How the run of a job stands that a dead letter tells of.
+/// The state of the run (`job.attempts`) that a dead letter belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LetteredRun {
-    /// The job has failed, and was not retried since.
+    /// The job has failed and was not retried since.
     Failed(BusinessId),
-    /// Other chunks are still worked.
+    /// Other chunks are still running.
     Open,
-    /// The job is gone, was retried since, or is not in a state to be retried.
+    /// The job does not exist, was retried since, or cannot be retried in its state.
     Past,
 }
 
-/// What became of a dead letter's job.
+/// What a redrive of a dead letter did with its job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Redriven {
-    /// It runs again.
+    /// The job runs again.
     Retried,
-    /// The run that it tells of is not over: other chunks are still worked.
+    /// The run has not ended: other chunks are still running.
     TooEarly,
-    /// It is gone, was retried since, or is not in a state to be retried.
+    /// The job does not exist, was retried since, or cannot be retried in its state.
     NotNeeded,
 }
 
-/// Whether hands are known to be free, when somebody asks for lost work.
+/// Whether the caller of a rescue knows that a worker slot is free.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hands {
-    /// A worker has had a free place and no message for [`RESCUE_AFTER`].
+    /// A worker slot has polled without a message for [`RESCUE_AFTER`].
     Idle,
-    /// Whoever asks cannot tell: an API, or a worker that is busy.
+    /// The caller is an API or a busy worker and does not know.
     Unknown,
 }
 
-/// Announces the chunks of a job that may run, to whoever hears of work: when the transaction commits.
+/// Announces the runnable chunks of a job when the transaction commits: by messages in the outbox, or by `NOTIFY`.
 pub(super) async fn announce(
     transaction: &mut PgTransaction<'_>,
     job: JobId,
@@ -114,7 +115,7 @@ pub(super) async fn announce(
 }
 
 impl Store {
-    /// Takes messages that are due, for the time of the lease.
+    /// Claims due messages for the time of the lease.
     pub async fn claim_outgoing(
         &self,
         kind: OutgoingKind,
@@ -141,13 +142,13 @@ impl Store {
         Ok(outgoing.collect())
     }
 
-    /// Forgets messages that the queue has.
+    /// Deletes messages that the queue has accepted.
     pub async fn delete_sent(&self, ids: &[i64]) -> Result<()> {
         query!("delete from outbox where id = any($1)", ids).execute(&self.pool).await?;
         Ok(())
     }
 
-    /// Gives back messages that could not be sent, to be taken again after a delay.
+    /// Releases messages that could not be sent; they can be claimed again after the delay.
     pub async fn postpone_outgoing(&self, ids: &[i64], delay: Duration) -> Result<()> {
         query!(
             "update outbox set claimed_until = now() + make_interval(secs => $2) where id = any($1)",
@@ -159,7 +160,7 @@ impl Store {
         Ok(())
     }
 
-    /// Announces chunks again that nobody came for; says how many.
+    /// Announces chunks again whose messages are probably lost; returns the number of messages written.
     pub async fn rescue_chunks(&self, hands: Hands) -> Result<u64> {
         let rescued = query_file!(
             "src/store/sql/rescue_chunks.sql",
@@ -174,10 +175,10 @@ impl Store {
         Ok(rescued.rows_affected())
     }
 
-    /// What waits.
+    /// Measures the waiting work.
     pub async fn backlog(&self) -> Result<Backlog> {
         let mut look = self.reports.begin().await?;
-        // Whoever asks has gone by then, and many looks that nobody waits for would take all connections.
+        // The caller has given up after 2 s, and abandoned queries would use up the connections.
         query!("set local statement_timeout = '2s'").execute(&mut *look).await?;
         let row = query_file!("src/store/sql/backlog.sql").fetch_one(&mut *look).await?;
         look.rollback().await?;
@@ -185,7 +186,7 @@ impl Store {
         Ok(Backlog { runnable: row.runnable, oldest, unsent: row.unsent })
     }
 
-    /// How the run of a job stands that a dead letter tells of.
+    /// The state of a run of a job.
     pub async fn find_run(&self, job: JobId, attempt: i32) -> Result<LetteredRun> {
         let row =
             query!("select business_id, status from job where id = $1 and attempts = $2", job.0, attempt)
@@ -198,7 +199,7 @@ impl Store {
         })
     }
 
-    /// Retries a job as its owner could, if the run that the dead letter tells of was its last.
+    /// Retries a job, as its owner could, if the run of the dead letter was its last.
     pub async fn redrive_job_if_failed(&self, job: JobId, attempt: i32) -> Result<Redriven> {
         let business = match self.find_run(job, attempt).await? {
             LetteredRun::Failed(business) => business,
@@ -209,14 +210,14 @@ impl Store {
         Ok(if is_retried { Redriven::Retried } else { Redriven::NotNeeded })
     }
 
-    /// Tells whoever sends that there may be more to send.
+    /// Wakes the relay.
     pub(super) fn ring(&self) {
         if let Some(bell) = &self.bell {
             bell.0.notify_one();
         }
     }
 
-    /// The same, once an answer is committed.
+    /// Wakes the relay after the answer is committed.
     pub(super) fn ring_after<T>(&self, answer: Result<Answer<T>>) -> Result<Answer<T>> {
         self.ring();
         answer

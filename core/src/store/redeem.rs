@@ -1,4 +1,4 @@
-//! Using codes, and asking whether one could be used.
+//! Redemption of codes, and its validation without an effect.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -12,33 +12,33 @@ use crate::id::{EventId, LockId, RedemptionId};
 use super::Store;
 use super::batch::{Call, Columns, Sight, Transition, Why, column, refusal};
 
-/// Use a code once.
+/// Redeem a code once.
 #[derive(Debug, Clone)]
 pub struct Redeem {
     /// The code.
     pub code: String,
     /// The holder.
     pub user: String,
-    /// The lock the caller believes in; refused if it is not the live one.
+    /// The id of the caller's lock; rejected if it is not the live lock.
     pub lock: Option<LockId>,
-    /// The caller's own name for the sale.
+    /// The caller's reference for the sale.
     pub reference: Option<String>,
-    /// What else the caller wants kept with it.
+    /// Data that the caller stores with the redemption.
     pub metadata: Option<Value>,
 }
 
-/// A use of a code.
+/// A redemption of a code.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Redeemed {
     /// The code.
     pub code: String,
-    /// This use.
+    /// The id of this redemption.
     pub redemption: RedemptionId,
-    /// How many uses there are now, this one included.
+    /// The number of redemptions of the code, this one included.
     pub redeem_count: i32,
-    /// How many there may be.
+    /// The maximum number of redemptions.
     pub max_redeems: i32,
-    /// When.
+    /// The time of this redemption.
     pub redeemed_at: DateTime<Utc>,
     /// The version of the coupon's row; 0 if the call changed nothing.
     #[serde(default)]
@@ -46,7 +46,7 @@ pub struct Redeemed {
 }
 
 impl Redeemed {
-    /// Whether it was the last use there may be.
+    /// Whether this was the last allowed redemption.
     pub fn is_final(&self) -> bool {
         self.redeem_count >= self.max_redeems
     }
@@ -116,11 +116,11 @@ impl Transition for Redeem {
 }
 
 impl Store {
-    /// Asks whether a redemption would be allowed now, with the same checks, changing nothing.
+    /// Checks whether a redemption would be allowed now, with the same rules, and changes nothing.
     pub async fn validate(&self, call: &Call<Redeem>) -> Result<()> {
         let call = Call { key: None, ..call.clone() };
         let why = Redeem::why(&self.hot, &[&call]).await?.pop();
-        let why = why.ok_or_else(|| Error::internal("the why-statement answered nothing"))?;
+        let why = why.ok_or_else(|| Error::internal("the why-statement returned no row"))?;
         match why.verdict.as_str() {
             "again" => Ok(()),
             _ if why.foreign && call.sight == Sight::Own => Err(Refusal::not_found("coupon").into()),

@@ -1,4 +1,4 @@
-//! Idempotency keys: the answer to a request is kept in the commit that has its effect.
+//! Idempotency keys: the answer of a request is stored in the commit that has its effect.
 
 use std::collections::HashSet;
 
@@ -13,7 +13,7 @@ use crate::error::{Error, Refusal, Result, breaches};
 use super::Store;
 use super::batch::{Answer, RequestKey};
 
-/// Keeps answers that have no effect, each unless its key has one already; gives back the keys of those that were kept.
+/// Stores answers that have no effect, unless their keys already have answers. Returns the keys of the stored answers.
 pub(super) async fn insert_absent(
     pool: &PgPool,
     keys: &[Uuid],
@@ -32,7 +32,7 @@ pub(super) async fn insert_absent(
 }
 
 impl Store {
-    /// The answer that is kept under a key.
+    /// The answer stored under a key.
     pub async fn find_answer<T: DeserializeOwned>(&self, key: &RequestKey) -> Result<Option<Answer<T>>> {
         let row = query!("select fingerprint, answer from request_key where id = $1", key.id)
             .fetch_optional(&self.pool)
@@ -45,7 +45,7 @@ impl Store {
         Ok(Some(Answer { outcome, replayed: true }))
     }
 
-    /// Opens the transaction of an effect that is had once for each key, unless the key has its answer already.
+    /// Begins the transaction of a change that is executed once for each key, or returns the key's stored answer.
     pub(super) async fn attempt<T: DeserializeOwned>(&self, key: Option<RequestKey>) -> Result<Attempt<T>> {
         if let Some(key) = &key
             && let Some(answer) = self.find_answer(key).await?
@@ -56,25 +56,25 @@ impl Store {
     }
 }
 
-/// Whether an effect is still to be had.
+/// Whether the change is still to be executed.
 pub(super) enum Attempt<T> {
-    /// The transaction to have it in.
+    /// The transaction to execute it in.
     Open(Open),
-    /// It was had, or refused, before.
+    /// The change was executed or rejected before.
     Answered(Answer<T>),
 }
 
-/// The transaction of an effect, and the key it goes under.
+/// The transaction of a change, and its key.
 pub(super) struct Open {
     store: Store,
     key: Option<RequestKey>,
-    /// Where the effect goes.
+    /// The transaction of the change.
     pub(super) transaction: PgTransaction<'static>,
 }
 
 impl Open {
-    /// Commits the effect together with its key. A refusal takes the effect back and is kept under the key as well.
-    /// Whoever loses the race for a key is given the answer that won.
+    /// Commits the effect together with its key. A rejection rolls the effect back and is stored under the key too. If
+    /// a concurrent request has stored an answer under the key first, returns that answer.
     pub(super) async fn settle<T: Serialize + DeserializeOwned>(
         mut self,
         outcome: Result<T>,
@@ -93,14 +93,14 @@ impl Open {
         {
             self.transaction.rollback().await?;
             let answer = self.store.find_answer(key).await?;
-            return answer.ok_or_else(|| Error::unavailable("the answer under the key went away"));
+            return answer.ok_or_else(|| Error::unavailable("the stored answer of the key was deleted"));
         }
         self.transaction.commit().await?;
         Ok(Answer { outcome, replayed: false })
     }
 }
 
-/// Inserts plainly; `false` if the key is there already, which also ends the transaction.
+/// Inserts without `on conflict`; `false` if the key exists, which also aborts the transaction.
 async fn insert<T: Serialize>(
     transaction: &mut PgTransaction<'static>,
     key: &RequestKey,
@@ -122,7 +122,7 @@ async fn insert<T: Serialize>(
     }
 }
 
-/// The form in which an answer is kept under its key.
+/// The JSON of an answer as it is stored under its key.
 pub(super) fn to_stored<T: Serialize>(outcome: &Result<T, Refusal>) -> serde_json::Result<Value> {
     Ok(match outcome {
         Ok(effect) => json!({ "Ok": serde_json::to_value(effect)? }),

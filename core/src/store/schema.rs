@@ -1,7 +1,7 @@
-//! The schema of a database against the steps that this program knows.
+//! Compares the schema of a database with the migration steps of this program.
 //!
-//! **Invariant.** A program runs on its own schema and on a newer one, so that a fleet can be updated program by program
-//! and rolled back, and refuses an older one. Steps go forward only, and a newer one takes away nothing that this program
+//! **Invariant.** A program runs on its own schema and on newer ones, so that a fleet can be updated program by program
+//! and rolled back, and refuses an older one. Steps only go forward, and a newer step removes nothing that this program
 //! uses.
 
 use sqlx::migrate::{MigrateError, Migration, Migrator};
@@ -12,57 +12,57 @@ use crate::error::{Error, Result};
 
 use super::Store;
 
-/// The schema, in steps that only go forward.
+/// The migration steps of this program.
 static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
 
-/// A newer program may take the schema further between a look and a step, which ends the step; then the look is repeated.
+/// If a newer program migrates the schema between the check and a step, the step fails, and both are repeated.
 const ATTEMPTS: u32 = 3;
 
-/// How far a schema is, against what this program knows.
+/// The state of a schema, compared with the steps of this program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SchemaState {
-    /// No step was taken yet.
+    /// No step has been applied.
     Absent {
         /// The newest step that this program knows.
         known: i64,
     },
     /// Steps are missing.
     Older {
-        /// The newest step that was taken.
+        /// The newest applied step.
         found: i64,
-        /// The first that is missing.
+        /// The first missing step.
         missing: i64,
         /// The newest step that this program knows.
         known: i64,
     },
-    /// All steps that this program knows were taken, and no others.
+    /// All steps that this program knows have been applied, and no others.
     Current {
         /// The newest step.
         known: i64,
     },
-    /// All steps that this program knows were taken, and others, which a newer program knows.
+    /// All steps that this program knows have been applied, and steps of a newer program.
     Newer {
-        /// The newest step that was taken.
+        /// The newest applied step.
         found: i64,
         /// The newest step that this program knows.
         known: i64,
     },
-    /// A step was begun and not finished.
+    /// A step was started and not completed.
     Broken {
         /// That step.
         step: i64,
     },
-    /// A step was taken that has this number and does something else here; or one is missing below a step that this
-    /// program does not know. Another line of versions made this schema.
+    /// An applied step has the number of a known step but different content, or a known step is missing below an
+    /// unknown one. Another line of versions made this schema.
     Foreign {
         /// That step.
         step: i64,
     },
-    /// The user of the connection may not read how far it is.
+    /// The user of the connection may not read `_sqlx_migrations`.
     Closed,
 }
 
-/// A row of the table in which sqlx notes the steps that were taken.
+/// A row of `_sqlx_migrations`, the table of applied steps.
 #[derive(FromRow)]
 struct Step {
     version: i64,
@@ -71,16 +71,16 @@ struct Step {
 }
 
 impl SchemaState {
-    /// Reads it.
+    /// Reads the state of the database's schema.
     pub(super) async fn read(connection: &mut PgConnection) -> sqlx::Result<Self> {
-        // Null if there is no such table.
+        // Null if the table does not exist.
         let may_read = query_scalar!("select has_table_privilege(to_regclass('_sqlx_migrations'), 'select')");
         match may_read.fetch_one(&mut *connection).await? {
             None => return Ok(Self::of(&[], &MIGRATIONS.migrations)),
             Some(false) => return Ok(Self::Closed),
             Some(true) => {}
         }
-        // Not checked when it is built: the table is made when the first migration runs.
+        // Not checked at build time: sqlx creates the table when the first migration runs.
         let steps = query_as("select version, checksum, success from _sqlx_migrations order by version");
         Ok(Self::of(&steps.fetch_all(connection).await?, &MIGRATIONS.migrations))
     }
@@ -108,7 +108,7 @@ impl SchemaState {
         }
     }
 
-    /// Whether this program runs on it as it is; warns of a newer one.
+    /// Fails if this program cannot run on the schema; logs a warning for a newer one.
     fn check(self) -> Result<()> {
         match self {
             Self::Current { .. } => Ok(()),
@@ -116,29 +116,27 @@ impl SchemaState {
                 warn!(found, known, "the schema is newer than this program; it runs on it");
                 Ok(())
             }
-            Self::Absent { .. } => {
-                Err(Error::internal("the database has no schema yet: run `cuponera migrate`"))
-            }
+            Self::Absent { .. } => Err(Error::internal("the database has no schema: run `cuponera migrate`")),
             Self::Older { missing, .. } => Err(Error::internal(format!(
-                "the database's schema is older than this program and lacks step {missing}: run `cuponera migrate`"
+                "the database schema is older than this program: step {missing} is missing; run `cuponera migrate`"
             ))),
             Self::Broken { step } => Err(Error::internal(format!(
-                "step {step} of the database's schema was begun and not finished: \
-                 see what it left behind, then delete its row from _sqlx_migrations and run `cuponera migrate`"
+                "step {step} of the database schema was not finished: \
+                 check what it has changed, then delete its row from _sqlx_migrations and run `cuponera migrate`"
             ))),
             Self::Foreign { step } => Err(Error::internal(format!(
-                "the database's schema was made by another line of versions, which differs from step {step} on: \
-                 use the program that made it"
+                "the database schema was created by another line of versions, which differs from step {step} on: \
+                 use the program that created it"
             ))),
             Self::Closed => Err(Error::internal(
-                "the database's schema was made by another user: connect as that user, or give its tables to this one",
+                "the database schema belongs to another user: connect as that user or transfer its tables to this one",
             )),
         }
     }
 }
 
 impl Store {
-    /// Brings the schema up to this version; a newer one is left as it is. Safe from several processes at once.
+    /// Migrates the schema to this version; a newer schema is not changed. Several processes may call this at once.
     pub async fn migrate(&self) -> Result<()> {
         for _ in 1..ATTEMPTS {
             match self.migrate_once().await? {
@@ -150,7 +148,7 @@ impl Store {
         self.migrate_once().await?.map_err(Error::internal)
     }
 
-    /// On a connection of its own: a run that fails keeps the lock of migrations for as long as its connection lives.
+    /// Uses a separate connection: a failed run holds the lock of migrations until its connection closes.
     async fn migrate_once(&self) -> Result<Result<(), MigrateError>> {
         let mut connection = self.pool.acquire().await?.detach();
         // A step may build an index on a large table.
@@ -167,7 +165,7 @@ impl Store {
         Ok(done)
     }
 
-    /// Refuses a schema older than this program knows; a newer one is fine.
+    /// Fails if the schema is older than this program's; a newer schema is accepted.
     pub async fn check_schema(&self) -> Result<()> {
         let mut connection = self.pool.acquire().await?;
         SchemaState::read(&mut connection).await?.check()

@@ -1,4 +1,4 @@
-//! Code spaces: how far each pattern of a business has been used, and the reserving of more.
+//! Code spaces: the used indexes of each pattern of a business, and the reservation of more.
 
 use rand::TryRng;
 use sqlx::{PgTransaction, query};
@@ -9,7 +9,7 @@ use crate::id::BusinessId;
 
 use super::Store;
 
-/// The key of a permutation, and how much of it is used.
+/// The key of a permutation, and the number of its used indexes.
 #[derive(Clone)]
 pub struct Space {
     /// AES-256 key of the permutation.
@@ -19,7 +19,7 @@ pub struct Space {
 }
 
 impl Store {
-    /// The space of a pattern, if anything was ever generated from it.
+    /// The space of a pattern, if codes were ever generated from it.
     pub async fn find_space(&self, business: BusinessId, pattern: &str) -> Result<Option<Space>> {
         let row = query!(
             "select key, next_index from code_space where business_id = $1 and pattern = $2",
@@ -33,7 +33,7 @@ impl Store {
     }
 }
 
-/// Reserves the next `count` indexes and answers the first; refused, with nothing written, if fewer remain.
+/// Reserves the next `count` indexes and returns the first. If fewer remain, returns a rejection and reserves none.
 pub(super) async fn reserve(
     transaction: &mut PgTransaction<'static>,
     business: BusinessId,
@@ -86,7 +86,7 @@ fn as_key(bytes: Vec<u8>) -> Result<[u8; 32]> {
     bytes.try_into().map_err(|_| Error::internal("a code space's key has the wrong length"))
 }
 
-/// Counts of codes are far below `i64::MAX`: requests are bounded.
+/// Numbers of codes are far below `i64::MAX`, because requests are bounded.
 pub(super) fn as_i64(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }

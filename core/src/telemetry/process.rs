@@ -1,4 +1,4 @@
-//! Metrics that the system has of this process, under their conventional names.
+//! Metrics of this process from the operating system, under their conventional names.
 
 use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};

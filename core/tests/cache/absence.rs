@@ -1,4 +1,4 @@
-//! A Redis that does not answer: nobody waits for it, and it is found again.
+//! Outages of Redis: calls do not wait for it, and its return is detected.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use cuponera_testkit::{Redis, bound, eventually};
 
 use super::connect_in_haste;
 
-/// How soon an outage must be known, and how soon it must be known to be over.
+/// Maximum time to detect an outage or its end.
 fn soon() -> Duration {
     bound(Duration::from_secs(1), Duration::from_secs(5))
 }
@@ -16,15 +16,15 @@ async fn take(cache: &Cache) -> bool {
     cache.take("somebody", Duration::from_millis(1), 1_000_000).await.is_some()
 }
 
-/// Takes, if not at once: what comes too late on a busy machine counts as an outage too.
+/// Takes until Redis answers: a late answer on a busy machine counts as an outage too.
 async fn takes(cache: &Cache) {
     eventually("Redis to answer", async || take(cache).await.then_some(())).await;
 }
 
-/// Waits until it is known without anybody asking; says how long that took.
+/// Waits, without calling Redis, until the state is detected; returns the time that took.
 async fn known(cache: &Cache, state: CacheState) -> Duration {
     let begun = Instant::now();
-    eventually("the state to be known", async || (cache.state() == state).then_some(())).await;
+    eventually("the state to be detected", async || (cache.state() == state).then_some(())).await;
     begun.elapsed()
 }
 
@@ -42,7 +42,7 @@ async fn a_redis_that_freezes_or_dies_is_known_within_a_second_and_found_again_b
     assert!(known(&cache, CacheState::Disconnected).await < soon());
     redis.start_again().await;
     assert!(known(&cache, CacheState::Connected).await < soon());
-    // A new server is given the scripts.
+    // The scripts are loaded into the new server.
     takes(&cache).await;
 }
 
@@ -54,13 +54,13 @@ async fn all_who_ask_a_frozen_redis_together_wait_a_tenth_of_a_second_and_the_ne
     let begun = Instant::now();
     let answers = cuponera_testkit::race(200, 0..200, |_| take(&cache)).await;
     assert!(answers.iter().all(|answered| !answered));
-    // One after the other would be 20 s.
+    // One after the other, the calls would take 20 s.
     assert!(begun.elapsed() < bound(ANSWER * 3, ANSWER * 20), "{:?}", begun.elapsed());
     let begun = Instant::now();
     for _ in 0..1_000 {
         assert!(!take(&cache).await);
     }
-    // If each waited it would be 100 s.
+    // If each call waited, they would take 100 s.
     assert!(begun.elapsed() < bound(ANSWER, ANSWER * 50), "{:?}", begun.elapsed());
 }
 
@@ -68,7 +68,7 @@ async fn all_who_ask_a_frozen_redis_together_wait_a_tenth_of_a_second_and_the_ne
 async fn a_redis_that_is_away_at_the_start_is_found_when_it_comes() {
     let mut redis = Redis::start().await;
     redis.kill();
-    let cache = Cache::open(&redis.url().into()).await.expect("the address is one");
+    let cache = Cache::open(&redis.url().into()).await.expect("the address is invalid");
     assert_eq!(cache.state(), CacheState::Disconnected);
     assert!(!take(&cache).await);
     redis.start_again().await;

@@ -1,4 +1,4 @@
-//! Buckets that several processes take from.
+//! Token buckets that several processes share.
 
 use std::time::Duration;
 
@@ -16,13 +16,15 @@ async fn two_processes_take_from_one_bucket_and_are_told_how_long_to_wait() {
         assert_eq!(cache.take("ann", every, most).await, Some(Granted { remaining }));
     }
     for cache in [&one, &two] {
-        let Some(Refused { wait }) = cache.take("ann", every, most).await else { panic!("it was granted") };
+        let Some(Refused { wait }) = cache.take("ann", every, most).await else {
+            panic!("the call was granted")
+        };
         assert!(wait > Duration::from_secs(15) && wait <= every, "{wait:?}");
     }
     assert_eq!(
         two.take("bob", every, most).await,
         Some(Granted { remaining: 2 }),
-        "bob has a bucket of his own"
+        "bob has a separate bucket"
     );
 }
 
@@ -34,7 +36,7 @@ async fn a_bucket_that_is_empty_gets_one_back_at_a_time_and_is_forgotten_when_it
     for remaining in [1, 0] {
         assert_eq!(cache.take("ann", every, most).await, Some(Granted { remaining }));
     }
-    let Some(Refused { wait }) = cache.take("ann", every, most).await else { panic!("it was granted") };
+    let Some(Refused { wait }) = cache.take("ann", every, most).await else { panic!("the call was granted") };
     assert!(wait <= every, "{wait:?}");
     tokio::time::sleep(wait).await;
     assert_eq!(cache.take("ann", every, most).await, Some(Granted { remaining: 0 }));

@@ -1,4 +1,4 @@
-//! Locks by expiry: a hint, in order.
+//! The index of locks by expiry.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use cuponera_core::cache::{Cache, Hold, LockNote};
@@ -45,7 +45,7 @@ async fn a_note_that_comes_late_changes_nothing() {
     let (one, two) = (connect(&redis).await, connect(&redis).await);
     let now = Utc::now();
     let later = now + TimeDelta::hours(1);
-    // Released, and only then is the lock noted; renewed for less, and only then is the longer one noted.
+    // AAA is released before its lock is noted. BBB is renewed for a shorter time before its longer lock is noted.
     let soon = now + TimeDelta::minutes(1);
     one.note_locks(&[free("AAA", 6), locked("BBB", 8, soon)]).await;
     two.note_locks(&[locked("AAA", 5, soon), locked("BBB", 7, later)]).await;
@@ -61,7 +61,7 @@ async fn a_lock_that_was_handed_out_is_handed_out_again_unless_somebody_says_wha
     one.note_locks(&[locked("AAA", 5, now), locked("BBB", 5, now)]).await;
     let soon = now + TimeDelta::seconds(1);
     assert_eq!(due(&one, soon).await, ["AAA", "BBB"]);
-    assert_eq!(due(&two, soon).await, Vec::<String>::new(), "one at a time");
+    assert_eq!(due(&two, soon).await, Vec::<String>::new(), "a lock is handed to one process at a time");
     one.note_locks(&[free("AAA", 6)]).await;
     assert_eq!(due(&two, soon + TimeDelta::seconds(3)).await, ["BBB"]);
 }

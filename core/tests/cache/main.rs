@@ -1,5 +1,5 @@
-//! What is kept in Redis, against a real one: it may be away, frozen, flushed or slow, and nobody is held up or told what is
-//! not so.
+//! Tests of the cache with a real Redis that is unavailable, frozen, flushed or slow: calls are not delayed and get no
+//! wrong answer.
 
 mod absence;
 mod allowance;
@@ -11,15 +11,15 @@ use std::time::Duration;
 use cuponera_core::cache::{Cache, CacheState};
 use cuponera_testkit::{Redis, eventually};
 
-/// A connection that is there, however slow the machine is.
+/// A connection with a timeout of 30 s, for slow machines.
 async fn connect(redis: &Redis) -> Cache {
     let cache = Cache::open_with(&redis.url().into(), Duration::from_secs(30)).await;
-    cache.expect("the address is one")
+    cache.expect("the address is invalid")
 }
 
-/// A connection as a process has one: an answer that takes longer than the others' is one too late.
+/// A connection with the timeout that processes use.
 async fn connect_in_haste(redis: &Redis) -> Cache {
-    let cache = Cache::open(&redis.url().into()).await.expect("the address is one");
+    let cache = Cache::open(&redis.url().into()).await.expect("the address is invalid");
     eventually("a connection", async || (cache.state() == CacheState::Connected).then_some(())).await;
     cache
 }

@@ -1,4 +1,4 @@
-//! Readings of jobs: the later one counts, and none is believed for long.
+//! Readings of jobs: the later reading counts, and a reading expires within a second.
 
 use std::time::{Duration, Instant};
 
@@ -59,7 +59,7 @@ async fn an_earlier_reading_never_replaces_a_later_one() {
         for earlier in &life[..number] {
             keep(&two, earlier).await;
         }
-        assert_eq!(find(&two).await.as_ref(), Some(reading), "and it is the same to the last field");
+        assert_eq!(find(&two).await.as_ref(), Some(reading), "the reading differs");
     }
 }
 
@@ -71,18 +71,18 @@ async fn a_reading_is_believed_for_less_than_a_second_and_the_stage_it_had_for_l
         keep(&cache, &job(JobStatus::Running, 1, 10)).await;
         find(&cache).await.is_some().then_some(())
     };
-    eventually("it to be believed", is_believed).await;
+    eventually("the reading to be valid", is_believed).await;
     let begun = Instant::now();
-    eventually("the reading to be too old", async || {
+    eventually("the reading to expire", async || {
         let asked = begun.elapsed();
         let found = find(&cache).await.is_some();
-        assert!(!found || asked < Duration::from_secs(1), "it was believed after {asked:?}");
+        assert!(!found || asked < Duration::from_secs(1), "the reading was valid after {asked:?}");
         (!found).then_some(())
     })
     .await;
     keep(&cache, &job(JobStatus::Running, 1, 9)).await;
-    assert_eq!(find(&cache).await, None, "an earlier reading came late");
-    eventually("it to be believed again", is_believed).await;
+    assert_eq!(find(&cache).await, None, "an earlier reading was stored");
+    eventually("a reading to be valid again", is_believed).await;
 }
 
 #[tokio::test]
@@ -92,7 +92,7 @@ async fn a_reading_that_was_long_on_its_way_is_not_kept() {
     let begun = Instant::now().checked_sub(BELIEVED * 2).expect("the machine has run for seconds");
     cache.keep_jobs(&[job(JobStatus::Running, 1, 10)], begun).await;
     assert_eq!(find(&cache).await, None);
-    // One that can never change is as good late.
+    // A late reading of a job that can no longer change is stored.
     cache.keep_jobs(&[job(JobStatus::Succeeded, 1, 10)], begun).await;
     assert!(find(&cache).await.is_some());
 }
@@ -102,7 +102,7 @@ async fn a_reading_that_a_frozen_redis_takes_in_late_is_not_believed() {
     let redis = Redis::start().await;
     let (one, two) = (connect_in_haste(&redis).await, connect(&redis).await);
     redis.freeze();
-    // It is sent, and stays in the server's buffers.
+    // The command is sent and stays in the buffers of the server.
     keep(&one, &job(JobStatus::Running, 1, 10)).await;
     tokio::time::sleep(BELIEVED).await;
     redis.thaw();

@@ -1,4 +1,4 @@
-//! Giving codes out: every code once, to nobody more than the book allows, and `sold_out` only when it is.
+//! Assignment: each code once, no user above the book's limit, and `sold_out` only if no code is free.
 
 use std::collections::HashSet;
 
@@ -9,14 +9,14 @@ use cuponera_core::store::{Answer, AssignRandom, Assigned, Call, Pools};
 use cuponera_testkit::{World, eventually, race, rules};
 use sqlx::query_scalar;
 
-/// As many connections as DESIGN.md's promise was measured with.
+/// 50 connections for hot writes, so that the calls race.
 const WIDE: Pools = Pools { hot: 50, solo: 8, rest: 8, ..Pools::LEAST };
 
 fn capped(most: i32) -> BookRules {
     BookRules { max_codes_per_user: Some(most), ..rules() }
 }
 
-/// How many answers are refused so.
+/// The number of answers with this rejection.
 fn count_refused<T>(answers: &[Answer<T>], refusal: &Refusal) -> usize {
     answers.iter().filter(|answer| answer.outcome.as_ref().err() == Some(refusal)).count()
 }
@@ -25,7 +25,7 @@ fn winners(answers: &[Answer<Assigned>]) -> Vec<&Assigned> {
     answers.iter().filter_map(|answer| answer.outcome.as_ref().ok()).collect()
 }
 
-/// Settles the calls in batches of these sizes, over and over, from all connections at once.
+/// Runs the calls in batches of these sizes, in rotation, from all connections at once.
 async fn race_in_batches(
     world: &World,
     calls: &[Call<AssignRandom>],
@@ -71,7 +71,8 @@ async fn a_thousand_racing_in_batches_for_a_hundred_codes_are_a_hundred_winners(
     assert_a_thousand_racing_for_a_hundred(&[1, 2, 5, 20]).await;
 }
 
-/// A user's second call holds a code for a moment and gives it back: who looks then must look again.
+/// A user's second call briefly holds a code and releases it. A call that finds no free code in that time must try
+/// again.
 #[tokio::test]
 async fn nobody_hears_sold_out_while_there_is_a_code_for_everybody() {
     for round in 0..4 {
@@ -86,7 +87,7 @@ async fn nobody_hears_sold_out_while_there_is_a_code_for_everybody() {
     }
 }
 
-/// A free code that another transaction holds is passed over. A call that finds no other code tries again.
+/// A free code that another transaction holds is skipped. A call that finds no other code tries again.
 /// Invariant I-3.
 #[tokio::test]
 async fn sold_out_is_not_said_while_somebody_may_still_give_the_last_code_back() {
@@ -145,7 +146,7 @@ async fn a_batch_that_wants_more_than_there_is_gets_what_there_is() {
     world.assert_invariants().await;
 }
 
-/// Counting before a code is in hand would use the limit up.
+/// If the statement counted before it holds a code, the calls would use up the limit.
 /// Invariant I-4.
 #[tokio::test]
 async fn a_sold_out_book_uses_up_no_limit() {
@@ -217,7 +218,7 @@ async fn named_and_random_calls_race_for_the_same_codes_and_limits() {
         race(12, 0..120, async |call| world.settle(world.random(&format!("user-{}", call % 40))).await);
     let (named, random) = futures::join!(named, random);
     let fresh = winners(&named).into_iter().filter(|won| !won.repeated).count() + winners(&random).len();
-    assert_eq!(fresh, 60, "no code is left, and none was given twice");
+    assert_eq!(fresh, 60, "all codes are assigned, each once");
     world.assert_invariants().await;
     assert_eq!(world.database.close_and_count_deadlocks().await, 0);
 }

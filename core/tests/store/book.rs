@@ -1,4 +1,4 @@
-//! Books: counted right while their codes change hands.
+//! Books: their counts are exact while their codes change.
 
 use cuponera_core::book::{BookRules, Discount, DiscountKind};
 use cuponera_core::error::Refusal;
@@ -44,7 +44,7 @@ async fn counts_are_exact_before_and_after_they_are_rolled_up() {
     world.assert_invariants().await;
 }
 
-/// The second finds what it wants to fold taken by the first, and must not fold it again.
+/// Deltas that a concurrent roll-up has already deleted must not be added again.
 #[tokio::test]
 async fn roll_ups_at_once_count_everything_once() {
     let world = World::new().await;
@@ -59,7 +59,7 @@ async fn roll_ups_at_once_count_everything_once() {
     world.assert_invariants().await;
 }
 
-/// JSON in the database has decimal numbers; what comes back must be the same double.
+/// `jsonb` stores decimal numbers; reading them back must return the same double.
 #[tokio::test]
 async fn numbers_as_large_and_as_small_as_can_be_are_kept_as_they_were_given() {
     let world = World::new().await;

@@ -1,4 +1,4 @@
-//! The event log: readers with a cursor miss nothing, and partitions are made beside long readers.
+//! The event log: readers with a cursor miss no event, and partitions can be created during long reads.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,8 +12,8 @@ use uuid::Uuid;
 
 const PAGE: i64 = 7;
 
-/// Follows the log from a position until this many events were read. Transactions of other databases of the server hold a
-/// reader back as well.
+/// Follows the log from a position until this many events are read. Transactions in other databases of the server delay
+/// a reader too.
 async fn follow_to(world: &World, cursor: &mut EventCursor, count: usize) -> Vec<LoggedEvent> {
     let mut events = Vec::new();
     eventually("the events to be read", async || {
@@ -24,7 +24,7 @@ async fn follow_to(world: &World, cursor: &mut EventCursor, count: usize) -> Vec
     events
 }
 
-/// Follows the log from a position to its present end.
+/// Follows the log from a position to its current end.
 async fn follow(world: &World, cursor: &mut EventCursor) -> Vec<LoggedEvent> {
     let mut events = Vec::new();
     loop {
@@ -61,7 +61,7 @@ async fn an_event_that_commits_after_a_later_one_is_not_missed() {
     .unwrap();
     world.give(code, "ana").await;
     let mut cursor = EventCursor::default();
-    assert_eq!(follow(&world, &mut cursor).await, [], "events are read past a transaction that still runs");
+    assert_eq!(follow(&world, &mut cursor).await, [], "events after a running transaction were read");
     late.commit().await.unwrap();
     let events = follow_to(&world, &mut cursor, 2).await;
     assert_eq!(events.iter().map(|event| event.event.version).collect::<Vec<_>>(), [1, 1]);
@@ -98,7 +98,7 @@ async fn a_reader_beside_writers_reads_each_event_once() {
     assert!(once == stored, "{} of {} events were read", once.len(), stored.len());
 }
 
-/// A restored database counts its transactions from the start again.
+/// A restored database numbers its transactions from the start.
 #[tokio::test]
 async fn a_database_restored_from_a_dump_begins_a_new_epoch_and_no_event_is_missed_or_read_twice() {
     let world = World::new().await;
@@ -112,7 +112,7 @@ async fn a_database_restored_from_a_dump_begins_a_new_epoch_and_no_event_is_miss
         .unwrap();
     let mut cursor = EventCursor { tx: u64::from(u32::MAX), ..EventCursor::default() };
     let before: Vec<LoggedEvent> = world.store().events_after(EventCursor::default(), 100).await.unwrap();
-    assert_eq!(before, [], "events of transactions to come are read as if they were committed");
+    assert_eq!(before, [], "events of future transactions were read as committed");
     for _ in 0..2 {
         world.store().open_event_log().await.unwrap();
     }
@@ -125,7 +125,7 @@ async fn a_database_restored_from_a_dump_begins_a_new_epoch_and_no_event_is_miss
     let after = follow_to(&world, &mut cursor, 20).await;
     assert_eq!((after.len(), cursor.epoch), (20, 2));
     let epochs: i64 = query_scalar("select count(*) from event_epoch").fetch_one(world.pool()).await.unwrap();
-    assert_eq!(epochs, 2, "an epoch was begun without need");
+    assert_eq!(epochs, 2, "a superfluous epoch was begun");
 }
 
 /// A long reader of the log: a dump, or an export.

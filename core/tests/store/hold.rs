@@ -1,4 +1,4 @@
-//! Holding a code: one lock at a time, whose id tells it from the ones before, and which ends at its time.
+//! Locks: a code has one lock at a time, with an id of its own, and a lock expires at its time.
 
 use cuponera_core::coupon::state::CouponStatus;
 use cuponera_core::error::Refusal;
@@ -7,7 +7,7 @@ use cuponera_core::store::{Call, Expired, Lock, LockOwner, Locked, Redeem, Unloc
 use cuponera_testkit::{World, race};
 use sqlx::query;
 
-/// A world where `ana` holds so many codes.
+/// A world where `ana` holds this many codes.
 async fn held(count: i32) -> (World, Vec<String>) {
     let world = World::new().await;
     let codes = world.plant_codes(count).await;
@@ -37,7 +37,7 @@ async fn renewing_a_lock_keeps_its_id_and_moves_its_end() {
     let renewed = world.settle(world.call(longer)).await.outcome.unwrap();
     assert_eq!((renewed.lock, renewed.locked_at), (first.lock, first.locked_at));
     assert!(renewed.locked_until > first.locked_until);
-    assert_eq!((first.locked_until - first.locked_at).num_seconds(), 300, "the book's own time");
+    assert_eq!((first.locked_until - first.locked_at).num_seconds(), 300, "the lock time of the book");
     assert_eq!(world.actions(&codes[0]).await, ["ASSIGN", "LOCK", "LOCK"]);
     world.assert_invariants().await;
 }
@@ -48,7 +48,7 @@ async fn locks_raced_for_by_the_holder_are_one_lock() {
     let locks = race(8, 0..8, async |_| world.locked(&codes[0], "ana").await.lock);
     let mut answers = world.all_at_once_on(&codes[0], 8, locks).await;
     answers.extend(race(24, 0..100, async |_| world.locked(&codes[0], "ana").await.lock).await);
-    assert!(answers.iter().all(|lock| *lock == answers[0]), "nobody is shut out by his own retry");
+    assert!(answers.iter().all(|lock| *lock == answers[0]), "a retry of the holder renews the lock");
     assert_eq!(world.counts().await.locked, 1);
     world.assert_invariants().await;
 }
@@ -117,7 +117,7 @@ async fn a_lapsed_lock_counts_as_none_before_any_sweep() {
     let shown = world.coupon(&codes[0]).await;
     assert_eq!((shown.status, shown.locked_until), (CouponStatus::Assigned, None));
     let anew = world.locked(&codes[0], "ana").await;
-    assert_ne!(anew.lock, locks[0].lock, "a lock of its own, no renewal");
+    assert_ne!(anew.lock, locks[0].lock, "a new lock, not a renewal");
     world.settle(world.redeem(&codes[1], "ana")).await.outcome.unwrap();
     world.settle(unlocking(&world, &locks[2])).await.outcome.unwrap();
     assert_eq!(world.actions(&codes[0]).await, ["ASSIGN", "LOCK", "EXPIRE", "LOCK"]);
@@ -128,7 +128,7 @@ async fn a_lapsed_lock_counts_as_none_before_any_sweep() {
     world.assert_invariants().await;
 }
 
-/// Sweeps, new locks, releases and redemptions all find the lapsed locks at once: each ends in one of them.
+/// Sweeps, new locks, releases and redemptions find the expired locks at the same time. One of them ends each lock.
 #[tokio::test]
 async fn a_lapsed_lock_ends_exactly_once() {
     let (world, codes) = held(40).await;
@@ -151,7 +151,7 @@ async fn a_lapsed_lock_ends_exactly_once() {
     world.assert_invariants().await;
 }
 
-/// The same with one lock, which all of them have seen lapsed before any of them ends it.
+/// The same with one lock, which all statements have read as expired before one of them ends it.
 #[tokio::test]
 async fn a_lapsed_lock_that_all_have_seen_ends_exactly_once() {
     let (world, codes) = held(8).await;
@@ -167,7 +167,7 @@ async fn a_lapsed_lock_that_all_have_seen_ends_exactly_once() {
                 world.settle(world.unlock(code, "ana")),
             )
         };
-        // The sweep does not wait: it passes a held coupon over.
+        // The sweep does not wait: it skips a held coupon.
         Box::pin(world.all_at_once_on(code, 4, everybody)).await.0.unwrap();
         let actions = world.actions(code).await;
         assert_eq!(actions.iter().filter(|action| *action == "EXPIRE").count(), 1, "{actions:?}");

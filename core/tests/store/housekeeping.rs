@@ -10,7 +10,7 @@ use sqlx::{query, query_as, query_scalar};
 
 const LEASE: Duration = Duration::from_secs(30);
 const RETENTION: Duration = Duration::from_hours(90 * 24);
-/// Rows that stay. A statement without an index reads them all.
+/// Rows that are not deleted. A statement without an index reads all of them.
 const YOUNG: i32 = 50_000;
 const OLD: i64 = 12_000;
 
@@ -23,13 +23,13 @@ async fn one_process_keeps_house_and_another_takes_over_when_it_ends() {
     let (leader, follower) = if one { ("one", "other") } else { ("other", "one") };
     assert!(lead(leader, LEASE).await && !lead(follower, LEASE).await);
     world.store().yield_housekeeping(follower).await.unwrap();
-    assert!(!lead(follower, LEASE).await, "the lease was given up by another process");
+    assert!(!lead(follower, LEASE).await, "another process gave up the lease");
     world.store().yield_housekeeping(leader).await.unwrap();
     assert!(lead(follower, Duration::from_millis(50)).await);
-    eventually("the lease to run out", async || lead(leader, LEASE).await.then_some(())).await;
+    eventually("the lease to expire", async || lead(leader, LEASE).await.then_some(())).await;
 }
 
-/// How many blocks of a table and its indexes were touched since the counting began anew.
+/// The blocks of a table and its indexes that were read since the counters were reset.
 async fn touched(world: &World, sql: &'static str) -> i64 {
     world.database.close_and_ask(sql).await
 }
@@ -41,7 +41,7 @@ async fn old_answers_are_deleted_without_reading_the_others() {
     query("alter table request_key set (autovacuum_enabled = off)").execute(world.pool()).await.unwrap();
     let insert = "insert into request_key (id, fingerprint, answer, at)
                   select gen_random_uuid(), gen_random_uuid(), '{}', now() - make_interval(hours => $2) from generate_series(1, $1)";
-    // Old and young rows share pages, as after days of deleting and inserting.
+    // Old and new rows share pages, as after days of deletes and inserts.
     for (count, hours) in [(OLD / 2, 25), (i64::from(YOUNG), 23), (OLD - OLD / 2, 30)] {
         query(insert).bind(count).bind(hours).execute(world.pool()).await.unwrap();
     }
@@ -62,7 +62,7 @@ async fn old_answers_are_deleted_without_reading_the_others() {
          where relname = 'request_key'",
     )
     .await;
-    assert!(blocks < 200, "deleting 10 answers touched {blocks} blocks");
+    assert!(blocks < 200, "deleting 10 answers read {blocks} blocks");
 }
 
 async fn done(world: &World) -> Job {
@@ -83,7 +83,7 @@ async fn details_of_a_job_are_deleted_once_it_ended_long_ago_and_not_before() {
     query(age).bind(old.id.0).bind(91).execute(world.pool()).await.unwrap();
     let due = async || world.store().mark_jobs_to_discard(RETENTION).await.unwrap();
     assert_eq!(due().await, [old.id]);
-    // As after a kill between the steps.
+    // As after a crash between the steps.
     assert_eq!(due().await, [old.id]);
     world.store().discard_job(old.id).await.unwrap();
     assert_eq!(due().await, []);
@@ -110,11 +110,7 @@ async fn a_failed_job_is_retried_until_its_details_are_deleted() {
         async || world.store().retry_job_if_failed(None, world.business, job.id).await.unwrap().outcome;
     query(fail).bind(job.id.0).bind(91).execute(world.pool()).await.unwrap();
     assert_eq!(retry().await.map(|job| job.status), Ok(JobStatus::Queued));
-    assert_eq!(
-        world.store().mark_jobs_to_discard(RETENTION).await.unwrap(),
-        [],
-        "a job that runs was marked"
-    );
+    assert_eq!(world.store().mark_jobs_to_discard(RETENTION).await.unwrap(), [], "a running job was marked");
     query(fail).bind(job.id.0).bind(91).execute(world.pool()).await.unwrap();
     assert_eq!(world.store().mark_jobs_to_discard(RETENTION).await.unwrap(), [job.id]);
     assert_eq!(retry().await, Err(Refusal::JobDiscarded));
@@ -174,7 +170,7 @@ async fn calls_go_on_while_an_index_waits_for_a_long_transaction() {
         }
         long.rollback().await.unwrap();
     };
-    // As the workers of a fleet do.
+    // Twice at once, as the workers of a fleet do.
     let (one, other, ()) = tokio::join!(world.store().build_indexes(), world.store().build_indexes(), beside);
     one.and(other).unwrap();
     let invalid: i64 = query_scalar("select count(*) from pg_index where not indisvalid")

@@ -1,4 +1,4 @@
-//! Idempotency keys: one effect and one answer for each, whoever asks and however often.
+//! Idempotency keys: each has one effect and one answer, for any number of concurrent and repeated calls.
 
 use std::fmt::Debug;
 
@@ -11,7 +11,7 @@ use sqlx::{query, query_scalar};
 
 const RACERS: usize = 16;
 
-/// A world where `ana` holds one code that is good for many uses, and as many codes are free.
+/// A world where `ana` holds one code with 50 redemptions, and 49 codes are free.
 async fn plenty() -> (World, String) {
     let world = World::with(BookRules { max_redeems_per_user: 50, ..rules() }).await;
     let code = world.plant_codes(50).await.remove(0);
@@ -19,7 +19,7 @@ async fn plenty() -> (World, String) {
     (world, code)
 }
 
-/// All racers got the same answer, and all but one of them a replay of it.
+/// Asserts that all calls got the same answer, all but one of them as a replay.
 fn assert_one_effect<T: PartialEq + Debug>(answers: &[Answer<T>]) {
     assert!(answers.iter().all(|answer| answer.outcome == answers[0].outcome), "{answers:?}");
     assert_eq!(answers.iter().filter(|answer| !answer.replayed).count(), 1);
@@ -91,7 +91,8 @@ async fn a_refusal_is_kept_even_when_nothing_refuses_any_more() {
     world.assert_invariants().await;
 }
 
-/// Between the look and the keeping of a refusal another call under the key had its answer kept: that one counts.
+/// Another call with the key stores its answer after the first lookup and before the rejection is stored. Its answer
+/// counts.
 #[tokio::test]
 async fn a_refusal_that_comes_second_under_its_key_gives_way_to_the_answer_that_came_first() {
     let world = World::new().await;
@@ -122,12 +123,12 @@ async fn a_key_that_stands_twice_in_one_batch_has_one_effect() {
     world.assert_invariants().await;
 }
 
-/// Keys are shared between connections and inside batches, and the users' limits hold all the same.
+/// Calls in the same and in different batches share keys, and the users' limits hold.
 #[tokio::test]
 async fn shared_keys_and_limits_raced_for_in_batches_hold_both() {
     let world = World::with(BookRules { max_codes_per_user: Some(3), ..rules() }).await;
     world.plant_codes(200).await;
-    // Five keys for each of 20 users, each asked under eight times.
+    // Five keys for each of 20 users, with eight calls for each key.
     let call = |n: usize| {
         let user = format!("user-{}", n * 7 % 20);
         world.random(&user).with_key(&format!("{user} {}", n % 5))
@@ -152,7 +153,7 @@ async fn one_key_makes_one_book() {
     let answers = race(RACERS, 0..RACERS, make).await;
     assert_one_effect(&answers);
     let books: i64 = query_scalar("select count(*) from coupon_book").fetch_one(world.pool()).await.unwrap();
-    assert_eq!(books, 2, "the world's and this one");
+    assert_eq!(books, 2, "the world's book and this one");
     let other =
         world.store().create_book(Some(key("one", "another")), world.business, &rules()).await.unwrap();
     assert_eq!(other.outcome, Err(Refusal::KeyReused));

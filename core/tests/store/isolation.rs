@@ -1,4 +1,4 @@
-//! What one call waits for, or fails of, is its own: the others of its batch have their answers meanwhile.
+//! Isolation in a batch: a call that waits or fails does not delay or fail the other calls.
 
 use std::time::{Duration, Instant};
 
@@ -7,11 +7,12 @@ use cuponera_core::store::{Answer, Call, PATIENCE, Transition, Tried};
 use cuponera_testkit::{CallExt, World, key, rules};
 use sqlx::{AssertSqlSafe, PgTransaction, query, query_scalar};
 
-/// The others of a batch have their answers within this, whatever one of them meets. The machine may be busy.
+/// The other calls of a batch are answered within this time, on a busy machine too.
 const SOON: Duration = Duration::from_millis(1_500);
 const BATCH: i32 = 64;
 
-/// A world where each of [`BATCH`] users holds one code, and as many codes are free. The users are called as their codes.
+/// A world where each of [`BATCH`] users holds one code and [`BATCH`] codes are free. The id of a user is the user's
+/// code.
 async fn crowd() -> (World, Vec<String>, Vec<String>) {
     let world = World::with(rules()).await;
     let held = world.plant_codes(BATCH).await;
@@ -22,11 +23,11 @@ async fn crowd() -> (World, Vec<String>, Vec<String>) {
     (world, held, free)
 }
 
-/// A transaction of somebody else that has done this and does not end.
+/// Another transaction that has executed this statement and stays open.
 async fn somebody(world: &World, sql: &str) -> PgTransaction<'static> {
     let mut transaction = world.pool().begin().await.expect("beginning failed");
     let done = query(AssertSqlSafe(sql)).execute(&mut *transaction).await.expect("holding a row failed");
-    assert!(done.rows_affected() > 0, "{sql} holds nothing");
+    assert!(done.rows_affected() > 0, "{sql} locks no row");
     transaction
 }
 
@@ -34,8 +35,8 @@ async fn holding(world: &World, code: &str) -> PgTransaction<'static> {
     somebody(world, &format!("select from coupon where code = '{code}' for update")).await
 }
 
-/// Settles a batch of which the call at `stuck` meets what `held` holds: it is busy after [`PATIENCE`], and all others were
-/// answered before. Once `held` has ended the call has its effect.
+/// Runs a batch whose call at index `stuck` needs a row that `held` holds. Asserts that this call is busy after
+/// [`PATIENCE`], that all others are answered before, and that the call has its effect after `held` has ended.
 async fn assert_only_one_waits<T>(
     world: &World,
     calls: Vec<Call<T>>,
@@ -52,7 +53,7 @@ async fn assert_only_one_waits<T>(
         match tried {
             Tried::Answered(answer) => others.push(Some(answer)),
             Tried::Busy if place == stuck => others.push(None),
-            // Together with the one that waits, and answered by itself.
+            // Busy because of the stuck call in its statement; runs by itself.
             Tried::Busy => {
                 others.push(Some(world.store().settle_alone(&calls[place], deadline()).await.unwrap()));
             }
@@ -70,7 +71,7 @@ async fn assert_only_one_waits<T>(
     let begun = Instant::now();
     let alone = world.store().settle_alone(&calls[stuck], deadline()).await;
     assert!(matches!(alone, Err(Error::Busy)), "{alone:?}");
-    assert!(begun.elapsed() >= PATIENCE, "it was given up after {:?}", begun.elapsed());
+    assert!(begun.elapsed() >= PATIENCE, "the call was given up after {:?}", begun.elapsed());
     held.rollback().await.expect("rolling back failed");
     let settled = world.settle(calls[stuck].clone()).await;
     assert!(settled.outcome.is_ok() && !settled.replayed, "{settled:?}");
@@ -110,7 +111,7 @@ async fn a_held_coupon_keeps_no_other_assignment_waiting() {
     assert_only_one_waits(&world, calls, 5, somebody).await;
 }
 
-/// A quota and a key cannot be passed over: the statement gives up, and its items are attempted one by one.
+/// A quota and a key cannot be skipped: the statement fails after its lock timeout, and its items run one by one.
 /// Invariant I-6.
 #[tokio::test]
 async fn a_held_quota_keeps_no_other_assignment_waiting() {
@@ -135,7 +136,7 @@ async fn a_key_that_is_being_stored_keeps_no_other_call_waiting() {
     assert_only_one_waits(&world, calls, 3, somebody).await;
 }
 
-/// A trigger stands for whatever may be wrong with one row.
+/// A trigger simulates an error of one row.
 /// Invariant I-6.
 #[tokio::test]
 async fn an_error_of_one_call_is_its_own() {

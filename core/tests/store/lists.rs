@@ -1,4 +1,5 @@
-//! Lists: a page costs the same whatever the filter, the number of rows and the statistics; and its cursors lead to each row once.
+//! Lists: the cost of a page does not depend on the filter, the number of rows or the statistics, and following the
+//! cursors returns each row once.
 
 mod books;
 mod callers;
@@ -15,17 +16,19 @@ use cuponera_core::store::{
 use cuponera_testkit::{World, rules};
 use sqlx::{AssertSqlSafe, query};
 
-/// How many codes the book has: four times as many as a page may examine.
+/// Codes of the book: four times as many as a page may examine.
 const CODES: i32 = 40_000;
-/// How many of them the holder `shop` has, from the first on.
+/// The holder `shop` has this many of them, from the first on.
 const HELD: i32 = 30_000;
-/// The last code that `shop` holds of each state that no other code has.
+/// Statuses that only one code has, with the position of that code. `shop` holds it.
 const RARE: [(CouponStatus, i32); 3] =
     [(CouponStatus::Locked, HELD - 3), (CouponStatus::Void, HELD - 2), (CouponStatus::Redeemed, HELD - 1)];
 const LIMIT: u32 = 10;
-/// The blocks of a page that examines 10,000 codes by position, with those of the index; all 40,000 have four times as many.
+/// Maximum blocks, index included, of a page that examines 10,000 codes by position. All 40,000 have four times as
+/// many.
 const MAX_NEIGHBORS_BLOCKS: i64 = 1_000;
-/// The blocks of a page that examines 2,000 codes by code or holder, with those of the index. Here they are neighbors too.
+/// Maximum blocks, index included, of a page that examines 2,000 codes by code or holder. In this table they are
+/// adjacent too.
 const MAX_SCATTERED_BLOCKS: i64 = 300;
 
 const COUPON_BLOCKS: &str = "select (heap_blks_read + heap_blks_hit + idx_blks_read + idx_blks_hit)::bigint
@@ -33,7 +36,7 @@ const COUPON_BLOCKS: &str = "select (heap_blks_read + heap_blks_hit + idx_blks_r
 const JOB_BLOCKS: &str = "select (heap_blks_read + heap_blks_hit + idx_blks_read + idx_blks_hit)::bigint
                           from pg_statio_user_tables where relname = 'job'";
 
-/// A world whose statistics know only of `before`.
+/// A world whose statistics contain only the rows that `before` inserts.
 async fn world_with_old_statistics(before: impl AsyncFnOnce(&World)) -> World {
     let world = World::new().await;
     for table in ["coupon", "job", "coupon_book", "book_delta"] {
@@ -45,8 +48,8 @@ async fn world_with_old_statistics(before: impl AsyncFnOnce(&World)) -> World {
     world
 }
 
-/// A world whose book has [`CODES`] codes, of which `shop` holds the first [`HELD`]. The statistics know of another book, in
-/// which each code has a holder of its own.
+/// A world whose book has [`CODES`] codes, of which `shop` holds the first [`HELD`]. The statistics contain only
+/// another book, in which each code has a different holder.
 async fn world_of_many_codes() -> World {
     let world = world_with_old_statistics(async |world| {
         let old = world.another_book(&rules()).await;
@@ -75,12 +78,12 @@ async fn world_of_many_codes() -> World {
     for (status, position) in RARE {
         turn(&world, position, status).await;
     }
-    // Without it the indexes have the old rows too, each in another block than the new one.
+    // Without the vacuum the indexes also contain the old row versions, which are in other blocks than the new ones.
     query("vacuum coupon").execute(world.pool()).await.unwrap();
     world
 }
 
-/// Gives a code of `shop` another state, past the statements that would.
+/// Changes the status of a code of `shop` with plain SQL.
 async fn turn(world: &World, position: i32, status: CouponStatus) {
     query(
         "with turned as (
@@ -100,14 +103,14 @@ async fn turn(world: &World, position: i32, status: CouponStatus) {
     .unwrap();
 }
 
-/// The blocks that a call touches, by what `blocks` counts.
+/// The blocks that a call reads, counted by the statement `blocks`.
 async fn touched(world: &mut World, blocks: &'static str, ask: impl AsyncFnOnce(&World)) -> i64 {
     world.database.count_anew().await;
     ask(world).await;
     world.database.close_and_ask(blocks).await
 }
 
-/// All items by following the cursors, and how many pages that took. `between` runs before each page but the first.
+/// Follows the cursors; returns all items and the number of pages. `between` runs before each page except the first.
 async fn follow<T>(
     mut page_after: impl AsyncFnMut(Option<String>) -> Result<Page<T>>,
     mut between: impl AsyncFnMut(&str),
@@ -134,7 +137,7 @@ async fn codes(world: &World, filter: CodeFilter) -> Result<Page<Coupon>> {
     world.store().list_codes(&book, &filter, LIMIT).await
 }
 
-/// All pairs.
+/// All pairs of a status and a prefix.
 fn filters() -> impl Iterator<Item = (Option<CouponStatus>, Option<String>)> {
     let statuses = CouponStatus::ALL.into_iter().rev().map(Some).chain([None]);
     statuses.flat_map(|status| [None, Some("C0".to_owned())].map(|prefix| (status, prefix)))
@@ -157,7 +160,7 @@ async fn a_page_of_codes_touches_few_blocks_whatever_the_filter() {
         })
         .await;
         let bound = if filter.prefix.is_some() { MAX_SCATTERED_BLOCKS } else { MAX_NEIGHBORS_BLOCKS };
-        assert!(blocks < bound, "{filter:?} touched {blocks} blocks");
+        assert!(blocks < bound, "{filter:?} read {blocks} blocks");
     }
 }
 
@@ -172,12 +175,12 @@ async fn a_page_of_a_users_coupons_touches_few_blocks_whatever_the_filter() {
                 world.store().list_held(world.business, "shop", &filter, LIMIT).await.unwrap();
             })
             .await;
-            assert!(blocks < MAX_SCATTERED_BLOCKS, "{filter:?} touched {blocks} blocks");
+            assert!(blocks < MAX_SCATTERED_BLOCKS, "{filter:?} read {blocks} blocks");
         }
     }
 }
 
-/// The code at each cursor changes its state before the next page is read, and so does one that is still to come.
+/// The code at each cursor changes its status before the next page is read.
 #[tokio::test]
 async fn cursors_lead_to_each_code_once_while_codes_change() {
     let world = world_of_many_codes().await;
@@ -196,7 +199,7 @@ async fn cursors_lead_to_each_code_once_while_codes_change() {
     }
 }
 
-/// Makes a code free, as a rollback does.
+/// Frees a code with plain SQL.
 async fn take_back(world: &World, code: &str) {
     query(
         "update coupon set status = 'AVAILABLE', holder = null, assignment_id = null, assigned_at = null
@@ -232,7 +235,8 @@ async fn cursors_of_all_codes_and_of_free_codes_lead_to_each_once_and_in_order()
 async fn free_codes_are_found_span_by_span_where_many_were_given_out() {
     let world = World::new().await;
     world.plant_codes(6).await;
-    // The first three are given out; the last of a span, the first of the next, and one after a hole are free.
+    // The first three codes are assigned. Free: the last code of a span, the first of the next span, and one after a
+    // gap.
     let past = MAX_FREE_POSITIONS_EXAMINED;
     for (number, position) in [0, 1, 2, past - 1, past, 5 * past].into_iter().enumerate() {
         query("update coupon set position = $2 where code = $1")
@@ -293,7 +297,7 @@ async fn a_state_that_no_code_has_is_an_empty_list_that_reads_no_code() {
     }
 }
 
-/// Until its end is recorded, the counts have it among the locked codes.
+/// Until its `EXPIRE` event is recorded, the counts include it as a locked code.
 #[tokio::test]
 async fn a_code_whose_lock_has_lapsed_is_listed_as_assigned() {
     let world = World::new().await;
@@ -308,7 +312,7 @@ async fn a_code_whose_lock_has_lapsed_is_listed_as_assigned() {
     assert_eq!(listed(CouponStatus::Locked).await.unwrap().items, []);
 }
 
-/// Makes finished jobs.
+/// Inserts jobs with plain SQL.
 async fn plant_jobs(world: &World, business: cuponera_core::id::BusinessId, status: JobStatus, count: i32) {
     query(
         "insert into job (id, business_id, kind, status, created_by, work, chunks_total, finished_at)
@@ -325,7 +329,7 @@ async fn plant_jobs(world: &World, business: cuponera_core::id::BusinessId, stat
     .unwrap();
 }
 
-/// A world with one job of each state, and very many that succeeded after them.
+/// A world with one job of each other status, followed by 20,000 succeeded jobs.
 async fn world_of_many_jobs() -> World {
     let world = world_with_old_statistics(async |_| {}).await;
     for status in [JobStatus::Queued, JobStatus::Running, JobStatus::Failed, JobStatus::Cancelled] {
@@ -344,7 +348,7 @@ const JOB_STATUSES: [Option<JobStatus>; 6] = [
     Some(JobStatus::Cancelled),
 ];
 
-/// 20,000 jobs have some 500 blocks, without their indexes.
+/// 20,000 jobs have about 500 blocks, without their indexes.
 /// Invariant I-15.
 #[tokio::test]
 async fn a_page_of_jobs_touches_few_blocks_whatever_the_filter() {
@@ -358,7 +362,7 @@ async fn a_page_of_jobs_touches_few_blocks_whatever_the_filter() {
                     world.store().list_jobs(world.business, &filter, LIMIT).await.unwrap();
                 })
                 .await;
-                assert!(blocks < 250, "{filter:?} {round} touched {blocks} blocks");
+                assert!(blocks < 250, "{filter:?} {round} read {blocks} blocks");
             }
         }
         world.database.count_anew().await;

@@ -1,17 +1,18 @@
-//! What the hot statements cost: a few blocks each, whatever the statistics believe.
+//! The cost of the hot statements: a few blocks for each call, with any statistics.
 
 use cuponera_core::error::Refusal;
 use cuponera_core::id::BookId;
 use cuponera_testkit::{World, rules};
 use sqlx::{AssertSqlSafe, query};
 
-/// How many codes each of the books has: what a statement reads that takes the wrong index.
+/// Codes of each book. A statement that uses the wrong index reads all of them.
 const MANY: i32 = 20_000;
-/// How many of each call there are; each may touch so many blocks.
+/// Number of calls of each kind.
 const CALLS: usize = 10;
+/// Maximum blocks that a call may read.
 const BLOCKS_PER_CALL: i64 = 25;
 
-/// Gives all codes of a book out, past the statements that would.
+/// Assigns all codes of a book with plain SQL.
 async fn give_out(world: &World, book: BookId, holder: &str) {
     query(
         "update coupon set status = 'ASSIGNED', holder = $2, assignment_id = gen_random_uuid(), assigned_at = now(),
@@ -24,7 +25,7 @@ async fn give_out(world: &World, book: BookId, holder: &str) {
     .unwrap();
 }
 
-/// A world whose statistics are made only when a test says so.
+/// A world whose statistics are updated only by the test.
 async fn without_autovacuum() -> World {
     let world = World::new().await;
     for table in ["coupon", "user_quota", "request_key"] {
@@ -34,7 +35,7 @@ async fn without_autovacuum() -> World {
     world
 }
 
-/// Makes statistics in which every holder holds one code.
+/// Updates the statistics while each holder holds one code.
 async fn analyze_with_a_code_for_each_holder(world: &World) {
     query("update coupon set holder = holder || position where holder is not null")
         .execute(world.pool())
@@ -43,16 +44,17 @@ async fn analyze_with_a_code_for_each_holder(world: &World) {
     query("vacuum full analyze coupon").execute(world.pool()).await.unwrap();
 }
 
-/// Fails if the calls since the counting began anew touched more than a handful of blocks of coupons and indexes each.
+/// Asserts that the calls since the counters were reset read at most [`BLOCKS_PER_CALL`] blocks of coupons and indexes
+/// each.
 async fn assert_few_blocks_touched(world: &World, calls_of_each: usize) {
     let touched = "select heap_blks_read + heap_blks_hit + idx_blks_read + idx_blks_hit
                    from pg_statio_user_tables where relname = 'coupon'";
     let touched = world.database.close_and_ask(touched).await;
     let calls = i64::try_from(calls_of_each * CALLS).unwrap();
-    assert!(touched < BLOCKS_PER_CALL * calls, "{calls} calls touched {touched} blocks");
+    assert!(touched < BLOCKS_PER_CALL * calls, "{calls} calls read {touched} blocks");
 }
 
-/// When the statistics were made no code was free. The world's own book is empty.
+/// When the statistics were updated, no code was free. The book of the world is empty.
 #[tokio::test]
 async fn a_bulk_load_that_the_statistics_do_not_know_of_slows_no_assignment() {
     let mut world = without_autovacuum().await;
@@ -77,7 +79,7 @@ async fn a_bulk_load_that_the_statistics_do_not_know_of_slows_no_assignment() {
     assert_few_blocks_touched(&world, 3).await;
 }
 
-/// Nor do they know of the one who holds very many: a shop that has all its codes under one name.
+/// The statistics do not contain the holder of all codes of a book, such as a shop that assigns all codes to one user.
 #[tokio::test]
 async fn a_holder_of_very_many_codes_locks_and_redeems_as_fast_as_others() {
     let mut world = without_autovacuum().await;

@@ -1,4 +1,4 @@
-//! Each kind of work has connections of its own, and a limit for the time of its statements.
+//! Connection pools: each kind of work has its own connections and its own statement timeout.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use cuponera_testkit::{World, eventually, rules};
 use futures::future::{Either, join_all, select};
 use sqlx::{query, query_scalar};
 
-/// With one connection for reads, of which the first waits for a table and the others for the connection.
+/// With one connection for reads: the first read waits for a table lock, the others for the connection.
 /// Invariant I-14.
 #[tokio::test]
 async fn reads_that_hang_end_and_keep_no_login_from_a_connection() {
@@ -27,7 +27,7 @@ async fn reads_that_hang_end_and_keep_no_login_from_a_connection() {
         store.backlog().await.unwrap();
     };
     let Either::Right(((), reads)) = select(Box::pin(reads), Box::pin(others)).await else {
-        panic!("the reads ended before the others were served")
+        panic!("the reads ended before the other calls")
     };
     let read = reads.await;
     let ends: Vec<_> = read.into_iter().map(|read| read.unwrap_err()).collect();
@@ -46,7 +46,7 @@ async fn a_migration_has_no_time_limit() {
     query("lock table _sqlx_migrations").execute(&mut *holding).await.unwrap();
     let waits = waits_for_a_lock(world.store(), 2 * LIMIT);
     match select(Box::pin(store.migrate()), Box::pin(waits)).await {
-        Either::Left((ended, _)) => panic!("it ended before its time: {ended:?}"),
+        Either::Left((ended, _)) => panic!("the migration ended too early: {ended:?}"),
         Either::Right(((), migration)) => {
             holding.rollback().await.unwrap();
             migration.await.unwrap();
@@ -54,7 +54,7 @@ async fn a_migration_has_no_time_limit() {
     }
 }
 
-/// Until a statement has waited that long for what another holds.
+/// Returns when a statement has waited this long for a lock.
 async fn waits_for_a_lock(store: &Store, time: Duration) {
     eventually("a statement to wait for a lock", async || {
         let waits = "select exists (select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'

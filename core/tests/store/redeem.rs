@@ -1,4 +1,4 @@
-//! Using codes: as often as the book allows and not once more.
+//! Redemption: exactly as often as the book allows.
 
 use cuponera_core::book::{BookPatch, BookRules, BookStatus, Change};
 use cuponera_core::coupon::state::CouponStatus;
@@ -6,7 +6,7 @@ use cuponera_core::error::{Error, Refusal};
 use cuponera_core::store::{Answer, Redeemed};
 use cuponera_testkit::{World, race, rules};
 
-/// A world where `ana` holds one code that is good for so many uses.
+/// A world where `ana` holds one code with this many redemptions.
 async fn good_for(uses: i32) -> (World, String) {
     of(BookRules { max_redeems_per_user: uses, ..rules() }).await
 }
@@ -68,7 +68,8 @@ async fn one_batch_may_name_a_code_as_often_as_it_likes() {
     world.assert_invariants().await;
 }
 
-/// Each has its first half when the one in the middle is free again: in their own orders they would wait for each other.
+/// When the coupon in the middle becomes free, each batch would hold half of the coupons and wait for the other batch,
+/// if it locked them in its own order.
 /// Invariant I-5.
 #[tokio::test]
 async fn batches_that_name_the_same_codes_in_opposite_orders_do_not_deadlock() {
@@ -117,9 +118,9 @@ async fn where_the_book_wants_a_lock_there_is_no_redemption_without_one() {
     assert_eq!(redeem().await, Err(Refusal::LockRequired), "never locked");
     world.locked(&code, "ana").await;
     world.let_locks_lapse().await;
-    assert_eq!(redeem().await, Err(Refusal::LockExpired), "lapsed, not swept");
+    assert_eq!(redeem().await, Err(Refusal::LockExpired), "expired, not swept");
     world.store().expire_locks(10).await.unwrap();
-    assert_eq!(redeem().await, Err(Refusal::LockExpired), "lapsed and swept");
+    assert_eq!(redeem().await, Err(Refusal::LockExpired), "expired and swept");
     world.locked(&code, "ana").await;
     world.settle(world.unlock(&code, "ana")).await.outcome.unwrap();
     assert_eq!(redeem().await, Err(Refusal::LockRequired), "released by the holder");

@@ -1,11 +1,11 @@
-//! Who may learn what: nobody sees another business, and an end user nobody else's coupons.
+//! Visibility: no caller sees another business, and an end user sees only the user's own coupons.
 
 use cuponera_core::error::{Error, Refusal};
 use cuponera_core::store::{Call, Redeem, Transition};
 use cuponera_testkit::{CallExt, World};
 use sqlx::query;
 
-/// Coupons in every state there is, held by `ana` where they are held: AVAILABLE, ASSIGNED, LOCKED, REDEEMED, VOID.
+/// A coupon in each status: AVAILABLE, ASSIGNED, LOCKED, REDEEMED, VOID. `ana` holds the second, third and fourth.
 async fn in_every_state() -> (World, Vec<String>) {
     let world = World::new().await;
     let codes = world.plant_codes(5).await;
@@ -29,7 +29,7 @@ async fn refused<T: Transition>(world: &World, call: Call<T>) -> Refusal {
 async fn validated(world: &World, call: &Call<Redeem>) -> Refusal {
     match world.store().validate(call).await {
         Err(Error::Refused(refusal)) => refusal,
-        other => panic!("not refused: {other:?}"),
+        other => panic!("not rejected: {other:?}"),
     }
 }
 

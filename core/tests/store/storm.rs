@@ -1,4 +1,4 @@
-//! Everything at once on a few coupons: whatever happens, the trail, the counts and the limits agree with the table.
+//! Random concurrent calls on a few coupons: events, counts and limits agree with the table.
 
 use cuponera_core::book::BookRules;
 use cuponera_core::store::{Call, Transition};
@@ -9,7 +9,7 @@ use rand::{RngExt, SeedableRng};
 const COUPONS: usize = 60;
 const BATCHES: u64 = 150;
 
-/// A batch of one of three kinds of call, of 1, 8 or 32 coupons with repetitions, some under keys that others use too.
+/// Runs a batch of one of three kinds of call, of 1, 8 or 32 coupons with repetitions. Some calls share keys.
 async fn settle_some(world: &World, codes: &[String], seed: u64) {
     let mut rng = StdRng::seed_from_u64(seed);
     let size = [1, 8, 32][rng.random_range(0..3)];
@@ -37,7 +37,7 @@ async fn settle<T: Transition>(
         None => make(code),
     };
     let calls: Vec<_> = picks.iter().map(call).collect();
-    world.store().settle(&calls).await.expect("a batch was given up");
+    world.store().settle(&calls).await.expect("a batch failed");
 }
 
 #[tokio::test]
@@ -55,6 +55,6 @@ async fn locks_releases_redemptions_and_sweeps_at_once_leave_a_whole_trail() {
     });
     futures::join!(calls, sweeps);
     world.assert_invariants().await;
-    assert!(world.actions(&codes[0]).await.len() > 5, "the storm came to nothing");
+    assert!(world.actions(&codes[0]).await.len() > 5, "the calls had too few effects");
     assert_eq!(world.database.close_and_count_deadlocks().await, 0);
 }

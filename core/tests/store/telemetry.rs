@@ -1,4 +1,4 @@
-//! What operators see of the database: how much work waits, and to which trace it belongs.
+//! Telemetry of the database: metrics of the waiting work, and the traces of jobs.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ fn value(text: &str, series: &str) -> f64 {
     line.unwrap_or_else(|| panic!("no {series} in {text}")).parse().unwrap()
 }
 
-// One test: what it looks at is the process's, and no other test of this program looks there.
+// A single test, because these metrics are global to the process. No other test of this program reads them.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_scrape_shows_the_work_that_waits_as_of_a_moment_ago_and_a_database_that_is_away() {
     let world = World::new().await;
@@ -42,7 +42,7 @@ async fn a_scrape_shows_the_work_that_waits_as_of_a_moment_ago_and_a_database_th
     claim(world.store(), "test").await.unwrap();
     let text = exposition.render().await;
     let now = value(&text, "cuponera_chunks_runnable");
-    assert!((now - 3.0).abs() < f64::EPSILON, "the database was asked again at once: {now}");
+    assert!((now - 3.0).abs() < f64::EPSILON, "the database was queried again immediately: {now}");
     let afresh = Exposition::new(Reach::Loopback);
     afresh.watch("worker", world.store());
     let text = afresh.render().await;
@@ -76,6 +76,6 @@ async fn a_lease_that_is_taken_over_is_counted() {
     let dead = world.store().claim_chunk("dead", Duration::ZERO, &JobKind::ALL).await.unwrap();
     let taken = claim(world.store(), "test").await.unwrap();
     assert_eq!(taken.epoch, dead.unwrap().epoch + 1);
-    // Other tests of this program may take leases over as well.
+    // Other tests of this program may take over leases too.
     assert!(taken_over().await > before);
 }

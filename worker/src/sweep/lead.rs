@@ -1,6 +1,7 @@
-//! Which of several workers keeps house: the one that has the lease in the database.
+//! Selects the worker that does the housekeeping: the one with the lease in the database.
 //!
-//! **Invariant.** Nothing is wrong if two keep house at once, as after a process was frozen: each statement decides by itself.
+//! **Invariant.** Two workers may do the housekeeping at once, for example after a process was frozen: each statement
+//! checks its own preconditions.
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -11,12 +12,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Mood, pause};
 
-/// How long the lease holds. Another worker takes over at most this long after the leader has died.
+/// Duration of the lease. It expires at most this long after the leader has died.
 const LEASE: Duration = Duration::from_secs(6);
-/// How often the leader renews the lease, and the others ask for it.
+/// Interval at which the leader renews the lease and the other workers request it.
 const RENEW: Duration = Duration::from_secs(2);
 
-/// The lease, as one worker knows it.
+/// The lease as this worker knows it.
 pub(super) struct Lead {
     store: Store,
     holder: String,
@@ -28,14 +29,14 @@ impl Lead {
         Self { store, holder, until: Mutex::new(None) }
     }
 
-    /// Whether this worker keeps house.
+    /// Whether this worker has the lease.
     pub(super) fn is_held(&self) -> bool {
         self.until.lock().is_ok_and(|until| until.is_some_and(|until| Instant::now() < until))
     }
 
-    /// Asks for the lease, or renews it.
+    /// Requests or renews the lease.
     pub(super) async fn renew(&self) -> Result<()> {
-        // Counted from before the question: the database counts from a later moment.
+        // Measured from before the request, so that the lease ends here before it ends in the database.
         let asked = Instant::now();
         let is_ours = self.store.lead_housekeeping(&self.holder, LEASE).await?;
         if let Ok(mut until) = self.until.lock() {
@@ -44,7 +45,7 @@ impl Lead {
         Ok(())
     }
 
-    /// Renews the lease until the worker stops, and then gives it back.
+    /// Renews the lease until the worker stops, then releases it.
     pub(super) async fn keep(&self, stop: &CancellationToken) {
         let mut mood = Mood::default();
         while !stop.is_cancelled() {

@@ -1,8 +1,8 @@
-//! Ends locks that have run out: those that the index in Redis says are due, at once; all that the agenda in Postgres has,
-//! every second where there is no such index, and now and then where there is.
+//! Ends expired locks: those that are due in the index in Redis within 250 ms, and all in the agenda in Postgres every
+//! second without the index and every 5 s with it.
 //!
-//! **Invariant.** The index decides nothing: Postgres ends a lock, or says why it is none. And it need not be whole: each look
-//! at the agenda puts into it what runs out before the next look, and an index that was lost is noticed by its name.
+//! **Invariant.** The index decides nothing: Postgres checks each lock before it ends it. The index may be incomplete:
+//! each read of the agenda adds the locks that expire before the next read, and a lost index is detected by its name.
 
 use std::time::{Duration, Instant};
 
@@ -14,32 +14,33 @@ use cuponera_core::telemetry::metrics;
 
 use super::lead::Lead;
 
-/// How often the index is asked.
+/// Interval of reads of the index.
 const ASK_INDEX: Duration = Duration::from_millis(250);
-/// How often the agenda is looked at where nothing else says what is due.
+/// Interval of reads of the agenda without the index.
 const LOOK_OFTEN: Duration = Duration::from_secs(1);
-/// The same where the index does.
+/// Interval of reads of the agenda with the index.
 const LOOK_SELDOM: Duration = Duration::from_secs(5);
-/// What runs out within this time is put into the index: longer than until the next look.
+/// Locks that expire within this time are added to the index. Longer than [`LOOK_SELDOM`].
 const AHEAD: Duration = Duration::from_secs(7);
-/// How many lapsed locks are ended in one statement.
+/// Maximum number of locks that one statement ends.
 const AT_ONCE: i64 = 1_000;
-/// How many locks are put into the index at one look. If there are more, the next look comes soon.
+/// Maximum number of locks that one read adds to the index. If there are more, the next read follows after
+/// [`LOOK_OFTEN`].
 const MOST_AHEAD: i64 = 10_000;
 
-/// The tidying-up of locks, as one process does it.
+/// The expiry of locks in one process.
 pub(super) struct Locks {
     store: Store,
     cache: Cache,
     looked: Option<Look>,
 }
 
-/// The last look at the agenda.
+/// The last read of the agenda.
 struct Look {
     at: Instant,
-    /// The database's time of it.
+    /// The database's time of the read.
     time: DateTime<Utc>,
-    /// The index that has been given what runs out next.
+    /// The name of the index that has all locks that expire next.
     index: Option<String>,
 }
 
@@ -48,7 +49,7 @@ impl Locks {
         Self { store, cache, looked: None }
     }
 
-    /// When to come back.
+    /// The pause until the next round.
     pub(super) fn pause(&self) -> Duration {
         match self.cache.state() {
             CacheState::Disabled | CacheState::Disconnected => LOOK_OFTEN,
@@ -56,7 +57,7 @@ impl Locks {
         }
     }
 
-    /// Ends due locks: those that the index hands to this worker, and those of the agenda if it keeps house.
+    /// Ends due locks: those that the index hands to this worker and, if it has the lease, those of the agenda.
     pub(super) async fn tidy_up(&mut self, lead: &Lead) -> Result<()> {
         let index = self.follow_index().await?;
         if !lead.is_held() {
@@ -73,9 +74,10 @@ impl Locks {
         Ok(())
     }
 
-    /// Ends what the index says is due, if there is an index; answers its name.
+    /// Ends the locks that are due in the index; returns the name of the index, or `None` without Redis.
     async fn follow_index(&self) -> Result<Option<String>> {
-        // Any time will do before the first look: nothing is due, and the index tells its name.
+        // Before the first read of the agenda, the Unix epoch: no lock is due, and the call returns the name of the
+        // index.
         let now = self.looked.as_ref().map_or(DateTime::UNIX_EPOCH, |look| look.time + look.at.elapsed());
         loop {
             let Some(due) = self.cache.claim_due_locks(now, AT_ONCE).await else { return Ok(None) };

@@ -109,8 +109,8 @@ fn assert_parts_by_counting(file: &str, cut: &Cut) {
         let bytes = str::from_utf8(&part.bytes).unwrap();
         let is_on_its_line = |start: &usize| break_count(&text[..*start]) + 1 == part.first_line;
         let starts = text[at..].match_indices(bytes).map(|(start, _)| at + start);
-        at =
-            starts.into_iter().find(is_on_its_line).expect("a stretch of the file on its line") + bytes.len();
+        at = starts.into_iter().find(is_on_its_line).expect("the part is no section of the file on its line")
+            + bytes.len();
     }
     assert_eq!(break_count(text), cut.summary.lines);
 }

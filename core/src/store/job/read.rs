@@ -1,4 +1,4 @@
-//! Jobs as they stand: one, a list, those that are watched, and where their errors are.
+//! Reading jobs: one job, lists, watched jobs, and errors files of earlier versions.
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
@@ -13,27 +13,28 @@ use crate::store::Store;
 
 use super::discard::check_undiscarded;
 
-/// Which jobs.
+/// A filter of a list of jobs.
 #[derive(Debug, Clone, Default)]
 pub struct JobFilter {
-    /// Only in this state.
+    /// Only jobs with this status.
     pub status: Option<JobStatus>,
-    /// Only of this kind.
+    /// Only jobs of this kind.
     pub kind: Option<JobKind>,
-    /// Older than this one.
+    /// Only jobs older than this one.
     pub after: Option<JobId>,
 }
 
-/// How many jobs a page examines. A row has some 500 bytes, and half of each block is kept free: a page reads less than 2 MB.
+/// Maximum number of jobs that a page examines. A row has about 500 bytes and half of each block is kept free, so a
+/// page reads less than 2 MB.
 pub const MAX_JOBS_EXAMINED: i64 = 1_000;
 
 impl Store {
-    /// The job, if it is the business's.
+    /// The job, if it belongs to the business.
     pub async fn get_job(&self, business: BusinessId, id: JobId) -> Result<Job> {
         get(&self.reads, business, id).await
     }
 
-    /// The book that a job works on, if it works on one. It never changes.
+    /// The book of a job, if it has one. It never changes.
     pub async fn get_book_of_job(&self, business: BusinessId, id: JobId) -> Result<Option<BookId>> {
         let book =
             query_scalar!("select book_id from job where business_id = $1 and id = $2", business.0, id.0);
@@ -67,7 +68,7 @@ impl Store {
         Ok(Page::of_walk(rows.collect::<Result<_>>()?, limit, |job: &Job| job.id.to_string()))
     }
 
-    /// A page of open jobs by the index of all open jobs; `None` if more are open than a page may examine.
+    /// A page of open jobs from the index of all open jobs; `None` if the page ends at the bound.
     async fn open_jobs(
         &self,
         business: BusinessId,
@@ -91,13 +92,13 @@ impl Store {
         }
         let ids = Page::cut(found.ids.into_iter().map(JobId).collect(), limit, JobId::to_string);
         let mut items = self.watched_jobs(&ids.items).await?;
-        // A job may have changed its state since the index was read.
+        // The status of a job may have changed since the index was read.
         items.retain(|job| job.status == status);
         items.sort_unstable_by_key(|job| std::cmp::Reverse(job.id.0));
         Ok(Some(Page { items, next_cursor: ids.next_cursor, total: None }))
     }
 
-    /// Those of these jobs that there are, of whatever business: for whoever was allowed to see each of them before.
+    /// Those of these jobs that exist, of any business. The caller must already have checked access to each job.
     pub async fn watched_jobs(&self, ids: &[JobId]) -> Result<Vec<Job>> {
         let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
         let rows =
@@ -105,8 +106,8 @@ impl Store {
         rows.into_iter().map(Job::try_from).collect()
     }
 
-    /// The errors files of a job whose chunks were settled by a version that wrote such files, in the order of the chunks.
-    /// Later versions write [`Rejection`](crate::store::Rejection)s.
+    /// The errors files of a job, in the order of the chunks. Earlier versions wrote them when they finished a chunk;
+    /// this version writes [`Rejection`](crate::store::Rejection)s.
     pub async fn errors_files(&self, business: BusinessId, id: JobId) -> Result<Vec<String>> {
         get(&self.reads, business, id).await?;
         check_undiscarded(&self.reads, id).await?;
@@ -138,7 +139,7 @@ struct JobRow {
     finished_at: Option<DateTime<Utc>>,
     heartbeat_at: Option<DateTime<Utc>>,
     read_at: DateTime<Utc>,
-    /// Whether it is in the list; if not, the bound ended the walk here.
+    /// Whether the job is in the list; if not, it is the last job examined.
     is_found: bool,
 }
 
@@ -167,7 +168,7 @@ impl TryFrom<JobRow> for Job {
     }
 }
 
-/// The job, wherever the executor looks.
+/// The job, read with the given connection or transaction.
 pub(in crate::store) async fn get(
     executor: impl PgExecutor<'_>,
     business: BusinessId,

@@ -1,4 +1,4 @@
-//! Running again what is left of jobs that failed: one, or all of a business.
+//! Retries of failed jobs: one job, or all of a business. Only the unfinished chunks run again.
 
 use serde::{Deserialize, Serialize};
 use sqlx::{PgTransaction, query, query_scalar};
@@ -16,33 +16,33 @@ use super::discard::check_undiscarded;
 use super::read::get;
 use super::wrong_state;
 
-/// So many jobs at most run again by one call.
+/// Maximum number of jobs that one call retries.
 const MOST_REDRIVEN: i64 = 500;
-/// What failed longer ago is history: as long as a queue keeps a dead letter.
+/// Jobs that failed longer ago are not redriven. A queue keeps dead letters this long.
 const REDRIVEN_DAYS: i32 = 14;
 
-/// What became of a business's failed jobs.
+/// The result of a redrive of a business's failed jobs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Redrive {
-    /// Those that run again, the oldest first.
+    /// Jobs that run again, oldest first.
     pub jobs: Vec<JobId>,
-    /// How many there are besides.
+    /// The number of other failed jobs.
     pub remaining: u64,
 }
 
-/// Which of a business's jobs that failed.
+/// A selection of a business's failed jobs.
 #[derive(Debug, Clone, Copy)]
 enum Which {
-    /// This one.
+    /// This job.
     Job(JobId),
-    /// This one, if it was this run of it that failed.
+    /// This job, if this run of it failed.
     Run(JobId, i32),
-    /// Those that failed in so many days, the oldest first, [`MOST_REDRIVEN`] at most.
+    /// Jobs that failed in this number of days, oldest first, at most [`MOST_REDRIVEN`].
     InDays(i32),
 }
 
 impl Store {
-    /// Runs again what is left of a job that failed.
+    /// Retries the unfinished chunks of a failed job.
     pub async fn retry_job_if_failed(
         &self,
         key: Option<RequestKey>,
@@ -58,7 +58,7 @@ impl Store {
             let job = get(&mut *open.transaction, business, id).await?;
             if retried.is_empty() {
                 check_undiscarded(&mut *open.transaction, id).await?;
-                return Err(wrong_state(&job, "only one that failed can be retried"));
+                return Err(wrong_state(&job, "only a failed job can be retried"));
             }
             Ok(job)
         }
@@ -66,7 +66,7 @@ impl Store {
         self.ring_after(open.settle(outcome).await)
     }
 
-    /// Runs again what is left of a job if this run of it failed and was the last; says whether it did.
+    /// Retries the unfinished chunks of a job if this run of it failed and was the last; returns whether it did.
     pub(in crate::store) async fn retry_run_if_failed(
         &self,
         business: BusinessId,
@@ -80,7 +80,7 @@ impl Store {
         Ok(!retried.is_empty())
     }
 
-    /// Runs again what is left of a business's jobs that failed in the last two weeks, 500 at most.
+    /// Retries the unfinished chunks of at most 500 of a business's jobs that failed in the last two weeks.
     pub async fn redrive_jobs(
         &self,
         key: Option<RequestKey>,
@@ -108,7 +108,7 @@ impl Store {
         self.ring_after(open.settle(outcome).await)
     }
 
-    /// Makes the rest of these jobs runnable; returns those that run again, the oldest first.
+    /// Makes the unfinished chunks of these jobs runnable; returns the jobs, oldest first.
     async fn retry_if_failed(
         &self,
         transaction: &mut PgTransaction<'static>,
@@ -132,7 +132,7 @@ impl Store {
         .execute(&mut **transaction)
         .await?;
         if retried.rows_affected() != u64::try_from(failed.len()).map_err(Error::internal)? {
-            return Err(Error::internal("a job that was held has changed"));
+            return Err(Error::internal("the status of a locked job has changed"));
         }
         let retried: Vec<JobId> = failed.into_iter().map(JobId).collect();
         for id in &retried {
@@ -142,8 +142,8 @@ impl Store {
     }
 }
 
-/// Holds jobs that failed, before their chunks are touched: whoever else retries one waits, and then finds what has become
-/// of it. No worker settles a chunk of a job that has failed.
+/// Locks failed jobs before their chunks are changed. A concurrent retry waits and then sees the new status. No worker
+/// finishes a chunk of a failed job.
 async fn hold_failed(
     transaction: &mut PgTransaction<'static>,
     business: BusinessId,
@@ -170,9 +170,9 @@ async fn hold_failed(
     Ok(failed)
 }
 
-/// Makes the chunks runnable that were at work when a rule stopped the jobs. They would otherwise wait for the end of their
-/// leases, and count crashes. A chunk whose row its worker holds at this moment is passed over and does wait: a worker that holds a chunk may be
-/// waiting for the job, which this transaction holds.
+/// Makes the chunks runnable that were running when a rule stopped the jobs. Otherwise they would wait for the end of
+/// their leases, and count as crashes. A chunk whose row its worker holds is skipped and waits for the end of its
+/// lease: the worker may be waiting for the job's row, which this transaction holds.
 async fn take_back(transaction: &mut PgTransaction<'static>, jobs: &[Uuid]) -> Result<()> {
     query!(
         "update job_chunk set status = 'READY', lease_until = null, run_at = now()

@@ -1,5 +1,5 @@
--- Why an item of assign_named changed nothing, as the rows stand now. `already`: the user holds it, which is what
--- was asked for. `again`: nothing refuses any more.
+-- Why an item of assign_named changed nothing, by the current rows. `already`: the user holds the code, as requested.
+-- `again`: no rule rejects the item any more.
 select i.n as "n!",
   case
     when k.id is not null and k.fingerprint <> i.fingerprint then 'key_reused'

@@ -1,7 +1,7 @@
 -- Gives each item a random free code of its book.
 --
--- $1..$9 are the columns every batch has (see store::batch); $10 books, $11 users, $12 assignment ids.
--- Coupons that other transactions hold are passed over. Lock order: coupons, then quotas, sorted.
+-- $1..$9 are the columns of every batch (see store::batch); $10 books, $11 users, $12 assignment ids.
+-- Coupons that other transactions hold are skipped. Lock order: coupons, then quotas, sorted.
 with item as materialized (
   select i.*, coalesce((select s.stored from stored_user_id s
                         where s.business_id = i.business_id and s.user_id = i.named_user_id), i.named_user_id) as user_id
@@ -9,7 +9,7 @@ with item as materialized (
                        $10::uuid[], $11::text[], $12::uuid[])
     i (n, business_id, event_id, actor, ip, user_agent, request_id, key, fingerprint, book_id, named_user_id, assignment_id)
 ),
--- What may be granted as far as this snapshot knows; a key that was answered before is left to the why-statement.
+-- The items that this snapshot allows. An item whose key has an answer is left to assign_random_why.sql.
 wish as materialized (
   select f.*, row_number() over (partition by f.book_id order by f.n) as ticket
   from (
@@ -27,7 +27,7 @@ need as materialized (
   select book_id, count(*) as wanted, floor(random() * max(span))::int as start
   from wish group by book_id order by book_id
 ),
--- Free codes from a random position on, and from the beginning if those were too few.
+-- Free codes from a random position on, then from the first position if those are too few.
 ahead as materialized (
   select p.* from need cross join lateral (
     select c.business_id, c.book_id, c.position, c.code from coupon c
@@ -47,7 +47,8 @@ deal as materialized (
   join (select *, row_number() over (partition by book_id order by random()) as ticket
         from (select * from ahead union all select * from behind) x) p using (book_id, ticket)
 ),
--- The limit counts only now that a code is in hand: counting first would leak when the book is sold out.
+-- The user's limit is counted after the statement holds a code: counting first would leak quota when the book is sold
+-- out.
 quota as (
   insert into user_quota as q (book_id, user_id, held, cap, granted)
   select book_id, user_id, count(*), cap, count(*) from deal group by book_id, user_id, cap order by book_id, user_id
@@ -57,8 +58,8 @@ quota as (
   where q.held < coalesce(excluded.cap, 2147483647)
   returning book_id, user_id, granted
 ),
--- By key alone: after a bulk load, before the statistics know of it, the index of all free codes looks like a shorter way to
--- one row, so `is_free` is not named here.
+-- Finds the row by key alone. `is_free` is not named here: after a bulk load, with old statistics, the planner may
+-- estimate that the index of all free codes finds one row more cheaply.
 done as (
   update coupon c
   set status = 'ASSIGNED', holder = d.user_id, assignment_id = d.assignment_id, assigned_at = now(), version = c.version + 1

@@ -1,6 +1,6 @@
--- Why an item of assign_random changed nothing, as the rows stand now. `again`: nothing refuses any more.
--- A user who is at the limit hears that before `sold_out`: it stays true when codes are added. The look for a free code is no
--- EXISTS: that may be run as a hash of all free codes.
+-- Why an item of assign_random changed nothing, by the current rows. `again`: no rule rejects the item any more. The
+-- user's limit comes before `sold_out`, because it remains true when codes are added. The search for a free code does
+-- not use EXISTS, which may be executed as a hash of all free codes.
 select i.n as "n!",
   case
     when k.id is not null and k.fingerprint <> i.fingerprint then 'key_reused'

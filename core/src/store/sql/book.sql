@@ -1,4 +1,4 @@
--- One book with its counts: what is rolled up and what is not yet, read together.
+-- One book with its counts: `book_count` plus the deltas that are not rolled up yet, in one snapshot.
 --
 -- $1 business, $2 id.
 select b.id, b.business_id, b.status, b.name, b.description, b.max_codes_per_user, b.max_redeems_per_user, b.total_codes_expected,

@@ -1,8 +1,10 @@
--- One page of a business's books, newest first, each with its counts: what is rolled up and what is not yet, read together.
+-- One page of a business's books, newest first, each with its counts: `book_count` plus the deltas that are not rolled
+-- up yet, in one snapshot.
 --
--- $1 business; $2 status, $3 part of the name, $4 ids below this one: if not null. $5 books to examine, $6 books to return.
+-- $1 business; if not null: $2 status, $3 part of the name, $4 only ids below this one. $5 books to examine, $6 books
+-- to return.
 --
--- `examined` numbers the books after the cursor. Postgres reads it only as far as the parts below ask for it.
+-- `examined` numbers the books after the cursor. Postgres reads only the rows of it that the parts below need.
 with examined as materialized (
   select row_number() over (order by id desc) as n, id, status, name
   from coupon_book
@@ -14,12 +16,12 @@ found as materialized (
   select n, id from examined
   where ($2::text is null or status = $2) and ($3::text is null or name ilike '%' || $3 || '%')
   limit $6),
--- If the page is short because the bound ended the walk, the last book examined follows the page's books.
+-- If the page is short because of the bound, the last book examined follows the page's books.
 place as (
   select n, id, true as is_found from found
   union all
   select n, id, false from examined where n = $5 and (select count(*) from found) < $6),
--- What is not rolled up yet, for all books of the page in one pass.
+-- The deltas that are not rolled up yet, for all books of the page in one pass.
 delta as materialized (
   select book_id, sum(available) as available, sum(assigned) as assigned, sum(locked) as locked, sum(redeemed) as redeemed,
          sum(void) as void

@@ -1,7 +1,6 @@
--- Takes the oldest messages of a kind that are due and in nobody's hands, for the time of a lease: whoever dies over them
--- loses none.
+-- Claims the oldest due, unclaimed messages of a kind for the time of a lease. A relay that dies loses no message.
 --
--- $1 seconds of lease, $2 how many at most, $3 the kind.
+-- $1 seconds of lease, $2 maximum number of messages, $3 kind.
 update outbox o
 set claimed_until = now() + make_interval(secs => $1)
 from (select id from outbox

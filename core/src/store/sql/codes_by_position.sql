@@ -1,8 +1,9 @@
 -- One page of a book's codes in the order of their positions.
 --
--- $1 business, $2 book; $3 state as shown, $4 after this code: if not null. $5 codes to examine, $6 codes to return.
+-- $1 business, $2 book; if not null: $3 effective status, $4 only after this code. $5 codes to examine, $6 codes to
+-- return.
 --
--- `examined` numbers the codes after the cursor. Postgres reads it only as far as the parts below ask for it.
+-- `examined` numbers the codes after the cursor. Postgres reads only the rows of it that the parts below need.
 with examined as materialized (
   select row_number() over (order by c.position) as n, c.code, c.status, c.locked_until
   from coupon c
@@ -17,7 +18,7 @@ found as materialized (
   where $3::coupon_status is null
      or case when status = 'LOCKED' and locked_until <= now() then 'ASSIGNED' else status end = $3
   limit $6),
--- If the page is short because the bound ended the walk, the last code examined follows the page's codes.
+-- If the page is short because of the bound, the last code examined follows the page's codes.
 place as (
   select n, code, true as is_found from found
   union all

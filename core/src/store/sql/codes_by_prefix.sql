@@ -1,10 +1,10 @@
--- One page of a book's codes that begin with a prefix, in byte order.
+-- One page of a book's codes with a prefix, in byte order.
 --
--- $1 business, $2 book, $3 state as shown if not null, $4 prefix, $5 the first text after all that begin with it,
--- $6 after this code, if not null. $7 codes to examine, $8 codes to return.
+-- $1 business, $2 book, $3 effective status if not null, $4 prefix, $5 the first text after all texts with the prefix,
+-- $6 only after this code, if not null. $7 codes to examine, $8 codes to return.
 --
--- `examined` numbers the business's codes with the prefix: the index does not know the book. Postgres reads it only as far
--- as the parts below ask for it.
+-- `examined` numbers the business's codes with the prefix, because the index does not contain the book. Postgres reads
+-- only the rows of it that the parts below need.
 with examined as materialized (
   select row_number() over (order by c.code) as n, c.code, c.book_id, c.status, c.locked_until
   from coupon c
@@ -18,7 +18,7 @@ found as materialized (
     and ($3::coupon_status is null
          or case when status = 'LOCKED' and locked_until <= now() then 'ASSIGNED' else status end = $3)
   limit $8),
--- If the page is short because the bound ended the walk, the last code examined follows the page's codes.
+-- If the page is short because of the bound, the last code examined follows the page's codes.
 place as (
   select n, code, true as is_found from found
   union all

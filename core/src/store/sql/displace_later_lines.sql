@@ -1,8 +1,8 @@
--- Where a later line of the same file has brought the code of a staged row, gives its place to the staged row; answers the codes
--- and where they stood. A code that has been given out stays: its events are kept by its position. Once the lock is
--- there, Postgres looks at the position and the version of the row again.
+-- If a later line of the same file has inserted the code of a staged row, moves the coupon to the position of the
+-- staged row. Returns the codes and their old positions. A code that was ever assigned is not moved, because its events
+-- refer to its position. Postgres checks position and version again on the locked row.
 --
--- $1 business, $2 job. Takes the rows in the order of the codes.
+-- $1 business, $2 job. Locks the rows in the order of the codes.
 with later as materialized (
   select c.code, c.position as stood_at, s.position, s.metadata
   from staged_row s join coupon c on c.business_id = $1 and c.code = s.code

@@ -1,5 +1,5 @@
--- How many more codes of the book each of these users may hold, after what earlier parts of the dry run would give them;
--- users without a limit are left out. $1 job, $2 book, $3 users.
+-- The number of codes of the book that each user may still get, after the codes that earlier parts of the dry run
+-- assign. A book without a limit returns no rows. $1 job, $2 book, $3 users.
 with asked as (
   select a.user_id, coalesce((select s.stored from coupon_book b join stored_user_id s on s.business_id = b.business_id
                               where b.id = $2 and s.user_id = a.user_id collate "C"), a.user_id) as stored

@@ -1,5 +1,5 @@
--- The jobs of dry runs that are over and will not be tried again, and whose codes are still kept. Each job that has such codes is
--- found by one step through the index, however many codes it has.
+-- Dry runs that have ended, cannot be retried and still have recorded codes. One index probe finds each job,
+-- independent of its number of codes.
 with recursive kept as (
   (select job_id from dry_run_code order by job_id limit 1)
   union all

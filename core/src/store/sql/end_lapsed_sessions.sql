@@ -1,6 +1,6 @@
--- Ends sessions that stand in the transaction of a chunk which is no longer theirs. A process that freezes keeps its
--- connection, and with it the rows that whoever takes over needs; no time-out of Postgres ends a COPY that waits for its
--- client. Who is ended so can commit nothing any more, and could not have settled the chunk.
+-- Ends sessions in the transaction of a chunk that they have lost. A frozen process keeps its connection, and with it
+-- the row locks that the next worker needs; no timeout of Postgres ends a COPY that waits for its client. An ended
+-- session can no longer commit, and could not have finished the chunk.
 with session as materialized (
   select pid, split_part(application_name, ' ', 2)::uuid as job_id, split_part(application_name, ' ', 3)::int as number,
          split_part(application_name, ' ', 4)::int as epoch

@@ -1,5 +1,5 @@
--- Events after a position, in order. An event of a transaction that began after one that still runs is left for later: the
--- older one may still write events that stand before it.
+-- Events after a position, in order. Stops at the oldest transaction that still runs, because it may still write events
+-- with lower positions than those of later transactions.
 --
 -- $1 epoch, $2 transaction, $3 id, $4 limit.
 select epoch, tx::text as "tx!", id, at, business_id, book_id, position, version,

@@ -1,8 +1,8 @@
--- Ends locks that have run out, with an EXPIRE event each: of these coupons, and of up to $3 rows of the agenda, which go.
--- A renewed lock has a later row of its own. A coupon that another transaction holds is passed over, and its row of the
--- agenda stays. Says how many agenda rows went and how many locks it ended.
+-- Ends expired locks, each with an EXPIRE event: those of the given coupons, and those of up to $3 rows of the agenda,
+-- which it deletes. A renewed lock has a later agenda row of its own. A coupon that another transaction holds is
+-- skipped, and its agenda row stays. Returns the number of agenda rows deleted and of locks ended.
 --
--- $1 businesses, $2 codes, $3 how many rows of the agenda.
+-- $1 businesses, $2 codes, $3 maximum number of agenda rows.
 with due as materialized (
   select ctid as at, business_id, code from lock_agenda where locked_until <= now() order by locked_until limit $3
   for update skip locked

@@ -1,8 +1,8 @@
--- Sets a chunk aside; with the last one settled the job has failed, and an ordered job fails at once: what comes later in
--- it must not come first. The first reason is the job's. No row comes back if the chunk is held under another epoch, or the
--- job no longer runs: then the caller rolls back.
+-- Marks a chunk as failed. The job fails when its last chunk is finished or failed. An ordered job fails immediately,
+-- because later chunks must not run before this one. The job keeps the error of its first failed chunk. Returns no row
+-- if the chunk is held under another epoch or the job no longer runs; then the caller rolls back.
 --
--- $1 job, $2 number, $3 epoch, $4 the reason for the chunk, $5 the job's error, $6 whether a dead letter is to be sent.
+-- $1 job, $2 number, $3 epoch, $4 the chunk's error, $5 the job's error, $6 whether to write a dead letter.
 with chunk as (
   update job_chunk set status = 'FAILED', lease_until = null, error = $4
   where job_id = $1 and number = $2 and epoch = $3 and status = 'RUNNING'

@@ -1,6 +1,7 @@
--- Puts staged candidates, in their order, at the positions that are still empty, passing over codes that stand already.
+-- Inserts staged candidates, in their order, at the positions that are still empty. Codes that already exist are
+-- skipped.
 --
--- $1 business, $2 book, $3 job, $4 first position, $5 how many positions.
+-- $1 business, $2 book, $3 job, $4 first position, $5 number of positions.
 with hole as (
   select p.position, row_number() over (order by p.position) as turn
   from (select generate_series($4::int, ($4::int + $5::bigint - 1)::int) as position) p

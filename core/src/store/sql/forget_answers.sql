@@ -1,6 +1,6 @@
--- Deletes a slice of the answers that are old, the oldest first; answers how many, and the time of the last.
+-- Deletes a slice of the expired answers, oldest first. Returns their number and the time of the last.
 --
--- $1 a time before which there is none, $2 how many hours an answer is kept, $3 how many at most.
+-- $1 a time before which no answer exists, $2 hours that an answer is kept, $3 maximum number of answers.
 with old as materialized (
   select ctid as row, at from request_key
   where at >= $1 and at < now() - make_interval(hours => $2)

@@ -1,10 +1,11 @@
 -- One page of a book's free codes in the order of their positions.
 --
--- $1 business, $2 book, $3 after this code if not null. $4 positions to examine, $5 codes to return.
+-- $1 business, $2 book, $3 only after this code, if not null. $4 positions to examine, $5 codes to return.
 --
--- The partial index holds exactly the free codes, and until the next vacuum those that were free. Hence the bound.
+-- The partial index contains the free codes and, until the next vacuum, codes that were free. The bound limits the
+-- latter.
 --
--- `span` is the positions of the page: from the first code after the cursor on.
+-- `span` is the range of positions to examine. It starts at the first code after the cursor.
 with span as materialized (
   select c.position as first, c.position + $4 as past
   from coupon c
@@ -20,7 +21,7 @@ found as materialized (
   where c.book_id = $2 and c.is_free and c.position >= (select first from span) and c.position < (select past from span)
   order by c.position
   limit $5),
--- If the page is short and the book goes on after the span, the last code of the span follows the page's codes.
+-- If the page is short and the book has codes after the span, the last code of the span follows the page's codes.
 place as (
   select position, code, true as is_found from found
   union all

@@ -1,9 +1,9 @@
--- One page of a user's coupons in the order they were given.
+-- One page of a user's coupons in the order of their assignment.
 --
--- $1 business, $2 user; $3 book, $4 state as shown, $5 and $6 after this time and code: if not null. $7 coupons to examine,
--- $8 coupons to return.
+-- $1 business, $2 user; if not null: $3 book, $4 effective status, $5 and $6 only after this time and code. $7 coupons
+-- to examine, $8 coupons to return.
 --
--- `examined` numbers the user's coupons after the cursor. Postgres reads it only as far as the parts below ask for it.
+-- `examined` numbers the user's coupons after the cursor. Postgres reads only the rows of it that the parts below need.
 with examined as materialized (
   select row_number() over (order by c.assigned_at, c.code) as n, c.code, c.book_id, c.status, c.locked_until
   from coupon c
@@ -19,7 +19,7 @@ found as materialized (
     and ($4::coupon_status is null
          or case when status = 'LOCKED' and locked_until <= now() then 'ASSIGNED' else status end = $4)
   limit $8),
--- If the page is short because the bound ended the walk, the last coupon examined follows the page's coupons.
+-- If the page is short because of the bound, the last coupon examined follows the page's coupons.
 place as (
   select n, code, true as is_found from found
   union all

@@ -1,5 +1,5 @@
--- Writes the staged rows whose codes the business does not have, in the order of the codes, and takes them out of the staged
--- ones. A code that another transaction is writing is waited for.
+-- Inserts the staged rows whose codes the business does not have, in the order of the codes, and deletes them from
+-- `staged_row`. Waits for a transaction that inserts the same code.
 --
 -- $1 business, $2 book, $3 job.
 with new as (

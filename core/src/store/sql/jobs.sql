@@ -1,8 +1,8 @@
 -- One page of a business's jobs, newest first.
 --
--- $1 business; $2 status, $3 kind, $4 older than this id: if not null. $5 jobs to examine, $6 jobs to return.
+-- $1 business; if not null: $2 status, $3 kind, $4 only ids below this one. $5 jobs to examine, $6 jobs to return.
 --
--- `examined` numbers the jobs after the cursor. Postgres reads it only as far as the parts below ask for it.
+-- `examined` numbers the jobs after the cursor. Postgres reads only the rows of it that the parts below need.
 with examined as materialized (
   select row_number() over (order by id desc) as n, id, status, kind
   from job
@@ -14,7 +14,7 @@ found as materialized (
   select n, id from examined
   where ($2::text is null or status = $2) and ($3::text is null or kind = $3)
   limit $6),
--- If the page is short because the bound ended the walk, the last job examined follows the page's jobs.
+-- If the page is short because of the bound, the last job examined follows the page's jobs.
 place as (
   select n, id, true as is_found from found
   union all

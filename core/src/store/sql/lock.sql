@@ -1,9 +1,9 @@
--- Locks each item's code for its holder, or renews the live lock. Each code stands at most once in a batch.
+-- Locks each item's code for its holder, or renews the live lock. Each code occurs at most once in a batch.
 --
--- $1..$9 are the columns every batch has (see store::batch); $10 codes, $11 users, $12 seconds asked for,
--- $13 ids for new locks, $14 ids for the events of locks found lapsed.
--- Every value in SET comes from `held`: the target row is first the snapshot's, and a CHECK would see a mixture.
--- $15: whether to wait for coupons that other transactions hold; otherwise they are passed over.
+-- $1..$9 are the columns of every batch (see store::batch); $10 codes, $11 users, $12 requested seconds, $13 ids for
+-- new locks, $14 ids for the events of expired locks. Every value in SET comes from `held`: the target row first has
+-- the values of the snapshot, and a CHECK would see a mixture.
+-- $15: whether to wait for coupons that other transactions hold; otherwise they are skipped.
 with item as materialized (
   select * from unnest($1::int[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::uuid[], $9::uuid[],
                        $10::text[], $11::text[], $12::int[], $13::uuid[], $14::uuid[])
@@ -14,8 +14,8 @@ waited as materialized (
   select 1 from item i join coupon c on c.business_id = i.business_id and c.code = i.code collate "C"
   where $15 order by c.business_id, c.code for update of c
 ),
--- By key alone: `=` on the holder would offer the index of all that the holder has, which may be a million codes.
--- How a holder was spelled before ids were trimmed is looked up only for a coupon that is not the user's otherwise.
+-- Finds the rows by key alone: with `=` on the holder the planner could use the index of a holder's codes, which may be
+-- a million. An id stored untrimmed is looked up only if the holder of the coupon is not the id itself.
 held as materialized (
   select i.n, i.new_lock, coalesce(i.ttl, b.lock_ttl_seconds) as ttl, c.business_id, c.code, c.status, c.version, c.lock_id,
          c.locked_at, coalesce(c.locked_until > now(), false) as live
@@ -31,7 +31,7 @@ held as materialized (
     and (select count(*) from waited) >= 0
   order by c.business_id, c.code for update of c skip locked
 ),
--- A lapsed lock that nobody has tidied up yet ends first, with an event of its own.
+-- An expired lock that is still in the row ends first, with an EXPIRE event.
 step as materialized (
   select *, (status = 'LOCKED' and not live) as lapsed from held
 ),

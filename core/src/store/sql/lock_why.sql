@@ -1,7 +1,7 @@
--- Why an item of lock or unlock changed nothing, as the rows stand now. `already`: there is no lock to release, which is
--- what was asked for. `again`: nothing refuses any more.
+-- Why an item of lock or unlock changed nothing, by the current rows. `already`: the coupon is already unlocked, as
+-- requested. `again`: no rule rejects the item any more.
 --
--- $7 lock ids (unlock), $8 whether whoever holds it is released, $9 the statement: `lock` or `unlock`.
+-- $7 lock ids (unlock), $8 whether to release the lock of any holder, $9 the statement: `lock` or `unlock`.
 select i.n as "n!",
   case
     when k.id is not null and k.fingerprint <> i.fingerprint then 'key_reused'

@@ -1,5 +1,5 @@
--- Locks that run out soon, earliest first, by the agenda: a row of it counts if the coupon still has that very lock, until
--- that very time. $1 seconds from now, $2 how many.
+-- Locks that expire soon, earliest first, from the agenda. An agenda row counts only if the coupon still has the same
+-- lock with the same expiry. $1 seconds from now, $2 maximum number of agenda rows.
 select c.business_id, c.code, c.version, c.lock_id as "lock_id?", c.holder as "holder?", c.locked_until as "locked_until?"
 from (select locked_until, business_id, code, lock_id from lock_agenda
       where locked_until > now() and locked_until <= now() + make_interval(secs => $1)

@@ -1,7 +1,7 @@
--- Marks jobs that ended a given time ago, so that their details may be deleted; answers their ids, and those of jobs that were
--- marked before and still have details. A job that somebody retries at this moment is passed over.
+-- Marks jobs that ended at least $1 seconds ago, so that their details may be deleted. Returns their ids, and those of
+-- marked jobs that still have details. A job that is being retried is skipped.
 --
--- $1 seconds since the end of a job, $2 how many at most.
+-- $1 seconds since the end of a job, $2 maximum number of jobs.
 with due as (
   select id from job
   where finished_at < now() - make_interval(secs => $1) and discarded_at is null and status in ('SUCCEEDED', 'FAILED', 'CANCELLED')

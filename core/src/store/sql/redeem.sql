@@ -1,8 +1,8 @@
--- Uses each item's code once. Each code stands at most once in a batch.
+-- Redeems each item's code once. Each code occurs at most once in a batch.
 --
--- $1..$9 are the columns every batch has (see store::batch); $10 codes, $11 users, $12 lock ids the callers believe in,
--- $13 redemption ids, $14 references, $15 metadata, $16 ids for the events of locks found lapsed.
--- $17: whether to wait for coupons that other transactions hold; otherwise they are passed over.
+-- $1..$9 are the columns of every batch (see store::batch); $10 codes, $11 users, $12 lock ids that the callers name,
+-- $13 redemption ids, $14 references, $15 metadata, $16 ids for the events of expired locks.
+-- $17: whether to wait for coupons that other transactions hold; otherwise they are skipped.
 with item as materialized (
   select * from unnest($1::int[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::uuid[], $9::uuid[],
                        $10::text[], $11::text[], $12::uuid[], $13::uuid[], $14::text[], $15::jsonb[], $16::uuid[])
@@ -13,9 +13,9 @@ waited as materialized (
   select 1 from item i join coupon c on c.business_id = i.business_id and c.code = i.code collate "C"
   where $17 order by c.business_id, c.code for update of c
 ),
--- The newest version of each row, and the book's rules. A lock that has run out counts as none. By key alone: `=` on the
--- holder would offer the index of all that the holder has, which may be a million codes.
--- How a holder was spelled before ids were trimmed is looked up only for a coupon that is not the user's otherwise.
+-- The newest version of each row, and the book's rules. An expired lock is treated as absent. Finds the rows by key
+-- alone: with `=` on the holder the planner could use the index of a holder's codes, which may be a million. An id
+-- stored untrimmed is looked up only if the holder of the coupon is not the id itself.
 held as materialized (
   select i.n, c.business_id, c.code, c.status, c.version, c.redeem_count, b.max_redeems_per_user as most,
          (c.status = 'LOCKED' and c.locked_until <= now()) as lapsed

@@ -1,4 +1,5 @@
--- Why an item of redeem changed nothing, as the rows stand now; also what validate asks. `again`: nothing refuses.
+-- Why an item of redeem changed nothing, by the current rows. `Store::validate` uses it too. `again`: no rule rejects
+-- the item.
 select i.n as "n!",
   case
     when k.id is not null and k.fingerprint <> i.fingerprint then 'key_reused'

@@ -1,5 +1,6 @@
--- Takes the staged rows whose codes stand and stay out of the staged ones; answers the codes, and whether each comes from the
--- same file. What is left after this was deleted or displaced since the statements before, and is tried again.
+-- Deletes the staged rows whose codes exist and cannot be moved. Returns the codes, and whether each is from the same
+-- file. Rows that remain staged had codes that were deleted or moved since the previous statements; they are tried
+-- again.
 --
 -- $1 business, $2 job.
 delete from staged_row s using coupon c

@@ -1,7 +1,7 @@
--- The rejected rows of a job after a given one, in the order of the chunks and of the lines in each. A page ends with the row
--- that reaches the bound in bytes; how long a row is, is known without reading it.
+-- The rejected rows of a job after a given row, in the order of chunks and lines. A page ends with the row that reaches
+-- the bound in bytes. The length of a row is known without reading it.
 --
--- $1 job, $2 chunk and $3 line of the row before the page, $4 the most rows, $5 the bound in bytes.
+-- $1 job, $2 chunk and $3 line of the row before the page, $4 maximum number of rows, $5 the bound in bytes.
 select chunk as "chunk!", line as "line!", code as "code!", reason as "reason!", detail as "detail!", row as "row!"
 from (
   select r.*, sum(r.bytes) over (order by r.chunk, r.line) - r.bytes as bytes_before

@@ -1,4 +1,4 @@
--- Folds the deltas of all books into their counts. Rows that come in meanwhile wait for the next time.
+-- Adds the deltas of all books to their counts. Rows that are inserted meanwhile are left for the next roll-up.
 with gone as (
   delete from book_delta returning *
 )

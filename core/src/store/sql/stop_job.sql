@@ -1,9 +1,9 @@
--- Fails a job at once because a rule forbids it to go on: every other chunk would meet the same rule. The chunk that met it is
--- set aside, and no dead letter is written: there is nothing to repair. Chunks at work settle nothing, since the job no longer
--- runs. Chunks that wait stay as they are and run after a retry. No row comes back if the chunk is held under another epoch, or
--- the job no longer runs: then the caller rolls back.
+-- Fails a job immediately because of a rule that would reject every other chunk too. Marks the chunk as failed and
+-- writes no dead letter, because there is nothing to repair. Running chunks of the job can no longer finish. Waiting
+-- chunks are unchanged and run after a retry. Returns no row if the chunk is held under another epoch or the job no
+-- longer runs; then the caller rolls back.
 --
--- $1 job, $2 number, $3 epoch, $4 the reason for the chunk, $5 the job's error. Lock order: chunk, then job.
+-- $1 job, $2 number, $3 epoch, $4 the chunk's error, $5 the job's error. Lock order: chunk, then job.
 with chunk as (
   update job_chunk set status = 'FAILED', lease_until = null, error = $4
   where job_id = $1 and number = $2 and epoch = $3 and status = 'RUNNING'

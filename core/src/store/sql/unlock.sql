@@ -1,8 +1,8 @@
--- Releases each item's lock. Each code stands at most once in a batch.
+-- Releases each item's lock. Each code occurs at most once in a batch.
 --
--- $1..$9 are the columns every batch has (see store::batch); $10 codes, $11 users, $12 lock ids the callers believe in,
--- $13 whether to release whoever holds it. A lapsed lock is tidied up all the same: its event says EXPIRE.
--- $14: whether to wait for coupons that other transactions hold; otherwise they are passed over.
+-- $1..$9 are the columns of every batch (see store::batch); $10 codes, $11 users, $12 lock ids that the callers name,
+-- $13 whether to release the lock of any holder. An expired lock is removed too, with the event EXPIRE.
+-- $14: whether to wait for coupons that other transactions hold; otherwise they are skipped.
 with item as materialized (
   select * from unnest($1::int[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::uuid[], $9::uuid[],
                        $10::text[], $11::text[], $12::uuid[], $13::bool[])

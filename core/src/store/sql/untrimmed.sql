@@ -1,4 +1,5 @@
--- How many user ids and emails were stored with what calls trim, or may not contain; and how many of them nothing finds.
+-- Counts the stored user ids and emails with characters that calls trim or reject, and those of them that no call
+-- finds.
 select count(*) as "user_ids!",
        count(*) filter (where exists (select from user_account a
                                       where a.business_id = u.business_id and a.user_id = u.stored)) as "accounts!",

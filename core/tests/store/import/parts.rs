@@ -1,4 +1,4 @@
-//! One code in three parts of a file: whichever part ends first, and whatever stood before, the first line stands.
+//! One code in three parts of a file: in any order of the parts, the coupon is that of the first line.
 
 use cuponera_core::job::JobStatus;
 use cuponera_core::store::{Claim, Rejected};
@@ -46,7 +46,7 @@ async fn of_three_lines_in_three_parts_the_first_stands_in_whatever_order_the_pa
     }
 }
 
-/// Both have seen line 205. Whichever is second finds the line of the other in its place.
+/// Both parts have read line 205. The second finds that the first has moved the coupon.
 #[tokio::test]
 async fn two_parts_that_displace_one_line_at_the_same_time_look_again_once_they_have_its_lock() {
     for first_to_wait in [0, 1] {
@@ -66,7 +66,7 @@ async fn two_parts_that_displace_one_line_at_the_same_time_look_again_once_they_
     }
 }
 
-/// Whichever has the row first. The events of a code are kept by its position, so a code that is given out is not moved.
+/// The first to lock the row decides. Events refer to the position of a code, so an assigned code is not moved.
 /// Invariant I-24.
 #[tokio::test]
 async fn a_later_line_whose_code_is_given_out_at_the_same_time_is_moved_before_or_not_at_all() {

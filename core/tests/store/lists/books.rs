@@ -13,7 +13,7 @@ const BOOK_BLOCKS: &str = "select (heap_blks_read + heap_blks_hit + idx_blks_rea
 const DELTA_BLOCKS: &str = "select (heap_blks_read + heap_blks_hit)::bigint
                             from pg_statio_user_tables where relname = 'book_delta'";
 
-/// Makes books with plain SQL, the newest last.
+/// Inserts books with plain SQL, the newest last.
 async fn plant_books(world: &World, name: &str, count: i64) {
     query(
         "insert into coupon_book (id, business_id, name)
@@ -28,7 +28,8 @@ async fn plant_books(world: &World, name: &str, count: i64) {
     .unwrap();
 }
 
-/// 30,000 books have some 400 blocks, without their indexes. A page examines 1,000, and the total counts 10,000.
+/// 30,000 books have about 400 blocks, without their indexes. A page examines 1,000 books, and the total counts at most
+/// 10,000.
 #[tokio::test]
 async fn a_page_of_books_touches_few_blocks_whatever_the_filter() {
     let mut world = world_with_old_statistics(async |_| {}).await;
@@ -38,10 +39,10 @@ async fn a_page_of_books_touches_few_blocks_whatever_the_filter() {
         for part in [None, Some("rare"), Some("nothing")] {
             let blocks = touched(&mut world, BOOK_BLOCKS, async |world| {
                 let page = world.store().list_books(world.business, status, part, None, LIMIT).await.unwrap();
-                assert_eq!(page.total, None, "more were counted than may be");
+                assert_eq!(page.total, None, "more books than the limit were counted");
             })
             .await;
-            assert!(blocks < 350, "{status:?} {part:?} touched {blocks} blocks");
+            assert!(blocks < 350, "{status:?} {part:?} read {blocks} blocks");
         }
     }
 }
@@ -84,8 +85,8 @@ async fn a_page_of_books_reads_the_deltas_of_its_books_once_and_no_others() {
             assert!(page.items.iter().all(|book| book.counts.available == 500));
         })
         .await;
-        // A block in which the deltas of two books meet is read for both; the page looks one book ahead.
+        // A block with the deltas of two books is read for each of them. The page reads one book more than it returns.
         let most = (books + 1) * (size / BOOKS + 2);
-        assert!(blocks <= most, "{books} books touched {blocks} blocks of {size}");
+        assert!(blocks <= most, "{books} books read {blocks} blocks of {size}");
     }
 }

@@ -47,5 +47,5 @@ async fn a_page_of_accounts_reads_no_more_than_its_accounts() {
         assert_eq!((page.items.len(), page.next_cursor.is_some()), (10, true));
     })
     .await;
-    assert!(blocks < 50, "a page of 10 accounts touched {blocks} blocks");
+    assert!(blocks < 50, "a page of 10 accounts read {blocks} blocks");
 }

@@ -26,7 +26,7 @@ MAX_QUANTITY = 40
 NAMES = {"path_parameters": "path", "headers": "header"}
 
 # What ends logins.
-ENDS_LOGINS = ("logout", "changePassword")
+ENDS_LOGINS = ("logout", "changePassword", "switchBusiness")
 # What changes a book.
 CHANGES = ("updateCouponBook", "replaceCouponBook", "deleteCouponBook")
 

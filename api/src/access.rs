@@ -3,7 +3,7 @@
 //! What depends on the request itself is checked by the operation: whose `userId` it names, and `force` of an unlock.
 
 use cuponera_core::error::Refusal;
-use cuponera_core::principal::{KeyScope, Permission, Role, RoleName};
+use cuponera_core::principal::{Permission, RoleName};
 
 use crate::credentials::Known;
 
@@ -57,11 +57,12 @@ pub(crate) fn operations() -> impl Iterator<Item = (&'static str, Access)> {
 }
 
 /// Every operation under `/api/v1`.
-const TABLE: [(&str, Access, Touches); 37] = [
+const TABLE: [(&str, Access, Touches); 38] = [
     ("login", Open, Nothing),
     ("refresh", Open, Nothing),
     ("logout", Account, Nothing),
     ("changePassword", Account, Nothing),
+    ("switchBusiness", Account, Nothing),
     ("getMe", Authenticated, Nothing),
     ("createUser", Needs(ManageUsers), AllBooks),
     ("listUsers", Needs(ManageUsers), AllBooks),
@@ -101,13 +102,13 @@ impl Rule {
     /// Refuses a caller whose role or credential does not allow it.
     pub(crate) fn check(self, caller: &Known) -> Result<(), Refusal> {
         match self.access {
-            Account if caller.login.is_none() => {
+            Account if caller.login().is_none() => {
                 return Err(forbidden(
                     "an API key has no login and no password: revoke it with DELETE /api-keys/{id}",
                 ));
             }
             Open | Authenticated | Account => {}
-            Needs(permission) => check_permission(permission, &caller.principal.role, &caller.scope)?,
+            Needs(permission) => check_permission(permission, caller)?,
         }
         if self.touches == AllBooks && caller.scope.books.is_some() {
             return Err(forbidden(
@@ -119,14 +120,20 @@ impl Rule {
 }
 
 /// Refuses a caller whose role, or whose API key, lacks the permission.
-pub(crate) fn check_permission(permission: Permission, role: &Role, scope: &KeyScope) -> Result<(), Refusal> {
-    if !role.name().may(permission) {
+pub(crate) fn check_permission(permission: Permission, caller: &Known) -> Result<(), Refusal> {
+    if !caller.principal.role.name().may(permission) {
         return Err(forbidden(match permission.roles() {
             [RoleName::Admin] => "only an ADMIN may do this",
             _ => "only an ADMIN or a SERVICE may do this",
         }));
     }
-    if scope.may(permission) {
+    if caller.login().is_some() {
+        return Ok(());
+    }
+    if !permission.is_for_keys() {
+        return Err(forbidden("an API key cannot manage users or API keys: log in as an ADMIN"));
+    }
+    if caller.scope.may(permission) {
         return Ok(());
     }
     Err(forbidden(&format!("the API key lacks the permission `{}`", permission.as_str())))

@@ -11,9 +11,8 @@ use cuponera_core::credential::{Passwords, Tokens};
 use cuponera_core::error::{Error, Result};
 use cuponera_core::files::Files;
 use cuponera_core::id::LoginId;
-use cuponera_core::principal::Principal;
 use cuponera_core::queue::Queue;
-use cuponera_core::store::{AssignNamed, AssignRandom, KeyHolder, Lock, Redeem, Store, Unlock};
+use cuponera_core::store::{AssignNamed, AssignRandom, KeyHolder, Lock, LoginHolder, Redeem, Store, Unlock};
 use cuponera_core::telemetry::{Exposition, metrics};
 use moka::sync::Cache;
 use tokio::sync::Semaphore;
@@ -87,8 +86,8 @@ pub struct App {
     pub(crate) upload_limit: u64,
     /// API keys that were looked up, by their hash.
     pub(crate) api_keys: Memory<Vec<u8>, KeyHolder>,
-    /// Admins that were looked up, by the login of their token.
-    pub(crate) admins: Memory<LoginId, Principal>,
+    /// Logins of access tokens that were looked up.
+    pub(crate) logins: Memory<LoginId, LoginHolder>,
     pub(crate) running_keys: Mutex<HashSet<Uuid>>,
     pub(crate) started: Instant,
     pub(crate) assign_random: Lanes<AssignRandom>,
@@ -138,7 +137,7 @@ impl App {
         let app = Arc::new(Self {
             passwords: Passwords::new()?,
             api_keys: Memory::new(),
-            admins: Memory::new(),
+            logins: Memory::new(),
             running_keys: Mutex::default(),
             started: Instant::now(),
             assign_random: Lanes::start("assign_random", &store, lanes, &notes, &tasks),

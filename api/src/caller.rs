@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use cuponera_core::error::{Refusal, Result};
 use cuponera_core::id::{AccountId, BookId, BusinessId, JobId, LoginId};
-use cuponera_core::principal::{KeyScope, Permission, Principal, Role, Trail, parse_user_id};
+use cuponera_core::principal::{Permission, Principal, Role, Trail, parse_user_id};
 use cuponera_core::store::{Sight, Store};
 use cuponera_core::telemetry::TraceParent;
 use cuponera_core::text;
@@ -15,7 +15,7 @@ use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 
 use crate::access::{check_permission, forbidden};
 use crate::app::App;
-use crate::credentials::{Known, identify, shows_unknown_key};
+use crate::credentials::{Known, Lifetime, identify, shows_unknown_key};
 use crate::edge::RequestId;
 use crate::limits::Visit;
 use crate::problem::Problem;
@@ -25,9 +25,8 @@ use crate::problem::Problem;
 pub(crate) struct Caller {
     pub(crate) app: Arc<App>,
     pub(crate) principal: Principal,
-    login: Option<LoginId>,
-    scope: Arc<KeyScope>,
-    ip: Option<IpAddr>,
+    known: Known,
+    pub(crate) ip: Option<IpAddr>,
     user_agent: Option<String>,
     request_id: Option<Arc<str>>,
     /// The request's span.
@@ -69,17 +68,17 @@ impl Caller {
 
     /// For what only some requests of an operation need. What all need stands in [`crate::access`].
     pub(crate) fn must_have(&self, permission: Permission) -> Result<()> {
-        Ok(check_permission(permission, &self.principal.role, &self.scope)?)
+        Ok(check_permission(permission, &self.known)?)
     }
 
     /// Refuses an API key that is limited to other books.
     pub(crate) fn must_have_book(&self, book: BookId) -> Result<()> {
-        if self.scope.has_book(book) { Ok(()) } else { Err(other_books().into()) }
+        if self.known.scope.has_book(book) { Ok(()) } else { Err(other_books().into()) }
     }
 
     /// The same for the book of a code. A code that does not exist is left to the operation.
     pub(crate) async fn must_have_book_of_code(&self, code: &str) -> Result<()> {
-        if self.scope.books.is_none() {
+        if self.known.scope.books.is_none() {
             return Ok(());
         }
         let book = self.app.store.find_book_of_code(self.business(), code).await?;
@@ -88,7 +87,7 @@ impl Caller {
 
     /// The same for the book of a job.
     pub(crate) async fn must_have_book_of_job(&self, job: JobId) -> Result<()> {
-        if self.scope.books.is_none() {
+        if self.known.scope.books.is_none() {
             return Ok(());
         }
         let book = self.app.store.get_book_of_job(self.business(), job).await?;
@@ -99,7 +98,7 @@ impl Caller {
     pub(crate) fn must_have_book_of_list(&self, book: Option<BookId>) -> Result<()> {
         match book {
             Some(book) => self.must_have_book(book),
-            None if self.scope.books.is_none() => Ok(()),
+            None if self.known.scope.books.is_none() => Ok(()),
             None => {
                 Err(forbidden("the API key is limited to some coupon books: name one as `couponBookId`")
                     .into())
@@ -109,8 +108,32 @@ impl Caller {
 
     /// The account that calls, and its login; an API key has neither.
     pub(crate) fn account(&self) -> Result<(AccountId, LoginId), Problem> {
-        let login = self.login.ok_or_else(Problem::unauthorized)?;
+        let login = self.known.login().ok_or_else(Problem::unauthorized)?;
         Ok((AccountId(self.principal.id), login))
+    }
+
+    /// Whose idempotency keys these are. Those of an account in a further business stand apart from those in its first.
+    pub(crate) fn key_owner(&self) -> Vec<u8> {
+        let mut owner = self.principal.id.as_bytes().to_vec();
+        if !self.known.is_first_business {
+            owner.extend_from_slice(self.principal.business.0.as_bytes());
+        }
+        owner
+    }
+
+    /// Refuses a caller whose login or key has ended since the request began.
+    pub(crate) async fn must_still_hold(&self) -> Result<(), Problem> {
+        if self.known.holds(&self.app, Lifetime::Login).await? {
+            Ok(())
+        } else {
+            Err(Problem::unauthorized())
+        }
+    }
+
+    /// Completes once the credentials no longer hold: what lasts ends then.
+    pub(crate) fn ended(&self, lifetime: Lifetime) -> impl Future<Output = ()> + Send + 'static {
+        let (app, known) = (self.app.clone(), self.known.clone());
+        async move { known.ended(&app, lifetime).await }
     }
 
     /// The user that a call is about: users speak for themselves, the others must say whom they speak for.
@@ -134,9 +157,8 @@ impl Caller {
         let known = request.data::<Known>().ok_or_else(Problem::unauthorized)?.clone();
         Ok(Self {
             app: app(request),
-            principal: known.principal,
-            login: known.login,
-            scope: known.scope,
+            principal: known.principal.clone(),
+            known,
             ip: Visit::of(request).ip,
             user_agent: request.header("User-Agent").map(str::to_owned),
             request_id: request.data::<RequestId>().map(|id| id.0.clone()),

@@ -34,8 +34,7 @@ impl HeldKey {
                 Refusal::invalid("Idempotency-Key", "must have 1 to 255 printable ASCII characters").into()
             );
         }
-        let principal = caller.principal.id;
-        let id = half_hash(&[principal.as_bytes(), caller.operation.as_bytes(), key]);
+        let id = half_hash(&[&caller.key_owner(), caller.operation.as_bytes(), key]);
         if !caller.app.mark_running(id) {
             return Err(Refusal::KeyInProgress.into());
         }

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use futures::{StreamExt, stream};
 use poem::http::{HeaderValue, header};
 use poem::web::sse::{Event, SSE};
@@ -19,8 +20,11 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 /// How long a client is to wait before it connects again.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// The events of one watcher.
-pub(crate) struct JobEvents(pub(crate) Watched);
+/// The events of one watcher, until its credentials end.
+pub(crate) struct JobEvents {
+    pub(crate) job: Watched,
+    pub(crate) ended: BoxFuture<'static, ()>,
+}
 
 impl Payload for JobEvents {
     const CONTENT_TYPE: &'static str = "text/event-stream";
@@ -46,15 +50,15 @@ impl Payload for JobEvents {
 
 impl IntoResponse for JobEvents {
     fn into_response(self) -> Response {
-        respond(self.0, HEARTBEAT)
+        respond(self, HEARTBEAT)
     }
 }
 
-fn respond(watched: Watched, heartbeat: Duration) -> Response {
+fn respond(JobEvents { job, ended }: JobEvents, heartbeat: Duration) -> Response {
     let retry = Event::retry(u64::try_from(RETRY.as_millis()).unwrap_or(u64::MAX));
-    let jobs =
-        watched.events().map(|job| Event::message(JobView::from(job).to_json_string()).event_type("job"));
-    let mut response = SSE::new(stream::iter([retry]).chain(jobs)).keep_alive(heartbeat).into_response();
+    let jobs = job.events().map(|job| Event::message(JobView::from(job).to_json_string()).event_type("job"));
+    let mut response =
+        SSE::new(stream::iter([retry]).chain(jobs).take_until(ended)).keep_alive(heartbeat).into_response();
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
@@ -65,8 +69,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_stream_where_nothing_happens_shows_that_it_is_alive() {
-        let (_job, watched) = Watched::of_queued_job();
-        let mut body = respond(watched, Duration::from_millis(1)).into_body().into_bytes_stream();
+        let (_sender, job) = Watched::of_queued_job();
+        let events = JobEvents { job, ended: Box::pin(std::future::pending()) };
+        let mut body = respond(events, Duration::from_millis(1)).into_body().into_bytes_stream();
         let mut next = async || String::from_utf8(body.next().await.unwrap().unwrap().to_vec()).unwrap();
         assert_eq!(next().await, "retry: 2000\n\n");
         assert!(next().await.starts_with("event: job\ndata: {"));

@@ -10,14 +10,16 @@ use std::time::Duration;
 use cuponera_core::error::Result;
 use moka::future::Cache;
 
-/// How long an answer is believed: so long what was revoked may still work in another process.
-const BELIEVED: Duration = Duration::from_secs(5);
-const REMEMBERED: u64 = 10_000;
+/// How long an answer is believed. What was revoked in another process may work as long here; requests that last add the period of
+/// their own checks (`credentials::RECHECK`).
+const BELIEVED: Duration = Duration::from_secs(3);
+/// Callers that are active at the same time; an entry has some 200 bytes.
+const REMEMBERED: u64 = 100_000;
 
 /// Answers by what was asked. That there is none is not remembered.
 pub(crate) struct Memory<K, V> {
     answers: Cache<K, V>,
-    /// How often all was forgotten.
+    /// How often something was forgotten.
     forgotten: AtomicU64,
 }
 
@@ -52,6 +54,12 @@ where
         Ok(answer)
     }
 
+    /// Forgets one answer; to be called once the change is committed.
+    pub(crate) async fn forget(&self, key: &K) {
+        self.forgotten.fetch_add(1, Ordering::SeqCst);
+        self.answers.invalidate(key).await;
+    }
+
     /// Forgets everything; to be called once the change is committed.
     pub(crate) fn forget_all(&self) {
         self.forgotten.fetch_add(1, Ordering::SeqCst);
@@ -84,8 +92,12 @@ mod tests {
         assert_eq!(memory.find(1, look(None)).await.ok(), Some(None));
         assert_eq!(memory.find(1, look(Some("then"))).await.ok(), Some(Some("then")));
         assert_eq!(memory.find(1, look(Some("now"))).await.ok(), Some(Some("then")));
+        memory.forget(&2).await;
+        assert_eq!(memory.find(1, look(Some("now"))).await.ok(), Some(Some("then")));
         memory.forget_all();
         assert_eq!(memory.find(1, look(Some("now"))).await.ok(), Some(Some("now")));
+        memory.forget(&1).await;
+        assert_eq!(memory.find(1, look(Some("later"))).await.ok(), Some(Some("later")));
         let fault = async { Err(Error::internal("away")) };
         assert!(memory.find(2, fault).await.is_err());
     }

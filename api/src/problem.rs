@@ -12,6 +12,7 @@ use tracing::{error, warn};
 
 use crate::reply::REPLAYED;
 use crate::time::Time;
+use crate::view::MembershipView;
 
 /// The media type of a problem.
 pub(crate) const CONTENT_TYPE: &str = "application/problem+json";
@@ -44,6 +45,8 @@ struct ProblemBody {
     errors: Option<Vec<ProblemField>>,
     /// With `pattern_exhausted`: how many codes remain.
     remaining: Option<u64>,
+    /// With `choose_business`: the businesses to choose from.
+    businesses: Option<Vec<MembershipView>>,
     /// With `coupon_locked`: when the lock runs out.
     locked_until: Option<Time>,
     /// With a file that cannot be imported: the line at fault, from 1.
@@ -75,6 +78,7 @@ impl Problem {
                 detail: detail.into(),
                 errors: None,
                 remaining: None,
+                businesses: None,
                 locked_until: None,
                 line: None,
                 first_record: None,
@@ -98,6 +102,20 @@ impl Problem {
     pub(crate) fn rate_limited(seconds: u32) -> Self {
         let detail = format!("too many requests: ask again in {seconds} s");
         Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail).with_retry_after(seconds)
+    }
+
+    /// Too many wrong passwords for an email, from an address that has not logged in to it.
+    pub(crate) fn too_many_passwords(seconds: u32) -> Self {
+        let detail = format!("too many wrong passwords for this email: try again in {seconds} s");
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail).with_retry_after(seconds)
+    }
+
+    /// The password is right and the account belongs to several businesses.
+    pub(crate) fn choose_business(businesses: Vec<MembershipView>) -> Self {
+        let detail = "the account belongs to several businesses: send the `businessId` of one of them";
+        let mut problem = Self::new(StatusCode::CONFLICT, "choose_business", detail);
+        problem.body.businesses = Some(businesses);
+        problem
     }
 
     /// More than the server can do at once.

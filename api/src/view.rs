@@ -6,7 +6,7 @@ mod warning;
 use cuponera_core::book::{Book, Discount, DiscountKind};
 use cuponera_core::coupon::state::{Coupon, CouponEvent};
 use cuponera_core::page::Page;
-use cuponera_core::store::{Account, ApiKey, Assigned, Locked, Redeemed};
+use cuponera_core::store::{Account, ApiKey, Assigned, Locked, Membership, Redeemed};
 use poem_openapi::types::{MaybeUndefined, ParseFromJSON, ToJSON, Type};
 use poem_openapi::{Enum, Object};
 use serde_json::Value;
@@ -405,6 +405,22 @@ impl From<Account> for UserView {
     }
 }
 
+/// A business that an account belongs to.
+#[derive(Debug, Clone, Object)]
+#[oai(rename = "Membership")]
+pub(crate) struct MembershipView {
+    id: Uuid,
+    name: String,
+    /// `ADMIN` or `USER` there.
+    role: String,
+}
+
+impl From<Membership> for MembershipView {
+    fn from(membership: Membership) -> Self {
+        Self { id: membership.business.0, name: membership.name, role: membership.role.as_str().into() }
+    }
+}
+
 /// An API key, without its secret.
 #[derive(Debug, Object)]
 #[oai(rename = "ApiKey", rename_all = "camelCase", skip_serializing_if_is_none)]
@@ -419,6 +435,8 @@ pub(crate) struct ApiKeyView {
     permissions: Option<Vec<String>>,
     /// The books that the key is limited to; absent if it may touch all of them.
     coupon_book_ids: Option<Vec<Uuid>>,
+    /// The account that made it; absent for keys that earlier versions made.
+    created_by: Option<Uuid>,
     created_at: Time,
     /// When it expires; absent if never.
     expires_at: Option<Time>,
@@ -446,6 +464,7 @@ impl From<ApiKey> for ApiKeyView {
                 permissions.into_iter().map(|permission| permission.as_str().to_owned()).collect()
             }),
             coupon_book_ids: key.scope.books.map(|books| books.into_iter().map(|book| book.0).collect()),
+            created_by: key.created_by.map(|account| account.0),
             created_at: key.created_at.into(),
             expires_at: key.expires_at.map(Time::from),
             last_used_at: key.last_used_at.map(Time::from),

@@ -8,6 +8,7 @@ use serde_json::json;
 use crate::support::{Client, Limits, Reply, Server};
 
 mod guessing;
+mod passwords;
 
 /// Few requests for each kind of caller, none of which comes back while a test runs; loopback is a trusted proxy, so that a
 /// test can come from anywhere.

@@ -1,9 +1,11 @@
 //! Logging in, staying so, and leaving; and whoever has no right to.
 
 mod browser;
+mod ending;
 mod hashing;
 mod keys;
 mod logout;
+mod memberships;
 mod passwords;
 mod tokens;
 
@@ -145,12 +147,12 @@ async fn a_new_password_ends_all_logins_and_the_old_one_is_no_longer_good() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn emails_are_unique_in_the_installation_and_holder_ids_in_the_business() {
+async fn an_email_is_a_member_of_a_business_once_and_holder_ids_are_unique_in_it() {
     let server = server().await;
     let new = |email: &str, user: &str| json!({"email": email, "password": "a long password", "role": "USER", "userId": user});
     server.admin().post("users", new("one@shop.test", "one")).await.expect(201);
     let theirs = server.another_admin().await;
-    assert_eq!(theirs.post("users", new("ONE@shop.test", "x")).await.refused(409), "email_taken");
+    assert_eq!(server.admin().post("users", new("ONE@shop.test", "x")).await.refused(409), "email_taken");
     assert_eq!(server.admin().post("users", new("two@shop.test", "one")).await.refused(409), "user_id_taken");
     theirs.post("users", new("two@shop.test", "one")).await.expect(201);
     let users = server.admin().get("users").await.expect(200);

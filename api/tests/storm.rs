@@ -128,7 +128,8 @@ impl Sea {
             .expect("there is no account");
         let grant = RefreshGrant { secret_hash: secret_hash(&token), ttl: Duration::from_hours(1) };
         let store = self.server.database.store();
-        let login = store.start_login_if_verified(AccountId(account), &hash, &grant).await;
+        let business = self.server.business;
+        let login = store.start_login_if_verified(AccountId(account), business, &hash, &grant, None).await;
         login.expect("logging in failed").expect("the login was refused");
         token
     }
@@ -167,6 +168,7 @@ async fn assert_later_writes_stay(step: Duration, act: impl AsyncFn(&Store)) {
             secret_hash: secret_hash(&round.to_string()),
             hint: "hint".to_owned(),
             scope: cuponera_core::principal::KeyScope::default(),
+            created_by: None,
             expires_at: None,
         };
         store.create_api_key(&key).await.expect("writing failed");

@@ -27,7 +27,7 @@ const MAX_NAME_CHARS: usize = 200;
 /// The subcommands of `admin`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum AdminVerb {
-    /// Create a business with its first admin.
+    /// Create a business with its first admin. An existing account with this email becomes its admin and keeps its password.
     // The flag is the one that names the first admin of `up`, but is required here.
     #[command(mut_arg("admin_email", |flag| flag
         .required(true)
@@ -45,7 +45,8 @@ pub(crate) enum AdminVerb {
         #[command(flatten)]
         settings: Box<Settings>,
     },
-    /// Create another admin of a business.
+    /// Create another admin of a business. An account with this email in another business also becomes a member of this one and
+    /// keeps its password.
     CreateAdmin {
         /// The business, by its id or its name.
         #[arg(long, value_name = "ID|NAME")]
@@ -177,10 +178,11 @@ async fn create_business(
             same.name, same.id
         ));
     }
+    let shown = password.shown_for(store, email).await?;
     let hash = password.hash().await?;
     let made = store.create_business_with_admin(name, email, &hash).await;
     let id = made.map_err(|error| format!("{email}: {}", said(error)))?;
-    Ok(format!("  Business   {id}  {name}\n  Admin      {email}\n{}", password.shown()))
+    Ok(format!("  Business   {id}  {name}\n  Admin      {email}\n{shown}"))
 }
 
 async fn create_first_business(
@@ -203,6 +205,7 @@ async fn create_admin(
     password: &NewPassword,
 ) -> Result<String, String> {
     let found = find_business(store, business).await?;
+    let shown = password.shown_for(store, &email).await?;
     let new = NewAccount {
         business: BusinessId(found.id),
         email: email.clone(),
@@ -212,7 +215,7 @@ async fn create_admin(
     };
     let made = store.create_account(None, &new).await.map_err(said)?;
     made.outcome.map_err(|refusal| format!("{email}: {refusal}"))?;
-    Ok(format!("  Business   {}  {}\n  Admin      {email}\n{}", found.id, found.name, password.shown()))
+    Ok(format!("  Business   {}  {}\n  Admin      {email}\n{shown}", found.id, found.name))
 }
 
 async fn find_business(store: &Store, id_or_name: &str) -> Result<Business, String> {
@@ -272,6 +275,16 @@ impl NewPassword {
 
     async fn hash(&self) -> Result<String, String> {
         Passwords::new().map_err(said)?.hash(self.text.clone()).await.map_err(said)
+    }
+
+    /// What to print before it is given to an email. An account that is there already keeps its password.
+    async fn shown_for(&self, store: &Store, email: &str) -> Result<String, String> {
+        match store.find_credential(email).await.map_err(said)? {
+            Some(_) => {
+                Ok("  Password   the account's, which stays: it belongs to another business too\n".to_owned())
+            }
+            None => Ok(self.shown()),
+        }
     }
 
     fn shown(&self) -> String {

@@ -42,7 +42,7 @@ pub(super) fn user() -> Value {
 }
 
 pub(super) fn api_key() -> Value {
-    json!({"id": API_KEY, "name": "till 1", "role": "SERVICE", "hint": "cup_9f86d081", "createdAt": NOW,
+    json!({"id": API_KEY, "name": "till 1", "role": "SERVICE", "hint": "cup_9f86d081", "createdAt": NOW, "createdBy": ACCOUNT,
         "permissions": ["coupons:use"], "couponBookIds": [BOOK], "expiresAt": LATER, "lastUsedAt": NOW})
 }
 

@@ -13,7 +13,7 @@ const HEAD: &str = "# Permissions
 Each operation needs one permission. A role has the permissions that are marked; a USER has them for itself alone: its own coupons,
 and books that are `ACTIVE`. An API key has all permissions of its role, or those it was limited to when it was created
 (`permissions`). A key can also be limited to books (`couponBookIds`): it may then call only operations on one of them, and on the codes
-and jobs of one of them. Managing users and API keys cannot be given to a limited key.
+and jobs of one of them. No API key, whatever its role, has `users:manage` and `api-keys:manage`: these need the access token of an ADMIN.
 
 | permission | allows to | ADMIN | SERVICE | USER | operations |
 |---|---|---|---|---|---|

@@ -106,6 +106,7 @@ fn words() -> Vec<(&'static str, &'static str, Vec<&'static str>)> {
         ("Job", "status", job_statuses()),
         ("Lock", "status", vec!["LOCKED"]),
         ("Me", "role", vec!["ADMIN", "SERVICE", "USER"]),
+        ("Membership", "role", vec!["ADMIN", "USER"]),
         ("NewKey", "role", vec!["SERVICE", "ADMIN"]),
         ("NewUser", "role", vec!["ADMIN", "USER"]),
         ("Problem", "type", vec!["about:blank"]),
@@ -113,6 +114,7 @@ fn words() -> Vec<(&'static str, &'static str, Vec<&'static str>)> {
         ("Session", "tokenType", vec!["Bearer"]),
         ("Unlock", "status", vec!["ASSIGNED"]),
         ("User", "role", vec!["ADMIN", "USER"]),
+        ("UserChange", "role", vec!["ADMIN", "USER"]),
     ]
 }
 

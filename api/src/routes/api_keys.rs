@@ -41,8 +41,8 @@ struct NewKey {
     name: String,
     /// `SERVICE` (the default) or `ADMIN`.
     role: Option<String>,
-    /// The permissions that the key has of its role's, as docs/permissions.md names them; all of them if absent. Managing users and
-    /// API keys cannot be given to a key that is limited.
+    /// The permissions that the key has of its role's, as docs/permissions.md names them; all of them if absent. No key may manage
+    /// users or API keys.
     #[oai(validator(min_items = 1))]
     permissions: Option<Vec<String>>,
     /// The books that the key may touch, 100 at most; all of them if absent.
@@ -93,15 +93,12 @@ impl FromFields for NewKey {
 
 /// The permissions of these names, if a key of the role may be limited to them.
 fn permissions_of(names: &[String], role: RoleName) -> Result<Vec<Permission>, String> {
-    const NOT_FOR_LIMITED_KEYS: [Permission; 2] = [Permission::ManageUsers, Permission::ManageApiKeys];
+    let is_allowed = |permission: &Permission| role.may(*permission) && permission.is_for_keys();
     let mut permissions = Vec::new();
     for name in names {
-        let known = Permission::parse(name)
-            .filter(|permission| role.may(*permission) && !NOT_FOR_LIMITED_KEYS.contains(permission));
+        let known = Permission::parse(name).filter(is_allowed);
         let Some(permission) = known else {
-            let allowed = Permission::all()
-                .filter(|permission| role.may(*permission) && !NOT_FOR_LIMITED_KEYS.contains(permission));
-            let allowed: Vec<&str> = allowed.map(Permission::as_str).collect();
+            let allowed: Vec<&str> = Permission::all().filter(is_allowed).map(Permission::as_str).collect();
             return Err(format!(
                 "`{name}` is not among the permissions of the role that a key can be limited to: {}",
                 allowed.join(", ")
@@ -150,7 +147,8 @@ enum Gone {
 impl ApiKeys {
     /// Make a key
     ///
-    /// The answer has the key itself; nothing else ever will. A key can be limited to permissions and books, and expire.
+    /// The answer has the key itself; nothing else ever will. A key can be limited to permissions and books, and expire. It is revoked
+    /// when the account that made it is disabled or is no ADMIN any more.
     #[oai(path = "/", method = "post", operation_id = "createApiKey")]
     async fn create(&self, caller: Caller, body: Body<NewKey>) -> Result<Made, Problem> {
         let key = format!("{KEY_PREFIX}{}", random_secret(KEY_BYTES)?);
@@ -161,6 +159,7 @@ impl ApiKeys {
             secret_hash: secret_hash(&key),
             hint: key.chars().take(HINT_CHARS).collect(),
             scope: body.value.limits.scope,
+            created_by: Some(caller.account()?.0),
             expires_at: body.value.limits.expires_at,
         };
         let made = caller.app.store.create_api_key(&new).await?;

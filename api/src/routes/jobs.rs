@@ -17,6 +17,7 @@ use uuid::Uuid;
 use super::{Tag, cursor, limit, word};
 use crate::body::half_hash;
 use crate::caller::Caller;
+use crate::credentials::Lifetime;
 use crate::idempotency::HeldKey;
 use crate::job_errors::errors_csv;
 use crate::job_events::JobEvents;
@@ -93,7 +94,8 @@ impl Jobs {
 
     /// Get a job
     ///
-    /// With `Prefer: wait=20` the answer comes when the job is over, or after 20 seconds.
+    /// With `Prefer: wait=20` the answer comes when the job is over, or after 20 seconds; 401 when the access token or API key ends
+    /// meanwhile.
     #[oai(path = "/:id", method = "get", operation_id = "getJob")]
     async fn get(
         &self,
@@ -113,15 +115,19 @@ impl Jobs {
         let Some((wait, slot)) = wait.and_then(|wait| Some((wait, slot()?))) else {
             return Ok(Found::Job(Json(caller.app.progress.get(business, id).await?.into()), None));
         };
-        let job = watches.watch(slot, business, id).await?.end(wait).await;
+        let waiting = watches.watch(slot, business, id).await?;
+        let job = tokio::select! {
+            job = waiting.end(wait) => job,
+            () = caller.ended(Lifetime::Credential) => return Err(Problem::unauthorized()),
+        };
         Ok(Found::Job(Json(job.into()), Some(format!("wait={}", wait.as_secs()))))
     }
 
     /// Follow a job
     ///
     /// Server-sent events: `event: job`, its `data` the same JSON as `GET /jobs/{id}` gives. The first comes at once, others
-    /// when the job has changed, at most four a second; the stream ends after the one of a job that is over. Comments in
-    /// between show that it is alive.
+    /// when the job has changed, at most four a second; the stream ends after the one of a job that is over, and when the access
+    /// token or API key ends. Comments in between show that it is alive.
     #[oai(path = "/:id/events", method = "get", operation_id = "followJob")]
     async fn events(
         &self,
@@ -132,7 +138,8 @@ impl Jobs {
         caller.must_have_book_of_job(JobId(id.0)).await?;
         let watches = &caller.app.watches;
         let slot = watches.slot_to_follow(&caller.principal).map_err(too_many_streams)?;
-        Ok(Events::Stream(JobEvents(watches.watch(slot, caller.business(), JobId(id.0)).await?)))
+        let job = watches.watch(slot, caller.business(), JobId(id.0)).await?;
+        Ok(Events::Stream(JobEvents { job, ended: Box::pin(caller.ended(Lifetime::Credential)) }))
     }
 
     /// Stop a job

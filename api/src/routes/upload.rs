@@ -27,6 +27,7 @@ use uuid::Uuid;
 use super::Tag;
 use crate::body::half;
 use crate::caller::{Caller, app};
+use crate::credentials::Lifetime;
 use crate::edge::unsupported_type;
 use crate::idempotency::HeldKey;
 use crate::problem::Problem;
@@ -109,15 +110,22 @@ impl Upload {
         if let (Some(book), None) = (parameters.book, &caller.key) {
             caller.app.store.check_book_open(caller.business(), BookId(book)).await?;
         }
-        let intake = match body {
-            UploadBody::Csv(body) => {
-                let mut intake = Intake::new(&caller.app, parameters.reading.clone());
-                intake.take_all(body).await?;
-                Some(intake)
+        let reading = async {
+            match body {
+                UploadBody::Csv(body) => {
+                    let mut intake = Intake::new(&caller.app, parameters.reading.clone());
+                    intake.take_all(body).await?;
+                    Ok(Some(intake))
+                }
+                UploadBody::Form(form, budget) => read_form(form, &budget, &caller, &mut parameters).await,
             }
-            UploadBody::Form(form, budget) => read_form(form, &budget, &caller, &mut parameters).await?,
+        };
+        let intake = tokio::select! {
+            intake = reading => intake?,
+            () = caller.ended(Lifetime::Login) => return Err(Problem::unauthorized()),
         };
         let intake = intake.ok_or_else(|| Refusal::invalid("file", "is required"))?;
+        caller.must_still_hold().await?;
         submit(&caller, &held, intake, parameters).await
     }
 }

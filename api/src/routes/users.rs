@@ -4,7 +4,7 @@ use cuponera_core::credential::check_password;
 use cuponera_core::error::{Refusal, Result};
 use cuponera_core::id::AccountId;
 use cuponera_core::principal::{RoleName, parse_email, parse_user_id};
-use cuponera_core::store::NewAccount;
+use cuponera_core::store::{AccountChange, NewAccount};
 use poem_openapi::param::{Header, Path, Query};
 use poem_openapi::payload::Json;
 use poem_openapi::{Object, OpenApi};
@@ -25,7 +25,7 @@ pub(crate) struct Users;
 #[derive(Object)]
 #[oai(rename_all = "camelCase")]
 struct NewUser {
-    /// Unique in the whole installation.
+    /// If it has an account in another business, that becomes a member of this one too, and keeps its password.
     email: String,
     /// 10 to 200 characters, not the email, not one character over and over, none that is guessed first.
     password: String,
@@ -91,23 +91,34 @@ fn check(fields: &mut Fields, password: Option<&str>, email: Option<&str>) {
 /// A change of an account.
 #[derive(Object)]
 struct UserChange {
-    /// A new password; all logins of the account end.
+    /// A new password; all logins of the account end. 409 `account_shared` if the account belongs to another business too.
     password: Option<String>,
-    /// Whether it may not log in; disabling ends all logins. The last enabled ADMIN of a business stays enabled.
+    /// Whether it may not log in to this business; disabling ends its logins here and revokes the API keys it made here. The last
+    /// enabled ADMIN of a business stays enabled.
     disabled: Option<bool>,
+    /// `ADMIN` or `USER` in this business; another role ends its logins here, and with USER the API keys it made here are revoked. The
+    /// last enabled ADMIN of a business stays one.
+    role: Option<String>,
+    #[oai(skip)]
+    role_name: Option<RoleName>,
 }
 
 impl FromFields for UserChange {
     fn read(fields: &mut Fields) -> Option<Self> {
         let password = fields.optional::<String>("password");
         check(fields, password.as_deref(), None);
-        Some(Self { password, disabled: fields.optional("disabled") })
+        let role = fields.optional::<String>("role");
+        let role_name = role.as_ref().and_then(|role| fields.word("role", role, account_role, "ADMIN, USER"));
+        Some(Self { password, disabled: fields.optional("disabled"), role, role_name })
     }
 }
 
 #[OpenApi(prefix_path = "/api/v1/users", tag = "Tag::Users")]
 impl Users {
     /// Make an account
+    ///
+    /// An email is one account in the whole installation. If it has one in another business, that becomes a member of this business,
+    /// with a role and a `userId` of its own here; its password stays.
     #[oai(path = "/", method = "post", operation_id = "createUser")]
     async fn create(
         &self,
@@ -155,16 +166,18 @@ impl Users {
         id: Path<Uuid>,
         body: Body<UserChange>,
     ) -> Result<Json<UserView>, Problem> {
-        let UserChange { password, disabled } = body.value;
+        let UserChange { password, disabled, role_name, .. } = body.value;
         let id = AccountId(id.0);
-        let hash = match password {
+        let password_hash = match password {
             Some(password) => Some(hash_for(&caller, id, password).await?),
             None => None,
         };
         let (app, business) = (caller.app.clone(), caller.business());
+        let change = AccountChange { password_hash, disabled, role: role_name };
         let change = async move {
-            let changed = app.store.update_account(business, id, hash.as_deref(), disabled).await;
-            app.admins.forget_all();
+            let changed = app.store.update_account(business, id, &change).await;
+            app.logins.forget_all();
+            app.api_keys.forget_all();
             changed
         };
         Ok(Json(caller.app.run(change).await?.into()))

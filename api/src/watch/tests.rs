@@ -110,6 +110,7 @@ impl Installation {
             secret_hash: secret_hash(&key),
             hint: "a key".to_owned(),
             scope: cuponera_core::principal::KeyScope::default(),
+            created_by: None,
             expires_at: None,
         };
         world.store().create_api_key(&new).await.unwrap();

@@ -48,13 +48,14 @@ pub(super) const TABLE: &[Row] = &[
     row("refresh", "", r#"{"refreshToken": "{refresh}"}"#, OPEN),
     // What has no login has none to end.
     row("logout", "", r#"{"refreshToken": "{refresh}"}"#, [401, 200, 200, 403, 200, 200]),
-    // These users have tokens but no accounts.
     row(
         "changePassword",
         "",
         r#"{"currentPassword": "correct horse battery", "newPassword": "correct horse battery"}"#,
-        [401, 401, 401, 403, 204, 204],
+        [401, 204, 204, 403, 204, 204],
     ),
+    // Nobody belongs to that business.
+    row("switchBusiness", "", r#"{"businessId": "{new}"}"#, [401, 404, 404, 403, 404, 404]),
     row("getMe", "", "", KNOWN),
     row(
         "createUser",

@@ -23,7 +23,14 @@ async fn an_api_key_is_shown_once_works_until_it_is_revoked_and_is_of_its_role()
     assert_eq!(till.get("auth/me").await.expect(200)["role"], "SERVICE");
     assert_eq!(till.get("users").await.refused(403), "forbidden");
     let of_admin = admin.post("api-keys", json!({"name": "A script", "role": "ADMIN"})).await.expect(201);
-    server.nobody().with_key(of_admin["key"].as_str().expect("the key")).get("users").await.expect(200);
+    let script = server.nobody().with_key(of_admin["key"].as_str().expect("the key"));
+    script.get("coupon-books").await.expect(200);
+    let order = json!({"name": "Another"});
+    for reply in
+        [script.get("users").await, script.get("api-keys").await, script.post("api-keys", order).await]
+    {
+        assert_eq!(reply.refused(403), "forbidden", "an API key manages people or keys");
+    }
     assert_eq!(admin.delete(&format!("api-keys/{}", id_of(&made))).await.status, 204);
     assert_eq!(till.get("auth/me").await.refused(401), "unauthorized");
     let list = admin.get("api-keys").await.expect(200);

@@ -17,6 +17,7 @@ use cuponera_core::telemetry::{Exposition, Reach};
 use cuponera_testkit::{Dump, TestDatabase};
 use cuponera_worker::Worker;
 use serde_json::{Value, json};
+use sqlx::PgPool;
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
@@ -176,10 +177,12 @@ impl Server {
         self.service.clone()
     }
 
-    /// An end user with this holder id.
+    /// An end user with this holder id, with a login of its own each time. Its account is made if there is none; its password is
+    /// the admin's.
     pub(crate) fn user(&self, user_id: &str) -> Client {
-        let role = Role::User { user_id: user_id.to_owned() };
-        self.nobody.with_token(&token(self.business, Uuid::now_v7(), role, LoginId::new()))
+        let log_in = user_token(self.database.pool(), self.business, user_id);
+        let token = tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(log_in));
+        self.nobody.with_token(&token)
     }
 
     /// The admin of another business; its password is the admin's.
@@ -286,9 +289,35 @@ fn token(business: BusinessId, id: Uuid, role: Role, login: LoginId) -> String {
 async fn admin_token(store: &Store, business: BusinessId, email: &str) -> String {
     let id = make_admin(store, business, email).await;
     let grant = RefreshGrant { secret_hash: secret_hash(email), ttl: Duration::from_hours(1) };
-    let login = store.start_login_if_verified(id, password_hash().await, &grant).await;
-    let login = login.expect("logging in failed").expect("the login was refused");
+    let login = store.start_login_if_verified(id, business, password_hash().await, &grant, None).await;
+    let (login, _) = login.expect("logging in failed").expect("the login was refused");
     token(business, id.0, Role::Admin, login)
+}
+
+/// A token of the user with this holder id, which has just logged in.
+async fn user_token(pool: &PgPool, business: BusinessId, user_id: &str) -> String {
+    let insert = "insert into user_account (id, business_id, email, password_hash, role, user_id)
+                  values ($1, $2, $1 || '@users.test', $3, 'USER', $4) on conflict (business_id, user_id) do nothing";
+    sqlx::query(insert)
+        .bind(Uuid::now_v7())
+        .bind(business.0)
+        .bind(password_hash().await)
+        .bind(user_id)
+        .execute(pool)
+        .await
+        .expect("making an account failed");
+    let (id, login): (Uuid, Uuid) = sqlx::query_as(
+        "insert into login (id, account_id, business_id)
+         select $3, account_id, business_id from membership where business_id = $1 and user_id = $2
+         returning account_id, id",
+    )
+    .bind(business.0)
+    .bind(user_id)
+    .bind(Uuid::now_v7())
+    .fetch_one(pool)
+    .await
+    .expect("logging in failed");
+    token(business, id, Role::User { user_id: user_id.to_owned() }, LoginId(login))
 }
 
 /// The hash of the admin's password, made once for all tests.
@@ -322,6 +351,7 @@ async fn make_key(store: &Store, business: BusinessId) -> String {
         secret_hash: secret_hash(&key),
         hint: key[..12].to_owned(),
         scope: cuponera_core::principal::KeyScope::default(),
+        created_by: None,
         expires_at: None,
     };
     store.create_api_key(&new).await.expect("making a key failed");

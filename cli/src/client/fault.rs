@@ -43,6 +43,16 @@ struct Problem {
     /// With `unclear_header`: the record that may be a header.
     #[serde(default, rename = "firstRecord")]
     first_record: Vec<String>,
+    /// With `choose_business`: the businesses of the account.
+    #[serde(default)]
+    businesses: Vec<Membership>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Membership {
+    id: String,
+    name: String,
+    role: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -113,6 +123,12 @@ impl Problem {
             lines.push(format!("  Read as: {}", cells.join(" | ")));
             lines
                 .push("  Options: --header true|false, --code-column, --user-column, --delimiter".to_owned());
+        }
+        if self.code == "choose_business" {
+            for Membership { id, name, role } in &self.businesses {
+                lines.push(format!("  {}  {}, {}", plain(id), plain(name), plain(role)));
+            }
+            lines.push("  Here: cuponera login --business ID".to_owned());
         }
         if self.code == "unauthorized" {
             lines.push("  Log in with `cuponera login`, or check CUPONERA_API_KEY.".to_owned());

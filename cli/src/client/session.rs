@@ -5,6 +5,7 @@ use std::io::{BufRead, IsTerminal, Write};
 use clap::Args;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use super::exchange::Ask;
 use super::fault::Fault;
@@ -17,6 +18,7 @@ pub(super) const LOGIN_HELP: &str = help!(
     "Examples:
   cuponera login --email admin@example.com
   cuponera login --email admin@example.com --password-stdin < password.txt
+  cuponera login --email admin@example.com --business 01939f2a-0000-7000-8000-000000000001
 
 The login is kept in ~/.config/cuponera/login.json (or below XDG_CONFIG_HOME), one for each server, readable by
 its owner alone. For programs, make an API key instead and set CUPONERA_API_KEY."
@@ -31,6 +33,9 @@ pub(crate) struct Login {
     /// Read the password from standard input instead of asking for it
     #[arg(long)]
     password_stdin: bool,
+    /// The business to log in to, by its id; needed if the account belongs to several
+    #[arg(long, value_name = "ID")]
+    business: Option<Uuid>,
 }
 
 /// Logs out.
@@ -64,7 +69,10 @@ impl Work for Login {
         };
         let email = cuponera_core::text::trim(&email);
         let password = apart(if self.password_stdin { read_password } else { ask_password }).await?;
-        let body = json!({"email": email, "password": password.expose_secret()});
+        let mut body = json!({"email": email, "password": password.expose_secret()});
+        if let Some(business) = self.business {
+            body["businessId"] = json!(business);
+        }
         let session: Session = client.ask(Ask::post(&["auth", "login"], body)).await?.read_as()?;
         logins.lock().await?.keep(address.as_str(), Some(session.of(email)))?;
         if client.server.logins().is_none() {

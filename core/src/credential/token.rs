@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, encode};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
@@ -43,6 +43,8 @@ pub struct Bearer {
     pub principal: Principal,
     /// The login that the token came from.
     pub login: LoginId,
+    /// When the token expires.
+    pub expires_at: DateTime<Utc>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -68,7 +70,7 @@ impl Claims {
             (RoleName::User, None) | (RoleName::Service, _) => return None,
         };
         let principal = Principal { business: self.business, id: self.sub, role };
-        Some(Bearer { principal, login: self.sid })
+        Some(Bearer { principal, login: self.sid, expires_at: DateTime::from_timestamp(self.exp, 0)? })
     }
 }
 
@@ -152,10 +154,25 @@ mod tests {
         Tokens::new(&SecretString::from(secret.to_owned()), ttl)
     }
 
-    fn somebody() -> Bearer {
+    /// An account and one of its logins.
+    struct Somebody {
+        principal: Principal,
+        login: LoginId,
+    }
+
+    fn somebody() -> Somebody {
         let role = Role::User { user_id: "u-1".into() };
         let principal = Principal { business: BusinessId::new(), id: Uuid::now_v7(), role };
-        Bearer { principal, login: LoginId::new() }
+        Somebody { principal, login: LoginId::new() }
+    }
+
+    impl Somebody {
+        /// Whether a token stands for it.
+        fn is_found(&self, tokens: &Tokens, token: &str) -> bool {
+            tokens
+                .check(token)
+                .is_some_and(|bearer| bearer.principal == self.principal && bearer.login == self.login)
+        }
     }
 
     #[test]
@@ -164,7 +181,9 @@ mod tests {
         let issue = |tokens: &Tokens| tokens.issue(&bearer.principal, bearer.login).unwrap();
         let good = tokens(&"a".repeat(32), Duration::from_mins(1));
         let token = issue(&good);
-        assert_eq!(good.check(&token), Some(bearer.clone()));
+        assert!(bearer.is_found(&good, &token));
+        let left = good.check(&token).unwrap().expires_at - Utc::now();
+        assert!((58..=60).contains(&left.num_seconds()), "{left}");
         assert_eq!(tokens(&"b".repeat(32), Duration::from_mins(1)).check(&token), None);
         assert_eq!(good.check(&issue(&tokens(&"a".repeat(32), Duration::ZERO))), None);
         assert_eq!(good.check(&"x".repeat(100_000)), None);
@@ -179,11 +198,11 @@ mod tests {
         let rotated = Tokens::new(&new, ttl).accepting(Some(&old));
         let token = |tokens: &Tokens| tokens.issue(&bearer.principal, bearer.login).unwrap();
         for good in [token(&Tokens::new(&old, ttl)), token(&Tokens::new(&new, ttl)), token(&rotated)] {
-            assert_eq!(rotated.check(&good), Some(bearer.clone()));
+            assert!(bearer.is_found(&rotated, &good));
         }
         assert_eq!(rotated.check(&token(&Tokens::new(&other, ttl))), None);
         assert_eq!(Tokens::new(&old, ttl).check(&token(&rotated)), None);
-        assert_eq!(Tokens::new(&new, ttl).check(&token(&rotated)), Some(bearer));
+        assert!(bearer.is_found(&Tokens::new(&new, ttl), &token(&rotated)));
     }
 
     #[test]

@@ -148,6 +148,9 @@ pub enum Refusal {
     /// The holder id belongs to another account of the business.
     #[error("the userId is already in use")]
     UserIdTaken,
+    /// The account belongs to another business too.
+    #[error("the account belongs to another business too: only its owner can change its password")]
+    AccountShared,
     /// The account is the only admin left who can log in.
     #[error("this is the last enabled admin of the business: make or enable another first")]
     LastAdmin,
@@ -226,6 +229,7 @@ impl Refusal {
             Self::JobDiscarded => "job_discarded",
             Self::EmailTaken => "email_taken",
             Self::UserIdTaken => "user_id_taken",
+            Self::AccountShared => "account_shared",
             Self::LastAdmin => "last_admin",
             Self::BadFile { .. } => "bad_file",
             Self::TooLarge { .. } => "too_large",
@@ -264,6 +268,7 @@ impl Refusal {
             | Self::WrongJobState { .. }
             | Self::EmailTaken
             | Self::UserIdTaken
+            | Self::AccountShared
             | Self::LastAdmin
             | Self::KeyInProgress => RefusalClass::Conflict,
             Self::Unknown { class, .. } => *class,

@@ -97,6 +97,13 @@ impl Permission {
     }
 }
 
+impl Permission {
+    /// Whether an API key may have it. Managing people and keys takes an account: a key that leaks must not make others.
+    pub fn is_for_keys(self) -> bool {
+        !matches!(self, ManageUsers | ManageApiKeys)
+    }
+}
+
 impl RoleName {
     /// Whether the role has the permission.
     pub fn may(self, permission: Permission) -> bool {

@@ -1,34 +1,41 @@
-//! The accounts of people. Whatever takes an account's password or its right to log in ends its logins in the same commit.
+//! The accounts of people and their memberships. What takes an account's password, or the right to log in, ends logins in the same
+//! commit.
+//!
+//! The columns of `user_account` are the account's first membership, and are written there; the table `membership` has it and all
+//! others. Rows are locked in one order: accounts by id, then memberships, then logins.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use sqlx::{PgTransaction, query, query_scalar};
 
-use crate::error::{Error, Refusal, Result, breaches};
+use crate::error::{Error, Refusal, Result};
 use crate::id::{AccountId, BusinessId, LoginId};
 use crate::page::Page;
 use crate::principal::{Principal, Role, RoleName};
 
 use super::Store;
 use super::batch::{Answer, RequestKey};
+use super::membership::{
+    add_member, get_member, keep_an_admin, lock_member, update_first_membership, update_further_membership,
+};
 use super::request_key::Attempt;
 
-/// A person who can log in.
+/// A person who can log in, as a member of one business.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Account {
-    /// Its id.
+    /// Its id, the same in all businesses.
     pub id: AccountId,
     /// The tenant.
     pub business: BusinessId,
-    /// In lower case; unique in the whole installation.
+    /// In lower case; one account in the whole installation.
     pub email: String,
-    /// `ADMIN` or `USER`.
+    /// `ADMIN` or `USER` in this business.
     pub role: RoleName,
-    /// The holder id in coupons.
+    /// The holder id in coupons of this business.
     pub user_id: String,
-    /// Whether it may log in.
+    /// Whether it may not log in to this business.
     pub is_disabled: bool,
-    /// When it was made.
+    /// When it became a member.
     pub created_at: DateTime<Utc>,
 }
 
@@ -44,13 +51,44 @@ impl Account {
     }
 }
 
-/// An account and the hash its password is checked against.
+/// What the password of an account is checked against.
 #[derive(Debug, Clone)]
 pub struct AccountCredential {
     /// The account.
-    pub account: Account,
+    pub account: AccountId,
+    /// Its email.
+    pub email: String,
     /// argon2id, in PHC form.
     pub password_hash: String,
+}
+
+/// A business that an account may log in to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Membership {
+    /// The business.
+    pub business: BusinessId,
+    /// Its name.
+    pub name: String,
+    /// `ADMIN` or `USER` there.
+    pub role: RoleName,
+}
+
+/// What an admin changes of an account in its business; what is absent stays.
+#[derive(Debug, Clone, Default)]
+pub struct AccountChange {
+    /// argon2id, in PHC form.
+    pub password_hash: Option<String>,
+    /// Whether the account may not log in to the business.
+    pub disabled: Option<bool>,
+    /// `ADMIN` or `USER`.
+    pub role: Option<RoleName>,
+}
+
+impl AccountChange {
+    /// Whether an ADMIN is one no longer after it.
+    fn takes_admin(&self) -> bool {
+        self.disabled == Some(true) || self.role.is_some_and(|role| role != RoleName::Admin)
+    }
 }
 
 /// An account to be made.
@@ -85,37 +123,13 @@ macro_rules! account {
 pub(super) use account;
 
 impl Store {
-    /// Makes an account.
+    /// Makes an account. If the email has one in another business, adds a membership to it; its password stays.
     pub async fn create_account(&self, key: Option<RequestKey>, new: &NewAccount) -> Result<Answer<Account>> {
         let mut open = match self.attempt(key).await? {
             Attempt::Open(open) => open,
             Attempt::Answered(answer) => return Ok(answer),
         };
-        let outcome = async {
-            let id = AccountId::new();
-            let user_id = new.user_id.clone().unwrap_or_else(|| id.to_string());
-            if find_id(&mut open.transaction, &new.email).await?.is_some() {
-                return Err(Refusal::EmailTaken.into());
-            }
-            // The holder of codes who was stored under another spelling is the one that the id finds everywhere else.
-            let row = query!(
-                "insert into user_account (id, business_id, email, password_hash, role, user_id)
-                 values ($1, $2, lower($3), $4, $5, coalesce(
-                   (select stored from stored_user_id where business_id = $2 and user_id = $6), $6))
-                 returning id, business_id, email, role, user_id, created_at, disabled_at",
-                id.0,
-                new.business.0,
-                new.email,
-                new.password_hash,
-                new.role.as_str(),
-                user_id
-            )
-            .fetch_one(&mut *open.transaction)
-            .await
-            .map_err(taken)?;
-            Ok(account!(row))
-        }
-        .await;
+        let outcome = add_member(&mut open.transaction, new).await;
         open.settle(outcome).await
     }
 
@@ -127,8 +141,10 @@ impl Store {
         limit: u32,
     ) -> Result<Page<Account>> {
         let rows = query!(
-            "select id, business_id, email, role, user_id, created_at, disabled_at from user_account
-             where business_id = $1 and ($2::uuid is null or id < $2) order by id desc limit $3",
+            "select a.id, m.business_id, a.email, m.role, m.user_id, m.created_at, m.disabled_at
+             from (select * from membership where business_id = $1 and ($2::uuid is null or account_id < $2)
+                   order by account_id desc limit $3) m
+             join user_account a on a.id = m.account_id order by m.account_id desc",
             business.0,
             after.map(|id| id.0),
             i64::from(limit) + 1
@@ -139,44 +155,37 @@ impl Store {
         Ok(Page::cut(accounts, limit, |account| account.id.to_string()))
     }
 
-    /// Changes what is given; a new password or disabling ends all logins of the account. The last enabled admin of a
-    /// business stays enabled.
+    /// Changes what is given. A new password ends all logins of the account, disabling and another role those to this business.
+    /// The last enabled admin of a business stays one. An account with another membership keeps its password.
     pub async fn update_account(
         &self,
         business: BusinessId,
         id: AccountId,
-        password_hash: Option<&str>,
-        disabled: Option<bool>,
+        change: &AccountChange,
     ) -> Result<Account> {
         let mut transaction = self.pool.begin().await?;
-        if disabled == Some(true) {
+        if change.takes_admin() {
             keep_an_admin(&mut transaction, business, id).await?;
         }
-        let row = query!(
-            "update user_account
-             set password_hash = coalesce($3, password_hash),
-                 disabled_at = case when $4::bool is null then disabled_at when $4 then coalesce(disabled_at, now()) end,
-                 updated_at = now()
-             where id = $1 and business_id = $2
-             returning id, business_id, email, role, user_id, created_at, disabled_at",
-            id.0,
-            business.0,
-            password_hash,
-            disabled
-        )
-        .fetch_optional(&mut *transaction)
-        .await?
-        .ok_or_else(|| Refusal::not_found("user"))?;
-        let account = account!(row);
-        if password_hash.is_some() || disabled == Some(true) {
+        let member = lock_member(&mut transaction, business, id).await?;
+        if change.password_hash.is_some() && member.is_shared {
+            return Err(Refusal::AccountShared.into());
+        }
+        if member.is_first {
+            update_first_membership(&mut transaction, id, change).await?;
+        } else {
+            update_further_membership(&mut transaction, business, id, change).await?;
+        }
+        if change.password_hash.is_some() {
             end_logins(&mut transaction, id, None).await?;
         }
+        let account = get_member(&mut transaction, business, id).await?;
         transaction.commit().await?;
         Ok(account)
     }
 
-    /// Gives an enabled account a new password if it still has the one that was verified, and ends its other logins; says
-    /// whether it did.
+    /// Gives an account a new password if it still has the one that was verified and the login goes on, and ends its other logins;
+    /// returns whether it did.
     pub async fn change_password_if_unchanged(
         &self,
         id: AccountId,
@@ -187,10 +196,12 @@ impl Store {
         let mut transaction = self.pool.begin().await?;
         let changed = query!(
             "update user_account set password_hash = $3, updated_at = now()
-             where id = $1 and password_hash = $2 and disabled_at is null",
+             where id = $1 and password_hash = $2
+               and exists (select from login where id = $4 and account_id = $1 and ended_at is null)",
             id.0,
             verified_hash,
-            new_hash
+            new_hash,
+            kept.0
         )
         .execute(&mut *transaction)
         .await?;
@@ -202,13 +213,16 @@ impl Store {
         Ok(true)
     }
 
-    /// Gives the account of an email a new password, whatever its business, and ends all its logins.
+    /// Gives the account of an email a new password, whatever its businesses, and ends all its logins. The account is the one of its
+    /// first membership, disabled if it may log in to no business.
     pub async fn reset_password(&self, email: &str, password_hash: &str) -> Result<Account> {
         let mut transaction = self.pool.begin().await?;
         let id = find_id(&mut transaction, email).await?.ok_or_else(|| Refusal::not_found("account"))?;
         let row = query!(
-            "update user_account set password_hash = $2, updated_at = now() where id = $1
-             returning id, business_id, email, role, user_id, created_at, disabled_at",
+            r#"update user_account a set password_hash = $2, updated_at = now() where id = $1
+               returning id, business_id, email, role, user_id, created_at,
+                 case when not exists (select from membership m where m.account_id = a.id and m.disabled_at is null)
+                      then now() end as disabled_at"#,
             id.0,
             password_hash
         )
@@ -221,40 +235,57 @@ impl Store {
         Ok(account)
     }
 
-    /// The account of an email, with what its password is checked against. An email is compared in lower case; one that is
-    /// trimmed finds an account that was stored with format characters at its ends if it finds no other.
+    /// What the password of an email is checked against. An email is compared in lower case; one that is trimmed finds an account
+    /// that was stored with format characters at its ends if it finds no other.
     pub async fn find_credential(&self, email: &str) -> Result<Option<AccountCredential>> {
         let row = query!(
-            "select id, business_id, email, role, user_id, created_at, disabled_at, password_hash from user_account
-             where id = account_of_email($1)",
+            "select id, email, password_hash from user_account where id = account_of_email($1)",
             email
         )
         .fetch_optional(&self.pool)
         .await?;
-        let Some(row) = row else { return Ok(None) };
-        let password_hash = row.password_hash.clone();
-        Ok(Some(AccountCredential { account: account!(row), password_hash }))
+        Ok(row.map(|row| AccountCredential {
+            account: AccountId(row.id),
+            email: row.email,
+            password_hash: row.password_hash,
+        }))
     }
 
-    /// An account that may log in, with what its password is checked against.
-    pub async fn find_enabled_credential(&self, id: AccountId) -> Result<Option<AccountCredential>> {
-        let row = query!(
-            "select id, business_id, email, role, user_id, created_at, disabled_at, password_hash from user_account
-             where id = $1 and disabled_at is null",
+    /// What the password of an account is checked against.
+    pub async fn find_credential_of(&self, id: AccountId) -> Result<Option<AccountCredential>> {
+        let row = query!("select id, email, password_hash from user_account where id = $1", id.0)
+            .fetch_optional(&self.pool)
+            .await?;
+        Ok(row.map(|row| AccountCredential {
+            account: AccountId(row.id),
+            email: row.email,
+            password_hash: row.password_hash,
+        }))
+    }
+
+    /// The businesses that an account may log in to, in the order in which it became a member.
+    pub async fn list_memberships(&self, id: AccountId) -> Result<Vec<Membership>> {
+        let rows = query!(
+            "select b.id, b.name, m.role from membership m join business b on b.id = m.business_id
+             where m.account_id = $1 and m.disabled_at is null order by m.created_at, b.id",
             id.0
         )
-        .fetch_optional(&self.pool)
+        .fetch_all(&self.pool)
         .await?;
-        let Some(row) = row else { return Ok(None) };
-        let password_hash = row.password_hash.clone();
-        Ok(Some(AccountCredential { account: account!(row), password_hash }))
+        rows.into_iter()
+            .map(|row| {
+                let role = RoleName::parse(&row.role).ok_or_else(|| Error::internal("an unknown role"))?;
+                Ok(Membership { business: BusinessId(row.id), name: row.name, role })
+            })
+            .collect()
     }
 
-    /// The account, if it is the business's.
+    /// The account, if it is a member of the business.
     pub async fn get_account(&self, business: BusinessId, id: AccountId) -> Result<Account> {
         let row = query!(
-            "select id, business_id, email, role, user_id, created_at, disabled_at from user_account
-             where id = $1 and business_id = $2",
+            "select a.id, m.business_id, a.email, m.role, m.user_id, m.created_at, m.disabled_at
+             from membership m join user_account a on a.id = m.account_id
+             where m.account_id = $1 and m.business_id = $2",
             id.0,
             business.0
         )
@@ -274,23 +305,6 @@ pub(super) async fn find_id(
     Ok(id.map(AccountId))
 }
 
-/// Refuses if the account is the only enabled admin. The others are locked until the commit, always in one order: of two
-/// who disable each other, one is the last.
-async fn keep_an_admin(
-    transaction: &mut PgTransaction<'static>,
-    business: BusinessId,
-    id: AccountId,
-) -> Result<()> {
-    let admins = query_scalar!(
-        "select id from user_account where business_id = $1 and role = 'ADMIN' and disabled_at is null
-         order by id for no key update",
-        business.0
-    )
-    .fetch_all(&mut **transaction)
-    .await?;
-    if admins == [id.0] { Err(Refusal::LastAdmin.into()) } else { Ok(()) }
-}
-
 /// Ends the logins of an account, but for one. Its row is held by now, so no login is being given meanwhile.
 async fn end_logins(
     transaction: &mut PgTransaction<'static>,
@@ -298,22 +312,11 @@ async fn end_logins(
     but: Option<LoginId>,
 ) -> Result<()> {
     query!(
-        "update refresh_token set revoked_at = now()
-         where account_id = $1 and revoked_at is null and family_id is distinct from $2",
+        "select end_logins(array(select id from login where account_id = $1 and ended_at is null and id is distinct from $2))",
         account.0,
         but.map(|login| login.0)
     )
-    .execute(&mut **transaction)
+    .fetch_all(&mut **transaction)
     .await?;
     Ok(())
-}
-
-pub(super) fn taken(error: sqlx::Error) -> Error {
-    if breaches(&error, "user_account_email") {
-        Refusal::EmailTaken.into()
-    } else if breaches(&error, "user_account_user_id") {
-        Refusal::UserIdTaken.into()
-    } else {
-        error.into()
-    }
 }

@@ -2,11 +2,11 @@
 
 use chrono::{DateTime, Utc};
 use sha2::{Digest, Sha256};
-use sqlx::{query, query_file, query_scalar};
+use sqlx::{query, query_file};
 use uuid::Uuid;
 
 use crate::error::{Error, Refusal, Result};
-use crate::id::{ApiKeyId, BookId, BusinessId};
+use crate::id::{AccountId, ApiKeyId, BookId, BusinessId};
 use crate::page::{Page, Walked};
 use crate::principal::{KeyScope, Permission, Principal, Role, RoleName};
 
@@ -28,6 +28,8 @@ pub struct ApiKey {
     pub hint: String,
     /// What it is limited to.
     pub scope: KeyScope,
+    /// The account that made it; keys of versions before 0.2 have none.
+    pub created_by: Option<AccountId>,
     /// When it was made.
     pub created_at: DateTime<Utc>,
     /// When it expires, if it does.
@@ -60,6 +62,8 @@ pub struct NewApiKey {
     pub hint: String,
     /// What it is limited to.
     pub scope: KeyScope,
+    /// The account that makes it. The key ends when that may no longer make keys; one without depends on no account.
+    pub created_by: Option<AccountId>,
     /// When it expires, if it does.
     pub expires_at: Option<DateTime<Utc>>,
 }
@@ -81,7 +85,7 @@ fn limited_hash(secret_hash: &[u8]) -> Vec<u8> {
 }
 
 impl Store {
-    /// Keeps a key. Its books must be books of the business.
+    /// Keeps a key. Its books must be books of the business, and the account that makes it must still be allowed to.
     pub async fn create_api_key(&self, new: &NewApiKey) -> Result<ApiKey> {
         let id = ApiKeyId::new();
         let books: Option<Vec<Uuid>> =
@@ -90,12 +94,8 @@ impl Store {
             new.scope.permissions.as_ref().map(|permissions| {
                 permissions.iter().map(|permission| permission.as_str().to_owned()).collect()
             });
-        let created_at = query_scalar!(
-            "insert into api_key (id, business_id, name, role, secret_hash, hint, permissions, book_ids, expires_at)
-             select $1, $2, $3, $4, $5, $6, $7, $8, $9
-             where not exists (select from unnest($8::uuid[]) named
-                               where not exists (select from coupon_book b where b.id = named and b.business_id = $2))
-             returning created_at",
+        let row = query_file!(
+            "src/store/sql/create_api_key.sql",
             id.0,
             new.business.0,
             new.name,
@@ -104,35 +104,41 @@ impl Store {
             new.hint,
             permissions.as_deref(),
             books.as_deref(),
-            new.expires_at
+            new.expires_at,
+            new.created_by.map(|account| account.0),
+            &makers_of_keys()
         )
-        .fetch_optional(&self.pool)
+        .fetch_one(&self.pool)
         .await?;
-        let created_at = created_at.ok_or_else(|| Refusal::not_found("coupon book"))?;
+        let created_at = match (row.may_create, row.created_at) {
+            (true, Some(created_at)) => created_at,
+            (true, None) => return Err(Refusal::not_found("coupon book").into()),
+            (false, _) => {
+                let reason = "the account may no longer make API keys".to_owned();
+                return Err(Refusal::Forbidden { reason }.into());
+            }
+        };
         Ok(ApiKey {
             id,
             name: new.name.clone(),
             role: new.role,
             hint: new.hint.clone(),
             scope: new.scope.clone(),
+            created_by: new.created_by,
             created_at,
             expires_at: new.expires_at,
             last_used_at: None,
         })
     }
 
-    /// The caller that a key stands for, unless it is unknown, has expired or was revoked. Notes the use, once a minute at most.
+    /// The caller that a key stands for, unless it is unknown, has expired or was revoked, or the account that made it may no longer
+    /// make keys. Notes the use, once a minute at most.
     pub async fn find_key_holder(&self, secret_hash: &[u8]) -> Result<Option<KeyHolder>> {
-        let row = query!(
-            r#"with found as (
-               select id, business_id, role, permissions, book_ids, last_used_at from api_key
-               where secret_hash = any(array[$1, $2]::bytea[]) and revoked_at is null and coalesce(expires_at > now(), true)),
-             used as (
-               update api_key k set last_used_at = now() from found f
-               where k.id = f.id and coalesce(f.last_used_at < now() - interval '1 minute', true))
-             select id, business_id, role, permissions as "permissions: Vec<String>", book_ids as "book_ids: Vec<Uuid>" from found"#,
+        let row = query_file!(
+            "src/store/sql/find_key_holder.sql",
             secret_hash,
-            limited_hash(secret_hash)
+            limited_hash(secret_hash),
+            &makers_of_keys()
         )
         .fetch_optional(&self.pool)
         .await?;
@@ -172,6 +178,7 @@ impl Store {
                 role: RoleName::parse(&row.role).ok_or_else(|| Error::internal("an unknown role"))?,
                 hint: row.hint,
                 scope: scope_of(row.permissions, row.book_ids),
+                created_by: row.created_by.map(AccountId),
                 created_at: row.created_at,
                 expires_at: row.expires_at,
                 last_used_at: row.last_used_at,
@@ -191,6 +198,11 @@ impl Store {
         .await?;
         if done.rows_affected() == 0 { Err(Refusal::not_found("API key").into()) } else { Ok(()) }
     }
+}
+
+/// The roles of accounts that may make keys.
+fn makers_of_keys() -> Vec<String> {
+    Permission::ManageApiKeys.roles().iter().map(|role| role.as_str().to_owned()).collect()
 }
 
 /// A key's limits as they are stored. Permissions that only newer programs know allow nothing here.

@@ -4,11 +4,13 @@ use chrono::{DateTime, Utc};
 use sqlx::{PgTransaction, query, query_as, query_scalar};
 use uuid::Uuid;
 
-use crate::error::{Refusal, Result};
-use crate::id::{AccountId, BusinessId};
+use crate::error::Result;
+use crate::id::BusinessId;
+use crate::principal::RoleName;
 
 use super::Store;
-use super::account::{find_id, taken};
+use super::account::NewAccount;
+use super::membership::add_member;
 
 /// A business, and who may run it.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,7 +48,7 @@ impl Store {
         Ok(true)
     }
 
-    /// Makes a business with its first admin.
+    /// Makes a business with its first admin. An email that has an account becomes a member of it, and keeps its password.
     pub async fn create_business_with_admin(
         &self,
         name: &str,
@@ -76,8 +78,8 @@ impl Store {
         let businesses = query_as!(
             Business,
             r#"select b.id, b.name, b.created_at, array(
-                 select a.email from user_account a
-                 where a.business_id = b.id and a.role = 'ADMIN' and a.disabled_at is null order by a.id
+                 select a.email from membership m join user_account a on a.id = m.account_id
+                 where m.business_id = b.id and m.role = 'ADMIN' and m.disabled_at is null order by a.id
                ) as "admins!"
                from business b
                where $1::text is null or b.id::text = lower($1) or lower(b.name) = lower($1)
@@ -96,25 +98,17 @@ async fn insert_with_admin(
     admin: &str,
     password_hash: &str,
 ) -> Result<BusinessId> {
-    if find_id(transaction, admin).await?.is_some() {
-        return Err(Refusal::EmailTaken.into());
-    }
     let business = BusinessId::new();
     query!("insert into business (id, name) values ($1, $2)", business.0, name)
         .execute(&mut **transaction)
         .await?;
-    let id = AccountId::new();
-    query!(
-        "insert into user_account (id, business_id, email, password_hash, role, user_id)
-         values ($1, $2, lower($3), $4, 'ADMIN', $5)",
-        id.0,
-        business.0,
-        admin,
-        password_hash,
-        id.to_string()
-    )
-    .execute(&mut **transaction)
-    .await
-    .map_err(taken)?;
+    let admin = NewAccount {
+        business,
+        email: admin.to_owned(),
+        password_hash: password_hash.to_owned(),
+        role: RoleName::Admin,
+        user_id: None,
+    };
+    add_member(transaction, &admin).await?;
     Ok(business)
 }

@@ -22,9 +22,14 @@ struct Index {
 }
 
 /// The indexes, in the order in which they are built.
-const INDEXES: [Index; 7] = [
+const INDEXES: [Index; 8] = [
     Index { name: "request_key_age", table: "request_key", columns: "(at)" },
     Index { name: "refresh_token_expiry", table: "refresh_token", columns: "(expires_at)" },
+    Index {
+        name: "refresh_token_use",
+        table: "refresh_token",
+        columns: "(used_at) where used_at is not null",
+    },
     Index {
         name: "job_undiscarded",
         table: "job",

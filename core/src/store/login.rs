@@ -1,11 +1,13 @@
-//! Logins: families of refresh tokens, each good once, that live until one of them is revoked.
+//! Logins: a row each, and under it refresh tokens that are each good once. A login goes on until its row has ended.
 //!
-//! **Invariant.** A login is given, and goes on, only in a statement that has looked at the account: it holds the account's
-//! row, or the token's, which disabling and a new password change too.
+//! **Invariant.** A login is given only in a statement that holds the account and the membership, which disabling and a new password
+//! change; it goes on only in a statement that holds its row, which they end. Rows are locked in one order: account, membership,
+//! login, token.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
-use sqlx::{query, query_file};
+use sqlx::{PgTransaction, query, query_file, query_scalar};
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
@@ -31,36 +33,95 @@ pub enum Rotated {
     Fresh(Account, LoginId),
     /// It had been used before: somebody has a copy, so its login has ended.
     Reused(LoginId),
-    /// Unknown, run out or revoked.
+    /// Unknown, run out, of a login that has ended, or deleted since it was used.
     Unknown,
 }
 
+/// The caller that a login stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoginHolder {
+    /// The account in the login's business, with the role it has there now.
+    pub principal: Principal,
+    /// Whether the business is the one of the account's first membership.
+    pub is_first: bool,
+}
+
 impl Store {
-    /// Starts a login, if the account is enabled and its password is still the one that was verified: hashing takes long
-    /// enough for either to change.
+    /// Starts a login to a business, if the account is an enabled member of it and its password is still the one that was verified:
+    /// hashing takes long enough for either to change.
     pub async fn start_login_if_verified(
         &self,
         account: AccountId,
+        business: BusinessId,
         verified_hash: &str,
         grant: &RefreshGrant,
-    ) -> Result<Option<LoginId>> {
+        address: Option<IpAddr>,
+    ) -> Result<Option<(LoginId, Account)>> {
         let login = LoginId::new();
-        // The share of the account's row waits for a change of it, and makes a later one wait: it will find this token.
-        let written = query!(
-            "insert into refresh_token (id, family_id, account_id, secret_hash, expires_at)
-             select $1, $2, a.id, $4, now() + make_interval(secs => $5) from user_account a
-             where a.id = $3 and a.disabled_at is null and a.password_hash = $6
+        let started = query_file!(
+            "src/store/sql/start_login.sql",
+            account.0,
+            business.0,
+            verified_hash,
+            login.0,
+            address.map(|address| address.to_string()),
+            Uuid::now_v7(),
+            grant.secret_hash,
+            grant.ttl.as_secs_f64()
+        )
+        .fetch_optional(&self.pool)
+        .await?;
+        started.map(|row| Ok((login, account!(row)))).transpose()
+    }
+
+    /// Ends a login and starts another one of its account, to another business; none if the login has ended or the account is no
+    /// enabled member of that business.
+    pub async fn switch_login(
+        &self,
+        from: LoginId,
+        business: BusinessId,
+        grant: &RefreshGrant,
+        address: Option<IpAddr>,
+    ) -> Result<Option<(LoginId, Account)>> {
+        let mut transaction = self.pool.begin().await?;
+        let row = query!(
+            "select a.id, m.business_id, a.email, m.role, m.user_id, m.created_at, m.disabled_at
+             from user_account a join membership m on m.account_id = a.id
+             where a.id = (select account_id from login where id = $1) and m.business_id = $2 and m.disabled_at is null
              for share",
+            from.0,
+            business.0
+        )
+        .fetch_optional(&mut *transaction)
+        .await?;
+        let Some(row) = row else { return Ok(None) };
+        let account = account!(row);
+        if end_logins(&mut transaction, &[from.0]).await?.is_empty() {
+            return Ok(None);
+        }
+        let login = LoginId::new();
+        query!(
+            "insert into login (id, account_id, business_id, address) values ($1, $2, $3, $4::text::inet)",
+            login.0,
+            account.id.0,
+            business.0,
+            address.map(|address| address.to_string())
+        )
+        .execute(&mut *transaction)
+        .await?;
+        query!(
+            "insert into refresh_token (id, family_id, account_id, secret_hash, expires_at)
+             values ($1, $2, $3, $4, now() + make_interval(secs => $5))",
             Uuid::now_v7(),
             login.0,
-            account.0,
+            account.id.0,
             grant.secret_hash,
-            grant.ttl.as_secs_f64(),
-            verified_hash
+            grant.ttl.as_secs_f64()
         )
-        .execute(&self.pool)
+        .execute(&mut *transaction)
         .await?;
-        Ok((written.rows_affected() == 1).then_some(login))
+        transaction.commit().await?;
+        Ok(Some((login, account)))
     }
 
     /// Trades a refresh token for its successor. One caller wins; any other has a copy, and the login ends.
@@ -80,7 +141,7 @@ impl Store {
         .await?;
         match used {
             Some(row) => {
-                let login = LoginId(row.family_id);
+                let login = LoginId(row.login_id);
                 Ok(Rotated::Fresh(account!(row), login))
             }
             None => {
@@ -89,69 +150,82 @@ impl Store {
         }
     }
 
-    /// Ends the login of a token that was used before, unless it has ended; says which.
+    /// Ends the login of a token that was used before, unless it has ended; returns which.
     async fn end_login_if_reused(&self, secret_hash: &[u8]) -> Result<Option<LoginId>> {
-        let ended = query!(
-            "update refresh_token set revoked_at = now()
-             where revoked_at is null
-               and family_id = (select family_id from refresh_token where secret_hash = $1 and used_at is not null)
-             returning family_id",
+        let ended = query_scalar!(
+            r#"select end_logins(array(
+                 select family_id from refresh_token where secret_hash = $1 and used_at is not null)) as "id!""#,
             secret_hash
         )
-        .fetch_all(&self.pool)
+        .fetch_optional(&self.pool)
         .await?;
-        Ok(ended.first().map(|row| LoginId(row.family_id)))
+        Ok(ended.map(LoginId))
     }
 
     /// Ends a login of the account.
     pub async fn end_login(&self, account: AccountId, login: LoginId) -> Result<()> {
         query!(
-            "update refresh_token set revoked_at = now()
-             where revoked_at is null and account_id = $1 and family_id = $2",
+            "select end_logins(array(select id from login where id = $2 and account_id = $1))",
             account.0,
             login.0
         )
-        .execute(&self.pool)
+        .fetch_all(&self.pool)
         .await?;
         Ok(())
     }
 
-    /// Ends the login of the account that a refresh token belongs to.
-    pub async fn end_login_of(&self, account: AccountId, secret_hash: &[u8]) -> Result<()> {
-        query!(
-            "update refresh_token set revoked_at = now()
-             where revoked_at is null and account_id = $1
-               and family_id = (select family_id from refresh_token where secret_hash = $2)",
+    /// Ends the login of the account that a refresh token belongs to; returns it if it had not ended.
+    pub async fn end_login_of(&self, account: AccountId, secret_hash: &[u8]) -> Result<Option<LoginId>> {
+        let ended = query_scalar!(
+            r#"select end_logins(array(
+                 select family_id from refresh_token where secret_hash = $2 and account_id = $1)) as "id!""#,
             account.0,
             secret_hash
         )
-        .execute(&self.pool)
+        .fetch_optional(&self.pool)
         .await?;
-        Ok(())
+        Ok(ended.map(LoginId))
     }
 
-    /// Ends all logins of an account.
-    pub async fn end_all_logins(&self, account: AccountId) -> Result<()> {
-        query!(
-            "update refresh_token set revoked_at = now() where revoked_at is null and account_id = $1",
+    /// Ends all logins of an account, to whatever business; returns those that had not ended.
+    pub async fn end_all_logins(&self, account: AccountId) -> Result<Vec<LoginId>> {
+        let ended = query_scalar!(
+            r#"select end_logins(array(select id from login where account_id = $1 and ended_at is null)) as "id!""#,
             account.0
         )
-        .execute(&self.pool)
+        .fetch_all(&self.pool)
         .await?;
-        Ok(())
+        Ok(ended.into_iter().map(LoginId).collect())
     }
 
-    /// The admin that a login stands for, unless the login has ended, or the account is gone, disabled or no admin.
-    pub async fn find_admin_of_login(&self, login: LoginId) -> Result<Option<Principal>> {
+    /// The caller that a login stands for, unless the login has ended or the membership is disabled or gone.
+    pub async fn find_login_holder(&self, login: LoginId) -> Result<Option<LoginHolder>> {
         let row = query!(
-            "select a.id, a.business_id from user_account a
-             where a.id = (select t.account_id from refresh_token t where t.family_id = $1 limit 1)
-               and a.role = 'ADMIN' and a.disabled_at is null
-               and not exists (select from refresh_token f where f.family_id = $1 and f.revoked_at is not null)",
+            r#"select l.account_id, l.business_id, m.role, m.user_id, a.business_id = l.business_id as "is_first!"
+               from login l
+               join membership m on m.account_id = l.account_id and m.business_id = l.business_id
+               join user_account a on a.id = l.account_id
+               where l.id = $1 and l.ended_at is null and m.disabled_at is null"#,
             login.0
         )
         .fetch_optional(&self.pool)
         .await?;
-        Ok(row.map(|row| Principal { business: BusinessId(row.business_id), id: row.id, role: Role::Admin }))
+        row.map(|row| {
+            let role = match RoleName::parse(&row.role) {
+                Some(RoleName::Admin) => Role::Admin,
+                Some(RoleName::User) => Role::User { user_id: row.user_id },
+                Some(RoleName::Service) | None => {
+                    return Err(Error::internal("an unknown role of an account"));
+                }
+            };
+            let principal = Principal { business: BusinessId(row.business_id), id: row.account_id, role };
+            Ok(LoginHolder { principal, is_first: row.is_first })
+        })
+        .transpose()
     }
+}
+
+async fn end_logins(transaction: &mut PgTransaction<'static>, logins: &[Uuid]) -> Result<Vec<Uuid>> {
+    let ended = query_scalar!(r#"select end_logins($1) as "id!""#, logins);
+    Ok(ended.fetch_all(&mut **transaction).await?)
 }

@@ -16,6 +16,10 @@ use super::Store;
 const SLICE: i64 = 5_000;
 /// How long an answer under an idempotency key is kept.
 const ANSWERS_KEPT_HOURS: i32 = 24;
+/// How long a used refresh token is kept: if it comes again in this time, its login ends. Later it is an unknown token.
+const USED_TOKENS_KEPT_DAYS: i32 = 7;
+/// How long a login without a token is kept: it shows that its address has logged in within 30 days.
+const LOGINS_KEPT_DAYS: i32 = 37;
 
 impl Store {
     /// Whether this process keeps house: it has the lease, or takes it because no other has. It holds for `lease`.
@@ -60,18 +64,58 @@ impl Store {
         }
     }
 
-    /// Deletes refresh tokens that ran out a week ago. A revoked one stays as long as its login has another token: it is the
-    /// record that the login has ended.
+    /// Deletes refresh tokens that expired a week ago, and those that were used up longer ago than a reuse is looked for; returns how
+    /// many.
     pub async fn forget_refresh_tokens(&self) -> Result<u64> {
-        let (mut from, mut deleted): ((DateTime<Utc>, Uuid), u64) = ((DateTime::UNIX_EPOCH, Uuid::nil()), 0);
+        let (mut from, mut deleted) = (DateTime::UNIX_EPOCH, 0);
         loop {
-            let slice = query_file!("src/store/sql/forget_refresh_tokens.sql", from.0, from.1, SLICE)
+            let slice = query_file!("src/store/sql/forget_refresh_tokens.sql", from, SLICE)
                 .fetch_one(&self.pool)
                 .await?;
             deleted += u64::try_from(slice.deleted).unwrap_or(0);
-            match slice.last_expiry.zip(slice.last_id) {
+            match slice.last {
+                Some(last) if slice.deleted == SLICE => from = last,
+                _ => break,
+            }
+        }
+        let mut from = DateTime::UNIX_EPOCH;
+        loop {
+            let slice =
+                query_file!("src/store/sql/forget_used_tokens.sql", from, USED_TOKENS_KEPT_DAYS, SLICE)
+                    .fetch_one(&self.pool)
+                    .await?;
+            deleted += u64::try_from(slice.deleted).unwrap_or(0);
+            match slice.last {
+                Some(last) if slice.deleted == SLICE => from = last,
+                _ => return Ok(deleted),
+            }
+        }
+    }
+
+    /// Deletes logins that were last used long ago and have no token left; returns how many.
+    pub async fn forget_logins(&self) -> Result<u64> {
+        let (mut from, mut deleted): ((DateTime<Utc>, Uuid), u64) = ((DateTime::UNIX_EPOCH, Uuid::nil()), 0);
+        loop {
+            let slice =
+                query_file!("src/store/sql/forget_logins.sql", from.0, from.1, LOGINS_KEPT_DAYS, SLICE)
+                    .fetch_one(&self.pool)
+                    .await?;
+            deleted += u64::try_from(slice.deleted).unwrap_or(0);
+            match slice.last_use.zip(slice.last_id) {
                 Some(last) if slice.examined == SLICE => from = last,
                 _ => return Ok(deleted),
+            }
+        }
+    }
+
+    /// Deletes the counts of wrong passwords that no longer matter; returns how many.
+    pub async fn forget_password_attempts(&self) -> Result<u64> {
+        let mut deleted = 0;
+        loop {
+            let slice = self.forget_old_attempts(SLICE).await?;
+            deleted += slice;
+            if slice < SLICE.unsigned_abs() {
+                return Ok(deleted);
             }
         }
     }

@@ -26,7 +26,7 @@ const CALLS: [f64; 7] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0];
 const FOLD_EVERY: Duration = Duration::from_secs(5);
 
 /// The limits that can reject a request.
-pub const LIMITS: [&str; 5] = ["anonymous", "user", "service", "admin", "misses"];
+pub const LIMITS: [&str; 6] = ["anonymous", "user", "service", "admin", "misses", "passwords"];
 /// The batched writes.
 pub const WRITES: [&str; 5] = ["assign_random", "assign_named", "lock", "unlock", "redeem"];
 const WRITE_OUTCOMES: [&str; 4] = ["done", "replayed", "refused", "fault"];

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use cuponera_core::error::{Error, Refusal};
 use cuponera_core::id::{AccountId, BusinessId, LoginId};
-use cuponera_core::principal::RoleName;
-use cuponera_core::store::{NewAccount, RefreshGrant, Rotated, Store};
+use cuponera_core::principal::{Principal, Role, RoleName};
+use cuponera_core::store::{Account, AccountChange, NewAccount, RefreshGrant, Rotated, Store};
 use cuponera_testkit::{TestDatabase, race, waits_for};
 use sqlx::{PgTransaction, query, query_scalar};
 use uuid::Uuid;
@@ -40,7 +40,22 @@ impl House {
     }
 
     async fn log_in(&self, account: AccountId, secret: &str) -> Option<LoginId> {
-        self.store().start_login_if_verified(account, HASH, &grant(secret)).await.unwrap()
+        self.log_in_with(account, HASH, secret).await
+    }
+
+    async fn log_in_with(&self, account: AccountId, hash: &str, secret: &str) -> Option<LoginId> {
+        let grant = grant(secret);
+        let started = self.store().start_login_if_verified(account, self.business, hash, &grant, None);
+        started.await.unwrap().map(|(login, _)| login)
+    }
+
+    async fn disable(&self, account: AccountId, disabled: bool) -> Result<Account, Error> {
+        let change = AccountChange { disabled: Some(disabled), ..AccountChange::default() };
+        self.store().update_account(self.business, account, &change).await
+    }
+
+    async fn is_live(&self, login: LoginId) -> bool {
+        self.store().find_login_holder(login).await.unwrap().is_some()
     }
 
     async fn refresh(&self, secret: &str, next: &str) -> Rotated {
@@ -64,9 +79,8 @@ async fn a_login_is_given_only_while_the_account_is_enabled_and_has_the_password
     let house = House::new().await;
     let account = house.account(RoleName::User).await;
     assert!(house.log_in(account, "a").await.is_some());
-    let other = house.store().start_login_if_verified(account, "another hash", &grant("b")).await.unwrap();
-    assert_eq!(other, None);
-    house.store().update_account(house.business, account, None, Some(true)).await.unwrap();
+    assert_eq!(house.log_in_with(account, "another hash", "b").await, None);
+    house.disable(account, true).await.unwrap();
     assert_eq!(house.log_in(account, "c").await, None);
     assert_eq!(house.log_in(AccountId::new(), "d").await, None);
 }
@@ -106,9 +120,9 @@ async fn disabling_ends_a_login_that_was_given_the_moment_before() {
     .execute(&mut *transaction)
     .await
     .unwrap();
-    let disable = house.store().update_account(house.business, account, None, Some(true));
+    let disable = house.disable(account, true);
     waits_for(house.database.pool(), 1, transaction.commit(), disable).await.unwrap();
-    house.store().update_account(house.business, account, None, Some(false)).await.unwrap();
+    house.disable(account, false).await.unwrap();
     assert_eq!(house.refresh("a", "b").await, Rotated::Unknown);
 }
 
@@ -163,37 +177,75 @@ async fn whatever_a_logout_races_with_the_login_is_over_after_it() {
         let (last, ended) = tokio::join!(refreshing, house.store().end_login(account, login));
         ended.unwrap();
         assert_eq!(house.refresh(&name(last), "next").await, Rotated::Unknown);
-        assert_eq!(house.store().find_admin_of_login(login).await.unwrap(), None);
+        assert!(!house.is_live(login).await);
     }
 }
 
 /// Invariant I-39.
 #[tokio::test]
-async fn what_says_that_a_login_has_ended_is_kept_as_long_as_a_token_of_it_could_be_used() {
+async fn a_used_token_ends_its_login_while_it_is_kept_and_is_unknown_later() {
     let house = House::new().await;
     let account = house.account(RoleName::User).await;
-    house.log_in(account, "a").await.unwrap();
-    house.refresh("a", "b").await;
-    // As a logout leaves it that did not see the successor being written.
-    query("update refresh_token set revoked_at = now(), expires_at = now() - interval '8 days' where secret_hash = 'a'")
-        .execute(house.database.pool())
-        .await
-        .unwrap();
-    house.store().forget_refresh_tokens().await.unwrap();
-    assert_eq!(house.refresh("b", "c").await, Rotated::Unknown, "a login that was ended lives again");
-    query("update refresh_token set expires_at = now() - interval '8 days'")
-        .execute(house.database.pool())
-        .await
-        .unwrap();
-    assert_eq!(house.store().forget_refresh_tokens().await.unwrap(), 2);
+    let age = async |days: i32, secret: &str| {
+        query("update refresh_token set used_at = now() - make_interval(days => $1) where secret_hash = $2")
+            .bind(days)
+            .bind(secret.as_bytes())
+            .execute(house.database.pool())
+            .await
+            .unwrap();
+    };
+    let [kept, gone] = ["kept", "gone"];
+    let [first, second] =
+        [house.log_in(account, kept).await.unwrap(), house.log_in(account, gone).await.unwrap()];
+    house.refresh(kept, "kept 2").await;
+    house.refresh(gone, "gone 2").await;
+    age(6, kept).await;
+    age(8, gone).await;
+    assert_eq!(house.store().forget_refresh_tokens().await.unwrap(), 1);
+    assert_eq!(house.refresh(gone, "x").await, Rotated::Unknown);
+    assert!(house.is_live(second).await, "an unknown token ended a login");
+    assert!(matches!(house.refresh("gone 2", "gone 3").await, Rotated::Fresh(..)));
+    assert_eq!(house.refresh(kept, "x").await, Rotated::Reused(first));
+    assert!(!house.is_live(first).await);
+    assert_eq!(house.refresh("kept 2", "x").await, Rotated::Unknown);
 }
 
 #[tokio::test]
-async fn an_admin_is_found_by_its_login_until_that_ends_or_the_account_is_disabled_or_gone() {
+async fn a_login_is_kept_while_it_has_a_token_and_while_it_shows_that_its_address_is_known() {
     let house = House::new().await;
-    let find = async |login| house.store().find_admin_of_login(login).await.unwrap();
+    let account = house.account(RoleName::User).await;
+    let [idle, recent, over] = [
+        house.log_in(account, "idle").await.unwrap(),
+        house.log_in(account, "recent").await.unwrap(),
+        house.log_in(account, "over").await.unwrap(),
+    ];
+    for (login, days) in [(idle, 100), (recent, 36), (over, 38)] {
+        query("update login set last_used_at = now() - make_interval(days => $2) where id = $1")
+            .bind(login.0)
+            .bind(days)
+            .execute(house.database.pool())
+            .await
+            .unwrap();
+    }
+    query("delete from refresh_token where family_id <> $1")
+        .bind(idle.0)
+        .execute(house.database.pool())
+        .await
+        .unwrap();
+    assert_eq!(house.store().forget_logins().await.unwrap(), 1);
+    let left: Vec<Uuid> =
+        query_scalar("select id from login order by id").fetch_all(house.database.pool()).await.unwrap();
+    assert_eq!(left, [idle.0, recent.0]);
+}
+
+#[tokio::test]
+async fn the_holder_of_a_login_is_found_until_that_ends_or_the_account_is_disabled_or_gone() {
+    let house = House::new().await;
     let user = house.account(RoleName::User).await;
-    assert_eq!(find(house.log_in(user, "user").await.unwrap()).await, None);
+    let of_user = house.log_in(user, "user").await.unwrap();
+    let found = house.store().find_login_holder(of_user).await.unwrap().unwrap();
+    let role = Role::User { user_id: user.to_string() };
+    assert_eq!(found.principal, Principal { business: house.business, id: user.0, role });
     let [one, two, three] = [
         house.account(RoleName::Admin).await,
         house.account(RoleName::Admin).await,
@@ -204,20 +256,22 @@ async fn an_admin_is_found_by_its_login_until_that_ends_or_the_account_is_disabl
         house.log_in(two, "2").await.unwrap(),
         house.log_in(three, "3").await.unwrap(),
     ];
-    for (login, account) in [(first, one), (second, two), (third, three)] {
-        let found = find(login).await.unwrap();
-        assert_eq!((found.id, found.business), (account.0, house.business));
+    for login in [first, second, third] {
+        assert!(house.is_live(login).await);
     }
     house.store().end_login(one, first).await.unwrap();
-    house.store().update_account(house.business, two, None, Some(true)).await.unwrap();
+    house.disable(two, true).await.unwrap();
     query("delete from user_account where id = $1")
         .bind(three.0)
         .execute(house.database.pool())
         .await
         .unwrap();
+    house.disable(two, false).await.unwrap();
     for login in [first, second, third, LoginId::new()] {
-        assert_eq!(find(login).await, None);
+        assert!(!house.is_live(login).await);
     }
+    house.store().end_login(one, of_user).await.unwrap();
+    assert!(house.is_live(of_user).await, "an account ended the login of another");
 }
 
 #[tokio::test]
@@ -225,7 +279,7 @@ async fn of_admins_who_disable_each_other_at_once_one_stays() {
     let house = House::new().await;
     for _ in 0..20 {
         let admins = [house.account(RoleName::Admin).await, house.account(RoleName::Admin).await];
-        let disable = async |id| house.store().update_account(house.business, id, None, Some(true)).await;
+        let disable = async |id| house.disable(id, true).await;
         let answers = race(2, admins, disable).await;
         let refused =
             answers.iter().filter(|answer| matches!(answer, Err(Error::Refused(Refusal::LastAdmin))));
@@ -233,7 +287,10 @@ async fn of_admins_who_disable_each_other_at_once_one_stays() {
         let enabled = "select count(*) from user_account where disabled_at is null";
         let enabled: i64 = query_scalar(enabled).fetch_one(house.database.pool()).await.unwrap();
         assert_eq!(enabled, 1);
-        query("update user_account set disabled_at = now()").execute(house.database.pool()).await.unwrap();
+        query("update user_account set disabled_at = now() where disabled_at is null")
+            .execute(house.database.pool())
+            .await
+            .unwrap();
     }
 }
 

@@ -15,6 +15,7 @@ mod isolation;
 mod job;
 mod lists;
 mod login;
+mod mixed_logins;
 mod plan;
 mod pools;
 mod redeem;

@@ -51,6 +51,8 @@ impl CleanOut {
             store.begin_epoch_if_restored().await,
             store.forget_answers().await.map(drop),
             store.forget_refresh_tokens().await.map(drop),
+            store.forget_logins().await.map(drop),
+            store.forget_password_attempts().await.map(drop),
             store.forget_dry_runs().await.map(drop),
             self.discard_jobs().await,
             self.delete_uploads().await,

@@ -9,8 +9,8 @@ pub(super) fn operations() -> Vec<Operation> {
     vec![
         Operation::of("login")
             .body(json!({"email": "ana@example.com", "password": "correct horse battery"}))
-            .answers(200, "The tokens of a new login.", session())
-            .refuses(&["invalid_credentials"]),
+            .answers(200, "The tokens of a new login.", session_with_businesses())
+            .refuses(&["invalid_credentials", "choose_business"]),
         Operation::of("refresh")
             .body(json!({"refreshToken": "9f86d081884c7d65"}))
             .answers(200, "New tokens; the old refresh token is used up.", session())
@@ -23,6 +23,10 @@ pub(super) fn operations() -> Vec<Operation> {
             .body(json!({"currentPassword": "correct horse battery", "newPassword": "another horse battery"}))
             .answers_nothing(204, "The new password holds; all other logins of the account have ended.")
             .refuses(&["forbidden"]),
+        Operation::of("switchBusiness")
+            .body(json!({"businessId": BUSINESS}))
+            .answers(200, "The tokens of a new login to that business.", session_with_businesses())
+            .refuses(&["forbidden", "not_found"]),
         Operation::of("getMe").answers(200, "The account or API key that calls.", me()),
         Operation::of("createUser")
             .body(json!({
@@ -34,7 +38,7 @@ pub(super) fn operations() -> Vec<Operation> {
         Operation::of("updateUser")
             .body(json!({"disabled": false}))
             .answers(200, "The account as it is now.", user())
-            .refuses(&["forbidden", "last_admin"]),
+            .refuses(&["forbidden", "account_shared", "last_admin"]),
         Operation::of("createApiKey")
             .body(json!({
                 "name": "till 1", "role": "SERVICE", "permissions": ["coupons:use"], "couponBookIds": [BOOK], "expiresAt": LATER,
@@ -46,6 +50,12 @@ pub(super) fn operations() -> Vec<Operation> {
             .refuses(&["forbidden"]),
         Operation::of("revokeApiKey").answers_nothing(204, "It is no longer valid.").refuses(&["forbidden"]),
     ]
+}
+
+fn session_with_businesses() -> Value {
+    let mut session = session();
+    session["businesses"] = json!([{"id": BUSINESS, "name": "My shop", "role": "USER"}]);
+    session
 }
 
 fn me() -> Value {

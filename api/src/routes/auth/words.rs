@@ -8,15 +8,19 @@ use poem_openapi::{ApiResponse, Object};
 use uuid::Uuid;
 
 use crate::body::{Fields, FromFields, Identifier};
+use crate::view::MembershipView;
 
 /// An email and its password.
 #[derive(Object)]
+#[oai(rename_all = "camelCase")]
 pub(super) struct Login {
     /// In any case.
     #[oai(validator(max_length = 254))]
     pub(super) email: String,
     #[oai(validator(max_length = 200))]
     pub(super) password: String,
+    /// The business to log in to; needed if the account belongs to several.
+    pub(super) business_id: Option<Uuid>,
 }
 
 impl FromFields for Login {
@@ -27,7 +31,8 @@ impl FromFields for Login {
             fields.fault("email", format!("must have at most {MAX_EMAIL_BYTES} bytes"));
         }
         let password = old_password(fields, "password");
-        Some(Self { email: email?, password: password? })
+        let business_id = fields.optional("businessId");
+        Some(Self { email: email?, password: password?, business_id })
     }
 }
 
@@ -72,6 +77,19 @@ impl FromFields for Logout {
     }
 }
 
+/// Another business of one's own.
+#[derive(Object)]
+#[oai(rename_all = "camelCase")]
+pub(super) struct Switch {
+    pub(super) business_id: Uuid,
+}
+
+impl FromFields for Switch {
+    fn read(fields: &mut Fields) -> Option<Self> {
+        Some(Self { business_id: fields.required("businessId")? })
+    }
+}
+
 /// A new password for oneself.
 #[derive(Object)]
 #[oai(rename_all = "camelCase")]
@@ -106,6 +124,8 @@ pub(super) struct Session {
     pub(super) token_type: String,
     /// Seconds until the access token runs out.
     pub(super) expires_in: u64,
+    /// The businesses that the account belongs to; absent after a refresh.
+    pub(super) businesses: Option<Vec<MembershipView>>,
 }
 
 /// Who calls.

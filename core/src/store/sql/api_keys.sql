@@ -4,7 +4,8 @@
 --
 -- `examined` numbers the keys after the cursor. Postgres reads it only as far as the parts below ask for it.
 with examined as materialized (
-  select row_number() over (order by id desc) as n, id, name, role, hint, permissions, book_ids, created_at, expires_at, last_used_at, revoked_at
+  select row_number() over (order by id desc) as n, id, name, role, hint, permissions, book_ids, created_by,
+         created_at, expires_at, last_used_at, revoked_at
   from api_key
   where business_id = $1 and id < coalesce($2::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
   order by id desc
@@ -15,8 +16,9 @@ found as materialized (
   where revoked_at is null and coalesce(expires_at > now(), true)
   limit $4)
 select n as "n!", id as "id!", name as "name!", role as "role!", hint as "hint!", permissions, book_ids,
-       created_at as "created_at!", expires_at, last_used_at, true as "is_found!" from found
+       created_by, created_at as "created_at!", expires_at, last_used_at, true as "is_found!" from found
 union all
 -- If the page is short because the bound ended the walk, the last key examined follows the page's keys.
-select n, id, name, role, hint, permissions, book_ids, created_at, expires_at, last_used_at, false from examined where n = $3 and (select count(*) from found) < $4
+select n, id, name, role, hint, permissions, book_ids, created_by, created_at, expires_at, last_used_at, false
+from examined where n = $3 and (select count(*) from found) < $4
 order by "n!", "is_found!" desc

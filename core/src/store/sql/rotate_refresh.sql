@@ -1,18 +1,29 @@
--- Uses a refresh token up and writes its successor, in one statement: whoever asks meanwhile finds both or neither.
+-- Uses a refresh token up and writes its successor, in one statement: a request beside it finds both or neither.
+--
+-- $1 the token's hash, $2 the successor's id, $3 its hash, $4 how many seconds it may be used.
 with
--- The token, if it is fresh, its login has not ended, and its account may log in. Of many who bring it at once one finds it
--- unused; what the others waited for is looked at again before they are refused. One revoked token ends its login for good:
--- a successor may have been written beside the revocation, and is worth nothing.
-used as (
-  update refresh_token t set used_at = now()
-  from user_account a
-  where t.secret_hash = $1 and t.used_at is null and t.revoked_at is null and t.expires_at > now()
-    and not exists (select from refresh_token f where f.family_id = t.family_id and f.revoked_at is not null)
-    and a.id = t.account_id and a.disabled_at is null
-  returning t.family_id, a.id, a.business_id, a.email, a.role, a.user_id, a.created_at, a.disabled_at
+-- The login of the token, if it has not ended. It is locked before the token, as where a login ends. Of many that bring one token
+-- at once, one at a time gets past here.
+alive as (
+  select l.id, l.account_id, l.business_id from login l
+  where l.id = (select family_id from refresh_token where secret_hash = $1) and l.ended_at is null
+  for no key update
 ),
+-- The token, if it is fresh. The first request finds it unused; the others look again at the row they waited for.
+used as (
+  update refresh_token t set used_at = now() from alive l
+  where t.secret_hash = $1 and t.family_id = l.id and t.used_at is null and t.revoked_at is null and t.expires_at > now()
+  returning l.id, l.account_id, l.business_id
+),
+touched as (
+  update login l set last_used_at = now() from used u where l.id = u.id
+  returning l.id, l.account_id, l.business_id
+),
+-- Reads from `touched`, so that the trigger on tokens finds the login as it is now.
 granted as (
   insert into refresh_token (id, family_id, account_id, secret_hash, expires_at)
-  select $2, u.family_id, u.id, $3, now() + make_interval(secs => $4) from used u
+  select $2, id, account_id, $3, now() + make_interval(secs => $4) from touched
 )
-select u.family_id, u.id, u.business_id, u.email, u.role, u.user_id, u.created_at, u.disabled_at from used u
+select u.id as login_id, a.id, m.business_id, a.email, m.role, m.user_id, m.created_at, m.disabled_at
+from used u join user_account a on a.id = u.account_id
+join membership m on m.account_id = u.account_id and m.business_id = u.business_id

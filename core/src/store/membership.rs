@@ -1,0 +1,196 @@
+//! Members of a business: adding and changing them, inside the transactions of [`super::account`].
+//!
+//! The first membership of an account is written to `user_account`, where programs of the version before read it; a trigger copies it
+//! to `membership`. Rows are locked in one order: accounts by id, then memberships.
+
+use sqlx::{PgTransaction, query, query_scalar};
+
+use crate::error::{Error, Refusal, Result, breaches};
+use crate::id::{AccountId, BusinessId};
+use crate::principal::RoleName;
+
+use super::account::{Account, AccountChange, NewAccount, account, find_id};
+
+/// Makes the account of an email a member of a business; makes the account if there is none.
+pub(super) async fn add_member(
+    transaction: &mut PgTransaction<'static>,
+    new: &NewAccount,
+) -> Result<Account> {
+    match find_id(transaction, &new.email).await? {
+        Some(id) => add_membership(transaction, id, new).await,
+        None => insert_account(transaction, new).await,
+    }
+}
+
+async fn insert_account(transaction: &mut PgTransaction<'static>, new: &NewAccount) -> Result<Account> {
+    let id = AccountId::new();
+    // The holder of codes who was stored under another spelling is the one that the id finds everywhere else.
+    let row = query!(
+        "insert into user_account (id, business_id, email, password_hash, role, user_id)
+         values ($1, $2, lower($3), $4, $5, coalesce(
+           (select stored from stored_user_id where business_id = $2 and user_id = $6), $6))
+         returning id, business_id, email, role, user_id, created_at, disabled_at",
+        id.0,
+        new.business.0,
+        new.email,
+        new.password_hash,
+        new.role.as_str(),
+        new.user_id.clone().unwrap_or_else(|| id.to_string())
+    )
+    .fetch_one(&mut **transaction)
+    .await
+    .map_err(taken)?;
+    Ok(account!(row))
+}
+
+/// Holds the account's row, as changes of its password do: those look whether it has another membership.
+async fn add_membership(
+    transaction: &mut PgTransaction<'static>,
+    id: AccountId,
+    new: &NewAccount,
+) -> Result<Account> {
+    query!("select from user_account where id = $1 for no key update", id.0)
+        .execute(&mut **transaction)
+        .await?;
+    let added = query!(
+        "insert into membership (account_id, business_id, role, user_id)
+         values ($1, $2, $3, coalesce((select stored from stored_user_id where business_id = $2 and user_id = $4), $4))
+         on conflict (account_id, business_id) do nothing",
+        id.0,
+        new.business.0,
+        new.role.as_str(),
+        new.user_id.clone().unwrap_or_else(|| id.to_string())
+    )
+    .execute(&mut **transaction)
+    .await
+    .map_err(taken)?;
+    if added.rows_affected() == 0 {
+        return Err(Refusal::EmailTaken.into());
+    }
+    get_member(transaction, new.business, id).await
+}
+
+pub(super) async fn get_member(
+    transaction: &mut PgTransaction<'static>,
+    business: BusinessId,
+    id: AccountId,
+) -> Result<Account> {
+    let row = query!(
+        "select a.id, m.business_id, a.email, m.role, m.user_id, m.created_at, m.disabled_at
+         from membership m join user_account a on a.id = m.account_id
+         where m.account_id = $1 and m.business_id = $2",
+        id.0,
+        business.0
+    )
+    .fetch_optional(&mut **transaction)
+    .await?
+    .ok_or_else(|| Refusal::not_found("user"))?;
+    Ok(account!(row))
+}
+
+/// A member whose account is locked.
+pub(super) struct LockedMember {
+    /// Whether the columns of `user_account` are this membership.
+    pub(super) is_first: bool,
+    /// Whether the account has another membership, perhaps a disabled one.
+    pub(super) is_shared: bool,
+}
+
+/// Locks the account of a member. A second statement looks at its memberships: it sees what the first one waited for.
+pub(super) async fn lock_member(
+    transaction: &mut PgTransaction<'static>,
+    business: BusinessId,
+    id: AccountId,
+) -> Result<LockedMember> {
+    query!("select from user_account where id = $1 for no key update", id.0)
+        .execute(&mut **transaction)
+        .await?;
+    let row = query!(
+        r#"select a.business_id = $2 as "is_first!",
+             exists (select from membership o where o.account_id = $1 and o.business_id <> $2) as "is_shared!"
+           from user_account a join membership m on m.account_id = a.id and m.business_id = $2 where a.id = $1"#,
+        id.0,
+        business.0
+    )
+    .fetch_optional(&mut **transaction)
+    .await?
+    .ok_or_else(|| Refusal::not_found("user"))?;
+    Ok(LockedMember { is_first: row.is_first, is_shared: row.is_shared })
+}
+
+/// A trigger copies the change to `membership`, and another ends what depends on it.
+pub(super) async fn update_first_membership(
+    transaction: &mut PgTransaction<'static>,
+    id: AccountId,
+    change: &AccountChange,
+) -> Result<()> {
+    query!(
+        "update user_account
+         set password_hash = coalesce($2, password_hash), role = coalesce($4, role),
+             disabled_at = case when $3::bool is null then disabled_at when $3 then coalesce(disabled_at, now()) end,
+             updated_at = now()
+         where id = $1",
+        id.0,
+        change.password_hash,
+        change.disabled,
+        change.role.map(RoleName::as_str)
+    )
+    .execute(&mut **transaction)
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn update_further_membership(
+    transaction: &mut PgTransaction<'static>,
+    business: BusinessId,
+    id: AccountId,
+    change: &AccountChange,
+) -> Result<()> {
+    query!(
+        "update membership
+         set role = coalesce($4, role),
+             disabled_at = case when $3::bool is null then disabled_at when $3 then coalesce(disabled_at, now()) end
+         where account_id = $1 and business_id = $2",
+        id.0,
+        business.0,
+        change.disabled,
+        change.role.map(RoleName::as_str)
+    )
+    .execute(&mut **transaction)
+    .await?;
+    Ok(())
+}
+
+/// Refuses if the account is the only enabled admin. The accounts of all are locked until the commit, always in one order: of two
+/// that disable each other, one is the last.
+pub(super) async fn keep_an_admin(
+    transaction: &mut PgTransaction<'static>,
+    business: BusinessId,
+    id: AccountId,
+) -> Result<()> {
+    query!(
+        "select from user_account where id = any(array(
+           select account_id from membership where business_id = $1 and role = 'ADMIN' and disabled_at is null))
+         order by id for no key update",
+        business.0
+    )
+    .execute(&mut **transaction)
+    .await?;
+    let admins = query_scalar!(
+        "select account_id from membership where business_id = $1 and role = 'ADMIN' and disabled_at is null",
+        business.0
+    )
+    .fetch_all(&mut **transaction)
+    .await?;
+    if admins == [id.0] { Err(Refusal::LastAdmin.into()) } else { Ok(()) }
+}
+
+fn taken(error: sqlx::Error) -> Error {
+    if breaches(&error, "user_account_email") {
+        Refusal::EmailTaken.into()
+    } else if breaches(&error, "user_account_user_id") || breaches(&error, "membership_user_id") {
+        Refusal::UserIdTaken.into()
+    } else {
+        error.into()
+    }
+}

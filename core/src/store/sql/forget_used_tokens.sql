@@ -1,0 +1,11 @@
+-- Deletes a slice of the refresh tokens that were used up longer ago than they are kept, the oldest first. Returns how many, and the
+-- end of the slice.
+--
+-- $1 the use at which the slice begins, $2 how many days they are kept, $3 how many are deleted at most.
+with old as materialized (
+  select id, used_at from refresh_token
+  where used_at >= $1 and used_at < now() - make_interval(days => $2)
+  order by used_at limit $3
+),
+gone as (delete from refresh_token t using old o where t.id = o.id returning o.used_at)
+select count(*) as "deleted!", max(used_at) as last from gone

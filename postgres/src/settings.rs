@@ -17,7 +17,7 @@ const MEMORY_UNKNOWN_MIB: u64 = 2048;
 
 /// Independent of the machine. What is absent keeps the default of Postgres: above all `fsync`,
 /// `synchronous_commit` and `full_page_writes` stay on.
-const FIXED: [(&str, &str); 17] = [
+const FIXED: [(&str, &str); 18] = [
     // The pools of API and workers, with room for people.
     ("max_connections", "200"),
     // Bulk imports write much in little time: fewer, smoother checkpoints, and smaller page images.
@@ -40,6 +40,8 @@ const FIXED: [(&str, &str); 17] = [
     ("timezone", "UTC"),
     ("log_timezone", "UTC"),
     ("log_min_messages", "warning"),
+    // What a statement failed of, without the values: the details name the codes of rows that collide.
+    ("log_error_verbosity", "terse"),
     // Standard error is the log, whatever postgresql.conf says.
     ("logging_collector", "off"),
 ];

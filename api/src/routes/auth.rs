@@ -6,8 +6,6 @@
 mod browser;
 mod words;
 
-use std::sync::Arc;
-
 use cuponera_core::credential::{check_password, random_secret, secret_hash};
 use cuponera_core::error::{Error, Refusal, Result};
 use cuponera_core::id::{AccountId, LoginId};
@@ -24,7 +22,9 @@ use super::Tag;
 use crate::app::App;
 use crate::body::{Body, OptionalBody};
 use crate::caller::{Caller, app};
+use crate::limits::Visit;
 use crate::problem::Problem;
+use crate::shares::Claimant;
 use browser::Carrier;
 use words::{Changed, Ended, Given, Login, Logout, Me, PasswordChange, Refresh, Session};
 
@@ -42,7 +42,8 @@ impl Auth {
     async fn login(&self, request: &Request, body: Body<Login>) -> Result<Given, Problem> {
         let app = app(request);
         let Login { email, password } = body.value;
-        match log_in(&app, &email, password.into()).await? {
+        let by = Visit::of(request).claimant();
+        match log_in(&app, &by, &email, password.into()).await? {
             Some(granted) => granted.answer(&app, &Carrier::of(request.headers())),
             None => Err(Problem::new(
                 StatusCode::UNAUTHORIZED,
@@ -113,7 +114,7 @@ impl Auth {
         check_password(&new_password, Some(&found.account.email))
             .map_err(|fault| Refusal::invalid("newPassword", fault))?;
         let [current, new] = [current_password, new_password].map(SecretString::from);
-        let is_changed = replace_password(&caller.app, found, login, current, new).await?;
+        let is_changed = replace_password(&caller, found, login, current, new).await?;
         info!(%account, is_changed, "a password was to be changed");
         if is_changed {
             Ok(Changed::Changed)
@@ -177,10 +178,10 @@ fn new_refresh_token(app: &App) -> Result<(String, RefreshGrant)> {
 }
 
 /// Does the same work for an unknown email, a wrong password and a disabled account. The log names accounts by their ids.
-async fn log_in(app: &App, email: &str, password: SecretString) -> Result<Option<Granted>> {
+async fn log_in(app: &App, by: &Claimant, email: &str, password: SecretString) -> Result<Option<Granted>> {
     let found = app.store.find_credential(email).await?;
     let hash = found.as_ref().map(|credential| credential.password_hash.clone());
-    let matches = app.passwords.verify(password, hash).await?;
+    let matches = app.passwords.verify(by, email, password, hash).await?;
     let Some(AccountCredential { account, password_hash }) = found else {
         info!("a login failed: there is no such account");
         return Ok(None);
@@ -201,17 +202,18 @@ async fn log_in(app: &App, email: &str, password: SecretString) -> Result<Option
 
 /// Whether the current password was right: then the new one holds, and only this login is left.
 async fn replace_password(
-    app: &Arc<App>,
+    caller: &Caller,
     found: AccountCredential,
     kept: LoginId,
     current: SecretString,
     new: SecretString,
 ) -> Result<bool> {
+    let (app, by) = (&caller.app, &caller.claimant);
     let (account, verified) = (found.account.id, found.password_hash);
-    if !app.passwords.verify(current, Some(verified.clone())).await? {
+    if !app.passwords.verify(by, &found.account.email, current, Some(verified.clone())).await? {
         return Ok(false);
     }
-    let (held, new) = (app.clone(), app.passwords.hash(new).await?);
+    let (held, new) = (app.clone(), app.passwords.hash(by, new).await?);
     let change = async move {
         let changed = held.store.change_password_if_unchanged(account, &verified, &new, kept).await;
         held.admins.forget_all();

@@ -5,6 +5,7 @@
 //! address or a key, nor anything else that callers choose.
 
 mod list;
+mod shares;
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use crate::job::{JobKind, JobStatus};
 
 pub use list::{ALL, Described, Kind};
+pub use shares::{Bound, RESOURCES, Resource};
 
 /// From what an index finds in memory to what a client gives up on.
 const SECONDS: [f64; 15] =

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use cuponera_core::cache::Cache as Redis;
 use cuponera_core::config::Origin;
-use cuponera_core::credential::{Passwords, Tokens};
+use cuponera_core::credential::Tokens;
 use cuponera_core::error::{Error, Result};
 use cuponera_core::files::Files;
 use cuponera_core::id::LoginId;
@@ -15,13 +15,13 @@ use cuponera_core::queue::Queue;
 use cuponera_core::store::{AssignNamed, AssignRandom, KeyHolder, Lock, LoginHolder, Redeem, Store, Unlock};
 use cuponera_core::telemetry::{Exposition, metrics};
 use moka::sync::Cache;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 use uuid::Uuid;
 
 use crate::batching::Lanes;
+use crate::hashing::Hashing;
 use crate::headers::Cors;
 use crate::letters::Letters;
 use crate::limits::{Limiter, Limits};
@@ -29,13 +29,9 @@ use crate::lock_notes::LockNotes;
 use crate::memory::Memory;
 use crate::progress::Progress;
 use crate::pulse::Pulse;
-use crate::slots::Slots;
+use crate::server::most_connections;
+use crate::shares::{BODY_UNIT_BYTES, Shares};
 use crate::watch::{Watches, Watching};
-
-/// The most requests that run at once, and the most uploads among them: the next is told at once to come back.
-const MAX_REQUESTS: usize = 2_048;
-const MAX_UPLOADS: usize = 32;
-const MAX_UPLOADS_OF_ONE: usize = 8;
 
 /// How long an API key counts as good, whoever else at its address tries keys that are not.
 const KEY_MEMORY: Duration = Duration::from_hours(1);
@@ -71,6 +67,17 @@ pub struct Parts {
     pub metrics: Exposition,
 }
 
+/// How much of what is shared is in use in a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InUse {
+    /// Memory for bodies, in units of 16 KiB.
+    pub bodies: usize,
+    /// Requests that run.
+    pub requests: usize,
+    /// Uploads.
+    pub uploads: usize,
+}
+
 /// The state behind the routes.
 #[derive(Debug)]
 pub struct App {
@@ -81,7 +88,7 @@ pub struct App {
     pub(crate) progress: Progress,
     pub(crate) letters: Letters,
     pub(crate) tokens: Tokens,
-    pub(crate) passwords: Passwords,
+    pub(crate) passwords: Hashing,
     pub(crate) refresh_ttl: Duration,
     pub(crate) upload_limit: u64,
     /// API keys that were looked up, by their hash.
@@ -98,12 +105,13 @@ pub struct App {
     pub(crate) watches: Watches,
     pub(crate) limiter: Limiter,
     pub(crate) cors: Cors,
-    pub(crate) connections: Option<usize>,
     pub(crate) metrics: Exposition,
-    /// Places for requests.
-    pub(crate) requests: Semaphore,
-    /// Slots for uploads, by caller.
-    pub(crate) uploads: Slots<Uuid>,
+    pub(crate) connections: Shares,
+    /// Memory for JSON bodies, in units of [`BODY_UNIT_BYTES`].
+    pub(crate) bodies: Shares,
+    /// Requests that run.
+    pub(crate) requests: Shares,
+    pub(crate) uploads: Shares,
     /// Whether the database answers, as of a moment ago.
     pub(crate) pulse: Pulse,
     /// API keys that have been good lately.
@@ -134,18 +142,21 @@ impl App {
         metrics.watch("api", &store);
         let notes = LockNotes::start(cache.clone(), stop_notes.clone(), &tasks);
         let progress = Progress::new(store.clone(), cache.clone());
+        let shares = limits.shares.clone();
+        let (requests, uploads) = (shares.max_requests as usize, shares.max_uploads as usize);
+        let bodies = usize::try_from(shares.max_body_memory.as_u64()).unwrap_or(usize::MAX) / BODY_UNIT_BYTES;
         let app = Arc::new(Self {
-            passwords: Passwords::new()?,
+            passwords: Hashing::new(shares.max_passwords as usize, tasks.clone())?,
             api_keys: Memory::new(),
             logins: Memory::new(),
             running_keys: Mutex::default(),
             started: Instant::now(),
-            assign_random: Lanes::start("assign_random", &store, lanes, &notes, &tasks),
-            assign_named: Lanes::start("assign_named", &store, lanes, &notes, &tasks),
-            lock: Lanes::start("lock", &store, lanes, &notes, &tasks),
-            unlock: Lanes::start("unlock", &store, lanes, &notes, &tasks),
-            redeem: Lanes::start("redeem", &store, lanes, &notes, &tasks),
-            watches: Watches::new(progress.clone(), tasks.clone()),
+            assign_random: Lanes::start("assign_random", &store, lanes, &shares, &notes, &tasks),
+            assign_named: Lanes::start("assign_named", &store, lanes, &shares, &notes, &tasks),
+            lock: Lanes::start("lock", &store, lanes, &shares, &notes, &tasks),
+            unlock: Lanes::start("unlock", &store, lanes, &shares, &notes, &tasks),
+            redeem: Lanes::start("redeem", &store, lanes, &shares, &notes, &tasks),
+            watches: Watches::new(progress.clone(), tasks.clone(), &shares),
             store,
             files,
             queue,
@@ -155,13 +166,14 @@ impl App {
             tokens,
             refresh_ttl,
             upload_limit,
-            connections: limits.connections,
+            connections: Shares::of_connections(limits.connections.unwrap_or_else(most_connections), &shares),
             limiter: Limiter::new(limits, cache.clone()),
             cache,
             cors: Cors::new(cors_origins),
             metrics,
-            requests: Semaphore::new(MAX_REQUESTS),
-            uploads: Slots::new(MAX_UPLOADS, MAX_UPLOADS_OF_ONE),
+            bodies: Shares::new("bodies", bodies, &shares),
+            requests: Shares::new("requests", requests, &shares),
+            uploads: Shares::new("uploads", uploads, &shares),
             pulse: Pulse::default(),
             good_keys: Cache::builder().max_capacity(KEYS_REMEMBERED).time_to_idle(KEY_MEMORY).build(),
             tasks,
@@ -177,12 +189,25 @@ impl App {
 
     /// Shows what is not counted as it happens.
     fn show(&self) {
-        metrics::requests_running(MAX_REQUESTS.saturating_sub(self.requests.available_permits()));
+        metrics::requests_running(self.requests.in_use());
+        for shares in [&self.connections, &self.bodies, &self.requests, &self.uploads] {
+            shares.show();
+        }
+        self.watches.show();
+        self.passwords.show();
         self.assign_random.show_waiting();
         self.assign_named.show_waiting();
         self.lock.show_waiting();
         self.unlock.show_waiting();
         self.redeem.show_waiting();
+        let in_lanes = [
+            self.assign_random.places_in_use(),
+            self.assign_named.places_in_use(),
+            self.lock.places_in_use(),
+            self.unlock.places_in_use(),
+            self.redeem.places_in_use(),
+        ];
+        metrics::Resource::new("lanes").in_use(in_lanes.iter().sum());
     }
 
     /// Runs a change to its end even if the client that asked for it goes away.
@@ -203,6 +228,7 @@ impl App {
         loop {
             tokio::time::sleep(FORGET_EVERY).await;
             self.limiter.forget_quiet();
+            self.passwords.forget_quiet();
         }
     }
 
@@ -213,6 +239,15 @@ impl App {
 
     pub(crate) fn unmark_running(&self, key: Uuid) {
         self.running_keys.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+    }
+
+    /// How much of what is shared is in use.
+    pub fn in_use(&self) -> InUse {
+        InUse {
+            bodies: self.bodies.in_use(),
+            requests: self.requests.in_use(),
+            uploads: self.uploads.in_use(),
+        }
     }
 
     /// How much watching of jobs goes on.

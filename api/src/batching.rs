@@ -16,6 +16,7 @@ use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use cuponera_core::config::Shares as Settings;
 use cuponera_core::error::{Error, Result};
 use cuponera_core::store::{Answer, Call, Store, Transition, Tried};
 use cuponera_core::telemetry::metrics::{Lane as Metrics, Written};
@@ -25,13 +26,15 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::lock_notes::LockNotes;
+use crate::shares::{Claimant, Held, Shares};
 
 use apart::Apart;
 use turns::Turns;
 
 /// The most calls in one batch: past this a statement takes longer without doing more in a second.
 const MAX_BATCH: usize = 64;
-/// The most calls that wait in a lane; the next is told to come back. At 64 a batch, a second or so of work.
+/// The most calls of a lane that wait for their answers, of which each caller has a share; the next is told to come back. At
+/// 64 a batch, a second or so of work.
 const MAX_WAITING: usize = 4_096;
 /// How long a lane waits for a batch before it begins the next beside it.
 const BATCH_PATIENCE: Duration = Duration::from_millis(150);
@@ -41,8 +44,14 @@ const MAX_RUNNING: usize = 3;
 /// A call, and who waits for its answer.
 struct Waiting<T: Transition> {
     call: Call<T>,
+    end: End<T>,
+}
+
+/// Where a call's answer goes, and what it holds until then.
+struct End<T: Transition> {
     since: Instant,
     answer: oneshot::Sender<Result<Answer<T::Outcome>>>,
+    _place: Held,
 }
 
 /// The lanes of one kind of write.
@@ -65,6 +74,7 @@ impl<T: Transition + 'static> Lanes<T> {
         kind: &'static str,
         store: &Store,
         lanes: usize,
+        shares: &Settings,
         notes: &LockNotes,
         tasks: &TaskTracker,
     ) -> Self {
@@ -76,6 +86,7 @@ impl<T: Transition + 'static> Lanes<T> {
                 store: store.clone(),
                 outlet: outlet.clone(),
                 apart: Arc::clone(&apart),
+                places: Shares::new("lanes", MAX_WAITING, shares),
                 turns: Mutex::new(Some(Turns::new())),
                 arrival: Notify::new(),
                 running: Arc::new(Semaphore::new(MAX_RUNNING)),
@@ -89,11 +100,18 @@ impl<T: Transition + 'static> Lanes<T> {
 
     /// Has the effect of a call, in whichever batch it comes to stand. `by` decides the lane: calls for the same row say
     /// the same. The effect does not depend on the caller's waiting for it.
-    pub(crate) async fn settle(&self, by: &str, call: Call<T>) -> Result<Answer<T::Outcome>> {
+    pub(crate) async fn settle(
+        &self,
+        by: &str,
+        claimant: &Claimant,
+        call: Call<T>,
+    ) -> Result<Answer<T::Outcome>> {
         let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one((call.business, by));
         let lane = &self.all[usize::try_from(hash % self.all.len() as u64).unwrap_or(0)];
         let (answer, wait) = oneshot::channel();
-        lane.push(Waiting { call, since: Instant::now(), answer })?;
+        let place = lane.places.take(claimant);
+        let place = place.map_err(|_| Error::unavailable("too many calls wait already"))?;
+        lane.push(Waiting { call, end: End { since: Instant::now(), answer, _place: place } })?;
         wait.await.map_err(|_| Error::unavailable("the server is shutting down"))?
     }
 
@@ -101,6 +119,11 @@ impl<T: Transition + 'static> Lanes<T> {
     pub(crate) fn show_waiting(&self) {
         let in_lanes: usize = self.all.iter().map(|lane| lane.waiting()).sum();
         self.metrics.waiting(in_lanes + self.apart.len());
+    }
+
+    /// How many calls have no answer yet.
+    pub(crate) fn places_in_use(&self) -> usize {
+        self.all.iter().map(|lane| lane.places.in_use()).sum()
     }
 
     /// Ends the lanes once what waits in them is done.
@@ -114,6 +137,8 @@ struct Lane<T: Transition> {
     store: Store,
     outlet: Outlet,
     apart: Arc<Apart<T>>,
+    /// Places for calls without an answer.
+    places: Shares,
     /// None once the lane has ended.
     turns: Mutex<Option<Turns<Waiting<T>>>>,
     arrival: Notify,
@@ -126,9 +151,6 @@ impl<T: Transition + 'static> Lane<T> {
     fn push(&self, waiting: Waiting<T>) -> Result<()> {
         let mut turns = self.turns();
         let turns = turns.as_mut().ok_or_else(|| Error::unavailable("the server is shutting down"))?;
-        if turns.len() >= MAX_WAITING {
-            return Err(Error::unavailable("too many calls wait already"));
-        }
         turns.push(waiting.call.business, waiting);
         self.arrival.notify_one();
         Ok(())
@@ -177,10 +199,10 @@ impl<T: Transition + 'static> Lane<T> {
         }
         self.outlet.metrics.batch(batch.len());
         let (calls, ends): (Vec<_>, Vec<_>) =
-            batch.into_iter().map(|waiting| (waiting.call, (waiting.since, waiting.answer))).unzip();
+            batch.into_iter().map(|waiting| (waiting.call, waiting.end)).unzip();
         let tried = self.store.try_each(&calls).await;
-        for ((call, (since, answer)), tried) in calls.into_iter().zip(ends).zip(tried) {
-            let waiting = Waiting { call, since, answer };
+        for ((call, end), tried) in calls.into_iter().zip(ends).zip(tried) {
+            let waiting = Waiting { call, end };
             match tried {
                 Tried::Answered(answer) => self.outlet.answer(waiting, Ok(answer)),
                 Tried::Failed(fault) => self.outlet.answer(waiting, Err(fault)),
@@ -214,7 +236,7 @@ impl Outlet {
         self.notes.leave(effect.and_then(|effect| T::lock_note(&waiting.call, effect)).into_iter());
         self.metrics.written(outcome_of(&result));
         // The request may have been dropped.
-        let _ = waiting.answer.send(result);
+        let _ = waiting.end.answer.send(result);
     }
 }
 
@@ -226,3 +248,6 @@ fn outcome_of<T>(outcome: &Result<Answer<T>>) -> Written {
         Err(_) => Written::Fault,
     }
 }
+
+#[cfg(test)]
+mod tests;

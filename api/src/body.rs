@@ -1,7 +1,6 @@
 //! JSON bodies: what does not parse is 400; what parses is checked field by field, and all faults are told at once.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use cuponera_core::book::Change;
@@ -17,18 +16,12 @@ use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
-use tokio::time::timeout;
 use uuid::Uuid;
 
 use crate::edge::unsupported_type;
 use crate::problem::Problem;
+use crate::received::received;
 use crate::spelling::not_known;
-
-/// The largest JSON body, in bytes: far above any that is honest, counted while it comes in.
-const MAX_BODY_BYTES: usize = 1024 * 1024;
-
-/// How long a JSON body may take to come in: a slow client must not keep the place of its request.
-const BODY_PATIENCE: Duration = Duration::from_secs(15);
 
 /// So many faults of a body are told: a body of nothing else must not become a far larger answer.
 pub(crate) const MAX_FAULTS: usize = 100;
@@ -339,17 +332,6 @@ pub(crate) fn half(hasher: Sha256) -> Uuid {
     Uuid::from_bytes(bytes)
 }
 
-async fn bytes_of(body: &mut RequestBody) -> Result<Vec<u8>, Problem> {
-    let too_large = || Problem::from(Refusal::TooLarge { limit_bytes: MAX_BODY_BYTES as u64 });
-    let Ok(body) = body.take() else { return Ok(Vec::new()) };
-    match timeout(BODY_PATIENCE, body.into_bytes_limit(MAX_BODY_BYTES)).await {
-        Err(_) => Err(Problem::request_timeout()),
-        Ok(Ok(bytes)) => Ok(bytes.to_vec()),
-        Ok(Err(poem::error::ReadBodyError::PayloadTooLarge)) => Err(too_large()),
-        Ok(Err(_)) => Err(Problem::new(StatusCode::BAD_REQUEST, "bad_request", "the body ended early")),
-    }
-}
-
 fn parse<T: FromFields>(bytes: &[u8]) -> Result<Body<T>, Problem> {
     let text = std::str::from_utf8(bytes).map_err(|_| bad_json("the body is not JSON: it is not UTF-8"))?;
     let value: Value = serde_json::from_str(text).map_err(|error| not_read(text, &error))?;
@@ -377,6 +359,11 @@ fn bad_json(detail: &str) -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, "bad_json", detail)
 }
 
+/// Refuses a body of another type.
+pub(crate) fn must_be_json(request: &Request) -> Result<(), Problem> {
+    if is_json(request) { Ok(()) } else { Err(unsupported_type("application/json")) }
+}
+
 fn is_json(request: &Request) -> bool {
     let media = request.content_type().and_then(|text| text.split(';').next()).unwrap_or_default().trim();
     media.eq_ignore_ascii_case("application/json") || media.to_ascii_lowercase().ends_with("+json")
@@ -402,13 +389,11 @@ impl<'a, T: FromFields + Type> ApiExtractor<'a> for Body<T> {
 
     async fn from_request(
         request: &'a Request,
-        body: &mut RequestBody,
+        _: &mut RequestBody,
         _: ExtractParamOptions<()>,
     ) -> poem::Result<Self> {
-        if !is_json(request) {
-            return Err(unsupported_type("application/json").into());
-        }
-        Ok(parse(&bytes_of(body).await?)?)
+        must_be_json(request)?;
+        Ok(parse(&received(request))?)
     }
 }
 
@@ -427,16 +412,14 @@ impl<'a, T: FromFields + Type> ApiExtractor<'a> for OptionalBody<T> {
 
     async fn from_request(
         request: &'a Request,
-        body: &mut RequestBody,
+        _: &mut RequestBody,
         _: ExtractParamOptions<()>,
     ) -> poem::Result<Self> {
-        let bytes = bytes_of(body).await?;
+        let bytes = received(request);
         if bytes.iter().all(u8::is_ascii_whitespace) {
             return Ok(Self(parse(b"{}")?));
         }
-        if !is_json(request) {
-            return Err(unsupported_type("application/json").into());
-        }
+        must_be_json(request)?;
         Ok(Self(parse(&bytes)?))
     }
 }

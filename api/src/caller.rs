@@ -19,6 +19,7 @@ use crate::credentials::{Known, Lifetime, identify, shows_unknown_key};
 use crate::edge::RequestId;
 use crate::limits::Visit;
 use crate::problem::Problem;
+use crate::shares::Claimant;
 
 /// An authenticated caller and its request. [`crate::guard`] has checked its credentials and role.
 #[derive(Debug, Clone)]
@@ -26,6 +27,8 @@ pub(crate) struct Caller {
     pub(crate) app: Arc<App>,
     pub(crate) principal: Principal,
     known: Known,
+    /// The owners that its shares of resources count for.
+    pub(crate) claimant: Claimant,
     pub(crate) ip: Option<IpAddr>,
     user_agent: Option<String>,
     request_id: Option<Arc<str>>,
@@ -153,13 +156,16 @@ impl Caller {
         }
     }
 
-    fn of(request: &Request) -> Result<Self, Problem> {
+    /// The caller that the guard has found.
+    pub(crate) fn of(request: &Request) -> Result<Self, Problem> {
+        let visit = Visit::of(request);
         let known = request.data::<Known>().ok_or_else(Problem::unauthorized)?.clone();
         Ok(Self {
             app: app(request),
+            claimant: visit.claimant_of(&known.principal),
             principal: known.principal.clone(),
             known,
-            ip: Visit::of(request).ip,
+            ip: visit.ip,
             user_agent: request.header("User-Agent").map(str::to_owned),
             request_id: request.data::<RequestId>().map(|id| id.0.clone()),
             trace: request.data::<TraceParent>().copied(),

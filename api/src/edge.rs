@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use cuponera_core::error::FieldFault;
-use cuponera_core::telemetry::{TRACE_PARENT, TraceParent, metrics};
+use cuponera_core::telemetry::{TRACE_PARENT, TraceParent};
 use futures::FutureExt;
+use poem::http::uri::Authority;
 use poem::http::{HeaderValue, StatusCode, header};
 use poem::{Endpoint, IntoResponse, Request, Response};
 use poem_openapi::error::{ContentTypeError, ParseParamError, ParsePathError};
@@ -29,18 +30,6 @@ const MAX_REQUEST_ID_BYTES: usize = 128;
 pub(crate) const API: &str = "/api/v1/";
 /// The paths of one code.
 const COUPONS: &str = "/api/v1/coupons/";
-/// Beginnings of paths in which no code stands.
-const PLAIN_PATHS: [&str; 9] = [
-    "/api/v1/auth/",
-    "/api/v1/users",
-    "/api/v1/api-keys",
-    "/api/v1/coupon-books",
-    "/api/v1/coupon-codes/",
-    "/api/v1/jobs",
-    "/health",
-    "/docs",
-    "/openapi.json",
-];
 /// Operations where a secret in the body is tried: they are counted by address, whatever credentials come with it.
 const TRYING_SECRETS: [&str; 3] = ["/api/v1/auth/login", "/api/v1/auth/refresh", "/api/v1/auth/password"];
 
@@ -60,12 +49,11 @@ pub(crate) async fn edge<E: Endpoint>(
     let visit = app.limiter.visit(&request);
     request.extensions_mut().insert(RequestId(id.clone()));
     request.extensions_mut().insert(visit.clone());
-    let (method, path, asked) =
-        (request.method().clone(), request.uri().path().to_owned(), request.headers().clone());
-    // At the level of errors, so that it is there however little is logged.
-    let (plain, route_name) = (without_code(&path), route.template);
-    let span =
-        error_span!("request", id = %id, %method, path = plain, route = route_name, trace = field::Empty);
+    let (path, asked) = (request.uri().path().to_owned(), request.headers().clone());
+    // At the level of errors, so that it is there however little is logged. The path as it was sent is in no log: a code is
+    // worth money, a key worth more, and both can stand in any path.
+    let (method, route_name) = (route.method, route.template);
+    let span = error_span!("request", id = %id, method, route = route_name, trace = field::Empty);
     let trace = TraceParent::join(&span, client_trace(&request));
     request.extensions_mut().insert(trace);
     let answer = async {
@@ -85,7 +73,8 @@ pub(crate) async fn edge<E: Endpoint>(
     Ok(answer.instrument(span).await)
 }
 
-/// Lets a request in if there is a place for it and its caller has not asked for too much, and answers it.
+/// Lets a request in if its caller has not asked for too much, and answers it. Its place among those that run is taken behind
+/// its guard ([`crate::guard`]): health and documentation need none.
 async fn answer<E: Endpoint>(
     app: &App,
     visit: &Visit,
@@ -93,14 +82,9 @@ async fn answer<E: Endpoint>(
     next: Arc<E>,
     request: Request,
 ) -> Result<Response, Problem> {
+    must_name_one_host(&request)?;
     if let Some(preflight) = app.cors.preflight(&request, || methods_of(path)) {
         return Ok(preflight);
-    }
-    // Health and documentation are told however busy the rest is.
-    let place = app.requests.try_acquire().ok();
-    if place.is_none() && path.starts_with(API) {
-        metrics::edge().overloaded.increment(1);
-        return Err(Problem::overloaded());
     }
     if is_anonymous(path, &request) {
         app.limiter.count_anonymous(visit).await?;
@@ -133,6 +117,20 @@ fn is_anonymous(path: &str, request: &Request) -> bool {
     path.starts_with(API) && (!has_credentials || TRYING_SECRETS.contains(&path))
 }
 
+/// A request names one host (RFC 9112, section 3.2). Proxies and servers that choose between several choose differently.
+fn must_name_one_host(request: &Request) -> Result<(), Problem> {
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    let (host, other) = (hosts.next(), hosts.next());
+    let is_host = |host: &HeaderValue| {
+        host.to_str().is_ok_and(|host| !host.contains('@') && host.parse::<Authority>().is_ok())
+    };
+    if host.is_some_and(is_host) && other.is_none() {
+        return Ok(());
+    }
+    let detail = "the request must have one Host header, with a host and perhaps a port";
+    Err(Problem::new(StatusCode::BAD_REQUEST, "bad_request", detail))
+}
+
 /// A compressed body could be a thousand times larger than what was sent.
 fn must_be_plain(request: &Request) -> Result<(), Problem> {
     match request.headers().get(header::CONTENT_ENCODING) {
@@ -143,16 +141,6 @@ fn must_be_plain(request: &Request) -> Result<(), Problem> {
         )),
         _ => Ok(()),
     }
-}
-
-/// A path as it may be logged: a code is worth money, and the log is read by many. What is none of our paths may have one
-/// anywhere.
-fn without_code(path: &str) -> &str {
-    let is_under = |prefix: &&str| path.starts_with(*prefix);
-    if let Some(prefix) = [COUPONS, "/api/v1/assignments/"].iter().find(|prefix| is_under(prefix)) {
-        return prefix;
-    }
-    if PLAIN_PATHS.iter().any(is_under) { path } else { "elsewhere" }
 }
 
 /// The client's id, if it is short and plain.

@@ -1,22 +1,43 @@
-//! What every operation under `/api/v1` checks before it reads its request, in this order: the credentials (401, and the
-//! caller's limit), the permission (403), the names of the query parameters (422).
+//! What every operation under `/api/v1` checks before it begins, in this order: how often headers come (400), the credentials
+//! (401, and the caller's limit), the permission (403), the names of the query parameters (422). Then its JSON body is read, and
+//! then it takes a place among the requests that run.
 //!
 //! **Invariant.** An operation cannot be reached around its guard: the guard is put on where the operations become routes,
 //! and an operation that takes a [`Caller`](crate::caller::Caller) gets it from the guard alone.
 
-use std::collections::HashMap;
+mod limited;
 
+use std::collections::HashMap;
+use std::pin::pin;
+use std::task::Poll;
+
+use futures::poll;
 use poem::endpoint::BoxEndpoint;
-use poem::http::Method;
+use poem::http::header::AUTHORIZATION;
+use poem::http::{HeaderMap, Method, StatusCode};
 use poem::{Endpoint, EndpointExt, Request, Response};
 use poem_openapi::OpenApi;
 use poem_openapi::registry::{MetaApi, MetaOperation, MetaParamIn, Registry};
 
 use crate::access::{self, Access, Rule, forbidden};
-use crate::caller::authenticate;
+use crate::app::App;
+use crate::body::must_be_json;
+use crate::caller::{app, authenticate};
+use crate::credentials::{API_KEY, Known, shows_unknown_key};
 use crate::edge::API;
+use crate::limits::Visit;
+use crate::place::{self, Place};
 use crate::problem::Problem;
 use crate::query;
+use crate::received::receive;
+use crate::shares::Claimant;
+use limited::LimitedKey;
+
+/// The media type of bodies that are read before a request runs.
+const JSON: &str = "application/json";
+const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
+/// The operations that take the refresh token of a login as a cookie.
+const TAKING_COOKIES: [&str; 2] = ["refresh", "logout"];
 
 type Routes = HashMap<String, HashMap<Method, BoxEndpoint<'static>>>;
 
@@ -70,6 +91,18 @@ struct Guard {
     rule: Option<Rule>,
     /// The names of its query parameters.
     known: Vec<String>,
+    body: JsonBody,
+    /// Whether it takes the refresh token of a login as a cookie.
+    takes_cookie: bool,
+}
+
+/// Whether an operation reads a JSON body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum JsonBody {
+    #[default]
+    None,
+    Optional,
+    Required,
 }
 
 impl Guard {
@@ -77,7 +110,14 @@ impl Guard {
         let in_query = operation.params.iter().filter(|param| param.in_type == MetaParamIn::Query);
         let mut known: Vec<_> = in_query.map(|param| param.name.clone()).collect();
         known.sort_unstable();
-        Self { rule: operation.operation_id.and_then(access::of), known }
+        let body = match &operation.request {
+            Some(body) if body.content.iter().any(|content| content.content_type == JSON) => {
+                if body.required { JsonBody::Required } else { JsonBody::Optional }
+            }
+            _ => JsonBody::None,
+        };
+        let takes_cookie = operation.operation_id.is_some_and(|id| TAKING_COOKIES.contains(&id));
+        Self { rule: operation.operation_id.and_then(access::of), known, body, takes_cookie }
     }
 
     fn before(self, operation: BoxEndpoint<'static>) -> BoxEndpoint<'static> {
@@ -85,10 +125,14 @@ impl Guard {
     }
 
     async fn check(&self, request: &mut Request) -> Result<(), Problem> {
+        if self.takes_cookie {
+            app(request).cors.check_cookie(request)?;
+        }
+        must_come_once(request.headers(), IDEMPOTENCY_KEY)?;
         match self.rule {
             Some(Rule { access: Access::Open, .. }) => {}
             rule => {
-                let caller = authenticate(request).await?;
+                let caller = authenticate_in_place(request).await?;
                 rule.ok_or_else(|| forbidden("nobody may do this"))?.check(&caller)?;
                 request.set_data(caller);
             }
@@ -96,6 +140,51 @@ impl Guard {
         request.uri().query().map_or(Ok(()), |query| query::check(query, &self.known))?;
         Ok(())
     }
+
+    /// Takes what the request needs to run: memory for its body, which it reads, and then a place.
+    async fn admit(&self, request: &mut Request) -> Result<Place, Problem> {
+        let (app, claimant, place) = (app(request), Visit::of(request).claimant(), Place::default());
+        if self.body == JsonBody::Required {
+            must_be_json(request)?;
+        }
+        if self.body != JsonBody::None {
+            place.hold(receive(request, &app.bodies, &claimant).await?);
+        }
+        place.hold(place::take(&app.requests, &claimant)?);
+        request.set_data(place.clone());
+        Ok(place)
+    }
+}
+
+/// Authenticates a request. What has to be looked up takes a place meanwhile.
+async fn authenticate_in_place(request: &Request) -> Result<Known, Problem> {
+    let mut known = pin!(authenticate(request));
+    if let Poll::Ready(known) = poll!(&mut known) {
+        return known;
+    }
+    let app = app(request);
+    let _place = place::take(&app.requests, &presumed(&app, request))?;
+    known.await
+}
+
+/// Whom the place of a look-up counts for, before it is known whether the credentials are good.
+fn presumed(app: &App, request: &Request) -> Claimant {
+    let (visit, headers) = (Visit::of(request), request.headers());
+    let bearer = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()?.split_once(' '));
+    match bearer.map(|(_, token)| app.tokens.check(token.trim())) {
+        Some(Some(bearer)) => visit.claimant_of(&bearer.principal),
+        None if headers.contains_key(&API_KEY) && !shows_unknown_key(app, headers) => visit.peer(),
+        Some(None) | None => visit.claimant(),
+    }
+}
+
+/// Refuses a header that comes more than once: which of them counts must not be a guess.
+fn must_come_once(headers: &HeaderMap, name: &str) -> Result<(), Problem> {
+    if headers.get_all(name).iter().nth(1).is_none() {
+        return Ok(());
+    }
+    let detail = format!("send one {name} header: there are several");
+    Err(Problem::new(StatusCode::BAD_REQUEST, "bad_request", detail))
 }
 
 struct GuardedOperation {
@@ -108,7 +197,14 @@ impl Endpoint for GuardedOperation {
 
     async fn call(&self, mut request: Request) -> poem::Result<Response> {
         self.guard.check(&mut request).await?;
-        self.operation.call(request).await
+        let place = self.guard.admit(&mut request).await?;
+        let limited_key = LimitedKey::of(self.guard.rule, &request);
+        let answer = match (self.operation.call(request).await, limited_key) {
+            (Err(error), Some(key)) => Err(key.or_forbidden(error).await),
+            (answer, _) => answer,
+        };
+        place.give_up();
+        answer
     }
 }
 

@@ -1,9 +1,16 @@
 //! Headers that answers carry for browsers: what their pages may do with them, and which pages may ask at all (CORS).
 
 use cuponera_core::config::Origin;
+use cuponera_core::error::Refusal;
 use poem::http::header::{self, HeaderName};
 use poem::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use poem::{Request, Response};
+
+use crate::caller;
+use crate::problem::Problem;
+
+/// The cookie that carries the refresh token of a login.
+const LOGIN_COOKIE: &str = "cuponera_refresh";
 
 /// What browsers must not do with an answer of the API: guess its type, show it in a frame, run anything in it, keep it.
 const OF_ANSWERS: [(HeaderName, &str); 5] = [
@@ -32,6 +39,28 @@ pub(crate) fn secure(path: &str, headers: &mut HeaderMap) {
         let value = if is_page { DOCUMENTATION_POLICY } else { value };
         headers.entry(name).or_insert(HeaderValue::from_static(value));
     }
+}
+
+/// Whether a request brings the refresh token of a login as a cookie.
+fn has_login_cookie(headers: &HeaderMap) -> bool {
+    let name = format!("{LOGIN_COOKIE}=");
+    headers
+        .get_all(header::COOKIE)
+        .iter()
+        .any(|line| line.as_bytes().windows(name.len()).any(|window| window == name.as_bytes()))
+}
+
+/// Whether an origin is that of this server, as the client names it: over TLS where a proxy has taken it off, on the host of the
+/// request, or on the one that a trusted proxy was asked for.
+fn is_own(origin: &HeaderValue, request: &Request) -> bool {
+    let is_from_proxy = caller::app(request).limiter.comes_from_proxy(request);
+    let forwarded = request.headers().get("x-forwarded-host").filter(|_| is_from_proxy);
+    let host = forwarded.or_else(|| request.headers().get(header::HOST));
+    let (Some(host), Ok(origin)) = (host.and_then(|host| host.to_str().ok()), origin.to_str()) else {
+        return false;
+    };
+    let on_host = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
+    on_host.is_some_and(|on_host| on_host.eq_ignore_ascii_case(host))
 }
 
 /// The pages that may call the API.
@@ -79,6 +108,23 @@ impl Cors {
         }
         response.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, allowed);
         response.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(SHOWN));
+    }
+
+    /// Refuses the cookie of a login from the page of another origin: it is for pages of this server, and of the origins that the
+    /// settings name. Programs send no `Origin`.
+    pub(crate) fn check_cookie(&self, request: &Request) -> Result<(), Problem> {
+        let headers = request.headers();
+        let Some(origin) = headers.get(header::ORIGIN).filter(|_| has_login_cookie(headers)) else {
+            return Ok(());
+        };
+        let is_named = |named: &Origin| matches!(named, Origin::Exact(exact) if *exact == *origin);
+        let is_only = headers.get_all(header::ORIGIN).iter().nth(1).is_none();
+        if is_only && (self.origins.iter().any(is_named) || is_own(origin, request)) {
+            return Ok(());
+        }
+        let reason = "the cookie is not taken from a page of another origin; CUPONERA_CORS_ORIGINS names the origins whose \
+                      pages may use it";
+        Err(Refusal::Forbidden { reason: reason.to_owned() }.into())
     }
 
     /// What to answer to the origin of a request, if it may ask.

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use cuponera_core::cache::Cache as Redis;
-use cuponera_core::config::Rate;
+use cuponera_core::config::{Rate, Shares};
 use cuponera_core::principal::{Principal, RoleName};
 use cuponera_core::telemetry::metrics;
 use ipnet::IpNet;
@@ -23,6 +23,7 @@ use poem::http::HeaderMap;
 use uuid::Uuid;
 
 use crate::problem::Problem;
+use crate::shares::{Claimant, address_of};
 use bucket::Bucket;
 
 pub(crate) use address::client_address;
@@ -49,6 +50,8 @@ pub struct Limits {
     pub trusted_proxies: Vec<IpNet>,
     /// The most connections; as many as the system has files for, up to 10,000, if absent.
     pub connections: Option<usize>,
+    /// What each caller may use of what is scarce.
+    pub shares: Shares,
 }
 
 /// How often a USER may ask for a code that is not theirs.
@@ -89,6 +92,8 @@ pub(crate) struct Limiter {
 pub(crate) struct Visit {
     /// From where it comes.
     pub(crate) ip: Option<IpAddr>,
+    /// The same, unless that is a trusted proxy, which asks for many clients.
+    address: Option<IpAddr>,
     /// Who it turned out to be.
     pub(crate) principal: OnceLock<Principal>,
     /// What is left of the limit that it was counted against.
@@ -99,6 +104,25 @@ impl Visit {
     /// The visit that a request is.
     pub(crate) fn of(request: &Request) -> Arc<Self> {
         request.data::<Arc<Self>>().cloned().unwrap_or_default()
+    }
+
+    /// Whom the places of the request count for, as far as is known by now.
+    pub(crate) fn claimant(&self) -> Claimant {
+        match self.principal.get() {
+            Some(principal) => self.claimant_of(principal),
+            None => Claimant::Anonymous { address: self.address },
+        }
+    }
+
+    /// The same for a caller.
+    pub(crate) fn claimant_of(&self, principal: &Principal) -> Claimant {
+        let Principal { id: caller, business, .. } = *principal;
+        Claimant::Known { caller, business, address: self.address }
+    }
+
+    /// The same where only the address is to count.
+    pub(crate) fn peer(&self) -> Claimant {
+        Claimant::Peer { address: self.address }
     }
 
     /// Tells the caller how much is left.
@@ -143,11 +167,17 @@ impl Limiter {
         }
     }
 
+    /// Whether a trusted proxy sends the request.
+    pub(crate) fn comes_from_proxy(&self, request: &Request) -> bool {
+        request.remote_addr().as_socket_addr().is_some_and(|peer| self.is_proxy(peer.ip()))
+    }
+
     /// The beginning of a request.
     pub(crate) fn visit(&self, request: &Request) -> Arc<Visit> {
         let peer = request.remote_addr().as_socket_addr().map(std::net::SocketAddr::ip);
         let ip = peer.map(|peer| client_address(peer, request.headers(), &self.trusted_proxies));
-        Arc::new(Visit { ip, ..Visit::default() })
+        let address = ip.filter(|ip| !self.is_proxy(*ip));
+        Arc::new(Visit { ip, address, ..Visit::default() })
     }
 
     /// Counts a request of nobody in particular; once, however often it is asked.
@@ -156,24 +186,27 @@ impl Limiter {
         if visit.standing().is_some() {
             return Ok(());
         }
-        let counted = visit.count(bucket.take(&self.redis, &network_of(ip)).await);
+        let counted = visit.count(bucket.take(&self.redis, &address_of(ip)).await);
         if counted.is_err() {
-            self.spent.insert(network_of(ip), ());
+            self.spent.insert(address_of(ip), ());
         }
         counted
     }
 
-    /// The address whose share of the connections one from here counts for; none for a trusted proxy, which connects for many
-    /// clients.
-    pub(crate) fn connection_owner(&self, peer: IpAddr) -> Option<IpAddr> {
-        let peer = peer.to_canonical();
-        let is_proxy = self.trusted_proxies.iter().any(|network| network.contains(&peer));
-        (!is_proxy).then(|| network_of(peer))
+    /// Whom a connection counts for: its address, unless that is a trusted proxy, which connects for many clients.
+    pub(crate) fn peer(&self, peer: IpAddr) -> Claimant {
+        Claimant::Peer { address: Some(peer).filter(|peer| !self.is_proxy(*peer)) }
+    }
+
+    /// Whether this is the address of a trusted proxy.
+    pub(crate) fn is_proxy(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.trusted_proxies.iter().any(|network| network.contains(&address))
     }
 
     /// Whether the address has lately asked for more than it may.
     pub(crate) fn is_spent(&self, visit: &Visit) -> bool {
-        visit.ip.is_some_and(|ip| self.spent.contains_key(&network_of(ip)))
+        visit.ip.is_some_and(|ip| self.spent.contains_key(&address_of(ip)))
     }
 
     /// Counts a request of somebody.
@@ -197,7 +230,7 @@ impl Limiter {
         metrics::edge().misses.increment(1);
         let by_user = async { Some(self.missing_user.as_ref()?.take(&self.redis, &principal.id).await) };
         let by_address =
-            async { Some(self.missing_address.as_ref()?.take(&self.redis, &network_of(visit.ip?)).await) };
+            async { Some(self.missing_address.as_ref()?.take(&self.redis, &address_of(visit.ip?)).await) };
         let (by_user, by_address) = tokio::join!(by_user, by_address);
         let refused = [by_user, by_address].into_iter().flatten().find_map(Result::err);
         refused.map_or(Ok(()), |standing| visit.count(Err(standing)))
@@ -211,13 +244,5 @@ impl Limiter {
         for bucket in [&self.user, &self.service, &self.admin, &self.missing_user].into_iter().flatten() {
             bucket.forget_quiet();
         }
-    }
-}
-
-/// What is counted as one address: a home with IPv6 has a whole /64 to choose from.
-fn network_of(ip: IpAddr) -> IpAddr {
-    match ip {
-        IpAddr::V4(_) => ip,
-        IpAddr::V6(v6) => IpAddr::V6((u128::from(v6) >> 64 << 64).into()),
     }
 }

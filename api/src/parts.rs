@@ -48,5 +48,6 @@ fn limits(settings: &Settings) -> Limits {
         misses: Some(Misses::default()),
         trusted_proxies: settings.trusted_proxies.clone(),
         connections: None,
+        shares: settings.shares.clone(),
     }
 }

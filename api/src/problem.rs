@@ -17,6 +17,9 @@ use crate::view::MembershipView;
 /// The media type of a problem.
 pub(crate) const CONTENT_TYPE: &str = "application/problem+json";
 
+/// The longest name of a field at fault, in characters: names are what the client made up, and longer ones are cut.
+const MAX_FIELD_CHARS: usize = 64;
+
 /// A refusal or fault on its way out.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{} {}", body.status, body.code)]
@@ -141,8 +144,10 @@ impl Problem {
 
     /// The same with the fields at fault.
     pub(crate) fn with_faults(mut self, faults: &[FieldFault]) -> Self {
-        let field =
-            |fault: &FieldFault| ProblemField { field: fault.field.clone(), message: fault.message.clone() };
+        let field = |fault: &FieldFault| ProblemField {
+            field: fault.field.chars().take(MAX_FIELD_CHARS).collect(),
+            message: fault.message.clone(),
+        };
         self.body.errors = Some(faults.iter().map(field).collect());
         self
     }

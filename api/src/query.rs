@@ -9,7 +9,7 @@ use crate::body::MAX_FAULTS;
 use crate::spelling::not_known;
 
 /// Longer names are cut in the answer, in characters.
-const MAX_NAME_CHARS: usize = 100;
+const MAX_NAME_CHARS: usize = 64;
 
 /// Refuses a query with a name that is not among the known ones, or one given twice. Names are compared decoded.
 pub(crate) fn check(query: &str, known: &[String]) -> Result<(), Refusal> {

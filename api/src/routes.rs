@@ -29,7 +29,7 @@ pub(crate) use assignments::Assignments;
 pub(crate) use auth::Auth;
 pub(crate) use books::Books;
 pub(crate) use codes::Codes;
-pub(crate) use coupons::Coupons;
+pub(crate) use coupons::{Coupons, normalized};
 pub(crate) use health::Health;
 pub(crate) use jobs::Jobs;
 pub(crate) use metrics::{METRICS, expose};

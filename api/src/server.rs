@@ -2,15 +2,16 @@
 //!
 //! poem's own server has no time-outs for slow clients and no limit on connections; this is its accept loop with both.
 //! **Invariant.** A connection keeps its slot until it is closed. Time limits close one that sends no request, sends its head
-//! too slowly or reads its answer too slowly. One address has at most a quarter of the slots. HTTP/1.1 only: a client that
-//! needs HTTP/2 speaks it to the proxy in front.
+//! too slowly or reads its answer too slowly. One address has at most its share of the slots (`CUPONERA_SHARE_ADDRESS`).
+//! HTTP/1.1 only: a client that needs HTTP/2 speaks it to the proxy in front.
 
+mod heads;
 mod pace;
 
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,6 +25,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use poem::endpoint::BoxEndpoint;
 use poem::http::uri::Scheme;
+use poem::http::{HeaderValue, header};
 use poem::web::{LocalAddr, RemoteAddr};
 use poem::{Addr, Endpoint, Response};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -35,16 +37,14 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 use crate::app::App;
-use crate::slots::{Slot, Slots};
+use crate::shares::Held;
+use heads::StrictHeads;
 use pace::Paced;
 
 /// How many connections the system may hold for us until they are accepted.
 const BACKLOG: u32 = 4_096;
 /// The most connections; fewer if the system lets this process open fewer files.
 const MAX_CONNECTIONS: usize = 10_000;
-/// One part in this many of all connections is what one address may have (a /64 of IPv6; a trusted proxy has no such limit).
-/// Of 10,000 that is more than the requests that may run at once, so clients behind one address lose nothing by it.
-const ADDRESS_SHARE: usize = 4;
 /// Files that are none of clients: connections to the database, uploads, the log.
 const OTHER_FILES: usize = 512;
 /// How long a new connection may take to send the head of its first request.
@@ -102,12 +102,10 @@ pub(crate) async fn serve(
 ) {
     let routes: Routes = Arc::new(poem::EndpointExt::boxed(routes));
     let (connections, end) = (TaskTracker::new(), CancellationToken::new());
-    let most = app.connections.unwrap_or_else(most_connections);
-    let slots = Slots::new(most, most.div_ceil(ADDRESS_SHARE));
     let refusals = Arc::new(Semaphore::new(MAX_REFUSALS));
     while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
         match accepted {
-            Ok((stream, peer)) => match slots.take(app.limiter.connection_owner(peer.ip())) {
+            Ok((stream, peer)) => match app.connections.take(&app.limiter.peer(peer.ip())) {
                 Ok(slot) => {
                     let (routes, slot) = (routes.clone(), CountedSlot::new(slot));
                     let (stop, end) = (stop.clone(), end.clone());
@@ -134,7 +132,7 @@ pub(crate) async fn serve(
 }
 
 /// Raises what this process may open to what it is allowed to, and says how many connections that leaves room for.
-fn most_connections() -> usize {
+pub(crate) fn most_connections() -> usize {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
@@ -174,10 +172,10 @@ async fn take_leave(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
 
 /// A connection's slot, which the metrics count.
 #[derive(Debug)]
-struct CountedSlot(#[expect(dead_code, reason = "held for its drop")] Slot<IpAddr>);
+struct CountedSlot(#[expect(dead_code, reason = "held for its drop")] Held);
 
 impl CountedSlot {
-    fn new(slot: Slot<IpAddr>) -> Self {
+    fn new(slot: Held) -> Self {
         metrics::edge().connections.increment(1);
         Self(slot)
     }
@@ -214,7 +212,7 @@ impl Connection {
             .header_read_timeout(NEXT_HEAD_PATIENCE)
             .max_header_size(MAX_HEAD_BYTES)
             .max_buf_size(MAX_HEAD_BYTES)
-            .serve_connection(TokioIo::new(Paced::new(stream)), answer);
+            .serve_connection(TokioIo::new(StrictHeads::new(Paced::new(stream))), answer);
         let mut first_head = pin!(sleep(FIRST_HEAD_PATIENCE));
         let (mut is_new, mut is_stopping) = (true, false);
         loop {
@@ -234,7 +232,7 @@ impl Connection {
                 () = self.end.cancelled() => return,
             }
         }
-        let (stream, is_too_slow) = connection.into_parts().io.into_inner().into_inner();
+        let (stream, is_too_slow) = connection.into_parts().io.into_inner().into_inner().into_inner();
         if is_too_slow {
             // The system would keep what is unsent for minutes.
             let _ = stream.set_zero_linger();
@@ -250,7 +248,11 @@ impl Connection {
         request: hyper::Request<Incoming>,
     ) -> Result<hyper::Response<impl Body<Data = Bytes, Error = io::Error> + use<>>, Infallible> {
         let (local, remote) = (LocalAddr(Addr::from(local)), RemoteAddr(Addr::from(self.peer)));
-        let response = self.routes.get_response((request, local, remote, Scheme::HTTP).into()).await;
+        let is_last = heads::is_last(request.headers());
+        let mut response = self.routes.get_response((request, local, remote, Scheme::HTTP).into()).await;
+        if is_last {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         Ok(hyper::Response::from(response))
     }
 }

@@ -24,6 +24,8 @@ const SLOW: Duration = Duration::from_secs(1);
 /// A method of a template.
 #[derive(Debug)]
 pub(crate) struct Route {
+    /// The method, if it is one of ours.
+    pub(crate) method: &'static str,
     pub(crate) template: &'static str,
     counted: metrics::Route,
 }
@@ -66,7 +68,7 @@ impl Template {
     fn new(template: &'static str) -> Self {
         // The document writes the path of a resource that has no more to it with a slash.
         let template = if template == "/" { template } else { template.trim_end_matches('/') };
-        let route = |method| Route { template, counted: metrics::Route::new(method, template) };
+        let route = |method| Route { method, template, counted: metrics::Route::new(method, template) };
         Self { segments: segments(template).collect(), routes: METHODS.map(route) }
     }
 

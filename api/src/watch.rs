@@ -9,10 +9,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use cuponera_core::config::Shares as Settings;
 use cuponera_core::error::Result;
 use cuponera_core::id::{BusinessId, JobId};
 use cuponera_core::job::Job;
-use cuponera_core::principal::Principal;
 use futures::{Stream, stream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -20,37 +20,18 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
-use uuid::Uuid;
 
 use crate::progress::Progress;
-use crate::slots::{Full, Slot, Slots};
+use crate::shares::{Claimant, Full, Held, Shares};
 
 /// How long after a reading the next one comes: a watcher hears of a job at most four times a second.
 const PERIOD: Duration = Duration::from_millis(250);
-/// The most streams of events a process has open at once: each holds a socket and its buffers.
-const MAX_STREAMS: usize = 1_000;
-/// The most requests of a process that wait for the end of a job; the next ones are answered at once.
-const MAX_WAITS: usize = 1_000;
-/// A business has at most half of either: the only business of an installation has enough, and of several none has all.
-const BUSINESS_SHARE: usize = 2;
-/// A caller (an account or an API key) has at most an eighth: enough for a backend that submits a hundred jobs at once, and
-/// one that leaks its streams leaves its business most of its slots.
-const CALLER_SHARE: usize = 8;
-
 /// All watching in this process.
 #[derive(Debug)]
 pub(crate) struct Watches {
     desk: Arc<Desk>,
-    streams: WatchSlots,
-    waits: WatchSlots,
-}
-
-/// Slots for one kind of watching, shared between businesses and callers.
-#[derive(Debug)]
-struct WatchSlots {
-    total: usize,
-    businesses: Slots<BusinessId>,
-    callers: Slots<Uuid>,
+    streams: Shares,
+    waits: Shares,
 }
 
 /// What watchers and the poller share.
@@ -69,30 +50,12 @@ struct Board {
     poller: Option<JoinHandle<()>>,
 }
 
-/// A slot for one watcher; dropping it frees it.
-#[derive(Debug)]
-pub(crate) struct WatchSlot {
-    _of_business: Slot<BusinessId>,
-    _of_caller: Slot<Uuid>,
-}
-
-/// There is no slot: whose limit is reached, and the limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Crowded {
-    /// The process has no more.
-    Process(usize),
-    /// The business has its share.
-    Business(usize),
-    /// The caller has its share.
-    Caller(usize),
-}
-
 /// A job under somebody's eyes.
 #[derive(Debug)]
 pub(crate) struct Watched {
     job: watch::Receiver<Job>,
     stop: CancellationToken,
-    _slot: WatchSlot,
+    _slot: Held,
 }
 
 /// How much watching goes on in a process.
@@ -109,27 +72,27 @@ pub struct Watching {
 }
 
 impl Watches {
-    pub(crate) fn new(progress: Progress, tasks: TaskTracker) -> Self {
+    pub(crate) fn new(progress: Progress, tasks: TaskTracker, settings: &Settings) -> Self {
         let desk = Desk { progress, tasks, stop: CancellationToken::new(), board: Mutex::default() };
         Self {
             desk: Arc::new(desk),
-            streams: WatchSlots::new(MAX_STREAMS),
-            waits: WatchSlots::new(MAX_WAITS),
+            streams: Shares::new("streams", settings.max_streams as usize, settings),
+            waits: Shares::new("waits", settings.max_waits as usize, settings),
         }
     }
 
     /// A slot for a stream of events.
-    pub(crate) fn slot_to_follow(&self, caller: &Principal) -> std::result::Result<WatchSlot, Crowded> {
+    pub(crate) fn slot_to_follow(&self, caller: &Claimant) -> std::result::Result<Held, Full> {
         self.streams.take(caller)
     }
 
     /// A slot for a request that waits.
-    pub(crate) fn slot_to_wait(&self, caller: &Principal) -> std::result::Result<WatchSlot, Crowded> {
+    pub(crate) fn slot_to_wait(&self, caller: &Claimant) -> std::result::Result<Held, Full> {
         self.waits.take(caller)
     }
 
     /// Keeps an eye on a job, if it is the business's.
-    pub(crate) async fn watch(&self, slot: WatchSlot, business: BusinessId, id: JobId) -> Result<Watched> {
+    pub(crate) async fn watch(&self, slot: Held, business: BusinessId, id: JobId) -> Result<Watched> {
         let job = self.desk.progress.get(business, id).await?;
         Ok(Watched { job: self.desk.join(job), stop: self.desk.stop.clone(), _slot: slot })
     }
@@ -139,36 +102,20 @@ impl Watches {
         self.desk.stop.cancel();
     }
 
+    /// Shows in the metrics how many watch.
+    pub(crate) fn show(&self) {
+        self.streams.show();
+        self.waits.show();
+    }
+
     pub(crate) fn watching(&self) -> Watching {
         let board = self.desk.board();
         Watching {
-            streams: self.streams.businesses.in_use(),
-            waits: self.waits.businesses.in_use(),
+            streams: self.streams.in_use(),
+            waits: self.waits.in_use(),
             jobs: board.jobs.len(),
             is_polling: board.is_polled(),
         }
-    }
-}
-
-impl WatchSlots {
-    fn new(total: usize) -> Self {
-        Self {
-            total,
-            businesses: Slots::new(total, total / BUSINESS_SHARE),
-            callers: Slots::new(total, total / CALLER_SHARE),
-        }
-    }
-
-    fn take(&self, caller: &Principal) -> std::result::Result<WatchSlot, Crowded> {
-        let of_caller = self.callers.take(Some(caller.id)).map_err(|full| match full {
-            Full::Total => Crowded::Process(self.total),
-            Full::Owner => Crowded::Caller(self.total / CALLER_SHARE),
-        })?;
-        let of_business = self.businesses.take(Some(caller.business)).map_err(|full| match full {
-            Full::Total => Crowded::Process(self.total),
-            Full::Owner => Crowded::Business(self.total / BUSINESS_SHARE),
-        })?;
-        Ok(WatchSlot { _of_business: of_business, _of_caller: of_caller })
     }
 }
 

@@ -21,7 +21,7 @@ async fn limited() -> Server {
         admin: rate("1000/s"),
         misses: Some(Misses::default()),
         trusted_proxies: vec!["127.0.0.0/8".parse().expect("a network")],
-        connections: None,
+        ..Callers::default()
     };
     Server::start_with(Limits { worker: false, callers, ..Limits::default() }).await
 }

@@ -38,10 +38,21 @@ async fn metrics_are_told_to_this_machine_and_not_to_whom_a_proxy_speaks_for() {
         ("Forwarded", "for=127.0.0.1"),
         ("Via", "1.1 proxy"),
         ("X-Real-IP", "127.0.0.1"),
+        ("CF-Connecting-IP", "203.0.113.9"),
+        ("True-Client-IP", "203.0.113.9"),
     ];
     for (header, said) in proxies {
         let reply = Reply::to(nobody.request(Method::GET, "/metrics").header(header, said)).await;
         assert_eq!(reply.refused(403), "forbidden", "{header}: {said}");
+    }
+    for host in ["shop.test", "127.0.0.1.shop.test", "10.0.0.1:8080", "localhost.shop.test", "[2001:db8::1]"]
+    {
+        let reply = Reply::to(nobody.request(Method::GET, "/metrics").header("Host", host)).await;
+        assert_eq!(reply.refused(403), "forbidden", "{host}");
+    }
+    for host in ["localhost", "LOCALHOST:8080", "127.0.0.1", "127.9.9.9:1", "[::1]:8080", "[::1]"] {
+        let reply = Reply::to(nobody.request(Method::GET, "/metrics").header("Host", host)).await;
+        assert_eq!(reply.status, 200, "{host}: {}", reply.text);
     }
     assert_eq!(nobody.post("/metrics", json!({})).await.refused(405), "method_not_allowed");
     assert_eq!(nobody.get("/api/v1/metrics").await.refused(404), "not_found");

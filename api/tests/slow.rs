@@ -180,7 +180,8 @@ async fn more_uploads_than_one_caller_has_places_for_are_told_to_come_back_and_a
     let refused = refused.await.expect("the client failed");
     assert_eq!(refused.header("retry-after"), "1");
     assert_eq!(refused.refused(503), "overloaded");
-    let others = server.service().request(Method::POST, &format!("coupon-codes/upload?couponBookId={book}"));
+    let others = server.service().on_address(std::net::Ipv4Addr::new(127, 0, 0, 9).into());
+    let others = others.request(Method::POST, &format!("coupon-codes/upload?couponBookId={book}"));
     let others = others.header("Content-Type", "text/csv").body("code\nOF-ANOTHER\n");
     Reply::to(others).await.expect(202);
     held.truncate(PLACES / 2);

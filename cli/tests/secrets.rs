@@ -18,6 +18,7 @@ const WRONG_PASSWORD: &str = "canary-wrong-password";
 const WRONG_TOKEN: &str = "canary.access.token";
 const WRONG_KEY: &str = "canary-api-key";
 const DATABASE_PASSWORD: &str = "canary-database-password";
+const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/openapi.json");
 const CODES: [&str; 4] = ["CANARY-CODE-HELD", "CANARY-CODE-FREE", "CANARY-CODE-UNKNOWN", "CANARY-CODE-TWICE"];
 
 /// A client that sends known secrets and stores the answers.
@@ -88,11 +89,14 @@ impl Planter {
         let path = format!("coupon-books/{book}");
         assert_eq!(self.ask(who, Method::PATCH, &path, json!({"status": "ACTIVE"})).await.0, 200);
         let file = format!("code\n{}\n{}\n{}\n{}\nbad code\n", CODES[0], CODES[1], CODES[3], CODES[3]);
-        let upload = format!("{}/coupon-codes/upload?couponBookId={book}", self.base);
-        let upload = self.http.post(upload).bearer_auth(&admin).header("Content-Type", "text/csv").body(file);
-        let (status, job) = self.send(upload).await;
-        assert_eq!(status, 202, "{job}");
-        self.wait_for(who, &job).await;
+        // The second time each code is there already, which the database finds out.
+        for _ in 0..2 {
+            let upload = format!("{}/coupon-codes/upload?couponBookId={book}", self.base);
+            let upload = self.http.post(upload).bearer_auth(&admin).header("Content-Type", "text/csv");
+            let (status, job) = self.send(upload.body(file.clone())).await;
+            assert_eq!(status, 202, "{job}");
+            self.wait_for(who, &job).await;
+        }
         let path = format!("assignments/{}", CODES[0]);
         assert_eq!(self.ask(who, Method::POST, &path, json!({"userId": "ann"})).await.0, 201);
         for way in ["lock", "unlock", "validate"] {
@@ -108,6 +112,32 @@ impl Planter {
             (self.ask(who, Method::GET, &path, json!({})).await.1["status"] == "SUCCEEDED").then_some(())
         })
         .await;
+    }
+
+    /// Puts each secret into each parameter of each path, behind the path, and into its query, like a client that confuses its fields.
+    async fn misplace(&mut self, admin: &str) {
+        let root = self.base.trim_end_matches("/api/v1").to_owned();
+        for (path, secret) in
+            paths().iter().flat_map(|path| self.secrets.iter().map(move |secret| (path, secret)))
+        {
+            let in_place: Vec<_> = path
+                .split('/')
+                .map(|segment| if segment.starts_with('{') { secret } else { segment })
+                .collect();
+            let in_place = in_place.join("/");
+            let mut asked = vec![
+                (Method::GET, format!("{in_place}/{secret}")),
+                (Method::GET, format!("{in_place}?{secret}={secret}")),
+            ];
+            // Without a place in it, it would be the operation itself.
+            if in_place != *path {
+                asked.extend([Method::GET, Method::POST].map(|method| (method, in_place.clone())));
+            }
+            for (method, path) in asked {
+                let request = self.http.request(method, format!("{root}{path}")).bearer_auth(admin);
+                request.send().await.expect("the server does not answer");
+            }
+        }
     }
 
     /// Sends invalid requests, each with a secret.
@@ -149,6 +179,16 @@ impl Planter {
     }
 }
 
+/// The paths of the API's document, and beginnings of others.
+fn paths() -> Vec<String> {
+    let document = fs::read_to_string(DOCUMENT).expect("there is no document");
+    let document: Value = serde_json::from_str(&document).expect("the document is JSON");
+    let paths = document["paths"].as_object().expect("the document has paths");
+    let others =
+        ["/", "/docs/", "/docs/errors/", "/openapi.json/", "/metrics/", "/health/", "/api/v1/", "/api/v2/"];
+    paths.keys().cloned().chain(others.map(|path| format!("{path}{{}}"))).collect()
+}
+
 fn uuid_of_nobody() -> &'static str {
     "01890000-0000-7000-8000-000000000000"
 }
@@ -181,6 +221,7 @@ async fn secrets_are_in_no_log_and_no_error_however_much_is_logged() {
     let mut planter = Planter::new(process.banner("API").expect("an address"));
     let (admin, user) = planter.use_well().await;
     planter.use_badly(&admin, &user).await;
+    planter.misplace(&admin).await;
     let metrics = planter.base.replace("/api/v1", "/metrics");
     let metrics =
         planter.http.get(metrics).send().await.expect("no metrics").text().await.expect("no metrics");

@@ -190,11 +190,16 @@ async fn log_lines_have_the_ids_of_their_request_and_job_and_one_trace_runs_thro
         events.iter().find(|event| event["message"] == "the chunk is done").expect("no chunk was done");
     let chunk = span(done, "chunk").unwrap_or_else(|| panic!("a line of a chunk without its span: {done}"));
     assert_eq!((&chunk["job"], &chunk["trace"]), (&json!(job), &json!(TRACE)));
-    let lock = events
-        .iter()
-        .find_map(|event| span(event, "request").filter(|span| span["path"] == "/api/v1/coupons/"));
+    let lock = events.iter().find_map(|event| {
+        span(event, "request").filter(|span| span["route"] == "/api/v1/coupons/{code}/lock")
+    });
     let lock = lock.expect("no line of the lock");
     assert_eq!(lock["route"], "/api/v1/coupons/{code}/lock");
+    assert_eq!(
+        (&lock["method"], lock.get("path")),
+        (&json!("POST"), None),
+        "the path as it was sent is logged"
+    );
     assert_eq!(
         lock["trace"].as_str().map(str::len),
         Some(32),

@@ -3,6 +3,7 @@
 mod fleet;
 mod origin;
 mod rate;
+mod shares;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -25,6 +26,7 @@ use crate::text;
 pub use fleet::{of_the_api, of_the_worker};
 pub use origin::Origin;
 pub use rate::{Rate, RateLimit};
+pub use shares::{MAX_JSON_BYTES, Share, Shares};
 
 /// The details of a job are kept at least this long.
 const MIN_JOB_RETENTION: Duration = Duration::from_hours(24);
@@ -115,6 +117,10 @@ pub struct Settings {
     #[arg(long, env = "CUPONERA_RATE_LIMIT_ADMIN", value_name = "RATE", default_value = "none")]
     pub rate_limit_admin: RateLimit,
 
+    /// What each caller may use of what is scarce.
+    #[command(flatten)]
+    pub shares: Shares,
+
     /// The networks of your own proxies, with commas, as in 10.0.0.0/8,fd00::/8: only from them is X-Forwarded-For believed.
     #[arg(
         long,
@@ -193,6 +199,7 @@ impl Settings {
                     .to_owned(),
             );
         }
+        faults.extend(self.shares.faults());
         if let Err(fault) = self.files_address() {
             faults.push(fault);
         }

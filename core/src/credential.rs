@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 
-pub use hashing::Passwords;
+pub use hashing::{HASHES_AT_ONCE, Passwords};
 pub use password::{MAX_PASSWORD_CHARS, MIN_PASSWORD_CHARS, check_password};
 pub use token::{Bearer, MIN_JWT_SECRET_BYTES, Tokens};
 

@@ -17,7 +17,7 @@ const MEMORY_UNKNOWN_MIB: u64 = 2048;
 
 /// Settings that do not depend on the machine. All others keep the defaults of Postgres; in particular
 /// `fsync`, `synchronous_commit` and `full_page_writes` stay on.
-const FIXED: [(&str, &str); 17] = [
+const FIXED: [(&str, &str); 18] = [
     // For the pools of API and workers, with a reserve for interactive sessions.
     ("max_connections", "200"),
     // Bulk imports write much data in a short time: fewer and smoother checkpoints, smaller page images.
@@ -40,6 +40,8 @@ const FIXED: [(&str, &str); 17] = [
     ("timezone", "UTC"),
     ("log_timezone", "UTC"),
     ("log_min_messages", "warning"),
+    // The details of an error name the codes of rows that collide; terse leaves them out.
+    ("log_error_verbosity", "terse"),
     // Standard error is the log, whatever postgresql.conf contains.
     ("logging_collector", "off"),
 ];

@@ -70,10 +70,10 @@ impl<T: Transition + 'static> Apart<T> {
     async fn work_off(&self, row: Row) {
         let mut given_up = None;
         while let Some(waiting) = self.next(&row) {
-            let result = if given_up.is_some_and(|at| waiting.since + PATIENCE <= at) {
+            let result = if given_up.is_some_and(|at| waiting.end.since + PATIENCE <= at) {
                 Err(Error::Busy)
             } else {
-                self.store.settle_alone(&waiting.call, waiting.since + PATIENCE).await
+                self.store.settle_alone(&waiting.call, waiting.end.since + PATIENCE).await
             };
             if matches!(result, Err(Error::Busy)) {
                 given_up = Some(Instant::now());

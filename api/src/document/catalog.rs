@@ -1,23 +1,22 @@
-//! All the codes a problem can have: the status each comes with, what it means, and what a caller should do. What is not
-//! here may not be answered, and a test holds the code to that.
+//! All error codes, each with its status, meaning and remedy. A test fails if the code returns one that is not listed here.
 
 use poem::http::StatusCode;
 use serde_json::{Value, json};
 
 use super::examples;
 
-/// One kind of problem.
+/// An error code with its description.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Kind {
-    /// The word that clients match on.
+    /// The stable code that clients match on.
     pub(crate) code: &'static str,
     /// The HTTP status.
     pub(crate) status: u16,
-    /// What has happened.
+    /// What happened.
     pub(crate) meaning: &'static str,
-    /// What the caller should do about it.
+    /// What the client should do.
     pub(crate) remedy: &'static str,
-    /// The sentence of the example.
+    /// `detail` of the example.
     detail: &'static str,
 }
 
@@ -31,13 +30,13 @@ const fn kind(
     Kind { code, status, meaning, remedy, detail }
 }
 
-/// The kind of this code.
+/// The kind with this code.
 pub(crate) fn find(code: &str) -> Option<&'static Kind> {
     KINDS.iter().find(|kind| kind.code == code)
 }
 
 impl Kind {
-    /// A problem of this kind, as it is answered.
+    /// The example of a problem document of this kind.
     pub(crate) fn example(&self) -> Value {
         let title = StatusCode::from_u16(self.status)
             .ok()
@@ -67,186 +66,186 @@ impl Kind {
     }
 }
 
-/// All of them, by status.
+/// All kinds, by status.
 #[rustfmt::skip]
 pub(crate) const KINDS: &[Kind] = &[
     kind(400, "bad_json", "the body is not JSON: line 1, column 9",
         "The body is not JSON, or not a JSON object.",
-        "Send a JSON object. `detail` says where it breaks."),
+        "Send a JSON object. `detail` gives the position of the error."),
     kind(400, "bad_request", "the body ended early",
-        "The request cannot be read: its body ended early, or is not the form it says it is.",
-        "Send it again, whole."),
+        "The body ended early, or is not a valid form.",
+        "Send the complete request again."),
     kind(401, "unauthorized",
         "send a valid access token as `Authorization: Bearer …`, or a valid key as `X-API-Key`",
-        "There are no credentials, or they are wrong or have run out.",
+        "The credentials are missing, invalid or expired.",
         "Refresh the access token or log in again; check the API key."),
     kind(401, "invalid_credentials", "the email or the password is not right",
         "The email or the password is wrong, the account is disabled, or it does not belong to the business.",
-        "Ask the person again."),
+        "Ask the user for the email and the password again."),
     kind(401, "invalid_refresh_token", "the refresh token is not valid: log in again",
-        "The refresh token is unknown, has run out or was used before.",
+        "The refresh token is unknown, has expired or was used before.",
         "Log in again."),
     kind(403, "forbidden", "only an ADMIN or a SERVICE may do this",
-        "The role does not allow it. `detail` says which rule.",
-        "Do not repeat it; call with credentials that may."),
+        "The caller's role or permissions do not allow the operation. `detail` names the rule.",
+        "Do not repeat the request. Use credentials with the permission."),
     kind(404, "not_found", "there is no such coupon",
-        "It is unknown, or it is another's: the two cannot be told apart.",
-        "Check the id or code, and whose credentials these are."),
+        "The object does not exist or belongs to another user or business. The response is the same in both cases.",
+        "Check the id or code, and the account of the credentials."),
     kind(405, "method_not_allowed", "this path does not have this method",
-        "The path is there, the method is not.",
-        "Use a method of the `Allow` header."),
+        "The path exists but does not support the method.",
+        "Use one of the methods in the `Allow` header."),
     kind(408, "request_timeout", "the body did not come in time; send the request again",
-        "The body did not come in the time it has.",
-        "Send it again; with an `Idempotency-Key` that is safe."),
+        "The body did not arrive in time.",
+        "Send the request again. With an `Idempotency-Key` this is safe."),
     kind(409, "account_shared", "the account belongs to another business too: only its owner can change its password",
-        "The account belongs to another business too.",
-        "The person changes the password with `POST /auth/password`."),
+        "The account also belongs to another business.",
+        "The user of the account can change the password with `POST /auth/password`."),
     kind(409, "already_assigned", "the code is already assigned to another user",
-        "Somebody else holds the code.",
-        "Give the user another code."),
+        "Another user holds the code.",
+        "Assign another code to the user."),
     kind(409, "book_closed", "the book is closed",
-        "The book is `CLOSED`, which is for good.",
+        "The book is `CLOSED`. This status is final.",
         "Use another book."),
     kind(409, "book_expired", "the book has expired",
-        "The time of the book is over.",
-        "Tell the user; or move the book's `expiresAt`."),
+        "The book has expired.",
+        "Inform the user, or change `expiresAt` of the book."),
     kind(409, "book_in_use", "the book cannot be deleted: codes of it were assigned",
-        "Codes of the book were assigned, so it stays.",
+        "A book whose codes were ever assigned cannot be deleted.",
         "Set its status to `CLOSED` instead."),
     kind(409, "book_not_active", "the book is not active",
         "The book is not `ACTIVE`.",
         "Set its status to `ACTIVE` first."),
     kind(409, "book_not_started", "the book starts later",
-        "The time of the book has not come.",
-        "Wait for its `startsAt`, or move it."),
+        "The book has not started yet.",
+        "Wait until `startsAt`, or change it."),
     kind(409, "choose_business", "the account belongs to several businesses: send the `businessId` of one of them",
-        "The password is right, and the account belongs to several businesses: `businesses` lists them.",
+        "The password is correct, and the account belongs to several businesses. `businesses` lists them.",
         "Log in again with the `businessId` of one of them."),
     kind(409, "coupon_already_redeemed", "the code has been redeemed as often as it may be",
-        "All uses of the code are made.",
-        "Do not repeat it; the code is used up."),
+        "All uses of the code are redeemed.",
+        "Do not repeat the request."),
     kind(409, "coupon_locked", "the code is locked by its holder until 2026-12-01 12:05:00 UTC",
-        "Another user holds the code and has it locked, until `lockedUntil`.",
-        "Check the user; this one does not hold the code."),
+        "Another user holds the code and has locked it until `lockedUntil`.",
+        "Check the `userId`: this user does not hold the code."),
     kind(409, "coupon_void", "the code is void",
-        "The code was ended for good.",
-        "Give the user another code."),
+        "The code is void. This status is final.",
+        "Assign another code to the user."),
     kind(409, "email_taken", "the email is already in use",
         "A member of the business has this email.",
-        "Use another, or change that account."),
+        "Use another email, or change the existing account."),
     kind(409, "invalid_transition", "a book cannot go from CLOSED to ACTIVE",
-        "The states of a book do not have this step.",
-        "Look at the book's `status`: `DRAFT` to `ACTIVE`, `ACTIVE` to `PAUSED` and back, any of them to `CLOSED`."),
+        "The book cannot change from its current status to the requested one.",
+        "Check the `status` of the book. Allowed are `DRAFT` to `ACTIVE`, `ACTIVE` to `PAUSED` and back, and each of these to `CLOSED`."),
     kind(409, "key_in_progress",
         "the first request under this Idempotency-Key is still running: ask again shortly",
-        "The first request under this `Idempotency-Key` still runs.",
-        "Repeat the same request after `Retry-After` seconds: it has the answer then."),
+        "The first request with this `Idempotency-Key` is still running.",
+        "Repeat the same request after `Retry-After` seconds to get its response."),
     kind(409, "last_admin", "this is the last enabled admin of the business: make or enable another first",
-        "The account is the only admin left who can log in.",
-        "Make or enable another admin first."),
+        "The account is the only enabled admin of the business.",
+        "Create or enable another admin first."),
     kind(409, "lock_required", "the book asks for a lock before redeeming: lock the code first",
-        "The book wants a lock before a redemption, and there was none.",
+        "The book requires a lock for a redemption, and the code is not locked.",
         "Lock the code, then redeem it."),
     kind(409, "lock_stale", "the code was locked anew since that lock",
-        "The `lockId` names a lock that was followed by another one.",
-        "Somebody else took over for this user: do not redeem under the old lock."),
+        "A newer lock has replaced the lock with this `lockId`.",
+        "Another client has locked the code for this user. Do not redeem it with the old lock."),
     kind(409, "not_assigned", "the code is not assigned to anybody",
-        "Nobody holds the code.",
-        "Assign it first."),
+        "No user holds the code.",
+        "Assign the code first."),
     kind(409, "not_holder", "the user does not hold this code",
         "Another user holds the code.",
         "Check the code and the `userId`."),
     kind(409, "sold_out", "the book has no free code left",
-        "No code of the book is free.",
+        "The book has no free code.",
         "Add codes to the book."),
     kind(409, "user_id_taken", "the userId is already in use",
         "Another account of the business has this `userId`.",
-        "Use another."),
+        "Use another `userId`."),
     kind(409, "user_limit_reached", "the user already holds the 2 codes that the book allows each user",
-        "The user holds or has redeemed as many codes of the book as it allows.",
-        "Tell the user; or raise the book's `maxCodesPerUser`."),
+        "The user holds or has redeemed the maximum number of codes of the book.",
+        "Inform the user, or raise `maxCodesPerUser` of the book."),
     kind(409, "wrong_job_state", "the job is SUCCEEDED: only one that is not over can be cancelled",
-        "The state of the job does not allow it. `detail` says which would.",
-        "Get the job and look at its `status`."),
+        "The status of the job does not allow the operation. `detail` names the statuses that do.",
+        "Get the job and check its `status`."),
     kind(410, "job_discarded", "the job ended long ago: its rejected rows and uploads are deleted, and it cannot be retried",
-        "The job ended longer ago than its details are kept, 90 days by default.",
-        "Send the codes in a new job."),
+        "The job ended longer ago than the retention period of its details, 90 days by default.",
+        "Submit the codes in a new job."),
     kind(410, "lock_expired", "the lock has expired: lock the code again",
-        "The lock ran out or was released, and the redemption needs one.",
+        "The lock has expired or was released, and the redemption needs a lock.",
         "Lock the code again, then redeem it."),
     kind(413, "too_large", "the file is larger than 2147483648 bytes, the most that is taken",
-        "The body is larger than what is taken: 1 MiB of JSON, or the configured size of an upload.",
-        "Send less; cut a file in two."),
+        "The body exceeds the limit: 1 MiB for JSON, or the configured size for an upload.",
+        "Send a smaller body. Split a file into several uploads."),
     kind(415, "unsupported_media_type", "send the body with Content-Type application/json",
-        "The body has a type that is not taken here, or is compressed.",
-        "Send it with the `Content-Type` that `detail` names, and without `Content-Encoding`."),
+        "The operation does not accept the media type of the body, or the body is compressed.",
+        "Send the body with the `Content-Type` that `detail` names, without `Content-Encoding`."),
     kind(422, "empty_file", "the file has no rows: put one code on each line",
-        "The file has no rows, or nothing but a header.",
-        "Upload one with a code on each line."),
+        "The file has no rows, or only a header.",
+        "Upload a file with one code on each line."),
     kind(422, "invalid", "the request is not valid: userId is required",
-        "The request is well-formed but not valid: `errors` names all the fields and parameters at fault, and what would be right. \
-A name that is unknown or given twice is at fault as well, and so is a number that would have to be rounded.",
-        "Correct those fields. Send a number that does not fit a double or 64 bits as a string."),
+        "The request is well-formed but has invalid fields or parameters. `errors` lists all of them with what is expected. \
+Unknown and repeated names are invalid too, and so are numbers that would have to be rounded.",
+        "Correct these fields. Send numbers that fit neither a double nor a 64-bit integer as strings."),
     kind(422, "key_reused", "the Idempotency-Key was used before with another request: use a new key",
-        "The `Idempotency-Key` came before with another request.",
-        "Use a new key for a new request, and the same body for the same one."),
+        "The `Idempotency-Key` was used before with a different request.",
+        "Use a new key for a new request. Repeat a request with an unchanged body."),
     kind(422, "not_utf8", "line 3 is not UTF-8 at byte 7 of the line (0xF3): save it as UTF-8 and upload it again",
-        "The file is not text in UTF-8 from `line` on.",
-        "Save it as CSV in UTF-8; `detail` says how in Excel and LibreOffice."),
+        "The file is not UTF-8; the first invalid byte is on `line`.",
+        "Save the file as CSV in UTF-8. `detail` describes how in Excel and LibreOffice."),
     kind(422, "pattern_exhausted", "the pattern has only 17 codes left",
-        "The pattern has fewer codes left than were asked for; `remaining` says how many. Nothing was made.",
-        "Ask for fewer, or add a character to the pattern."),
+        "The pattern has fewer codes left than requested; `remaining` is their number. No codes were generated.",
+        "Request fewer codes, or use a longer pattern."),
     kind(422, "record_too_long", "the record that starts on line 3 is longer than 65536 bytes: shorten it, or break it into lines",
-        "The row that starts on `line` has more than 64 KiB; often a quote is not closed.",
-        "Mend the row."),
+        "The row that starts on `line` is larger than 64 KiB, often because a quote is not closed.",
+        "Correct the row."),
     kind(422, "unclear_header", "line 1: it may be a header or a row. Settle it with the parameters header=true or header=false, codeColumn and userColumn (a column's name, or its number from 1) and delimiter",
-        "It is not certain which record is the header, or what its columns hold. `firstRecord` has the record in question as read. Nothing is kept.",
+        "It is unclear which record is the header, or what its columns contain. `firstRecord` is the record in question. Nothing was stored.",
         "Send the file again with one of the `parameters`, such as `header=true&codeColumn=2`."),
     kind(422, "unclosed_quote", "the record that starts on line 3 opens a quote that is never closed: close it, or remove it",
-        "A quote is opened on `line` and never closed.",
-        "Close it, or remove it."),
+        "A quote that is opened on `line` is never closed.",
+        "Close or remove the quote."),
     kind(422, "unknown_delimiter", "the line sep=: names a delimiter that is not supported: use a comma, a semicolon, a tab or a pipe: , ; tab |",
         "The first line `sep=X` names a delimiter that is not supported.",
-        "Save the file with `,`, `;`, a tab or `|` between the cells."),
+        "Save the file with `,`, `;`, a tab or `|` as the delimiter."),
     kind(429, "rate_limited", "too many requests: ask again in 12 s",
-        "There were too many requests; or, at a login, too many wrong passwords for the email.",
-        "Wait for `Retry-After` seconds; for requests, `RateLimit` and `RateLimit-Policy` say what is left and what is allowed."),
+        "The caller sent too many requests, or a login had too many wrong passwords for the email.",
+        "Wait for `Retry-After` seconds. For requests, `RateLimit` and `RateLimit-Policy` give the remaining and the allowed number."),
     kind(500, "internal", "the server has a fault; the log has it under the request's id",
-        "A fault of the server.",
-        "Tell its operators the `X-Request-Id`. Repeat with the same `Idempotency-Key` if the effect matters."),
+        "The server has an internal error.",
+        "Report the `X-Request-Id` to the operators. If the effect matters, repeat the request with the same `Idempotency-Key`."),
     kind(503, "coupon_busy", "another transaction holds the coupon, or a row that the call changes: ask again",
-        "Another transaction has held what the call changes for longer than two seconds. Nothing happened.",
-        "Repeat after `Retry-After` seconds, with the same `Idempotency-Key`."),
+        "Another transaction has locked a row that the call changes for more than two seconds. The call changed nothing.",
+        "Repeat the request after `Retry-After` seconds with the same `Idempotency-Key`."),
     kind(503, "overloaded", "the server has no free place for this request; ask again",
-        "The server has more to do than it can.",
-        "Repeat after `Retry-After` seconds, with the same `Idempotency-Key`."),
+        "The server has reached its limit of concurrent work.",
+        "Repeat the request after `Retry-After` seconds with the same `Idempotency-Key`."),
     kind(503, "too_many_streams", "the caller has 125 streams of events open, which is the limit: come back later, or ask for the job itself",
-        "The server has 1,000 streams of events open, the business 500 or the caller 125: each is the limit, and `detail` says which.",
-        "Repeat after `Retry-After` seconds, or ask for the job itself."),
+        "The limit of open event streams is reached: 1,000 for the server, 500 for a business or 125 for a caller. `detail` names the limit.",
+        "Repeat the request after `Retry-After` seconds, or poll the job."),
     kind(503, "unavailable", "the server cannot do this right now; ask again",
-        "Something that the server needs is away, such as its database.",
-        "Repeat after `Retry-After` seconds, with the same `Idempotency-Key`."),
+        "A service that the server needs, such as its database, is unavailable.",
+        "Repeat the request after `Retry-After` seconds with the same `Idempotency-Key`."),
 ];
 
-/// Why a job failed, in the words of its `error.code`; it may also be a code of a problem.
+/// The values of `error.code` of a job that are not codes of a problem, with their meanings.
 pub(crate) const JOB_FAILURES: &[(&str, &str)] = &[
     (
         "internal_error",
-        "A part failed again and again by a fault of the server. Tell its operators, and retry the job.",
+        "A chunk failed repeatedly because of a fault of the server. Report it to the operators, and retry the job.",
     ),
     (
         "unreadable_chunk",
-        "A part was written by a newer version and set aside by an older worker. Finish the upgrade, and retry the job.",
+        "An older worker cannot read a chunk that a newer version wrote. Finish the upgrade, and retry the job.",
     ),
     (
         "worker_lost",
-        "A part ended its worker ten times and was set aside. Tell the operators, and retry the job.",
+        "A chunk crashed its worker ten times and was set aside. Report it to the operators, and retry the job.",
     ),
 ];
 
-/// Why a row of an upload was refused, in the words of the errors file.
+/// The values of `reason` in the errors file of an import, with their meanings.
 pub(crate) const ROW_REASONS: &[(&str, &str)] = &[
-    ("already_exists", "The business has the code already."),
+    ("already_exists", "The code already exists in the business."),
     (
         "bad_character",
         "The code has a character other than letters `A-Z`, digits, `-` and `_`; `detail` names it.",
@@ -259,10 +258,13 @@ pub(crate) const ROW_REASONS: &[(&str, &str)] = &[
     ("too_long", "The code has more than 64 characters."),
     (
         "too_many_cells",
-        "The row has text behind the last column of the header, for example because of a stray delimiter.",
+        "The row has text after the last column of the header, for example because of a stray delimiter.",
     ),
     ("too_short", "The code has fewer than 3 characters."),
-    ("user_limit_reached", "The code was imported, but its user may not hold one more: it is free."),
+    (
+        "user_limit_reached",
+        "The code was imported but not assigned, because its user has reached the limit of the book.",
+    ),
 ];
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! What the types cannot say of the schemas: the words a field may have, what may be null, what is closed. Ends with the
-//! form that OpenAPI 3.1 (JSON Schema 2020-12) wants.
+//! Completes the schemas with what types cannot express: enum values, null, closed objects. Converts them to the form of
+//! OpenAPI 3.1 (JSON Schema 2020-12).
 
 use std::collections::BTreeSet;
 
@@ -11,16 +11,16 @@ use serde_json::{Map, Value, json};
 
 use crate::body::integer;
 
-/// Text as bodies may have it: no control characters but line feed and tab.
+/// Text as bodies may contain it: no control characters except line feed and tab.
 const PLAIN_TEXT: &str = r"^[^\x00-\x08\x0B-\x1F\x7F-\x9F]*$";
 
-/// Fields that are always there and may be null.
+/// Fields that are always present and may be null.
 const NULL_OR: &[(&str, &[&str])] = &[
     ("CouponBook", &["description", "maxCodesPerUser", "startsAt", "expiresAt", "discount"]),
     ("Progress", &["total", "percent", "ratePerSecond", "etaSeconds"]),
 ];
 
-/// Fields that some callers get, and that may be null then.
+/// Fields that only some callers get, and that may then be null.
 const NULL_OR_ABSENT: &[(&str, &[&str])] = &[("CouponBook", &["totalCodesExpected", "metadata"])];
 
 /// Fields of requests that may be absent but not null.
@@ -38,7 +38,7 @@ const OBJECTS: &[(&str, &str)] = &[
     ("RedeemRequest", "metadata"),
 ];
 
-/// A field, and the pattern or format of its text.
+/// A schema, a field, and the pattern or format of its text.
 const TEXTS: &[(&str, &str, &str, &str)] = &[
     ("BookChange", "name", "pattern", BLANK_IS_NOTHING),
     ("Generation", "pattern", "pattern", CODE_PATTERN),
@@ -54,7 +54,7 @@ const TEXTS: &[(&str, &str, &str, &str)] = &[
     ("ValidateRequest", "userId", "pattern", BLANK_IS_NOTHING),
 ];
 
-/// Passwords, and from and to how many characters they have.
+/// Password fields, with their minimum and maximum number of characters.
 const PASSWORDS: &[(&str, &str, (u32, u32))] = &[
     ("Login", "password", (0, 200)),
     ("NewUser", "password", (10, 200)),
@@ -63,7 +63,7 @@ const PASSWORDS: &[(&str, &str, (u32, u32))] = &[
     ("UserChange", "password", (10, 200)),
 ];
 
-/// A discount is one of two: a share of at most all, or an amount in a currency.
+/// Splits a discount into its two kinds: a share of at most 100 percent, or an amount in a currency.
 fn split_discount(schema: &mut Value) {
     let Value::Object(mut percent) = std::mem::take(schema) else { return };
     let about = percent.remove("description").unwrap_or_default();
@@ -77,7 +77,7 @@ fn split_discount(schema: &mut Value) {
     *schema = json!({"title": "Discount", "description": about, "oneOf": [percent, fixed]});
 }
 
-/// A schema, a field of it, and the words it may have.
+/// A schema, a field, and the values that it may have.
 fn words() -> Vec<(&'static str, &'static str, Vec<&'static str>)> {
     let book = || BookStatus::ALL.map(BookStatus::as_str).to_vec();
     let coupon = || CouponStatus::ALL.map(CouponStatus::as_str).to_vec();
@@ -126,7 +126,7 @@ fn job_statuses() -> Vec<&'static str> {
     JobStatus::ALL.map(JobStatus::as_str).to_vec()
 }
 
-/// What a parameter may be, where it is the same for all operations that have one of that name, or for this one.
+/// The constraints of a parameter: those of all parameters with the name, or of this operation's.
 pub(super) fn of_parameter(operation: &str, name: &str) -> Option<Value> {
     let words = |words: &[&str]| Some(json!({"enum": words}));
     match (operation, name) {
@@ -144,17 +144,17 @@ pub(super) fn of_parameter(operation: &str, name: &str) -> Option<Value> {
     }
 }
 
-/// Text with something to see in it.
+/// Text with at least one visible character.
 const BLANK_IS_NOTHING: &str =
     r"^[^\x00-\x08\x0B-\x1F\x7F-\x9F]*[^\x00-\x1F\x7F-\x9F\s][^\x00-\x08\x0B-\x1F\x7F-\x9F]*$";
 
-/// The same on one line.
+/// The same, on one line.
 const ONE_LINE: &str = r"^[^\x00-\x1F\x7F-\x9F]*[^\x00-\x1F\x7F-\x9F\s][^\x00-\x1F\x7F-\x9F]*$";
 
 /// Literal text and groups of `X`, `9` and `A` in braces.
 const CODE_PATTERN: &str = r"^([A-Za-z0-9_-]|\{[XxAa9]+\})+$";
 
-/// Completes all schemas; `requests` are the names of those that bodies are made of.
+/// Completes all schemas. `requests` has the names of the schemas of request bodies. Returns the fields that do not exist.
 pub(super) fn complete(schemas: &mut Map<String, Value>, requests: &BTreeSet<String>) -> Vec<String> {
     let mut missing = Vec::new();
     let mut change = |schema: &str, field: &str, change: &dyn Fn(&mut Value)| {
@@ -202,13 +202,13 @@ pub(super) fn complete(schemas: &mut Map<String, Value>, requests: &BTreeSet<Str
             complete_request(name, schema);
         }
     }
-    // Its words stand in the two kinds of discount.
+    // The two kinds of discount contain its values.
     schemas.remove("DiscountKind");
     schemas.get_mut("Discount").into_iter().for_each(split_discount);
     missing
 }
 
-/// A list always says which page is next, also that there is none.
+/// A list always has `nextCursor`; it is null on the last page.
 fn complete_lists(schemas: &mut Map<String, Value>) {
     for (_, schema) in schemas.iter_mut().filter(|(name, _)| name.starts_with("List_")) {
         if let Some(cursor) = schema.pointer_mut("/properties/nextCursor") {
@@ -228,14 +228,14 @@ fn require(schemas: &mut Map<String, Value>, schema: &str, fields: &[&str]) {
     }
 }
 
-/// A form is as closed as other bodies.
+/// The schema of a form is closed, like those of other bodies.
 pub(super) fn close(schema: &mut Value) {
     if schema["type"] == "object" {
         schema["additionalProperties"] = json!(false);
     }
 }
 
-/// A body is closed, its text is plain, and what may be absent may be null.
+/// The schema of a body is closed, its text has no control characters, and optional fields may be null.
 fn complete_request(name: &str, schema: &mut Value) {
     schema["additionalProperties"] = json!(false);
     let required: BTreeSet<String> = schema["required"]
@@ -264,7 +264,7 @@ fn complete_request(name: &str, schema: &mut Value) {
     }
 }
 
-/// What a format says, said to those that do not know the format.
+/// Writes the range of an integer format as limits, for tools that do not know the format.
 fn limit_integer(schema: &mut Value) {
     let (min, max) = match schema["format"].as_str() {
         Some("int32") => (i64::from(i32::MIN), i64::from(i32::MAX)),
@@ -277,7 +277,7 @@ fn limit_integer(schema: &mut Value) {
     }
 }
 
-/// The same, or null.
+/// Allows null in addition.
 fn or_null(schema: &mut Value) {
     if let Some(words) = schema.get_mut("enum").and_then(Value::as_array_mut) {
         words.push(Value::Null);
@@ -296,8 +296,8 @@ fn or_null(schema: &mut Value) {
     }
 }
 
-/// Rewrites what OpenAPI 3.0 says otherwise than 3.1 (a limit that is excluded is a number, not a flag), and whole limits as
-/// whole numbers.
+/// Rewrites what OpenAPI 3.0 expresses differently from 3.1 (an exclusive limit is a number, not a flag), and integral limits
+/// as integers.
 pub(super) fn to_json_schema(value: &mut Value) {
     match value {
         Value::Object(map) => {

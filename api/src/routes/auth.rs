@@ -29,6 +29,7 @@ use crate::body::{Body, OptionalBody};
 use crate::caller::{Caller, app};
 use crate::limits::Visit;
 use crate::problem::Problem;
+use crate::shares::Claimant;
 use crate::view::MembershipView;
 use browser::Carrier;
 use words::{Changed, Ended, Given, Login, Logout, Me, PasswordChange, Refresh, Session, Switch};
@@ -48,8 +49,9 @@ impl Auth {
     #[oai(path = "/login", method = "post", operation_id = "login")]
     async fn login(&self, request: &Request, body: Body<Login>) -> Result<Given, Problem> {
         let app = app(request);
-        let address = Visit::of(request).ip;
-        log_in(&app, body.value, address).await?.answer(&app, &Carrier::of(request.headers()))
+        let visit = Visit::of(request);
+        let granted = log_in(&app, &visit.claimant(), body.value, visit.ip).await?;
+        granted.answer(&app, &Carrier::of(request.headers()))
     }
 
     /// Trade a refresh token for new tokens
@@ -138,7 +140,7 @@ impl Auth {
         let [current, new] = [current_password, new_password].map(SecretString::from);
         let email = text::trim(&found.email).to_owned();
         let hash = Some(found.password_hash.clone());
-        if !verify_counted(&caller.app, &email, caller.ip, current, hash).await? {
+        if !verify_counted(&caller.app, &caller.claimant, &email, caller.ip, current, hash).await? {
             info!(%account, "a password was to be changed with a wrong one");
             return Err(Refusal::invalid("currentPassword", "is not right").into());
         }
@@ -207,11 +209,11 @@ fn new_refresh_token(app: &App) -> Result<(String, RefreshGrant)> {
 }
 
 /// Does the same work for an unknown email, a wrong password and a disabled account. The log names accounts by their ids.
-async fn log_in(app: &App, said: Login, address: Option<IpAddr>) -> Result<Granted, Problem> {
+async fn log_in(app: &App, by: &Claimant, said: Login, address: Option<IpAddr>) -> Result<Granted, Problem> {
     let Login { email, password, business_id } = said;
     let found = app.store.find_credential(&email).await?;
     let hash = found.as_ref().map(|credential| credential.password_hash.clone());
-    let matches = verify_counted(app, &email, address, password.into(), hash).await?;
+    let matches = verify_counted(app, by, &email, address, password.into(), hash).await?;
     let Some(AccountCredential { account, password_hash, .. }) = found else {
         info!("a login failed: there is no such account");
         return Err(invalid_credentials());
@@ -235,6 +237,7 @@ async fn log_in(app: &App, said: Login, address: Option<IpAddr>) -> Result<Grant
 /// [`Store::count_password_attempt`]: cuponera_core::store::Store::count_password_attempt
 async fn verify_counted(
     app: &App,
+    by: &Claimant,
     email: &str,
     address: Option<IpAddr>,
     password: SecretString,
@@ -249,7 +252,7 @@ async fn verify_counted(
             return Err(Problem::too_many_passwords(seconds as u32));
         }
     };
-    let verified = app.passwords.verify(password, hash).await;
+    let verified = app.passwords.verify(by, email, password, hash).await;
     if !matches!(verified, Ok(false)) {
         app.store.take_back_password_attempt(email, attempt).await?;
     }
@@ -275,13 +278,14 @@ fn invalid_credentials() -> Problem {
 
 /// Gives the account another password if the one that was verified still holds; only this login is left.
 async fn replace_password(
-    app: &Arc<App>,
+    caller: &Caller,
     found: AccountCredential,
     kept: LoginId,
     new: SecretString,
 ) -> Result<bool> {
     let (account, verified) = (found.account, found.password_hash);
-    let (held, new) = (app.clone(), app.passwords.hash(new).await?);
+    let app = &caller.app;
+    let (held, new) = (app.clone(), app.passwords.hash(&caller.claimant, new).await?);
     let change = async move {
         let changed = held.store.change_password_if_unchanged(account, &verified, &new, kept).await;
         held.logins.forget_all();

@@ -148,7 +148,7 @@ impl Coupons {
         let held = HeldKey::take(&caller, body.fingerprint)?;
         let lane = code.clone();
         let call = call(&caller, &held, Lock { code, user, ttl_seconds: body.value.ttl_seconds });
-        Reply::of(caller.app.lock.settle(&lane, call).await?, LockView::from)
+        Reply::of(caller.app.lock.settle(&lane, &caller.claimant, call).await?, LockView::from)
     }
 
     /// Release a lock
@@ -177,7 +177,7 @@ impl Coupons {
         let held = HeldKey::take(&caller, body.fingerprint)?;
         let lane = code.clone();
         let call = call(&caller, &held, Unlock { code, owner, lock: body.value.lock_id.map(LockId) });
-        let answer = caller.app.unlock.settle(&lane, call).await?;
+        let answer = caller.app.unlock.settle(&lane, &caller.claimant, call).await?;
         Reply::of(answer, |unlocked| UnlockView { code: unlocked.code, status: "ASSIGNED".into() })
     }
 
@@ -209,7 +209,7 @@ impl Coupons {
             reference: body.value.reference,
             metadata: body.value.metadata,
         };
-        let answer = caller.app.redeem.settle(&lane, call(&caller, &held, ask)).await?;
+        let answer = caller.app.redeem.settle(&lane, &caller.claimant, call(&caller, &held, ask)).await?;
         Reply::of(answer, RedemptionView::from)
     }
 
@@ -300,6 +300,6 @@ fn is_own(caller: &Caller, holder: Option<&str>) -> bool {
 }
 
 /// A code as it is stored. What cannot be a code does not exist.
-pub(super) fn normalized(text: &str) -> Result<String> {
+pub(crate) fn normalized(text: &str) -> Result<String> {
     Code::parse(text).map(Code::into_string).map_err(|_| Refusal::not_found("coupon").into())
 }

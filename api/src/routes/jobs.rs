@@ -6,6 +6,7 @@ use cuponera_core::error::{Error, Result};
 use cuponera_core::id::JobId;
 use cuponera_core::job::{Job, JobKind, JobStatus};
 use cuponera_core::store::{Answer, JobFilter};
+use cuponera_core::telemetry::metrics::Bound;
 use futures::TryStreamExt;
 use poem::http::StatusCode;
 use poem::{Body, Request};
@@ -21,11 +22,12 @@ use crate::credentials::Lifetime;
 use crate::idempotency::HeldKey;
 use crate::job_errors::errors_csv;
 use crate::job_events::JobEvents;
+use crate::place::Place;
 use crate::prefer;
 use crate::problem::Problem;
 use crate::reply::Reply;
+use crate::shares::Full;
 use crate::view::{JobView, List, RedriveView};
-use crate::watch::Crowded;
 
 /// When a client that found no place for a stream may try again, in seconds.
 const RETRY_STREAM_SECONDS: u32 = 5;
@@ -57,7 +59,12 @@ enum Errors {
     /// a stable word for why it was refused, the whole row, and a sentence. A text cell that a spreadsheet would take for a
     /// formula has an apostrophe before it.
     #[oai(status = 200, content_type = "text/csv; charset=utf-8")]
-    Csv(Binary<Body>),
+    Csv(
+        Binary<Body>,
+        /// `attachment` with the name of the file: browsers save it, and show nothing.
+        #[oai(header = "Content-Disposition")]
+        String,
+    ),
 }
 
 #[OpenApi(prefix_path = "/api/v1/jobs", tag = "Tag::Jobs")]
@@ -111,13 +118,14 @@ impl Jobs {
         let (watches, business, id) = (&caller.app.watches, caller.business(), JobId(id.0));
         let wait = prefer::wait(request.headers());
         // Without a slot the preference is passed over, and the answer does not claim it.
-        let slot = || watches.slot_to_wait(&caller.principal).ok();
+        let slot = || watches.slot_to_wait(&caller.claimant).ok();
         let Some((wait, slot)) = wait.and_then(|wait| Some((wait, slot()?))) else {
             return Ok(Found::Job(Json(caller.app.progress.get(business, id).await?.into()), None));
         };
-        let waiting = watches.watch(slot, business, id).await?;
+        let pending = watches.watch(slot, business, id).await?;
+        Place::of(request).give_up();
         let job = tokio::select! {
-            job = waiting.end(wait) => job,
+            job = pending.end(wait) => job,
             () = caller.ended(Lifetime::Credential) => return Err(Problem::unauthorized()),
         };
         Ok(Found::Job(Json(job.into()), Some(format!("wait={}", wait.as_secs()))))
@@ -137,7 +145,7 @@ impl Jobs {
     ) -> Result<Events, Problem> {
         caller.must_have_book_of_job(JobId(id.0)).await?;
         let watches = &caller.app.watches;
-        let slot = watches.slot_to_follow(&caller.principal).map_err(too_many_streams)?;
+        let slot = watches.slot_to_follow(&caller.claimant).map_err(too_many_streams)?;
         let job = watches.watch(slot, caller.business(), JobId(id.0)).await?;
         Ok(Events::Stream(JobEvents { job, ended: Box::pin(caller.ended(Lifetime::Credential)) }))
     }
@@ -218,7 +226,8 @@ impl Jobs {
         let app = &caller.app;
         let pieces = errors_csv(&app.store, &app.files, caller.business(), JobId(id.0)).await?;
         let body = pieces.map_err(|error: Error| std::io::Error::other(error.chain()));
-        Ok(Errors::Csv(Binary(Body::from_bytes_stream(body))))
+        let disposition = format!("attachment; filename=\"{}-errors.csv\"", id.0);
+        Ok(Errors::Csv(Binary(Body::from_bytes_stream(body)), disposition))
     }
 }
 
@@ -235,11 +244,12 @@ async fn changed(
     Ok(answer)
 }
 
-fn too_many_streams(crowded: Crowded) -> Problem {
-    let (whose, limit) = match crowded {
-        Crowded::Process(limit) => ("the server", limit),
-        Crowded::Business(limit) => ("the business", limit),
-        Crowded::Caller(limit) => ("the caller", limit),
+fn too_many_streams(Full { bound, limit }: Full) -> Problem {
+    let whose = match bound {
+        Bound::Total | Bound::Anonymous => "the server",
+        Bound::Business => "the business",
+        Bound::Caller => "the caller",
+        Bound::Address | Bound::Network => "the address",
     };
     let detail = format!(
         "{whose} has {limit} streams of events open, which is the limit: come back later, or ask for the job itself"

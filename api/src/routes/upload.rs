@@ -30,6 +30,7 @@ use crate::caller::{Caller, app};
 use crate::credentials::Lifetime;
 use crate::edge::unsupported_type;
 use crate::idempotency::HeldKey;
+use crate::place;
 use crate::problem::Problem;
 use crate::reply::Reply;
 use crate::view::JobView;
@@ -103,8 +104,7 @@ impl Upload {
         if let Some(book) = parameters.book {
             caller.must_have_book(BookId(book))?;
         }
-        let slot = caller.app.uploads.take(Some(caller.principal.id));
-        let _slot = slot.map_err(|_| Problem::overloaded())?;
+        let _slot = place::take(&caller.app.uploads, &caller.claimant)?;
         let held = HeldKey::take(&caller, Uuid::nil())?;
         // Under a key there may be an answer already, whatever has become of the book since.
         if let (Some(book), None) = (parameters.book, &caller.key) {

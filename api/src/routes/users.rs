@@ -129,7 +129,8 @@ impl Users {
         _key: Header<Option<String>>,
     ) -> Result<Reply<UserView, 201>, Problem> {
         let held = HeldKey::take(&caller, body.value.fingerprint)?;
-        let password_hash = caller.app.passwords.hash(SecretString::from(body.value.password)).await?;
+        let password_hash =
+            caller.app.passwords.hash(&caller.claimant, SecretString::from(body.value.password)).await?;
         let new = NewAccount {
             business: caller.business(),
             email: body.value.email,
@@ -188,5 +189,5 @@ impl Users {
 async fn hash_for(caller: &Caller, id: AccountId, password: String) -> Result<String> {
     let account = caller.app.store.get_account(caller.business(), id).await?;
     check_password(&password, Some(&account.email)).map_err(|fault| Refusal::invalid("password", fault))?;
-    caller.app.passwords.hash(password.into()).await
+    caller.app.passwords.hash(&caller.claimant, password.into()).await
 }

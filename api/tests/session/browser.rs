@@ -3,14 +3,20 @@
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
-use super::{bearer, refresh, server};
-use crate::support::{ADMIN_EMAIL, ADMIN_PASSWORD, Client, Reply, Server};
+use super::{bearer, refresh};
+use crate::support::{ADMIN_EMAIL, ADMIN_PASSWORD, Client, Limits, Reply, Server};
 
 /// A name and a value.
 type Header = (&'static str, &'static str);
 
 const ORIGIN: Header = ("Origin", "https://shop.test");
 const SITE: Header = ("Sec-Fetch-Site", "same-origin");
+
+/// A server whose settings name the origin.
+async fn server() -> Server {
+    let cors_origins = vec![ORIGIN.1.parse().expect("an origin")];
+    Server::start_with(Limits { worker: false, cors_origins, ..Limits::default() }).await
+}
 
 fn with(request: RequestBuilder, headers: &[Header]) -> RequestBuilder {
     headers.iter().fold(request, |request, (name, value)| request.header(*name, *value))
@@ -123,6 +129,41 @@ async fn another_site_s_page_cannot_use_the_cookie() {
         assert_eq!(reply.status, 200, "{site}: {}", reply.text);
         token = cookie(&reply).0;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_cookie_is_taken_from_the_server_s_own_origin_and_those_of_the_settings_alone() {
+    let server = server().await;
+    let reply = log_in_with(&server, &[ORIGIN]).await;
+    let ((mut token, _), client) = (cookie(&reply), bearer(&server, &reply.json()));
+    let (own, host) = (format!("http://{}", client.address()), client.address());
+    let foreign =
+        ["null", "https://evil.test", "https://shop.test.evil.test", "https://shop.test:8443", "", &host];
+    for origin in foreign {
+        for (who, path) in [(&server.nobody(), "auth/refresh"), (&client, "auth/logout")] {
+            let reply = send_from(who, path, &token, origin).await;
+            assert_eq!(reply.refused(403), "forbidden", "{origin} {path}");
+        }
+    }
+    for origin in [&own, &own.replace("http:", "https:"), "https://shop.test"] {
+        let reply = send_from(&server.nobody(), "auth/refresh", &token, origin).await;
+        assert_eq!(reply.status, 200, "{origin}: {}", reply.text);
+        token = cookie(&reply).0;
+    }
+    let two = with(server.nobody().request(Method::POST, "auth/refresh"), &[ORIGIN, ("Origin", "null")]);
+    let two = Reply::to(two.header("Cookie", format!("cuponera_refresh={token}"))).await;
+    assert_eq!(two.refused(403), "forbidden");
+    // Without the cookie the origin is nobody's business: what a page may read is up to CORS.
+    let session: Value = log_in_with(&server, &[]).await.expect(200);
+    let body = json!({"refreshToken": session["refreshToken"]});
+    let request = server.nobody().request(Method::POST, "auth/refresh").header("Origin", "https://evil.test");
+    assert_eq!(Reply::to(request.json(&body)).await.status, 200);
+}
+
+/// Asks without a body from the page of an origin, with this refresh token as the cookie.
+async fn send_from(client: &Client, path: &str, token: &str, origin: &str) -> Reply {
+    let request = client.request(Method::POST, path).header("Origin", origin);
+    Reply::to(request.header("Cookie", format!("cuponera_refresh={token}"))).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

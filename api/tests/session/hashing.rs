@@ -51,7 +51,9 @@ async fn more_logins_than_can_wait_are_told_to_come_back_and_the_others_are_serv
     let (answered, sent_away): (Vec<_>, Vec<_>) = replies.iter().partition(|reply| reply.status == 401);
     assert!(answered.len() >= 66 && !sent_away.is_empty(), "{} served", answered.len());
     for reply in sent_away {
-        assert_eq!((reply.outcome().as_str(), reply.header("Retry-After")), ("503 unavailable", "1"));
+        // By the queue, or by the share of requests that an address has without credentials.
+        assert!(["503 unavailable", "503 overloaded"].contains(&reply.outcome().as_str()), "{}", reply.text);
+        assert_eq!(reply.header("Retry-After"), "1");
     }
     log_in(&server.nobody(), ADMIN_EMAIL, ADMIN_PASSWORD).await.expect(200);
 }

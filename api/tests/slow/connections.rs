@@ -1,17 +1,15 @@
 //! Connections: how many there may be, how many of one address, and how large the head of a request.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use cuponera_api::Limits as Callers;
 use cuponera_testkit::eventually;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 use super::behind_a_proxy;
-use crate::support::{Limits, Server};
+use crate::support::{Limits, Server, ask, connect_from, read_all};
 
 /// More than the 10 s in which a first head must come, and less than the 75 s for others.
 const SHOWN_OUT: Duration = Duration::from_mins(1);
@@ -20,26 +18,9 @@ async fn without_worker() -> Server {
     Server::start_with(Limits { worker: false, ..Limits::default() }).await
 }
 
-/// Connects from an address of this machine.
-async fn connect_from(source: &str, server: &str) -> TcpStream {
-    let socket = TcpSocket::new_v4().expect("no socket");
-    socket.bind(SocketAddr::new(source.parse().expect("an address"), 0)).expect("no such address");
-    socket.connect(server.parse().expect("an address")).await.expect("the server takes no connections")
-}
-
-/// Reads to the end; what came before a connection was broken off is the answer too.
-async fn read_all(stream: &mut TcpStream) -> String {
-    let mut answer = Vec::new();
-    let _ = stream.read_to_end(&mut answer).await;
-    String::from_utf8_lossy(&answer).into_owned()
-}
-
 /// Asks on a connection of its own.
 async fn ask_from(source: &str, server: &str) -> String {
-    let mut stream = connect_from(source, server).await;
-    // One that is refused may be closed by now; its answer says so.
-    let _ = stream.write_all(b"GET /health/live HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
-    read_all(&mut stream).await
+    ask(source, server, "GET /health/live HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await
 }
 
 pub(super) async fn ask_for_health(server: &str) -> String {

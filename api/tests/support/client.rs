@@ -79,9 +79,23 @@ impl Client {
         }
     }
 
+    /// The API key, if it has one.
+    pub(crate) fn key(&self) -> Option<&str> {
+        match &self.credential {
+            Credential::Key(key) => Some(key),
+            Credential::None | Credential::Token(_) => None,
+        }
+    }
+
     /// The same caller, who has to connect first.
     pub(crate) fn on_new_connections(&self) -> Self {
         Self { http: connections(), ..self.clone() }
+    }
+
+    /// The same caller at another address of this machine, on connections of its own.
+    pub(crate) fn on_address(&self, address: std::net::IpAddr) -> Self {
+        let http = reqwest::Client::builder().no_proxy().local_address(address).build();
+        Self { http: http.expect("a plain HTTP client needs nothing"), ..self.clone() }
     }
 
     /// A request to be completed; paths that do not begin with a slash are under `/api/v1`.

@@ -5,6 +5,7 @@
 //! contain a code, a user, an address, a key or any other value that callers choose.
 
 mod list;
+mod shares;
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use crate::job::{JobKind, JobStatus};
 
 pub use list::{ALL, Described, Kind};
+pub use shares::{Bound, RESOURCES, Resource};
 
 /// From the time of an index lookup in memory to the timeout of a client.
 const SECONDS: [f64; 15] =

@@ -7,7 +7,6 @@ mod browser;
 mod words;
 
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use cuponera_core::credential::{check_password, random_secret, secret_hash};
 use cuponera_core::error::{Refusal, Result};
@@ -144,7 +143,7 @@ impl Auth {
             info!(%account, "a password was to be changed with a wrong one");
             return Err(Refusal::invalid("currentPassword", "is not right").into());
         }
-        if !replace_password(&caller.app, found, login, new).await? {
+        if !replace_password(&caller, found, login, new).await? {
             // It was changed, or the login ended, while the new one was hashed.
             return Err(Problem::unauthorized());
         }

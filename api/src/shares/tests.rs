@@ -36,6 +36,7 @@ fn fill(shares: &Shares, claimants: &[Claimant]) -> (Vec<Held>, Vec<Bound>) {
     (held, refused)
 }
 
+/// Invariant I-48.
 #[test]
 fn neither_a_caller_nor_a_business_nor_an_address_can_have_it_all() {
     let shares = sixteen();

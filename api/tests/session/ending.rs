@@ -230,6 +230,7 @@ impl World {
     }
 }
 
+/// Invariant I-47.
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_ends_a_credential_and_whatever_uses_it_the_use_is_refused_within_5_seconds() {
     let world = World::new().await;

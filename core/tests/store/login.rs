@@ -181,7 +181,6 @@ async fn whatever_a_logout_races_with_the_login_is_over_after_it() {
     }
 }
 
-/// Invariant I-39.
 #[tokio::test]
 async fn a_used_token_ends_its_login_while_it_is_kept_and_is_unknown_later() {
     let house = House::new().await;

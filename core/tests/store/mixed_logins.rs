@@ -196,6 +196,7 @@ async fn until_done<T, E>(mut act: impl AsyncFnMut() -> Result<T, E>) -> T {
     }
 }
 
+/// Invariant I-39.
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_a_logout_of_one_version_races_with_at_the_other_the_login_is_over_after_it() {
     let house = House::new().await;

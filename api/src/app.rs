@@ -30,6 +30,7 @@ use crate::lock_notes::LockNotes;
 use crate::memory::Memory;
 use crate::progress::Progress;
 use crate::pulse::Pulse;
+use crate::routes::MAX_CODES_KEPT;
 use crate::slots::Slots;
 use crate::watch::{Watches, Watching};
 
@@ -105,6 +106,8 @@ pub struct App {
     pub(crate) requests: Semaphore,
     /// Slots for uploads, by caller.
     pub(crate) uploads: Slots<Uuid>,
+    /// Room for the codes of uploads that are searched for repeated ones.
+    pub(crate) room_for_codes: Arc<Semaphore>,
     /// Whether the database answers, as of a moment ago.
     pub(crate) pulse: Pulse,
     /// API keys that have been good lately.
@@ -163,6 +166,7 @@ impl App {
             metrics,
             requests: Semaphore::new(MAX_REQUESTS),
             uploads: Slots::new(MAX_UPLOADS, MAX_UPLOADS_OF_ONE),
+            room_for_codes: Arc::new(Semaphore::new(MAX_CODES_KEPT)),
             pulse: Pulse::default(),
             good_keys: Cache::builder().max_capacity(KEYS_REMEMBERED).time_to_idle(KEY_MEMORY).build(),
             tasks,

@@ -31,8 +31,9 @@ use turns::Turns;
 
 /// The most calls in one batch: past this a statement takes longer without doing more in a second.
 const MAX_BATCH: usize = 64;
-/// The most calls that wait in a lane; the next is told to come back. At 64 a batch, a second or so of work.
-const MAX_WAITING: usize = 4_096;
+/// The most calls that wait in a lane; the next is told to come back. Half of the requests that may run at once, so that one lane
+/// leaves room for the others.
+const MAX_WAITING: usize = 1_024;
 /// How long a lane waits for a batch before it begins the next beside it.
 const BATCH_PATIENCE: Duration = Duration::from_millis(150);
 /// How many batches of a lane may run at once, when they take longer than that.

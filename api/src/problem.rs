@@ -44,6 +44,10 @@ struct ProblemBody {
     errors: Option<Vec<ProblemField>>,
     /// With `pattern_exhausted`: how many codes remain.
     remaining: Option<u64>,
+    /// With `storage_quota_exceeded`: the bytes that are stored for other jobs.
+    used_bytes: Option<u64>,
+    /// With `storage_quota_exceeded`: the bytes that may be stored.
+    allowed_bytes: Option<u64>,
     /// With `coupon_locked`: when the lock runs out.
     locked_until: Option<Time>,
     /// With a file that cannot be imported: the line at fault, from 1.
@@ -75,6 +79,8 @@ impl Problem {
                 detail: detail.into(),
                 errors: None,
                 remaining: None,
+                used_bytes: None,
+                allowed_bytes: None,
                 locked_until: None,
                 line: None,
                 first_record: None,
@@ -153,6 +159,10 @@ impl From<Refusal> for Problem {
         match &refusal {
             Refusal::Invalid { faults } => problem = problem.with_faults(faults),
             Refusal::PatternExhausted { remaining } => problem.body.remaining = Some(*remaining),
+            Refusal::StorageQuotaExceeded { used_bytes, allowed_bytes } => {
+                (problem.body.used_bytes, problem.body.allowed_bytes) =
+                    (Some(*used_bytes), Some(*allowed_bytes));
+            }
             Refusal::CouponLocked { locked_until } => {
                 problem.body.locked_until = Some((*locked_until).into());
             }

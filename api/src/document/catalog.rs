@@ -49,6 +49,10 @@ impl Kind {
         match self.code {
             "invalid" => problem["errors"] = json!([{"field": "userId", "message": "is required"}]),
             "coupon_locked" => problem["lockedUntil"] = json!(examples::LATER),
+            "storage_quota_exceeded" => {
+                problem["usedBytes"] = json!(10_737_000_000_u64);
+                problem["allowedBytes"] = json!(10_737_418_240_u64);
+            }
             "pattern_exhausted" => problem["remaining"] = json!(17),
             "not_utf8" | "record_too_long" | "unclosed_quote" => problem["line"] = json!(3),
             "unknown_delimiter" => problem["line"] = json!(1),
@@ -167,6 +171,11 @@ pub(crate) const KINDS: &[Kind] = &[
     kind(413, "too_large", "the file is larger than 2147483648 bytes, the most that is taken",
         "The body is larger than what is taken: 1 MiB of JSON, or the configured size of an upload.",
         "Send less; cut a file in two."),
+    kind(413, "storage_quota_exceeded", "uploads and rejected rows may have 10737418240 bytes, and without this one 10737000000 are used",
+        "The business has stored as many bytes of uploads and rejected rows as it may; `usedBytes` and `allowedBytes` say how many. A job \
+fails with this code if the rows that it rejects do not fit.",
+        "Wait until the jobs that run have ended: the upload of a job that succeeded or was cancelled is deleted within about an hour. To free the \
+upload of a job that failed, retry the job until it succeeds, or retry and cancel it. Rejected rows are deleted with the details of old jobs."),
     kind(415, "unsupported_media_type", "send the body with Content-Type application/json",
         "The body has a type that is not taken here, or is compressed.",
         "Send it with the `Content-Type` that `detail` names, and without `Content-Encoding`."),
@@ -230,7 +239,8 @@ pub(crate) const JOB_FAILURES: &[(&str, &str)] = &[
     ),
     (
         "worker_lost",
-        "A part ended its worker ten times and was set aside. Tell the operators, and retry the job.",
+        "A part ended its worker, or a statement of it took longer than a worker allows, ten times, and was set aside. Tell the \
+operators, and retry the job.",
     ),
 ];
 

@@ -3,6 +3,7 @@
 mod intake;
 mod pace;
 mod parameters;
+mod repeats;
 
 use std::collections::HashSet;
 
@@ -35,6 +36,8 @@ use crate::view::JobView;
 use intake::{IDLE_PATIENCE, Intake};
 use pace::{Budget, Paced};
 use parameters::Parameters;
+
+pub(crate) use repeats::MAX_CODES_KEPT;
 
 /// How much of a multipart file is read at once.
 const READ_BYTES: usize = 64 * 1024;
@@ -111,7 +114,7 @@ impl Upload {
         }
         let intake = match body {
             UploadBody::Csv(body) => {
-                let mut intake = Intake::new(&caller.app, parameters.reading.clone());
+                let mut intake = Intake::new(&caller.app, caller.business(), parameters.reading.clone());
                 intake.take_all(body).await?;
                 Some(intake)
             }
@@ -171,7 +174,7 @@ async fn read_form(
             if intake.is_some() {
                 return Err(only_once(&name));
             }
-            let mut file = Intake::new(&caller.app, parameters.reading.clone());
+            let mut file = Intake::new(&caller.app, caller.business(), parameters.reading.clone());
             budget.lift();
             file.take_all(ReaderStream::with_capacity(field.into_async_read(), READ_BYTES)).await?;
             intake = Some(file);

@@ -19,6 +19,7 @@ mod layout;
 mod names;
 mod opening;
 mod record;
+mod repeats;
 mod sample;
 mod scan;
 mod shape;
@@ -34,6 +35,7 @@ pub use delimiter::Delimiter;
 pub use error::CutError;
 pub use names::{CODE_NAMES, USER_NAMES};
 pub use record::{Record, Records, Row, RowFault, RowParser, records};
+pub use repeats::Repeats;
 
 /// The longest record, in bytes without its line break; the header is one.
 ///

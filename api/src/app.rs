@@ -29,6 +29,7 @@ use crate::lock_notes::LockNotes;
 use crate::memory::Memory;
 use crate::progress::Progress;
 use crate::pulse::Pulse;
+use crate::routes::MAX_CODES_KEPT;
 use crate::server::most_connections;
 use crate::shares::{BODY_UNIT_BYTES, Shares};
 use crate::watch::{Watches, Watching};
@@ -109,9 +110,11 @@ pub struct App {
     pub(crate) connections: Shares,
     /// Memory for JSON bodies, in units of [`BODY_UNIT_BYTES`].
     pub(crate) bodies: Shares,
-    /// Requests that run.
+    /// Running requests.
     pub(crate) requests: Shares,
     pub(crate) uploads: Shares,
+    /// Room for the codes of uploads that are searched for repeated codes.
+    pub(crate) room_for_codes: Arc<Semaphore>,
     /// Whether the database answers, as of a moment ago.
     pub(crate) pulse: Pulse,
     /// API keys that have been good lately.
@@ -174,6 +177,7 @@ impl App {
             bodies: Shares::new("bodies", bodies, &shares),
             requests: Shares::new("requests", requests, &shares),
             uploads: Shares::new("uploads", uploads, &shares),
+            room_for_codes: Arc::new(Semaphore::new(MAX_CODES_KEPT)),
             pulse: Pulse::default(),
             good_keys: Cache::builder().max_capacity(KEYS_REMEMBERED).time_to_idle(KEY_MEMORY).build(),
             tasks,

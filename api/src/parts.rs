@@ -23,7 +23,7 @@ impl Parts {
         metrics: Exposition,
     ) -> Self {
         Self {
-            store,
+            store: store.with_storage_quota(settings.storage_quota.as_u64()),
             files,
             queue,
             cache,

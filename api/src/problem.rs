@@ -50,6 +50,10 @@ struct ProblemBody {
     remaining: Option<u64>,
     /// With `choose_business`: the businesses to choose from.
     businesses: Option<Vec<MembershipView>>,
+    /// With `storage_quota_exceeded`: the bytes that are stored for other jobs.
+    used_bytes: Option<u64>,
+    /// With `storage_quota_exceeded`: the bytes that may be stored.
+    allowed_bytes: Option<u64>,
     /// With `coupon_locked`: when the lock runs out.
     locked_until: Option<Time>,
     /// With a file that cannot be imported: the line at fault, from 1.
@@ -82,6 +86,8 @@ impl Problem {
                 errors: None,
                 remaining: None,
                 businesses: None,
+                used_bytes: None,
+                allowed_bytes: None,
                 locked_until: None,
                 line: None,
                 first_record: None,
@@ -176,6 +182,10 @@ impl From<Refusal> for Problem {
         match &refusal {
             Refusal::Invalid { faults } => problem = problem.with_faults(faults),
             Refusal::PatternExhausted { remaining } => problem.body.remaining = Some(*remaining),
+            Refusal::StorageQuotaExceeded { used_bytes, allowed_bytes } => {
+                (problem.body.used_bytes, problem.body.allowed_bytes) =
+                    (Some(*used_bytes), Some(*allowed_bytes));
+            }
             Refusal::CouponLocked { locked_until } => {
                 problem.body.locked_until = Some((*locked_until).into());
             }

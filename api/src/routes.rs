@@ -33,7 +33,7 @@ pub(crate) use coupons::{Coupons, normalized};
 pub(crate) use health::Health;
 pub(crate) use jobs::Jobs;
 pub(crate) use metrics::{METRICS, expose};
-pub(crate) use upload::Upload;
+pub(crate) use upload::{MAX_CODES_KEPT, Upload};
 pub(crate) use users::Users;
 
 /// What an operation is about.

@@ -67,6 +67,11 @@ fn files_kept(server: &Server) -> usize {
 async fn assert_nothing_kept(server: &Server) {
     cuponera_testkit::eventually("the parts to be deleted", async || (files_kept(server) == 0).then_some(()))
         .await;
+    cuponera_testkit::eventually("the bytes to be freed", async || {
+        let stored = sqlx::query_scalar("select count(*) from job_storage").fetch_one(server.database.pool());
+        (stored.await.ok() == Some(0_i64)).then_some(())
+    })
+    .await;
     let jobs = server.admin().get("jobs?kind=IMPORT_CODES").await.expect(200);
     assert_eq!(jobs["data"], json!([]), "a rejected upload left a job");
 }

@@ -93,6 +93,10 @@ pub struct Settings {
     #[arg(long, env = "CUPONERA_UPLOAD_LIMIT", value_name = "SIZE", default_value = "2GiB")]
     pub upload_limit: ByteSize,
 
+    /// How many bytes of uploads and rejected rows a business may have stored.
+    #[arg(long, env = "CUPONERA_STORAGE_QUOTA", value_name = "SIZE", default_value = "10GiB")]
+    pub storage_quota: ByteSize,
+
     /// How long an access token lives.
     #[arg(long, env = "CUPONERA_ACCESS_TOKEN_TTL", value_name = "TIME", default_value = "15m", value_parser = humantime::parse_duration)]
     pub access_token_ttl: Duration,
@@ -186,6 +190,9 @@ impl Settings {
         }
         if self.upload_limit.as_u64() == 0 {
             faults.push("CUPONERA_UPLOAD_LIMIT: must be more than 0".to_owned());
+        }
+        if self.storage_quota.as_u64() == 0 {
+            faults.push("CUPONERA_STORAGE_QUOTA: must be more than 0".to_owned());
         }
         if self.access_token_ttl < Duration::from_secs(1) || self.refresh_token_ttl < self.access_token_ttl {
             faults.push(

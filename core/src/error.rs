@@ -42,6 +42,13 @@ impl Error {
         matches!(self, Self::Unavailable(_) | Self::Busy)
     }
 
+    /// Whether Postgres ended a statement that took longer than it may.
+    pub fn is_statement_timeout(&self) -> bool {
+        let Self::Unavailable(source) = self else { return false };
+        let cause = source.downcast_ref::<sqlx::Error>().and_then(sqlx::Error::as_database_error);
+        cause.is_some_and(|cause| cause.code().as_deref() == Some("57014"))
+    }
+
     /// The whole chain of causes on one line, for the log.
     pub fn chain(&self) -> String {
         let mut line = self.to_string();

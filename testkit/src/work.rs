@@ -7,7 +7,8 @@ use cuponera_core::coupon::pattern::Pattern;
 use cuponera_core::coupon::space::{CodeSpace, Codes};
 use cuponera_core::csv::{ColumnLabel, Delimiter, ReadAs};
 use cuponera_core::id::{BookId, BusinessId};
-use cuponera_core::job::{ChunkWork, Edge, Job, JobKind, Work};
+use cuponera_core::job::generate::Edge;
+use cuponera_core::job::{Job, JobKind, Task};
 use cuponera_core::store::{Claim, Store, Taken};
 
 /// Longer than any test.
@@ -51,20 +52,16 @@ pub async fn work_generation(store: &Store, claim: &Claim) -> Taken {
 
 /// The input of a claimed generation chunk: indexes, first position, edge.
 pub fn generation_of(claim: &Claim) -> (Range<u64>, i32, Edge) {
-    let ChunkWork::Generate { indexes, first_position, edge, .. } = &claim.chunk else {
-        panic!("not a generation: {:?}", claim.chunk)
-    };
-    (indexes.clone(), *first_position, *edge)
+    let Task::GenerateCodes(_, chunk) = &claim.task else { panic!("not a generation: {:?}", claim.task) };
+    (chunk.indexes.clone(), chunk.first_position, chunk.edge)
 }
 
 /// The sorted codes at these indexes of the chunk's pattern.
 pub async fn codes_of(store: &Store, claim: &Claim, indexes: Range<u64>) -> Codes {
-    let Work::GenerateCodes { pattern, .. } = &claim.work else {
-        panic!("not a generation: {:?}", claim.work)
-    };
-    let space = store.find_space(claim.business, pattern).await.expect("finding the space failed");
+    let Task::GenerateCodes(spec, _) = &claim.task else { panic!("not a generation: {:?}", claim.task) };
+    let space = store.find_space(claim.business, &spec.pattern).await.expect("finding the space failed");
     let space = space.expect("the pattern has no space");
-    let pattern = Pattern::parse(pattern).expect("the job's pattern does not parse");
+    let pattern = Pattern::parse(&spec.pattern).expect("the job's pattern does not parse");
     let mut codes = CodeSpace::new(pattern, &space.key).codes(indexes).expect("the space is too small");
     codes.sort();
     codes

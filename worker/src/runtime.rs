@@ -77,6 +77,7 @@ impl Worker {
     ) -> Self {
         let name = format!("{home}-{}", std::process::id());
         let (concurrency, retention) = (settings.concurrency(), settings.job_retention);
+        let store = store.with_storage_quota(settings.storage_quota.as_u64());
         Self { store, files, queue, cache, concurrency, name, retention }
     }
 
@@ -129,6 +130,17 @@ impl Worker {
             Err(Error::Refused(refusal)) => {
                 info!(rule = refusal.code(), "{STOPPED}");
                 (ChunkEnd::Failed, self.note(self.store.stop_job_if_held(claim, &refusal).await))
+            }
+            Err(failure) if failure.is_statement_timeout() => {
+                warn!(
+                    error = failure.chain(),
+                    crashes = claim.crashes + 1,
+                    "a statement of the chunk took too long"
+                );
+                let delay = retry_delay(claim.crashes + 1, &mut rand::rng());
+                let reason = "a statement took longer than a worker allows";
+                let released = self.store.release_late_chunk_if_held(claim, delay, reason).await;
+                (ChunkEnd::Retried, self.note(released))
             }
             Err(failure) if failure.is_retryable() => {
                 warn!(error = failure.chain(), "the chunk waits for what it needs");

@@ -5,11 +5,10 @@ use std::time::{Duration, Instant};
 
 use cuponera_core::csv::Columns;
 use cuponera_core::id::JobId;
-use cuponera_core::job::{CODES_PER_CHUNK, JobError, JobKind, JobStatus};
+use cuponera_core::job::{CODES_PER_CHUNK, JobError, JobKind, JobStatus, import};
 use cuponera_core::queue::{Delivery, Queue, Receiver, Relay, Wakeups};
-use cuponera_core::store::{Claim, ImportPart, NewImport, PartFile, Pulse, Store};
+use cuponera_core::store::{Claim, ImportPart, NewImport, Pulse, Store};
 use cuponera_testkit::{Emulator, World, work_generation};
-use sqlx::query;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::fleet::{generate, import_to, submit_dry_run};
@@ -143,7 +142,7 @@ async fn a_chunk_to_be_tried_later_is_delivered_then(rig: Rig) {
 }
 
 async fn the_next_chunk_of_an_ordered_job_is_delivered_when_its_turn_comes(rig: Rig) {
-    let part = |number: u64| PartFile { file: format!("part-{number}"), first_line: number + 1 };
+    let part = |number: u64| import::Chunk { file: format!("part-{number}"), first_line: number + 1 };
     let parts = (0..4).map(part).collect();
     let job = submit_dry_run(&rig.world, &rig.store, JobId::new(), parts, 0).await.id;
     let mut receiver = rig.place();
@@ -157,24 +156,20 @@ async fn the_next_chunk_of_an_ordered_job_is_delivered_when_its_turn_comes(rig: 
     assert_eq!(rig.status(job).await, JobStatus::Succeeded);
 }
 
-async fn the_next_chunk_of_a_file_with_users_is_delivered_once_the_codes_before_it_are_noted(rig: Rig) {
-    let part = |number: u64| PartFile { file: format!("part-{number}"), first_line: number + 1 };
+async fn the_chunks_of_a_file_with_users_are_delivered_side_by_side_if_it_repeats_no_code(rig: Rig) {
+    let part = |number: u64| import::Chunk { file: format!("part-{number}"), first_line: number + 1 };
     let columns = Columns { user_id: Some(1), ..Columns::default() };
-    let import = NewImport { columns, parts: (0..4).map(part).collect(), ..import_to(&rig.world) };
+    let parts = (0..4).map(part).collect();
+    let import = NewImport { columns, parts, may_repeat_codes: false, ..import_to(&rig.world) };
     let world = &rig.world;
     let job = rig.store.submit_import(None, world.business, "test", import).await.unwrap().outcome.unwrap();
-    // The chunks before are not settled: their book is closed at the moment.
-    let set_book = |status| query("update coupon_book set status = $1").bind(status).execute(world.pool());
-    set_book("CLOSED").await.unwrap();
     let (mut receiver, mut claims) = (rig.place(), Vec::new());
     for number in 0..4 {
         let (delivery, claim) = rig.next_chunk(&mut receiver).await;
         assert_eq!(claim.number, number);
-        rig.store.settle_imported(&claim, &ImportPart::default(), 0).await.unwrap_err();
         receiver.settled(delivery);
         claims.push(claim);
     }
-    set_book("ACTIVE").await.unwrap();
     for claim in claims.iter().rev() {
         let settled = rig.store.settle_imported(claim, &ImportPart::default(), 0).await.unwrap();
         assert_eq!(settled, Pulse::Held);
@@ -252,7 +247,7 @@ kept_by_both! {
     every_chunk_finds_a_place_of_its_own
     a_chunk_to_be_tried_later_is_delivered_then
     the_next_chunk_of_an_ordered_job_is_delivered_when_its_turn_comes
-    the_next_chunk_of_a_file_with_users_is_delivered_once_the_codes_before_it_are_noted
+    the_chunks_of_a_file_with_users_are_delivered_side_by_side_if_it_repeats_no_code
     what_was_given_back_is_delivered_to_another
     a_job_that_is_retried_is_delivered_again
     the_chunk_of_a_worker_that_died_is_delivered_when_its_lease_ends

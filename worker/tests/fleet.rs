@@ -8,9 +8,9 @@ use cuponera_core::coupon::pattern::Pattern;
 use cuponera_core::csv::{Columns, Delimiter};
 use cuponera_core::files::Files;
 use cuponera_core::id::JobId;
-use cuponera_core::job::{Job, JobStatus};
+use cuponera_core::job::{Job, JobStatus, import};
 use cuponera_core::queue::{Queue, Relay, Sqs};
-use cuponera_core::store::{NewImport, PartFile, Pools, Store};
+use cuponera_core::store::{NewImport, Pools, Store};
 use cuponera_testkit::{Emulator, TestQueue, World, eventually, read_as};
 use cuponera_worker::Worker;
 use sqlx::query_scalar;
@@ -111,7 +111,7 @@ impl Fleet {
             let lines: Vec<String> = (0..codes).map(|code| format!("D{part:03}-{code:06}")).collect();
             let file = format!("uploads/{id}/{part}");
             self.files().put(&file, lines.join("\n").into_bytes().into()).await.unwrap();
-            stored.push(PartFile { file, first_line: part * codes + 1 });
+            stored.push(import::Chunk { file, first_line: part * codes + 1 });
         }
         submit_dry_run(&self.world, store, id, stored, parts * codes).await
     }
@@ -165,7 +165,7 @@ pub(crate) async fn submit_dry_run(
     world: &World,
     store: &Store,
     id: JobId,
-    parts: Vec<PartFile>,
+    parts: Vec<import::Chunk>,
     rows: u64,
 ) -> Job {
     let import = NewImport { id, parts, rows, lines: rows, dry_run: true, ..import_to(world) };
@@ -181,6 +181,7 @@ pub(crate) fn import_to(world: &World) -> NewImport {
         delimiter: Delimiter::default(),
         read_as: read_as(),
         dry_run: false,
+        may_repeat_codes: true,
         parts: Vec::new(),
         rows: 0,
         lines: 0,

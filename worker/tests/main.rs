@@ -9,3 +9,4 @@ mod dead_letters;
 mod fleet;
 mod losses;
 mod shutdown;
+mod timeouts;

@@ -52,6 +52,10 @@ impl Kind {
                 problem["businesses"] =
                     json!([{"id": examples::BUSINESS, "name": "My shop", "role": "USER"}]);
             }
+            "storage_quota_exceeded" => {
+                problem["usedBytes"] = json!(10_737_000_000_u64);
+                problem["allowedBytes"] = json!(10_737_418_240_u64);
+            }
             "pattern_exhausted" => problem["remaining"] = json!(17),
             "not_utf8" | "record_too_long" | "unclosed_quote" => problem["line"] = json!(3),
             "unknown_delimiter" => problem["line"] = json!(1),
@@ -176,6 +180,11 @@ pub(crate) const KINDS: &[Kind] = &[
     kind(413, "too_large", "the file is larger than 2147483648 bytes, the most that is taken",
         "The body exceeds the limit: 1 MiB for JSON, or the configured size for an upload.",
         "Send a smaller body. Split a file into several uploads."),
+    kind(413, "storage_quota_exceeded", "uploads and rejected rows may have 10737418240 bytes, and without this one 10737000000 are used",
+        "The uploads and rejected rows of the business would exceed its storage quota. `usedBytes` and `allowedBytes` have both numbers. A job \
+fails with this code if its rejected rows do not fit.",
+        "Wait until the running jobs have ended: the upload of a job that succeeded or was cancelled is deleted within about an hour. To free the \
+upload of a failed job, retry the job until it succeeds, or retry and cancel it. Rejected rows are deleted with the details of old jobs."),
     kind(415, "unsupported_media_type", "send the body with Content-Type application/json",
         "The operation does not accept the media type of the body, or the body is compressed.",
         "Send the body with the `Content-Type` that `detail` names, without `Content-Encoding`."),
@@ -239,7 +248,8 @@ pub(crate) const JOB_FAILURES: &[(&str, &str)] = &[
     ),
     (
         "worker_lost",
-        "A chunk crashed its worker ten times and was set aside. Report it to the operators, and retry the job.",
+        "A chunk crashed its worker, or a statement of it exceeded the worker's time limit, ten times. The chunk was set aside. Report it to \
+the operators, and retry the job.",
     ),
 ];
 

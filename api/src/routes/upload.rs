@@ -3,6 +3,7 @@
 mod intake;
 mod pace;
 mod parameters;
+mod repeats;
 
 use std::collections::HashSet;
 
@@ -37,6 +38,8 @@ use crate::view::JobView;
 use intake::{IDLE_PATIENCE, Intake};
 use pace::{Budget, Paced};
 use parameters::Parameters;
+
+pub(crate) use repeats::MAX_CODES_KEPT;
 
 /// How much of a multipart file is read at once.
 const READ_BYTES: usize = 64 * 1024;
@@ -113,7 +116,7 @@ impl Upload {
         let reading = async {
             match body {
                 UploadBody::Csv(body) => {
-                    let mut intake = Intake::new(&caller.app, parameters.reading.clone());
+                    let mut intake = Intake::new(&caller.app, caller.business(), parameters.reading.clone());
                     intake.take_all(body).await?;
                     Ok(Some(intake))
                 }
@@ -179,7 +182,7 @@ async fn read_form(
             if intake.is_some() {
                 return Err(only_once(&name));
             }
-            let mut file = Intake::new(&caller.app, parameters.reading.clone());
+            let mut file = Intake::new(&caller.app, caller.business(), parameters.reading.clone());
             budget.lift();
             file.take_all(ReaderStream::with_capacity(field.into_async_read(), READ_BYTES)).await?;
             intake = Some(file);

@@ -87,6 +87,58 @@ async fn an_upload_over_the_limit_is_413_and_nothing_is_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_upload_over_the_quota_is_413_with_both_numbers_and_nothing_is_kept() {
+    let limits = Limits { storage_bytes: 1_000_000, worker: false, ..Limits::default() };
+    let server = Server::start_with(limits).await;
+    let book = server.book(json!({})).await;
+    let file = "LONG-CODE\n".repeat(100_001);
+    let problem = server.upload(&book, file.clone()).await.expect(413);
+    assert_eq!(problem["code"], "storage_quota_exceeded");
+    assert_eq!((&problem["usedBytes"], &problem["allowedBytes"]), (&json!(0), &json!(1_000_000)));
+    assert_nothing_kept(&server).await;
+    server.upload(&book, file[..300_000].to_owned()).await.expect(202);
+    let problem = server.upload(&book, file[..800_000].to_owned()).await.expect(413);
+    assert_eq!((&problem["usedBytes"], &problem["allowedBytes"]), (&json!(300_000), &json!(1_000_000)));
+    server.another_admin().await.post("coupon-books", json!({"name": "Theirs"})).await.expect(201);
+    server.upload(&book, file[..700_000].to_owned()).await.expect(202);
+}
+
+/// Each has a fifth of the quota.
+#[tokio::test(flavor = "multi_thread")]
+async fn uploads_at_the_same_time_exceed_no_quota() {
+    let limits = Limits { storage_bytes: 1_000_000, worker: false, ..Limits::default() };
+    let server = Server::start_with(limits).await;
+    let book = server.book(json!({})).await;
+    let file = "LONG-CODE\n".repeat(20_000);
+    let uploads = (0..8).map(|_| server.upload(&book, file.clone()));
+    let answers = futures::future::join_all(uploads).await;
+    let taken = answers.iter().filter(|answer| answer.status == 202).count();
+    let full = answers.iter().filter(|answer| answer.status == 413).count();
+    assert_eq!((taken, full), (5, 3));
+    let stored = sqlx::query_scalar::<_, i64>("select sum(upload_bytes)::bigint from job_storage");
+    let stored = stored.fetch_one(server.database.pool()).await.expect("the bytes cannot be read");
+    assert_eq!(stored, 1_000_000);
+}
+
+/// Whether the parts of a file are worked one after the other is decided while it comes in.
+#[tokio::test(flavor = "multi_thread")]
+async fn parts_of_a_file_with_users_are_worked_side_by_side_if_it_repeats_no_code() {
+    let server = Server::start_with(Limits { worker: false, ..Limits::default() }).await;
+    let book = server.book(json!({})).await;
+    // More than a part, and the last row repeats a code of the first part in another spelling.
+    let mut file =
+        (0..60_000).fold("code,userId\n".to_owned(), |file, row| file + &format!("CODE-{row:06},u{row}\n"));
+    for (row, is_ordered) in [("OTHER,eva\n", false), (" code-000007 ,eva\n", true)] {
+        file.push_str(row);
+        let job = server.upload(&book, file.clone()).await.expect(202);
+        let found =
+            sqlx::query_as::<_, (bool, i32)>("select ordered, chunks_total from job where id = $1::uuid");
+        let found = found.bind(id_of(&job)).fetch_one(server.database.pool()).await.expect("the job is gone");
+        assert_eq!(found, (is_ordered, 2), "{row}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_goes_away_in_the_middle_leaves_no_files() {
     let server = Server::start().await;
     let book = server.book(json!({})).await;

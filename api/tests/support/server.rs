@@ -33,6 +33,8 @@ pub(crate) const ADMIN_PASSWORD: &str = "correct horse battery";
 #[derive(Debug, Clone)]
 pub(crate) struct Limits {
     pub(crate) upload_bytes: u64,
+    /// What a business may have stored.
+    pub(crate) storage_bytes: u64,
     /// Whether a worker works the jobs.
     pub(crate) worker: bool,
     /// How much each caller may ask for.
@@ -51,6 +53,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             upload_bytes: 256 * 1024 * 1024,
+            storage_bytes: u64::MAX,
             worker: true,
             callers: cuponera_api::Limits::default(),
             cors_origins: Vec::new(),
@@ -230,7 +233,7 @@ fn start_api_at(
 ) -> (String, Arc<App>) {
     let queue = limits.queue.map_or_else(|| Queue::Postgres(Arc::default()), Queue::Sqs);
     let parts = Parts {
-        store: queue.attach(store),
+        store: queue.attach(store).with_storage_quota(limits.storage_bytes),
         files: open(files),
         queue,
         cache,

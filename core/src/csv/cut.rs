@@ -115,6 +115,14 @@ impl Cutter {
         }
     }
 
+    /// How the file is read, once that is decided: before the first part.
+    pub fn layout(&self) -> Option<(&Columns, Delimiter)> {
+        match &self.stage {
+            Stage::Slicing(slicer) => Some(slicer.layout()),
+            Stage::Opening(_) | Stage::Failed => None,
+        }
+    }
+
     /// Ends the upload.
     pub fn finish(mut self) -> Result<Cut, CutError> {
         let checked = self.gate.finish();

@@ -22,6 +22,7 @@ mod layout;
 mod names;
 mod opening;
 mod record;
+mod repeats;
 mod sample;
 mod scan;
 mod shape;
@@ -37,6 +38,7 @@ pub use delimiter::Delimiter;
 pub use error::CutError;
 pub use names::{CODE_NAMES, USER_NAMES};
 pub use record::{Record, Records, Row, RowFault, RowParser, records};
+pub use repeats::Repeats;
 
 /// Maximum length of a record, including the header, in bytes without its line break.
 ///

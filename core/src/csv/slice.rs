@@ -55,6 +55,10 @@ impl Slicer {
         self.scanner.line()
     }
 
+    pub(super) fn layout(&self) -> (&Columns, Delimiter) {
+        (&self.columns, self.delimiter)
+    }
+
     pub(super) fn take_part(&mut self) -> Option<Part> {
         self.ready.pop_front()
     }

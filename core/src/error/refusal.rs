@@ -174,6 +174,16 @@ pub enum Refusal {
         /// The limit.
         limit_bytes: u64,
     },
+    /// The business has no room for the file, or for the rejected rows of an import.
+    #[error(
+        "uploads and rejected rows may have {allowed_bytes} bytes, and without this one {used_bytes} are used"
+    )]
+    StorageQuotaExceeded {
+        /// What is stored for other jobs of the business.
+        used_bytes: u64,
+        /// The quota.
+        allowed_bytes: u64,
+    },
     /// The idempotency key came before with another request.
     #[error("the Idempotency-Key was used before with another request: use a new key")]
     KeyReused,
@@ -233,6 +243,7 @@ impl Refusal {
             Self::LastAdmin => "last_admin",
             Self::BadFile { .. } => "bad_file",
             Self::TooLarge { .. } => "too_large",
+            Self::StorageQuotaExceeded { .. } => "storage_quota_exceeded",
             Self::KeyReused => "key_reused",
             Self::KeyInProgress => "key_in_progress",
             Self::Unknown { code, .. } => code,
@@ -247,7 +258,7 @@ impl Refusal {
             Self::Invalid { .. } | Self::PatternExhausted { .. } | Self::BadFile { .. } | Self::KeyReused => {
                 RefusalClass::Invalid
             }
-            Self::TooLarge { .. } => RefusalClass::TooLarge,
+            Self::TooLarge { .. } | Self::StorageQuotaExceeded { .. } => RefusalClass::TooLarge,
             Self::LockExpired | Self::JobDiscarded => RefusalClass::Gone,
             Self::SoldOut
             | Self::UserLimitReached { .. }

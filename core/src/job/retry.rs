@@ -6,7 +6,7 @@ use rand::RngExt;
 
 /// So often a chunk may fail with a passing fault before it is given up: with the delays below, about ten minutes.
 pub const MAX_ATTEMPTS: i32 = 8;
-/// So often a chunk may end its worker before it is set aside.
+/// How often a chunk may end its worker, or a statement of it take longer than it may, before it is set aside.
 pub const MAX_CRASHES: i32 = 10;
 
 /// The first delay, before jitter.

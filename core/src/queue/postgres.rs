@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::error::Result;
+use crate::job::JobKind;
 use crate::store::{Store, connect_options};
 
 const CHANNEL: &str = "cuponera_work";
@@ -109,7 +110,7 @@ impl Sleeper {
     /// Waits until the tables should be checked; returns `false` when `stop` is cancelled.
     pub(super) async fn next(&mut self, stop: &CancellationToken) -> bool {
         if !self.found && !stop.is_cancelled() {
-            let due = self.store.next_chunk_due().await.ok().flatten();
+            let due = self.store.next_chunk_due(&JobKind::ALL).await.ok().flatten();
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = self.wakeups.wait(due) => {}

@@ -4,12 +4,13 @@
 //! **Invariant.** The rows of a chunk, the counts they add and the chunk's settling commit together.
 
 mod copy;
+mod dealt;
 mod generated;
 mod imported;
-mod noted;
 mod rehearsed;
 mod rejection;
 
+use chrono::{DateTime, Utc};
 use sqlx::pool::PoolConnection;
 use sqlx::{Connection, PgConnection, PgTransaction, Postgres, query, query_scalar};
 
@@ -47,16 +48,15 @@ pub(super) async fn begin<'c>(
     Ok(transaction)
 }
 
-/// Holds the book against deletion until the transaction ends, and makes sure that codes may still be added.
-async fn hold_open_book(transaction: &mut PgTransaction<'_>, book: BookId) -> Result<()> {
-    let status = query_scalar!("select status from coupon_book where id = $1 for key share", book.0)
-        .fetch_optional(&mut **transaction)
-        .await?;
-    match status.as_deref() {
-        None => Err(Refusal::not_found("coupon book").into()),
-        Some("CLOSED") => Err(Refusal::BookClosed.into()),
-        Some(_) => Ok(()),
-    }
+/// Holds the book against deletion until the transaction ends, and makes sure that codes may still be added; answers the
+/// transaction's time.
+async fn hold_open_book(transaction: &mut PgTransaction<'_>, book: BookId) -> Result<DateTime<Utc>> {
+    let held =
+        query!(r#"select status, now() as "now!" from coupon_book where id = $1 for key share"#, book.0)
+            .fetch_optional(&mut **transaction)
+            .await?
+            .ok_or_else(|| Refusal::not_found("coupon book"))?;
+    if held.status == "CLOSED" { Err(Refusal::BookClosed.into()) } else { Ok(held.now) }
 }
 
 /// Adds new codes to the book's counts.

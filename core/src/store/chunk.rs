@@ -7,7 +7,8 @@ use sqlx::{PgTransaction, query, query_file, query_file_scalar, query_scalar};
 
 use crate::error::{Error, Refusal, Result};
 use crate::id::{BookId, BusinessId, JobId};
-use crate::job::{ChunkWork, JobError, JobKind, JobStatus, Work};
+use crate::job::{ChunkWork, JobError, JobKind, JobStatus, Task};
+use crate::queue;
 use crate::telemetry::{TraceParent, metrics};
 
 use super::Store;
@@ -27,12 +28,10 @@ pub struct Claim {
     pub epoch: i32,
     /// How often it failed.
     pub attempts: i32,
-    /// How often its worker died over it.
+    /// How often its worker died over it, or a statement of it took longer than it may.
     pub crashes: i32,
-    /// What all chunks of the job share.
-    pub work: Work,
-    /// What this one does.
-    pub chunk: ChunkWork,
+    /// What it does.
+    pub task: Task,
     /// The span that submitted the job.
     pub trace: Option<TraceParent>,
     /// Whether what it makes runnable is written into the outbox.
@@ -42,7 +41,7 @@ pub struct Claim {
 impl Claim {
     /// The book that the job works on.
     pub(super) fn book(&self) -> Result<BookId> {
-        self.work.book().ok_or_else(|| Error::internal("the job has no book"))
+        self.task.book().ok_or_else(|| Error::internal("the job has no book"))
     }
 
     /// What the session of its transaction is called: short enough for Postgres.
@@ -60,6 +59,18 @@ pub struct Finished {
     pub failed: i64,
     /// Its part of the job's result: numbers are summed, the rest replaced.
     pub result: Value,
+    /// Chunks that it adds to the job, to be worked after it.
+    pub next: Vec<ChunkWork>,
+    /// How many rows the job has to do, if that is known better by now.
+    pub total: Option<i64>,
+}
+
+/// What giving up a chunk counts as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Spent {
+    Nothing,
+    Attempt,
+    Crash,
 }
 
 /// What a heartbeat learns.
@@ -79,12 +90,12 @@ impl Store {
         lease: Duration,
         kinds: &[JobKind],
     ) -> Result<Option<Claim>> {
-        let kinds: Vec<String> = kinds.iter().map(|kind| kind.as_str().to_owned()).collect();
-        let row = query_file!("src/store/sql/claim_chunk.sql", worker, lease.as_secs_f64(), &kinds)
+        let row = query_file!("src/store/sql/claim_chunk.sql", worker, lease.as_secs_f64(), &names(kinds))
             .fetch_optional(&self.pool)
             .await?;
         let claim = row.map(|row| {
-            let (work, chunk) = read(&row.kind, row.job_work, row.chunk_work)?;
+            let kind = JobKind::parse(&row.kind)
+                .ok_or_else(|| Error::internal("a chunk of a kind that was not asked for"))?;
             let claim = Claim {
                 job: JobId(row.id),
                 business: BusinessId(row.business_id),
@@ -93,13 +104,12 @@ impl Store {
                 epoch: row.epoch,
                 attempts: row.attempts,
                 crashes: row.crashes,
-                work,
-                chunk,
+                task: Task::read(kind, row.job_work, row.chunk_work),
                 trace: row.trace_parent.and_then(|trace| trace.parse().ok()),
                 has_outbox: self.bell.is_some(),
             };
             if row.taken_over {
-                metrics::lease_taken_over(claim.work.kind());
+                metrics::lease_taken_over(claim.task.kind());
             }
             Ok(claim)
         });
@@ -125,6 +135,13 @@ impl Store {
         Ok(if job.is_some() { Pulse::Held } else { Pulse::Lost })
     }
 
+    /// Settles a chunk that only plans: its effect is what it adds to the job.
+    pub async fn settle_planned(&self, claim: &Claim, finished: &Finished) -> Result<Pulse> {
+        let mut transaction = self.pool.begin().await?;
+        let status = finish_if_held(&mut transaction, claim, finished).await?;
+        self.commit_if_held(transaction, claim, status).await
+    }
+
     /// Ends sessions of processes that stand still in the transaction of a chunk whose lease is over; says how many.
     pub async fn end_lapsed_sessions(&self) -> Result<i64> {
         Ok(query_file_scalar!("src/store/sql/end_lapsed_sessions.sql").fetch_one(&self.pool).await?)
@@ -132,19 +149,29 @@ impl Store {
 
     /// Gives the chunk up after a failure that spends an attempt, to be tried again after `delay`.
     pub async fn retry_chunk_if_held(&self, claim: &Claim, delay: Duration, error: &str) -> Result<Pulse> {
-        self.free_chunk_if_held(claim, delay, 1, Some(error)).await
+        self.free_chunk_if_held(claim, delay, Spent::Attempt, Some(error)).await
     }
 
     /// Gives the chunk back as it was taken, runnable after `delay`: a shutdown or an outage spends no attempt.
     pub async fn release_chunk_if_held(&self, claim: &Claim, delay: Duration) -> Result<Pulse> {
-        self.free_chunk_if_held(claim, delay, 0, None).await
+        self.free_chunk_if_held(claim, delay, Spent::Nothing, None).await
+    }
+
+    /// Gives up a chunk of which a statement took longer than it may. That counts like a crash.
+    pub async fn release_late_chunk_if_held(
+        &self,
+        claim: &Claim,
+        delay: Duration,
+        error: &str,
+    ) -> Result<Pulse> {
+        self.free_chunk_if_held(claim, delay, Spent::Crash, Some(error)).await
     }
 
     async fn free_chunk_if_held(
         &self,
         claim: &Claim,
         delay: Duration,
-        attempts: i32,
+        spent: Spent,
         error: Option<&str>,
     ) -> Result<Pulse> {
         let held = query_file_scalar!(
@@ -153,9 +180,10 @@ impl Store {
             claim.number,
             claim.epoch,
             delay.as_secs_f64(),
-            attempts,
+            i32::from(spent == Spent::Attempt),
             error,
-            claim.has_outbox
+            claim.has_outbox,
+            i32::from(spent == Spent::Crash)
         )
         .fetch_one(&self.pool)
         .await?;
@@ -203,7 +231,7 @@ impl Store {
         };
         transaction.commit().await?;
         self.ring();
-        metrics::job_stands(claim.work.kind(), status);
+        metrics::job_stands(claim.task.kind(), status);
         Ok(Pulse::Held)
     }
 
@@ -221,14 +249,15 @@ impl Store {
         Ok(ended.rows_affected())
     }
 
-    /// How long until a chunk becomes runnable by itself: its delay or a lease runs out. None if none will.
-    pub async fn next_chunk_due(&self) -> Result<Option<Duration>> {
+    /// How long until a chunk of these kinds becomes runnable by itself: its delay or a lease runs out. None if none will.
+    pub async fn next_chunk_due(&self, kinds: &[JobKind]) -> Result<Option<Duration>> {
         let seconds = query_scalar!(
             r#"select extract(epoch from min(case when c.status = 'READY' then c.run_at else c.lease_until end) - now())::float8
                from job j join job_chunk c on c.job_id = j.id
-               where j.status in ('QUEUED', 'RUNNING') and c.status in ('READY', 'RUNNING')
-                 and (not j.ordered or c.number <= (select coalesce(min(o.number), 2147483647) from job_chunk o
-                                                    where o.job_id = j.id and o.status in ('READY', 'RUNNING') and not o.has_noted_codes))"#
+               where j.status in ('QUEUED', 'RUNNING') and j.kind = any ($1) and c.status in ('READY', 'RUNNING')
+                 and (not j.ordered or c.number = (select min(o.number) from job_chunk o
+                                                   where o.job_id = j.id and o.status in ('READY', 'RUNNING')))"#,
+            &names(kinds)
         )
         .fetch_one(&self.pool)
         .await?;
@@ -243,6 +272,9 @@ pub(super) async fn finish_if_held(
     claim: &Claim,
     finished: &Finished,
 ) -> Result<Option<JobStatus>> {
+    if !finished.next.is_empty() || finished.total.is_some() {
+        add_next(transaction, claim, finished).await?;
+    }
     let status = query_file!(
         "src/store/sql/finish_chunk.sql",
         claim.job.0,
@@ -259,25 +291,22 @@ pub(super) async fn finish_if_held(
     status.map(|status| status_of(&status)).transpose()
 }
 
-/// Adds the next chunk to the ordered job of a chunk that is about to be settled in the same transaction; `total` corrects the
-/// job's. Adds nothing if the chunk is no longer this worker's or the job no longer runs: settling will find the same.
-pub(super) async fn add_next(
-    transaction: &mut PgTransaction<'_>,
-    claim: &Claim,
-    work: &ChunkWork,
-    total: Option<i64>,
-) -> Result<()> {
+/// Adds the chunks that come after one which is about to be settled in the same transaction. Adds nothing if the chunk is no longer
+/// this worker's or the job no longer runs: settling will find the same.
+async fn add_next(transaction: &mut PgTransaction<'_>, claim: &Claim, finished: &Finished) -> Result<()> {
+    let next = finished.next.iter().map(serde_json::to_value).collect::<Result<Vec<_>, _>>();
     query_file!(
-        "src/store/sql/add_chunk.sql",
+        "src/store/sql/add_chunks.sql",
         claim.job.0,
         claim.number,
         claim.epoch,
-        serde_json::to_value(work).map_err(Error::internal)?,
-        total
+        &next.map_err(Error::internal)?,
+        finished.total,
+        claim.has_outbox
     )
     .execute(&mut **transaction)
     .await?;
-    Ok(())
+    if claim.has_outbox { Ok(()) } else { queue::announce(transaction).await }
 }
 
 /// Fails the job of a chunk because a rule forbids it to go on; answers the job's status. `None` if the chunk is no longer this
@@ -301,15 +330,8 @@ pub(super) async fn stop_job_if_held(
     stopped.map(|status| status_of(&status)).transpose()
 }
 
-/// What a claimed chunk is to do. What cannot be read is no error here: the chunk is held by now, and has to be settled.
-fn read(kind: &str, work: Value, chunk: Value) -> Result<(Work, ChunkWork)> {
-    let kind =
-        JobKind::parse(kind).ok_or_else(|| Error::internal("a chunk of a kind that was not asked for"))?;
-    let read = serde_json::from_value(work).and_then(|work| Ok((work, serde_json::from_value(chunk)?)));
-    Ok(read.unwrap_or_else(|fault| {
-        let reason = fault.to_string();
-        (Work::Unreadable { kind, reason }, ChunkWork::Unreadable)
-    }))
+fn names(kinds: &[JobKind]) -> Vec<String> {
+    kinds.iter().map(|kind| kind.as_str().to_owned()).collect()
 }
 
 fn status_of(name: &str) -> Result<JobStatus> {

@@ -90,6 +90,8 @@ pub struct Store {
     pub(super) bell: Option<Bell>,
     /// What jobs that are submitted through it name as their parent.
     pub(super) trace: Option<TraceParent>,
+    /// The bytes of uploads and rejected rows that each business may have stored.
+    pub(super) storage_quota: Option<u64>,
 }
 
 impl Store {
@@ -131,6 +133,7 @@ impl Store {
                 .connect_lazy_with(at_most(&options, pools.rest_statement.as_millis())),
             bell: None,
             trace: None,
+            storage_quota: None,
         };
         store.ping().await?;
         Ok(store)

@@ -12,12 +12,13 @@ use sqlx::{PgExecutor, PgTransaction, query, query_scalar};
 use crate::book::BookStatus;
 use crate::error::{Error, Refusal, Result};
 use crate::id::{BookId, BusinessId, JobId};
-use crate::job::{ChunkWork, DeletionStep, Job, Work};
+use crate::job::delete_book::{Chunk, Spec};
+use crate::job::{ChunkWork, Job, Work};
 
 use super::Store;
 use super::book;
 use super::bulk::begin;
-use super::chunk::{Claim, Finished, Pulse, add_next, finish_if_held, stop_job_if_held};
+use super::chunk::{Claim, Finished, Pulse, finish_if_held, stop_job_if_held};
 use super::connect::HOT_STATEMENT_TIMEOUT;
 use super::job::{self, NewJob};
 
@@ -94,18 +95,19 @@ impl Store {
             return Ok(Deletion::Done);
         }
         close_if_unused(transaction, business, id).await?;
-        let step = DeletionStep::CheckUnused { status_before: Some(book.status) };
+        let step = Chunk::CheckUnused { status_before: Some(book.status) };
+        let spec = Spec { book: id };
         let job = NewJob {
             id: JobId::new(),
             business,
             actor: actor.to_owned(),
-            work: Work::DeleteBook { book: id },
+            result: spec.first_result(),
+            work: Work::DeleteBook(spec),
             ordered: true,
             total: book.counts.all().try_into().map_err(Error::internal)?,
-            chunks: vec![ChunkWork::Delete(step)],
+            chunks: vec![ChunkWork::DeleteBook(step)],
             delay: CHECK_DELAY,
             warnings: Vec::new(),
-            result: json!({ "deletedCount": 0, "couponBookId": id }),
         };
         Ok(Deletion::Job(Box::new(job::insert(transaction, job, self).await?)))
     }
@@ -120,7 +122,7 @@ impl Store {
         let mut connection = self.pool.acquire().await?;
         let mut transaction = begin(&mut connection, claim).await?;
         let Some(status) = lock_for_delete(&mut transaction, id).await? else {
-            return self.settle_step(transaction, claim, 0).await;
+            return self.settle_step(transaction, claim, nothing()).await;
         };
         if was_ever_assigned(&mut *transaction, id).await? {
             if let Some(status_before) = status_before.filter(|_| status == BookStatus::Closed) {
@@ -137,9 +139,9 @@ impl Store {
         }
         // Chunks that added codes when the book was closed are over by now.
         let total = book::get(&mut *transaction, claim.business, id).await?.counts.all();
-        let next = ChunkWork::Delete(DeletionStep::DeleteCodes { from_position: 0 });
-        add_next(&mut transaction, claim, &next, Some(total)).await?;
-        self.settle_step(transaction, claim, 0).await
+        let next = Chunk::DeleteCodes { from_position: 0 };
+        let finished = Finished { total: Some(total), ..then(next) };
+        self.settle_step(transaction, claim, finished).await
     }
 
     /// A middle step: deletes the next slice of the codes.
@@ -152,11 +154,12 @@ impl Store {
         let deleted = delete_codes(&mut transaction, id, from_position, last_position).await?;
         count_deleted(&mut transaction, id, deleted).await?;
         let next = match next_position {
-            Some(from_position) => DeletionStep::DeleteCodes { from_position },
-            None => DeletionStep::DeleteBook,
+            Some(from_position) => Chunk::DeleteCodes { from_position },
+            None => Chunk::DeleteBook,
         };
-        add_next(&mut transaction, claim, &ChunkWork::Delete(next), None).await?;
-        self.settle_step(transaction, claim, deleted).await
+        let result = json!({ "deletedCount": deleted });
+        let finished = Finished { succeeded: deleted, result, ..then(next) };
+        self.settle_step(transaction, claim, finished).await
     }
 
     /// The last step: deletes the book, unless another deletion has done so.
@@ -172,23 +175,31 @@ impl Store {
             }
             delete_book(&mut transaction, id).await?;
         }
-        self.settle_step(transaction, claim, 0).await
+        self.settle_step(transaction, claim, nothing()).await
     }
 
     async fn settle_step(
         &self,
         mut transaction: PgTransaction<'_>,
         claim: &Claim,
-        deleted: i64,
+        finished: Finished,
     ) -> Result<Step> {
-        let result = json!({ "deletedCount": deleted });
-        let finished = Finished { succeeded: deleted, result, ..Finished::default() };
         let status = finish_if_held(&mut transaction, claim, &finished).await?;
         Ok(match self.commit_if_held(transaction, claim, status).await? {
             Pulse::Held => Step::Settled,
             Pulse::Lost => Step::Lost,
         })
     }
+}
+
+/// A step that has deleted no codes and is the last.
+fn nothing() -> Finished {
+    Finished { result: json!({}), ..Finished::default() }
+}
+
+/// The same with a step to follow.
+fn then(next: Chunk) -> Finished {
+    Finished { next: vec![ChunkWork::DeleteBook(next)], ..nothing() }
 }
 
 /// The job that deletes the book, if one is not over.
@@ -262,7 +273,7 @@ async fn give_status_back(
     )
     .execute(&mut **transaction)
     .await?;
-    let step = ChunkWork::Delete(DeletionStep::CheckUnused { status_before: None });
+    let step = ChunkWork::DeleteBook(Chunk::CheckUnused { status_before: None });
     query!(
         "update job_chunk set work = $4 where job_id = $1 and number = $2 and epoch = $3 and status = 'RUNNING'",
         claim.job.0,

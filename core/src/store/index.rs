@@ -22,7 +22,7 @@ struct Index {
 }
 
 /// The indexes, in the order in which they are built.
-const INDEXES: [Index; 8] = [
+const INDEXES: [Index; 9] = [
     Index { name: "request_key_age", table: "request_key", columns: "(at)" },
     Index { name: "refresh_token_expiry", table: "refresh_token", columns: "(expires_at)" },
     Index {
@@ -35,6 +35,8 @@ const INDEXES: [Index; 8] = [
         table: "job",
         columns: "(finished_at) where finished_at is not null and discarded_at is null",
     },
+    // Each claim counts the chunks at work.
+    Index { name: "job_chunk_running", table: "job_chunk", columns: "(job_id) where status = 'RUNNING'" },
     Index { name: "user_account_of_business", table: "user_account", columns: "(business_id, id)" },
     Index { name: "redemption_of_user", table: "redemption", columns: "(book_id, user_id, at)" },
     // Not unique yet, and never on a table partitioned by time: there it could not be unique.

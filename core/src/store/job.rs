@@ -6,14 +6,14 @@ mod retry;
 
 use std::time::Duration;
 
-use serde_json::json;
 use sqlx::{PgExecutor, PgTransaction, query, query_scalar};
 
 use crate::coupon::pattern::Pattern;
 use crate::csv::{Columns, Delimiter, ReadAs};
 use crate::error::{Error, Refusal, Result};
 use crate::id::{BookId, BusinessId, JobId};
-use crate::job::{ChunkWork, Job, JobKind, JobWarning, MAX_CODES_PER_JOB, Work, generation_chunks};
+use crate::job::generate::{self, MAX_CODES_PER_JOB};
+use crate::job::{ChunkWork, Job, JobKind, JobWarning, Work, import};
 use crate::telemetry::metrics;
 
 use super::Store;
@@ -40,21 +40,14 @@ pub struct NewImport {
     pub read_as: ReadAs,
     /// Whether it only counts.
     pub dry_run: bool,
+    /// Whether a code may stand on two lines of the file.
+    pub may_repeat_codes: bool,
     /// The stored parts in the file's order.
-    pub parts: Vec<PartFile>,
+    pub parts: Vec<import::Chunk>,
     /// How many rows there are.
     pub rows: u64,
     /// How many physical lines there are.
     pub lines: u64,
-}
-
-/// One stored part of an upload.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PartFile {
-    /// Its place in the file store.
-    pub file: String,
-    /// The physical line its first byte stands on.
-    pub first_line: u64,
 }
 
 /// A job about to be written.
@@ -94,17 +87,18 @@ impl Store {
             }
             let first_position = reserve_positions(&mut open.transaction, business, book, quantity).await?;
             let first_index = reserve(&mut open.transaction, business, pattern, quantity).await?;
+            let spec = generate::Spec { book, pattern: pattern.canonical() };
             let job = NewJob {
                 id: JobId::new(),
                 business,
                 actor: actor.to_owned(),
-                work: Work::GenerateCodes { book, pattern: pattern.canonical() },
+                result: spec.first_result(),
+                work: Work::GenerateCodes(spec),
                 ordered: false,
                 total: quantity,
-                chunks: generation_chunks(first_index..first_index + quantity, first_position),
+                chunks: generate::chunks(&(first_index..first_index + quantity), first_position),
                 delay: Duration::ZERO,
                 warnings: JobWarning::if_guessable(pattern, first_index + quantity).into_iter().collect(),
-                result: json!({ "generatedCount": 0, "couponBookId": book }),
             };
             insert(&mut open.transaction, job, self).await
         }
@@ -112,8 +106,8 @@ impl Store {
         counted(self.ring_after(open.settle(outcome).await))
     }
 
-    /// Writes the job of an upload. A file that is only counted is worked in order. Of one whose rows name users, a chunk
-    /// begins once the chunks before it have noted their codes, so that the first line of a code is imported.
+    /// Writes the job of an upload. Its chunks are worked one after the other if the file is only counted, and if it names
+    /// users and may repeat a code: a code that was assigned to the user of a later line could not be taken back.
     pub async fn submit_import(
         &self,
         key: Option<RequestKey>,
@@ -132,28 +126,26 @@ impl Store {
             } else {
                 reserve_positions(&mut open.transaction, business, import.book, import.lines + 1).await?
             };
-            let ordered = import.dry_run || import.columns.user_id.is_some();
-            let chunk = |part: PartFile| ChunkWork::Import { file: part.file, first_line: part.first_line };
+            let names_users = import.columns.user_id.is_some();
+            let ordered = import.dry_run || names_users && import.may_repeat_codes;
+            let spec = import::Spec {
+                book: import.book,
+                columns: import.columns,
+                delimiter: import.delimiter,
+                first_position,
+                dry_run: import.dry_run,
+            };
             let job = NewJob {
                 id: import.id,
                 business,
                 actor: actor.to_owned(),
-                work: Work::ImportCodes {
-                    book: import.book,
-                    columns: import.columns,
-                    delimiter: import.delimiter,
-                    first_position,
-                    dry_run: import.dry_run,
-                },
+                result: spec.first_result(&import.read_as),
+                work: Work::ImportCodes(spec),
                 ordered,
                 total: import.rows,
-                chunks: import.parts.into_iter().map(chunk).collect(),
+                chunks: import.parts.into_iter().map(ChunkWork::ImportCodes).collect(),
                 delay: Duration::ZERO,
                 warnings: Vec::new(),
-                result: json!({
-                    "uploadedCount": 0, "unassignedCount": 0, "duplicatesCount": 0, "invalidRowsCount": 0,
-                    "couponBookId": import.book, "readAs": import.read_as,
-                }),
             };
             insert(&mut open.transaction, job, self).await
         }

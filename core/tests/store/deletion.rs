@@ -5,7 +5,8 @@ use std::time::Duration;
 use cuponera_core::book::{Book, BookStatus};
 use cuponera_core::error::{Error, Refusal, Result};
 use cuponera_core::id::{BookId, JobId};
-use cuponera_core::job::{ChunkWork, DeletionStep, Job, JobError, JobKind, JobStatus};
+use cuponera_core::job::delete_book::Chunk;
+use cuponera_core::job::{Job, JobError, JobKind, JobStatus, Task};
 use cuponera_core::store::{Bell, Claim, Deletion, MAX_CODES_DELETED_AT_ONCE, Pulse, Step, Store};
 use cuponera_testkit::{World, claim, race, rules, waits_for};
 use serde_json::json;
@@ -57,13 +58,11 @@ async fn next(world: &World) -> Claim {
 
 /// Does what a worker does with a chunk of a deletion.
 async fn work(store: &Store, claim: &Claim) -> Result<Step> {
-    let ChunkWork::Delete(step) = &claim.chunk else { panic!("not a deletion: {:?}", claim.chunk) };
+    let Task::DeleteBook(_, step) = &claim.task else { panic!("not a deletion: {:?}", claim.task) };
     match step {
-        DeletionStep::CheckUnused { status_before } => store.settle_unused_check(claim, *status_before).await,
-        DeletionStep::DeleteCodes { from_position } => {
-            store.settle_deleted_codes(claim, *from_position).await
-        }
-        DeletionStep::DeleteBook => store.settle_deleted_book(claim).await,
+        Chunk::CheckUnused { status_before } => store.settle_unused_check(claim, *status_before).await,
+        Chunk::DeleteCodes { from_position } => store.settle_deleted_codes(claim, *from_position).await,
+        Chunk::DeleteBook => store.settle_deleted_book(claim).await,
     }
 }
 
@@ -182,7 +181,7 @@ async fn a_deletion_begins_once_all_statements_of_the_time_before_are_over() {
     world.plant_codes(LARGE).await;
     submit(&world, world.book).await;
     assert!(claim(world.store(), "worker").await.is_none());
-    let due = world.store().next_chunk_due().await.unwrap().unwrap();
+    let due = world.store().next_chunk_due(&JobKind::ALL).await.unwrap().unwrap();
     assert!(due > Duration::from_secs(5) && due <= Duration::from_secs(6), "{due:?}");
     let refused = world.settle(world.random("ana")).await.outcome;
     assert_eq!(refused, Err(Refusal::BookNotActive), "codes of a closed book are not given out");

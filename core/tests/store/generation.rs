@@ -9,7 +9,7 @@ use cuponera_core::coupon::pattern::Pattern;
 use cuponera_core::coupon::space::{CodeSpace, Codes};
 use cuponera_core::error::{Error, Refusal};
 use cuponera_core::id::{BookId, BusinessId};
-use cuponera_core::job::{ChunkWork, Job, JobKind, JobStatus};
+use cuponera_core::job::{Job, JobKind, JobStatus, Task, generate};
 use cuponera_core::store::{Claim, Taken};
 use cuponera_testkit::{World, claim, generate, generation_of, race, rules, waits_for, work_generation};
 use sqlx::error::DatabaseError;
@@ -77,7 +77,9 @@ async fn work_around(world: &World, claim: &Claim, further: &[Range<u64>]) -> Ta
 }
 
 fn top_ups(claim: &Claim) -> Vec<Range<u64>> {
-    let ChunkWork::Generate { top_ups, .. } = &claim.chunk else { panic!("not a generation") };
+    let Task::GenerateCodes(_, generate::Chunk { top_ups, .. }) = &claim.task else {
+        panic!("not a generation")
+    };
     top_ups.clone()
 }
 

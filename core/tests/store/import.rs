@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use cuponera_core::book::BookRules;
 use cuponera_core::csv::{Columns, Delimiter};
 use cuponera_core::id::{BookId, JobId};
-use cuponera_core::job::{Job, JobKind, JobStatus, Work};
+use cuponera_core::job::{Job, JobKind, JobStatus, Task, import};
 use cuponera_core::store::{
-    Claim, ImportPart, ImportRow, NewImport, PartFile, Pulse, Rejected, Rejection, RejectionCursor,
+    Claim, ImportPart, ImportRow, NewImport, Pulse, Rejected, Rejection, RejectionCursor,
 };
 use cuponera_testkit::{World, claim, race, read_as, rules};
 use sqlx::{query, query_as, query_scalar};
@@ -22,20 +22,28 @@ type Part<'a> = &'a [(&'a str, u64, Option<&'a str>)];
 type Rejections = BTreeMap<u64, (String, String)>;
 
 async fn submit_to(world: &World, book: BookId, parts: usize, columns: Columns, dry_run: bool) -> Job {
+    submit_import(world, NewImport { columns, dry_run, ..import_of(book, parts) }).await
+}
+
+async fn submit_import(world: &World, import: NewImport) -> Job {
+    world.store().submit_import(None, world.business, "test", import).await.unwrap().outcome.unwrap()
+}
+
+fn import_of(book: BookId, parts: usize) -> NewImport {
     let part =
-        |number: usize| PartFile { file: format!("part-{number}"), first_line: number as u64 * 100 + 1 };
-    let import = NewImport {
+        |number: usize| import::Chunk { file: format!("part-{number}"), first_line: number as u64 * 100 + 1 };
+    NewImport {
         id: JobId::new(),
         book,
-        columns,
+        columns: Columns::default(),
         delimiter: Delimiter::default(),
         read_as: read_as(),
-        dry_run,
+        dry_run: false,
+        may_repeat_codes: true,
         parts: (0..parts).map(part).collect(),
         rows: 10,
         lines: parts as u64 * 100,
-    };
-    world.store().submit_import(None, world.business, "test", import).await.unwrap().outcome.unwrap()
+    }
 }
 
 async fn submit(world: &World, parts: usize) -> Job {
@@ -44,6 +52,13 @@ async fn submit(world: &World, parts: usize) -> Job {
 
 async fn submit_with_users(world: &World, parts: usize) -> Job {
     submit_to(world, world.book, parts, Columns { user_id: Some(1), ..Columns::default() }, false).await
+}
+
+/// A file with users that repeats no code.
+async fn submit_without_repeats(world: &World, parts: usize) -> Job {
+    let columns = Columns { user_id: Some(1), ..Columns::default() };
+    let import = NewImport { columns, may_repeat_codes: false, ..import_of(world.book, parts) };
+    submit_import(world, import).await
 }
 
 async fn next(world: &World) -> Claim {
@@ -65,12 +80,12 @@ fn parsed(part: Part<'_>) -> ImportPart {
 }
 
 async fn settle(world: &World, claim: &Claim, part: &ImportPart) -> Pulse {
-    let Work::ImportCodes { first_position, dry_run, .. } = &claim.work else { panic!("not an import") };
+    let Task::ImportCodes(spec, _) = &claim.task else { panic!("not an import") };
     let store = world.store();
-    let settled = if *dry_run {
+    let settled = if spec.dry_run {
         store.settle_dry_run(claim, part).await
     } else {
-        store.settle_imported(claim, part, *first_position).await
+        store.settle_imported(claim, part, spec.first_position).await
     };
     settled.unwrap()
 }

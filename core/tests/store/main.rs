@@ -21,6 +21,7 @@ mod pools;
 mod redeem;
 mod sight;
 mod spelling;
+mod storage;
 mod storm;
 mod telemetry;
 mod versions;

@@ -3,7 +3,7 @@
 
 use cuponera_core::error::{Refusal, RefusalClass};
 use cuponera_core::id::JobId;
-use cuponera_core::job::{ChunkWork, JobKind, JobStatus, Work};
+use cuponera_core::job::{ChunkWork, JobKind, JobStatus, Task, Work};
 use cuponera_core::store::{JobFilter, RequestKey};
 use cuponera_testkit::{World, claim, generate};
 use serde_json::{Value, json};
@@ -69,8 +69,8 @@ async fn what_is_claimed_and_cannot_be_read_is_held_and_says_why() {
         let job = submitted.unwrap().outcome.unwrap();
         query(spoil).execute(world.pool()).await.unwrap();
         let claim = claim(world.store(), "worker").await.unwrap();
-        let Work::Unreadable { kind, reason } = &claim.work else { panic!("{:?}", claim.work) };
-        assert_eq!((*kind, &claim.chunk), (JobKind::GenerateCodes, &ChunkWork::Unreadable));
+        let Task::Unreadable { kind, reason } = &claim.task else { panic!("{:?}", claim.task) };
+        assert_eq!(*kind, JobKind::GenerateCodes);
         assert!(!reason.is_empty());
         assert_eq!(works_of(&world, job.id).await.2, "RUNNING", "it is held, so that it can be settled");
     }

@@ -8,34 +8,20 @@ use std::ops::Range;
 use cuponera_core::coupon::pattern::Pattern;
 use cuponera_core::coupon::space::{CodeSpace, Codes};
 use cuponera_core::error::{Error, Result};
-use cuponera_core::job::Edge;
+use cuponera_core::job::generate::{Chunk, Spec};
 use cuponera_core::store::{Claim, Store, Taken};
 use tracing::info;
 
 use crate::runtime::Outcome;
 
-/// What a generation chunk makes.
-#[derive(Debug, Clone)]
-pub struct Chunk<'a> {
-    /// The pattern in its canonical form.
-    pub pattern: &'a str,
-    /// Indexes of the space.
-    pub indexes: Range<u64>,
-    /// The position of the first code.
-    pub first_position: i32,
-    /// Whether it is the first or last of its job.
-    pub edge: Edge,
-    /// Further indexes that were reserved for it.
-    pub top_ups: Vec<Range<u64>>,
-}
-
 /// Makes the chunk's codes and settles it.
-pub async fn generate(store: &Store, claim: &Claim, mut chunk: Chunk<'_>) -> Result<Outcome> {
-    let pattern = Pattern::parse(chunk.pattern).map_err(Error::internal)?;
-    let space = store.find_space(claim.business, chunk.pattern).await?;
+pub async fn work(store: &Store, claim: &Claim, spec: &Spec, chunk: &Chunk) -> Result<Outcome> {
+    let pattern = Pattern::parse(&spec.pattern).map_err(Error::internal)?;
+    let space = store.find_space(claim.business, &spec.pattern).await?;
     let space = space.ok_or_else(|| Error::internal("the job's code space is gone"))?;
     let space = CodeSpace::new(pattern.clone(), &space.key);
-    if chunk.top_ups.is_empty() {
+    let mut top_ups = chunk.top_ups.clone();
+    if top_ups.is_empty() {
         let codes = codes(&space, &[chunk.indexes.clone()], Order::Sorted).await?;
         match store.settle_generated(claim, &codes[0], chunk.first_position, chunk.edge).await? {
             Taken::Settled => return Ok(Outcome::Done),
@@ -44,8 +30,7 @@ pub async fn generate(store: &Store, claim: &Claim, mut chunk: Chunk<'_>) -> Res
         }
     }
     loop {
-        let ranges: Vec<_> =
-            std::iter::once(chunk.indexes.clone()).chain(chunk.top_ups.iter().cloned()).collect();
+        let ranges: Vec<_> = std::iter::once(chunk.indexes.clone()).chain(top_ups.iter().cloned()).collect();
         let candidates = codes(&space, &ranges, Order::ByIndex).await?;
         let wanted = chunk.indexes.end - chunk.indexes.start;
         let taken = store
@@ -56,7 +41,7 @@ pub async fn generate(store: &Store, claim: &Claim, mut chunk: Chunk<'_>) -> Res
             Taken::Lost => return Ok(Outcome::Lost),
             Taken::Clash => {}
             Taken::Short(missing) => match store.reserve_top_up_if_held(claim, &pattern, missing).await? {
-                Some(range) => chunk.top_ups.push(range),
+                Some(range) => top_ups.push(range),
                 None => return Ok(Outcome::Lost),
             },
         }

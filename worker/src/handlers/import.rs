@@ -7,6 +7,8 @@ use bytes::Bytes;
 use cuponera_core::coupon::code::Code;
 use cuponera_core::csv::{Columns, Delimiter, Record, Row, RowFault, RowParser, records};
 use cuponera_core::error::{Error, Result};
+use cuponera_core::files::Files;
+use cuponera_core::job::import::{Chunk, Spec};
 use cuponera_core::principal::{hidden_character, parse_user_id};
 use cuponera_core::store::{Claim, ImportPart, ImportRow, Pulse, Rejected, Rejection, SampleRow, Store};
 
@@ -15,20 +17,20 @@ use crate::runtime::Outcome;
 /// How many rows a dry run reports.
 const SAMPLE_ROWS: usize = 5;
 
-/// Where the rows go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Target {
-    /// Line `n` goes to this position plus `n`.
-    Book(i32),
-    /// They are only counted.
-    Nowhere,
-}
-
-/// Imports the rows and settles the chunk.
-pub async fn import(store: &Store, claim: &Claim, part: &ImportPart, target: Target) -> Result<Outcome> {
-    let pulse = match target {
-        Target::Book(first_position) => store.settle_imported(claim, part, first_position).await?,
-        Target::Nowhere => store.settle_dry_run(claim, part).await?,
+/// Imports the rows of a part, or only counts them, and settles the chunk.
+pub async fn work(
+    store: &Store,
+    files: &Files,
+    claim: &Claim,
+    spec: &Spec,
+    chunk: &Chunk,
+) -> Result<Outcome> {
+    let bytes = files.get(&chunk.file).await?;
+    let part = parse(bytes, spec.columns.clone(), spec.delimiter, chunk.first_line).await?;
+    let pulse = if spec.dry_run {
+        store.settle_dry_run(claim, &part).await?
+    } else {
+        store.settle_imported(claim, &part, spec.first_position).await?
     };
     Ok(match pulse {
         Pulse::Held => Outcome::Done,
@@ -37,12 +39,7 @@ pub async fn import(store: &Store, claim: &Claim, part: &ImportPart, target: Tar
 }
 
 /// Parses a part, off the runtime's threads.
-pub async fn parse(
-    bytes: Bytes,
-    columns: Columns,
-    delimiter: Delimiter,
-    first_line: u64,
-) -> Result<ImportPart> {
+async fn parse(bytes: Bytes, columns: Columns, delimiter: Delimiter, first_line: u64) -> Result<ImportPart> {
     let parsed = tokio::task::spawn_blocking(move || {
         let mut part = ImportPart::default();
         let text = std::str::from_utf8(&bytes).map_err(Error::internal)?;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use backoff::ExponentialBackoffBuilder;
 use backoff::backoff::Backoff;
 use cuponera_core::error::{Error, Result};
-use cuponera_core::job::{JobKind, MAX_CRASHES, Message, Work};
+use cuponera_core::job::{JobKind, MAX_CRASHES, Message, Task};
 use cuponera_core::queue::{Delivery, Receiver};
 use cuponera_core::store::{Claim, Pulse, Redriven};
 use cuponera_core::telemetry::TraceParent;
@@ -96,19 +96,21 @@ impl Place {
     async fn work(&self, claim: Claim, delivery: &Delivery) -> Found {
         let begun = Instant::now();
         let (end, found) = self.work_to_its_end(&claim, delivery).await;
-        metrics::chunk_ended(claim.work.kind(), end, begun.elapsed());
+        metrics::chunk_ended(claim.task.kind(), end, begun.elapsed());
         found
     }
 
     async fn work_to_its_end(&self, claim: &Claim, delivery: &Delivery) -> (ChunkEnd, Found) {
         let worker = &self.worker;
         if claim.crashes >= MAX_CRASHES {
-            let detail =
-                format!("part {} ended its worker {} times and was set aside", claim.number, claim.crashes);
+            let detail = format!(
+                "part {} ended its worker, or took longer than a statement may, {} times and was set aside",
+                claim.number, claim.crashes
+            );
             error!(crashes = claim.crashes, "the chunk is set aside");
             return (ChunkEnd::Failed, worker.settle_failure(claim, "worker_lost", detail).await);
         }
-        if let Work::Unreadable { reason, .. } = &claim.work {
+        if let Task::Unreadable { reason, .. } = &claim.task {
             let detail = format!("part {} cannot be read by this version: {reason}", claim.number);
             error!(reason, "the chunk is set aside");
             return (ChunkEnd::Failed, worker.settle_failure(claim, "unreadable_chunk", detail).await);

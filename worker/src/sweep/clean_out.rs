@@ -76,8 +76,19 @@ impl CleanOut {
         }
     }
 
-    /// Deletes the uploads of jobs that are over, and those that never became a job.
+    /// Deletes the uploads of jobs that are over, and those that never became a job. Those that earlier versions stored are
+    /// not counted, and are found by the files alone.
     async fn delete_uploads(&self) -> Result<()> {
+        loop {
+            let unneeded = self.store.find_unneeded_uploads().await?;
+            for job in &unneeded {
+                self.files.delete_upload(*job).await?;
+                self.store.free_upload(*job).await?;
+            }
+            if unneeded.is_empty() {
+                break;
+            }
+        }
         let uploads = self.files.uploads_older_than(UPLOAD_GRACE).await?;
         let needed = self.store.jobs_that_need_files(&uploads).await?;
         for job in uploads.into_iter().filter(|job| !needed.contains(job)) {

@@ -26,6 +26,7 @@ fn refusals() -> Vec<Refusal> {
             "code": name, "what": "book", "reason": "r", "faults": [], "limit": 1, "from": "A", "to": "B",
             "locked_until": examples::LATER, "remaining": 1, "status": "FAILED", "hint": "h", "fault": "empty_file",
             "detail": "d", "line": 1, "limit_bytes": 1,
+            "used_bytes": 1, "allowed_bytes": 1,
         }))
         .unwrap_or_else(|error| panic!("{name}: {error}"))
     };

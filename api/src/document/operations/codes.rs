@@ -39,6 +39,7 @@ pub(super) fn operations() -> Vec<Operation> {
                 "unknown_delimiter",
                 "record_too_long",
                 "unclosed_quote",
+                "storage_quota_exceeded",
             ]),
         Operation::of("listCodes")
             .answers(200, "A page of codes.", counted_page(&code()))

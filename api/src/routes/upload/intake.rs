@@ -7,14 +7,16 @@ use bytes::Bytes;
 use cuponera_core::csv::{CutError, Cutter, Limits, ReadOptions};
 use cuponera_core::error::{Error, Refusal, Result};
 use cuponera_core::files::Files;
-use cuponera_core::id::{BookId, JobId};
-use cuponera_core::store::{NewImport, PartFile};
+use cuponera_core::id::{BookId, BusinessId, JobId};
+use cuponera_core::job::import;
+use cuponera_core::store::NewImport;
 use futures::{Stream, StreamExt};
 use sha2::{Digest, Sha256};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use super::broken_body;
+use super::repeats::Search;
 use crate::app::App;
 use crate::problem::Problem;
 
@@ -24,9 +26,11 @@ pub(super) const IDLE_PATIENCE: Duration = Duration::from_mins(1);
 /// An upload under way. Unless it is kept, its parts are deleted when it is dropped: also when the client goes away.
 pub(super) struct Intake {
     app: Arc<App>,
+    business: BusinessId,
     job: JobId,
     cutter: Option<Cutter>,
-    parts: Vec<PartFile>,
+    repeats: Search,
+    parts: Vec<import::Chunk>,
     bytes: u64,
     pub(super) hasher: Sha256,
     /// Held while a part is written, which goes on when the client has gone: who deletes the parts waits for it.
@@ -35,11 +39,13 @@ pub(super) struct Intake {
 }
 
 impl Intake {
-    pub(super) fn new(app: &Arc<App>, options: ReadOptions) -> Self {
+    pub(super) fn new(app: &Arc<App>, business: BusinessId, options: ReadOptions) -> Self {
         Self {
             app: app.clone(),
+            business,
             job: JobId::new(),
             cutter: Some(Cutter::new(Limits::default(), options)),
+            repeats: Search::new(&app.room_for_codes),
             parts: Vec::new(),
             bytes: 0,
             hasher: Sha256::new(),
@@ -70,7 +76,12 @@ impl Intake {
             return Err(Error::internal("the upload was already finished"));
         };
         cutter.push(piece).map_err(bad_file)?;
-        while let Some(part) = self.cutter.as_mut().and_then(Cutter::take_part) {
+        while let Some(cutter) = &mut self.cutter
+            && let Some(part) = cutter.take_part()
+        {
+            if let Some((columns, delimiter)) = cutter.layout() {
+                self.repeats.take(&part, columns, delimiter).await?;
+            }
             self.store(part.bytes, part.first_line).await?;
         }
         Ok(())
@@ -80,6 +91,7 @@ impl Intake {
         let cutter = self.cutter.take().ok_or_else(|| Error::internal("the upload was already finished"))?;
         let cut = cutter.finish().map_err(bad_file)?;
         for part in cut.parts {
+            self.repeats.take(&part, &cut.summary.columns, cut.summary.delimiter).await?;
             self.store(part.bytes, part.first_line).await?;
         }
         Ok(NewImport {
@@ -89,6 +101,7 @@ impl Intake {
             delimiter: cut.summary.delimiter,
             read_as: cut.summary.read_as,
             dry_run,
+            may_repeat_codes: self.repeats.may_repeat_codes().await?,
             parts: std::mem::take(&mut self.parts),
             rows: cut.summary.records,
             lines: cut.summary.lines,
@@ -99,13 +112,15 @@ impl Intake {
         let file = Files::part_name(self.job, self.parts.len());
         let (files, name) = (self.app.files.clone(), file.clone());
         let writing = self.writing.clone().lock_owned().await;
+        let (store, business, job) = (self.app.store.clone(), self.business, self.job);
         let write = async move {
+            store.reserve_upload_if_room(business, job, bytes.len() as u64).await?;
             let written = files.put(&name, bytes).await;
             drop(writing);
             written
         };
         self.app.run(write).await?;
-        self.parts.push(PartFile { file, first_line });
+        self.parts.push(import::Chunk { file, first_line });
         Ok(())
     }
 
@@ -120,10 +135,15 @@ impl Drop for Intake {
         if self.is_kept {
             return;
         }
-        let (files, job, writing) = (self.app.files.clone(), self.job, self.writing.clone());
+        let (files, store, job, writing) =
+            (self.app.files.clone(), self.app.store.clone(), self.job, self.writing.clone());
         self.app.run_behind(async move {
             let _written = writing.lock().await;
-            if let Err(error) = files.delete_upload(job).await {
+            let deleted = async {
+                files.delete_upload(job).await?;
+                store.free_upload(job).await
+            };
+            if let Err(error) = deleted.await {
                 tracing::warn!(error = error.chain(), %job, "the parts of a refused upload stay for the sweep");
             }
         });

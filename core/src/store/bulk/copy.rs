@@ -1,5 +1,6 @@
 //! Rows for `COPY … (FORMAT binary)`, as PostgreSQL's documentation of COPY describes it.
 
+use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use sqlx::postgres::PgCopyIn;
 use uuid::Uuid;
@@ -46,15 +47,21 @@ impl<'c> CopyRows<'c> {
         self.field(value.as_bytes())
     }
 
+    /// Microseconds since 2000, as Postgres keeps them.
+    pub(super) fn timestamp(&mut self, value: DateTime<Utc>) -> &mut Self {
+        self.bigint(value.timestamp_micros() - 946_684_800_000_000)
+    }
+
+    pub(super) fn null(&mut self) -> &mut Self {
+        self.buffer.extend_from_slice(&(-1_i32).to_be_bytes());
+        self
+    }
+
     pub(super) fn jsonb(&mut self, value: Option<&str>) -> &mut Self {
-        match value {
-            None => self.buffer.extend_from_slice(&(-1_i32).to_be_bytes()),
-            Some(json) => {
-                self.length(json.len() + 1);
-                self.buffer.push(1); // The only version of the binary form of jsonb.
-                self.buffer.extend_from_slice(json.as_bytes());
-            }
-        }
+        let Some(json) = value else { return self.null() };
+        self.length(json.len() + 1);
+        self.buffer.push(1); // The only version of the binary form of jsonb.
+        self.buffer.extend_from_slice(json.as_bytes());
         self
     }
 

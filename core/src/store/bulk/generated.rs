@@ -9,7 +9,7 @@ use crate::coupon::pattern::Pattern;
 use crate::coupon::space::Codes;
 use crate::error::{Error, Refusal, Result};
 use crate::id::{BookId, BusinessId};
-use crate::job::Edge;
+use crate::job::generate::Edge;
 use crate::store::Store;
 use crate::store::chunk::{Claim, Finished, finish_if_held};
 use crate::store::space::as_i64;
@@ -191,13 +191,13 @@ async fn settle(
     if matches!(edge, Edge::Last | Edge::Both) {
         result["lastCode"] = code_at(&mut transaction, book, last_position).await?.into();
     }
-    let finished = Finished { succeeded: as_i64(count), failed: 0, result };
+    let finished = Finished { succeeded: as_i64(count), result, ..Finished::default() };
     let Some(status) = finish_if_held(&mut transaction, claim, &finished).await? else {
         transaction.rollback().await?;
         return Ok(Taken::Lost);
     };
     transaction.commit().await?;
-    metrics::job_stands(claim.work.kind(), status);
+    metrics::job_stands(claim.task.kind(), status);
     Ok(Taken::Settled)
 }
 

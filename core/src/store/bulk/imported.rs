@@ -1,22 +1,24 @@
-//! The rows of an import chunk. First straight into the table; if one of the codes stands already, through a temporary table,
-//! by statements that tell the codes that are new from those that stand.
+//! The rows of an import chunk. First straight into the table, each code with the user who gets it; if one of the codes stands
+//! already, through a temporary table, by statements that tell the codes that are new from those that stand.
 //!
 //! **Invariant.** The codes of a chunk, its rejections, the counts and its settling commit together.
 
 use std::collections::HashSet;
 
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::{Value, json};
-use sqlx::{PgConnection, PgTransaction, query, query_as, query_file_scalar};
+use sqlx::{PgConnection, PgTransaction, query, query_as, query_file};
 
 use crate::error::{Error, Result};
-use crate::id::{AssignmentId, EventId};
-use crate::job::JobStatus;
+use crate::id::EventId;
+use crate::job::{JobStatus, Task};
 use crate::store::Store;
 use crate::store::chunk::{Claim, Finished, Pulse, finish_if_held};
 use crate::store::space::as_i64;
 
 use super::copy::CopyRows;
+use super::dealt::{Dealt, DealtRow, deal};
 use super::rejection::{self, Rejection};
 use super::{begin, count_new, discard, hold_open_book, is_clash};
 
@@ -123,15 +125,15 @@ enum Way {
 struct Import<'a> {
     claim: &'a Claim,
     part: &'a ImportPart,
-    /// Of the rows, those whose codes stand on no earlier line of the file, as far as that is known.
-    rows: Vec<&'a ImportRow>,
     first_position: i32,
 }
 
-/// The rows whose codes belong to this chunk now, and the rejections.
+/// The rows whose codes belong to this chunk, and the others.
 struct Sorted<'a> {
     taken: Vec<&'a ImportRow>,
     rejections: Vec<Rejection>,
+    /// How many codes are new. The others stood for later lines of the file.
+    added: usize,
 }
 
 impl Store {
@@ -144,8 +146,7 @@ impl Store {
         part: &ImportPart,
         first_position: i32,
     ) -> Result<Pulse> {
-        let Some(rows) = self.rows_to_import_if_held(claim, part).await? else { return Ok(Pulse::Lost) };
-        let import = Import { claim, part, rows, first_position };
+        let import = Import { claim, part, first_position };
         for way in std::iter::once(Way::Straight).chain([Way::Staged; MAX_TRIES]) {
             let mut connection = self.pool.acquire().await?;
             match import.settle(self, &mut connection, way).await {
@@ -160,59 +161,68 @@ impl Store {
         }
         Err(Error::unavailable("others keep changing the codes of this part"))
     }
-
-    /// All rows; or, if the file names users, those whose codes are not assigned to the user of an earlier line.
-    async fn rows_to_import_if_held<'a>(
-        &self,
-        claim: &Claim,
-        part: &'a ImportPart,
-    ) -> Result<Option<Vec<&'a ImportRow>>> {
-        if !claim.work.names_users() {
-            return Ok(Some(part.rows.iter().collect()));
-        }
-        let earlier = self.note_codes_if_held(claim, &part.rows).await?;
-        Ok(earlier.map(|earlier| part.rows.iter().filter(|row| !earlier.contains(&row.code)).collect()))
-    }
 }
 
 impl<'a> Import<'a> {
     async fn settle(&self, store: &Store, connection: &mut PgConnection, way: Way) -> Result<Pulse> {
         let book = self.claim.book()?;
         let mut transaction = begin(connection, self.claim).await?;
-        hold_open_book(&mut transaction, book).await?;
-        let (mut sorted, added) = match way {
-            Way::Straight => self.copy(&mut transaction).await?,
+        let now = hold_open_book(&mut transaction, book).await?;
+        let Sorted { taken, mut rejections, added } = match way {
+            Way::Straight => self.all(),
             Way::Staged => self.take_new(&mut transaction).await?,
         };
-        let limited = self.assign(&mut transaction, &sorted.taken).await?;
-        let wished = sorted.taken.iter().filter(|row| row.user.is_some()).count();
-        let assigned = wished - limited.len();
-        sorted.rejections.extend(limited);
-        sorted.rejections.extend(self.on_earlier_lines());
+        let Dealt { rows, limited } = deal(&mut transaction, self.claim, &taken).await?;
+        rejections.extend(limited);
+        match way {
+            Way::Straight => self.copy(&mut transaction, &rows, now).await?,
+            Way::Staged => self.assign(&mut transaction, &rows).await?,
+        }
+        let assigned = self.write_events(&mut transaction, &rows).await?;
         let count = |rows: usize| i32::try_from(rows).map_err(Error::internal);
         count_new(&mut transaction, book, count(added)?, count(assigned)?).await?;
-        let status = self.part.settle(&mut transaction, self.claim, &sorted.rejections).await?;
+        let status = self.part.settle(&mut transaction, store.storage_quota, self.claim, &rejections).await?;
         store.commit_if_held(transaction, self.claim, status).await
     }
 
-    /// Writes all rows, and says how many.
-    async fn copy(&self, transaction: &mut PgTransaction<'_>) -> Result<(Sorted<'a>, usize)> {
+    /// All rows, as if none of their codes stood.
+    fn all(&self) -> Sorted<'a> {
+        let taken: Vec<_> = self.part.rows.iter().collect();
+        Sorted { added: taken.len(), taken, rejections: Vec::new() }
+    }
+
+    /// Writes the rows, each with the user who has its code.
+    async fn copy(
+        &self,
+        transaction: &mut PgTransaction<'_>,
+        rows: &[DealtRow<'_>],
+        now: DateTime<Utc>,
+    ) -> Result<()> {
         let claim = self.claim;
-        let target = "coupon (business_id, book_id, job_id, position, code, metadata)";
-        let mut copy = CopyRows::start(transaction, target, 6).await?;
-        for row in &self.rows {
+        let target = "coupon (business_id, book_id, job_id, position, code, metadata, status, version, holder, assignment_id, \
+                      assigned_at)";
+        let mut copy = CopyRows::start(transaction, target, 11).await?;
+        for DealtRow { row, assignment } in rows {
             copy.row().uuid(claim.business.0).uuid(claim.book()?.0).uuid(claim.job.0);
             copy.int(self.position_of(row)).text(&row.code).jsonb(row.metadata.as_deref());
+            match assignment {
+                Some(assignment) => {
+                    copy.text("ASSIGNED").int(1).text(&assignment.user).uuid(assignment.id).timestamp(now);
+                }
+                None => {
+                    copy.text("AVAILABLE").int(0).null().null().null();
+                }
+            }
             copy.flush_if_full().await?;
         }
         copy.finish().await?;
-        Ok((Sorted { taken: self.rows.clone(), rejections: Vec::new() }, self.rows.len()))
+        Ok(())
     }
 
-    /// Writes the rows whose codes are new or stand for later lines of the file, and says how many codes are new.
-    async fn take_new(&self, transaction: &mut PgTransaction<'_>) -> Result<(Sorted<'a>, usize)> {
+    /// Writes the rows whose codes are new or stand for later lines of the file.
+    async fn take_new(&self, transaction: &mut PgTransaction<'_>) -> Result<Sorted<'a>> {
         self.stage(transaction).await?;
-        let (mut added, mut open) = (0, self.rows.len());
+        let (mut added, mut open) = (0, self.part.rows.len());
         let (mut rejections, mut rejected) = (Vec::new(), HashSet::new());
         for _ in 0..MAX_TRIES {
             let new = self.insert_new(transaction).await?;
@@ -224,8 +234,8 @@ impl<'a> Import<'a> {
             rejections.extend(standing.iter().map(|(row, why)| why.of(row)));
             rejected.extend(standing.into_iter().map(|(row, _)| row.line));
             if open == 0 {
-                let taken = self.rows.iter().copied().filter(|row| !rejected.contains(&row.line)).collect();
-                return Ok((Sorted { taken, rejections }, added));
+                let taken = self.part.rows.iter().filter(|row| !rejected.contains(&row.line)).collect();
+                return Ok(Sorted { taken, rejections, added });
             }
         }
         Err(Error::unavailable("others keep changing the codes of this part"))
@@ -238,7 +248,7 @@ impl<'a> Import<'a> {
         .execute(&mut **transaction)
         .await?;
         let mut copy = CopyRows::start(transaction, "staged_row (code, position, metadata)", 3).await?;
-        for row in &self.rows {
+        for row in &self.part.rows {
             copy.row().text(&row.code).int(self.position_of(row)).jsonb(row.metadata.as_deref());
             copy.flush_if_full().await?;
         }
@@ -281,52 +291,61 @@ impl<'a> Import<'a> {
             .bind(self.claim.job.0)
             .fetch_all(&mut **transaction)
             .await?;
-        let rows = &self.rows;
+        let rows = &self.part.rows;
         let reject = |(code, is_of_this_file): (String, bool)| -> Result<_> {
             let index = rows
                 .binary_search_by(|row| row.code.cmp(&code))
                 .map_err(|_| Error::internal("a code that was not staged is rejected"))?;
             let why = if is_of_this_file { Rejected::DuplicateInFile } else { Rejected::AlreadyExists };
-            Ok((rows[index], why))
+            Ok((&rows[index], why))
         };
         standing.into_iter().map(reject).collect()
     }
 
-    /// The rows whose codes are known to stand on earlier lines of the file.
-    fn on_earlier_lines(&self) -> impl Iterator<Item = Rejection> {
-        let is_left_out =
-            move |row: &&ImportRow| self.rows.binary_search_by(|other| other.code.cmp(&row.code)).is_err();
-        self.part.rows.iter().filter(is_left_out).map(|row| Rejected::DuplicateInFile.of(row))
-    }
-
-    /// Gives the codes of rows that name users to them, within their limits; returns the rows whose user may hold no more.
-    async fn assign(
-        &self,
-        transaction: &mut PgTransaction<'_>,
-        taken: &[&ImportRow],
-    ) -> Result<Vec<Rejection>> {
-        let mut wishes: Vec<&ImportRow> = taken.iter().copied().filter(|row| row.user.is_some()).collect();
-        if wishes.is_empty() {
-            return Ok(Vec::new());
-        }
-        wishes.sort_by_key(|row| row.line);
-        let ids = |make: fn() -> uuid::Uuid| wishes.iter().map(|_| make()).collect::<Vec<_>>();
-        let given: HashSet<String> = query_file_scalar!(
+    /// Gives codes that were staged to their users. Nobody else has seen them free, or holds their rows.
+    async fn assign(&self, transaction: &mut PgTransaction<'_>, rows: &[DealtRow<'_>]) -> Result<()> {
+        let given = || rows.iter().filter_map(|row| Some((row.row, row.assignment.as_ref()?)));
+        let assigned = query_file!(
             "src/store/sql/assign_imported.sql",
             self.claim.business.0,
-            self.claim.book()?.0,
-            format!("job:{}", self.claim.job),
-            &wishes.iter().map(|row| row.code.clone()).collect::<Vec<_>>(),
-            &wishes.iter().filter_map(|row| row.user.clone()).collect::<Vec<_>>(),
-            &ids(|| AssignmentId::new().0),
-            &ids(|| EventId::new().0)
+            &given().map(|(row, _)| row.code.clone()).collect::<Vec<_>>(),
+            &given().map(|(_, assignment)| assignment.user.clone()).collect::<Vec<_>>(),
+            &given().map(|(_, assignment)| assignment.id).collect::<Vec<_>>()
         )
-        .fetch_all(&mut **transaction)
-        .await?
-        .into_iter()
-        .collect();
-        let limited = wishes.into_iter().filter(|row| !given.contains(&row.code));
-        Ok(limited.map(|row| Rejected::UserLimitReached.of(row)).collect())
+        .execute(&mut **transaction)
+        .await?;
+        if assigned.rows_affected() == given().count() as u64 {
+            return Ok(());
+        }
+        Err(Error::internal("a code of this part was not free"))
+    }
+
+    /// Writes an event for each code that was given to a user, and says how many.
+    async fn write_events(
+        &self,
+        transaction: &mut PgTransaction<'_>,
+        rows: &[DealtRow<'_>],
+    ) -> Result<usize> {
+        let (claim, actor) = (self.claim, format!("job:{}", self.claim.job));
+        let mut given: Vec<_> = rows
+            .iter()
+            .filter_map(|row| Some((self.position_of(row.row), row.assignment.as_ref()?)))
+            .collect();
+        if given.is_empty() {
+            return Ok(0);
+        }
+        // As they go fastest into the index of a coupon's events.
+        given.sort_unstable_by_key(|(position, _)| *position);
+        let target = "coupon_event (id, business_id, book_id, position, version, from_status, to_status, action, user_id, actor)";
+        let mut copy = CopyRows::start(transaction, target, 10).await?;
+        for (position, assignment) in &given {
+            copy.row().uuid(EventId::new().0).uuid(claim.business.0).uuid(claim.book()?.0);
+            copy.int(*position).int(1).text("AVAILABLE").text("ASSIGNED").text("ASSIGN");
+            copy.text(&assignment.user).text(&actor);
+            copy.flush_if_full().await?;
+        }
+        copy.finish().await?;
+        Ok(given.len())
     }
 
     fn position_of(&self, row: &ImportRow) -> i32 {
@@ -344,10 +363,11 @@ impl ImportPart {
     pub(super) async fn settle(
         &self,
         transaction: &mut PgTransaction<'_>,
+        storage_quota: Option<u64>,
         claim: &Claim,
         found: &[Rejection],
     ) -> Result<Option<JobStatus>> {
-        rejection::write(transaction, claim, [&self.rejections, found]).await?;
+        rejection::write(transaction, storage_quota, claim, [&self.rejections, found]).await?;
         finish_if_held(transaction, claim, &self.finished(claim, found)).await
     }
 
@@ -365,11 +385,11 @@ impl ImportPart {
         let mut result = json!({
             "uploadedCount": uploaded, "unassignedCount": unassigned, "duplicatesCount": repeated + standing,
             "invalidRowsCount": invalid });
-        if claim.number == 0 && claim.work.is_dry_run() {
+        if claim.number == 0 && matches!(&claim.task, Task::ImportCodes(spec, _) if spec.dry_run) {
             result["sample"] = json!(self.sample_with(found));
         }
         let failed = count(self.rejections.len() + found.len());
-        Finished { succeeded: uploaded - unassigned, failed, result }
+        Finished { succeeded: uploaded - unassigned, failed, result, ..Finished::default() }
     }
 
     /// The first rows, with what the database rejects of them.

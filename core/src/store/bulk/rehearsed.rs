@@ -19,7 +19,7 @@ impl Store {
         let mut connection = self.pool.acquire().await?;
         let mut transaction = begin(&mut connection, claim).await?;
         let found = rehearse(&mut transaction, claim, &part.rows).await?;
-        let status = part.settle(&mut transaction, claim, &found).await?;
+        let status = part.settle(&mut transaction, self.storage_quota, claim, &found).await?;
         if status.is_some_and(JobStatus::is_over) {
             query!("delete from dry_run_code where job_id = $1", claim.job.0)
                 .execute(&mut *transaction)

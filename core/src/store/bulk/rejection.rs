@@ -8,11 +8,16 @@ use crate::error::{Error, Result};
 use crate::id::JobId;
 use crate::store::Store;
 use crate::store::chunk::Claim;
+use crate::store::storage;
 
 use super::copy::CopyRows;
 
 /// Bytes of rows that a page reads before it ends. One row more may follow, which is 64 KiB at most.
 const MAX_PAGE_BYTES: i64 = 1024 * 1024;
+/// Bytes of a row, and of a code in it, that are kept.
+const MAX_TEXT_BYTES: usize = 1024;
+/// Bytes that a rejected row takes besides its texts: its numbers, its header and its place in the index.
+const ROW_BYTES: usize = 100;
 /// Rows that a page reads at most.
 const MAX_PAGE_ROWS: i64 = 5_000;
 
@@ -27,7 +32,7 @@ pub struct Rejection {
     pub reason: Cow<'static, str>,
     /// The same as a sentence.
     pub detail: Cow<'static, str>,
-    /// The whole row.
+    /// The row. What is stored of it, and of the code, ends after 1 KiB.
     pub row: String,
 }
 
@@ -75,9 +80,10 @@ impl Store {
     }
 }
 
-/// Writes the rejections of a chunk.
+/// Writes the rejections of a chunk. Refused if the business has no room for them.
 pub(super) async fn write(
     transaction: &mut PgTransaction<'_>,
+    quota: Option<u64>,
     claim: &Claim,
     rejections: [&[Rejection]; 2],
 ) -> Result<()> {
@@ -86,12 +92,31 @@ pub(super) async fn write(
     }
     let target = "import_rejection (job_id, chunk, line, code, reason, detail, row)";
     let mut copy = CopyRows::start(transaction, target, 7).await?;
-    for rejection in rejections.into_iter().flatten() {
-        copy.row().uuid(claim.job.0).int(claim.number);
-        copy.bigint(i64::try_from(rejection.line).map_err(Error::internal)?);
-        copy.text(&rejection.code).text(&rejection.reason).text(&rejection.detail).text(&rejection.row);
+    let mut bytes = 0;
+    for Rejection { line, code, reason, detail, row } in rejections.into_iter().flatten() {
+        let (code, row) = (beginning(code), beginning(row));
+        copy.row().uuid(claim.job.0).int(claim.number).bigint(i64::try_from(*line).map_err(Error::internal)?);
+        copy.text(code).text(reason).text(detail).text(row);
+        bytes += ROW_BYTES + code.len() + reason.len() + detail.len() + row.len();
         copy.flush_if_full().await?;
     }
     copy.finish().await?;
-    Ok(())
+    storage::count_rejections(transaction, quota, claim, bytes as u64).await
+}
+
+/// The whole characters among the first 1,024 bytes of a text.
+fn beginning(text: &str) -> &str {
+    &text[..text.floor_char_boundary(MAX_TEXT_BYTES)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_text_ends_with_a_whole_character() {
+        assert_eq!(beginning("short"), "short");
+        assert_eq!(beginning(&"x".repeat(2_000)).len(), 1_024);
+        assert_eq!(beginning(&"€".repeat(2_000)), "€".repeat(341));
+    }
 }

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use sqlx::{PgExecutor, query, query_file_scalar, query_scalar};
+use sqlx::{AssertSqlSafe, PgExecutor, query, query_file_scalar, query_scalar};
 
 use crate::error::{Refusal, Result};
 use crate::id::JobId;
@@ -32,42 +32,33 @@ impl Store {
 
     /// Deletes the rejected rows and the chunks of a marked job. Its files are deleted by now, and it does not come again.
     pub async fn discard_job(&self, job: JobId) -> Result<()> {
-        loop {
-            let slice = query!(
-                "delete from import_rejection r using job j
-                 where j.id = $1 and j.discarding_at is not null and r.job_id = j.id
-                   and (r.chunk, r.line) in (select chunk, line from import_rejection where job_id = $1
-                                             order by chunk, line limit $2)",
-                job.0,
-                ROWS_AT_ONCE
-            )
-            .execute(&self.pool)
-            .await?;
-            if slice.rows_affected() == 0 {
-                break;
-            }
-        }
-        loop {
-            let slice = query!(
-                "delete from job_chunk c using job j
-                 where j.id = $1 and j.discarding_at is not null and c.job_id = j.id
-                   and c.number in (select number from job_chunk where job_id = $1 order by number limit $2)",
-                job.0,
-                ROWS_AT_ONCE
-            )
-            .execute(&self.pool)
-            .await?;
-            if slice.rows_affected() == 0 {
-                break;
-            }
+        for (table, key) in [("import_rejection", "chunk, line"), ("job_chunk", "number")] {
+            self.delete_in_slices(table, key, job).await?;
         }
         query!(
-            "update job set discarded_at = now() where id = $1 and discarding_at is not null and discarded_at is null",
+            "with freed as (delete from job_storage s using job j
+                            where j.id = $1 and j.discarding_at is not null and s.job_id = j.id)
+             update job set discarded_at = now() where id = $1 and discarding_at is not null and discarded_at is null",
             job.0
         )
         .execute(&self.pool)
         .await?;
         Ok(())
+    }
+
+    /// Deletes the rows of a marked job from one of its tables, in the order of their key.
+    async fn delete_in_slices(&self, table: &'static str, key: &'static str, job: JobId) -> Result<()> {
+        let slice = format!(
+            "delete from {table} d using job j
+             where j.id = $1 and j.discarding_at is not null and d.job_id = j.id
+               and ({key}) in (select {key} from {table} where job_id = $1 order by {key} limit $2)"
+        );
+        loop {
+            let deleted = query(AssertSqlSafe(slice.clone())).bind(job.0).bind(ROWS_AT_ONCE);
+            if deleted.execute(&self.pool).await?.rows_affected() == 0 {
+                return Ok(());
+            }
+        }
     }
 }
 

@@ -3,6 +3,6 @@ insert into outbox (kind, business_id, job_id, number, work, attempt, not_before
 select 'CHUNK', j.business_id, j.id, c.number, j.kind, j.attempts, c.run_at
 from job j join job_chunk c on c.job_id = j.id
 where j.id = $1 and j.status in ('QUEUED', 'RUNNING') and c.status = 'READY'
-  and (not j.ordered or c.number <= (select coalesce(min(o.number), 2147483647) from job_chunk o
-                                     where o.job_id = j.id and o.status in ('READY', 'RUNNING') and not o.has_noted_codes))
+  and (not j.ordered
+       or c.number = (select min(o.number) from job_chunk o where o.job_id = j.id and o.status in ('READY', 'RUNNING')))
 order by c.number

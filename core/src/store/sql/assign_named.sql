@@ -28,7 +28,7 @@ free as materialized (
 ),
 deal as materialized (
   select f.*, row_number() over (partition by f.book_id, f.user_id order by f.n) as turn
-  from free f left join user_quota q on q.book_id = f.book_id and q.user_id = f.user_id
+  from free f
 ),
 -- At most the cap is asked for, or a first row would breach its CHECK.
 quota as (

@@ -5,5 +5,5 @@ select count(*) as "runnable!",
 from job j join job_chunk c on c.job_id = j.id
 where j.status in ('QUEUED', 'RUNNING')
   and (c.status = 'READY' and c.run_at <= now() or c.status = 'RUNNING' and c.lease_until <= now())
-  and (not j.ordered or c.number <= (select coalesce(min(o.number), 2147483647) from job_chunk o
-                                     where o.job_id = j.id and o.status in ('READY', 'RUNNING') and not o.has_noted_codes))
+  and (not j.ordered
+       or c.number = (select min(o.number) from job_chunk o where o.job_id = j.id and o.status in ('READY', 'RUNNING')))

@@ -1,23 +1,24 @@
 -- Claims the fairest runnable chunk: of the business with the fewest chunks at work, then of the job with the fewest, then
 -- of the job that has waited longest since its last claim. A chunk whose lease has run out is runnable again; that counts
 -- as a crash of its worker unless the database itself was restarted since. A chunk of an ordered job is runnable when those
--- before it are settled or have noted their codes.
+-- before it are settled.
 --
 -- $1 the worker, $2 seconds of lease, $3 the kinds it can work. Lock order: chunk, then job.
 with working as materialized (
   select c.job_id, j.business_id
-  from job j join job_chunk c on c.job_id = j.id
-  where j.status in ('QUEUED', 'RUNNING') and c.status = 'RUNNING' and c.lease_until > now()
+  from job_chunk c join job j on j.id = c.job_id
+  where c.status = 'RUNNING' and c.lease_until > now() and j.status in ('QUEUED', 'RUNNING')
 ),
+of_business as materialized (select business_id, count(*) as chunks from working group by business_id),
+of_job as materialized (select job_id, count(*) as chunks from working group by job_id),
+-- Each open job once, whether or not it has a runnable chunk: `chosen` looks into as few as it has to.
 candidate as materialized (
   select j.id, j.ordered,
-         row_number() over (order by (select count(*) from working w where w.business_id = j.business_id),
-                                     (select count(*) from working w where w.job_id = j.id),
-                                     j.claimed_at nulls first, j.id) as turn
+         row_number() over (order by coalesce(b.chunks, 0), coalesce(w.chunks, 0), j.claimed_at nulls first, j.id) as turn
   from job j
+  left join of_business b on b.business_id = j.business_id
+  left join of_job w on w.job_id = j.id
   where j.status in ('QUEUED', 'RUNNING') and j.kind = any ($3)
-    and exists (select from job_chunk c where c.job_id = j.id
-                and (c.status = 'READY' and c.run_at <= now() or c.status = 'RUNNING' and c.lease_until <= now()))
 ),
 chosen as (
   select c.job_id, c.number, c.status as was
@@ -26,8 +27,8 @@ chosen as (
     select c.job_id, c.number, c.status from job_chunk c
     where c.job_id = j.id
       and (c.status = 'READY' and c.run_at <= now() or c.status = 'RUNNING' and c.lease_until <= now())
-      and (not j.ordered or c.number <= (select coalesce(min(o.number), 2147483647) from job_chunk o
-                                         where o.job_id = j.id and o.status in ('READY', 'RUNNING') and not o.has_noted_codes))
+      and (not j.ordered
+           or c.number = (select min(o.number) from job_chunk o where o.job_id = j.id and o.status in ('READY', 'RUNNING')))
     order by c.number limit 1 for update skip locked) c
   limit 1
 ),

@@ -1,13 +1,12 @@
 -- Settles a chunk as done and adds its part to the job's tally; the last one ends the job.
 --
 -- $1 job, $2 number, $3 epoch, $4 rows done, $5 rows refused, $6 part of the result,
--- $7 whether the next chunk of an ordered job, runnable from now on, is to be announced through the outbox. A chunk that has noted its
--- codes announced the next one then.
+-- $7 whether the next chunk of an ordered job, runnable from now on, is to be announced through the outbox.
 -- No row comes back if the chunk is held under another epoch or the job no longer runs.
 with chunk as (
   update job_chunk set status = 'DONE', lease_until = null, error = null
   where job_id = $1 and number = $2 and epoch = $3 and status = 'RUNNING'
-  returning job_id, has_noted_codes
+  returning job_id
 ),
 settled as (
   update job j
@@ -18,7 +17,7 @@ settled as (
       finished_at = case when j.chunks_done + 1 + j.chunks_failed = j.chunks_total then clock_timestamp() end
   from chunk
   where j.id = chunk.job_id and j.status = 'RUNNING'
-  returning j.id, j.business_id, j.kind, j.attempts, j.ordered and not chunk.has_noted_codes as starts_next, j.status
+  returning j.id, j.business_id, j.kind, j.attempts, j.ordered, j.status
 ),
 next as (
   insert into outbox (kind, business_id, job_id, number, work, attempt, not_before)
@@ -26,6 +25,6 @@ next as (
   from settled s cross join lateral (
     select number, run_at from job_chunk
     where job_id = s.id and number > $2 and status = 'READY' order by number limit 1) c
-  where $7::bool and s.starts_next and s.status = 'RUNNING'
+  where $7::bool and s.ordered and s.status = 'RUNNING'
 )
 select status from settled

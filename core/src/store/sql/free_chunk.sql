@@ -1,11 +1,11 @@
 -- Gives a chunk back, runnable after a delay, and announces it for then.
 --
 -- $1 job, $2 number, $3 epoch, $4 seconds of delay, $5 attempts spent, $6 the reason if there is one to keep,
--- $7 whether it is announced through the outbox. Nothing changes, and `held` is false, if the chunk is held under another
+-- $7 whether it is announced through the outbox, $8 crashes, or statements that took too long, to be counted. Nothing changes, and `held` is false, if the chunk is held under another
 -- epoch.
 with chunk as (
   update job_chunk
-  set status = 'READY', lease_until = null, attempts = attempts + $5, error = coalesce($6, error),
+  set status = 'READY', lease_until = null, attempts = attempts + $5, crashes = crashes + $8, error = coalesce($6, error),
       run_at = now() + make_interval(secs => $4)
   where job_id = $1 and number = $2 and epoch = $3 and status = 'RUNNING'
   returning job_id, number, run_at

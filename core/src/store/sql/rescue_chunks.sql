@@ -16,8 +16,7 @@ with waiting as materialized (
     and (c.status = 'READY' and c.run_at <= now() - make_interval(secs => $2)
          or c.status = 'RUNNING' and c.lease_until <= now() - make_interval(secs => $3))
     and (not j.ordered
-         or c.number <= (select coalesce(min(o.number), 2147483647) from job_chunk o
-                         where o.job_id = j.id and o.status in ('READY', 'RUNNING') and not o.has_noted_codes)
+         or c.number = (select min(o.number) from job_chunk o where o.job_id = j.id and o.status in ('READY', 'RUNNING'))
             and (c.status = 'RUNNING' or coalesce(j.heartbeat_at, j.created_at) <= now() - make_interval(secs => $2)))
     and ($1::bool
          or not exists (select from job o where o.status in ('QUEUED', 'RUNNING') and o.claimed_at > now() - make_interval(secs => 2 * $2))

@@ -1,163 +1,160 @@
-//! Parts of a file that names users, worked side by side: the first line of a code is imported, and no limit is exceeded.
-
-use std::time::Duration;
+//! Files that name users: the first line of a code is imported, no limit is exceeded, and parts of a file without repeated codes
+//! are worked side by side.
 
 use cuponera_core::book::BookRules;
-use cuponera_core::error::{Error, Refusal};
-use cuponera_core::job::{Job, JobStatus, Work};
+use cuponera_core::job::JobStatus;
 use cuponera_core::store::{Claim, Pulse, Rejected};
-use cuponera_testkit::{World, claim, eventually, race, rules};
+use cuponera_testkit::{World, claim, race, rules};
 use sqlx::{query, query_as, query_scalar};
 
-use super::{Part, job, line_of, next, parsed, rejected, rejected_by, settle, submit_with_users, work};
+use super::{
+    Part, job, line_of, next, parsed, rejected, settle, submit_with_users, submit_without_repeats, work,
+};
 
 const FIRST: Part<'static> = &[("DUP", 5, Some("ana")), ("ONE", 6, Some("ana"))];
 const SECOND: Part<'static> = &[("DUP", 105, Some("eva")), ("TWO", 106, Some("eva"))];
 
-/// Tries the first chunk while its book is closed: it has noted its codes then, and has imported none.
-async fn only_note(world: &World, claim: &Claim, part: Part<'_>) {
-    let close = |status| query("update coupon_book set status = $1").bind(status).execute(world.pool());
-    close("CLOSED").await.unwrap();
-    let Work::ImportCodes { first_position, .. } = &claim.work else { panic!("not an import") };
-    let tried = world.store().settle_imported(claim, &parsed(part), *first_position).await;
-    assert!(matches!(tried, Err(Error::Refused(Refusal::BookClosed))), "{tried:?}");
-    close("ACTIVE").await.unwrap();
+fn limited_to(codes: i32) -> BookRules {
+    BookRules { max_codes_per_user: Some(codes), ..rules() }
 }
 
-async fn assert_first_line_imported(world: &World, submitted: &Job) {
-    assert_eq!(line_of(world, "DUP").await, 5);
-    assert_eq!(world.coupon("DUP").await.holder.as_deref(), Some("ana"));
-    let done = job(world, submitted.id).await;
-    assert_eq!((done.status, done.succeeded, done.failed), (JobStatus::Succeeded, 3, 1));
-    world.assert_invariants().await;
+/// The codes that all users hold, and the most that one holds.
+async fn held(world: &World) -> (i64, i32) {
+    query_as("select coalesce(sum(held), 0)::bigint, coalesce(max(held), 0) from user_quota")
+        .fetch_one(world.pool())
+        .await
+        .unwrap()
 }
 
 /// Invariant I-26.
 #[tokio::test]
-async fn a_chunk_begins_once_those_before_it_have_noted_their_codes() {
+async fn a_file_that_may_repeat_codes_is_worked_in_order_and_its_first_lines_are_imported() {
     let world = World::new().await;
     let submitted = submit_with_users(&world, 2).await;
     let first = next(&world).await;
-    assert!(claim(world.store(), "worker").await.is_none(), "the first chunk has not noted its codes");
-    only_note(&world, &first, FIRST).await;
-    let second = next(&world).await;
-    assert_eq!(second.number, 1);
-    let found = work(&world, &second, SECOND).await;
-    assert_eq!(found, rejected([(105, "DUP", Rejected::DuplicateInFile)]));
+    assert!(claim(world.store(), "worker").await.is_none(), "the first chunk is not settled");
     assert_eq!(work(&world, &first, FIRST).await, rejected([]));
-    assert_first_line_imported(&world, &submitted).await;
-}
-
-/// Its worker has died after it noted the codes, and another redoes it after the second chunk.
-#[tokio::test]
-async fn a_chunk_that_is_redone_does_not_take_its_own_codes_for_those_of_earlier_lines() {
-    let world = World::new().await;
-    let submitted = submit_with_users(&world, 2).await;
-    let first = next(&world).await;
-    only_note(&world, &first, FIRST).await;
-    work(&world, &next(&world).await, SECOND).await;
-    world.store().release_chunk_if_held(&first, Duration::ZERO).await.unwrap();
-    assert_eq!(work(&world, &next(&world).await, FIRST).await, rejected([]));
-    assert_eq!(settle(&world, &first, &parsed(FIRST)).await, Pulse::Lost);
-    assert_first_line_imported(&world, &submitted).await;
-}
-
-/// As in an upgrade: versions that note no codes settle each chunk before the next begins.
-#[tokio::test]
-async fn codes_of_a_chunk_that_noted_none_stand_for_the_chunks_after_it() {
-    let world = World::new().await;
-    let submitted = submit_with_users(&world, 2).await;
-    work(&world, &next(&world).await, FIRST).await;
-    query("delete from dry_run_code").execute(world.pool()).await.unwrap();
-    query("update job_chunk set has_noted_codes = false").execute(world.pool()).await.unwrap();
     let found = work(&world, &next(&world).await, SECOND).await;
     assert_eq!(found, rejected([(105, "DUP", Rejected::DuplicateInFile)]));
-    assert_first_line_imported(&world, &submitted).await;
+    assert_eq!(line_of(&world, "DUP").await, 5);
+    assert_eq!(world.coupon("DUP").await.holder.as_deref(), Some("ana"));
+    let done = job(&world, submitted.id).await;
+    assert_eq!((done.status, done.succeeded, done.failed), (JobStatus::Succeeded, 3, 1));
+    world.assert_invariants().await;
 }
 
-/// Six parts of 40 rows: each part repeats ten codes of the first, and all name the same users, who ask for codes themselves.
+/// As in an upgrade: a worker of the version before notes its codes, and lets others of its version begin the next chunk.
+#[tokio::test]
+async fn a_chunk_after_one_that_noted_its_codes_waits_for_it_all_the_same() {
+    let world = World::new().await;
+    submit_with_users(&world, 2).await;
+    let first = next(&world).await;
+    query("update job_chunk set has_noted_codes = true where number = 0")
+        .execute(world.pool())
+        .await
+        .unwrap();
+    assert!(claim(world.store(), "worker").await.is_none(), "this version does not ask for noted codes");
+    work(&world, &first, FIRST).await;
+    assert_eq!(work(&world, &next(&world).await, SECOND).await.len(), 1);
+    world.assert_invariants().await;
+}
+
+#[tokio::test]
+async fn a_code_that_stands_takes_nothing_of_the_limit_of_the_user_it_was_meant_for() {
+    let world = World::with(limited_to(1)).await;
+    let standing = world.plant_codes(1).await;
+    submit_without_repeats(&world, 1).await;
+    let part = [(standing[0].as_str(), 1, Some("ana")), ("NEW", 2, Some("ana")), ("MORE", 3, Some("ana"))];
+    let found = work(&world, &next(&world).await, &part).await;
+    let (exists, limit) = (Rejected::AlreadyExists, Rejected::UserLimitReached);
+    assert_eq!(found, rejected([(1, &standing[0], exists), (3, "MORE", limit)]));
+    assert_eq!(world.coupon("NEW").await.holder.as_deref(), Some("ana"));
+    assert_eq!(world.actions("NEW").await, ["ASSIGN"]);
+    world.assert_invariants().await;
+}
+
+#[tokio::test]
+async fn a_worker_that_was_overtaken_gives_no_code_to_a_user() {
+    let world = World::with(limited_to(2)).await;
+    submit_without_repeats(&world, 1).await;
+    let lost = next(&world).await;
+    query("update job_chunk set lease_until = now()").execute(world.pool()).await.unwrap();
+    let again = next(&world).await;
+    assert_eq!(settle(&world, &lost, &parsed(FIRST)).await, Pulse::Lost);
+    assert_eq!(held(&world).await, (0, 0));
+    assert_eq!(work(&world, &again, FIRST).await, rejected([]));
+    assert_eq!(settle(&world, &lost, &parsed(FIRST)).await, Pulse::Lost);
+    assert_eq!(held(&world).await, (2, 2));
+    world.assert_invariants().await;
+}
+
+/// Six parts of 40 rows, which name the same users. The users ask for codes themselves meanwhile.
 /// Invariant I-27.
 #[tokio::test]
-async fn parts_that_race_import_first_lines_only_and_exceed_no_limit() {
+async fn parts_that_race_exceed_no_limit() {
     const PARTS: u64 = 6;
-    for round in 0..4 {
-        let world = World::with(BookRules { max_codes_per_user: Some(3), ..rules() }).await;
+    for _ in 0..4 {
+        let world = World::with(limited_to(3)).await;
         world.plant_codes(60).await;
-        let submitted = submit_with_users(&world, 6).await;
+        let submitted = submit_without_repeats(&world, 6).await;
         let users: Vec<String> = (0..20).map(|user| format!("user-{user}")).collect();
-        let codes: Vec<Vec<String>> = (0..PARTS)
-            .map(|part| (0..40).map(|row| format!("C-{}-{row}", if row < 10 { 0 } else { part })).collect())
-            .collect();
+        let codes: Vec<Vec<String>> =
+            (0..PARTS).map(|part| (0..40).map(|row| format!("C-{part}-{row}")).collect()).collect();
         let parts: Vec<Vec<(&str, u64, Option<&str>)>> = (0..PARTS)
             .zip(&codes)
             .map(|(part, codes)| {
                 let lines = (0..).map(|row| part * 100 + 1 + row);
-                let users = users.iter().cycle().map(|user| Some(user.as_str()));
-                codes
-                    .iter()
-                    .map(String::as_str)
-                    .zip(lines)
-                    .zip(users)
-                    .map(|((code, line), user)| (code, line, user))
-                    .collect()
+                let rows = codes.iter().zip(lines).zip(users.iter().cycle());
+                rows.map(|((code, line), user)| (code.as_str(), line, Some(user.as_str()))).collect()
             })
             .collect();
-        let imports = race(4, 0..4, async |_| {
-            while !job(&world, submitted.id).await.status.is_over() {
-                if let Some(claim) = claim(world.store(), "worker").await {
-                    let part = usize::try_from(claim.number).unwrap();
-                    assert_eq!(settle(&world, &claim, &parsed(&parts[part])).await, Pulse::Held);
-                } else {
-                    tokio::task::yield_now().await;
-                }
-            }
+        let mut claims = Vec::new();
+        for _ in 0..PARTS {
+            claims.push(next(&world).await);
+        }
+        let imports = race(PARTS as usize, claims.iter(), async |claim: &Claim| {
+            let part = usize::try_from(claim.number).unwrap();
+            assert_eq!(settle(&world, claim, &parsed(&parts[part])).await, Pulse::Held);
         });
         let asks = race(4, users.iter().chain(&users), async |user| world.settle(world.random(user)).await);
         tokio::join!(imports, asks);
-        for row in 0..10 {
-            assert_eq!(line_of(&world, &format!("C-0-{row}")).await, row + 1, "round {round}");
-        }
         let done = job(&world, submitted.id).await;
-        assert_eq!(done.result["uploadedCount"], 40 + 5 * 30);
-        assert_eq!(done.result["duplicatesCount"], 50);
-        let held: (i64, i32) = query_as("select sum(held)::bigint, max(held) from user_quota")
-            .fetch_one(world.pool())
-            .await
-            .unwrap();
-        assert_eq!(held, (60, 3), "each user has exactly the limit");
+        assert_eq!((done.status, &done.result["uploadedCount"]), (JobStatus::Succeeded, &240.into()));
+        assert_eq!(held(&world).await, (60, 3), "each user has exactly the limit");
         world.assert_invariants().await;
     }
 }
 
+/// The same codes for the same users in two files. One part counts the codes towards the users before it writes them. The other has
+/// found a standing code, and does the opposite: so they may wait for each other.
 #[tokio::test]
-async fn housekeeping_deletes_the_noted_codes_of_an_import_that_is_over() {
-    let world = World::new().await;
-    submit_with_users(&world, 1).await;
-    let claim = next(&world).await;
-    only_note(&world, &claim, FIRST).await;
-    world.store().forget_dry_runs().await.unwrap();
-    let noted = async || -> i64 {
-        query_scalar("select count(*) from dry_run_code").fetch_one(world.pool()).await.unwrap()
-    };
-    assert_eq!(noted().await, 2, "the job is not over");
-    work(&world, &claim, FIRST).await;
-    world.store().forget_dry_runs().await.unwrap();
-    assert_eq!(noted().await, 0);
-}
-
-/// The second part waits for the codes of the first, which a worker that is overtaken notes.
-#[tokio::test]
-async fn a_worker_that_was_overtaken_lets_no_chunk_begin() {
-    let world = World::new().await;
-    submit_with_users(&world, 2).await;
-    let first = next(&world).await;
-    world.store().release_chunk_if_held(&first, Duration::ZERO).await.unwrap();
-    let again = next(&world).await;
-    assert_eq!(settle(&world, &first, &parsed(&[("OTHER", 5, Some("ana"))])).await, Pulse::Lost);
-    assert!(claim(world.store(), "worker").await.is_none());
-    work(&world, &again, FIRST).await;
-    let second = eventually("the second chunk", async || claim(world.store(), "worker").await).await;
-    work(&world, &second, SECOND).await;
-    assert_eq!(rejected_by(&world, &second).await.len(), 1);
-    world.assert_invariants().await;
+async fn two_files_with_the_same_codes_and_users_race_and_each_code_is_imported_once() {
+    for _ in 0..4 {
+        let world = World::with(limited_to(2)).await;
+        let standing = world.plant_codes(1).await;
+        let codes: Vec<String> = (0..90).map(|row| format!("SAME-{row:03}")).collect();
+        let users: Vec<String> = (0..45).map(|user| format!("user-{user}")).collect();
+        let mut rows: Vec<(&str, u64, Option<&str>)> = (1..)
+            .zip(codes.iter().zip(users.iter().rev().cycle()))
+            .map(|(line, (code, user))| (code.as_str(), line, Some(user.as_str())))
+            .collect();
+        let straight = rows.clone();
+        rows.push((&standing[0], 95, None));
+        let mut claims = Vec::new();
+        for _ in 0..4 {
+            submit_without_repeats(&world, 1).await;
+            claims.push(next(&world).await);
+        }
+        race(4, claims.iter().zip([&rows, &straight].into_iter().cycle()), async |(claim, part)| {
+            assert_eq!(settle(&world, claim, &parsed(part)).await, Pulse::Held);
+        })
+        .await;
+        let imported: i64 =
+            query_scalar("select count(*) from coupon where code like 'SAME-%' and holder is not null")
+                .fetch_one(world.pool())
+                .await
+                .unwrap();
+        assert_eq!((imported, held(&world).await), (90, (90, 2)));
+        world.assert_invariants().await;
+    }
 }

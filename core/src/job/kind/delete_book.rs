@@ -1,0 +1,45 @@
+//! Deletion of a book and its codes, none of which was ever assigned. Each chunk is a step, and adds the chunk of the next.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::book::BookStatus;
+use crate::id::BookId;
+
+/// What all chunks share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spec {
+    /// The book, which was closed when the job was submitted.
+    pub book: BookId,
+}
+
+impl Spec {
+    #[expect(clippy::unnecessary_wraps, reason = "other kinds have no book")]
+    pub(super) fn book(self) -> Option<BookId> {
+        Some(self.book)
+    }
+
+    /// The job's result before any code is deleted.
+    pub fn first_result(self) -> Value {
+        json!({ "deletedCount": 0, "couponBookId": self.book })
+    }
+}
+
+/// A step of the deletion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "step", rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Chunk {
+    /// Checks that no code was assigned by a statement that had begun before the book was closed. The next step is
+    /// [`Self::DeleteCodes`].
+    CheckUnused {
+        /// The book's status before it was closed, until the book has it back.
+        status_before: Option<BookStatus>,
+    },
+    /// Deletes a slice of the codes. The next step is the same from a later position, or [`Self::DeleteBook`].
+    DeleteCodes {
+        /// The first position that may still have a code.
+        from_position: i32,
+    },
+    /// Deletes the book and its counts.
+    DeleteBook,
+}

@@ -1,0 +1,109 @@
+//! Generation: codes of a pattern, at reserved positions of a book.
+
+use std::ops::Range;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::id::BookId;
+
+use super::ChunkWork;
+
+/// How many codes a chunk makes: a fraction of a second of work, and the batch that sorts well.
+pub const CODES_PER_CHUNK: u64 = 50_000;
+/// The most codes one job may be asked for.
+pub const MAX_CODES_PER_JOB: u64 = 100_000_000;
+
+/// What all chunks share.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spec {
+    /// Where the codes go.
+    pub book: BookId,
+    /// The pattern, in its canonical form.
+    pub pattern: String,
+}
+
+impl Spec {
+    pub(super) fn book(&self) -> Option<BookId> {
+        Some(self.book)
+    }
+
+    /// The job's result before any code is made.
+    pub fn first_result(&self) -> Value {
+        json!({ "generatedCount": 0, "couponBookId": self.book })
+    }
+}
+
+/// What a chunk makes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Chunk {
+    /// Indexes of the code space.
+    pub indexes: Range<u64>,
+    /// The position of the first code in the book; as many follow as there are indexes.
+    pub first_position: i32,
+    /// Whether the job's first or last code is among them.
+    pub edge: Edge,
+    /// Further indexes, reserved because foreign codes stood in the way.
+    #[serde(default)]
+    pub top_ups: Vec<Range<u64>>,
+}
+
+/// Whether a chunk stands at an end of its job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Edge {
+    /// Neither the first nor the last.
+    None,
+    /// The first of several.
+    First,
+    /// The last of several.
+    Last,
+    /// The only one.
+    Both,
+}
+
+/// Cuts a range of indexes into chunks.
+pub fn chunks(indexes: &Range<u64>, first_position: i32) -> Vec<ChunkWork> {
+    let count = (indexes.end - indexes.start).div_ceil(CODES_PER_CHUNK);
+    let chunk = |number| {
+        let offset = number * CODES_PER_CHUNK;
+        let start = indexes.start + offset;
+        Chunk {
+            indexes: start..indexes.end.min(start + CODES_PER_CHUNK),
+            first_position: first_position.saturating_add(i32::try_from(offset).unwrap_or(i32::MAX)),
+            edge: match (number == 0, number + 1 == count) {
+                (true, true) => Edge::Both,
+                (true, false) => Edge::First,
+                (false, true) => Edge::Last,
+                (false, false) => Edge::None,
+            },
+            top_ups: Vec::new(),
+        }
+    };
+    (0..count).map(|number| ChunkWork::GenerateCodes(chunk(number))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_cover_the_range_once_and_know_the_edges() {
+        let ranges: Vec<_> = chunks(&(7..7 + 120_000), 30)
+            .into_iter()
+            .map(|chunk| match chunk {
+                ChunkWork::GenerateCodes(chunk) => (chunk.indexes, chunk.first_position, chunk.edge),
+                other => panic!("not a chunk of a generation: {other:?}"),
+            })
+            .collect();
+        assert_eq!(
+            ranges,
+            [
+                (7..50_007, 30, Edge::First),
+                (50_007..100_007, 50_030, Edge::None),
+                (100_007..120_007, 100_030, Edge::Last)
+            ]
+        );
+        assert_eq!(chunks(&(0..1), 0).len(), 1);
+    }
+}

@@ -15,6 +15,7 @@ use cuponera_core::queue::Queue;
 use cuponera_core::store::{AssignNamed, AssignRandom, KeyHolder, Lock, LoginHolder, Redeem, Store, Unlock};
 use cuponera_core::telemetry::{Exposition, metrics};
 use moka::sync::Cache;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;

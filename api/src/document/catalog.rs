@@ -70,8 +70,9 @@ pub(crate) const KINDS: &[Kind] = &[
         "The body is not JSON, or not a JSON object.",
         "Send a JSON object. `detail` says where it breaks."),
     kind(400, "bad_request", "the body ended early",
-        "The request cannot be read: its body ended early, or is not the form it says it is.",
-        "Send it again, whole."),
+        "The request cannot be read: its body ended early or is not the form it says it is, or a header that must come once (`Host`, \
+         `Idempotency-Key`) does not.",
+        "Send it again, whole, with each of these headers once."),
     kind(401, "unauthorized",
         "send a valid access token as `Authorization: Bearer …`, or a valid key as `X-API-Key`",
         "There are no credentials, or they are wrong or have run out.",
@@ -208,10 +209,12 @@ A name that is unknown or given twice is at fault as well, and so is a number th
         "Another transaction has held what the call changes for longer than two seconds. Nothing happened.",
         "Repeat after `Retry-After` seconds, with the same `Idempotency-Key`."),
     kind(503, "overloaded", "the server has no free place for this request; ask again",
-        "The server has more to do than it can.",
+        "The server has no place left for this request: all are in use, or the caller, its business, its address or all requests \
+         without credentials have their share.",
         "Repeat after `Retry-After` seconds, with the same `Idempotency-Key`."),
-    kind(503, "too_many_streams", "the caller has 125 streams of events open, which is the limit: come back later, or ask for the job itself",
-        "The server has 1,000 streams of events open, the business 500 or the caller 125: each is the limit, and `detail` says which.",
+    kind(503, "too_many_streams", "the caller has 250 streams of events open, which is the limit: come back later, or ask for the job itself",
+        "The server has 1,000 streams of events open, the business 500, or the caller or its address 250 (unless the settings say \
+         otherwise): each is the limit, and `detail` says which.",
         "Repeat after `Retry-After` seconds, or ask for the job itself."),
     kind(503, "unavailable", "the server cannot do this right now; ask again",
         "Something that the server needs is away, such as its database.",

@@ -1,8 +1,8 @@
 //! The queue of passwords to be hashed: a few at a time, few waiting, and a fair order.
 //!
 //! **Invariant.** Who has used the queue least goes first: requests are ranked by how many of their address are in the queue, or
-//! have left it in the last ten minutes without a right password; among equals by the same number of the account. Where the queue
-//! is full, the one with the highest rank is refused. So a flood from many addresses is behind each address that comes new, and a
+//! have left it in the last ten minutes without a right password; among equals by the same number of the account, and then the
+//! newest is first. Where the queue is full, the last in this order is refused. So a flood from many addresses is behind each address that comes new, and a
 //! password that is right costs its address nothing. Callers with credentials (who make accounts and change passwords) have a
 //! queue beside the anonymous one; the two take turns.
 //!
@@ -10,6 +10,7 @@
 
 mod usage;
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -53,8 +54,9 @@ struct State {
     usage: Usage,
 }
 
-/// The order: use by the address, use of the account, time of arrival.
-type Rank = (u32, u32, u64);
+/// The order: use by the address, use of the account, and how early it came: the newest is first, since of a flood from addresses
+/// that all come new it is the one that still has somebody waiting.
+type Rank = (u32, u32, Reverse<u64>);
 
 /// The right to hash; dropping it gives it to the next in the queue.
 #[derive(Debug)]
@@ -154,7 +156,7 @@ impl Queue {
         let (sender, receiver) = oneshot::channel();
         let mut state = self.state();
         let (by_address, of_account) = state.usage.add(&rivals, Instant::now());
-        let rank = (by_address, of_account, state.arrivals);
+        let rank = (by_address, of_account, Reverse(state.arrivals));
         state.arrivals += 1;
         let counted = Counted { queue: self.clone(), rivals, went_well: false };
         if state.running < HASHES_AT_ONCE {

@@ -110,6 +110,7 @@ async fn a_key_with_2100_half_sent_bodies_leaves_other_tenants_their_share() {
     neighbor.work(100).await;
     let open = still_open(&mut held).await;
     assert!(open <= 256 + 8, "{open} bodies of one key are awaited");
+    assert_eq!(server.app.in_use().requests, 0, "a request takes a place before its body has come");
     assert_eq!(key.get("coupon-books").await.status, 200, "what is read needs no memory for a body");
     neighbor.assert_served("2,100 half-sent bodies of one key");
 }

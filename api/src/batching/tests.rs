@@ -26,21 +26,25 @@ async fn a_caller_and_a_business_have_a_share_of_the_places_in_a_lane_and_no_mor
     let mut holder = world.pool().begin().await.unwrap();
     sqlx::query("select * from coupon for update").execute(&mut *holder).await.unwrap();
     let (ann, bob, eve) = (claimant(world.business), claimant(world.business), claimant(world.business));
-    let mut waiting = Vec::new();
-    for who in [ann, bob] {
-        let (lanes, call) = (lanes.clone(), ask());
-        waiting.push(tokio::spawn(async move { lanes.settle("row", &who, call).await }));
-    }
-    eventually("two calls to wait", async || (lanes.places_in_use() == 2).then_some(())).await;
-    for who in [ann, bob, eve] {
-        let refused = lanes.settle("row", &who, ask()).await;
+    let wait = |who: Claimant, call| {
+        let lanes = lanes.clone();
+        tokio::spawn(async move { lanes.settle("row", &who, call).await })
+    };
+    let refuse = async |who: Claimant, call| {
+        let refused = lanes.settle("row", &who, call).await;
         assert!(refused.is_err_and(|error| matches!(error, Error::Unavailable(_))));
-    }
+    };
+    let first = wait(ann, ask());
+    eventually("a call to wait", async || (lanes.places_in_use() == 1).then_some(())).await;
+    refuse(ann, ask()).await;
+    let second = wait(bob, ask());
+    eventually("two calls to wait", async || (lanes.places_in_use() == 2).then_some(())).await;
+    refuse(eve, ask()).await;
     let others = claimant(BusinessId(Uuid::now_v7()));
     let theirs = world.call(Unlock { code: "UNKNOWN".to_owned(), owner: LockOwner::Anyone, lock: None });
     lanes.settle("another row", &others, theirs).await.expect("another business has no place");
     holder.rollback().await.unwrap();
-    for call in waiting {
+    for call in [first, second] {
         call.await.unwrap().expect("a call that waited was not answered");
     }
     assert_eq!(lanes.places_in_use(), 0);

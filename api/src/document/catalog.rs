@@ -77,8 +77,9 @@ pub(crate) const KINDS: &[Kind] = &[
         "The body is not JSON, or not a JSON object.",
         "Send a JSON object. `detail` gives the position of the error."),
     kind(400, "bad_request", "the body ended early",
-        "The body ended early, or is not a valid form.",
-        "Send the complete request again."),
+        "The body ended early or is not a valid form, or a header that must occur once (`Host`, `Idempotency-Key`) is missing or \
+repeated.",
+        "Send the complete request again, with each of these headers once."),
     kind(401, "unauthorized",
         "send a valid access token as `Authorization: Bearer …`, or a valid key as `X-API-Key`",
         "The credentials are missing, invalid or expired.",
@@ -226,10 +227,12 @@ Unknown and repeated names are invalid too, and so are numbers that would have t
         "Another transaction has locked a row that the call changes for more than two seconds. The call changed nothing.",
         "Repeat the request after `Retry-After` seconds with the same `Idempotency-Key`."),
     kind(503, "overloaded", "the server has no free place for this request; ask again",
-        "The server has reached its limit of concurrent work.",
+        "The server has no capacity for this request: its limit is reached, or the share of the caller, its business, its address \
+or all requests without credentials.",
         "Repeat the request after `Retry-After` seconds with the same `Idempotency-Key`."),
-    kind(503, "too_many_streams", "the caller has 125 streams of events open, which is the limit: come back later, or ask for the job itself",
-        "The limit of open event streams is reached: 1,000 for the server, 500 for a business or 125 for a caller. `detail` names the limit.",
+    kind(503, "too_many_streams", "the caller has 250 streams of events open, which is the limit: come back later, or ask for the job itself",
+        "The limit of open event streams is reached: 1,000 for the server, 500 for a business, or 250 for a caller or an address, unless \
+configured otherwise. `detail` names the limit.",
         "Repeat the request after `Retry-After` seconds, or poll the job."),
     kind(503, "unavailable", "the server cannot do this right now; ask again",
         "A service that the server needs, such as its database, is unavailable.",

@@ -91,7 +91,7 @@ impl Operation {
             (shape.has_path_parameters, &["not_found"]),
             (shape.has_body, &["bad_request", "too_large", "unsupported_media_type"]),
             (shape.has_json_body, &["bad_json"]),
-            (shape.has_key, &["key_in_progress", "key_reused"]),
+            (shape.has_key, &["bad_request", "key_in_progress", "key_reused"]),
             (true, &["internal", "overloaded"]),
         ];
         let holding = of_shape.into_iter().filter(|(holds, _)| *holds).flat_map(|(_, codes)| codes);

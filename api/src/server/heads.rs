@@ -208,14 +208,10 @@ mod tests {
 
     /// What hyper reads of these bytes, which come in pieces of this size.
     async fn read(bytes: &[u8], piece: usize) -> Vec<u8> {
-        let mut builder = tokio_test_reader(bytes, piece);
+        let mut stream = StrictHeads::new(Pieces(bytes.chunks(piece).map(<[u8]>::to_vec).collect()));
         let mut read = Vec::new();
-        builder.read_to_end(&mut read).await.unwrap();
+        stream.read_to_end(&mut read).await.unwrap();
         read
-    }
-
-    fn tokio_test_reader(bytes: &[u8], piece: usize) -> StrictHeads<Pieces> {
-        StrictHeads::new(Pieces(bytes.chunks(piece).map(<[u8]>::to_vec).collect()))
     }
 
     struct Pieces(std::collections::VecDeque<Vec<u8>>);
@@ -226,8 +222,12 @@ mod tests {
             _: &mut Context<'_>,
             buffer: &mut ReadBuf<'_>,
         ) -> Poll<io::Result<()>> {
-            if let Some(piece) = self.0.pop_front() {
+            if let Some(mut piece) = self.0.pop_front() {
+                let rest = piece.split_off(piece.len().min(buffer.remaining()));
                 buffer.put_slice(&piece);
+                if !rest.is_empty() {
+                    self.0.push_front(rest);
+                }
             }
             Poll::Ready(Ok(()))
         }

@@ -529,8 +529,8 @@ async fn a_chunk_that_plans_adds_its_chunks_once_in_the_commit_that_settles_it()
         for again in [&frozen, &planner] {
             assert_eq!(store.settle_planned(again, &plan).await.unwrap(), Pulse::Lost);
         }
-        let planned = job(&world, submitted.id).await;
-        assert_eq!((planned.status, planned.total), (JobStatus::Running, Some(60)));
+        let running = job(&world, submitted.id).await;
+        assert_eq!((running.status, running.total), (JobStatus::Running, Some(60)));
         let announced: i64 =
             query_scalar("select count(*) from outbox").fetch_one(world.pool()).await.unwrap();
         assert_eq!(announced, if has_outbox { 3 } else { 0 });
@@ -541,7 +541,7 @@ async fn a_chunk_that_plans_adds_its_chunks_once_in_the_commit_that_settles_it()
         let nothing = Finished { result: json!({}), ..Finished::default() };
         // Each plans nothing more, and they settle at once.
         race(3, &claims, async |claim| {
-            assert_eq!(store.settle_planned(claim, &nothing).await.unwrap(), Pulse::Held)
+            assert_eq!(store.settle_planned(claim, &nothing).await.unwrap(), Pulse::Held);
         })
         .await;
         assert_eq!(job(&world, submitted.id).await.status, JobStatus::Succeeded);

@@ -22,7 +22,7 @@ pub async fn work(store: &Store, claim: &Claim, spec: &Spec, chunk: &Chunk) -> R
     let space = CodeSpace::new(pattern.clone(), &space.key);
     let mut top_ups = chunk.top_ups.clone();
     if top_ups.is_empty() {
-        let codes = codes(&space, &[chunk.indexes.clone()], Order::Sorted).await?;
+        let codes = codes(&space, std::slice::from_ref(&chunk.indexes), Order::Sorted).await?;
         match store.settle_generated(claim, &codes[0], chunk.first_position, chunk.edge).await? {
             Taken::Settled => return Ok(Outcome::Done),
             Taken::Lost => return Ok(Outcome::Lost),

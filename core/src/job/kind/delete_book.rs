@@ -6,6 +6,8 @@ use serde_json::{Value, json};
 use crate::book::BookStatus;
 use crate::id::BookId;
 
+use super::WorksOn;
+
 /// What all chunks share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spec {
@@ -13,12 +15,13 @@ pub struct Spec {
     pub book: BookId,
 }
 
-impl Spec {
-    #[expect(clippy::unnecessary_wraps, reason = "other kinds have no book")]
-    pub(super) fn book(self) -> Option<BookId> {
+impl WorksOn for Spec {
+    fn book(&self) -> Option<BookId> {
         Some(self.book)
     }
+}
 
+impl Spec {
     /// The job's result before any code is deleted.
     pub fn first_result(self) -> Value {
         json!({ "deletedCount": 0, "couponBookId": self.book })

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::id::BookId;
 
-use super::ChunkWork;
+use super::{ChunkWork, WorksOn};
 
 /// How many codes a chunk makes: a fraction of a second of work, and the batch that sorts well.
 pub const CODES_PER_CHUNK: u64 = 50_000;
@@ -23,11 +23,13 @@ pub struct Spec {
     pub pattern: String,
 }
 
-impl Spec {
-    pub(super) fn book(&self) -> Option<BookId> {
+impl WorksOn for Spec {
+    fn book(&self) -> Option<BookId> {
         Some(self.book)
     }
+}
 
+impl Spec {
     /// The job's result before any code is made.
     pub fn first_result(&self) -> Value {
         json!({ "generatedCount": 0, "couponBookId": self.book })

@@ -6,6 +6,8 @@ use serde_json::{Value, json};
 use crate::csv::{Columns, Delimiter, ReadAs};
 use crate::id::BookId;
 
+use super::WorksOn;
+
 /// What all chunks share.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Spec {
@@ -21,11 +23,13 @@ pub struct Spec {
     pub dry_run: bool,
 }
 
-impl Spec {
-    pub(super) fn book(&self) -> Option<BookId> {
+impl WorksOn for Spec {
+    fn book(&self) -> Option<BookId> {
         Some(self.book)
     }
+}
 
+impl Spec {
     /// The job's result before any row is done.
     pub fn first_result(&self, read_as: &ReadAs) -> Value {
         json!({

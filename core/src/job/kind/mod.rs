@@ -12,6 +12,12 @@ use serde_json::Value;
 
 use crate::id::BookId;
 
+/// What a job works on.
+trait WorksOn {
+    /// The book, if there is one.
+    fn book(&self) -> Option<BookId>;
+}
+
 /// Makes the types that have one variant for each kind, from its name, the name of its chunks, and its module.
 macro_rules! kinds {
     ($($(#[$doc:meta])* $kind:ident = $name:literal, chunks $chunks:literal, in $module:ident;)*) => {

@@ -274,6 +274,26 @@ async fn the_holder_of_a_login_is_found_until_that_ends_or_the_account_is_disabl
 }
 
 #[tokio::test]
+async fn a_password_that_an_admin_sets_while_the_account_becomes_a_member_elsewhere_is_refused() {
+    let house = House::new().await;
+    let account = house.account(RoleName::User).await;
+    let elsewhere = house.store().create_business("Another business").await.unwrap();
+    // As a membership is added.
+    let mut adding = house.midway("select from user_account where id = $1 for no key update", account).await;
+    query("insert into membership (account_id, business_id, role, user_id) values ($1, $2, 'ADMIN', 'x')")
+        .bind(account.0)
+        .bind(elsewhere.0)
+        .execute(&mut *adding)
+        .await
+        .unwrap();
+    let change = AccountChange { password_hash: Some("the admin's".to_owned()), ..AccountChange::default() };
+    let change = house.store().update_account(house.business, account, &change);
+    let changed = waits_for(house.database.pool(), 1, adding.commit(), change).await;
+    assert!(matches!(changed, Err(Error::Refused(Refusal::AccountShared))), "{changed:?}");
+    assert!(house.log_in(account, "a").await.is_some(), "the password was changed");
+}
+
+#[tokio::test]
 async fn of_admins_who_disable_each_other_at_once_one_stays() {
     let house = House::new().await;
     for _ in 0..20 {

@@ -7,7 +7,7 @@ use cuponera_core::error::Error;
 use cuponera_core::id::{AccountId, BusinessId, LoginId};
 use cuponera_core::principal::{KeyScope, RoleName};
 use cuponera_core::store::{AccountChange, NewAccount, NewApiKey, RefreshGrant, Rotated, Store};
-use cuponera_testkit::TestDatabase;
+use cuponera_testkit::{TestDatabase, waits_for};
 use sqlx::{Row, query, query_scalar};
 use uuid::Uuid;
 
@@ -185,6 +185,23 @@ async fn a_token_that_comes_twice_ends_the_login_whichever_version_sees_it() {
     assert!(!house.refresh("c", "x").await.unwrap());
     assert!(!house.is_live_before(login).await);
     assert!(!house.refresh_before("d", "e").await.unwrap());
+}
+
+#[tokio::test]
+async fn the_version_before_ends_a_login_with_the_successor_that_it_does_not_see() {
+    let house = House::new().await;
+    let account = house.account().await;
+    let login = house.log_in(account, "a").await.unwrap();
+    let mut refresh = house.database.pool().begin().await.unwrap();
+    let rotated = query(before::ROTATE).bind("a".as_bytes()).bind(Uuid::now_v7()).bind("b".as_bytes());
+    assert!(rotated.bind(3600.0).fetch_optional(&mut *refresh).await.unwrap().is_some());
+    // It waits for the token of the refresh, and revokes that one alone.
+    let end = house.end_before(account, login);
+    waits_for(house.database.pool(), 1, refresh.commit(), end).await.unwrap();
+    assert!(!house.is_live(login).await);
+    let usable = "select count(*) from refresh_token where used_at is null and revoked_at is null";
+    let usable: i64 = query_scalar(usable).fetch_one(house.database.pool()).await.unwrap();
+    assert_eq!(usable, 0, "once the used token is deleted, the version before accepts its successor");
 }
 
 /// A deadlock of the two versions ends one of them with an error that passes: it tries again.

@@ -61,6 +61,8 @@ async fn settings_that_are_not_valid_are_named() {
         ("CUPONERA_QUEUE_URL", "jobs.fifo"),
         ("CUPONERA_UPLOAD_LIMIT", "0"),
         ("CUPONERA_ACCESS_TOKEN_TTL", "0s"),
+        ("CUPONERA_SHARE_CALLER", "3/4"),
+        ("CUPONERA_MAX_BODY_MEMORY", "1MiB"),
         ("CUPONERA_LOG", "cuponera=loud"),
     ];
     for (name, value) in cases {
@@ -91,6 +93,8 @@ async fn a_setting_that_does_not_parse_is_named() {
         ("CUPONERA_HTTP_ADDR", "somewhere", "--http-addr"),
         ("CUPONERA_DATABASE_POOL", "1", "--database-pool"),
         ("CUPONERA_WORKER_CONCURRENCY", "many", "--worker-concurrency"),
+        ("CUPONERA_MAX_REQUESTS", "1", "--max-requests"),
+        ("CUPONERA_SHARE_ADDRESS", "0.25", "--share-address"),
     ] {
         let mut process = Process::spawn(installation.command().env(name, value));
         assert_eq!(process.ended().await.code(), Some(2));

@@ -4,6 +4,8 @@
 use std::time::{Duration, Instant};
 
 use chrono::{TimeDelta, Utc};
+use cuponera_api::Limits as Callers;
+use cuponera_core::config::Shares;
 use cuponera_core::credential::Tokens;
 use cuponera_testkit::{bound, eventually};
 use futures::stream;
@@ -41,7 +43,10 @@ struct World {
 
 impl World {
     async fn new() -> Self {
-        let server = Server::start_with(Limits { worker: false, ..Limits::default() }).await;
+        // All uses come from one address: enough uploads for its share.
+        let shares = Shares { max_uploads: 256, ..Shares::default() };
+        let callers = Callers { shares, ..Callers::default() };
+        let server = Server::start_with(Limits { worker: false, callers, ..Limits::default() }).await;
         let elsewhere = server.another_api().await;
         let book = server.book(json!({})).await;
         let order = json!({"couponBookId": book, "quantity": 1});

@@ -281,7 +281,7 @@ impl NewPassword {
     async fn shown_for(&self, store: &Store, email: &str) -> Result<String, String> {
         match store.find_credential(email).await.map_err(said)? {
             Some(_) => {
-                Ok("  Password   the account's, which stays: it belongs to another business too\n".to_owned())
+                Ok("  Password   unchanged: the account also belongs to another business\n".to_owned())
             }
             None => Ok(self.shown()),
         }

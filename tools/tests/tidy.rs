@@ -1,5 +1,5 @@
-//! Checks that files, link targets and invariants in documents exist. Each numbered invariant is stated
-//! once and named by a test.
+//! Rules for files that no compiler checks. Documents name only what exists: the targets of links, files in backticks, invariants. Each
+//! numbered invariant is stated once and named by a test. No source file is too long.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -21,6 +21,8 @@ const FOLDERS: [&str; 13] = [
     "tools/",
     "worker/",
 ];
+/// Maximum number of lines of a source file.
+const MAX_LINES: usize = 500;
 /// Folders that are not part of the sources.
 const GENERATED: [&str; 4] = ["target", ".git", ".postgres", ".cuponera"];
 
@@ -132,6 +134,14 @@ fn each_invariant_is_stated_once_and_named_by_a_test() {
     }
     let unnamed: Vec<&u32> = numbers.iter().filter(|number| !named.contains(number)).collect();
     assert!(unnamed.is_empty(), "no test names these invariants: {unnamed:?}");
+}
+
+#[test]
+fn no_source_file_is_too_long() {
+    for source in ["rs", "sql", "lua"].into_iter().flat_map(files_with) {
+        let lines = read(&source).lines().count();
+        assert!(lines <= MAX_LINES, "{}: {lines} lines, more than {MAX_LINES}: split it", source.display());
+    }
 }
 
 #[test]

@@ -58,6 +58,7 @@ fn read(file: &str) -> (char, String, Option<String>, u64, String) {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn files_are_read_as_their_writers_meant_them() {
     let cases: &[Case] = &[
         // Files with a header.

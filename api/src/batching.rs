@@ -33,8 +33,8 @@ use turns::Turns;
 
 /// The most calls in one batch: past this a statement takes longer without doing more in a second.
 const MAX_BATCH: usize = 64;
-/// The most calls of a lane that wait for their answers, of which each caller has a share; the next is told to come back. At
-/// 64 a batch, a second or so of work.
+/// Maximum number of calls of a lane without an answer, of which each caller has a share; the next call gets 503. In batches of
+/// 64 this is about one second of work.
 const MAX_WAITING: usize = 4_096;
 /// How long a lane waits for a batch before it begins the next beside it.
 const BATCH_PATIENCE: Duration = Duration::from_millis(150);

@@ -146,7 +146,7 @@ impl Completion {
     /// The responses of the operation, described by its row. The type and the row must have the same statuses.
     fn good_answers(&mut self, operation: &mut Value, row: &Operation) -> Map<String, Value> {
         let mut made = operation["responses"].as_object().cloned().unwrap_or_default();
-        // The placeholder for all problems: see `ApiResponse for Problem`.
+        // One entry stands for all problems: see `ApiResponse for Problem`.
         made.remove("default");
         let mut answers = Map::new();
         for answer in &row.answers {

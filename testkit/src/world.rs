@@ -241,7 +241,7 @@ pub trait CallExt: Sized {
     #[must_use]
     fn with_request_key(self, key: RequestKey) -> Self;
 
-    /// As an end user, for whom coupons of other users are invisible.
+    /// As an end user: coupons of other users are invisible.
     #[must_use]
     fn by_end_user(self) -> Self;
 

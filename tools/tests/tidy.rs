@@ -62,7 +62,7 @@ fn links(text: &str) -> Vec<&str> {
     targets.filter(|target| !target.is_empty() && !target.contains("://")).collect()
 }
 
-/// The project's paths in backticks. Paths with a placeholder are skipped.
+/// The project's paths in backticks. Patterns such as `core/*` are no paths.
 fn paths(text: &str) -> Vec<&str> {
     let quoted = text.lines().flat_map(|line| line.split('`').skip(1).step_by(2));
     let paths = quoted.filter(|text| FOLDERS.iter().any(|folder| text.starts_with(folder)));

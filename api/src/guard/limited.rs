@@ -1,5 +1,5 @@
-//! API keys that are limited to some books: a request for another book is told so (403), and not which of its fields are
-//! faulty. Operations check the book themselves, after their body was read; this looks again where the body is what fails.
+//! API keys that are limited to some books. A request for another book is 403, also if its body has invalid fields. Operations
+//! check the book themselves after the body was read; this repeats the check if the body is the reason of the failure.
 
 use cuponera_core::error::Result;
 use cuponera_core::id::BookId;

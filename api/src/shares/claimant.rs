@@ -45,7 +45,7 @@ pub(crate) enum Owner {
     Anonymous,
 }
 
-/// All for whom a place counts.
+/// The owners that a place counts for.
 pub(super) type Owners = [Option<Owner>; 4];
 
 impl Claimant {

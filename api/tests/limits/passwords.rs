@@ -56,7 +56,7 @@ async fn of_guesses_from_50_addresses_10_are_checked_and_the_holder_logs_in_from
     assert!((600..=900).contains(&wait), "{wait}");
     assert_eq!(right.refused(429), "rate_limited");
     log_in(&server.nobody(), HOME, "Admin@Shop.Test ", ADMIN_PASSWORD).await.expect(200);
-    // A wrong one at home is told so.
+    // A wrong password from the known address is 401, not 429.
     assert_eq!(
         log_in(&server.nobody(), HOME, ADMIN_EMAIL, "mistyped").await.refused(401),
         "invalid_credentials"

@@ -18,7 +18,7 @@ use uuid::Uuid;
 use super::{bearer, log_in, refresh};
 use crate::support::{ADMIN_PASSWORD, Client, JWT_SECRET, Limits, Server, id_of};
 
-/// What is promised, and what is told from a use that is not ended at all.
+/// The promised bound, and the wider one of `make test`, still shorter than a use that never ends.
 const PROMISED: Duration = Duration::from_secs(5);
 const TELLING: Duration = Duration::from_secs(20);
 /// The pause between the pieces of an upload.

@@ -1,4 +1,4 @@
-//! What can go wrong, in words that know nothing of HTTP: a [`Refusal`] is the caller's to mend, the rest is ours.
+//! Errors, independent of HTTP. A [`Refusal`] is for the caller to correct; all others are failures on our side.
 
 mod refusal;
 
@@ -6,50 +6,50 @@ use std::sync::Arc;
 
 pub use refusal::{FieldFault, Refusal, RefusalClass};
 
-/// The result of anything that asks the store.
+/// The result of calls to core.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why a call did not do what was asked.
+/// Why a call failed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
-    /// A rule of the house forbids it; asking again without a change gives the same answer.
-    #[error("refused: {0}")]
+    /// A rule rejects the call. A repetition gives the same result until the state changes.
+    #[error("rejected: {0}")]
     Refused(#[from] Refusal),
-    /// The database, a queue or a disk is away or overloaded; the same call may succeed later.
+    /// The database, a queue or a disk is unavailable or overloaded. The same call may succeed later.
     #[error("a service this needs is not available")]
     Unavailable(#[source] Arc<dyn std::error::Error + Send + Sync>),
-    /// Another transaction holds a row that the call needs; the same call may succeed later. Nothing happened.
-    #[error("another transaction holds what the call changes")]
+    /// Another transaction holds a row that the call needs. Nothing was changed; the same call may succeed later.
+    #[error("another transaction holds a row that the call needs")]
     Busy,
-    /// A fault of ours.
-    #[error("an internal fault")]
+    /// A bug or a broken installation.
+    #[error("an internal error")]
     Internal(#[source] Arc<dyn std::error::Error + Send + Sync>),
 }
 
 impl Error {
-    /// A fault of ours, from whatever shows it.
+    /// An internal error with its cause.
     pub fn internal(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::Internal(Arc::from(source.into()))
     }
 
-    /// Something we need is away.
+    /// An unavailable service, with the cause.
     pub fn unavailable(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::Unavailable(Arc::from(source.into()))
     }
 
-    /// Whether the same call may succeed later. API and worker both ask here.
+    /// Whether the same call may succeed later. The only definition, for API and worker.
     pub fn is_retryable(&self) -> bool {
         matches!(self, Self::Unavailable(_) | Self::Busy)
     }
 
-    /// Whether Postgres ended a statement that took longer than it may.
+    /// Whether Postgres canceled the statement because of its timeout (SQLSTATE 57014).
     pub fn is_statement_timeout(&self) -> bool {
         let Self::Unavailable(source) = self else { return false };
         let cause = source.downcast_ref::<sqlx::Error>().and_then(sqlx::Error::as_database_error);
         cause.is_some_and(|cause| cause.code().as_deref() == Some("57014"))
     }
 
-    /// The whole chain of causes on one line, for the log.
+    /// The error and all its causes on one line, for the log.
     pub fn chain(&self) -> String {
         let mut line = self.to_string();
         let mut source = std::error::Error::source(self);
@@ -78,13 +78,14 @@ impl From<sqlx::Error> for Error {
     }
 }
 
-/// SQLSTATE codes of faults that pass: connections (08), serialization and deadlocks (40), resources (53), a server that
-/// stops or starts or a statement that took too long (57), a lock not had in time (55P03), a read-only standby (25006).
+/// Whether a SQLSTATE is transient: connection errors (08), serialization failures and deadlocks (40), insufficient
+/// resources (53), server shutdown or start and statement timeouts (57), lock timeouts (55P03), a read-only standby
+/// (25006), an idle transaction timeout (25P03).
 fn is_passing(code: &str) -> bool {
     matches!(code.get(..2), Some("08" | "40" | "53" | "57")) || matches!(code, "55P03" | "25006" | "25P03")
 }
 
-/// Whether a database error is a breach of the named constraint.
+/// Whether a database error is a violation of the named constraint.
 pub fn breaches(error: &sqlx::Error, constraint: &str) -> bool {
     matches!(error, sqlx::Error::Database(cause) if cause.constraint() == Some(constraint))
 }

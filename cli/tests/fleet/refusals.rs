@@ -54,7 +54,7 @@ async fn without_a_database_or_a_good_secret_nothing_starts() {
     let installation = FleetInstallation::on_postgres(TestDatabase::create().await);
     for program in PROGRAMS {
         let said = complaints(&installation, program, &[("CUPONERA_DATABASE_URL", "")]).await;
-        assert_one(&said, &["CUPONERA_DATABASE_URL", "must be set"]);
+        assert_one(&said, &["CUPONERA_DATABASE_URL", "is required"]);
     }
     let said = complaints(&installation, "cuponera-api", &[("CUPONERA_JWT_SECRET", "")]).await;
     assert_one(&said, &["CUPONERA_JWT_SECRET", "32"]);

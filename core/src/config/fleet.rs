@@ -1,12 +1,12 @@
-//! The same settings for each program of a fleet: which of them it uses, and which it cannot do without.
+//! The settings that each program of a fleet uses, and those that it requires.
 
 use clap::Arg;
 
 use super::Settings;
 
-/// What `cuponera-api` leaves to others.
+/// Settings that `cuponera-api` does not use.
 const NOT_OF_THE_API: &[&str] = &["admin_email", "admin_password", "job_retention", "worker_concurrency"];
-/// What `cuponera-worker` leaves to others.
+/// Settings that `cuponera-worker` does not use.
 const NOT_OF_THE_WORKER: &[&str] = &[
     "access_token_ttl",
     "admin_email",
@@ -35,13 +35,13 @@ const NOT_OF_THE_WORKER: &[&str] = &[
     "upload_limit",
 ];
 
-/// A setting as `cuponera-api` has it: those of others are neither shown nor read from the environment.
+/// A setting of `cuponera-api`. Unused settings are hidden from the help and not read from the environment.
 #[must_use]
 pub fn of_the_api(setting: Arg) -> Arg {
     leave_out(setting, NOT_OF_THE_API)
 }
 
-/// A setting as `cuponera-worker` has it: those of others are neither shown nor read from the environment.
+/// The same for `cuponera-worker`.
 #[must_use]
 pub fn of_the_worker(setting: Arg) -> Arg {
     leave_out(setting, NOT_OF_THE_WORKER)
@@ -55,23 +55,24 @@ fn leave_out(setting: Arg, names: &[&str]) -> Arg {
 }
 
 impl Settings {
-    /// All faults at once, for an API of a fleet: it makes nothing up for itself.
+    /// Checks the settings of an API in a fleet, which generates no secrets. Returns all errors.
     pub fn check_for_api(&self) -> Result<(), Vec<String>> {
         let missing = self.jwt_secret.is_none().then(|| {
-            "CUPONERA_JWT_SECRET: must be set, to 32 random bytes or more that are the same for every API of this installation"
+            "CUPONERA_JWT_SECRET: is required: at least 32 random bytes, the same for every API of this installation"
                 .to_owned()
         });
         self.check_with(self.no_database().into_iter().chain(missing))
     }
 
-    /// All faults at once, for a worker of a fleet.
+    /// Checks the settings of a worker in a fleet. Returns all errors.
     pub fn check_for_worker(&self) -> Result<(), Vec<String>> {
         self.check_with(self.no_database())
     }
 
     fn no_database(&self) -> Option<String> {
         self.database_url.is_none().then(|| {
-            "CUPONERA_DATABASE_URL: must be set, as in postgres://user:password@host:5432/cuponera".to_owned()
+            "CUPONERA_DATABASE_URL: is required, for example postgres://user:password@host:5432/cuponera"
+                .to_owned()
         })
     }
 

@@ -1,4 +1,4 @@
-//! A web origin as browsers send it: scheme, host, and the port if it is not the default of the scheme.
+//! A web origin as browsers send it: scheme, host, and a port other than the scheme's default.
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,4 +1,4 @@
-//! A rate as it is written in the settings: `100` (per minute), `10/s`, `600/m`, `5000/h`.
+//! The syntax of rates in settings: `100` (per minute), `10/s`, `600/m`, `5000/h`.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -47,7 +47,7 @@ impl FromStr for RateLimit {
 
 impl RateLimit {
     fn expected() -> String {
-        "must be a number per minute from 1 up, a number with a unit such as 10/s, 600/m or 5000/h, or none"
+        "must be a number per minute of at least 1, a number with a unit such as 10/s, 600/m or 5000/h, or none"
             .to_owned()
     }
 }

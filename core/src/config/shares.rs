@@ -1,4 +1,4 @@
-//! How much of each scarce resource a process of the API has, and the share of it that one caller may use.
+//! The sizes of the shared resources of an API process, and the shares that callers may use.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,37 +6,37 @@ use std::str::FromStr;
 use bytesize::ByteSize;
 use clap::Args;
 
-/// The largest JSON body, in bytes: far above any that is honest.
+/// Maximum size of a JSON body, in bytes: far above that of valid requests.
 pub const MAX_JSON_BYTES: u64 = 1024 * 1024;
 
-/// Sizes of the shared resources, and the shares of them. A share holds for each resource.
+/// Sizes of the shared resources, and shares. Each share applies to every resource.
 #[derive(Debug, Clone, Args)]
 pub struct Shares {
-    /// The most requests that run at once, from the end of their bodies to the beginning of their answers.
+    /// Maximum number of running requests, each from the end of its body to the start of its answer.
     #[arg(long, env = "CUPONERA_MAX_REQUESTS", value_name = "REQUESTS", default_value = "2048", value_parser = clap::value_parser!(u32).range(16..=65_536))]
     pub max_requests: u32,
 
-    /// The most uploads at once.
+    /// Maximum number of concurrent uploads.
     #[arg(long, env = "CUPONERA_MAX_UPLOADS", value_name = "UPLOADS", default_value = "32", value_parser = clap::value_parser!(u32).range(1..=4_096))]
     pub max_uploads: u32,
 
-    /// The most streams of job events that are open at once.
+    /// Maximum number of open streams of job events.
     #[arg(long, env = "CUPONERA_MAX_STREAMS", value_name = "STREAMS", default_value = "1000", value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub max_streams: u32,
 
-    /// The most requests that wait for the end of a job (Prefer: wait); the next are answered at once.
+    /// Maximum number of requests that wait for the end of a job (Prefer: wait); others are answered at once.
     #[arg(long, env = "CUPONERA_MAX_WAITS", value_name = "REQUESTS", default_value = "1000", value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub max_waits: u32,
 
-    /// The most passwords that wait to be hashed, about 50 a second.
+    /// Maximum number of passwords waiting to be hashed, at about 50 per second.
     #[arg(long, env = "CUPONERA_MAX_PASSWORDS", value_name = "PASSWORDS", default_value = "64", value_parser = clap::value_parser!(u32).range(1..=4_096))]
     pub max_passwords: u32,
 
-    /// The most memory for JSON bodies, from their first byte to the answer.
+    /// Maximum memory of JSON bodies, each from its first byte to the answer.
     #[arg(long, env = "CUPONERA_MAX_BODY_MEMORY", value_name = "SIZE", default_value = "64MiB")]
     pub max_body_memory: ByteSize,
 
-    /// The share of one account or API key, of each of these: 1/4 or 25%.
+    /// The share of one account or API key, such as 1/4 or 25%. Shares apply to each of the limits above.
     #[arg(long, env = "CUPONERA_SHARE_CALLER", value_name = "SHARE", default_value = "1/4")]
     pub share_caller: Share,
 
@@ -44,11 +44,11 @@ pub struct Shares {
     #[arg(long, env = "CUPONERA_SHARE_BUSINESS", value_name = "SHARE", default_value = "1/2")]
     pub share_business: Share,
 
-    /// The share of one address, of connections too: an IPv4 address or a /64 of IPv6. A /56 of IPv6 has twice as much.
+    /// The share of one address, also of connections: an IPv4 address or an IPv6 /64. An IPv6 /56 has twice this share.
     #[arg(long, env = "CUPONERA_SHARE_ADDRESS", value_name = "SHARE", default_value = "1/4")]
     pub share_address: Share,
 
-    /// The share of all requests without valid credentials together. One address has its own share of that.
+    /// The share of all requests without valid credentials together. Within it, each address has its share.
     #[arg(long, env = "CUPONERA_SHARE_ANONYMOUS", value_name = "SHARE", default_value = "1/4")]
     pub share_anonymous: Share,
 }
@@ -72,25 +72,25 @@ impl Default for Shares {
 }
 
 impl Shares {
-    /// What is wrong with them together, a line each.
+    /// Contradictions between these settings, one line each.
     pub(super) fn faults(&self) -> Vec<String> {
         let mut faults = Vec::new();
         if self.share_business.is_less_than(self.share_caller) {
             faults.push(
-                "CUPONERA_SHARE_CALLER: must not be more than CUPONERA_SHARE_BUSINESS, which bounds all callers of a business"
+                "CUPONERA_SHARE_CALLER: must not exceed CUPONERA_SHARE_BUSINESS, which limits all callers of a business together"
                     .to_owned(),
             );
         }
         if self.smallest_body_share() < MAX_JSON_BYTES {
             faults.push(format!(
-                "CUPONERA_MAX_BODY_MEMORY: with the shares of it, must leave {} to one caller: the largest body",
+                "CUPONERA_MAX_BODY_MEMORY: after applying the shares, one caller must have at least {}, the maximum size of a body",
                 ByteSize(MAX_JSON_BYTES)
             ));
         }
         faults
     }
 
-    /// The share of a known caller or of an address without credentials, whichever is less.
+    /// The smaller of the shares of a caller with credentials and of an address without.
     fn smallest_body_share(&self) -> u64 {
         let total = usize::try_from(self.max_body_memory.as_u64()).unwrap_or(usize::MAX);
         let stranger = self.share_address.of(self.share_anonymous.of(total));
@@ -99,7 +99,7 @@ impl Shares {
     }
 }
 
-/// A part of a whole: more than nothing, at most all of it.
+/// A fraction greater than 0 and at most 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Share {
     part: u32,
@@ -107,10 +107,10 @@ pub struct Share {
 }
 
 impl Share {
-    /// All of it.
+    /// The whole.
     pub const WHOLE: Self = Self { part: 1, of: 1 };
 
-    /// This share of a number, at least 1.
+    /// This share of a number, rounded up, at least 1.
     pub fn of(self, total: usize) -> usize {
         let share = (total as u128 * u128::from(self.part)).div_ceil(u128::from(self.of));
         usize::try_from(share).unwrap_or(usize::MAX).max(1)

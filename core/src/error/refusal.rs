@@ -1,72 +1,71 @@
-//! A rule that forbids what was asked, in words that know nothing of HTTP, and the form in which it is stored with idempotency
-//! keys.
+//! Rejections by a rule, independent of HTTP, and the form in which they are stored with idempotency keys.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// One field of a request that is not as it should be.
+/// An invalid field of a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FieldFault {
-    /// The field's name as the request has it; nested fields with dots.
+    /// The field's name in the request; the names of nested fields are joined with dots.
     pub field: String,
-    /// What is wrong and what would be right.
+    /// The error, and what is expected.
     pub message: String,
 }
 
 impl FieldFault {
-    /// The fault of a field.
+    /// An error of a field.
     pub fn new(field: impl Into<String>, message: impl Into<String>) -> Self {
         Self { field: field.into(), message: message.into() }
     }
 }
 
-/// The class of a refusal: what the caller can do about it.
+/// The class of a rejection: how the caller can react.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RefusalClass {
-    /// The thing does not exist, or belongs to another caller.
+    /// The object does not exist, or belongs to another caller.
     NotFound,
     /// The caller's role does not allow it.
     Forbidden,
-    /// The request itself has to change.
+    /// The request must be changed.
     Invalid,
-    /// It was possible once and will not be again.
+    /// It was possible earlier and never will be again.
     Gone,
-    /// The request is larger than the installation takes.
+    /// The request exceeds a size limit of the installation.
     TooLarge,
-    /// The state of things forbids it. Also the class of refusals whose class is absent or not known.
+    /// The current state does not allow it. Also the class of stored rejections whose class is absent or unknown.
     #[default]
     #[serde(other)]
     Conflict,
 }
 
-/// A rule that forbids what was asked. Stored with idempotency keys, so the names are permanent.
+/// A rejection by a rule. It is stored with idempotency keys, so the names are permanent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, thiserror::Error)]
 #[serde(tag = "code", rename_all = "snake_case")]
 pub enum Refusal {
-    /// Unknown, or another's.
+    /// The object does not exist, or belongs to another caller or business.
     #[error("there is no such {what}")]
     NotFound {
-        /// What kind of thing was asked for.
+        /// The kind of the object.
         what: String,
     },
     /// The role does not allow it.
     #[error("{reason}")]
     Forbidden {
-        /// Which rule.
+        /// The rule.
         reason: String,
     },
     /// Well-formed, but not valid.
     #[error("the request is not valid: {}", list(faults))]
     Invalid {
-        /// All the fields at fault.
+        /// All invalid fields.
         faults: Vec<FieldFault>,
     },
     /// No code of the book is free.
     #[error("the book has no free code left")]
     SoldOut,
-    /// The user holds as many codes of the book as it allows.
+    /// The user holds the maximum number of codes of the book.
     #[error("the user already holds the {limit} codes that the book allows each user")]
     UserLimitReached {
         /// The book's `maxCodesPerUser`.
@@ -75,68 +74,68 @@ pub enum Refusal {
     /// The book is not `ACTIVE`.
     #[error("the book is not active")]
     BookNotActive,
-    /// The book starts later.
+    /// The book's `startsAt` is in the future.
     #[error("the book starts later")]
     BookNotStarted,
-    /// The book's time is over.
+    /// The book's `expiresAt` has passed.
     #[error("the book has expired")]
     BookExpired,
-    /// The book is `CLOSED` for good.
+    /// The book is `CLOSED`, which is permanent.
     #[error("the book is closed")]
     BookClosed,
-    /// Codes of the book were assigned, so it stays.
+    /// The book cannot be deleted, because codes of it were assigned.
     #[error("the book cannot be deleted: codes of it were assigned")]
     BookInUse,
-    /// The book's states do not have this step.
+    /// The transition between these statuses does not exist.
     #[error("a book cannot go from {from} to {to}")]
     InvalidTransition {
-        /// The state it is in.
+        /// The current status.
         from: String,
-        /// The state that was asked for.
+        /// The requested status.
         to: String,
     },
-    /// Nobody holds the code.
+    /// The code has no holder.
     #[error("the code is not assigned to anybody")]
     NotAssigned,
-    /// Somebody else holds the code.
+    /// Another user holds the code.
     #[error("the code is already assigned to another user")]
     AlreadyAssigned,
-    /// The user named is not the holder.
+    /// The named user is not the holder.
     #[error("the user does not hold this code")]
     NotHolder,
-    /// The holder has it locked.
+    /// The code is locked by its holder.
     #[error("the code is locked by its holder until {locked_until}")]
     CouponLocked {
-        /// When the lock runs out.
+        /// The expiry of the lock.
         locked_until: DateTime<Utc>,
     },
-    /// The book wants a lock first, and there was none.
+    /// The book requires a lock, and the code has no live lock.
     #[error("the book asks for a lock before redeeming: lock the code first")]
     LockRequired,
-    /// The lock named was followed by another.
+    /// The named lock was replaced by a newer lock.
     #[error("the code was locked anew since that lock")]
     LockStale,
-    /// The lock ran out or was released.
+    /// The lock expired or was released.
     #[error("the lock has expired: lock the code again")]
     LockExpired,
-    /// All uses are made.
+    /// The code was redeemed the maximum number of times.
     #[error("the code has been redeemed as often as it may be")]
     CouponAlreadyRedeemed,
-    /// The code was ended for good.
+    /// The code was voided, which is permanent.
     #[error("the code is void")]
     CouponVoid,
-    /// The pattern has too few codes left.
+    /// Fewer codes of the pattern remain than requested.
     #[error("the pattern has only {remaining} codes left")]
     PatternExhausted {
-        /// How many it has.
+        /// Number of remaining codes.
         remaining: u64,
     },
-    /// The job's state does not allow it.
+    /// The job's status does not allow it.
     #[error("the job is {status}: {hint}")]
     WrongJobState {
-        /// The state it is in.
+        /// The current status.
         status: String,
-        /// When it would be allowed.
+        /// The condition under which it is allowed.
         hint: String,
     },
     /// The chunks and files of the job were deleted.
@@ -148,19 +147,19 @@ pub enum Refusal {
     /// The holder id belongs to another account of the business.
     #[error("the userId is already in use")]
     UserIdTaken,
-    /// The account belongs to another business too.
+    /// The account belongs to another business as well.
     #[error("the account belongs to another business too: only its owner can change its password")]
     AccountShared,
-    /// The account is the only admin left who can log in.
+    /// The account is the last enabled admin of the business.
     #[error("this is the last enabled admin of the business: make or enable another first")]
     LastAdmin,
     /// The uploaded file cannot be imported.
     #[error("{detail}")]
     BadFile {
-        /// Which fault: `not_utf8`, `empty_file`, `unclear_header`, `unknown_delimiter`, `record_too_long`,
+        /// The code of the error: `not_utf8`, `empty_file`, `unclear_header`, `unknown_delimiter`, `record_too_long`,
         /// `unclosed_quote`.
         fault: String,
-        /// The sentence for the uploader.
+        /// The explanation for the uploader.
         detail: String,
         /// The physical line, from 1.
         line: Option<u64>,
@@ -168,50 +167,50 @@ pub enum Refusal {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         first_record: Option<Vec<String>>,
     },
-    /// The file is larger than the installation takes.
+    /// The file exceeds the size limit of uploads.
     #[error("the file is larger than {limit_bytes} bytes, the most that is taken")]
     TooLarge {
         /// The limit.
         limit_bytes: u64,
     },
-    /// The business has no room for the file, or for the rejected rows of an import.
+    /// The file, or the rejected rows of an import, would exceed the storage quota of the business.
     #[error(
         "uploads and rejected rows may have {allowed_bytes} bytes, and without this one {used_bytes} are used"
     )]
     StorageQuotaExceeded {
-        /// What is stored for other jobs of the business.
+        /// Bytes stored for other jobs of the business.
         used_bytes: u64,
         /// The quota.
         allowed_bytes: u64,
     },
-    /// The idempotency key came before with another request.
+    /// The idempotency key was used before with another request.
     #[error("the Idempotency-Key was used before with another request: use a new key")]
     KeyReused,
-    /// The first request under the key still runs.
+    /// The first request with this key is still running.
     #[error("the first request under this Idempotency-Key is still running: ask again shortly")]
     KeyInProgress,
-    /// A refusal that a newer program stored and this one does not know.
+    /// A rejection stored by a newer program, with a code that this program does not know.
     #[error("{detail}")]
     #[serde(untagged)]
     Unknown {
-        /// Its stable word.
+        /// Its stable code.
         code: String,
         /// Its class.
         #[serde(default)]
         class: RefusalClass,
-        /// Its sentence.
+        /// Its explanation.
         #[serde(default)]
         detail: String,
     },
 }
 
 impl Refusal {
-    /// There is no such thing, or it is another's.
+    /// The rejection [`Self::NotFound`].
     pub fn not_found(what: &str) -> Self {
         Self::NotFound { what: what.to_owned() }
     }
 
-    /// The stable word that clients match on: the one it is stored under.
+    /// The stable code, for clients and in the stored form.
     pub fn code(&self) -> &str {
         match self {
             Self::NotFound { .. } => "not_found",
@@ -250,7 +249,7 @@ impl Refusal {
         }
     }
 
-    /// What the caller can do about it.
+    /// The class of the rejection.
     pub fn class(&self) -> RefusalClass {
         match self {
             Self::NotFound { .. } => RefusalClass::NotFound,
@@ -286,8 +285,7 @@ impl Refusal {
         }
     }
 
-    /// The form in which it is stored: with its class and its sentence, so that a program that does not know its code can
-    /// answer it all the same.
+    /// The stored form. It includes class and explanation, so that an older program without this code can return it.
     pub fn to_stored(&self) -> serde_json::Result<Value> {
         let mut stored = serde_json::to_value(self)?;
         stored["class"] = serde_json::to_value(self.class())?;
@@ -295,7 +293,7 @@ impl Refusal {
         Ok(stored)
     }
 
-    /// One field is not valid.
+    /// The rejection [`Self::Invalid`] with one field.
     pub fn invalid(field: &str, message: impl Into<String>) -> Self {
         Self::Invalid { faults: vec![FieldFault::new(field, message)] }
     }
@@ -350,7 +348,7 @@ mod tests {
                 first_record: None,
             },
         ] {
-            // A tagged enumeration ignores fields that it does not know.
+            // A tagged enum ignores unknown fields.
             let stored = refusal.to_stored().unwrap();
             assert_eq!(stored["detail"], refusal.to_string());
             assert_eq!(serde_json::from_value::<Refusal>(stored).unwrap(), refusal);

@@ -1,4 +1,4 @@
-//! How much each caller may ask for, and what it is told.
+//! Rate limits of each kind of caller, and the headers that report them.
 
 use cuponera_api::{Limits as Callers, Misses};
 use cuponera_core::config::RateLimit;
@@ -10,8 +10,8 @@ use crate::support::{Client, Limits, Reply, Server};
 mod guessing;
 mod passwords;
 
-/// Few requests for each kind of caller, none of which comes back while a test runs; loopback is a trusted proxy, so that a
-/// test can come from anywhere.
+/// Few requests for each kind of caller, and no token is returned during a test. Loopback is a trusted proxy, so a test
+/// can use any client address.
 async fn limited() -> Server {
     let rate = |text: &str| text.parse::<RateLimit>().expect("a rate").0;
     let callers = Callers {
@@ -54,15 +54,15 @@ async fn those_without_credentials_are_counted_by_address() {
     }
     assert_limited(from(&nobody, "198.51.100.1", Method::GET, "jobs").await, "anonymous");
     assert_limited(from(&nobody, "198.51.100.1", Method::GET, "nowhere").await, "anonymous");
-    // What the client itself has put in front of the proxy's word changes nothing.
+    // Addresses that the client adds before the proxy's entry are ignored.
     assert_limited(from(&nobody, "203.0.113.7, 198.51.100.1", Method::GET, "jobs").await, "anonymous");
     assert_eq!(from(&nobody, "198.51.100.2", Method::GET, "jobs").await.refused(401), "unauthorized");
-    // One home has a whole /64.
+    // An IPv6 /64 counts as one address.
     for host in ["2001:db8::1", "2001:db8::2", "2001:db8::ffff:3"] {
         assert_eq!(from(&nobody, host, Method::GET, "jobs").await.refused(401), "unauthorized");
     }
     assert_limited(from(&nobody, "2001:db8::4", Method::GET, "jobs").await, "anonymous");
-    // Health and documentation are outside; those who have shown who they are are not stopped by the address.
+    // Health and documentation have no limit; the limit of the address does not apply to callers with credentials.
     from(&nobody, "198.51.100.1", Method::GET, "/health").await.expect(200);
     from(&server.service(), "198.51.100.1", Method::GET, "jobs").await.expect(200);
 }
@@ -75,7 +75,7 @@ async fn wrong_credentials_and_logins_are_counted_by_address_too() {
         assert_eq!(from(client, "198.51.100.1", Method::GET, "jobs").await.refused(401), "unauthorized");
     }
     assert_limited(from(&wrong[1], "198.51.100.1", Method::GET, "jobs").await, "anonymous");
-    // With a header that nobody looks at, a login is a login.
+    // An unused header does not exempt a login from the limit.
     let login = async |client: &Client| {
         let request = client.request(Method::POST, "auth/login").header("X-Forwarded-For", "198.51.100.9");
         Reply::to(request.json(&json!({"email": "nobody@shop.test", "password": "wrong wrong wrong"}))).await
@@ -100,7 +100,7 @@ async fn once_an_address_has_spent_its_bucket_a_key_that_has_not_been_good_latel
         let status = from(&junk(n), "198.51.100.1", Method::GET, "jobs").await.status;
         assert_eq!(status, if n < 3 { 401 } else { 429 });
     }
-    let looked: i64 = cuponera_testkit::eventually("the statistics to come", async || {
+    let looked: i64 = cuponera_testkit::eventually("the statistics to be updated", async || {
         let looked: i64 = calls().await;
         (looked >= 3).then_some(looked)
     })

@@ -1,5 +1,5 @@
-//! Who may read the metrics, and what they say of requests. All servers of these tests count in one process, so they only
-//! look at what nobody else does.
+//! Access to the metrics, and the metrics of requests. All servers of these tests share the metrics of one process, so the
+//! tests read only series that no other test changes.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -58,10 +58,10 @@ async fn metrics_are_told_to_this_machine_and_not_to_whom_a_proxy_speaks_for() {
     assert_eq!(nobody.get("/api/v1/metrics").await.refused(404), "not_found");
 }
 
-/// The address of this machine that others see, if it has one.
+/// The address of this machine in its network, if it has one.
 fn outer_address() -> Option<std::net::IpAddr> {
     let socket = std::net::UdpSocket::bind("0.0.0.0:0").ok()?;
-    // Nothing is sent: the system only says from where it would be.
+    // Sends nothing: the system only selects the source address.
     socket.connect("198.51.100.1:9").ok()?;
     socket.local_addr().ok().map(|address| address.ip()).filter(|ip| !ip.is_loopback())
 }
@@ -124,7 +124,7 @@ async fn what_happens_to_coupons_jobs_and_locks_is_counted() {
         "cuponera_lane_batch_calls_count{kind=\"lock\"}",
         "cuponera_locks_expired_total",
     ];
-    eventually("all of it to be counted", async || {
+    eventually("all requests to be counted", async || {
         let after = scrape(&admin).await;
         let grown = |series: &&str| value(&after, series) > value(&before, series);
         expected.iter().all(grown).then_some(())
@@ -154,14 +154,14 @@ async fn open_connections_are_shown_until_they_are_closed() {
     let open = async || value(&scrape(&server.nobody()).await, "cuponera_http_connections");
     assert!(open().await >= 200.0);
     drop(held);
-    eventually("the connections to be gone", async || (open().await < 200.0).then_some(())).await;
+    eventually("the connections to be closed", async || (open().await < 200.0).then_some(())).await;
 }
 
-/// A connection that has had an answer, and stays.
+/// A connection that has received an answer and stays open.
 fn connect(address: &str) -> TcpStream {
     let mut stream = TcpStream::connect(address).expect("nobody listens");
     stream.set_read_timeout(Some(Duration::from_mins(1))).expect("a time-out");
-    stream.write_all(b"GET /health/live HTTP/1.1\r\nhost: here\r\n\r\n").expect("the connection is gone");
+    stream.write_all(b"GET /health/live HTTP/1.1\r\nhost: here\r\n\r\n").expect("the connection is closed");
     let mut answer = [0; 64];
     assert!(stream.read(&mut answer).expect("no answer") > 0);
     stream

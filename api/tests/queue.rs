@@ -93,7 +93,7 @@ async fn all_failed_jobs_of_a_business_run_again_at_one_call_and_their_letters_a
         let order = json!({"couponBookId": server.book(json!({})).await, "quantity": 10});
         failed.push(server.admin().post("coupon-codes/generate", order).await.expect(202)["id"].clone());
         let claim = claim(&store, "worker").await.expect("a chunk to claim");
-        let sorry = JobError { code: "sorry".to_owned(), detail: "it did not work".to_owned() };
+        let sorry = JobError { code: "sorry".to_owned(), detail: "the chunk failed for the test".to_owned() };
         store.fail_chunk_if_held(&claim, &sorry).await.expect("it cannot fail");
     }
     let dead = async |count| (queue.dead_letters().await.len() == count).then_some(());

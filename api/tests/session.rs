@@ -1,4 +1,4 @@
-//! Logging in, staying so, and leaving; and whoever has no right to.
+//! Login, refresh and logout, and callers that may not log in.
 
 mod browser;
 mod ending;
@@ -47,7 +47,7 @@ async fn a_login_gives_tokens_that_stand_for_the_account() {
     assert_eq!((&me["role"], &me["userId"]), (&json!("USER"), &json!("ann")));
 }
 
-/// Makes an account for a holder, with the admin's password, and logs it in.
+/// Creates an account for a holder, with the admin's password, and logs it in.
 async fn log_in_new_user(server: &Server, user: &str) -> Value {
     let email = format!("{user}@shop.test");
     let new = json!({"email": email, "password": ADMIN_PASSWORD, "role": "USER", "userId": user});
@@ -92,14 +92,14 @@ async fn of_16_who_use_one_refresh_token_at_once_one_is_served_and_the_login_is_
         }
         let replies = tasks.join_all().await;
         let winners: Vec<&Reply> = replies.iter().filter(|reply| reply.status == 200).collect();
-        assert_eq!(winners.len(), 1, "one refresh token was good for {} sessions", winners.len());
+        assert_eq!(winners.len(), 1, "one refresh token was exchanged for {} sessions", winners.len());
         let refused = replies.iter().filter(|reply| reply.outcome() == "401 invalid_refresh_token");
         assert_eq!(refused.count(), 15);
         let winner = winners[0].json();
         let again = refresh(&server, &winner).await;
-        assert_eq!(again.refused(401), "invalid_refresh_token", "a login whose token was copied lives on");
+        assert_eq!(again.refused(401), "invalid_refresh_token", "a login whose token was copied did not end");
         let admin = bearer(&server, &winner).get("auth/me").await;
-        assert_eq!(admin.refused(401), "unauthorized", "an admin's token outlives its login");
+        assert_eq!(admin.refused(401), "unauthorized", "an admin's access token outlived its login");
     }
 }
 
@@ -117,7 +117,11 @@ async fn a_disabled_account_can_neither_log_in_nor_refresh_until_it_is_enabled()
     assert_eq!(admin.patch(&path, json!({"disabled": true})).await.expect(200)["disabled"], true);
     let disabled = log_in(&server.nobody(), email, password).await;
     let wrong = log_in(&server.nobody(), email, "not the password").await;
-    assert_eq!((disabled.status, &disabled.text), (401, &wrong.text), "a disabled account can be told");
+    assert_eq!(
+        (disabled.status, &disabled.text),
+        (401, &wrong.text),
+        "a disabled account can be distinguished"
+    );
     assert_eq!(refresh(&server, &session).await.refused(401), "invalid_refresh_token");
     admin.patch(&path, json!({"disabled": false})).await.expect(200);
     assert_eq!(refresh(&server, &session).await.refused(401), "invalid_refresh_token");
@@ -135,7 +139,7 @@ async fn a_new_password_ends_all_logins_and_the_old_one_is_no_longer_good() {
         assert_eq!(
             token.get("users").await.refused(401),
             "unauthorized",
-            "an admin's token outlives its login"
+            "an admin's access token outlived its login"
         );
     }
     assert_eq!(refresh(&server, &session).await.refused(401), "invalid_refresh_token");
@@ -157,5 +161,5 @@ async fn an_email_is_a_member_of_a_business_once_and_holder_ids_are_unique_in_it
     theirs.post("users", new("two@shop.test", "one")).await.expect(201);
     let users = server.admin().get("users").await.expect(200);
     assert_eq!(users["data"].as_array().map(Vec::len), Some(2), "{users}");
-    assert!(!users.to_string().contains("argon2"), "a password's hash is shown");
+    assert!(!users.to_string().contains("argon2"), "a password hash is disclosed");
 }

@@ -1,5 +1,5 @@
-//! Requests that two programs could read differently are refused, and refusals give nothing away: as bytes on a connection,
-//! since clients do not send such requests.
+//! Ambiguous requests are rejected, and rejections disclose nothing. The tests send raw bytes, because clients do not send such
+//! requests.
 
 use cuponera_testkit::eventually;
 use reqwest::Method;
@@ -11,7 +11,7 @@ async fn without_worker() -> Server {
     Server::start_with(Limits { worker: false, ..Limits::default() }).await
 }
 
-/// A name, the bytes, and how the answer begins.
+/// A name, the bytes, and the beginning of the answer.
 type Case<'a> = (&'a str, String, &'a str);
 
 async fn assert_answers(server: &Server, cases: Vec<Case<'_>>) {
@@ -88,7 +88,7 @@ async fn lines_of_a_head_end_with_cr_lf() {
         let is_followed = answer.contains("HTTP/1.1 200 ");
         assert_eq!(is_followed, expected == "HTTP/1.1 422 ", "{name}: {answer}");
     }
-    // In a second request, behind a body that has line feeds of its own.
+    // In a second request, after a body that contains line feeds.
     let second = format!("{}GET /health/live HTTP/1.1\nHost: a\r\n\r\n", post("{\n\n}\n"));
     let answer = ask("127.0.0.1", &server.nobody().address(), second).await;
     assert!(answer.starts_with("HTTP/1.1 422 ") && answer.contains("HTTP/1.1 400 "), "{answer}");
@@ -133,7 +133,7 @@ async fn names_that_a_client_makes_up_are_answered_with_64_characters_at_most() 
     assert_eq!(field_of(query), "x".repeat(64));
 }
 
-/// Without fields that an operation needs, and with one that none has.
+/// Without required fields, and with an unknown field.
 fn faulty() -> Value {
     json!({"nothing": 1})
 }

@@ -1,5 +1,5 @@
-//! Installations of earlier versions, each from a dump, after today's migrations and under today's programs: all rows are
-//! still there, and old passwords, keys, logins, locks and jobs still work.
+//! Installations of earlier versions, each from a dump, after the current migrations and with the current programs: all rows
+//! exist, and old passwords, keys, logins, locks and jobs work.
 
 mod coupons;
 mod event_log;
@@ -31,7 +31,7 @@ fn without_worker() -> Limits {
     Limits { worker: false, ..Limits::default() }
 }
 
-/// What a dump says at a place.
+/// The value of a dump at a JSON pointer.
 #[track_caller]
 fn fact<'a>(facts: &'a Value, pointer: &str) -> &'a str {
     let found = facts.pointer(pointer).and_then(Value::as_str);
@@ -50,7 +50,7 @@ async fn account(server: &Server, facts: &Value, name: &str) -> Client {
     server.nobody().with_token(session["accessToken"].as_str().expect("a login has a token"))
 }
 
-/// Each table that there is, with its columns as a list for SQL. Partitions are seen through their parent.
+/// All tables, each with its columns as a list for SQL. Partitions are read through their parent.
 async fn tables(database: &TestDatabase) -> Vec<(String, String)> {
     query_as(
         "select c.table_name::text, string_agg(quote_ident(c.column_name), ', ' order by c.ordinal_position)
@@ -83,7 +83,7 @@ async fn migrating_changes_no_stored_row_and_breaks_no_promise() {
         for table in &tables {
             before.push(digest(&database, table).await);
         }
-        // As the programs of a fleet do that is upgraded.
+        // Like the programs of a fleet during an upgrade.
         let another = database
             .another_store(cuponera_core::store::Pools { rest: 2, ..cuponera_core::store::Pools::LEAST })
             .await;
@@ -96,7 +96,7 @@ async fn migrating_changes_no_stored_row_and_breaks_no_promise() {
     }
 }
 
-/// As beside the programs of a fleet that has a long chunk at work.
+/// Like a fleet with a long chunk running.
 /// Invariant I-13.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_migration_that_waits_for_a_long_transaction_makes_no_assignment_wait() {
@@ -137,13 +137,13 @@ async fn old_passwords_keys_and_logins_still_let_in_whom_they_let_in() {
         server.service().get("coupon-books").await.expect(200);
         let admin_key = nobody.with_key(fact(&facts, "/keys/admin"));
         admin_key.get("coupon-books").await.expect(200);
-        assert_eq!(admin_key.get("users").await.refused(403), "forbidden", "an old key manages people");
+        assert_eq!(admin_key.get("users").await.refused(403), "forbidden", "an old key manages users");
         nobody.with_key(fact(&facts, "/keys/revoked")).get("coupon-books").await.refused(401);
         for (login, expected) in [("admin", 200), ("ana", 200), ("ended", 401)] {
             let refresh = json!({"refreshToken": fact(&facts, &format!("/logins/{login}"))});
             let reply = nobody.post("auth/refresh", refresh.clone()).await;
             assert_eq!(reply.status, expected, "{login}: {}", reply.text);
-            // Each was good once, as ever.
+            // Each could be used once.
             nobody.post("auth/refresh", refresh).await.refused(401);
         }
     }
@@ -161,7 +161,7 @@ async fn requests_under_old_idempotency_keys_get_their_old_answers() {
                 .body(fact(replay, "/body").to_owned());
             let reply = Reply::to(request).await;
             if fact(replay, "/path") == "users" {
-                // API keys made accounts then.
+                // In that version API keys could create accounts.
                 assert_eq!(reply.refused(403), "forbidden");
                 continue;
             }
@@ -172,8 +172,8 @@ async fn requests_under_old_idempotency_keys_get_their_old_answers() {
     }
 }
 
-/// Fails unless the answer has all fields that the old one had, with their values; there may be more by now. What differs from
-/// request to request, and the words of refusals, are left out.
+/// Fails unless the answer has all fields of the old one with their values; it may have more. Ignores values that differ for
+/// each request, and the texts of rejections.
 #[track_caller]
 fn assert_same_fields(answer: &Value, old: &Value) {
     for (name, value) in old.as_object().expect("an answer is an object") {

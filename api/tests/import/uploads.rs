@@ -120,12 +120,12 @@ async fn uploads_at_the_same_time_exceed_no_quota() {
     assert_eq!(stored, 1_000_000);
 }
 
-/// Whether the parts of a file are worked one after the other is decided while it comes in.
+/// Whether the parts of a file are imported in order is decided during the upload.
 #[tokio::test(flavor = "multi_thread")]
 async fn parts_of_a_file_with_users_are_worked_side_by_side_if_it_repeats_no_code() {
     let server = Server::start_with(Limits { worker: false, ..Limits::default() }).await;
     let book = server.book(json!({})).await;
-    // More than a part, and the last row repeats a code of the first part in another spelling.
+    // More than a part; the last row repeats a code of the first part in another spelling.
     let mut file =
         (0..60_000).fold("code,userId\n".to_owned(), |file, row| file + &format!("CODE-{row:06},u{row}\n"));
     for (row, is_ordered) in [("OTHER,eva\n", false), (" code-000007 ,eva\n", true)] {
@@ -133,7 +133,8 @@ async fn parts_of_a_file_with_users_are_worked_side_by_side_if_it_repeats_no_cod
         let job = server.upload(&book, file.clone()).await.expect(202);
         let found =
             sqlx::query_as::<_, (bool, i32)>("select ordered, chunks_total from job where id = $1::uuid");
-        let found = found.bind(id_of(&job)).fetch_one(server.database.pool()).await.expect("the job is gone");
+        let found =
+            found.bind(id_of(&job)).fetch_one(server.database.pool()).await.expect("the job does not exist");
         assert_eq!(found, (is_ordered, 2), "{row}");
     }
 }
@@ -160,7 +161,7 @@ async fn a_client_that_goes_away_in_the_middle_leaves_no_files() {
     })
     .await
     .expect("the client panicked");
-    // A full part was stored, so the upload has something to leave behind.
+    // A full part was stored, so the upload could leave a file behind.
     cuponera_testkit::eventually("a stored part", async || (files_kept(&server) > 0).then_some(())).await;
     connection.flush().expect("flushing failed");
     drop(connection);

@@ -1,4 +1,4 @@
-//! Guessing the password of an email: it is counted over all addresses and processes, and its holder does not notice.
+//! Guessing the password of an email: attempts are counted over all addresses and processes, and its owner is not affected.
 
 use cuponera_api::Limits as Callers;
 use futures::{StreamExt, stream};
@@ -50,7 +50,7 @@ async fn of_guesses_from_50_addresses_10_are_checked_and_the_holder_logs_in_from
     };
     let (statuses, ()) = tokio::join!(guess(&servers, ADMIN_EMAIL), at_home);
     assert_eq!((count(&statuses, 401), count(&statuses, 429)), (10, 40), "{statuses:?}");
-    // Guessed right, from an address that is not known.
+    // The right password, from an unknown address.
     let right = log_in(&server.nobody(), "203.0.113.99", ADMIN_EMAIL, ADMIN_PASSWORD).await;
     let wait: u64 = right.header("retry-after").parse().expect("Retry-After in seconds");
     assert!((600..=900).contains(&wait), "{wait}");
@@ -61,7 +61,7 @@ async fn of_guesses_from_50_addresses_10_are_checked_and_the_holder_logs_in_from
         log_in(&server.nobody(), HOME, ADMIN_EMAIL, "mistyped").await.refused(401),
         "invalid_credentials"
     );
-    // Other emails are not concerned.
+    // Other emails are not affected.
     assert_eq!(
         log_in(&server.nobody(), "203.0.113.1", UNKNOWN, "x").await.refused(401),
         "invalid_credentials"
@@ -104,7 +104,7 @@ async fn right_passwords_do_not_count_and_a_network_of_ipv6_is_known_as_a_whole(
             .fetch_one(server.database.pool())
             .await
             .expect("counting failed");
-    assert_eq!(left, 0, "a right password counts as wrong");
+    assert_eq!(left, 0, "a right password was counted as wrong");
     log_in(&nobody, "2001:db8:1:2::1", ADMIN_EMAIL, ADMIN_PASSWORD).await.expect(200);
     for _ in 0..10 {
         log_in(&nobody, "2001:db8:9:9::1", ADMIN_EMAIL, "wrong").await.expect(401);

@@ -1,4 +1,4 @@
-//! Browsers: the refresh token is a cookie that no script reads and no other site's page uses.
+//! Browsers: the refresh token is a cookie that scripts cannot read and pages of other sites cannot use.
 
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ type Header = (&'static str, &'static str);
 const ORIGIN: Header = ("Origin", "https://shop.test");
 const SITE: Header = ("Sec-Fetch-Site", "same-origin");
 
-/// A server whose settings name the origin.
+/// A server that accepts the origin.
 async fn server() -> Server {
     let cors_origins = vec![ORIGIN.1.parse().expect("an origin")];
     Server::start_with(Limits { worker: false, cors_origins, ..Limits::default() }).await
@@ -27,13 +27,13 @@ async fn log_in_with(server: &Server, headers: &[Header]) -> Reply {
     Reply::to(with(server.nobody().request(Method::POST, "auth/login").json(&body), headers)).await
 }
 
-/// Asks without a body, with this refresh token as the cookie.
+/// Sends a request without a body, with this refresh token as the cookie.
 async fn post(client: &Client, path: &str, token: &str, headers: &[Header]) -> Reply {
     let cookie = format!("theme=dark; cuponera_refresh={token}; other=1");
     Reply::to(with(client.request(Method::POST, path).header("Cookie", cookie), headers)).await
 }
 
-/// The token and the attributes of the cookie that an answer sets.
+/// The token and attributes of the cookie in an answer.
 fn cookie(reply: &Reply) -> (String, Vec<String>) {
     let mut parts = reply.header("Set-Cookie").split("; ").map(str::to_owned);
     let token = parts
@@ -70,7 +70,7 @@ async fn a_browser_gets_the_refresh_token_as_a_cookie_for_the_server_alone() {
         assert_eq!(session.get("refreshToken"), None, "a script can read it: {header:?}");
         bearer(&server, &session).get("users").await.expect(200);
     }
-    // Programs get it in the body; that of Node.js sends one of the headers that browsers send.
+    // Other programs get it in the body. The client of Node.js sends one of the headers of browsers.
     for headers in [&[][..], &[("Sec-Fetch-Mode", "cors")]] {
         let reply = log_in_with(&server, headers).await;
         assert_eq!(reply.header("Set-Cookie"), "");
@@ -153,14 +153,14 @@ async fn the_cookie_is_taken_from_the_server_s_own_origin_and_those_of_the_setti
     let two = with(server.nobody().request(Method::POST, "auth/refresh"), &[ORIGIN, ("Origin", "null")]);
     let two = Reply::to(two.header("Cookie", format!("cuponera_refresh={token}"))).await;
     assert_eq!(two.refused(403), "forbidden");
-    // Without the cookie the origin is nobody's business: what a page may read is up to CORS.
+    // Without the cookie the origin is not checked: CORS decides what a page may read.
     let session: Value = log_in_with(&server, &[]).await.expect(200);
     let body = json!({"refreshToken": session["refreshToken"]});
     let request = server.nobody().request(Method::POST, "auth/refresh").header("Origin", "https://evil.test");
     assert_eq!(Reply::to(request.json(&body)).await.status, 200);
 }
 
-/// Asks without a body from the page of an origin, with this refresh token as the cookie.
+/// Sends a request without a body from a page of the origin, with this refresh token as the cookie.
 async fn send_from(client: &Client, path: &str, token: &str, origin: &str) -> Reply {
     let request = client.request(Method::POST, path).header("Origin", origin);
     Reply::to(request.header("Cookie", format!("cuponera_refresh={token}"))).await

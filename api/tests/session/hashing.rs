@@ -1,4 +1,4 @@
-//! What logging in costs: the same for everybody, and never more than the server can bear.
+//! The cost of a login: the same for known and unknown emails, and bounded for the server.
 
 use std::time::{Duration, Instant};
 
@@ -25,7 +25,7 @@ async fn an_unknown_email_and_a_disabled_account_take_as_long_as_a_wrong_passwor
         ("gone@shop.test", ADMIN_PASSWORD),
     ];
     let mut times = [const { Vec::new() }; 3];
-    // One less than an email may have wrong ones.
+    // One less than the limit of wrong passwords for an email.
     for _ in 0..9 {
         for ((email, password), times) in tries.iter().zip(&mut times) {
             let begun = Instant::now();
@@ -51,7 +51,7 @@ async fn more_logins_than_can_wait_are_told_to_come_back_and_the_others_are_serv
     let (answered, sent_away): (Vec<_>, Vec<_>) = replies.iter().partition(|reply| reply.status == 401);
     assert!(answered.len() >= 66 && !sent_away.is_empty(), "{} served", answered.len());
     for reply in sent_away {
-        // By the queue, or by the share of requests that an address has without credentials.
+        // Rejected by the queue, or by the address's share of anonymous requests.
         assert!(["503 unavailable", "503 overloaded"].contains(&reply.outcome().as_str()), "{}", reply.text);
         assert_eq!(reply.header("Retry-After"), "1");
     }

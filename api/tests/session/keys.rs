@@ -1,4 +1,4 @@
-//! API keys: shown once, named for people, and over within seconds once they are revoked.
+//! API keys: shown once, named, and rejected within seconds of their revocation.
 
 use cuponera_testkit::eventually;
 use serde_json::json;
@@ -29,7 +29,7 @@ async fn an_api_key_is_shown_once_works_until_it_is_revoked_and_is_of_its_role()
     for reply in
         [script.get("users").await, script.get("api-keys").await, script.post("api-keys", order).await]
     {
-        assert_eq!(reply.refused(403), "forbidden", "an API key manages people or keys");
+        assert_eq!(reply.refused(403), "forbidden", "an API key manages users or keys");
     }
     assert_eq!(admin.delete(&format!("api-keys/{}", id_of(&made))).await.status, 204);
     assert_eq!(till.get("auth/me").await.refused(401), "unauthorized");
@@ -53,8 +53,10 @@ async fn a_revoked_key_and_an_ended_admin_stop_in_another_process_as_soon_as_the
     admin.post("auth/logout", json!({})).await.expect(200);
     assert_eq!(admin.get("users").await.refused(401), "unauthorized");
     for gone in [till, far] {
-        eventually("it to be refused", async || (gone.get("auth/me").await.status == 401).then_some(()))
-            .await;
+        eventually("the key to be rejected", async || {
+            (gone.get("auth/me").await.status == 401).then_some(())
+        })
+        .await;
     }
 }
 

@@ -1,4 +1,4 @@
-//! Leaving: which logins end, and how soon.
+//! Logout: the logins that end, and the time until they do.
 
 use serde_json::json;
 
@@ -59,7 +59,7 @@ async fn a_token_of_an_admin_who_was_disabled_or_deleted_is_nobody_s() {
         client.get("users").await.expect(200);
         clients.push((id, client));
     }
-    let [(disabled, one), (deleted, two)] = &clients[..] else { panic!("two were made") };
+    let [(disabled, one), (deleted, two)] = &clients[..] else { panic!("two logins were started") };
     server.admin().patch(&format!("users/{disabled}"), json!({"disabled": true})).await.expect(200);
     let nobody = server.nobody().get("users").await;
     let reply = one.get("users").await;
@@ -69,7 +69,7 @@ async fn a_token_of_an_admin_who_was_disabled_or_deleted_is_nobody_s() {
         .execute(server.database.pool())
         .await
         .expect("deleting failed");
-    // Another process has no memory of it.
+    // Another process has not cached it.
     let reply = two.at(&server.another_api().await).get("users").await;
     assert_eq!((reply.status, &reply.text), (401, &nobody.text));
 }

@@ -1,4 +1,5 @@
-//! An account in several businesses: one at a time, with a role and a holder id in each; nobody but its owner changes its password.
+//! Accounts in several businesses: a login is to one business, each membership has a role and a holder id, and only the owner
+//! changes the password.
 
 use serde_json::{Value, json};
 
@@ -8,7 +9,7 @@ use crate::support::{ADMIN_PASSWORD, Client, Reply, Server, id_of};
 const EMAIL: &str = "ana@person.test";
 const PASSWORD: &str = "a long password of ana";
 
-/// Ana is a USER of the shop, and an ADMIN of another one.
+/// Ana is a USER of the shop and an ADMIN of another business.
 struct World {
     server: Server,
     their_admin: Client,
@@ -64,7 +65,7 @@ async fn a_login_says_which_business_it_is_for_if_there_are_several() {
     assert_eq!(session["businesses"], listed);
     let elsewhere = world.log_in_to(&uuid::Uuid::now_v7().to_string()).await;
     assert_eq!(elsewhere.refused(401), "invalid_credentials");
-    // The list is for those who know the password.
+    // Only a caller with the right password gets the list.
     let wrong = log_in(&nobody, EMAIL, "not the password").await;
     assert_eq!((wrong.json().get("businesses"), wrong.status), (None, 401));
 }
@@ -92,7 +93,7 @@ async fn a_person_in_two_businesses_sees_one_at_a_time() {
 
     let switch = json!({"businessId": world.their_business});
     let switched = here.post("auth/switch", switch).await.expect(200);
-    assert_eq!(here.get("auth/me").await.refused(401), "unauthorized", "two businesses at a time");
+    assert_eq!(here.get("auth/me").await.refused(401), "unauthorized", "a token for two businesses");
     assert_eq!(refresh(&world.server, &session).await.refused(401), "invalid_refresh_token");
     let there = bearer(&world.server, &switched);
     let me = there.get("auth/me").await.expect(200);
@@ -101,7 +102,7 @@ async fn a_person_in_two_businesses_sees_one_at_a_time() {
     assert_eq!(there.get(&format!("coupon-books/{book}")).await.refused(404), "not_found");
     let users = there.get("users").await.expect(200);
     assert!(!users.to_string().contains("ana-here"), "{users}");
-    // A refresh stays in the business.
+    // A refresh does not change the business.
     let refreshed = refresh(&world.server, &switched).await.expect(200);
     let me = bearer(&world.server, &refreshed).get("auth/me").await.expect(200);
     assert_eq!(me["businessId"], world.their_business);
@@ -151,17 +152,17 @@ async fn disabling_ends_the_membership_of_one_business_and_no_other() {
         world.log_in_to(&world.their_business).await.expect(200),
     ];
     let [here, there] = [0, 1].map(|place: usize| bearer(&world.server, &sessions[place]));
-    // In turn: the first membership of the account, and the further one.
+    // First the account's first membership, then the further one.
     for (admin, ended, other, stays) in [
         (world.server.admin(), &here, &there, &world.their_business),
         (world.their_admin.clone(), &there, &here, &world.here()),
     ] {
         assert_eq!(admin.patch(&path, json!({"disabled": true})).await.expect(200)["disabled"], true);
         assert_eq!(ended.get("auth/me").await.refused(401), "unauthorized");
-        // The other one was ended before, or goes on.
+        // The other login ended earlier, or continues.
         let expected = if std::ptr::eq(other, &raw const there) { 200 } else { 401 };
         assert_eq!(other.get("auth/me").await.status, expected);
-        // One membership is left: nothing is to be chosen.
+        // With one membership left, no business has to be chosen.
         let session = log_in(&world.server.nobody(), EMAIL, PASSWORD).await.expect(200);
         let me = bearer(&world.server, &session).get("auth/me").await.expect(200);
         assert_eq!(me["businessId"], **stays);
@@ -178,7 +179,7 @@ async fn an_email_of_another_business_is_added_in_the_same_shape_as_a_new_one() 
     let fresh = world.their_admin.post("users", new("fresh@person.test")).await.expect(201);
     let names = |answer: &Value| answer.as_object().expect("an object").keys().cloned().collect::<Vec<_>>();
     assert_eq!(names(&known), names(&fresh));
-    assert_eq!(known["userId"], made["id"], "the holder id that is made up is the account's id");
+    assert_eq!(known["userId"], made["id"], "the default holder id is the account's id");
     assert_eq!(
         world.their_admin.post("users", new("only-here@person.test")).await.refused(409),
         "email_taken"

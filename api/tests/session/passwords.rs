@@ -1,4 +1,4 @@
-//! Setting a password: what it must be, who may, and which logins end with the old one.
+//! Setting a password: the rules, the permissions, and the logins that end with the old password.
 
 use serde_json::{Value, json};
 
@@ -11,7 +11,7 @@ fn change(current: &str, new: &str) -> Value {
     json!({"currentPassword": current, "newPassword": new})
 }
 
-/// The message about a field, if it is the only one at fault.
+/// The message about a field, if no other field is invalid.
 #[track_caller]
 fn message(problem: &Value, field: &str) -> String {
     let errors = problem["errors"].as_array().expect("errors");
@@ -65,7 +65,7 @@ async fn one_rule_holds_for_passwords_wherever_they_are_set() {
         assert_eq!(message(&made, "password"), message(&changed, "password"), "{password}");
     }
     let problem = server.another_admin().await.patch(&path, json!({"password": "long.local.part"})).await;
-    assert_eq!(problem.refused(404), "not_found", "whose an email is can be found out");
+    assert_eq!(problem.refused(404), "not_found", "the answer discloses whether the email is known");
 }
 
 #[tokio::test(flavor = "multi_thread")]

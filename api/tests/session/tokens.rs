@@ -17,7 +17,7 @@ fn now() -> u64 {
 async fn good_claims(server: &Server) -> Value {
     let session = admin_session(server).await;
     let token = session["accessToken"].as_str().expect("a token");
-    jsonwebtoken::dangerous::insecure_decode::<Value>(token).expect("a token of ours").claims
+    jsonwebtoken::dangerous::insecure_decode::<Value>(token).expect("a token of this server").claims
 }
 
 /// The claims with another value of a field, or without the field.

@@ -1,4 +1,4 @@
-//! A flood of logins: those of people who come new are served all the same.
+//! A flood of logins: logins from new addresses are still served.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -11,12 +11,12 @@ use tokio::task::JoinSet;
 use super::{Neighbor, Shares, address, with_shares};
 use crate::support::{ADMIN_EMAIL, ADMIN_PASSWORD};
 
-/// Addresses that try passwords, each over and over.
+/// Number of addresses that try passwords repeatedly.
 const ATTACKERS: u16 = 250;
-/// Between two tries of an address.
+/// Pause between two tries of an address.
 const PAUSE: Duration = Duration::from_millis(300);
 
-/// What is promised to a person who logs in, at the 95th percentile.
+/// The guaranteed 95th percentile of a login.
 fn promised() -> Duration {
     bound(Duration::from_secs(2), Duration::from_secs(8))
 }
@@ -43,7 +43,7 @@ async fn logins_from_new_addresses_are_served_while_250_addresses_try_passwords(
             }
         });
     }
-    cuponera_testkit::eventually("the flood to be more than can be hashed", async || {
+    cuponera_testkit::eventually("the flood to exceed the hashing capacity", async || {
         (refused.load(Ordering::Relaxed) >= 100).then_some(())
     })
     .await;

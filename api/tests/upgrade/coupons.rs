@@ -83,7 +83,7 @@ fn codes(facts: &Value, name: &str) -> Vec<String> {
 
 /// The books have their statuses, and their counts add up to all codes of the business.
 async fn assert_books_count(server: &Server, facts: &Value) {
-    let mut all = 300; // Those of the other business.
+    let mut all = 300; // The codes of the other business.
     for (name, status) in [
         ("summer", "ACTIVE"),
         ("checkout", "ACTIVE"),

@@ -1,5 +1,5 @@
-//! Rules for files that no compiler checks. Documents name only what exists: the targets of links, files in backticks, invariants. Each
-//! numbered invariant is stated once and named by a test. No source file is too long.
+//! Rules for files that no compiler checks. Link targets, files in backticks and invariants in documents exist. Each numbered
+//! invariant is stated once and named by a test. No source file is too long.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,4 +1,4 @@
-//! What a queue promises to workers, whichever it is: each promise is kept by both.
+//! The guarantees of a queue, tested on both implementations.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,13 +13,13 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::fleet::{generate, import_to, submit_dry_run};
 
-/// How long a promise may take to be kept; reaching it is a failure, so it is generous.
+/// Timeout of a condition. Reaching it fails the test, so it is generous.
 const PATIENCE: Duration = Duration::from_secs(30);
 const LEASE: Duration = Duration::from_secs(15);
-/// For a promise that begins with the end of a lease.
+/// Timeout of a condition that begins with the end of a lease.
 const SHORT_LEASE: Duration = Duration::from_secs(2);
 
-/// A world whose work is announced on a queue.
+/// A world whose work is announced on this queue.
 struct Rig {
     world: World,
     queue: Queue,
@@ -52,7 +52,7 @@ impl Rig {
         Self { world, queue, store, lease: LEASE, _stop: stop.clone().drop_guard(), stop }
     }
 
-    /// So many places that nobody works at yet.
+    /// This many idle slots.
     fn places(&self, places: usize) -> Vec<Receiver> {
         let (receivers, deleter) = self.queue.open(&self.store, self.lease, places);
         if let Some(deleter) = deleter {
@@ -74,7 +74,7 @@ impl Rig {
         self.store.claim_chunk("worker", self.lease, &JobKind::ALL).await.unwrap()
     }
 
-    /// Goes on as a worker does until there is a chunk.
+    /// Receives deliveries as a worker does until a chunk can be claimed.
     async fn next_chunk(&self, receiver: &mut Receiver) -> (Delivery, Claim) {
         let found = async {
             loop {
@@ -107,7 +107,10 @@ async fn a_submitted_job_wakes_who_waits(rig: Rig) {
     };
     let ((_, claim), job) = futures::join!(waiting, submitting);
     assert_eq!(claim.job, job);
-    assert!(begun.elapsed() < Duration::from_secs(5), "it was heard of, not found by looking");
+    assert!(
+        begun.elapsed() < Duration::from_secs(5),
+        "the chunk was found by polling, without a notification"
+    );
 }
 
 async fn what_was_submitted_before_anybody_listens_is_delivered(rig: Rig) {
@@ -185,14 +188,14 @@ async fn what_was_given_back_is_delivered_to_another(rig: Rig) {
     drop(first);
     let begun = Instant::now();
     assert_eq!(rig.next_chunk(&mut rig.place()).await.1.job, job);
-    assert!(begun.elapsed() < LEASE, "at once, and not when it would have come back by itself");
+    assert!(begun.elapsed() < LEASE, "it was not delivered again immediately");
 }
 
 async fn a_job_that_is_retried_is_delivered_again(rig: Rig) {
     let job = rig.submit(50).await;
     let mut receiver = rig.place();
     let (delivery, claim) = rig.next_chunk(&mut receiver).await;
-    let sorry = JobError { code: "sorry".to_owned(), detail: "it did not work".to_owned() };
+    let sorry = JobError { code: "sorry".to_owned(), detail: "the chunk failed for the test".to_owned() };
     rig.store.fail_chunk_if_held(&claim, &sorry).await.unwrap();
     receiver.settled(delivery);
     assert_eq!(rig.status(job).await, JobStatus::Failed);
@@ -214,7 +217,7 @@ async fn the_chunk_of_a_worker_that_died_is_delivered_when_its_lease_ends(mut ri
 
 async fn waiting_ends_at_once_when_it_is_told_to(rig: Rig) {
     let mut receiver = rig.place();
-    // On one machine the first look is always worth it.
+    // With the database as the queue, a new slot always checks once.
     let stop = rig.stop.clone();
     let waiting = async {
         while let Some(delivery) = receiver.next(&stop).await {

@@ -23,7 +23,7 @@ async fn claim(store: &Store) -> Claim {
 }
 
 async fn fail(store: &Store, claim: &Claim) {
-    let sorry = JobError { code: "sorry".to_owned(), detail: "it did not work".to_owned() };
+    let sorry = JobError { code: "sorry".to_owned(), detail: "the chunk failed for the test".to_owned() };
     store.fail_chunk_if_held(claim, &sorry).await.unwrap();
 }
 

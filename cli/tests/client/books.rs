@@ -87,7 +87,7 @@ async fn a_list_goes_on_where_its_page_ended() {
     let codes = world.codes(&id, 5);
     let first = world.run(&["codes", "list", "--book", &id, "--limit", "2"]);
     first.said(&["CODE", &codes[0], &codes[1]]);
-    let cursor = first.stderr.split_once("--cursor ").expect("a cursor of the next page").1.trim();
+    let cursor = first.stderr.split_once("--cursor ").expect("no cursor of the next page").1.trim();
     let second = world.json(&["codes", "list", "--book", &id, "--limit", "2", "--cursor", cursor]);
     assert_eq!((&second["data"][0]["code"], &second["total"]), (&codes[2].as_str().into(), &5.into()));
     let rest = world.run(&["codes", "list", "--book", &id, "--status", "available", "--prefix", &codes[4]]);

@@ -1,4 +1,4 @@
-//! Logins: kept privately, renewed in time, ended.
+//! Logins: stored privately, refreshed before they expire, and ended.
 
 use std::process::Stdio;
 
@@ -18,11 +18,11 @@ fn whoami(world: &World) -> Ran {
     run(&mut world.stranger(&["whoami"]))
 }
 
-/// Changes what is kept of the only login.
+/// Changes the stored data of the only login.
 fn meddle(world: &World, change: impl FnOnce(&mut Value)) -> Value {
     let path = world.path("config/cuponera/login.json");
     let mut kept: Value =
-        serde_json::from_slice(&std::fs::read(&path).expect("no login is kept")).expect("no JSON");
+        serde_json::from_slice(&std::fs::read(&path).expect("no login is stored")).expect("no JSON");
     let login = kept.as_object_mut().and_then(|logins| logins.values_mut().next()).expect("a login");
     change(login);
     let login = login.clone();
@@ -30,7 +30,7 @@ fn meddle(world: &World, change: impl FnOnce(&mut Value)) -> Value {
     login
 }
 
-/// The access token has run out.
+/// The access token has expired.
 fn make_stale(world: &World) {
     meddle(world, |login| login["renewAt"] = "2020-01-01T00:00:00Z".into());
 }
@@ -84,7 +84,7 @@ async fn a_token_that_the_server_does_not_take_any_more_is_renewed() {
     let before = meddle(&world, |login| login["accessToken"] = "of-another-secret".into());
     whoami(&world).said(&[EMAIL]);
     let after = meddle(&world, |_| ());
-    assert_ne!(before["refreshToken"], after["refreshToken"], "nothing was renewed");
+    assert_ne!(before["refreshToken"], after["refreshToken"], "the tokens were not refreshed");
 }
 
 #[tokio::test]

@@ -107,7 +107,7 @@ async fn the_last_chunk_of_a_killed_worker_is_taken_over_in_time() {
     let killed = Instant::now();
     dead.kill();
     fleet.workers.push(other);
-    eventually("another to take over", async || (chunk(&job).await.1 != worker).then_some(())).await;
+    eventually("another worker to take over", async || (chunk(&job).await.1 != worker).then_some(())).await;
     let waited = killed.elapsed();
     println!("the chunk waited {waited:?}");
     assert!(waited < bound(TAKEN_OVER_WITHIN, FOUND_BY_CHANCE), "{waited:?}");

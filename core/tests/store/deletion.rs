@@ -46,7 +46,7 @@ async fn count(world: &World, sql: &'static str) -> i64 {
     query_scalar(sql).fetch_one(world.pool()).await.unwrap()
 }
 
-/// Takes the time off the first chunk: it waits for statements that had begun before the book was closed.
+/// Makes the delayed first chunk runnable. It is delayed for statements that began before the book was closed.
 async fn let_time_pass(world: &World) {
     query("update job_chunk set run_at = now() where status = 'READY'").execute(world.pool()).await.unwrap();
 }
@@ -56,7 +56,7 @@ async fn next(world: &World) -> Claim {
     claim(world.store(), "worker").await.expect("there is a runnable chunk")
 }
 
-/// Does what a worker does with a chunk of a deletion.
+/// Executes a chunk of a deletion as a worker does.
 async fn work(store: &Store, claim: &Claim) -> Result<Step> {
     let Task::DeleteBook(_, step) = &claim.task else { panic!("not a deletion: {:?}", claim.task) };
     match step {
@@ -66,7 +66,7 @@ async fn work(store: &Store, claim: &Claim) -> Result<Step> {
     }
 }
 
-/// Works all chunks to their ends; says how many there were.
+/// Executes all chunks; returns their number.
 async fn work_all(world: &World) -> usize {
     let mut chunks = 0;
     let_time_pass(world).await;
@@ -83,7 +83,7 @@ async fn work_all(world: &World) -> usize {
     chunks
 }
 
-/// A statement that gives a code to Ana, whose transaction is still open.
+/// A statement that assigns a code to Ana, in a transaction that is still open.
 async fn give_without_commit(world: &World, code: &str) -> sqlx::Transaction<'static, sqlx::Postgres> {
     let mut open = world.pool().begin().await.unwrap();
     let give = "with done as (
@@ -174,7 +174,7 @@ async fn the_limit_between_call_and_job_is_exact() {
     world.assert_invariants().await;
 }
 
-/// Statements that began before the commit of the closing see an active book for as long as they run.
+/// Statements that began before the closing committed see an active book until they end.
 #[tokio::test]
 async fn a_deletion_begins_once_all_statements_of_the_time_before_are_over() {
     let world = World::new().await;
@@ -184,7 +184,7 @@ async fn a_deletion_begins_once_all_statements_of_the_time_before_are_over() {
     let due = world.store().next_chunk_due(&JobKind::ALL).await.unwrap().unwrap();
     assert!(due > Duration::from_secs(5) && due <= Duration::from_secs(6), "{due:?}");
     let refused = world.settle(world.random("ana")).await.outcome;
-    assert_eq!(refused, Err(Refusal::BookNotActive), "codes of a closed book are not given out");
+    assert_eq!(refused, Err(Refusal::BookNotActive), "a code of a closed book was assigned");
 }
 
 #[tokio::test]
@@ -222,7 +222,7 @@ async fn an_assignment_that_began_before_the_book_was_closed_keeps_the_book_and_
     }
 }
 
-/// The book got its status back, and was closed by its owner meanwhile.
+/// The book got its status back, and its owner closed it meanwhile.
 #[tokio::test]
 async fn a_retry_of_a_stopped_deletion_changes_no_later_status() {
     let world = World::new().await;
@@ -240,7 +240,7 @@ async fn a_retry_of_a_stopped_deletion_changes_no_later_status() {
     world.assert_invariants().await;
 }
 
-/// Whatever of the two comes first, in whatever order their statements and commits fall.
+/// An assignment and a deletion, in every order of their statements and commits.
 /// Invariant I-28.
 #[tokio::test]
 async fn assignments_that_race_with_the_deletion_of_a_large_book_are_refused_or_keep_the_book() {
@@ -354,7 +354,7 @@ async fn each_step_may_be_begun_by_workers_that_die_and_may_fail_and_be_retried(
         let dead = world.store().claim_chunk("dead", Duration::ZERO, &JobKind::ALL).await.unwrap().unwrap();
         let alive = next(&world).await;
         assert_eq!(alive.number, dead.number);
-        let sorry = JobError { code: "sorry".to_owned(), detail: "it did not work".to_owned() };
+        let sorry = JobError { code: "sorry".to_owned(), detail: "the chunk failed for the test".to_owned() };
         world.store().fail_chunk_if_held(&alive, &sorry).await.unwrap();
         assert_eq!(job(&world, submitted.id).await.status, JobStatus::Failed);
         world.store().retry_job_if_failed(None, world.business, submitted.id).await.unwrap().outcome.unwrap();
@@ -368,7 +368,7 @@ async fn each_step_may_be_begun_by_workers_that_die_and_may_fail_and_be_retried(
     assert!(book(&world, world.book).await.is_err());
 }
 
-/// The first job failed, a second deletes the book, and then the first is retried.
+/// The first job fails, a second job deletes the book, and the first is retried.
 #[tokio::test]
 async fn a_deletion_of_a_book_that_is_gone_is_done() {
     let world = World::new().await;
@@ -410,7 +410,7 @@ async fn chunks_that_add_codes_end_before_the_deletion_begins() {
     assert_eq!(count(&world, "select count(*) from coupon").await, 0);
 }
 
-/// Rolling up has taken the deltas and is about to write the first row of the book's counts.
+/// The roll-up has deleted the deltas and is about to write the first row of the book's counts.
 #[tokio::test]
 async fn counts_that_are_being_rolled_up_do_not_outlive_the_book() {
     let world = World::new().await;
@@ -446,7 +446,7 @@ async fn no_call_waits_for_the_codes_that_are_being_deleted() {
         world.store().roll_up_counts().await.unwrap();
         submit(&world, world.book).await;
     };
-    tokio::time::timeout(Duration::from_millis(250), calls).await.expect("a call waits for the deletion");
+    tokio::time::timeout(Duration::from_millis(250), calls).await.expect("a call waited for the deletion");
     slice.rollback().await.unwrap();
 }
 

@@ -1,4 +1,4 @@
-//! Generation: exactly the number asked for, all distinct, to the last code of a space, whatever stands in the way.
+//! Generation: exactly the requested number of distinct codes, up to the last code of a space, despite foreign codes.
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -37,7 +37,7 @@ async fn used(world: &World) -> u64 {
     world.store().find_space(world.business, PATTERN).await.unwrap().map_or(0, |space| space.used)
 }
 
-/// Puts the codes of these indexes into another book, as an import of the same codes would, a commit for each.
+/// Inserts the codes of these indexes into another book, as an import of the same codes would, one commit each.
 async fn plant_foreign(world: &World, indexes: &[u64]) {
     let book = world.another_book(&rules()).await;
     for index in indexes {
@@ -59,13 +59,13 @@ async fn insert_foreign(connection: &mut PgConnection, business: BusinessId, boo
     .bind(code)
     .execute(connection)
     .await;
-    // A worker may have made it by now: it is not foreign then, and nothing was changed.
+    // A worker may have created the code meanwhile: then it is not foreign, and nothing was changed.
     if let Err(error) = planted {
         assert!(error.as_database_error().is_some_and(DatabaseError::is_unique_violation), "{error}");
     }
 }
 
-/// One try of a chunk around what stands in the way, with the top-ups that are noted on it.
+/// One attempt of a chunk around foreign codes, with the top-ups stored with the chunk.
 async fn work_around(world: &World, claim: &Claim, further: &[Range<u64>]) -> Taken {
     let (indexes, first_position, edge) = generation_of(claim);
     let mut candidates = vec![codes(world, indexes.clone()).await];
@@ -88,7 +88,7 @@ async fn top_up(world: &World, claim: &Claim, count: u64) -> Option<Range<u64>> 
     world.store().reserve_top_up_if_held(claim, &pattern, count).await.unwrap()
 }
 
-/// Works a chunk to its end as a worker would; `false` if it was taken away meanwhile.
+/// Executes a chunk as a worker would; `false` if its claim was lost meanwhile.
 async fn work_whatever_it_takes(world: &World, claim: &Claim) -> bool {
     let mut further = top_ups(claim);
     if further.is_empty() {
@@ -111,7 +111,7 @@ async fn work_whatever_it_takes(world: &World, claim: &Claim) -> bool {
     }
 }
 
-/// The book's codes stand at positions from 0 on without a hole.
+/// The book's codes have positions from 0 without a gap.
 async fn assert_dense(world: &World, count: i64) {
     let found: (i64, Option<i32>, Option<i32>) = sqlx::query_as(
         "select count(distinct position), min(position), max(position) from coupon where book_id = $1",
@@ -124,14 +124,14 @@ async fn assert_dense(world: &World, count: i64) {
     assert_eq!(found, (count, Some(0), Some(last)), "positions");
 }
 
-/// Every index that was ever reserved is a code that stands: none was burned.
+/// Every index that was ever reserved is an existing code: no index is lost.
 async fn assert_no_index_burned(world: &World) {
     let used = codes(world, 0..used(world).await).await;
     let standing: Vec<String> =
         query_scalar("select code from coupon").fetch_all(world.pool()).await.unwrap();
     let standing: HashSet<&str> = standing.iter().map(String::as_str).collect();
     let burned: Vec<&str> = used.iter().filter(|code| !standing.contains(code)).collect();
-    assert!(burned.is_empty(), "{} of {} indexes burned", burned.len(), used.len());
+    assert!(burned.is_empty(), "{} of {} indexes are lost", burned.len(), used.len());
 }
 
 #[tokio::test]
@@ -176,7 +176,7 @@ async fn jobs_racing_for_the_rest_of_a_space_share_it_without_a_collision() {
         Some(work_generation(world.store(), &claim).await)
     });
     for taken in worked.await.into_iter().flatten() {
-        assert_eq!(taken, Taken::Settled, "codes of one space never meet");
+        assert_eq!(taken, Taken::Settled, "codes of one space never collide");
     }
     while let Some(claim) = claim(world.store(), "worker").await {
         assert_eq!(work_generation(world.store(), &claim).await, Taken::Settled);
@@ -185,7 +185,7 @@ async fn jobs_racing_for_the_rest_of_a_space_share_it_without_a_collision() {
     world.assert_invariants().await;
 }
 
-/// Jobs of one book wait for each other at the book already; those of several meet at the space alone.
+/// Jobs of one book already wait for the book's row; jobs of different books compete only for the space.
 #[tokio::test]
 async fn jobs_of_several_books_that_reserve_at_once_get_ranges_of_their_own() {
     let world = World::new().await;
@@ -212,7 +212,7 @@ async fn jobs_of_several_books_that_reserve_at_once_get_ranges_of_their_own() {
 async fn foreign_codes_in_the_way_are_replaced_from_the_space() {
     let world = World::new().await;
     submit(&world, PATTERN, 500).await.unwrap();
-    // Three of the chunk's own, and the first that would replace them.
+    // Three codes of the chunk, and the first of their replacements.
     plant_foreign(&world, &[0, 77, 499, 500]).await;
     let claim = claim(world.store(), "worker").await.unwrap();
     assert_eq!(work_generation(world.store(), &claim).await, Taken::Clash);
@@ -228,7 +228,7 @@ async fn foreign_codes_in_the_way_are_replaced_from_the_space() {
     world.assert_invariants().await;
 }
 
-/// It was not there when the chunk looked, and is when the chunk writes.
+/// The foreign code did not exist when the chunk checked, and exists when the chunk writes.
 #[tokio::test]
 async fn a_foreign_code_that_is_committed_at_the_same_moment_is_passed_over_as_well() {
     let world = World::new().await;
@@ -268,7 +268,7 @@ async fn redoing_a_chunk_uses_the_top_up_of_the_worker_that_died() {
         assert_eq!(top_ups(&dead).first(), Some(&(200..203)));
     }
     let alive = claim(world.store(), "alive").await.unwrap();
-    assert_eq!(top_up(&world, &dead, 3).await, None, "its chunk is another's by now");
+    assert_eq!(top_up(&world, &dead, 3).await, None, "another worker has claimed its chunk");
     assert!(work_whatever_it_takes(&world, &alive).await);
     assert_eq!(used(&world).await, 203);
     assert_no_index_burned(&world).await;
@@ -276,7 +276,7 @@ async fn redoing_a_chunk_uses_the_top_up_of_the_worker_that_died() {
     world.assert_invariants().await;
 }
 
-/// A tenth of the codes is foreign, more come in meanwhile, and workers die before and after they have reserved more.
+/// A tenth of the codes is foreign, more are added meanwhile, and workers die before and after they reserve top-ups.
 #[tokio::test]
 async fn eight_jobs_among_foreign_codes_and_dying_workers_end_exact() {
     let world = World::new().await;
@@ -318,7 +318,7 @@ async fn two_businesses_have_different_codes_in_one_pattern() {
     let first = "select code from coupon where business_id = $1 order by position";
     let ours: Vec<String> = query_scalar(first).bind(world.business).fetch_all(world.pool()).await.unwrap();
     let theirs: Vec<String> = query_scalar(first).bind(other).fetch_all(world.pool()).await.unwrap();
-    assert_ne!(ours, theirs, "each has a key of its own");
+    assert_ne!(ours, theirs, "each space has a separate key");
     world.assert_invariants().await;
 }
 

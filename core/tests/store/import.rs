@@ -1,4 +1,4 @@
-//! Import: every row imported or rejected, the first line of a code wins, and the rejections agree with the table of codes.
+//! Import: every row is imported or rejected, the first line of a code wins, and the rejections agree with the table of codes.
 
 mod parts;
 mod users;
@@ -18,7 +18,7 @@ use sqlx::{query, query_as, query_scalar};
 
 /// One part of a file: its rows by code, line and user.
 type Part<'a> = &'a [(&'a str, u64, Option<&'a str>)];
-/// What a chunk rejected: by line, the code and the reason.
+/// The rejected rows of a chunk by line, with code and reason.
 type Rejections = BTreeMap<u64, (String, String)>;
 
 async fn submit_to(world: &World, book: BookId, parts: usize, columns: Columns, dry_run: bool) -> Job {
@@ -65,7 +65,7 @@ async fn next(world: &World) -> Claim {
     claim(world.store(), "worker").await.expect("there is a runnable chunk")
 }
 
-/// The part as a worker has it: sorted by code.
+/// The part as a worker passes it: sorted by code.
 fn parsed(part: Part<'_>) -> ImportPart {
     let row = |(code, line, user): &(&str, u64, Option<&str>)| ImportRow {
         code: (*code).to_owned(),
@@ -90,7 +90,7 @@ async fn settle(world: &World, claim: &Claim, part: &ImportPart) -> Pulse {
     settled.unwrap()
 }
 
-/// Works a chunk; returns what it rejected.
+/// Executes a chunk; returns the rejected rows.
 async fn work(world: &World, claim: &Claim, part: Part<'_>) -> Rejections {
     assert_eq!(settle(world, claim, &parsed(part)).await, Pulse::Held);
     rejected_by(world, claim).await
@@ -108,7 +108,7 @@ fn rejected<const N: usize>(lines: [(u64, &str, Rejected); N]) -> Rejections {
     lines.into_iter().map(text).collect()
 }
 
-/// The line a code came from, as its metadata says.
+/// The line of a code, from its metadata.
 async fn line_of(world: &World, code: &str) -> u64 {
     world.coupon(code).await.metadata.unwrap()["line"].as_u64().unwrap()
 }
@@ -190,7 +190,7 @@ async fn rejections_of_the_parser_and_of_the_database_are_listed_together_and_co
     world.assert_invariants().await;
 }
 
-/// Rows of the greatest length, and more short ones than a page has.
+/// Rows of the maximum length, and more short rows than a page has.
 #[tokio::test]
 async fn pages_of_rejections_are_bounded_in_bytes_and_list_each_row_once() {
     let world = World::new().await;
@@ -222,7 +222,7 @@ async fn pages_of_rejections_are_bounded_in_bytes_and_list_each_row_once() {
     world.assert_invariants().await;
 }
 
-/// The later part was committed first: its line gives way.
+/// The later part committed first: its line is displaced.
 /// Invariant I-24.
 #[tokio::test]
 async fn the_first_line_of_a_code_wins_whichever_part_is_worked_first() {
@@ -247,7 +247,7 @@ async fn the_first_line_of_a_code_wins_whichever_part_is_worked_first() {
     }
 }
 
-/// Parts of one file with the same codes, side by side: whatever the order, the lines of the first part stand.
+/// Concurrent parts of one file with the same codes: in any order, the lines of the first part win.
 #[tokio::test]
 async fn parts_racing_with_the_same_codes_end_as_if_read_in_order() {
     for _ in 0..6 {
@@ -263,7 +263,7 @@ async fn parts_racing_with_the_same_codes_end_as_if_read_in_order() {
         for _ in 0..4 {
             claims.push(next(&world).await);
         }
-        // Whether the last or the first part gets its connection first is up to the race.
+        // The race decides whether the last or the first part gets its connection first.
         let told = race(4, claims.iter().rev(), async |claim| {
             let part = usize::try_from(claim.number).unwrap();
             work(&world, claim, &parts[part]).await
@@ -279,7 +279,7 @@ async fn parts_racing_with_the_same_codes_end_as_if_read_in_order() {
     }
 }
 
-/// Its events are kept by its position, so it stays where it is, and the earlier line is rejected instead.
+/// Its events refer to its position, so it is not moved, and the earlier line is rejected instead.
 #[tokio::test]
 async fn a_code_given_out_meanwhile_keeps_its_place_and_its_history() {
     let world = World::new().await;
@@ -312,14 +312,14 @@ async fn users_get_their_codes_up_to_their_limit_in_the_order_of_the_lines() {
     let told = work(&world, &next(&world).await, &second).await;
     assert_eq!(told, rejected([(101, "A-0", limit), (102, "B-0", limit)]));
     assert_eq!(world.coupon("A-4").await.holder.as_deref(), Some("ana"));
-    assert_eq!(world.coupon("A-1").await.holder, None, "the code is there, and free");
+    assert_eq!(world.coupon("A-1").await.holder, None, "the code exists and is free");
     assert_eq!(world.actions("C-0").await, ["ASSIGN"]);
     let done = job(&world, submitted.id).await;
     assert_eq!((done.status, done.succeeded, done.failed), (JobStatus::Succeeded, 5, 3));
     world.assert_invariants().await;
 }
 
-/// While the file is read, its users ask for codes themselves.
+/// While the file is imported, its users request codes.
 #[tokio::test]
 async fn an_import_and_its_users_race_for_the_same_limits() {
     let world = World::with(BookRules { max_codes_per_user: Some(2), ..rules() }).await;
@@ -383,17 +383,21 @@ async fn redoing_a_part_after_its_worker_died_takes_the_same_rows() {
     let dead = world.store().claim_chunk("dead", Duration::ZERO, &JobKind::ALL).await.unwrap().unwrap();
     let alive = next(&world).await;
     assert_eq!(settle(&world, &dead, &parsed(&part)).await, Pulse::Lost);
-    assert!(world.store().get_coupon(world.business, "ONE").await.is_err(), "nothing of it stays");
+    assert!(world.store().get_coupon(world.business, "ONE").await.is_err(), "nothing of the dry run is left");
     assert_eq!(work(&world, &alive, &part).await, rejected([]));
-    // The dead one wakes up: its rows stand already.
+    // The first worker resumes: its rows exist already.
     assert_eq!(settle(&world, &dead, &parsed(&part)).await, Pulse::Lost);
-    assert_eq!(rejected_by(&world, &dead).await, rejected([]), "a chunk that was lost has rejected rows");
+    assert_eq!(
+        rejected_by(&world, &dead).await,
+        rejected([]),
+        "a chunk whose claim was lost has rejected rows"
+    );
     let done = job(&world, submitted.id).await;
     assert_eq!((done.status, done.succeeded, done.failed), (JobStatus::Succeeded, 2, 0));
     world.assert_invariants().await;
 }
 
-/// The rows of an import are free when they are assigned, and the statistics know only of codes that are given out.
+/// The rows of an import are free when they are assigned, while the statistics contain only assigned codes.
 #[tokio::test]
 async fn a_part_with_users_takes_no_longer_once_the_statistics_know_no_free_code() {
     const ROWS: usize = 10_000;

@@ -1,6 +1,6 @@
-//! What the store promises, on real Postgres, raced from real connections. A file for each room; a test for each promise.
+//! The guarantees of the store, on a real Postgres, with races between real connections. One file for each subject.
 
-#![expect(clippy::unwrap_used, reason = "a test that meets what it did not expect is over")]
+#![expect(clippy::unwrap_used, reason = "a test fails on an unexpected error")]
 
 mod assign;
 mod book;

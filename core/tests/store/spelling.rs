@@ -1,6 +1,6 @@
-//! User ids that programs of the version before stored untrimmed: a trimmed id finds the stored one if it finds no other.
+//! User ids that programs of the previous version stored untrimmed: a trimmed id finds the stored one if no other matches.
 //!
-//! The store takes ids as they come: a call with an untrimmed id is what such a program writes.
+//! The store does not trim ids, so a call with an untrimmed id writes what such a program wrote.
 
 use std::fmt::Write;
 
@@ -45,7 +45,7 @@ async fn the_database_trims_and_finds_hidden_characters_as_the_program_does() {
             write!(different, "{character:?} ").unwrap();
         }
     }
-    assert_eq!(different, "", "the lists of migration 9 are those of another version of Unicode");
+    assert_eq!(different, "", "the lists of migration 9 are of another version of Unicode");
 }
 
 #[tokio::test]
@@ -83,28 +83,28 @@ async fn an_id_of_its_own_never_finds_anothers_codes() {
         let by_user = world.settle(world.redeem(code, user).by_end_user()).await.outcome;
         assert_eq!(by_user, Err(Refusal::not_found("coupon")), "{user}");
     }
-    // Of two that come one after the other, the first is found.
+    // If several untrimmed ids match, the first is found.
     world.locked(&codes[2], "leo").await;
-    // An account that a program of the version before made is another person, whose id is its own.
+    // An account created by a program of the previous version is another person with a different id.
     world.give(&codes[4], " ida").await;
     insert_account(&world, "ida").await;
     assert_eq!(world.settle(world.lock(&codes[4], "ida")).await.outcome, Err(Refusal::NotHolder));
     assert_eq!(world.give(&codes[5], "ida").await.user, "ida");
     assert_eq!(listed(&world, "ida").await, [codes[5].clone()]);
-    // Another business has ids of its own.
+    // The ids of another business are separate.
     let elsewhere = world.lock(&codes[2], "leo").in_business(world.another_business().await);
     assert_eq!(world.settle(elsewhere).await.outcome, Err(Refusal::not_found("coupon")));
     world.assert_invariants().await;
 }
 
-/// As a program of the version before makes one.
+/// An account as a program of the previous version creates it.
 async fn insert_account(world: &World, user_id: &str) {
     let insert = "insert into user_account (id, business_id, email, password_hash, role, user_id)
                   values (gen_random_uuid(), $1, lower($2) || '@shop.test', 'none', 'USER', $2)";
     query(insert).bind(world.business).bind(user_id).execute(world.pool()).await.unwrap();
 }
 
-/// Or the codes of another would be found as soon as one's own are taken back.
+/// Otherwise the codes of another user would be found once the user's own codes are taken back.
 /// Invariant I-17.
 #[tokio::test]
 async fn whom_an_id_finds_does_not_change_when_codes_come_and_go() {

@@ -1,4 +1,4 @@
-//! Rows of other versions: a program shows what it does not know, leaves it as it is, and sets aside what it holds but cannot
+//! Rows of other versions: a program shows unknown kinds, does not change them, and sets aside claimed chunks that it cannot
 //! read.
 
 use cuponera_core::error::{Refusal, RefusalClass};
@@ -50,7 +50,7 @@ async fn a_job_of_a_later_kind_is_listed_shown_and_cancelled_and_never_claimed()
     }
     let shown = world.store().get_job(world.business, id).await.unwrap();
     assert_eq!((shown.kind.as_str(), shown.status), ("EXPORT", JobStatus::Queued));
-    assert!(claim(world.store(), "worker").await.is_none(), "only a later worker knows what it is");
+    assert!(claim(world.store(), "worker").await.is_none(), "only a later version knows its kind");
     assert_eq!(works_of(&world, id).await, before);
     let cancelled = world.store().cancel_job_if_open(None, world.business, id).await.unwrap();
     assert_eq!(cancelled.outcome.unwrap().status, JobStatus::Cancelled);
@@ -72,7 +72,11 @@ async fn what_is_claimed_and_cannot_be_read_is_held_and_says_why() {
         let Task::Unreadable { kind, reason } = &claim.task else { panic!("{:?}", claim.task) };
         assert_eq!(*kind, JobKind::GenerateCodes);
         assert!(!reason.is_empty());
-        assert_eq!(works_of(&world, job.id).await.2, "RUNNING", "it is held, so that it can be settled");
+        assert_eq!(
+            works_of(&world, job.id).await.2,
+            "RUNNING",
+            "the chunk was not claimed, so it cannot be set aside"
+        );
     }
 }
 
@@ -94,7 +98,7 @@ async fn a_refusal_that_a_later_version_kept_is_answered_again() {
     assert_eq!((refusal.code(), refusal.class()), ("budget_exhausted", RefusalClass::Gone));
 }
 
-/// As the version before this one wrote them.
+/// Rows as the previous version wrote them.
 #[test]
 fn works_of_the_version_before_are_read() {
     let recorded: Value = serde_json::from_str(include_str!("versions/recorded.json")).unwrap();

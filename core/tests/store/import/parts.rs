@@ -46,7 +46,7 @@ async fn of_three_lines_in_three_parts_the_first_stands_in_whatever_order_the_pa
     }
 }
 
-/// Both parts have read line 205. The second finds that the first has moved the coupon.
+/// Both parts have read line 205. The second detects that the first has moved the coupon.
 #[tokio::test]
 async fn two_parts_that_displace_one_line_at_the_same_time_look_again_once_they_have_its_lock() {
     for first_to_wait in [0, 1] {

@@ -1,5 +1,5 @@
-//! Files that name users: the first line of a code is imported, no limit is exceeded, and parts of a file without repeated codes
-//! are worked side by side.
+//! Files that name users: the first line of a code is imported, no limit is exceeded, and parts of a file without repeated
+//! codes are imported concurrently.
 
 use cuponera_core::book::BookRules;
 use cuponera_core::job::JobStatus;
@@ -18,7 +18,7 @@ fn limited_to(codes: i32) -> BookRules {
     BookRules { max_codes_per_user: Some(codes), ..rules() }
 }
 
-/// The codes that all users hold, and the most that one holds.
+/// The number of codes that all users hold, and the maximum of one user.
 async fn held(world: &World) -> (i64, i32) {
     query_as("select coalesce(sum(held), 0)::bigint, coalesce(max(held), 0) from user_quota")
         .fetch_one(world.pool())
@@ -32,7 +32,7 @@ async fn a_file_that_may_repeat_codes_is_worked_in_order_and_its_first_lines_are
     let world = World::new().await;
     let submitted = submit_with_users(&world, 2).await;
     let first = next(&world).await;
-    assert!(claim(world.store(), "worker").await.is_none(), "the first chunk is not settled");
+    assert!(claim(world.store(), "worker").await.is_none(), "the first chunk is not finished");
     assert_eq!(work(&world, &first, FIRST).await, rejected([]));
     let found = work(&world, &next(&world).await, SECOND).await;
     assert_eq!(found, rejected([(105, "DUP", Rejected::DuplicateInFile)]));
@@ -43,7 +43,7 @@ async fn a_file_that_may_repeat_codes_is_worked_in_order_and_its_first_lines_are
     world.assert_invariants().await;
 }
 
-/// As in an upgrade: a worker of the version before notes its codes, and lets others of its version begin the next chunk.
+/// As in an upgrade: a worker of the previous version records its codes, and other workers of that version begin the next chunk.
 #[tokio::test]
 async fn a_chunk_after_one_that_noted_its_codes_waits_for_it_all_the_same() {
     let world = World::new().await;
@@ -53,7 +53,7 @@ async fn a_chunk_after_one_that_noted_its_codes_waits_for_it_all_the_same() {
         .execute(world.pool())
         .await
         .unwrap();
-    assert!(claim(world.store(), "worker").await.is_none(), "this version does not ask for noted codes");
+    assert!(claim(world.store(), "worker").await.is_none(), "this version does not need recorded codes");
     work(&world, &first, FIRST).await;
     assert_eq!(work(&world, &next(&world).await, SECOND).await.len(), 1);
     world.assert_invariants().await;
@@ -88,7 +88,7 @@ async fn a_worker_that_was_overtaken_gives_no_code_to_a_user() {
     world.assert_invariants().await;
 }
 
-/// Six parts of 40 rows, which name the same users. The users ask for codes themselves meanwhile.
+/// Six parts of 40 rows, which name the same users. The users request codes meanwhile.
 /// Invariant I-27.
 #[tokio::test]
 async fn parts_that_race_exceed_no_limit() {
@@ -125,8 +125,8 @@ async fn parts_that_race_exceed_no_limit() {
     }
 }
 
-/// The same codes for the same users in two files. One part counts the codes towards the users before it writes them. The other has
-/// found a standing code, and does the opposite: so they may wait for each other.
+/// The same codes for the same users in two files. One part updates the users' quotas before it writes the codes. The other has
+/// found an existing code and does the opposite, so each may wait for the other.
 #[tokio::test]
 async fn two_files_with_the_same_codes_and_users_race_and_each_code_is_imported_once() {
     for _ in 0..4 {

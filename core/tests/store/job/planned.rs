@@ -15,7 +15,8 @@ fn generating(claim: &Claim, codes: u64) -> ChunkWork {
     ChunkWork::GenerateCodes(generate::Chunk { indexes: 0..codes, ..chunk.clone() })
 }
 
-/// Two workers have held the planner: one froze, and wakes up when the other has settled. Messages come again and again.
+/// Two workers have claimed the planner: the first froze, and resumes after the second has finished it. Messages are delivered
+/// repeatedly.
 #[tokio::test]
 async fn a_chunk_that_plans_adds_its_chunks_once_in_the_commit_that_settles_it() {
     for has_outbox in [false, true] {
@@ -36,7 +37,7 @@ async fn a_chunk_that_plans_adds_its_chunks_once_in_the_commit_that_settles_it()
             ..Finished::default()
         };
         assert_eq!(store.settle_planned(&frozen, &plan).await.unwrap(), Pulse::Lost);
-        assert!(claim(&store, "worker").await.is_none(), "a chunk that was lost has added chunks");
+        assert!(claim(&store, "worker").await.is_none(), "a chunk whose claim was lost has added chunks");
         assert_eq!(job(&world, submitted.id).await.total, None);
         assert_eq!(store.settle_planned(&planner, &plan).await.unwrap(), Pulse::Held);
         for again in [&frozen, &planner] {
@@ -52,7 +53,7 @@ async fn a_chunk_that_plans_adds_its_chunks_once_in_the_commit_that_settles_it()
         claims.sort_by_key(|claim| claim.number);
         assert_eq!(claims.iter().map(|claim| claim.number).collect::<Vec<_>>(), [1, 2, 3]);
         let nothing = Finished { result: json!({}), ..Finished::default() };
-        // Each plans nothing more, and they settle at once.
+        // Neither plans more chunks, and both finish at once.
         race(3, &claims, async |claim| {
             assert_eq!(store.settle_planned(claim, &nothing).await.unwrap(), Pulse::Held);
         })

@@ -1,4 +1,4 @@
-//! Builds again when a migration is added: they are part of the library.
+//! Rebuilds when a migration is added: the library contains the migrations.
 
 fn main() {
     println!("cargo:rerun-if-changed=../migrations");

@@ -1,4 +1,4 @@
-//! Locks: a code has one lock at a time, with an id of its own, and a lock expires at its time.
+//! Locks: a code has one lock at a time, with a unique id, and a lock expires at its time.
 
 use cuponera_core::coupon::state::CouponStatus;
 use cuponera_core::error::Refusal;

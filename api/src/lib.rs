@@ -1,44 +1,21 @@
 //! The HTTP API: parse, authorize, one call into core, convert.
 //!
 //! Handlers hold no SQL and no rule of the business. What changes something runs apart from the request's own future, so
-//! that a client that goes away takes nothing down with it: hot writes in a lane of [`batching`], the rest in a tracked
+//! that a client that goes away takes nothing down with it: hot writes in a lane of [`hot::lanes`], the rest in a tracked
 //! task.
 
-mod access;
 mod app;
-mod batching;
-mod body;
-mod caller;
-mod credentials;
-mod document;
-mod edge;
-mod guard;
-mod hashing;
-mod headers;
-mod idempotency;
-mod job_errors;
-mod job_events;
-mod letters;
-mod limits;
-mod lock_notes;
-mod memory;
-mod parts;
-mod place;
-mod prefer;
-mod problem;
-mod progress;
-mod pulse;
-mod query;
-mod received;
-mod reply;
+mod http;
+
+mod auth;
+
 mod routes;
-mod server;
+
+mod hot;
+mod jobs;
 mod shares;
-mod spelling;
-mod time;
-mod traffic;
-mod view;
-mod watch;
+
+mod document;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,9 +26,9 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 pub use app::{App, InUse, Parts};
-pub use limits::{Limits, Misses};
-pub use server::{bind, listen};
-pub use watch::Watching;
+pub use auth::limits::{Limits, Misses};
+pub use http::server::{bind, listen};
+pub use jobs::watch::Watching;
 
 /// How long changes that nobody waits for any more may take after that.
 const FINISH_PATIENCE: Duration = Duration::from_secs(2);
@@ -92,7 +69,7 @@ pub fn routes(app: Arc<App>) -> impl IntoEndpoint {
         .at(routes::METRICS, poem::get(poem::endpoint::make(routes::expose)))
         .nest("/", routes::service())
         .data(app.clone())
-        .around(move |next, request| edge::edge(app.clone(), next, request))
+        .around(move |next, request| http::edge::edge(app.clone(), next, request))
 }
 
 /// A text that is made once.
@@ -111,6 +88,6 @@ pub async fn serve(listener: TcpListener, app: Arc<App>, stop: CancellationToken
         stop.cancelled().await;
         app.end_watches();
     };
-    tokio::join!(server::serve(listener, endpoint, &stop, &app), forgetting, ending);
+    tokio::join!(http::server::serve(listener, endpoint, &stop, &app), forgetting, ending);
     app.finish(FINISH_PATIENCE).await;
 }

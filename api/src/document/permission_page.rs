@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use cuponera_core::principal::{Permission, RoleName};
 
-use crate::access::{self, Access};
+use crate::auth::policy::{self, Access};
 
 const HEAD: &str = "# Permissions
 
@@ -24,7 +24,7 @@ pub(crate) fn permission_page() -> String {
     let mut page = HEAD.to_owned();
     for permission in Permission::all() {
         let mark = |role: RoleName| if role.may(permission) { "yes" } else { "" };
-        let operations: Vec<String> = access::operations()
+        let operations: Vec<String> = policy::operations()
             .filter(|(_, access)| *access == Access::Needs(permission))
             .map(|(operation, _)| format!("`{operation}`"))
             .collect();
@@ -44,7 +44,7 @@ pub(crate) fn permission_page() -> String {
         );
     }
     let named = |wanted: Access| {
-        let operations = access::operations().filter(|(_, access)| *access == wanted);
+        let operations = policy::operations().filter(|(_, access)| *access == wanted);
         operations.map(|(operation, _)| format!("`{operation}`")).collect::<Vec<_>>().join(", ")
     };
     let _ = writeln!(

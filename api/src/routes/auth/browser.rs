@@ -8,7 +8,7 @@ use cookie::{Cookie, SameSite};
 use cuponera_core::error::Refusal;
 use poem::http::{HeaderMap, HeaderName, header};
 
-use crate::problem::Problem;
+use crate::http::problem::Problem;
 
 /// The name of the cookie.
 const NAME: &str = "cuponera_refresh";

@@ -7,8 +7,8 @@ use poem_openapi::payload::Json;
 use poem_openapi::{ApiResponse, Object};
 use uuid::Uuid;
 
-use crate::body::{Fields, FromFields, Identifier};
-use crate::view::MembershipView;
+use crate::http::body::{Fields, FromFields, Identifier};
+use crate::routes::view::MembershipView;
 
 /// An email and its password.
 #[derive(Object)]

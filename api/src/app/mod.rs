@@ -1,0 +1,282 @@
+//! What all requests share.
+
+mod builder;
+pub(crate) mod database_health;
+
+use std::collections::HashSet;
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use cuponera_core::cache::Cache as Redis;
+use cuponera_core::config::Origin;
+use cuponera_core::credential::Tokens;
+use cuponera_core::error::{Error, Result};
+use cuponera_core::files::Files;
+use cuponera_core::id::LoginId;
+use cuponera_core::queue::Queue;
+use cuponera_core::store::{AssignNamed, AssignRandom, KeyHolder, Lock, LoginHolder, Redeem, Store, Unlock};
+use cuponera_core::telemetry::{Exposition, metrics};
+use moka::sync::Cache;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument;
+use uuid::Uuid;
+
+use crate::app::database_health::Pulse;
+use crate::auth::credential_cache::Memory;
+use crate::auth::hashing::Hashing;
+use crate::auth::limits::{Limiter, Limits};
+use crate::hot::lanes::Lanes;
+use crate::hot::lock_notes::LockNotes;
+use crate::http::headers::Cors;
+use crate::http::server::most_connections;
+use crate::jobs::dead_letters::Letters;
+use crate::jobs::progress::Progress;
+use crate::jobs::watch::{Watches, Watching};
+use crate::routes::MAX_CODES_KEPT;
+use crate::shares::{BODY_UNIT_BYTES, Shares};
+
+/// How long an API key counts as good, whoever else at its address tries keys that are not.
+const KEY_MEMORY: Duration = Duration::from_hours(1);
+const KEYS_REMEMBERED: u64 = 10_000;
+
+/// How often callers that have been quiet are forgotten.
+const FORGET_EVERY: Duration = Duration::from_mins(1);
+
+/// What an installation gives its API.
+#[derive(Debug)]
+pub struct Parts {
+    /// The database.
+    pub store: Store,
+    /// Uploads and errors files.
+    pub files: Files,
+    /// Where its jobs are announced.
+    pub queue: Queue,
+    /// What its tasks share to be fast.
+    pub cache: Redis,
+    /// Signs and checks access tokens.
+    pub tokens: Tokens,
+    /// How long a refresh token lives.
+    pub refresh_ttl: Duration,
+    /// The largest upload, in bytes.
+    pub upload_limit: u64,
+    /// How many lanes each hot write has.
+    pub lanes: usize,
+    /// How much each caller may ask for.
+    pub limits: Limits,
+    /// The web origins whose pages may call.
+    pub cors_origins: Vec<Origin>,
+    /// What is counted, and from where it may be read.
+    pub metrics: Exposition,
+}
+
+/// How much of what is shared is in use in a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InUse {
+    /// Memory for bodies, in units of 16 KiB.
+    pub bodies: usize,
+    /// Requests that run.
+    pub requests: usize,
+    /// Uploads.
+    pub uploads: usize,
+}
+
+/// The state behind the routes.
+#[derive(Debug)]
+pub struct App {
+    pub(crate) store: Store,
+    pub(crate) files: Files,
+    pub(crate) queue: Queue,
+    pub(crate) cache: Redis,
+    pub(crate) progress: Progress,
+    pub(crate) letters: Letters,
+    pub(crate) tokens: Tokens,
+    pub(crate) passwords: Hashing,
+    pub(crate) refresh_ttl: Duration,
+    pub(crate) upload_limit: u64,
+    /// API keys that were looked up, by their hash.
+    pub(crate) api_keys: Memory<Vec<u8>, KeyHolder>,
+    /// Logins of access tokens that were looked up.
+    pub(crate) logins: Memory<LoginId, LoginHolder>,
+    pub(crate) running_keys: Mutex<HashSet<Uuid>>,
+    pub(crate) started: Instant,
+    pub(crate) assign_random: Lanes<AssignRandom>,
+    pub(crate) assign_named: Lanes<AssignNamed>,
+    pub(crate) lock: Lanes<Lock>,
+    pub(crate) unlock: Lanes<Unlock>,
+    pub(crate) redeem: Lanes<Redeem>,
+    pub(crate) watches: Watches,
+    pub(crate) limiter: Limiter,
+    pub(crate) cors: Cors,
+    pub(crate) metrics: Exposition,
+    pub(crate) connections: Shares,
+    /// Memory for JSON bodies, in units of [`BODY_UNIT_BYTES`].
+    pub(crate) bodies: Shares,
+    /// Running requests.
+    pub(crate) requests: Shares,
+    pub(crate) uploads: Shares,
+    /// Room for the codes of uploads that are searched for repeated codes.
+    pub(crate) room_for_codes: Arc<Semaphore>,
+    /// Whether the database answers, as of a moment ago.
+    pub(crate) pulse: Pulse,
+    /// API keys that have been good lately.
+    pub(crate) good_keys: Cache<Vec<u8>, ()>,
+    /// Ends the sending of notes once nobody leaves any.
+    stop_notes: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl App {
+    /// Starts the lanes; needs a tokio runtime.
+    pub fn start(parts: Parts) -> Result<Arc<Self>> {
+        let tasks = TaskTracker::new();
+        let stop_notes = CancellationToken::new();
+        let Parts {
+            store,
+            files,
+            queue,
+            cache,
+            tokens,
+            refresh_ttl,
+            upload_limit,
+            lanes,
+            limits,
+            cors_origins,
+            metrics,
+        } = parts;
+        metrics.watch("api", &store);
+        let notes = LockNotes::start(cache.clone(), stop_notes.clone(), &tasks);
+        let progress = Progress::new(store.clone(), cache.clone());
+        let shares = limits.shares.clone();
+        let (requests, uploads) = (shares.max_requests as usize, shares.max_uploads as usize);
+        let bodies = usize::try_from(shares.max_body_memory.as_u64()).unwrap_or(usize::MAX) / BODY_UNIT_BYTES;
+        let app = Arc::new(Self {
+            passwords: Hashing::new(shares.max_passwords as usize, tasks.clone())?,
+            api_keys: Memory::new(),
+            logins: Memory::new(),
+            running_keys: Mutex::default(),
+            started: Instant::now(),
+            assign_random: Lanes::start("assign_random", &store, lanes, &shares, &notes, &tasks),
+            assign_named: Lanes::start("assign_named", &store, lanes, &shares, &notes, &tasks),
+            lock: Lanes::start("lock", &store, lanes, &shares, &notes, &tasks),
+            unlock: Lanes::start("unlock", &store, lanes, &shares, &notes, &tasks),
+            redeem: Lanes::start("redeem", &store, lanes, &shares, &notes, &tasks),
+            watches: Watches::new(progress.clone(), tasks.clone(), &shares),
+            store,
+            files,
+            queue,
+            progress,
+            letters: Letters::default(),
+            stop_notes,
+            tokens,
+            refresh_ttl,
+            upload_limit,
+            connections: Shares::of_connections(limits.connections.unwrap_or_else(most_connections), &shares),
+            limiter: Limiter::new(limits, cache.clone()),
+            cache,
+            cors: Cors::new(cors_origins),
+            metrics,
+            bodies: Shares::new("bodies", bodies, &shares),
+            requests: Shares::new("requests", requests, &shares),
+            uploads: Shares::new("uploads", uploads, &shares),
+            room_for_codes: Arc::new(Semaphore::new(MAX_CODES_KEPT)),
+            pulse: Pulse::default(),
+            good_keys: Cache::builder().max_capacity(KEYS_REMEMBERED).time_to_idle(KEY_MEMORY).build(),
+            tasks,
+        });
+        let seen = Arc::downgrade(&app);
+        app.metrics.on_scrape(move || {
+            if let Some(app) = seen.upgrade() {
+                app.show();
+            }
+        });
+        Ok(app)
+    }
+
+    /// Shows what is not counted as it happens.
+    fn show(&self) {
+        metrics::requests_running(self.requests.in_use());
+        for shares in [&self.connections, &self.bodies, &self.requests, &self.uploads] {
+            shares.show();
+        }
+        self.watches.show();
+        self.passwords.show();
+        self.assign_random.show_waiting();
+        self.assign_named.show_waiting();
+        self.lock.show_waiting();
+        self.unlock.show_waiting();
+        self.redeem.show_waiting();
+        let in_lanes = [
+            self.assign_random.places_in_use(),
+            self.assign_named.places_in_use(),
+            self.lock.places_in_use(),
+            self.unlock.places_in_use(),
+            self.redeem.places_in_use(),
+        ];
+        metrics::Resource::new("lanes").in_use(in_lanes.iter().sum());
+    }
+
+    /// Runs a change to its end even if the client that asked for it goes away.
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        change: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        self.tasks.spawn(change.in_current_span()).await.unwrap_or_else(|panic| Err(Error::internal(panic)))
+    }
+
+    /// Runs something that nobody waits for.
+    pub(crate) fn run_behind(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(task.in_current_span());
+    }
+
+    /// Keeps the buckets of the limits few, for as long as it is polled.
+    pub(crate) async fn forget_quiet_callers(&self) {
+        loop {
+            tokio::time::sleep(FORGET_EVERY).await;
+            self.limiter.forget_quiet();
+            self.passwords.forget_quiet();
+        }
+    }
+
+    /// Marks a key as running; `false` if it is.
+    pub(crate) fn mark_running(&self, key: Uuid) -> bool {
+        self.running_keys.lock().unwrap_or_else(PoisonError::into_inner).insert(key)
+    }
+
+    pub(crate) fn unmark_running(&self, key: Uuid) {
+        self.running_keys.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+    }
+
+    /// How much of what is shared is in use.
+    pub fn in_use(&self) -> InUse {
+        InUse {
+            bodies: self.bodies.in_use(),
+            requests: self.requests.in_use(),
+            uploads: self.uploads.in_use(),
+        }
+    }
+
+    /// How much watching of jobs goes on.
+    pub fn watching(&self) -> Watching {
+        self.watches.watching()
+    }
+
+    /// Answers those who wait for jobs at once, and ends the streams of events.
+    pub(crate) fn end_watches(&self) {
+        self.watches.stop();
+    }
+
+    /// Ends the lanes and waits for what still runs.
+    pub(crate) async fn finish(&self, patience: Duration) {
+        self.assign_random.stop();
+        self.assign_named.stop();
+        self.lock.stop();
+        self.unlock.stop();
+        self.redeem.stop();
+        self.stop_notes.cancel();
+        self.tasks.close();
+        let _ = tokio::time::timeout(patience, self.tasks.wait()).await;
+    }
+}

@@ -1,0 +1,244 @@
+//! Who calls: the credentials of a request, checked, and what the caller may ask for.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use cuponera_core::error::{Refusal, Result};
+use cuponera_core::id::{AccountId, BookId, BusinessId, JobId, LoginId};
+use cuponera_core::principal::{Permission, Principal, Role, Trail, parse_user_id};
+use cuponera_core::store::{Sight, Store};
+use cuponera_core::telemetry::TraceParent;
+use cuponera_core::text;
+use poem::{Request, RequestBody};
+use poem_openapi::registry::{MetaSecurityScheme, Registry};
+use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
+
+use crate::app::App;
+use crate::auth::credentials::{Known, Lifetime, identify, shows_unknown_key};
+use crate::auth::limits::Visit;
+use crate::auth::policy::{check_permission, forbidden};
+use crate::http::edge::RequestId;
+use crate::http::problem::Problem;
+use crate::shares::Claimant;
+
+/// An authenticated caller and its request. [`crate::auth::guard`] has checked its credentials and role.
+#[derive(Debug, Clone)]
+pub(crate) struct Caller {
+    pub(crate) app: Arc<App>,
+    pub(crate) principal: Principal,
+    known: Known,
+    /// The owners that its shares of resources count for.
+    pub(crate) claimant: Claimant,
+    pub(crate) ip: Option<IpAddr>,
+    user_agent: Option<String>,
+    request_id: Option<Arc<str>>,
+    /// The request's span.
+    trace: Option<TraceParent>,
+    /// Method and path: what an idempotency key belongs to.
+    pub(crate) operation: String,
+    /// The `Idempotency-Key` header as it came, if it did.
+    pub(crate) key: Option<Vec<u8>>,
+}
+
+/// The state behind the routes.
+pub(crate) fn app(request: &Request) -> Arc<App> {
+    request.data::<Arc<App>>().expect("all routes are built with their state").clone()
+}
+
+impl Caller {
+    /// The caller's tenant.
+    pub(crate) fn business(&self) -> BusinessId {
+        self.principal.business
+    }
+
+    /// What the audit trail says of this request.
+    pub(crate) fn trail(&self) -> Trail {
+        Trail::of_request(&self.principal, self.ip, self.user_agent.as_deref(), self.request_id.as_deref())
+    }
+
+    /// The database; jobs that are submitted through this belong to the request's trace.
+    pub(crate) fn store(&self) -> Store {
+        self.app.store.clone().with_trace(self.trace)
+    }
+
+    /// What the caller may learn of coupons that are not its user's.
+    pub(crate) fn sight(&self) -> Sight {
+        match self.principal.role {
+            Role::Admin | Role::Service => Sight::Whole,
+            Role::User { .. } => Sight::Own,
+        }
+    }
+
+    /// For what only some requests of an operation need. What all need stands in [`crate::auth::policy`].
+    pub(crate) fn must_have(&self, permission: Permission) -> Result<()> {
+        Ok(check_permission(permission, &self.known)?)
+    }
+
+    /// Refuses an API key that is limited to other books.
+    pub(crate) fn must_have_book(&self, book: BookId) -> Result<()> {
+        if self.known.scope.has_book(book) { Ok(()) } else { Err(other_books().into()) }
+    }
+
+    /// The same for the book of a code. A code that does not exist is left to the operation.
+    pub(crate) async fn must_have_book_of_code(&self, code: &str) -> Result<()> {
+        if self.known.scope.books.is_none() {
+            return Ok(());
+        }
+        let book = self.app.store.find_book_of_code(self.business(), code).await?;
+        book.map_or(Ok(()), |book| self.must_have_book(book))
+    }
+
+    /// The same for the book of a job.
+    pub(crate) async fn must_have_book_of_job(&self, job: JobId) -> Result<()> {
+        if self.known.scope.books.is_none() {
+            return Ok(());
+        }
+        let book = self.app.store.get_book_of_job(self.business(), job).await?;
+        book.map_or(Err(other_books().into()), |book| self.must_have_book(book))
+    }
+
+    /// The same for a list that may be narrowed to a book: such a key has to name one of its books.
+    pub(crate) fn must_have_book_of_list(&self, book: Option<BookId>) -> Result<()> {
+        match book {
+            Some(book) => self.must_have_book(book),
+            None if self.known.scope.books.is_none() => Ok(()),
+            None => {
+                Err(forbidden("the API key is limited to some coupon books: name one as `couponBookId`")
+                    .into())
+            }
+        }
+    }
+
+    /// The account that calls, and its login; an API key has neither.
+    pub(crate) fn account(&self) -> Result<(AccountId, LoginId), Problem> {
+        let login = self.known.login().ok_or_else(Problem::unauthorized)?;
+        Ok((AccountId(self.principal.id), login))
+    }
+
+    /// Whose idempotency keys these are. Those of an account in a further business stand apart from those in its first.
+    pub(crate) fn key_owner(&self) -> Vec<u8> {
+        let mut owner = self.principal.id.as_bytes().to_vec();
+        if !self.known.is_first_business {
+            owner.extend_from_slice(self.principal.business.0.as_bytes());
+        }
+        owner
+    }
+
+    /// Refuses a caller whose login or key has ended since the request began.
+    pub(crate) async fn must_still_hold(&self) -> Result<(), Problem> {
+        if self.known.holds(&self.app, Lifetime::Login).await? {
+            Ok(())
+        } else {
+            Err(Problem::unauthorized())
+        }
+    }
+
+    /// Completes once the credentials no longer hold: what lasts ends then.
+    pub(crate) fn ended(&self, lifetime: Lifetime) -> impl Future<Output = ()> + Send + 'static {
+        let (app, known) = (self.app.clone(), self.known.clone());
+        async move { known.ended(&app, lifetime).await }
+    }
+
+    /// The user that a call is about: users speak for themselves, the others must say whom they speak for.
+    pub(crate) fn user(&self, named: Option<String>) -> Result<String> {
+        match (&self.principal.role, named) {
+            (Role::User { user_id }, None) => Ok(user_id.clone()),
+            // The account's own id is as it was stored, perhaps before ids were trimmed.
+            (Role::User { user_id }, Some(named)) if text::trim(user_id) == text::trim(&named) => {
+                Ok(user_id.clone())
+            }
+            (Role::User { .. }, Some(_)) => Err(forbidden("a USER may only act for itself").into()),
+            (Role::Admin | Role::Service, None) => Err(Refusal::invalid("userId", "is required").into()),
+            (Role::Admin | Role::Service, Some(named)) => match parse_user_id(&named) {
+                Ok(user_id) => Ok(user_id.to_owned()),
+                Err(message) => Err(Refusal::invalid("userId", message).into()),
+            },
+        }
+    }
+
+    /// The caller that the guard has found.
+    pub(crate) fn of(request: &Request) -> Result<Self, Problem> {
+        let visit = Visit::of(request);
+        let known = request.data::<Known>().ok_or_else(Problem::unauthorized)?.clone();
+        Ok(Self {
+            app: app(request),
+            claimant: visit.claimant_of(&known.principal),
+            principal: known.principal.clone(),
+            known,
+            ip: visit.ip,
+            user_agent: request.header("User-Agent").map(str::to_owned),
+            request_id: request.data::<RequestId>().map(|id| id.0.clone()),
+            trace: request.data::<TraceParent>().copied(),
+            key: request.headers().get("Idempotency-Key").map(|value| value.as_bytes().to_vec()),
+            operation: format!("{} {}", request.method(), request.original_uri().path()),
+        })
+    }
+}
+
+fn other_books() -> Refusal {
+    forbidden("the API key is limited to other coupon books")
+}
+
+/// Whose credentials a request shows, counted against the limit of the caller or, without good ones, of the address.
+pub(crate) async fn authenticate(request: &Request) -> Result<Known, Problem> {
+    let app = app(request);
+    let visit = Visit::of(request);
+    if app.limiter.is_spent(&visit) && shows_unknown_key(&app, request.headers()) {
+        // Looking a key up costs a query, and most of what comes from there is junk.
+        app.limiter.count_anonymous(&visit).await?;
+    }
+    let Some(known) = identify(&app, request.headers()).await? else {
+        app.limiter.count_anonymous(&visit).await?;
+        return Err(Problem::unauthorized());
+    };
+    app.limiter.count(&visit, &known.principal).await?;
+    let _ = visit.principal.set(known.principal.clone());
+    Ok(known)
+}
+
+impl<'a> ApiExtractor<'a> for Caller {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::SecurityScheme];
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn register(registry: &mut Registry) {
+        let scheme = |ty, description| MetaSecurityScheme {
+            ty,
+            description: Some(description),
+            name: None,
+            key_in: None,
+            scheme: None,
+            bearer_format: None,
+            flows: None,
+            openid_connect_url: None,
+        };
+        registry.create_security_scheme(
+            "accessToken",
+            MetaSecurityScheme {
+                scheme: Some("bearer"),
+                bearer_format: Some("JWT"),
+                ..scheme("http", "The `accessToken` of a login.")
+            },
+        );
+        registry.create_security_scheme(
+            "apiKey",
+            MetaSecurityScheme {
+                name: Some("X-API-Key"),
+                key_in: Some("header"),
+                ..scheme("apiKey", "A key made with `POST /api-keys`.")
+            },
+        );
+    }
+
+    fn security_schemes() -> Vec<&'static str> {
+        vec!["accessToken", "apiKey"]
+    }
+
+    async fn from_request(
+        request: &'a Request,
+        _: &mut RequestBody,
+        _: ExtractParamOptions<()>,
+    ) -> poem::Result<Self> {
+        Ok(Self::of(request)?)
+    }
+}

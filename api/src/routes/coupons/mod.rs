@@ -1,0 +1,305 @@
+//! What happens to a code at the till, and what has happened to it.
+
+use cuponera_core::book::MAX_LOCK_TTL_SECONDS;
+use cuponera_core::coupon::code::Code;
+use cuponera_core::error::{Refusal, Result};
+use cuponera_core::id::LockId;
+use cuponera_core::principal::{Permission, Role};
+use cuponera_core::store::{Call, Lock, LockOwner, Redeem, Sight, Unlock};
+use poem_openapi::param::{Header, Path, Query};
+use poem_openapi::payload::Json;
+use poem_openapi::{Object, OpenApi};
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use super::{Tag, cursor, limit};
+use crate::auth::caller::Caller;
+use crate::http::body::{Fields, FromFields, OptionalBody};
+use crate::http::idempotency::HeldKey;
+use crate::http::problem::Problem;
+use crate::http::reply::Reply;
+use crate::routes::view::{CouponView, EventView, List, LockView, RedemptionView, UnlockView};
+
+/// The longest reference a redemption may carry, in characters.
+const MAX_REFERENCE_CHARS: usize = 200;
+
+pub(crate) struct Coupons;
+
+/// Who locks, and for how long.
+#[derive(Debug, Object)]
+#[oai(rename_all = "camelCase")]
+struct LockRequest {
+    /// The holder. Users may leave it out: then it is they.
+    user_id: Option<String>,
+    /// 1 to 86400; the book says if absent.
+    #[oai(validator(minimum(value = "1"), maximum(value = "86400")))]
+    ttl_seconds: Option<i32>,
+}
+
+impl FromFields for LockRequest {
+    fn read(fields: &mut Fields) -> Option<Self> {
+        let (user_id, ttl_seconds) = (fields.optional_holder("userId"), fields.optional("ttlSeconds"));
+        if ttl_seconds.is_some_and(|ttl| !(1..=MAX_LOCK_TTL_SECONDS).contains(&ttl)) {
+            fields.fault("ttlSeconds", "must be from 1 to 86400");
+        }
+        Some(Self { user_id, ttl_seconds })
+    }
+}
+
+/// Whose lock ends.
+#[derive(Debug, Object)]
+#[oai(rename_all = "camelCase")]
+struct UnlockRequest {
+    /// The holder. Users may leave it out: then it is they.
+    user_id: Option<String>,
+    /// Only this lock: refused with `lock_stale` if another is live.
+    lock_id: Option<Uuid>,
+    /// ADMIN: whoever holds it.
+    #[oai(default)]
+    force: bool,
+}
+
+impl FromFields for UnlockRequest {
+    fn read(fields: &mut Fields) -> Option<Self> {
+        let (user_id, lock_id) = (fields.optional_holder("userId"), fields.optional("lockId"));
+        Some(Self { user_id, lock_id, force: fields.optional("force").unwrap_or(false) })
+    }
+}
+
+/// A use of the code.
+#[derive(Debug, Object)]
+#[oai(rename_all = "camelCase")]
+struct RedeemRequest {
+    /// The holder. Users may leave it out: then it is they.
+    user_id: Option<String>,
+    /// The lock the caller believes in: refused if it is no longer the live one.
+    lock_id: Option<Uuid>,
+    /// The caller's own name for the sale, up to 200 characters.
+    #[oai(validator(max_length = 200))]
+    reference: Option<String>,
+    /// Any object, up to 16 KiB.
+    metadata: Option<Value>,
+}
+
+impl FromFields for RedeemRequest {
+    fn read(fields: &mut Fields) -> Option<Self> {
+        let (user_id, lock_id) = (fields.optional_holder("userId"), fields.optional("lockId"));
+        let reference = fields.optional::<String>("reference");
+        if reference.as_ref().is_some_and(|text| text.chars().count() > MAX_REFERENCE_CHARS) {
+            fields.fault("reference", "must have at most 200 characters");
+        }
+        let metadata = fields.optional::<Map<String, Value>>("metadata").map(Value::Object);
+        if metadata
+            .as_ref()
+            .is_some_and(|value| value.to_string().len() > cuponera_core::book::MAX_METADATA_BYTES)
+        {
+            fields.fault("metadata", "must have at most 16384 bytes as JSON");
+        }
+        Some(Self { user_id, lock_id, reference, metadata })
+    }
+}
+
+/// Who would use the code.
+#[derive(Debug, Object)]
+#[oai(rename_all = "camelCase")]
+struct ValidateRequest {
+    /// The holder. Users may leave it out: then it is they.
+    user_id: Option<String>,
+    /// The lock the caller believes in.
+    lock_id: Option<Uuid>,
+}
+
+impl FromFields for ValidateRequest {
+    fn read(fields: &mut Fields) -> Option<Self> {
+        Some(Self { user_id: fields.optional_holder("userId"), lock_id: fields.optional("lockId") })
+    }
+}
+
+/// A redemption would be allowed now.
+#[derive(Debug, Object)]
+#[oai(rename_all = "camelCase")]
+struct Validation {
+    /// Always true: what would be refused is answered as redeem would.
+    valid: bool,
+    coupon: CouponView,
+}
+
+#[OpenApi(prefix_path = "/api/v1/coupons", tag = "Tag::Coupons")]
+impl Coupons {
+    /// Hold a code for its holder
+    ///
+    /// Locking again renews the same lock. 409 `not_assigned`, `coupon_already_redeemed`, `coupon_void`, `book_not_active`;
+    /// to a trusted caller 409 `not_holder` or `coupon_locked` if somebody else holds it.
+    #[oai(path = "/:code/lock", method = "post", operation_id = "lockCoupon")]
+    async fn lock(
+        &self,
+        caller: Caller,
+        /// The code.
+        code: Path<String>,
+        body: OptionalBody<LockRequest>,
+        /// Answers the same again to the same key and request.
+        #[oai(name = "Idempotency-Key")]
+        _key: Header<Option<String>>,
+    ) -> Result<Reply<LockView>, Problem> {
+        let body = body.0;
+        let user = caller.user(body.value.user_id)?;
+        let code = normalized(&code.0)?;
+        caller.must_have_book_of_code(&code).await?;
+        let held = HeldKey::take(&caller, body.fingerprint)?;
+        let lane = code.clone();
+        let call = call(&caller, &held, Lock { code, user, ttl_seconds: body.value.ttl_seconds });
+        Reply::of(caller.app.lock.settle(&lane, &caller.claimant, call).await?, LockView::from)
+    }
+
+    /// Release a lock
+    ///
+    /// Releasing what is not locked is success.
+    #[oai(path = "/:code/unlock", method = "post", operation_id = "unlockCoupon")]
+    async fn unlock(
+        &self,
+        caller: Caller,
+        /// The code.
+        code: Path<String>,
+        body: OptionalBody<UnlockRequest>,
+        /// Answers the same again to the same key and request.
+        #[oai(name = "Idempotency-Key")]
+        _key: Header<Option<String>>,
+    ) -> Result<Reply<UnlockView>, Problem> {
+        let body = body.0;
+        let owner = if body.value.force {
+            caller.must_have(Permission::ForceUnlock)?;
+            LockOwner::Anyone
+        } else {
+            LockOwner::User(caller.user(body.value.user_id)?)
+        };
+        let code = normalized(&code.0)?;
+        caller.must_have_book_of_code(&code).await?;
+        let held = HeldKey::take(&caller, body.fingerprint)?;
+        let lane = code.clone();
+        let call = call(&caller, &held, Unlock { code, owner, lock: body.value.lock_id.map(LockId) });
+        let answer = caller.app.unlock.settle(&lane, &caller.claimant, call).await?;
+        Reply::of(answer, |unlocked| UnlockView { code: unlocked.code, status: "ASSIGNED".into() })
+    }
+
+    /// Use a code once
+    ///
+    /// 409 `coupon_already_redeemed` once it is used up, `lock_required` if the book wants a lock first, `lock_stale` if the
+    /// lock named was followed by another; 410 `lock_expired` if it ran out.
+    #[oai(path = "/:code/redeem", method = "post", operation_id = "redeemCoupon")]
+    async fn redeem(
+        &self,
+        caller: Caller,
+        /// The code.
+        code: Path<String>,
+        body: OptionalBody<RedeemRequest>,
+        /// Answers the same again to the same key and request.
+        #[oai(name = "Idempotency-Key")]
+        _key: Header<Option<String>>,
+    ) -> Result<Reply<RedemptionView>, Problem> {
+        let body = body.0;
+        let user = caller.user(body.value.user_id)?;
+        let code = normalized(&code.0)?;
+        caller.must_have_book_of_code(&code).await?;
+        let held = HeldKey::take(&caller, body.fingerprint)?;
+        let lane = code.clone();
+        let ask = Redeem {
+            code,
+            user,
+            lock: body.value.lock_id.map(LockId),
+            reference: body.value.reference,
+            metadata: body.value.metadata,
+        };
+        let answer = caller.app.redeem.settle(&lane, &caller.claimant, call(&caller, &held, ask)).await?;
+        Reply::of(answer, RedemptionView::from)
+    }
+
+    /// Ask whether a code could be redeemed now
+    ///
+    /// The same checks and the same refusals as redeem, changing nothing.
+    #[oai(path = "/:code/validate", method = "post", operation_id = "validateCoupon")]
+    async fn validate(
+        &self,
+        caller: Caller,
+        /// The code.
+        code: Path<String>,
+        body: OptionalBody<ValidateRequest>,
+    ) -> Result<Json<Validation>, Problem> {
+        let body = body.0.value;
+        let user = caller.user(body.user_id)?;
+        let code = normalized(&code.0)?;
+        caller.must_have_book_of_code(&code).await?;
+        let ask = Redeem {
+            code: code.clone(),
+            user,
+            lock: body.lock_id.map(LockId),
+            reference: None,
+            metadata: None,
+        };
+        let call = Call {
+            business: caller.business(),
+            sight: caller.sight(),
+            trail: caller.trail(),
+            key: None,
+            ask,
+        };
+        caller.app.store.validate(&call).await?;
+        let coupon = caller.app.store.get_coupon(caller.business(), &code).await?;
+        Ok(Json(Validation { valid: true, coupon: coupon.into() }))
+    }
+
+    /// Get a coupon
+    #[oai(path = "/:code", method = "get", operation_id = "getCoupon")]
+    async fn get(
+        &self,
+        caller: Caller,
+        /// The code.
+        code: Path<String>,
+    ) -> Result<Json<CouponView>, Problem> {
+        let code = normalized(&code.0)?;
+        caller.must_have_book_of_code(&code).await?;
+        let coupon = caller.app.store.get_coupon(caller.business(), &code).await?;
+        if caller.sight() == Sight::Own && !is_own(&caller, coupon.holder.as_deref()) {
+            return Err(Refusal::not_found("coupon").into());
+        }
+        Ok(Json(coupon.into()))
+    }
+
+    /// What has happened to a coupon, newest first
+    #[oai(path = "/:code/history", method = "get", operation_id = "getCouponHistory")]
+    async fn history(
+        &self,
+        caller: Caller,
+        /// The code.
+        code: Path<String>,
+        /// `nextCursor` of the page before.
+        cursor: Query<Option<String>>,
+        /// 1 to 500; 50 if absent.
+        limit: Query<Option<u32>>,
+    ) -> Result<Json<List<EventView>>, Problem> {
+        let code = normalized(&code.0)?;
+        caller.must_have_book_of_code(&code).await?;
+        let before = self::cursor(cursor.0, |text| text.parse::<i32>().ok())?;
+        let limit = self::limit(limit.0)?;
+        let page = caller.app.store.history(caller.business(), &code, before, limit).await?;
+        Ok(Json(List::of(page, EventView::from)))
+    }
+}
+
+fn call<T>(caller: &Caller, held: &HeldKey, ask: T) -> Call<T> {
+    Call {
+        business: caller.business(),
+        sight: caller.sight(),
+        trail: caller.trail(),
+        key: held.stored(),
+        ask,
+    }
+}
+
+fn is_own(caller: &Caller, holder: Option<&str>) -> bool {
+    matches!(&caller.principal.role, Role::User { user_id } if holder == Some(user_id))
+}
+
+/// A code as it is stored. What cannot be a code does not exist.
+pub(crate) fn normalized(text: &str) -> Result<String> {
+    Code::parse(text).map(Code::into_string).map_err(|_| Refusal::not_found("coupon").into())
+}

@@ -1,0 +1,115 @@
+//! The health checks.
+
+use chrono::Utc;
+use cuponera_core::cache::CacheState;
+use cuponera_core::error::Result;
+use cuponera_core::queue::Queue;
+use poem::Request;
+use poem_openapi::payload::Json;
+use poem_openapi::{ApiResponse, Object, OpenApi};
+
+use super::Tag;
+use crate::auth::caller::app;
+use crate::http::problem::Problem;
+use crate::http::time::Time;
+
+pub(crate) struct Health;
+
+/// The state of the installation.
+#[derive(Debug, Object)]
+#[oai(rename = "Health")]
+struct Report {
+    /// `ok` or `degraded`.
+    status: String,
+    timestamp: Time,
+    /// `connected` or `disconnected`.
+    database: String,
+    /// `connected` or `disconnected`; `disabled` if the installation has no Redis.
+    redis: String,
+    /// `connected` or `disconnected`; the state of the database if Postgres is the queue.
+    queue: String,
+    /// Milliseconds since the start of the process.
+    uptime: u64,
+    version: String,
+}
+
+/// A status.
+#[derive(Debug, Object)]
+#[oai(rename = "HealthWord")]
+struct Word {
+    status: String,
+}
+
+#[derive(ApiResponse)]
+enum Answer {
+    /// The database is connected.
+    #[oai(status = 200)]
+    Well(Json<Report>),
+    /// The database is disconnected.
+    #[oai(status = 503)]
+    Ill(Json<Report>),
+}
+
+#[derive(ApiResponse)]
+enum Ready {
+    /// The process can serve requests.
+    #[oai(status = 200)]
+    Yes(Json<Word>),
+    /// The process cannot serve requests now.
+    #[oai(status = 503)]
+    No(Json<Word>),
+}
+
+#[OpenApi(prefix_path = "/health", tag = "Tag::Health")]
+impl Health {
+    /// Get the state of the installation
+    #[oai(path = "/", method = "get", operation_id = "getHealth")]
+    async fn health(&self, request: &Request) -> Result<Answer, Problem> {
+        let connected = database_answers(request).await;
+        let queue = match &app(request).queue {
+            Queue::Postgres(_) => connected,
+            Queue::Sqs(sqs) => sqs.answers().await,
+        };
+        let redis = app(request).cache.state();
+        let report = Report {
+            status: if connected && queue && redis != CacheState::Disconnected { "ok" } else { "degraded" }
+                .into(),
+            timestamp: Utc::now().into(),
+            database: word(connected),
+            redis: match redis {
+                CacheState::Disabled => "disabled".into(),
+                CacheState::Connected | CacheState::Disconnected => word(redis == CacheState::Connected),
+            },
+            queue: word(queue),
+            uptime: u64::try_from(app(request).started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            version: env!("CARGO_PKG_VERSION").into(),
+        };
+        Ok(if connected { Answer::Well(Json(report)) } else { Answer::Ill(Json(report)) })
+    }
+
+    /// Check whether the process is running
+    #[oai(path = "/live", method = "get", operation_id = "getLiveness")]
+    #[expect(clippy::unused_async, reason = "operations are async")]
+    async fn live(&self) -> Json<Word> {
+        Json(Word { status: "ok".into() })
+    }
+
+    /// Check whether the process can serve requests
+    #[oai(path = "/ready", method = "get", operation_id = "getReadiness")]
+    async fn ready(&self, request: &Request) -> Ready {
+        if database_answers(request).await {
+            Ready::Yes(Json(Word { status: "ok".into() }))
+        } else {
+            Ready::No(Json(Word { status: "unavailable".into() }))
+        }
+    }
+}
+
+fn word(connected: bool) -> String {
+    if connected { "connected" } else { "disconnected" }.to_owned()
+}
+
+async fn database_answers(request: &Request) -> bool {
+    let app = app(request);
+    app.pulse.is_felt(&app.store).await
+}

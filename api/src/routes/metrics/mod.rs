@@ -1,0 +1,60 @@
+//! The metrics, for programs on this machine; on an address of their own instead, if the settings name one.
+
+use std::net::IpAddr;
+
+use cuponera_core::telemetry::{MEDIA_TYPE, Reach};
+use poem::http::uri::Authority;
+use poem::http::{StatusCode, header};
+use poem::{Request, Response};
+
+use crate::auth::caller::app;
+use crate::http::problem::Problem;
+
+/// Where they stand.
+pub(crate) const METRICS: &str = "/metrics";
+
+/// What proxies write. One on this machine calls from loopback as well, but for somebody else.
+const OF_PROXIES: [&str; 9] = [
+    "CF-Connecting-IP",
+    "Forwarded",
+    "True-Client-IP",
+    "Via",
+    "X-Forwarded-For",
+    "X-Forwarded-Host",
+    "X-Forwarded-Proto",
+    "X-Forwarded-Server",
+    "X-Real-IP",
+];
+
+/// All metrics as text.
+pub(crate) async fn expose(request: Request) -> poem::Result<Response> {
+    let app = app(&request);
+    if app.metrics.reach() == Reach::OwnAddress {
+        let detail = "the metrics stand on an address of their own (CUPONERA_METRICS_ADDR)";
+        return Err(Problem::new(StatusCode::NOT_FOUND, "not_found", detail).into());
+    }
+    if !is_from_this_machine(&request) {
+        let detail = "the metrics are for programs on the same machine; \
+                      CUPONERA_METRICS_ADDR gives them an address of their own";
+        return Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", detail).into());
+    }
+    Ok(Response::builder().content_type(MEDIA_TYPE).body(app.metrics.render().await))
+}
+
+/// Whether it came over loopback, names this machine by its loopback address, and came from no proxy. A page in a browser on this
+/// machine could have its own name point here: then that is the host it asks for.
+fn is_from_this_machine(request: &Request) -> bool {
+    let peer = request.remote_addr().as_socket_addr().map(|peer| peer.ip().to_canonical());
+    let is_forwarded = OF_PROXIES.iter().any(|header| request.headers().contains_key(*header));
+    peer.is_some_and(|peer| peer.is_loopback()) && !is_forwarded && has_loopback_host(request)
+}
+
+fn has_loopback_host(request: &Request) -> bool {
+    let host = request.header(header::HOST).and_then(|host| host.parse::<Authority>().ok());
+    host.is_some_and(|host| {
+        let host = host.host();
+        let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        let is_loopback = |address: IpAddr| address.to_canonical().is_loopback();
+        host.eq_ignore_ascii_case("localhost") || address.parse().is_ok_and(is_loopback)
+    })
+}

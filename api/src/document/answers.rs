@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::catalog::{self, Kind};
 use super::examples;
-use super::operations::Answer;
+use super::operation::Answer;
 use crate::http::problem::CONTENT_TYPE;
 use crate::http::reply::REPLAYED;
 

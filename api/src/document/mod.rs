@@ -5,9 +5,9 @@
 mod answers;
 mod catalog;
 mod error_page;
-mod examples;
+pub(crate) mod examples;
 mod http_file;
-mod operations;
+mod operation;
 mod page;
 mod parameters;
 mod permission_page;
@@ -20,13 +20,14 @@ use serde_json::{Map, Value, json};
 
 pub(crate) use error_page::error_page;
 pub(crate) use http_file::http_file;
+pub(crate) use operation::Operation;
 pub(crate) use page::page;
 pub(crate) use permission_page::permission_page;
 
 use crate::http::problem::CONTENT_TYPE;
 use answers::{describe, headers, problem, problem_examples, refusal};
 use catalog::Kind;
-use operations::{Operation, Shape};
+use operation::Shape;
 
 /// The tags, in reading order.
 const READING_ORDER: [&str; 9] =
@@ -87,14 +88,15 @@ impl Completion {
     }
 
     fn complete_operations(&mut self) {
-        let mut rows: BTreeMap<_, _> = operations::all().into_iter().map(|row| (row.id, row)).collect();
+        let mut rows: BTreeMap<_, _> =
+            crate::routes::documentation().into_iter().map(|row| (row.id, row)).collect();
         let mut paths = std::mem::take(&mut self.document["paths"]);
         for (path, item) in paths.as_object_mut().into_iter().flatten() {
             for operation in item.as_object_mut().into_iter().flat_map(Map::values_mut) {
                 let id = operation["operationId"].as_str().unwrap_or_default().to_owned();
                 match rows.remove(id.as_str()) {
                     Some(row) => self.complete_operation(path, operation, &row),
-                    None => self.faults.push(format!("{id} has no row in api/src/document/operations")),
+                    None => self.faults.push(format!("{id} has no row in a doc.rs of api/src/routes")),
                 }
             }
         }

@@ -12,7 +12,7 @@ use tracing::{error, warn};
 
 use crate::http::reply::REPLAYED;
 use crate::http::time::Time;
-use crate::routes::view::MembershipView;
+use crate::routes::MembershipView;
 
 /// The media type of a problem.
 pub(crate) const CONTENT_TYPE: &str = "application/problem+json";

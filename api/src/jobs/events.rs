@@ -13,7 +13,7 @@ use poem_openapi::registry::{MetaSchema, MetaSchemaRef, Registry};
 use poem_openapi::types::ToJSON;
 
 use crate::jobs::watch::Watched;
-use crate::routes::view::JobView;
+use crate::routes::JobView;
 
 /// How often something is sent if nothing happens: less than proxies wait for a silent stream.
 const HEARTBEAT: Duration = Duration::from_secs(15);

@@ -8,34 +8,36 @@ mod codes;
 mod coupons;
 mod health;
 mod jobs;
+mod list;
 mod metrics;
 mod uploads;
 mod users;
-pub(crate) mod view;
 
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 use cuponera_core::error::{Refusal, Result};
-use cuponera_core::page::{DEFAULT_LIMIT, MAX_LIMIT};
 use poem_openapi::{
     ContactObject, ExternalDocumentObject, LicenseObject, OpenApiService, ServerObject, Tags,
 };
 use serde_json::{Map, Value};
 
 use crate::auth::guard::Guarded;
+use crate::document::Operation;
 
 pub(crate) use api_keys::ApiKeys;
 pub(crate) use assignments::Assignments;
-pub(crate) use auth::Auth;
+pub(crate) use auth::{Auth, MembershipView};
 pub(crate) use books::Books;
 pub(crate) use codes::Codes;
 pub(crate) use coupons::{Coupons, normalized};
 pub(crate) use health::Health;
-pub(crate) use jobs::Jobs;
+pub(crate) use jobs::{JobView, Jobs};
 pub(crate) use metrics::{METRICS, expose};
 pub(crate) use uploads::{MAX_CODES_KEPT, Upload};
 pub(crate) use users::Users;
+
+use list::{List, cursor, limit};
 
 /// What an operation is about.
 #[derive(Tags)]
@@ -91,6 +93,25 @@ pub(crate) fn operations() -> Operations {
     (Auth, Users, ApiKeys, Books, Codes, Upload, Assignments, Coupons, Jobs, Health)
 }
 
+/// The document rows of all operations.
+pub(crate) fn documentation() -> Vec<Operation> {
+    [
+        auth::operations(),
+        users::operations(),
+        api_keys::operations(),
+        books::operations(),
+        codes::operations(),
+        uploads::operations(),
+        assignments::operations(),
+        coupons::operations(),
+        jobs::operations(),
+        health::operations(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
 /// The operations as one service, each behind its guard.
 pub(crate) fn service() -> OpenApiService<Guarded<Operations>, ()> {
     OpenApiService::new(Guarded(operations()), "Cuponera", env!("CARGO_PKG_VERSION"))
@@ -136,15 +157,6 @@ pub(crate) fn methods_of(path: &str) -> Option<String> {
     Some(methods.into_iter().collect::<Vec<_>>().join(", "))
 }
 
-/// How many items a page is to have.
-fn limit(asked: Option<u32>) -> Result<u32> {
-    match asked {
-        None => Ok(DEFAULT_LIMIT),
-        Some(limit @ 1..=MAX_LIMIT) => Ok(limit),
-        Some(_) => Err(Refusal::invalid("limit", "must be from 1 to 500").into()),
-    }
-}
-
 /// Reads a query parameter with `parse`; if it is there it must be one of the words.
 fn word<T>(
     name: &str,
@@ -166,16 +178,5 @@ fn plain(name: &str, text: Option<String>) -> Result<Option<String>> {
     match text {
         Some(text) if text.contains('\0') => Err(Refusal::invalid(name, "must not have zero bytes").into()),
         text => Ok(text),
-    }
-}
-
-/// Reads a cursor that an earlier page gave.
-fn cursor<T>(text: Option<String>, parse: impl Fn(&str) -> Option<T>) -> Result<Option<T>> {
-    match text {
-        None => Ok(None),
-        Some(text) => match parse(&text) {
-            Some(value) => Ok(Some(value)),
-            None => Err(Refusal::invalid("cursor", "is not one that a list gave").into()),
-        },
     }
 }

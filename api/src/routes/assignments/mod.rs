@@ -1,56 +1,34 @@
 //! Giving codes to users.
 
+mod doc;
+mod request;
+mod view;
+
 use chrono::{DateTime, Datelike};
 use cuponera_core::coupon::code::Code;
 use cuponera_core::coupon::state::CouponStatus;
 use cuponera_core::error::Result;
 use cuponera_core::id::BookId;
 use cuponera_core::store::{AssignNamed, AssignRandom, Call, HeldFilter};
+use poem_openapi::OpenApi;
 use poem_openapi::param::{Header, Path, Query};
 use poem_openapi::payload::Json;
-use poem_openapi::{Object, OpenApi};
 use uuid::Uuid;
 
 use super::codes::STATUSES;
-use super::coupons::normalized;
-use super::{Tag, cursor, limit, word};
+use super::coupons::{CouponView, normalized};
+use super::{List, Tag, cursor, limit, word};
 use crate::auth::caller::Caller;
-use crate::http::body::{Body, Fields, FromFields};
+use crate::http::body::Body;
 use crate::http::idempotency::HeldKey;
 use crate::http::problem::Problem;
 use crate::http::reply::Reply;
-use crate::routes::view::{AssignmentView, CouponView, List};
+use request::{NamedAssignment, RandomAssignment};
+use view::AssignmentView;
+
+pub(super) use doc::operations;
 
 pub(crate) struct Assignments;
-
-/// Which book, and who is to have a code of it.
-#[derive(Debug, Object)]
-#[oai(rename_all = "camelCase")]
-struct RandomAssignment {
-    coupon_book_id: Uuid,
-    /// Users may leave it out: then it is they.
-    user_id: Option<String>,
-}
-
-impl FromFields for RandomAssignment {
-    fn read(fields: &mut Fields) -> Option<Self> {
-        let (book, user_id) = (fields.required("couponBookId"), fields.optional_holder("userId"));
-        Some(Self { coupon_book_id: book?, user_id })
-    }
-}
-
-/// Who is to have the code.
-#[derive(Debug, Object)]
-#[oai(rename_all = "camelCase")]
-struct NamedAssignment {
-    user_id: String,
-}
-
-impl FromFields for NamedAssignment {
-    fn read(fields: &mut Fields) -> Option<Self> {
-        Some(Self { user_id: fields.holder("userId")? })
-    }
-}
 
 #[OpenApi(prefix_path = "/api/v1/assignments", tag = "Tag::Assignments")]
 impl Assignments {

@@ -4,7 +4,9 @@
 //! script can read.
 
 mod browser;
-mod words;
+mod doc;
+mod request;
+mod view;
 
 use std::net::IpAddr;
 
@@ -28,10 +30,13 @@ use crate::auth::caller::{Caller, app};
 use crate::auth::limits::Visit;
 use crate::http::body::{Body, OptionalBody};
 use crate::http::problem::Problem;
-use crate::routes::view::MembershipView;
 use crate::shares::Claimant;
 use browser::Carrier;
-use words::{Changed, Ended, Given, Login, Logout, Me, PasswordChange, Refresh, Session, Switch};
+use request::{Login, Logout, PasswordChange, Refresh, Switch};
+use view::{Changed, Ended, Given, Me, Session};
+
+pub(super) use doc::operations;
+pub(crate) use view::MembershipView;
 
 /// Bytes of randomness in a refresh token.
 const REFRESH_BYTES: usize = 32;

@@ -1,5 +1,9 @@
 //! The operations that generate codes from patterns and list them.
 
+mod doc;
+mod request;
+mod view;
+
 use cuponera_core::coupon::code::Code;
 use cuponera_core::coupon::pattern::Pattern;
 use cuponera_core::coupon::space::CodeSpace;
@@ -8,18 +12,21 @@ use cuponera_core::credential::random_secret;
 use cuponera_core::error::{Error, Refusal, Result};
 use cuponera_core::id::BookId;
 use cuponera_core::store::CodeFilter;
+use poem_openapi::OpenApi;
 use poem_openapi::param::{Header, Path, Query};
 use poem_openapi::payload::Json;
-use poem_openapi::{Object, OpenApi};
 use uuid::Uuid;
 
-use super::{Tag, cursor, limit, plain, word};
+use super::{JobView, List, Tag, cursor, limit, plain, word};
 use crate::auth::caller::Caller;
-use crate::http::body::{Body, Fields, FromFields};
+use crate::http::body::Body;
 use crate::http::idempotency::HeldKey;
 use crate::http::problem::Problem;
 use crate::http::reply::Reply;
-use crate::routes::view::{CodeView, JobView, List};
+use request::Generation;
+use view::{Capacity, CodeView};
+
+pub(super) use doc::operations;
 
 /// The default pattern: 60 bits.
 const DEFAULT_PATTERN: &str = "{XXXXXXXXXXXX}";
@@ -28,54 +35,6 @@ const SAMPLES: u64 = 5;
 pub(super) const STATUSES: &str = "AVAILABLE, ASSIGNED, LOCKED, REDEEMED, VOID";
 
 pub(crate) struct Codes;
-
-/// A request for generated codes.
-#[derive(Debug, Object)]
-#[oai(rename_all = "camelCase")]
-struct Generation {
-    coupon_book_id: Uuid,
-    /// 1 to 100000000.
-    #[oai(validator(minimum(value = "1"), maximum(value = "100000000")))]
-    quantity: i64,
-    /// Literal text with groups in braces: `X` is one of 32 letters and digits that are not mistaken for each other,
-    /// `9` a digit, `A` a letter. Example: `SUMMER-{XXXX}-{9999}`. `{XXXXXXXXXXXX}` if absent. The codes must have 3
-    /// to 64 characters, and a pattern at most 2^127 codes.
-    #[oai(validator(max_length = 192))]
-    pattern: Option<String>,
-}
-
-impl FromFields for Generation {
-    fn read(fields: &mut Fields) -> Option<Self> {
-        let (book, quantity) = (fields.required("couponBookId"), fields.required::<i64>("quantity"));
-        if quantity.is_some_and(|quantity| !(1..=100_000_000).contains(&quantity)) {
-            fields.fault("quantity", "must be from 1 to 100000000");
-        }
-        let pattern = fields.optional::<String>("pattern");
-        if let Some(Err(error)) = pattern.as_deref().map(Pattern::parse) {
-            fields.fault("pattern", error.to_string());
-        }
-        Some(Self { coupon_book_id: book?, quantity: quantity?, pattern })
-    }
-}
-
-/// The capacity of a pattern.
-#[derive(Debug, Object)]
-#[oai(rename_all = "camelCase")]
-struct Capacity {
-    /// The pattern in its canonical form.
-    pattern: String,
-    /// The number of codes of the pattern, up to 2^64 - 1.
-    #[oai(rename = "capacity")]
-    codes: u64,
-    /// The number of codes generated from it so far, in all books of the business.
-    used: u64,
-    /// The number of codes that are left.
-    remaining: u64,
-    /// The probability that one guess is a code generated from it.
-    chance_of_hit: f64,
-    /// Examples of the format. They are not codes that are or will be generated.
-    samples: Vec<String>,
-}
 
 #[OpenApi(prefix_path = "/api/v1/coupon-codes", tag = "Tag::CouponCodes")]
 impl Codes {

@@ -1,128 +1,31 @@
 //! What happens to a code at the till, and what has happened to it.
 
-use cuponera_core::book::MAX_LOCK_TTL_SECONDS;
+mod doc;
+mod request;
+mod view;
+
 use cuponera_core::coupon::code::Code;
 use cuponera_core::error::{Refusal, Result};
 use cuponera_core::id::LockId;
 use cuponera_core::principal::{Permission, Role};
 use cuponera_core::store::{Call, Lock, LockOwner, Redeem, Sight, Unlock};
+use poem_openapi::OpenApi;
 use poem_openapi::param::{Header, Path, Query};
 use poem_openapi::payload::Json;
-use poem_openapi::{Object, OpenApi};
-use serde_json::{Map, Value};
-use uuid::Uuid;
 
-use super::{Tag, cursor, limit};
+use super::{List, Tag, cursor, limit};
 use crate::auth::caller::Caller;
-use crate::http::body::{Fields, FromFields, OptionalBody};
+use crate::http::body::OptionalBody;
 use crate::http::idempotency::HeldKey;
 use crate::http::problem::Problem;
 use crate::http::reply::Reply;
-use crate::routes::view::{CouponView, EventView, List, LockView, RedemptionView, UnlockView};
+use request::{LockRequest, RedeemRequest, UnlockRequest, ValidateRequest};
+use view::{EventView, LockView, RedemptionView, UnlockView, Validation};
 
-/// The longest reference a redemption may carry, in characters.
-const MAX_REFERENCE_CHARS: usize = 200;
+pub(super) use doc::{OF_THE_BOOK, operations};
+pub(super) use view::CouponView;
 
 pub(crate) struct Coupons;
-
-/// Who locks, and for how long.
-#[derive(Debug, Object)]
-#[oai(rename_all = "camelCase")]
-struct LockRequest {
-    /// The holder. Users may leave it out: then it is they.
-    user_id: Option<String>,
-    /// 1 to 86400; the book says if absent.
-    #[oai(validator(minimum(value = "1"), maximum(value = "86400")))]
-    ttl_seconds: Option<i32>,
-}
-
-impl FromFields for LockRequest {
-    fn read(fields: &mut Fields) -> Option<Self> {
-        let (user_id, ttl_seconds) = (fields.optional_holder("userId"), fields.optional("ttlSeconds"));
-        if ttl_seconds.is_some_and(|ttl| !(1..=MAX_LOCK_TTL_SECONDS).contains(&ttl)) {
-            fields.fault("ttlSeconds", "must be from 1 to 86400");
-        }
-        Some(Self { user_id, ttl_seconds })
-    }
-}
-
-/// Whose lock ends.
-#[derive(Debug, Object)]
-#[oai(rename_all = "camelCase")]
-struct UnlockRequest {
-    /// The holder. Users may leave it out: then it is they.
-    user_id: Option<String>,
-    /// Only this lock: refused with `lock_stale` if another is live.
-    lock_id: Option<Uuid>,
-    /// ADMIN: whoever holds it.
-    #[oai(default)]
-    force: bool,
-}
-
-impl FromFields for UnlockRequest {
-    fn read(fields: &mut Fields) -> Option<Self> {
-        let (user_id, lock_id) = (fields.optional_holder("userId"), fields.optional("lockId"));
-        Some(Self { user_id, lock_id, force: fields.optional("force").unwrap_or(false) })
-    }
-}
-
-/// A use of the code.
-#[derive(Debug, Object)]
-#[oai(rename_all = "camelCase")]
-struct RedeemRequest {
-    /// The holder. Users may leave it out: then it is they.
-    user_id: Option<String>,
-    /// The lock the caller believes in: refused if it is no longer the live one.
-    lock_id: Option<Uuid>,
-    /// The caller's own name for the sale, up to 200 characters.
-    #[oai(validator(max_length = 200))]
-    reference: Option<String>,
-    /// Any object, up to 16 KiB.
-    metadata: Option<Value>,
-}
-
-impl FromFields for RedeemRequest {
-    fn read(fields: &mut Fields) -> Option<Self> {
-        let (user_id, lock_id) = (fields.optional_holder("userId"), fields.optional("lockId"));
-        let reference = fields.optional::<String>("reference");
-        if reference.as_ref().is_some_and(|text| text.chars().count() > MAX_REFERENCE_CHARS) {
-            fields.fault("reference", "must have at most 200 characters");
-        }
-        let metadata = fields.optional::<Map<String, Value>>("metadata").map(Value::Object);
-        if metadata
-            .as_ref()
-            .is_some_and(|value| value.to_string().len() > cuponera_core::book::MAX_METADATA_BYTES)
-        {
-            fields.fault("metadata", "must have at most 16384 bytes as JSON");
-        }
-        Some(Self { user_id, lock_id, reference, metadata })
-    }
-}
-
-/// Who would use the code.
-#[derive(Debug, Object)]
-#[oai(rename_all = "camelCase")]
-struct ValidateRequest {
-    /// The holder. Users may leave it out: then it is they.
-    user_id: Option<String>,
-    /// The lock the caller believes in.
-    lock_id: Option<Uuid>,
-}
-
-impl FromFields for ValidateRequest {
-    fn read(fields: &mut Fields) -> Option<Self> {
-        Some(Self { user_id: fields.optional_holder("userId"), lock_id: fields.optional("lockId") })
-    }
-}
-
-/// A redemption would be allowed now.
-#[derive(Debug, Object)]
-#[oai(rename_all = "camelCase")]
-struct Validation {
-    /// Always true: what would be refused is answered as redeem would.
-    valid: bool,
-    coupon: CouponView,
-}
 
 #[OpenApi(prefix_path = "/api/v1/coupons", tag = "Tag::Coupons")]
 impl Coupons {

@@ -1,64 +1,24 @@
 //! The health checks.
 
+mod doc;
+mod view;
+
 use chrono::Utc;
 use cuponera_core::cache::CacheState;
 use cuponera_core::error::Result;
 use cuponera_core::queue::Queue;
 use poem::Request;
+use poem_openapi::OpenApi;
 use poem_openapi::payload::Json;
-use poem_openapi::{ApiResponse, Object, OpenApi};
 
 use super::Tag;
 use crate::auth::caller::app;
 use crate::http::problem::Problem;
-use crate::http::time::Time;
+use view::{Answer, Ready, Report, Word};
+
+pub(super) use doc::operations;
 
 pub(crate) struct Health;
-
-/// The state of the installation.
-#[derive(Debug, Object)]
-#[oai(rename = "Health")]
-struct Report {
-    /// `ok` or `degraded`.
-    status: String,
-    timestamp: Time,
-    /// `connected` or `disconnected`.
-    database: String,
-    /// `connected` or `disconnected`; `disabled` if the installation has no Redis.
-    redis: String,
-    /// `connected` or `disconnected`; the state of the database if Postgres is the queue.
-    queue: String,
-    /// Milliseconds since the start of the process.
-    uptime: u64,
-    version: String,
-}
-
-/// A status.
-#[derive(Debug, Object)]
-#[oai(rename = "HealthWord")]
-struct Word {
-    status: String,
-}
-
-#[derive(ApiResponse)]
-enum Answer {
-    /// The database is connected.
-    #[oai(status = 200)]
-    Well(Json<Report>),
-    /// The database is disconnected.
-    #[oai(status = 503)]
-    Ill(Json<Report>),
-}
-
-#[derive(ApiResponse)]
-enum Ready {
-    /// The process can serve requests.
-    #[oai(status = 200)]
-    Yes(Json<Word>),
-    /// The process cannot serve requests now.
-    #[oai(status = 503)]
-    No(Json<Word>),
-}
 
 #[OpenApi(prefix_path = "/health", tag = "Tag::Health")]
 impl Health {

@@ -1,5 +1,8 @@
 //! Watching, stopping and retrying long work.
 
+mod doc;
+mod view;
+
 use std::time::Instant;
 
 use cuponera_core::error::{Error, Result};
@@ -15,7 +18,7 @@ use poem_openapi::payload::{Binary, Json};
 use poem_openapi::{ApiResponse, OpenApi};
 use uuid::Uuid;
 
-use super::{Tag, cursor, limit, word};
+use super::{List, Tag, cursor, limit, word};
 use crate::auth::caller::Caller;
 use crate::auth::credentials::Lifetime;
 use crate::http::body::half_hash;
@@ -26,8 +29,11 @@ use crate::http::reply::Reply;
 use crate::http::request_permit::Place;
 use crate::jobs::errors_file::errors_csv;
 use crate::jobs::events::JobEvents;
-use crate::routes::view::{JobView, List, RedriveView};
 use crate::shares::Full;
+use view::RedriveView;
+
+pub(super) use doc::operations;
+pub(crate) use view::JobView;
 
 /// When a client that found no place for a stream may try again, in seconds.
 const RETRY_STREAM_SECONDS: u32 = 5;

@@ -1,5 +1,6 @@
 //! Uploading codes: the body is cut into parts as it comes in, and never held whole.
 
+mod doc;
 mod intake;
 mod pace;
 mod parameters;
@@ -25,7 +26,7 @@ use tokio::time::timeout;
 use tokio_util::io::ReaderStream;
 use uuid::Uuid;
 
-use super::Tag;
+use super::{JobView, Tag};
 use crate::auth::caller::{Caller, app};
 use crate::auth::credentials::Lifetime;
 use crate::http::body::half;
@@ -34,11 +35,11 @@ use crate::http::idempotency::HeldKey;
 use crate::http::problem::Problem;
 use crate::http::reply::Reply;
 use crate::http::request_permit;
-use crate::routes::view::JobView;
 use intake::{IDLE_PATIENCE, Intake};
 use pace::{Budget, Paced};
 use parameters::Parameters;
 
+pub(super) use doc::operations;
 pub(crate) use repeats::MAX_CODES_KEPT;
 
 /// How much of a multipart file is read at once.

@@ -1,11 +1,11 @@
-//! Logging in, users and API keys.
+//! The document of the operations on logins: examples and rejections.
 
 use serde_json::{Value, json};
 
-use super::Operation;
-use crate::document::examples::{ACCOUNT, BOOK, BUSINESS, LATER, USER, api_key, page, session, user};
+use crate::document::Operation;
+use crate::document::examples::{ACCOUNT, BUSINESS, USER, session};
 
-pub(super) fn operations() -> Vec<Operation> {
+pub(in crate::routes) fn operations() -> Vec<Operation> {
     vec![
         Operation::of("login")
             .body(json!({"email": "ana@example.com", "password": "correct horse battery"}))
@@ -28,27 +28,6 @@ pub(super) fn operations() -> Vec<Operation> {
             .answers(200, "The tokens of a new login to that business.", session_with_businesses())
             .refuses(&["forbidden", "not_found"]),
         Operation::of("getMe").answers(200, "The account or API key that calls.", me()),
-        Operation::of("createUser")
-            .body(json!({
-                "email": "ana@example.com", "password": "correct horse battery", "role": "USER", "userId": USER,
-            }))
-            .answers(201, "The account.", user())
-            .refuses(&["forbidden", "email_taken", "user_id_taken"]),
-        Operation::of("listUsers").answers(200, "A page of accounts.", page(&user())).refuses(&["forbidden"]),
-        Operation::of("updateUser")
-            .body(json!({"disabled": false}))
-            .answers(200, "The account as it is now.", user())
-            .refuses(&["forbidden", "account_shared", "last_admin"]),
-        Operation::of("createApiKey")
-            .body(json!({
-                "name": "till 1", "role": "SERVICE", "permissions": ["coupons:use"], "couponBookIds": [BOOK], "expiresAt": LATER,
-            }))
-            .answers(201, "The key, shown this once.", shown_key())
-            .refuses(&["forbidden", "not_found"]),
-        Operation::of("listApiKeys")
-            .answers(200, "A page of keys, without their secrets.", page(&api_key()))
-            .refuses(&["forbidden"]),
-        Operation::of("revokeApiKey").answers_nothing(204, "It is no longer valid.").refuses(&["forbidden"]),
     ]
 }
 
@@ -60,10 +39,4 @@ fn session_with_businesses() -> Value {
 
 fn me() -> Value {
     json!({"id": ACCOUNT, "businessId": BUSINESS, "role": "USER", "userId": USER, "email": "ana@example.com"})
-}
-
-fn shown_key() -> Value {
-    let mut key = api_key();
-    key["key"] = json!("cup_9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08");
-    key
 }

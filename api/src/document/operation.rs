@@ -1,19 +1,14 @@
-//! What the types of an operation cannot express: examples, and the exact list of its rejections.
+//! What the types of an operation cannot express: examples, and the exact list of its rejections. The file `doc.rs` of each
+//! resource in `routes` has a row for each of its operations.
 //!
 //! Rejections that follow from the shape of an operation (credentials, a body, a key, a path) are in
 //! [`Operation::refusals`].
-
-mod accounts;
-mod books;
-mod codes;
-mod coupons;
-mod jobs;
 
 use serde_json::Value;
 
 /// An operation.
 #[derive(Debug)]
-pub(super) struct Operation {
+pub(crate) struct Operation {
     pub(super) id: &'static str,
     /// The examples of the body, by media type.
     pub(super) bodies: Vec<(&'static str, Value)>,
@@ -44,32 +39,32 @@ pub(super) struct Shape {
 }
 
 impl Operation {
-    fn of(id: &'static str) -> Self {
+    pub(crate) fn of(id: &'static str) -> Self {
         Self { id, bodies: Vec::new(), answers: Vec::new(), refuses: Vec::new() }
     }
 
-    fn body(self, example: Value) -> Self {
+    pub(crate) fn body(self, example: Value) -> Self {
         self.body_as("application/json", example)
     }
 
-    fn body_as(mut self, media: &'static str, example: Value) -> Self {
+    pub(crate) fn body_as(mut self, media: &'static str, example: Value) -> Self {
         self.bodies.push((media, example));
         self
     }
 
-    fn answers(mut self, status: u16, description: &'static str, example: Value) -> Self {
+    pub(crate) fn answers(mut self, status: u16, description: &'static str, example: Value) -> Self {
         self.answers.push(Answer { status, description, example: Some(example), located: false });
         self
     }
 
     /// A response without a body.
-    fn answers_nothing(mut self, status: u16, description: &'static str) -> Self {
+    pub(crate) fn answers_nothing(mut self, status: u16, description: &'static str) -> Self {
         self.answers.push(Answer { status, description, example: None, located: false });
         self
     }
 
     /// The last response has a `Location` header.
-    fn located(mut self) -> Self {
+    pub(crate) fn located(mut self) -> Self {
         if let Some(answer) = self.answers.last_mut() {
             answer.located = true;
         }
@@ -77,7 +72,7 @@ impl Operation {
     }
 
     /// Adds rejections by rules of this operation.
-    fn refuses(mut self, codes: &[&'static str]) -> Self {
+    pub(crate) fn refuses(mut self, codes: &[&'static str]) -> Self {
         self.refuses.extend_from_slice(codes);
         self
     }
@@ -100,18 +95,4 @@ impl Operation {
         codes.dedup();
         codes
     }
-}
-
-/// All operations, in reading order.
-pub(super) fn all() -> Vec<Operation> {
-    [
-        accounts::operations(),
-        books::operations(),
-        codes::operations(),
-        coupons::operations(),
-        jobs::operations(),
-    ]
-    .into_iter()
-    .flatten()
-    .collect()
 }

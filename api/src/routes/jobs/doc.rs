@@ -1,11 +1,11 @@
-//! Examples and rejections of the operations on jobs and health.
+//! The document of the operations on jobs: examples and rejections.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::Operation;
-use crate::document::examples::{JOB, NOW, done_job, job, page};
+use crate::document::Operation;
+use crate::document::examples::{JOB, done_job, job, page};
 
-pub(super) fn operations() -> Vec<Operation> {
+pub(in crate::routes) fn operations() -> Vec<Operation> {
     let mut stopped = job("GENERATE_CODES");
     stopped["status"] = json!("CANCELLED");
     vec![
@@ -40,19 +40,5 @@ pub(super) fn operations() -> Vec<Operation> {
                 json!("line,code,reason,row,detail\n4,VIP-001,duplicate_in_file,South;vip-001;,an earlier line of the file has this code\n"),
             )
             .refuses(&["forbidden", "job_discarded"]),
-        Operation::of("getHealth")
-            .answers(200, "The database is connected.", report("ok", "connected"))
-            .answers(503, "The database is disconnected.", report("degraded", "disconnected")),
-        Operation::of("getLiveness").answers(200, "The process is running.", json!({"status": "ok"})),
-        Operation::of("getReadiness")
-            .answers(200, "The process can serve requests.", json!({"status": "ok"}))
-            .answers(503, "The process cannot serve requests now.", json!({"status": "unavailable"})),
     ]
-}
-
-fn report(status: &str, database: &str) -> Value {
-    json!({
-        "status": status, "timestamp": NOW, "database": database, "redis": "disabled", "queue": database,
-        "uptime": 86_400_000, "version": env!("CARGO_PKG_VERSION"),
-    })
 }

@@ -1,14 +1,11 @@
-//! Making codes, uploading and listing them.
+//! The document of the operations on coupon codes: examples and rejections.
 
 use serde_json::json;
 
-use super::Operation;
+use crate::document::Operation;
 use crate::document::examples::{BOOK, code, counted_page, job};
 
-/// A code that is free, and one that Ana has.
-const FILE: &str = "code,userId,shop\nVIP-001,,North\nVIP-002,ana,South\n";
-
-pub(super) fn operations() -> Vec<Operation> {
+pub(in crate::routes) fn operations() -> Vec<Operation> {
     vec![
         Operation::of("getCapacity")
             .answers(
@@ -26,21 +23,6 @@ pub(super) fn operations() -> Vec<Operation> {
             .answers(202, "The job that makes them.", job("GENERATE_CODES"))
             .located()
             .refuses(&["forbidden", "not_found", "book_closed", "pattern_exhausted"]),
-        Operation::of("uploadCodes")
-            .body_as("text/csv", json!(FILE))
-            .body_as("multipart/form-data", json!({"file": FILE, "couponBookId": BOOK, "dryRun": false}))
-            .answers(202, "The job that imports them.", job("IMPORT_CODES"))
-            .located()
-            .refuses(&["forbidden", "not_found", "book_closed"])
-            .refuses(&[
-                "not_utf8",
-                "empty_file",
-                "unclear_header",
-                "unknown_delimiter",
-                "record_too_long",
-                "unclosed_quote",
-                "storage_quota_exceeded",
-            ]),
         Operation::of("listCodes")
             .answers(200, "A page of codes.", counted_page(&code()))
             .refuses(&["forbidden"]),

@@ -1,44 +1,22 @@
-//! Examples and rejections of the operations that assign, lock, redeem and show coupons.
+//! The document of the operations on coupons: examples and rejections.
 
 use serde_json::json;
 
-use super::Operation;
-use crate::document::examples::{
-    BOOK, CODE, LATER, LOCK, NOW, REDEMPTION, USER, assignment, coupon, event, page,
-};
+use crate::document::Operation;
+use crate::document::examples::{CODE, LATER, LOCK, NOW, REDEMPTION, USER, coupon, event, page};
 
 /// Assignments, locks and redemptions need an active book, between its start and its end.
-const OF_THE_BOOK: &[&str] = &["book_not_active", "book_not_started", "book_expired"];
+pub(in crate::routes) const OF_THE_BOOK: &[&str] = &["book_not_active", "book_not_started", "book_expired"];
 /// A change of a coupon needs its holder, and a coupon in a status that allows it.
 const OF_THE_HOLDER: &[&str] =
     &["forbidden", "not_assigned", "not_holder", "coupon_locked", "coupon_void", "coupon_already_redeemed"];
 /// A redemption may need a lock.
 const OF_THE_LOCK: &[&str] = &["lock_required", "lock_stale", "lock_expired"];
 
-pub(super) fn operations() -> Vec<Operation> {
-    let mut operations = assignments();
-    operations.extend(changes());
+pub(in crate::routes) fn operations() -> Vec<Operation> {
+    let mut operations = changes();
     operations.extend(views());
     operations
-}
-
-fn assignments() -> Vec<Operation> {
-    vec![
-        Operation::of("assignRandom")
-            .body(json!({"couponBookId": BOOK, "userId": USER}))
-            .answers(201, "The code, assigned to the user.", assignment())
-            .refuses(&["forbidden", "not_found", "sold_out", "user_limit_reached", "coupon_busy"])
-            .refuses(OF_THE_BOOK),
-        Operation::of("assignCode")
-            .body(json!({"userId": USER}))
-            .answers(201, "The code, assigned to the user.", assignment())
-            .answers(200, "The user already holds the code.", assignment())
-            .refuses(&["forbidden", "already_assigned", "coupon_void", "user_limit_reached", "coupon_busy"])
-            .refuses(OF_THE_BOOK),
-        Operation::of("listUserCoupons")
-            .answers(200, "A page of the user's coupons.", page(&coupon()))
-            .refuses(&["forbidden"]),
-    ]
 }
 
 fn changes() -> Vec<Operation> {

@@ -1,11 +1,11 @@
-//! Examples and rejections of the operations on coupon books.
+//! The document of the operations on coupon books: examples and rejections.
 
 use serde_json::json;
 
-use super::Operation;
+use crate::document::Operation;
 use crate::document::examples::{book, draft, job, page};
 
-pub(super) fn operations() -> Vec<Operation> {
+pub(in crate::routes) fn operations() -> Vec<Operation> {
     vec![
         Operation::of("createCouponBook")
             .body(json!({

@@ -1,12 +1,11 @@
-//! Jobs as the API shows them.
+//! Jobs in responses.
 
-use cuponera_core::job::Job;
+use cuponera_core::job::{Job, JobWarning};
 use cuponera_core::store::Redrive;
 use poem_openapi::Object;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::warning::{JobWarningView, warnings_of};
 use crate::http::time::Time;
 
 /// A job.
@@ -85,6 +84,22 @@ struct JobErrorView {
     /// A stable code.
     code: String,
     detail: String,
+}
+
+/// A warning about a job that succeeds as requested.
+#[derive(Debug, Object)]
+#[oai(rename = "JobWarning")]
+struct JobWarningView {
+    /// A stable code: `guessable_codes`.
+    code: String,
+    /// A sentence for people, including the remedy.
+    detail: String,
+}
+
+/// None if there are no warnings.
+fn warnings_of(warnings: Vec<JobWarning>) -> Option<Vec<JobWarningView>> {
+    let view = |warning: JobWarning| JobWarningView { code: warning.code, detail: warning.detail };
+    (!warnings.is_empty()).then(|| warnings.into_iter().map(view).collect())
 }
 
 /// Failed jobs that were queued again.

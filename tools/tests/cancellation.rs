@@ -17,7 +17,7 @@ const STATEMENT: usize = 400;
 const ALLOWED: &[(&str, &str, &str)] = &[
     (
         "api/src/app/database_health.rs",
-        "timeout(PATIENCE, store.ping())",
+        "timeout(QUERY_TIMEOUT, store.ping())",
         "one statement, without a transaction",
     ),
     (

@@ -9,9 +9,9 @@ use cuponera_core::store::Store;
 use cuponera_core::telemetry::Exposition;
 use secrecy::SecretString;
 
-use crate::{Limits, Misses, Parts};
+use crate::{AppBuilder, Limits, Misses};
 
-impl Parts {
+impl AppBuilder {
     /// The API of an installation with these settings; `secret` signs its access tokens.
     pub fn new(
         settings: &Settings,

@@ -7,25 +7,25 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 /// How long a result is valid.
-const FRESH: Duration = Duration::from_millis(500);
+const RESULT_TTL: Duration = Duration::from_millis(500);
 /// Timeout of the query.
-const PATIENCE: Duration = Duration::from_secs(2);
+const QUERY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The last result, and when it was obtained.
 #[derive(Debug, Default)]
-pub(crate) struct Pulse {
+pub(crate) struct DatabaseHealth {
     last: Mutex<Option<(Instant, bool)>>,
 }
 
-impl Pulse {
+impl DatabaseHealth {
     /// Whether the database answers. Concurrent calls wait for one query.
-    pub(crate) async fn is_felt(&self, store: &Store) -> bool {
+    pub(crate) async fn is_connected(&self, store: &Store) -> bool {
         let mut last = self.last.lock().await;
-        if let Some((_, verdict)) = last.filter(|(at, _)| at.elapsed() < FRESH) {
-            return verdict;
+        if let Some((_, is_connected)) = last.filter(|(at, _)| at.elapsed() < RESULT_TTL) {
+            return is_connected;
         }
-        let verdict = matches!(timeout(PATIENCE, store.ping()).await, Ok(Ok(())));
-        *last = Some((Instant::now(), verdict));
-        verdict
+        let is_connected = matches!(timeout(QUERY_TIMEOUT, store.ping()).await, Ok(Ok(())));
+        *last = Some((Instant::now(), is_connected));
+        is_connected
     }
 }

@@ -1,4 +1,4 @@
-//! What all requests share.
+//! The state that all requests share.
 
 mod builder;
 pub(crate) mod database_health;
@@ -24,30 +24,30 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 use uuid::Uuid;
 
-use crate::app::database_health::Pulse;
-use crate::auth::credential_cache::Memory;
+use crate::app::database_health::DatabaseHealth;
+use crate::auth::credential_cache::CredentialCache;
 use crate::auth::hashing::Hashing;
 use crate::auth::limits::{Limiter, Limits};
 use crate::hot::lanes::Lanes;
 use crate::hot::lock_notes::LockNotes;
 use crate::http::headers::Cors;
-use crate::http::server::most_connections;
-use crate::jobs::dead_letters::Letters;
+use crate::http::server::max_connections;
+use crate::jobs::dead_letters::DeadLetters;
 use crate::jobs::progress::Progress;
 use crate::jobs::watch::{Watches, Watching};
 use crate::routes::MAX_CODES_KEPT;
 use crate::shares::{BODY_UNIT_BYTES, Shares};
 
-/// How long an API key counts as good, whoever else at its address tries keys that are not.
-const KEY_MEMORY: Duration = Duration::from_hours(1);
-const KEYS_REMEMBERED: u64 = 10_000;
+/// How long an API key counts as valid, whatever other keys are tried from its address.
+const GOOD_KEY_TTL: Duration = Duration::from_hours(1);
+const MAX_GOOD_KEYS: u64 = 10_000;
 
-/// How often callers that have been quiet are forgotten.
-const FORGET_EVERY: Duration = Duration::from_mins(1);
+/// The interval at which idle entries of the rate limits are dropped.
+const EVICTION_PERIOD: Duration = Duration::from_mins(1);
 
 /// What an installation gives its API.
 #[derive(Debug)]
-pub struct Parts {
+pub struct AppBuilder {
     /// The database.
     pub store: Store,
     /// Uploads and errors files.
@@ -72,18 +72,18 @@ pub struct Parts {
     pub metrics: Exposition,
 }
 
-/// How much of what is shared is in use in a process.
+/// The use of shared resources in a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InUse {
     /// Memory for bodies, in units of 16 KiB.
     pub bodies: usize,
-    /// Requests that run.
+    /// Running requests.
     pub requests: usize,
     /// Uploads.
     pub uploads: usize,
 }
 
-/// The state behind the routes.
+/// The state that all routes share.
 #[derive(Debug)]
 pub struct App {
     pub(crate) store: Store,
@@ -91,15 +91,15 @@ pub struct App {
     pub(crate) queue: Queue,
     pub(crate) cache: Redis,
     pub(crate) progress: Progress,
-    pub(crate) letters: Letters,
+    pub(crate) dead_letters: DeadLetters,
     pub(crate) tokens: Tokens,
     pub(crate) passwords: Hashing,
     pub(crate) refresh_ttl: Duration,
     pub(crate) upload_limit: u64,
-    /// API keys that were looked up, by their hash.
-    pub(crate) api_keys: Memory<Vec<u8>, KeyHolder>,
-    /// Logins of access tokens that were looked up.
-    pub(crate) logins: Memory<LoginId, LoginHolder>,
+    /// API keys by their hash.
+    pub(crate) api_keys: CredentialCache<Vec<u8>, KeyHolder>,
+    /// Logins of access tokens.
+    pub(crate) logins: CredentialCache<LoginId, LoginHolder>,
     pub(crate) running_keys: Mutex<HashSet<Uuid>>,
     pub(crate) started: Instant,
     pub(crate) assign_random: Lanes<AssignRandom>,
@@ -117,23 +117,22 @@ pub struct App {
     /// Running requests.
     pub(crate) requests: Shares,
     pub(crate) uploads: Shares,
-    /// Room for the codes of uploads that are searched for repeated codes.
+    /// Permits for the codes of uploads that are searched for repeated codes.
     pub(crate) room_for_codes: Arc<Semaphore>,
-    /// Whether the database answers, as of a moment ago.
-    pub(crate) pulse: Pulse,
-    /// API keys that have been good lately.
+    pub(crate) database_health: DatabaseHealth,
+    /// API keys that were valid recently.
     pub(crate) good_keys: Cache<Vec<u8>, ()>,
-    /// Ends the sending of notes once nobody leaves any.
+    /// Stops the task that sends lock notes. Cancelled after the lanes have stopped.
     stop_notes: CancellationToken,
     tasks: TaskTracker,
 }
 
 impl App {
-    /// Starts the lanes; needs a tokio runtime.
-    pub fn start(parts: Parts) -> Result<Arc<Self>> {
+    /// Starts the lanes. Requires a tokio runtime.
+    pub fn start(builder: AppBuilder) -> Result<Arc<Self>> {
         let tasks = TaskTracker::new();
         let stop_notes = CancellationToken::new();
-        let Parts {
+        let AppBuilder {
             store,
             files,
             queue,
@@ -145,7 +144,7 @@ impl App {
             limits,
             cors_origins,
             metrics,
-        } = parts;
+        } = builder;
         metrics.watch("api", &store);
         let notes = LockNotes::start(cache.clone(), stop_notes.clone(), &tasks);
         let progress = Progress::new(store.clone(), cache.clone());
@@ -154,8 +153,8 @@ impl App {
         let bodies = usize::try_from(shares.max_body_memory.as_u64()).unwrap_or(usize::MAX) / BODY_UNIT_BYTES;
         let app = Arc::new(Self {
             passwords: Hashing::new(shares.max_passwords as usize, tasks.clone())?,
-            api_keys: Memory::new(),
-            logins: Memory::new(),
+            api_keys: CredentialCache::new(),
+            logins: CredentialCache::new(),
             running_keys: Mutex::default(),
             started: Instant::now(),
             assign_random: Lanes::start("assign_random", &store, lanes, &shares, &notes, &tasks),
@@ -168,12 +167,12 @@ impl App {
             files,
             queue,
             progress,
-            letters: Letters::default(),
+            dead_letters: DeadLetters::default(),
             stop_notes,
             tokens,
             refresh_ttl,
             upload_limit,
-            connections: Shares::of_connections(limits.connections.unwrap_or_else(most_connections), &shares),
+            connections: Shares::of_connections(limits.connections.unwrap_or_else(max_connections), &shares),
             limiter: Limiter::new(limits, cache.clone()),
             cache,
             cors: Cors::new(cors_origins),
@@ -182,8 +181,8 @@ impl App {
             requests: Shares::new("requests", requests, &shares),
             uploads: Shares::new("uploads", uploads, &shares),
             room_for_codes: Arc::new(Semaphore::new(MAX_CODES_KEPT)),
-            pulse: Pulse::default(),
-            good_keys: Cache::builder().max_capacity(KEYS_REMEMBERED).time_to_idle(KEY_MEMORY).build(),
+            database_health: DatabaseHealth::default(),
+            good_keys: Cache::builder().max_capacity(MAX_GOOD_KEYS).time_to_idle(GOOD_KEY_TTL).build(),
             tasks,
         });
         let seen = Arc::downgrade(&app);
@@ -195,7 +194,7 @@ impl App {
         Ok(app)
     }
 
-    /// Shows what is not counted as it happens.
+    /// Updates the metrics that are only measured when they are read.
     fn show(&self) {
         metrics::requests_running(self.requests.in_use());
         for shares in [&self.connections, &self.bodies, &self.requests, &self.uploads] {
@@ -209,16 +208,16 @@ impl App {
         self.unlock.show_waiting();
         self.redeem.show_waiting();
         let in_lanes = [
-            self.assign_random.places_in_use(),
-            self.assign_named.places_in_use(),
-            self.lock.places_in_use(),
-            self.unlock.places_in_use(),
-            self.redeem.places_in_use(),
+            self.assign_random.open_calls(),
+            self.assign_named.open_calls(),
+            self.lock.open_calls(),
+            self.unlock.open_calls(),
+            self.redeem.open_calls(),
         ];
         metrics::Resource::new("lanes").in_use(in_lanes.iter().sum());
     }
 
-    /// Runs a change to its end even if the client that asked for it goes away.
+    /// Runs a change to completion even if its client disconnects.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
         change: impl Future<Output = Result<T>> + Send + 'static,
@@ -226,21 +225,21 @@ impl App {
         self.tasks.spawn(change.in_current_span()).await.unwrap_or_else(|panic| Err(Error::internal(panic)))
     }
 
-    /// Runs something that nobody waits for.
-    pub(crate) fn run_behind(&self, task: impl Future<Output = ()> + Send + 'static) {
+    /// Runs a task in the background.
+    pub(crate) fn run_in_background(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.tasks.spawn(task.in_current_span());
     }
 
-    /// Keeps the buckets of the limits few, for as long as it is polled.
-    pub(crate) async fn forget_quiet_callers(&self) {
+    /// Drops idle entries of the rate limits at intervals. Never completes.
+    pub(crate) async fn evict_idle_callers(&self) {
         loop {
-            tokio::time::sleep(FORGET_EVERY).await;
-            self.limiter.forget_quiet();
-            self.passwords.forget_quiet();
+            tokio::time::sleep(EVICTION_PERIOD).await;
+            self.limiter.evict_idle();
+            self.passwords.evict_idle();
         }
     }
 
-    /// Marks a key as running; `false` if it is.
+    /// Marks a key as running. Returns false if it already is.
     pub(crate) fn mark_running(&self, key: Uuid) -> bool {
         self.running_keys.lock().unwrap_or_else(PoisonError::into_inner).insert(key)
     }
@@ -249,7 +248,7 @@ impl App {
         self.running_keys.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
     }
 
-    /// How much of what is shared is in use.
+    /// The use of shared resources.
     pub fn in_use(&self) -> InUse {
         InUse {
             bodies: self.bodies.in_use(),
@@ -258,17 +257,17 @@ impl App {
         }
     }
 
-    /// How much watching of jobs goes on.
+    /// The number of watchers of jobs.
     pub fn watching(&self) -> Watching {
         self.watches.watching()
     }
 
-    /// Answers those who wait for jobs at once, and ends the streams of events.
+    /// Answers waiting requests immediately and ends event streams.
     pub(crate) fn end_watches(&self) {
         self.watches.stop();
     }
 
-    /// Ends the lanes and waits for what still runs.
+    /// Stops the lanes and waits for running tasks, at most for `patience`.
     pub(crate) async fn finish(&self, patience: Duration) {
         self.assign_random.stop();
         self.assign_named.stop();

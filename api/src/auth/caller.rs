@@ -1,4 +1,4 @@
-//! Who calls: the credentials of a request, checked, and what the caller may ask for.
+//! The authenticated caller of a request, and the checks of its permissions.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -14,8 +14,8 @@ use poem_openapi::registry::{MetaSecurityScheme, Registry};
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 
 use crate::app::App;
-use crate::auth::credentials::{Known, Lifetime, identify, shows_unknown_key};
-use crate::auth::limits::Visit;
+use crate::auth::credentials::{Identity, Lifetime, identify, shows_unknown_key};
+use crate::auth::limits::RequestContext;
 use crate::auth::policy::{check_permission, forbidden};
 use crate::http::edge::RequestId;
 use crate::http::problem::Problem;
@@ -26,21 +26,21 @@ use crate::shares::Claimant;
 pub(crate) struct Caller {
     pub(crate) app: Arc<App>,
     pub(crate) principal: Principal,
-    known: Known,
-    /// The owners that its shares of resources count for.
+    identity: Identity,
+    /// The owners to which its use of resources is charged.
     pub(crate) claimant: Claimant,
     pub(crate) ip: Option<IpAddr>,
     user_agent: Option<String>,
     request_id: Option<Arc<str>>,
     /// The request's span.
     trace: Option<TraceParent>,
-    /// Method and path: what an idempotency key belongs to.
+    /// Method and path: the scope of an idempotency key.
     pub(crate) operation: String,
-    /// The `Idempotency-Key` header as it came, if it did.
+    /// The bytes of the `Idempotency-Key` header.
     pub(crate) key: Option<Vec<u8>>,
 }
 
-/// The state behind the routes.
+/// The state that all routes share.
 pub(crate) fn app(request: &Request) -> Arc<App> {
     request.data::<Arc<App>>().expect("all routes are built with their state").clone()
 }
@@ -51,17 +51,17 @@ impl Caller {
         self.principal.business
     }
 
-    /// What the audit trail says of this request.
+    /// The audit context of this request.
     pub(crate) fn trail(&self) -> Trail {
         Trail::of_request(&self.principal, self.ip, self.user_agent.as_deref(), self.request_id.as_deref())
     }
 
-    /// The database; jobs that are submitted through this belong to the request's trace.
+    /// The database. Jobs that are submitted through it belong to the trace of the request.
     pub(crate) fn store(&self) -> Store {
         self.app.store.clone().with_trace(self.trace)
     }
 
-    /// What the caller may learn of coupons that are not its user's.
+    /// What the caller can see of the coupons of other users.
     pub(crate) fn sight(&self) -> Sight {
         match self.principal.role {
             Role::Admin | Role::Service => Sight::Whole,
@@ -69,19 +69,20 @@ impl Caller {
         }
     }
 
-    /// For what only some requests of an operation need. What all need stands in [`crate::auth::policy`].
+    /// Checks a permission that only some requests of an operation need. [`crate::auth::policy`] lists those that all of
+    /// its requests need.
     pub(crate) fn must_have(&self, permission: Permission) -> Result<()> {
-        Ok(check_permission(permission, &self.known)?)
+        Ok(check_permission(permission, &self.identity)?)
     }
 
-    /// Refuses an API key that is limited to other books.
+    /// Rejects an API key that is limited to other books.
     pub(crate) fn must_have_book(&self, book: BookId) -> Result<()> {
-        if self.known.scope.has_book(book) { Ok(()) } else { Err(other_books().into()) }
+        if self.identity.scope.has_book(book) { Ok(()) } else { Err(other_books().into()) }
     }
 
-    /// The same for the book of a code. A code that does not exist is left to the operation.
+    /// The same for the book of a code. If the code does not exist, the operation reports it.
     pub(crate) async fn must_have_book_of_code(&self, code: &str) -> Result<()> {
-        if self.known.scope.books.is_none() {
+        if self.identity.scope.books.is_none() {
             return Ok(());
         }
         let book = self.app.store.find_book_of_code(self.business(), code).await?;
@@ -90,18 +91,18 @@ impl Caller {
 
     /// The same for the book of a job.
     pub(crate) async fn must_have_book_of_job(&self, job: JobId) -> Result<()> {
-        if self.known.scope.books.is_none() {
+        if self.identity.scope.books.is_none() {
             return Ok(());
         }
         let book = self.app.store.get_book_of_job(self.business(), job).await?;
         book.map_or(Err(other_books().into()), |book| self.must_have_book(book))
     }
 
-    /// The same for a list that may be narrowed to a book: such a key has to name one of its books.
+    /// The same for a list with an optional book filter: a key limited to books must name one of them.
     pub(crate) fn must_have_book_of_list(&self, book: Option<BookId>) -> Result<()> {
         match book {
             Some(book) => self.must_have_book(book),
-            None if self.known.scope.books.is_none() => Ok(()),
+            None if self.identity.scope.books.is_none() => Ok(()),
             None => {
                 Err(forbidden("the API key is limited to some coupon books: name one as `couponBookId`")
                     .into())
@@ -109,41 +110,41 @@ impl Caller {
         }
     }
 
-    /// The account that calls, and its login; an API key has neither.
+    /// The account and login of the caller. An API key has neither.
     pub(crate) fn account(&self) -> Result<(AccountId, LoginId), Problem> {
-        let login = self.known.login().ok_or_else(Problem::unauthorized)?;
+        let login = self.identity.login().ok_or_else(Problem::unauthorized)?;
         Ok((AccountId(self.principal.id), login))
     }
 
-    /// Whose idempotency keys these are. Those of an account in a further business stand apart from those in its first.
+    /// The owner of the caller's idempotency keys. An account has separate keys in each of its businesses.
     pub(crate) fn key_owner(&self) -> Vec<u8> {
         let mut owner = self.principal.id.as_bytes().to_vec();
-        if !self.known.is_first_business {
+        if !self.identity.is_first_business {
             owner.extend_from_slice(self.principal.business.0.as_bytes());
         }
         owner
     }
 
-    /// Refuses a caller whose login or key has ended since the request began.
+    /// Rejects a caller whose login or key was revoked since the request began.
     pub(crate) async fn must_still_hold(&self) -> Result<(), Problem> {
-        if self.known.holds(&self.app, Lifetime::Login).await? {
+        if self.identity.holds(&self.app, Lifetime::Login).await? {
             Ok(())
         } else {
             Err(Problem::unauthorized())
         }
     }
 
-    /// Completes once the credentials no longer hold: what lasts ends then.
+    /// Completes when the credentials are no longer valid. Long requests end then.
     pub(crate) fn ended(&self, lifetime: Lifetime) -> impl Future<Output = ()> + Send + 'static {
-        let (app, known) = (self.app.clone(), self.known.clone());
-        async move { known.ended(&app, lifetime).await }
+        let (app, identity) = (self.app.clone(), self.identity.clone());
+        async move { identity.ended(&app, lifetime).await }
     }
 
-    /// The user that a call is about: users speak for themselves, the others must say whom they speak for.
+    /// The user that a call concerns. A USER acts for itself; other roles must name the user.
     pub(crate) fn user(&self, named: Option<String>) -> Result<String> {
         match (&self.principal.role, named) {
             (Role::User { user_id }, None) => Ok(user_id.clone()),
-            // The account's own id is as it was stored, perhaps before ids were trimmed.
+            // Ids stored by earlier versions may not be trimmed.
             (Role::User { user_id }, Some(named)) if text::trim(user_id) == text::trim(&named) => {
                 Ok(user_id.clone())
             }
@@ -156,16 +157,16 @@ impl Caller {
         }
     }
 
-    /// The caller that the guard has found.
+    /// The caller that the guard authenticated.
     pub(crate) fn of(request: &Request) -> Result<Self, Problem> {
-        let visit = Visit::of(request);
-        let known = request.data::<Known>().ok_or_else(Problem::unauthorized)?.clone();
+        let context = RequestContext::of(request);
+        let identity = request.data::<Identity>().ok_or_else(Problem::unauthorized)?.clone();
         Ok(Self {
             app: app(request),
-            claimant: visit.claimant_of(&known.principal),
-            principal: known.principal.clone(),
-            known,
-            ip: visit.ip,
+            claimant: context.claimant_of(&identity.principal),
+            principal: identity.principal.clone(),
+            identity,
+            ip: context.ip,
             user_agent: request.header("User-Agent").map(str::to_owned),
             request_id: request.data::<RequestId>().map(|id| id.0.clone()),
             trace: request.data::<TraceParent>().copied(),
@@ -179,21 +180,21 @@ fn other_books() -> Refusal {
     forbidden("the API key is limited to other coupon books")
 }
 
-/// Whose credentials a request shows, counted against the limit of the caller or, without good ones, of the address.
-pub(crate) async fn authenticate(request: &Request) -> Result<Known, Problem> {
+/// Authenticates a request. Counts it against the rate limit of the caller or, without valid credentials, of the address.
+pub(crate) async fn authenticate(request: &Request) -> Result<Identity, Problem> {
     let app = app(request);
-    let visit = Visit::of(request);
-    if app.limiter.is_spent(&visit) && shows_unknown_key(&app, request.headers()) {
-        // Looking a key up costs a query, and most of what comes from there is junk.
-        app.limiter.count_anonymous(&visit).await?;
+    let context = RequestContext::of(request);
+    if app.limiter.is_spent(&context) && shows_unknown_key(&app, request.headers()) {
+        // A lookup costs a query, and most keys from this address are invalid.
+        app.limiter.count_anonymous(&context).await?;
     }
-    let Some(known) = identify(&app, request.headers()).await? else {
-        app.limiter.count_anonymous(&visit).await?;
+    let Some(identity) = identify(&app, request.headers()).await? else {
+        app.limiter.count_anonymous(&context).await?;
         return Err(Problem::unauthorized());
     };
-    app.limiter.count(&visit, &known.principal).await?;
-    let _ = visit.principal.set(known.principal.clone());
-    Ok(known)
+    app.limiter.count(&context, &identity.principal).await?;
+    let _ = context.principal.set(identity.principal.clone());
+    Ok(identity)
 }
 
 impl<'a> ApiExtractor<'a> for Caller {

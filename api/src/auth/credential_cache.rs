@@ -1,5 +1,5 @@
-//! What the database said of a credential a moment ago: believed for a few seconds, and forgotten at once in this process
-//! when it changes here.
+//! A cache of credentials that were read from the database. Entries expire after a few seconds; a change in this process
+//! invalidates them immediately.
 
 use std::fmt;
 use std::future::Future;
@@ -10,67 +10,67 @@ use std::time::Duration;
 use cuponera_core::error::Result;
 use moka::future::Cache;
 
-/// How long an answer is believed. What was revoked in another process may work as long here; requests that last add the period of
-/// their own checks (`credentials::RECHECK`).
-const BELIEVED: Duration = Duration::from_secs(3);
-/// Callers that are active at the same time; an entry has some 200 bytes.
-const REMEMBERED: u64 = 100_000;
+/// Lifetime of an entry. A credential that another process revokes works this long in this one. Long requests add the period
+/// of their own checks (`credentials::RECHECK`).
+const TTL: Duration = Duration::from_secs(3);
+/// Maximum number of entries, each of about 200 bytes: more than the callers that are active at the same time.
+const MAX_ENTRIES: u64 = 100_000;
 
-/// Answers by what was asked. That there is none is not remembered.
-pub(crate) struct Memory<K, V> {
-    answers: Cache<K, V>,
-    /// How often something was forgotten.
-    forgotten: AtomicU64,
+/// Values by key. Absence is not cached.
+pub(crate) struct CredentialCache<K, V> {
+    entries: Cache<K, V>,
+    /// The number of invalidations so far.
+    invalidations: AtomicU64,
 }
 
-impl<K, V> Memory<K, V>
+impl<K, V> CredentialCache<K, V>
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
 {
     pub(crate) fn new() -> Self {
-        let answers = Cache::builder().max_capacity(REMEMBERED).time_to_live(BELIEVED).build();
-        Self { answers, forgotten: AtomicU64::new(0) }
+        let entries = Cache::builder().max_capacity(MAX_ENTRIES).time_to_live(TTL).build();
+        Self { entries, invalidations: AtomicU64::new(0) }
     }
 
-    /// The answer that is remembered, or the one that `look` gives now.
+    /// The cached value, or else the result of `lookup`.
     pub(crate) async fn find(
         &self,
         key: K,
-        look: impl Future<Output = Result<Option<V>>>,
+        lookup: impl Future<Output = Result<Option<V>>>,
     ) -> Result<Option<V>> {
-        if let Some(answer) = self.answers.get(&key).await {
-            return Ok(Some(answer));
+        if let Some(value) = self.entries.get(&key).await {
+            return Ok(Some(value));
         }
-        let before = self.forgotten.load(Ordering::SeqCst);
-        let answer = look.await?;
-        if let Some(answer) = &answer {
-            self.answers.insert(key.clone(), answer.clone()).await;
-            // What was seen may be from before a change that is forgotten by now.
-            if self.forgotten.load(Ordering::SeqCst) != before {
-                self.answers.invalidate(&key).await;
+        let before = self.invalidations.load(Ordering::SeqCst);
+        let value = lookup.await?;
+        if let Some(value) = &value {
+            self.entries.insert(key.clone(), value.clone()).await;
+            // The lookup may have read the value before a change whose invalidation has already run.
+            if self.invalidations.load(Ordering::SeqCst) != before {
+                self.entries.invalidate(&key).await;
             }
         }
-        Ok(answer)
+        Ok(value)
     }
 
-    /// Forgets one answer; to be called once the change is committed.
-    pub(crate) async fn forget(&self, key: &K) {
-        self.forgotten.fetch_add(1, Ordering::SeqCst);
-        self.answers.invalidate(key).await;
+    /// Removes one entry. Call it after the commit of the change.
+    pub(crate) async fn invalidate(&self, key: &K) {
+        self.invalidations.fetch_add(1, Ordering::SeqCst);
+        self.entries.invalidate(key).await;
     }
 
-    /// Forgets everything; to be called once the change is committed.
-    pub(crate) fn forget_all(&self) {
-        self.forgotten.fetch_add(1, Ordering::SeqCst);
-        self.answers.invalidate_all();
+    /// Removes all entries. Call it after the commit of the change.
+    pub(crate) fn invalidate_all(&self) {
+        self.invalidations.fetch_add(1, Ordering::SeqCst);
+        self.entries.invalidate_all();
     }
 }
 
-// By hand: what is remembered is nobody's business.
-impl<K, V> fmt::Debug for Memory<K, V> {
+// Written by hand, so that no log contains the entries.
+impl<K, V> fmt::Debug for CredentialCache<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Memory").field("forgotten", &self.forgotten).finish_non_exhaustive()
+        f.debug_struct("CredentialCache").field("invalidations", &self.invalidations).finish_non_exhaustive()
     }
 }
 
@@ -82,34 +82,34 @@ mod tests {
 
     use super::*;
 
-    fn look(answer: Option<&'static str>) -> Ready<Result<Option<&'static str>>> {
-        ready(Ok(answer))
+    fn lookup(value: Option<&'static str>) -> Ready<Result<Option<&'static str>>> {
+        ready(Ok(value))
     }
 
     #[tokio::test]
-    async fn an_answer_is_remembered_until_all_is_forgotten_and_none_is_never() {
-        let memory = Memory::new();
-        assert_eq!(memory.find(1, look(None)).await.ok(), Some(None));
-        assert_eq!(memory.find(1, look(Some("then"))).await.ok(), Some(Some("then")));
-        assert_eq!(memory.find(1, look(Some("now"))).await.ok(), Some(Some("then")));
-        memory.forget(&2).await;
-        assert_eq!(memory.find(1, look(Some("now"))).await.ok(), Some(Some("then")));
-        memory.forget_all();
-        assert_eq!(memory.find(1, look(Some("now"))).await.ok(), Some(Some("now")));
-        memory.forget(&1).await;
-        assert_eq!(memory.find(1, look(Some("later"))).await.ok(), Some(Some("later")));
+    async fn a_value_is_cached_until_it_is_invalidated_and_absence_never_is() {
+        let cache = CredentialCache::new();
+        assert_eq!(cache.find(1, lookup(None)).await.ok(), Some(None));
+        assert_eq!(cache.find(1, lookup(Some("then"))).await.ok(), Some(Some("then")));
+        assert_eq!(cache.find(1, lookup(Some("now"))).await.ok(), Some(Some("then")));
+        cache.invalidate(&2).await;
+        assert_eq!(cache.find(1, lookup(Some("now"))).await.ok(), Some(Some("then")));
+        cache.invalidate_all();
+        assert_eq!(cache.find(1, lookup(Some("now"))).await.ok(), Some(Some("now")));
+        cache.invalidate(&1).await;
+        assert_eq!(cache.find(1, lookup(Some("later"))).await.ok(), Some(Some("later")));
         let fault = async { Err(Error::internal("away")) };
-        assert!(memory.find(2, fault).await.is_err());
+        assert!(cache.find(2, fault).await.is_err());
     }
 
     #[tokio::test]
-    async fn what_was_seen_before_a_change_is_not_remembered_after_it() {
-        let memory = Memory::new();
+    async fn a_value_read_before_a_change_is_not_cached_after_it() {
+        let cache = CredentialCache::new();
         let overtaken = async {
-            memory.forget_all();
+            cache.invalidate_all();
             Ok(Some("then"))
         };
-        assert_eq!(memory.find(1, overtaken).await.ok(), Some(Some("then")));
-        assert_eq!(memory.find(1, look(Some("now"))).await.ok(), Some(Some("now")));
+        assert_eq!(cache.find(1, overtaken).await.ok(), Some(Some("then")));
+        assert_eq!(cache.find(1, lookup(Some("now"))).await.ok(), Some(Some("now")));
     }
 }

@@ -1,8 +1,8 @@
-//! The credentials that a request shows, and whether they still hold.
+//! Verifies the credentials of a request, and checks that they are still valid while a long request runs.
 //!
-//! The login behind an access token, and an API key, are looked up and cached for `credential_cache::BELIEVED`. What lasts longer than that
-//! (streams, held requests, uploads) looks again every `RECHECK`. **Invariant.** A credential that ends in the database ends
-//! everywhere within 5 seconds.
+//! The login of an access token and an API key are read from the database and cached for `credential_cache::TTL`. Longer
+//! requests (streams, waiting requests, uploads) are checked again every `RECHECK`. **Invariant.** A credential that is revoked
+//! in the database stops working in every process within 5 seconds.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,24 +19,24 @@ use tracing::warn;
 
 use crate::app::App;
 
-/// Of an API key.
+/// The header of an API key.
 pub(crate) static API_KEY: HeaderName = HeaderName::from_static("x-api-key");
-/// How often the credential of a request that lasts is checked again. Together with the age of a cached answer it is less than the
-/// 5 seconds that are promised.
+/// The interval of the checks during a long request. With the lifetime of a cache entry it stays below the promised
+/// 5 seconds.
 const RECHECK: Duration = Duration::from_secs(1);
 
-/// Who shows good credentials.
+/// The caller that valid credentials identify.
 #[derive(Debug, Clone)]
-pub(crate) struct Known {
+pub(crate) struct Identity {
     pub(crate) principal: Principal,
     pub(crate) credential: Credential,
-    /// What an API key is limited to; an access token has no limits beside its role's.
+    /// The limits of an API key. An access token is limited by its role only.
     pub(crate) scope: Arc<KeyScope>,
     /// Whether the business is the one of the account's first membership; true for an API key.
     pub(crate) is_first_business: bool,
 }
 
-/// What was shown.
+/// The credential of a request.
 #[derive(Debug, Clone)]
 pub(crate) enum Credential {
     /// An access token.
@@ -53,7 +53,7 @@ pub(crate) enum Credential {
     },
 }
 
-/// Which lifetime of a credential counts.
+/// The lifetime of a credential that is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lifetime {
     /// The credential itself, with the expiry of an access token.
@@ -62,7 +62,7 @@ pub(crate) enum Lifetime {
     Login,
 }
 
-impl Known {
+impl Identity {
     /// The login of an access token; an API key has none.
     pub(crate) fn login(&self) -> Option<LoginId> {
         match self.credential {
@@ -71,7 +71,7 @@ impl Known {
         }
     }
 
-    /// Whether the credential still stands for the same caller.
+    /// Whether the credential is valid and identifies the same caller as before.
     pub(crate) async fn holds(&self, app: &App, lifetime: Lifetime) -> Result<bool> {
         match &self.credential {
             Credential::Token { login, expires_at } => {
@@ -88,48 +88,48 @@ impl Known {
         }
     }
 
-    /// Completes once the credential no longer holds. While the database does not answer, nothing is known.
+    /// Completes when the credential is no longer valid. It counts as valid while the database does not answer.
     pub(crate) async fn ended(&self, app: &App, lifetime: Lifetime) {
         loop {
             sleep(RECHECK).await;
             match self.holds(app, lifetime).await {
                 Ok(true) => {}
                 Ok(false) => return,
-                Err(error) => warn!(error = error.chain(), "a credential could not be checked again"),
+                Err(error) => warn!(error = error.chain(), "cannot check a credential again"),
             }
         }
     }
 }
 
-/// A header that came twice, or is no text.
-struct Garbled;
+/// A header that is repeated or is not text.
+struct InvalidHeader;
 
-/// Whom the credentials stand for; none if there are none, or they are not good.
-pub(crate) async fn identify(app: &App, headers: &HeaderMap) -> Result<Option<Known>> {
+/// The caller that the credentials identify. None if they are absent or invalid.
+pub(crate) async fn identify(app: &App, headers: &HeaderMap) -> Result<Option<Identity>> {
     match (only(headers, &header::AUTHORIZATION), only(headers, &API_KEY)) {
         (Ok(Some(authorization)), _) => of_token(app, authorization).await,
         (Ok(None), Ok(Some(key))) => of_api_key(app, key).await,
-        (Ok(None), Ok(None) | Err(Garbled)) | (Err(Garbled), _) => Ok(None),
+        (Ok(None), Ok(None) | Err(InvalidHeader)) | (Err(InvalidHeader), _) => Ok(None),
     }
 }
 
-/// A header's only value.
-fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, Garbled> {
+/// The value of a header that occurs at most once.
+fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, InvalidHeader> {
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {
         (None, _) => Ok(None),
-        (Some(value), None) => value.to_str().map(Some).map_err(|_| Garbled),
-        (Some(_), Some(_)) => Err(Garbled),
+        (Some(value), None) => value.to_str().map(Some).map_err(|_| InvalidHeader),
+        (Some(_), Some(_)) => Err(InvalidHeader),
     }
 }
 
-/// Whether the request shows an API key that has not been good lately.
+/// Whether the request has an API key that was not valid recently.
 pub(crate) fn shows_unknown_key(app: &App, headers: &HeaderMap) -> bool {
     let key = only(headers, &API_KEY).ok().flatten();
     key.is_some_and(|key| !app.good_keys.contains_key(&secret_hash(key)))
 }
 
-async fn of_token(app: &App, authorization: &str) -> Result<Option<Known>> {
+async fn of_token(app: &App, authorization: &str) -> Result<Option<Identity>> {
     let Some((scheme, token)) = authorization.split_once(' ') else { return Ok(None) };
     if !scheme.eq_ignore_ascii_case("Bearer") {
         return Ok(None);
@@ -138,7 +138,7 @@ async fn of_token(app: &App, authorization: &str) -> Result<Option<Known>> {
         return Ok(None);
     };
     let holder = login_holder(app, login).await?.filter(|holder| holder.principal == principal);
-    Ok(holder.map(|LoginHolder { principal, is_first }| Known {
+    Ok(holder.map(|LoginHolder { principal, is_first }| Identity {
         principal,
         credential: Credential::Token { login, expires_at },
         scope: Arc::default(),
@@ -146,13 +146,13 @@ async fn of_token(app: &App, authorization: &str) -> Result<Option<Known>> {
     }))
 }
 
-async fn of_api_key(app: &App, key: &str) -> Result<Option<Known>> {
+async fn of_api_key(app: &App, key: &str) -> Result<Option<Identity>> {
     let hash = secret_hash(key);
     let found = key_holder(app, &hash).await?;
     if found.is_some() {
         app.good_keys.insert(hash.clone(), ());
     }
-    Ok(found.map(|KeyHolder { principal, scope }| Known {
+    Ok(found.map(|KeyHolder { principal, scope }| Identity {
         principal,
         credential: Credential::Key { hash },
         scope: Arc::new(scope),

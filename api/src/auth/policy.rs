@@ -1,16 +1,17 @@
-//! Who may call each operation: one table, which [`crate::auth::guard`] applies before an operation reads its request.
+//! The permission that each operation requires: one table, which [`crate::auth::guard`] applies before an operation reads
+//! its request.
 //!
-//! What depends on the request itself is checked by the operation: whose `userId` it names, and `force` of an unlock.
+//! Operations check what depends on the request itself: its `userId`, and `force` of an unlock.
 
 use cuponera_core::error::Refusal;
 use cuponera_core::principal::{Permission, RoleName};
 
-use crate::auth::credentials::Known;
+use crate::auth::credentials::Identity;
 
-/// Who may call an operation.
+/// The callers that may use an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access {
-    /// Everybody; no credentials are looked at.
+    /// Everybody; credentials are ignored.
     Open,
     /// Every role.
     Authenticated,
@@ -20,7 +21,7 @@ pub(crate) enum Access {
     Needs(Permission),
 }
 
-/// Which books an operation touches: decides what an API key may call that is limited to some.
+/// The books that an operation uses. It determines the operations that an API key limited to some books may call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Touches {
     /// None.
@@ -46,7 +47,7 @@ use Permission::{
 };
 use Touches::{AllBooks, Nothing, OneBook};
 
-/// The rule of the operation of this id; an operation without a row may not be called.
+/// The rule of an operation. An operation without a row cannot be called.
 pub(crate) fn of(operation: &str) -> Option<Rule> {
     TABLE.iter().find(|row| row.0 == operation).map(|&(_, access, touches)| Rule { access, touches })
 }
@@ -99,8 +100,8 @@ const TABLE: [(&str, Access, Touches); 38] = [
 ];
 
 impl Rule {
-    /// Refuses a caller whose role or credential does not allow it.
-    pub(crate) fn check(self, caller: &Known) -> Result<(), Refusal> {
+    /// Rejects a caller whose role or credential does not allow the operation.
+    pub(crate) fn check(self, caller: &Identity) -> Result<(), Refusal> {
         match self.access {
             Account if caller.login().is_none() => {
                 return Err(forbidden(
@@ -119,8 +120,8 @@ impl Rule {
     }
 }
 
-/// Refuses a caller whose role, or whose API key, lacks the permission.
-pub(crate) fn check_permission(permission: Permission, caller: &Known) -> Result<(), Refusal> {
+/// Rejects a caller whose role or API key lacks the permission.
+pub(crate) fn check_permission(permission: Permission, caller: &Identity) -> Result<(), Refusal> {
     if !caller.principal.role.name().may(permission) {
         return Err(forbidden(match permission.roles() {
             [RoleName::Admin] => "only an ADMIN may do this",

@@ -1,6 +1,7 @@
-//! JSON bodies: what does not parse is 400; what parses is checked field by field, and all faults are told at once.
+//! JSON bodies. Text that is not JSON is 400. JSON is checked field by field, and all faults are reported at once.
 
 use std::collections::BTreeSet;
+use std::marker::PhantomData;
 
 use chrono::{DateTime, Utc};
 use cuponera_core::book::Change;
@@ -23,25 +24,26 @@ use crate::http::problem::Problem;
 use crate::http::received::received;
 use crate::http::spelling::not_known;
 
-/// So many faults of a body are told: a body of nothing else must not become a far larger answer.
+/// Maximum number of reported faults, so that the response does not become much larger than the body.
 pub(crate) const MAX_FAULTS: usize = 100;
 
-/// A checked JSON body.
+/// A checked JSON body. The OpenAPI document shows it with the schema of `S`.
 #[derive(Debug)]
-pub(crate) struct Body<T> {
-    /// What it says.
+pub(crate) struct Body<T, S = T> {
+    /// The value read from its fields.
     pub(crate) value: T,
     /// A hash of its bytes.
     pub(crate) fingerprint: Uuid,
+    schema: PhantomData<S>,
 }
 
-/// A body that need not be sent: then it is one without fields.
+/// An optional body. An absent body is read as an object without fields.
 #[derive(Debug)]
 pub(crate) struct OptionalBody<T>(pub(crate) Body<T>);
 
-/// Something that is read from the fields of a JSON object.
+/// A value that is read from the fields of a JSON object.
 pub(crate) trait FromFields: Sized {
-    /// Reads the fields, noting faults; none if a fault leaves nothing to make.
+    /// Reads the fields and records faults. None if a fault leaves no value.
     fn read(fields: &mut Fields) -> Option<Self>;
 }
 
@@ -52,13 +54,13 @@ pub(crate) struct Fields {
     object: Map<String, Value>,
     known: BTreeSet<&'static str>,
     faults: Vec<FieldFault>,
-    /// Faults to be reported only beside others.
+    /// Faults to report only together with others.
     likely_faults: Vec<FieldFault>,
 }
 
-/// What a field can be read as.
+/// The type of a field.
 pub(crate) trait Field: Sized {
-    /// What it should have been, for the message.
+    /// The expected value, for the message of a fault.
     const EXPECTED: &'static str;
     fn read(value: Value) -> Option<Self>;
 }
@@ -77,7 +79,7 @@ impl Field for String {
     }
 }
 
-/// A user id or an email, which are trimmed: control characters at the ends are, too, and its own rule says the rest.
+/// A user id or an email. It is trimmed, which removes control characters at its ends; its own rule checks the rest.
 pub(crate) struct Identifier(pub(crate) String);
 
 impl Field for Identifier {
@@ -108,7 +110,7 @@ impl Field for i64 {
     }
 }
 
-/// To JSON Schema `5.0` is an integer as well, and there are clients that write it so.
+/// Reads an integer. In JSON Schema `5.0` is one, and some clients send it.
 pub(crate) fn integer(value: &Value) -> Option<i64> {
     const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
     #[expect(clippy::cast_possible_truncation, reason = "it is whole and small enough")]
@@ -119,7 +121,7 @@ pub(crate) fn integer(value: &Value) -> Option<i64> {
 
 impl Field for f64 {
     const EXPECTED: &'static str = "a number of at most 15 digits";
-    /// An integer that JSON keeps may have more digits than a double does.
+    /// A JSON integer may have more digits than a double.
     fn read(value: Value) -> Option<Self> {
         value.as_f64().filter(|_| exact_f64(&value.to_string()).is_some())
     }
@@ -168,12 +170,12 @@ impl Field for Map<String, Value> {
 }
 
 impl Fields {
-    /// The fields of an object, after the faults that its text has.
+    /// The fields of an object. `faults` are those of its text.
     fn new(prefix: &'static str, object: Map<String, Value>, faults: Vec<FieldFault>) -> Self {
         Self { prefix, object, known: BTreeSet::new(), faults, likely_faults: Vec::new() }
     }
 
-    /// A field that must be there.
+    /// A required field.
     pub(crate) fn required<T: Field>(&mut self, name: &'static str) -> Option<T> {
         match self.take(name) {
             Some(value) if !value.is_null() => self.parse(name, value),
@@ -184,7 +186,7 @@ impl Fields {
         }
     }
 
-    /// A field that may be absent or null.
+    /// An optional field. Null counts as absent.
     pub(crate) fn optional<T: Field>(&mut self, name: &'static str) -> Option<T> {
         let value = self.take(name)?;
         if value.is_null() { None } else { self.parse(name, value) }
@@ -202,7 +204,7 @@ impl Fields {
         }
     }
 
-    /// A change to a field that null empties.
+    /// A change to a field that null clears.
     pub(crate) fn change_or_clear<T: Field>(&mut self, name: &'static str) -> Change<Option<T>> {
         match self.take(name) {
             None => Change::Keep,
@@ -211,13 +213,13 @@ impl Fields {
         }
     }
 
-    /// The id of a holder, which must be there.
+    /// The required id of a holder.
     pub(crate) fn holder(&mut self, name: &'static str) -> Option<String> {
         let id = self.required::<Identifier>(name);
         self.check_holder(name, id)
     }
 
-    /// The id of a holder, if there is one.
+    /// The optional id of a holder.
     pub(crate) fn optional_holder(&mut self, name: &'static str) -> Option<String> {
         let id = self.optional::<Identifier>(name);
         self.check_holder(name, id)
@@ -234,7 +236,7 @@ impl Fields {
         }
     }
 
-    /// The object under a field, read by itself; its faults are named with the field before a dot.
+    /// Reads a nested object. The names of its faults begin with the field and a dot.
     pub(crate) fn nested<T: FromFields>(
         &mut self,
         name: &'static str,
@@ -242,12 +244,12 @@ impl Fields {
     ) -> Option<T> {
         let mut inner = Self::new(name, object, std::mem::take(&mut self.faults));
         let value = T::read(&mut inner);
-        inner.refuse_unknown();
+        inner.reject_unknown();
         self.faults = inner.faults;
         value
     }
 
-    /// Notes that a field is not as it should be. Of several faults of one field the first is kept.
+    /// Records a fault of a field. Of several faults of one field the first is kept.
     pub(crate) fn fault(&mut self, name: &str, message: impl Into<String>) {
         let name = if self.prefix.is_empty() { name.to_owned() } else { format!("{}.{name}", self.prefix) };
         let is_known = self.faults.iter().any(|fault| fault.field == name);
@@ -256,12 +258,12 @@ impl Fields {
         }
     }
 
-    /// Notes what only the database can decide. It is reported beside other faults, so that all are reported at once.
+    /// Records a fault that only the database can decide. It is reported only together with other faults.
     pub(crate) fn likely_fault(&mut self, name: &str, message: impl Into<String>) {
         self.likely_faults.push(FieldFault::new(name, message));
     }
 
-    /// A string that must be one of the words `parse` knows.
+    /// Parses a string that must be one of `words`.
     pub(crate) fn word<T>(
         &mut self,
         name: &'static str,
@@ -289,7 +291,7 @@ impl Fields {
         parsed
     }
 
-    fn refuse_unknown(&mut self) {
+    fn reject_unknown(&mut self) {
         let known: Vec<_> = self.known.iter().copied().collect();
         for name in std::mem::take(&mut self.object).keys() {
             if self.faults.len() >= MAX_FAULTS {
@@ -300,11 +302,11 @@ impl Fields {
     }
 }
 
-/// Reads a whole object, whose text has these faults.
+/// Reads an object. `faults` are those of its text.
 fn read<T: FromFields>(object: Map<String, Value>, faults: Vec<FieldFault>) -> Result<T, Problem> {
     let mut fields = Fields::new("", object, faults);
     let value = T::read(&mut fields);
-    fields.refuse_unknown();
+    fields.reject_unknown();
     match value {
         Some(value) if fields.faults.is_empty() => Ok(value),
         _ => {
@@ -314,7 +316,7 @@ fn read<T: FromFields>(object: Map<String, Value>, faults: Vec<FieldFault>) -> R
     }
 }
 
-/// The first half of a SHA-256, as the ids of requests are kept.
+/// The first half of a SHA-256 of the parts: the form in which keys and fingerprints are stored.
 pub(crate) fn half_hash(parts: &[&[u8]]) -> Uuid {
     let mut hasher = Sha256::new();
     for part in parts {
@@ -332,17 +334,17 @@ pub(crate) fn half(hasher: Sha256) -> Uuid {
     Uuid::from_bytes(bytes)
 }
 
-fn parse<T: FromFields>(bytes: &[u8]) -> Result<Body<T>, Problem> {
+fn parse<T: FromFields, S>(bytes: &[u8]) -> Result<Body<T, S>, Problem> {
     let text = std::str::from_utf8(bytes).map_err(|_| bad_json("the body is not JSON: it is not UTF-8"))?;
     let value: Value = serde_json::from_str(text).map_err(|error| not_read(text, &error))?;
     let Value::Object(object) = value else {
         return Err(bad_json("the body must be a JSON object"));
     };
     let value = read(object, json::faults(text, MAX_FAULTS))?;
-    Ok(Body { value, fingerprint: half_hash(&[bytes]) })
+    Ok(Body { value, fingerprint: half_hash(&[bytes]), schema: PhantomData })
 }
 
-/// Why a text is not read: it is not JSON, or has a number beyond the range of a double.
+/// The problem of a text that cannot be parsed: it is not JSON, or has a number beyond the range of a double.
 fn not_read(text: &str, error: &serde_json::Error) -> Problem {
     let faults = if serde_json::from_str::<IgnoredAny>(text).is_ok() {
         json::faults(text, MAX_FAULTS)
@@ -359,7 +361,7 @@ fn bad_json(detail: &str) -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, "bad_json", detail)
 }
 
-/// Refuses a body of another type.
+/// Rejects a body that is not JSON by its media type.
 pub(crate) fn must_be_json(request: &Request) -> Result<(), Problem> {
     if is_json(request) { Ok(()) } else { Err(unsupported_type("application/json")) }
 }
@@ -374,17 +376,17 @@ fn meta<T: Type>(required: bool) -> MetaRequest {
     MetaRequest { description: None, content: vec![content], required }
 }
 
-impl<'a, T: FromFields + Type> ApiExtractor<'a> for Body<T> {
+impl<'a, T: FromFields + Send, S: Type> ApiExtractor<'a> for Body<T, S> {
     const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::RequestObject];
     type ParamType = ();
     type ParamRawType = ();
 
     fn register(registry: &mut Registry) {
-        T::register(registry);
+        S::register(registry);
     }
 
     fn request_meta() -> Option<MetaRequest> {
-        Some(meta::<T>(true))
+        Some(meta::<S>(true))
     }
 
     async fn from_request(

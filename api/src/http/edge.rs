@@ -1,4 +1,4 @@
-//! The outermost layer: each request gets an id, and whatever goes wrong inside leaves as a problem.
+//! The outermost layer: assigns request ids and converts every error to a problem document.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use tracing::{Instrument, error, error_span, field};
 use uuid::Uuid;
 
 use crate::app::App;
-use crate::auth::limits::Visit;
+use crate::auth::limits::RequestContext;
 use crate::http::headers;
 use crate::http::problem::Problem;
 use crate::http::traffic;
@@ -23,21 +23,21 @@ use crate::routes::methods_of;
 
 /// The header of a request's id.
 pub(crate) const REQUEST_ID: &str = "X-Request-Id";
-/// A client's own id is taken if it is no longer than this.
+/// Maximum length of a client's own id.
 const MAX_REQUEST_ID_BYTES: usize = 128;
 
-/// Where all paths of the API begin.
+/// The prefix of all paths of the API.
 pub(crate) const API: &str = "/api/v1/";
 /// The paths of one code.
 const COUPONS: &str = "/api/v1/coupons/";
-/// Operations where a secret in the body is tried: they are counted by address, whatever credentials come with it.
+/// Operations that verify a secret in the body. They are counted by address, also with credentials.
 const TRYING_SECRETS: [&str; 3] = ["/api/v1/auth/login", "/api/v1/auth/refresh", "/api/v1/auth/password"];
 
-/// The id that a request's answer, events and log lines carry.
+/// The id of a request, in its response, events and log lines.
 #[derive(Debug, Clone)]
 pub(crate) struct RequestId(pub(crate) Arc<str>);
 
-/// Runs a request inside.
+/// Handles a request with `next`.
 pub(crate) async fn edge<E: Endpoint>(
     app: Arc<App>,
     next: Arc<E>,
@@ -46,22 +46,22 @@ pub(crate) async fn edge<E: Endpoint>(
     let begun = Instant::now();
     let route = traffic::route_of(request.method(), request.uri().path());
     let id = client_id(&request).unwrap_or_else(|| Uuid::now_v7().to_string().into());
-    let visit = app.limiter.visit(&request);
+    let context = app.limiter.context_of(&request);
     request.extensions_mut().insert(RequestId(id.clone()));
-    request.extensions_mut().insert(visit.clone());
+    request.extensions_mut().insert(context.clone());
     let (path, asked) = (request.uri().path().to_owned(), request.headers().clone());
-    // At the level of errors, so that it is there however little is logged. The path as it was sent is in no log: a code is
-    // worth money, a key worth more, and both can stand in any path.
+    // An error span, so that every log level includes it. The path itself is never logged, because it can contain codes and
+    // keys.
     let (method, route_name) = (route.method, route.template);
     let span = error_span!("request", id = %id, method, route = route_name, trace = field::Empty);
     let trace = TraceParent::join(&span, client_trace(&request));
     request.extensions_mut().insert(trace);
     let answer = async {
-        let mut response = match answer(&app, &visit, &path, next, request).await {
+        let mut response = match answer(&app, &context, &path, next, request).await {
             Ok(response) => response,
             Err(problem) => problem.into_response(),
         };
-        visit.mark(response.headers_mut());
+        context.write_headers(response.headers_mut());
         app.cors.mark(&asked, response.headers_mut());
         headers::secure(&path, response.headers_mut());
         if let Ok(value) = HeaderValue::from_str(&id) {
@@ -73,11 +73,11 @@ pub(crate) async fn edge<E: Endpoint>(
     Ok(answer.instrument(span).await)
 }
 
-/// Lets a request in if its caller has not asked for too much, and answers it. Its place among those that run is taken behind
-/// its guard ([`crate::auth::guard`]): health and documentation need none.
+/// Checks the rate limit of anonymous requests, and calls `next`. The permit to run is taken by the guard
+/// ([`crate::auth::guard`]); health and documentation need none.
 async fn answer<E: Endpoint>(
     app: &App,
-    visit: &Visit,
+    context: &RequestContext,
     path: &str,
     next: Arc<E>,
     request: Request,
@@ -87,7 +87,7 @@ async fn answer<E: Endpoint>(
         return Ok(preflight);
     }
     if is_anonymous(path, &request) {
-        app.limiter.count_anonymous(visit).await?;
+        app.limiter.count_anonymous(context).await?;
     }
     must_be_plain(&request)?;
     let mut response = match AssertUnwindSafe(next.call(request)).catch_unwind().await {
@@ -103,21 +103,22 @@ async fn answer<E: Endpoint>(
             let allowed = methods_of(path).and_then(|methods| HeaderValue::from_str(&methods).ok());
             response.headers_mut().extend(allowed.map(|methods| (header::ALLOW, methods)));
         }
-        // Whoever tries codes is told less and less.
-        StatusCode::NOT_FOUND if path.starts_with(COUPONS) => app.limiter.count_miss(visit).await?,
+        // Requests for codes of others are limited.
+        StatusCode::NOT_FOUND if path.starts_with(COUPONS) => app.limiter.count_miss(context).await?,
         _ => {}
     }
     Ok(response)
 }
 
-/// Whether a request comes without credentials that would be looked at. What is outside of the API costs nothing.
+/// Whether a request is counted by address: it has no credentials, or verifies a secret. Paths outside the API are not
+/// counted.
 fn is_anonymous(path: &str, request: &Request) -> bool {
     let has_credentials =
         request.headers().contains_key(header::AUTHORIZATION) || request.headers().contains_key("X-API-Key");
     path.starts_with(API) && (!has_credentials || TRYING_SECRETS.contains(&path))
 }
 
-/// A request names one host (RFC 9112, section 3.2). Proxies and servers that choose between several choose differently.
+/// Requires exactly one host (RFC 9112, section 3.2): proxies and servers choose differently between several.
 fn must_name_one_host(request: &Request) -> Result<(), Problem> {
     let mut hosts = request.headers().get_all(header::HOST).iter();
     let (host, other) = (hosts.next(), hosts.next());
@@ -131,7 +132,7 @@ fn must_name_one_host(request: &Request) -> Result<(), Problem> {
     Err(Problem::new(StatusCode::BAD_REQUEST, "bad_request", detail))
 }
 
-/// A compressed body could be a thousand times larger than what was sent.
+/// Rejects compressed bodies, which could expand to a thousand times their size.
 fn must_be_plain(request: &Request) -> Result<(), Problem> {
     match request.headers().get(header::CONTENT_ENCODING) {
         Some(encoding) if !encoding.as_bytes().eq_ignore_ascii_case(b"identity") => Err(Problem::new(
@@ -143,21 +144,21 @@ fn must_be_plain(request: &Request) -> Result<(), Problem> {
     }
 }
 
-/// The client's id, if it is short and plain.
+/// The client's id, if it is short and has only letters, digits and `-_.:`.
 fn client_id(request: &Request) -> Option<Arc<str>> {
     let id = request.header(REQUEST_ID)?;
     let plain = id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte));
     (plain && (1..=MAX_REQUEST_ID_BYTES).contains(&id.len())).then(|| id.into())
 }
 
-/// The span that the client says it calls from; two of them say nothing.
+/// The client's span, if the header occurs once and is valid.
 fn client_trace(request: &Request) -> Option<TraceParent> {
     let mut said = request.headers().get_all(TRACE_PARENT).iter();
     let (Some(parent), None) = (said.next(), said.next()) else { return None };
     parent.to_str().ok()?.parse().ok()
 }
 
-/// What the framework refuses, in our words.
+/// Converts an error of the framework to a problem.
 fn as_problem(error: &poem::Error) -> Problem {
     if let Some(problem) = error.downcast_ref::<Problem>() {
         return problem.clone();
@@ -195,7 +196,7 @@ fn as_problem(error: &poem::Error) -> Problem {
     }
 }
 
-/// The body has a type that this operation does not take.
+/// The problem of a body with a media type that the operation does not accept.
 pub(crate) fn unsupported_type(taken: &str) -> Problem {
     Problem::new(
         StatusCode::UNSUPPORTED_MEDIA_TYPE,

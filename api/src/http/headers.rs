@@ -1,4 +1,4 @@
-//! Headers that answers carry for browsers: what their pages may do with them, and which pages may ask at all (CORS).
+//! Response headers for browsers: security headers and CORS.
 
 use cuponera_core::config::Origin;
 use cuponera_core::error::Refusal;
@@ -12,7 +12,7 @@ use crate::http::problem::Problem;
 /// The cookie that carries the refresh token of a login.
 const LOGIN_COOKIE: &str = "cuponera_refresh";
 
-/// What browsers must not do with an answer of the API: guess its type, show it in a frame, run anything in it, keep it.
+/// Headers that forbid browsers to guess the type of a response, show it in a frame, run scripts of it, or store it.
 const OF_ANSWERS: [(HeaderName, &str); 5] = [
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     (header::X_FRAME_OPTIONS, "DENY"),
@@ -21,18 +21,18 @@ const OF_ANSWERS: [(HeaderName, &str); 5] = [
     (header::CACHE_CONTROL, "no-store"),
 ];
 
-/// The documentation page has its script and styles within itself.
+/// The documentation page has inline scripts and styles.
 const DOCUMENTATION_POLICY: &str = "default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; \
      img-src 'self' data:; font-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// What a page may send beside what is always allowed.
+/// Request headers that a page may send.
 const SENT: &str = "Authorization, Content-Type, Idempotency-Key, Prefer, X-API-Key, X-Request-Id";
-/// What a page may read beside what is always allowed.
+/// Response headers that a page may read.
 const SHOWN: &str = "Idempotent-Replayed, Location, Preference-Applied, RateLimit, RateLimit-Policy, Retry-After, X-Request-Id";
-/// How long a browser may remember what it was allowed, in seconds.
+/// How long a browser may cache a preflight response, in seconds.
 const REMEMBERED: &str = "600";
 
-/// Puts the headers on an answer that do not depend on who asks; what a handler has said itself stays.
+/// Adds the security headers. Values that a handler has set are kept.
 pub(crate) fn secure(path: &str, headers: &mut HeaderMap) {
     for (name, value) in OF_ANSWERS {
         let is_page = path.starts_with("/docs") && name == header::CONTENT_SECURITY_POLICY;
@@ -41,7 +41,7 @@ pub(crate) fn secure(path: &str, headers: &mut HeaderMap) {
     }
 }
 
-/// Whether a request brings the refresh token of a login as a cookie.
+/// Whether a request has a refresh token as a cookie.
 fn has_login_cookie(headers: &HeaderMap) -> bool {
     let name = format!("{LOGIN_COOKIE}=");
     headers
@@ -50,8 +50,8 @@ fn has_login_cookie(headers: &HeaderMap) -> bool {
         .any(|line| line.as_bytes().windows(name.len()).any(|window| window == name.as_bytes()))
 }
 
-/// Whether an origin is that of this server, as the client names it: over TLS where a proxy has taken it off, on the host of the
-/// request, or on the one that a trusted proxy was asked for.
+/// Whether an origin is this server's: http or https (a proxy may terminate TLS) with the host of the request, or with the
+/// host that a trusted proxy forwards.
 fn is_own(origin: &HeaderValue, request: &Request) -> bool {
     let is_from_proxy = caller::app(request).limiter.comes_from_proxy(request);
     let forwarded = request.headers().get("x-forwarded-host").filter(|_| is_from_proxy);
@@ -74,7 +74,7 @@ impl Cors {
         Self { origins }
     }
 
-    /// The answer to a browser that asks whether a page may send a request, if this is such a question.
+    /// The response to a preflight request. None for other requests.
     pub(crate) fn preflight(
         &self,
         request: &Request,
@@ -95,7 +95,7 @@ impl Cors {
         Some(response)
     }
 
-    /// Tells the browser whether its page may read the answer to a request with these headers.
+    /// Adds the CORS headers of a response to a request with these headers.
     pub(crate) fn mark(&self, request: &HeaderMap, response: &mut HeaderMap) {
         if self.origins.is_empty() {
             return;
@@ -110,8 +110,8 @@ impl Cors {
         response.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(SHOWN));
     }
 
-    /// Refuses the cookie of a login from the page of another origin: it is for pages of this server, and of the origins that the
-    /// settings name. Programs send no `Origin`.
+    /// Rejects a login cookie from a page of another origin. Allowed are pages of this server and of the origins in the
+    /// settings. Programs send no `Origin`.
     pub(crate) fn check_cookie(&self, request: &Request) -> Result<(), Problem> {
         let headers = request.headers();
         let Some(origin) = headers.get(header::ORIGIN).filter(|_| has_login_cookie(headers)) else {
@@ -127,7 +127,7 @@ impl Cors {
         Err(Refusal::Forbidden { reason: reason.to_owned() }.into())
     }
 
-    /// What to answer to the origin of a request, if it may ask.
+    /// The value of `Access-Control-Allow-Origin`, if the origin is allowed.
     fn allows(&self, request: &HeaderMap) -> Option<HeaderValue> {
         let said = request.get(header::ORIGIN)?;
         let is_named = |origin: &Origin| matches!(origin, Origin::Exact(exact) if *exact == *said);

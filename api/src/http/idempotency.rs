@@ -1,4 +1,4 @@
-//! `Idempotency-Key`: the same key and the same request give the stored answer.
+//! `Idempotency-Key`: a repeated request with the same key returns the stored response.
 
 use std::sync::Arc;
 
@@ -10,11 +10,11 @@ use crate::app::App;
 use crate::auth::caller::Caller;
 use crate::http::body::half_hash;
 
-/// The longest key.
+/// Maximum length of a key.
 const MAX_KEY_BYTES: usize = 255;
 
-/// A key whose request is running in this process; another one under it is refused meanwhile. Between processes the
-/// database lets one win and gives the other its answer.
+/// A key whose request is running in this process. Another request with the key is rejected meanwhile. Between processes the
+/// database executes one request and returns its result to the other.
 #[derive(Debug)]
 pub(crate) struct HeldKey {
     app: Arc<App>,
@@ -23,7 +23,7 @@ pub(crate) struct HeldKey {
 }
 
 impl HeldKey {
-    /// Takes the key of a request, if it has one. One that cannot be a key is refused, never passed over.
+    /// Takes the key of a request, if it has one. An invalid key is rejected, not ignored.
     pub(crate) fn take(caller: &Caller, fingerprint: Uuid) -> Result<Self> {
         let Some(key) = &caller.key else {
             return Ok(Self { app: caller.app.clone(), id: None, fingerprint });
@@ -41,12 +41,12 @@ impl HeldKey {
         Ok(Self { app: caller.app.clone(), id: Some(id), fingerprint })
     }
 
-    /// The key as it is stored.
+    /// The stored form of the key.
     pub(crate) fn stored(&self) -> Option<RequestKey> {
         self.with_fingerprint(self.fingerprint)
     }
 
-    /// The key as it is stored, for a request whose body is only known now.
+    /// The stored form of the key, for a request whose fingerprint is computed later.
     pub(crate) fn with_fingerprint(&self, fingerprint: Uuid) -> Option<RequestKey> {
         self.id.map(|id| RequestKey { id, fingerprint })
     }

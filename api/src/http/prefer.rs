@@ -56,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_is_found_wherever_it_stands() {
+    fn a_wait_is_found_in_any_position() {
         for said in [
             "wait=20",
             "WAIT=20",
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_wait_is_passed_over() {
+    fn invalid_preferences_are_ignored() {
         for said in [
             "",
             "wait",
@@ -98,13 +98,13 @@ mod tests {
     }
 
     #[test]
-    fn the_first_of_several_waits_counts_even_if_it_is_none() {
+    fn the_first_of_several_waits_counts_even_if_it_is_invalid() {
         assert_eq!(seconds(&["wait=3, wait=9", "wait=4"]), Some(3));
         assert_eq!(seconds(&["wait=soon, wait=9"]), None);
     }
 
     #[test]
-    fn nobody_waits_longer_than_a_minute() {
+    fn the_wait_is_limited_to_a_minute() {
         assert_eq!(seconds(&["wait=0"]), Some(0));
         assert_eq!(seconds(&["wait=60"]), Some(60));
         assert_eq!(seconds(&["wait=61"]), Some(60));

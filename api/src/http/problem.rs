@@ -1,5 +1,5 @@
-//! Every refusal and fault as `application/problem+json` (RFC 9457). Internal text cannot get in here: a fault of ours
-//! becomes one fixed sentence, and its chain goes to the log.
+//! Problem documents: `application/problem+json` (RFC 9457). They cannot contain internal text: an internal error becomes a
+//! fixed sentence, and its chain of causes goes to the log.
 
 use cuponera_core::error::{Error, FieldFault, Refusal, RefusalClass};
 use poem::error::ResponseError;
@@ -17,10 +17,10 @@ use crate::routes::MembershipView;
 /// The media type of a problem.
 pub(crate) const CONTENT_TYPE: &str = "application/problem+json";
 
-/// The longest name of a field at fault, in characters: names are what the client made up, and longer ones are cut.
+/// Maximum length of a field name, in characters. Names come from the client; longer ones are cut.
 const MAX_FIELD_CHARS: usize = 64;
 
-/// A refusal or fault on its way out.
+/// A rejection or an error, as a response.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{} {}", body.status, body.code)]
 pub(crate) struct Problem {
@@ -74,7 +74,7 @@ struct ProblemField {
 }
 
 impl Problem {
-    /// A problem of the edge itself, which core knows nothing of.
+    /// A problem that is not an error of core.
     pub(crate) fn new(status: StatusCode, code: &str, detail: impl Into<String>) -> Self {
         Self {
             body: Box::new(ProblemBody {
@@ -98,7 +98,7 @@ impl Problem {
         }
     }
 
-    /// No or wrong credentials; nothing more is said.
+    /// Missing or invalid credentials. The problem does not say which.
     pub(crate) fn unauthorized() -> Self {
         Self::new(
             StatusCode::UNAUTHORIZED,
@@ -107,19 +107,19 @@ impl Problem {
         )
     }
 
-    /// More than the caller may ask for; the next is let through after so many seconds.
+    /// The rate limit is exceeded until `seconds` from now.
     pub(crate) fn rate_limited(seconds: u32) -> Self {
         let detail = format!("too many requests: ask again in {seconds} s");
         Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail).with_retry_after(seconds)
     }
 
-    /// Too many wrong passwords for an email, from an address that has not logged in to it.
+    /// Too many wrong passwords for an email, from an address without a recent login to it.
     pub(crate) fn too_many_passwords(seconds: u32) -> Self {
         let detail = format!("too many wrong passwords for this email: try again in {seconds} s");
         Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail).with_retry_after(seconds)
     }
 
-    /// The password is right and the account belongs to several businesses.
+    /// The password is correct and the account belongs to several businesses.
     pub(crate) fn choose_business(businesses: Vec<MembershipView>) -> Self {
         let detail = "the account belongs to several businesses: send the `businessId` of one of them";
         let mut problem = Self::new(StatusCode::CONFLICT, "choose_business", detail);
@@ -127,19 +127,19 @@ impl Problem {
         problem
     }
 
-    /// More than the server can do at once.
+    /// A resource of the server is used up.
     pub(crate) fn overloaded() -> Self {
         let detail = "the server has no free place for this request; ask again";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", detail).with_retry_after(1)
     }
 
-    /// The client did not send its body in the time it has.
+    /// The body did not arrive in time.
     pub(crate) fn request_timeout() -> Self {
         let detail = "the body did not come in time; send the request again";
         Self::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", detail)
     }
 
-    /// A fault of ours.
+    /// An internal error.
     pub(crate) fn internal() -> Self {
         Self::new(
             StatusCode::INTERNAL_SERVER_ERROR,
@@ -148,7 +148,7 @@ impl Problem {
         )
     }
 
-    /// The same with the fields at fault.
+    /// Adds the invalid fields.
     pub(crate) fn with_faults(mut self, faults: &[FieldFault]) -> Self {
         let field = |fault: &FieldFault| ProblemField {
             field: fault.field.chars().take(MAX_FIELD_CHARS).collect(),
@@ -158,13 +158,13 @@ impl Problem {
         self
     }
 
-    /// The same with when to come back.
+    /// Adds `Retry-After`.
     pub(crate) fn with_retry_after(mut self, seconds: u32) -> Self {
         self.retry_after_seconds = Some(seconds);
         self
     }
 
-    /// The same as the stored answer of an earlier request under the same key.
+    /// Marks it as the stored response to an earlier request with the same key.
     pub(crate) fn replayed(mut self) -> Self {
         self.is_replay = true;
         self
@@ -266,7 +266,7 @@ impl ResponseError for Problem {
     }
 }
 
-/// Which problems an operation may answer is said where the document is completed: see [`crate::document`].
+/// The document lists the problems of each operation: see [`crate::document`].
 impl ApiResponse for Problem {
     fn meta() -> MetaResponses {
         let content = vec![MetaMediaType { content_type: CONTENT_TYPE, schema: ProblemBody::schema_ref() }];

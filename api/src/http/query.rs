@@ -1,5 +1,4 @@
-//! Query parameters of an operation: one that is unknown or repeated is refused. A misspelled parameter that were ignored
-//! would make `?dryrun=true` a real import.
+//! Rejects unknown and repeated query parameters: if a misspelled name were ignored, `?dryrun=true` would be a real import.
 
 use std::collections::BTreeSet;
 
@@ -8,10 +7,10 @@ use cuponera_core::error::{FieldFault, Refusal};
 use crate::http::body::MAX_FAULTS;
 use crate::http::spelling::not_known;
 
-/// Longer names are cut in the answer, in characters.
+/// Maximum length of a name in the response, in characters. Longer names are cut.
 const MAX_NAME_CHARS: usize = 64;
 
-/// Refuses a query with a name that is not among the known ones, or one given twice. Names are compared decoded.
+/// Rejects a query with an unknown or repeated name. Names are compared after decoding.
 pub(crate) fn check(query: &str, known: &[String]) -> Result<(), Refusal> {
     let (mut seen, mut faults) = (BTreeSet::new(), Vec::<FieldFault>::new());
     for (name, _) in form_urlencoded::parse(query.as_bytes()) {
@@ -48,7 +47,7 @@ mod tests {
     }
 
     #[test]
-    fn known_names_are_taken_however_they_are_encoded() {
+    fn known_names_are_accepted_in_any_encoding() {
         for query in [
             "",
             "&",

@@ -1,4 +1,4 @@
-//! JSON bodies as they come in: bounded in size and time, and counted for the memory that bodies may take.
+//! Reads JSON bodies, with limits of size, time and the memory for bodies.
 
 use std::time::Duration;
 
@@ -12,30 +12,30 @@ use tokio::time::timeout;
 
 use crate::http::problem::Problem;
 use crate::http::request_permit::overloaded;
-use crate::shares::{BODY_UNIT_BYTES, Claimant, Held, Shares};
+use crate::shares::{BODY_UNIT_BYTES, Claimant, Permit, Shares};
 
-/// The largest JSON body, counted while it comes in.
+/// Maximum size of a JSON body, in bytes.
 #[expect(clippy::cast_possible_truncation, reason = "it is a million")]
 const MAX_BODY_BYTES: usize = MAX_JSON_BYTES as usize;
-/// How long a JSON body may take to come in.
-const BODY_PATIENCE: Duration = Duration::from_secs(15);
+/// Time limit of reading a JSON body.
+const BODY_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The bytes of a JSON body.
 #[derive(Debug, Clone, Default)]
 struct Received(Bytes);
 
-/// Reads a JSON body, before its request takes a place among those that run: a client that sends slowly keeps nobody out.
-/// What is read counts for the caller's share of the memory for bodies, until the request is answered.
+/// Reads a JSON body before its request takes a permit to run, so a client that sends slowly does not block others. The body
+/// is charged to the caller's share of the memory for bodies until the request is answered.
 pub(crate) async fn receive(
     request: &mut Request,
     bodies: &Shares,
     claimant: &Claimant,
-) -> Result<Held, Problem> {
+) -> Result<Permit, Problem> {
     let mut held = bodies.take_or_displace(claimant).map_err(overloaded)?;
     let (body, displaced) = (request.take_body(), held.displaced());
     let received = tokio::select! {
         biased;
-        received = timeout(BODY_PATIENCE, read_all(body, &mut held)) => {
+        received = timeout(BODY_TIMEOUT, read_all(body, &mut held)) => {
             received.unwrap_or_else(|_| Err(Problem::request_timeout()))?
         }
         () = displaced => return Err(Problem::overloaded()),
@@ -44,7 +44,7 @@ pub(crate) async fn receive(
     Ok(held)
 }
 
-async fn read_all(body: Body, held: &mut Held) -> Result<Vec<u8>, Problem> {
+async fn read_all(body: Body, held: &mut Permit) -> Result<Vec<u8>, Problem> {
     let (mut bytes, mut pieces) = (Vec::new(), body.into_bytes_stream());
     while let Some(piece) = pieces.next().await {
         let piece = piece

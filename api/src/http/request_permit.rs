@@ -1,4 +1,4 @@
-//! The place that a request has among those that run, and what its body takes of the memory for bodies.
+//! The permit of a running request, and its share of the memory for bodies.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -6,36 +6,36 @@ use cuponera_core::telemetry::metrics;
 use poem::Request;
 
 use crate::http::problem::Problem;
-use crate::shares::{Claimant, Full, Held, Shares};
+use crate::shares::{Claimant, Full, Permit, Shares};
 
-/// What a request holds until it is answered. Its handler can give it up early.
+/// The permits that a request holds until it is answered. Its handler can release them early.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Place(Arc<Mutex<Vec<Held>>>);
+pub(crate) struct RequestPermit(Arc<Mutex<Vec<Permit>>>);
 
-impl Place {
-    /// The place of a request.
+impl RequestPermit {
+    /// The permits of a request.
     pub(crate) fn of(request: &Request) -> Self {
         request.data::<Self>().cloned().unwrap_or_default()
     }
 
-    /// Adds to what the request holds.
-    pub(crate) fn hold(&self, held: Held) {
+    /// Adds a permit.
+    pub(crate) fn add(&self, held: Permit) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(held);
     }
 
-    /// Frees everything: a request that waits for a job does nothing meanwhile.
-    pub(crate) fn give_up(&self) {
+    /// Releases all permits. A request that waits for a job uses no resources meanwhile.
+    pub(crate) fn release(&self) {
         let held = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
         drop(held);
     }
 }
 
-/// Takes a place, or says that the server is overloaded.
-pub(crate) fn take(shares: &Shares, claimant: &Claimant) -> Result<Held, Problem> {
+/// Takes a permit. Fails with `overloaded` if there is none.
+pub(crate) fn take(shares: &Shares, claimant: &Claimant) -> Result<Permit, Problem> {
     shares.take(claimant).map_err(overloaded)
 }
 
-/// There is no place for a request.
+/// The problem of a request without a permit.
 pub(crate) fn overloaded(_: Full) -> Problem {
     metrics::edge().overloaded.increment(1);
     Problem::overloaded()

@@ -1,7 +1,6 @@
-//! Requests by the template of their path: what they are counted under, and the line that the log has of each.
+//! Counts and logs requests by method and path template.
 //!
-//! **Invariant.** A template is one of ours, so that neither a code nor what a stranger makes up comes to stand in a label or
-//! in the log.
+//! **Invariant.** Templates are a fixed set, so no label and no log line contains a code or text of the client.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -14,30 +13,30 @@ use crate::routes::{METRICS, templates};
 
 /// Paths that the document does not have.
 const OTHERS: [&str; 4] = [METRICS, "/docs", "/docs/errors", "/openapi.json"];
-/// The template of all that is none of our paths.
+/// The template of unknown paths.
 const ELSEWHERE: &str = "elsewhere";
-/// Methods that are told apart; the last one stands for any other.
+/// Methods with their own label. The last stands for all others.
 const METHODS: [&str; 8] = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "other"];
-/// What takes longer is worth a line.
+/// Slower requests are logged at `info`.
 const SLOW: Duration = Duration::from_secs(1);
 
 /// A method of a template.
 #[derive(Debug)]
 pub(crate) struct Route {
-    /// The method, if it is one of ours.
+    /// The method, or `other`.
     pub(crate) method: &'static str,
     pub(crate) template: &'static str,
     counted: metrics::Route,
 }
 
-/// A template, cut at its slashes.
+/// A template, split at its slashes.
 #[derive(Debug)]
 struct Template {
     segments: Vec<&'static str>,
     routes: [Route; METHODS.len()],
 }
 
-/// What a request is counted under.
+/// The label of a request.
 pub(crate) fn route_of(method: &Method, path: &str) -> &'static Route {
     static TEMPLATES: LazyLock<Vec<Template>> = LazyLock::new(all);
     static OTHER: LazyLock<Template> = LazyLock::new(|| Template::new(ELSEWHERE));
@@ -47,7 +46,7 @@ pub(crate) fn route_of(method: &Method, path: &str) -> &'static Route {
     &found.routes[method.unwrap_or(METHODS.len() - 1)]
 }
 
-/// All templates. Of two that fit a path the one that says more comes first: `random` before `{code}`.
+/// All templates. If two match a path, the more specific one comes first: `random` before `{code}`.
 fn all() -> Vec<Template> {
     let mut all: Vec<Template> = templates().chain(OTHERS).map(Template::new).collect();
     all.sort_by_cached_key(|template| {
@@ -66,7 +65,7 @@ fn is_parameter(segment: &str) -> bool {
 
 impl Template {
     fn new(template: &'static str) -> Self {
-        // The document writes the path of a resource that has no more to it with a slash.
+        // In the document the path of a collection ends in a slash.
         let template = if template == "/" { template } else { template.trim_end_matches('/') };
         let route = |method| Route { method, template, counted: metrics::Route::new(method, template) };
         Self { segments: segments(template).collect(), routes: METHODS.map(route) }
@@ -79,7 +78,7 @@ impl Template {
 }
 
 impl Route {
-    /// Counts an answer and tells the log of it: of faults always, of what went well if that is asked for.
+    /// Counts and logs a response: errors at `warn`, slow ones at `info`, others at `debug`.
     pub(crate) fn answered(&self, status: StatusCode, took: Duration) {
         self.counted.note(status.as_u16(), took);
         let (status, ms) = (status.as_u16(), u64::try_from(took.as_millis()).unwrap_or(u64::MAX));

@@ -9,29 +9,29 @@ use tracing::warn;
 use crate::app::App;
 
 /// One pass that runs and one that waits. The waiting pass also covers all later requests.
-const READERS: usize = 2;
+const MAX_PASSES: usize = 2;
 
-/// Passes over the dead-letter queue in this process run one at a time: a letter that one pass receives is hidden
+/// Passes over the dead-letter queue in this process run one at a time, because a message that one pass receives is hidden
 /// from another.
 #[derive(Debug)]
-pub(crate) struct Letters {
-    places: Arc<Semaphore>,
+pub(crate) struct DeadLetters {
+    passes: Arc<Semaphore>,
     turn: Arc<Mutex<()>>,
 }
 
-impl Default for Letters {
+impl Default for DeadLetters {
     fn default() -> Self {
-        Self { places: Arc::new(Semaphore::new(READERS)), turn: Arc::default() }
+        Self { passes: Arc::new(Semaphore::new(MAX_PASSES)), turn: Arc::default() }
     }
 }
 
-impl Letters {
+impl DeadLetters {
     /// Starts a pass in the background, unless one already waits.
-    pub(crate) fn forget_needless(&self, app: &App) {
+    pub(crate) fn delete_stale(&self, app: &App) {
         let Queue::Sqs(sqs) = &app.queue else { return };
-        let Ok(place) = self.places.clone().try_acquire_owned() else { return };
+        let Ok(permit) = self.passes.clone().try_acquire_owned() else { return };
         let (store, sqs, turn) = (app.store.clone(), sqs.clone(), self.turn.clone());
-        app.run_behind(async move {
+        app.run_in_background(async move {
             let _turn = turn.lock().await;
             if let Err(fault) = forget_needless_letters(&store, &sqs).await {
                 warn!(
@@ -39,7 +39,7 @@ impl Letters {
                     "cannot delete dead letters of jobs that run again; the jobs are not affected"
                 );
             }
-            drop(place);
+            drop(permit);
         });
     }
 }

@@ -1,5 +1,5 @@
-//! A job's server-sent events as a body: `event: job` with the JSON of `GET /jobs/{id}`, and comments to show that the
-//! stream is alive.
+//! The response with the server-sent events of a job: `event: job` with the JSON of `GET /jobs/{id}`, and comments as a
+//! heartbeat.
 
 use std::time::Duration;
 
@@ -15,9 +15,9 @@ use poem_openapi::types::ToJSON;
 use crate::jobs::watch::Watched;
 use crate::routes::JobView;
 
-/// How often something is sent if nothing happens: less than proxies wait for a silent stream.
+/// The interval of heartbeats: shorter than the idle time-outs of proxies.
 const HEARTBEAT: Duration = Duration::from_secs(15);
-/// How long a client is to wait before it connects again.
+/// How long a client waits before it reconnects.
 const RETRY: Duration = Duration::from_secs(2);
 
 /// The events of one watcher, until its credentials end.
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_stream_where_nothing_happens_shows_that_it_is_alive() {
+    async fn a_stream_without_events_sends_heartbeats() {
         let (_sender, job) = Watched::of_queued_job();
         let events = JobEvents { job, ended: Box::pin(std::future::pending()) };
         let mut body = respond(events, Duration::from_millis(1)).into_body().into_bytes_stream();

@@ -1,9 +1,9 @@
-//! Fair shares of what is scarce: connections, bodies, requests, uploads, streams, waits, places in lanes.
+//! Shares of limited resources: connections, memory for bodies, requests, uploads, streams, waiting requests, calls in lanes.
 //!
-//! **Invariant.** No caller, no business, no address and no /56 of IPv6 has more than its share of a resource, and all requests
-//! without valid credentials together have no more than theirs. So none of them can use a resource up, and known callers keep
-//! what is left when anonymous ones flood. The bounds are refusals: nobody waits for a place. Passwords, which are worth
-//! waiting for, have a queue of their own ([`crate::auth::hashing`]).
+//! **Invariant.** No caller, business, address or /56 of IPv6 uses more than its share of a resource, and all requests without
+//! valid credentials together use no more than theirs. So none of them can exhaust a resource, and a flood of anonymous requests
+//! leaves the rest to authenticated callers. A request above its share is rejected; it does not wait. Passwords wait in a
+//! separate queue ([`crate::auth::hashing`]).
 
 mod claimant;
 
@@ -17,10 +17,10 @@ use tokio_util::sync::CancellationToken;
 use claimant::Owners;
 pub(crate) use claimant::{Claimant, Owner, address_of};
 
-/// A body counts in units of so many bytes.
+/// The unit in which the memory of bodies is counted.
 pub(crate) const BODY_UNIT_BYTES: usize = 16 * 1024;
 
-/// A resource that is divided.
+/// A resource with shares.
 #[derive(Debug, Clone)]
 pub(crate) struct Shares(Arc<Inner>);
 
@@ -28,10 +28,10 @@ pub(crate) struct Shares(Arc<Inner>);
 struct Inner {
     bounds: Bounds,
     metrics: Resource,
-    taken: Mutex<Taken>,
+    usage: Mutex<Usage>,
 }
 
-/// The most units of each kind of owner.
+/// The maximum number of units for each kind of owner.
 #[derive(Debug, Clone, Copy)]
 struct Bounds {
     total: usize,
@@ -45,15 +45,15 @@ struct Bounds {
 }
 
 #[derive(Debug, Default)]
-struct Taken {
+struct Usage {
     total: usize,
     by_owner: HashMap<Owner, usize>,
-    /// What may be displaced, by address, the oldest first.
+    /// Permits that may be displaced, by address, the oldest first.
     leases: HashMap<Owner, BTreeMap<u64, Lease>>,
     next_lease: u64,
 }
 
-/// A holding that ends early when an address with less needs its place.
+/// A permit that ends early when an address with fewer units needs it.
 #[derive(Debug)]
 struct Lease {
     owners: Owners,
@@ -61,71 +61,71 @@ struct Lease {
     displaced: CancellationToken,
 }
 
-/// Units in use; dropping it frees them.
+/// Units in use. Dropping the permit frees them.
 #[derive(Debug)]
-pub(crate) struct Held {
+pub(crate) struct Permit {
     shares: Arc<Inner>,
     owners: Owners,
     units: usize,
     lease: Option<(Owner, u64, CancellationToken)>,
 }
 
-/// There is no place.
+/// A limit is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Full {
-    /// Whose bound is reached.
+    /// The kind of limit that is reached.
     pub(crate) bound: Bound,
-    /// The bound, in units.
+    /// The limit, in units.
     pub(crate) limit: usize,
 }
 
 impl Shares {
-    /// A resource of so many units, counted in the metrics under its name, of which each has the share of the settings.
+    /// A resource of `total` units with the shares of the settings. `resource` is its name in the metrics.
     pub(crate) fn new(resource: &'static str, total: usize, settings: &Settings) -> Self {
         Self::with(resource, Bounds::new(total, settings))
     }
 
-    /// Connections, of which nothing is known but the address: only the shares of addresses bound them.
+    /// Connections. They have only an address, so only the shares of addresses apply.
     pub(crate) fn of_connections(total: usize, settings: &Settings) -> Self {
         Self::new("connections", total, &Settings { share_anonymous: Share::WHOLE, ..settings.clone() })
     }
 
     fn with(resource: &'static str, bounds: Bounds) -> Self {
-        Self(Arc::new(Inner { bounds, metrics: Resource::new(resource), taken: Mutex::default() }))
+        Self(Arc::new(Inner { bounds, metrics: Resource::new(resource), usage: Mutex::default() }))
     }
 
     /// Takes a unit.
-    pub(crate) fn take(&self, claimant: &Claimant) -> Result<Held, Full> {
+    pub(crate) fn take(&self, claimant: &Claimant) -> Result<Permit, Full> {
         let owners = claimant.owners();
-        self.0.taken().add(&owners, 1, &self.0.bounds).map_err(|full| self.0.refuse(full))?;
-        Ok(Held { shares: self.0.clone(), owners, units: 1, lease: None })
+        self.0.usage().add(&owners, 1, &self.0.bounds).map_err(|full| self.0.refuse(full))?;
+        Ok(Permit { shares: self.0.clone(), owners, units: 1, lease: None })
     }
 
-    /// Takes a unit. Where anonymous requests have all that is theirs, the address with the most loses its oldest to an
-    /// address with less: however many addresses flood, one that comes new finds a place.
-    pub(crate) fn take_or_displace(&self, claimant: &Claimant) -> Result<Held, Full> {
+    /// Takes a unit. If the units of anonymous requests are used up, displaces the oldest permit of the address with the
+    /// most units, if this address has fewer. So a new address gets a unit during a flood from many addresses.
+    pub(crate) fn take_or_displace(&self, claimant: &Claimant) -> Result<Permit, Full> {
         let (owners, inner) = (claimant.owners(), &self.0);
-        let mut taken = inner.taken();
-        if let Err(full) = taken.add(&owners, 1, &inner.bounds) {
+        let mut usage = inner.usage();
+        if let Err(full) = usage.add(&owners, 1, &inner.bounds) {
             let may_displace = matches!(full.bound, Bound::Anonymous | Bound::Total);
-            let has_displaced = may_displace && taken.displace_for(claimant);
-            let is_added = has_displaced && taken.add(&owners, 1, &inner.bounds).is_ok();
-            // What was displaced is a refusal too.
+            let has_displaced = may_displace && usage.displace_for(claimant);
+            let is_added = has_displaced && usage.add(&owners, 1, &inner.bounds).is_ok();
+            // A displaced permit counts as a rejection in the metrics.
             let full = inner.refuse(full);
             if !is_added {
                 return Err(full);
             }
         }
-        let lease = claimant.stranger().map(|owner| taken.lease(owner, owners));
-        Ok(Held { shares: inner.clone(), owners, units: 1, lease })
+        let lease = claimant.stranger().map(|owner| usage.lease(owner, owners));
+        Ok(Permit { shares: inner.clone(), owners, units: 1, lease })
     }
 
     /// The number of units in use.
     pub(crate) fn in_use(&self) -> usize {
-        self.0.taken().total
+        self.0.usage().total
     }
 
-    /// Shows in the metrics how much is in use.
+    /// Updates the metrics of units in use.
     pub(crate) fn show(&self) {
         self.0.metrics.in_use(self.in_use());
     }
@@ -147,7 +147,7 @@ impl Bounds {
         }
     }
 
-    /// The bound of an owner.
+    /// The limit of an owner.
     fn of(&self, owner: Owner) -> Full {
         let (bound, limit) = match owner {
             Owner::Caller(_) => (Bound::Caller, self.caller),
@@ -163,8 +163,8 @@ impl Bounds {
 }
 
 impl Inner {
-    fn taken(&self) -> MutexGuard<'_, Taken> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    fn usage(&self) -> MutexGuard<'_, Usage> {
+        self.usage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn refuse(&self, full: Full) -> Full {
@@ -173,7 +173,7 @@ impl Inner {
     }
 }
 
-impl Taken {
+impl Usage {
     /// Counts units for all owners, or for none of them.
     fn add(&mut self, owners: &Owners, units: usize, bounds: &Bounds) -> Result<(), Full> {
         for owner in owners.iter().flatten() {
@@ -220,7 +220,7 @@ impl Taken {
         self.leases.get_mut(&owner)?.get_mut(&id)
     }
 
-    /// Ends a lease; none if it was displaced.
+    /// Ends a lease. None if it was displaced.
     fn end_lease(&mut self, owner: Owner, id: u64) -> Option<Lease> {
         let of_owner = self.leases.get_mut(&owner)?;
         let lease = of_owner.remove(&id);
@@ -230,7 +230,7 @@ impl Taken {
         lease
     }
 
-    /// Displaces the oldest lease of the address that has the most, if the claimant has less.
+    /// Displaces the oldest lease of the address with the most units, if the claimant has fewer.
     fn displace_for(&mut self, claimant: &Claimant) -> bool {
         let Some(own) = claimant.stranger().map(|owner| self.of(owner)) else { return false };
         let most = self.leases.keys().copied().max_by_key(|owner| self.of(*owner));
@@ -243,19 +243,19 @@ impl Taken {
     }
 }
 
-impl Held {
-    /// Takes so many more units.
+impl Permit {
+    /// Takes more units.
     pub(crate) fn grow(&mut self, units: usize) -> Result<(), Full> {
-        let mut taken = self.shares.taken();
+        let mut usage = self.shares.usage();
         if let Some((owner, id, _)) = &self.lease
-            && taken.lease_of(*owner, *id).is_none()
+            && usage.lease_of(*owner, *id).is_none()
         {
-            // One that was displaced counts no more.
+            // A displaced permit is no longer counted.
             return Ok(());
         }
-        taken.add(&self.owners, units, &self.shares.bounds).map_err(|full| self.shares.refuse(full))?;
+        usage.add(&self.owners, units, &self.shares.bounds).map_err(|full| self.shares.refuse(full))?;
         if let Some((owner, id, _)) = &self.lease
-            && let Some(lease) = taken.lease_of(*owner, *id)
+            && let Some(lease) = usage.lease_of(*owner, *id)
         {
             lease.units += units;
         }
@@ -263,7 +263,7 @@ impl Held {
         Ok(())
     }
 
-    /// Returns once the holding was displaced.
+    /// Completes when the permit is displaced.
     pub(crate) fn displaced(&self) -> impl Future<Output = ()> + Send + use<> {
         let displaced = self.lease.as_ref().map(|(.., displaced)| displaced.clone());
         async move {
@@ -275,15 +275,15 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for Permit {
     fn drop(&mut self) {
-        let mut taken = self.shares.taken();
+        let mut usage = self.shares.usage();
         if let Some((owner, id, _)) = &self.lease
-            && taken.end_lease(*owner, *id).is_none()
+            && usage.end_lease(*owner, *id).is_none()
         {
             return;
         }
-        taken.remove(&self.owners, self.units);
+        usage.remove(&self.owners, self.units);
     }
 }
 

@@ -7,7 +7,7 @@ use poem::Request;
 use poem::http::StatusCode;
 
 use crate::auth::caller::Caller;
-use crate::auth::credentials::Known;
+use crate::auth::credentials::Identity;
 use crate::auth::policy::{Rule, Touches};
 use crate::http::problem::Problem;
 use crate::routes::normalized;
@@ -27,9 +27,9 @@ enum Named {
 }
 
 impl LimitedKey {
-    /// None for callers without such limits, and where the path names no book.
+    /// None if the caller has no such limits or the path names no book.
     pub(super) fn of(rule: Option<Rule>, request: &Request) -> Option<Self> {
-        request.data::<Known>()?.scope.books.as_ref()?;
+        request.data::<Identity>()?.scope.books.as_ref()?;
         rule.filter(|rule| rule.touches == Touches::OneBook)?;
         // The router's name for the first parameter of a path.
         let parameter = request.raw_path_param("param0")?;
@@ -44,7 +44,7 @@ impl LimitedKey {
         Some(Self { caller: Caller::of(request).ok()?, named })
     }
 
-    /// An error of an operation, unless the key may not touch the book at all.
+    /// The error of an operation, or 403 if the key may not use the book.
     pub(super) async fn or_forbidden(&self, error: poem::Error) -> poem::Error {
         let is_about_the_body = error.downcast_ref::<Problem>().is_some_and(|problem| {
             [StatusCode::BAD_REQUEST, StatusCode::UNPROCESSABLE_ENTITY].contains(&problem.status())

@@ -1,9 +1,9 @@
-//! What every operation under `/api/v1` checks before it begins, in this order: how often headers come (400), the credentials
-//! (401, and the caller's limit), the permission (403), the names of the query parameters (422). Then its JSON body is read, and
-//! then it takes a place among the requests that run.
+//! The checks of every operation under `/api/v1`, in this order: repeated headers (400), credentials (401, and the rate limit of
+//! the caller), permission (403), names of query parameters (422). Then the JSON body is read, and then the request takes a
+//! permit to run.
 //!
-//! **Invariant.** An operation cannot be reached around its guard: the guard is put on where the operations become routes,
-//! and an operation that takes a [`Caller`](crate::auth::caller::Caller) gets it from the guard alone.
+//! **Invariant.** No request reaches an operation without its guard: the guard is added where operations become routes, and
+//! only the guard provides a [`Caller`](crate::auth::caller::Caller).
 
 mod limited;
 
@@ -21,27 +21,27 @@ use poem_openapi::registry::{MetaApi, MetaOperation, MetaParamIn, Registry};
 
 use crate::app::App;
 use crate::auth::caller::{app, authenticate};
-use crate::auth::credentials::{API_KEY, Known, shows_unknown_key};
-use crate::auth::limits::Visit;
+use crate::auth::credentials::{API_KEY, Identity, shows_unknown_key};
+use crate::auth::limits::RequestContext;
 use crate::auth::policy::{self, Access, Rule, forbidden};
 use crate::http::body::must_be_json;
 use crate::http::edge::API;
 use crate::http::problem::Problem;
 use crate::http::query;
 use crate::http::received::receive;
-use crate::http::request_permit::{self, Place};
+use crate::http::request_permit::{self, RequestPermit};
 use crate::shares::Claimant;
 use limited::LimitedKey;
 
 /// The media type of bodies that are read before a request runs.
 const JSON: &str = "application/json";
 const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
-/// The operations that take the refresh token of a login as a cookie.
+/// The operations that accept a refresh token as a cookie.
 const TAKING_COOKIES: [&str; 2] = ["refresh", "logout"];
 
 type Routes = HashMap<String, HashMap<Method, BoxEndpoint<'static>>>;
 
-/// The same operations, each behind its guard.
+/// Operations, each with its guard.
 pub(crate) struct Guarded<T>(pub(crate) T);
 
 impl<T: OpenApi> OpenApi for Guarded<T> {
@@ -65,7 +65,7 @@ impl<T: OpenApi> OpenApi for Guarded<T> {
         for (path, methods) in own {
             let of_path = routes.entry(path.clone()).or_default();
             for (method, endpoint) in methods {
-                // Without an operation nobody may call it.
+                // The default guard rejects everybody.
                 let guard = guards.remove(&(shape_of(&path), method.clone())).unwrap_or_default();
                 let endpoint = if path.starts_with(API) { guard.before(endpoint) } else { endpoint };
                 of_path.insert(method, endpoint);
@@ -74,8 +74,8 @@ impl<T: OpenApi> OpenApi for Guarded<T> {
     }
 }
 
-/// The path without the names of its parameters, which are others in the router than in the document: `/jobs/:` stands for
-/// `/jobs/{id}` and for `/jobs/:param0`.
+/// The path without the names of its parameters, because the router and the document use different names: `/jobs/{id}` and
+/// `/jobs/:param0` both become `/jobs/:`.
 fn shape_of(path: &str) -> String {
     let is_parameter = |segment: &str| segment.starts_with(['{', ':']);
     path.split('/')
@@ -84,15 +84,15 @@ fn shape_of(path: &str) -> String {
         .join("/")
 }
 
-/// What an operation asks of its callers.
+/// The requirements of an operation.
 #[derive(Debug, Default)]
 struct Guard {
-    /// None: nobody may call it.
+    /// None rejects everybody.
     rule: Option<Rule>,
     /// The names of its query parameters.
     known: Vec<String>,
     body: JsonBody,
-    /// Whether it takes the refresh token of a login as a cookie.
+    /// Whether it accepts a refresh token as a cookie.
     takes_cookie: bool,
 }
 
@@ -132,7 +132,7 @@ impl Guard {
         match self.rule {
             Some(Rule { access: Access::Open, .. }) => {}
             rule => {
-                let caller = authenticate_in_place(request).await?;
+                let caller = authenticate_with_permit(request).await?;
                 rule.ok_or_else(|| forbidden("nobody may do this"))?.check(&caller)?;
                 request.set_data(caller);
             }
@@ -141,44 +141,45 @@ impl Guard {
         Ok(())
     }
 
-    /// Takes what the request needs to run: memory for its body, which it reads, and then a place.
-    async fn admit(&self, request: &mut Request) -> Result<Place, Problem> {
-        let (app, claimant, place) = (app(request), Visit::of(request).claimant(), Place::default());
+    /// Takes the resources of the request: memory for its body, which is read here, and then a permit to run.
+    async fn admit(&self, request: &mut Request) -> Result<RequestPermit, Problem> {
+        let (app, claimant, permit) =
+            (app(request), RequestContext::of(request).claimant(), RequestPermit::default());
         if self.body == JsonBody::Required {
             must_be_json(request)?;
         }
         if self.body != JsonBody::None {
-            place.hold(receive(request, &app.bodies, &claimant).await?);
+            permit.add(receive(request, &app.bodies, &claimant).await?);
         }
-        place.hold(request_permit::take(&app.requests, &claimant)?);
-        request.set_data(place.clone());
-        Ok(place)
+        permit.add(request_permit::take(&app.requests, &claimant)?);
+        request.set_data(permit.clone());
+        Ok(permit)
     }
 }
 
-/// Authenticates a request. What has to be looked up takes a place meanwhile.
-async fn authenticate_in_place(request: &Request) -> Result<Known, Problem> {
+/// Authenticates a request. Takes a permit while a lookup runs.
+async fn authenticate_with_permit(request: &Request) -> Result<Identity, Problem> {
     let mut known = pin!(authenticate(request));
     if let Poll::Ready(known) = poll!(&mut known) {
         return known;
     }
     let app = app(request);
-    let _place = request_permit::take(&app.requests, &presumed(&app, request))?;
+    let _permit = request_permit::take(&app.requests, &presumed_claimant(&app, request))?;
     known.await
 }
 
-/// Whom the place of a look-up counts for, before it is known whether the credentials are good.
-fn presumed(app: &App, request: &Request) -> Claimant {
-    let (visit, headers) = (Visit::of(request), request.headers());
+/// The owners to which the permit of a lookup is charged, before the credentials are verified.
+fn presumed_claimant(app: &App, request: &Request) -> Claimant {
+    let (context, headers) = (RequestContext::of(request), request.headers());
     let bearer = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()?.split_once(' '));
     match bearer.map(|(_, token)| app.tokens.check(token.trim())) {
-        Some(Some(bearer)) => visit.claimant_of(&bearer.principal),
-        None if headers.contains_key(&API_KEY) && !shows_unknown_key(app, headers) => visit.peer(),
-        Some(None) | None => visit.claimant(),
+        Some(Some(bearer)) => context.claimant_of(&bearer.principal),
+        None if headers.contains_key(&API_KEY) && !shows_unknown_key(app, headers) => context.peer(),
+        Some(None) | None => context.claimant(),
     }
 }
 
-/// Refuses a header that comes more than once: which of them counts must not be a guess.
+/// Rejects a header that occurs more than once, because it is not defined which value counts.
 fn must_come_once(headers: &HeaderMap, name: &str) -> Result<(), Problem> {
     if headers.get_all(name).iter().nth(1).is_none() {
         return Ok(());
@@ -197,13 +198,13 @@ impl Endpoint for GuardedOperation {
 
     async fn call(&self, mut request: Request) -> poem::Result<Response> {
         self.guard.check(&mut request).await?;
-        let place = self.guard.admit(&mut request).await?;
+        let permit = self.guard.admit(&mut request).await?;
         let limited_key = LimitedKey::of(self.guard.rule, &request);
         let answer = match (self.operation.call(request).await, limited_key) {
             (Err(error), Some(key)) => Err(key.or_forbidden(error).await),
             (answer, _) => answer,
         };
-        place.give_up();
+        permit.release();
         answer
     }
 }

@@ -1,12 +1,12 @@
-//! The queue of passwords to be hashed: a few at a time, few waiting, and a fair order.
+//! Hashes passwords, a few at a time, from a bounded queue with a fair order.
 //!
-//! **Invariant.** Who has used the queue least goes first: requests are ranked by how many of their address are in the queue, or
-//! have left it in the last ten minutes without a right password; among equals by the same number of the account, and then the
-//! newest is first. Where the queue is full, the last in this order is refused. So a flood from many addresses is behind each address that comes new, and a
-//! password that is right costs its address nothing. Callers with credentials (who make accounts and change passwords) have a
-//! queue beside the anonymous one; the two take turns.
+//! **Invariant.** The request with the least use goes first. Use is the number of requests of the same address that are in the
+//! queue, or left it during the last ten minutes without a correct password; then the same number for the account; then the
+//! newest goes first. A full queue rejects the last request in this order. So a flood from many addresses is served after an
+//! address that is new, and a correct password does not count. Callers with credentials (who create accounts and change
+//! passwords) have a separate queue; the two alternate.
 //!
-//! The account is the text that was sent, so that the order tells nothing of whether there is such an account.
+//! The account is the text that was sent, so the order does not reveal whether the account exists.
 
 mod usage;
 
@@ -24,14 +24,14 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use crate::shares::Claimant;
-use usage::{Rival, Usage};
+use usage::{Usage, UsageKey};
 
 /// Hashes passwords in a fair order.
 #[derive(Debug)]
 pub(crate) struct Hashing {
     passwords: Arc<Passwords>,
     queue: Arc<Queue>,
-    /// Accounts are kept as hashes that nobody else can make.
+    /// Hashes accounts with a secret key of this process.
     accounts: RandomState,
     tasks: TaskTracker,
 }
@@ -47,31 +47,31 @@ struct Queue {
 struct State {
     running: usize,
     /// Callers with credentials, and requests without.
-    waiting: [BTreeMap<Rank, oneshot::Sender<Turn>>; 2],
-    /// Whose turn it is of the two.
+    waiting: [BTreeMap<Rank, oneshot::Sender<HashPermit>>; 2],
+    /// The queue that is served next.
     next_side: usize,
     arrivals: u64,
     usage: Usage,
 }
 
-/// The order: use by the address, use of the account, and how early it came: the newest is first, since of a flood from addresses
-/// that all come new it is the one that still has somebody waiting.
+/// The order: use by the address, use of the account, then the newest first, because in a flood from new addresses only the
+/// newest still has a waiting client.
 type Rank = (u32, u32, Reverse<u64>);
 
 /// The right to hash; dropping it gives it to the next in the queue.
 #[derive(Debug)]
-struct Turn(Option<Arc<Queue>>);
+struct HashPermit(Option<Arc<Queue>>);
 
-/// A request that is counted for its rivals until it is dropped, and longer unless it went well.
+/// Counts a request under its usage keys until it is dropped, and for ten minutes more if it did not succeed.
 #[derive(Debug)]
-struct Counted {
+struct UsageGuard {
     queue: Arc<Queue>,
-    rivals: Vec<Rival>,
-    went_well: bool,
+    usage_keys: Vec<UsageKey>,
+    has_succeeded: bool,
 }
 
 impl Hashing {
-    /// A hasher with room for so many requests that wait; makes the hash that passwords of unknown accounts are compared with.
+    /// A hasher whose two queues hold up to `room` requests each. Computes the hash that is compared for unknown accounts.
     pub(crate) fn new(room: usize, tasks: TaskTracker) -> Result<Self> {
         let queue = Queue { room, metrics: Resource::new("passwords"), state: Mutex::default() };
         Ok(Self {
@@ -82,21 +82,21 @@ impl Hashing {
         })
     }
 
-    /// The hash to keep. `Unavailable` if the queue refuses it.
+    /// Hashes a password. `Unavailable` if the queue rejects it.
     pub(crate) async fn hash(&self, by: &Claimant, password: SecretString) -> Result<String> {
-        let (turn, mut counted) = self.queue.clone().wait(by, None).await?;
+        let (permit, mut usage_guard) = self.queue.clone().wait(by, None).await?;
         let passwords = self.passwords.clone();
         self.work(async move {
             let hash = passwords.hash(password).await;
-            counted.went_well = true;
-            drop((turn, counted));
+            usage_guard.has_succeeded = true;
+            drop((permit, usage_guard));
             hash
         })
         .await
     }
 
-    /// Whether the password is the one of the hash. Without a hash the same work is done and the answer is no. `account` is
-    /// what was sent to name it. `Unavailable` if the queue refuses it.
+    /// Whether the password matches the hash. Without a hash it does the same work and returns false. `account` is the text
+    /// that was sent. `Unavailable` if the queue rejects it.
     pub(crate) async fn verify(
         &self,
         by: &Claimant,
@@ -105,19 +105,19 @@ impl Hashing {
         hash: Option<String>,
     ) -> Result<bool> {
         let account = self.accounts.hash_one(account.to_lowercase());
-        let (turn, mut counted) = self.queue.clone().wait(by, Some(account)).await?;
+        let (permit, mut usage_guard) = self.queue.clone().wait(by, Some(account)).await?;
         let passwords = self.passwords.clone();
         self.work(async move {
             let matches = passwords.verify(password, hash).await;
-            counted.went_well = matches.as_ref().is_ok_and(|matches| *matches);
-            drop((turn, counted));
+            usage_guard.has_succeeded = matches.as_ref().is_ok_and(|matches| *matches);
+            drop((permit, usage_guard));
             matches
         })
         .await
     }
 
-    /// Works to the end, also where the caller goes away meanwhile: it must neither make room for one hash too many, nor
-    /// escape being counted.
+    /// Completes the work even if the caller is dropped: its permit stays taken while the hash runs, and the request is
+    /// counted.
     async fn work<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T>> + Send + 'static,
@@ -125,12 +125,12 @@ impl Hashing {
         self.tasks.spawn(work).await.map_err(Error::internal)?
     }
 
-    /// Drops what was counted more than ten minutes ago.
-    pub(crate) fn forget_quiet(&self) {
-        self.queue.state().usage.forget_quiet(Instant::now());
+    /// Drops counts that are older than ten minutes.
+    pub(crate) fn evict_idle(&self) {
+        self.queue.state().usage.evict_idle(Instant::now());
     }
 
-    /// Shows in the metrics how many wait.
+    /// Updates the metrics of waiting requests.
     pub(crate) fn show(&self) {
         let waiting = self.queue.state().waiting.iter().map(BTreeMap::len).sum();
         self.queue.metrics.in_use(waiting);
@@ -142,44 +142,49 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for a turn, which the order gives.
-    async fn wait(self: Arc<Self>, by: &Claimant, account: Option<u64>) -> Result<(Turn, Counted)> {
+    /// Waits for a permit.
+    async fn wait(self: Arc<Self>, by: &Claimant, account: Option<u64>) -> Result<(HashPermit, UsageGuard)> {
         let side = usize::from(!matches!(by, Claimant::Known { .. }));
-        let rivals: Vec<_> = by.rivals().map(Rival::Owner).chain(account.map(Rival::Account)).collect();
-        let (counted, turn) = self.enter(side, rivals);
-        let turn = turn.await.map_err(|_| Error::unavailable("too many passwords wait to be hashed"))?;
-        Ok((turn, counted))
+        let usage_keys: Vec<_> =
+            by.competitors().map(UsageKey::Owner).chain(account.map(UsageKey::Account)).collect();
+        let (usage_guard, permit) = self.enter(side, usage_keys);
+        let permit = permit.await.map_err(|_| Error::unavailable("too many passwords wait to be hashed"))?;
+        Ok((permit, usage_guard))
     }
 
-    /// Takes a place in the queue. The one with the highest rank loses its place if there are too many.
-    fn enter(self: &Arc<Self>, side: usize, rivals: Vec<Rival>) -> (Counted, oneshot::Receiver<Turn>) {
+    /// Adds a request to the queue. If the queue is then too long, removes the request with the highest rank.
+    fn enter(
+        self: &Arc<Self>,
+        side: usize,
+        usage_keys: Vec<UsageKey>,
+    ) -> (UsageGuard, oneshot::Receiver<HashPermit>) {
         let (sender, receiver) = oneshot::channel();
         let mut state = self.state();
-        let (by_address, of_account) = state.usage.add(&rivals, Instant::now());
+        let (by_address, of_account) = state.usage.add(&usage_keys, Instant::now());
         let rank = (by_address, of_account, Reverse(state.arrivals));
         state.arrivals += 1;
-        let counted = Counted { queue: self.clone(), rivals, went_well: false };
+        let usage_guard = UsageGuard { queue: self.clone(), usage_keys, has_succeeded: false };
         if state.running < HASHES_AT_ONCE {
             state.running += 1;
-            // Sent to ourselves: the receiver is here.
-            let _ = sender.send(Turn(Some(self.clone())));
-            return (counted, receiver);
+            // The receiver exists: this function returns it.
+            let _ = sender.send(HashPermit(Some(self.clone())));
+            return (usage_guard, receiver);
         }
         let waiting = &mut state.waiting[side];
         waiting.insert(rank, sender);
         if waiting.len() > self.room {
-            // Those whose callers have gone away first.
+            // First remove the requests whose callers were dropped.
             waiting.retain(|_, sender| !sender.is_closed());
         }
         if waiting.len() > self.room {
             waiting.pop_last();
             self.metrics.refused(Bound::Total);
         }
-        (counted, receiver)
+        (usage_guard, receiver)
     }
 
-    /// Gives a turn that is free to the next in the queue.
-    fn pass_on(self: &Arc<Self>) {
+    /// Passes a free permit to the next request in the queue.
+    fn grant_next(self: &Arc<Self>) {
         loop {
             let next = {
                 let mut state = self.state();
@@ -190,17 +195,17 @@ impl Queue {
                 next
             };
             let Some(next) = next else { return };
-            match next.send(Turn(Some(self.clone()))) {
+            match next.send(HashPermit(Some(self.clone()))) {
                 Ok(()) => return,
-                // The caller has gone away.
-                Err(mut turn) => turn.0 = None,
+                // The caller was dropped.
+                Err(mut permit) => permit.0 = None,
             }
         }
     }
 }
 
 impl State {
-    fn next(&mut self) -> Option<oneshot::Sender<Turn>> {
+    fn next(&mut self) -> Option<oneshot::Sender<HashPermit>> {
         let first = self.next_side;
         self.next_side = 1 - first;
         [first, 1 - first]
@@ -210,17 +215,17 @@ impl State {
     }
 }
 
-impl Drop for Turn {
+impl Drop for HashPermit {
     fn drop(&mut self) {
         if let Some(queue) = self.0.take() {
-            queue.pass_on();
+            queue.grant_next();
         }
     }
 }
 
-impl Drop for Counted {
+impl Drop for UsageGuard {
     fn drop(&mut self) {
-        self.queue.state().usage.remove(&self.rivals, !self.went_well, Instant::now());
+        self.queue.state().usage.remove(&self.usage_keys, !self.has_succeeded, Instant::now());
     }
 }
 

@@ -19,31 +19,31 @@ fn queue(room: usize) -> Arc<Queue> {
     Arc::new(queue)
 }
 
-/// Takes a place in the queue.
-fn enter(queue: &Arc<Queue>, by: &Claimant, account: u64) -> (Counted, oneshot::Receiver<Turn>) {
+/// Adds a request to the queue.
+fn enter(queue: &Arc<Queue>, by: &Claimant, account: u64) -> (UsageGuard, oneshot::Receiver<HashPermit>) {
     let side = usize::from(!matches!(by, Claimant::Known { .. }));
-    let rivals = by.rivals().map(Rival::Owner).chain([Rival::Account(account)]).collect();
-    queue.enter(side, rivals)
+    let usage_keys = by.competitors().map(UsageKey::Owner).chain([UsageKey::Account(account)]).collect();
+    queue.enter(side, usage_keys)
 }
 
-/// All turns there are.
-fn all_turns(queue: &Arc<Queue>) -> Vec<Turn> {
+/// All permits.
+fn all_permits(queue: &Arc<Queue>) -> Vec<HashPermit> {
     (0..HASHES_AT_ONCE)
-        .map(|_| enter(queue, &admin(), 0).1.now_or_never().expect("a turn").expect("a turn"))
+        .map(|_| enter(queue, &admin(), 0).1.now_or_never().expect("a permit").expect("a permit"))
         .collect()
 }
 
-type Place = (Counted, oneshot::Receiver<Turn>);
+type Entry = (UsageGuard, oneshot::Receiver<HashPermit>);
 
-/// The places that get a turn as one turn is given on and on, in this order.
-fn order(turn: Turn, mut places: Vec<(&'static str, Place)>) -> Vec<&'static str> {
-    let (mut order, mut turn) = (Vec::new(), Some(turn));
-    while let Some(given) = turn.take() {
+/// The order in which the entries get a permit that is passed on.
+fn order(permit: HashPermit, mut entries: Vec<(&'static str, Entry)>) -> Vec<&'static str> {
+    let (mut order, mut permit) = (Vec::new(), Some(permit));
+    while let Some(given) = permit.take() {
         drop(given);
-        places.retain_mut(|(name, (_, receiver))| match receiver.try_recv() {
+        entries.retain_mut(|(name, (_, receiver))| match receiver.try_recv() {
             Ok(next) => {
                 order.push(*name);
-                turn = Some(next);
+                permit = Some(next);
                 false
             }
             Err(_) => true,
@@ -53,103 +53,103 @@ fn order(turn: Turn, mut places: Vec<(&'static str, Place)>) -> Vec<&'static str
 }
 
 #[test]
-fn an_address_that_comes_new_goes_before_those_with_many_in_the_queue() {
+fn a_new_address_goes_before_addresses_with_many_requests() {
     let queue = queue(64);
-    let mut turns = all_turns(&queue);
-    let mut places: Vec<_> = (0..6).map(|n| ("flood", enter(&queue, &stranger(1), n))).collect();
-    places.push(("new", enter(&queue, &stranger(2), 9)));
-    let order = order(turns.pop().unwrap(), places);
+    let mut permits = all_permits(&queue);
+    let mut entries: Vec<_> = (0..6).map(|n| ("flood", enter(&queue, &stranger(1), n))).collect();
+    entries.push(("new", enter(&queue, &stranger(2), 9)));
+    let order = order(permits.pop().unwrap(), entries);
     assert_eq!(order, ["new", "flood", "flood", "flood", "flood", "flood", "flood"]);
 }
 
 #[test]
-fn wrong_passwords_count_against_the_address_and_right_ones_do_not() {
+fn wrong_passwords_count_for_the_address_and_correct_ones_do_not() {
     let queue = queue(64);
-    let mut turns = all_turns(&queue);
-    for (n, went_well) in [(1, false), (2, true)] {
-        let (mut counted, _) = enter(&queue, &stranger(n), u64::from(n));
-        counted.went_well = went_well;
+    let mut permits = all_permits(&queue);
+    for (n, has_succeeded) in [(1, false), (2, true)] {
+        let (mut usage_guard, _) = enter(&queue, &stranger(n), u64::from(n));
+        usage_guard.has_succeeded = has_succeeded;
     }
-    let places = vec![("guesser", enter(&queue, &stranger(1), 3)), ("user", enter(&queue, &stranger(2), 4))];
-    assert_eq!(order(turns.pop().unwrap(), places), ["user", "guesser"]);
+    let entries = vec![("guesser", enter(&queue, &stranger(1), 3)), ("user", enter(&queue, &stranger(2), 4))];
+    assert_eq!(order(permits.pop().unwrap(), entries), ["user", "guesser"]);
 }
 
 #[test]
-fn among_addresses_with_equal_use_the_account_that_is_tried_least_goes_first() {
+fn with_equal_use_by_address_the_account_with_fewer_requests_goes_first() {
     let queue = queue(64);
-    let mut turns = all_turns(&queue);
-    let mut places: Vec<_> = (1..4).map(|n| ("flood", enter(&queue, &stranger(n), 7))).collect();
-    places.push(("another account", enter(&queue, &stranger(9), 8)));
-    assert_eq!(order(turns.pop().unwrap(), places), ["another account", "flood", "flood", "flood"]);
+    let mut permits = all_permits(&queue);
+    let mut entries: Vec<_> = (1..4).map(|n| ("flood", enter(&queue, &stranger(n), 7))).collect();
+    entries.push(("another account", enter(&queue, &stranger(9), 8)));
+    assert_eq!(order(permits.pop().unwrap(), entries), ["another account", "flood", "flood", "flood"]);
 }
 
 #[test]
-fn where_the_queue_is_full_the_highest_rank_is_refused_and_not_the_newcomer() {
+fn a_full_queue_rejects_the_highest_rank_and_not_the_new_address() {
     let queue = queue(4);
-    let _turns = all_turns(&queue);
+    let _permits = all_permits(&queue);
     let mut flood: Vec<_> = (0..4).map(|n| enter(&queue, &stranger(1), n)).collect();
     let mut new = enter(&queue, &stranger(2), 9);
-    let refused = |place: &mut Place| matches!(place.1.try_recv(), Err(oneshot::error::TryRecvError::Closed));
+    let refused = |entry: &mut Entry| matches!(entry.1.try_recv(), Err(oneshot::error::TryRecvError::Closed));
     assert!(!refused(&mut new));
     assert_eq!(flood.iter_mut().map(refused).collect::<Vec<_>>(), [false, false, false, true]);
     let mut more = enter(&queue, &stranger(1), 10);
-    assert!(refused(&mut more), "one that ranks last was let in");
+    assert!(refused(&mut more), "the request with the highest rank was accepted");
 }
 
 #[test]
-fn what_was_refused_counts_too_so_that_one_who_comes_new_is_before_all_who_flood() {
+fn rejected_requests_count_so_a_new_address_goes_before_a_flood() {
     let queue = queue(4);
-    let mut turns = all_turns(&queue);
-    // Each was in the queue once, and had no turn.
+    let mut permits = all_permits(&queue);
+    // Each request was in the queue and got no permit.
     (1..5).for_each(|n| drop(enter(&queue, &stranger(n), n.into())));
     let flood = (1..5).map(|n| ("flood", enter(&queue, &stranger(n), 10 + u64::from(n))));
-    let places = flood.collect::<Vec<_>>().into_iter().chain([("new", enter(&queue, &stranger(6), 7))]);
-    assert_eq!(order(turns.pop().unwrap(), places.collect()), ["new", "flood", "flood", "flood"]);
+    let entries = flood.collect::<Vec<_>>().into_iter().chain([("new", enter(&queue, &stranger(6), 7))]);
+    assert_eq!(order(permits.pop().unwrap(), entries.collect()), ["new", "flood", "flood", "flood"]);
 }
 
 #[test]
-fn callers_with_credentials_and_without_take_turns() {
+fn callers_with_and_without_credentials_alternate() {
     let queue = queue(64);
-    let mut turns = all_turns(&queue);
-    let mut places: Vec<_> = (1..5).map(|n| ("anonymous", enter(&queue, &stranger(n), 1))).collect();
-    places.extend((0..2).map(|n| ("known", enter(&queue, &admin(), n))));
-    let order = order(turns.pop().unwrap(), places);
+    let mut permits = all_permits(&queue);
+    let mut entries: Vec<_> = (1..5).map(|n| ("anonymous", enter(&queue, &stranger(n), 1))).collect();
+    entries.extend((0..2).map(|n| ("known", enter(&queue, &admin(), n))));
+    let order = order(permits.pop().unwrap(), entries);
     let position = |name| order.iter().rposition(|other| *other == name).unwrap();
     assert!(position("known") <= 3, "{order:?}");
     assert_eq!(order.len(), 6);
 }
 
 #[test]
-fn who_goes_away_leaves_the_turn_to_others() {
+fn a_dropped_request_passes_its_permit_on() {
     let queue = queue(64);
-    let turns = all_turns(&queue);
+    let permits = all_permits(&queue);
     let gone = enter(&queue, &stranger(1), 1);
     let mut stays = enter(&queue, &stranger(2), 2);
     drop(gone);
-    drop(turns);
-    drop(stays.1.try_recv().expect("the turn went to nobody"));
-    stays.0.went_well = true;
+    drop(permits);
+    drop(stays.1.try_recv().expect("the permit was lost"));
+    stays.0.has_succeeded = true;
     drop(stays);
     assert_eq!(queue.state().running, 0);
 }
 
 #[test]
-fn wrong_passwords_are_forgotten_after_ten_minutes() {
-    let (mut usage, now, rivals) = (Usage::default(), Instant::now(), [Rival::Account(1)]);
-    assert_eq!(usage.add(&rivals, now), (0, 0));
-    usage.remove(&rivals, true, now);
-    assert_eq!(usage.add(&rivals, now), (0, 1));
-    usage.remove(&rivals, true, now);
-    let later = now + usage::FAILURE_MEMORY;
-    usage.forget_quiet(later - std::time::Duration::from_secs(1));
+fn failures_expire_after_ten_minutes() {
+    let (mut usage, now, usage_keys) = (Usage::default(), Instant::now(), [UsageKey::Account(1)]);
+    assert_eq!(usage.add(&usage_keys, now), (0, 0));
+    usage.remove(&usage_keys, true, now);
+    assert_eq!(usage.add(&usage_keys, now), (0, 1));
+    usage.remove(&usage_keys, true, now);
+    let later = now + usage::FAILURE_TTL;
+    usage.evict_idle(later - std::time::Duration::from_secs(1));
     assert_eq!(usage.len(), 1);
-    assert_eq!(usage.add(&rivals, later), (0, 0));
-    usage.remove(&rivals, false, later);
+    assert_eq!(usage.add(&usage_keys, later), (0, 0));
+    usage.remove(&usage_keys, false, later);
     assert_eq!(usage.len(), 0);
 }
 
 #[tokio::test]
-async fn a_caller_who_goes_away_keeps_its_turn_until_its_hash_is_done() {
+async fn a_dropped_caller_keeps_its_permit_until_its_hash_is_done() {
     let hashing = Hashing::new(64, TaskTracker::new()).unwrap();
     let by = stranger(1);
     let mut gone: Vec<_> = (0..HASHES_AT_ONCE)
@@ -159,11 +159,11 @@ async fn a_caller_who_goes_away_keeps_its_turn_until_its_hash_is_done() {
         assert!(futures::poll!(one).is_pending());
     }
     drop(gone);
-    assert_eq!(hashing.queue.state().running, HASHES_AT_ONCE, "a hash that still runs gave its turn away");
+    assert_eq!(hashing.queue.state().running, HASHES_AT_ONCE, "the permit of a running hash was released");
     assert!(!hashing.verify(&by, "x", "x".to_owned().into(), None).await.unwrap());
     assert_eq!(
         hashing.queue.state().usage.len(),
         2,
-        "it counts as a wrong password of its address and account"
+        "it does not count as a failure of its address and account"
     );
 }

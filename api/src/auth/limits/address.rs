@@ -49,13 +49,13 @@ mod tests {
     }
 
     #[test]
-    fn a_stranger_is_believed_nothing() {
+    fn forwarded_addresses_of_untrusted_peers_are_ignored() {
         assert_eq!(client("203.0.113.9", &["198.51.100.1"], &[]), "203.0.113.9");
         assert_eq!(client("203.0.113.9", &["198.51.100.1"], &["10.0.0.0/8"]), "203.0.113.9");
     }
 
     #[test]
-    fn behind_trusted_proxies_the_last_address_that_is_none_of_them_is_the_client() {
+    fn the_last_address_that_is_not_a_trusted_proxy_is_the_client() {
         let trusted = ["10.0.0.0/8", "fd00::/8"];
         assert_eq!(client("10.0.0.1", &["198.51.100.1"], &trusted), "198.51.100.1");
         assert_eq!(client("10.0.0.1", &["1.1.1.1, 198.51.100.1, 10.2.3.4"], &trusted), "198.51.100.1");
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_answered_for_by_the_proxy_before_it() {
+    fn an_unreadable_entry_counts_as_the_proxy_that_wrote_it() {
         let trusted = ["10.0.0.0/8"];
         assert_eq!(client("10.0.0.1", &["198.51.100.1, unknown"], &trusted), "10.0.0.1");
         assert_eq!(client("10.0.0.1", &["198.51.100.1, junk, 10.9.9.9"], &trusted), "10.9.9.9");

@@ -22,7 +22,7 @@ pub(crate) struct Bucket<K: Hash + Eq + Clone> {
 
 /// The state of a bucket after a request.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Standing {
+pub(crate) struct RateLimitState {
     pub(super) name: &'static str,
     rate: Rate,
     remaining: u32,
@@ -41,7 +41,7 @@ impl<K: Hash + Eq + Clone> Bucket<K> {
     /// Takes a token from the bucket of this process and then from the bucket that all processes share. Returns an
     /// error if either is empty. A rejection by this process needs no round trip. While Redis is unavailable only
     /// this process's bucket decides.
-    pub(crate) async fn take(&self, cache: &Cache, key: &K) -> Result<Standing, Standing>
+    pub(crate) async fn take(&self, cache: &Cache, key: &K) -> Result<RateLimitState, RateLimitState>
     where
         K: Display,
     {
@@ -52,32 +52,32 @@ impl<K: Hash + Eq + Clone> Bucket<K> {
         match cache.take(&name, one_every(self.rate), count.get()).await {
             Some(Allowance::Granted { remaining }) if remaining < here.remaining => Ok(self.left(remaining)),
             Some(Allowance::Granted { .. }) | None => Ok(here),
-            Some(Allowance::Refused { wait }) => Err(self.standing(0, wait)),
+            Some(Allowance::Refused { wait }) => Err(self.state(0, wait)),
         }
     }
 
     /// Takes a token from the bucket of this process.
-    fn take_here(&self, key: &K) -> Result<Standing, Standing> {
+    fn take_here(&self, key: &K) -> Result<RateLimitState, RateLimitState> {
         match self.limiter.check_key(key) {
             Ok(state) => Ok(self.left(state.remaining_burst_capacity())),
-            Err(not_yet) => Err(self.standing(0, not_yet.wait_time_from(self.limiter.clock().now()))),
+            Err(not_yet) => Err(self.state(0, not_yet.wait_time_from(self.limiter.clock().now()))),
         }
     }
 
     /// Drops the keys whose buckets are full; a new bucket is the same.
-    pub(crate) fn forget_quiet(&self) {
+    pub(crate) fn evict_idle(&self) {
         self.limiter.retain_recent();
         self.limiter.shrink_to_fit();
     }
 
-    fn left(&self, remaining: u32) -> Standing {
+    fn left(&self, remaining: u32) -> RateLimitState {
         let used = self.rate.count.get().saturating_sub(remaining);
-        self.standing(remaining, one_every(self.rate) * used)
+        self.state(remaining, one_every(self.rate) * used)
     }
 
-    fn standing(&self, remaining: u32, wait: Duration) -> Standing {
+    fn state(&self, remaining: u32, wait: Duration) -> RateLimitState {
         let reset_seconds = u32::try_from(wait.as_millis().div_ceil(1_000)).unwrap_or(u32::MAX).max(1);
-        Standing { name: self.name, rate: self.rate, remaining, reset_seconds }
+        RateLimitState { name: self.name, rate: self.rate, remaining, reset_seconds }
     }
 }
 
@@ -86,9 +86,9 @@ fn one_every(rate: Rate) -> Duration {
     (rate.window / rate.count.get()).max(Duration::from_nanos(1))
 }
 
-impl Standing {
+impl RateLimitState {
     /// Adds the headers `RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers).
-    pub(crate) fn mark(&self, headers: &mut HeaderMap) {
+    pub(crate) fn write_headers(&self, headers: &mut HeaderMap) {
         let Self { name, rate, remaining, reset_seconds } = self;
         let limit = format!("\"{name}\";r={remaining};t={reset_seconds}");
         let policy = format!("\"{name}\";q={};w={}", rate.count, rate.window.as_secs());
@@ -107,20 +107,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bucket_gives_what_it_holds_and_then_says_how_long_to_wait() {
+    fn an_empty_bucket_returns_the_time_until_the_next_token() {
         let bucket = Bucket::new("user", Rate::per_minute(NonZeroU32::new(3).unwrap()));
         let left: Vec<u32> = (0..3).map(|_| bucket.take_here(&"a").unwrap().remaining).collect();
         assert_eq!(left, [2, 1, 0]);
-        let refused = bucket.take_here(&"a").unwrap_err();
-        assert!((1..=20).contains(&refused.reset_seconds), "{refused:?}");
+        let rejected = bucket.take_here(&"a").unwrap_err();
+        assert!((1..=20).contains(&rejected.reset_seconds), "{rejected:?}");
         assert_eq!(bucket.take_here(&"b").unwrap().remaining, 2, "another key has a bucket of its own");
     }
 
     #[test]
-    fn what_is_said_in_headers_is_what_the_draft_asks_for() {
+    fn headers_have_the_format_of_the_draft() {
         let bucket = Bucket::new("user", Rate::per_minute(NonZeroU32::new(600).unwrap()));
         let mut headers = HeaderMap::new();
-        bucket.take_here(&"a").unwrap().mark(&mut headers);
+        bucket.take_here(&"a").unwrap().write_headers(&mut headers);
         assert_eq!(headers["ratelimit"], "\"user\";r=599;t=1");
         assert_eq!(headers["ratelimit-policy"], "\"user\";q=600;w=60");
     }

@@ -1,8 +1,8 @@
-//! How much each caller may ask for: a token bucket an address, a user, a key.
+//! Rate limits: one token bucket for each address, user and key.
 //!
-//! Whoever has shown valid credentials is counted by them, everybody else by address. A user who asks for codes that are
-//! not theirs is counted apart, and stricter: past the limit such a miss is told as 429, while a code that is theirs is
-//! found as ever. So a guesser gains nothing, and cannot shut out a holder behind the same address.
+//! Requests with valid credentials count by caller, others by address. Requests of a USER for codes of others have a separate,
+//! stricter limit. Above it such a request gets 429 instead of 404, while the user's own codes are still found. So guessing
+//! codes reveals nothing, and cannot lock out a holder at the same address.
 
 mod address;
 mod bucket;
@@ -27,13 +27,13 @@ use crate::shares::{Claimant, address_of};
 use bucket::Bucket;
 
 pub(crate) use address::client_address;
-pub(crate) use bucket::Standing;
+pub(crate) use bucket::RateLimitState;
 
-/// How long an address counts as having asked for too much.
-const SPENT_MEMORY: Duration = Duration::from_mins(1);
-const SPENT_REMEMBERED: u64 = 100_000;
+/// How long an address counts as limited after a rejected request.
+const SPENT_TTL: Duration = Duration::from_mins(1);
+const MAX_SPENT: u64 = 100_000;
 
-/// The limits of an installation; none of them means no limit.
+/// The limits of an installation. `None` is no limit.
 #[derive(Debug, Clone, Default)]
 pub struct Limits {
     /// Requests without valid credentials, by address.
@@ -44,17 +44,17 @@ pub struct Limits {
     pub service: Option<Rate>,
     /// Requests of one ADMIN.
     pub admin: Option<Rate>,
-    /// Asking for codes that are not the caller's.
+    /// Requests of a USER for codes of others.
     pub misses: Option<Misses>,
-    /// From where `X-Forwarded-For` is believed.
+    /// The proxies whose `X-Forwarded-For` is used.
     pub trusted_proxies: Vec<IpNet>,
-    /// The most connections; as many as the system has files for, up to 10,000, if absent.
+    /// Maximum number of connections. By default the limit of open files, up to 10,000.
     pub connections: Option<usize>,
-    /// What each caller may use of what is scarce.
+    /// The shares of resources.
     pub shares: Shares,
 }
 
-/// How often a USER may ask for a code that is not theirs.
+/// The rate limits of requests of a USER for codes of others.
 #[derive(Debug, Clone, Copy)]
 pub struct Misses {
     /// One user.
@@ -64,7 +64,7 @@ pub struct Misses {
 }
 
 impl Default for Misses {
-    /// People mistype a code now and then; ten times a minute they do not.
+    /// More than a person mistypes.
     fn default() -> Self {
         const TEN: NonZeroU32 = NonZeroU32::new(10).expect("ten is not zero");
         const SIXTY: NonZeroU32 = NonZeroU32::new(60).expect("sixty is not zero");
@@ -72,7 +72,7 @@ impl Default for Misses {
     }
 }
 
-/// The buckets of this process, and the way to those of the fleet.
+/// The buckets of this process, and the connection to those that all processes share.
 #[derive(Debug)]
 pub(crate) struct Limiter {
     anonymous: Option<Bucket<IpAddr>>,
@@ -81,32 +81,32 @@ pub(crate) struct Limiter {
     admin: Option<Bucket<Uuid>>,
     missing_user: Option<Bucket<Uuid>>,
     missing_address: Option<Bucket<IpAddr>>,
-    /// Addresses whose anonymous requests were refused a moment ago.
+    /// Addresses with an anonymous request rejected during the last minute.
     spent: Cache<IpAddr, ()>,
     trusted_proxies: Vec<IpNet>,
     redis: Redis,
 }
 
-/// What is found out about a request on its way in, for its way out.
+/// Facts about a request that are collected while it is processed.
 #[derive(Debug, Default)]
-pub(crate) struct Visit {
-    /// From where it comes.
+pub(crate) struct RequestContext {
+    /// The client's address.
     pub(crate) ip: Option<IpAddr>,
-    /// The same, unless that is a trusted proxy, which asks for many clients.
+    /// The same; none for a trusted proxy, which forwards many clients.
     address: Option<IpAddr>,
-    /// Who it turned out to be.
+    /// The authenticated principal.
     pub(crate) principal: OnceLock<Principal>,
-    /// What is left of the limit that it was counted against.
-    standing: Mutex<Option<Standing>>,
+    /// The state of the rate limit that counted the request.
+    state: Mutex<Option<RateLimitState>>,
 }
 
-impl Visit {
-    /// The visit that a request is.
+impl RequestContext {
+    /// The context of a request.
     pub(crate) fn of(request: &Request) -> Arc<Self> {
         request.data::<Arc<Self>>().cloned().unwrap_or_default()
     }
 
-    /// Whom the places of the request count for, as far as is known by now.
+    /// The owners to which the request's use of resources is charged, as known so far.
     pub(crate) fn claimant(&self) -> Claimant {
         match self.principal.get() {
             Some(principal) => self.claimant_of(principal),
@@ -120,33 +120,33 @@ impl Visit {
         Claimant::Known { caller, business, address: self.address }
     }
 
-    /// The same where only the address is to count.
+    /// The same, charged to the address only.
     pub(crate) fn peer(&self) -> Claimant {
         Claimant::Peer { address: self.address }
     }
 
-    /// Tells the caller how much is left.
-    pub(crate) fn mark(&self, headers: &mut HeaderMap) {
-        if let Some(standing) = *self.standing() {
-            standing.mark(headers);
+    /// Adds the headers of the rate limit.
+    pub(crate) fn write_headers(&self, headers: &mut HeaderMap) {
+        if let Some(state) = *self.state() {
+            state.write_headers(headers);
         }
     }
 
-    fn standing(&self) -> MutexGuard<'_, Option<Standing>> {
-        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, Option<RateLimitState>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn count(&self, taken: Result<Standing, Standing>) -> Result<(), Problem> {
+    fn count(&self, taken: Result<RateLimitState, RateLimitState>) -> Result<(), Problem> {
         match taken {
-            Ok(standing) => {
-                // A request that is counted twice shows the count it came to first.
-                self.standing().get_or_insert(standing);
+            Ok(state) => {
+                // If a request is counted twice, the headers show the first count.
+                self.state().get_or_insert(state);
                 Ok(())
             }
-            Err(standing) => {
-                metrics::rate_limited(standing.name);
-                *self.standing() = Some(standing);
-                Err(Problem::rate_limited(standing.reset_seconds))
+            Err(state) => {
+                metrics::rate_limited(state.name);
+                *self.state() = Some(state);
+                Err(Problem::rate_limited(state.reset_seconds))
             }
         }
     }
@@ -161,7 +161,7 @@ impl Limiter {
             admin: limits.admin.map(|rate| Bucket::new("admin", rate)),
             missing_user: limits.misses.map(|misses| Bucket::new("misses", misses.user)),
             missing_address: limits.misses.map(|misses| Bucket::new("misses", misses.address)),
-            spent: Cache::builder().max_capacity(SPENT_REMEMBERED).time_to_live(SPENT_MEMORY).build(),
+            spent: Cache::builder().max_capacity(MAX_SPENT).time_to_live(SPENT_TTL).build(),
             trusted_proxies: limits.trusted_proxies,
             redis,
         }
@@ -172,28 +172,28 @@ impl Limiter {
         request.remote_addr().as_socket_addr().is_some_and(|peer| self.is_proxy(peer.ip()))
     }
 
-    /// The beginning of a request.
-    pub(crate) fn visit(&self, request: &Request) -> Arc<Visit> {
+    /// The context of a new request.
+    pub(crate) fn context_of(&self, request: &Request) -> Arc<RequestContext> {
         let peer = request.remote_addr().as_socket_addr().map(std::net::SocketAddr::ip);
         let ip = peer.map(|peer| client_address(peer, request.headers(), &self.trusted_proxies));
         let address = ip.filter(|ip| !self.is_proxy(*ip));
-        Arc::new(Visit { ip, address, ..Visit::default() })
+        Arc::new(RequestContext { ip, address, ..RequestContext::default() })
     }
 
-    /// Counts a request of nobody in particular; once, however often it is asked.
-    pub(crate) async fn count_anonymous(&self, visit: &Visit) -> Result<(), Problem> {
-        let (Some(bucket), Some(ip)) = (&self.anonymous, visit.ip) else { return Ok(()) };
-        if visit.standing().is_some() {
+    /// Counts a request without valid credentials. Repeated calls count it once.
+    pub(crate) async fn count_anonymous(&self, context: &RequestContext) -> Result<(), Problem> {
+        let (Some(bucket), Some(ip)) = (&self.anonymous, context.ip) else { return Ok(()) };
+        if context.state().is_some() {
             return Ok(());
         }
-        let counted = visit.count(bucket.take(&self.redis, &address_of(ip)).await);
+        let counted = context.count(bucket.take(&self.redis, &address_of(ip)).await);
         if counted.is_err() {
             self.spent.insert(address_of(ip), ());
         }
         counted
     }
 
-    /// Whom a connection counts for: its address, unless that is a trusted proxy, which connects for many clients.
+    /// The owner to which a connection is charged: its address, or none for a trusted proxy, which forwards many clients.
     pub(crate) fn peer(&self, peer: IpAddr) -> Claimant {
         Claimant::Peer { address: Some(peer).filter(|peer| !self.is_proxy(*peer)) }
     }
@@ -204,45 +204,45 @@ impl Limiter {
         self.trusted_proxies.iter().any(|network| network.contains(&address))
     }
 
-    /// Whether the address has lately asked for more than it may.
-    pub(crate) fn is_spent(&self, visit: &Visit) -> bool {
-        visit.ip.is_some_and(|ip| self.spent.contains_key(&address_of(ip)))
+    /// Whether an anonymous request from the address was rejected during the last minute.
+    pub(crate) fn is_spent(&self, context: &RequestContext) -> bool {
+        context.ip.is_some_and(|ip| self.spent.contains_key(&address_of(ip)))
     }
 
-    /// Counts a request of somebody.
-    pub(crate) async fn count(&self, visit: &Visit, principal: &Principal) -> Result<(), Problem> {
+    /// Counts a request with valid credentials.
+    pub(crate) async fn count(&self, context: &RequestContext, principal: &Principal) -> Result<(), Problem> {
         let bucket = match principal.role.name() {
             RoleName::User => &self.user,
             RoleName::Service => &self.service,
             RoleName::Admin => &self.admin,
         };
         match bucket {
-            Some(bucket) => visit.count(bucket.take(&self.redis, &principal.id).await),
+            Some(bucket) => context.count(bucket.take(&self.redis, &principal.id).await),
             None => Ok(()),
         }
     }
 
-    /// Counts a request of a user for a code that was not theirs: for the user, and for the address.
-    pub(crate) async fn count_miss(&self, visit: &Visit) -> Result<(), Problem> {
-        let Some(principal) = visit.principal.get().filter(|who| who.role.name() == RoleName::User) else {
+    /// Counts a request of a USER for a code of another: for the user and for the address.
+    pub(crate) async fn count_miss(&self, context: &RequestContext) -> Result<(), Problem> {
+        let Some(principal) = context.principal.get().filter(|who| who.role.name() == RoleName::User) else {
             return Ok(());
         };
         metrics::edge().misses.increment(1);
         let by_user = async { Some(self.missing_user.as_ref()?.take(&self.redis, &principal.id).await) };
         let by_address =
-            async { Some(self.missing_address.as_ref()?.take(&self.redis, &address_of(visit.ip?)).await) };
+            async { Some(self.missing_address.as_ref()?.take(&self.redis, &address_of(context.ip?)).await) };
         let (by_user, by_address) = tokio::join!(by_user, by_address);
         let refused = [by_user, by_address].into_iter().flatten().find_map(Result::err);
-        refused.map_or(Ok(()), |standing| visit.count(Err(standing)))
+        refused.map_or(Ok(()), |state| context.count(Err(state)))
     }
 
-    /// Forgets those whose buckets are full again.
-    pub(crate) fn forget_quiet(&self) {
+    /// Drops the buckets that are full again.
+    pub(crate) fn evict_idle(&self) {
         for bucket in [&self.anonymous, &self.missing_address].into_iter().flatten() {
-            bucket.forget_quiet();
+            bucket.evict_idle();
         }
         for bucket in [&self.user, &self.service, &self.admin, &self.missing_user].into_iter().flatten() {
-            bucket.forget_quiet();
+            bucket.evict_idle();
         }
     }
 }

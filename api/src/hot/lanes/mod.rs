@@ -1,15 +1,15 @@
-//! Lanes for hot writes: the requests that come in while a batch runs are the next batch. There is no timer, so an idle
-//! lane adds no delay; under load the batches grow by themselves.
+//! Lanes for hot writes: calls that arrive while a batch runs form the next batch. There is no timer, so an idle lane adds no
+//! delay, and batches grow with the load.
 //!
-//! A code always takes the same lane, so its calls follow each other instead of fighting for its row. A lane serves its
+//! A code is always in the same lane, so its calls run one after another instead of competing for its row. A lane serves its
 //! businesses in turn.
 //!
-//! **Invariant.** What one call waits for delays no call for another row by more than a quarter of a second: a batch waits for
-//! no coupon and only briefly for other rows (`store::batch`), a lane waits for no batch longer than [`BATCH_PATIENCE`], and
-//! a call that was busy leaves the lane ([`apart`]).
+//! **Invariant.** A call that waits delays calls for other rows by at most a quarter of a second: a batch waits for no coupon
+//! and only briefly for other rows (`store::batch`), a lane waits at most [`MAX_BATCH_WAIT`] for a batch, and a busy call leaves
+//! the lane ([`busy`]).
 
-mod apart;
-mod turns;
+mod busy;
+mod fair_queue;
 
 use std::fmt;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
@@ -26,38 +26,38 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::hot::lock_notes::LockNotes;
-use crate::shares::{Claimant, Held, Shares};
+use crate::shares::{Claimant, Permit, Shares};
 
-use apart::Apart;
-use turns::Turns;
+use busy::BusyCalls;
+use fair_queue::FairQueue;
 
-/// The most calls in one batch: past this a statement takes longer without doing more in a second.
+/// Maximum number of calls in a batch. Larger batches take longer without more throughput.
 const MAX_BATCH: usize = 64;
 /// Maximum number of calls of a lane without an answer, of which each caller has a share; the next call gets 503. In batches of
 /// 64 this is about one second of work.
 const MAX_WAITING: usize = 4_096;
-/// How long a lane waits for a batch before it begins the next beside it.
-const BATCH_PATIENCE: Duration = Duration::from_millis(150);
-/// How many batches of a lane may run at once, when they take longer than that.
+/// How long a lane waits for a batch before it starts the next one concurrently.
+const MAX_BATCH_WAIT: Duration = Duration::from_millis(150);
+/// Maximum number of concurrent batches of a lane.
 const MAX_RUNNING: usize = 3;
 
-/// A call, and who waits for its answer.
-struct Waiting<T: Transition> {
+/// A call in a queue.
+struct QueuedCall<T: Transition> {
     call: Call<T>,
-    end: End<T>,
+    end: Responder<T>,
 }
 
-/// Where a call's answer goes, and what it holds until then.
-struct End<T: Transition> {
+/// The receiver of a call's answer, and the permit that the call holds until then.
+struct Responder<T: Transition> {
     since: Instant,
     answer: oneshot::Sender<Result<Answer<T::Outcome>>>,
-    _place: Held,
+    _slot: Permit,
 }
 
 /// The lanes of one kind of write.
 pub(crate) struct Lanes<T: Transition> {
     all: Vec<Arc<Lane<T>>>,
-    apart: Arc<Apart<T>>,
+    busy: Arc<BusyCalls<T>>,
     metrics: Metrics,
     stop: CancellationToken,
 }
@@ -69,7 +69,7 @@ impl<T: Transition> fmt::Debug for Lanes<T> {
 }
 
 impl<T: Transition + 'static> Lanes<T> {
-    /// Starts so many lanes, which are counted under this name.
+    /// Starts `lanes` lanes. `kind` is their name in the metrics.
     pub(crate) fn start(
         kind: &'static str,
         store: &Store,
@@ -79,15 +79,15 @@ impl<T: Transition + 'static> Lanes<T> {
         tasks: &TaskTracker,
     ) -> Self {
         let (stop, metrics) = (CancellationToken::new(), Metrics::new(kind));
-        let outlet = Outlet { notes: notes.clone(), metrics: metrics.clone() };
-        let apart = Apart::new(store.clone(), outlet.clone(), tasks.clone());
+        let sink = AnswerSink { notes: notes.clone(), metrics: metrics.clone() };
+        let busy = BusyCalls::new(store.clone(), sink.clone(), tasks.clone());
         let start_one = |_| {
             let lane = Arc::new(Lane {
                 store: store.clone(),
-                outlet: outlet.clone(),
-                apart: Arc::clone(&apart),
-                places: Shares::new("lanes", MAX_WAITING, shares),
-                turns: Mutex::new(Some(Turns::new())),
+                sink: sink.clone(),
+                busy: Arc::clone(&busy),
+                slots: Shares::new("lanes", MAX_WAITING, shares),
+                queue: Mutex::new(Some(FairQueue::new())),
                 arrival: Notify::new(),
                 running: Arc::new(Semaphore::new(MAX_RUNNING)),
                 tasks: tasks.clone(),
@@ -95,12 +95,12 @@ impl<T: Transition + 'static> Lanes<T> {
             tasks.spawn(Arc::clone(&lane).run(stop.clone()));
             lane
         };
-        Self { all: (0..lanes.max(1)).map(start_one).collect(), apart, metrics, stop }
+        Self { all: (0..lanes.max(1)).map(start_one).collect(), busy, metrics, stop }
     }
 
-    /// Has the effect of a call, in whichever batch it comes to stand. `by` decides the lane: calls for the same row say
-    /// the same. The effect does not depend on the caller's waiting for it.
-    pub(crate) async fn settle(
+    /// Executes a call in a batch. `by` selects the lane; it is the same for all calls for a row. The call is executed even
+    /// if the returned future is dropped.
+    pub(crate) async fn execute(
         &self,
         by: &str,
         claimant: &Claimant,
@@ -109,24 +109,24 @@ impl<T: Transition + 'static> Lanes<T> {
         let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one((call.business, by));
         let lane = &self.all[usize::try_from(hash % self.all.len() as u64).unwrap_or(0)];
         let (answer, wait) = oneshot::channel();
-        let place = lane.places.take(claimant);
-        let place = place.map_err(|_| Error::unavailable("too many calls wait already"))?;
-        lane.push(Waiting { call, end: End { since: Instant::now(), answer, _place: place } })?;
+        let slot = lane.slots.take(claimant);
+        let slot = slot.map_err(|_| Error::unavailable("too many calls wait already"))?;
+        lane.push(QueuedCall { call, end: Responder { since: Instant::now(), answer, _slot: slot } })?;
         wait.await.map_err(|_| Error::unavailable("the server is shutting down"))?
     }
 
-    /// Says how many calls wait.
+    /// Updates the metrics of waiting calls.
     pub(crate) fn show_waiting(&self) {
         let in_lanes: usize = self.all.iter().map(|lane| lane.waiting()).sum();
-        self.metrics.waiting(in_lanes + self.apart.len());
+        self.metrics.waiting(in_lanes + self.busy.len());
     }
 
-    /// How many calls have no answer yet.
-    pub(crate) fn places_in_use(&self) -> usize {
-        self.all.iter().map(|lane| lane.places.in_use()).sum()
+    /// The number of calls without an answer.
+    pub(crate) fn open_calls(&self) -> usize {
+        self.all.iter().map(|lane| lane.slots.in_use()).sum()
     }
 
-    /// Ends the lanes once what waits in them is done.
+    /// Stops the lanes after their waiting calls are executed.
     pub(crate) fn stop(&self) {
         self.stop.cancel();
     }
@@ -135,41 +135,41 @@ impl<T: Transition + 'static> Lanes<T> {
 /// One lane.
 struct Lane<T: Transition> {
     store: Store,
-    outlet: Outlet,
-    apart: Arc<Apart<T>>,
-    /// Places for calls without an answer.
-    places: Shares,
-    /// None once the lane has ended.
-    turns: Mutex<Option<Turns<Waiting<T>>>>,
+    sink: AnswerSink,
+    busy: Arc<BusyCalls<T>>,
+    /// Permits of calls without an answer.
+    slots: Shares,
+    /// None after the lane has ended.
+    queue: Mutex<Option<FairQueue<QueuedCall<T>>>>,
     arrival: Notify,
-    /// Places for batches at work.
+    /// Permits of running batches.
     running: Arc<Semaphore>,
     tasks: TaskTracker,
 }
 
 impl<T: Transition + 'static> Lane<T> {
-    fn push(&self, waiting: Waiting<T>) -> Result<()> {
-        let mut turns = self.turns();
-        let turns = turns.as_mut().ok_or_else(|| Error::unavailable("the server is shutting down"))?;
-        turns.push(waiting.call.business, waiting);
+    fn push(&self, waiting: QueuedCall<T>) -> Result<()> {
+        let mut queue = self.queue();
+        let queue = queue.as_mut().ok_or_else(|| Error::unavailable("the server is shutting down"))?;
+        queue.push(waiting.call.business, waiting);
         self.arrival.notify_one();
         Ok(())
     }
 
-    /// The next batch; the lane has ended if there is none and none is to come.
-    fn next(&self, is_last: bool) -> Vec<Waiting<T>> {
-        let mut turns = self.turns();
-        let batch = turns.as_mut().map(|turns| turns.take(MAX_BATCH)).unwrap_or_default();
+    /// The next batch. If it is empty and `is_last` is set, the lane ends.
+    fn next(&self, is_last: bool) -> Vec<QueuedCall<T>> {
+        let mut queue = self.queue();
+        let batch = queue.as_mut().map(|queue| queue.take(MAX_BATCH)).unwrap_or_default();
         if batch.is_empty() && is_last {
-            *turns = None;
+            *queue = None;
         }
         batch
     }
 
     async fn run(self: Arc<Self>, stop: CancellationToken) {
         loop {
-            // Never closed.
-            let Ok(place) = Arc::clone(&self.running).acquire_owned().await else { return };
+            // The semaphore is never closed.
+            let Ok(slot) = Arc::clone(&self.running).acquire_owned().await else { return };
             let is_last = stop.is_cancelled();
             let batch = self.next(is_last);
             if batch.is_empty() {
@@ -184,29 +184,29 @@ impl<T: Transition + 'static> Lane<T> {
             }
             let lane = Arc::clone(&self);
             let batch = self.tasks.spawn(async move {
-                lane.settle(batch).await;
-                drop(place);
+                lane.run_batch(batch).await;
+                drop(slot);
             });
-            // It runs to its end all the same.
-            let _ = timeout(BATCH_PATIENCE, batch).await;
+            // After the time-out the batch continues to run.
+            let _ = timeout(MAX_BATCH_WAIT, batch).await;
         }
     }
 
-    async fn settle(&self, batch: Vec<Waiting<T>>) {
-        let batch = self.apart.take_known(batch);
+    async fn run_batch(&self, batch: Vec<QueuedCall<T>>) {
+        let batch = self.busy.take_calls_of_busy_rows(batch);
         if batch.is_empty() {
             return;
         }
-        self.outlet.metrics.batch(batch.len());
+        self.sink.metrics.batch(batch.len());
         let (calls, ends): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|waiting| (waiting.call, waiting.end)).unzip();
         let tried = self.store.try_each(&calls).await;
         for ((call, end), tried) in calls.into_iter().zip(ends).zip(tried) {
-            let waiting = Waiting { call, end };
+            let waiting = QueuedCall { call, end };
             match tried {
-                Tried::Answered(answer) => self.outlet.answer(waiting, Ok(answer)),
-                Tried::Failed(fault) => self.outlet.answer(waiting, Err(fault)),
-                Tried::Busy => self.apart.take(waiting),
+                Tried::Answered(answer) => self.sink.answer(waiting, Ok(answer)),
+                Tried::Failed(fault) => self.sink.answer(waiting, Err(fault)),
+                Tried::Busy => self.busy.take(waiting),
             }
         }
     }
@@ -214,24 +214,24 @@ impl<T: Transition + 'static> Lane<T> {
 
 impl<T: Transition> Lane<T> {
     fn waiting(&self) -> usize {
-        self.turns().as_ref().map_or(0, Turns::len)
+        self.queue().as_ref().map_or(0, FairQueue::len)
     }
 
-    fn turns(&self) -> MutexGuard<'_, Option<Turns<Waiting<T>>>> {
-        self.turns.lock().unwrap_or_else(PoisonError::into_inner)
+    fn queue(&self) -> MutexGuard<'_, Option<FairQueue<QueuedCall<T>>>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Where answers go.
+/// Delivers answers.
 #[derive(Debug, Clone)]
-struct Outlet {
+struct AnswerSink {
     notes: LockNotes,
     metrics: Metrics,
 }
 
-impl Outlet {
-    /// Sends the answer of a call to its request, and notes the new state of a lock.
-    fn answer<T: Transition>(&self, waiting: Waiting<T>, result: Result<Answer<T::Outcome>>) {
+impl AnswerSink {
+    /// Sends the answer of a call to its request, and queues a note about its lock.
+    fn answer<T: Transition>(&self, waiting: QueuedCall<T>, result: Result<Answer<T::Outcome>>) {
         let effect = result.as_ref().ok().and_then(Answer::effect);
         self.notes.leave(effect.and_then(|effect| T::lock_note(&waiting.call, effect)).into_iter());
         self.metrics.written(outcome_of(&result));

@@ -1,11 +1,11 @@
-//! Heads of requests end their lines with CR LF, and with nothing else.
+//! Requires that lines of request heads end with CR LF.
 //!
-//! hyper takes a bare LF for the end of a line, as RFC 9112 (section 2.2) allows. A proxy in front may not, and then the two
-//! see different requests in the same bytes. This stands between the socket and hyper: it follows the heads of a connection, and
-//! replaces a bare LF by a byte that no head may have, which hyper answers with 400.
+//! hyper also accepts a bare LF, as RFC 9112 (section 2.2) allows. A proxy in front may not, and then the two see different
+//! requests in the same bytes (request smuggling). This stream between the socket and hyper parses the heads of a connection,
+//! and replaces a bare LF with a byte that is invalid in a head, which hyper answers with 400.
 //!
-//! Where a head ends and the next begins is known from the length of the body. After a body without one (chunked) heads are not
-//! followed any further, so such a request is the last of its connection ([`is_last`]).
+//! `Content-Length` determines where the next head begins. A chunked body is not parsed, so its request is the last of its
+//! connection ([`is_last`]).
 
 use std::io;
 use std::pin::Pin;
@@ -16,17 +16,17 @@ use poem::http::HeaderMap;
 use poem::http::header::TRANSFER_ENCODING;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// A line is kept up to this length, in bytes: enough for `content-length:` and any length.
+/// Number of bytes kept of a line: enough for `content-length:` and any length.
 const MAX_KEPT_BYTES: usize = 64;
-/// What follows the byte that takes the place of a bare LF: with it the head is complete, and is answered now.
+/// Follows the byte that replaces a bare LF. It completes the head, so that hyper answers it immediately.
 const END: &[u8] = b"\r\n\r\n";
 
-/// A stream in whose heads there is no bare LF.
+/// A stream without a bare LF in its heads.
 #[derive(Debug)]
 pub(super) struct StrictHeads<S> {
     stream: S,
     state: State,
-    /// The beginning of the current line of a head.
+    /// The beginning of the current line.
     line: Vec<u8>,
     /// The last byte of the current line, if there is one.
     last: Option<u8>,
@@ -35,17 +35,17 @@ pub(super) struct StrictHeads<S> {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// In a head, or before one.
+    /// In or before a head.
     Head,
-    /// In a body that goes on for so many bytes.
+    /// In a body with this number of bytes left.
     Body(u64),
-    /// In a body whose length is not known, or behind it.
+    /// In a body of unknown length, or after it.
     Rest,
-    /// Behind a bare LF: the end of the head is still to be given, and then nothing more.
-    Refused { given: usize },
+    /// After a bare LF: deliver the rest of [`END`], then end the stream.
+    Rejected { delivered: usize },
 }
 
-/// What is known of the head so far.
+/// The parsed part of the current head.
 #[derive(Debug, Clone, Copy, Default)]
 struct Head {
     has_begun: bool,
@@ -53,7 +53,7 @@ struct Head {
     is_unclear: bool,
 }
 
-/// Whether a request is the last of its connection, since it is not known where the next would begin.
+/// Whether a request is the last of its connection, because the beginning of the next is unknown.
 pub(super) fn is_last(headers: &HeaderMap) -> bool {
     headers.contains_key(TRANSFER_ENCODING)
 }
@@ -67,12 +67,12 @@ impl<S> StrictHeads<S> {
         self.stream
     }
 
-    /// Follows bytes that have come in; the position of a bare LF, if there is one.
-    fn follow(&mut self, bytes: &[u8]) -> Option<usize> {
+    /// Parses received bytes. Returns the position of a bare LF, if any.
+    fn parse(&mut self, bytes: &[u8]) -> Option<usize> {
         let mut at = 0;
         while at < bytes.len() {
             match self.state {
-                State::Rest | State::Refused { .. } => return None,
+                State::Rest | State::Rejected { .. } => return None,
                 State::Body(left) => {
                     let taken = left.min((bytes.len() - at) as u64);
                     self.state = if taken == left { State::Head } else { State::Body(left - taken) };
@@ -106,7 +106,7 @@ impl<S> StrictHeads<S> {
     fn end_line(&mut self) {
         let line = self.line.strip_suffix(b"\r").unwrap_or(&self.line);
         if line.is_empty() {
-            // An empty line before a request is passed over.
+            // Empty lines before a request are ignored.
             if self.head.has_begun {
                 self.state = self.head.body();
                 self.head = Head::default();
@@ -127,7 +127,7 @@ impl Head {
         if name.eq_ignore_ascii_case(b"transfer-encoding") {
             self.is_unclear = true;
         } else if name.eq_ignore_ascii_case(b"content-length") {
-            // hyper refuses what is not a number, and numbers that differ.
+            // hyper rejects invalid and conflicting lengths.
             match str::from_utf8(value).ok().and_then(|value| value.parse().ok()) {
                 Some(length) => self.length = length,
                 None => self.is_unclear = true,
@@ -150,21 +150,21 @@ impl<S: AsyncRead + Unpin> AsyncRead for StrictHeads<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if let State::Refused { given } = self.state {
-            let more = &END[given..];
+        if let State::Rejected { delivered } = self.state {
+            let more = &END[delivered..];
             let more = &more[..more.len().min(buffer.remaining())];
             buffer.put_slice(more);
-            self.state = State::Refused { given: given + more.len() };
+            self.state = State::Rejected { delivered: delivered + more.len() };
             return Poll::Ready(Ok(()));
         }
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
         if let Poll::Ready(Ok(())) = read
-            && let Some(at) = self.follow(&buffer.filled()[before..])
+            && let Some(at) = self.parse(&buffer.filled()[before..])
         {
             buffer.filled_mut()[before + at] = 0;
             buffer.set_filled(before + at + 1);
-            self.state = State::Refused { given: 0 };
+            self.state = State::Rejected { delivered: 0 };
         }
         read
     }
@@ -206,7 +206,7 @@ mod tests {
 
     use super::*;
 
-    /// What hyper reads of these bytes, which come in pieces of this size.
+    /// The bytes that hyper reads if `bytes` arrive in pieces of this size.
     async fn read(bytes: &[u8], piece: usize) -> Vec<u8> {
         let mut stream = StrictHeads::new(Pieces(bytes.chunks(piece).map(<[u8]>::to_vec).collect()));
         let mut read = Vec::new();
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_bare_line_feed_in_a_head_ends_it_with_a_byte_that_no_head_may_have() {
+    async fn a_bare_line_feed_ends_the_head_with_an_invalid_byte() {
         let heads: [(&[u8], &[u8]); 5] = [
             (b"GET / HTTP/1.1\nHost: a\r\n\r\n", b"GET / HTTP/1.1\0\r\n\r\n"),
             (b"GET / HTTP/1.1\r\nHost: a\nX: y\r\n\r\n", b"GET / HTTP/1.1\r\nHost: a\0\r\n\r\n"),
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn lines_longer_than_what_is_kept_are_followed_to_their_end() {
+    async fn lines_longer_than_the_kept_part_are_parsed_to_their_end() {
         let long = "x".repeat(10_000);
         let head = format!("GET / HTTP/1.1\r\nX-Long: {long}\r\nHost: a\r\n\r\n");
         assert_eq!(read(head.as_bytes(), 100).await, head.as_bytes());

@@ -37,45 +37,45 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 use crate::app::App;
-use crate::shares::Held;
+use crate::shares::Permit;
 use heads::StrictHeads;
 use pace::Paced;
 
-/// How many connections the system may hold for us until they are accepted.
+/// Maximum number of connections that wait in the kernel to be accepted.
 const BACKLOG: u32 = 4_096;
-/// The most connections; fewer if the system lets this process open fewer files.
+/// Maximum number of connections. A lower limit of open files lowers it.
 const MAX_CONNECTIONS: usize = 10_000;
-/// Files that are none of clients: connections to the database, uploads, the log.
+/// Files reserved for other uses: connections to the database, uploads, the log.
 const OTHER_FILES: usize = 512;
-/// How long a new connection may take to send the head of its first request.
-const FIRST_HEAD_PATIENCE: Duration = Duration::from_secs(10);
-/// How long a connection may wait for the next head: longer than the 60 s for which load balancers keep idle connections,
-/// or they would send a request into one that is just being closed.
-const NEXT_HEAD_PATIENCE: Duration = Duration::from_secs(75);
-/// The longest head of a request, and the size of a connection's read buffer, in bytes: each stranger may fill it. Tokens and
-/// cookies of all clients we know of fit into a quarter of it.
+/// Time limit of the first request head of a connection.
+const FIRST_HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time limit of the next request head. It is longer than the 60 s for which load balancers keep idle connections; otherwise
+/// they could send a request on a connection that is being closed.
+const NEXT_HEAD_TIMEOUT: Duration = Duration::from_secs(75);
+/// Maximum size of a request head, and of the read buffer of a connection, in bytes. Tokens and cookies of known clients need
+/// a quarter of it.
 const MAX_HEAD_BYTES: usize = 32 * 1024;
-/// What the system may hold of an answer for a client that does not read, in bytes (Linux doubles it). Without this it is up
-/// to 4 MiB, and a slow client would look quick until that is full.
+/// Size of the kernel's send buffer, in bytes (Linux doubles it). The default grows to 4 MiB, and a client would not appear slow
+/// until it is full.
 const SEND_BUFFER_BYTES: u32 = 256 * 1024;
-/// How long requests that run may take to end at a shutdown. With what comes after it the API has ended within 10 s.
-const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(6);
-/// After an error of accepting, mostly that there are no more files to open.
+/// How long running requests may take at a shutdown. With the steps after it the API exits within 10 s.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(6);
+/// Pause after an error of `accept`, usually the limit of open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// What a connection is told for which there is no place.
+/// The response to a connection above the limit.
 const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
 content-type: application/problem+json\r\nretry-after: 1\r\ncontent-length: 153\r\nconnection: close\r\n\r\n\
 {\"type\":\"about:blank\",\"title\":\"Service Unavailable\",\"status\":503,\"code\":\"overloaded\",\
 \"detail\":\"the server has no free place for a connection; ask again\"}";
-/// So many connections are told so at once; more are just closed.
-const MAX_REFUSALS: usize = 256;
-/// How long a client may go on sending what nobody reads any more, while it is told so.
-const LEAVE_PATIENCE: Duration = Duration::from_secs(1);
+/// Maximum number of connections that get this response at the same time. Others are closed without it.
+const MAX_REJECTIONS: usize = 256;
+/// How long a closing connection discards further input.
+const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
 
 type Routes = Arc<BoxEndpoint<'static, Response>>;
 
-/// Takes the address, so that a taken one is known before anything else is started.
+/// Binds the address. Called before anything else is started, so that an address in use is reported first.
 pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
@@ -85,7 +85,7 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Takes the address of the settings; the message of an error names the setting.
+/// Binds the address of the settings. An error message names the setting.
 pub fn listen(settings: &Settings) -> Result<TcpListener, String> {
     let address = settings.http_addr;
     bind(address).map_err(|error| {
@@ -93,7 +93,7 @@ pub fn listen(settings: &Settings) -> Result<TcpListener, String> {
     })
 }
 
-/// Accepts and answers until `stop`, then lets what runs end.
+/// Accepts connections until `stop`, then waits for running requests.
 pub(crate) async fn serve(
     listener: TcpListener,
     routes: impl Endpoint<Output = Response> + 'static,
@@ -102,7 +102,7 @@ pub(crate) async fn serve(
 ) {
     let routes: Routes = Arc::new(poem::EndpointExt::boxed(routes));
     let (connections, end) = (TaskTracker::new(), CancellationToken::new());
-    let refusals = Arc::new(Semaphore::new(MAX_REFUSALS));
+    let rejections = Arc::new(Semaphore::new(MAX_REJECTIONS));
     while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
         match accepted {
             Ok((stream, peer)) => match app.connections.take(&app.limiter.peer(peer.ip())) {
@@ -111,28 +111,28 @@ pub(crate) async fn serve(
                     let (stop, end) = (stop.clone(), end.clone());
                     connections.spawn(Connection { peer, routes, stop, end, _slot: slot }.serve(stream));
                 }
-                Err(_) => refuse(&connections, &refusals, stream),
+                Err(_) => reject(&connections, &rejections, stream),
             },
             Err(error) => {
-                warn!(%error, "a connection could not be accepted");
+                warn!(%error, "cannot accept a connection");
                 sleep(ACCEPT_PAUSE).await;
             }
         }
     }
     drop(listener);
     connections.close();
-    if timeout(SHUTDOWN_PATIENCE, connections.wait()).await.is_err() {
+    if timeout(SHUTDOWN_TIMEOUT, connections.wait()).await.is_err() {
         warn!(
             connections = connections.len(),
-            "requests still run at the end of the shutdown: they are cut off"
+            "requests still run at the end of the shutdown: closing their connections"
         );
         end.cancel();
         connections.wait().await;
     }
 }
 
-/// Raises what this process may open to what it is allowed to, and says how many connections that leaves room for.
-pub(crate) fn most_connections() -> usize {
+/// Raises the soft limit of open files to the hard limit. Returns the number of connections that it allows.
+pub(crate) fn max_connections() -> usize {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
@@ -145,37 +145,36 @@ pub(crate) fn most_connections() -> usize {
     files.map_or(MAX_CONNECTIONS, |files| files.saturating_sub(OTHER_FILES).clamp(16, MAX_CONNECTIONS))
 }
 
-fn refuse(tasks: &TaskTracker, refusals: &Arc<Semaphore>, mut stream: TcpStream) {
+fn reject(tasks: &TaskTracker, rejections: &Arc<Semaphore>, mut stream: TcpStream) {
     metrics::edge().connections_refused.increment(1);
-    let Ok(permit) = refusals.clone().try_acquire_owned() else { return };
+    let Ok(permit) = rejections.clone().try_acquire_owned() else { return };
     tasks.spawn(async move {
-        // Whoever does not listen is not told.
-        let told = timeout(LEAVE_PATIENCE, stream.write_all(BUSY)).await;
-        if matches!(told, Ok(Ok(()))) {
-            take_leave(stream).await;
+        let written = timeout(LINGER_TIMEOUT, stream.write_all(BUSY)).await;
+        if matches!(written, Ok(Ok(()))) {
+            linger(stream).await;
         }
         drop(permit);
     });
 }
 
-/// Ends a connection so that the last answer is read: closing it on unread bytes would take the answer back, and a refusal
-/// of an upload comes while its body does.
-async fn take_leave(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
+/// Closes a connection so that the client can read the last response. Closing it with unread input would reset it; a rejected
+/// upload, for example, is still being sent.
+async fn linger(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
     let mut unread = vec![0; 16 * 1024];
-    let leave = async {
+    let closing = async {
         stream.shutdown().await?;
         while stream.read(&mut unread).await? > 0 {}
         io::Result::Ok(())
     };
-    let _ = timeout(LEAVE_PATIENCE, leave).await;
+    let _ = timeout(LINGER_TIMEOUT, closing).await;
 }
 
-/// A connection's slot, which the metrics count.
+/// The permit of a connection, counted in the metrics.
 #[derive(Debug)]
-struct CountedSlot(#[expect(dead_code, reason = "held for its drop")] Held);
+struct CountedSlot(#[expect(dead_code, reason = "held for its drop")] Permit);
 
 impl CountedSlot {
-    fn new(slot: Held) -> Self {
+    fn new(slot: Permit) -> Self {
         metrics::edge().connections.increment(1);
         Self(slot)
     }
@@ -190,37 +189,37 @@ impl Drop for CountedSlot {
 struct Connection {
     peer: SocketAddr,
     routes: Routes,
-    /// Nothing new is to be begun.
+    /// Accept no further request.
     stop: CancellationToken,
-    /// What has not ended is to be cut off.
+    /// Close the connection now.
     end: CancellationToken,
     _slot: CountedSlot,
 }
 
 impl Connection {
     async fn serve(self, stream: TcpStream) {
-        // Answers are small and written whole: waiting for more to send with them only adds delay.
+        // Responses are small and written as a whole: waiting for more data only adds delay.
         let _ = stream.set_nodelay(true);
         let Ok(local) = stream.local_addr() else { return };
-        let has_asked = AtomicBool::new(false);
+        let has_request = AtomicBool::new(false);
         let answer = service_fn(|request| {
-            has_asked.store(true, Ordering::Relaxed);
+            has_request.store(true, Ordering::Relaxed);
             Box::pin(self.answer(local, request))
         });
         let mut connection = http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(NEXT_HEAD_PATIENCE)
+            .header_read_timeout(NEXT_HEAD_TIMEOUT)
             .max_header_size(MAX_HEAD_BYTES)
             .max_buf_size(MAX_HEAD_BYTES)
             .serve_connection(TokioIo::new(StrictHeads::new(Paced::new(stream))), answer);
-        let mut first_head = pin!(sleep(FIRST_HEAD_PATIENCE));
+        let mut first_head = pin!(sleep(FIRST_HEAD_TIMEOUT));
         let (mut is_new, mut is_stopping) = (true, false);
         loop {
             tokio::select! {
-                // A client that breaks off or sends nonsense is no concern of ours.
+                // Errors of the client are not logged.
                 _ = poll_fn(|context| connection.poll_without_shutdown(context)) => break,
                 () = &mut first_head, if is_new => {
-                    if !has_asked.load(Ordering::Relaxed) {
+                    if !has_request.load(Ordering::Relaxed) {
                         return;
                     }
                     is_new = false;
@@ -234,12 +233,12 @@ impl Connection {
         }
         let (stream, is_too_slow) = connection.into_parts().io.into_inner().into_inner().into_inner();
         if is_too_slow {
-            // The system would keep what is unsent for minutes.
+            // Otherwise the kernel would keep unsent data for minutes.
             let _ = stream.set_zero_linger();
-            debug!("a connection was closed: its client read too slowly");
+            debug!("closed a connection: the client reads too slowly");
             return;
         }
-        take_leave(stream).await;
+        linger(stream).await;
     }
 
     async fn answer(
@@ -262,7 +261,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_refused_are_told_is_as_long_as_it_says() {
+    fn the_overload_response_has_the_content_length_of_its_body() {
         let text = std::str::from_utf8(BUSY).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         assert!(head.contains(&format!("content-length: {}", body.len())), "{}", body.len());

@@ -1,9 +1,9 @@
-//! Watching jobs: whoever waits for the end of a job or follows its progress is told by one poller, and holds no connection
-//! to the database meanwhile.
+//! Watches jobs: requests that wait for the end of a job, and event streams. One poller reads all watched jobs, so a watcher
+//! holds no database connection.
 //!
-//! **Invariants.** A process has one poller, and only while somebody watches: it reads all watched jobs in one statement. An
-//! earlier reading never replaces a later one. A job that is over is polled no more. What a watcher holds goes with it. No
-//! caller and no business has all slots.
+//! **Invariants.** A process has at most one poller, which runs only while there are watchers and reads all watched jobs in one
+//! statement. An earlier reading never replaces a later one. A job that has ended is no longer polled. Dropping a watcher frees
+//! its resources. No caller and no business can use all slots.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,108 +22,109 @@ use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 use crate::jobs::progress::Progress;
-use crate::shares::{Claimant, Full, Held, Shares};
+use crate::shares::{Claimant, Full, Permit, Shares};
 
-/// How long after a reading the next one comes: a watcher hears of a job at most four times a second.
+/// The interval of readings: a watcher gets at most four updates a second.
 const PERIOD: Duration = Duration::from_millis(250);
-/// All watching in this process.
+
+/// All watchers of this process.
 #[derive(Debug)]
 pub(crate) struct Watches {
-    desk: Arc<Desk>,
+    shared: Arc<Shared>,
     streams: Shares,
     waits: Shares,
 }
 
-/// What watchers and the poller share.
+/// State shared by watchers and the poller.
 #[derive(Debug)]
-struct Desk {
+struct Shared {
     progress: Progress,
     tasks: TaskTracker,
     stop: CancellationToken,
-    board: Mutex<Board>,
+    watched: Mutex<WatchedJobs>,
 }
 
-/// The jobs that are watched, as they were last read.
+/// The watched jobs, with their last readings.
 #[derive(Debug, Default)]
-struct Board {
+struct WatchedJobs {
     jobs: HashMap<JobId, watch::Sender<Job>>,
     poller: Option<JoinHandle<()>>,
 }
 
-/// A job under somebody's eyes.
+/// A watcher of a job.
 #[derive(Debug)]
 pub(crate) struct Watched {
     job: watch::Receiver<Job>,
     stop: CancellationToken,
-    _slot: Held,
+    _slot: Permit,
 }
 
-/// How much watching goes on in a process.
+/// The number of watchers in a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Watching {
-    /// Streams of events that are open.
+    /// Open event streams.
     pub streams: usize,
     /// Requests that wait for the end of a job.
     pub waits: usize,
-    /// Jobs that are polled.
+    /// Polled jobs.
     pub jobs: usize,
-    /// Whether there is a poller.
+    /// Whether the poller runs.
     pub is_polling: bool,
 }
 
 impl Watches {
     pub(crate) fn new(progress: Progress, tasks: TaskTracker, settings: &Settings) -> Self {
-        let desk = Desk { progress, tasks, stop: CancellationToken::new(), board: Mutex::default() };
+        let shared = Shared { progress, tasks, stop: CancellationToken::new(), watched: Mutex::default() };
         Self {
-            desk: Arc::new(desk),
+            shared: Arc::new(shared),
             streams: Shares::new("streams", settings.max_streams as usize, settings),
             waits: Shares::new("waits", settings.max_waits as usize, settings),
         }
     }
 
-    /// A slot for a stream of events.
-    pub(crate) fn slot_to_follow(&self, caller: &Claimant) -> std::result::Result<Held, Full> {
+    /// A permit for an event stream.
+    pub(crate) fn stream_slot(&self, caller: &Claimant) -> std::result::Result<Permit, Full> {
         self.streams.take(caller)
     }
 
-    /// A slot for a request that waits.
-    pub(crate) fn slot_to_wait(&self, caller: &Claimant) -> std::result::Result<Held, Full> {
+    /// A permit for a waiting request.
+    pub(crate) fn wait_slot(&self, caller: &Claimant) -> std::result::Result<Permit, Full> {
         self.waits.take(caller)
     }
 
-    /// Keeps an eye on a job, if it is the business's.
-    pub(crate) async fn watch(&self, slot: Held, business: BusinessId, id: JobId) -> Result<Watched> {
-        let job = self.desk.progress.get(business, id).await?;
-        Ok(Watched { job: self.desk.join(job), stop: self.desk.stop.clone(), _slot: slot })
+    /// Watches a job, if it belongs to the business.
+    pub(crate) async fn watch(&self, slot: Permit, business: BusinessId, id: JobId) -> Result<Watched> {
+        let job = self.shared.progress.get(business, id).await?;
+        Ok(Watched { job: self.shared.join(job), stop: self.shared.stop.clone(), _slot: slot })
     }
 
-    /// Sends all watchers away, with what they know by now.
+    /// Ends all watchers, with their last readings.
     pub(crate) fn stop(&self) {
-        self.desk.stop.cancel();
+        self.shared.stop.cancel();
     }
 
-    /// Shows in the metrics how many watch.
+    /// Updates the metrics of watchers.
     pub(crate) fn show(&self) {
         self.streams.show();
         self.waits.show();
     }
 
     pub(crate) fn watching(&self) -> Watching {
-        let board = self.desk.board();
+        let watched = self.shared.lock();
         Watching {
             streams: self.streams.in_use(),
             waits: self.waits.in_use(),
-            jobs: board.jobs.len(),
-            is_polling: board.is_polled(),
+            jobs: watched.jobs.len(),
+            is_polling: watched.is_polled(),
         }
     }
 }
 
 impl Watched {
-    /// The job once it is over; as it stands if that takes longer than `patience`, or the process ends.
+    /// Waits for the end of the job, at most for `patience` or until the process stops. Returns the last reading.
     pub(crate) async fn end(mut self, patience: Duration) -> Job {
         tokio::select! {
-            // An error says that the job is gone: it will not change any more either.
+            // An error means that the job was deleted: it will not change either.
             _ = self.job.wait_for(|job| job.status.is_over()) => {}
             () = self.stop.cancelled() => {}
             () = sleep(patience) => {}
@@ -131,7 +132,7 @@ impl Watched {
         self.job.borrow().clone()
     }
 
-    /// The job at once, then whenever it has changed, and last when it is over; it ends early if the process does.
+    /// The job immediately, then after each change; the last item is the ended job. Ends early if the process stops.
     pub(crate) fn events(self) -> impl Stream<Item = Job> + Send + 'static {
         stream::unfold((self, None::<Job>), |(mut watched, before)| async move {
             if let Some(before) = before
@@ -144,7 +145,7 @@ impl Watched {
         })
     }
 
-    /// Waits for the next change; `false` if there will be none.
+    /// Waits for the next change. False if there will be none.
     async fn changes(&mut self) -> bool {
         tokio::select! {
             changed = self.job.changed() => changed.is_ok(),
@@ -153,65 +154,65 @@ impl Watched {
     }
 }
 
-impl Desk {
-    fn board(&self) -> MutexGuard<'_, Board> {
-        self.board.lock().unwrap_or_else(PoisonError::into_inner)
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, WatchedJobs> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Follows a job from this reading on, and sees to it that there is a poller. One that is over needs none.
+    /// Subscribes to a job, beginning with this reading, and starts the poller if necessary. An ended job is not polled.
     fn join(self: &Arc<Self>, job: Job) -> watch::Receiver<Job> {
         if job.status.is_over() {
             return watch::channel(job).1;
         }
-        let mut board = self.board();
-        let sender = board.jobs.entry(job.id).or_insert_with(|| watch::Sender::new(job.clone()));
-        offer(sender, job);
+        let mut watched = self.lock();
+        let sender = watched.jobs.entry(job.id).or_insert_with(|| watch::Sender::new(job.clone()));
+        publish_if_later(sender, job);
         let receiver = sender.subscribe();
-        if !board.is_polled() {
-            board.poller = Some(self.tasks.spawn(poll(self.clone())));
+        if !watched.is_polled() {
+            watched.poller = Some(self.tasks.spawn(poll(self.clone())));
         }
         receiver
     }
 
-    /// The jobs that somebody watches. If there are none the poller is dismissed in the same moment.
-    fn watched(&self) -> Vec<(BusinessId, JobId)> {
-        let mut board = self.board();
-        board.jobs.retain(|_, sender| sender.receiver_count() > 0);
-        if board.jobs.is_empty() {
-            board.poller = None;
+    /// The jobs with watchers. If there are none, unregisters the poller under the same lock.
+    fn jobs_to_poll(&self) -> Vec<(BusinessId, JobId)> {
+        let mut watched = self.lock();
+        watched.jobs.retain(|_, sender| sender.receiver_count() > 0);
+        if watched.jobs.is_empty() {
+            watched.poller = None;
         }
-        board.jobs.iter().map(|(id, sender)| (sender.borrow().business, *id)).collect()
+        watched.jobs.iter().map(|(id, sender)| (sender.borrow().business, *id)).collect()
     }
 
-    /// Tells the watchers of the jobs that were asked for. One that is over, or gone, is not asked for again.
+    /// Publishes readings to the watchers. Ended and deleted jobs are no longer polled.
     fn publish(&self, asked: &[(BusinessId, JobId)], read: Vec<Job>) {
         let mut read: HashMap<JobId, Job> = read.into_iter().map(|job| (job.id, job)).collect();
-        let mut board = self.board();
+        let mut watched = self.lock();
         for (_, id) in asked {
-            let Some(sender) = board.jobs.get(id) else { continue };
+            let Some(sender) = watched.jobs.get(id) else { continue };
             let is_done = match read.remove(id) {
                 Some(job) => {
-                    offer(sender, job);
+                    publish_if_later(sender, job);
                     sender.borrow().status.is_over()
                 }
                 None => true,
             };
             if is_done {
-                board.jobs.remove(id);
+                watched.jobs.remove(id);
             }
         }
     }
 }
 
-impl Board {
+impl WatchedJobs {
     fn is_polled(&self) -> bool {
         self.poller.as_ref().is_some_and(|poller| !poller.is_finished())
     }
 }
 
-/// Takes a reading over unless a later one is there; wakes the watchers if it differs in more than its time. Which is later
-/// is told by the stage first: a reading from Redis keeps the time at which it was made.
-fn offer(sender: &watch::Sender<Job>, job: Job) {
+/// Stores a reading unless a later one is stored. Notifies the watchers if more than its time differs. The stage is compared
+/// before the time, because a reading from Redis keeps the time at which it was taken.
+fn publish_if_later(sender: &watch::Sender<Job>, job: Job) {
     sender.send_if_modified(|known| {
         if (job.stage(), job.read_at) <= (known.stage(), known.read_at) {
             return false;
@@ -223,19 +224,19 @@ fn offer(sender: &watch::Sender<Job>, job: Job) {
     });
 }
 
-/// Reads what is watched until nobody watches any more, or the process ends.
-async fn poll(desk: Arc<Desk>) {
-    let stop = desk.stop.clone();
+/// Reads the watched jobs until there are no watchers or the process stops.
+async fn poll(shared: Arc<Shared>) {
+    let stop = shared.stop.clone();
     let polling = async {
         loop {
             sleep(PERIOD).await;
-            let asked = desk.watched();
+            let asked = shared.jobs_to_poll();
             if asked.is_empty() {
                 return;
             }
-            match desk.progress.watched(&asked).await {
-                Ok(read) => desk.publish(&asked, read),
-                Err(error) => warn!(error = error.chain(), "the jobs that are watched could not be read"),
+            match shared.progress.watched(&asked).await {
+                Ok(read) => shared.publish(&asked, read),
+                Err(error) => warn!(error = error.chain(), "cannot read the watched jobs"),
             }
         }
     };

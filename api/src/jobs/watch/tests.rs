@@ -1,4 +1,4 @@
-//! What watchers are told, and what is left when they go.
+//! Tests of watchers: their updates, and the resources that they free.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use super::*;
-use crate::app::{App, Parts};
+use crate::app::{App, AppBuilder};
 
 fn queued_job() -> Job {
     let now = chrono::Utc::now();
@@ -58,7 +58,7 @@ fn some_shares() -> Shares {
 }
 
 impl Watched {
-    /// A queued job that somebody watches, and where its readings come from.
+    /// A watched, queued job, and the sender of its readings.
     pub(crate) fn of_queued_job() -> (watch::Sender<Job>, Self) {
         let (sender, job) = watch::channel(queued_job());
         let slot = some_shares().take(&a_caller()).unwrap();
@@ -66,19 +66,19 @@ impl Watched {
     }
 }
 
-/// The same job, read so many milliseconds later.
+/// The same job, read some milliseconds later.
 fn later(job: &Job, milliseconds: i64) -> Job {
     Job { read_at: job.read_at + chrono::TimeDelta::milliseconds(milliseconds), ..job.clone() }
 }
 
 #[test]
-fn a_reading_wakes_the_watchers_if_it_says_something_new() {
+fn a_reading_notifies_the_watchers_if_it_differs() {
     let (sender, mut watcher) = Watched::of_queued_job();
     let first = watcher.job.borrow_and_update().clone();
-    offer(&sender, later(&first, 1));
+    publish_if_later(&sender, later(&first, 1));
     assert!(!watcher.job.has_changed().unwrap(), "only the time of the reading is new");
     assert_eq!(watcher.job.borrow().read_at, later(&first, 1).read_at);
-    offer(&sender, Job { succeeded: 1, ..later(&first, 2) });
+    publish_if_later(&sender, Job { succeeded: 1, ..later(&first, 2) });
     assert!(watcher.job.has_changed().unwrap());
 }
 
@@ -87,7 +87,7 @@ fn a_reading_wakes_the_watchers_if_it_says_something_new() {
 fn an_earlier_reading_never_replaces_a_later_one() {
     let (sender, mut watcher) = Watched::of_queued_job();
     let first = watcher.job.borrow_and_update().clone();
-    offer(&sender, Job { status: JobStatus::Failed, ..later(&first, -1) });
+    publish_if_later(&sender, Job { status: JobStatus::Failed, ..later(&first, -1) });
     assert!(!watcher.job.has_changed().unwrap());
     assert_eq!(watcher.job.borrow().status, JobStatus::Queued);
 }
@@ -118,7 +118,7 @@ impl Installation {
             expires_at: None,
         };
         world.store().create_api_key(&new).await.unwrap();
-        let parts = Parts {
+        let builder = AppBuilder {
             store: world.store().clone(),
             files: Files::in_folder(files.path()).unwrap(),
             queue: Queue::Postgres(Arc::default()),
@@ -131,7 +131,7 @@ impl Installation {
             cors_origins: Vec::new(),
             metrics: Exposition::new(Reach::Loopback),
         };
-        let app = App::start(parts).unwrap();
+        let app = App::start(builder).unwrap();
         let endpoint = crate::routes(app.clone()).into_endpoint();
         let client = TestClient::new(endpoint.map_to_response().boxed());
         Self { world, app, client, key, _files: files }
@@ -150,7 +150,7 @@ impl Installation {
         request.header("Prefer", prefer).send().await
     }
 
-    async fn wait_until_nobody_watches(&self) {
+    async fn wait_until_no_watcher_is_left(&self) {
         eventually("the poller to end", async || {
             (self.app.watching() == Watching { streams: 0, waits: 0, jobs: 0, is_polling: false })
                 .then_some(())
@@ -164,7 +164,7 @@ fn header<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
 }
 
 #[tokio::test]
-async fn all_who_watch_share_one_poller_and_it_ends_when_they_leave() {
+async fn all_watchers_share_one_poller_and_it_ends_with_the_last() {
     let installation = Installation::new().await;
     let (one, two) = (installation.submit().await, installation.submit().await);
     let business = installation.world.business;
@@ -174,7 +174,7 @@ async fn all_who_watch_share_one_poller_and_it_ends_when_they_leave() {
             installation
                 .app
                 .watches
-                .watch(installation.app.watches.slot_to_follow(&a_caller()).unwrap(), business, id)
+                .watch(installation.app.watches.stream_slot(&a_caller()).unwrap(), business, id)
                 .await
                 .unwrap(),
         );
@@ -191,12 +191,12 @@ async fn all_who_watch_share_one_poller_and_it_ends_when_they_leave() {
     })
     .await;
     drop(watchers);
-    installation.wait_until_nobody_watches().await;
-    // And whoever comes later is served all the same.
+    installation.wait_until_no_watcher_is_left().await;
+    // A later watcher starts a new poller.
     let mut late = installation
         .app
         .watches
-        .watch(installation.app.watches.slot_to_wait(&a_caller()).unwrap(), business, one)
+        .watch(installation.app.watches.wait_slot(&a_caller()).unwrap(), business, one)
         .await
         .unwrap();
     installation.world.store().cancel_job_if_open(None, business, one).await.unwrap().outcome.unwrap();
@@ -205,13 +205,13 @@ async fn all_who_watch_share_one_poller_and_it_ends_when_they_leave() {
 }
 
 #[tokio::test]
-async fn a_job_that_is_over_is_polled_no_more_even_while_somebody_looks_at_it() {
+async fn an_ended_job_is_not_polled_even_with_a_watcher() {
     let installation = Installation::new().await;
     let (id, business) = (installation.submit().await, installation.world.business);
     let watcher = installation
         .app
         .watches
-        .watch(installation.app.watches.slot_to_follow(&a_caller()).unwrap(), business, id)
+        .watch(installation.app.watches.stream_slot(&a_caller()).unwrap(), business, id)
         .await
         .unwrap();
     installation.world.store().cancel_job_if_open(None, business, id).await.unwrap().outcome.unwrap();
@@ -221,31 +221,31 @@ async fn a_job_that_is_over_is_polled_no_more_even_while_somebody_looks_at_it() 
         installation.app.watches.watching(),
         Watching { streams: 1, waits: 0, jobs: 0, is_polling: false }
     );
-    let told: Vec<_> = watcher.events().map(|job| job.status).collect().await;
-    assert_eq!(told, [JobStatus::Cancelled]);
+    let statuses: Vec<_> = watcher.events().map(|job| job.status).collect().await;
+    assert_eq!(statuses, [JobStatus::Cancelled]);
 }
 
 #[tokio::test]
-async fn a_job_that_is_gone_ends_the_watch_with_what_was_known() {
+async fn a_deleted_job_ends_its_watchers_with_the_last_reading() {
     let installation = Installation::new().await;
     let (id, business) = (installation.submit().await, installation.world.business);
     let watcher = installation
         .app
         .watches
-        .watch(installation.app.watches.slot_to_wait(&a_caller()).unwrap(), business, id)
+        .watch(installation.app.watches.wait_slot(&a_caller()).unwrap(), business, id)
         .await
         .unwrap();
     sqlx::query("delete from job").execute(installation.world.pool()).await.unwrap();
     assert_eq!(watcher.end(Duration::from_hours(1)).await.status, JobStatus::Queued);
-    installation.wait_until_nobody_watches().await;
+    installation.wait_until_no_watcher_is_left().await;
 }
 
 #[tokio::test]
-async fn a_stream_too_many_is_told_when_to_come_back_and_a_place_that_is_left_is_free() {
+async fn a_stream_above_the_limit_gets_retry_after_and_a_closed_stream_frees_its_slot() {
     let installation = Installation::new().await;
     let path = format!("/api/v1/jobs/{}/events", installation.submit().await);
     let watches = &installation.app.watches;
-    let mut slots: Vec<_> = std::iter::from_fn(|| watches.slot_to_follow(&a_caller()).ok()).collect();
+    let mut slots: Vec<_> = std::iter::from_fn(|| watches.stream_slot(&a_caller()).ok()).collect();
     assert_eq!(slots.len(), 1_000);
     let refused = installation.get(path.clone(), "").await;
     refused.assert_status(StatusCode::SERVICE_UNAVAILABLE);
@@ -262,11 +262,11 @@ async fn a_stream_too_many_is_told_when_to_come_back_and_a_place_that_is_left_is
 }
 
 #[tokio::test]
-async fn where_all_slots_to_wait_are_taken_the_answer_comes_at_once_and_does_not_claim_to_have_waited() {
+async fn without_a_free_slot_the_response_is_immediate_and_has_no_preference_applied() {
     let installation = Installation::new().await;
     let path = format!("/api/v1/jobs/{}", installation.submit().await);
     let watches = &installation.app.watches;
-    let slots: Vec<_> = std::iter::from_fn(|| watches.slot_to_wait(&a_caller()).ok()).collect();
+    let slots: Vec<_> = std::iter::from_fn(|| watches.wait_slot(&a_caller()).ok()).collect();
     let reply = installation.get(path.clone(), "wait=60").await;
     reply.assert_status_is_ok();
     assert_eq!(header(reply.0.headers(), "Preference-Applied"), "");
@@ -276,7 +276,7 @@ async fn where_all_slots_to_wait_are_taken_the_answer_comes_at_once_and_does_not
 }
 
 #[tokio::test]
-async fn a_caller_with_its_share_of_streams_is_refused_and_another_of_the_same_business_is_not() {
+async fn a_caller_above_its_share_of_streams_is_rejected_and_another_of_the_business_is_not() {
     let installation = Installation::new().await;
     let path = format!("/api/v1/jobs/{}/events", installation.submit().await);
     let mut held = Vec::new();
@@ -293,7 +293,7 @@ async fn a_caller_with_its_share_of_streams_is_refused_and_another_of_the_same_b
     let text = refused.0.into_body().into_string().await.unwrap();
     assert!(text.contains("\"too_many_streams\"") && text.contains("the caller has 250"), "{text}");
     let (watches, business) = (&installation.app.watches, installation.world.business);
-    assert!(watches.slot_to_follow(&caller_of(business)).is_ok());
+    assert!(watches.stream_slot(&caller_of(business)).is_ok());
     held.pop();
     installation.get(path, "").await.assert_status_is_ok();
 }

@@ -99,7 +99,7 @@ impl ApiKeys {
         let (app, business) = (caller.app.clone(), caller.business());
         let revoke = async move {
             let revoked = app.store.revoke_api_key(business, ApiKeyId(id.0)).await;
-            app.api_keys.forget_all();
+            app.api_keys.invalidate_all();
             revoked
         };
         caller.app.run(revoke).await?;

@@ -55,7 +55,10 @@ impl Assignments {
             key: held.stored(),
             ask: AssignRandom { book: BookId(body.value.coupon_book_id), user },
         };
-        Reply::of(caller.app.assign_random.settle(&lane, &caller.claimant, call).await?, AssignmentView::from)
+        Reply::of(
+            caller.app.assign_random.execute(&lane, &caller.claimant, call).await?,
+            AssignmentView::from,
+        )
     }
 
     /// Give a user a code by name
@@ -84,7 +87,7 @@ impl Assignments {
             key: held.stored(),
             ask: AssignNamed { code, user },
         };
-        let answer = caller.app.assign_named.settle(&lane, &caller.claimant, call).await?;
+        let answer = caller.app.assign_named.execute(&lane, &caller.claimant, call).await?;
         Ok(Reply::of(answer, AssignmentView::from)?.other_if(|assignment| assignment.repeated))
     }
 

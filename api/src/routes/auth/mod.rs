@@ -27,11 +27,11 @@ use tracing::{info, warn};
 use super::Tag;
 use crate::app::App;
 use crate::auth::caller::{Caller, app};
-use crate::auth::limits::Visit;
+use crate::auth::limits::RequestContext;
 use crate::http::body::{Body, OptionalBody};
 use crate::http::problem::Problem;
 use crate::shares::Claimant;
-use browser::Carrier;
+use browser::TokenTransport;
 use request::{Login, Logout, PasswordChange, Refresh, Switch};
 use view::{Changed, Ended, Given, Me, Session};
 
@@ -53,9 +53,9 @@ impl Auth {
     #[oai(path = "/login", method = "post", operation_id = "login")]
     async fn login(&self, request: &Request, body: Body<Login>) -> Result<Given, Problem> {
         let app = app(request);
-        let visit = Visit::of(request);
-        let granted = log_in(&app, &visit.claimant(), body.value, visit.ip).await?;
-        granted.answer(&app, &Carrier::of(request.headers()))
+        let context = RequestContext::of(request);
+        let granted = log_in(&app, &context.claimant(), body.value, context.ip).await?;
+        granted.answer(&app, &TokenTransport::of(request.headers()))
     }
 
     /// Trade a refresh token for new tokens
@@ -65,17 +65,17 @@ impl Auth {
     #[oai(path = "/refresh", method = "post", operation_id = "refresh")]
     async fn refresh(&self, request: &Request, body: OptionalBody<Refresh>) -> Result<Given, Problem> {
         let app = app(request);
-        let mut carrier = Carrier::of(request.headers());
+        let mut transport = TokenTransport::of(request.headers());
         let token = match body.0.value.refresh_token {
             Some(token) => Some(token),
-            None => carrier.use_cookie()?,
+            None => transport.use_cookie()?,
         };
         let token =
             token.ok_or_else(|| Refusal::invalid("refreshToken", "is required, here or as the cookie"))?;
         // Apart from the request: a client that goes away in between must not leave the memory behind the database.
         let held = app.clone();
         match app.run(async move { rotate(&held, &token).await }).await? {
-            Some(granted) => granted.answer(&app, &carrier),
+            Some(granted) => granted.answer(&app, &transport),
             None => Err(Problem::new(
                 StatusCode::UNAUTHORIZED,
                 "invalid_refresh_token",
@@ -96,15 +96,15 @@ impl Auth {
         body: OptionalBody<Logout>,
     ) -> Result<Ended, Problem> {
         let (account, login) = caller.account()?;
-        let mut carrier = Carrier::of(request.headers());
+        let mut transport = TokenTransport::of(request.headers());
         let logins = match body.0.value {
             Logout { everywhere: true, .. } => Logins::All,
             Logout { refresh_token: Some(token), .. } => Logins::OfToken(token),
-            Logout { .. } => Logins::Own(login, carrier.use_cookie()?),
+            Logout { .. } => Logins::Own(login, transport.use_cookie()?),
         };
         let app = caller.app.clone();
         caller.app.run(async move { end(&app, account, logins).await }).await?;
-        Ok(Ended::Ended(carrier.clear()))
+        Ok(Ended::Ended(transport.clear()))
     }
 
     /// Change to another business
@@ -119,7 +119,7 @@ impl Auth {
         let business = BusinessId(body.value.business_id);
         let change = async move {
             let switched = app.store.switch_login(login, business, &grant, address).await;
-            app.logins.forget(&login).await;
+            app.logins.invalidate(&login).await;
             switched
         };
         let (login, account_there) =
@@ -127,7 +127,7 @@ impl Auth {
         let businesses = caller.app.store.list_memberships(account).await?;
         info!(%account, %login, %business, "changed to another business");
         let granted = Granted { account: account_there, login, refresh_token, businesses: Some(businesses) };
-        granted.answer(&caller.app, &Carrier::of(request.headers()))
+        granted.answer(&caller.app, &TokenTransport::of(request.headers()))
     }
 
     /// Change one's own password
@@ -189,7 +189,7 @@ struct Granted {
 }
 
 impl Granted {
-    fn answer(self, app: &App, carrier: &Carrier) -> Result<Given, Problem> {
+    fn answer(self, app: &App, transport: &TokenTransport) -> Result<Given, Problem> {
         let mut session = Session {
             access_token: app.tokens.issue(&self.account.principal()?, self.login)?,
             refresh_token: None,
@@ -197,7 +197,7 @@ impl Granted {
             expires_in: app.tokens.ttl().as_secs(),
             businesses: self.businesses.map(|list| list.into_iter().map(MembershipView::from).collect()),
         };
-        let cookie = carrier.carry(&self.refresh_token, app.refresh_ttl);
+        let cookie = transport.cookie_with(&self.refresh_token, app.refresh_ttl);
         if cookie.is_none() {
             session.refresh_token = Some(self.refresh_token);
         }
@@ -292,7 +292,7 @@ async fn replace_password(
     let (held, new) = (app.clone(), app.passwords.hash(&caller.claimant, new).await?);
     let change = async move {
         let changed = held.store.change_password_if_unchanged(account, &verified, &new, kept).await;
-        held.logins.forget_all();
+        held.logins.invalidate_all();
         changed
     };
     app.run(change).await
@@ -305,7 +305,7 @@ async fn rotate(app: &App, token: &str) -> Result<Option<Granted>> {
             Ok(Some(Granted { account, login, refresh_token, businesses: None }))
         }
         Rotated::Reused(login) => {
-            app.logins.forget(&login).await;
+            app.logins.invalidate(&login).await;
             warn!(%login, "a refresh token came a second time: its login has ended");
             Ok(None)
         }
@@ -326,7 +326,7 @@ async fn end(app: &App, account: AccountId, logins: Logins) -> Result<()> {
     match logins {
         Logins::All => {
             let ended = app.store.end_all_logins(account).await;
-            app.logins.forget_all();
+            app.logins.invalidate_all();
             ended?;
         }
         Logins::OfToken(token) => end_login_of_token(app, account, &token).await?,
@@ -335,7 +335,7 @@ async fn end(app: &App, account: AccountId, logins: Logins) -> Result<()> {
                 end_login_of_token(app, account, &token).await?;
             }
             let ended = app.store.end_login(account, login).await;
-            app.logins.forget(&login).await;
+            app.logins.invalidate(&login).await;
             ended?;
         }
     }
@@ -345,11 +345,11 @@ async fn end(app: &App, account: AccountId, logins: Logins) -> Result<()> {
 
 async fn end_login_of_token(app: &App, account: AccountId, token: &str) -> Result<()> {
     match app.store.end_login_of(account, &secret_hash(token)).await {
-        Ok(Some(login)) => app.logins.forget(&login).await,
+        Ok(Some(login)) => app.logins.invalidate(&login).await,
         Ok(None) => {}
         Err(fault) => {
             // Whether it was committed is not known.
-            app.logins.forget_all();
+            app.logins.invalidate_all();
             return Err(fault);
         }
     }

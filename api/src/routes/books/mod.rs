@@ -4,7 +4,7 @@ mod doc;
 mod request;
 mod view;
 
-use cuponera_core::book::{Book, BookPatch, BookRules, BookStatus};
+use cuponera_core::book::{Book, BookPatch, BookStatus};
 use cuponera_core::error::{Error, Refusal, Result};
 use cuponera_core::id::BookId;
 use cuponera_core::principal::Role;
@@ -20,7 +20,7 @@ use crate::http::body::Body;
 use crate::http::idempotency::HeldKey;
 use crate::http::problem::Problem;
 use crate::http::reply::Reply;
-use request::{BookChange, NewBook};
+use request::{BookChange, BookToCreate, NewBook};
 use view::BookView;
 
 pub(super) use doc::operations;
@@ -53,7 +53,7 @@ impl Books {
     async fn create(
         &self,
         caller: Caller,
-        body: Body<NewBook>,
+        body: Body<BookToCreate, NewBook>,
         /// A repeated request with the same key returns the stored response.
         #[oai(name = "Idempotency-Key")]
         _key: Header<Option<String>>,
@@ -62,7 +62,7 @@ impl Books {
         if body.value.business_id.is_some_and(|business| business != caller.business().0) {
             return Err(Refusal::Forbidden { reason: "businessId is not the caller's".into() }.into());
         }
-        let rules = BookRules::from(body.value);
+        let rules = body.value.rules;
         let (store, business, stored) = (caller.app.store.clone(), caller.business(), held.stored());
         let answer = caller.app.run(async move { store.create_book(stored, business, &rules).await }).await?;
         Ok(Reply::of(answer, BookView::from)?.at(|book| format!("/api/v1/coupon-books/{}", book.id)))
@@ -125,9 +125,9 @@ impl Books {
         caller: Caller,
         /// The book.
         id: Path<Uuid>,
-        body: Body<BookChange>,
+        body: Body<BookPatch, BookChange>,
     ) -> Result<Json<BookView>, Problem> {
-        Ok(Json(change(&caller, BookId(id.0), body.value.patch.0).await?))
+        Ok(Json(change(&caller, BookId(id.0), body.value).await?))
     }
 
     /// Change a book
@@ -139,9 +139,9 @@ impl Books {
         caller: Caller,
         /// The book.
         id: Path<Uuid>,
-        body: Body<BookChange>,
+        body: Body<BookPatch, BookChange>,
     ) -> Result<Json<BookView>, Problem> {
-        Ok(Json(change(&caller, BookId(id.0), body.value.patch.0).await?))
+        Ok(Json(change(&caller, BookId(id.0), body.value).await?))
     }
 
     /// Delete a book and its codes

@@ -14,7 +14,7 @@ use super::view::{DiscountKindView, DiscountView};
 use crate::http::body::{Fields, FromFields};
 
 /// A new book.
-#[derive(Debug, Clone, Object)]
+#[derive(Debug, Object)]
 #[oai(rename_all = "camelCase")]
 pub(super) struct NewBook {
     /// 1 to 200 characters after trimming.
@@ -45,37 +45,43 @@ pub(super) struct NewBook {
     /// Any object of up to 16 KiB.
     metadata: Option<Value>,
     /// The caller's own business; others are rejected.
+    business_id: Option<Uuid>,
+}
+
+/// What is read of the body with the schema [`NewBook`].
+#[derive(Debug)]
+pub(super) struct BookToCreate {
+    pub(super) rules: BookRules,
     pub(super) business_id: Option<Uuid>,
 }
 
-impl FromFields for NewBook {
+impl FromFields for BookToCreate {
     fn read(fields: &mut Fields) -> Option<Self> {
-        let name = fields.required("name");
-        let book = Self {
-            name: String::new(),
+        let name = fields.required::<String>("name");
+        let rules = BookRules {
+            // A missing name has its fault already.
+            name: name.clone().unwrap_or_else(|| "-".into()),
             description: fields.optional("description"),
             max_codes_per_user: fields.optional("maxCodesPerUser"),
-            max_redeems_per_user: fields.optional("maxRedeemsPerUser"),
+            max_redeems_per_user: fields.optional("maxRedeemsPerUser").unwrap_or(1),
             total_codes_expected: fields.optional("totalCodesExpected"),
             starts_at: fields.optional("startsAt"),
             expires_at: fields.optional("expiresAt"),
-            lock_ttl_seconds: fields.optional("lockTtlSeconds"),
-            require_lock: fields.optional("requireLock"),
-            discount: discount(fields),
+            lock_ttl_seconds: fields.optional("lockTtlSeconds").unwrap_or(DEFAULT_LOCK_TTL_SECONDS),
+            require_lock: fields.optional("requireLock").unwrap_or(false),
+            discount: discount(fields).map(Discount::from),
             metadata: fields.optional::<Map<String, Value>>("metadata").map(Value::Object),
-            business_id: fields.optional("businessId"),
         };
-        // Faults of ranges are reported with the others; a missing name has its fault already.
-        let said = Self { name: name.clone().unwrap_or_else(|| "-".into()), ..book };
-        if let Err(Refusal::Invalid { faults }) = BookRules::from(said.clone()).check() {
+        let business_id = fields.optional("businessId");
+        if let Err(Refusal::Invalid { faults }) = rules.check() {
             for fault in faults {
                 fields.fault(&fault.field, fault.message);
             }
         }
-        if said.expires_at.is_some_and(|end| end <= Utc::now()) {
+        if rules.expires_at.is_some_and(|end| end <= Utc::now()) {
             fields.likely_fault("expiresAt", "must be in the future");
         }
-        Some(Self { name: name?, ..said })
+        name.map(|_| Self { rules, business_id })
     }
 }
 
@@ -111,24 +117,6 @@ impl From<DiscountView> for Discount {
     }
 }
 
-impl From<NewBook> for BookRules {
-    fn from(new: NewBook) -> Self {
-        Self {
-            name: new.name,
-            description: new.description,
-            max_codes_per_user: new.max_codes_per_user,
-            max_redeems_per_user: new.max_redeems_per_user.unwrap_or(1),
-            total_codes_expected: new.total_codes_expected,
-            starts_at: new.starts_at,
-            expires_at: new.expires_at,
-            lock_ttl_seconds: new.lock_ttl_seconds.unwrap_or(DEFAULT_LOCK_TTL_SECONDS),
-            require_lock: new.require_lock.unwrap_or(false),
-            discount: new.discount.map(Discount::from),
-            metadata: new.metadata,
-        }
-    }
-}
-
 /// A change of a book. Absent fields keep their values; null clears a field that may be null.
 #[derive(Debug, Object)]
 #[oai(rename_all = "camelCase")]
@@ -155,15 +143,9 @@ pub(super) struct BookChange {
     require_lock: Option<bool>,
     discount: Option<DiscountView>,
     metadata: Option<Value>,
-    #[oai(skip)]
-    pub(super) patch: Patch,
 }
 
-/// The change, as a type of core.
-#[derive(Debug, Default)]
-pub(super) struct Patch(pub(super) BookPatch);
-
-impl FromFields for BookChange {
+impl FromFields for BookPatch {
     fn read(fields: &mut Fields) -> Option<Self> {
         let status = match fields.change::<String>("status") {
             Change::Keep => Change::Keep,
@@ -182,7 +164,7 @@ impl FromFields for BookChange {
             Change::Keep => Change::Keep,
             Change::Set(map) => Change::Set(map.map(Value::Object)),
         };
-        let patch = BookPatch {
+        Some(Self {
             status,
             name: fields.change("name"),
             description: fields.change_or_clear("description"),
@@ -195,27 +177,6 @@ impl FromFields for BookChange {
             require_lock: fields.change("requireLock"),
             discount,
             metadata,
-        };
-        Some(Self::of(patch))
-    }
-}
-
-impl BookChange {
-    fn of(patch: BookPatch) -> Self {
-        Self {
-            status: None,
-            name: None,
-            description: None,
-            max_codes_per_user: None,
-            max_redeems_per_user: None,
-            total_codes_expected: None,
-            starts_at: None,
-            expires_at: None,
-            lock_ttl_seconds: None,
-            require_lock: None,
-            discount: None,
-            metadata: None,
-            patch: Patch(patch),
-        }
+        })
     }
 }

@@ -51,7 +51,7 @@ impl Coupons {
         let held = HeldKey::take(&caller, body.fingerprint)?;
         let lane = code.clone();
         let call = call(&caller, &held, Lock { code, user, ttl_seconds: body.value.ttl_seconds });
-        Reply::of(caller.app.lock.settle(&lane, &caller.claimant, call).await?, LockView::from)
+        Reply::of(caller.app.lock.execute(&lane, &caller.claimant, call).await?, LockView::from)
     }
 
     /// Release a lock
@@ -80,7 +80,7 @@ impl Coupons {
         let held = HeldKey::take(&caller, body.fingerprint)?;
         let lane = code.clone();
         let call = call(&caller, &held, Unlock { code, owner, lock: body.value.lock_id.map(LockId) });
-        let answer = caller.app.unlock.settle(&lane, &caller.claimant, call).await?;
+        let answer = caller.app.unlock.execute(&lane, &caller.claimant, call).await?;
         Reply::of(answer, |unlocked| UnlockView { code: unlocked.code, status: "ASSIGNED".into() })
     }
 
@@ -112,7 +112,7 @@ impl Coupons {
             reference: body.value.reference,
             metadata: body.value.metadata,
         };
-        let answer = caller.app.redeem.settle(&lane, &caller.claimant, call(&caller, &held, ask)).await?;
+        let answer = caller.app.redeem.execute(&lane, &caller.claimant, call(&caller, &held, ask)).await?;
         Reply::of(answer, RedemptionView::from)
     }
 

@@ -71,5 +71,5 @@ fn word(connected: bool) -> String {
 
 async fn database_answers(request: &Request) -> bool {
     let app = app(request);
-    app.pulse.is_felt(&app.store).await
+    app.database_health.is_connected(&app.store).await
 }

@@ -26,7 +26,7 @@ use crate::http::idempotency::HeldKey;
 use crate::http::prefer;
 use crate::http::problem::Problem;
 use crate::http::reply::Reply;
-use crate::http::request_permit::Place;
+use crate::http::request_permit::RequestPermit;
 use crate::jobs::errors_file::errors_csv;
 use crate::jobs::events::JobEvents;
 use crate::shares::Full;
@@ -35,7 +35,7 @@ use view::RedriveView;
 pub(super) use doc::operations;
 pub(crate) use view::JobView;
 
-/// When a client that found no place for a stream may try again, in seconds.
+/// When a client that found no permit for a stream may try again, in seconds.
 const RETRY_STREAM_SECONDS: u32 = 5;
 
 pub(crate) struct Jobs;
@@ -124,12 +124,12 @@ impl Jobs {
         let (watches, business, id) = (&caller.app.watches, caller.business(), JobId(id.0));
         let wait = prefer::wait(request.headers());
         // Without a slot the preference is passed over, and the answer does not claim it.
-        let slot = || watches.slot_to_wait(&caller.claimant).ok();
+        let slot = || watches.wait_slot(&caller.claimant).ok();
         let Some((wait, slot)) = wait.and_then(|wait| Some((wait, slot()?))) else {
             return Ok(Found::Job(Json(caller.app.progress.get(business, id).await?.into()), None));
         };
         let pending = watches.watch(slot, business, id).await?;
-        Place::of(request).give_up();
+        RequestPermit::of(request).release();
         let job = tokio::select! {
             job = pending.end(wait) => job,
             () = caller.ended(Lifetime::Credential) => return Err(Problem::unauthorized()),
@@ -151,7 +151,7 @@ impl Jobs {
     ) -> Result<Events, Problem> {
         caller.must_have_book_of_job(JobId(id.0)).await?;
         let watches = &caller.app.watches;
-        let slot = watches.slot_to_follow(&caller.claimant).map_err(too_many_streams)?;
+        let slot = watches.stream_slot(&caller.claimant).map_err(too_many_streams)?;
         let job = watches.watch(slot, caller.business(), JobId(id.0)).await?;
         Ok(Events::Stream(JobEvents { job, ended: Box::pin(caller.ended(Lifetime::Credential)) }))
     }
@@ -214,7 +214,7 @@ impl Jobs {
         if let Some(redrive) = answer.effect() {
             caller.app.progress.keep_anew(&redrive.jobs, begun).await;
         }
-        caller.app.letters.forget_needless(&caller.app);
+        caller.app.dead_letters.delete_stale(&caller.app);
         Reply::of(answer, RedriveView::from)
     }
 

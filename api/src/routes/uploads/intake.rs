@@ -1,4 +1,4 @@
-//! An upload under way: cut into parts as it comes in, which are stored at once.
+//! Receives an upload: cuts it into parts and stores each part as soon as it is complete.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,10 +20,10 @@ use super::repeats::Search;
 use crate::app::App;
 use crate::http::problem::Problem;
 
-/// How long an upload may be silent: a client that is gone must not hold its key for ever.
-pub(super) const IDLE_PATIENCE: Duration = Duration::from_mins(1);
+/// How long an upload may send nothing, so that a client that is gone does not hold its key.
+pub(super) const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// An upload under way. Unless it is kept, its parts are deleted when it is dropped: also when the client goes away.
+/// An upload that is being received. Dropping it deletes its parts unless it is kept, also if the client disconnects.
 pub(super) struct Intake {
     app: Arc<App>,
     business: BusinessId,
@@ -33,7 +33,7 @@ pub(super) struct Intake {
     parts: Vec<import::Chunk>,
     bytes: u64,
     pub(super) hasher: Sha256,
-    /// Held while a part is written, which goes on when the client has gone: who deletes the parts waits for it.
+    /// Locked while a part is written, which continues after a disconnect. The deletion of the parts waits for it.
     writing: Arc<Mutex<()>>,
     is_kept: bool,
 }
@@ -60,7 +60,7 @@ impl Intake {
     ) -> Result<(), Problem> {
         let mut stream = std::pin::pin!(stream);
         let late = |_| Problem::request_timeout();
-        while let Some(piece) = timeout(IDLE_PATIENCE, stream.next()).await.map_err(late)? {
+        while let Some(piece) = timeout(IDLE_TIMEOUT, stream.next()).await.map_err(late)? {
             self.take(&piece.map_err(|error| broken_by(&error))?).await?;
         }
         Ok(())
@@ -124,7 +124,7 @@ impl Intake {
         Ok(())
     }
 
-    /// The job refers to the parts now.
+    /// Keeps the parts: the job refers to them.
     pub(super) fn keep(&mut self) {
         self.is_kept = true;
     }
@@ -137,14 +137,14 @@ impl Drop for Intake {
         }
         let (files, store, job, writing) =
             (self.app.files.clone(), self.app.store.clone(), self.job, self.writing.clone());
-        self.app.run_behind(async move {
+        self.app.run_in_background(async move {
             let _written = writing.lock().await;
             let deleted = async {
                 files.delete_upload(job).await?;
                 store.free_upload(job).await
             };
             if let Err(error) = deleted.await {
-                tracing::warn!(error = error.chain(), %job, "the parts of a refused upload stay for the sweep");
+                tracing::warn!(error = error.chain(), %job, "cannot delete the parts of a rejected upload; the sweep deletes them later");
             }
         });
     }

@@ -1,4 +1,4 @@
-//! Uploading codes: the body is cut into parts as it comes in, and never held whole.
+//! The upload of codes. The body is cut into parts as it arrives; it is never held in memory as a whole.
 
 mod doc;
 mod intake;
@@ -35,28 +35,28 @@ use crate::http::idempotency::HeldKey;
 use crate::http::problem::Problem;
 use crate::http::reply::Reply;
 use crate::http::request_permit;
-use intake::{IDLE_PATIENCE, Intake};
+use intake::{IDLE_TIMEOUT, Intake};
 use pace::{Budget, Paced};
 use parameters::Parameters;
 
 pub(super) use doc::operations;
 pub(crate) use repeats::MAX_CODES_KEPT;
 
-/// How much of a multipart file is read at once.
+/// Size of one read of a multipart file.
 const READ_BYTES: usize = 64 * 1024;
-/// The longest a small field of a form may be, in bytes.
+/// Maximum size of a small field of a form, in bytes.
 const MAX_FIELD_BYTES: usize = 256;
 
-/// The most bytes of a form that may come before, between and after its files: boundaries, headers, small fields.
+/// Maximum number of bytes of a form before, between and after its files: boundaries, headers, small fields.
 const MAX_BYTES_BETWEEN_FILES: u64 = 1024 * 1024;
 
 pub(crate) struct Upload;
 
-/// A file on its way in.
+/// The body of an upload.
 pub(crate) enum UploadBody {
     /// The file is the body.
     Csv(Paced),
-    /// The file is a field of a form; the budget bounds what stands between its files.
+    /// The file is a field of a form. The budget limits the bytes between its files.
     Form(Multipart, Budget),
 }
 
@@ -110,7 +110,7 @@ impl Upload {
         }
         let _slot = request_permit::take(&caller.app.uploads, &caller.claimant)?;
         let held = HeldKey::take(&caller, Uuid::nil())?;
-        // Under a key there may be an answer already, whatever has become of the book since.
+        // A key may have a stored response, whatever the book's status is now.
         if let (Some(book), None) = (parameters.book, &caller.key) {
             caller.app.store.check_book_open(caller.business(), BookId(book)).await?;
         }
@@ -134,7 +134,7 @@ impl Upload {
     }
 }
 
-/// Writes the job once all parts are stored.
+/// Submits the job when all parts are stored.
 async fn submit(
     caller: &Caller,
     held: &HeldKey,
@@ -146,7 +146,7 @@ async fn submit(
     let dry_run = parameters.dry_run.unwrap_or(false);
     intake.hasher.update(book.as_bytes());
     intake.hasher.update([u8::from(dry_run)]);
-    // Without such parameters a request is the same as in versions that had none.
+    // Without these parameters the fingerprint is that of versions before them.
     if parameters.reading != ReadOptions::default() {
         intake.hasher.update(serde_json::to_vec(&parameters.reading).map_err(Error::internal)?);
     }
@@ -154,13 +154,13 @@ async fn submit(
     let import = intake.finish(BookId(book), dry_run).await?;
     let id = import.id;
     let (store, business, actor) = (caller.store(), caller.business(), caller.principal.to_string());
-    // The parts go with the change, not with the request: a client that goes away now must not take them along.
+    // The task owns the parts, so that a disconnect of the client does not delete them.
     let submit = async move {
         let answer = store.submit_import(stored, business, &actor, import).await;
         match &answer {
             Ok(Answer { outcome: Ok(job), .. }) if job.id == id => intake.keep(),
             Ok(_) => {}
-            // Whether it was committed is not known; the sweep asks the database later.
+            // The outcome of the commit is unknown; the sweep checks the database later.
             Err(_) => intake.keep(),
         }
         answer
@@ -169,7 +169,7 @@ async fn submit(
     Ok(Reply::of(answer, JobView::from)?.at(|job| format!("/api/v1/jobs/{}", job.id)))
 }
 
-/// Reads the fields of a form in whatever order they come, and the file, if there is one.
+/// Reads the fields of a form in any order, and the file, if present.
 async fn read_form(
     mut form: Multipart,
     budget: &Budget,
@@ -211,10 +211,10 @@ fn only_once(name: &str) -> Problem {
     Refusal::invalid(name, "must come only once").into()
 }
 
-/// The next field of a form, or its end. What stands between fields is held in memory, so it has to be short.
+/// The next field of a form, if any. Bytes between fields are held in memory and therefore limited.
 async fn next_field(form: &mut Multipart, budget: &Budget) -> Result<Option<poem::web::Field>, Problem> {
     budget.limit(MAX_BYTES_BETWEEN_FILES);
-    timeout(IDLE_PATIENCE, form.next_field())
+    timeout(IDLE_TIMEOUT, form.next_field())
         .await
         .map_err(|_| Problem::request_timeout())?
         .map_err(|_| broken_body())
@@ -224,7 +224,7 @@ async fn small_text(field: poem::web::Field, name: &str) -> Result<String, Probl
     let mut bytes = Vec::new();
     let mut stream = ReaderStream::with_capacity(field.into_async_read(), MAX_FIELD_BYTES);
     let late = |_| Problem::request_timeout();
-    while let Some(piece) = timeout(IDLE_PATIENCE, stream.next()).await.map_err(late)? {
+    while let Some(piece) = timeout(IDLE_TIMEOUT, stream.next()).await.map_err(late)? {
         bytes.extend_from_slice(&piece.map_err(|_| broken_body())?);
         if bytes.len() > MAX_FIELD_BYTES {
             return Err(Refusal::invalid(name, "is too long").into());
@@ -238,11 +238,11 @@ fn broken_body() -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, "bad_request", "the body ended early or is not a form")
 }
 
-/// Refuses by the length that is told, before anything is read. What is not told, or not true, is counted as it comes in.
-fn refuse_what_is_too_large(request: &Request) -> Result<(), Problem> {
+/// Rejects a body by its Content-Length before it is read. The bytes that arrive are counted as well.
+fn reject_too_large(request: &Request) -> Result<(), Problem> {
     let limit_bytes = app(request).upload_limit;
-    let told = request.header("Content-Length").and_then(|length| length.parse::<u64>().ok());
-    if told.is_some_and(|length| length > limit_bytes.saturating_add(MAX_BYTES_BETWEEN_FILES)) {
+    let length = request.header("Content-Length").and_then(|length| length.parse::<u64>().ok());
+    if length.is_some_and(|length| length > limit_bytes.saturating_add(MAX_BYTES_BETWEEN_FILES)) {
         return Err(Refusal::TooLarge { limit_bytes }.into());
     }
     Ok(())
@@ -293,7 +293,7 @@ impl<'a> ApiExtractor<'a> for UploadBody {
         body: &mut RequestBody,
         _: ExtractParamOptions<()>,
     ) -> poem::Result<Self> {
-        refuse_what_is_too_large(request)?;
+        reject_too_large(request)?;
         let media = request.content_type().and_then(|text| text.split(';').next()).unwrap_or_default();
         if media.trim().eq_ignore_ascii_case("text/csv") {
             return Ok(Self::Csv(Paced::new(body.take()?.into_bytes_stream())));

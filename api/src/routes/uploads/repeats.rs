@@ -1,5 +1,5 @@
-//! Looks for codes that an upload repeats, in memory that all uploads of the process share. Parts of a file that names users and
-//! repeats no code may be imported in any order.
+//! Searches an upload for repeated codes, in memory that all uploads of the process share. The parts of a file with users and
+//! without repeated codes can be imported in any order.
 
 use std::sync::Arc;
 
@@ -8,14 +8,14 @@ use cuponera_core::error::{Error, Result};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
 
-/// The most codes that are kept, of all uploads: at 8 bytes each, and as much again while the memory of one grows.
+/// Maximum number of codes in memory, of all uploads: 8 bytes each, and twice that while a set grows.
 pub(crate) const MAX_CODES_KEPT: usize = 4 * 1024 * 1024;
 
 /// The search through one upload.
 pub(super) struct Search {
     room: Arc<Semaphore>,
     reserved: Vec<OwnedSemaphorePermit>,
-    /// None once there was no room.
+    /// None after the memory was exhausted.
     repeats: Option<Repeats>,
 }
 
@@ -24,7 +24,7 @@ impl Search {
         Self { room: room.clone(), reserved: Vec::new(), repeats: Some(Repeats::default()) }
     }
 
-    /// Takes the codes of the next part, off the runtime's threads. Without room for them the search ends.
+    /// Adds the codes of the next part, on a blocking thread. If the memory is exhausted the search ends.
     pub(super) async fn take(&mut self, part: &Part, columns: &Columns, delimiter: Delimiter) -> Result<()> {
         if columns.user_id.is_none() {
             return Ok(());
@@ -45,7 +45,7 @@ impl Search {
         Ok(())
     }
 
-    /// Whether a code may stand on two lines, as far as is known.
+    /// Whether a code may occur on two lines. True if the search ended early.
     pub(super) async fn may_repeat_codes(&mut self) -> Result<bool> {
         let Some(repeats) = self.repeats.take() else { return Ok(true) };
         let is_any = spawn_blocking(move || repeats.is_any()).await.map_err(Error::internal)?;
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_that_is_too_large_to_be_searched_may_repeat_codes_and_gives_its_memory_back() {
+    async fn a_file_that_is_too_large_to_search_may_repeat_codes_and_frees_its_memory() {
         let room = Arc::new(Semaphore::new(3));
         let (mut large, mut small) = (Search::new(&room), Search::new(&room));
         take(&mut large, "AAA,1\nBBB,2\n").await;

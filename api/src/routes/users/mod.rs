@@ -92,8 +92,8 @@ impl Users {
         let change = AccountChange { password_hash, disabled, role: role_name };
         let change = async move {
             let changed = app.store.update_account(business, id, &change).await;
-            app.logins.forget_all();
-            app.api_keys.forget_all();
+            app.logins.invalidate_all();
+            app.api_keys.invalidate_all();
             changed
         };
         Ok(Json(caller.app.run(change).await?.into()))

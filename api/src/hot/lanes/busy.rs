@@ -1,5 +1,5 @@
-//! Calls that met a row that another transaction holds. They leave their lane and wait by themselves: calls for the same row
-//! in one queue, which one task attempts in order.
+//! Busy calls: another transaction holds their row. They leave their lane. The calls for one row wait in one queue, and one
+//! task executes them in order.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -11,33 +11,34 @@ use cuponera_core::store::{PATIENCE, Store, Transition};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-use super::{Outlet, Waiting};
+use super::{AnswerSink, QueuedCall};
 
-/// What calls that may hold each other up have in common; see [`Transition::row`].
+/// The row that calls compete for; see [`Transition::row`].
 type Row = (BusinessId, String);
 
 /// The queues of one kind of write.
-pub(super) struct Apart<T: Transition> {
+pub(super) struct BusyCalls<T: Transition> {
     store: Store,
-    outlet: Outlet,
+    sink: AnswerSink,
     tasks: TaskTracker,
-    /// One that is here has a task.
-    rows: Mutex<HashMap<Row, VecDeque<Waiting<T>>>>,
+    /// Each entry has a task.
+    rows: Mutex<HashMap<Row, VecDeque<QueuedCall<T>>>>,
 }
 
-impl<T: Transition> fmt::Debug for Apart<T> {
+impl<T: Transition> fmt::Debug for BusyCalls<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Apart").field("rows", &self.rows().len()).finish_non_exhaustive()
+        f.debug_struct("BusyCalls").field("rows", &self.rows().len()).finish_non_exhaustive()
     }
 }
 
-impl<T: Transition + 'static> Apart<T> {
-    pub(super) fn new(store: Store, outlet: Outlet, tasks: TaskTracker) -> Arc<Self> {
-        Arc::new(Self { store, outlet, tasks, rows: Mutex::default() })
+impl<T: Transition + 'static> BusyCalls<T> {
+    pub(super) fn new(store: Store, sink: AnswerSink, tasks: TaskTracker) -> Arc<Self> {
+        Arc::new(Self { store, sink, tasks, rows: Mutex::default() })
     }
 
-    /// Takes those calls of a batch whose row has a queue already: their order stays, and the batch does not meet the row again.
-    pub(super) fn take_known(&self, batch: Vec<Waiting<T>>) -> Vec<Waiting<T>> {
+    /// Removes the calls of rows that have a queue from a batch and appends them to these queues. So their order is kept, and the
+    /// batch does not wait for these rows.
+    pub(super) fn take_calls_of_busy_rows(&self, batch: Vec<QueuedCall<T>>) -> Vec<QueuedCall<T>> {
         let mut rows = self.rows();
         if rows.is_empty() {
             return batch;
@@ -52,22 +53,22 @@ impl<T: Transition + 'static> Apart<T> {
         others
     }
 
-    /// Takes a call that was busy.
-    pub(super) fn take(self: &Arc<Self>, waiting: Waiting<T>) {
+    /// Adds a busy call.
+    pub(super) fn take(self: &Arc<Self>, waiting: QueuedCall<T>) {
         let row = row(&waiting);
         let mut rows = self.rows();
         let is_new = !rows.contains_key(&row);
         rows.entry(row.clone()).or_default().push_back(waiting);
         drop(rows);
         if is_new {
-            let apart = Arc::clone(self);
-            self.tasks.spawn(async move { apart.work_off(row).await });
+            let busy = Arc::clone(self);
+            self.tasks.spawn(async move { busy.run_row(row).await });
         }
     }
 
-    /// Attempts the calls of a row one after the other until there are none. If one waited in vain, so did those that came
-    /// before its time was over.
-    async fn work_off(&self, row: Row) {
+    /// Executes the calls of a row one after another until none is left. If one timed out, all calls whose time had also passed
+    /// by then fail without another attempt.
+    async fn run_row(&self, row: Row) {
         let mut given_up = None;
         while let Some(waiting) = self.next(&row) {
             let result = if given_up.is_some_and(|at| waiting.end.since + PATIENCE <= at) {
@@ -78,12 +79,12 @@ impl<T: Transition + 'static> Apart<T> {
             if matches!(result, Err(Error::Busy)) {
                 given_up = Some(Instant::now());
             }
-            self.outlet.answer(waiting, result);
+            self.sink.answer(waiting, result);
         }
     }
 
-    /// The next call of a row; its queue goes with the last.
-    fn next(&self, row: &Row) -> Option<Waiting<T>> {
+    /// The next call of a row. Removes the queue if it is empty.
+    fn next(&self, row: &Row) -> Option<QueuedCall<T>> {
         let mut rows = self.rows();
         let next = rows.get_mut(row)?.pop_front();
         if next.is_none() {
@@ -93,16 +94,16 @@ impl<T: Transition + 'static> Apart<T> {
     }
 }
 
-impl<T: Transition> Apart<T> {
+impl<T: Transition> BusyCalls<T> {
     pub(super) fn len(&self) -> usize {
         self.rows().values().map(VecDeque::len).sum()
     }
 
-    fn rows(&self) -> MutexGuard<'_, HashMap<Row, VecDeque<Waiting<T>>>> {
+    fn rows(&self) -> MutexGuard<'_, HashMap<Row, VecDeque<QueuedCall<T>>>> {
         self.rows.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn row<T: Transition>(waiting: &Waiting<T>) -> Row {
+fn row<T: Transition>(waiting: &QueuedCall<T>) -> Row {
     (waiting.call.business, waiting.call.ask.row().to_owned())
 }

@@ -7,14 +7,14 @@ use cuponera_core::id::BusinessId;
 
 /// One queue for each business, and the order in which businesses are served.
 #[derive(Debug)]
-pub(super) struct Turns<C> {
+pub(super) struct FairQueue<C> {
     order: VecDeque<BusinessId>,
     /// No queue is empty.
     waiting: HashMap<BusinessId, VecDeque<C>>,
     len: usize,
 }
 
-impl<C> Turns<C> {
+impl<C> FairQueue<C> {
     pub(super) fn new() -> Self {
         Self { order: VecDeque::new(), waiting: HashMap::new(), len: 0 }
     }
@@ -60,23 +60,23 @@ mod tests {
     #[test]
     fn a_business_with_many_calls_leaves_room_for_the_others_in_the_next_batch() {
         let [many, few] = [1, 2].map(|n| BusinessId(Uuid::from_u128(n)));
-        let mut turns = Turns::new();
+        let mut queue = FairQueue::new();
         for call in 0..1_000 {
-            turns.push(many, ("many", call));
+            queue.push(many, ("many", call));
         }
         for call in 0..3 {
-            turns.push(few, ("few", call));
+            queue.push(few, ("few", call));
         }
-        let batch = turns.take(64);
+        let batch = queue.take(64);
         assert_eq!(batch.iter().filter(|(name, _)| *name == "few").count(), 3);
         assert_eq!(
             batch.iter().filter(|(name, _)| *name == "many").map(|(_, call)| *call).collect::<Vec<_>>(),
             (0..61).collect::<Vec<_>>()
         );
-        assert_eq!((turns.len(), turns.take(64).len()), (939, 64));
-        while turns.len() > 0 {
-            turns.take(64);
+        assert_eq!((queue.len(), queue.take(64).len()), (939, 64));
+        while queue.len() > 0 {
+            queue.take(64);
         }
-        assert!(turns.take(64).is_empty() && turns.order.is_empty() && turns.waiting.is_empty());
+        assert!(queue.take(64).is_empty() && queue.order.is_empty() && queue.waiting.is_empty());
     }
 }

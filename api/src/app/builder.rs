@@ -1,7 +1,9 @@
-//! What the settings of an installation give its API.
+//! The parts of an API, and their construction from the settings.
+
+use std::time::Duration;
 
 use cuponera_core::cache::Cache;
-use cuponera_core::config::Settings;
+use cuponera_core::config::{Origin, Settings};
 use cuponera_core::credential::Tokens;
 use cuponera_core::files::Files;
 use cuponera_core::queue::Queue;
@@ -9,10 +11,37 @@ use cuponera_core::store::Store;
 use cuponera_core::telemetry::Exposition;
 use secrecy::SecretString;
 
-use crate::{AppBuilder, Limits, Misses};
+use crate::auth::limits::{Limits, Misses};
+
+/// The services and settings from which [`App::start`](super::App::start) creates the state of the API.
+#[derive(Debug)]
+pub struct AppBuilder {
+    /// The database.
+    pub store: Store,
+    /// Uploads and errors files.
+    pub files: Files,
+    /// The queue of jobs.
+    pub queue: Queue,
+    /// The cache that all processes share.
+    pub cache: Cache,
+    /// Signs and checks access tokens.
+    pub tokens: Tokens,
+    /// Lifetime of a refresh token.
+    pub refresh_ttl: Duration,
+    /// Maximum size of an upload, in bytes.
+    pub upload_limit: u64,
+    /// Number of lanes of each hot write.
+    pub lanes: usize,
+    /// Rate limits and shares.
+    pub limits: Limits,
+    /// The web origins whose pages may call the API.
+    pub cors_origins: Vec<Origin>,
+    /// The metrics, and the address on which they are read.
+    pub metrics: Exposition,
+}
 
 impl AppBuilder {
-    /// The API of an installation with these settings; `secret` signs its access tokens.
+    /// The parts of an API with these settings. `secret` signs access tokens.
     pub fn new(
         settings: &Settings,
         secret: &SecretString,

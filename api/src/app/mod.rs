@@ -9,7 +9,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use cuponera_core::cache::Cache as Redis;
-use cuponera_core::config::Origin;
 use cuponera_core::credential::Tokens;
 use cuponera_core::error::{Error, Result};
 use cuponera_core::files::Files;
@@ -25,9 +24,11 @@ use tracing::Instrument;
 use uuid::Uuid;
 
 use crate::app::database_health::DatabaseHealth;
+pub use builder::AppBuilder;
+
 use crate::auth::credential_cache::CredentialCache;
 use crate::auth::hashing::Hashing;
-use crate::auth::limits::{Limiter, Limits};
+use crate::auth::limits::Limiter;
 use crate::hot::lanes::Lanes;
 use crate::hot::lock_notes::LockNotes;
 use crate::http::headers::Cors;
@@ -44,33 +45,6 @@ const MAX_GOOD_KEYS: u64 = 10_000;
 
 /// The interval at which idle entries of the rate limits are dropped.
 const EVICTION_PERIOD: Duration = Duration::from_mins(1);
-
-/// What an installation gives its API.
-#[derive(Debug)]
-pub struct AppBuilder {
-    /// The database.
-    pub store: Store,
-    /// Uploads and errors files.
-    pub files: Files,
-    /// Where its jobs are announced.
-    pub queue: Queue,
-    /// What its tasks share to be fast.
-    pub cache: Redis,
-    /// Signs and checks access tokens.
-    pub tokens: Tokens,
-    /// How long a refresh token lives.
-    pub refresh_ttl: Duration,
-    /// The largest upload, in bytes.
-    pub upload_limit: u64,
-    /// How many lanes each hot write has.
-    pub lanes: usize,
-    /// How much each caller may ask for.
-    pub limits: Limits,
-    /// The web origins whose pages may call.
-    pub cors_origins: Vec<Origin>,
-    /// What is counted, and from where it may be read.
-    pub metrics: Exposition,
-}
 
 /// The use of shared resources in a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -226,7 +226,7 @@ impl<'a> ApiExtractor<'a> for Caller {
             MetaSecurityScheme {
                 name: Some("X-API-Key"),
                 key_in: Some("header"),
-                ..scheme("apiKey", "A key made with `POST /api-keys`.")
+                ..scheme("apiKey", "A key created with `POST /api-keys`.")
             },
         );
     }

@@ -1,4 +1,4 @@
-//! The things that the examples of the document are about: one business, one book, one code and its holder.
+//! Shared values of the examples: one business, one book, one code and its holder.
 
 use serde_json::{Value, json};
 
@@ -14,7 +14,7 @@ pub(crate) const EVENT: &str = "01939f2a-0000-7000-8000-000000000009";
 pub(crate) const REQUEST: &str = "01939f2a-0000-7000-8000-00000000000a";
 pub(crate) const CODE: &str = "SUMMER-7KQ2WX4H";
 pub(crate) const USER: &str = "ana";
-/// When the examples happen, and when their locks run out.
+/// The time of the examples, and the end of their locks.
 pub(crate) const NOW: &str = "2026-12-01T12:00:00Z";
 pub(crate) const LATER: &str = "2026-12-01T12:05:00Z";
 
@@ -23,7 +23,7 @@ pub(crate) fn page(item: &Value) -> Value {
     json!({"data": [item], "nextCursor": null})
 }
 
-/// The same, of a list that knows how many items it has.
+/// The same, of a list with a total.
 pub(crate) fn counted_page(item: &Value) -> Value {
     json!({"data": [item], "nextCursor": null, "total": 1})
 }
@@ -57,7 +57,7 @@ pub(crate) fn book() -> Value {
     })
 }
 
-/// A book as it starts.
+/// A new book.
 pub(crate) fn draft() -> Value {
     let mut book = book();
     book["status"] = json!("DRAFT");
@@ -93,7 +93,7 @@ pub(crate) fn event() -> Value {
     })
 }
 
-/// A job as it was accepted.
+/// A new job.
 pub(crate) fn job(kind: &str) -> Value {
     json!({
         "id": JOB, "kind": kind, "status": "QUEUED", "attempts": 0, "createdAt": NOW, "result": {},
@@ -104,7 +104,7 @@ pub(crate) fn job(kind: &str) -> Value {
     })
 }
 
-/// A job that is over.
+/// An ended job.
 pub(crate) fn done_job() -> Value {
     let mut job = job("GENERATE_CODES");
     job["status"] = json!("SUCCEEDED");

@@ -1,4 +1,4 @@
-//! The page of permissions, as docs/permissions.md has it: made from the two tables that decide.
+//! The page of permissions, docs/permissions.md, generated from the tables that the API checks.
 
 use std::fmt::Write;
 
@@ -10,7 +10,7 @@ const HEAD: &str = "# Permissions
 
 `cuponera openapi --format permissions` writes this page from the tables that the API checks.
 
-Each operation needs one permission. A role has the permissions that are marked; a USER has them for itself alone: its own coupons,
+Each operation needs one permission. A role has the permissions that are marked; a USER has them only for itself: its own coupons,
 and books that are `ACTIVE`. An API key has all permissions of its role, or those it was limited to when it was created
 (`permissions`). A key can also be limited to books (`couponBookIds`): it may then call only operations on one of them, and on the codes
 and jobs of one of them. No API key, whatever its role, has `users:manage` and `api-keys:manage`: these need the access token of an ADMIN.

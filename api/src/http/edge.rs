@@ -190,7 +190,7 @@ fn as_problem(error: &poem::Error) -> Problem {
             Problem::new(status, "bad_request", "the request cannot be read")
         }
         _ => {
-            error!(%error, "a request met a fault");
+            error!(%error, "a request failed with an internal error");
             Problem::internal()
         }
     }

@@ -29,47 +29,47 @@ pub(crate) struct Problem {
     is_replay: bool,
 }
 
-/// Why a request was not done.
+/// Why a request failed.
 #[derive(Debug, Clone, Object)]
 #[oai(rename = "Problem", rename_all = "camelCase", skip_serializing_if_is_none)]
 struct ProblemBody {
-    /// Always `about:blank`: the status says what kind it is, `code` which one.
+    /// Always `about:blank`: `status` and `code` identify the problem.
     #[oai(rename = "type")]
     kind: String,
     /// The status in words.
     title: String,
     /// The HTTP status.
     status: u16,
-    /// The stable word to match on, such as `sold_out` or `coupon_locked`.
+    /// The stable code to match on, such as `sold_out` or `coupon_locked`.
     code: String,
     /// A sentence for people.
     detail: String,
-    /// The fields at fault, all at once.
+    /// All invalid fields.
     errors: Option<Vec<ProblemField>>,
-    /// With `pattern_exhausted`: how many codes remain.
+    /// With `pattern_exhausted`: the number of codes that are left.
     remaining: Option<u64>,
-    /// With `choose_business`: the businesses to choose from.
+    /// With `choose_business`: the businesses of the account.
     businesses: Option<Vec<MembershipView>>,
     /// With `storage_quota_exceeded`: the bytes that are stored for other jobs.
     used_bytes: Option<u64>,
     /// With `storage_quota_exceeded`: the bytes that may be stored.
     allowed_bytes: Option<u64>,
-    /// With `coupon_locked`: when the lock runs out.
+    /// With `coupon_locked`: the end of the lock.
     locked_until: Option<Time>,
-    /// With a file that cannot be imported: the line at fault, from 1.
+    /// With a file that cannot be imported: the line of the fault, from 1.
     line: Option<u64>,
-    /// With `unclear_header`: the cells of the record that may be a header, as read.
+    /// With `unclear_header`: the cells of the record that may be a header.
     first_record: Option<Vec<String>>,
-    /// With `unclear_header`: the parameters that settle the question.
+    /// With `unclear_header`: the parameters that determine the format.
     parameters: Option<Vec<String>>,
 }
 
-/// A field at fault.
+/// An invalid field.
 #[derive(Debug, Clone, Object)]
 struct ProblemField {
-    /// Its name, nested ones with dots.
+    /// Its name. Names of nested fields have dots.
     field: String,
-    /// What is wrong and what would be right.
+    /// The fault and the expected value.
     message: String,
 }
 
@@ -220,7 +220,7 @@ impl From<Error> for Problem {
         match error {
             Error::Refused(refusal) => refusal.into(),
             Error::Unavailable(_) => {
-                warn!(error = error.chain(), "a request has to wait");
+                warn!(error = error.chain(), "a request failed temporarily");
                 let detail = "the server cannot do this right now; ask again";
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail).with_retry_after(1)
             }
@@ -230,7 +230,7 @@ impl From<Error> for Problem {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "coupon_busy", detail).with_retry_after(1)
             }
             Error::Internal(_) => {
-                error!(error = error.chain(), "a request met a fault");
+                error!(error = error.chain(), "a request failed with an internal error");
                 Self::internal()
             }
         }

@@ -11,9 +11,9 @@ use poem_openapi::types::{ParseFromJSON, ToJSON, Type};
 pub(crate) struct List<T: Type + ToJSON + ParseFromJSON> {
     /// The items.
     data: Vec<T>,
-    /// Send it as `cursor` for the next page; null at the end of the list, and only there.
+    /// Send it as `cursor` to get the next page. Null only at the end of the list.
     next_cursor: Option<String>,
-    /// How many items there are on all pages, where that is cheap to know.
+    /// The number of items on all pages. Absent where it is expensive to count.
     #[oai(skip_serializing_if_is_none)]
     total: Option<i64>,
 }
@@ -26,7 +26,7 @@ impl<T: Type + ToJSON + ParseFromJSON> List<T> {
     }
 }
 
-/// How many items a page is to have.
+/// The number of items of a page.
 pub(super) fn limit(asked: Option<u32>) -> Result<u32> {
     match asked {
         None => Ok(DEFAULT_LIMIT),
@@ -35,7 +35,7 @@ pub(super) fn limit(asked: Option<u32>) -> Result<u32> {
     }
 }
 
-/// Reads a cursor that an earlier page gave.
+/// Parses the cursor of an earlier page.
 pub(super) fn cursor<T>(text: Option<String>, parse: impl Fn(&str) -> Option<T>) -> Result<Option<T>> {
     match text {
         None => Ok(None),

@@ -1,4 +1,4 @@
-//! The operations: a file per resource.
+//! The operations: one folder for each resource, with its handlers, request bodies, response views and document rows.
 
 mod api_keys;
 mod assignments;
@@ -39,52 +39,52 @@ pub(crate) use users::Users;
 
 use list::{List, cursor, limit};
 
-/// What an operation is about.
+/// The tags of the operations.
 #[derive(Tags)]
 pub(crate) enum Tag {
-    /// Logging in, and who one is.
+    /// Logins, and the current caller.
     Auth,
-    /// People who can log in.
+    /// Accounts of people.
     Users,
-    /// Keys for trusted backends.
+    /// Credentials of trusted backends.
     #[oai(rename = "API keys")]
     ApiKeys,
-    /// Campaigns: the rules their codes share.
+    /// Campaigns: the rules that their codes share.
     #[oai(rename = "Coupon books")]
     CouponBooks,
-    /// Making and listing codes.
+    /// Generation, upload and lists of codes.
     #[oai(rename = "Coupon codes")]
     CouponCodes,
-    /// Giving codes to users.
+    /// Assignment of codes to users.
     Assignments,
-    /// What happens to a code at the till.
+    /// Lock, redemption and history of a code.
     Coupons,
-    /// Long work.
+    /// Long-running work.
     Jobs,
-    /// Whether the installation is well.
+    /// Health checks.
     Health,
 }
 
-/// What a reader should know before any operation.
+/// The introduction of the document.
 const DESCRIPTION: &str = "\
 Coupon books, millions of codes, and each redeemed exactly as often as allowed.
 
 **Authenticate.** People log in with `POST /api/v1/auth/login` and send the `accessToken` as `Authorization: Bearer …`. Backends \
-send a key as `X-API-Key`; an admin makes one with `POST /api/v1/api-keys`. On this page, put either into *Authorize*.
+send a key as `X-API-Key`; an admin creates one with `POST /api/v1/api-keys`. On this page, enter either under *Authorize*.
 
-**Roles.** An `ADMIN` may do everything in its business. A `SERVICE` (a trusted backend) may do the same, but for users and API keys; \
-both name the `userId` they act for. A `USER` acts for itself only and may leave `userId` out; what is another's does not exist for it.
+**Roles.** An `ADMIN` may do everything in its business. A `SERVICE` (a trusted backend) may do the same, except manage users and API keys; \
+both name the `userId` they act for. A `USER` acts for itself only and may omit `userId`; coupons of others are 404 for it.
 
-**Errors** are problems (RFC 9457, `application/problem+json`) with a stable `code`: see [all codes](/docs/errors).
+**Errors** are problem documents (RFC 9457, `application/problem+json`) with a stable `code`: see [all codes](/docs/errors).
 
-**Repeat safely.** Every POST that changes something, but for `/auth` and `/api-keys`, takes an `Idempotency-Key`: for 24 hours the \
-same key and request have their effect once and are answered the same.
+**Repeat safely.** Every POST that changes data, except under `/auth` and `/api-keys`, accepts an `Idempotency-Key`: for 24 hours a \
+repeated request with the same key has no further effect and returns the stored response.
 
 **Lists** are pages: send `nextCursor` as `cursor` for the next one. A page may have fewer items than `limit`, also none, and \
-still a `nextCursor`: only null says that the list is at its end.
+still a `nextCursor`: the list ends where it is null.
 
-**Times** are RFC 3339 in UTC. Fields may be added to answers at any time; unknown query parameters and fields \
-in requests, and any that are given twice, are refused with 422.";
+**Times** are RFC 3339 in UTC. New versions may add fields to responses. Unknown and repeated query parameters and fields \
+of requests are rejected with 422.";
 
 /// All operations, by resource.
 pub(crate) type Operations = (Auth, Users, ApiKeys, Books, Codes, Upload, Assignments, Coupons, Jobs, Health);
@@ -136,7 +136,7 @@ fn paths() -> Option<&'static Map<String, Value>> {
     PATHS.as_object()
 }
 
-/// The methods that a path has, as the document says; none if there is no such path.
+/// The methods of a path in the document. None if the path does not exist.
 pub(crate) fn methods_of(path: &str) -> Option<String> {
     let matches = |template: &str| {
         let (mut template, mut path) = (template.split('/'), path.trim_end_matches('/').split('/'));
@@ -148,7 +148,7 @@ pub(crate) fn methods_of(path: &str) -> Option<String> {
             }
         }
     };
-    // Of two that fit the path it is the one that says more: `redrive` before `{id}`.
+    // If two templates match, the more specific one counts: `redrive` before `{id}`.
     let parameters =
         |template: &str| template.split('/').map(|part| part.starts_with('{')).collect::<Vec<_>>();
     let fitting = paths()?.iter().filter(|(template, _)| matches(template));
@@ -157,7 +157,7 @@ pub(crate) fn methods_of(path: &str) -> Option<String> {
     Some(methods.into_iter().collect::<Vec<_>>().join(", "))
 }
 
-/// Reads a query parameter with `parse`; if it is there it must be one of the words.
+/// Parses an optional query parameter that must be one of `words`.
 fn word<T>(
     name: &str,
     text: Option<String>,
@@ -173,7 +173,7 @@ fn word<T>(
     }
 }
 
-/// A text that may go into a query: the database takes no zero bytes.
+/// Rejects zero bytes, which Postgres does not accept in text.
 fn plain(name: &str, text: Option<String>) -> Result<Option<String>> {
     match text {
         Some(text) if text.contains('\0') => Err(Refusal::invalid(name, "must not have zero bytes").into()),

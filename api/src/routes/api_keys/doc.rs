@@ -11,12 +11,12 @@ pub(in crate::routes) fn operations() -> Vec<Operation> {
             .body(json!({
                 "name": "till 1", "role": "SERVICE", "permissions": ["coupons:use"], "couponBookIds": [BOOK], "expiresAt": LATER,
             }))
-            .answers(201, "The key, shown this once.", shown_key())
+            .answers(201, "The key. Only this response contains it.", shown_key())
             .refuses(&["forbidden", "not_found"]),
         Operation::of("listApiKeys")
             .answers(200, "A page of keys, without their secrets.", page(&api_key()))
             .refuses(&["forbidden"]),
-        Operation::of("revokeApiKey").answers_nothing(204, "It is no longer valid.").refuses(&["forbidden"]),
+        Operation::of("revokeApiKey").answers_nothing(204, "The key is revoked.").refuses(&["forbidden"]),
     ]
 }
 

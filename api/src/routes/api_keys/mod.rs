@@ -1,4 +1,4 @@
-//! Keys for trusted backends.
+//! The operations on API keys.
 
 mod doc;
 mod request;
@@ -25,9 +25,9 @@ pub(super) use doc::operations;
 
 /// Bytes of randomness in a key.
 const KEY_BYTES: usize = 32;
-/// What keys begin with, so that scanners for leaked secrets can know them.
+/// The prefix of keys, by which scanners for leaked secrets recognize them.
 const KEY_PREFIX: &str = "cup_";
-/// How much of a key is kept to tell keys apart: the prefix and eight of its 64 characters.
+/// The length of the stored beginning of a key: the prefix and eight of its 64 characters.
 const HINT_CHARS: usize = 12;
 
 pub(crate) struct ApiKeys;
@@ -48,10 +48,10 @@ enum Gone {
 
 #[OpenApi(prefix_path = "/api/v1/api-keys", tag = "Tag::ApiKeys")]
 impl ApiKeys {
-    /// Make a key
+    /// Create a key
     ///
-    /// The answer has the key itself; nothing else ever will. A key can be limited to permissions and books, and expire. It is revoked
-    /// when the account that made it is disabled or is no ADMIN any more.
+    /// Only this response contains the key itself. A key can be limited to permissions and books, and can expire. It is revoked
+    /// when the account that created it is disabled or loses the role ADMIN.
     #[oai(path = "/", method = "post", operation_id = "createApiKey")]
     async fn create(&self, caller: Caller, body: Body<NewKey>) -> Result<Made, Problem> {
         let key = format!("{KEY_PREFIX}{}", random_secret(KEY_BYTES)?);
@@ -69,14 +69,14 @@ impl ApiKeys {
         Ok(Made::Key(Json(ApiKeyView::from(made).showing(key))))
     }
 
-    /// List keys that are valid, newest first
+    /// List valid keys, newest first
     ///
-    /// A page may be short or empty before the end of the list: `nextCursor` alone says whether there is more.
+    /// A page may be short or empty before the end of the list: only `nextCursor` shows whether there are more.
     #[oai(path = "/", method = "get", operation_id = "listApiKeys")]
     async fn list(
         &self,
         caller: Caller,
-        /// `nextCursor` of the page before.
+        /// `nextCursor` of the previous page.
         cursor: Query<Option<String>>,
         /// 1 to 500; 50 if absent.
         limit: Query<Option<u32>>,
@@ -88,7 +88,7 @@ impl ApiKeys {
 
     /// Revoke a key
     ///
-    /// It stops at once in the process that answers, and within 5 seconds in others. Revoking it again is 404.
+    /// The key stops working immediately in the process that responds, and within 5 seconds in others. A repeated call is 404.
     #[oai(path = "/:id", method = "delete", operation_id = "revokeApiKey")]
     async fn revoke(
         &self,

@@ -9,25 +9,25 @@ use uuid::Uuid;
 use crate::http::body::{Fields, FromFields};
 use crate::http::time::Time;
 
-/// The most books that a key is limited to.
+/// Maximum number of books that a key is limited to.
 const MAX_BOOKS: usize = 100;
-/// The longest name.
+/// Maximum length of a name.
 const MAX_NAME_CHARS: usize = 100;
 
-/// A key to be made.
+/// A new API key.
 #[derive(Debug, Object)]
 #[oai(rename_all = "camelCase")]
 pub(super) struct NewKey {
-    /// For people, 1 to 100 characters on one line; blanks around them are left out.
+    /// A name for people, 1 to 100 characters on one line after trimming.
     #[oai(validator(min_length = 1, max_length = 100))]
     pub(super) name: String,
     /// `SERVICE` (the default) or `ADMIN`.
     pub(super) role: Option<String>,
-    /// The permissions that the key has of its role's, as docs/permissions.md names them; all of them if absent. No key may manage
-    /// users or API keys.
+    /// The permissions to which the key is limited, by their names in docs/permissions.md; all of its role if absent. No key may
+    /// manage users or API keys.
     #[oai(validator(min_items = 1))]
     pub(super) permissions: Option<Vec<String>>,
-    /// The books that the key may touch, 100 at most; all of them if absent.
+    /// The books to which the key is limited, at most 100; all books if absent.
     #[oai(validator(min_items = 1, max_items = 100))]
     pub(super) coupon_book_ids: Option<Vec<Uuid>>,
     /// When the key expires; never if absent.
@@ -38,7 +38,7 @@ pub(super) struct NewKey {
     pub(super) limits: Limits,
 }
 
-/// The limits of a key, read.
+/// The parsed limits of a key.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Limits {
     pub(super) scope: KeyScope,
@@ -73,7 +73,7 @@ impl FromFields for NewKey {
     }
 }
 
-/// The permissions of these names, if a key of the role may be limited to them.
+/// Parses permissions to which a key of the role can be limited.
 fn permissions_of(names: &[String], role: RoleName) -> Result<Vec<Permission>, String> {
     let is_allowed = |permission: &Permission| role.may(*permission) && permission.is_for_keys();
     let mut permissions = Vec::new();

@@ -14,25 +14,25 @@ pub(crate) struct ApiKeyView {
     name: String,
     /// `ADMIN` or `SERVICE`.
     role: String,
-    /// How the key begins, to tell keys apart.
+    /// The beginning of the key, to identify it.
     hint: String,
-    /// The permissions that the key is limited to; absent if it has all of its role.
+    /// The permissions to which the key is limited; absent if it has all of its role.
     permissions: Option<Vec<String>>,
-    /// The books that the key is limited to; absent if it may touch all of them.
+    /// The books to which the key is limited; absent if it may use all books.
     coupon_book_ids: Option<Vec<Uuid>>,
-    /// The account that made it; absent for keys that earlier versions made.
+    /// The account that created it; absent for keys from earlier versions.
     created_by: Option<Uuid>,
     created_at: Time,
-    /// When it expires; absent if never.
+    /// The time of expiry; absent if there is none.
     expires_at: Option<Time>,
-    /// When it was last used, to the minute; absent if never.
+    /// The time of the last use, to the minute; absent if it was never used.
     last_used_at: Option<Time>,
-    /// The key itself: shown here once and never again.
+    /// The key itself. Only the response that creates it contains it.
     key: Option<String>,
 }
 
 impl ApiKeyView {
-    /// The same with the key itself.
+    /// Adds the key itself.
     pub(crate) fn showing(self, key: String) -> Self {
         Self { key: Some(key), ..self }
     }

@@ -1,4 +1,4 @@
-//! Giving codes to users.
+//! The operations that assign codes to users.
 
 mod doc;
 mod request;
@@ -32,15 +32,15 @@ pub(crate) struct Assignments;
 
 #[OpenApi(prefix_path = "/api/v1/assignments", tag = "Tag::Assignments")]
 impl Assignments {
-    /// Give a user a random free code of a book
+    /// Assign a random free code of a book to a user
     ///
-    /// 409 `sold_out`, `user_limit_reached`, `book_not_active`, `book_not_started` or `book_expired` if there is none to give.
+    /// 409 `sold_out`, `user_limit_reached`, `book_not_active`, `book_not_started` or `book_expired` if none can be assigned.
     #[oai(path = "/random", method = "post", operation_id = "assignRandom")]
     async fn random(
         &self,
         caller: Caller,
         body: Body<RandomAssignment>,
-        /// Answers the same again to the same key and request.
+        /// A repeated request with the same key returns the stored response.
         #[oai(name = "Idempotency-Key")]
         _key: Header<Option<String>>,
     ) -> Result<Reply<AssignmentView, 201>, Problem> {
@@ -61,9 +61,9 @@ impl Assignments {
         )
     }
 
-    /// Give a user a code by name
+    /// Assign a given code to a user
     ///
-    /// 200 if the user holds it already, 409 `already_assigned` if somebody else does.
+    /// 200 if the user already holds it, 409 `already_assigned` if another user does.
     #[oai(path = "/:code", method = "post", operation_id = "assignCode")]
     async fn named(
         &self,
@@ -71,7 +71,7 @@ impl Assignments {
         /// The code.
         code: Path<String>,
         body: Body<NamedAssignment>,
-        /// Answers the same again to the same key and request.
+        /// A repeated request with the same key returns the stored response.
         #[oai(name = "Idempotency-Key")]
         _key: Header<Option<String>>,
     ) -> Result<Reply<AssignmentView, 201, 200>, Problem> {
@@ -91,9 +91,9 @@ impl Assignments {
         Ok(Reply::of(answer, AssignmentView::from)?.other_if(|assignment| assignment.repeated))
     }
 
-    /// List a user's coupons, in the order they were given
+    /// List a user's coupons, in the order of assignment
     ///
-    /// A page may be short or empty before the end of the list: `nextCursor` alone says whether there is more.
+    /// A page may be short or empty before the end of the list: only `nextCursor` shows whether there are more.
     #[oai(path = "/user/:userId", method = "get", operation_id = "listUserCoupons")]
     async fn of_user(
         &self,
@@ -101,12 +101,12 @@ impl Assignments {
         /// The holder.
         #[oai(name = "userId")]
         user: Path<String>,
-        /// Only of this book.
+        /// Only coupons of this book.
         #[oai(name = "couponBookId")]
         book: Query<Option<Uuid>>,
         /// `ASSIGNED`, `LOCKED`, `REDEEMED` or `VOID`.
         status: Query<Option<String>>,
-        /// `nextCursor` of the page before.
+        /// `nextCursor` of the previous page.
         cursor: Query<Option<String>>,
         /// 1 to 500; 50 if absent.
         limit: Query<Option<u32>>,

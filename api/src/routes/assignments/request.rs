@@ -5,12 +5,12 @@ use uuid::Uuid;
 
 use crate::http::body::{Fields, FromFields};
 
-/// Which book, and who is to have a code of it.
+/// The book and the user of a random assignment.
 #[derive(Debug, Object)]
 #[oai(rename_all = "camelCase")]
 pub(super) struct RandomAssignment {
     pub(super) coupon_book_id: Uuid,
-    /// Users may leave it out: then it is they.
+    /// A USER may omit it.
     pub(super) user_id: Option<String>,
 }
 
@@ -21,7 +21,7 @@ impl FromFields for RandomAssignment {
     }
 }
 
-/// Who is to have the code.
+/// The user of an assignment.
 #[derive(Debug, Object)]
 #[oai(rename_all = "camelCase")]
 pub(super) struct NamedAssignment {

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::http::time::Time;
 
-/// A code given to a user.
+/// A code that is assigned to a user.
 #[derive(Debug, Object)]
 #[oai(rename = "Assignment", rename_all = "camelCase")]
 pub(crate) struct AssignmentView {
@@ -14,7 +14,7 @@ pub(crate) struct AssignmentView {
     code: String,
     coupon_book_id: Uuid,
     user_id: String,
-    /// `ASSIGNED`; if the user held it already, where it stands by now.
+    /// `ASSIGNED`; the current status if the user already held it.
     status: String,
     assigned_at: Time,
     #[oai(skip)]

@@ -13,21 +13,21 @@ pub(in crate::routes) fn operations() -> Vec<Operation> {
             .refuses(&["invalid_credentials", "choose_business"]),
         Operation::of("refresh")
             .body(json!({"refreshToken": "9f86d081884c7d65"}))
-            .answers(200, "New tokens; the old refresh token is used up.", session())
+            .answers(200, "New tokens. The old refresh token is no longer valid.", session())
             .refuses(&["forbidden", "invalid_refresh_token"]),
         Operation::of("logout")
             .body(json!({"refreshToken": "9f86d081884c7d65"}))
-            .answers_nothing(200, "The login has ended, or had before.")
+            .answers_nothing(200, "The login is ended.")
             .refuses(&["forbidden"]),
         Operation::of("changePassword")
             .body(json!({"currentPassword": "correct horse battery", "newPassword": "another horse battery"}))
-            .answers_nothing(204, "The new password holds; all other logins of the account have ended.")
+            .answers_nothing(204, "The password is changed. All other logins of the account are ended.")
             .refuses(&["forbidden"]),
         Operation::of("switchBusiness")
             .body(json!({"businessId": BUSINESS}))
-            .answers(200, "The tokens of a new login to that business.", session_with_businesses())
+            .answers(200, "The tokens of a new login to the business.", session_with_businesses())
             .refuses(&["forbidden", "not_found"]),
-        Operation::of("getMe").answers(200, "The account or API key that calls.", me()),
+        Operation::of("getMe").answers(200, "The account or API key of the caller.", me()),
     ]
 }
 

@@ -33,7 +33,7 @@ use crate::http::problem::Problem;
 use crate::shares::Claimant;
 use browser::TokenTransport;
 use request::{Login, Logout, PasswordChange, Refresh, Switch};
-use view::{Changed, Ended, Given, Me, Session};
+use view::{LoginResponse, LogoutResponse, Me, PasswordResponse, Session};
 
 pub(super) use doc::operations;
 pub(crate) use view::MembershipView;
@@ -47,23 +47,27 @@ pub(crate) struct Auth;
 impl Auth {
     /// Log in
     ///
-    /// A browser is given the refresh token as the cookie `cuponera_refresh`, everybody else in the body. An account of several
-    /// businesses says with `businessId` which one it logs in to; without, it is 409 `choose_business` with the list. After 10 wrong
-    /// passwords for an email in 15 minutes, addresses from which it has not been logged in to in the last 30 days are refused (429).
+    /// A browser gets the refresh token as the cookie `cuponera_refresh`, other clients in the body. An account of several businesses
+    /// names one with `businessId`; otherwise the response is 409 `choose_business` with the list. After 10 wrong passwords for an
+    /// email in 15 minutes, requests from addresses without a login to it in the last 30 days are rejected (429).
     #[oai(path = "/login", method = "post", operation_id = "login")]
-    async fn login(&self, request: &Request, body: Body<Login>) -> Result<Given, Problem> {
+    async fn login(&self, request: &Request, body: Body<Login>) -> Result<LoginResponse, Problem> {
         let app = app(request);
         let context = RequestContext::of(request);
         let granted = log_in(&app, &context.claimant(), body.value, context.ip).await?;
         granted.answer(&app, &TokenTransport::of(request.headers()))
     }
 
-    /// Trade a refresh token for new tokens
+    /// Exchange a refresh token for new tokens
     ///
-    /// The token comes in the body or as the cookie of a login. Each is good once. If one comes a second time somebody has
-    /// a copy, and the whole login ends: ask once at a time, and log in again if an answer was lost.
+    /// The token is in the body or in the cookie of a login. Each token is valid once. A second use shows that it was copied, and
+    /// ends the whole login: send one request at a time, and log in again if a response was lost.
     #[oai(path = "/refresh", method = "post", operation_id = "refresh")]
-    async fn refresh(&self, request: &Request, body: OptionalBody<Refresh>) -> Result<Given, Problem> {
+    async fn refresh(
+        &self,
+        request: &Request,
+        body: OptionalBody<Refresh>,
+    ) -> Result<LoginResponse, Problem> {
         let app = app(request);
         let mut transport = TokenTransport::of(request.headers());
         let token = match body.0.value.refresh_token {
@@ -72,7 +76,7 @@ impl Auth {
         };
         let token =
             token.ok_or_else(|| Refusal::invalid("refreshToken", "is required, here or as the cookie"))?;
-        // Apart from the request: a client that goes away in between must not leave the memory behind the database.
+        // In a task, so that a disconnect of the client does not leave a stale cache entry.
         let held = app.clone();
         match app.run(async move { rotate(&held, &token).await }).await? {
             Some(granted) => granted.answer(&app, &transport),
@@ -86,15 +90,15 @@ impl Auth {
 
     /// Log out
     ///
-    /// Ends the caller's login, or the one whose refresh token is given, or all of the account, in all its businesses. The access
-    /// tokens end with it: at once in the process that answers, within 5 seconds in others.
+    /// Ends the caller's login, or the login of the given refresh token, or all logins of the account in all its businesses. Their
+    /// access tokens stop working immediately in the process that responds, and within 5 seconds in others.
     #[oai(path = "/logout", method = "post", operation_id = "logout")]
     async fn logout(
         &self,
         request: &Request,
         caller: Caller,
         body: OptionalBody<Logout>,
-    ) -> Result<Ended, Problem> {
+    ) -> Result<LogoutResponse, Problem> {
         let (account, login) = caller.account()?;
         let mut transport = TokenTransport::of(request.headers());
         let logins = match body.0.value {
@@ -104,15 +108,20 @@ impl Auth {
         };
         let app = caller.app.clone();
         caller.app.run(async move { end(&app, account, logins).await }).await?;
-        Ok(Ended::Ended(transport.clear()))
+        Ok(LogoutResponse::Ended(transport.clear()))
     }
 
     /// Change to another business
     ///
-    /// Gives tokens for another business that the account belongs to, as a login does. The login that asks for it ends, with its
-    /// refresh token. 404 if the account does not belong to the business.
+    /// Returns tokens for another business of the account, as a login does. The caller's login and its refresh token end. 404 if the
+    /// account does not belong to the business.
     #[oai(path = "/switch", method = "post", operation_id = "switchBusiness")]
-    async fn switch(&self, request: &Request, caller: Caller, body: Body<Switch>) -> Result<Given, Problem> {
+    async fn switch(
+        &self,
+        request: &Request,
+        caller: Caller,
+        body: Body<Switch>,
+    ) -> Result<LoginResponse, Problem> {
         let (account, login) = caller.account()?;
         let (app, address) = (caller.app.clone(), caller.ip);
         let (refresh_token, grant) = new_refresh_token(&app)?;
@@ -130,11 +139,15 @@ impl Auth {
         granted.answer(&caller.app, &TokenTransport::of(request.headers()))
     }
 
-    /// Change one's own password
+    /// Change the caller's password
     ///
-    /// Ends all other logins of the account; this one stays.
+    /// Ends all other logins of the account.
     #[oai(path = "/password", method = "post", operation_id = "changePassword")]
-    async fn change_password(&self, caller: Caller, body: Body<PasswordChange>) -> Result<Changed, Problem> {
+    async fn change_password(
+        &self,
+        caller: Caller,
+        body: Body<PasswordChange>,
+    ) -> Result<PasswordResponse, Problem> {
         let (account, login) = caller.account()?;
         let found = caller.app.store.find_credential_of(account).await?;
         let found = found.ok_or_else(Problem::unauthorized)?;
@@ -145,18 +158,18 @@ impl Auth {
         let email = text::trim(&found.email).to_owned();
         let hash = Some(found.password_hash.clone());
         if !verify_counted(&caller.app, &caller.claimant, &email, caller.ip, current, hash).await? {
-            info!(%account, "a password was to be changed with a wrong one");
+            info!(%account, "a password change failed: wrong current password");
             return Err(Refusal::invalid("currentPassword", "is not right").into());
         }
         if !replace_password(&caller, found, login, new).await? {
-            // It was changed, or the login ended, while the new one was hashed.
+            // The password was changed or the login ended while the new password was hashed.
             return Err(Problem::unauthorized());
         }
         info!(%account, "a password was changed");
-        Ok(Changed::Changed)
+        Ok(PasswordResponse::Changed)
     }
 
-    /// Who the caller is
+    /// Get the caller
     #[oai(path = "/me", method = "get", operation_id = "getMe")]
     async fn me(&self, caller: Caller) -> Result<Json<Me>, Problem> {
         let principal = &caller.principal;
@@ -179,7 +192,7 @@ impl Auth {
     }
 }
 
-/// A login that was started, or goes on, and its next refresh token.
+/// A new or continued login, and its next refresh token.
 struct Granted {
     account: Account,
     login: LoginId,
@@ -189,7 +202,7 @@ struct Granted {
 }
 
 impl Granted {
-    fn answer(self, app: &App, transport: &TokenTransport) -> Result<Given, Problem> {
+    fn answer(self, app: &App, transport: &TokenTransport) -> Result<LoginResponse, Problem> {
         let mut session = Session {
             access_token: app.tokens.issue(&self.account.principal()?, self.login)?,
             refresh_token: None,
@@ -201,11 +214,11 @@ impl Granted {
         if cookie.is_none() {
             session.refresh_token = Some(self.refresh_token);
         }
-        Ok(Given::Session(Json(session), cookie))
+        Ok(LoginResponse::Session(Json(session), cookie))
     }
 }
 
-/// A new refresh token: what the client keeps, and what we do.
+/// A new refresh token: the secret for the client, and its stored form.
 fn new_refresh_token(app: &App) -> Result<(String, RefreshGrant)> {
     let token = random_secret(REFRESH_BYTES)?;
     let grant = RefreshGrant { secret_hash: secret_hash(&token), ttl: app.refresh_ttl };
@@ -213,13 +226,13 @@ fn new_refresh_token(app: &App) -> Result<(String, RefreshGrant)> {
 }
 
 /// Does the same work for an unknown email, a wrong password and a disabled account. The log names accounts by their ids.
-async fn log_in(app: &App, by: &Claimant, said: Login, address: Option<IpAddr>) -> Result<Granted, Problem> {
-    let Login { email, password, business_id } = said;
+async fn log_in(app: &App, by: &Claimant, login: Login, address: Option<IpAddr>) -> Result<Granted, Problem> {
+    let Login { email, password, business_id } = login;
     let found = app.store.find_credential(&email).await?;
     let hash = found.as_ref().map(|credential| credential.password_hash.clone());
     let matches = verify_counted(app, by, &email, address, password.into(), hash).await?;
     let Some(AccountCredential { account, password_hash, .. }) = found else {
-        info!("a login failed: there is no such account");
+        info!("a login failed: unknown account");
         return Err(invalid_credentials());
     };
     if !matches {
@@ -236,7 +249,7 @@ async fn log_in(app: &App, by: &Claimant, said: Login, address: Option<IpAddr>) 
     Ok(Granted { account, login, refresh_token, businesses: Some(businesses) })
 }
 
-/// Whether a password is right. An attempt counts as wrong until it is known to be right: see [`Store::count_password_attempt`].
+/// Whether a password is correct. An attempt counts as wrong until it is verified: see [`Store::count_password_attempt`].
 ///
 /// [`Store::count_password_attempt`]: cuponera_core::store::Store::count_password_attempt
 async fn verify_counted(
@@ -263,7 +276,7 @@ async fn verify_counted(
     Ok(verified?)
 }
 
-/// The business to log in to: the one that is named, or the only one.
+/// The business to log in to: the given one, or the only one.
 fn choose(businesses: &[Membership], named: Option<BusinessId>) -> Result<BusinessId, Problem> {
     match (named, businesses) {
         (Some(named), _) if businesses.iter().any(|membership| membership.business == named) => Ok(named),
@@ -280,7 +293,7 @@ fn invalid_credentials() -> Problem {
     Problem::new(StatusCode::UNAUTHORIZED, "invalid_credentials", "the email or the password is not right")
 }
 
-/// Gives the account another password if the one that was verified still holds; only this login is left.
+/// Changes the password if the verified one is still current. Ends all other logins.
 async fn replace_password(
     caller: &Caller,
     found: AccountCredential,
@@ -306,22 +319,22 @@ async fn rotate(app: &App, token: &str) -> Result<Option<Granted>> {
         }
         Rotated::Reused(login) => {
             app.logins.invalidate(&login).await;
-            warn!(%login, "a refresh token came a second time: its login has ended");
+            warn!(%login, "a refresh token was used twice: its login is ended");
             Ok(None)
         }
         Rotated::Unknown => Ok(None),
     }
 }
 
-/// Which logins are to end.
+/// The logins to end.
 enum Logins {
     All,
     OfToken(String),
-    /// The caller's own, and the one of its cookie if that is another.
+    /// The caller's own login, and the login of its cookie.
     Own(LoginId, Option<String>),
 }
 
-/// Ends them, and forgets what is remembered of them, whatever came of it.
+/// Ends logins. Invalidates their cache entries also if the change fails.
 async fn end(app: &App, account: AccountId, logins: Logins) -> Result<()> {
     match logins {
         Logins::All => {
@@ -348,7 +361,7 @@ async fn end_login_of_token(app: &App, account: AccountId, token: &str) -> Resul
         Ok(Some(login)) => app.logins.invalidate(&login).await,
         Ok(None) => {}
         Err(fault) => {
-            // Whether it was committed is not known.
+            // The outcome of the commit is unknown.
             app.logins.invalidate_all();
             return Err(fault);
         }

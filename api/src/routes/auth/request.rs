@@ -12,12 +12,12 @@ use crate::http::body::{Fields, FromFields, Identifier};
 #[derive(Object)]
 #[oai(rename_all = "camelCase")]
 pub(super) struct Login {
-    /// In any case.
+    /// Upper and lower case are equal.
     #[oai(validator(max_length = 254))]
     pub(super) email: String,
     #[oai(validator(max_length = 200))]
     pub(super) password: String,
-    /// The business to log in to; needed if the account belongs to several.
+    /// The business to log in to; required if the account belongs to several.
     pub(super) business_id: Option<Uuid>,
 }
 
@@ -28,14 +28,14 @@ impl FromFields for Login {
         if email.as_ref().is_some_and(|email| email.len() > MAX_EMAIL_BYTES) {
             fields.fault("email", format!("must have at most {MAX_EMAIL_BYTES} bytes"));
         }
-        let password = old_password(fields, "password");
+        let password = current_password(fields, "password");
         let business_id = fields.optional("businessId");
         Some(Self { email: email?, password: password?, business_id })
     }
 }
 
-/// A password to be compared: one that is longer than any can be is not worth hashing.
-fn old_password(fields: &mut Fields, name: &'static str) -> Option<String> {
+/// A password to verify. A text longer than any password is rejected without hashing.
+fn current_password(fields: &mut Fields, name: &'static str) -> Option<String> {
     let password = fields.required::<String>(name);
     if password.as_ref().is_some_and(|password| password.chars().count() > MAX_PASSWORD_CHARS) {
         fields.fault(name, format!("must have at most {MAX_PASSWORD_CHARS} characters"));
@@ -47,7 +47,7 @@ fn old_password(fields: &mut Fields, name: &'static str) -> Option<String> {
 #[derive(Object)]
 #[oai(rename_all = "camelCase")]
 pub(super) struct Refresh {
-    /// The cookie's if absent.
+    /// The cookie is used if absent.
     pub(super) refresh_token: Option<String>,
 }
 
@@ -57,7 +57,7 @@ impl FromFields for Refresh {
     }
 }
 
-/// What to log out of; the caller's own login if nothing is said.
+/// The logins to end; the caller's own login by default.
 #[derive(Object)]
 #[oai(rename_all = "camelCase")]
 pub(super) struct Logout {
@@ -75,7 +75,7 @@ impl FromFields for Logout {
     }
 }
 
-/// Another business of one's own.
+/// Another business of the account.
 #[derive(Object)]
 #[oai(rename_all = "camelCase")]
 pub(super) struct Switch {
@@ -88,20 +88,20 @@ impl FromFields for Switch {
     }
 }
 
-/// A new password for oneself.
+/// A new password for the caller's account.
 #[derive(Object)]
 #[oai(rename_all = "camelCase")]
 pub(super) struct PasswordChange {
     #[oai(validator(max_length = 200))]
     pub(super) current_password: String,
-    /// 10 to 200 characters, not the email, not one character over and over, none that is guessed first.
+    /// 10 to 200 characters, not the email, not one repeated character, not a common password.
     #[oai(validator(min_length = 10, max_length = 200))]
     pub(super) new_password: String,
 }
 
 impl FromFields for PasswordChange {
     fn read(fields: &mut Fields) -> Option<Self> {
-        let current_password = old_password(fields, "currentPassword");
+        let current_password = current_password(fields, "currentPassword");
         let new_password = fields.required::<String>("newPassword");
         if let Some(Err(fault)) = new_password.as_deref().map(|password| check_password(password, None)) {
             fields.fault("newPassword", fault);

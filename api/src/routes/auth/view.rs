@@ -5,17 +5,17 @@ use poem_openapi::payload::Json;
 use poem_openapi::{ApiResponse, Object};
 use uuid::Uuid;
 
-/// What a login gives.
+/// The tokens of a login.
 #[derive(Object)]
 #[oai(rename_all = "camelCase", skip_serializing_if_is_none)]
 pub(super) struct Session {
     /// Send it as `Authorization: Bearer …`.
     pub(super) access_token: String,
-    /// Good for one refresh. Absent for a browser, which gets it as a cookie.
+    /// Valid for one refresh. Absent for a browser, which gets it as a cookie.
     pub(super) refresh_token: Option<String>,
     /// `Bearer`.
     pub(super) token_type: String,
-    /// Seconds until the access token runs out.
+    /// Seconds until the access token expires.
     pub(super) expires_in: u64,
     /// The businesses that the account belongs to; absent after a refresh.
     pub(super) businesses: Option<Vec<MembershipView>>,
@@ -27,7 +27,7 @@ pub(super) struct Session {
 pub(crate) struct MembershipView {
     id: Uuid,
     name: String,
-    /// `ADMIN` or `USER` there.
+    /// `ADMIN` or `USER` in this business.
     role: String,
 }
 
@@ -37,47 +37,47 @@ impl From<Membership> for MembershipView {
     }
 }
 
-/// Who calls.
+/// The caller.
 #[derive(Debug, Object)]
 #[oai(rename_all = "camelCase", skip_serializing_if_is_none)]
 pub(super) struct Me {
-    /// Of the account or API key.
+    /// The id of the account or API key.
     pub(super) id: Uuid,
     pub(super) business_id: Uuid,
     /// `ADMIN`, `SERVICE` or `USER`.
     pub(super) role: String,
-    /// The holder id, for users.
+    /// The holder id; only for a USER.
     pub(super) user_id: Option<String>,
-    /// For accounts.
+    /// Only for accounts.
     pub(super) email: Option<String>,
 }
 
 #[derive(ApiResponse)]
-pub(super) enum Given {
+pub(super) enum LoginResponse {
     /// The tokens.
     #[oai(status = 200)]
     Session(
         Json<Session>,
-        /// For a browser: `cuponera_refresh`, HttpOnly and SameSite=Strict, for `/api/v1/auth` alone.
+        /// For a browser: `cuponera_refresh`, HttpOnly and SameSite=Strict, only for `/api/v1/auth`.
         #[oai(header = "Set-Cookie")]
         Option<String>,
     ),
 }
 
 #[derive(ApiResponse)]
-pub(super) enum Ended {
+pub(super) enum LogoutResponse {
     /// The login has ended.
     #[oai(status = 200)]
     Ended(
-        /// For a browser: takes the cookie away.
+        /// For a browser: deletes the cookie.
         #[oai(header = "Set-Cookie")]
         Option<String>,
     ),
 }
 
 #[derive(ApiResponse)]
-pub(super) enum Changed {
-    /// The new password holds.
+pub(super) enum PasswordResponse {
+    /// The password is changed.
     #[oai(status = 204)]
     Changed,
 }

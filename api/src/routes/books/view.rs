@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::http::time::Time;
 
-/// How a discount counts.
+/// The kind of a discount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
 #[oai(rename = "DiscountKind", rename_all = "UPPERCASE")]
 pub(crate) enum DiscountKindView {
@@ -18,7 +18,7 @@ pub(crate) enum DiscountKindView {
     Fixed,
 }
 
-/// What the shop gives for a code. It only informs: prices are the shop's.
+/// The discount that the shop gives for a code. For information only: the shop calculates prices.
 #[derive(Debug, Clone, Object)]
 #[oai(rename = "Discount", skip_serializing_if_is_none)]
 pub(crate) struct DiscountView {
@@ -28,7 +28,7 @@ pub(crate) struct DiscountView {
     /// Percent (up to 100), or units of the currency.
     #[oai(validator(minimum(value = "0", exclusive)))]
     pub(crate) value: f64,
-    /// ISO 4217; `FIXED` needs it.
+    /// ISO 4217; required for `FIXED`.
     #[oai(validator(pattern = "^[A-Z]{3}$"))]
     pub(crate) currency: Option<String>,
 }
@@ -43,26 +43,26 @@ impl From<Discount> for DiscountView {
     }
 }
 
-/// A book's codes by state; they add up to `generatedCount`.
+/// The number of codes in each status. Their sum is `generatedCount`.
 #[derive(Debug, Object)]
 #[oai(rename = "Counts")]
 struct CountsView {
-    /// Free.
+    /// Not assigned.
     available: i64,
-    /// Held, not locked.
+    /// Assigned, not locked.
     assigned: i64,
-    /// Held and locked.
+    /// Assigned and locked.
     locked: i64,
-    /// Used up.
+    /// Redeemed as often as allowed.
     redeemed: i64,
-    /// Ended for good.
+    /// Invalidated permanently.
     void: i64,
 }
 
 /// A coupon book.
 ///
-/// A USER gets what the holder of a code needs. The fields that say how the campaign goes, or that its owner keeps for itself,
-/// are absent.
+/// A USER gets what the holder of a code needs. Fields about the progress of the campaign and private fields of its owner are
+/// absent.
 #[derive(Debug, Object)]
 #[oai(rename = "CouponBook", rename_all = "camelCase")]
 pub(crate) struct BookView {
@@ -72,28 +72,28 @@ pub(crate) struct BookView {
     description: Option<String>,
     /// `DRAFT`, `ACTIVE`, `PAUSED` or `CLOSED`.
     status: String,
-    /// How many codes one user may hold or have redeemed; null: no limit.
+    /// The number of codes that a user may hold or have redeemed; no limit if null.
     max_codes_per_user: Option<i32>,
-    /// How often a code may be redeemed.
+    /// The number of times that a code may be redeemed.
     max_redeems_per_user: i32,
-    /// How many codes the owner means to make; it only informs. Absent for a USER: it is the owner's plan.
+    /// The planned number of codes; for information only. Absent for a USER.
     total_codes_expected: MaybeUndefined<i64>,
     starts_at: Option<Time>,
     expires_at: Option<Time>,
-    /// How long a lock holds if the call does not say.
+    /// The duration of a lock whose request does not state one.
     lock_ttl_seconds: i32,
-    /// Whether redeeming needs a live lock.
+    /// Whether a redemption requires a lock that has not expired.
     require_lock: bool,
     discount: Option<DiscountView>,
-    /// Absent for a USER: it is the owner's own data.
+    /// Absent for a USER.
     metadata: MaybeUndefined<Value>,
-    /// All codes of the book. Absent for a USER: it says how the campaign goes.
+    /// The number of codes of the book. Absent for a USER.
     #[oai(skip_serializing_if_is_none)]
     generated_count: Option<i64>,
-    /// Absent for a USER: they say how the campaign goes.
+    /// Absent for a USER.
     #[oai(skip_serializing_if_is_none)]
     counts: Option<CountsView>,
-    /// Whether codes can be given out and redeemed right now.
+    /// Whether codes can be assigned and redeemed now.
     is_active: bool,
     /// Whether `expiresAt` has passed.
     is_expired: bool,
@@ -136,7 +136,7 @@ impl From<Book> for BookView {
 }
 
 impl BookView {
-    /// The book as a USER may see it: without the owner's plan, metadata and counts.
+    /// The book without the fields that a USER must not see.
     pub(crate) fn for_user(self) -> Self {
         Self {
             total_codes_expected: MaybeUndefined::Undefined,

@@ -10,7 +10,7 @@ pub(in crate::routes) fn operations() -> Vec<Operation> {
         Operation::of("getCapacity")
             .answers(
                 200,
-                "How much room it has.",
+                "The capacity of the pattern.",
                 json!({
                     "pattern": "SUMMER-{XXXXXXXX}", "capacity": 1_099_511_627_776_i64, "used": 1000,
                     "remaining": 1_099_511_626_776_i64, "chanceOfHit": 9.094_947_017_729_282e-10,
@@ -20,7 +20,7 @@ pub(in crate::routes) fn operations() -> Vec<Operation> {
             .refuses(&["forbidden", "not_found"]),
         Operation::of("generateCodes")
             .body(json!({"couponBookId": BOOK, "quantity": 1000, "pattern": "SUMMER-{XXXXXXXX}"}))
-            .answers(202, "The job that makes them.", job("GENERATE_CODES"))
+            .answers(202, "The job that generates the codes.", job("GENERATE_CODES"))
             .located()
             .refuses(&["forbidden", "not_found", "book_closed", "pattern_exhausted"]),
         Operation::of("listCodes")

@@ -1,4 +1,4 @@
-//! What happens to a code at the till, and what has happened to it.
+//! The operations that lock, redeem and show a coupon.
 
 mod doc;
 mod request;
@@ -29,10 +29,10 @@ pub(crate) struct Coupons;
 
 #[OpenApi(prefix_path = "/api/v1/coupons", tag = "Tag::Coupons")]
 impl Coupons {
-    /// Hold a code for its holder
+    /// Lock a code for its holder
     ///
-    /// Locking again renews the same lock. 409 `not_assigned`, `coupon_already_redeemed`, `coupon_void`, `book_not_active`;
-    /// to a trusted caller 409 `not_holder` or `coupon_locked` if somebody else holds it.
+    /// A repeated request renews the same lock. 409 `not_assigned`, `coupon_already_redeemed`, `coupon_void`,
+    /// `book_not_active`; for a trusted caller also 409 `not_holder` or `coupon_locked` if another user holds it.
     #[oai(path = "/:code/lock", method = "post", operation_id = "lockCoupon")]
     async fn lock(
         &self,
@@ -40,7 +40,7 @@ impl Coupons {
         /// The code.
         code: Path<String>,
         body: OptionalBody<LockRequest>,
-        /// Answers the same again to the same key and request.
+        /// A repeated request with the same key returns the stored response.
         #[oai(name = "Idempotency-Key")]
         _key: Header<Option<String>>,
     ) -> Result<Reply<LockView>, Problem> {
@@ -56,7 +56,7 @@ impl Coupons {
 
     /// Release a lock
     ///
-    /// Releasing what is not locked is success.
+    /// Releasing a code that is not locked succeeds.
     #[oai(path = "/:code/unlock", method = "post", operation_id = "unlockCoupon")]
     async fn unlock(
         &self,
@@ -64,7 +64,7 @@ impl Coupons {
         /// The code.
         code: Path<String>,
         body: OptionalBody<UnlockRequest>,
-        /// Answers the same again to the same key and request.
+        /// A repeated request with the same key returns the stored response.
         #[oai(name = "Idempotency-Key")]
         _key: Header<Option<String>>,
     ) -> Result<Reply<UnlockView>, Problem> {
@@ -84,10 +84,10 @@ impl Coupons {
         Reply::of(answer, |unlocked| UnlockView { code: unlocked.code, status: "ASSIGNED".into() })
     }
 
-    /// Use a code once
+    /// Redeem a code once
     ///
-    /// 409 `coupon_already_redeemed` once it is used up, `lock_required` if the book wants a lock first, `lock_stale` if the
-    /// lock named was followed by another; 410 `lock_expired` if it ran out.
+    /// 409 `coupon_already_redeemed` after the last allowed redemption, `lock_required` if the book requires a lock, `lock_stale`
+    /// if the coupon has another lock than the given one; 410 `lock_expired` if the given lock expired.
     #[oai(path = "/:code/redeem", method = "post", operation_id = "redeemCoupon")]
     async fn redeem(
         &self,
@@ -95,7 +95,7 @@ impl Coupons {
         /// The code.
         code: Path<String>,
         body: OptionalBody<RedeemRequest>,
-        /// Answers the same again to the same key and request.
+        /// A repeated request with the same key returns the stored response.
         #[oai(name = "Idempotency-Key")]
         _key: Header<Option<String>>,
     ) -> Result<Reply<RedemptionView>, Problem> {
@@ -116,9 +116,9 @@ impl Coupons {
         Reply::of(answer, RedemptionView::from)
     }
 
-    /// Ask whether a code could be redeemed now
+    /// Check whether a code can be redeemed now
     ///
-    /// The same checks and the same refusals as redeem, changing nothing.
+    /// Makes the same checks and returns the same problems as redeem, and changes nothing.
     #[oai(path = "/:code/validate", method = "post", operation_id = "validateCoupon")]
     async fn validate(
         &self,
@@ -167,14 +167,14 @@ impl Coupons {
         Ok(Json(coupon.into()))
     }
 
-    /// What has happened to a coupon, newest first
+    /// List the events of a coupon, newest first
     #[oai(path = "/:code/history", method = "get", operation_id = "getCouponHistory")]
     async fn history(
         &self,
         caller: Caller,
         /// The code.
         code: Path<String>,
-        /// `nextCursor` of the page before.
+        /// `nextCursor` of the previous page.
         cursor: Query<Option<String>>,
         /// 1 to 500; 50 if absent.
         limit: Query<Option<u32>>,
@@ -202,7 +202,7 @@ fn is_own(caller: &Caller, holder: Option<&str>) -> bool {
     matches!(&caller.principal.role, Role::User { user_id } if holder == Some(user_id))
 }
 
-/// A code as it is stored. What cannot be a code does not exist.
+/// The stored form of a code. Text that is no valid code is 404.
 pub(crate) fn normalized(text: &str) -> Result<String> {
     Code::parse(text).map(Code::into_string).map_err(|_| Refusal::not_found("coupon").into())
 }

@@ -7,16 +7,16 @@ use uuid::Uuid;
 
 use crate::http::body::{Fields, FromFields};
 
-/// The longest reference a redemption may carry, in characters.
+/// Maximum length of the reference of a redemption, in characters.
 const MAX_REFERENCE_CHARS: usize = 200;
 
-/// Who locks, and for how long.
+/// The user and the duration of a lock.
 #[derive(Debug, Object)]
 #[oai(rename_all = "camelCase")]
 pub(super) struct LockRequest {
-    /// The holder. Users may leave it out: then it is they.
+    /// The holder. A USER may omit it.
     pub(super) user_id: Option<String>,
-    /// 1 to 86400; the book says if absent.
+    /// 1 to 86400; the book's `lockTtlSeconds` if absent.
     #[oai(validator(minimum(value = "1"), maximum(value = "86400")))]
     pub(super) ttl_seconds: Option<i32>,
 }
@@ -31,15 +31,15 @@ impl FromFields for LockRequest {
     }
 }
 
-/// Whose lock ends.
+/// The lock to release.
 #[derive(Debug, Object)]
 #[oai(rename_all = "camelCase")]
 pub(super) struct UnlockRequest {
-    /// The holder. Users may leave it out: then it is they.
+    /// The holder. A USER may omit it.
     pub(super) user_id: Option<String>,
-    /// Only this lock: refused with `lock_stale` if another is live.
+    /// Release only this lock: `lock_stale` if the coupon has another.
     pub(super) lock_id: Option<Uuid>,
-    /// ADMIN: whoever holds it.
+    /// ADMIN only: release the lock of any user.
     #[oai(default)]
     pub(super) force: bool,
 }
@@ -51,15 +51,15 @@ impl FromFields for UnlockRequest {
     }
 }
 
-/// A use of the code.
+/// A redemption.
 #[derive(Debug, Object)]
 #[oai(rename_all = "camelCase")]
 pub(super) struct RedeemRequest {
-    /// The holder. Users may leave it out: then it is they.
+    /// The holder. A USER may omit it.
     pub(super) user_id: Option<String>,
-    /// The lock the caller believes in: refused if it is no longer the live one.
+    /// The caller's lock: the request is rejected if the coupon has another.
     pub(super) lock_id: Option<Uuid>,
-    /// The caller's own name for the sale, up to 200 characters.
+    /// The caller's own reference of the sale, up to 200 characters.
     #[oai(validator(max_length = 200))]
     pub(super) reference: Option<String>,
     /// Any object, up to 16 KiB.
@@ -81,13 +81,13 @@ impl FromFields for RedeemRequest {
     }
 }
 
-/// Who would use the code.
+/// The user who would redeem the code.
 #[derive(Debug, Object)]
 #[oai(rename_all = "camelCase")]
 pub(super) struct ValidateRequest {
-    /// The holder. Users may leave it out: then it is they.
+    /// The holder. A USER may omit it.
     pub(super) user_id: Option<String>,
-    /// The lock the caller believes in.
+    /// The caller's lock.
     pub(super) lock_id: Option<Uuid>,
 }
 

@@ -8,11 +8,11 @@ use uuid::Uuid;
 
 use crate::http::time::Time;
 
-/// A coupon: a code and everything about it.
+/// A coupon: a code with its assignment and lock.
 #[derive(Debug, Object)]
 #[oai(rename = "Coupon", rename_all = "camelCase", skip_serializing_if_is_none)]
 pub(crate) struct CouponView {
-    /// The assignment, while somebody holds it.
+    /// The id of the assignment, while the code is assigned.
     id: Option<Uuid>,
     code: String,
     coupon_book_id: Uuid,
@@ -49,7 +49,7 @@ impl From<Coupon> for CouponView {
     }
 }
 
-/// A line of a coupon's history.
+/// An event of a coupon's history.
 #[derive(Debug, Object)]
 #[oai(rename = "CouponEvent", rename_all = "camelCase", skip_serializing_if_is_none)]
 pub(crate) struct EventView {
@@ -59,7 +59,7 @@ pub(crate) struct EventView {
     from_status: String,
     to_status: String,
     user_id: Option<String>,
-    /// Who did it: `admin:…`, `service:…`, `user:…`, `job:…` or `sweep`.
+    /// The actor: `admin:…`, `service:…`, `user:…`, `job:…` or `sweep`.
     actor: String,
     at: Time,
     ip: Option<String>,
@@ -95,7 +95,7 @@ pub(crate) struct LockView {
     code: String,
     /// `LOCKED`.
     status: String,
-    /// Pass it to redeem or unlock to be refused if the lock is no longer this one.
+    /// If a redeem or unlock request names it, the request is rejected once another lock exists.
     lock_id: Uuid,
     locked_at: Time,
     locked_until: Time,
@@ -122,12 +122,12 @@ pub(crate) struct UnlockView {
     pub(crate) status: String,
 }
 
-/// A use of a code.
+/// A redemption of a code.
 #[derive(Debug, Object)]
 #[oai(rename = "Redemption", rename_all = "camelCase")]
 pub(crate) struct RedemptionView {
     code: String,
-    /// `REDEEMED` after the last use, else `ASSIGNED`.
+    /// `REDEEMED` after the last allowed redemption, otherwise `ASSIGNED`.
     status: String,
     redemption_id: Uuid,
     redeem_count: i32,
@@ -155,7 +155,7 @@ impl From<Redeemed> for RedemptionView {
 #[derive(Debug, Object)]
 #[oai(rename_all = "camelCase")]
 pub(super) struct Validation {
-    /// Always true: what would be refused is answered as redeem would.
+    /// Always true: otherwise the response is the problem that redeem would return.
     pub(super) valid: bool,
     pub(super) coupon: CouponView,
 }

@@ -1,4 +1,4 @@
-//! Watching, stopping and retrying long work.
+//! The operations on jobs.
 
 mod doc;
 mod view;
@@ -35,7 +35,7 @@ use view::RedriveView;
 pub(super) use doc::operations;
 pub(crate) use view::JobView;
 
-/// When a client that found no permit for a stream may try again, in seconds.
+/// `Retry-After` of a rejected stream, in seconds.
 const RETRY_STREAM_SECONDS: u32 = 5;
 
 pub(crate) struct Jobs;
@@ -46,7 +46,7 @@ enum Found {
     #[oai(status = 200)]
     Job(
         Json<JobView>,
-        /// `wait=` and the most seconds the answer may have waited, if it was asked to wait.
+        /// `wait=` and the maximum wait in seconds, if the request preferred to wait.
         #[oai(header = "Preference-Applied")]
         Option<String>,
     ),
@@ -54,20 +54,20 @@ enum Found {
 
 #[derive(ApiResponse)]
 enum Events {
-    /// `event: job` with the job as `data`: at once, whenever it has changed, and last when it is over.
+    /// `event: job` with the job as `data`: immediately and after each change. The last event is the ended job.
     #[oai(status = 200)]
     Stream(JobEvents),
 }
 
 #[derive(ApiResponse)]
 enum Errors {
-    /// A CSV file with the header `line,code,reason,row,detail`: the physical line of the upload, the code as it stands there,
-    /// a stable word for why it was refused, the whole row, and a sentence. A text cell that a spreadsheet would take for a
-    /// formula has an apostrophe before it.
+    /// A CSV file with the header `line,code,reason,row,detail`: the line number in the upload, the code as written there, a
+    /// stable reason, the whole row, and a sentence. A cell that a spreadsheet would treat as a formula begins with an
+    /// apostrophe.
     #[oai(status = 200, content_type = "text/csv; charset=utf-8")]
     Csv(
         Binary<Body>,
-        /// `attachment` with the name of the file: browsers save it, and show nothing.
+        /// `attachment` with the name of the file: browsers save it and do not display it.
         #[oai(header = "Content-Disposition")]
         String,
     ),
@@ -77,7 +77,7 @@ enum Errors {
 impl Jobs {
     /// List jobs, newest first
     ///
-    /// A page may be short or empty before the end of the list: `nextCursor` alone says whether there is more.
+    /// A page may be short or empty before the end of the list: only `nextCursor` shows whether there are more.
     #[oai(path = "/", method = "get", operation_id = "listJobs")]
     async fn list(
         &self,
@@ -86,7 +86,7 @@ impl Jobs {
         status: Query<Option<String>>,
         /// `GENERATE_CODES`, `IMPORT_CODES` or `DELETE_BOOK`.
         kind: Query<Option<String>>,
-        /// `nextCursor` of the page before.
+        /// `nextCursor` of the previous page.
         cursor: Query<Option<String>>,
         /// 1 to 500; 50 if absent.
         limit: Query<Option<u32>>,
@@ -107,8 +107,8 @@ impl Jobs {
 
     /// Get a job
     ///
-    /// With `Prefer: wait=20` the answer comes when the job is over, or after 20 seconds; 401 when the access token or API key ends
-    /// meanwhile.
+    /// With `Prefer: wait=20` the response is sent when the job ends, at the latest after 20 seconds; 401 if the access token or API
+    /// key becomes invalid meanwhile.
     #[oai(path = "/:id", method = "get", operation_id = "getJob")]
     async fn get(
         &self,
@@ -116,14 +116,14 @@ impl Jobs {
         request: &Request,
         /// The job.
         id: Path<Uuid>,
-        /// `wait=` and how many seconds the answer may wait for the job to be over; at most 60.
+        /// `wait=` and the maximum number of seconds to wait for the end of the job, up to 60.
         #[oai(name = "Prefer")]
         _prefer: Header<Option<String>>,
     ) -> Result<Found, Problem> {
         caller.must_have_book_of_job(JobId(id.0)).await?;
         let (watches, business, id) = (&caller.app.watches, caller.business(), JobId(id.0));
         let wait = prefer::wait(request.headers());
-        // Without a slot the preference is passed over, and the answer does not claim it.
+        // Without a free slot the preference is ignored, and the response does not confirm it.
         let slot = || watches.wait_slot(&caller.claimant).ok();
         let Some((wait, slot)) = wait.and_then(|wait| Some((wait, slot()?))) else {
             return Ok(Found::Job(Json(caller.app.progress.get(business, id).await?.into()), None));
@@ -139,9 +139,9 @@ impl Jobs {
 
     /// Follow a job
     ///
-    /// Server-sent events: `event: job`, its `data` the same JSON as `GET /jobs/{id}` gives. The first comes at once, others
-    /// when the job has changed, at most four a second; the stream ends after the one of a job that is over, and when the access
-    /// token or API key ends. Comments in between show that it is alive.
+    /// Server-sent events: `event: job` with the JSON of `GET /jobs/{id}` as `data`. The first event is sent immediately, others
+    /// after changes, at most four a second. The stream ends after the event of the ended job, and when the access token or API
+    /// key becomes invalid. Comments are sent as a heartbeat.
     #[oai(path = "/:id/events", method = "get", operation_id = "followJob")]
     async fn events(
         &self,
@@ -156,16 +156,16 @@ impl Jobs {
         Ok(Events::Stream(JobEvents { job, ended: Box::pin(caller.ended(Lifetime::Credential)) }))
     }
 
-    /// Stop a job
+    /// Cancel a job
     ///
-    /// What it has done stays. 409 if it is over.
+    /// Its effects so far remain. 409 if it has ended.
     #[oai(path = "/:id/cancel", method = "post", operation_id = "cancelJob")]
     async fn cancel(
         &self,
         caller: Caller,
         /// The job.
         id: Path<Uuid>,
-        /// Answers the same again to the same key and request.
+        /// A repeated request with the same key returns the stored response.
         #[oai(name = "Idempotency-Key")]
         _key: Header<Option<String>>,
     ) -> Result<Reply<JobView>, Problem> {
@@ -176,14 +176,14 @@ impl Jobs {
         Reply::of(changed(&caller, change).await?, JobView::from)
     }
 
-    /// Run again what is left of a job that failed
+    /// Retry the rest of a failed job
     #[oai(path = "/:id/retry", method = "post", operation_id = "retryJob")]
     async fn retry(
         &self,
         caller: Caller,
         /// The job.
         id: Path<Uuid>,
-        /// Answers the same again to the same key and request.
+        /// A repeated request with the same key returns the stored response.
         #[oai(name = "Idempotency-Key")]
         _key: Header<Option<String>>,
     ) -> Result<Reply<JobView, 202>, Problem> {
@@ -195,15 +195,15 @@ impl Jobs {
             .at(|job| format!("/api/v1/jobs/{}", job.id)))
     }
 
-    /// Run again what is left of all jobs that failed
+    /// Retry the rest of all failed jobs
     ///
-    /// Of the caller's business, in the last 14 days, the oldest first, 500 at most in one call. Once the cause is mended. Dead
-    /// letters of these jobs are taken off their queue, if there is one.
+    /// Those of the caller's business in the last 14 days, the oldest first, at most 500 in one call. Use it when the cause of the
+    /// failures is fixed. Dead letters of these jobs are deleted from their queue, if there is one.
     #[oai(path = "/redrive", method = "post", operation_id = "redriveJobs")]
     async fn redrive(
         &self,
         caller: Caller,
-        /// Answers the same again to the same key and request.
+        /// A repeated request with the same key returns the stored response.
         #[oai(name = "Idempotency-Key")]
         _key: Header<Option<String>>,
     ) -> Result<Reply<RedriveView>, Problem> {
@@ -218,9 +218,9 @@ impl Jobs {
         Reply::of(answer, RedriveView::from)
     }
 
-    /// What a job refused, as CSV
+    /// Get the rejected rows of a job, as CSV
     ///
-    /// The columns are `line,code,reason,row,detail`. Of the chunks that are done so far; complete once the job is over.
+    /// The columns are `line,code,reason,row,detail`. Contains the chunks that are finished; complete when the job has ended.
     #[oai(path = "/:id/errors", method = "get", operation_id = "getJobErrors")]
     async fn errors(
         &self,
@@ -237,7 +237,7 @@ impl Jobs {
     }
 }
 
-/// Changes a job; whoever polls hears of it as soon as the caller does.
+/// Changes a job, and stores its new state for watchers before the response is sent.
 async fn changed(
     caller: &Caller,
     change: impl Future<Output = Result<Answer<Job>>> + Send + 'static,

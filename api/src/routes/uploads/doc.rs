@@ -13,7 +13,7 @@ pub(in crate::routes) fn operations() -> Vec<Operation> {
         Operation::of("uploadCodes")
             .body_as("text/csv", json!(FILE))
             .body_as("multipart/form-data", json!({"file": FILE, "couponBookId": BOOK, "dryRun": false}))
-            .answers(202, "The job that imports them.", job("IMPORT_CODES"))
+            .answers(202, "The job that imports the codes.", job("IMPORT_CODES"))
             .located()
             .refuses(&["forbidden", "not_found", "book_closed"])
             .refuses(&[

@@ -64,35 +64,35 @@ pub(crate) enum UploadBody {
 impl Upload {
     /// Upload codes as CSV
     ///
-    /// One code on each line, or a header with a column of codes and perhaps one of users, who are assigned the codes; other
-    /// named columns become metadata. UTF-8; comma, semicolon, tab or pipe; any line ends. The file decides how it is read,
-    /// and the parameters decide where it leaves that open (422 `unclear_header`). Duplicates and invalid rows are counted
-    /// and listed by `GET /jobs/{id}/errors`. A file that cannot be read at all is 422 with the line, and nothing is kept.
+    /// One code on each line, or a header with a column of codes and optionally one of users, to whom the codes are assigned;
+    /// other named columns become metadata. UTF-8; comma, semicolon, tab or pipe; any line endings. The format is detected from
+    /// the file; if that is not possible, the parameters determine it (422 `unclear_header`). Duplicates and invalid rows are
+    /// counted and listed by `GET /jobs/{id}/errors`. A file that cannot be read is 422 with the line, and nothing is stored.
     ///
-    /// In a form each parameter may be a field instead; `delimiter`, `header`, `codeColumn` and `userColumn` come before the
-    /// file.
+    /// In a form each parameter may be a field instead; `delimiter`, `header`, `codeColumn` and `userColumn` must come before
+    /// the file.
     #[expect(clippy::too_many_arguments, reason = "each is a parameter of the operation")]
     #[oai(path = "/upload", method = "post", operation_id = "uploadCodes")]
     async fn upload(
         &self,
         caller: Caller,
-        /// The book the codes are for; in a form it may be a field instead.
+        /// The book of the codes; in a form it may be a field instead.
         #[oai(name = "couponBookId")]
         book: Query<Option<Uuid>>,
-        /// Only count: nothing is written.
+        /// Only count the rows; write nothing.
         #[oai(name = "dryRun")]
         dry_run: Query<Option<bool>>,
-        /// What separates the cells: `,` `;` `|` or a tab; also `comma`, `semicolon`, `pipe`, `tab`. The file decides if absent.
+        /// The separator of the cells: `,` `;` `|` or a tab; also `comma`, `semicolon`, `pipe`, `tab`. Detected if absent.
         delimiter: Query<Option<String>>,
-        /// Whether the file has a header. The file decides if absent.
+        /// Whether the file has a header. Detected if absent.
         header: Query<Option<bool>>,
-        /// The column of codes: its name in the header, or its number from 1. The file decides if absent.
+        /// The column of codes: its name in the header, or its number from 1. Detected if absent.
         #[oai(name = "codeColumn")]
         code_column: Query<Option<String>>,
         /// The column of users, in the same way.
         #[oai(name = "userColumn")]
         user_column: Query<Option<String>>,
-        /// Answers the same again to the same key and request.
+        /// A repeated request with the same key returns the stored response.
         #[oai(name = "Idempotency-Key")]
         _key: Header<Option<String>>,
         body: UploadBody,

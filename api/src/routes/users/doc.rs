@@ -16,7 +16,7 @@ pub(in crate::routes) fn operations() -> Vec<Operation> {
         Operation::of("listUsers").answers(200, "A page of accounts.", page(&user())).refuses(&["forbidden"]),
         Operation::of("updateUser")
             .body(json!({"disabled": false}))
-            .answers(200, "The account as it is now.", user())
+            .answers(200, "The changed account.", user())
             .refuses(&["forbidden", "account_shared", "last_admin"]),
     ]
 }

@@ -1,4 +1,4 @@
-//! The accounts of a business.
+//! The operations on the accounts of a business.
 
 mod doc;
 mod request;
@@ -30,16 +30,16 @@ pub(crate) struct Users;
 
 #[OpenApi(prefix_path = "/api/v1/users", tag = "Tag::Users")]
 impl Users {
-    /// Make an account
+    /// Create an account
     ///
-    /// An email is one account in the whole installation. If it has one in another business, that becomes a member of this business,
-    /// with a role and a `userId` of its own here; its password stays.
+    /// An email has one account in the whole installation. If it has one in another business, the account becomes a member of this
+    /// business, with a separate role and `userId`, and keeps its password.
     #[oai(path = "/", method = "post", operation_id = "createUser")]
     async fn create(
         &self,
         caller: Caller,
         body: Body<NewUser>,
-        /// Answers the same again to the same key and request.
+        /// A repeated request with the same key returns the stored response.
         #[oai(name = "Idempotency-Key")]
         _key: Header<Option<String>>,
     ) -> Result<Reply<UserView, 201>, Problem> {
@@ -63,7 +63,7 @@ impl Users {
     async fn list(
         &self,
         caller: Caller,
-        /// `nextCursor` of the page before.
+        /// `nextCursor` of the previous page.
         cursor: Query<Option<String>>,
         /// 1 to 500; 50 if absent.
         limit: Query<Option<u32>>,

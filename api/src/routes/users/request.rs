@@ -7,44 +7,44 @@ use uuid::Uuid;
 
 use crate::http::body::{Fields, FromFields, Identifier, half_hash};
 
-/// An account to be made.
+/// A new account.
 #[derive(Object)]
 #[oai(rename_all = "camelCase")]
 pub(super) struct NewUser {
-    /// If it has an account in another business, that becomes a member of this one too, and keeps its password.
+    /// If the email has an account in another business, this account becomes a member of this business and keeps its password.
     pub(super) email: String,
-    /// 10 to 200 characters, not the email, not one character over and over, none that is guessed first.
+    /// 10 to 200 characters, not the email, not one repeated character, not a common password.
     pub(super) password: String,
     /// `ADMIN` or `USER`.
     pub(super) role: String,
-    /// The holder id in coupons, up to 128 bytes; one is made up if absent.
+    /// The holder id in coupons, up to 128 bytes; generated if absent.
     pub(super) user_id: Option<String>,
     #[oai(skip)]
     pub(super) role_name: Option<RoleName>,
-    /// What is kept of a request must not be a quick hash of its password. The other fields as they were sent: what they
-    /// are read as may change from version to version, and the keys of the day before still have their answers.
+    /// The fingerprint of the request. It does not contain the password, because a fast hash of it must not be stored. It contains
+    /// the other fields as sent, so that a new version that parses them differently finds the stored responses.
     #[oai(skip)]
     pub(super) fingerprint: Uuid,
 }
 
 impl FromFields for NewUser {
     fn read(fields: &mut Fields) -> Option<Self> {
-        let said_email = fields.required::<Identifier>("email").map(|said| said.0);
-        let email = parsed(fields, "email", said_email.as_deref(), parse_email);
+        let sent_email = fields.required::<Identifier>("email").map(|Identifier(text)| text);
+        let email = parsed(fields, "email", sent_email.as_deref(), parse_email);
         let password = fields.required::<String>("password");
         check(fields, password.as_deref(), email.as_deref());
         let role = fields.required::<String>("role");
         let role_name = role.as_ref().and_then(|role| fields.word("role", role, account_role, "ADMIN, USER"));
-        let said_user_id = fields.optional::<Identifier>("userId").map(|said| said.0);
-        let user_id = parsed(fields, "userId", said_user_id.as_deref(), parse_user_id);
-        let said =
-            [said_email.as_deref()?.trim(), role.as_deref()?, said_user_id.as_deref().unwrap_or_default()];
-        let fingerprint = half_hash(&said.map(str::as_bytes));
+        let sent_user_id = fields.optional::<Identifier>("userId").map(|Identifier(text)| text);
+        let user_id = parsed(fields, "userId", sent_user_id.as_deref(), parse_user_id);
+        let sent =
+            [sent_email.as_deref()?.trim(), role.as_deref()?, sent_user_id.as_deref().unwrap_or_default()];
+        let fingerprint = half_hash(&sent.map(str::as_bytes));
         Some(Self { email: email?, password: password?, role: role?, user_id, role_name, fingerprint })
     }
 }
 
-/// What a text is read as, if it was sent and is right.
+/// Parses an optional text, and records its fault.
 fn parsed(
     fields: &mut Fields,
     name: &str,
@@ -77,13 +77,13 @@ fn check(fields: &mut Fields, password: Option<&str>, email: Option<&str>) {
 /// A change of an account.
 #[derive(Object)]
 pub(super) struct UserChange {
-    /// A new password; all logins of the account end. 409 `account_shared` if the account belongs to another business too.
+    /// A new password. Ends all logins of the account. 409 `account_shared` if the account also belongs to another business.
     pub(super) password: Option<String>,
-    /// Whether it may not log in to this business; disabling ends its logins here and revokes the API keys it made here. The last
-    /// enabled ADMIN of a business stays enabled.
+    /// Whether logging in to this business is disabled. Disabling ends the account's logins here and revokes the API keys that it
+    /// created here. The last enabled ADMIN of a business cannot be disabled.
     pub(super) disabled: Option<bool>,
-    /// `ADMIN` or `USER` in this business; another role ends its logins here, and with USER the API keys it made here are revoked. The
-    /// last enabled ADMIN of a business stays one.
+    /// `ADMIN` or `USER` in this business. A change ends the account's logins here, and a change to USER revokes the API keys that
+    /// it created here. The last enabled ADMIN of a business cannot be changed.
     pub(super) role: Option<String>,
     #[oai(skip)]
     pub(super) role_name: Option<RoleName>,

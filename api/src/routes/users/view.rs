@@ -16,7 +16,7 @@ pub(crate) struct UserView {
     role: String,
     /// The holder id in coupons.
     user_id: String,
-    /// Whether it may not log in.
+    /// Whether logging in to this business is disabled.
     disabled: bool,
     created_at: Time,
 }

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::sync::Arc;
 
-use cuponera_api::{App, Parts};
+use cuponera_api::{App, AppBuilder};
 use cuponera_core::config::Settings;
 use cuponera_core::credential::Passwords;
 use cuponera_core::lifecycle::{self, RunningRelay};
@@ -101,9 +101,9 @@ impl Installation {
         let cache = lifecycle::open_cache(settings, &metrics).await?;
         let own = queue.attach(database.connect(settings.worker_pools()).await?);
         let worker = Worker::new(settings, "up", own, files.clone(), queue.clone(), cache.clone());
-        let parts =
-            Parts::new(settings, &secret, store.clone(), files, queue.clone(), cache, metrics.clone());
-        let app = App::start(parts).map_err(|error| error.chain())?;
+        let builder =
+            AppBuilder::new(settings, &secret, store.clone(), files, queue.clone(), cache, metrics.clone());
+        let app = App::start(builder).map_err(|error| error.chain())?;
         Ok(Self { app, worker, queue, metrics, store, database })
     }
 

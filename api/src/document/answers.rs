@@ -4,9 +4,9 @@ use serde_json::{Map, Value, json};
 
 use super::catalog::{self, Kind};
 use super::examples;
-use super::operations::Answer;
-use crate::problem::CONTENT_TYPE;
-use crate::reply::REPLAYED;
+use super::operation::Answer;
+use crate::http::problem::CONTENT_TYPE;
+use crate::http::reply::REPLAYED;
 
 /// The headers of every response.
 const OF_ALL: [&str; 3] = ["X-Request-Id", "RateLimit", "RateLimit-Policy"];

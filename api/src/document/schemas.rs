@@ -9,7 +9,7 @@ use cuponera_core::job::{JobKind, JobStatus};
 use cuponera_core::principal::MAX_USER_ID_BYTES;
 use serde_json::{Map, Value, json};
 
-use crate::body::integer;
+use crate::http::body::integer;
 
 /// Text as bodies may contain it: no control characters except line feed and tab.
 const PLAIN_TEXT: &str = r"^[^\x00-\x08\x0B-\x1F\x7F-\x9F]*$";

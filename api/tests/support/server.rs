@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use cuponera_api::{App, Parts};
+use cuponera_api::{App, AppBuilder};
 use cuponera_core::cache::Cache;
 use cuponera_core::config::Origin;
 use cuponera_core::credential::{Passwords, Tokens, random_secret, secret_hash};
@@ -232,7 +232,7 @@ fn start_api_at(
     stop: &CancellationToken,
 ) -> (String, Arc<App>) {
     let queue = limits.queue.map_or_else(|| Queue::Postgres(Arc::default()), Queue::Sqs);
-    let parts = Parts {
+    let builder = AppBuilder {
         store: queue.attach(store).with_storage_quota(limits.storage_bytes),
         files: open(files),
         queue,
@@ -247,7 +247,7 @@ fn start_api_at(
     };
     let listener = cuponera_api::bind(SocketAddr::new(ip, 0)).expect("there is no free port");
     let address = listener.local_addr().expect("a bound listener has an address");
-    let app = App::start(parts).expect("the API does not start");
+    let app = App::start(builder).expect("the API does not start");
     tokio::spawn(cuponera_api::serve(listener, app.clone(), stop.clone()));
     (format!("http://{address}"), app)
 }

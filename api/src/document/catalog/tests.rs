@@ -9,7 +9,7 @@ use cuponera_core::error::Refusal;
 use cuponera_core::store::Rejected;
 
 use super::*;
-use crate::problem::Problem;
+use crate::http::problem::Problem;
 
 /// The names of all refusals, as the function has them that names each.
 fn refusal_names() -> Vec<String> {

@@ -8,7 +8,7 @@ use cookie::{Cookie, SameSite};
 use cuponera_core::error::Refusal;
 use poem::http::{HeaderMap, HeaderName, header};
 
-use crate::problem::Problem;
+use crate::http::problem::Problem;
 
 /// The name of the cookie.
 const NAME: &str = "cuponera_refresh";
@@ -20,7 +20,7 @@ static FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// The properties of a request that determine the transport.
 #[derive(Debug)]
-pub(super) struct Carrier {
+pub(super) struct TokenTransport {
     /// The refresh token from the cookie.
     cookie: Option<String>,
     /// The client gets tokens as cookies: it is a browser, or sent a token as a cookie.
@@ -31,7 +31,7 @@ pub(super) struct Carrier {
     is_foreign: bool,
 }
 
-impl Carrier {
+impl TokenTransport {
     pub(super) fn of(headers: &HeaderMap) -> Self {
         let origin = headers.get(header::ORIGIN);
         let site = headers.get(&FETCH_SITE);
@@ -55,7 +55,7 @@ impl Carrier {
     }
 
     /// The cookie with a token, if the client gets tokens as cookies.
-    pub(super) fn carry(&self, token: &str, ttl: Duration) -> Option<String> {
+    pub(super) fn cookie_with(&self, token: &str, ttl: Duration) -> Option<String> {
         let seconds = i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX);
         self.takes_cookies.then(|| self.cookie(token, seconds))
     }

@@ -1,4 +1,4 @@
-//! What a caller may do: one table from roles to permissions. Each operation of the API needs one of them (`api/src/access.rs`),
+//! What a caller may do: one table from roles to permissions. Each operation of the API needs one of them (`api/src/auth/policy.rs`),
 //! and an API key may be limited to some of its role's.
 
 use super::RoleName;

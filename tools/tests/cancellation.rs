@@ -17,7 +17,7 @@ const STATEMENT: usize = 400;
 const ALLOWED: &[(&str, &str, &str)] = &[
     ("api/src/pulse.rs", "timeout(PATIENCE, store.ping())", "one statement, without a transaction"),
     (
-        "core/src/store/gauge.rs",
+        "core/src/store/pool_metrics.rs",
         "timeout(LONGEST_WAIT, pool.acquire())",
         "acquires a connection; executes no statement",
     ),

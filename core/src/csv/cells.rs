@@ -7,7 +7,7 @@ use csv_core::{ReadRecordResult, Reader, ReaderBuilder};
 use memchr::memchr_iter;
 
 use super::Delimiter;
-use super::scan::is_padding;
+use super::record::is_padding;
 use crate::text;
 
 /// Splits records independently: a record has no effect on the next.

@@ -1,13 +1,16 @@
 //! Cuts an upload: takes pieces of any size and returns parts. Holds at most one part and one record.
 
+mod opening;
+mod text;
+
 use std::mem;
 
 use bytes::Bytes;
 
-use super::opening::Opening;
 use super::slice::Slicer;
-use super::text::{Checked, TextGate};
 use super::{Columns, CutError, Delimiter, ReadAs, ReadOptions};
+use opening::Opening;
+use text::{Checked, TextGate};
 
 /// The size of a part. A part ends with the record that reaches one of the limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,10 +5,16 @@
 //! **Invariant:** a name in a header or the text of another column never becomes a code. If the file leaves
 //! this open, it is rejected with the observation and with the parameters that decide it.
 
-use super::header::best_header;
-use super::headerless::{best_sample, first_record_as_header, without_header};
-use super::sample::{Sample, SampleRecord};
+pub(super) mod columns;
+mod header;
+mod headerless;
+pub(super) mod names;
+pub(super) mod sample;
+
 use super::{Columns, CutError, Delimiter, ReadAs, ReadOptions};
+use header::best_header;
+use headerless::{best_sample, first_record_as_header, without_header};
+use sample::{Sample, SampleRecord};
 
 /// How a file is read.
 #[derive(Debug)]

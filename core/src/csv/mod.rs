@@ -12,33 +12,26 @@
 //! codes.
 
 mod cells;
-mod columns;
 mod cut;
 mod delimiter;
 mod error;
-mod header;
-mod headerless;
 mod layout;
-mod names;
-mod opening;
 mod record;
 mod repeats;
-mod sample;
-mod scan;
+mod row;
 mod shape;
 mod slice;
 #[cfg(test)]
 mod tests;
-mod text;
 
 pub use cells::begins_formula;
-pub use columns::{ColumnLabel, Columns, MetadataColumn, ReadAs, ReadOptions};
 pub use cut::{Cut, Cutter, Limits, Part, Summary};
 pub use delimiter::Delimiter;
 pub use error::CutError;
-pub use names::{CODE_NAMES, USER_NAMES};
-pub use record::{Record, Records, Row, RowFault, RowParser, records};
+pub use layout::columns::{ColumnLabel, Columns, MetadataColumn, ReadAs, ReadOptions};
+pub use layout::names::{CODE_NAMES, USER_NAMES};
 pub use repeats::Repeats;
+pub use row::{Record, Records, Row, RowFault, RowParser, records};
 
 /// Maximum length of a record, including the header, in bytes without its line break.
 ///

@@ -1,212 +1,173 @@
-//! Reads a part: its records with their lines, and the relevant cells of each.
+//! Defines what a record is: finds the end of each record in text that arrives in pieces, and counts
+//! physical lines.
+//!
+//! The rules are those of csv-core, with two exceptions. A record ends at LF, CRLF or a lone CR outside
+//! quotes. A quote is special only at the start of a field, after optional blanks (the first exception);
+//! inside quotes `""` is a literal quote; text after a closing quote continues unquoted. A record of only
+//! delimiters, blanks and empty quotes is a blank line (the second exception).
 
-use super::cells::{Cells, Splitter, is_empty, unescape};
-use super::names::{fold, is_column_name};
-use super::scan::{End, Scanner};
-use super::{Columns, Delimiter};
-use crate::text;
+use memchr::memchr3;
 
-/// A record of the file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Record<'a> {
-    /// The physical line of its start, from 1.
-    pub line: u64,
-    /// Its text, without the final line break.
-    pub raw: &'a str,
+use super::Delimiter;
+
+const QUOTE: u8 = b'"';
+
+/// The end of a record.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct End {
+    /// Number of bytes of the given text that belong to the record, including the line break.
+    pub(super) next: usize,
+    /// Length of the record in bytes, including earlier pieces and without the line break.
+    pub(super) length: usize,
+    /// A blank line, not a record: only delimiters, ASCII whitespace and empty quotes.
+    pub(super) blank: bool,
 }
 
-/// The records of a part whose first byte is on physical line `first_line`; blank lines are skipped.
-pub fn records(part: &str, delimiter: Delimiter, first_line: u64) -> Records<'_> {
-    Records {
-        rest: part,
-        length: part.len(),
-        scanner: Scanner::new(delimiter, first_line),
-        is_unfinished: false,
-    }
-}
-
-/// The iterator of [`records`].
+/// The state between two bytes.
 #[derive(Debug)]
-pub struct Records<'a> {
-    rest: &'a str,
-    /// Length of the whole part, in bytes.
+pub(super) struct Scanner {
+    delimiter: u8,
+    place: Place,
+    /// Whether the field has only blanks so far. Undefined inside quotes.
+    at_field_start: bool,
+    /// The last byte of the record. Undefined while `length` is 0.
+    previous: u8,
     length: usize,
-    scanner: Scanner,
-    is_unfinished: bool,
+    blank: bool,
+    line: u64,
 }
 
-impl Records<'_> {
-    /// The next record or blank line.
-    fn next_end(&mut self) -> Option<End> {
-        if let Some(end) = self.scanner.next_end(self.rest.as_bytes()) {
-            return Some(end);
-        }
-        self.is_unfinished = self.scanner.is_inside_quotes();
-        self.scanner.last_end().map(|end| End { next: self.rest.len(), ..end })
-    }
-
-    /// The start of the next record, as a byte offset in the part, and its physical line.
-    pub(super) fn position(&self) -> (usize, u64) {
-        (self.length - self.rest.len(), self.scanner.line())
-    }
-
-    /// Whether the last record ended inside quotes.
-    pub(super) fn is_unfinished(&self) -> bool {
-        self.is_unfinished
-    }
-}
-
-impl<'a> Iterator for Records<'a> {
-    type Item = Record<'a>;
-
-    fn next(&mut self) -> Option<Record<'a>> {
-        loop {
-            let line = self.scanner.line();
-            let end = self.next_end()?;
-            let (text, rest) = self.rest.split_at(end.next);
-            self.rest = rest;
-            if !end.blank {
-                return Some(Record { line, raw: &text[..end.length] });
-            }
-        }
-    }
-}
-
-/// The content of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Row<'a> {
-    /// The code's cell, unquoted and trimmed; empty if the record has none.
-    pub code: &'a str,
-    /// The user's id, trimmed, if there is one.
-    pub user: Option<&'a str>,
-    /// A JSON object of the cells that have text, unquoted and otherwise unchanged.
-    pub metadata: Option<&'a str>,
-    /// Why the record does not match the header, if it does not.
-    pub fault: Option<RowFault>,
+enum Place {
+    Unquoted,
+    Quoted,
+    /// After a quote inside quotes: it closed the quotes, unless another quote follows.
+    Closing,
+    /// After the CR that ended the record: an LF directly after it belongs to it, and may be in the next
+    /// piece.
+    Ending,
 }
 
-/// Why a record does not match the header of its file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RowFault {
-    /// It has text after the header's last column.
-    TooManyCells {
-        /// The number of the last cell with text, from 1.
-        cells: usize,
-        /// The number of columns in the header.
-        columns: usize,
-    },
-    /// It is a header: its code or its user is a column name.
-    RepeatedHeader,
-    /// The file has no header, and no row at its start has a code.
-    NoCodeAtStart,
-}
-
-impl RowFault {
-    /// The stable name of the fault, in the errors file of an import.
-    pub fn reason(self) -> &'static str {
-        match self {
-            Self::TooManyCells { .. } => "too_many_cells",
-            Self::RepeatedHeader => "repeated_header",
-            Self::NoCodeAtStart => "no_code_at_start",
-        }
+impl Scanner {
+    /// Starts a record on physical line `line`.
+    pub(super) fn new(delimiter: Delimiter, line: u64) -> Self {
+        Self::begin(delimiter.byte(), line)
     }
 
-    /// The fault as a sentence.
-    pub fn detail(self) -> String {
-        match self {
-            Self::TooManyCells { cells, columns } => {
-                format!("column {cells} has text, but the header has {columns} columns")
+    fn begin(delimiter: u8, line: u64) -> Self {
+        let place = Place::Unquoted;
+        Self { delimiter, place, at_field_start: true, previous: 0, length: 0, blank: true, line }
+    }
+
+    /// The physical line of the next byte.
+    pub(super) fn line(&self) -> u64 {
+        self.line
+    }
+
+    /// Length of the current record so far, in bytes without its line break.
+    pub(super) fn length(&self) -> usize {
+        self.length
+    }
+
+    /// Whether the next byte is inside quotes.
+    pub(super) fn is_inside_quotes(&self) -> bool {
+        self.place == Place::Quoted
+    }
+
+    /// Scans to the end of the current record; returns `None` if `text` ends before it.
+    pub(super) fn next_end(&mut self, text: &[u8]) -> Option<End> {
+        let first = text.first()?;
+        if self.place == Place::Ending {
+            return Some(self.end(usize::from(*first == b'\n')));
+        }
+        let mut at = 0;
+        while let Some(plain) = memchr3(QUOTE, b'\n', b'\r', &text[at..]) {
+            self.pass_plain(&text[at..at + plain]);
+            at += plain + 1;
+            match text[at - 1] {
+                QUOTE => self.pass_quote(),
+                line_break if self.is_inside_quotes() => self.pass_quoted_break(line_break),
+                line_break => {
+                    self.line += 1;
+                    match (line_break, text.get(at)) {
+                        (b'\r', None) => {
+                            self.place = Place::Ending;
+                            return None;
+                        }
+                        (b'\r', Some(b'\n')) => return Some(self.end(at + 1)),
+                        _ => return Some(self.end(at)),
+                    }
+                }
             }
-            Self::RepeatedHeader => "the row repeats the header".to_owned(),
-            Self::NoCodeAtStart => {
-                "the file has no header and no code in its first rows; header=false imports its codes"
-                    .to_owned()
+        }
+        self.pass_plain(&text[at..]);
+        None
+    }
+
+    /// Ends the record and the line at the end of the text, if one was started.
+    pub(super) fn last_end(&mut self) -> Option<End> {
+        if self.place != Place::Ending {
+            if self.length == 0 {
+                return None;
             }
+            self.line += 1;
+        }
+        Some(self.end(0))
+    }
+
+    fn end(&mut self, next: usize) -> End {
+        let end = End { next, length: self.length, blank: self.blank };
+        *self = Self::begin(self.delimiter, self.line);
+        end
+    }
+
+    /// Processes text without quotes and line breaks.
+    fn pass_plain(&mut self, plain: &[u8]) {
+        let Some(&last) = plain.last() else { return };
+        self.length += plain.len();
+        self.previous = last;
+        if self.place == Place::Quoted {
+            self.blank = self.blank && plain.iter().all(u8::is_ascii_whitespace);
+            return;
+        }
+        self.blank = self.blank && plain.iter().all(|byte| self.is_blank(*byte));
+        self.place = Place::Unquoted;
+        if let Some(&last_visible) = plain.iter().rfind(|byte| !is_padding(**byte, self.delimiter)) {
+            self.at_field_start = last_visible == self.delimiter;
         }
     }
-}
 
-/// Parses rows with buffers that are reused.
-#[derive(Debug)]
-pub struct RowParser {
-    splitter: Splitter,
-    columns: Columns,
-    /// The metadata columns, with their keys as JSON.
-    keys: Vec<(usize, String)>,
-    json: Vec<u8>,
-}
-
-impl RowParser {
-    /// A parser for the columns of an upload.
-    pub fn new(columns: &Columns, delimiter: Delimiter) -> Self {
-        let key = |name: &str| serde_json::Value::from(name).to_string();
-        Self {
-            splitter: Splitter::new(delimiter),
-            keys: columns.metadata.iter().map(|column| (column.index, key(&column.name))).collect(),
-            columns: columns.clone(),
-            json: Vec::new(),
-        }
+    fn is_blank(&self, byte: u8) -> bool {
+        byte.is_ascii_whitespace() || byte == self.delimiter
     }
 
-    /// Parses a row. A missing cell counts as empty.
-    pub fn parse(&mut self, record: &Record<'_>) -> Row<'_> {
-        let cells = self.splitter.split(record.raw);
-        let cell = |index| unescape(text::trim(cells.get(index)));
-        Row {
-            // Only blanks are trimmed from a code: an invisible character in it is reported.
-            code: unescape(cells.get(self.columns.code).trim()),
-            user: self.columns.user_id.map(cell).filter(|user| !user.is_empty()),
-            metadata: write_metadata(&mut self.json, &self.keys, &cells),
-            fault: fault_of(&self.columns, &cells),
-        }
+    fn pass_quote(&mut self) {
+        self.place = match self.place {
+            Place::Quoted => Place::Closing,
+            Place::Closing => {
+                self.blank = false;
+                Place::Quoted
+            }
+            Place::Unquoted | Place::Ending if self.at_field_start => Place::Quoted,
+            Place::Unquoted | Place::Ending => {
+                self.blank = false;
+                Place::Unquoted
+            }
+        };
+        self.at_field_start = false;
+        self.length += 1;
+        self.previous = QUOTE;
+    }
+
+    fn pass_quoted_break(&mut self, line_break: u8) {
+        let ends_a_crlf = line_break == b'\n' && self.previous == b'\r';
+        self.line += u64::from(!ends_a_crlf);
+        self.length += 1;
+        self.previous = line_break;
     }
 }
 
-fn fault_of(columns: &Columns, cells: &Cells<'_>) -> Option<RowFault> {
-    if columns.creates_nothing {
-        return Some(RowFault::NoCodeAtStart);
-    }
-    if repeats_header(columns, cells) {
-        return Some(RowFault::RepeatedHeader);
-    }
-    if columns.header.is_empty() {
-        return None;
-    }
-    let (width, columns) = (cells.width(), columns.header.len());
-    (width > columns).then_some(RowFault::TooManyCells { cells: width, columns })
-}
-
-/// Whether the record is a header, for example that of a second file appended to the first: its code is a
-/// known column name or this file's name of the column, or its user is this file's name of the user column.
-/// If the uploader declared that there is no header, no record is one.
-fn repeats_header(columns: &Columns, cells: &Cells<'_>) -> bool {
-    let code = fold(cells.get(columns.code));
-    if columns.header.is_empty() {
-        return columns.refuses_names && is_column_name(&code);
-    }
-    let is_named_so = |column: usize, cell: &str| {
-        !cell.is_empty() && columns.header.get(column).is_some_and(|name| name == cell)
-    };
-    let user = |column: usize| is_named_so(column, &fold(cells.get(column)));
-    is_column_name(&code) || is_named_so(columns.code, &code) || columns.user_id.is_some_and(user)
-}
-
-/// Writes the object into `json`; returns `None` if all cells are empty.
-fn write_metadata<'a>(json: &'a mut Vec<u8>, keys: &[(usize, String)], cells: &Cells<'_>) -> Option<&'a str> {
-    json.clear();
-    for (index, key) in keys {
-        let cell = unescape(cells.get(*index));
-        if is_empty(cell) {
-            continue;
-        }
-        json.push(if json.is_empty() { b'{' } else { b',' });
-        json.extend_from_slice(key.as_bytes());
-        json.push(b':');
-        serde_json::to_writer(&mut *json, cell).expect("memory takes any text");
-    }
-    if json.is_empty() {
-        return None;
-    }
-    json.push(b'}');
-    Some(str::from_utf8(json).expect("JSON is UTF-8"))
+/// Whether the byte may precede an opening quote: a space, or a tab unless it is the delimiter.
+pub(super) fn is_padding(byte: u8, delimiter: u8) -> bool {
+    byte != delimiter && matches!(byte, b' ' | b'\t')
 }

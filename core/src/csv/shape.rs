@@ -1,7 +1,7 @@
 //! Classifies the start of a file without known names: codes, no codes, or an uncertain first record that
 //! may be a header.
 
-use super::sample::SampleRecord;
+use super::layout::sample::SampleRecord;
 use crate::coupon::code::Code;
 
 /// Minimum number of consecutive codes of one shape that count as a series. A record of another shape above

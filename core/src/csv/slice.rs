@@ -6,7 +6,7 @@ use std::mem;
 use bytes::Bytes;
 
 use super::layout::Layout;
-use super::scan::{End, Scanner};
+use super::record::{End, Scanner};
 use super::{Columns, Cut, CutError, Delimiter, Limits, MAX_RECORD_BYTES, Part, ReadAs, Summary};
 
 /// Maximum total size of the metadata names in a part, in bytes: each row repeats them.

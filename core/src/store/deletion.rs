@@ -17,9 +17,9 @@ use crate::job::{ChunkWork, Job, Work};
 
 use super::Store;
 use super::book;
-use super::bulk::begin;
-use super::chunk::{Claim, Finished, Pulse, finish_if_held, stop_job_if_held};
+use super::codes::begin;
 use super::connect::HOT_STATEMENT_TIMEOUT;
+use super::job::claim::{Claim, Finished, Pulse, finish_if_held, stop_job_if_held};
 use super::job::{self, NewJob};
 
 /// The largest book that a call deletes itself: a tenth of a second of work.

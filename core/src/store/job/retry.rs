@@ -14,7 +14,7 @@ use crate::store::request_key::Attempt;
 
 use super::discard::check_undiscarded;
 use super::read::get;
-use super::wrong_state;
+use super::submit::wrong_state;
 
 /// Maximum number of jobs that one call retries.
 const MOST_REDRIVEN: i64 = 500;

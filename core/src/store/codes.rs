@@ -3,12 +3,13 @@
 //!
 //! **Invariant.** The rows of a chunk, the counts they add and the chunk's settling commit together.
 
+mod allocate;
 mod copy;
-mod dealt;
-mod generated;
-mod imported;
-mod rehearsed;
+mod dry_run;
+mod generate;
+mod import;
 mod rejection;
+pub(super) mod space;
 
 use chrono::{DateTime, Utc};
 use sqlx::pool::PoolConnection;
@@ -17,10 +18,11 @@ use sqlx::{Connection, PgConnection, PgTransaction, Postgres, query, query_scala
 use crate::error::{Error, Refusal, Result};
 use crate::id::BookId;
 
-use super::chunk::Claim;
+use super::job::claim::Claim;
 
-pub use imported::{ImportPart, ImportRow, Rejected, SampleRow};
+pub use import::{ImportPart, ImportRow, Rejected, SampleRow};
 pub use rejection::{Rejection, RejectionCursor, RejectionPage};
+pub use space::Space;
 
 /// What became of a chunk's rows.
 #[derive(Debug, Clone, PartialEq, Eq)]

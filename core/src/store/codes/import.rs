@@ -10,15 +10,15 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use sqlx::{PgConnection, PgTransaction, query, query_as, query_file};
 
+use super::space::as_i64;
 use crate::error::{Error, Result};
 use crate::id::EventId;
 use crate::job::{JobStatus, Task};
 use crate::store::Store;
-use crate::store::chunk::{Claim, Finished, Pulse, finish_if_held};
-use crate::store::space::as_i64;
+use crate::store::job::claim::{Claim, Finished, Pulse, finish_if_held};
 
+use super::allocate::{Dealt, DealtRow, deal};
 use super::copy::CopyRows;
-use super::dealt::{Dealt, DealtRow, deal};
 use super::rejection::{self, Rejection};
 use super::{begin, count_new, discard, hold_open_book, is_clash};
 

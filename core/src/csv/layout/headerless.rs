@@ -1,16 +1,16 @@
 //! Handles files without a known column name: distinguishes a file without a header from one with unknown
 //! names.
 
+use super::super::shape::{Start, start_of};
+use super::super::{ColumnLabel, Columns, CutError, ReadAs, ReadOptions};
 use super::header::{Candidate, has_any_name};
-use super::layout::{Layout, unclear};
 use super::names::is_column_name;
 use super::sample::{Sample, SampleRecord};
-use super::shape::{Start, start_of};
-use super::{ColumnLabel, Columns, CutError, ReadAs, ReadOptions};
+use super::{Layout, unclear};
 
 /// The sample in which most rows have a code in its column and the same number of cells; the first of
 /// equals. If no row has a code, the file may consist only of one of the delimiters.
-pub(super) fn best_sample<'a>(samples: &'a [Sample], options: &ReadOptions) -> &'a Sample {
+pub(in crate::csv) fn best_sample<'a>(samples: &'a [Sample], options: &ReadOptions) -> &'a Sample {
     let code = code_index(options);
     let alike = |sample: &Sample| {
         let mut counts = std::collections::HashMap::<usize, usize>::new();
@@ -31,7 +31,10 @@ pub(super) fn best_sample<'a>(samples: &'a [Sample], options: &ReadOptions) -> &
 }
 
 /// The layout with `header=true` if no record has a known name: the first record is the header.
-pub(super) fn first_record_as_header(sample: &Sample, options: &ReadOptions) -> Result<Layout, CutError> {
+pub(in crate::csv) fn first_record_as_header(
+    sample: &Sample,
+    options: &ReadOptions,
+) -> Result<Layout, CutError> {
     // Comments may precede a header.
     let index = sample.records.iter().position(|record| !record.is_comment()).unwrap_or_default();
     let first = &sample.records[index];
@@ -45,7 +48,7 @@ pub(super) fn first_record_as_header(sample: &Sample, options: &ReadOptions) -> 
 }
 
 /// The layout of a file without a header, if this is certain.
-pub(super) fn without_header(
+pub(in crate::csv) fn without_header(
     sample: &Sample,
     first_line: u64,
     options: &ReadOptions,

@@ -9,8 +9,8 @@ use sqlx::{PgConnection, PgTransaction, query, query_scalar};
 use crate::error::{Error, Refusal, Result};
 use crate::id::{BusinessId, JobId};
 
-use super::Store;
-use super::chunk::Claim;
+use super::claim::Claim;
+use crate::store::Store;
 
 /// Jobs that one statement finds whose uploads are not needed.
 const FOUND_AT_ONCE: i64 = 1_000;
@@ -73,7 +73,7 @@ impl Store {
 }
 
 /// Counts rejected rows that the chunk has written. Refused if they exceed the quota of the business.
-pub(super) async fn count_rejections(
+pub(in crate::store) async fn count_rejections(
     transaction: &mut PgTransaction<'_>,
     quota: Option<u64>,
     claim: &Claim,

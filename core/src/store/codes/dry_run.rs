@@ -7,10 +7,10 @@ use sqlx::{PgTransaction, query, query_file, query_file_scalar};
 use crate::error::Result;
 use crate::job::JobStatus;
 use crate::store::Store;
-use crate::store::chunk::{Claim, Pulse};
+use crate::store::job::claim::{Claim, Pulse};
 
 use super::begin;
-use super::imported::{ImportPart, ImportRow, Rejected};
+use super::import::{ImportPart, ImportRow, Rejected};
 use super::rejection::Rejection;
 
 impl Store {

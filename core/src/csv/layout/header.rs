@@ -1,24 +1,24 @@
 //! Finds the header and the meaning of its columns.
 
-use super::layout::{Layout, unclear};
+use super::super::shape::{has_digit, mask};
+use super::super::{ColumnLabel, Columns, CutError, MetadataColumn, ReadAs, ReadOptions};
 use super::names::{fold, is_code_name, is_column_name, is_user_name};
 use super::sample::{Sample, SampleRecord};
-use super::shape::{has_digit, mask};
-use super::{ColumnLabel, Columns, CutError, MetadataColumn, ReadAs, ReadOptions};
+use super::{Layout, unclear};
 use crate::text;
 
 /// A candidate for the header: the sample of a delimiter, the record's index in it, and the column of
 /// codes.
 #[derive(Clone, Copy)]
-pub(super) struct Candidate<'a> {
-    pub(super) sample: &'a Sample,
-    pub(super) index: usize,
-    pub(super) code: usize,
+pub(in crate::csv) struct Candidate<'a> {
+    pub(in crate::csv) sample: &'a Sample,
+    pub(in crate::csv) index: usize,
+    pub(in crate::csv) code: usize,
 }
 
 /// The best header: the one under which most rows of the sample have a code. Ties are resolved by more
 /// columns, the earlier record, and the earlier delimiter.
-pub(super) fn best_header<'a>(samples: &'a [Sample], options: &ReadOptions) -> Option<Candidate<'a>> {
+pub(in crate::csv) fn best_header<'a>(samples: &'a [Sample], options: &ReadOptions) -> Option<Candidate<'a>> {
     let mut best: Option<(usize, usize, Candidate<'a>)> = None;
     for sample in samples {
         for candidate in headers(sample, options) {
@@ -58,7 +58,7 @@ fn code_column(record: &SampleRecord, options: &ReadOptions) -> Option<usize> {
     }
 }
 
-pub(super) fn has_any_name(record: &SampleRecord, options: &ReadOptions) -> bool {
+pub(in crate::csv) fn has_any_name(record: &SampleRecord, options: &ReadOptions) -> bool {
     let user = match &options.user_column {
         Some(ColumnLabel::Name(name)) => Some(fold(name)),
         _ => None,
@@ -86,7 +86,7 @@ impl Candidate<'_> {
         self.rows().iter().filter(suits).count()
     }
 
-    pub(super) fn layout(self, options: &ReadOptions) -> Result<Layout, CutError> {
+    pub(in crate::csv) fn layout(self, options: &ReadOptions) -> Result<Layout, CutError> {
         let record = self.record();
         self.refuse_skipped_codes(options)?;
         let unclear = |why: String| unclear(record, why);

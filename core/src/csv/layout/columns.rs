@@ -44,7 +44,7 @@ pub struct ReadAs {
     /// Always `UTF-8`.
     pub encoding: &'static str,
     /// The delimiter of the cells.
-    pub delimiter: super::Delimiter,
+    pub delimiter: super::super::Delimiter,
     /// Whether a record was read as the header.
     pub header: bool,
     /// The column of codes.
@@ -72,7 +72,7 @@ pub enum ColumnLabel {
 #[serde(rename_all = "camelCase")]
 pub struct ReadOptions {
     /// The delimiter of the cells.
-    pub delimiter: Option<super::Delimiter>,
+    pub delimiter: Option<super::super::Delimiter>,
     /// Whether there is a header.
     pub header: Option<bool>,
     /// The column of codes.

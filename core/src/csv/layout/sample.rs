@@ -1,9 +1,9 @@
 //! The first records of a file, split with one delimiter, for detection.
 
-use super::cells::{Splitter, is_empty, unescape};
+use super::super::cells::{Splitter, is_empty, unescape};
+use super::super::row::records;
+use super::super::{Delimiter, MAX_RECORD_BYTES};
 use super::names::fold;
-use super::record::records;
-use super::{Delimiter, MAX_RECORD_BYTES};
 use crate::coupon::code::Code;
 use crate::text;
 
@@ -14,32 +14,32 @@ const MAX_BYTES: usize = 64 * 1024;
 const MAX_LINE_BREAK_BYTES: usize = 2;
 /// The length of the beginning of a file that detection needs: a record that starts within [`MAX_BYTES`],
 /// its line break, and one byte of lookahead.
-pub(super) const SAMPLE_BYTES: usize = MAX_BYTES + MAX_RECORD_BYTES + MAX_LINE_BREAK_BYTES + 1;
+pub(in crate::csv) const SAMPLE_BYTES: usize = MAX_BYTES + MAX_RECORD_BYTES + MAX_LINE_BREAK_BYTES + 1;
 
 /// The first records, split with one delimiter.
-pub(super) struct Sample {
-    pub(super) delimiter: Delimiter,
-    pub(super) records: Vec<SampleRecord>,
+pub(in crate::csv) struct Sample {
+    pub(in crate::csv) delimiter: Delimiter,
+    pub(in crate::csv) records: Vec<SampleRecord>,
 }
 
 /// A record of a sample.
-pub(super) struct SampleRecord {
+pub(in crate::csv) struct SampleRecord {
     /// The physical line of its start.
-    pub(super) line: u64,
+    pub(in crate::csv) line: u64,
     /// The start of the next record, as a byte offset in the sample, and its physical line.
-    pub(super) next: (usize, u64),
+    pub(in crate::csv) next: (usize, u64),
     /// The cells up to the last one with text.
-    pub(super) cells: Vec<String>,
+    pub(in crate::csv) cells: Vec<String>,
     /// The cells, folded as names are.
-    pub(super) folded: Vec<String>,
+    pub(in crate::csv) folded: Vec<String>,
     /// Number of cells with text.
-    pub(super) filled: usize,
+    pub(in crate::csv) filled: usize,
 }
 
 impl Sample {
     /// Reads `text`, which begins on physical line `first_line`. Unless the text is the whole file, its
     /// last record may be incomplete and is omitted.
-    pub(super) fn read(text: &str, first_line: u64, is_whole: bool, delimiter: Delimiter) -> Self {
+    pub(in crate::csv) fn read(text: &str, first_line: u64, is_whole: bool, delimiter: Delimiter) -> Self {
         let mut splitter = Splitter::new(delimiter);
         let mut all = records(text, delimiter, first_line);
         let mut found = Vec::new();
@@ -68,17 +68,17 @@ impl SampleRecord {
     }
 
     /// The cell at `index` for messages: trimmed, empty if absent.
-    pub(super) fn cell(&self, index: usize) -> &str {
+    pub(in crate::csv) fn cell(&self, index: usize) -> &str {
         text::trim(self.cells.get(index).map_or("", |cell| unescape(cell)))
     }
 
     /// The code at `index`, if it is valid.
-    pub(super) fn code(&self, index: usize) -> Option<Code> {
+    pub(in crate::csv) fn code(&self, index: usize) -> Option<Code> {
         Code::parse(unescape(self.cells.get(index)?.trim())).ok()
     }
 
     /// Whether the record starts like a comment.
-    pub(super) fn is_comment(&self) -> bool {
+    pub(in crate::csv) fn is_comment(&self) -> bool {
         self.cells.first().is_some_and(|cell| cell.trim_start().starts_with('#'))
     }
 }

@@ -5,14 +5,14 @@ use std::ops::Range;
 use sqlx::{PgConnection, PgTransaction, query, query_scalar};
 use tracing::debug;
 
+use super::space::as_i64;
 use crate::coupon::pattern::Pattern;
 use crate::coupon::space::Codes;
 use crate::error::{Error, Refusal, Result};
 use crate::id::{BookId, BusinessId};
 use crate::job::generate::Edge;
 use crate::store::Store;
-use crate::store::chunk::{Claim, Finished, finish_if_held};
-use crate::store::space::as_i64;
+use crate::store::job::claim::{Claim, Finished, finish_if_held};
 use crate::telemetry::metrics;
 
 use super::copy::CopyRows;
@@ -71,7 +71,7 @@ impl Store {
         count: u64,
     ) -> Result<Option<Range<u64>>> {
         let mut transaction = self.pool.begin().await?;
-        let first = crate::store::space::reserve(&mut transaction, claim.business, pattern, count).await?;
+        let first = super::space::reserve(&mut transaction, claim.business, pattern, count).await?;
         let range = first..first + count;
         let noted = query!(
             "update job_chunk

@@ -7,8 +7,8 @@ use sqlx::{PgTransaction, query_file};
 use crate::error::{Error, Result};
 use crate::id::JobId;
 use crate::store::Store;
-use crate::store::chunk::Claim;
-use crate::store::storage;
+use crate::store::job::claim::Claim;
+use crate::store::job::storage;
 
 use super::copy::CopyRows;
 

@@ -6,9 +6,9 @@ use sqlx::{PgTransaction, query, query_file};
 
 use crate::error::Result;
 use crate::id::AssignmentId;
-use crate::store::chunk::Claim;
+use crate::store::job::claim::Claim;
 
-use super::imported::{ImportRow, Rejected};
+use super::import::{ImportRow, Rejected};
 use super::rejection::Rejection;
 
 /// A row, and the assignment of its code.

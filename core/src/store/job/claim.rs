@@ -11,7 +11,7 @@ use crate::job::{ChunkWork, JobError, JobKind, JobStatus, Task};
 use crate::queue;
 use crate::telemetry::{TraceParent, metrics};
 
-use super::Store;
+use crate::store::Store;
 
 /// A chunk that this worker holds for the time of its lease.
 #[derive(Debug, Clone)]
@@ -35,17 +35,17 @@ pub struct Claim {
     /// The span that submitted the job.
     pub trace: Option<TraceParent>,
     /// Whether what it makes runnable is written into the outbox.
-    pub(super) has_outbox: bool,
+    pub(in crate::store) has_outbox: bool,
 }
 
 impl Claim {
     /// The book that the job works on.
-    pub(super) fn book(&self) -> Result<BookId> {
+    pub(in crate::store) fn book(&self) -> Result<BookId> {
         self.task.book().ok_or_else(|| Error::internal("the job has no book"))
     }
 
     /// What the session of its transaction is called: short enough for Postgres.
-    pub(super) fn session_name(&self) -> String {
+    pub(in crate::store) fn session_name(&self) -> String {
         format!("chunk {} {} {}", self.job, self.number, self.epoch)
     }
 }
@@ -219,7 +219,7 @@ impl Store {
 
     /// Commits the work of a claim if the job's new status came back. Otherwise the job no longer runs or another worker
     /// has the chunk, and nothing may change.
-    pub(super) async fn commit_if_held(
+    pub(in crate::store) async fn commit_if_held(
         &self,
         transaction: PgTransaction<'_>,
         claim: &Claim,
@@ -267,7 +267,7 @@ impl Store {
 
 /// Settles a chunk in the transaction that holds its effect: its part of the tally, and the job's end with the last one.
 /// `None` if the chunk is no longer this worker's or the job was stopped: the caller must roll back.
-pub(super) async fn finish_if_held(
+pub(in crate::store) async fn finish_if_held(
     transaction: &mut PgTransaction<'_>,
     claim: &Claim,
     finished: &Finished,
@@ -311,7 +311,7 @@ async fn add_next(transaction: &mut PgTransaction<'_>, claim: &Claim, finished: 
 
 /// Fails the job of a chunk because a rule forbids it to go on; answers the job's status. `None` if the chunk is no longer this
 /// worker's or the job no longer runs: the caller must roll back.
-pub(super) async fn stop_job_if_held(
+pub(in crate::store) async fn stop_job_if_held(
     transaction: &mut PgTransaction<'_>,
     claim: &Claim,
     refusal: &Refusal,

@@ -1,76 +1,13 @@
-//! Reads a part: its records with their lines, and the relevant cells of each.
+//! Rows of a part: the relevant cells of each record, the records that do not match the header, and whether a file repeats
+//! a code.
 
-use super::cells::{Cells, Splitter, is_empty, unescape};
-use super::layout::names::{fold, is_column_name};
-use super::record::{End, Scanner};
-use super::{Columns, Delimiter};
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+
+use super::layout::{Columns, fold, is_column_name};
+use super::record::{Cells, Delimiter, Record, Splitter, is_empty, records, unescape};
+use crate::coupon::code::Code;
 use crate::text;
-
-/// A record of the file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Record<'a> {
-    /// The physical line of its start, from 1.
-    pub line: u64,
-    /// Its text, without the final line break.
-    pub raw: &'a str,
-}
-
-/// The records of a part whose first byte is on physical line `first_line`; blank lines are skipped.
-pub fn records(part: &str, delimiter: Delimiter, first_line: u64) -> Records<'_> {
-    Records {
-        rest: part,
-        length: part.len(),
-        scanner: Scanner::new(delimiter, first_line),
-        is_unfinished: false,
-    }
-}
-
-/// The iterator of [`records`].
-#[derive(Debug)]
-pub struct Records<'a> {
-    rest: &'a str,
-    /// Length of the whole part, in bytes.
-    length: usize,
-    scanner: Scanner,
-    is_unfinished: bool,
-}
-
-impl Records<'_> {
-    /// The next record or blank line.
-    fn next_end(&mut self) -> Option<End> {
-        if let Some(end) = self.scanner.next_end(self.rest.as_bytes()) {
-            return Some(end);
-        }
-        self.is_unfinished = self.scanner.is_inside_quotes();
-        self.scanner.last_end().map(|end| End { next: self.rest.len(), ..end })
-    }
-
-    /// The start of the next record, as a byte offset in the part, and its physical line.
-    pub(super) fn position(&self) -> (usize, u64) {
-        (self.length - self.rest.len(), self.scanner.line())
-    }
-
-    /// Whether the last record ended inside quotes.
-    pub(super) fn is_unfinished(&self) -> bool {
-        self.is_unfinished
-    }
-}
-
-impl<'a> Iterator for Records<'a> {
-    type Item = Record<'a>;
-
-    fn next(&mut self) -> Option<Record<'a>> {
-        loop {
-            let line = self.scanner.line();
-            let end = self.next_end()?;
-            let (text, rest) = self.rest.split_at(end.next);
-            self.rest = rest;
-            if !end.blank {
-                return Some(Record { line, raw: &text[..end.length] });
-            }
-        }
-    }
-}
 
 /// The content of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -209,4 +146,65 @@ fn write_metadata<'a>(json: &'a mut Vec<u8>, keys: &[(usize, String)], cells: &C
     }
     json.push(b'}');
     Some(str::from_utf8(json).expect("JSON is UTF-8"))
+}
+
+/// Finds out whether an upload may repeat a code. Keeps a hash of 8 bytes for each row. **Invariant.** A repeated code is
+/// always found, because equal codes have equal hashes. Two codes may have the same hash and then count as repeated.
+#[derive(Debug, Default)]
+pub struct Repeats {
+    hasher: RandomState,
+    hashes: Vec<u64>,
+}
+
+impl Repeats {
+    /// Adds the codes of a part, normalized as an import does it. Skips texts that are not codes.
+    pub fn take(&mut self, part: &str, columns: &Columns, delimiter: Delimiter) {
+        let (mut splitter, mut code) = (Splitter::new(delimiter), String::new());
+        for record in records(part, delimiter, 1) {
+            let cells = splitter.split(record.raw);
+            code.clear();
+            if Code::normalize(unescape(cells.get(columns.code).trim()), &mut code).is_ok() {
+                self.hashes.push(self.hasher.hash_one(&code));
+            }
+        }
+    }
+
+    /// Whether a code may occur twice.
+    pub fn is_any(mut self) -> bool {
+        self.hashes.sort_unstable();
+        self.hashes.windows(2).any(|pair| pair[0] == pair[1])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn repeats(parts: &[&str]) -> bool {
+        let mut repeats = Repeats::default();
+        for part in parts {
+            repeats.take(part, &Columns::default(), Delimiter::default());
+        }
+        repeats.is_any()
+    }
+
+    #[test]
+    fn a_code_that_stands_twice_is_found_however_it_is_written() {
+        assert!(!repeats(&["AAA,1\nBBB,2\n", "CCC,1\n"]));
+        assert!(repeats(&["AAA,1\nBBB,2\n", "\n\"aaa\",7\n"]));
+        assert!(repeats(&["AAA\n aAa \n"]));
+    }
+
+    #[test]
+    fn texts_that_are_no_codes_are_not_compared() {
+        assert!(!repeats(&["n o\nn o\n", "x\nx\n"]));
+    }
+
+    #[test]
+    fn a_hundred_thousand_codes_that_differ_do_not_repeat() {
+        let codes: Vec<String> = (0..100_000).map(|number| format!("CODE-{number}")).collect();
+        let file = codes.join("\n");
+        assert!(!repeats(&[&file]));
+        assert!(repeats(&[&file, "code-77777\n"]));
+    }
 }

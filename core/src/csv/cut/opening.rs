@@ -1,13 +1,13 @@
 //! Buffers the beginning of a file until the layout can be decided.
 
-use super::super::layout::sample::SAMPLE_BYTES;
-use super::super::layout::{Layout, decide};
-use super::super::{CutError, Delimiter, ReadOptions};
+use super::super::CutError;
+use super::super::layout::{Layout, ReadOptions, SAMPLE_BYTES, decide};
+use super::super::record::Delimiter;
 
 /// The beginning of a file. **Invariant:** the buffered text, and therefore the decision, depends only on
 /// the file's bytes, not on the pieces in which they arrived.
 #[derive(Debug)]
-pub(in crate::csv) struct Opening {
+pub(super) struct Opening {
     options: ReadOptions,
     /// The text from the first non-blank line on; before that line, the blanks of the current line.
     kept: Vec<u8>,
@@ -17,12 +17,12 @@ pub(in crate::csv) struct Opening {
 }
 
 impl Opening {
-    pub(in crate::csv) fn new(options: ReadOptions) -> Self {
+    pub(super) fn new(options: ReadOptions) -> Self {
         Self { options, kept: Vec::new(), has_text: false, ends_with_cr: false, first_line: 1 }
     }
 
     /// Buffers text. When there is enough to decide, returns how many bytes were used.
-    pub(in crate::csv) fn feed(&mut self, text: &str) -> Option<usize> {
+    pub(super) fn feed(&mut self, text: &str) -> Option<usize> {
         let mut taken = 0;
         if !self.has_text {
             for character in text.chars() {
@@ -58,7 +58,7 @@ impl Opening {
     }
 
     /// The physical line of the next byte.
-    pub(in crate::csv) fn line(&self) -> u64 {
+    pub(super) fn line(&self) -> u64 {
         let breaks = |bytes: &[u8]| {
             let all = memchr::memchr2_iter(b'\n', b'\r', bytes);
             all.filter(|at| bytes[*at] == b'\n' || bytes.get(at + 1) != Some(&b'\n')).count() as u64
@@ -67,7 +67,7 @@ impl Opening {
     }
 
     /// Decides the layout, and returns it with the buffered text.
-    pub(in crate::csv) fn decide(self, is_whole: bool) -> Result<(Layout, Vec<u8>), CutError> {
+    pub(super) fn decide(self, is_whole: bool) -> Result<(Layout, Vec<u8>), CutError> {
         let length = match str::from_utf8(&self.kept) {
             Ok(text) => text.len(),
             Err(error) => error.valid_up_to(),

@@ -11,7 +11,7 @@ const UTF16_MARKS: [&[u8]; 2] = [b"\xFF\xFE", b"\xFE\xFF"];
 
 /// Holds the few bytes that need the next piece.
 #[derive(Debug, Default)]
-pub(in crate::csv) struct TextGate {
+pub(super) struct TextGate {
     /// The first bytes of the file until the mark is decided; later, an incomplete character.
     held: Vec<u8>,
     opened: bool,
@@ -19,16 +19,16 @@ pub(in crate::csv) struct TextGate {
 
 /// The text of a piece: `lead`, then `text`, then `fault` if the bytes after it are not text.
 #[derive(Debug, Default)]
-pub(in crate::csv) struct Checked<'a> {
+pub(super) struct Checked<'a> {
     /// The completed bytes of earlier pieces.
-    pub(in crate::csv) lead: String,
-    pub(in crate::csv) text: &'a str,
-    pub(in crate::csv) fault: Option<Fault>,
+    pub(super) lead: String,
+    pub(super) text: &'a str,
+    pub(super) fault: Option<Fault>,
 }
 
 /// Why bytes are not text.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::csv) enum Fault {
+pub(super) enum Fault {
     /// With the first invalid byte.
     NotUtf8(u8),
     Utf16,
@@ -37,7 +37,7 @@ pub(in crate::csv) enum Fault {
 
 impl Fault {
     /// The error for a fault at byte `byte` (from 1) of physical line `line`.
-    pub(in crate::csv) fn at(self, line: u64, byte: u64) -> CutError {
+    pub(super) fn at(self, line: u64, byte: u64) -> CutError {
         match self {
             Self::NotUtf8(value) => CutError::NotUtf8 { line, byte, value },
             Self::Utf16 => CutError::Utf16,
@@ -48,7 +48,7 @@ impl Fault {
 
 impl TextGate {
     /// Checks the next piece.
-    pub(in crate::csv) fn check<'a>(&mut self, piece: &'a [u8]) -> Checked<'a> {
+    pub(super) fn check<'a>(&mut self, piece: &'a [u8]) -> Checked<'a> {
         let (head, mut rest) = piece.split_at(self.wanted_for_mark().min(piece.len()));
         self.held.extend_from_slice(head);
         if self.wanted_for_mark() > 0 {
@@ -80,7 +80,7 @@ impl TextGate {
     }
 
     /// Checks the held bytes at the end of the file.
-    pub(in crate::csv) fn finish(&mut self) -> Checked<'static> {
+    pub(super) fn finish(&mut self) -> Checked<'static> {
         let mark = self.open();
         let held = mem::take(&mut self.held);
         if mark.is_some() {

@@ -1,24 +1,23 @@
 //! Finds the header and the meaning of its columns.
 
-use super::super::shape::{has_digit, mask};
-use super::super::{ColumnLabel, Columns, CutError, MetadataColumn, ReadAs, ReadOptions};
+use super::super::CutError;
+use super::columns::{ColumnLabel, Columns, Layout, MetadataColumn, ReadAs, ReadOptions};
 use super::names::{fold, is_code_name, is_column_name, is_user_name};
-use super::sample::{Sample, SampleRecord};
-use super::{Layout, unclear};
+use super::sample::{Sample, SampleRecord, has_digit, mask};
 use crate::text;
 
 /// A candidate for the header: the sample of a delimiter, the record's index in it, and the column of
 /// codes.
 #[derive(Clone, Copy)]
-pub(in crate::csv) struct Candidate<'a> {
-    pub(in crate::csv) sample: &'a Sample,
-    pub(in crate::csv) index: usize,
-    pub(in crate::csv) code: usize,
+pub(super) struct Candidate<'a> {
+    pub(super) sample: &'a Sample,
+    pub(super) index: usize,
+    pub(super) code: usize,
 }
 
 /// The best header: the one under which most rows of the sample have a code. Ties are resolved by more
 /// columns, the earlier record, and the earlier delimiter.
-pub(in crate::csv) fn best_header<'a>(samples: &'a [Sample], options: &ReadOptions) -> Option<Candidate<'a>> {
+pub(super) fn best_header<'a>(samples: &'a [Sample], options: &ReadOptions) -> Option<Candidate<'a>> {
     let mut best: Option<(usize, usize, Candidate<'a>)> = None;
     for sample in samples {
         for candidate in headers(sample, options) {
@@ -58,7 +57,7 @@ fn code_column(record: &SampleRecord, options: &ReadOptions) -> Option<usize> {
     }
 }
 
-pub(in crate::csv) fn has_any_name(record: &SampleRecord, options: &ReadOptions) -> bool {
+pub(super) fn has_any_name(record: &SampleRecord, options: &ReadOptions) -> bool {
     let user = match &options.user_column {
         Some(ColumnLabel::Name(name)) => Some(fold(name)),
         _ => None,
@@ -86,10 +85,10 @@ impl Candidate<'_> {
         self.rows().iter().filter(suits).count()
     }
 
-    pub(in crate::csv) fn layout(self, options: &ReadOptions) -> Result<Layout, CutError> {
+    pub(super) fn layout(self, options: &ReadOptions) -> Result<Layout, CutError> {
         let record = self.record();
         self.refuse_skipped_codes(options)?;
-        let unclear = |why: String| unclear(record, why);
+        let unclear = |why: String| record.unclear(why);
         refuse_equal_names(record).map_err(unclear)?;
         let code = self
             .settle(self.code, is_code_name, options.code_column.as_ref(), "codes", "codeColumn")
@@ -182,13 +181,10 @@ impl Candidate<'_> {
             first.is_some_and(|code| has_digit(&code) && below.contains(&mask(&code)))
         };
         match above.iter().find(is_like_a_code) {
-            Some(record) if options.header != Some(true) => Err(unclear(
-                record,
-                format!(
-                    "it looks like a code, but the header appears to be below it, on line {}",
-                    self.record().line
-                ),
-            )),
+            Some(record) if options.header != Some(true) => Err(record.unclear(format!(
+                "it looks like a code, but the header appears to be below it, on line {}",
+                self.record().line
+            ))),
             _ => Ok(()),
         }
     }

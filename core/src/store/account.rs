@@ -14,11 +14,10 @@ use crate::page::Page;
 use crate::principal::{Principal, Role, RoleName};
 
 use super::Store;
-use super::batch::{Answer, RequestKey};
 use super::membership::{
     add_member, get_member, keep_an_admin, lock_member, update_first_membership, update_further_membership,
 };
-use super::request_key::Attempt;
+use super::request_key::{Answer, Attempt, RequestKey};
 
 /// A person who can log in, as a member of one business.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

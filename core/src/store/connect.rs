@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::telemetry::TraceParent;
 
 use super::address::connect_options;
-use super::outbox::Bell;
+use super::notifier::Bell;
 
 /// The most connections of an API for reports.
 const MOST_REPORTS: u32 = 2;

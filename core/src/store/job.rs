@@ -1,15 +1,21 @@
-//! Jobs: submitted in one commit with all their chunks, cancelled, retried; [`read`] back.
+//! Jobs: submitted in one commit with all their chunks, which are claimed and finished one by one; cancelled, retried, read,
+//! and discarded.
 
-pub(in crate::store) mod claim;
-mod discard;
-mod read;
+pub(super) mod submit;
+
+pub(super) mod claim;
+pub(super) mod finish;
+
+mod cancel;
 mod retry;
-pub(in crate::store) mod storage;
-mod submit;
 
-pub use claim::{Claim, Finished, Pulse};
-pub(super) use read::get;
+pub(super) mod read;
+
+mod discard;
+pub(super) mod storage;
+
+pub use claim::{Claim, Pulse};
+pub use finish::Finished;
 pub use read::{JobFilter, MAX_JOBS_EXAMINED};
 pub use retry::Redrive;
 pub use submit::NewImport;
-pub(super) use submit::{NewJob, count, insert};

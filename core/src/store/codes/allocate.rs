@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::id::AssignmentId;
 use crate::store::job::claim::Claim;
 
-use super::import::{ImportRow, Rejected};
+use super::part::{ImportRow, Rejected};
 use super::rejection::Rejection;
 
 /// A row, and the assignment of its code.

@@ -7,10 +7,9 @@ use sqlx::{PgTransaction, query, query_file, query_file_scalar};
 use crate::error::Result;
 use crate::job::JobStatus;
 use crate::store::Store;
-use crate::store::job::claim::{Claim, Pulse};
+use crate::store::job::claim::{Claim, Pulse, begin};
 
-use super::begin;
-use super::import::{ImportPart, ImportRow, Rejected};
+use super::part::{ImportPart, ImportRow, Rejected};
 use super::rejection::Rejection;
 
 impl Store {

@@ -5,18 +5,32 @@ use std::ops::Range;
 use sqlx::{PgConnection, PgTransaction, query, query_scalar};
 use tracing::debug;
 
-use super::space::as_i64;
+use super::space::{as_i64, reserve};
 use crate::coupon::pattern::Pattern;
 use crate::coupon::space::Codes;
 use crate::error::{Error, Refusal, Result};
 use crate::id::{BookId, BusinessId};
 use crate::job::generate::Edge;
 use crate::store::Store;
-use crate::store::job::claim::{Claim, Finished, finish_if_held};
+use crate::store::job::claim::{Claim, begin};
+use crate::store::job::finish::{Finished, finish_if_held};
 use crate::telemetry::metrics;
 
+use super::chunk::{count_new, describe, discard, hold_open_book, is_clash};
 use super::copy::CopyRows;
-use super::{Taken, begin, count_new, describe, discard, hold_open_book, is_clash};
+
+/// What became of a chunk's rows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Taken {
+    /// They are committed and the chunk is settled.
+    Settled,
+    /// The chunk is no longer this worker's, or the job was stopped; nothing was written.
+    Lost,
+    /// A code that stands already is among them; nothing was written.
+    Clash,
+    /// So many codes are missing, since foreign ones stand in the way; nothing was written.
+    Short(u64),
+}
 
 impl Store {
     /// Writes the codes, sorted, at the positions from `first_position` on and settles the chunk. The quick way, for
@@ -71,7 +85,7 @@ impl Store {
         count: u64,
     ) -> Result<Option<Range<u64>>> {
         let mut transaction = self.pool.begin().await?;
-        let first = super::space::reserve(&mut transaction, claim.business, pattern, count).await?;
+        let first = reserve(&mut transaction, claim.business, pattern, count).await?;
         let range = first..first + count;
         let noted = query!(
             "update job_chunk

@@ -1,14 +1,12 @@
-//! Chunks: claimed with a lease and an epoch, worked, settled. Settling with a stale epoch changes nothing.
+//! Claims of chunks: taken with a lease and an epoch, renewed, and given back without an effect.
 
 use std::time::Duration;
 
-use serde_json::Value;
-use sqlx::{PgTransaction, query, query_file, query_file_scalar, query_scalar};
+use sqlx::{Connection, PgConnection, PgTransaction, query, query_file, query_file_scalar, query_scalar};
 
-use crate::error::{Error, Refusal, Result};
+use crate::error::{Error, Result};
 use crate::id::{BookId, BusinessId, JobId};
-use crate::job::{ChunkWork, JobError, JobKind, JobStatus, Task};
-use crate::queue;
+use crate::job::{JobKind, Task};
 use crate::telemetry::{TraceParent, metrics};
 
 use crate::store::Store;
@@ -48,21 +46,6 @@ impl Claim {
     pub(in crate::store) fn session_name(&self) -> String {
         format!("chunk {} {} {}", self.job, self.number, self.epoch)
     }
-}
-
-/// What a chunk adds to its job's tally.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Finished {
-    /// Rows done.
-    pub succeeded: i64,
-    /// Rows refused.
-    pub failed: i64,
-    /// Its part of the job's result: numbers are summed, the rest replaced.
-    pub result: Value,
-    /// Chunks that it adds to the job, to be worked after it.
-    pub next: Vec<ChunkWork>,
-    /// How many rows the job has to do, if that is known better by now.
-    pub total: Option<i64>,
 }
 
 /// What giving up a chunk counts as.
@@ -135,13 +118,6 @@ impl Store {
         Ok(if job.is_some() { Pulse::Held } else { Pulse::Lost })
     }
 
-    /// Settles a chunk that only plans: its effect is what it adds to the job.
-    pub async fn settle_planned(&self, claim: &Claim, finished: &Finished) -> Result<Pulse> {
-        let mut transaction = self.pool.begin().await?;
-        let status = finish_if_held(&mut transaction, claim, finished).await?;
-        self.commit_if_held(transaction, claim, status).await
-    }
-
     /// Ends sessions of processes that stand still in the transaction of a chunk whose lease is over; says how many.
     pub async fn end_lapsed_sessions(&self) -> Result<i64> {
         Ok(query_file_scalar!("src/store/sql/end_lapsed_sessions.sql").fetch_one(&self.pool).await?)
@@ -191,50 +167,6 @@ impl Store {
         Ok(if held { Pulse::Held } else { Pulse::Lost })
     }
 
-    /// Sets a chunk aside that failed too often or ended its workers, and writes a dead letter for the operator. The job fails
-    /// once all its chunks are settled.
-    pub async fn fail_chunk_if_held(&self, claim: &Claim, error: &JobError) -> Result<Pulse> {
-        let mut transaction = self.pool.begin().await?;
-        let failed = query_file_scalar!(
-            "src/store/sql/fail_chunk.sql",
-            claim.job.0,
-            claim.number,
-            claim.epoch,
-            error.detail,
-            serde_json::to_value(error).map_err(Error::internal)?,
-            claim.has_outbox
-        )
-        .fetch_optional(&mut *transaction)
-        .await?;
-        let failed = failed.map(|status| status_of(&status)).transpose()?;
-        self.commit_if_held(transaction, claim, failed).await
-    }
-
-    /// Fails the job at once because a rule forbids it to go on. No dead letter is written: only the owner can mend the cause.
-    pub async fn stop_job_if_held(&self, claim: &Claim, refusal: &Refusal) -> Result<Pulse> {
-        let mut transaction = self.pool.begin().await?;
-        let stopped = stop_job_if_held(&mut transaction, claim, refusal).await?;
-        self.commit_if_held(transaction, claim, stopped).await
-    }
-
-    /// Commits the work of a claim if the job's new status came back. Otherwise the job no longer runs or another worker
-    /// has the chunk, and nothing may change.
-    pub(in crate::store) async fn commit_if_held(
-        &self,
-        transaction: PgTransaction<'_>,
-        claim: &Claim,
-        status: Option<JobStatus>,
-    ) -> Result<Pulse> {
-        let Some(status) = status else {
-            transaction.rollback().await?;
-            return Ok(Pulse::Lost);
-        };
-        transaction.commit().await?;
-        self.ring();
-        metrics::job_stands(claim.task.kind(), status);
-        Ok(Pulse::Held)
-    }
-
     /// Ends all leases at once, that of housekeeping too, for a program that knows that no other works on this database: the
     /// chunks of a process that died need not wait. Returns how many chunks were leased.
     pub async fn end_all_leases(&self) -> Result<u64> {
@@ -265,75 +197,19 @@ impl Store {
     }
 }
 
-/// Settles a chunk in the transaction that holds its effect: its part of the tally, and the job's end with the last one.
-/// `None` if the chunk is no longer this worker's or the job was stopped: the caller must roll back.
-pub(in crate::store) async fn finish_if_held(
-    transaction: &mut PgTransaction<'_>,
+/// Begins the transaction of a chunk, under a name that says whose it is: what a process holds that freezes in it is taken
+/// from it once its lease is over ([`Store::end_lapsed_sessions`]).
+pub(in crate::store) async fn begin<'c>(
+    connection: &'c mut PgConnection,
     claim: &Claim,
-    finished: &Finished,
-) -> Result<Option<JobStatus>> {
-    if !finished.next.is_empty() || finished.total.is_some() {
-        add_next(transaction, claim, finished).await?;
-    }
-    let status = query_file!(
-        "src/store/sql/finish_chunk.sql",
-        claim.job.0,
-        claim.number,
-        claim.epoch,
-        finished.succeeded,
-        finished.failed,
-        finished.result,
-        claim.has_outbox
-    )
-    .fetch_optional(&mut **transaction)
-    .await?
-    .map(|row| row.status);
-    status.map(|status| status_of(&status)).transpose()
-}
-
-/// Adds the chunks that come after one which is about to be settled in the same transaction. Adds nothing if the chunk is no longer
-/// this worker's or the job no longer runs: settling will find the same.
-async fn add_next(transaction: &mut PgTransaction<'_>, claim: &Claim, finished: &Finished) -> Result<()> {
-    let next = finished.next.iter().map(serde_json::to_value).collect::<Result<Vec<_>, _>>();
-    query_file!(
-        "src/store/sql/add_chunks.sql",
-        claim.job.0,
-        claim.number,
-        claim.epoch,
-        &next.map_err(Error::internal)?,
-        finished.total,
-        claim.has_outbox
-    )
-    .execute(&mut **transaction)
-    .await?;
-    if claim.has_outbox { Ok(()) } else { queue::announce(transaction).await }
-}
-
-/// Fails the job of a chunk because a rule forbids it to go on; answers the job's status. `None` if the chunk is no longer this
-/// worker's or the job no longer runs: the caller must roll back.
-pub(in crate::store) async fn stop_job_if_held(
-    transaction: &mut PgTransaction<'_>,
-    claim: &Claim,
-    refusal: &Refusal,
-) -> Result<Option<JobStatus>> {
-    let error = JobError { code: refusal.code().to_owned(), detail: refusal.to_string() };
-    let stopped = query_file_scalar!(
-        "src/store/sql/stop_job.sql",
-        claim.job.0,
-        claim.number,
-        claim.epoch,
-        error.detail,
-        serde_json::to_value(&error).map_err(Error::internal)?
-    )
-    .fetch_optional(&mut **transaction)
-    .await?;
-    stopped.map(|status| status_of(&status)).transpose()
+) -> Result<PgTransaction<'c>> {
+    let mut transaction = connection.begin().await?;
+    query_scalar!("select set_config('application_name', $1, true)", claim.session_name())
+        .fetch_one(&mut *transaction)
+        .await?;
+    Ok(transaction)
 }
 
 fn names(kinds: &[JobKind]) -> Vec<String> {
     kinds.iter().map(|kind| kind.as_str().to_owned()).collect()
-}
-
-fn status_of(name: &str) -> Result<JobStatus> {
-    JobStatus::parse(name).ok_or_else(|| Error::internal("an unknown job status"))
 }

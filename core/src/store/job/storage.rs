@@ -70,6 +70,19 @@ impl Store {
         .await?;
         Ok(jobs.into_iter().map(JobId).collect())
     }
+
+    /// Of these jobs, those that still need their uploaded parts: not over, or failed and so open to a retry.
+    pub async fn jobs_that_need_files(&self, ids: &[JobId]) -> Result<Vec<JobId>> {
+        let ids: Vec<uuid::Uuid> = ids.iter().map(|id| id.0).collect();
+        let kept = query_scalar!(
+            r#"select id from job where id = any($1) and status in ('QUEUED', 'RUNNING', 'FAILED')
+                 and discarding_at is null"#,
+            &ids
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(kept.into_iter().map(JobId).collect())
+    }
 }
 
 /// Counts rejected rows that the chunk has written. Refused if they exceed the quota of the business.

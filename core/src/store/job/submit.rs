@@ -1,4 +1,4 @@
-//! Jobs: submitted in one commit with all their chunks, cancelled, retried; [`read`] back.
+//! The submission of jobs: a job is written in one commit with all its chunks.
 
 use std::time::Duration;
 
@@ -12,12 +12,12 @@ use crate::job::generate::{self, MAX_CODES_PER_JOB};
 use crate::job::{ChunkWork, Job, JobKind, JobWarning, Work, import};
 use crate::telemetry::metrics;
 
+use super::finish::count_end;
 use super::read::get;
 use crate::store::Store;
-use crate::store::batch::{Answer, RequestKey};
 use crate::store::codes::space::{as_i64, reserve};
 use crate::store::outbox::announce;
-use crate::store::request_key::Attempt;
+use crate::store::request_key::{Answer, Attempt, RequestKey};
 
 /// An upload that has been cut into parts and stored.
 #[derive(Debug, Clone)]
@@ -151,53 +151,6 @@ impl Store {
     pub async fn check_book_open(&self, business: BusinessId, book: BookId) -> Result<()> {
         check_open(&self.pool, business, book).await
     }
-
-    /// Stops a job that is not over. What is committed stays; a chunk at work finds out when it wants to commit.
-    pub async fn cancel_job_if_open(
-        &self,
-        key: Option<RequestKey>,
-        business: BusinessId,
-        id: JobId,
-    ) -> Result<Answer<Job>> {
-        let mut open = match self.attempt(key).await? {
-            Attempt::Open(open) => open,
-            Attempt::Answered(answer) => return Ok(answer),
-        };
-        let outcome = async {
-            let done = query!(
-                "update job set status = 'CANCELLED', finished_at = now()
-                 where id = $1 and business_id = $2 and status in ('QUEUED', 'RUNNING')",
-                id.0,
-                business.0
-            )
-            .execute(&mut *open.transaction)
-            .await?;
-            let job = get(&mut *open.transaction, business, id).await?;
-            if done.rows_affected() == 0 {
-                return Err(wrong_state(&job, "only one that is queued or running can be cancelled"));
-            }
-            Ok(job)
-        }
-        .await;
-        let answer = open.settle(outcome).await;
-        if let Ok(Answer { outcome: Ok(job), replayed: false }) = &answer {
-            count_end(job);
-        }
-        answer
-    }
-
-    /// Of these jobs, those that still need their uploaded parts: not over, or failed and so open to a retry.
-    pub async fn jobs_that_need_files(&self, ids: &[JobId]) -> Result<Vec<JobId>> {
-        let ids: Vec<uuid::Uuid> = ids.iter().map(|id| id.0).collect();
-        let kept = query_scalar!(
-            r#"select id from job where id = any($1) and status in ('QUEUED', 'RUNNING', 'FAILED')
-                 and discarding_at is null"#,
-            &ids
-        )
-        .fetch_all(&self.pool)
-        .await?;
-        Ok(kept.into_iter().map(JobId).collect())
-    }
 }
 
 /// Counts a job once it is written, and its end if that came with it.
@@ -208,22 +161,11 @@ pub(in crate::store) fn count(job: &Job) {
     count_end(job);
 }
 
-/// Counts the end of a job, if it has ended. Metrics have no series for kinds that this program does not know.
-pub(in crate::store) fn count_end(job: &Job) {
-    if let Some(kind) = JobKind::parse(&job.kind) {
-        metrics::job_stands(kind, job.status);
-    }
-}
-
 fn counted(answer: Result<Answer<Job>>) -> Result<Answer<Job>> {
     if let Ok(Answer { outcome: Ok(job), replayed: false }) = &answer {
         count(job);
     }
     answer
-}
-
-pub(super) fn wrong_state(job: &Job, hint: &str) -> Error {
-    Refusal::WrongJobState { status: job.status.as_str().into(), hint: hint.into() }.into()
 }
 
 /// Hands out the next `count` positions of a book that is not closed; answers the first.

@@ -6,7 +6,7 @@
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use sqlx::{PgTransaction, query, query_scalar};
+use sqlx::{PgExecutor, PgTransaction, query, query_scalar};
 
 use crate::error::{Error, Refusal, Result};
 use crate::id::{AccountId, BusinessId, LoginId};
@@ -14,10 +14,6 @@ use crate::page::Page;
 use crate::principal::{Principal, Role, RoleName};
 
 use super::Store;
-use super::membership::{
-    add_member, get_member, keep_an_admin, lock_member, update_first_membership, update_further_membership,
-};
-use super::request_key::{Answer, Attempt, RequestKey};
 
 /// A person who can log in, as a member of one business.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -85,7 +81,7 @@ pub struct AccountChange {
 
 impl AccountChange {
     /// Whether an ADMIN is one no longer after it.
-    fn takes_admin(&self) -> bool {
+    pub(super) fn takes_admin(&self) -> bool {
         self.disabled == Some(true) || self.role.is_some_and(|role| role != RoleName::Admin)
     }
 }
@@ -121,17 +117,14 @@ macro_rules! account {
 }
 pub(super) use account;
 
-impl Store {
-    /// Makes an account. If the email has one in another business, adds a membership to it; its password stays.
-    pub async fn create_account(&self, key: Option<RequestKey>, new: &NewAccount) -> Result<Answer<Account>> {
-        let mut open = match self.attempt(key).await? {
-            Attempt::Open(open) => open,
-            Attempt::Answered(answer) => return Ok(answer),
-        };
-        let outcome = add_member(&mut open.transaction, new).await;
-        open.settle(outcome).await
-    }
+macro_rules! credential {
+    ($row:expr) => {{
+        let row = $row;
+        AccountCredential { account: AccountId(row.id), email: row.email, password_hash: row.password_hash }
+    }};
+}
 
+impl Store {
     /// A business's accounts, newest first.
     pub async fn list_accounts(
         &self,
@@ -152,35 +145,6 @@ impl Store {
         .await?;
         let accounts = rows.into_iter().map(|row| Ok(account!(row))).collect::<Result<Vec<_>>>()?;
         Ok(Page::cut(accounts, limit, |account| account.id.to_string()))
-    }
-
-    /// Changes what is given. A new password ends all logins of the account, disabling and another role those to this business.
-    /// The last enabled admin of a business stays one. An account with another membership keeps its password.
-    pub async fn update_account(
-        &self,
-        business: BusinessId,
-        id: AccountId,
-        change: &AccountChange,
-    ) -> Result<Account> {
-        let mut transaction = self.pool.begin().await?;
-        if change.takes_admin() {
-            keep_an_admin(&mut transaction, business, id).await?;
-        }
-        let member = lock_member(&mut transaction, business, id).await?;
-        if change.password_hash.is_some() && member.is_shared {
-            return Err(Refusal::AccountShared.into());
-        }
-        if member.is_first {
-            update_first_membership(&mut transaction, id, change).await?;
-        } else {
-            update_further_membership(&mut transaction, business, id, change).await?;
-        }
-        if change.password_hash.is_some() {
-            end_logins(&mut transaction, id, None).await?;
-        }
-        let account = get_member(&mut transaction, business, id).await?;
-        transaction.commit().await?;
-        Ok(account)
     }
 
     /// Gives an account a new password if it still has the one that was verified and the login goes on, and ends its other logins;
@@ -243,11 +207,7 @@ impl Store {
         )
         .fetch_optional(&self.pool)
         .await?;
-        Ok(row.map(|row| AccountCredential {
-            account: AccountId(row.id),
-            email: row.email,
-            password_hash: row.password_hash,
-        }))
+        Ok(row.map(|row| credential!(row)))
     }
 
     /// What the password of an account is checked against.
@@ -255,11 +215,7 @@ impl Store {
         let row = query!("select id, email, password_hash from user_account where id = $1", id.0)
             .fetch_optional(&self.pool)
             .await?;
-        Ok(row.map(|row| AccountCredential {
-            account: AccountId(row.id),
-            email: row.email,
-            password_hash: row.password_hash,
-        }))
+        Ok(row.map(|row| credential!(row)))
     }
 
     /// The businesses that an account may log in to, in the order in which it became a member.
@@ -281,18 +237,27 @@ impl Store {
 
     /// The account, if it is a member of the business.
     pub async fn get_account(&self, business: BusinessId, id: AccountId) -> Result<Account> {
-        let row = query!(
-            "select a.id, m.business_id, a.email, m.role, m.user_id, m.created_at, m.disabled_at
-             from membership m join user_account a on a.id = m.account_id
-             where m.account_id = $1 and m.business_id = $2",
-            id.0,
-            business.0
-        )
-        .fetch_optional(&self.reads)
-        .await?
-        .ok_or_else(|| Refusal::not_found("user"))?;
-        Ok(account!(row))
+        get_member(&self.reads, business, id).await
     }
+}
+
+/// The account, if it is a member of the business, read with the given connection or transaction.
+pub(super) async fn get_member(
+    executor: impl PgExecutor<'_>,
+    business: BusinessId,
+    id: AccountId,
+) -> Result<Account> {
+    let row = query!(
+        "select a.id, m.business_id, a.email, m.role, m.user_id, m.created_at, m.disabled_at
+         from membership m join user_account a on a.id = m.account_id
+         where m.account_id = $1 and m.business_id = $2",
+        id.0,
+        business.0
+    )
+    .fetch_optional(executor)
+    .await?
+    .ok_or_else(|| Refusal::not_found("user"))?;
+    Ok(account!(row))
 }
 
 /// The account of an email; see [`Store::find_credential`].
@@ -305,7 +270,7 @@ pub(super) async fn find_id(
 }
 
 /// Ends the logins of an account, but for one. Its row is held by now, so no login is being given meanwhile.
-async fn end_logins(
+pub(super) async fn end_logins(
     transaction: &mut PgTransaction<'static>,
     account: AccountId,
     but: Option<LoginId>,

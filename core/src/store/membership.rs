@@ -9,7 +9,50 @@ use crate::error::{Error, Refusal, Result, breaches};
 use crate::id::{AccountId, BusinessId};
 use crate::principal::RoleName;
 
-use super::account::{Account, AccountChange, NewAccount, account, find_id};
+use super::Store;
+use super::account::{Account, AccountChange, NewAccount, account, end_logins, find_id, get_member};
+use super::request_key::{Answer, Attempt, RequestKey};
+
+impl Store {
+    /// Makes an account. If the email has one in another business, adds a membership to it; its password stays.
+    pub async fn create_account(&self, key: Option<RequestKey>, new: &NewAccount) -> Result<Answer<Account>> {
+        let mut open = match self.attempt(key).await? {
+            Attempt::Open(open) => open,
+            Attempt::Answered(answer) => return Ok(answer),
+        };
+        let outcome = add_member(&mut open.transaction, new).await;
+        open.settle(outcome).await
+    }
+
+    /// Changes what is given. A new password ends all logins of the account, disabling and another role those to this business.
+    /// The last enabled admin of a business stays one. An account with another membership keeps its password.
+    pub async fn update_account(
+        &self,
+        business: BusinessId,
+        id: AccountId,
+        change: &AccountChange,
+    ) -> Result<Account> {
+        let mut transaction = self.pool.begin().await?;
+        if change.takes_admin() {
+            keep_an_admin(&mut transaction, business, id).await?;
+        }
+        let member = lock_member(&mut transaction, business, id).await?;
+        if change.password_hash.is_some() && member.is_shared {
+            return Err(Refusal::AccountShared.into());
+        }
+        if member.is_first {
+            update_first_membership(&mut transaction, id, change).await?;
+        } else {
+            update_further_membership(&mut transaction, business, id, change).await?;
+        }
+        if change.password_hash.is_some() {
+            end_logins(&mut transaction, id, None).await?;
+        }
+        let account = get_member(&mut *transaction, business, id).await?;
+        transaction.commit().await?;
+        Ok(account)
+    }
+}
 
 /// Makes the account of an email a member of a business; makes the account if there is none.
 pub(super) async fn add_member(
@@ -67,25 +110,7 @@ async fn add_membership(
     if added.rows_affected() == 0 {
         return Err(Refusal::EmailTaken.into());
     }
-    get_member(transaction, new.business, id).await
-}
-
-pub(super) async fn get_member(
-    transaction: &mut PgTransaction<'static>,
-    business: BusinessId,
-    id: AccountId,
-) -> Result<Account> {
-    let row = query!(
-        "select a.id, m.business_id, a.email, m.role, m.user_id, m.created_at, m.disabled_at
-         from membership m join user_account a on a.id = m.account_id
-         where m.account_id = $1 and m.business_id = $2",
-        id.0,
-        business.0
-    )
-    .fetch_optional(&mut **transaction)
-    .await?
-    .ok_or_else(|| Refusal::not_found("user"))?;
-    Ok(account!(row))
+    get_member(&mut **transaction, new.business, id).await
 }
 
 /// A member whose account is locked.

@@ -1,8 +1,8 @@
-//! The accounts of people and their memberships. What takes an account's password, or the right to log in, ends logins in the same
+//! User accounts: their credentials, and reading them. A change of a password or of the right to log in ends logins in the same
 //! commit.
 //!
-//! The columns of `user_account` are the account's first membership, and are written there; the table `membership` has it and all
-//! others. Rows are locked in one order: accounts by id, then memberships, then logins.
+//! The columns of `user_account` are the first membership of the account and are written there. The table `membership` has all
+//! memberships. Rows are locked in one order: accounts by id, then memberships, then logins.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -15,27 +15,27 @@ use crate::principal::{Principal, Role, RoleName};
 
 use super::Store;
 
-/// A person who can log in, as a member of one business.
+/// A user account as a member of one business.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Account {
     /// Its id, the same in all businesses.
     pub id: AccountId,
     /// The tenant.
     pub business: BusinessId,
-    /// In lower case; one account in the whole installation.
+    /// In lower case; unique in the installation.
     pub email: String,
     /// `ADMIN` or `USER` in this business.
     pub role: RoleName,
     /// The holder id in coupons of this business.
     pub user_id: String,
-    /// Whether it may not log in to this business.
+    /// Whether it is excluded from logins to this business.
     pub is_disabled: bool,
     /// When it became a member.
     pub created_at: DateTime<Utc>,
 }
 
 impl Account {
-    /// The caller that this account is once it has shown its credentials.
+    /// The caller with the credentials of this account.
     pub fn principal(&self) -> Result<Principal> {
         let role = match self.role {
             RoleName::Admin => Role::Admin,
@@ -46,7 +46,7 @@ impl Account {
     }
 }
 
-/// What the password of an account is checked against.
+/// The password hash of an account.
 #[derive(Debug, Clone)]
 pub struct AccountCredential {
     /// The account.
@@ -68,30 +68,30 @@ pub struct Membership {
     pub role: RoleName,
 }
 
-/// What an admin changes of an account in its business; what is absent stays.
+/// Changes of an account by an admin of its business. Absent fields stay as they are.
 #[derive(Debug, Clone, Default)]
 pub struct AccountChange {
     /// argon2id, in PHC form.
     pub password_hash: Option<String>,
-    /// Whether the account may not log in to the business.
+    /// Whether the account is excluded from logins to the business.
     pub disabled: Option<bool>,
     /// `ADMIN` or `USER`.
     pub role: Option<RoleName>,
 }
 
 impl AccountChange {
-    /// Whether an ADMIN is one no longer after it.
+    /// Whether the change ends the rights of an admin.
     pub(super) fn takes_admin(&self) -> bool {
         self.disabled == Some(true) || self.role.is_some_and(|role| role != RoleName::Admin)
     }
 }
 
-/// An account to be made.
+/// An account to create.
 #[derive(Debug, Clone)]
 pub struct NewAccount {
     /// The tenant.
     pub business: BusinessId,
-    /// In any case.
+    /// In upper or lower case.
     pub email: String,
     /// argon2id, in PHC form.
     pub password_hash: String,
@@ -147,8 +147,8 @@ impl Store {
         Ok(Page::cut(accounts, limit, |account| account.id.to_string()))
     }
 
-    /// Gives an account a new password if it still has the one that was verified and the login goes on, and ends its other logins;
-    /// returns whether it did.
+    /// Sets a new password and ends the other logins of the account, if it still has the verified password and the login has
+    /// not ended. Returns whether it did.
     pub async fn change_password_if_unchanged(
         &self,
         id: AccountId,
@@ -176,8 +176,8 @@ impl Store {
         Ok(true)
     }
 
-    /// Gives the account of an email a new password, whatever its businesses, and ends all its logins. The account is the one of its
-    /// first membership, disabled if it may log in to no business.
+    /// Sets a new password for the account of an email, in all its businesses, and ends all its logins. Returns the account in
+    /// its first business, as disabled if it is disabled in all businesses.
     pub async fn reset_password(&self, email: &str, password_hash: &str) -> Result<Account> {
         let mut transaction = self.pool.begin().await?;
         let id = find_id(&mut transaction, email).await?.ok_or_else(|| Refusal::not_found("account"))?;
@@ -198,8 +198,8 @@ impl Store {
         Ok(account)
     }
 
-    /// What the password of an email is checked against. An email is compared in lower case; one that is trimmed finds an account
-    /// that was stored with format characters at its ends if it finds no other.
+    /// The password hash of the account of an email. Emails are compared in lower case. If no account matches, the email also
+    /// matches an account that was stored with format characters at its ends.
     pub async fn find_credential(&self, email: &str) -> Result<Option<AccountCredential>> {
         let row = query!(
             "select id, email, password_hash from user_account where id = account_of_email($1)",
@@ -210,7 +210,7 @@ impl Store {
         Ok(row.map(|row| credential!(row)))
     }
 
-    /// What the password of an account is checked against.
+    /// The password hash of an account.
     pub async fn find_credential_of(&self, id: AccountId) -> Result<Option<AccountCredential>> {
         let row = query!("select id, email, password_hash from user_account where id = $1", id.0)
             .fetch_optional(&self.pool)
@@ -218,7 +218,7 @@ impl Store {
         Ok(row.map(|row| credential!(row)))
     }
 
-    /// The businesses that an account may log in to, in the order in which it became a member.
+    /// The businesses that an account may log in to, in the order of its memberships.
     pub async fn list_memberships(&self, id: AccountId) -> Result<Vec<Membership>> {
         let rows = query!(
             "select b.id, b.name, m.role from membership m join business b on b.id = m.business_id
@@ -269,7 +269,7 @@ pub(super) async fn find_id(
     Ok(id.map(AccountId))
 }
 
-/// Ends the logins of an account, but for one. Its row is held by now, so no login is being given meanwhile.
+/// Ends the logins of an account, except one. The caller has locked its row, so no login starts at the same time.
 pub(super) async fn end_logins(
     transaction: &mut PgTransaction<'static>,
     account: AccountId,

@@ -1,4 +1,4 @@
-//! Which rows of an import get their codes assigned: in the order of the lines, up to the limit of each user.
+//! Selects the rows of an import whose codes are assigned: in the order of the lines, up to the limit of each user.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -11,42 +11,42 @@ use crate::store::job::claim::Claim;
 use super::part::{ImportRow, Rejected};
 use super::rejection::Rejection;
 
-/// A row, and the assignment of its code.
-pub(super) struct DealtRow<'a> {
+/// A row and the assignment of its code.
+pub(super) struct AllocatedRow<'a> {
     pub(super) row: &'a ImportRow,
     pub(super) assignment: Option<Assignment>,
 }
 
-/// A code for a user.
+/// The assignment of a code to a user.
 pub(super) struct Assignment {
     pub(super) id: uuid::Uuid,
-    /// The user's id as it is stored.
+    /// The stored spelling of the user id.
     pub(super) user: String,
 }
 
-/// Rows with their assignments, in the order in which they came.
-pub(super) struct Dealt<'a> {
-    pub(super) rows: Vec<DealtRow<'a>>,
-    /// The rows whose users may hold no more codes.
+/// Rows with their assignments, in the order of the input.
+pub(super) struct Allocated<'a> {
+    pub(super) rows: Vec<AllocatedRow<'a>>,
+    /// The rows whose users have reached their limit.
     pub(super) limited: Vec<Rejection>,
 }
 
-/// Counts the codes of the rows towards the users they name, and decides which rows stay within the limits.
+/// Counts the codes of the rows for the users that they name, and selects the rows within the limits.
 ///
-/// **Invariant.** The limits hold whatever else runs: the rows of `user_quota` are counted up by a statement that checks the limit
-/// on the locked row, and stay locked until the transaction ends.
-pub(super) async fn deal<'a>(
+/// **Invariant.** The limits hold in all concurrent transactions: the statement that increases a count in `user_quota` checks
+/// the limit on the locked row, and the row stays locked until the transaction ends.
+pub(super) async fn allocate<'a>(
     transaction: &mut PgTransaction<'_>,
     claim: &Claim,
     rows: &[&'a ImportRow],
-) -> Result<Dealt<'a>> {
-    let mut dealt: Vec<_> = rows.iter().map(|row| DealtRow { row, assignment: None }).collect();
+) -> Result<Allocated<'a>> {
+    let mut allocated: Vec<_> = rows.iter().map(|row| AllocatedRow { row, assignment: None }).collect();
     let mut limited = Vec::new();
     let mut left = grant(transaction, claim, rows).await?;
-    let mut in_order: Vec<&mut DealtRow<'_>> =
-        dealt.iter_mut().filter(|dealt| dealt.row.user.is_some()).collect();
-    in_order.sort_unstable_by_key(|dealt| dealt.row.line);
-    for DealtRow { row, assignment } in in_order {
+    let mut in_order: Vec<&mut AllocatedRow<'_>> =
+        allocated.iter_mut().filter(|allocated| allocated.row.user.is_some()).collect();
+    in_order.sort_unstable_by_key(|allocated| allocated.row.line);
+    for AllocatedRow { row, assignment } in in_order {
         match row.user.as_ref().and_then(|user| left.get_mut(user)) {
             Some(grant) if grant.codes > 0 => {
                 grant.codes -= 1;
@@ -55,30 +55,30 @@ pub(super) async fn deal<'a>(
             _ => limited.push(Rejected::UserLimitReached.of(row)),
         }
     }
-    Ok(Dealt { rows: dealt, limited })
+    Ok(Allocated { rows: allocated, limited })
 }
 
-/// Codes that a user may still get.
+/// The number of codes that a user gets.
 struct Grant {
-    /// The user's id as it is stored.
+    /// The stored spelling of the user id.
     user: String,
     codes: i32,
 }
 
-/// What each user that the rows name may get of the codes that they ask for.
+/// The number of codes that each user named by the rows gets of the requested ones.
 async fn grant(
     transaction: &mut PgTransaction<'_>,
     claim: &Claim,
     rows: &[&ImportRow],
 ) -> Result<HashMap<String, Grant>> {
-    let mut wished: BTreeMap<&str, i32> = BTreeMap::new();
+    let mut requested: BTreeMap<&str, i32> = BTreeMap::new();
     for user in rows.iter().filter_map(|row| row.user.as_deref()) {
-        *wished.entry(user).or_default() += 1;
+        *requested.entry(user).or_default() += 1;
     }
-    if wished.is_empty() {
+    if requested.is_empty() {
         return Ok(HashMap::new());
     }
-    let named: Vec<String> = wished.keys().map(|user| (*user).to_owned()).collect();
+    let named: Vec<String> = requested.keys().map(|user| (*user).to_owned()).collect();
     let others = query!(
         r#"select user_id as "named!", stored as "stored!" from stored_user_id where business_id = $1 and user_id = any($2)"#,
         claim.business.0,
@@ -86,19 +86,19 @@ async fn grant(
     )
     .fetch_all(&mut **transaction)
     .await?;
-    // An id finds one stored id at most, and no two ids find the same one.
+    // An id matches at most one stored id, and no two ids match the same stored id.
     let named_by: HashMap<String, String> =
         others.into_iter().map(|other| (other.stored, other.named)).collect();
     for (stored, named) in &named_by {
-        if let Some(codes) = wished.remove(named.as_str()) {
-            wished.insert(stored, codes);
+        if let Some(codes) = requested.remove(named.as_str()) {
+            requested.insert(stored, codes);
         }
     }
     let granted = query_file!(
         "src/store/sql/grant_codes.sql",
         claim.book()?.0,
-        &wished.keys().map(|user| (*user).to_owned()).collect::<Vec<_>>(),
-        &wished.values().copied().collect::<Vec<_>>()
+        &requested.keys().map(|user| (*user).to_owned()).collect::<Vec<_>>(),
+        &requested.values().copied().collect::<Vec<_>>()
     )
     .fetch_all(&mut **transaction)
     .await?;

@@ -8,8 +8,8 @@ use crate::error::{Error, Refusal, Result};
 use crate::id::BookId;
 use crate::store::job::claim::Claim;
 
-/// Holds the book against deletion until the transaction ends, and makes sure that codes may still be added; answers the
-/// transaction's time.
+/// Locks the book against deletion until the transaction ends, and checks that codes may still be added. Returns the time
+/// of the transaction.
 pub(super) async fn hold_open_book(
     transaction: &mut PgTransaction<'_>,
     book: BookId,
@@ -41,20 +41,20 @@ pub(super) async fn count_new(
     Ok(())
 }
 
-/// Whether an error means that a row with this code or position came in meanwhile, or that two batches wait for each
-/// other: the same batch may be looked at again.
+/// Whether an error means that another transaction has inserted a row with this code or position, or a deadlock of two
+/// batches. The same batch may be attempted again.
 pub(super) fn is_clash(error: &Error) -> bool {
     let (Error::Internal(source) | Error::Unavailable(source)) = error else { return false };
     let Some(sqlx::Error::Database(cause)) = source.downcast_ref::<sqlx::Error>() else { return false };
     cause.constraint() == Some("coupon_pkey") || cause.code().as_deref() == Some("40P01")
 }
 
-/// Ends a connection whose COPY failed: it must not serve anybody else.
+/// Closes a connection whose COPY failed: its state is unknown.
 pub(super) fn discard(mut connection: PoolConnection<Postgres>) {
     connection.close_on_drop();
 }
 
-/// The codes of a claim as the log calls them.
+/// The name of a chunk in log lines.
 pub(super) fn describe(claim: &Claim) -> String {
     format!("{}#{}", claim.job, claim.number)
 }

@@ -12,7 +12,7 @@ use crate::store::job::finish::{Finished, finish_if_held};
 use super::rejection::{self, Rejection};
 use super::space::as_i64;
 
-/// A valid row, the only one of its code in its part.
+/// A valid row; no other row of its part has its code.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImportRow {
     /// The code.
@@ -23,7 +23,7 @@ pub struct ImportRow {
     pub user: Option<String>,
     /// The other columns, as JSON.
     pub metadata: Option<String>,
-    /// The whole row as it stands in the file.
+    /// The whole row as it is in the file.
     pub text: String,
 }
 
@@ -69,7 +69,7 @@ pub enum Rejected {
 }
 
 impl Rejected {
-    /// As the errors file spells it.
+    /// The stable name of the reason, in the errors file.
     pub fn reason(self) -> &'static str {
         match self {
             Self::DuplicateInFile => "duplicate_in_file",
@@ -78,7 +78,7 @@ impl Rejected {
         }
     }
 
-    /// The same as a sentence.
+    /// The reason as a sentence.
     pub fn detail(self) -> &'static str {
         match self {
             Self::DuplicateInFile => "an earlier line of the file has this code",
@@ -100,8 +100,8 @@ impl Rejected {
 }
 
 impl ImportPart {
-    /// Writes the rejections of the part, with those that the database found, and settles the chunk. `None` if the chunk is
-    /// no longer this worker's or the job was stopped.
+    /// Writes the rejections of the part and those that the database found, and finishes the chunk. `None` if this worker
+    /// no longer holds the chunk or the job was stopped.
     pub(super) async fn settle(
         &self,
         transaction: &mut PgTransaction<'_>,
@@ -113,7 +113,7 @@ impl ImportPart {
         finish_if_held(transaction, claim, &self.finished(claim, found)).await
     }
 
-    /// What the chunk adds to its job.
+    /// The counts and the result that the chunk adds to its job.
     fn finished(&self, claim: &Claim, found: &[Rejection]) -> Finished {
         let count = |rows: usize| as_i64(rows as u64);
         let of_reason = |rejections: &[Rejection], why: Rejected| {
@@ -121,11 +121,11 @@ impl ImportPart {
         };
         let repeated = of_reason(&self.rejections, Rejected::DuplicateInFile);
         let unassigned = of_reason(found, Rejected::UserLimitReached);
-        let standing = count(found.len()) - unassigned;
-        let uploaded = count(self.rows.len()) - standing;
+        let existing = count(found.len()) - unassigned;
+        let uploaded = count(self.rows.len()) - existing;
         let invalid = count(self.rejections.len()) - repeated;
         let mut result = json!({
-            "uploadedCount": uploaded, "unassignedCount": unassigned, "duplicatesCount": repeated + standing,
+            "uploadedCount": uploaded, "unassignedCount": unassigned, "duplicatesCount": repeated + existing,
             "invalidRowsCount": invalid });
         if claim.number == 0 && matches!(&claim.task, Task::ImportCodes(spec, _) if spec.dry_run) {
             result["sample"] = json!(self.sample_with(found));
@@ -134,7 +134,7 @@ impl ImportPart {
         Finished { succeeded: uploaded - unassigned, failed, result, ..Finished::default() }
     }
 
-    /// The first rows, with what the database rejects of them.
+    /// The first rows, with the rejections that the database found.
     fn sample_with(&self, found: &[Rejection]) -> Vec<SampleRow> {
         let with_reason = |row: &SampleRow| {
             let found = found.iter().find(|rejection| rejection.line == row.line);

@@ -12,7 +12,7 @@ use super::finish::count_end;
 use super::read::get;
 
 impl Store {
-    /// Stops a job that is not over. What is committed stays; a chunk at work finds out when it wants to commit.
+    /// Cancels an unfinished job. Committed chunks stay; running chunks are rolled back at their commit.
     pub async fn cancel_job_if_open(
         &self,
         key: Option<RequestKey>,

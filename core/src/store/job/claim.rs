@@ -18,21 +18,21 @@ pub struct Claim {
     pub job: JobId,
     /// The job's owner.
     pub business: BusinessId,
-    /// Who submitted the job.
+    /// The submitter of the job.
     pub created_by: String,
     /// Its number within the job.
     pub number: i32,
-    /// How often it was claimed; the proof of being the latest.
+    /// The number of claims so far; identifies the latest claim.
     pub epoch: i32,
-    /// How often it failed.
+    /// The number of failed attempts.
     pub attempts: i32,
-    /// How often its worker died over it, or a statement of it took longer than it may.
+    /// The number of attempts in which its worker died or a statement exceeded its time limit.
     pub crashes: i32,
-    /// What it does.
+    /// Its work.
     pub task: Task,
     /// The span that submitted the job.
     pub trace: Option<TraceParent>,
-    /// Whether what it makes runnable is written into the outbox.
+    /// Whether runnable chunks are announced through the outbox.
     pub(in crate::store) has_outbox: bool,
 }
 
@@ -42,13 +42,13 @@ impl Claim {
         self.task.book().ok_or_else(|| Error::internal("the job has no book"))
     }
 
-    /// What the session of its transaction is called: short enough for Postgres.
+    /// The name of its database session, within the limit of Postgres.
     pub(in crate::store) fn session_name(&self) -> String {
         format!("chunk {} {} {}", self.job, self.number, self.epoch)
     }
 }
 
-/// What giving up a chunk counts as.
+/// The counter that the release of a chunk increases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Spent {
     Nothing,
@@ -56,17 +56,17 @@ enum Spent {
     Crash,
 }
 
-/// What a heartbeat learns.
+/// The result of a heartbeat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pulse {
-    /// The chunk is still this worker's.
+    /// This worker still holds the chunk.
     Held,
-    /// It was taken over, or the job was stopped: give up.
+    /// Another worker has claimed the chunk, or the job was stopped.
     Lost,
 }
 
 impl Store {
-    /// Claims the fairest runnable chunk, if there is any.
+    /// Claims the runnable chunk that is next by the rules of fairness.
     pub async fn claim_chunk(
         &self,
         worker: &str,
@@ -99,7 +99,7 @@ impl Store {
         claim.transpose()
     }
 
-    /// Says that the chunk is being worked, and holds it for another lease.
+    /// Records that the chunk is being executed, and renews its lease.
     pub async fn renew_lease_if_held(&self, claim: &Claim, lease: Duration) -> Result<Pulse> {
         let job = query_scalar!(
             "with chunk as (
@@ -118,22 +118,22 @@ impl Store {
         Ok(if job.is_some() { Pulse::Held } else { Pulse::Lost })
     }
 
-    /// Ends sessions of processes that stand still in the transaction of a chunk whose lease is over; says how many.
+    /// Ends idle sessions in the transaction of a chunk whose lease has expired; returns their number.
     pub async fn end_lapsed_sessions(&self) -> Result<i64> {
         Ok(query_file_scalar!("src/store/sql/end_lapsed_sessions.sql").fetch_one(&self.pool).await?)
     }
 
-    /// Gives the chunk up after a failure that spends an attempt, to be tried again after `delay`.
+    /// Releases the chunk after a failure, runnable after `delay`. Counts an attempt.
     pub async fn retry_chunk_if_held(&self, claim: &Claim, delay: Duration, error: &str) -> Result<Pulse> {
         self.free_chunk_if_held(claim, delay, Spent::Attempt, Some(error)).await
     }
 
-    /// Gives the chunk back as it was taken, runnable after `delay`: a shutdown or an outage spends no attempt.
+    /// Releases the chunk at a shutdown or an outage, runnable after `delay`. Counts no attempt.
     pub async fn release_chunk_if_held(&self, claim: &Claim, delay: Duration) -> Result<Pulse> {
         self.free_chunk_if_held(claim, delay, Spent::Nothing, None).await
     }
 
-    /// Gives up a chunk of which a statement took longer than it may. That counts like a crash.
+    /// Releases a chunk of which a statement exceeded its time limit. Counts a crash.
     pub async fn release_late_chunk_if_held(
         &self,
         claim: &Claim,
@@ -167,8 +167,8 @@ impl Store {
         Ok(if held { Pulse::Held } else { Pulse::Lost })
     }
 
-    /// Ends all leases at once, that of housekeeping too, for a program that knows that no other works on this database: the
-    /// chunks of a process that died need not wait. Returns how many chunks were leased.
+    /// Ends all leases, including that of housekeeping, so that the chunks of a dead process need not wait. Only for a program
+    /// that knows that no other program uses this database. Returns the number of leased chunks.
     pub async fn end_all_leases(&self) -> Result<u64> {
         let ended = query!(
             "with house as (update housekeeping_lease set until = now() where until > now())
@@ -181,7 +181,7 @@ impl Store {
         Ok(ended.rows_affected())
     }
 
-    /// How long until a chunk of these kinds becomes runnable by itself: its delay or a lease runs out. None if none will.
+    /// The time until the delay or the lease of a chunk of these kinds ends. `None` if there is no such chunk.
     pub async fn next_chunk_due(&self, kinds: &[JobKind]) -> Result<Option<Duration>> {
         let seconds = query_scalar!(
             r#"select extract(epoch from min(case when c.status = 'READY' then c.run_at else c.lease_until end) - now())::float8
@@ -197,8 +197,8 @@ impl Store {
     }
 }
 
-/// Begins the transaction of a chunk, under a name that says whose it is: what a process holds that freezes in it is taken
-/// from it once its lease is over ([`Store::end_lapsed_sessions`]).
+/// Begins the transaction of a chunk and names the session after the claim. If the process stops in the transaction,
+/// [`Store::end_lapsed_sessions`] ends the session after the lease.
 pub(in crate::store) async fn begin<'c>(
     connection: &'c mut PgConnection,
     claim: &Claim,

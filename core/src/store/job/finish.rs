@@ -11,31 +11,31 @@ use crate::telemetry::metrics;
 
 use super::claim::{Claim, Pulse};
 
-/// What a chunk adds to its job's tally.
+/// The counts, result and further chunks that a chunk adds to its job.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Finished {
-    /// Rows done.
+    /// Succeeded rows.
     pub succeeded: i64,
-    /// Rows refused.
+    /// Rejected rows.
     pub failed: i64,
-    /// Its part of the job's result: numbers are summed, the rest replaced.
+    /// Its part of the result of the job: numbers are added, other values replaced.
     pub result: Value,
-    /// Chunks that it adds to the job, to be worked after it.
+    /// Chunks to add to the job and to execute after this one.
     pub next: Vec<ChunkWork>,
-    /// How many rows the job has to do, if that is known better by now.
+    /// The number of rows of the job, if it has changed.
     pub total: Option<i64>,
 }
 
 impl Store {
-    /// Settles a chunk that only plans: its effect is what it adds to the job.
+    /// Finishes a chunk that only plans: its effect is to add chunks to the job.
     pub async fn settle_planned(&self, claim: &Claim, finished: &Finished) -> Result<Pulse> {
         let mut transaction = self.pool.begin().await?;
         let status = finish_if_held(&mut transaction, claim, finished).await?;
         self.commit_if_held(transaction, claim, status).await
     }
 
-    /// Sets a chunk aside that failed too often or ended its workers, and writes a dead letter for the operator. The job fails
-    /// once all its chunks are settled.
+    /// Fails a chunk that failed or crashed too often, and writes a dead letter for the operator. The job fails when all its
+    /// chunks are finished or failed.
     pub async fn fail_chunk_if_held(&self, claim: &Claim, error: &JobError) -> Result<Pulse> {
         let mut transaction = self.pool.begin().await?;
         let failed = query_file_scalar!(
@@ -53,15 +53,15 @@ impl Store {
         self.commit_if_held(transaction, claim, failed).await
     }
 
-    /// Fails the job at once because a rule forbids it to go on. No dead letter is written: only the owner can mend the cause.
+    /// Fails the job at once because a rule rejects it. Writes no dead letter, because only the owner can correct the cause.
     pub async fn stop_job_if_held(&self, claim: &Claim, refusal: &Refusal) -> Result<Pulse> {
         let mut transaction = self.pool.begin().await?;
         let stopped = stop_job_if_held(&mut transaction, claim, refusal).await?;
         self.commit_if_held(transaction, claim, stopped).await
     }
 
-    /// Commits the work of a claim if the job's new status came back. Otherwise the job no longer runs or another worker
-    /// has the chunk, and nothing may change.
+    /// Commits the transaction of a claim if there is a new status of the job. Otherwise the job no longer runs or another
+    /// worker holds the chunk: rolls back.
     pub(in crate::store) async fn commit_if_held(
         &self,
         transaction: PgTransaction<'_>,
@@ -79,8 +79,8 @@ impl Store {
     }
 }
 
-/// Settles a chunk in the transaction that holds its effect: its part of the tally, and the job's end with the last one.
-/// `None` if the chunk is no longer this worker's or the job was stopped: the caller must roll back.
+/// Finishes a chunk in the transaction that has its effect: adds its counts, and ends the job with the last chunk. `None` if
+/// this worker no longer holds the chunk or the job was stopped: the caller must roll back.
 pub(in crate::store) async fn finish_if_held(
     transaction: &mut PgTransaction<'_>,
     claim: &Claim,
@@ -105,8 +105,8 @@ pub(in crate::store) async fn finish_if_held(
     status.map(|status| status_of(&status)).transpose()
 }
 
-/// Adds the chunks that come after one which is about to be settled in the same transaction. Adds nothing if the chunk is no longer
-/// this worker's or the job no longer runs: settling will find the same.
+/// Adds the chunks that follow this one, which the same transaction finishes next. Adds nothing if this worker no longer holds
+/// the chunk or the job no longer runs: finishing the chunk then fails too.
 async fn add_next(transaction: &mut PgTransaction<'_>, claim: &Claim, finished: &Finished) -> Result<()> {
     let next = finished.next.iter().map(serde_json::to_value).collect::<Result<Vec<_>, _>>();
     query_file!(
@@ -123,8 +123,8 @@ async fn add_next(transaction: &mut PgTransaction<'_>, claim: &Claim, finished: 
     if claim.has_outbox { Ok(()) } else { queue::announce(transaction).await }
 }
 
-/// Fails the job of a chunk because a rule forbids it to go on; answers the job's status. `None` if the chunk is no longer this
-/// worker's or the job no longer runs: the caller must roll back.
+/// Fails the job of a chunk because a rule rejects it; returns the status of the job. `None` if this worker no longer holds the
+/// chunk or the job no longer runs: the caller must roll back.
 pub(in crate::store) async fn stop_job_if_held(
     transaction: &mut PgTransaction<'_>,
     claim: &Claim,
@@ -148,7 +148,7 @@ fn status_of(name: &str) -> Result<JobStatus> {
     JobStatus::parse(name).ok_or_else(|| Error::internal("an unknown job status"))
 }
 
-/// Counts the end of a job, if it has ended. Metrics have no series for kinds that this program does not know.
+/// Counts the end of a job in the metrics, if it has ended. Unknown kinds have no series.
 pub(in crate::store) fn count_end(job: &Job) {
     if let Some(kind) = JobKind::parse(&job.kind) {
         metrics::job_stands(kind, job.status);

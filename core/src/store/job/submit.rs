@@ -19,32 +19,32 @@ use crate::store::codes::space::{as_i64, reserve};
 use crate::store::outbox::announce;
 use crate::store::request_key::{Answer, Attempt, RequestKey};
 
-/// An upload that has been cut into parts and stored.
+/// An upload whose parts are stored.
 #[derive(Debug, Clone)]
 pub struct NewImport {
-    /// The job's id: the parts are already stored under it.
+    /// The id of the job, under which the parts are stored.
     pub id: JobId,
-    /// Where the codes go.
+    /// The book of the codes.
     pub book: BookId,
-    /// What the columns mean.
+    /// The meaning of the columns.
     pub columns: Columns,
-    /// What separates the cells.
+    /// The delimiter of the cells.
     pub delimiter: Delimiter,
-    /// How the file was read, for the job's result.
+    /// How the file was read, for the result of the job.
     pub read_as: ReadAs,
-    /// Whether it only counts.
+    /// Whether the import only counts.
     pub dry_run: bool,
-    /// Whether a code may stand on two lines of the file.
+    /// Whether the file may repeat a code.
     pub may_repeat_codes: bool,
-    /// The stored parts in the file's order.
+    /// The stored parts, in the order of the file.
     pub parts: Vec<import::Chunk>,
-    /// How many rows there are.
+    /// The number of rows.
     pub rows: u64,
-    /// How many physical lines there are.
+    /// The number of physical lines.
     pub lines: u64,
 }
 
-/// A job about to be written.
+/// A job to insert.
 pub(in crate::store) struct NewJob {
     pub(in crate::store) id: JobId,
     pub(in crate::store) business: BusinessId,
@@ -56,12 +56,12 @@ pub(in crate::store) struct NewJob {
     /// How long after the commit the chunks become runnable.
     pub(in crate::store) delay: Duration,
     pub(in crate::store) warnings: Vec<JobWarning>,
-    /// The result before any row is done.
+    /// The result before the first chunk.
     pub(in crate::store) result: serde_json::Value,
 }
 
 impl Store {
-    /// Reserves the codes and their positions, and writes the job with its chunks. Nothing is made yet.
+    /// Reserves the codes and their positions, and inserts the job with its chunks. Creates no code yet.
     pub async fn submit_generation(
         &self,
         key: Option<RequestKey>,
@@ -100,8 +100,8 @@ impl Store {
         counted(self.ring_after(open.settle(outcome).await))
     }
 
-    /// Writes the job of an upload. Its chunks are worked one after the other if the file is only counted, and if it names
-    /// users and may repeat a code: a code that was assigned to the user of a later line could not be taken back.
+    /// Inserts the job of an upload. Its chunks run one after the other in a dry run, and if the file names users and may repeat
+    /// a code: an assignment to the user of a later line could not be undone.
     pub async fn submit_import(
         &self,
         key: Option<RequestKey>,
@@ -147,13 +147,13 @@ impl Store {
         counted(self.ring_after(open.settle(outcome).await))
     }
 
-    /// Whether codes may be added to the book; asked before a long upload is taken.
+    /// Checks that codes may be added to the book. Called before a long upload is received.
     pub async fn check_book_open(&self, business: BusinessId, book: BookId) -> Result<()> {
         check_open(&self.pool, business, book).await
     }
 }
 
-/// Counts a job once it is written, and its end if that came with it.
+/// Counts a submitted job in the metrics, and its end if it has ended.
 pub(in crate::store) fn count(job: &Job) {
     if let Some(kind) = JobKind::parse(&job.kind) {
         metrics::job_submitted(kind);
@@ -168,7 +168,7 @@ fn counted(answer: Result<Answer<Job>>) -> Result<Answer<Job>> {
     answer
 }
 
-/// Hands out the next `count` positions of a book that is not closed; answers the first.
+/// Reserves the next `count` positions of a book that is not closed; returns the first.
 async fn reserve_positions(
     transaction: &mut PgTransaction<'static>,
     business: BusinessId,
@@ -212,7 +212,7 @@ async fn check_open(executor: impl PgExecutor<'_>, business: BusinessId, book: B
     if status == "CLOSED" { Err(Refusal::BookClosed.into()) } else { Ok(()) }
 }
 
-/// Writes a job and its chunks, and wakes the workers when that commits. A job without chunks is done at once.
+/// Inserts a job and its chunks, and wakes the workers at the commit. A job without chunks succeeds at once.
 pub(in crate::store) async fn insert(
     transaction: &mut PgTransaction<'static>,
     job: NewJob,

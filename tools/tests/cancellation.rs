@@ -21,7 +21,7 @@ const ALLOWED: &[(&str, &str, &str)] = &[
         "one statement, without a transaction",
     ),
     (
-        "core/src/store/gauge.rs",
+        "core/src/store/pool_metrics.rs",
         "timeout(LONGEST_WAIT, pool.acquire())",
         "acquires a connection; executes no statement",
     ),

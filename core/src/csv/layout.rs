@@ -5,22 +5,23 @@
 //! **Invariant:** a name in a header or the text of another column never becomes a code. If the file leaves
 //! this open, it is rejected with the observation and with the parameters that decide it.
 
-use super::header::best_header;
-use super::headerless::{best_sample, first_record_as_header, without_header};
-use super::sample::{Sample, SampleRecord};
-use super::{Columns, CutError, Delimiter, ReadAs, ReadOptions};
+mod columns;
+mod header;
+mod headerless;
+pub(super) mod names;
+mod sample;
 
-/// How a file is read.
-#[derive(Debug)]
-pub(super) struct Layout {
-    pub(super) delimiter: Delimiter,
-    pub(super) columns: Columns,
-    pub(super) read_as: ReadAs,
-    /// The start of the rows, as a byte offset in the examined text.
-    pub(super) start: usize,
-    /// The physical line of that byte.
-    pub(super) line: u64,
-}
+use self::header::best_header;
+use self::headerless::{best_sample, first_record_as_header, without_header};
+use self::sample::Sample;
+use super::CutError;
+use super::record::Delimiter;
+
+pub(super) use self::columns::Layout;
+pub use self::columns::{ColumnLabel, Columns, MetadataColumn, ReadAs, ReadOptions};
+pub use self::names::{CODE_NAMES, USER_NAMES};
+pub(super) use self::names::{fold, is_column_name};
+pub(super) use self::sample::SAMPLE_BYTES;
 
 /// Decides the layout of a file that begins with `text` on physical line `first_line`.
 pub(super) fn decide(
@@ -45,14 +46,4 @@ pub(super) fn decide(
     } else {
         without_header(sample, first_line, options)
     }
-}
-
-/// The rejection of a file whose layout is uncertain because of `record`.
-pub(super) fn unclear(record: &SampleRecord, why: impl Into<String>) -> CutError {
-    /// Limits of the cells, and of each cell, that a rejection contains.
-    const MAX_CELLS: usize = 50;
-    const MAX_CELL_CHARS: usize = 100;
-    let shown = |cell: &String| cell.chars().take(MAX_CELL_CHARS).collect();
-    let first_record = record.cells.iter().take(MAX_CELLS).map(shown).collect();
-    CutError::UnclearHeader { line: record.line, why: why.into(), first_record }
 }

@@ -1,12 +1,12 @@
-//! The accounts of people and their memberships. What takes an account's password, or the right to log in, ends logins in the same
+//! User accounts: their credentials, and reading them. A change of a password or of the right to log in ends logins in the same
 //! commit.
 //!
-//! The columns of `user_account` are the account's first membership, and are written there; the table `membership` has it and all
-//! others. Rows are locked in one order: accounts by id, then memberships, then logins.
+//! The columns of `user_account` are the first membership of the account and are written there. The table `membership` has all
+//! memberships. Rows are locked in one order: accounts by id, then memberships, then logins.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use sqlx::{PgTransaction, query, query_scalar};
+use sqlx::{PgExecutor, PgTransaction, query, query_scalar};
 
 use crate::error::{Error, Refusal, Result};
 use crate::id::{AccountId, BusinessId, LoginId};
@@ -14,33 +14,28 @@ use crate::page::Page;
 use crate::principal::{Principal, Role, RoleName};
 
 use super::Store;
-use super::batch::{Answer, RequestKey};
-use super::membership::{
-    add_member, get_member, keep_an_admin, lock_member, update_first_membership, update_further_membership,
-};
-use super::request_key::Attempt;
 
-/// A person who can log in, as a member of one business.
+/// A user account as a member of one business.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Account {
     /// Its id, the same in all businesses.
     pub id: AccountId,
     /// The tenant.
     pub business: BusinessId,
-    /// In lower case; one account in the whole installation.
+    /// In lower case; unique in the installation.
     pub email: String,
     /// `ADMIN` or `USER` in this business.
     pub role: RoleName,
     /// The holder id in coupons of this business.
     pub user_id: String,
-    /// Whether it may not log in to this business.
+    /// Whether it is excluded from logins to this business.
     pub is_disabled: bool,
     /// When it became a member.
     pub created_at: DateTime<Utc>,
 }
 
 impl Account {
-    /// The caller that this account is once it has shown its credentials.
+    /// The caller with the credentials of this account.
     pub fn principal(&self) -> Result<Principal> {
         let role = match self.role {
             RoleName::Admin => Role::Admin,
@@ -51,7 +46,7 @@ impl Account {
     }
 }
 
-/// What the password of an account is checked against.
+/// The password hash of an account.
 #[derive(Debug, Clone)]
 pub struct AccountCredential {
     /// The account.
@@ -73,30 +68,30 @@ pub struct Membership {
     pub role: RoleName,
 }
 
-/// What an admin changes of an account in its business; what is absent stays.
+/// Changes of an account by an admin of its business. Absent fields stay as they are.
 #[derive(Debug, Clone, Default)]
 pub struct AccountChange {
     /// argon2id, in PHC form.
     pub password_hash: Option<String>,
-    /// Whether the account may not log in to the business.
+    /// Whether the account is excluded from logins to the business.
     pub disabled: Option<bool>,
     /// `ADMIN` or `USER`.
     pub role: Option<RoleName>,
 }
 
 impl AccountChange {
-    /// Whether an ADMIN is one no longer after it.
-    fn takes_admin(&self) -> bool {
+    /// Whether the change ends the rights of an admin.
+    pub(super) fn takes_admin(&self) -> bool {
         self.disabled == Some(true) || self.role.is_some_and(|role| role != RoleName::Admin)
     }
 }
 
-/// An account to be made.
+/// An account to create.
 #[derive(Debug, Clone)]
 pub struct NewAccount {
     /// The tenant.
     pub business: BusinessId,
-    /// In any case.
+    /// In upper or lower case.
     pub email: String,
     /// argon2id, in PHC form.
     pub password_hash: String,
@@ -122,17 +117,14 @@ macro_rules! account {
 }
 pub(super) use account;
 
-impl Store {
-    /// Makes an account. If the email has one in another business, adds a membership to it; its password stays.
-    pub async fn create_account(&self, key: Option<RequestKey>, new: &NewAccount) -> Result<Answer<Account>> {
-        let mut open = match self.attempt(key).await? {
-            Attempt::Open(open) => open,
-            Attempt::Answered(answer) => return Ok(answer),
-        };
-        let outcome = add_member(&mut open.transaction, new).await;
-        open.settle(outcome).await
-    }
+macro_rules! credential {
+    ($row:expr) => {{
+        let row = $row;
+        AccountCredential { account: AccountId(row.id), email: row.email, password_hash: row.password_hash }
+    }};
+}
 
+impl Store {
     /// A business's accounts, newest first.
     pub async fn list_accounts(
         &self,
@@ -155,37 +147,8 @@ impl Store {
         Ok(Page::cut(accounts, limit, |account| account.id.to_string()))
     }
 
-    /// Changes what is given. A new password ends all logins of the account, disabling and another role those to this business.
-    /// The last enabled admin of a business stays one. An account with another membership keeps its password.
-    pub async fn update_account(
-        &self,
-        business: BusinessId,
-        id: AccountId,
-        change: &AccountChange,
-    ) -> Result<Account> {
-        let mut transaction = self.pool.begin().await?;
-        if change.takes_admin() {
-            keep_an_admin(&mut transaction, business, id).await?;
-        }
-        let member = lock_member(&mut transaction, business, id).await?;
-        if change.password_hash.is_some() && member.is_shared {
-            return Err(Refusal::AccountShared.into());
-        }
-        if member.is_first {
-            update_first_membership(&mut transaction, id, change).await?;
-        } else {
-            update_further_membership(&mut transaction, business, id, change).await?;
-        }
-        if change.password_hash.is_some() {
-            end_logins(&mut transaction, id, None).await?;
-        }
-        let account = get_member(&mut transaction, business, id).await?;
-        transaction.commit().await?;
-        Ok(account)
-    }
-
-    /// Gives an account a new password if it still has the one that was verified and the login goes on, and ends its other logins;
-    /// returns whether it did.
+    /// Sets a new password and ends the other logins of the account, if it still has the verified password and the login has
+    /// not ended. Returns whether it did.
     pub async fn change_password_if_unchanged(
         &self,
         id: AccountId,
@@ -213,8 +176,8 @@ impl Store {
         Ok(true)
     }
 
-    /// Gives the account of an email a new password, whatever its businesses, and ends all its logins. The account is the one of its
-    /// first membership, disabled if it may log in to no business.
+    /// Sets a new password for the account of an email, in all its businesses, and ends all its logins. Returns the account in
+    /// its first business, as disabled if it is disabled in all businesses.
     pub async fn reset_password(&self, email: &str, password_hash: &str) -> Result<Account> {
         let mut transaction = self.pool.begin().await?;
         let id = find_id(&mut transaction, email).await?.ok_or_else(|| Refusal::not_found("account"))?;
@@ -235,8 +198,8 @@ impl Store {
         Ok(account)
     }
 
-    /// What the password of an email is checked against. An email is compared in lower case; one that is trimmed finds an account
-    /// that was stored with format characters at its ends if it finds no other.
+    /// The password hash of the account of an email. Emails are compared in lower case. If no account matches, the email also
+    /// matches an account that was stored with format characters at its ends.
     pub async fn find_credential(&self, email: &str) -> Result<Option<AccountCredential>> {
         let row = query!(
             "select id, email, password_hash from user_account where id = account_of_email($1)",
@@ -244,26 +207,18 @@ impl Store {
         )
         .fetch_optional(&self.pool)
         .await?;
-        Ok(row.map(|row| AccountCredential {
-            account: AccountId(row.id),
-            email: row.email,
-            password_hash: row.password_hash,
-        }))
+        Ok(row.map(|row| credential!(row)))
     }
 
-    /// What the password of an account is checked against.
+    /// The password hash of an account.
     pub async fn find_credential_of(&self, id: AccountId) -> Result<Option<AccountCredential>> {
         let row = query!("select id, email, password_hash from user_account where id = $1", id.0)
             .fetch_optional(&self.pool)
             .await?;
-        Ok(row.map(|row| AccountCredential {
-            account: AccountId(row.id),
-            email: row.email,
-            password_hash: row.password_hash,
-        }))
+        Ok(row.map(|row| credential!(row)))
     }
 
-    /// The businesses that an account may log in to, in the order in which it became a member.
+    /// The businesses that an account may log in to, in the order of its memberships.
     pub async fn list_memberships(&self, id: AccountId) -> Result<Vec<Membership>> {
         let rows = query!(
             "select b.id, b.name, m.role from membership m join business b on b.id = m.business_id
@@ -282,18 +237,27 @@ impl Store {
 
     /// The account, if it is a member of the business.
     pub async fn get_account(&self, business: BusinessId, id: AccountId) -> Result<Account> {
-        let row = query!(
-            "select a.id, m.business_id, a.email, m.role, m.user_id, m.created_at, m.disabled_at
-             from membership m join user_account a on a.id = m.account_id
-             where m.account_id = $1 and m.business_id = $2",
-            id.0,
-            business.0
-        )
-        .fetch_optional(&self.reads)
-        .await?
-        .ok_or_else(|| Refusal::not_found("user"))?;
-        Ok(account!(row))
+        get_member(&self.reads, business, id).await
     }
+}
+
+/// The account, if it is a member of the business, read with the given connection or transaction.
+pub(super) async fn get_member(
+    executor: impl PgExecutor<'_>,
+    business: BusinessId,
+    id: AccountId,
+) -> Result<Account> {
+    let row = query!(
+        "select a.id, m.business_id, a.email, m.role, m.user_id, m.created_at, m.disabled_at
+         from membership m join user_account a on a.id = m.account_id
+         where m.account_id = $1 and m.business_id = $2",
+        id.0,
+        business.0
+    )
+    .fetch_optional(executor)
+    .await?
+    .ok_or_else(|| Refusal::not_found("user"))?;
+    Ok(account!(row))
 }
 
 /// The account of an email; see [`Store::find_credential`].
@@ -305,8 +269,8 @@ pub(super) async fn find_id(
     Ok(id.map(AccountId))
 }
 
-/// Ends the logins of an account, but for one. Its row is held by now, so no login is being given meanwhile.
-async fn end_logins(
+/// Ends the logins of an account, except one. The caller has locked its row, so no login starts at the same time.
+pub(super) async fn end_logins(
     transaction: &mut PgTransaction<'static>,
     account: AccountId,
     but: Option<LoginId>,

@@ -3,12 +3,13 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use sqlx::{PgPool, query_file};
+use sqlx::PgPool;
 
 use crate::coupon::state::CouponStatus;
 use crate::id::{AssignmentId, BookId};
 
-use super::batch::{Call, Columns, Transition, Why, column};
+use super::batch::parameters::{Columns, WhyColumns, column, why_batch};
+use super::batch::{Call, Transition, Why};
 
 /// Assign a random free code of a book to a user.
 #[derive(Debug, Clone)]
@@ -64,17 +65,8 @@ impl Transition for AssignRandom {
     }
 
     async fn apply(pool: &PgPool, calls: &[&Call<Self>], _: bool) -> sqlx::Result<Vec<(i32, Value)>> {
-        let columns = Columns::of(calls);
-        sqlx::query_as(include_str!("sql/assign_random.sql"))
-            .bind(columns.n)
-            .bind(columns.business)
-            .bind(columns.event)
-            .bind(columns.actor)
-            .bind(columns.ip)
-            .bind(columns.user_agent)
-            .bind(columns.request)
-            .bind(columns.key)
-            .bind(columns.fingerprint)
+        Columns::of(calls)
+            .bind(sqlx::query_as(include_str!("sql/assign_random.sql")))
             .bind(column(calls, |call| call.ask.book.0))
             .bind(column(calls, |call| call.ask.user.clone()))
             .bind(column(calls, |_| AssignmentId::new().0))
@@ -83,22 +75,14 @@ impl Transition for AssignRandom {
     }
 
     async fn why(pool: &PgPool, calls: &[&Call<Self>]) -> sqlx::Result<Vec<Why>> {
-        let columns = Columns::of(calls);
-        let rows = query_file!(
+        why_batch!(
+            pool,
+            calls,
             "src/store/sql/assign_random_why.sql",
-            &columns.n,
-            &columns.business,
-            &columns.key as _,
-            &columns.fingerprint as _,
+            |_| false,
             &column(calls, |call| call.ask.book.0),
             &column(calls, |call| call.ask.user.clone()),
         )
-        .fetch_all(pool)
-        .await?;
-        Ok(rows
-            .into_iter()
-            .map(|row| Why { n: row.n, verdict: row.verdict, detail: row.detail, foreign: false })
-            .collect())
     }
 }
 
@@ -114,17 +98,8 @@ impl Transition for AssignNamed {
     }
 
     async fn apply(pool: &PgPool, calls: &[&Call<Self>], waits: bool) -> sqlx::Result<Vec<(i32, Value)>> {
-        let columns = Columns::of(calls);
-        sqlx::query_as(include_str!("sql/assign_named.sql"))
-            .bind(columns.n)
-            .bind(columns.business)
-            .bind(columns.event)
-            .bind(columns.actor)
-            .bind(columns.ip)
-            .bind(columns.user_agent)
-            .bind(columns.request)
-            .bind(columns.key)
-            .bind(columns.fingerprint)
+        Columns::of(calls)
+            .bind(sqlx::query_as(include_str!("sql/assign_named.sql")))
             .bind(column(calls, |call| call.ask.code.clone()))
             .bind(column(calls, |call| call.ask.user.clone()))
             .bind(column(calls, |_| AssignmentId::new().0))
@@ -134,21 +109,13 @@ impl Transition for AssignNamed {
     }
 
     async fn why(pool: &PgPool, calls: &[&Call<Self>]) -> sqlx::Result<Vec<Why>> {
-        let columns = Columns::of(calls);
-        let rows = query_file!(
+        why_batch!(
+            pool,
+            calls,
             "src/store/sql/assign_named_why.sql",
-            &columns.n,
-            &columns.business,
-            &columns.key as _,
-            &columns.fingerprint as _,
+            |_| false,
             &column(calls, |call| call.ask.code.clone()),
             &column(calls, |call| call.ask.user.clone()),
         )
-        .fetch_all(pool)
-        .await?;
-        Ok(rows
-            .into_iter()
-            .map(|row| Why { n: row.n, verdict: row.verdict, detail: row.detail, foreign: false })
-            .collect())
     }
 }

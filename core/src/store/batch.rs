@@ -13,6 +13,8 @@
 //! **Invariant.** An item's effect and its key's row commit together or not at all. The key is inserted without
 //! `on conflict`, so a conflict rolls back the whole statement, and the next round finds the stored answer.
 
+pub(super) mod parameters;
+
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::time::Duration;
@@ -27,11 +29,11 @@ use uuid::Uuid;
 
 use crate::cache::LockNote;
 use crate::error::{Error, Refusal, Result, breaches};
-use crate::id::{BusinessId, EventId};
+use crate::id::BusinessId;
 use crate::principal::Trail;
 
 use super::Store;
-use super::request_key::{insert_absent, to_stored};
+use super::request_key::{Answer, RequestKey, insert_absent, to_stored};
 
 /// How long a busy call that runs by itself is retried.
 pub const PATIENCE: Duration = Duration::from_secs(2);
@@ -39,15 +41,6 @@ pub const PATIENCE: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(10);
 /// Maximum number of busy calls of one batch that run at once.
 const AT_ONCE: usize = 8;
-
-/// An idempotency key as it is stored: two hashes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RequestKey {
-    /// Hash of principal, method, path and key.
-    pub id: Uuid,
-    /// Hash of the request's body.
-    pub fingerprint: Uuid,
-}
 
 /// Whether a caller may see coupons of other users.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,22 +64,6 @@ pub struct Call<T> {
     pub key: Option<RequestKey>,
     /// The requested change.
     pub ask: T,
-}
-
-/// The result of a call.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Answer<T> {
-    /// The effect, or the rejection.
-    pub outcome: Result<T, Refusal>,
-    /// Whether this is the stored answer of an earlier call under the same key.
-    pub replayed: bool,
-}
-
-impl<T> Answer<T> {
-    /// The effect of this call; `None` for a rejection or a replayed answer.
-    pub fn effect(&self) -> Option<&T> {
-        self.outcome.as_ref().ok().filter(|_| !self.replayed)
-    }
 }
 
 /// The result of one attempt of a call.
@@ -239,6 +216,7 @@ impl Store {
         tried.into_iter().map(|tried| tried.unwrap_or(Tried::Busy)).collect()
     }
 }
+
 /// The indexes of the remaining calls, with each code and each key at most once.
 fn distinct<T: Transition>(calls: &[Call<T>], open: impl Fn(usize) -> bool) -> Vec<usize> {
     let mut codes = HashSet::new();
@@ -401,38 +379,4 @@ pub(super) fn refusal(verdict: &str, detail: Option<Value>) -> Result<Refusal> {
             return Err(Error::internal(format!("a why-statement returned the unknown verdict {unknown:?}")));
         }
     })
-}
-
-/// The first parameters of every batch statement, `$1` to `$9`, as arrays.
-pub(super) struct Columns {
-    pub n: Vec<i32>,
-    pub business: Vec<Uuid>,
-    pub event: Vec<Uuid>,
-    pub actor: Vec<String>,
-    pub ip: Vec<Option<String>>,
-    pub user_agent: Vec<Option<String>>,
-    pub request: Vec<Option<String>>,
-    pub key: Vec<Option<Uuid>>,
-    pub fingerprint: Vec<Option<Uuid>>,
-}
-
-impl Columns {
-    pub(super) fn of<T>(calls: &[&Call<T>]) -> Self {
-        Self {
-            n: (0..).take(calls.len()).collect(),
-            business: column(calls, |call| call.business.0),
-            event: column(calls, |_| EventId::new().0),
-            actor: column(calls, |call| call.trail.actor.clone()),
-            ip: column(calls, |call| call.trail.ip.map(|ip| ip.to_string())),
-            user_agent: column(calls, |call| call.trail.user_agent.clone()),
-            request: column(calls, |call| call.trail.request_id.clone()),
-            key: column(calls, |call| call.key.map(|key| key.id)),
-            fingerprint: column(calls, |call| call.key.map(|key| key.fingerprint)),
-        }
-    }
-}
-
-/// A parameter of a batch statement: one value for each call.
-pub(super) fn column<T, C>(calls: &[&Call<T>], value: impl Fn(&Call<T>) -> C) -> Vec<C> {
-    calls.iter().map(|call| value(call)).collect()
 }

@@ -8,8 +8,7 @@ use crate::id::{BookId, BusinessId};
 use crate::page::{Page, Walked};
 
 use super::Store;
-use super::batch::{Answer, RequestKey};
-use super::request_key::Attempt;
+use super::request_key::{Answer, Attempt, RequestKey};
 
 /// A row of a statement that reads whole books.
 macro_rules! book {

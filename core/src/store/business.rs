@@ -1,4 +1,4 @@
-//! Businesses, and the admin that each begins with.
+//! Businesses, and their first admins.
 
 use chrono::{DateTime, Utc};
 use sqlx::{PgTransaction, query, query_as, query_scalar};
@@ -12,21 +12,21 @@ use super::Store;
 use super::account::NewAccount;
 use super::membership::add_member;
 
-/// A business, and who may run it.
+/// A business and its admins.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Business {
     /// Its id.
     pub id: Uuid,
-    /// For people; not unique.
+    /// A display name; not unique.
     pub name: String,
-    /// When it was made.
+    /// When it was created.
     pub created_at: DateTime<Utc>,
-    /// The emails of its admins that are enabled.
+    /// The emails of its enabled admins.
     pub admins: Vec<String>,
 }
 
 impl Store {
-    /// Makes a business with its first admin, if the installation has no business yet. Safe from several processes.
+    /// Creates a business with its first admin if the installation has no business yet. Several processes may call it at once.
     pub async fn create_first_business_if_none(
         &self,
         name: &str,
@@ -48,7 +48,7 @@ impl Store {
         Ok(true)
     }
 
-    /// Makes a business with its first admin. An email that has an account becomes a member of it, and keeps its password.
+    /// Creates a business with its first admin. An existing account of the email becomes a member and keeps its password.
     pub async fn create_business_with_admin(
         &self,
         name: &str,
@@ -61,19 +61,19 @@ impl Store {
         Ok(id)
     }
 
-    /// Whether anybody has been set up yet.
+    /// Whether a business exists.
     pub async fn has_business(&self) -> Result<bool> {
         Ok(query_scalar!(r#"select exists (select from business) as "any!""#).fetch_one(&self.pool).await?)
     }
 
-    /// Makes a business.
+    /// Creates a business.
     pub async fn create_business(&self, name: &str) -> Result<BusinessId> {
         let id = BusinessId::new();
         query!("insert into business (id, name) values ($1, $2)", id.0, name).execute(&self.pool).await?;
         Ok(id)
     }
 
-    /// All businesses, oldest first; only those of an id or a name, in any case, if one is given.
+    /// All businesses, or those with this id or name (in upper or lower case), oldest first.
     pub async fn list_businesses(&self, id_or_name: Option<&str>) -> Result<Vec<Business>> {
         let businesses = query_as!(
             Business,

@@ -10,11 +10,11 @@ use crate::error::{Error, Result};
 use crate::telemetry::TraceParent;
 
 use super::address::connect_options;
-use super::outbox::Bell;
+use super::notifier::Bell;
 
 /// The most connections of an API for reports.
 const MOST_REPORTS: u32 = 2;
-/// How long a call waits for a free connection before it is told to come back.
+/// How long a call waits for a free connection before it fails as unavailable.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a hot statement may run; it finds its rows by key. One that began before a change was committed is over this long

@@ -1,12 +1,12 @@
-//! Reading coupons: one coupon, lists, and the history of a coupon.
+//! Reading coupons: one coupon, and lists.
 
 use chrono::{DateTime, Utc};
-use sqlx::{query, query_file, query_scalar};
+use sqlx::{query_file, query_scalar};
 
 use crate::book::Book;
-use crate::coupon::state::{Coupon, CouponEvent, CouponStatus, effective};
+use crate::coupon::state::{Coupon, CouponStatus, effective};
 use crate::error::{Refusal, Result};
-use crate::id::{AssignmentId, BookId, BusinessId, EventId};
+use crate::id::{AssignmentId, BookId, BusinessId};
 use crate::page::{Page, Walked};
 
 use super::Store;
@@ -228,56 +228,6 @@ impl Store {
             let at = coupon.assigned_at.map_or(0, |at| at.timestamp_micros());
             format!("{at}.{}", coupon.code)
         }))
-    }
-
-    /// A coupon's events, newest first.
-    pub async fn history(
-        &self,
-        business: BusinessId,
-        code: &str,
-        before: Option<i32>,
-        limit: u32,
-    ) -> Result<Page<CouponEvent>> {
-        let coupon = query!(
-            "select book_id, position from coupon where business_id = $1 and code = $2",
-            business.0,
-            code
-        )
-        .fetch_optional(&self.reads)
-        .await?
-        .ok_or_else(|| Refusal::not_found("coupon"))?;
-        let rows = query!(
-            r#"select id, action, from_status as "from_status: CouponStatus", to_status as "to_status: CouponStatus", user_id,
-                      actor, at, host(ip) as ip, user_agent, request_id, reason, redeem_count, version
-               from coupon_event
-               where book_id = $1 and position = $2 and version < $3
-               order by version desc limit $4"#,
-            coupon.book_id,
-            coupon.position,
-            before.unwrap_or(i32::MAX),
-            i64::from(limit) + 1
-        )
-        .fetch_all(&self.reads)
-        .await?;
-        let events = rows
-            .into_iter()
-            .map(|row| CouponEvent {
-                id: EventId(row.id),
-                action: row.action,
-                from_status: row.from_status,
-                to_status: row.to_status,
-                user: row.user_id,
-                actor: row.actor,
-                at: row.at,
-                ip: row.ip,
-                user_agent: row.user_agent,
-                request_id: row.request_id,
-                reason: row.reason,
-                redeem_count: row.redeem_count,
-                version: row.version,
-            })
-            .collect();
-        Ok(Page::cut(events, limit, |event: &CouponEvent| event.version.to_string()))
     }
 }
 

@@ -17,10 +17,11 @@ use crate::job::{ChunkWork, Job, Work};
 
 use super::Store;
 use super::book;
-use super::bulk::begin;
-use super::chunk::{Claim, Finished, Pulse, finish_if_held, stop_job_if_held};
 use super::connect::HOT_STATEMENT_TIMEOUT;
-use super::job::{self, NewJob};
+use super::job::claim::{Claim, Pulse, begin};
+use super::job::finish::{Finished, finish_if_held, stop_job_if_held};
+use super::job::read;
+use super::job::submit::{self, NewJob};
 
 /// The largest book that a call deletes itself: a tenth of a second of work.
 pub const MAX_CODES_DELETED_AT_ONCE: i64 = 10_000;
@@ -62,7 +63,7 @@ impl Store {
         let mut transaction = self.pool.begin().await?;
         book::lock_for_change(&mut transaction, business, id).await?;
         if let Some(job) = find_open_deletion(&mut *transaction, business, id).await? {
-            let job = job::get(&mut *transaction, business, job).await?;
+            let job = read::get(&mut *transaction, business, job).await?;
             transaction.rollback().await?;
             return Ok(Deletion::Job(Box::new(job)));
         }
@@ -70,7 +71,7 @@ impl Store {
         transaction.commit().await?;
         self.ring();
         if let Deletion::Job(job) = &deletion {
-            job::count(job);
+            submit::count(job);
         }
         Ok(deletion)
     }
@@ -109,7 +110,7 @@ impl Store {
             delay: CHECK_DELAY,
             warnings: Vec::new(),
         };
-        Ok(Deletion::Job(Box::new(job::insert(transaction, job, self).await?)))
+        Ok(Deletion::Job(Box::new(submit::insert(transaction, job, self).await?)))
     }
 
     /// The first step: gives the book its status back and fails the job if a code was assigned before the book was closed.

@@ -1,18 +1,19 @@
-//! The event log: its monthly partitions, and the cursor with which readers follow it.
+//! The event log: its monthly partitions, the cursor with which readers follow it, and the history of one coupon.
 //!
 //! **Invariant.** Events are ordered by (epoch, tx, id), and no event is committed below a position that a reader has
 //! passed. Ids do not have this property: they commit out of order.
 
 use std::time::Duration;
 
-use sqlx::{query_file, query_scalar};
+use sqlx::{query, query_file, query_scalar};
 use tokio::time::sleep;
 use tracing::{info, warn};
 use uuid::Uuid;
 
 use crate::coupon::state::{CouponEvent, CouponStatus};
-use crate::error::{Error, Result};
+use crate::error::{Error, Refusal, Result};
 use crate::id::{BookId, BusinessId, EventId};
+use crate::page::Page;
 
 use super::Store;
 
@@ -47,6 +48,28 @@ pub struct LoggedEvent {
     pub position: i32,
     /// The event.
     pub event: CouponEvent,
+}
+
+/// The event of a row.
+macro_rules! event {
+    ($row:expr) => {{
+        let row = $row;
+        CouponEvent {
+            id: EventId(row.id),
+            action: row.action,
+            from_status: row.from_status,
+            to_status: row.to_status,
+            user: row.user_id,
+            actor: row.actor,
+            at: row.at,
+            ip: row.ip,
+            user_agent: row.user_agent,
+            request_id: row.request_id,
+            reason: row.reason,
+            redeem_count: row.redeem_count,
+            version: row.version,
+        }
+    }};
 }
 
 impl Store {
@@ -112,24 +135,43 @@ impl Store {
                     business: BusinessId(row.business_id),
                     book: BookId(row.book_id),
                     position: row.position,
-                    event: CouponEvent {
-                        id: EventId(row.id),
-                        action: row.action,
-                        from_status: row.from_status,
-                        to_status: row.to_status,
-                        user: row.user_id,
-                        actor: row.actor,
-                        at: row.at,
-                        ip: row.ip,
-                        user_agent: row.user_agent,
-                        request_id: row.request_id,
-                        reason: row.reason,
-                        redeem_count: row.redeem_count,
-                        version: row.version,
-                    },
+                    event: event!(row),
                 })
             })
             .collect()
+    }
+
+    /// A coupon's events, newest first.
+    pub async fn history(
+        &self,
+        business: BusinessId,
+        code: &str,
+        before: Option<i32>,
+        limit: u32,
+    ) -> Result<Page<CouponEvent>> {
+        let coupon = query!(
+            "select book_id, position from coupon where business_id = $1 and code = $2",
+            business.0,
+            code
+        )
+        .fetch_optional(&self.reads)
+        .await?
+        .ok_or_else(|| Refusal::not_found("coupon"))?;
+        let rows = query!(
+            r#"select id, action, from_status as "from_status: CouponStatus", to_status as "to_status: CouponStatus", user_id,
+                      actor, at, host(ip) as ip, user_agent, request_id, reason, redeem_count, version
+               from coupon_event
+               where book_id = $1 and position = $2 and version < $3
+               order by version desc limit $4"#,
+            coupon.book_id,
+            coupon.position,
+            before.unwrap_or(i32::MAX),
+            i64::from(limit) + 1
+        )
+        .fetch_all(&self.reads)
+        .await?;
+        let events = rows.into_iter().map(|row| event!(row)).collect();
+        Ok(Page::cut(events, limit, |event: &CouponEvent| event.version.to_string()))
     }
 }
 

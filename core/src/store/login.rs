@@ -1,8 +1,8 @@
-//! Logins: a row each, and under it refresh tokens that are each good once. A login goes on until its row has ended.
+//! Logins. A login is a row with refresh tokens, each of which is valid once. It lasts until its row is marked as ended.
 //!
-//! **Invariant.** A login is given only in a statement that holds the account and the membership, which disabling and a new password
-//! change; it goes on only in a statement that holds its row, which they end. Rows are locked in one order: account, membership,
-//! login, token.
+//! **Invariant.** The statement that starts a login locks the account and the membership; disabling and a new password change
+//! these rows. The statement that continues a login locks its row, which disabling and a new password mark as ended. Rows are
+//! locked in one order: account, membership, login, token.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -17,38 +17,38 @@ use crate::principal::{Principal, Role, RoleName};
 use super::Store;
 use super::account::{Account, account};
 
-/// A refresh token to be written: only its hash is.
+/// A refresh token to store. Only its hash is stored.
 #[derive(Debug, Clone)]
 pub struct RefreshGrant {
     /// SHA-256 of the token.
     pub secret_hash: Vec<u8>,
-    /// How long it may be used.
+    /// Its lifetime.
     pub ttl: Duration,
 }
 
-/// What a refresh token was good for.
+/// The result of using a refresh token.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Rotated {
-    /// It is used up now and its successor written; here is whose it is, and its login.
+    /// The token is now used and its successor is stored. With the account and the login.
     Fresh(Account, LoginId),
-    /// It had been used before: somebody has a copy, so its login has ended.
+    /// The token was used before, so it was copied. Its login is ended.
     Reused(LoginId),
-    /// Unknown, run out, of a login that has ended, or deleted since it was used.
+    /// The token is unknown, expired, of an ended login, or deleted after its use.
     Unknown,
 }
 
-/// The caller that a login stands for.
+/// The caller of a login.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoginHolder {
-    /// The account in the login's business, with the role it has there now.
+    /// The account in the business of the login, with its current role there.
     pub principal: Principal,
-    /// Whether the business is the one of the account's first membership.
+    /// Whether the business is that of the account's first membership.
     pub is_first: bool,
 }
 
 impl Store {
-    /// Starts a login to a business, if the account is an enabled member of it and its password is still the one that was verified:
-    /// hashing takes long enough for either to change.
+    /// Starts a login to a business if the account is an enabled member of it and still has the verified password. Both may
+    /// change while the password is hashed.
     pub async fn start_login_if_verified(
         &self,
         account: AccountId,
@@ -74,8 +74,8 @@ impl Store {
         started.map(|row| Ok((login, account!(row)))).transpose()
     }
 
-    /// Ends a login and starts another one of its account, to another business; none if the login has ended or the account is no
-    /// enabled member of that business.
+    /// Ends a login and starts another login of its account, to another business. `None` if the login has ended or the account
+    /// is not an enabled member of that business.
     pub async fn switch_login(
         &self,
         from: LoginId,
@@ -124,7 +124,8 @@ impl Store {
         Ok(Some((login, account)))
     }
 
-    /// Trades a refresh token for its successor. One caller wins; any other has a copy, and the login ends.
+    /// Replaces a refresh token by its successor. Only one caller succeeds; a second use means a copied token and ends the
+    /// login.
     pub async fn rotate_refresh_if_fresh(
         &self,
         secret_hash: &[u8],
@@ -150,7 +151,7 @@ impl Store {
         }
     }
 
-    /// Ends the login of a token that was used before, unless it has ended; returns which.
+    /// Ends the login of a token that was used before; returns it if it had not ended.
     async fn end_login_if_reused(&self, secret_hash: &[u8]) -> Result<Option<LoginId>> {
         let ended = query_scalar!(
             r#"select end_logins(array(
@@ -187,7 +188,7 @@ impl Store {
         Ok(ended.map(LoginId))
     }
 
-    /// Ends all logins of an account, to whatever business; returns those that had not ended.
+    /// Ends all logins of an account, to all businesses; returns those that had not ended.
     pub async fn end_all_logins(&self, account: AccountId) -> Result<Vec<LoginId>> {
         let ended = query_scalar!(
             r#"select end_logins(array(select id from login where account_id = $1 and ended_at is null)) as "id!""#,
@@ -198,7 +199,7 @@ impl Store {
         Ok(ended.into_iter().map(LoginId).collect())
     }
 
-    /// The caller that a login stands for, unless the login has ended or the membership is disabled or gone.
+    /// The caller of a login. `None` if the login has ended or the membership is disabled or deleted.
     pub async fn find_login_holder(&self, login: LoginId) -> Result<Option<LoginHolder>> {
         let row = query!(
             r#"select l.account_id, l.business_id, m.role, m.user_id, a.business_id = l.business_id as "is_first!"

@@ -1,7 +1,7 @@
-//! Members of a business: adding and changing them, inside the transactions of [`super::account`].
+//! Members of a business: adding and changing them.
 //!
-//! The first membership of an account is written to `user_account`, where programs of the version before read it; a trigger copies it
-//! to `membership`. Rows are locked in one order: accounts by id, then memberships.
+//! The first membership of an account is written to `user_account`, where programs of the previous version read it; a trigger
+//! copies it to `membership`. Rows are locked in one order: accounts by id, then memberships.
 
 use sqlx::{PgTransaction, query, query_scalar};
 
@@ -9,9 +9,53 @@ use crate::error::{Error, Refusal, Result, breaches};
 use crate::id::{AccountId, BusinessId};
 use crate::principal::RoleName;
 
-use super::account::{Account, AccountChange, NewAccount, account, find_id};
+use super::Store;
+use super::account::{Account, AccountChange, NewAccount, account, end_logins, find_id, get_member};
+use super::request_key::{Answer, Attempt, RequestKey};
 
-/// Makes the account of an email a member of a business; makes the account if there is none.
+impl Store {
+    /// Creates an account. If the email has an account in another business, adds a membership to it and keeps its password.
+    pub async fn create_account(&self, key: Option<RequestKey>, new: &NewAccount) -> Result<Answer<Account>> {
+        let mut open = match self.attempt(key).await? {
+            Attempt::Open(open) => open,
+            Attempt::Answered(answer) => return Ok(answer),
+        };
+        let outcome = add_member(&mut open.transaction, new).await;
+        open.settle(outcome).await
+    }
+
+    /// Changes the given fields. A new password ends all logins of the account; disabling and a new role end its logins to this
+    /// business. Rejected for the last enabled admin of a business, and for the password of an account with several
+    /// memberships.
+    pub async fn update_account(
+        &self,
+        business: BusinessId,
+        id: AccountId,
+        change: &AccountChange,
+    ) -> Result<Account> {
+        let mut transaction = self.pool.begin().await?;
+        if change.takes_admin() {
+            keep_an_admin(&mut transaction, business, id).await?;
+        }
+        let member = lock_member(&mut transaction, business, id).await?;
+        if change.password_hash.is_some() && member.is_shared {
+            return Err(Refusal::AccountShared.into());
+        }
+        if member.is_first {
+            update_first_membership(&mut transaction, id, change).await?;
+        } else {
+            update_further_membership(&mut transaction, business, id, change).await?;
+        }
+        if change.password_hash.is_some() {
+            end_logins(&mut transaction, id, None).await?;
+        }
+        let account = get_member(&mut *transaction, business, id).await?;
+        transaction.commit().await?;
+        Ok(account)
+    }
+}
+
+/// Makes the account of an email a member of a business. Creates the account if it does not exist.
 pub(super) async fn add_member(
     transaction: &mut PgTransaction<'static>,
     new: &NewAccount,
@@ -24,7 +68,7 @@ pub(super) async fn add_member(
 
 async fn insert_account(transaction: &mut PgTransaction<'static>, new: &NewAccount) -> Result<Account> {
     let id = AccountId::new();
-    // The holder of codes who was stored under another spelling is the one that the id finds everywhere else.
+    // A holder of codes may be stored under another spelling of the id, which all other statements find.
     let row = query!(
         "insert into user_account (id, business_id, email, password_hash, role, user_id)
          values ($1, $2, lower($3), $4, $5, coalesce(
@@ -43,7 +87,7 @@ async fn insert_account(transaction: &mut PgTransaction<'static>, new: &NewAccou
     Ok(account!(row))
 }
 
-/// Holds the account's row, as changes of its password do: those look whether it has another membership.
+/// Locks the row of the account, as changes of its password do, which check for other memberships.
 async fn add_membership(
     transaction: &mut PgTransaction<'static>,
     id: AccountId,
@@ -67,36 +111,19 @@ async fn add_membership(
     if added.rows_affected() == 0 {
         return Err(Refusal::EmailTaken.into());
     }
-    get_member(transaction, new.business, id).await
-}
-
-pub(super) async fn get_member(
-    transaction: &mut PgTransaction<'static>,
-    business: BusinessId,
-    id: AccountId,
-) -> Result<Account> {
-    let row = query!(
-        "select a.id, m.business_id, a.email, m.role, m.user_id, m.created_at, m.disabled_at
-         from membership m join user_account a on a.id = m.account_id
-         where m.account_id = $1 and m.business_id = $2",
-        id.0,
-        business.0
-    )
-    .fetch_optional(&mut **transaction)
-    .await?
-    .ok_or_else(|| Refusal::not_found("user"))?;
-    Ok(account!(row))
+    get_member(&mut **transaction, new.business, id).await
 }
 
 /// A member whose account is locked.
 pub(super) struct LockedMember {
     /// Whether the columns of `user_account` are this membership.
     pub(super) is_first: bool,
-    /// Whether the account has another membership, perhaps a disabled one.
+    /// Whether the account has another membership, enabled or disabled.
     pub(super) is_shared: bool,
 }
 
-/// Locks the account of a member. A second statement looks at its memberships: it sees what the first one waited for.
+/// Locks the account of a member. A second statement reads its memberships, so that it sees the commits for which the first
+/// one waited.
 pub(super) async fn lock_member(
     transaction: &mut PgTransaction<'static>,
     business: BusinessId,
@@ -118,7 +145,7 @@ pub(super) async fn lock_member(
     Ok(LockedMember { is_first: row.is_first, is_shared: row.is_shared })
 }
 
-/// A trigger copies the change to `membership`, and another ends what depends on it.
+/// A trigger copies the change to `membership`, and another one ends the logins that depend on it.
 pub(super) async fn update_first_membership(
     transaction: &mut PgTransaction<'static>,
     id: AccountId,
@@ -161,8 +188,8 @@ pub(super) async fn update_further_membership(
     Ok(())
 }
 
-/// Refuses if the account is the only enabled admin. The accounts of all are locked until the commit, always in one order: of two
-/// that disable each other, one is the last.
+/// Rejects if the account is the only enabled admin. Locks the accounts of all enabled admins until the commit, in one order:
+/// if two admins disable each other, the second change is rejected.
 pub(super) async fn keep_an_admin(
     transaction: &mut PgTransaction<'static>,
     business: BusinessId,

@@ -4,59 +4,82 @@
 //! chunk before job; coupons by key, then quotas, then keys; a book's row before its codes. Nothing waits for the
 //! network inside a transaction.
 
-mod account;
+// Connections and the schema.
 mod address;
-mod api_key;
-mod assign;
-mod batch;
-mod book;
-mod bulk;
-mod business;
-mod chunk;
 mod connect;
+mod index;
+mod schema;
+
+// Hot writes: batches, and their transitions.
+mod batch;
+mod request_key;
+
+mod assign;
+mod lock;
+mod redeem;
+
+mod expire;
+
+// Books, coupons and their events.
+mod book;
 mod coupon;
 mod deletion;
 mod event_log;
-mod examine;
-mod gauge;
-mod hold;
-mod index;
+
+// Jobs, the codes that they write, and the messages that announce them.
 mod job;
-mod login;
-mod membership;
+
+mod codes;
+
 mod outbox;
+
+mod dead_letter;
+mod notifier;
+mod rescue;
+
+// Tenants and callers.
+mod business;
+
+mod account;
+mod membership;
+
+mod api_key;
+mod login;
 mod password_attempt;
-mod redeem;
-mod request_key;
-mod schema;
-mod space;
-mod storage;
+
+// Housekeeping and diagnostics.
 mod sweep;
+
+mod diagnostics;
+mod pool_metrics;
 
 pub use account::{Account, AccountChange, AccountCredential, Membership, NewAccount};
 pub use address::{AddressError, connect_options};
 pub use api_key::{ApiKey, KeyHolder, NewApiKey};
 pub use assign::{AssignNamed, AssignRandom, Assigned};
-pub use batch::{Answer, Call, PATIENCE, RequestKey, Sight, Transition, Tried};
+pub use batch::{Call, PATIENCE, Sight, Transition, Tried};
 pub use book::MAX_BOOKS_EXAMINED;
-pub use bulk::{
-    ImportPart, ImportRow, Rejected, Rejection, RejectionCursor, RejectionPage, SampleRow, Taken,
-};
 pub use business::Business;
-pub use chunk::{Claim, Finished, Pulse};
+pub use codes::{
+    ImportPart, ImportRow, Rejected, Rejection, RejectionCursor, RejectionPage, SampleRow, Space, Taken,
+};
 pub use connect::{Pools, Store};
 pub use coupon::{
     CodeFilter, HeldFilter, MAX_FREE_POSITIONS_EXAMINED, MAX_NEIGHBORS_EXAMINED, MAX_SCATTERED_EXAMINED,
 };
+pub use dead_letter::{LetteredRun, Redriven};
 pub use deletion::{Deletion, MAX_CODES_DELETED_AT_ONCE, Step};
+pub use diagnostics::{ExamineError, Examined, ServerState, Untrimmed, examine};
 pub use event_log::{EventCursor, LoggedEvent};
-pub use examine::{ExamineError, Examined, ServerState, Untrimmed, examine};
-pub use gauge::PoolLevel;
-pub use hold::{Expired, Lock, LockOwner, Locked, Unlock, Unlocked};
-pub use job::{JobFilter, MAX_JOBS_EXAMINED, NewImport, Redrive};
+pub use expire::Expired;
+pub use job::{Claim, Finished, JobFilter, MAX_JOBS_EXAMINED, NewImport, Pulse, Redrive};
+pub use lock::{Lock, LockOwner, Locked, Unlock, Unlocked};
 pub use login::{LoginHolder, RefreshGrant, Rotated};
-pub use outbox::{Backlog, Bell, Hands, LetteredRun, Outgoing, OutgoingKind, RESCUE_AFTER, Redriven};
+pub use notifier::Bell;
+pub use outbox::{Outgoing, OutgoingKind};
 pub use password_attempt::{Attempted, PasswordAttempt};
+pub use pool_metrics::PoolLevel;
 pub use redeem::{Redeem, Redeemed};
+pub use request_key::{Answer, RequestKey};
+pub use rescue::{Backlog, Hands, RESCUE_AFTER};
 pub use schema::SchemaState;
-pub use space::Space;

@@ -4,11 +4,9 @@
 //! **Invariant.** No transaction is open while a message is sent: a relay holds rows by a lease. A message may
 //! therefore be sent twice, but is never lost between commit and queue.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::{PgTransaction, query, query_file};
-use tokio::sync::Notify;
 
 use crate::error::Result;
 use crate::id::{BusinessId, JobId};
@@ -16,26 +14,8 @@ use crate::job::Message;
 use crate::queue;
 
 use super::Store;
-use super::batch::Answer;
-
-/// A chunk that has been runnable this long while worker slots are free is announced again.
-pub const RESCUE_AFTER: Duration = Duration::from_secs(5);
-/// The same for a chunk whose lease has expired, counted from the expiry. The queue delivers its message again at about
-/// that time; the lease plus this delay is less than 20 s.
-const RESCUE_LAPSED_AFTER: Duration = Duration::from_secs(2);
-/// Maximum number of re-announced, still unclaimed chunks: about one minute of work for a small fleet.
-const MOST_RESCUED: i64 = 1_000;
-
-/// Wakes the relay when rows are added to the outbox. Shared by all stores of a process.
-#[derive(Debug, Clone, Default)]
-pub struct Bell(Arc<Notify>);
-
-impl Bell {
-    /// Waits for a notification; returns at once if one came since the last call.
-    pub async fn rung(&self) {
-        self.0.notified().await;
-    }
-}
+use super::notifier::Bell;
+use super::request_key::Answer;
 
 /// A message to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,17 +30,6 @@ pub struct Outgoing {
     pub waited: Duration,
 }
 
-/// The waiting work.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Backlog {
-    /// Chunks that are runnable and not claimed.
-    pub runnable: i64,
-    /// How long the oldest of them has been runnable.
-    pub oldest: Option<Duration>,
-    /// Messages that are not sent yet.
-    pub unsent: i64,
-}
-
 /// A kind of message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OutgoingKind {
@@ -68,37 +37,6 @@ pub enum OutgoingKind {
     WakeUp,
     /// A chunk has failed and will not be tried again.
     DeadLetter,
-}
-
-/// The state of the run (`job.attempts`) that a dead letter belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LetteredRun {
-    /// The job has failed and was not retried since.
-    Failed(BusinessId),
-    /// Other chunks are still running.
-    Open,
-    /// The job does not exist, was retried since, or cannot be retried in its state.
-    Past,
-}
-
-/// What a redrive of a dead letter did with its job.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Redriven {
-    /// The job runs again.
-    Retried,
-    /// The run has not ended: other chunks are still running.
-    TooEarly,
-    /// The job does not exist, was retried since, or cannot be retried in its state.
-    NotNeeded,
-}
-
-/// Whether the caller of a rescue knows that a worker slot is free.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Hands {
-    /// A worker slot has polled without a message for [`RESCUE_AFTER`].
-    Idle,
-    /// The caller is an API or a busy worker and does not know.
-    Unknown,
 }
 
 /// Announces the runnable chunks of a job when the transaction commits: by messages in the outbox, or by `NOTIFY`.
@@ -160,60 +98,10 @@ impl Store {
         Ok(())
     }
 
-    /// Announces chunks again whose messages are probably lost; returns the number of messages written.
-    pub async fn rescue_chunks(&self, hands: Hands) -> Result<u64> {
-        let rescued = query_file!(
-            "src/store/sql/rescue_chunks.sql",
-            hands == Hands::Idle,
-            RESCUE_AFTER.as_secs_f64(),
-            RESCUE_LAPSED_AFTER.as_secs_f64(),
-            MOST_RESCUED
-        )
-        .execute(&self.pool)
-        .await?;
-        self.ring();
-        Ok(rescued.rows_affected())
-    }
-
-    /// Measures the waiting work.
-    pub async fn backlog(&self) -> Result<Backlog> {
-        let mut look = self.reports.begin().await?;
-        // The caller has given up after 2 s, and abandoned queries would use up the connections.
-        query!("set local statement_timeout = '2s'").execute(&mut *look).await?;
-        let row = query_file!("src/store/sql/backlog.sql").fetch_one(&mut *look).await?;
-        look.rollback().await?;
-        let oldest = row.oldest_seconds.map(|seconds| Duration::from_secs_f64(seconds.max(0.0)));
-        Ok(Backlog { runnable: row.runnable, oldest, unsent: row.unsent })
-    }
-
-    /// The state of a run of a job.
-    pub async fn find_run(&self, job: JobId, attempt: i32) -> Result<LetteredRun> {
-        let row =
-            query!("select business_id, status from job where id = $1 and attempts = $2", job.0, attempt)
-                .fetch_optional(&self.pool)
-                .await?;
-        Ok(match row {
-            Some(row) if row.status == "FAILED" => LetteredRun::Failed(BusinessId(row.business_id)),
-            Some(row) if row.status == "RUNNING" => LetteredRun::Open,
-            Some(_) | None => LetteredRun::Past,
-        })
-    }
-
-    /// Retries a job, as its owner could, if the run of the dead letter was its last.
-    pub async fn redrive_job_if_failed(&self, job: JobId, attempt: i32) -> Result<Redriven> {
-        let business = match self.find_run(job, attempt).await? {
-            LetteredRun::Failed(business) => business,
-            LetteredRun::Open => return Ok(Redriven::TooEarly),
-            LetteredRun::Past => return Ok(Redriven::NotNeeded),
-        };
-        let is_retried = self.retry_run_if_failed(business, job, attempt).await?;
-        Ok(if is_retried { Redriven::Retried } else { Redriven::NotNeeded })
-    }
-
     /// Wakes the relay.
     pub(super) fn ring(&self) {
         if let Some(bell) = &self.bell {
-            bell.0.notify_one();
+            bell.ring();
         }
     }
 

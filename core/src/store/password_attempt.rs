@@ -1,9 +1,9 @@
-//! Attempts to guess a password, counted by email over all processes: after a number of wrong passwords, an address that has not
-//! logged in to the account lately is refused for a while.
+//! Limits password guesses. Wrong passwords are counted by email over all processes. At the limit, addresses without a recent
+//! login to the account are refused for a time.
 //!
-//! **Invariant.** An attempt counts as wrong before its password is checked, and is taken back if it was right: attempts at the same
-//! time are counted too. An email without an account is counted in the same way. Attempts from a known address are not counted: they
-//! would take the place of others.
+//! **Invariant.** An attempt counts as wrong before its password is checked, and the count is taken back if the password is
+//! right, so that concurrent attempts count too. An email without an account is counted in the same way. Attempts from a known
+//! address are not counted, because they would displace the counted ones.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -15,29 +15,29 @@ use crate::error::Result;
 
 use super::Store;
 
-/// How many wrong passwords an email may have in `WINDOW`. The statement keeps as many times.
+/// Maximum number of wrong passwords of an email in `WINDOW`. The statement stores this number of times.
 const MAX_WRONG: i32 = 10;
 const WINDOW: Duration = Duration::from_mins(15);
 /// How long an address counts as known after a login from it.
 const KNOWN_DAYS: i32 = 30;
-/// The prefix of an IPv6 network that counts as one address: a home has a /64 to choose from.
+/// Prefix length of an IPv6 network that counts as one address: a household usually has a /64.
 const NETWORK_BITS_V6: u8 = 64;
 
-/// An attempt that may be made, with its time if it is counted.
+/// An allowed attempt, with its time if it is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PasswordAttempt(Option<DateTime<Utc>>);
 
-/// Whether an attempt may be made.
+/// Whether an attempt is allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Attempted {
-    /// It may, and is counted unless its address is known.
+    /// Allowed. It is counted unless its address is known.
     Allowed(PasswordAttempt),
-    /// It may be made after this time.
+    /// Refused. It may be repeated after this time.
     Refused(Duration),
 }
 
 impl Store {
-    /// Counts an attempt to give the password of an email from an address.
+    /// Counts a login attempt for an email from an address.
     pub async fn count_password_attempt(&self, email: &str, address: Option<IpAddr>) -> Result<Attempted> {
         let window = WINDOW.as_secs_f64();
         let counted = query_file!(
@@ -65,7 +65,7 @@ impl Store {
         Ok(Attempted::Refused(Duration::from_secs_f64(seconds.flatten().unwrap_or(0.0).clamp(1.0, window))))
     }
 
-    /// Takes an attempt back: the password was right, or was not checked.
+    /// Removes the count of an attempt whose password was right or was not checked.
     pub async fn take_back_password_attempt(&self, email: &str, attempt: PasswordAttempt) -> Result<()> {
         let Some(at) = attempt.0 else { return Ok(()) };
         query!(
@@ -79,7 +79,7 @@ impl Store {
         Ok(())
     }
 
-    /// Deletes a slice of the counts that no longer matter, with at most `limit` rows; returns how many.
+    /// Deletes at most `limit` counts that no longer matter; returns their number.
     pub(super) async fn forget_old_attempts(&self, limit: i64) -> Result<u64> {
         let deleted = query!(
             "delete from password_attempt where email_hash = any(array(
@@ -94,7 +94,7 @@ impl Store {
     }
 }
 
-/// What counts as one address, in CIDR notation.
+/// The network that counts as one address, in CIDR notation.
 fn network(address: IpAddr) -> String {
     match address.to_canonical() {
         IpAddr::V4(address) => format!("{address}/32"),

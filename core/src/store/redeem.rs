@@ -3,14 +3,15 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use sqlx::{PgPool, query_file};
+use sqlx::PgPool;
 
 use crate::cache::LockNote;
 use crate::error::{Error, Refusal, Result};
 use crate::id::{EventId, LockId, RedemptionId};
 
 use super::Store;
-use super::batch::{Call, Columns, Sight, Transition, Why, column, refusal};
+use super::batch::parameters::{Columns, WhyColumns, apply_batch, column, why_batch};
+use super::batch::{Call, Sight, Transition, Why, refusal};
 
 /// Redeem a code once.
 #[derive(Debug, Clone)]
@@ -64,18 +65,10 @@ impl Transition for Redeem {
     }
 
     async fn apply(pool: &PgPool, calls: &[&Call<Self>], waits: bool) -> sqlx::Result<Vec<(i32, Value)>> {
-        let columns = Columns::of(calls);
-        let rows = query_file!(
+        apply_batch!(
+            pool,
+            calls,
             "src/store/sql/redeem.sql",
-            &columns.n,
-            &columns.business,
-            &columns.event,
-            &columns.actor,
-            &columns.ip as _,
-            &columns.user_agent as _,
-            &columns.request as _,
-            &columns.key as _,
-            &columns.fingerprint as _,
             &column(calls, |call| call.ask.code.clone()),
             &column(calls, |call| call.ask.user.clone()),
             &column(calls, |call| call.ask.lock.map(|lock| lock.0)) as _,
@@ -85,29 +78,18 @@ impl Transition for Redeem {
             &column(calls, |_| EventId::new().0),
             waits,
         )
-        .fetch_all(pool)
-        .await?;
-        Ok(rows.into_iter().map(|row| (row.n, row.outcome)).collect())
     }
 
     async fn why(pool: &PgPool, calls: &[&Call<Self>]) -> sqlx::Result<Vec<Why>> {
-        let columns = Columns::of(calls);
-        let rows = query_file!(
+        why_batch!(
+            pool,
+            calls,
             "src/store/sql/redeem_why.sql",
-            &columns.n,
-            &columns.business,
-            &columns.key as _,
-            &columns.fingerprint as _,
+            |row| row.foreign,
             &column(calls, |call| call.ask.code.clone()),
             &column(calls, |call| call.ask.user.clone()),
             &column(calls, |call| call.ask.lock.map(|lock| lock.0)) as _,
         )
-        .fetch_all(pool)
-        .await?;
-        Ok(rows
-            .into_iter()
-            .map(|row| Why { n: row.n, verdict: row.verdict, detail: row.detail, foreign: row.foreign })
-            .collect())
     }
 
     fn lock_note(call: &Call<Self>, done: &Redeemed) -> Option<LockNote> {

@@ -11,7 +11,31 @@ use uuid::Uuid;
 use crate::error::{Error, Refusal, Result, breaches};
 
 use super::Store;
-use super::batch::{Answer, RequestKey};
+
+/// An idempotency key as it is stored: two hashes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RequestKey {
+    /// Hash of principal, method, path and key.
+    pub id: Uuid,
+    /// Hash of the request's body.
+    pub fingerprint: Uuid,
+}
+
+/// The result of a call.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer<T> {
+    /// The effect, or the rejection.
+    pub outcome: Result<T, Refusal>,
+    /// Whether this is the stored answer of an earlier call under the same key.
+    pub replayed: bool,
+}
+
+impl<T> Answer<T> {
+    /// The effect of this call; `None` for a rejection or a replayed answer.
+    pub fn effect(&self) -> Option<&T> {
+        self.outcome.as_ref().ok().filter(|_| !self.replayed)
+    }
+}
 
 /// Stores answers that have no effect, unless their keys already have answers. Returns the keys of the stored answers.
 pub(super) async fn insert_absent(

@@ -1,6 +1,7 @@
-//! Housekeeping that decides nothing: counts are rolled up, old answers, tokens and dry runs deleted.
+//! Housekeeping on which no decision depends: rolls up counts, and deletes old answers, tokens, logins and dry runs.
 //!
-//! **Invariant.** No statement reads a whole table, and each deletes a bounded number of rows: others use the table meanwhile.
+//! **Invariant.** No statement reads a whole table, and each deletes a bounded number of rows, because others use the table
+//! at the same time.
 
 use std::time::Duration;
 
@@ -12,17 +13,17 @@ use crate::error::Result;
 
 use super::Store;
 
-/// Rows that one statement deletes: a few milliseconds of work.
+/// Maximum number of rows that a statement deletes: a few milliseconds of work.
 const SLICE: i64 = 5_000;
 /// How long an answer under an idempotency key is kept.
 const ANSWERS_KEPT_HOURS: i32 = 24;
-/// How long a used refresh token is kept: if it comes again in this time, its login ends. Later it is an unknown token.
+/// How long a used refresh token is kept. A reuse in this time ends its login. Later it is an unknown token.
 const USED_TOKENS_KEPT_DAYS: i32 = 7;
-/// How long a login without a token is kept: it shows that its address has logged in within 30 days.
+/// How long a login without a token is kept. It shows that its address logged in within the last 30 days.
 const LOGINS_KEPT_DAYS: i32 = 37;
 
 impl Store {
-    /// Whether this process keeps house: it has the lease, or takes it because no other has. It holds for `lease`.
+    /// Acquires or renews the lease of housekeeping for the time `lease`; returns whether this process holds it.
     pub async fn lead_housekeeping(&self, holder: &str, lease: Duration) -> Result<bool> {
         let leads = query!(
             "update housekeeping_lease set holder = $1, until = now() + make_interval(secs => $2)
@@ -35,7 +36,7 @@ impl Store {
         Ok(leads.rows_affected() > 0)
     }
 
-    /// Gives the lease back if this process has it, so that another need not wait until it runs out.
+    /// Releases the lease if this process holds it, so that another process need not wait for its end.
     pub async fn yield_housekeeping(&self, holder: &str) -> Result<()> {
         query!("update housekeeping_lease set until = now() where holder = $1", holder)
             .execute(&self.pool)
@@ -43,104 +44,112 @@ impl Store {
         Ok(())
     }
 
-    /// Folds the counts that have gathered into the books' totals.
+    /// Adds the collected counts to the totals of the books.
     pub async fn roll_up_counts(&self) -> Result<u64> {
         Ok(query_file!("src/store/sql/roll_up_counts.sql").execute(&self.pool).await?.rows_affected())
     }
 
-    /// Deletes the answers under idempotency keys that are older than a day; answers how many.
+    /// Deletes the answers under idempotency keys that are older than a day; returns their number.
     pub async fn forget_answers(&self) -> Result<u64> {
-        // The end of the previous slice. Index entries of deleted rows stand before it.
-        let (mut from, mut deleted) = (DateTime::UNIX_EPOCH, 0);
-        loop {
+        // Index entries of deleted rows are before the end of the previous slice.
+        delete_in_slices(DateTime::UNIX_EPOCH, |from| async move {
             let slice = query_file!("src/store/sql/forget_answers.sql", from, ANSWERS_KEPT_HOURS, SLICE)
                 .fetch_one(&self.pool)
                 .await?;
-            deleted += u64::try_from(slice.deleted).unwrap_or(0);
-            match slice.last {
-                Some(last) if slice.deleted == SLICE => from = last,
-                _ => return Ok(deleted),
-            }
-        }
+            Ok(Slice::of(slice.deleted, slice.deleted, slice.last))
+        })
+        .await
     }
 
-    /// Deletes refresh tokens that expired a week ago, and those that were used up longer ago than a reuse is looked for; returns how
-    /// many.
+    /// Deletes refresh tokens that expired a week ago, and used tokens whose reuse is no longer detected; returns their
+    /// number.
     pub async fn forget_refresh_tokens(&self) -> Result<u64> {
-        let (mut from, mut deleted) = (DateTime::UNIX_EPOCH, 0);
-        loop {
+        let expired = delete_in_slices(DateTime::UNIX_EPOCH, |from| async move {
             let slice = query_file!("src/store/sql/forget_refresh_tokens.sql", from, SLICE)
                 .fetch_one(&self.pool)
                 .await?;
-            deleted += u64::try_from(slice.deleted).unwrap_or(0);
-            match slice.last {
-                Some(last) if slice.deleted == SLICE => from = last,
-                _ => break,
-            }
-        }
-        let mut from = DateTime::UNIX_EPOCH;
-        loop {
+            Ok(Slice::of(slice.deleted, slice.deleted, slice.last))
+        });
+        let expired = expired.await?;
+        let used = delete_in_slices(DateTime::UNIX_EPOCH, |from| async move {
             let slice =
                 query_file!("src/store/sql/forget_used_tokens.sql", from, USED_TOKENS_KEPT_DAYS, SLICE)
                     .fetch_one(&self.pool)
                     .await?;
-            deleted += u64::try_from(slice.deleted).unwrap_or(0);
-            match slice.last {
-                Some(last) if slice.deleted == SLICE => from = last,
-                _ => return Ok(deleted),
-            }
-        }
+            Ok(Slice::of(slice.deleted, slice.deleted, slice.last))
+        });
+        Ok(expired + used.await?)
     }
 
-    /// Deletes logins that were last used long ago and have no token left; returns how many.
+    /// Deletes logins that were last used long ago and have no token left; returns their number.
     pub async fn forget_logins(&self) -> Result<u64> {
-        let (mut from, mut deleted): ((DateTime<Utc>, Uuid), u64) = ((DateTime::UNIX_EPOCH, Uuid::nil()), 0);
-        loop {
+        delete_in_slices((DateTime::UNIX_EPOCH, Uuid::nil()), |from: (DateTime<Utc>, Uuid)| async move {
             let slice =
                 query_file!("src/store/sql/forget_logins.sql", from.0, from.1, LOGINS_KEPT_DAYS, SLICE)
                     .fetch_one(&self.pool)
                     .await?;
-            deleted += u64::try_from(slice.deleted).unwrap_or(0);
-            match slice.last_use.zip(slice.last_id) {
-                Some(last) if slice.examined == SLICE => from = last,
-                _ => return Ok(deleted),
-            }
-        }
+            Ok(Slice::of(slice.deleted, slice.examined, slice.last_use.zip(slice.last_id)))
+        })
+        .await
     }
 
-    /// Deletes the counts of wrong passwords that no longer matter; returns how many.
+    /// Deletes the counts of wrong passwords that no longer matter; returns their number.
     pub async fn forget_password_attempts(&self) -> Result<u64> {
-        let mut deleted = 0;
-        loop {
-            let slice = self.forget_old_attempts(SLICE).await?;
-            deleted += slice;
-            if slice < SLICE.unsigned_abs() {
-                return Ok(deleted);
-            }
-        }
+        delete_in_slices((), |()| async move {
+            let deleted = self.forget_old_attempts(SLICE).await?;
+            Ok(Slice { deleted, next: (deleted >= SLICE.unsigned_abs()).then_some(()) })
+        })
+        .await
     }
 
-    /// Deletes the codes that dry runs have seen which are over and will not be tried again.
+    /// Deletes the codes that finished dry runs have seen; they are not retried. Returns their number.
     pub async fn forget_dry_runs(&self) -> Result<u64> {
         let over = query_file_scalar!("src/store/sql/dry_runs_over.sql").fetch_all(&self.pool).await?;
         let mut deleted = 0;
         for job in over {
-            loop {
+            deleted += delete_in_slices((), |()| async move {
                 let slice = query!(
                     "delete from dry_run_code where job_id = $1
                        and ctid = any(array(select ctid from dry_run_code where job_id = $1 limit $2))",
                     job,
                     SLICE
-                )
-                .execute(&self.pool)
-                .await?
-                .rows_affected();
-                deleted += slice;
-                if slice == 0 {
-                    break;
-                }
-            }
+                );
+                let deleted = slice.execute(&self.pool).await?.rows_affected();
+                Ok(Slice { deleted, next: (deleted > 0).then_some(()) })
+            })
+            .await?;
         }
         Ok(deleted)
+    }
+}
+
+/// The result of a statement that deletes at most [`SLICE`] rows.
+struct Slice<P> {
+    deleted: u64,
+    /// Where the next slice begins; `None` after the last slice.
+    next: Option<P>,
+}
+
+impl<P> Slice<P> {
+    /// A slice is the last one if fewer rows than [`SLICE`] were examined.
+    fn of(deleted: i64, examined: i64, last: Option<P>) -> Self {
+        let next = last.filter(|_| examined == SLICE);
+        Self { deleted: u64::try_from(deleted).unwrap_or(0), next }
+    }
+}
+
+/// Deletes rows slice by slice, the first one from this position; returns the number of deleted rows.
+async fn delete_in_slices<P, F: Future<Output = Result<Slice<P>>>>(
+    first: P,
+    delete: impl Fn(P) -> F,
+) -> Result<u64> {
+    let (mut from, mut deleted) = (first, 0);
+    loop {
+        let slice = delete(from).await?;
+        deleted += slice.deleted;
+        match slice.next {
+            Some(next) => from = next,
+            None => return Ok(deleted),
+        }
     }
 }

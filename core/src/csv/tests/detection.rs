@@ -8,7 +8,7 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::super::names::{fold, is_code_name};
+use super::super::layout::names::{fold, is_code_name};
 use super::super::{
     ColumnLabel, Cut, CutError, Delimiter, Limits, MetadataColumn, ReadOptions, RowParser, records,
 };

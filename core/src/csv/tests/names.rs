@@ -1,6 +1,6 @@
 //! Tests how column names are compared, and that docs/import.md lists them.
 
-use super::super::names::{CODE_NAMES, USER_NAMES, fold, is_code_name, is_user_name};
+use super::super::layout::names::{CODE_NAMES, USER_NAMES, fold, is_code_name, is_user_name};
 
 #[test]
 fn names_are_compared_without_case_accents_blanks_and_what_cannot_be_seen() {

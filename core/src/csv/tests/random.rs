@@ -5,7 +5,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::super::cells::Splitter;
+use super::super::record::Splitter;
 use super::super::{Cut, Delimiter, Limits, ReadOptions};
 use super::{break_count, cut_every_way, cut_in_pieces, cut_whole, records_of, settled};
 

@@ -1,5 +1,5 @@
-//! Deleting the details of old jobs: chunks, rejected rows, dry runs, and with them the right to their files. The row of a job stays, as the
-//! record of the codes that it made.
+//! Deletes the details of old jobs: chunks, rejected rows, dry runs and access to their files. The row of a job stays, as the
+//! record of the codes that it created.
 //!
 //! **Invariant.** A job is marked before any of its details is deleted, and a marked job is not retried.
 
@@ -11,14 +11,14 @@ use crate::error::{Refusal, Result};
 use crate::id::JobId;
 use crate::store::Store;
 
-/// Jobs that one statement marks.
+/// Maximum number of jobs that one statement marks.
 const MARKED_AT_ONCE: i64 = 100;
-/// Chunks, or rejected rows, that one statement deletes.
+/// Maximum number of rows that one statement deletes.
 const ROWS_AT_ONCE: i64 = 5_000;
 
 impl Store {
-    /// Marks some of the jobs that ended before `retention` ago, whose details may be deleted from now on. Those that were
-    /// marked before and whose details are still there come again.
+    /// Marks some of the jobs that ended more than `retention` ago; their details may then be deleted. Also returns jobs that
+    /// are marked already and still have details.
     pub async fn mark_jobs_to_discard(&self, retention: Duration) -> Result<Vec<JobId>> {
         let marked = query_file_scalar!(
             "src/store/sql/mark_jobs_to_discard.sql",
@@ -30,7 +30,7 @@ impl Store {
         Ok(marked.into_iter().map(JobId).collect())
     }
 
-    /// Deletes the rejected rows and the chunks of a marked job. Its files are deleted by now, and it does not come again.
+    /// Deletes the rejected rows and the chunks of a marked job, after its files are deleted. It is not returned again.
     pub async fn discard_job(&self, job: JobId) -> Result<()> {
         for (table, key) in [("import_rejection", "chunk, line"), ("job_chunk", "number")] {
             self.delete_in_slices(table, key, job).await?;
@@ -62,7 +62,7 @@ impl Store {
     }
 }
 
-/// Refuses a job whose details are deleted, or are being deleted.
+/// Rejects a job whose details are deleted or being deleted.
 pub(super) async fn check_undiscarded(executor: impl PgExecutor<'_>, job: JobId) -> Result<()> {
     let is_discarded = query_scalar!(
         r#"select exists (select from job where id = $1 and discarding_at is not null) as "is_discarded!""#,

@@ -8,13 +8,12 @@ use crate::error::{Error, Result};
 use crate::id::{BusinessId, JobId};
 use crate::job::Job;
 use crate::store::Store;
-use crate::store::batch::{Answer, RequestKey};
 use crate::store::outbox::announce;
-use crate::store::request_key::Attempt;
+use crate::store::request_key::{Answer, Attempt, RequestKey};
 
+use super::cancel::wrong_state;
 use super::discard::check_undiscarded;
 use super::read::get;
-use super::wrong_state;
 
 /// Maximum number of jobs that one call retries.
 const MOST_REDRIVEN: i64 = 500;

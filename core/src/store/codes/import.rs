@@ -1,127 +1,37 @@
-//! The rows of an import chunk. First straight into the table, each code with the user who gets it; if one of the codes stands
-//! already, through a temporary table, by statements that tell the codes that are new from those that stand.
+//! The rows of an import chunk. The first attempt copies them directly into the table, each code with its user. If one of the
+//! codes exists already, further attempts use a temporary table, and statements that separate new codes from existing ones.
 //!
-//! **Invariant.** The codes of a chunk, its rejections, the counts and its settling commit together.
+//! **Invariant.** The codes of a chunk, its rejections, the counts and the end of the chunk commit together.
 
 use std::collections::HashSet;
 
 use chrono::{DateTime, Utc};
-use serde::Serialize;
-use serde_json::{Value, json};
 use sqlx::{PgConnection, PgTransaction, query, query_as, query_file};
 
 use crate::error::{Error, Result};
 use crate::id::EventId;
-use crate::job::{JobStatus, Task};
 use crate::store::Store;
-use crate::store::chunk::{Claim, Finished, Pulse, finish_if_held};
-use crate::store::space::as_i64;
+use crate::store::job::claim::{Claim, Pulse, begin};
 
+use super::allocate::{Allocated, AllocatedRow, allocate};
+use super::chunk::{count_new, discard, hold_open_book, is_clash};
 use super::copy::CopyRows;
-use super::dealt::{Dealt, DealtRow, deal};
-use super::rejection::{self, Rejection};
-use super::{begin, count_new, discard, hold_open_book, is_clash};
+use super::part::{ImportPart, ImportRow, Rejected};
+use super::rejection::Rejection;
 
-/// How often a part is tried whose codes others add and delete at the same time.
+/// Maximum number of attempts while other transactions add and delete the codes of the part.
 const MAX_TRIES: usize = 20;
 
-/// A valid row, the only one of its code in its part.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ImportRow {
-    /// The code.
-    pub code: String,
-    /// The physical line it starts on.
-    pub line: u64,
-    /// The user to assign the code to.
-    pub user: Option<String>,
-    /// The other columns, as JSON.
-    pub metadata: Option<String>,
-    /// The whole row as it stands in the file.
-    pub text: String,
-}
-
-/// A part of a file, parsed.
-#[derive(Debug, Clone, Default)]
-pub struct ImportPart {
-    /// The valid rows, each code once, sorted by code.
-    pub rows: Vec<ImportRow>,
-    /// The other rows.
-    pub rejections: Vec<Rejection>,
-    /// The first rows, for the report of a dry run.
-    pub sample: Vec<SampleRow>,
-}
-
-/// A row as a dry run reports it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct SampleRow {
-    /// The physical line it starts on.
-    pub line: u64,
-    /// The code as it would be imported.
-    pub code: String,
-    /// The user to assign it to.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub user_id: Option<String>,
-    /// The other columns.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub metadata: Option<Value>,
-    /// Why it would not be imported.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-}
-
-/// Why a valid row is rejected.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Rejected {
-    /// An earlier line of the file has the code.
-    DuplicateInFile,
-    /// The business has the code already.
-    AlreadyExists,
-    /// The code was imported, but its user may not hold one more: it is free.
-    UserLimitReached,
-}
-
-impl Rejected {
-    /// As the errors file spells it.
-    pub fn reason(self) -> &'static str {
-        match self {
-            Self::DuplicateInFile => "duplicate_in_file",
-            Self::AlreadyExists => "already_exists",
-            Self::UserLimitReached => "user_limit_reached",
-        }
-    }
-
-    /// The same as a sentence.
-    pub fn detail(self) -> &'static str {
-        match self {
-            Self::DuplicateInFile => "an earlier line of the file has this code",
-            Self::AlreadyExists => "the business has this code already",
-            Self::UserLimitReached => {
-                "the code is imported and free: its user may hold no more codes of the book"
-            }
-        }
-    }
-
-    fn at(self, line: u64, code: &str, row: &str) -> Rejection {
-        let (reason, detail) = (self.reason().into(), self.detail().into());
-        Rejection { line, code: code.to_owned(), reason, detail, row: row.to_owned() }
-    }
-
-    pub(super) fn of(self, row: &ImportRow) -> Rejection {
-        self.at(row.line, &row.code, &row.text)
-    }
-}
-
-/// How the rows go into the table.
+/// How the rows are written into the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
-    /// By `COPY`. One code that stands already takes everything back.
-    Straight,
+enum Method {
+    /// By `COPY`. One existing code rolls everything back.
+    Direct,
     /// By `COPY` into a temporary table, and from there.
     Staged,
 }
 
-/// A chunk at work.
+/// A running chunk.
 struct Import<'a> {
     claim: &'a Claim,
     part: &'a ImportPart,
@@ -132,14 +42,14 @@ struct Import<'a> {
 struct Sorted<'a> {
     taken: Vec<&'a ImportRow>,
     rejections: Vec<Rejection>,
-    /// How many codes are new. The others stood for later lines of the file.
+    /// The number of new codes. The others existed for later lines of the file.
     added: usize,
 }
 
 impl Store {
-    /// Imports the rows and settles the chunk. Line `n` goes to position `first_position + n`, so of two lines with one code
-    /// the earlier has the lower position. It is imported whichever part comes first, unless the code of the later line has
-    /// been given out by then: its events are kept by its position.
+    /// Imports the rows and finishes the chunk. Line `n` gets position `first_position + n`, so of two lines with one code
+    /// the earlier line has the lower position. The earlier line is imported in any order of the parts, unless the code of
+    /// the later line is already assigned: its events are stored under its position.
     pub async fn settle_imported(
         &self,
         claim: &Claim,
@@ -147,9 +57,9 @@ impl Store {
         first_position: i32,
     ) -> Result<Pulse> {
         let import = Import { claim, part, first_position };
-        for way in std::iter::once(Way::Straight).chain([Way::Staged; MAX_TRIES]) {
+        for method in std::iter::once(Method::Direct).chain([Method::Staged; MAX_TRIES]) {
             let mut connection = self.pool.acquire().await?;
-            match import.settle(self, &mut connection, way).await {
+            match import.settle(self, &mut connection, method).await {
                 Ok(pulse) => return Ok(pulse),
                 Err(error) => {
                     discard(connection);
@@ -159,24 +69,24 @@ impl Store {
                 }
             }
         }
-        Err(Error::unavailable("others keep changing the codes of this part"))
+        Err(Error::unavailable("other transactions keep changing the codes of this part"))
     }
 }
 
 impl<'a> Import<'a> {
-    async fn settle(&self, store: &Store, connection: &mut PgConnection, way: Way) -> Result<Pulse> {
+    async fn settle(&self, store: &Store, connection: &mut PgConnection, method: Method) -> Result<Pulse> {
         let book = self.claim.book()?;
         let mut transaction = begin(connection, self.claim).await?;
         let now = hold_open_book(&mut transaction, book).await?;
-        let Sorted { taken, mut rejections, added } = match way {
-            Way::Straight => self.all(),
-            Way::Staged => self.take_new(&mut transaction).await?,
+        let Sorted { taken, mut rejections, added } = match method {
+            Method::Direct => self.all(),
+            Method::Staged => self.take_new(&mut transaction).await?,
         };
-        let Dealt { rows, limited } = deal(&mut transaction, self.claim, &taken).await?;
+        let Allocated { rows, limited } = allocate(&mut transaction, self.claim, &taken).await?;
         rejections.extend(limited);
-        match way {
-            Way::Straight => self.copy(&mut transaction, &rows, now).await?,
-            Way::Staged => self.assign(&mut transaction, &rows).await?,
+        match method {
+            Method::Direct => self.copy(&mut transaction, &rows, now).await?,
+            Method::Staged => self.assign(&mut transaction, &rows).await?,
         }
         let assigned = self.write_events(&mut transaction, &rows).await?;
         let count = |rows: usize| i32::try_from(rows).map_err(Error::internal);
@@ -185,24 +95,24 @@ impl<'a> Import<'a> {
         store.commit_if_held(transaction, self.claim, status).await
     }
 
-    /// All rows, as if none of their codes stood.
+    /// All rows, as if none of their codes existed.
     fn all(&self) -> Sorted<'a> {
         let taken: Vec<_> = self.part.rows.iter().collect();
         Sorted { added: taken.len(), taken, rejections: Vec::new() }
     }
 
-    /// Writes the rows, each with the user who has its code.
+    /// Copies the rows into the table, each with its user.
     async fn copy(
         &self,
         transaction: &mut PgTransaction<'_>,
-        rows: &[DealtRow<'_>],
+        rows: &[AllocatedRow<'_>],
         now: DateTime<Utc>,
     ) -> Result<()> {
         let claim = self.claim;
         let target = "coupon (business_id, book_id, job_id, position, code, metadata, status, version, holder, assignment_id, \
                       assigned_at)";
         let mut copy = CopyRows::start(transaction, target, 11).await?;
-        for DealtRow { row, assignment } in rows {
+        for AllocatedRow { row, assignment } in rows {
             copy.row().uuid(claim.business.0).uuid(claim.book()?.0).uuid(claim.job.0);
             copy.int(self.position_of(row)).text(&row.code).jsonb(row.metadata.as_deref());
             match assignment {
@@ -219,7 +129,7 @@ impl<'a> Import<'a> {
         Ok(())
     }
 
-    /// Writes the rows whose codes are new or stand for later lines of the file.
+    /// Writes the rows whose codes are new or exist for later lines of the file.
     async fn take_new(&self, transaction: &mut PgTransaction<'_>) -> Result<Sorted<'a>> {
         self.stage(transaction).await?;
         let (mut added, mut open) = (0, self.part.rows.len());
@@ -238,7 +148,7 @@ impl<'a> Import<'a> {
                 return Ok(Sorted { taken, rejections, added });
             }
         }
-        Err(Error::unavailable("others keep changing the codes of this part"))
+        Err(Error::unavailable("other transactions keep changing the codes of this part"))
     }
 
     async fn stage(&self, transaction: &mut PgTransaction<'_>) -> Result<()> {
@@ -256,7 +166,7 @@ impl<'a> Import<'a> {
         Ok(())
     }
 
-    /// Writes the staged rows whose codes do not stand, and says how many.
+    /// Writes the staged rows whose codes do not exist; returns their number.
     async fn insert_new(&self, transaction: &mut PgTransaction<'_>) -> Result<usize> {
         let new = query(include_str!("../sql/insert_new_rows.sql"))
             .bind(self.claim.business.0)
@@ -267,7 +177,7 @@ impl<'a> Import<'a> {
         usize::try_from(new.rows_affected()).map_err(Error::internal)
     }
 
-    /// Gives the place of later lines of the file to staged rows, and rejects the later lines. They are lines of another
+    /// Replaces codes of later lines of the file by staged rows, and rejects the later lines. These are lines of another
     /// part, so only their codes are known here.
     async fn displace_later_lines(&self, transaction: &mut PgTransaction<'_>) -> Result<Vec<Rejection>> {
         let displaced: Vec<(String, i32)> = query_as(include_str!("../sql/displace_later_lines.sql"))
@@ -281,7 +191,7 @@ impl<'a> Import<'a> {
         Ok(displaced.iter().map(reject).collect())
     }
 
-    /// The staged rows whose codes stand and stay.
+    /// The staged rows whose codes exist and are not replaced.
     async fn reject_standing(
         &self,
         transaction: &mut PgTransaction<'_>,
@@ -302,8 +212,8 @@ impl<'a> Import<'a> {
         standing.into_iter().map(reject).collect()
     }
 
-    /// Gives codes that were staged to their users. Nobody else has seen them free, or holds their rows.
-    async fn assign(&self, transaction: &mut PgTransaction<'_>, rows: &[DealtRow<'_>]) -> Result<()> {
+    /// Assigns staged codes to their users. No other transaction has seen them as free or holds their rows.
+    async fn assign(&self, transaction: &mut PgTransaction<'_>, rows: &[AllocatedRow<'_>]) -> Result<()> {
         let given = || rows.iter().filter_map(|row| Some((row.row, row.assignment.as_ref()?)));
         let assigned = query_file!(
             "src/store/sql/assign_imported.sql",
@@ -320,11 +230,11 @@ impl<'a> Import<'a> {
         Err(Error::internal("a code of this part was not free"))
     }
 
-    /// Writes an event for each code that was given to a user, and says how many.
+    /// Writes an event for each assigned code; returns their number.
     async fn write_events(
         &self,
         transaction: &mut PgTransaction<'_>,
-        rows: &[DealtRow<'_>],
+        rows: &[AllocatedRow<'_>],
     ) -> Result<usize> {
         let (claim, actor) = (self.claim, format!("job:{}", self.claim.job));
         let mut given: Vec<_> = rows
@@ -334,7 +244,7 @@ impl<'a> Import<'a> {
         if given.is_empty() {
             return Ok(0);
         }
-        // As they go fastest into the index of a coupon's events.
+        // In the order of the index of events, which makes inserts fastest.
         given.sort_unstable_by_key(|(position, _)| *position);
         let target = "coupon_event (id, business_id, book_id, position, version, from_status, to_status, action, user_id, actor)";
         let mut copy = CopyRows::start(transaction, target, 10).await?;
@@ -354,51 +264,5 @@ impl<'a> Import<'a> {
 
     fn line_at(&self, position: i32) -> u64 {
         u64::try_from(position - self.first_position).unwrap_or(0)
-    }
-}
-
-impl ImportPart {
-    /// Writes the rejections of the part, with those that the database found, and settles the chunk. `None` if the chunk is
-    /// no longer this worker's or the job was stopped.
-    pub(super) async fn settle(
-        &self,
-        transaction: &mut PgTransaction<'_>,
-        storage_quota: Option<u64>,
-        claim: &Claim,
-        found: &[Rejection],
-    ) -> Result<Option<JobStatus>> {
-        rejection::write(transaction, storage_quota, claim, [&self.rejections, found]).await?;
-        finish_if_held(transaction, claim, &self.finished(claim, found)).await
-    }
-
-    /// What the chunk adds to its job.
-    fn finished(&self, claim: &Claim, found: &[Rejection]) -> Finished {
-        let count = |rows: usize| as_i64(rows as u64);
-        let of_reason = |rejections: &[Rejection], why: Rejected| {
-            count(rejections.iter().filter(|rejection| rejection.reason == why.reason()).count())
-        };
-        let repeated = of_reason(&self.rejections, Rejected::DuplicateInFile);
-        let unassigned = of_reason(found, Rejected::UserLimitReached);
-        let standing = count(found.len()) - unassigned;
-        let uploaded = count(self.rows.len()) - standing;
-        let invalid = count(self.rejections.len()) - repeated;
-        let mut result = json!({
-            "uploadedCount": uploaded, "unassignedCount": unassigned, "duplicatesCount": repeated + standing,
-            "invalidRowsCount": invalid });
-        if claim.number == 0 && matches!(&claim.task, Task::ImportCodes(spec, _) if spec.dry_run) {
-            result["sample"] = json!(self.sample_with(found));
-        }
-        let failed = count(self.rejections.len() + found.len());
-        Finished { succeeded: uploaded - unassigned, failed, result, ..Finished::default() }
-    }
-
-    /// The first rows, with what the database rejects of them.
-    fn sample_with(&self, found: &[Rejection]) -> Vec<SampleRow> {
-        let with_reason = |row: &SampleRow| {
-            let found = found.iter().find(|rejection| rejection.line == row.line);
-            let reason = row.reason.clone().or(found.map(|rejection| rejection.reason.to_string()));
-            SampleRow { reason, ..row.clone() }
-        };
-        self.sample.iter().map(with_reason).collect()
     }
 }

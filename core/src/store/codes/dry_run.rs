@@ -1,4 +1,4 @@
-//! A chunk of a dry run: counted as an import would count it, after the earlier parts of the same file.
+//! A chunk of a dry run: counted as an import would count it after the earlier parts of the same file.
 
 use std::collections::{HashMap, HashSet};
 
@@ -7,18 +7,17 @@ use sqlx::{PgTransaction, query, query_file, query_file_scalar};
 use crate::error::Result;
 use crate::job::JobStatus;
 use crate::store::Store;
-use crate::store::chunk::{Claim, Pulse};
+use crate::store::job::claim::{Claim, Pulse, begin};
 
-use super::begin;
-use super::imported::{ImportPart, ImportRow, Rejected};
+use super::part::{ImportPart, ImportRow, Rejected};
 use super::rejection::Rejection;
 
 impl Store {
-    /// Counts what the rows would come to, and settles the chunk. No code is written.
+    /// Counts what an import of the rows would do, and finishes the chunk. Writes no code.
     pub async fn settle_dry_run(&self, claim: &Claim, part: &ImportPart) -> Result<Pulse> {
         let mut connection = self.pool.acquire().await?;
         let mut transaction = begin(&mut connection, claim).await?;
-        let found = rehearse(&mut transaction, claim, &part.rows).await?;
+        let found = dry_run(&mut transaction, claim, &part.rows).await?;
         let status = part.settle(&mut transaction, self.storage_quota, claim, &found).await?;
         if status.is_some_and(JobStatus::is_over) {
             query!("delete from dry_run_code where job_id = $1", claim.job.0)
@@ -29,23 +28,23 @@ impl Store {
     }
 }
 
-/// What an import of the rows would reject, after the earlier parts of the same dry run; notes the rows for later parts.
-async fn rehearse(
+/// The rejections of an import of the rows after the earlier parts of the same dry run. Stores the rows for later parts.
+async fn dry_run(
     transaction: &mut PgTransaction<'_>,
     claim: &Claim,
     rows: &[ImportRow],
 ) -> Result<Vec<Rejection>> {
     let codes: Vec<String> = rows.iter().map(|row| row.code.clone()).collect();
-    let standing: HashSet<String> =
+    let existing: HashSet<String> =
         query_file_scalar!("src/store/sql/standing_codes.sql", claim.business.0, &codes)
             .fetch_all(&mut **transaction)
             .await?
             .into_iter()
             .collect();
-    let is_standing = |row: &ImportRow| standing.contains(&row.code);
+    let exists = |row: &ImportRow| existing.contains(&row.code);
     let holders: Vec<Option<String>> =
-        rows.iter().map(|row| row.user.clone().filter(|_| !is_standing(row))).collect();
-    // Before these rows are noted, so that only those of earlier parts count.
+        rows.iter().map(|row| row.user.clone().filter(|_| !exists(row))).collect();
+    // Read before these rows are stored, so that only the rows of earlier parts count.
     let mut rooms = rooms_of(transaction, claim, &holders).await?;
     let fresh: HashSet<String> = query_file_scalar!(
         "src/store/sql/dry_run_new_codes.sql",
@@ -63,7 +62,7 @@ async fn rehearse(
     for row in in_order {
         let room = row.user.as_ref().and_then(|user| rooms.get_mut(user));
         let why = match room {
-            _ if is_standing(row) => Rejected::AlreadyExists,
+            _ if exists(row) => Rejected::AlreadyExists,
             _ if !fresh.contains(&row.code) => Rejected::DuplicateInFile,
             Some(room) if *room <= 0 => Rejected::UserLimitReached,
             Some(room) => {
@@ -77,7 +76,7 @@ async fn rehearse(
     Ok(found)
 }
 
-/// How many more codes each of these users may hold; users without a limit are left out.
+/// The number of further codes that each of these users may hold. Omits users without a limit.
 async fn rooms_of(
     transaction: &mut PgTransaction<'_>,
     claim: &Claim,

@@ -4,7 +4,7 @@ use std::mem;
 
 use memchr::memchr;
 
-use super::CutError;
+use super::super::CutError;
 
 const UTF8_MARK: &[u8] = b"\xEF\xBB\xBF";
 const UTF16_MARKS: [&[u8]; 2] = [b"\xFF\xFE", b"\xFE\xFF"];

@@ -1,9 +1,8 @@
 //! The first records of a file, split with one delimiter, for detection.
 
-use super::cells::{Splitter, is_empty, unescape};
+use super::super::record::{Delimiter, Splitter, is_empty, records, unescape};
+use super::super::{CutError, MAX_RECORD_BYTES};
 use super::names::fold;
-use super::record::records;
-use super::{Delimiter, MAX_RECORD_BYTES};
 use crate::coupon::code::Code;
 use crate::text;
 
@@ -14,7 +13,7 @@ const MAX_BYTES: usize = 64 * 1024;
 const MAX_LINE_BREAK_BYTES: usize = 2;
 /// The length of the beginning of a file that detection needs: a record that starts within [`MAX_BYTES`],
 /// its line break, and one byte of lookahead.
-pub(super) const SAMPLE_BYTES: usize = MAX_BYTES + MAX_RECORD_BYTES + MAX_LINE_BREAK_BYTES + 1;
+pub(in crate::csv) const SAMPLE_BYTES: usize = MAX_BYTES + MAX_RECORD_BYTES + MAX_LINE_BREAK_BYTES + 1;
 
 /// The first records, split with one delimiter.
 pub(super) struct Sample {
@@ -77,8 +76,27 @@ impl SampleRecord {
         Code::parse(unescape(self.cells.get(index)?.trim())).ok()
     }
 
+    /// The rejection of a file whose layout is uncertain because of this record.
+    pub(super) fn unclear(&self, why: impl Into<String>) -> CutError {
+        /// Limits of the cells, and of each cell, that a rejection contains.
+        const MAX_CELLS: usize = 50;
+        const MAX_CELL_CHARS: usize = 100;
+        let shown = |cell: &String| cell.chars().take(MAX_CELL_CHARS).collect();
+        let first_record = self.cells.iter().take(MAX_CELLS).map(shown).collect();
+        CutError::UnclearHeader { line: self.line, why: why.into(), first_record }
+    }
+
     /// Whether the record starts like a comment.
     pub(super) fn is_comment(&self) -> bool {
         self.cells.first().is_some_and(|cell| cell.trim_start().starts_with('#'))
     }
+}
+
+/// The code with each letter and digit replaced by one sign.
+pub(super) fn mask(code: &Code) -> String {
+    code.as_str().chars().map(|c| if c.is_ascii_alphanumeric() { 'X' } else { c }).collect()
+}
+
+pub(super) fn has_digit(code: &Code) -> bool {
+    code.as_str().contains(|c: char| c.is_ascii_digit())
 }

@@ -7,36 +7,36 @@ use sqlx::{PgTransaction, query_file};
 use crate::error::{Error, Result};
 use crate::id::JobId;
 use crate::store::Store;
-use crate::store::chunk::Claim;
-use crate::store::storage;
+use crate::store::job::claim::Claim;
+use crate::store::job::storage;
 
 use super::copy::CopyRows;
 
-/// Bytes of rows that a page reads before it ends. One row more may follow, which is 64 KiB at most.
+/// Bytes of rows after which a page ends. The last row may exceed the limit by at most 64 KiB.
 const MAX_PAGE_BYTES: i64 = 1024 * 1024;
-/// Bytes of a row, and of a code in it, that are kept.
+/// Maximum number of stored bytes of a row, and of its code.
 const MAX_TEXT_BYTES: usize = 1024;
-/// Bytes that a rejected row takes besides its texts: its numbers, its header and its place in the index.
+/// Bytes of a rejected row in addition to its texts: numbers, row header, index entry.
 const ROW_BYTES: usize = 100;
-/// Rows that a page reads at most.
+/// Maximum number of rows of a page.
 const MAX_PAGE_ROWS: i64 = 5_000;
 
-/// A row of an upload that was not imported as it stands in the file.
+/// A row of an upload that was not imported as the file has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejection {
     /// The physical line on which the row starts.
     pub line: u64,
-    /// The code as it stands in the file.
+    /// The code as it is in the file.
     pub code: String,
-    /// A stable word.
+    /// The stable name of the reason.
     pub reason: Cow<'static, str>,
-    /// The same as a sentence.
+    /// The reason as a sentence.
     pub detail: Cow<'static, str>,
-    /// The row. What is stored of it, and of the code, ends after 1 KiB.
+    /// The row. The stored row and code are cut after 1 KiB.
     pub row: String,
 }
 
-/// Where a page of rejections ends.
+/// The position after a page of rejections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RejectionCursor {
     chunk: i32,
@@ -46,15 +46,15 @@ pub struct RejectionCursor {
 /// A page of rejections, in the order of the chunks and of the lines in each.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RejectionPage {
-    /// At least one, unless there are no more.
+    /// Empty only if there are no more.
     pub rejections: Vec<Rejection>,
-    /// Where the next page begins.
+    /// The position of the next page.
     pub next: RejectionCursor,
 }
 
 impl Store {
-    /// The rejections after the cursor, about 1 MiB of them at most. The caller has asked
-    /// [`Self::errors_files`] whether it may see them.
+    /// The rejections after the cursor, at most about 1 MiB. [`Self::errors_files`] checks first whether the caller may see
+    /// them.
     pub async fn list_rejections(&self, job: JobId, after: RejectionCursor) -> Result<RejectionPage> {
         let rows = query_file!(
             "src/store/sql/rejections.sql",
@@ -80,7 +80,7 @@ impl Store {
     }
 }
 
-/// Writes the rejections of a chunk. Refused if the business has no room for them.
+/// Writes the rejections of a chunk. Rejected if they exceed the storage quota of the business.
 pub(super) async fn write(
     transaction: &mut PgTransaction<'_>,
     quota: Option<u64>,

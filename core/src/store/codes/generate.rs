@@ -5,22 +5,36 @@ use std::ops::Range;
 use sqlx::{PgConnection, PgTransaction, query, query_scalar};
 use tracing::debug;
 
+use super::space::{as_i64, reserve};
 use crate::coupon::pattern::Pattern;
 use crate::coupon::space::Codes;
 use crate::error::{Error, Refusal, Result};
 use crate::id::{BookId, BusinessId};
 use crate::job::generate::Edge;
 use crate::store::Store;
-use crate::store::chunk::{Claim, Finished, finish_if_held};
-use crate::store::space::as_i64;
+use crate::store::job::claim::{Claim, begin};
+use crate::store::job::finish::{Finished, finish_if_held};
 use crate::telemetry::metrics;
 
+use super::chunk::{count_new, describe, discard, hold_open_book, is_clash};
 use super::copy::CopyRows;
-use super::{Taken, begin, count_new, describe, discard, hold_open_book, is_clash};
+
+/// The result of writing the rows of a chunk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Taken {
+    /// The rows are committed and the chunk is finished.
+    Settled,
+    /// This worker no longer holds the chunk, or the job was stopped. Nothing was written.
+    Lost,
+    /// One of the codes exists already. Nothing was written.
+    Clash,
+    /// The number of missing codes: other codes of the business take their values. Nothing was written.
+    Short(u64),
+}
 
 impl Store {
-    /// Writes the codes, sorted, at the positions from `first_position` on and settles the chunk. The quick way, for
-    /// codes that do not stand yet.
+    /// Writes the sorted codes at the positions from `first_position` on and finishes the chunk. The fast method, for codes
+    /// that do not exist yet.
     pub async fn settle_generated(
         &self,
         claim: &Claim,
@@ -36,14 +50,14 @@ impl Store {
                 if !is_clash(&error) {
                     return Err(error);
                 }
-                debug!(chunk = describe(claim), "a foreign code stands in the way");
+                debug!(chunk = describe(claim), "another code of the business has the same value");
                 Ok(Taken::Clash)
             }
         }
     }
 
-    /// Writes as many of the candidates, in their order, as there are positions, passing over codes that stand already.
-    /// The sure way, for chunks that have met a foreign code.
+    /// Writes the candidates in their order, one for each position, and skips codes that exist already. The slow method,
+    /// for chunks in which the fast one found an existing code.
     pub async fn settle_generated_around(
         &self,
         claim: &Claim,
@@ -62,8 +76,8 @@ impl Store {
         }
     }
 
-    /// Reserves further indexes for a chunk that is short of codes, and notes them on the chunk in the same commit, so
-    /// that redoing the chunk uses the same ones. `None` if the chunk is no longer this worker's.
+    /// Reserves further indexes for a chunk with missing codes, and stores them with the chunk in the same commit, so that
+    /// a retry uses the same indexes. `None` if this worker no longer holds the chunk.
     pub async fn reserve_top_up_if_held(
         &self,
         claim: &Claim,
@@ -71,7 +85,7 @@ impl Store {
         count: u64,
     ) -> Result<Option<Range<u64>>> {
         let mut transaction = self.pool.begin().await?;
-        let first = crate::store::space::reserve(&mut transaction, claim.business, pattern, count).await?;
+        let first = reserve(&mut transaction, claim.business, pattern, count).await?;
         let range = first..first + count;
         let noted = query!(
             "update job_chunk
@@ -91,7 +105,7 @@ impl Store {
         Ok(Some(range))
     }
 
-    /// How many codes of a pattern remain, for the message of a job that cannot go on.
+    /// The rejection of a job whose pattern has too few codes left, with their number.
     pub async fn remaining(&self, business: BusinessId, pattern: &Pattern) -> Result<Refusal> {
         let used = self.find_space(business, &pattern.canonical()).await?.map_or(0, |space| space.used);
         let remaining = pattern.capacity().saturating_sub(u128::from(used));
@@ -131,7 +145,7 @@ async fn write_around(
     hold_open_book(&mut transaction, claim.book()?).await?;
     stage(&mut transaction, candidates).await?;
     let mut missing = wanted;
-    // Each pass fills the holes that are left; an importer may take a code between the look and the insert.
+    // Each pass fills the remaining positions. An import may take a code between the search and the insert.
     while missing > 0 {
         let filled = fill_holes(&mut transaction, claim, wanted, first_position).await?;
         if filled == 0 {
@@ -142,7 +156,7 @@ async fn write_around(
     settle(transaction, claim, wanted, first_position, edge).await
 }
 
-/// Puts the candidates into a temporary table, in their order.
+/// Writes the candidates into a temporary table, in their order.
 async fn stage(transaction: &mut PgTransaction<'_>, candidates: &[Codes]) -> Result<()> {
     query!(r#"create temporary table staged_code (place int, code text collate "C") on commit drop"#)
         .execute(&mut **transaction)
@@ -173,7 +187,7 @@ async fn fill_holes(
     Ok(filled.rows_affected())
 }
 
-/// Counts the new codes, settles the chunk and commits.
+/// Counts the new codes, finishes the chunk and commits.
 async fn settle(
     mut transaction: PgTransaction<'_>,
     claim: &Claim,

@@ -1,29 +1,29 @@
-//! The bytes of uploads and rejected rows that each business has stored, and its quota.
+//! The stored bytes of uploads and rejected rows of each business, and its quota.
 //!
-//! **Invariant.** A part of an upload is counted before it is written, and its bytes are freed after it is deleted. Uploads of one
-//! business reserve one after the other, in all processes, so they exceed the quota by nothing. Rejected rows are checked when a
-//! chunk has written them, so they exceed it by what the chunks at work write at the same moment.
+//! **Invariant.** A part of an upload is counted before it is written, and its bytes are freed after it is deleted. Reservations
+//! of one business run one after the other in all processes, so uploads never exceed the quota. Rejected rows are checked after
+//! a chunk has written them, so concurrent chunks may exceed the quota by the rows that they write at the same time.
 
 use sqlx::{PgConnection, PgTransaction, query, query_scalar};
 
 use crate::error::{Error, Refusal, Result};
 use crate::id::{BusinessId, JobId};
 
-use super::Store;
-use super::chunk::Claim;
+use super::claim::Claim;
+use crate::store::Store;
 
-/// Jobs that one statement finds whose uploads are not needed.
+/// Maximum number of jobs with unneeded uploads that one call returns.
 const FOUND_AT_ONCE: i64 = 1_000;
 
 impl Store {
-    /// The same connections, with a quota for the uploads and rejected rows of each business. Without it there is none.
+    /// The same connections, with a storage quota for each business. Without this call there is no quota.
     #[must_use]
     pub fn with_storage_quota(mut self, bytes: u64) -> Self {
         self.storage_quota = Some(bytes);
         self
     }
 
-    /// Counts a part of an upload that is about to be written. Refused if the quota has no room for it.
+    /// Counts a part of an upload before it is written. Rejected if it exceeds the quota.
     pub async fn reserve_upload_if_room(&self, business: BusinessId, job: JobId, bytes: u64) -> Result<()> {
         let bytes = i64::try_from(bytes).map_err(Error::internal)?;
         let mut transaction = self.pool.begin().await?;
@@ -44,7 +44,7 @@ impl Store {
         Ok(())
     }
 
-    /// Frees the bytes of an upload that is deleted.
+    /// Frees the bytes of a deleted upload.
     pub async fn free_upload(&self, job: JobId) -> Result<()> {
         query!(
             "with kept as (update job_storage set upload_bytes = 0 where job_id = $1 and rejection_bytes > 0)
@@ -56,8 +56,8 @@ impl Store {
         Ok(())
     }
 
-    /// Jobs whose uploads are counted and not needed: those that succeeded or were cancelled, and those that never came to be, one
-    /// day after their last part.
+    /// Jobs whose uploads are counted but no longer needed: succeeded and cancelled jobs, and uploads without a job one day
+    /// after their last part.
     pub async fn find_unneeded_uploads(&self) -> Result<Vec<JobId>> {
         let jobs = query_scalar!(
             "select s.job_id from job_storage s left join job j on j.id = s.job_id
@@ -70,10 +70,23 @@ impl Store {
         .await?;
         Ok(jobs.into_iter().map(JobId).collect())
     }
+
+    /// Those of these jobs that still need their uploaded parts: unfinished jobs, and failed jobs, which may be retried.
+    pub async fn jobs_that_need_files(&self, ids: &[JobId]) -> Result<Vec<JobId>> {
+        let ids: Vec<uuid::Uuid> = ids.iter().map(|id| id.0).collect();
+        let kept = query_scalar!(
+            r#"select id from job where id = any($1) and status in ('QUEUED', 'RUNNING', 'FAILED')
+                 and discarding_at is null"#,
+            &ids
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(kept.into_iter().map(JobId).collect())
+    }
 }
 
-/// Counts rejected rows that the chunk has written. Refused if they exceed the quota of the business.
-pub(super) async fn count_rejections(
+/// Counts the rejected rows that the chunk has written. Rejected if they exceed the quota of the business.
+pub(in crate::store) async fn count_rejections(
     transaction: &mut PgTransaction<'_>,
     quota: Option<u64>,
     claim: &Claim,
@@ -91,7 +104,7 @@ pub(super) async fn count_rejections(
     check_quota(transaction, quota, claim.business, claim.job).await
 }
 
-/// Refuses if a business has stored more than its quota. What the job itself has stored is not named as used.
+/// Rejects if a business has stored more than its quota. The reported use excludes the bytes of the job itself.
 async fn check_quota(
     connection: &mut PgConnection,
     quota: Option<u64>,

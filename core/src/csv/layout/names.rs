@@ -134,7 +134,7 @@ pub const USER_NAMES: &[&str] = &[
 ];
 
 /// Folds a column name for comparison: ignores case, accents, blanks, `_`, `-` and invisible characters.
-pub(super) fn fold(name: &str) -> String {
+pub(in crate::csv) fn fold(name: &str) -> String {
     if name.is_ascii() {
         let is_kept = |byte: &u8| byte.is_ascii_graphic() && !matches!(byte, b'_' | b'-');
         return name.bytes().filter(is_kept).map(|byte| char::from(byte.to_ascii_lowercase())).collect();
@@ -149,19 +149,19 @@ pub(super) fn fold(name: &str) -> String {
 }
 
 /// Whether this folded name is a name of the column of codes.
-pub(super) fn is_code_name(folded: &str) -> bool {
+pub(in crate::csv) fn is_code_name(folded: &str) -> bool {
     static FOLDED: LazyLock<Vec<String>> = LazyLock::new(|| fold_all(CODE_NAMES));
     FOLDED.binary_search_by(|name| name.as_str().cmp(folded)).is_ok()
 }
 
 /// Whether this folded name is a name of the column of users.
-pub(super) fn is_user_name(folded: &str) -> bool {
+pub(in crate::csv) fn is_user_name(folded: &str) -> bool {
     static FOLDED: LazyLock<Vec<String>> = LazyLock::new(|| fold_all(USER_NAMES));
     FOLDED.binary_search_by(|name| name.as_str().cmp(folded)).is_ok()
 }
 
 /// Whether this folded name is a name of the column of codes or of users.
-pub(super) fn is_column_name(folded: &str) -> bool {
+pub(in crate::csv) fn is_column_name(folded: &str) -> bool {
     is_code_name(folded) || is_user_name(folded)
 }
 

@@ -1,8 +1,8 @@
 //! Buffers the beginning of a file until the layout can be decided.
 
-use super::layout::{Layout, decide};
-use super::sample::SAMPLE_BYTES;
-use super::{CutError, Delimiter, ReadOptions};
+use super::super::CutError;
+use super::super::layout::{Layout, ReadOptions, SAMPLE_BYTES, decide};
+use super::super::record::Delimiter;
 
 /// The beginning of a file. **Invariant:** the buffered text, and therefore the decision, depends only on
 /// the file's bytes, not on the pieces in which they arrived.

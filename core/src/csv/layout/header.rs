@@ -1,10 +1,9 @@
 //! Finds the header and the meaning of its columns.
 
-use super::layout::{Layout, unclear};
+use super::super::CutError;
+use super::columns::{ColumnLabel, Columns, Layout, MetadataColumn, ReadAs, ReadOptions};
 use super::names::{fold, is_code_name, is_column_name, is_user_name};
-use super::sample::{Sample, SampleRecord};
-use super::shape::{has_digit, mask};
-use super::{ColumnLabel, Columns, CutError, MetadataColumn, ReadAs, ReadOptions};
+use super::sample::{Sample, SampleRecord, has_digit, mask};
 use crate::text;
 
 /// A candidate for the header: the sample of a delimiter, the record's index in it, and the column of
@@ -89,7 +88,7 @@ impl Candidate<'_> {
     pub(super) fn layout(self, options: &ReadOptions) -> Result<Layout, CutError> {
         let record = self.record();
         self.refuse_skipped_codes(options)?;
-        let unclear = |why: String| unclear(record, why);
+        let unclear = |why: String| record.unclear(why);
         refuse_equal_names(record).map_err(unclear)?;
         let code = self
             .settle(self.code, is_code_name, options.code_column.as_ref(), "codes", "codeColumn")
@@ -182,13 +181,10 @@ impl Candidate<'_> {
             first.is_some_and(|code| has_digit(&code) && below.contains(&mask(&code)))
         };
         match above.iter().find(is_like_a_code) {
-            Some(record) if options.header != Some(true) => Err(unclear(
-                record,
-                format!(
-                    "it looks like a code, but the header appears to be below it, on line {}",
-                    self.record().line
-                ),
-            )),
+            Some(record) if options.header != Some(true) => Err(record.unclear(format!(
+                "it looks like a code, but the header appears to be below it, on line {}",
+                self.record().line
+            ))),
             _ => Ok(()),
         }
     }

@@ -7,7 +7,7 @@ use crate::coupon::pattern::Pattern;
 use crate::error::{Error, Refusal, Result};
 use crate::id::BusinessId;
 
-use super::Store;
+use crate::store::Store;
 
 /// The key of a permutation, and the number of its used indexes.
 #[derive(Clone)]
@@ -34,7 +34,7 @@ impl Store {
 }
 
 /// Reserves the next `count` indexes and returns the first. If fewer remain, returns a rejection and reserves none.
-pub(super) async fn reserve(
+pub(in crate::store) async fn reserve(
     transaction: &mut PgTransaction<'static>,
     business: BusinessId,
     pattern: &Pattern,
@@ -87,6 +87,6 @@ fn as_key(bytes: Vec<u8>) -> Result<[u8; 32]> {
 }
 
 /// Numbers of codes are far below `i64::MAX`, because requests are bounded.
-pub(super) fn as_i64(count: u64) -> i64 {
+pub(in crate::store) fn as_i64(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }

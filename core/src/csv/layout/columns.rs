@@ -1,6 +1,13 @@
-//! The meaning of each column of an upload; stored with the job as JSON.
+//! How a file is read: the options of the uploader, the meaning of each column (stored with the job as JSON), and the
+//! description for the owner of the job.
+
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+
+use super::super::record::Delimiter;
+use super::names::fold;
+use crate::text;
 
 /// Columns by index, from 0. The default is a file without a header: codes in the first column, others
 /// unused.
@@ -44,7 +51,7 @@ pub struct ReadAs {
     /// Always `UTF-8`.
     pub encoding: &'static str,
     /// The delimiter of the cells.
-    pub delimiter: super::Delimiter,
+    pub delimiter: Delimiter,
     /// Whether a record was read as the header.
     pub header: bool,
     /// The column of codes.
@@ -72,7 +79,7 @@ pub enum ColumnLabel {
 #[serde(rename_all = "camelCase")]
 pub struct ReadOptions {
     /// The delimiter of the cells.
-    pub delimiter: Option<super::Delimiter>,
+    pub delimiter: Option<Delimiter>,
     /// Whether there is a header.
     pub header: Option<bool>,
     /// The column of codes.
@@ -81,18 +88,28 @@ pub struct ReadOptions {
     pub user_column: Option<ColumnLabel>,
 }
 
-impl std::str::FromStr for ColumnLabel {
+impl FromStr for ColumnLabel {
     type Err = &'static str;
 
     /// Parses a number from 1, or a name.
-    fn from_str(text: &str) -> Result<Self, &'static str> {
-        match text.trim().parse::<usize>() {
+    fn from_str(label: &str) -> Result<Self, &'static str> {
+        match label.trim().parse::<usize>() {
             Ok(0) => Err("must be the name of a column, or its number from 1"),
             Ok(number) => Ok(Self::Number(number)),
-            Err(_) if super::names::fold(text).is_empty() => {
-                Err("must be the name of a column, or its number from 1")
-            }
-            Err(_) => Ok(Self::Name(crate::text::trim(text).to_owned())),
+            Err(_) if fold(label).is_empty() => Err("must be the name of a column, or its number from 1"),
+            Err(_) => Ok(Self::Name(text::trim(label).to_owned())),
         }
     }
+}
+
+/// How a file is read.
+#[derive(Debug)]
+pub(in crate::csv) struct Layout {
+    pub(in crate::csv) delimiter: Delimiter,
+    pub(in crate::csv) columns: Columns,
+    pub(in crate::csv) read_as: ReadAs,
+    /// The start of the rows, as a byte offset in the examined text.
+    pub(in crate::csv) start: usize,
+    /// The physical line of that byte.
+    pub(in crate::csv) line: u64,
 }

@@ -7,11 +7,11 @@ use uuid::Uuid;
 
 use crate::error::Result;
 
-/// How much is sent at once: large enough that messages cost nothing, small enough to stay flat in memory.
+/// Bytes sent in one message: large enough that the cost of messages does not matter, small enough for memory.
 const FLUSH_BYTES: usize = 128 * 1024;
 const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 
-/// A COPY under way. An error leaves the connection in an unknown state: close it.
+/// A running COPY. After an error the state of the connection is unknown: close it.
 pub(super) struct CopyRows<'c> {
     copy: PgCopyIn<&'c mut PgConnection>,
     buffer: Vec<u8>,
@@ -25,7 +25,7 @@ impl<'c> CopyRows<'c> {
         Ok(Self { copy, buffer: SIGNATURE.to_vec(), columns })
     }
 
-    /// Begins the next row; as many fields follow as there are columns.
+    /// Begins the next row. One field for each column must follow.
     pub(super) fn row(&mut self) -> &mut Self {
         self.buffer.extend_from_slice(&self.columns.to_be_bytes());
         self
@@ -47,7 +47,7 @@ impl<'c> CopyRows<'c> {
         self.field(value.as_bytes())
     }
 
-    /// Microseconds since 2000, as Postgres keeps them.
+    /// Microseconds since 2000, as Postgres stores times.
     pub(super) fn timestamp(&mut self, value: DateTime<Utc>) -> &mut Self {
         self.bigint(value.timestamp_micros() - 946_684_800_000_000)
     }
@@ -65,7 +65,7 @@ impl<'c> CopyRows<'c> {
         self
     }
 
-    /// Sends what has gathered, once it is worth a message.
+    /// Sends the buffer if it is full.
     pub(super) async fn flush_if_full(&mut self) -> Result<()> {
         if self.buffer.len() >= FLUSH_BYTES {
             self.copy.send(self.buffer.as_slice()).await?;
@@ -74,7 +74,7 @@ impl<'c> CopyRows<'c> {
         Ok(())
     }
 
-    /// Ends the COPY; constraints speak here.
+    /// Ends the COPY. A violated constraint is an error here.
     pub(super) async fn finish(mut self) -> Result<u64> {
         self.buffer.extend_from_slice(&(-1_i16).to_be_bytes());
         self.copy.send(self.buffer.as_slice()).await?;

@@ -7,9 +7,9 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use cuponera_api::{App, AppBuilder};
-use cuponera_core::config::{Settings, of_the_api};
-use cuponera_core::lifecycle::{self, RunningRelay};
-use cuponera_core::store::Pools;
+use cuponera_platform::config::{Settings, of_the_api};
+use cuponera_platform::lifecycle::{self, RunningRelay};
+use cuponera_store::Pools;
 use tracing::info;
 
 /// The relay has its own connections, so jobs are announced even if the API is busy.

@@ -1,6 +1,6 @@
 //! Headers for browsers: the origins that may call the API, and the restrictions on responses.
 
-use cuponera_core::config::Origin;
+use cuponera_platform::config::Origin;
 use reqwest::Method;
 
 use crate::support::{Limits, Reply, Server};

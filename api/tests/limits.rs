@@ -1,7 +1,7 @@
 //! Rate limits of each kind of caller, and the headers that report them.
 
 use cuponera_api::{Limits as Callers, Misses};
-use cuponera_core::config::RateLimit;
+use cuponera_platform::config::RateLimit;
 use reqwest::Method;
 use serde_json::json;
 

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use cuponera_core::job::JobError;
-use cuponera_core::queue::{Queue, Relay};
-use cuponera_core::store::Pools;
+use cuponera_domain::job::JobError;
+use cuponera_platform::queue::{Queue, Relay};
+use cuponera_store::Pools;
 use cuponera_testkit::{Adversary, Emulator, Manners, claim, eventually};
 use reqwest::Method;
 use serde_json::json;

@@ -7,7 +7,7 @@ mod races;
 
 use std::time::Duration;
 
-use cuponera_core::cache::Cache;
+use cuponera_platform::cache::Cache;
 use cuponera_testkit::{Redis, eventually};
 use tokio::time::sleep;
 

@@ -7,7 +7,7 @@ mod watchers;
 use std::time::{Duration, Instant};
 
 use cuponera_api::Limits as Callers;
-use cuponera_core::config::Shares;
+use cuponera_platform::config::Shares;
 use cuponera_testkit::{bound, eventually};
 use futures::future::join_all;
 use reqwest::Method;

@@ -8,12 +8,12 @@ mod trouble;
 
 use std::time::Duration;
 
-use cuponera_core::coupon::pattern::Pattern;
-use cuponera_core::credential::{random_secret, secret_hash};
-use cuponera_core::id::{AccountId, BookId};
-use cuponera_core::principal::RoleName;
-use cuponera_core::store::{NewApiKey, Pools, RefreshGrant, Store};
-use cuponera_core::telemetry::{Exposition, Reach};
+use cuponera_domain::coupon::pattern::Pattern;
+use cuponera_platform::credential::{random_secret, secret_hash};
+use cuponera_domain::id::{AccountId, BookId};
+use cuponera_domain::principal::RoleName;
+use cuponera_store::{NewApiKey, Pools, RefreshGrant, Store};
+use cuponera_platform::telemetry::{Exposition, Reach};
 use cuponera_testkit::{is_soak, race};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -166,7 +166,7 @@ async fn assert_later_writes_stay(step: Duration, act: impl AsyncFn(&Store)) {
             role: RoleName::Service,
             secret_hash: secret_hash(&round.to_string()),
             hint: "hint".to_owned(),
-            scope: cuponera_core::principal::KeyScope::default(),
+            scope: cuponera_domain::principal::KeyScope::default(),
             created_by: None,
             expires_at: None,
         };

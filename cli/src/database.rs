@@ -5,9 +5,9 @@
 
 use std::time::{Duration, Instant};
 
-use cuponera_core::config::Settings;
-use cuponera_core::lifecycle;
-use cuponera_core::store::{Pools, Store, connect_options};
+use cuponera_platform::config::Settings;
+use cuponera_platform::lifecycle;
+use cuponera_store::{Pools, Store, connect_options};
 use cuponera_postgres::{Binaries, Options, PrivatePostgres, find_running};
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::postgres::PgConnectOptions;

@@ -13,8 +13,8 @@ mod up;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
-use cuponera_core::config::Settings;
-use cuponera_core::lifecycle;
+use cuponera_platform::config::Settings;
+use cuponera_platform::lifecycle;
 
 /// Coupon books with millions of codes, each redeemed exactly as often as allowed.
 #[derive(Debug, Parser)]

@@ -4,12 +4,12 @@ use std::io::Write as _;
 use std::sync::Arc;
 
 use cuponera_api::{App, AppBuilder};
-use cuponera_core::config::Settings;
-use cuponera_core::credential::Passwords;
-use cuponera_core::lifecycle::{self, RunningRelay};
-use cuponera_core::queue::Queue;
-use cuponera_core::store::Store;
-use cuponera_core::telemetry::Exposition;
+use cuponera_platform::config::Settings;
+use cuponera_platform::credential::Passwords;
+use cuponera_platform::lifecycle::{self, RunningRelay};
+use cuponera_platform::queue::Queue;
+use cuponera_store::Store;
+use cuponera_platform::telemetry::Exposition;
 use cuponera_worker::Worker;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::net::TcpListener;

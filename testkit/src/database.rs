@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use cuponera_core::store::{Pools, Store};
+use cuponera_store::{Pools, Store};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, query, query_scalar};
 
 use crate::{eventually, template};

@@ -3,13 +3,13 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use cuponera_core::coupon::pattern::Pattern;
-use cuponera_core::coupon::space::{CodeSpace, Codes};
-use cuponera_core::csv::{ColumnLabel, Delimiter, ReadAs};
-use cuponera_core::id::{BookId, BusinessId};
-use cuponera_core::job::generate::Edge;
-use cuponera_core::job::{Job, JobKind, Task};
-use cuponera_core::store::{Claim, Store, Taken};
+use cuponera_domain::coupon::pattern::Pattern;
+use cuponera_domain::coupon::space::{CodeSpace, Codes};
+use cuponera_domain::csv::{ColumnLabel, Delimiter, ReadAs};
+use cuponera_domain::id::{BookId, BusinessId};
+use cuponera_domain::job::generate::Edge;
+use cuponera_domain::job::{Job, JobKind, Task};
+use cuponera_store::{Claim, Store, Taken};
 
 /// Longer than any test.
 const LEASE: Duration = Duration::from_mins(10);

@@ -2,11 +2,11 @@
 
 use std::future::Future;
 
-use cuponera_core::book::{BookRules, Counts};
-use cuponera_core::coupon::state::Coupon;
-use cuponera_core::id::{BookId, BusinessId};
-use cuponera_core::principal::Trail;
-use cuponera_core::store::{
+use cuponera_domain::book::{BookRules, Counts};
+use cuponera_domain::coupon::state::Coupon;
+use cuponera_domain::id::{BookId, BusinessId};
+use cuponera_domain::principal::Trail;
+use cuponera_store::{
     Answer, AssignNamed, AssignRandom, Assigned, Call, Lock, LockOwner, Locked, Pools, Redeem, RequestKey,
     Sight, Store, Transition, Unlock,
 };

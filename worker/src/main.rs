@@ -6,9 +6,9 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use cuponera_core::config::{Settings, of_the_worker};
-use cuponera_core::lifecycle::{self, RunningRelay};
-use cuponera_core::queue::Queue;
+use cuponera_platform::config::{Settings, of_the_worker};
+use cuponera_platform::lifecycle::{self, RunningRelay};
+use cuponera_platform::queue::Queue;
 use cuponera_worker::Worker;
 use secrecy::ExposeSecret;
 use tokio_util::task::TaskTracker;

@@ -9,10 +9,10 @@ mod locks;
 
 use std::time::Duration;
 
-use cuponera_core::cache::Cache;
-use cuponera_core::error::Result;
-use cuponera_core::files::Files;
-use cuponera_core::store::Store;
+use cuponera_platform::cache::Cache;
+use cuponera_store::Result;
+use cuponera_platform::files::Files;
+use cuponera_store::Store;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cuponera_core::job::JobStatus;
+use cuponera_domain::job::JobStatus;
 use cuponera_testkit::{Adversary, Manners, is_soak};
 use futures::future::join_all;
 

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cuponera_core::csv::Columns;
-use cuponera_core::id::JobId;
-use cuponera_core::job::{CODES_PER_CHUNK, JobError, JobKind, JobStatus, import};
-use cuponera_core::queue::{Delivery, Queue, Receiver, Relay, Wakeups};
-use cuponera_core::store::{Claim, ImportPart, NewImport, Pulse, Store};
+use cuponera_domain::csv::Columns;
+use cuponera_domain::id::JobId;
+use cuponera_domain::job::{CODES_PER_CHUNK, JobError, JobKind, JobStatus, import};
+use cuponera_platform::queue::{Delivery, Queue, Receiver, Relay, Wakeups};
+use cuponera_store::{Claim, ImportPart, NewImport, Pulse, Store};
 use cuponera_testkit::{Emulator, World, work_generation};
 use tokio_util::sync::{CancellationToken, DropGuard};
 

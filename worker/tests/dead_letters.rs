@@ -1,9 +1,9 @@
 //! Dead letters: a chunk that has failed finally writes one, and a redrive of it retries the job.
 
-use cuponera_core::id::JobId;
-use cuponera_core::job::{CODES_PER_CHUNK, JobError, JobKind, JobStatus, MAX_CRASHES};
-use cuponera_core::queue::{RedriveReport, redrive};
-use cuponera_core::store::{Claim, Store};
+use cuponera_domain::id::JobId;
+use cuponera_domain::job::{CODES_PER_CHUNK, JobError, JobKind, JobStatus, MAX_CRASHES};
+use cuponera_platform::queue::{RedriveReport, redrive};
+use cuponera_store::{Claim, Store};
 use cuponera_testkit::eventually;
 use sqlx::query;
 

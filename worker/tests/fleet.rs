@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cuponera_core::cache::Cache;
-use cuponera_core::coupon::pattern::Pattern;
-use cuponera_core::csv::{Columns, Delimiter};
-use cuponera_core::files::Files;
-use cuponera_core::id::JobId;
-use cuponera_core::job::{Job, JobStatus, import};
-use cuponera_core::queue::{Queue, Relay, Sqs};
-use cuponera_core::store::{NewImport, Pools, Store};
+use cuponera_platform::cache::Cache;
+use cuponera_domain::coupon::pattern::Pattern;
+use cuponera_domain::csv::{Columns, Delimiter};
+use cuponera_platform::files::Files;
+use cuponera_domain::id::JobId;
+use cuponera_domain::job::{Job, JobStatus, import};
+use cuponera_platform::queue::{Queue, Relay, Sqs};
+use cuponera_store::{NewImport, Pools, Store};
 use cuponera_testkit::{Emulator, TestQueue, World, eventually, read_as};
 use cuponera_worker::Worker;
 use sqlx::query_scalar;

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use cuponera_core::job::{CODES_PER_CHUNK, JobKind};
-use cuponera_core::queue::Queue;
-use cuponera_core::store::{Hands, OutgoingKind, RESCUE_AFTER};
+use cuponera_domain::job::{CODES_PER_CHUNK, JobKind};
+use cuponera_platform::queue::Queue;
+use cuponera_store::{Hands, OutgoingKind, RESCUE_AFTER};
 use cuponera_testkit::{Adversary, Manners, bound, eventually, waits_for};
 use sqlx::query;
 

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cuponera_core::cache::Cache;
-use cuponera_core::files::Files;
-use cuponera_core::job::JobStatus;
-use cuponera_core::queue::{Queue, Wakeups};
-use cuponera_core::store::Pools;
+use cuponera_platform::cache::Cache;
+use cuponera_platform::files::Files;
+use cuponera_domain::job::JobStatus;
+use cuponera_platform::queue::{Queue, Wakeups};
+use cuponera_store::Pools;
 use cuponera_testkit::{World, eventually};
 use cuponera_worker::Worker;
 use sqlx::query;

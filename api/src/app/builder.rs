@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use cuponera_core::cache::Cache;
-use cuponera_core::config::{Origin, Settings};
-use cuponera_core::credential::Tokens;
-use cuponera_core::files::Files;
-use cuponera_core::queue::Queue;
-use cuponera_core::store::Store;
-use cuponera_core::telemetry::Exposition;
+use cuponera_platform::cache::Cache;
+use cuponera_platform::config::{Origin, Settings};
+use cuponera_platform::credential::Tokens;
+use cuponera_platform::files::Files;
+use cuponera_platform::queue::Queue;
+use cuponera_store::Store;
+use cuponera_platform::telemetry::Exposition;
 use secrecy::SecretString;
 
 use crate::auth::limits::{Limits, Misses};

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use cuponera_core::store::Store;
+use cuponera_store::Store;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 

@@ -7,7 +7,7 @@ use std::hash::Hash;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use cuponera_core::error::Result;
+use cuponera_store::Result;
 use moka::future::Cache;
 
 /// Lifetime of an entry. A credential that another process revokes works this long in this one. Long requests add the period
@@ -78,7 +78,7 @@ impl<K, V> fmt::Debug for CredentialCache<K, V> {
 mod tests {
     use std::future::{Ready, ready};
 
-    use cuponera_core::error::Error;
+    use cuponera_store::Error;
 
     use super::*;
 

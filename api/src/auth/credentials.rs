@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use cuponera_core::credential::{Bearer, secret_hash};
-use cuponera_core::error::Result;
-use cuponera_core::id::LoginId;
-use cuponera_core::principal::{KeyScope, Principal};
-use cuponera_core::store::{KeyHolder, LoginHolder};
+use cuponera_platform::credential::{Bearer, secret_hash};
+use cuponera_store::Result;
+use cuponera_domain::id::LoginId;
+use cuponera_domain::principal::{KeyScope, Principal};
+use cuponera_store::{KeyHolder, LoginHolder};
 use poem::http::{HeaderMap, HeaderName, header};
 use tokio::time::sleep;
 use tracing::warn;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use cuponera_core::principal::{Permission, RoleName};
+use cuponera_domain::principal::{Permission, RoleName};
 
 use crate::auth::policy::{self, Access};
 

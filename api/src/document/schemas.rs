@@ -3,10 +3,10 @@
 
 use std::collections::BTreeSet;
 
-use cuponera_core::book::BookStatus;
-use cuponera_core::coupon::state::CouponStatus;
-use cuponera_core::job::{JobKind, JobStatus};
-use cuponera_core::principal::MAX_USER_ID_BYTES;
+use cuponera_domain::book::BookStatus;
+use cuponera_domain::coupon::state::CouponStatus;
+use cuponera_domain::job::{JobKind, JobStatus};
+use cuponera_domain::principal::MAX_USER_ID_BYTES;
 use serde_json::{Map, Value, json};
 
 use crate::http::body::integer;

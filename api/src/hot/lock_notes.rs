@@ -1,6 +1,7 @@
 //! Sends notes about locks to Redis after the answer, in the background.
 
-use cuponera_core::cache::{Cache, CacheState, LockNote};
+use cuponera_domain::lock::LockNote;
+use cuponera_platform::cache::{Cache, CacheState};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;

@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::marker::PhantomData;
 
 use chrono::{DateTime, Utc};
-use cuponera_core::book::Change;
-use cuponera_core::error::{FieldFault, Refusal};
-use cuponera_core::json;
-use cuponera_core::number::exact_f64;
-use cuponera_core::principal::parse_user_id;
+use cuponera_domain::book::Change;
+use cuponera_domain::rejection::{FieldFault, Refusal};
+use cuponera_domain::json;
+use cuponera_domain::number::exact_f64;
+use cuponera_domain::principal::parse_user_id;
 use poem::http::StatusCode;
 use poem::{Request, RequestBody};
 use poem_openapi::registry::{MetaMediaType, MetaRequest, Registry};

@@ -4,8 +4,8 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
 
-use cuponera_core::error::FieldFault;
-use cuponera_core::telemetry::{TRACE_PARENT, TraceParent};
+use cuponera_domain::rejection::FieldFault;
+use cuponera_domain::trace::{TRACE_PARENT, TraceParent};
 use futures::FutureExt;
 use poem::http::uri::Authority;
 use poem::http::{HeaderValue, StatusCode, header};

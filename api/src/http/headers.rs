@@ -1,7 +1,7 @@
 //! Response headers for browsers: security headers and CORS.
 
-use cuponera_core::config::Origin;
-use cuponera_core::error::Refusal;
+use cuponera_platform::config::Origin;
+use cuponera_domain::rejection::Refusal;
 use poem::http::header::{self, HeaderName};
 use poem::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use poem::{Request, Response};

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use cuponera_core::error::{Refusal, Result};
-use cuponera_core::store::RequestKey;
+use cuponera_domain::rejection::Refusal;
+use cuponera_store::Result;
+use cuponera_store::RequestKey;
 use uuid::Uuid;
 
 use crate::app::App;

@@ -1,7 +1,8 @@
 //! Problem documents: `application/problem+json` (RFC 9457). They cannot contain internal text: an internal error becomes a
 //! fixed sentence, and its chain of causes goes to the log.
 
-use cuponera_core::error::{Error, FieldFault, Refusal, RefusalClass};
+use cuponera_domain::rejection::{FieldFault, Refusal, RefusalClass};
+use cuponera_store::Error;
 use poem::error::ResponseError;
 use poem::http::{HeaderValue, StatusCode, header};
 use poem::{IntoResponse, Response};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use cuponera_core::error::{FieldFault, Refusal};
+use cuponera_domain::rejection::{FieldFault, Refusal};
 
 use crate::http::body::MAX_FAULTS;
 use crate::http::spelling::not_known;

@@ -1,7 +1,7 @@
 //! Responses with a status other than 200 (201, 202), and replayed ones.
 
-use cuponera_core::error::Refusal;
-use cuponera_core::store::Answer;
+use cuponera_domain::rejection::Refusal;
+use cuponera_store::Answer;
 use poem::http::{HeaderValue, StatusCode, header};
 use poem::{IntoResponse, Response};
 use poem_openapi::ApiResponse;

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use cuponera_core::telemetry::metrics;
+use cuponera_platform::telemetry::metrics;
 use poem::Request;
 
 use crate::http::problem::Problem;

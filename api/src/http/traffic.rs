@@ -5,7 +5,7 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use cuponera_core::telemetry::metrics;
+use cuponera_platform::telemetry::metrics;
 use poem::http::{Method, StatusCode};
 use tracing::{debug, info, warn};
 

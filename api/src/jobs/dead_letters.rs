@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use cuponera_core::queue::{Queue, forget_needless_letters};
+use cuponera_platform::queue::{Queue, forget_needless_letters};
 use tokio::sync::{Mutex, Semaphore};
 use tracing::warn;
 

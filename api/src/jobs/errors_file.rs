@@ -3,11 +3,11 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use cuponera_core::csv::begins_formula;
-use cuponera_core::error::{Error, Result};
-use cuponera_core::files::Files;
-use cuponera_core::id::{BusinessId, JobId};
-use cuponera_core::store::{Rejection, RejectionCursor, Store};
+use cuponera_domain::csv::begins_formula;
+use cuponera_store::{Error, Result};
+use cuponera_platform::files::Files;
+use cuponera_domain::id::{BusinessId, JobId};
+use cuponera_store::{Rejection, RejectionCursor, Store};
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 

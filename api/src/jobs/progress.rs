@@ -5,11 +5,11 @@
 
 use std::time::{Duration, Instant};
 
-use cuponera_core::cache::{BELIEVED, Cache};
-use cuponera_core::error::Result;
-use cuponera_core::id::{BusinessId, JobId};
-use cuponera_core::job::{Job, Stage};
-use cuponera_core::store::Store;
+use cuponera_platform::cache::{BELIEVED, Cache};
+use cuponera_store::Result;
+use cuponera_domain::id::{BusinessId, JobId};
+use cuponera_domain::job::{Job, Stage};
+use cuponera_store::Store;
 use moka::sync::Cache as MemoryCache;
 
 /// Returned stages are kept for longer than a reading in Redis is valid.

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use cuponera_core::telemetry::{MEDIA_TYPE, Reach};
+use cuponera_platform::telemetry::{MEDIA_TYPE, Reach};
 use poem::http::uri::Authority;
 use poem::http::{StatusCode, header};
 use poem::{Request, Response};

@@ -16,7 +16,8 @@ mod users;
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
-use cuponera_core::error::{Refusal, Result};
+use cuponera_domain::rejection::Refusal;
+use cuponera_store::Result;
 use poem_openapi::{
     ContactObject, ExternalDocumentObject, LicenseObject, OpenApiService, ServerObject, Tags,
 };

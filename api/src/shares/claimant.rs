@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use cuponera_core::id::BusinessId;
+use cuponera_domain::id::BusinessId;
 use uuid::Uuid;
 
 /// The origin of a request for units.

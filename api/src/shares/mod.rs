@@ -10,8 +10,8 @@ mod claimant;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use cuponera_core::config::{Share, Shares as Settings};
-use cuponera_core::telemetry::metrics::{Bound, Resource};
+use cuponera_platform::config::{Share, Shares as Settings};
+use cuponera_platform::telemetry::metrics::{Bound, Resource};
 use tokio_util::sync::CancellationToken;
 
 use claimant::Owners;

@@ -1,5 +1,5 @@
 use super::*;
-use cuponera_core::id::BusinessId;
+use cuponera_domain::id::BusinessId;
 use futures::FutureExt;
 use std::net::IpAddr;
 use uuid::Uuid;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cuponera_core::credential::secret_hash;
+use cuponera_platform::credential::secret_hash;
 use cuponera_testkit::eventually;
 use serde_json::{Value, json};
 use sqlx::query;

@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use cuponera_core::id::BookId;
+use cuponera_domain::id::BookId;
 use reqwest::Method;
 use serde_json::json;
 use uuid::Uuid;

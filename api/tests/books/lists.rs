@@ -1,6 +1,6 @@
 //! Lists of books and codes: filters, pages, totals, and the fields that a USER sees.
 
-use cuponera_core::store::MAX_NEIGHBORS_EXAMINED;
+use cuponera_store::MAX_NEIGHBORS_EXAMINED;
 use serde_json::{Value, json};
 
 use crate::support::{Client, Limits, Server};

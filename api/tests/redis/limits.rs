@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use cuponera_core::config::RateLimit;
+use cuponera_platform::config::RateLimit;
 use futures::{StreamExt, stream};
 use reqwest::{Method, RequestBuilder};
 use serde_json::json;

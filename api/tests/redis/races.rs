@@ -30,7 +30,7 @@ fn racers() -> usize {
 
 /// All users have a limit far above their number of requests, so each request asks Redis.
 async fn fleet() -> Fleet {
-    let user = "100000".parse::<cuponera_core::config::RateLimit>().expect("a rate").0;
+    let user = "100000".parse::<cuponera_platform::config::RateLimit>().expect("a rate").0;
     let callers = cuponera_api::Limits { user, ..cuponera_api::Limits::default() };
     Fleet::start(Limits { callers, ..Limits::default() }).await
 }

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use chrono::{TimeDelta, Utc};
 use cuponera_api::Limits as Callers;
-use cuponera_core::config::Shares;
-use cuponera_core::credential::Tokens;
+use cuponera_platform::config::Shares;
+use cuponera_platform::credential::Tokens;
 use cuponera_testkit::{bound, eventually};
 use futures::stream;
 use jsonwebtoken::dangerous::insecure_decode;

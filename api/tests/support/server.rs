@@ -5,15 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cuponera_api::{App, AppBuilder};
-use cuponera_core::cache::Cache;
-use cuponera_core::config::Origin;
-use cuponera_core::credential::{Passwords, Tokens, random_secret, secret_hash};
-use cuponera_core::files::Files;
-use cuponera_core::id::{AccountId, BusinessId, LoginId};
-use cuponera_core::principal::{Principal, Role, RoleName};
-use cuponera_core::queue::{Queue, Sqs, Wakeups};
-use cuponera_core::store::{NewAccount, NewApiKey, Pools, RefreshGrant, Store};
-use cuponera_core::telemetry::{Exposition, Reach};
+use cuponera_platform::cache::Cache;
+use cuponera_platform::config::Origin;
+use cuponera_platform::credential::{Passwords, Tokens, random_secret, secret_hash};
+use cuponera_platform::files::Files;
+use cuponera_domain::id::{AccountId, BusinessId, LoginId};
+use cuponera_domain::principal::{Principal, Role, RoleName};
+use cuponera_platform::queue::{Queue, Sqs, Wakeups};
+use cuponera_store::{NewAccount, NewApiKey, Pools, RefreshGrant, Store};
+use cuponera_platform::telemetry::{Exposition, Reach};
 use cuponera_testkit::{Dump, TestDatabase};
 use cuponera_worker::Worker;
 use serde_json::{Value, json};
@@ -353,7 +353,7 @@ async fn make_key(store: &Store, business: BusinessId) -> String {
         role: RoleName::Service,
         secret_hash: secret_hash(&key),
         hint: key[..12].to_owned(),
-        scope: cuponera_core::principal::KeyScope::default(),
+        scope: cuponera_domain::principal::KeyScope::default(),
         created_by: None,
         expires_at: None,
     };

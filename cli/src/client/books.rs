@@ -1,8 +1,8 @@
 //! `cuponera books`: creates, lists, changes and deletes coupon books; finds a book by id or by name.
 
 use clap::{Args, Subcommand, ValueEnum};
-use cuponera_core::json;
-use cuponera_core::number::exact_f64;
+use cuponera_domain::json;
+use cuponera_domain::number::exact_f64;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 

@@ -1,8 +1,8 @@
 //! `cuponera assign`, `lock`, `unlock`, `redeem`, `validate` and `history`.
 
 use clap::{ArgGroup, Args};
-use cuponera_core::coupon::code::Code;
-use cuponera_core::principal::parse_user_id;
+use cuponera_domain::coupon::code::Code;
+use cuponera_domain::principal::parse_user_id;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 

@@ -31,7 +31,7 @@ use clap::{Args, Subcommand};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
-use cuponera_core::page::DEFAULT_LIMIT;
+use cuponera_domain::page::DEFAULT_LIMIT;
 use exchange::{Answer, Ask};
 pub(crate) use fault::Fault;
 use progress::Progress;

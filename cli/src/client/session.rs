@@ -67,7 +67,7 @@ impl Work for Login {
             }
             None => apart(ask_email).await?,
         };
-        let email = cuponera_core::text::trim(&email);
+        let email = cuponera_domain::text::trim(&email);
         let password = apart(if self.password_stdin { read_password } else { ask_password }).await?;
         let mut body = json!({"email": email, "password": password.expose_secret()});
         if let Some(business) = self.business {

@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::time::Duration;
 
-use cuponera_core::config::Settings;
+use cuponera_platform::config::Settings;
 use serde_json::Value;
 
 use super::report::Finding;

@@ -1,7 +1,7 @@
 //! Checks the database: the configured one, or the private one and its Postgres programs.
 
-use cuponera_core::config::Settings;
-use cuponera_core::store::{Examined, SchemaState, ServerState, Untrimmed, examine};
+use cuponera_platform::config::Settings;
+use cuponera_store::{Examined, SchemaState, ServerState, Untrimmed, examine};
 use cuponera_postgres::{Binaries, Look, look};
 use secrecy::ExposeSecret;
 

@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use cuponera_core::cache::{Cache, CacheState};
-use cuponera_core::config::Settings;
-use cuponera_core::error::Error;
-use cuponera_core::files::{BucketState, Files, FilesAddress};
-use cuponera_core::queue::{QueueAddress, Sqs, SqsFault};
+use cuponera_platform::cache::{Cache, CacheState};
+use cuponera_platform::config::Settings;
+use cuponera_store::Error;
+use cuponera_platform::files::{BucketState, Files, FilesAddress};
+use cuponera_platform::queue::{QueueAddress, Sqs, SqsFault};
 use tokio::time::{sleep, timeout};
 
 use super::report::Finding;

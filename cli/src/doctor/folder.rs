@@ -5,8 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use bytesize::ByteSize;
-use cuponera_core::config::Settings;
-use cuponera_core::files::FilesAddress;
+use cuponera_platform::config::Settings;
+use cuponera_platform::files::FilesAddress;
 use rustix::fs::{Access, access, statvfs};
 
 use super::report::Finding;
@@ -15,7 +15,7 @@ use super::report::Finding;
 const LEAST_SPACE_BYTES: u64 = 256 * 1024 * 1024;
 const COMFORTABLE_SPACE_BYTES: u64 = 2 * 1024 * 1024 * 1024;
 /// The size of the signature's hash.
-const LEAST_SECRET_BYTES: usize = cuponera_core::credential::MIN_JWT_SECRET_BYTES;
+const LEAST_SECRET_BYTES: usize = cuponera_platform::credential::MIN_JWT_SECRET_BYTES;
 
 /// Checks the data folder and the secrets in it.
 pub(super) fn data_folder(settings: &Settings) -> Vec<Finding> {

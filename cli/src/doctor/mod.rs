@@ -10,7 +10,7 @@ mod report;
 
 use std::process::ExitCode;
 
-use cuponera_core::config::Settings;
+use cuponera_platform::config::Settings;
 use rustix::process::{Resource, getrlimit};
 use tracing_subscriber::EnvFilter;
 

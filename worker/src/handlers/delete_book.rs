@@ -1,8 +1,8 @@
 //! Deletion of a book: a step for each chunk. Taking a step again finds less to delete, or nothing.
 
-use cuponera_core::error::Result;
-use cuponera_core::job::delete_book::Chunk;
-use cuponera_core::store::{Claim, Step, Store};
+use cuponera_store::Result;
+use cuponera_domain::job::delete_book::Chunk;
+use cuponera_store::{Claim, Step, Store};
 
 use crate::runtime::Outcome;
 

@@ -5,11 +5,11 @@
 
 use std::ops::Range;
 
-use cuponera_core::coupon::pattern::Pattern;
-use cuponera_core::coupon::space::{CodeSpace, Codes};
-use cuponera_core::error::{Error, Result};
-use cuponera_core::job::generate::{Chunk, Spec};
-use cuponera_core::store::{Claim, Store, Taken};
+use cuponera_domain::coupon::pattern::Pattern;
+use cuponera_domain::coupon::space::{CodeSpace, Codes};
+use cuponera_store::{Error, Result};
+use cuponera_domain::job::generate::{Chunk, Spec};
+use cuponera_store::{Claim, Store, Taken};
 use tracing::info;
 
 use crate::runtime::Outcome;

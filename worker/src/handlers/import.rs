@@ -4,13 +4,13 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 
 use bytes::Bytes;
-use cuponera_core::coupon::code::Code;
-use cuponera_core::csv::{Columns, Delimiter, Record, Row, RowFault, RowParser, records};
-use cuponera_core::error::{Error, Result};
-use cuponera_core::files::Files;
-use cuponera_core::job::import::{Chunk, Spec};
-use cuponera_core::principal::{hidden_character, parse_user_id};
-use cuponera_core::store::{Claim, ImportPart, ImportRow, Pulse, Rejected, Rejection, SampleRow, Store};
+use cuponera_domain::coupon::code::Code;
+use cuponera_domain::csv::{Columns, Delimiter, Record, Row, RowFault, RowParser, records};
+use cuponera_store::{Error, Result};
+use cuponera_platform::files::Files;
+use cuponera_domain::job::import::{Chunk, Spec};
+use cuponera_domain::principal::{hidden_character, parse_user_id};
+use cuponera_store::{Claim, ImportPart, ImportRow, Pulse, Rejected, Rejection, SampleRow, Store};
 
 use crate::runtime::Outcome;
 

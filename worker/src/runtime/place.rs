@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use backoff::ExponentialBackoffBuilder;
 use backoff::backoff::Backoff;
-use cuponera_core::error::{Error, Result};
-use cuponera_core::job::{JobKind, MAX_CRASHES, Message, Task};
-use cuponera_core::queue::{Delivery, Receiver};
-use cuponera_core::store::{Claim, Pulse, Redriven};
-use cuponera_core::telemetry::TraceParent;
-use cuponera_core::telemetry::metrics::{self, ChunkEnd};
+use cuponera_store::{Error, Result};
+use cuponera_domain::job::{JobKind, MAX_CRASHES, Message, Task};
+use cuponera_platform::queue::{Delivery, Receiver};
+use cuponera_store::{Claim, Pulse, Redriven};
+use cuponera_domain::trace::TraceParent;
+use cuponera_platform::telemetry::metrics::{self, ChunkEnd};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, error_span, field, info, warn};
 

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use cuponera_core::error::Result;
-use cuponera_core::files::Files;
-use cuponera_core::store::Store;
+use cuponera_store::Result;
+use cuponera_platform::files::Files;
+use cuponera_store::Store;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 

@@ -6,8 +6,8 @@
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use cuponera_core::error::Result;
-use cuponera_core::store::Store;
+use cuponera_store::Result;
+use cuponera_store::Store;
 use tokio_util::sync::CancellationToken;
 
 use super::{Mood, pause};

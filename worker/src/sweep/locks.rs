@@ -7,10 +7,10 @@
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use cuponera_core::cache::{Cache, CacheState};
-use cuponera_core::error::Result;
-use cuponera_core::store::Store;
-use cuponera_core::telemetry::metrics;
+use cuponera_platform::cache::{Cache, CacheState};
+use cuponera_store::Result;
+use cuponera_store::Store;
+use cuponera_platform::telemetry::metrics;
 
 use super::lead::Lead;
 

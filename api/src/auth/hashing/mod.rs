@@ -15,9 +15,9 @@ use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use cuponera_core::credential::{HASHES_AT_ONCE, Passwords};
-use cuponera_core::error::{Error, Result};
-use cuponera_core::telemetry::metrics::{Bound, Resource};
+use cuponera_platform::credential::{HASHES_AT_ONCE, Passwords};
+use cuponera_store::{Error, Result};
+use cuponera_platform::telemetry::metrics::{Bound, Resource};
 use secrecy::SecretString;
 use tokio::sync::oneshot;
 use tokio::time::Instant;

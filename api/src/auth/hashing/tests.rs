@@ -1,6 +1,6 @@
 use std::net::{IpAddr, Ipv4Addr};
 
-use cuponera_core::id::BusinessId;
+use cuponera_domain::id::BusinessId;
 use futures::FutureExt;
 use uuid::Uuid;
 

@@ -4,8 +4,8 @@ use std::fmt::Display;
 use std::hash::Hash;
 use std::time::Duration;
 
-use cuponera_core::cache::{Allowance, Cache};
-use cuponera_core::config::Rate;
+use cuponera_platform::cache::{Allowance, Cache};
+use cuponera_platform::config::Rate;
 use governor::clock::{Clock, DefaultClock};
 use governor::middleware::StateInformationMiddleware;
 use governor::state::keyed::DefaultKeyedStateStore;

@@ -12,10 +12,10 @@ use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use cuponera_core::cache::Cache as Redis;
-use cuponera_core::config::{Rate, Shares};
-use cuponera_core::principal::{Principal, RoleName};
-use cuponera_core::telemetry::metrics;
+use cuponera_platform::cache::Cache as Redis;
+use cuponera_platform::config::{Rate, Shares};
+use cuponera_domain::principal::{Principal, RoleName};
+use cuponera_platform::telemetry::metrics;
 use ipnet::IpNet;
 use moka::sync::Cache;
 use poem::Request;

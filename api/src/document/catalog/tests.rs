@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use cuponera_core::coupon::code::CodeError;
-use cuponera_core::csv::{CutError, RowFault};
-use cuponera_core::error::Refusal;
-use cuponera_core::store::Rejected;
+use cuponera_domain::coupon::code::CodeError;
+use cuponera_domain::csv::{CutError, RowFault};
+use cuponera_domain::rejection::Refusal;
+use cuponera_store::Rejected;
 
 use super::*;
 use crate::http::problem::Problem;

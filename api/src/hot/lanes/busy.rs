@@ -5,9 +5,9 @@ use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use cuponera_core::error::Error;
-use cuponera_core::id::BusinessId;
-use cuponera_core::store::{PATIENCE, Store, Transition};
+use cuponera_store::Error;
+use cuponera_domain::id::BusinessId;
+use cuponera_store::{PATIENCE, Store, Transition};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 

@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use cuponera_core::id::BusinessId;
+use cuponera_domain::id::BusinessId;
 
 /// One queue for each business, and the order in which businesses are served.
 #[derive(Debug)]

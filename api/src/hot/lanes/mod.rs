@@ -16,10 +16,10 @@ use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use cuponera_core::config::Shares as Settings;
-use cuponera_core::error::{Error, Result};
-use cuponera_core::store::{Answer, Call, Store, Transition, Tried};
-use cuponera_core::telemetry::metrics::{Lane as Metrics, Written};
+use cuponera_platform::config::Shares as Settings;
+use cuponera_store::{Error, Result};
+use cuponera_store::{Answer, Call, Store, Transition, Tried};
+use cuponera_platform::telemetry::metrics::{Lane as Metrics, Written};
 use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;

@@ -1,6 +1,6 @@
-use cuponera_core::cache::Cache;
-use cuponera_core::id::BusinessId;
-use cuponera_core::store::{LockOwner, Unlock};
+use cuponera_platform::cache::Cache;
+use cuponera_domain::id::BusinessId;
+use cuponera_store::{LockOwner, Unlock};
 use cuponera_testkit::{World, eventually};
 use futures::FutureExt;
 use uuid::Uuid;

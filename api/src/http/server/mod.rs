@@ -17,8 +17,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use cuponera_core::config::Settings;
-use cuponera_core::telemetry::metrics;
+use cuponera_platform::config::Settings;
+use cuponera_platform::telemetry::metrics;
 use hyper::body::{Body, Bytes, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;

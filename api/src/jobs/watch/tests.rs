@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cuponera_core::coupon::pattern::Pattern;
-use cuponera_core::credential::{Tokens, secret_hash};
-use cuponera_core::files::Files;
-use cuponera_core::job::{JobKind, JobStatus};
-use cuponera_core::principal::RoleName;
-use cuponera_core::queue::Queue;
-use cuponera_core::store::NewApiKey;
-use cuponera_core::telemetry::{Exposition, Reach};
+use cuponera_domain::coupon::pattern::Pattern;
+use cuponera_platform::credential::{Tokens, secret_hash};
+use cuponera_platform::files::Files;
+use cuponera_domain::job::{JobKind, JobStatus};
+use cuponera_domain::principal::RoleName;
+use cuponera_platform::queue::Queue;
+use cuponera_store::NewApiKey;
+use cuponera_platform::telemetry::{Exposition, Reach};
 use cuponera_testkit::{World, eventually};
 use futures::StreamExt;
 use poem::http::{HeaderMap, StatusCode};
@@ -113,7 +113,7 @@ impl Installation {
             role: RoleName::Service,
             secret_hash: secret_hash(&key),
             hint: "a key".to_owned(),
-            scope: cuponera_core::principal::KeyScope::default(),
+            scope: cuponera_domain::principal::KeyScope::default(),
             created_by: None,
             expires_at: None,
         };
@@ -122,7 +122,7 @@ impl Installation {
             store: world.store().clone(),
             files: Files::in_folder(files.path()).unwrap(),
             queue: Queue::Postgres(Arc::default()),
-            cache: cuponera_core::cache::Cache::none(),
+            cache: cuponera_platform::cache::Cache::none(),
             tokens,
             refresh_ttl: Duration::from_hours(1),
             upload_limit: 1,

@@ -1,8 +1,8 @@
 //! The body of a request for an API key.
 
 use chrono::{DateTime, Utc};
-use cuponera_core::id::BookId;
-use cuponera_core::principal::{KeyScope, Permission, RoleName};
+use cuponera_domain::id::BookId;
+use cuponera_domain::principal::{KeyScope, Permission, RoleName};
 use poem_openapi::Object;
 use uuid::Uuid;
 

@@ -1,6 +1,6 @@
 //! API keys in responses.
 
-use cuponera_core::store::ApiKey;
+use cuponera_store::ApiKey;
 use poem_openapi::Object;
 use uuid::Uuid;
 

@@ -5,11 +5,11 @@ mod request;
 mod view;
 
 use chrono::{DateTime, Datelike};
-use cuponera_core::coupon::code::Code;
-use cuponera_core::coupon::state::CouponStatus;
-use cuponera_core::error::Result;
-use cuponera_core::id::BookId;
-use cuponera_core::store::{AssignNamed, AssignRandom, Call, HeldFilter};
+use cuponera_domain::coupon::code::Code;
+use cuponera_domain::coupon::state::CouponStatus;
+use cuponera_store::Result;
+use cuponera_domain::id::BookId;
+use cuponera_store::{AssignNamed, AssignRandom, Call, HeldFilter};
 use poem_openapi::OpenApi;
 use poem_openapi::param::{Header, Path, Query};
 use poem_openapi::payload::Json;

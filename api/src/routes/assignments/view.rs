@@ -1,6 +1,6 @@
 //! Assignments in responses.
 
-use cuponera_core::store::Assigned;
+use cuponera_store::Assigned;
 use poem_openapi::Object;
 use uuid::Uuid;
 

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use cookie::{Cookie, SameSite};
-use cuponera_core::error::Refusal;
+use cuponera_domain::rejection::Refusal;
 use poem::http::{HeaderMap, HeaderName, header};
 
 use crate::http::problem::Problem;

@@ -10,13 +10,14 @@ mod view;
 
 use std::net::IpAddr;
 
-use cuponera_core::credential::{check_password, random_secret, secret_hash};
-use cuponera_core::error::{Refusal, Result};
-use cuponera_core::id::{AccountId, BusinessId, LoginId};
-use cuponera_core::principal::Role;
-use cuponera_core::store::{Account, AccountCredential, Attempted, Membership, RefreshGrant, Rotated};
-use cuponera_core::telemetry::metrics;
-use cuponera_core::text;
+use cuponera_platform::credential::{check_password, random_secret, secret_hash};
+use cuponera_domain::rejection::Refusal;
+use cuponera_store::Result;
+use cuponera_domain::id::{AccountId, BusinessId, LoginId};
+use cuponera_domain::principal::Role;
+use cuponera_store::{Account, AccountCredential, Attempted, Membership, RefreshGrant, Rotated};
+use cuponera_platform::telemetry::metrics;
+use cuponera_domain::text;
 use poem::Request;
 use poem::http::StatusCode;
 use poem_openapi::OpenApi;
@@ -251,7 +252,7 @@ async fn log_in(app: &App, by: &Claimant, login: Login, address: Option<IpAddr>)
 
 /// Whether a password is correct. An attempt counts as wrong until it is verified: see [`Store::count_password_attempt`].
 ///
-/// [`Store::count_password_attempt`]: cuponera_core::store::Store::count_password_attempt
+/// [`Store::count_password_attempt`]: cuponera_store::Store::count_password_attempt
 async fn verify_counted(
     app: &App,
     by: &Claimant,

@@ -1,6 +1,6 @@
 //! Logins in responses. Types with tokens implement no `Debug`.
 
-use cuponera_core::store::Membership;
+use cuponera_store::Membership;
 use poem_openapi::payload::Json;
 use poem_openapi::{ApiResponse, Object};
 use uuid::Uuid;

@@ -4,11 +4,12 @@ mod doc;
 mod request;
 mod view;
 
-use cuponera_core::book::{Book, BookPatch, BookStatus};
-use cuponera_core::error::{Error, Refusal, Result};
-use cuponera_core::id::BookId;
-use cuponera_core::principal::Role;
-use cuponera_core::store::Deletion;
+use cuponera_domain::book::{Book, BookPatch, BookStatus};
+use cuponera_domain::rejection::Refusal;
+use cuponera_store::{Error, Result};
+use cuponera_domain::id::BookId;
+use cuponera_domain::principal::Role;
+use cuponera_store::Deletion;
 use poem_openapi::param::{Header, Path, Query};
 use poem_openapi::payload::Json;
 use poem_openapi::{ApiResponse, OpenApi};

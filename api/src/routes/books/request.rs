@@ -1,10 +1,10 @@
 //! The bodies of requests about coupon books.
 
 use chrono::{DateTime, Utc};
-use cuponera_core::book::{
+use cuponera_domain::book::{
     BookPatch, BookRules, BookStatus, Change, DEFAULT_LOCK_TTL_SECONDS, Discount, DiscountKind,
 };
-use cuponera_core::error::Refusal;
+use cuponera_domain::rejection::Refusal;
 use poem_openapi::Object;
 use serde_json::{Map, Value};
 use uuid::Uuid;

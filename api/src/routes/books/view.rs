@@ -1,6 +1,6 @@
 //! Coupon books in responses.
 
-use cuponera_core::book::{Book, Discount, DiscountKind};
+use cuponera_domain::book::{Book, Discount, DiscountKind};
 use poem_openapi::types::MaybeUndefined;
 use poem_openapi::{Enum, Object};
 use serde_json::Value;

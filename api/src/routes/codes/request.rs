@@ -1,6 +1,6 @@
 //! The body of a request for generated codes.
 
-use cuponera_core::coupon::pattern::Pattern;
+use cuponera_domain::coupon::pattern::Pattern;
 use poem_openapi::Object;
 use uuid::Uuid;
 

@@ -1,6 +1,6 @@
 //! Codes and patterns in responses.
 
-use cuponera_core::coupon::state::Coupon;
+use cuponera_domain::coupon::state::Coupon;
 use poem_openapi::Object;
 use serde_json::Value;
 

@@ -4,11 +4,12 @@ mod doc;
 mod request;
 mod view;
 
-use cuponera_core::coupon::code::Code;
-use cuponera_core::error::{Refusal, Result};
-use cuponera_core::id::LockId;
-use cuponera_core::principal::{Permission, Role};
-use cuponera_core::store::{Call, Lock, LockOwner, Redeem, Sight, Unlock};
+use cuponera_domain::coupon::code::Code;
+use cuponera_domain::rejection::Refusal;
+use cuponera_store::Result;
+use cuponera_domain::id::LockId;
+use cuponera_domain::principal::{Permission, Role};
+use cuponera_store::{Call, Lock, LockOwner, Redeem, Sight, Unlock};
 use poem_openapi::OpenApi;
 use poem_openapi::param::{Header, Path, Query};
 use poem_openapi::payload::Json;

@@ -1,6 +1,6 @@
 //! The bodies of requests about a coupon.
 
-use cuponera_core::book::{MAX_LOCK_TTL_SECONDS, MAX_METADATA_BYTES};
+use cuponera_domain::book::{MAX_LOCK_TTL_SECONDS, MAX_METADATA_BYTES};
 use poem_openapi::Object;
 use serde_json::{Map, Value};
 use uuid::Uuid;

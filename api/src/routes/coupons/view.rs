@@ -1,7 +1,7 @@
 //! Coupons, their changes and their history in responses.
 
-use cuponera_core::coupon::state::{Coupon, CouponEvent};
-use cuponera_core::store::{Locked, Redeemed};
+use cuponera_domain::coupon::state::{Coupon, CouponEvent};
+use cuponera_store::{Locked, Redeemed};
 use poem_openapi::Object;
 use serde_json::Value;
 use uuid::Uuid;

@@ -4,9 +4,9 @@ mod doc;
 mod view;
 
 use chrono::Utc;
-use cuponera_core::cache::CacheState;
-use cuponera_core::error::Result;
-use cuponera_core::queue::Queue;
+use cuponera_platform::cache::CacheState;
+use cuponera_store::Result;
+use cuponera_platform::queue::Queue;
 use poem::Request;
 use poem_openapi::OpenApi;
 use poem_openapi::payload::Json;

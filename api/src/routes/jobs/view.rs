@@ -1,7 +1,7 @@
 //! Jobs in responses.
 
-use cuponera_core::job::{Job, JobWarning};
-use cuponera_core::store::Redrive;
+use cuponera_domain::job::{Job, JobWarning};
+use cuponera_store::Redrive;
 use poem_openapi::Object;
 use serde_json::Value;
 use uuid::Uuid;

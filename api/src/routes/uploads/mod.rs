@@ -8,11 +8,12 @@ mod repeats;
 
 use std::collections::HashSet;
 
-use cuponera_core::csv::ReadOptions;
-use cuponera_core::error::{Error, Refusal};
-use cuponera_core::id::BookId;
-use cuponera_core::principal::Permission;
-use cuponera_core::store::Answer;
+use cuponera_domain::csv::ReadOptions;
+use cuponera_domain::rejection::Refusal;
+use cuponera_store::Error;
+use cuponera_domain::id::BookId;
+use cuponera_domain::principal::Permission;
+use cuponera_store::Answer;
 use futures::StreamExt;
 use poem::http::StatusCode;
 use poem::web::Multipart;

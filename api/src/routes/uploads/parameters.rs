@@ -2,8 +2,9 @@
 
 use std::str::FromStr;
 
-use cuponera_core::csv::{ColumnLabel, Delimiter, ReadOptions};
-use cuponera_core::error::{Refusal, Result};
+use cuponera_domain::csv::{ColumnLabel, Delimiter, ReadOptions};
+use cuponera_domain::rejection::Refusal;
+use cuponera_store::Result;
 use uuid::Uuid;
 
 /// The parameters of an upload. A parameter given in both the query and the form must have the same value.

@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use cuponera_core::csv::{Columns, Delimiter, Part, Repeats};
-use cuponera_core::error::{Error, Result};
+use cuponera_domain::csv::{Columns, Delimiter, Part, Repeats};
+use cuponera_store::{Error, Result};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
 

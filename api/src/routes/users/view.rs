@@ -1,6 +1,6 @@
 //! Accounts in responses.
 
-use cuponera_core::store::Account;
+use cuponera_store::Account;
 use poem_openapi::Object;
 use uuid::Uuid;
 

@@ -1,0 +1,105 @@
+//! Locks as keys with a TTL, and an index of locks by expiry, which the sweep uses.
+//!
+//! **Invariants.** No request is answered from these keys: the state of a lock is part of the coupon's row,
+//! which is read anyway, and a copy cannot be proven current without reading the row. Locks that are due by
+//! the index are checked in Postgres, and the state of Postgres is written back. A note contains the
+//! version of the coupon's row; an older version never replaces a newer one.
+
+use std::time::Duration;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use redis::pipe;
+use uuid::Uuid;
+
+use super::Cache;
+use super::link::SCRIPTS;
+use cuponera_domain::id::{BusinessId, LockId};
+
+/// The index: members are business and code, scores are expiry times.
+const INDEX: &str = "coupon:lock:expiry";
+/// The id of the index, created and lost with it.
+const INDEX_NAME: &str = "coupon:lock:expiry:name";
+/// How long the version of a released lock is remembered: longer than any note is in transit.
+const REMEMBERED_MS: u64 = 60_000;
+/// When a claimed due lock is returned again if its new state was not written back.
+const PUT_OFF: Duration = Duration::from_secs(2);
+/// Maximum number of notes in a call.
+const NOTES_AT_ONCE: usize = 500;
+
+/// The lock of a coupon, at a version of its row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LockNote {
+    /// The business.
+    pub business: BusinessId,
+    /// The code.
+    pub code: String,
+    /// The version of the coupon's row.
+    pub version: i32,
+    /// The lock, if the coupon is locked.
+    pub hold: Option<Hold>,
+}
+
+impl LockNote {
+    /// A note that the coupon has no lock at this version; `None` for version 0, because nothing was
+    /// changed.
+    pub(crate) fn of_none(business: BusinessId, code: &str, version: i32) -> Option<Self> {
+        (version > 0).then(|| Self { business, code: code.to_owned(), version, hold: None })
+    }
+}
+
+/// A lock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hold {
+    /// Its id.
+    pub lock: LockId,
+    /// The holder.
+    pub holder: String,
+    /// The expiry time.
+    pub until: DateTime<Utc>,
+}
+
+/// Locks that are due by the index.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DueLocks {
+    /// The id of the index. A new id means that Redis lost the earlier index.
+    pub index: String,
+    /// The coupons.
+    pub coupons: Vec<(BusinessId, String)>,
+}
+
+impl Cache {
+    /// Writes the state of locks. Lost notes are found by the scan of the agenda.
+    pub async fn note_locks(&self, notes: &[LockNote]) {
+        for notes in notes.chunks(NOTES_AT_ONCE) {
+            let mut calls = pipe();
+            for LockNote { business, code, version, hold } in notes {
+                let member = format!("{business}:{code}");
+                let mut call = SCRIPTS.note_lock.call(&[&format!("coupon:lock:{member}"), INDEX]);
+                call.arg(*version).arg(member).arg(REMEMBERED_MS);
+                if let Some(Hold { lock, holder, until }) = hold {
+                    // Rounded up: a lock is not due before it has expired.
+                    call.arg(until.timestamp_millis() + 1).arg(lock.to_string()).arg(holder);
+                    call.arg(until.to_rfc3339_opts(SecondsFormat::Micros, true));
+                }
+                calls.add_command(call);
+            }
+            let _: Option<Vec<u8>> = self.ask_all(&calls).await;
+        }
+    }
+
+    /// Up to `most` expired locks, earliest first, to be checked in Postgres and written back. `now` is the
+    /// database's time.
+    pub async fn claim_due_locks(&self, now: DateTime<Utc>, most: i64) -> Option<DueLocks> {
+        let now = now.timestamp_millis();
+        let put_off = now.saturating_add(i64::try_from(PUT_OFF.as_millis()).unwrap_or(i64::MAX));
+        let mut call = SCRIPTS.claim_locks.call(&[INDEX, INDEX_NAME]);
+        call.arg(now).arg(most).arg(put_off).arg(Uuid::now_v7().to_string());
+        let (index, members) = self.ask::<(String, Vec<String>)>(&call).await?;
+        Some(DueLocks { index, coupons: members.iter().filter_map(|member| coupon(member)).collect() })
+    }
+}
+
+fn coupon(member: &str) -> Option<(BusinessId, String)> {
+    let (business, code) = member.split_once(':')?;
+    Some((BusinessId(business.parse().ok()?), code.to_owned()))
+}

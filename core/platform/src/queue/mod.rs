@@ -1,0 +1,130 @@
+//! Wakes workers when there is work. A wake-up only says *there is work*; Postgres selects the chunk,
+//! fairly. Lost, duplicated, reordered or late wake-ups therefore change no result.
+//!
+//! Two implementations: the job tables on one machine, SQS for a fleet. Each worker slot has a
+//! [`Receiver`]: it waits for a [`Delivery`], claims a chunk in the database, executes it and reports the
+//! outcome.
+
+mod postgres;
+mod redrive;
+mod relay;
+mod sqs;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use cuponera_domain::job::Message;
+use cuponera_store::Store;
+
+pub use postgres::{Wakeups, announce};
+pub use redrive::{RedriveReport, forget_needless_letters, redrive};
+pub use relay::Relay;
+pub use sqs::{Deleter, Depth, QueueAddress, Sqs, SqsFault};
+
+/// The source of wake-ups.
+#[derive(Debug, Clone)]
+pub enum Queue {
+    /// The job tables.
+    Postgres(Arc<Wakeups>),
+    /// An SQS queue.
+    Sqs(Arc<Sqs>),
+}
+
+/// The receiver of one worker slot.
+#[derive(Debug)]
+pub struct Receiver(Ear);
+
+#[derive(Debug)]
+enum Ear {
+    Postgres(postgres::Sleeper),
+    Sqs(sqs::Receiver),
+}
+
+/// A hint that there is work, owned by one slot until it reports the outcome. Without a message it only
+/// means that the tables should be checked.
+#[derive(Debug)]
+pub struct Delivery(Option<sqs::Received>);
+
+impl Queue {
+    /// Returns a store that announces new work to this queue.
+    #[must_use]
+    pub fn attach(&self, store: Store) -> Store {
+        match self {
+            Self::Postgres(_) => store,
+            Self::Sqs(sqs) => store.with_outbox(sqs.bell()),
+        }
+    }
+
+    /// A receiver for each slot, and the task that deletes their finished messages, if the queue has
+    /// messages. A delivery that is not reported is delivered again soon after `lease`, when the claim in
+    /// the database has ended.
+    pub fn open(&self, store: &Store, lease: Duration, places: usize) -> (Vec<Receiver>, Option<Deleter>) {
+        match self {
+            Self::Postgres(wakeups) => {
+                let sleeper = || postgres::Sleeper::new(wakeups.clone(), store.clone());
+                ((0..places).map(|_| Receiver(Ear::Postgres(sleeper()))).collect(), None)
+            }
+            Self::Sqs(sqs) => {
+                let (receivers, deleter) = sqs::open(sqs, lease, places);
+                (receivers.into_iter().map(|receiver| Receiver(Ear::Sqs(receiver))).collect(), Some(deleter))
+            }
+        }
+    }
+}
+
+impl Receiver {
+    /// Waits until there may be work. Returns `None` as soon as `stop` is cancelled.
+    pub async fn next(&mut self, stop: &CancellationToken) -> Option<Delivery> {
+        match &mut self.0 {
+            Ear::Postgres(sleeper) => sleeper.next(stop).await.then_some(Delivery(None)),
+            Ear::Sqs(receiver) => receiver.next(stop).await.map(|received| Delivery(Some(received))),
+        }
+    }
+
+    /// Reports that a chunk was claimed: there may be more.
+    pub fn claimed(&self) {
+        match &self.0 {
+            Ear::Postgres(sleeper) => sleeper.claimed(),
+            // Each other chunk has its own message.
+            Ear::Sqs(_) => {}
+        }
+    }
+
+    /// Reports that the chunk is still being executed: the delivery stays hidden from others.
+    pub async fn hold(&self, delivery: &Delivery) {
+        if let (Ear::Sqs(receiver), Delivery(Some(received))) = (&self.0, delivery) {
+            receiver.hold(received).await;
+        }
+    }
+
+    /// Reports that the chunk is finished in the database.
+    pub fn settled(&mut self, delivery: Delivery) {
+        if let (Ear::Sqs(receiver), Delivery(Some(received))) = (&self.0, delivery) {
+            receiver.delete(received);
+        }
+    }
+
+    /// Reports that there was nothing to claim.
+    pub fn found_nothing(&mut self, delivery: Delivery) {
+        match &mut self.0 {
+            Ear::Postgres(sleeper) => sleeper.found_nothing(),
+            Ear::Sqs(_) => self.settled(delivery),
+        }
+    }
+
+    /// Returns a delivery whose work was not begun; it is delivered again after a delay.
+    pub async fn give_back(&self, delivery: Delivery, delay: Duration) {
+        if let (Ear::Sqs(receiver), Delivery(Some(received))) = (&self.0, delivery) {
+            receiver.give_back(received, delay).await;
+        }
+    }
+}
+
+impl Delivery {
+    /// The message, if there is one.
+    pub fn message(&self) -> Option<&Message> {
+        self.0.as_ref().map(sqs::Received::message)
+    }
+}

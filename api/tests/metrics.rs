@@ -135,7 +135,8 @@ async fn what_happens_to_coupons_jobs_and_locks_is_counted() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refusal_by_a_limit_is_counted_under_it() {
     let mut limits = Limits::default();
-    limits.callers.anonymous = Some(cuponera_platform::config::Rate::per_minute(1.try_into().expect("not zero")));
+    limits.callers.anonymous =
+        Some(cuponera_platform::config::Rate::per_minute(1.try_into().expect("not zero")));
     let server = Server::start_with(limits).await;
     let series = "cuponera_http_rate_limited_total{limit=\"anonymous\"}";
     let before = value(&scrape(&server.nobody()).await, series);

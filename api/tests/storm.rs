@@ -9,11 +9,11 @@ mod trouble;
 use std::time::Duration;
 
 use cuponera_domain::coupon::pattern::Pattern;
-use cuponera_platform::credential::{random_secret, secret_hash};
 use cuponera_domain::id::{AccountId, BookId};
 use cuponera_domain::principal::RoleName;
-use cuponera_store::{NewApiKey, Pools, RefreshGrant, Store};
+use cuponera_platform::credential::{random_secret, secret_hash};
 use cuponera_platform::telemetry::{Exposition, Reach};
+use cuponera_store::{NewApiKey, Pools, RefreshGrant, Store};
 use cuponera_testkit::{is_soak, race};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};

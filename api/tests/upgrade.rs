@@ -84,9 +84,8 @@ async fn migrating_changes_no_stored_row_and_breaks_no_promise() {
             before.push(digest(&database, table).await);
         }
         // Like the programs of a fleet during an upgrade.
-        let another = database
-            .another_store(cuponera_store::Pools { rest: 2, ..cuponera_store::Pools::LEAST })
-            .await;
+        let another =
+            database.another_store(cuponera_store::Pools { rest: 2, ..cuponera_store::Pools::LEAST }).await;
         let (first, second) = tokio::join!(database.store().migrate(), another.migrate());
         first.and(second).expect("the migrations failed");
         for (table, before) in tables.iter().zip(before) {

@@ -7,13 +7,13 @@ use std::fmt::Write;
 use std::io::{Read, Write as _};
 
 use clap::{Args, Subcommand};
+use cuponera_domain::id::BusinessId;
+use cuponera_domain::principal::{RoleName, parse_email};
 use cuponera_platform::config::Settings;
 use cuponera_platform::credential::{Passwords, check_password};
-use cuponera_store::{Error, Result};
-use cuponera_domain::id::BusinessId;
 use cuponera_platform::lifecycle;
-use cuponera_domain::principal::{RoleName, parse_email};
 use cuponera_store::{Business, NewAccount, Pools, Store};
+use cuponera_store::{Error, Result};
 
 use crate::database::Database;
 use crate::secrets;

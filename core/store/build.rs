@@ -1,5 +1,5 @@
 //! Rebuilds when a migration is added: the library contains the migrations.
 
 fn main() {
-    println!("cargo:rerun-if-changed=../migrations");
+    println!("cargo:rerun-if-changed=../../migrations");
 }

@@ -21,7 +21,7 @@ pub(crate) struct Edit {
     instead: &'static str,
 }
 
-/// A file of `core/src/store/sql`.
+/// A file of `core/store/src/sql`.
 #[derive(Debug)]
 struct Statement {
     file: &'static str,
@@ -30,7 +30,7 @@ struct Statement {
 
 macro_rules! statement {
     ($file:literal) => {
-        Statement { file: $file, text: include_str!(concat!("../../core/src/store/sql/", $file)) }
+        Statement { file: $file, text: include_str!(concat!("../../core/store/src/sql/", $file)) }
     };
 }
 

@@ -17,7 +17,7 @@ use crate::database::{PREFIX, admin_url, unix_seconds, url_of};
 static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
 
 /// The source of the indexes that are built outside the migrations.
-const INDEXES: &str = include_str!("../../core/src/store/index.rs");
+const INDEXES: &str = include_str!("../../core/store/src/index.rs");
 
 const TEMPLATE_PREFIX: &str = "cuponera_template_";
 /// An arbitrary number, the same in all processes of all versions.

@@ -164,7 +164,7 @@ impl World {
     pub async fn all_at_once_on<T>(&self, code: &str, waiting: i64, act: impl Future<Output = T>) -> T {
         let mut holding = self.pool().begin().await.expect("beginning failed");
         let hold = "select from coupon where business_id = $1 and code = $2 for update";
-        let row = query(hold).bind(self.business).bind(code).fetch_one(&mut *holding).await;
+        let row = query(hold).bind(self.business.0).bind(code).fetch_one(&mut *holding).await;
         row.expect("the coupon does not exist");
         waits_for(self.pool(), waiting, holding.rollback(), act).await
     }
@@ -196,8 +196,8 @@ async fn plant(pool: &PgPool, business: BusinessId, book: BookId, codes: &[Strin
            from place, unnest($3) with ordinality planted (code, number))
          insert into book_delta (book_id, generated, available) values ($2, cardinality($3), cardinality($3))",
     )
-    .bind(business)
-    .bind(book)
+    .bind(business.0)
+    .bind(book.0)
     .bind(codes)
     .execute(pool)
     .await?;

@@ -1,5 +1,5 @@
 //! No code drops a future that begins a transaction: see `is_outside_transactions` in
-//! `core/src/store/connect.rs`. Each place that can drop a future which uses the database is listed here
+//! `core/store/src/connect.rs`. Each place that can drop a future which uses the database is listed here
 //! with its reason.
 
 use std::fs;
@@ -21,7 +21,7 @@ const ALLOWED: &[(&str, &str, &str)] = &[
         "one statement, without a transaction",
     ),
     (
-        "core/src/store/pool_metrics.rs",
+        "core/store/src/pool_metrics.rs",
         "timeout(LONGEST_WAIT, pool.acquire())",
         "acquires a connection; executes no statement",
     ),

@@ -8,14 +8,14 @@ mod place;
 
 use std::time::{Duration, Instant};
 
+use cuponera_domain::job::{JobError, MAX_ATTEMPTS, retry_delay};
 use cuponera_platform::cache::{Cache, CacheState};
 use cuponera_platform::config::Settings;
-use cuponera_store::{Error, Result};
 use cuponera_platform::files::Files;
-use cuponera_domain::job::{JobError, MAX_ATTEMPTS, retry_delay};
 use cuponera_platform::queue::Queue;
-use cuponera_store::{Claim, Pulse, Store};
 use cuponera_platform::telemetry::metrics::ChunkEnd;
+use cuponera_store::{Claim, Pulse, Store};
+use cuponera_store::{Error, Result};
 use rand::RngExt;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;

@@ -10,8 +10,8 @@ mod locks;
 use std::time::Duration;
 
 use cuponera_platform::cache::Cache;
-use cuponera_store::Result;
 use cuponera_platform::files::Files;
+use cuponera_store::Result;
 use cuponera_store::Store;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;

@@ -7,6 +7,7 @@ use cuponera_domain::csv::Columns;
 use cuponera_domain::id::JobId;
 use cuponera_domain::job::{CODES_PER_CHUNK, JobError, JobKind, JobStatus, import};
 use cuponera_platform::queue::{Delivery, Queue, Receiver, Relay, Wakeups};
+use cuponera_store::GenerateId;
 use cuponera_store::{Claim, ImportPart, NewImport, Pulse, Store};
 use cuponera_testkit::{Emulator, World, work_generation};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -147,7 +148,7 @@ async fn a_chunk_to_be_tried_later_is_delivered_then(rig: Rig) {
 async fn the_next_chunk_of_an_ordered_job_is_delivered_when_its_turn_comes(rig: Rig) {
     let part = |number: u64| import::Chunk { file: format!("part-{number}"), first_line: number + 1 };
     let parts = (0..4).map(part).collect();
-    let job = submit_dry_run(&rig.world, &rig.store, JobId::new(), parts, 0).await.id;
+    let job = submit_dry_run(&rig.world, &rig.store, JobId::generate(), parts, 0).await.id;
     let mut receiver = rig.place();
     for number in 0..4 {
         let (delivery, claim) = rig.next_chunk(&mut receiver).await;

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cuponera_platform::cache::Cache;
 use cuponera_domain::coupon::pattern::Pattern;
 use cuponera_domain::csv::{Columns, Delimiter};
-use cuponera_platform::files::Files;
 use cuponera_domain::id::JobId;
 use cuponera_domain::job::{Job, JobStatus, import};
+use cuponera_platform::cache::Cache;
+use cuponera_platform::files::Files;
 use cuponera_platform::queue::{Queue, Relay, Sqs};
+use cuponera_store::GenerateId;
 use cuponera_store::{NewImport, Pools, Store};
 use cuponera_testkit::{Emulator, TestQueue, World, eventually, read_as};
 use cuponera_worker::Worker;
@@ -105,7 +106,7 @@ impl Fleet {
 
     /// An ordered job with stored parts: a dry run of this many parts with this many codes each.
     pub(crate) async fn dry_run(&self, store: &Store, parts: u64, codes: u64) -> Job {
-        let id = JobId::new();
+        let id = JobId::generate();
         let mut stored = Vec::new();
         for part in 0..parts {
             let lines: Vec<String> = (0..codes).map(|code| format!("D{part:03}-{code:06}")).collect();
@@ -175,7 +176,7 @@ pub(crate) async fn submit_dry_run(
 /// An import without rows into the book of the world.
 pub(crate) fn import_to(world: &World) -> NewImport {
     NewImport {
-        id: JobId::new(),
+        id: JobId::generate(),
         book: world.book,
         columns: Columns::default(),
         delimiter: Delimiter::default(),

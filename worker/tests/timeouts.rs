@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use cuponera_domain::job::JobStatus;
 use cuponera_platform::cache::Cache;
 use cuponera_platform::files::Files;
-use cuponera_domain::job::JobStatus;
 use cuponera_platform::queue::{Queue, Wakeups};
 use cuponera_store::Pools;
 use cuponera_testkit::{World, eventually};

@@ -7,8 +7,8 @@ use cuponera_platform::config::{Origin, Settings};
 use cuponera_platform::credential::Tokens;
 use cuponera_platform::files::Files;
 use cuponera_platform::queue::Queue;
-use cuponera_store::Store;
 use cuponera_platform::telemetry::Exposition;
+use cuponera_store::Store;
 use secrecy::SecretString;
 
 use crate::auth::limits::{Limits, Misses};

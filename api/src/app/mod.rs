@@ -8,14 +8,14 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use cuponera_domain::id::LoginId;
 use cuponera_platform::cache::Cache as Redis;
 use cuponera_platform::credential::Tokens;
-use cuponera_store::{Error, Result};
 use cuponera_platform::files::Files;
-use cuponera_domain::id::LoginId;
 use cuponera_platform::queue::Queue;
-use cuponera_store::{AssignNamed, AssignRandom, KeyHolder, Lock, LoginHolder, Redeem, Store, Unlock};
 use cuponera_platform::telemetry::{Exposition, metrics};
+use cuponera_store::{AssignNamed, AssignRandom, KeyHolder, Lock, LoginHolder, Redeem, Store, Unlock};
+use cuponera_store::{Error, Result};
 use moka::sync::Cache;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;

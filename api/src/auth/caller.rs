@@ -3,13 +3,13 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use cuponera_domain::rejection::Refusal;
-use cuponera_store::Result;
 use cuponera_domain::id::{AccountId, BookId, BusinessId, JobId, LoginId};
 use cuponera_domain::principal::{Permission, Principal, Role, Trail, parse_user_id};
-use cuponera_store::{Sight, Store};
-use cuponera_domain::trace::TraceParent;
+use cuponera_domain::rejection::Refusal;
 use cuponera_domain::text;
+use cuponera_domain::trace::TraceParent;
+use cuponera_store::Result;
+use cuponera_store::{Sight, Store};
 use poem::{Request, RequestBody};
 use poem_openapi::registry::{MetaSecurityScheme, Registry};
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};

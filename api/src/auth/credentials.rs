@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use cuponera_platform::credential::{Bearer, secret_hash};
-use cuponera_store::Result;
 use cuponera_domain::id::LoginId;
 use cuponera_domain::principal::{KeyScope, Principal};
+use cuponera_platform::credential::{Bearer, secret_hash};
+use cuponera_store::Result;
 use cuponera_store::{KeyHolder, LoginHolder};
 use poem::http::{HeaderMap, HeaderName, header};
 use tokio::time::sleep;

@@ -3,8 +3,8 @@
 //!
 //! Operations check what depends on the request itself: its `userId`, and `force` of an unlock.
 
-use cuponera_domain::rejection::Refusal;
 use cuponera_domain::principal::{Permission, RoleName};
+use cuponera_domain::rejection::Refusal;
 
 use crate::auth::credentials::Identity;
 

@@ -5,10 +5,10 @@ use std::marker::PhantomData;
 
 use chrono::{DateTime, Utc};
 use cuponera_domain::book::Change;
-use cuponera_domain::rejection::{FieldFault, Refusal};
 use cuponera_domain::json;
 use cuponera_domain::number::exact_f64;
 use cuponera_domain::principal::parse_user_id;
+use cuponera_domain::rejection::{FieldFault, Refusal};
 use poem::http::StatusCode;
 use poem::{Request, RequestBody};
 use poem_openapi::registry::{MetaMediaType, MetaRequest, Registry};

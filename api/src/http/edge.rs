@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use cuponera_domain::rejection::FieldFault;
 use cuponera_domain::trace::{TRACE_PARENT, TraceParent};
+use cuponera_platform::telemetry::join_trace;
 use futures::FutureExt;
 use poem::http::uri::Authority;
 use poem::http::{HeaderValue, StatusCode, header};
@@ -54,7 +55,7 @@ pub(crate) async fn edge<E: Endpoint>(
     // keys.
     let (method, route_name) = (route.method, route.template);
     let span = error_span!("request", id = %id, method, route = route_name, trace = field::Empty);
-    let trace = TraceParent::join(&span, client_trace(&request));
+    let trace = join_trace(&span, client_trace(&request));
     request.extensions_mut().insert(trace);
     let answer = async {
         let mut response = match answer(&app, &context, &path, next, request).await {

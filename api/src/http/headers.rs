@@ -1,7 +1,7 @@
 //! Response headers for browsers: security headers and CORS.
 
-use cuponera_platform::config::Origin;
 use cuponera_domain::rejection::Refusal;
+use cuponera_platform::config::Origin;
 use poem::http::header::{self, HeaderName};
 use poem::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use poem::{Request, Response};

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use cuponera_domain::rejection::Refusal;
-use cuponera_store::Result;
 use cuponera_store::RequestKey;
+use cuponera_store::Result;
 use uuid::Uuid;
 
 use crate::app::App;

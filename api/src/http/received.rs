@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use cuponera_platform::config::MAX_JSON_BYTES;
 use cuponera_domain::rejection::Refusal;
+use cuponera_platform::config::MAX_JSON_BYTES;
 use futures::StreamExt;
 use poem::http::StatusCode;
 use poem::{Body, Request};

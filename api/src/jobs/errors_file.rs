@@ -4,9 +4,9 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use cuponera_domain::csv::begins_formula;
-use cuponera_store::{Error, Result};
-use cuponera_platform::files::Files;
 use cuponera_domain::id::{BusinessId, JobId};
+use cuponera_platform::files::Files;
+use cuponera_store::{Error, Result};
 use cuponera_store::{Rejection, RejectionCursor, Store};
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt, TryStreamExt, stream};

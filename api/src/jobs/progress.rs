@@ -5,10 +5,10 @@
 
 use std::time::{Duration, Instant};
 
-use cuponera_platform::cache::{BELIEVED, Cache};
-use cuponera_store::Result;
 use cuponera_domain::id::{BusinessId, JobId};
 use cuponera_domain::job::{Job, Stage};
+use cuponera_platform::cache::{BELIEVED, Cache};
+use cuponera_store::Result;
 use cuponera_store::Store;
 use moka::sync::Cache as MemoryCache;
 

@@ -1,8 +1,8 @@
 //! Pages of lists: the parameters `limit` and `cursor`, and the response.
 
+use cuponera_domain::page::{DEFAULT_LIMIT, MAX_LIMIT, Page};
 use cuponera_domain::rejection::Refusal;
 use cuponera_store::Result;
-use cuponera_domain::page::{DEFAULT_LIMIT, MAX_LIMIT, Page};
 use poem_openapi::Object;
 use poem_openapi::types::{ParseFromJSON, ToJSON, Type};
 

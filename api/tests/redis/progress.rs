@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use cuponera_platform::cache::Cache;
 use cuponera_domain::id::JobId;
 use cuponera_domain::job::{Job, JobStatus};
+use cuponera_platform::cache::Cache;
 use cuponera_testkit::{Redis, bound, eventually};
 use reqwest::Method;
 use serde_json::{Value, json};

@@ -5,15 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cuponera_api::{App, AppBuilder};
+use cuponera_domain::id::{AccountId, BusinessId, LoginId};
+use cuponera_domain::principal::{Principal, Role, RoleName};
 use cuponera_platform::cache::Cache;
 use cuponera_platform::config::Origin;
 use cuponera_platform::credential::{Passwords, Tokens, random_secret, secret_hash};
 use cuponera_platform::files::Files;
-use cuponera_domain::id::{AccountId, BusinessId, LoginId};
-use cuponera_domain::principal::{Principal, Role, RoleName};
 use cuponera_platform::queue::{Queue, Sqs, Wakeups};
-use cuponera_store::{NewAccount, NewApiKey, Pools, RefreshGrant, Store};
 use cuponera_platform::telemetry::{Exposition, Reach};
+use cuponera_store::{NewAccount, NewApiKey, Pools, RefreshGrant, Store};
 use cuponera_testkit::{Dump, TestDatabase};
 use cuponera_worker::Worker;
 use serde_json::{Value, json};

@@ -1,8 +1,8 @@
 //! Logins and accounts of earlier versions get their rows, and their access tokens end like today's.
 
-use cuponera_platform::credential::Tokens;
 use cuponera_domain::id::{BusinessId, LoginId};
 use cuponera_domain::principal::{Principal, Role};
+use cuponera_platform::credential::Tokens;
 use serde_json::json;
 use sqlx::{query_as, query_scalar};
 use std::time::Duration;

@@ -1,8 +1,8 @@
 //! Checks the database: the configured one, or the private one and its Postgres programs.
 
 use cuponera_platform::config::Settings;
-use cuponera_store::{Examined, SchemaState, ServerState, Untrimmed, examine};
 use cuponera_postgres::{Binaries, Look, look};
+use cuponera_store::{Examined, SchemaState, ServerState, Untrimmed, examine};
 use secrecy::ExposeSecret;
 
 use super::connections;
@@ -35,7 +35,7 @@ async fn private(settings: &Settings) -> Vec<Finding> {
     };
     let mut findings = vec![programs(look.cluster), cluster(&look)];
     if let Some(server) = &look.server {
-        findings.extend(named(settings, &server.url(crate::database::DATABASE), FIX_PRIVATE).await);
+        findings.extend(named(settings, &server.url(cuponera_store::PRIVATE_DATABASE), FIX_PRIVATE).await);
     }
     findings
 }

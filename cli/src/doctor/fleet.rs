@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use cuponera_platform::cache::{Cache, CacheState};
 use cuponera_platform::config::Settings;
-use cuponera_store::Error;
 use cuponera_platform::files::{BucketState, Files, FilesAddress};
 use cuponera_platform::queue::{QueueAddress, Sqs, SqsFault};
+use cuponera_store::Error;
 use tokio::time::{sleep, timeout};
 
 use super::report::Finding;

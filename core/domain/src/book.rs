@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::coupon::state::CouponStatus;
-use crate::rejection::{FieldFault, Refusal};
 use crate::id::{BookId, BusinessId};
+use crate::rejection::{FieldFault, Refusal};
 
 /// The maximum TTL of a lock: one day.
 pub const MAX_LOCK_TTL_SECONDS: i32 = 86_400;
@@ -23,9 +23,8 @@ pub const MAX_DESCRIPTION_CHARS: usize = 5_000;
 pub const MAX_METADATA_BYTES: usize = 16_384;
 
 /// The status of a book.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, sqlx::Type)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
-#[sqlx(type_name = "text", rename_all = "UPPERCASE")]
 pub enum BookStatus {
     /// In preparation: codes can be added, but not assigned.
     Draft,

@@ -7,8 +7,8 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
-use crate::rejection::FieldFault;
 use crate::number::is_kept;
+use crate::rejection::FieldFault;
 
 /// The message for a number that would be rounded.
 pub const ROUNDED: &str = "has more digits than can be kept: send fewer, or a string where one is allowed";

@@ -17,11 +17,11 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::cache::check_url;
 use crate::credential::{MIN_JWT_SECRET_BYTES, check_password};
 use crate::files::FilesAddress;
-use cuponera_domain::principal::parse_email;
 use crate::queue::QueueAddress;
-use cuponera_store::{Pools, connect_options};
 use crate::telemetry::{Exposition, Reach};
+use cuponera_domain::principal::parse_email;
 use cuponera_domain::text;
+use cuponera_store::{Pools, connect_options};
 
 pub use fleet::{of_the_api, of_the_worker};
 pub use origin::Origin;

@@ -20,8 +20,8 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use tracing::{info, warn};
 
-use cuponera_store::{Error, Result};
 use cuponera_domain::id::JobId;
+use cuponera_store::{Error, Result};
 
 pub use address::FilesAddress;
 pub use bucket::BucketState;

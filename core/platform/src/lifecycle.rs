@@ -18,11 +18,11 @@ use tracing::{info, warn};
 
 use crate::cache::Cache;
 use crate::config::Settings;
-use cuponera_store::Error;
 use crate::files::Files;
 use crate::queue::{Queue, Relay, Sqs, Wakeups};
-use cuponera_store::{Pools, Store, examine};
 use crate::telemetry::{self, Exposition};
+use cuponera_store::Error;
+use cuponera_store::{Pools, Store, examine};
 
 /// Time for the last sending of the outbox.
 const RELAY_PATIENCE: Duration = Duration::from_millis(1_500);

@@ -22,7 +22,7 @@ use crate::config::{LogFormat, Settings};
 
 pub use exposition::{Exposition, MEDIA_TYPE, Reach};
 pub use listener::serve;
-pub use trace::{NoTraceParent, TRACE_PARENT, TraceParent};
+pub use trace::join_trace;
 
 /// The log and the traces of a process. Keep it until the process ends: dropping it sends the last spans.
 #[derive(Debug)]

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use chrono::TimeDelta;
-use cuponera_platform::files::Files;
 use cuponera_domain::id::JobId;
+use cuponera_platform::files::Files;
+use cuponera_store::GenerateId;
 use cuponera_testkit::{Emulator, TestBucket};
 use futures::TryStreamExt;
 use tempfile::TempDir;
@@ -48,12 +49,12 @@ async fn streamed(files: &Files, name: &str) -> (usize, Vec<u8>) {
 #[tokio::test]
 async fn a_file_is_read_as_it_was_written_whole_and_piece_by_piece_by_whoever_opens_the_place() {
     for place in places().await {
-        let name = Files::part_name(JobId::new(), 0);
+        let name = Files::part_name(JobId::generate(), 0);
         place.files().put(&name, large()).await.unwrap();
         assert_eq!(place.files().get(&name).await.unwrap(), large());
         let (pieces, bytes) = streamed(&place.files(), &name).await;
         assert!(pieces > 1 && bytes == large(), "{pieces} pieces");
-        let empty = Files::errors_name(JobId::new(), 0, 1);
+        let empty = Files::errors_name(JobId::generate(), 0, 1);
         place.files().put(&empty, Bytes::new()).await.unwrap();
         assert_eq!(place.files().get(&empty).await.unwrap(), Bytes::new());
     }
@@ -62,7 +63,7 @@ async fn a_file_is_read_as_it_was_written_whole_and_piece_by_piece_by_whoever_op
 #[tokio::test]
 async fn a_file_that_is_written_again_is_the_later_one() {
     for place in places().await {
-        let (files, name) = (place.files(), Files::errors_name(JobId::new(), 3, 7));
+        let (files, name) = (place.files(), Files::errors_name(JobId::generate(), 3, 7));
         for text in ["code,line\nA,1\n", "code\n"] {
             files.put(&name, text.into()).await.unwrap();
             assert_eq!(files.get(&name).await.unwrap(), text);
@@ -73,7 +74,7 @@ async fn a_file_that_is_written_again_is_the_later_one() {
 #[tokio::test]
 async fn a_file_that_is_not_there_is_a_fault_and_not_an_outage() {
     for place in places().await {
-        let (files, name) = (place.files(), Files::part_name(JobId::new(), 0));
+        let (files, name) = (place.files(), Files::part_name(JobId::generate(), 0));
         assert!(!files.get(&name).await.unwrap_err().is_retryable());
         assert!(!files.stream(&name).await.err().unwrap().is_retryable());
     }
@@ -83,7 +84,7 @@ async fn a_file_that_is_not_there_is_a_fault_and_not_an_outage() {
 async fn deleting_an_upload_takes_all_its_parts_and_nothing_else() {
     for place in places().await {
         let files = place.files();
-        let (one, other) = (JobId::new(), JobId::new());
+        let (one, other) = (JobId::generate(), JobId::generate());
         let kept = [Files::part_name(other, 0), Files::errors_name(one, 0, 1)];
         for part in 0..25 {
             files.put(&Files::part_name(one, part), "A\n".into()).await.unwrap();
@@ -109,11 +110,11 @@ async fn an_upload_is_as_old_as_its_newest_part() {
     for place in places().await {
         let files = place.files();
         assert_eq!(files.uploads_older_than(TimeDelta::zero()).await.unwrap(), []);
-        let (one, other) = (JobId::new(), JobId::new());
+        let (one, other) = (JobId::generate(), JobId::generate());
         let write = async |job, part| files.put(&Files::part_name(job, part), "A\n".into()).await.unwrap();
         write(one, 0).await;
         write(other, 0).await;
-        files.put(&Files::errors_name(JobId::new(), 0, 1), "no upload".into()).await.unwrap();
+        files.put(&Files::errors_name(JobId::generate(), 0, 1), "no upload".into()).await.unwrap();
         let mut all = vec![one, other];
         all.sort_unstable();
         // The times of S3 have whole seconds.
@@ -134,7 +135,7 @@ async fn what_is_under_another_prefix_of_the_same_bucket_is_out_of_reach() {
     let bucket = Emulator::get().await.bucket().await;
     let under = |prefix: &str| Files::in_bucket(bucket.client(), bucket.name(), prefix).unwrap();
     let (ours, theirs) = (under("shop/one"), under("shop/one-more"));
-    let job = JobId::new();
+    let job = JobId::generate();
     let name = Files::part_name(job, 0);
     theirs.put(&name, "A\n".into()).await.unwrap();
     assert!(ours.get(&name).await.is_err());

@@ -8,11 +8,11 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use sqlx::{PgExecutor, PgTransaction, query, query_scalar};
 
-use cuponera_domain::rejection::Refusal;
 use crate::error::{Error, Result};
 use cuponera_domain::id::{AccountId, BusinessId, LoginId};
 use cuponera_domain::page::Page;
 use cuponera_domain::principal::{Principal, Role, RoleName};
+use cuponera_domain::rejection::Refusal;
 
 use super::Store;
 

@@ -1,7 +1,7 @@
 //! The URL of a database. Omitted parts have fixed defaults; `~/.pgpass` and the operating system user have no effect.
 //!
 //! sqlx also reads omitted parts from `PG*` variables. Most are overridden here. `PGOPTIONS`, `PGSSLCERT` and
-//! `PGSSLKEY` cannot be, so [`lifecycle::prepare`](cuponera_platform::lifecycle::prepare) removes all of them from the environment.
+//! `PGSSLKEY` cannot be, so `lifecycle::prepare` of the platform removes all of them from the environment.
 
 use sqlx::ConnectOptions;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};

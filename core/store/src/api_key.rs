@@ -5,11 +5,12 @@ use sha2::{Digest, Sha256};
 use sqlx::{query, query_file};
 use uuid::Uuid;
 
-use cuponera_domain::rejection::Refusal;
+use crate::GenerateId;
 use crate::error::{Error, Result};
 use cuponera_domain::id::{AccountId, ApiKeyId, BookId, BusinessId};
 use cuponera_domain::page::{Page, Walked};
 use cuponera_domain::principal::{KeyScope, Permission, Principal, Role, RoleName};
+use cuponera_domain::rejection::Refusal;
 
 use super::Store;
 
@@ -88,7 +89,7 @@ fn limited_hash(secret_hash: &[u8]) -> Vec<u8> {
 impl Store {
     /// Keeps a key. Its books must be books of the business, and the account that makes it must still be allowed to.
     pub async fn create_api_key(&self, new: &NewApiKey) -> Result<ApiKey> {
-        let id = ApiKeyId::new();
+        let id = ApiKeyId::generate();
         let books: Option<Vec<Uuid>> =
             new.scope.books.as_ref().map(|books| books.iter().map(|book| book.0).collect());
         let permissions: Option<Vec<String>> =

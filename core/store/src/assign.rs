@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sqlx::PgPool;
 
+use crate::GenerateId;
 use cuponera_domain::coupon::state::CouponStatus;
 use cuponera_domain::id::{AssignmentId, BookId};
 
@@ -69,7 +70,7 @@ impl Transition for AssignRandom {
             .bind(sqlx::query_as(include_str!("sql/assign_random.sql")))
             .bind(column(calls, |call| call.ask.book.0))
             .bind(column(calls, |call| call.ask.user.clone()))
-            .bind(column(calls, |_| AssignmentId::new().0))
+            .bind(column(calls, |_| AssignmentId::generate().0))
             .fetch_all(pool)
             .await
     }
@@ -102,7 +103,7 @@ impl Transition for AssignNamed {
             .bind(sqlx::query_as(include_str!("sql/assign_named.sql")))
             .bind(column(calls, |call| call.ask.code.clone()))
             .bind(column(calls, |call| call.ask.user.clone()))
-            .bind(column(calls, |_| AssignmentId::new().0))
+            .bind(column(calls, |_| AssignmentId::generate().0))
             .bind(waits)
             .fetch_all(pool)
             .await

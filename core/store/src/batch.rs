@@ -27,11 +27,11 @@ use sqlx::PgPool;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
-use cuponera_domain::lock::LockNote;
-use cuponera_domain::rejection::Refusal;
 use crate::error::{Error, Result, breaches};
 use cuponera_domain::id::BusinessId;
+use cuponera_domain::lock::LockNote;
 use cuponera_domain::principal::Trail;
+use cuponera_domain::rejection::Refusal;
 
 use super::Store;
 use super::request_key::{Answer, RequestKey, insert_absent, to_stored};

@@ -2,11 +2,12 @@
 
 use sqlx::{PgExecutor, PgTransaction, query, query_file, query_scalar};
 
-use cuponera_domain::book::{Book, BookPatch, BookRules, BookStatus, Counts};
-use cuponera_domain::rejection::Refusal;
+use crate::GenerateId;
 use crate::error::{Error, Result};
+use cuponera_domain::book::{Book, BookPatch, BookRules, BookStatus, Counts};
 use cuponera_domain::id::{BookId, BusinessId};
 use cuponera_domain::page::{Page, Walked};
+use cuponera_domain::rejection::Refusal;
 
 use super::Store;
 use super::request_key::{Answer, Attempt, RequestKey};
@@ -68,7 +69,7 @@ impl Store {
         };
         let outcome = async {
             rules.check()?;
-            let id = BookId::new();
+            let id = BookId::generate();
             insert(&mut open.transaction, business, id, rules).await?;
             get(&mut *open.transaction, business, id).await
         }

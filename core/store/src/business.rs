@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{PgTransaction, query, query_as, query_scalar};
 use uuid::Uuid;
 
+use crate::GenerateId;
 use crate::error::Result;
 use cuponera_domain::id::BusinessId;
 use cuponera_domain::principal::RoleName;
@@ -68,7 +69,7 @@ impl Store {
 
     /// Creates a business.
     pub async fn create_business(&self, name: &str) -> Result<BusinessId> {
-        let id = BusinessId::new();
+        let id = BusinessId::generate();
         query!("insert into business (id, name) values ($1, $2)", id.0, name).execute(&self.pool).await?;
         Ok(id)
     }
@@ -98,7 +99,7 @@ async fn insert_with_admin(
     admin: &str,
     password_hash: &str,
 ) -> Result<BusinessId> {
-    let business = BusinessId::new();
+    let business = BusinessId::generate();
     query!("insert into business (id, name) values ($1, $2)", business.0, name)
         .execute(&mut **transaction)
         .await?;

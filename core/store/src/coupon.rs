@@ -5,10 +5,12 @@ use sqlx::{query_file, query_scalar};
 
 use cuponera_domain::book::Book;
 use cuponera_domain::coupon::state::{Coupon, CouponStatus, effective};
-use cuponera_domain::rejection::Refusal;
+
 use crate::error::Result;
+use crate::stored_status::StoredStatus;
 use cuponera_domain::id::{AssignmentId, BookId, BusinessId};
 use cuponera_domain::page::{Page, Walked};
+use cuponera_domain::rejection::Refusal;
 
 use super::Store;
 
@@ -69,7 +71,7 @@ macro_rules! shown {
             coupon: Coupon {
                 code: row.code,
                 book: BookId(row.book_id),
-                status: row.status,
+                status: row.status.0,
                 holder: row.holder,
                 assignment: row.assignment_id.map(AssignmentId),
                 redeem_count: row.redeem_count,
@@ -99,8 +101,7 @@ macro_rules! walked {
 impl Store {
     /// The coupon of that code, if it belongs to the business.
     pub async fn get_coupon(&self, business: BusinessId, code: &str) -> Result<Coupon> {
-        let row =
-            query_file!("src/sql/coupon.sql", business.0, code).fetch_optional(&self.reads).await?;
+        let row = query_file!("src/sql/coupon.sql", business.0, code).fetch_optional(&self.reads).await?;
         row.map(|row| shown!(row)).ok_or_else(|| Refusal::not_found("coupon").into())
     }
 
@@ -134,7 +135,7 @@ impl Store {
             "src/sql/codes_by_position.sql",
             book.business.0,
             book.id.0,
-            filter.status as _,
+            filter.status.map(StoredStatus) as _,
             filter.after.as_deref(),
             MAX_NEIGHBORS_EXAMINED,
             most(limit)
@@ -169,7 +170,7 @@ impl Store {
             "src/sql/codes_by_prefix.sql",
             book.business.0,
             book.id.0,
-            filter.status as _,
+            filter.status.map(StoredStatus) as _,
             prefix,
             past(prefix),
             filter.after.as_deref(),
@@ -192,7 +193,7 @@ impl Store {
             "src/sql/codes_of_small_book.sql",
             book.business.0,
             book.id.0,
-            filter.status as _,
+            filter.status.map(StoredStatus) as _,
             prefix,
             past(prefix),
             filter.after.as_deref(),
@@ -217,7 +218,7 @@ impl Store {
             business.0,
             user,
             filter.book.map(|book| book.0),
-            filter.status as _,
+            filter.status.map(StoredStatus) as _,
             at,
             code,
             MAX_SCATTERED_EXAMINED,

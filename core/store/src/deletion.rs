@@ -9,12 +9,13 @@ use std::time::Duration;
 use serde_json::json;
 use sqlx::{PgExecutor, PgTransaction, query, query_scalar};
 
-use cuponera_domain::book::BookStatus;
-use cuponera_domain::rejection::Refusal;
+use crate::GenerateId;
 use crate::error::{Error, Result};
+use cuponera_domain::book::BookStatus;
 use cuponera_domain::id::{BookId, BusinessId, JobId};
 use cuponera_domain::job::delete_book::{Chunk, Spec};
 use cuponera_domain::job::{ChunkWork, Job, Work};
+use cuponera_domain::rejection::Refusal;
 
 use super::Store;
 use super::book;
@@ -100,7 +101,7 @@ impl Store {
         let step = Chunk::CheckUnused { status_before: Some(book.status) };
         let spec = Spec { book: id };
         let job = NewJob {
-            id: JobId::new(),
+            id: JobId::generate(),
             business,
             actor: actor.to_owned(),
             result: spec.first_result(),

@@ -1,10 +1,8 @@
 //! Errors, independent of HTTP. A [`Refusal`] is for the caller to correct; all others are failures on our side.
 
-mod refusal;
-
 use std::sync::Arc;
 
-pub use refusal::{FieldFault, Refusal, RefusalClass};
+use cuponera_domain::rejection::Refusal;
 
 /// The result of calls to core.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -10,11 +10,13 @@ use tokio::time::sleep;
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use cuponera_domain::coupon::state::{CouponEvent, CouponStatus};
-use cuponera_domain::rejection::Refusal;
+use cuponera_domain::coupon::state::CouponEvent;
+
 use crate::error::{Error, Result};
+use crate::stored_status::StoredStatus;
 use cuponera_domain::id::{BookId, BusinessId, EventId};
 use cuponera_domain::page::Page;
+use cuponera_domain::rejection::Refusal;
 
 use super::Store;
 
@@ -58,8 +60,8 @@ macro_rules! event {
         CouponEvent {
             id: EventId(row.id),
             action: row.action,
-            from_status: row.from_status,
-            to_status: row.to_status,
+            from_status: row.from_status.0,
+            to_status: row.to_status.0,
             user: row.user_id,
             actor: row.actor,
             at: row.at,
@@ -159,7 +161,7 @@ impl Store {
         .await?
         .ok_or_else(|| Refusal::not_found("coupon"))?;
         let rows = query!(
-            r#"select id, action, from_status as "from_status: CouponStatus", to_status as "to_status: CouponStatus", user_id,
+            r#"select id, action, from_status as "from_status: StoredStatus", to_status as "to_status: StoredStatus", user_id,
                       actor, at, host(ip) as ip, user_agent, request_id, reason, redeem_count, version
                from coupon_event
                where book_id = $1 and position = $2 and version < $3

@@ -6,9 +6,9 @@ use chrono::{DateTime, Utc};
 use sqlx::{query_file, query_file_as, query_scalar};
 use uuid::Uuid;
 
-use cuponera_domain::lock::{Hold, LockNote};
 use crate::error::Result;
 use cuponera_domain::id::{BusinessId, LockId};
+use cuponera_domain::lock::{Hold, LockNote};
 
 use super::Store;
 
@@ -36,9 +36,8 @@ impl Store {
 
     async fn end_lapsed_locks(&self, coupons: &[(BusinessId, String)], most: i64) -> Result<Expired> {
         let (businesses, codes) = columns(coupons);
-        let row = query_file!("src/sql/expire_locks.sql", &businesses, &codes, most)
-            .fetch_one(&self.hot)
-            .await?;
+        let row =
+            query_file!("src/sql/expire_locks.sql", &businesses, &codes, most).fetch_one(&self.hot).await?;
         Ok(Expired { taken: row.taken, expired: row.expired })
     }
 

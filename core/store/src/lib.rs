@@ -41,7 +41,13 @@ mod rescue;
 mod business;
 
 mod account;
+mod error;
+mod generate_id;
 mod membership;
+pub mod metrics;
+mod private_database;
+mod stored_status;
+mod work_channel;
 
 mod api_key;
 mod login;
@@ -70,8 +76,10 @@ pub use coupon::{
 pub use dead_letter::{LetteredRun, Redriven};
 pub use deletion::{Deletion, MAX_CODES_DELETED_AT_ONCE, Step};
 pub use diagnostics::{ExamineError, Examined, ServerState, Untrimmed, examine};
+pub use error::{Error, Result, breaches};
 pub use event_log::{EventCursor, LoggedEvent};
 pub use expire::Expired;
+pub use generate_id::GenerateId;
 pub use job::{Claim, Finished, JobFilter, MAX_JOBS_EXAMINED, NewImport, Pulse, Redrive};
 pub use lock::{Lock, LockOwner, Locked, Unlock, Unlocked};
 pub use login::{LoginHolder, RefreshGrant, Rotated};
@@ -79,7 +87,9 @@ pub use notifier::Bell;
 pub use outbox::{Outgoing, OutgoingKind};
 pub use password_attempt::{Attempted, PasswordAttempt};
 pub use pool_metrics::PoolLevel;
+pub use private_database::{PRIVATE_DATABASE, create_private_database, private_database_url};
 pub use redeem::{Redeem, Redeemed};
 pub use request_key::{Answer, RequestKey};
 pub use rescue::{Backlog, Hands, RESCUE_AFTER};
 pub use schema::SchemaState;
+pub use work_channel::listen_for_work;

@@ -5,8 +5,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sqlx::PgPool;
 
-use cuponera_domain::lock::{Hold, LockNote};
+use crate::GenerateId;
 use cuponera_domain::id::{EventId, LockId};
+use cuponera_domain::lock::{Hold, LockNote};
 
 use super::batch::parameters::{Columns, WhyColumns, apply_batch, column, why_batch};
 use super::batch::{Call, Transition, Why};
@@ -87,8 +88,8 @@ impl Transition for Lock {
             &column(calls, |call| call.ask.code.clone()),
             &column(calls, |call| call.ask.user.clone()),
             &column(calls, |call| call.ask.ttl_seconds) as _,
-            &column(calls, |_| LockId::new().0),
-            &column(calls, |_| EventId::new().0),
+            &column(calls, |_| LockId::generate().0),
+            &column(calls, |_| EventId::generate().0),
             waits,
         )
     }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use sqlx::{PgTransaction, query, query_file, query_scalar};
 use uuid::Uuid;
 
+use crate::GenerateId;
 use crate::error::{Error, Result};
 use cuponera_domain::id::{AccountId, BusinessId, LoginId};
 use cuponera_domain::principal::{Principal, Role, RoleName};
@@ -57,7 +58,7 @@ impl Store {
         grant: &RefreshGrant,
         address: Option<IpAddr>,
     ) -> Result<Option<(LoginId, Account)>> {
-        let login = LoginId::new();
+        let login = LoginId::generate();
         let started = query_file!(
             "src/sql/start_login.sql",
             account.0,
@@ -99,7 +100,7 @@ impl Store {
         if end_logins(&mut transaction, &[from.0]).await?.is_empty() {
             return Ok(None);
         }
-        let login = LoginId::new();
+        let login = LoginId::generate();
         query!(
             "insert into login (id, account_id, business_id, address) values ($1, $2, $3, $4::text::inet)",
             login.0,

@@ -5,10 +5,11 @@
 
 use sqlx::{PgTransaction, query, query_scalar};
 
-use cuponera_domain::rejection::Refusal;
+use crate::GenerateId;
 use crate::error::{Error, Result, breaches};
 use cuponera_domain::id::{AccountId, BusinessId};
 use cuponera_domain::principal::RoleName;
+use cuponera_domain::rejection::Refusal;
 
 use super::Store;
 use super::account::{Account, AccountChange, NewAccount, account, end_logins, find_id, get_member};
@@ -68,7 +69,7 @@ pub(super) async fn add_member(
 }
 
 async fn insert_account(transaction: &mut PgTransaction<'static>, new: &NewAccount) -> Result<Account> {
-    let id = AccountId::new();
+    let id = AccountId::generate();
     // A holder of codes may be stored under another spelling of the id, which all other statements find.
     let row = query!(
         "insert into user_account (id, business_id, email, password_hash, role, user_id)

@@ -9,9 +9,9 @@ use std::time::Duration;
 use sqlx::{PgTransaction, query, query_file};
 
 use crate::error::Result;
+use crate::work_channel::notify_workers;
 use cuponera_domain::id::{BusinessId, JobId};
 use cuponera_domain::job::Message;
-use cuponera_platform::queue;
 
 use super::Store;
 use super::notifier::Bell;
@@ -46,7 +46,7 @@ pub(super) async fn announce(
     bell: Option<&Bell>,
 ) -> Result<()> {
     if bell.is_none() {
-        return queue::announce(transaction).await;
+        return notify_workers(transaction).await;
     }
     query_file!("src/sql/announce_job.sql", job.0).execute(&mut **transaction).await?;
     Ok(())

@@ -5,10 +5,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sqlx::PgPool;
 
-use cuponera_domain::lock::LockNote;
-use cuponera_domain::rejection::Refusal;
+use crate::GenerateId;
 use crate::error::{Error, Result};
 use cuponera_domain::id::{EventId, LockId, RedemptionId};
+use cuponera_domain::lock::LockNote;
+use cuponera_domain::rejection::Refusal;
 
 use super::Store;
 use super::batch::parameters::{Columns, WhyColumns, apply_batch, column, why_batch};
@@ -73,10 +74,10 @@ impl Transition for Redeem {
             &column(calls, |call| call.ask.code.clone()),
             &column(calls, |call| call.ask.user.clone()),
             &column(calls, |call| call.ask.lock.map(|lock| lock.0)) as _,
-            &column(calls, |_| RedemptionId::new().0),
+            &column(calls, |_| RedemptionId::generate().0),
             &column(calls, |call| call.ask.reference.clone()) as _,
             &column(calls, |call| call.ask.metadata.clone()) as _,
-            &column(calls, |_| EventId::new().0),
+            &column(calls, |_| EventId::generate().0),
             waits,
         )
     }

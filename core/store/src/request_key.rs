@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use sqlx::{PgPool, PgTransaction, query, query_scalar};
 use uuid::Uuid;
 
-use cuponera_domain::rejection::Refusal;
 use crate::error::{Error, Result, breaches};
+use cuponera_domain::rejection::Refusal;
 
 use super::Store;
 

@@ -65,17 +65,15 @@ impl Store {
     /// number.
     pub async fn forget_refresh_tokens(&self) -> Result<u64> {
         let expired = delete_in_slices(DateTime::UNIX_EPOCH, |from| async move {
-            let slice = query_file!("src/sql/forget_refresh_tokens.sql", from, SLICE)
-                .fetch_one(&self.pool)
-                .await?;
+            let slice =
+                query_file!("src/sql/forget_refresh_tokens.sql", from, SLICE).fetch_one(&self.pool).await?;
             Ok(Slice::of(slice.deleted, slice.deleted, slice.last))
         });
         let expired = expired.await?;
         let used = delete_in_slices(DateTime::UNIX_EPOCH, |from| async move {
-            let slice =
-                query_file!("src/sql/forget_used_tokens.sql", from, USED_TOKENS_KEPT_DAYS, SLICE)
-                    .fetch_one(&self.pool)
-                    .await?;
+            let slice = query_file!("src/sql/forget_used_tokens.sql", from, USED_TOKENS_KEPT_DAYS, SLICE)
+                .fetch_one(&self.pool)
+                .await?;
             Ok(Slice::of(slice.deleted, slice.deleted, slice.last))
         });
         Ok(expired + used.await?)
@@ -84,10 +82,9 @@ impl Store {
     /// Deletes logins that were last used long ago and have no token left; returns their number.
     pub async fn forget_logins(&self) -> Result<u64> {
         delete_in_slices((DateTime::UNIX_EPOCH, Uuid::nil()), |from: (DateTime<Utc>, Uuid)| async move {
-            let slice =
-                query_file!("src/sql/forget_logins.sql", from.0, from.1, LOGINS_KEPT_DAYS, SLICE)
-                    .fetch_one(&self.pool)
-                    .await?;
+            let slice = query_file!("src/sql/forget_logins.sql", from.0, from.1, LOGINS_KEPT_DAYS, SLICE)
+                .fetch_one(&self.pool)
+                .await?;
             Ok(Slice::of(slice.deleted, slice.examined, slice.last_use.zip(slice.last_id)))
         })
         .await

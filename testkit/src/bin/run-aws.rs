@@ -12,9 +12,9 @@ use std::path::PathBuf;
 use std::process::{ExitCode, ExitStatus, Stdio};
 use std::time::Duration;
 
+use cuponera_domain::principal::parse_email;
 use cuponera_platform::credential::check_password;
 use cuponera_platform::lifecycle;
-use cuponera_domain::principal::parse_email;
 use cuponera_postgres::{Binaries, Options, PrivatePostgres};
 use cuponera_testkit::{Emulator, Redis, eventually};
 use futures::FutureExt;

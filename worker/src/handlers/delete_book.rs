@@ -1,7 +1,7 @@
 //! Deletion of a book: a step for each chunk. Taking a step again finds less to delete, or nothing.
 
-use cuponera_store::Result;
 use cuponera_domain::job::delete_book::Chunk;
+use cuponera_store::Result;
 use cuponera_store::{Claim, Step, Store};
 
 use crate::runtime::Outcome;

@@ -7,9 +7,9 @@ use std::ops::Range;
 
 use cuponera_domain::coupon::pattern::Pattern;
 use cuponera_domain::coupon::space::{CodeSpace, Codes};
-use cuponera_store::{Error, Result};
 use cuponera_domain::job::generate::{Chunk, Spec};
 use cuponera_store::{Claim, Store, Taken};
+use cuponera_store::{Error, Result};
 use tracing::info;
 
 use crate::runtime::Outcome;

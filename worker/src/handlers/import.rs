@@ -6,11 +6,11 @@ use std::collections::HashSet;
 use bytes::Bytes;
 use cuponera_domain::coupon::code::Code;
 use cuponera_domain::csv::{Columns, Delimiter, Record, Row, RowFault, RowParser, records};
-use cuponera_store::{Error, Result};
-use cuponera_platform::files::Files;
 use cuponera_domain::job::import::{Chunk, Spec};
 use cuponera_domain::principal::{hidden_character, parse_user_id};
+use cuponera_platform::files::Files;
 use cuponera_store::{Claim, ImportPart, ImportRow, Pulse, Rejected, Rejection, SampleRow, Store};
+use cuponera_store::{Error, Result};
 
 use crate::runtime::Outcome;
 

@@ -4,10 +4,10 @@ pub mod delete_book;
 pub mod generate;
 pub mod import;
 
-use cuponera_store::{Error, Result};
-use cuponera_platform::files::Files;
 use cuponera_domain::job::Task;
+use cuponera_platform::files::Files;
 use cuponera_store::{Claim, Store};
+use cuponera_store::{Error, Result};
 
 use crate::runtime::Outcome;
 

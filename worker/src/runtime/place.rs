@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use backoff::ExponentialBackoffBuilder;
 use backoff::backoff::Backoff;
-use cuponera_store::{Error, Result};
 use cuponera_domain::job::{JobKind, MAX_CRASHES, Message, Task};
 use cuponera_platform::queue::{Delivery, Receiver};
-use cuponera_store::{Claim, Pulse, Redriven};
-use cuponera_domain::trace::TraceParent;
+use cuponera_platform::telemetry::join_trace;
 use cuponera_platform::telemetry::metrics::{self, ChunkEnd};
+use cuponera_store::{Claim, Pulse, Redriven};
+use cuponera_store::{Error, Result};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, error_span, field, info, warn};
 
@@ -89,7 +89,7 @@ impl Place {
         self.receiver.claimed();
         // At the level of errors, so that it is there however little is logged.
         let span = error_span!("chunk", job = %claim.job, number = claim.number, epoch = claim.epoch, trace = field::Empty);
-        TraceParent::join(&span, claim.trace);
+        join_trace(&span, claim.trace);
         Ok(self.work(claim, delivery).instrument(span).await)
     }
 

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use cuponera_store::Result;
 use cuponera_platform::files::Files;
+use cuponera_store::Result;
 use cuponera_store::Store;
 use tokio_util::sync::CancellationToken;
 use tracing::info;

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use cuponera_platform::cache::{Cache, CacheState};
+use cuponera_platform::telemetry::metrics;
 use cuponera_store::Result;
 use cuponera_store::Store;
-use cuponera_platform::telemetry::metrics;
 
 use super::lead::Lead;
 

@@ -1,8 +1,8 @@
 //! API keys that are limited to some books. A request for another book is 403, also if its body has invalid fields. Operations
 //! check the book themselves after the body was read; this repeats the check if the body is the reason of the failure.
 
-use cuponera_store::Result;
 use cuponera_domain::id::BookId;
+use cuponera_store::Result;
 use poem::Request;
 use poem::http::StatusCode;
 

@@ -16,8 +16,8 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cuponera_platform::credential::{HASHES_AT_ONCE, Passwords};
-use cuponera_store::{Error, Result};
 use cuponera_platform::telemetry::metrics::{Bound, Resource};
+use cuponera_store::{Error, Result};
 use secrecy::SecretString;
 use tokio::sync::oneshot;
 use tokio::time::Instant;

@@ -12,9 +12,9 @@ use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use cuponera_domain::principal::{Principal, RoleName};
 use cuponera_platform::cache::Cache as Redis;
 use cuponera_platform::config::{Rate, Shares};
-use cuponera_domain::principal::{Principal, RoleName};
 use cuponera_platform::telemetry::metrics;
 use ipnet::IpNet;
 use moka::sync::Cache;

@@ -13,7 +13,7 @@ use crate::http::problem::Problem;
 
 /// The names of all refusals, as the function has them that names each.
 fn refusal_names() -> Vec<String> {
-    let source = include_str!("../../../../core/src/error/refusal.rs");
+    let source = include_str!("../../../../core/domain/src/rejection.rs");
     let (_, names) = source.split_once("pub fn code(&self) -> &str {").unwrap();
     let (names, _) = names.split_once("Self::Unknown").unwrap();
     names.split('"').skip(1).step_by(2).map(str::to_owned).collect()

@@ -5,8 +5,8 @@ use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use cuponera_store::Error;
 use cuponera_domain::id::BusinessId;
+use cuponera_store::Error;
 use cuponera_store::{PATIENCE, Store, Transition};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;

@@ -17,9 +17,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use cuponera_platform::config::Shares as Settings;
-use cuponera_store::{Error, Result};
-use cuponera_store::{Answer, Call, Store, Transition, Tried};
 use cuponera_platform::telemetry::metrics::{Lane as Metrics, Written};
+use cuponera_store::{Answer, Call, Store, Transition, Tried};
+use cuponera_store::{Error, Result};
 use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;

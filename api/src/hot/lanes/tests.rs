@@ -1,5 +1,5 @@
-use cuponera_platform::cache::Cache;
 use cuponera_domain::id::BusinessId;
+use cuponera_platform::cache::Cache;
 use cuponera_store::{LockOwner, Unlock};
 use cuponera_testkit::{World, eventually};
 use futures::FutureExt;

@@ -9,10 +9,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use cuponera_platform::config::Shares as Settings;
-use cuponera_store::Result;
 use cuponera_domain::id::{BusinessId, JobId};
 use cuponera_domain::job::Job;
+use cuponera_platform::config::Shares as Settings;
+use cuponera_store::Result;
 use futures::{Stream, stream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;

@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cuponera_domain::coupon::pattern::Pattern;
-use cuponera_platform::credential::{Tokens, secret_hash};
-use cuponera_platform::files::Files;
 use cuponera_domain::job::{JobKind, JobStatus};
 use cuponera_domain::principal::RoleName;
+use cuponera_platform::credential::{Tokens, secret_hash};
+use cuponera_platform::files::Files;
 use cuponera_platform::queue::Queue;
-use cuponera_store::NewApiKey;
 use cuponera_platform::telemetry::{Exposition, Reach};
+use cuponera_store::GenerateId;
+use cuponera_store::NewApiKey;
 use cuponera_testkit::{World, eventually};
 use futures::StreamExt;
 use poem::http::{HeaderMap, StatusCode};
@@ -25,7 +26,7 @@ use crate::app::{App, AppBuilder};
 fn queued_job() -> Job {
     let now = chrono::Utc::now();
     Job {
-        id: JobId::new(),
+        id: JobId::generate(),
         business: BusinessId(Uuid::now_v7()),
         kind: JobKind::GenerateCodes.as_str().into(),
         status: JobStatus::Queued,

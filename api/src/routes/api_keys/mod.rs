@@ -4,11 +4,11 @@ mod doc;
 mod request;
 mod view;
 
-use cuponera_platform::credential::{random_secret, secret_hash};
-use cuponera_store::Result;
 use cuponera_domain::id::ApiKeyId;
 use cuponera_domain::principal::RoleName;
+use cuponera_platform::credential::{random_secret, secret_hash};
 use cuponera_store::NewApiKey;
+use cuponera_store::Result;
 use poem_openapi::param::{Path, Query};
 use poem_openapi::payload::Json;
 use poem_openapi::{ApiResponse, OpenApi};

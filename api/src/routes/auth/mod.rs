@@ -10,14 +10,14 @@ mod view;
 
 use std::net::IpAddr;
 
-use cuponera_platform::credential::{check_password, random_secret, secret_hash};
-use cuponera_domain::rejection::Refusal;
-use cuponera_store::Result;
 use cuponera_domain::id::{AccountId, BusinessId, LoginId};
 use cuponera_domain::principal::Role;
-use cuponera_store::{Account, AccountCredential, Attempted, Membership, RefreshGrant, Rotated};
-use cuponera_platform::telemetry::metrics;
+use cuponera_domain::rejection::Refusal;
 use cuponera_domain::text;
+use cuponera_platform::credential::{check_password, random_secret, secret_hash};
+use cuponera_platform::telemetry::metrics;
+use cuponera_store::Result;
+use cuponera_store::{Account, AccountCredential, Attempted, Membership, RefreshGrant, Rotated};
 use poem::Request;
 use poem::http::StatusCode;
 use poem_openapi::OpenApi;

@@ -1,8 +1,8 @@
 //! The bodies of requests about logins. They implement no `Debug`, because they contain passwords and tokens.
 
-use cuponera_platform::credential::{MAX_PASSWORD_CHARS, check_password};
 use cuponera_domain::principal::MAX_EMAIL_BYTES;
 use cuponera_domain::text;
+use cuponera_platform::credential::{MAX_PASSWORD_CHARS, check_password};
 use poem_openapi::Object;
 use uuid::Uuid;
 

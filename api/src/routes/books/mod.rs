@@ -5,11 +5,11 @@ mod request;
 mod view;
 
 use cuponera_domain::book::{Book, BookPatch, BookStatus};
-use cuponera_domain::rejection::Refusal;
-use cuponera_store::{Error, Result};
 use cuponera_domain::id::BookId;
 use cuponera_domain::principal::Role;
+use cuponera_domain::rejection::Refusal;
 use cuponera_store::Deletion;
+use cuponera_store::{Error, Result};
 use poem_openapi::param::{Header, Path, Query};
 use poem_openapi::payload::Json;
 use poem_openapi::{ApiResponse, OpenApi};

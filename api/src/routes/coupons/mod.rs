@@ -5,10 +5,10 @@ mod request;
 mod view;
 
 use cuponera_domain::coupon::code::Code;
-use cuponera_domain::rejection::Refusal;
-use cuponera_store::Result;
 use cuponera_domain::id::LockId;
 use cuponera_domain::principal::{Permission, Role};
+use cuponera_domain::rejection::Refusal;
+use cuponera_store::Result;
 use cuponera_store::{Call, Lock, LockOwner, Redeem, Sight, Unlock};
 use poem_openapi::OpenApi;
 use poem_openapi::param::{Header, Path, Query};

@@ -5,8 +5,8 @@ mod view;
 
 use chrono::Utc;
 use cuponera_platform::cache::CacheState;
-use cuponera_store::Result;
 use cuponera_platform::queue::Queue;
+use cuponera_store::Result;
 use poem::Request;
 use poem_openapi::OpenApi;
 use poem_openapi::payload::Json;

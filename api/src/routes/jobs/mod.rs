@@ -5,11 +5,11 @@ mod view;
 
 use std::time::Instant;
 
-use cuponera_store::{Error, Result};
 use cuponera_domain::id::JobId;
 use cuponera_domain::job::{Job, JobKind, JobStatus};
-use cuponera_store::{Answer, JobFilter};
 use cuponera_platform::telemetry::metrics::Bound;
+use cuponera_store::{Answer, JobFilter};
+use cuponera_store::{Error, Result};
 use futures::TryStreamExt;
 use poem::http::StatusCode;
 use poem::{Body, Request};

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cuponera_domain::csv::{CutError, Cutter, Limits, ReadOptions};
-use cuponera_domain::rejection::Refusal;
-use cuponera_store::{Error, Result};
-use cuponera_platform::files::Files;
 use cuponera_domain::id::{BookId, BusinessId, JobId};
 use cuponera_domain::job::import;
+use cuponera_domain::rejection::Refusal;
+use cuponera_platform::files::Files;
+use cuponera_store::GenerateId;
 use cuponera_store::NewImport;
+use cuponera_store::{Error, Result};
 use futures::{Stream, StreamExt};
 use sha2::{Digest, Sha256};
 use tokio::sync::Mutex;
@@ -44,7 +45,7 @@ impl Intake {
         Self {
             app: app.clone(),
             business,
-            job: JobId::new(),
+            job: JobId::generate(),
             cutter: Some(Cutter::new(Limits::default(), options)),
             repeats: Search::new(&app.room_for_codes),
             parts: Vec::new(),

@@ -9,11 +9,11 @@ mod repeats;
 use std::collections::HashSet;
 
 use cuponera_domain::csv::ReadOptions;
-use cuponera_domain::rejection::Refusal;
-use cuponera_store::Error;
 use cuponera_domain::id::BookId;
 use cuponera_domain::principal::Permission;
+use cuponera_domain::rejection::Refusal;
 use cuponera_store::Answer;
+use cuponera_store::Error;
 use futures::StreamExt;
 use poem::http::StatusCode;
 use poem::web::Multipart;

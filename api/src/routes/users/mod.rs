@@ -4,11 +4,11 @@ mod doc;
 mod request;
 mod view;
 
-use cuponera_platform::credential::check_password;
-use cuponera_domain::rejection::Refusal;
-use cuponera_store::Result;
 use cuponera_domain::id::AccountId;
 use cuponera_domain::principal::RoleName;
+use cuponera_domain::rejection::Refusal;
+use cuponera_platform::credential::check_password;
+use cuponera_store::Result;
 use cuponera_store::{AccountChange, NewAccount};
 use poem_openapi::OpenApi;
 use poem_openapi::param::{Header, Path, Query};

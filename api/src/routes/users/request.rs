@@ -1,7 +1,7 @@
 //! The bodies of requests about accounts.
 
-use cuponera_platform::credential::check_password;
 use cuponera_domain::principal::{RoleName, parse_email, parse_user_id};
+use cuponera_platform::credential::check_password;
 use poem_openapi::Object;
 use uuid::Uuid;
 

@@ -17,9 +17,8 @@ use serde_json::Value;
 use crate::id::{AssignmentId, BookId, EventId};
 
 /// The status of a coupon.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, sqlx::Type)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
-#[sqlx(type_name = "coupon_status", rename_all = "UPPERCASE")]
 pub enum CouponStatus {
     /// Free.
     Available,

@@ -59,11 +59,13 @@ impl Message {
 
 #[cfg(test)]
 mod tests {
+    use uuid::Uuid;
+
     use super::*;
 
     #[test]
     fn what_is_written_is_read_and_what_a_newer_version_adds_is_ignored() {
-        let job = JobId::new();
+        let job = JobId(Uuid::from_u128(7));
         for message in [
             Message::Chunk { job, work: "GENERATE_CODES".to_owned() },
             Message::Dead { job, number: 7, attempt: 2 },
@@ -81,7 +83,7 @@ mod tests {
 
     #[test]
     fn other_versions_kinds_and_bodies_are_not_ours() {
-        let job = JobId::new();
+        let job = JobId(Uuid::from_u128(7));
         for body in [
             format!(r#"{{"v":2,"kind":"chunk","job":"{job}","work":"GENERATE_CODES"}}"#),
             format!(r#"{{"v":1,"kind":"parcel","job":"{job}","work":"GENERATE_CODES"}}"#),

@@ -13,7 +13,8 @@ use uuid::Uuid;
 
 use super::Cache;
 use super::link::SCRIPTS;
-use cuponera_domain::id::{BusinessId, LockId};
+use cuponera_domain::id::BusinessId;
+use cuponera_domain::lock::{Hold, LockNote};
 
 /// The index: members are business and code, scores are expiry times.
 const INDEX: &str = "coupon:lock:expiry";
@@ -25,38 +26,6 @@ const REMEMBERED_MS: u64 = 60_000;
 const PUT_OFF: Duration = Duration::from_secs(2);
 /// Maximum number of notes in a call.
 const NOTES_AT_ONCE: usize = 500;
-
-/// The lock of a coupon, at a version of its row.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LockNote {
-    /// The business.
-    pub business: BusinessId,
-    /// The code.
-    pub code: String,
-    /// The version of the coupon's row.
-    pub version: i32,
-    /// The lock, if the coupon is locked.
-    pub hold: Option<Hold>,
-}
-
-impl LockNote {
-    /// A note that the coupon has no lock at this version; `None` for version 0, because nothing was
-    /// changed.
-    pub(crate) fn of_none(business: BusinessId, code: &str, version: i32) -> Option<Self> {
-        (version > 0).then(|| Self { business, code: code.to_owned(), version, hold: None })
-    }
-}
-
-/// A lock.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Hold {
-    /// Its id.
-    pub lock: LockId,
-    /// The holder.
-    pub holder: String,
-    /// The expiry time.
-    pub until: DateTime<Utc>,
-}
 
 /// Locks that are due by the index.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -18,7 +18,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 pub use allowance::Allowance;
 pub use link::ANSWER;
-pub use locks::{DueLocks, Hold, LockNote};
+pub use locks::DueLocks;
 pub use progress::BELIEVED;
 
 use link::{Link, Running};

@@ -8,9 +8,9 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use cuponera_store::{Error, Result};
 use cuponera_domain::id::{BusinessId, LoginId};
 use cuponera_domain::principal::{Principal, Role, RoleName};
+use cuponera_store::{Error, Result};
 
 /// The fewest bytes a signing secret may have: as many as the signature's hash.
 pub const MIN_JWT_SECRET_BYTES: usize = 32;
@@ -148,6 +148,8 @@ impl Tokens {
 
 #[cfg(test)]
 mod tests {
+    use cuponera_store::GenerateId;
+
     use super::*;
 
     fn tokens(secret: &str, ttl: Duration) -> Tokens {
@@ -162,8 +164,8 @@ mod tests {
 
     fn somebody() -> Somebody {
         let role = Role::User { user_id: "u-1".into() };
-        let principal = Principal { business: BusinessId::new(), id: Uuid::now_v7(), role };
-        Somebody { principal, login: LoginId::new() }
+        let principal = Principal { business: BusinessId::generate(), id: Uuid::now_v7(), role };
+        Somebody { principal, login: LoginId::generate() }
     }
 
     impl Somebody {

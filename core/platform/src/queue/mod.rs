@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use cuponera_domain::job::Message;
 use cuponera_store::Store;
 
-pub use postgres::{Wakeups, announce};
+pub use postgres::Wakeups;
 pub use redrive::{RedriveReport, forget_needless_letters, redrive};
 pub use relay::Relay;
 pub use sqs::{Deleter, Depth, QueueAddress, Sqs, SqsFault};

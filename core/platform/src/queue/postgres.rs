@@ -1,31 +1,21 @@
-//! The queue of one machine: the job tables, and `LISTEN`/`NOTIFY` to wake sleeping workers.
+//! The queue of one machine: the job tables, and notifications that wake sleeping workers.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use backoff::ExponentialBackoffBuilder;
 use backoff::backoff::Backoff;
-use sqlx::postgres::{PgListener, PgPoolOptions};
-use sqlx::{PgPool, PgTransaction, query};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::warn;
 
-use cuponera_store::Result;
 use cuponera_domain::job::JobKind;
-use cuponera_store::{Store, connect_options};
+use cuponera_store::{Store, listen_for_work};
 
-const CHANNEL: &str = "cuponera_work";
 /// A wake-up is lost while the connection is down: no slot sleeps longer than this without checking.
 const LONGEST_SLEEP: Duration = Duration::from_secs(10);
 /// A chunk may be due but locked by another transaction: no slot checks more often than this.
 const SHORTEST_SLEEP: Duration = Duration::from_millis(100);
-
-/// Wakes the workers when the transaction commits.
-pub async fn announce(transaction: &mut PgTransaction<'_>) -> Result<()> {
-    query!("select pg_notify($1, '') as _notified", CHANNEL).fetch_one(&mut **transaction).await?;
-    Ok(())
-}
 
 /// The wake-up signal for the sleeping workers of this process.
 #[derive(Debug, Default)]
@@ -43,7 +33,7 @@ impl Wakeups {
             .with_max_elapsed_time(None)
             .build();
         while !stop.is_cancelled() {
-            match self.listen_once(database_url, stop).await {
+            match listen_for_work(database_url, stop, || self.wake_one()).await {
                 Ok(()) => patience.reset(),
                 Err(error) => {
                     warn!(%error, "the connection that listens for work was lost");
@@ -63,34 +53,6 @@ impl Wakeups {
     /// Wakes one sleeping worker, or the next that would sleep.
     pub fn wake_one(&self) {
         self.notify.notify_one();
-    }
-
-    async fn listen_once(&self, database_url: &str, stop: &CancellationToken) -> sqlx::Result<()> {
-        let options = connect_options(database_url)
-            .map_err(|error| sqlx::Error::Configuration(error.into()))?
-            .application_name("cuponera");
-        let pool = PgPoolOptions::new().max_connections(1).connect_lazy_with(options);
-        let heard = self.listen_on(&pool, stop).await;
-        // Otherwise the connection is returned in the background, to a server that may be shutting down.
-        pool.close().await;
-        heard
-    }
-
-    async fn listen_on(&self, pool: &PgPool, stop: &CancellationToken) -> sqlx::Result<()> {
-        let mut listener = PgListener::connect_with(pool).await?;
-        listener.eager_reconnect(false);
-        listener.listen(CHANNEL).await?;
-        debug!("listening for work");
-        self.wake_one();
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return Ok(()),
-                heard = listener.try_recv() => match heard? {
-                    Some(_) => self.wake_one(),
-                    None => return Ok(()),
-                }
-            }
-        }
     }
 }
 

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
-use cuponera_store::Result;
 use cuponera_domain::job::Message;
+use cuponera_store::Result;
 use cuponera_store::{LetteredRun, Redriven, Store};
 
 use super::sqs::{DeadLetter, Sqs};

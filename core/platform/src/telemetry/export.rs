@@ -22,12 +22,12 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::Layer;
 use tracing_subscriber::registry::LookupSpan;
 
-use super::trace::TraceParent;
+use cuponera_domain::trace::TraceParent;
 
 /// Time for the last spans when the process ends.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(1);
 /// The crates whose spans are sent. Of their events only warnings and errors are sent.
-const OURS: [&str; 3] = ["cuponera_api", "cuponera_core", "cuponera_worker"];
+const OURS: [&str; 4] = ["cuponera_api", "cuponera_platform", "cuponera_store", "cuponera_worker"];
 
 /// Sends spans while it exists, and the last spans when it is dropped.
 #[derive(Debug)]

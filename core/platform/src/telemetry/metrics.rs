@@ -14,7 +14,7 @@ use metrics::{Counter, Gauge, Histogram, Label, SharedString, counter, gauge, hi
 use metrics::{describe_counter, describe_gauge, describe_histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
-use cuponera_domain::job::{JobKind, JobStatus};
+use cuponera_domain::job::JobKind;
 
 pub use list::{ALL, Described, Kind};
 pub use shares::{Bound, RESOURCES, Resource};
@@ -237,39 +237,14 @@ pub enum ChunkEnd {
 /// Creates all series of jobs with the value 0.
 pub fn prepare_jobs() {
     recorder();
+    cuponera_store::metrics::prepare();
     for kind in JobKind::ALL {
-        submitted(kind).increment(0);
-        taken_over(kind).increment(0);
-        for status in JobStatus::ALL.into_iter().filter(|status| status.is_over()) {
-            finished(kind, status).increment(0);
-        }
         for outcome in CHUNK_OUTCOMES {
             chunks(kind, outcome).increment(0);
         }
     }
     counter!("cuponera_locks_expired_total").increment(0);
     counter!("cuponera_redis_outages_total").increment(0);
-}
-
-/// Counts a submitted job.
-pub fn job_submitted(kind: JobKind) {
-    submitted(kind).increment(1);
-}
-
-fn submitted(kind: JobKind) -> Counter {
-    counter!("cuponera_jobs_submitted_total", vec![label("kind", kind.as_str())])
-}
-
-/// Counts a job whose new status is final; ignores other statuses.
-pub fn job_stands(kind: JobKind, status: JobStatus) {
-    if status.is_over() {
-        finished(kind, status).increment(1);
-    }
-}
-
-fn finished(kind: JobKind, status: JobStatus) -> Counter {
-    let labels = vec![label("kind", kind.as_str()), label("status", status.as_str())];
-    counter!("cuponera_jobs_finished_total", labels)
 }
 
 /// Counts the end of a claim and its duration.
@@ -281,15 +256,6 @@ pub fn chunk_ended(kind: JobKind, end: ChunkEnd, took: Duration) {
 
 fn chunks(kind: JobKind, outcome: &'static str) -> Counter {
     counter!("cuponera_chunks_total", vec![label("kind", kind.as_str()), label("outcome", outcome)])
-}
-
-/// Counts a claim of a chunk whose previous lease had expired.
-pub fn lease_taken_over(kind: JobKind) {
-    taken_over(kind).increment(1);
-}
-
-fn taken_over(kind: JobKind) -> Counter {
-    counter!("cuponera_leases_taken_over_total", vec![label("kind", kind.as_str())])
 }
 
 /// Counts expired locks that were ended.

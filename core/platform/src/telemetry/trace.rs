@@ -1,147 +1,38 @@
-//! Trace contexts (W3C Trace Context, level 1): the trace of a request or a chunk, and the parent span.
-//!
-//! A context is passed from a client's request to the job that it submits, and to the spans of its chunks,
-//! whether or not traces are exported.
+//! The trace of a request or a chunk: passed from a client's request to the job that it submits, and to the spans of
+//! its chunks, whether or not traces are exported.
 
-use std::fmt;
-use std::str::FromStr;
-
+use cuponera_domain::trace::TraceParent;
 use rand::RngExt;
 use tracing::{Span, field};
 
-/// The name of the header.
-pub const TRACE_PARENT: &str = "traceparent";
-
-/// A span of a trace, used as the parent of another span.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TraceParent {
-    trace: u128,
-    span: u64,
-    flags: u8,
-}
-
-/// The error for a text that is not a trace context.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("is not a W3C traceparent")]
-pub struct NoTraceParent;
-
-impl TraceParent {
-    /// A new trace.
-    fn new() -> Self {
+/// Makes `span` a part of the trace of its caller, or of a new trace, and records the trace's id in its field
+/// `trace`. Returns the parent for calls that the span makes.
+pub fn join_trace(span: &Span, parent: Option<TraceParent>) -> TraceParent {
+    #[cfg(feature = "otlp")]
+    let exported = super::export::adopt(span, parent);
+    #[cfg(not(feature = "otlp"))]
+    let exported = None;
+    let context = exported.unwrap_or_else(|| {
         let mut random = rand::rng();
-        // Zero is invalid for both.
-        Self { trace: random.random::<u128>().max(1), span: random.random::<u64>().max(1), flags: 0 }
-    }
-
-    /// A child span of this one.
-    fn child(self) -> Self {
-        Self { span: rand::rng().random::<u64>().max(1), ..self }
-    }
-
-    /// Makes `span` a part of the trace of its caller, or of a new trace, and records the trace's id in its
-    /// field `trace`. Returns the parent for calls that the span makes.
-    pub fn join(span: &Span, parent: Option<Self>) -> Self {
-        #[cfg(feature = "otlp")]
-        let exported = super::export::adopt(span, parent);
-        #[cfg(not(feature = "otlp"))]
-        let exported = None;
-        let context = exported.unwrap_or_else(|| parent.map_or_else(Self::new, Self::child));
-        span.record("trace", field::display(format_args!("{:032x}", context.trace)));
-        context
-    }
-
-    #[cfg(feature = "otlp")]
-    pub(super) fn of_parts(trace: u128, span: u64, flags: u8) -> Self {
-        Self { trace, span, flags }
-    }
-
-    #[cfg(feature = "otlp")]
-    pub(super) fn parts(self) -> (u128, u64, u8) {
-        (self.trace, self.span, self.flags)
-    }
-}
-
-impl fmt::Display for TraceParent {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "00-{:032x}-{:016x}-{:02x}", self.trace, self.span, self.flags)
-    }
-}
-
-impl FromStr for TraceParent {
-    type Err = NoTraceParent;
-
-    /// Parses version 00. Later versions may append fields, which are ignored.
-    fn from_str(text: &str) -> Result<Self, NoTraceParent> {
-        let mut parts = text.split('-');
-        let mut part = |digits| parts.next().and_then(|part| hex(part, digits)).ok_or(NoTraceParent);
-        let (version, trace, span, flags) = (part(2)?, part(32)?, part(16)?, part(2)?);
-        let has_more = parts.next().is_some();
-        if version == 0xff || trace == 0 || span == 0 || (version == 0 && has_more) {
-            return Err(NoTraceParent);
+        match parent {
+            Some(parent) => parent.with_span(random.random()),
+            None => TraceParent::of_parts(random.random(), random.random(), 0),
         }
-        let narrow = |_| NoTraceParent;
-        // Only the first flag, *sampled*, is defined and passed on.
-        let flags = u8::try_from(flags & 1).map_err(narrow)?;
-        Ok(Self { trace, span: u64::try_from(span).map_err(narrow)?, flags })
-    }
-}
-
-/// Parses a number of exactly this many lower-case digits.
-fn hex(text: &str, digits: usize) -> Option<u128> {
-    let is_plain = text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    (is_plain && text.len() == digits).then(|| u128::from_str_radix(text, 16).ok()).flatten()
+    });
+    span.record("trace", field::display(format_args!("{:032x}", context.parts().0)));
+    context
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const GOOD: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-
     #[test]
-    fn what_is_written_is_read_again() {
-        let context: TraceParent = GOOD.parse().unwrap();
-        assert_eq!(context.to_string(), GOOD);
-        let own = TraceParent::new();
-        assert_eq!(own.to_string().parse(), Ok(own));
-    }
-
-    #[test]
-    fn a_later_version_is_read_as_far_as_it_is_known() {
-        let later = GOOD.replacen("00", "cc", 1) + "-what-comes-then";
-        assert_eq!(later.parse::<TraceParent>(), GOOD.parse());
-        assert_eq!(
-            GOOD.replace("-01", "-ff").parse::<TraceParent>(),
-            GOOD.parse(),
-            "unknown flags are dropped"
-        );
-    }
-
-    #[test]
-    fn what_is_no_trace_context_is_refused() {
-        let bad = [
-            String::new(),
-            GOOD.to_uppercase(),
-            GOOD.replacen("00", "ff", 1),
-            format!("{GOOD}-more"),
-            GOOD.replace("4bf92f3577b34da6a3ce929d0e0e4736", &"0".repeat(32)),
-            GOOD.replace("00f067aa0ba902b7", &"0".repeat(16)),
-            GOOD.replace("4bf9", "4bf"),
-            GOOD.replace("4bf9", "+bf9"),
-            GOOD.replace("-01", ""),
-            GOOD.replace("-01", "-1"),
-        ];
-        for text in bad {
-            assert_eq!(text.parse::<TraceParent>(), Err(NoTraceParent), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_child_is_of_its_parent_s_trace_and_another_span() {
-        let parent: TraceParent = GOOD.parse().unwrap();
-        let child = TraceParent::join(&Span::none(), Some(parent));
-        assert_eq!((child.trace, child.flags), (parent.trace, parent.flags));
-        assert_ne!(child.span, parent.span);
-        assert_ne!(TraceParent::join(&Span::none(), None).trace, parent.trace);
+    fn a_child_has_the_trace_of_its_parent_and_another_span() {
+        let parent = TraceParent::of_parts(0x4bf9, 0x00f0, 1);
+        let child = join_trace(&Span::none(), Some(parent));
+        assert_eq!((child.parts().0, child.parts().2), (parent.parts().0, parent.parts().2));
+        assert_ne!(child.parts().1, parent.parts().1);
+        assert_ne!(join_trace(&Span::none(), None).parts().0, parent.parts().0);
     }
 }

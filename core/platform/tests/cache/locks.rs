@@ -1,9 +1,9 @@
 //! The index of locks by expiry.
 
 use chrono::{DateTime, TimeDelta, Utc};
+use cuponera_domain::id::{BusinessId, LockId};
 use cuponera_domain::lock::{Hold, LockNote};
 use cuponera_platform::cache::Cache;
-use cuponera_domain::id::{BusinessId, LockId};
 use cuponera_testkit::Redis;
 use uuid::Uuid;
 

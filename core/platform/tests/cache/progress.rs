@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use cuponera_platform::cache::{BELIEVED, Cache};
 use cuponera_domain::id::{BusinessId, JobId};
 use cuponera_domain::job::{Job, JobKind, JobStatus};
+use cuponera_platform::cache::{BELIEVED, Cache};
 use cuponera_testkit::{Redis, eventually};
 use uuid::Uuid;
 

@@ -6,12 +6,13 @@ use sqlx::postgres::PgArguments;
 use sqlx::query::QueryAs;
 use uuid::Uuid;
 
+use crate::GenerateId;
 use cuponera_domain::id::EventId;
 
 use super::Call;
 
 /// The parameters `$1` to `$9` of each batch statement, as arrays.
-pub(in crate) struct Columns {
+pub(crate) struct Columns {
     pub n: Vec<i32>,
     pub business: Vec<Uuid>,
     pub event: Vec<Uuid>,
@@ -24,12 +25,12 @@ pub(in crate) struct Columns {
 }
 
 impl Columns {
-    pub(in crate) fn of<T>(calls: &[&Call<T>]) -> Self {
+    pub(crate) fn of<T>(calls: &[&Call<T>]) -> Self {
         let WhyColumns { n, business, key, fingerprint } = WhyColumns::of(calls);
         Self {
             n,
             business,
-            event: column(calls, |_| EventId::new().0),
+            event: column(calls, |_| EventId::generate().0),
             actor: column(calls, |call| call.trail.actor.clone()),
             ip: column(calls, |call| call.trail.ip.map(|ip| ip.to_string())),
             user_agent: column(calls, |call| call.trail.user_agent.clone()),
@@ -40,7 +41,7 @@ impl Columns {
     }
 
     /// Binds the parameters to a statement that the macros of sqlx cannot check.
-    pub(in crate) fn bind<O>(self, statement: Unchecked<O>) -> Unchecked<O> {
+    pub(crate) fn bind<O>(self, statement: Unchecked<O>) -> Unchecked<O> {
         statement
             .bind(self.n)
             .bind(self.business)
@@ -57,7 +58,7 @@ impl Columns {
 type Unchecked<O> = QueryAs<'static, Postgres, O, PgArguments>;
 
 /// The parameters `$1` to `$4` of each why-statement, as arrays.
-pub(in crate) struct WhyColumns {
+pub(crate) struct WhyColumns {
     pub n: Vec<i32>,
     pub business: Vec<Uuid>,
     pub key: Vec<Option<Uuid>>,
@@ -65,7 +66,7 @@ pub(in crate) struct WhyColumns {
 }
 
 impl WhyColumns {
-    pub(in crate) fn of<T>(calls: &[&Call<T>]) -> Self {
+    pub(crate) fn of<T>(calls: &[&Call<T>]) -> Self {
         Self {
             n: (0..).take(calls.len()).collect(),
             business: column(calls, |call| call.business.0),
@@ -97,7 +98,7 @@ macro_rules! apply_batch {
         Ok(changed.into_iter().map(|row| (row.n, row.outcome)).collect())
     }};
 }
-pub(in crate) use apply_batch;
+pub(crate) use apply_batch;
 
 /// Executes the checked why-statement of a file: the parameters that all have in common, then its own. `$foreign` is the
 /// value of [`Why::foreign`] for a row.
@@ -120,9 +121,9 @@ macro_rules! why_batch {
         Ok(why.collect())
     }};
 }
-pub(in crate) use why_batch;
+pub(crate) use why_batch;
 
 /// A parameter of a batch statement: one value for each call.
-pub(in crate) fn column<T, C>(calls: &[&Call<T>], value: impl Fn(&Call<T>) -> C) -> Vec<C> {
+pub(crate) fn column<T, C>(calls: &[&Call<T>], value: impl Fn(&Call<T>) -> C) -> Vec<C> {
     calls.iter().map(|call| value(call)).collect()
 }

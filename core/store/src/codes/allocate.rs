@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 
 use sqlx::{PgTransaction, query, query_file};
 
+use crate::GenerateId;
 use crate::error::Result;
-use cuponera_domain::id::AssignmentId;
 use crate::job::claim::Claim;
+use cuponera_domain::id::AssignmentId;
 
 use super::part::{ImportRow, Rejected};
 use super::rejection::Rejection;
@@ -50,7 +51,7 @@ pub(super) async fn allocate<'a>(
         match row.user.as_ref().and_then(|user| left.get_mut(user)) {
             Some(grant) if grant.codes > 0 => {
                 grant.codes -= 1;
-                *assignment = Some(Assignment { id: AssignmentId::new().0, user: grant.user.clone() });
+                *assignment = Some(Assignment { id: AssignmentId::generate().0, user: grant.user.clone() });
             }
             _ => limited.push(Rejected::UserLimitReached.of(row)),
         }

@@ -4,10 +4,10 @@ use chrono::{DateTime, Utc};
 use sqlx::pool::PoolConnection;
 use sqlx::{PgTransaction, Postgres, query};
 
-use cuponera_domain::rejection::Refusal;
 use crate::error::{Error, Result};
-use cuponera_domain::id::BookId;
 use crate::job::claim::Claim;
+use cuponera_domain::id::BookId;
+use cuponera_domain::rejection::Refusal;
 
 /// Locks the book against deletion until the transaction ends, and checks that codes may still be added. Returns the time
 /// of the transaction.

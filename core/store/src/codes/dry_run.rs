@@ -4,10 +4,10 @@ use std::collections::{HashMap, HashSet};
 
 use sqlx::{PgTransaction, query, query_file, query_file_scalar};
 
-use crate::error::Result;
-use cuponera_domain::job::JobStatus;
 use crate::Store;
+use crate::error::Result;
 use crate::job::claim::{Claim, Pulse, begin};
+use cuponera_domain::job::JobStatus;
 
 use super::part::{ImportPart, ImportRow, Rejected};
 use super::rejection::Rejection;

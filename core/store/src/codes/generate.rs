@@ -6,16 +6,16 @@ use sqlx::{PgConnection, PgTransaction, query, query_scalar};
 use tracing::debug;
 
 use super::space::{as_i64, reserve};
-use cuponera_domain::coupon::pattern::Pattern;
-use cuponera_domain::coupon::space::Codes;
-use cuponera_domain::rejection::Refusal;
-use crate::error::{Error, Result};
-use cuponera_domain::id::{BookId, BusinessId};
-use cuponera_domain::job::generate::Edge;
 use crate::Store;
+use crate::error::{Error, Result};
 use crate::job::claim::{Claim, begin};
 use crate::job::finish::{Finished, finish_if_held};
 use crate::metrics;
+use cuponera_domain::coupon::pattern::Pattern;
+use cuponera_domain::coupon::space::Codes;
+use cuponera_domain::id::{BookId, BusinessId};
+use cuponera_domain::job::generate::Edge;
+use cuponera_domain::rejection::Refusal;
 
 use super::chunk::{count_new, describe, discard, hold_open_book, is_clash};
 use super::copy::CopyRows;

@@ -8,10 +8,11 @@ use std::collections::HashSet;
 use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgTransaction, query, query_as, query_file};
 
-use crate::error::{Error, Result};
-use cuponera_domain::id::EventId;
+use crate::GenerateId;
 use crate::Store;
+use crate::error::{Error, Result};
 use crate::job::claim::{Claim, Pulse, begin};
+use cuponera_domain::id::EventId;
 
 use super::allocate::{Allocated, AllocatedRow, allocate};
 use super::chunk::{count_new, discard, hold_open_book, is_clash};
@@ -249,7 +250,7 @@ impl<'a> Import<'a> {
         let target = "coupon_event (id, business_id, book_id, position, version, from_status, to_status, action, user_id, actor)";
         let mut copy = CopyRows::start(transaction, target, 10).await?;
         for (position, assignment) in &given {
-            copy.row().uuid(EventId::new().0).uuid(claim.business.0).uuid(claim.book()?.0);
+            copy.row().uuid(EventId::generate().0).uuid(claim.business.0).uuid(claim.book()?.0);
             copy.int(*position).int(1).text("AVAILABLE").text("ASSIGNED").text("ASSIGN");
             copy.text(&assignment.user).text(&actor);
             copy.flush_if_full().await?;

@@ -5,9 +5,9 @@ use serde_json::{Value, json};
 use sqlx::PgTransaction;
 
 use crate::error::Result;
-use cuponera_domain::job::{JobStatus, Task};
 use crate::job::claim::Claim;
 use crate::job::finish::{Finished, finish_if_held};
+use cuponera_domain::job::{JobStatus, Task};
 
 use super::rejection::{self, Rejection};
 use super::space::as_i64;

@@ -4,11 +4,11 @@ use std::borrow::Cow;
 
 use sqlx::{PgTransaction, query_file};
 
-use crate::error::{Error, Result};
-use cuponera_domain::id::JobId;
 use crate::Store;
+use crate::error::{Error, Result};
 use crate::job::claim::Claim;
 use crate::job::storage;
+use cuponera_domain::id::JobId;
 
 use super::copy::CopyRows;
 

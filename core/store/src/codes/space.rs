@@ -3,10 +3,10 @@
 use rand::TryRng;
 use sqlx::{PgTransaction, query};
 
-use cuponera_domain::coupon::pattern::Pattern;
-use cuponera_domain::rejection::Refusal;
 use crate::error::{Error, Result};
+use cuponera_domain::coupon::pattern::Pattern;
 use cuponera_domain::id::BusinessId;
+use cuponera_domain::rejection::Refusal;
 
 use crate::Store;
 
@@ -35,7 +35,7 @@ impl Store {
 }
 
 /// Reserves the next `count` indexes and returns the first. If fewer remain, returns a rejection and reserves none.
-pub(in crate) async fn reserve(
+pub(crate) async fn reserve(
     transaction: &mut PgTransaction<'static>,
     business: BusinessId,
     pattern: &Pattern,
@@ -88,6 +88,6 @@ fn as_key(bytes: Vec<u8>) -> Result<[u8; 32]> {
 }
 
 /// Numbers of codes are far below `i64::MAX`, because requests are bounded.
-pub(in crate) fn as_i64(count: u64) -> i64 {
+pub(crate) fn as_i64(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }

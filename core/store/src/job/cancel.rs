@@ -2,12 +2,12 @@
 
 use sqlx::query;
 
-use cuponera_domain::rejection::Refusal;
+use crate::Store;
 use crate::error::{Error, Result};
+use crate::request_key::{Answer, Attempt, RequestKey};
 use cuponera_domain::id::{BusinessId, JobId};
 use cuponera_domain::job::Job;
-use crate::Store;
-use crate::request_key::{Answer, Attempt, RequestKey};
+use cuponera_domain::rejection::Refusal;
 
 use super::finish::count_end;
 use super::read::get;

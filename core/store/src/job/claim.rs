@@ -5,10 +5,10 @@ use std::time::Duration;
 use sqlx::{Connection, PgConnection, PgTransaction, query, query_file, query_file_scalar, query_scalar};
 
 use crate::error::{Error, Result};
+use crate::metrics;
 use cuponera_domain::id::{BookId, BusinessId, JobId};
 use cuponera_domain::job::{JobKind, Task};
 use cuponera_domain::trace::TraceParent;
-use crate::metrics;
 
 use crate::Store;
 
@@ -34,17 +34,17 @@ pub struct Claim {
     /// The span that submitted the job.
     pub trace: Option<TraceParent>,
     /// Whether runnable chunks are announced through the outbox.
-    pub(in crate) has_outbox: bool,
+    pub(crate) has_outbox: bool,
 }
 
 impl Claim {
     /// The book that the job works on.
-    pub(in crate) fn book(&self) -> Result<BookId> {
+    pub(crate) fn book(&self) -> Result<BookId> {
         self.task.book().ok_or_else(|| Error::internal("the job has no book"))
     }
 
     /// The name of its database session, within the limit of Postgres.
-    pub(in crate) fn session_name(&self) -> String {
+    pub(crate) fn session_name(&self) -> String {
         format!("chunk {} {} {}", self.job, self.number, self.epoch)
     }
 }
@@ -200,10 +200,7 @@ impl Store {
 
 /// Begins the transaction of a chunk and names the session after the claim. If the process stops in the transaction,
 /// [`Store::end_lapsed_sessions`] ends the session after the lease.
-pub(in crate) async fn begin<'c>(
-    connection: &'c mut PgConnection,
-    claim: &Claim,
-) -> Result<PgTransaction<'c>> {
+pub(crate) async fn begin<'c>(connection: &'c mut PgConnection, claim: &Claim) -> Result<PgTransaction<'c>> {
     let mut transaction = connection.begin().await?;
     query_scalar!("select set_config('application_name', $1, true)", claim.session_name())
         .fetch_one(&mut *transaction)

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, PgExecutor, query, query_file_scalar, query_scalar};
 
-use cuponera_domain::rejection::Refusal;
+use crate::Store;
 use crate::error::Result;
 use cuponera_domain::id::JobId;
-use crate::Store;
+use cuponera_domain::rejection::Refusal;
 
 /// Maximum number of jobs that one statement marks.
 const MARKED_AT_ONCE: i64 = 100;
@@ -21,13 +21,10 @@ impl Store {
     /// Marks some of the jobs that ended more than `retention` ago; their details may then be deleted. Also returns jobs that
     /// are marked already and still have details.
     pub async fn mark_jobs_to_discard(&self, retention: Duration) -> Result<Vec<JobId>> {
-        let marked = query_file_scalar!(
-            "src/sql/mark_jobs_to_discard.sql",
-            retention.as_secs_f64(),
-            MARKED_AT_ONCE
-        )
-        .fetch_all(&self.pool)
-        .await?;
+        let marked =
+            query_file_scalar!("src/sql/mark_jobs_to_discard.sql", retention.as_secs_f64(), MARKED_AT_ONCE)
+                .fetch_all(&self.pool)
+                .await?;
         Ok(marked.into_iter().map(JobId).collect())
     }
 

@@ -3,12 +3,12 @@
 use serde_json::Value;
 use sqlx::{PgTransaction, query_file, query_file_scalar};
 
-use cuponera_domain::rejection::Refusal;
-use crate::error::{Error, Result};
-use cuponera_domain::job::{ChunkWork, Job, JobError, JobKind, JobStatus};
-use cuponera_platform::queue;
 use crate::Store;
+use crate::error::{Error, Result};
 use crate::metrics;
+use crate::work_channel::notify_workers;
+use cuponera_domain::job::{ChunkWork, Job, JobError, JobKind, JobStatus};
+use cuponera_domain::rejection::Refusal;
 
 use super::claim::{Claim, Pulse};
 
@@ -63,7 +63,7 @@ impl Store {
 
     /// Commits the transaction of a claim if there is a new status of the job. Otherwise the job no longer runs or another
     /// worker holds the chunk: rolls back.
-    pub(in crate) async fn commit_if_held(
+    pub(crate) async fn commit_if_held(
         &self,
         transaction: PgTransaction<'_>,
         claim: &Claim,
@@ -82,7 +82,7 @@ impl Store {
 
 /// Finishes a chunk in the transaction that has its effect: adds its counts, and ends the job with the last chunk. `None` if
 /// this worker no longer holds the chunk or the job was stopped: the caller must roll back.
-pub(in crate) async fn finish_if_held(
+pub(crate) async fn finish_if_held(
     transaction: &mut PgTransaction<'_>,
     claim: &Claim,
     finished: &Finished,
@@ -121,12 +121,12 @@ async fn add_next(transaction: &mut PgTransaction<'_>, claim: &Claim, finished: 
     )
     .execute(&mut **transaction)
     .await?;
-    if claim.has_outbox { Ok(()) } else { queue::announce(transaction).await }
+    if claim.has_outbox { Ok(()) } else { notify_workers(transaction).await }
 }
 
 /// Fails the job of a chunk because a rule rejects it; returns the status of the job. `None` if this worker no longer holds the
 /// chunk or the job no longer runs: the caller must roll back.
-pub(in crate) async fn stop_job_if_held(
+pub(crate) async fn stop_job_if_held(
     transaction: &mut PgTransaction<'_>,
     claim: &Claim,
     refusal: &Refusal,
@@ -150,7 +150,7 @@ fn status_of(name: &str) -> Result<JobStatus> {
 }
 
 /// Counts the end of a job in the metrics, if it has ended. Unknown kinds have no series.
-pub(in crate) fn count_end(job: &Job) {
+pub(crate) fn count_end(job: &Job) {
     if let Some(kind) = JobKind::parse(&job.kind) {
         metrics::job_stands(kind, job.status);
     }

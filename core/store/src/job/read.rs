@@ -5,12 +5,12 @@ use serde_json::Value;
 use sqlx::{PgExecutor, query_file, query_file_as, query_scalar};
 use uuid::Uuid;
 
-use cuponera_domain::rejection::Refusal;
+use crate::Store;
 use crate::error::{Error, Result};
 use cuponera_domain::id::{BookId, BusinessId, JobId};
 use cuponera_domain::job::{Job, JobKind, JobStatus};
 use cuponera_domain::page::{Page, Walked};
-use crate::Store;
+use cuponera_domain::rejection::Refusal;
 
 use super::discard::check_undiscarded;
 
@@ -102,8 +102,7 @@ impl Store {
     /// Those of these jobs that exist, of any business. The caller must already have checked access to each job.
     pub async fn watched_jobs(&self, ids: &[JobId]) -> Result<Vec<Job>> {
         let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
-        let rows =
-            query_file_as!(JobRow, "src/sql/watched_jobs.sql", &ids).fetch_all(&self.reads).await?;
+        let rows = query_file_as!(JobRow, "src/sql/watched_jobs.sql", &ids).fetch_all(&self.reads).await?;
         rows.into_iter().map(Job::try_from).collect()
     }
 
@@ -170,12 +169,7 @@ impl TryFrom<JobRow> for Job {
 }
 
 /// The job, read with the given connection or transaction.
-pub(in crate) async fn get(
-    executor: impl PgExecutor<'_>,
-    business: BusinessId,
-    id: JobId,
-) -> Result<Job> {
-    let row =
-        query_file_as!(JobRow, "src/sql/job.sql", business.0, id.0).fetch_optional(executor).await?;
+pub(crate) async fn get(executor: impl PgExecutor<'_>, business: BusinessId, id: JobId) -> Result<Job> {
+    let row = query_file_as!(JobRow, "src/sql/job.sql", business.0, id.0).fetch_optional(executor).await?;
     row.ok_or_else(|| Refusal::not_found("job"))?.try_into()
 }

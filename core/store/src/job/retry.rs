@@ -4,12 +4,12 @@ use serde::{Deserialize, Serialize};
 use sqlx::{PgTransaction, query, query_scalar};
 use uuid::Uuid;
 
-use crate::error::{Error, Result};
-use cuponera_domain::id::{BusinessId, JobId};
-use cuponera_domain::job::Job;
 use crate::Store;
+use crate::error::{Error, Result};
 use crate::outbox::announce;
 use crate::request_key::{Answer, Attempt, RequestKey};
+use cuponera_domain::id::{BusinessId, JobId};
+use cuponera_domain::job::Job;
 
 use super::cancel::wrong_state;
 use super::discard::check_undiscarded;
@@ -66,7 +66,7 @@ impl Store {
     }
 
     /// Retries the unfinished chunks of a job if this run of it failed and was the last; returns whether it did.
-    pub(in crate) async fn retry_run_if_failed(
+    pub(crate) async fn retry_run_if_failed(
         &self,
         business: BusinessId,
         id: JobId,

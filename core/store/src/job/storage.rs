@@ -6,9 +6,9 @@
 
 use sqlx::{PgConnection, PgTransaction, query, query_scalar};
 
-use cuponera_domain::rejection::Refusal;
 use crate::error::{Error, Result};
 use cuponera_domain::id::{BusinessId, JobId};
+use cuponera_domain::rejection::Refusal;
 
 use super::claim::Claim;
 use crate::Store;
@@ -87,7 +87,7 @@ impl Store {
 }
 
 /// Counts the rejected rows that the chunk has written. Rejected if they exceed the quota of the business.
-pub(in crate) async fn count_rejections(
+pub(crate) async fn count_rejections(
     transaction: &mut PgTransaction<'_>,
     quota: Option<u64>,
     claim: &Claim,

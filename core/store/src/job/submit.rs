@@ -4,14 +4,15 @@ use std::time::Duration;
 
 use sqlx::{PgExecutor, PgTransaction, query, query_scalar};
 
+use crate::GenerateId;
+use crate::error::{Error, Result};
+use crate::metrics;
 use cuponera_domain::coupon::pattern::Pattern;
 use cuponera_domain::csv::{Columns, Delimiter, ReadAs};
-use cuponera_domain::rejection::Refusal;
-use crate::error::{Error, Result};
 use cuponera_domain::id::{BookId, BusinessId, JobId};
 use cuponera_domain::job::generate::{self, MAX_CODES_PER_JOB};
 use cuponera_domain::job::{ChunkWork, Job, JobKind, JobWarning, Work, import};
-use crate::metrics;
+use cuponera_domain::rejection::Refusal;
 
 use super::finish::count_end;
 use super::read::get;
@@ -46,19 +47,19 @@ pub struct NewImport {
 }
 
 /// A job to insert.
-pub(in crate) struct NewJob {
-    pub(in crate) id: JobId,
-    pub(in crate) business: BusinessId,
-    pub(in crate) actor: String,
-    pub(in crate) work: Work,
-    pub(in crate) ordered: bool,
-    pub(in crate) total: u64,
-    pub(in crate) chunks: Vec<ChunkWork>,
+pub(crate) struct NewJob {
+    pub(crate) id: JobId,
+    pub(crate) business: BusinessId,
+    pub(crate) actor: String,
+    pub(crate) work: Work,
+    pub(crate) ordered: bool,
+    pub(crate) total: u64,
+    pub(crate) chunks: Vec<ChunkWork>,
     /// How long after the commit the chunks become runnable.
-    pub(in crate) delay: Duration,
-    pub(in crate) warnings: Vec<JobWarning>,
+    pub(crate) delay: Duration,
+    pub(crate) warnings: Vec<JobWarning>,
     /// The result before the first chunk.
-    pub(in crate) result: serde_json::Value,
+    pub(crate) result: serde_json::Value,
 }
 
 impl Store {
@@ -84,7 +85,7 @@ impl Store {
             let first_index = reserve(&mut open.transaction, business, pattern, quantity).await?;
             let spec = generate::Spec { book, pattern: pattern.canonical() };
             let job = NewJob {
-                id: JobId::new(),
+                id: JobId::generate(),
                 business,
                 actor: actor.to_owned(),
                 result: spec.first_result(),
@@ -155,7 +156,7 @@ impl Store {
 }
 
 /// Counts a submitted job in the metrics, and its end if it has ended.
-pub(in crate) fn count(job: &Job) {
+pub(crate) fn count(job: &Job) {
     if let Some(kind) = JobKind::parse(&job.kind) {
         metrics::job_submitted(kind);
     }
@@ -214,7 +215,7 @@ async fn check_open(executor: impl PgExecutor<'_>, business: BusinessId, book: B
 }
 
 /// Inserts a job and its chunks, and wakes the workers at the commit. A job without chunks succeeds at once.
-pub(in crate) async fn insert(
+pub(crate) async fn insert(
     transaction: &mut PgTransaction<'static>,
     job: NewJob,
     store: &Store,

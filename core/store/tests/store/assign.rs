@@ -3,9 +3,10 @@
 use std::collections::HashSet;
 
 use cuponera_domain::book::{BookPatch, BookRules, BookStatus, Change};
+use cuponera_domain::id::BookId;
 use cuponera_domain::rejection::Refusal;
 use cuponera_store::Error;
-use cuponera_domain::id::BookId;
+use cuponera_store::GenerateId;
 use cuponera_store::{Answer, AssignRandom, Assigned, Call, Pools};
 use cuponera_testkit::{World, eventually, race, rules};
 use sqlx::query_scalar;
@@ -284,8 +285,8 @@ fn in_days(from: i64, until: i64) -> BookPatch {
 #[tokio::test]
 async fn a_book_that_does_not_exist_is_not_found() {
     let world = World::new().await;
-    let unknown = world.call(AssignRandom { book: BookId::new(), user: "ana".to_owned() });
+    let unknown = world.call(AssignRandom { book: BookId::generate(), user: "ana".to_owned() });
     assert_eq!(world.settle(unknown).await.outcome, Err(Refusal::not_found("coupon book")));
-    let none = world.store().get_book(world.business, BookId::new()).await;
+    let none = world.store().get_book(world.business, BookId::generate()).await;
     assert!(matches!(none, Err(Error::Refused(Refusal::NotFound { .. }))));
 }

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use cuponera_domain::book::{Book, BookStatus};
-use cuponera_domain::rejection::Refusal;
-use cuponera_store::{Error, Result};
 use cuponera_domain::id::{BookId, JobId};
 use cuponera_domain::job::delete_book::Chunk;
 use cuponera_domain::job::{Job, JobError, JobKind, JobStatus, Task};
+use cuponera_domain::rejection::Refusal;
 use cuponera_store::{Bell, Claim, Deletion, MAX_CODES_DELETED_AT_ONCE, Pulse, Step, Store};
+use cuponera_store::{Error, Result};
 use cuponera_testkit::{World, claim, race, rules, waits_for};
 use serde_json::json;
 use sqlx::{AssertSqlSafe, query, query_scalar};
@@ -422,7 +422,7 @@ async fn counts_that_are_being_rolled_up_do_not_outlive_the_book() {
     }
     let last = next(&world).await;
     let mut rolling = world.pool().begin().await.unwrap();
-    query(include_str!("../../src/store/sql/roll_up_counts.sql")).execute(&mut *rolling).await.unwrap();
+    query(include_str!("../../src/sql/roll_up_counts.sql")).execute(&mut *rolling).await.unwrap();
     let deleted = waits_for(world.pool(), 1, rolling.commit(), work(world.store(), &last)).await;
     assert_eq!(deleted.unwrap(), Step::Settled);
     assert_eq!(count(&world, "select count(*) from book_count").await, 0);

@@ -7,10 +7,10 @@ use std::time::Duration;
 use cuponera_domain::book::{BookPatch, BookStatus, Change};
 use cuponera_domain::coupon::pattern::Pattern;
 use cuponera_domain::coupon::space::{CodeSpace, Codes};
-use cuponera_domain::rejection::Refusal;
-use cuponera_store::Error;
 use cuponera_domain::id::{BookId, BusinessId};
 use cuponera_domain::job::{Job, JobKind, JobStatus, Task, generate};
+use cuponera_domain::rejection::Refusal;
+use cuponera_store::Error;
 use cuponera_store::{Claim, Taken};
 use cuponera_testkit::{World, claim, generate, generation_of, race, rules, waits_for, work_generation};
 use sqlx::error::DatabaseError;
@@ -55,8 +55,8 @@ async fn insert_foreign(connection: &mut PgConnection, business: BusinessId, boo
          count as (insert into book_delta (book_id, generated, available) values ($2, 1, 1))
          insert into coupon (business_id, book_id, job_id, position, code) select $1, $2, $2, position, $3 from place",
     )
-    .bind(business)
-    .bind(book)
+    .bind(business.0)
+    .bind(book.0)
     .bind(code)
     .execute(connection)
     .await;
@@ -117,7 +117,7 @@ async fn assert_dense(world: &World, count: i64) {
     let found: (i64, Option<i32>, Option<i32>) = sqlx::query_as(
         "select count(distinct position), min(position), max(position) from coupon where book_id = $1",
     )
-    .bind(world.book)
+    .bind(world.book.0)
     .fetch_one(world.pool())
     .await
     .unwrap();
@@ -317,8 +317,8 @@ async fn two_businesses_have_different_codes_in_one_pattern() {
     generate(world.store(), world.business, world.book, PATTERN, 50).await;
     generate(world.store(), other, book, PATTERN, 50).await;
     let first = "select code from coupon where business_id = $1 order by position";
-    let ours: Vec<String> = query_scalar(first).bind(world.business).fetch_all(world.pool()).await.unwrap();
-    let theirs: Vec<String> = query_scalar(first).bind(other).fetch_all(world.pool()).await.unwrap();
+    let ours: Vec<String> = query_scalar(first).bind(world.business.0).fetch_all(world.pool()).await.unwrap();
+    let theirs: Vec<String> = query_scalar(first).bind(other.0).fetch_all(world.pool()).await.unwrap();
     assert_ne!(ours, theirs, "each space has a separate key");
     world.assert_invariants().await;
 }

@@ -1,8 +1,9 @@
 //! Locks: a code has one lock at a time, with a unique id, and a lock expires at its time.
 
 use cuponera_domain::coupon::state::CouponStatus;
-use cuponera_domain::rejection::Refusal;
 use cuponera_domain::id::LockId;
+use cuponera_domain::rejection::Refusal;
+use cuponera_store::GenerateId;
 use cuponera_store::{Call, Expired, Lock, LockOwner, Locked, Redeem, Unlock};
 use cuponera_testkit::{World, race};
 use sqlx::query;
@@ -62,7 +63,7 @@ async fn a_lock_that_was_followed_by_another_is_stale() {
     assert_ne!(old.lock, live.lock);
     assert_eq!(world.settle(unlocking(&world, &old)).await.outcome, Err(Refusal::LockStale));
     assert_eq!(world.settle(redeeming(&world, &old)).await.outcome, Err(Refusal::LockStale));
-    let unheard_of = Locked { lock: LockId::new(), ..live.clone() };
+    let unheard_of = Locked { lock: LockId::generate(), ..live.clone() };
     assert_eq!(world.settle(redeeming(&world, &unheard_of)).await.outcome, Err(Refusal::LockStale));
     assert!(world.settle(redeeming(&world, &live)).await.outcome.unwrap().is_final());
     assert_eq!(world.actions(&codes[0]).await, ["ASSIGN", "LOCK", "UNLOCK", "LOCK", "REDEEM"]);

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use cuponera_domain::rejection::Refusal;
-use cuponera_store::Error;
 use cuponera_domain::id::JobId;
 use cuponera_domain::job::{Job, JobStatus};
+use cuponera_domain::rejection::Refusal;
+use cuponera_store::Error;
 use cuponera_testkit::{World, eventually, generate};
 use sqlx::{query, query_as, query_scalar};
 

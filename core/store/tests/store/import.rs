@@ -10,9 +10,8 @@ use cuponera_domain::book::BookRules;
 use cuponera_domain::csv::{Columns, Delimiter};
 use cuponera_domain::id::{BookId, JobId};
 use cuponera_domain::job::{Job, JobKind, JobStatus, Task, import};
-use cuponera_store::{
-    Claim, ImportPart, ImportRow, NewImport, Pulse, Rejected, Rejection, RejectionCursor,
-};
+use cuponera_store::GenerateId;
+use cuponera_store::{Claim, ImportPart, ImportRow, NewImport, Pulse, Rejected, Rejection, RejectionCursor};
 use cuponera_testkit::{World, claim, race, read_as, rules};
 use sqlx::{query, query_as, query_scalar};
 
@@ -33,7 +32,7 @@ fn import_of(book: BookId, parts: usize) -> NewImport {
     let part =
         |number: usize| import::Chunk { file: format!("part-{number}"), first_line: number as u64 * 100 + 1 };
     NewImport {
-        id: JobId::new(),
+        id: JobId::generate(),
         book,
         columns: Columns::default(),
         delimiter: Delimiter::default(),

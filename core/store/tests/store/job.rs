@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use cuponera_domain::coupon::pattern::Pattern;
 use cuponera_domain::csv::{Columns, Delimiter};
-use cuponera_domain::rejection::Refusal;
-use cuponera_store::Error;
 use cuponera_domain::id::{BookId, BusinessId, JobId};
 use cuponera_domain::job::{CODES_PER_CHUNK, Job, JobError, JobKind, JobStatus, import};
+use cuponera_domain::rejection::Refusal;
+use cuponera_store::Error;
+use cuponera_store::GenerateId;
 use cuponera_store::{Bell, Claim, ImportPart, NewImport, Pulse, Redriven, Taken};
 use cuponera_testkit::{World, claim, eventually, race, read_as, rules, waits_for, work_generation};
 use serde_json::json;
@@ -52,7 +53,7 @@ fn sorry() -> JobError {
 async fn submit_ordered(world: &World, parts: u64) -> Job {
     let part = |number| import::Chunk { file: format!("part-{number}"), first_line: number + 1 };
     let import = NewImport {
-        id: JobId::new(),
+        id: JobId::generate(),
         book: world.book,
         columns: Columns::default(),
         delimiter: Delimiter::default(),

@@ -5,10 +5,10 @@ mod books;
 mod callers;
 
 use cuponera_domain::coupon::state::{Coupon, CouponStatus};
-use cuponera_store::Result;
 use cuponera_domain::id::JobId;
 use cuponera_domain::job::{JobKind, JobStatus};
 use cuponera_domain::page::Page;
+use cuponera_store::Result;
 use cuponera_store::{
     CodeFilter, HeldFilter, JobFilter, MAX_FREE_POSITIONS_EXAMINED, MAX_JOBS_EXAMINED,
     MAX_NEIGHBORS_EXAMINED, MAX_SCATTERED_EXAMINED,
@@ -64,13 +64,13 @@ async fn world_of_many_codes() -> World {
         "update coupon set status = 'ASSIGNED', holder = 'shop', assignment_id = gen_random_uuid(),
                            assigned_at = now() + position * interval '1 ms' where book_id = $1 and position < $2",
     )
-    .bind(world.book)
+    .bind(world.book.0)
     .bind(HELD)
     .execute(world.pool())
     .await
     .unwrap();
     query("insert into book_delta (book_id, available, assigned) values ($1, -$2, $2)")
-        .bind(world.book)
+        .bind(world.book.0)
         .bind(HELD)
         .execute(world.pool())
         .await
@@ -87,7 +87,7 @@ async fn world_of_many_codes() -> World {
 async fn turn(world: &World, position: i32, status: CouponStatus) {
     query(
         "with turned as (
-           update coupon set status = $3, redeem_count = ($3 = 'REDEEMED')::int,
+           update coupon set status = $3::coupon_status, redeem_count = ($3 = 'REDEEMED')::int,
                              lock_id = case when $3 = 'LOCKED' then gen_random_uuid() end,
                              locked_at = case when $3 = 'LOCKED' then now() end,
                              locked_until = case when $3 = 'LOCKED' then now() + interval '1 day' end
@@ -95,9 +95,9 @@ async fn turn(world: &World, position: i32, status: CouponStatus) {
          insert into book_delta (book_id, assigned, locked, redeemed, void)
          select book_id, -1, ($3 = 'LOCKED')::int, ($3 = 'REDEEMED')::int, ($3 = 'VOID')::int from turned",
     )
-    .bind(world.book)
+    .bind(world.book.0)
     .bind(position)
-    .bind(status)
+    .bind(status.as_str())
     .execute(world.pool())
     .await
     .unwrap();
@@ -321,7 +321,7 @@ async fn plant_jobs(world: &World, business: cuponera_domain::id::BusinessId, st
                 case when $2 in ('SUCCEEDED', 'FAILED', 'CANCELLED') then now() end
          from generate_series(1, $3) n",
     )
-    .bind(business)
+    .bind(business.0)
     .bind(status.as_str())
     .bind(count)
     .execute(world.pool())

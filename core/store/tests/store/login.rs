@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use cuponera_domain::rejection::Refusal;
-use cuponera_store::Error;
 use cuponera_domain::id::{AccountId, BusinessId, LoginId};
 use cuponera_domain::principal::{Principal, Role, RoleName};
+use cuponera_domain::rejection::Refusal;
+use cuponera_store::Error;
+use cuponera_store::GenerateId;
 use cuponera_store::{Account, AccountChange, NewAccount, RefreshGrant, Rotated, Store};
 use cuponera_testkit::{TestDatabase, race, waits_for};
 use sqlx::{PgTransaction, query, query_scalar};
@@ -83,7 +84,7 @@ async fn a_login_is_given_only_while_the_account_is_enabled_and_has_the_password
     assert_eq!(house.log_in_with(account, "another hash", "b").await, None);
     house.disable(account, true).await.unwrap();
     assert_eq!(house.log_in(account, "c").await, None);
-    assert_eq!(house.log_in(AccountId::new(), "d").await, None);
+    assert_eq!(house.log_in(AccountId::generate(), "d").await, None);
 }
 
 /// Invariant I-38.
@@ -267,7 +268,7 @@ async fn the_holder_of_a_login_is_found_until_that_ends_or_the_account_is_disabl
         .await
         .unwrap();
     house.disable(two, false).await.unwrap();
-    for login in [first, second, third, LoginId::new()] {
+    for login in [first, second, third, LoginId::generate()] {
         assert!(!house.is_live(login).await);
     }
     house.store().end_login(one, of_user).await.unwrap();

@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
-use cuponera_store::Error;
 use cuponera_domain::id::{AccountId, BusinessId, LoginId};
 use cuponera_domain::principal::{KeyScope, RoleName};
+use cuponera_store::Error;
+use cuponera_store::GenerateId;
 use cuponera_store::{AccountChange, NewAccount, NewApiKey, RefreshGrant, Rotated, Store};
 use cuponera_testkit::{TestDatabase, waits_for};
 use sqlx::{Row, query, query_scalar};
@@ -114,7 +115,7 @@ impl House {
     }
 
     async fn log_in_before(&self, account: AccountId, secret: &str) -> LoginId {
-        let login = LoginId::new();
+        let login = LoginId::generate();
         let started = query(before::START_LOGIN).bind(Uuid::now_v7()).bind(login.0).bind(account.0);
         let started = started.bind(secret.as_bytes()).bind(3600.0).bind(HASH).execute(self.database.pool());
         assert_eq!(started.await.unwrap().rows_affected(), 1);
@@ -286,8 +287,10 @@ async fn an_account_of_the_version_before_is_a_member_and_disabling_it_there_end
     house.disable_before(account, false).await;
     assert!(house.log_in(account, "c").await.is_some());
     assert_eq!(find_key().await, (false, false), "a revoked key works again");
-    let refused =
-        house.store().create_api_key(&NewApiKey { created_by: Some(AccountId::new()), ..key.clone() }).await;
+    let refused = house
+        .store()
+        .create_api_key(&NewApiKey { created_by: Some(AccountId::generate()), ..key.clone() })
+        .await;
     assert!(matches!(refused, Err(Error::Refused(_))), "{refused:?}");
 }
 

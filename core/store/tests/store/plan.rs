@@ -1,7 +1,7 @@
 //! The cost of the hot statements: a few blocks for each call, with any statistics.
 
-use cuponera_domain::rejection::Refusal;
 use cuponera_domain::id::BookId;
+use cuponera_domain::rejection::Refusal;
 use cuponera_testkit::{World, rules};
 use sqlx::{AssertSqlSafe, query};
 
@@ -18,7 +18,7 @@ async fn give_out(world: &World, book: BookId, holder: &str) {
         "update coupon set status = 'ASSIGNED', holder = $2, assignment_id = gen_random_uuid(), assigned_at = now(),
                            version = 1 where book_id = $1",
     )
-    .bind(book)
+    .bind(book.0)
     .bind(holder)
     .execute(world.pool())
     .await

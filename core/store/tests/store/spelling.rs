@@ -4,10 +4,10 @@
 
 use std::fmt::Write;
 
-use cuponera_domain::rejection::Refusal;
 use cuponera_domain::principal::RoleName;
-use cuponera_store::{HeldFilter, NewAccount, examine};
+use cuponera_domain::rejection::Refusal;
 use cuponera_domain::text;
+use cuponera_store::{HeldFilter, NewAccount, examine};
 use cuponera_testkit::{CallExt, World, race, rules};
 use sqlx::{query, query_as, query_scalar};
 
@@ -50,7 +50,8 @@ async fn the_database_trims_and_finds_hidden_characters_as_the_program_does() {
 
 #[tokio::test]
 async fn every_statement_finds_the_holder_that_was_stored_untrimmed() {
-    let world = World::with(cuponera_domain::book::BookRules { max_codes_per_user: Some(3), ..rules() }).await;
+    let world =
+        World::with(cuponera_domain::book::BookRules { max_codes_per_user: Some(3), ..rules() }).await;
     let codes = world.plant_codes(4).await;
     world.give(&codes[0], " ana\u{a0}").await;
     world.locked(&codes[0], "ana").await;
@@ -101,7 +102,7 @@ async fn an_id_of_its_own_never_finds_anothers_codes() {
 async fn insert_account(world: &World, user_id: &str) {
     let insert = "insert into user_account (id, business_id, email, password_hash, role, user_id)
                   values (gen_random_uuid(), $1, lower($2) || '@shop.test', 'none', 'USER', $2)";
-    query(insert).bind(world.business).bind(user_id).execute(world.pool()).await.unwrap();
+    query(insert).bind(world.business.0).bind(user_id).execute(world.pool()).await.unwrap();
 }
 
 /// Otherwise the codes of another user would be found once the user's own codes are taken back.

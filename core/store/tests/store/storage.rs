@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use cuponera_domain::csv::{Columns, Delimiter};
-use cuponera_domain::rejection::Refusal;
-use cuponera_store::Error;
 use cuponera_domain::id::JobId;
 use cuponera_domain::job::import;
+use cuponera_domain::rejection::Refusal;
+use cuponera_store::Error;
+use cuponera_store::GenerateId;
 use cuponera_store::{Claim, ImportPart, NewImport, Pulse, Rejection, RejectionCursor, Store};
 use cuponera_testkit::{World, claim, race, read_as};
 use sqlx::{query, query_as};
@@ -19,7 +20,7 @@ fn with_quota(world: &World, bytes: u64) -> Store {
 
 async fn submit(world: &World) -> JobId {
     let import = NewImport {
-        id: JobId::new(),
+        id: JobId::generate(),
         book: world.book,
         columns: Columns::default(),
         delimiter: Delimiter::default(),
@@ -68,7 +69,7 @@ async fn stored(world: &World) -> (i64, i64) {
 async fn uploads_that_race_fill_the_quota_and_exceed_it_by_nothing() {
     let world = World::new().await;
     let store = with_quota(&world, 20 * PART);
-    let uploads: Vec<JobId> = (0..12).map(|_| JobId::new()).collect();
+    let uploads: Vec<JobId> = (0..12).map(|_| JobId::generate()).collect();
     let reserved = race(12, &uploads, async |upload| {
         let mut reserved = 0;
         for _ in 0..3 {
@@ -91,7 +92,7 @@ async fn uploads_that_race_fill_the_quota_and_exceed_it_by_nothing() {
         store.free_upload(upload).await.unwrap();
     }
     assert_eq!(stored(&world).await, (0, 0));
-    store.reserve_upload_if_room(world.business, JobId::new(), 20 * PART).await.unwrap();
+    store.reserve_upload_if_room(world.business, JobId::generate(), 20 * PART).await.unwrap();
 }
 
 #[tokio::test]
@@ -99,8 +100,8 @@ async fn one_business_takes_no_room_from_another() {
     let world = World::new().await;
     let other = world.another_business().await;
     let store = with_quota(&world, PART);
-    store.reserve_upload_if_room(world.business, JobId::new(), PART).await.unwrap();
-    store.reserve_upload_if_room(other, JobId::new(), PART).await.unwrap();
+    store.reserve_upload_if_room(world.business, JobId::generate(), PART).await.unwrap();
+    store.reserve_upload_if_room(other, JobId::generate(), PART).await.unwrap();
 }
 
 #[tokio::test]
@@ -157,7 +158,7 @@ async fn uploads_of_jobs_that_are_over_and_of_none_are_not_needed() {
     let world = World::new().await;
     let store = world.store();
     let (done, open) = (submit(&world).await, submit(&world).await);
-    let [lost, coming] = [JobId::new(), JobId::new()];
+    let [lost, coming] = [JobId::generate(), JobId::generate()];
     for job in [done, open, lost, coming] {
         store.reserve_upload_if_room(world.business, job, PART).await.unwrap();
     }

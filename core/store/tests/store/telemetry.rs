@@ -5,9 +5,9 @@ use std::time::Duration;
 use cuponera_domain::coupon::pattern::Pattern;
 use cuponera_domain::id::JobId;
 use cuponera_domain::job::JobKind;
-use cuponera_store::Store;
 use cuponera_domain::trace::TraceParent;
 use cuponera_platform::telemetry::{Exposition, Reach};
+use cuponera_store::Store;
 use cuponera_testkit::{World, claim};
 
 const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";

@@ -1,9 +1,10 @@
 //! Rows of other versions: a program shows unknown kinds, does not change them, and sets aside claimed chunks that it cannot
 //! read.
 
-use cuponera_domain::rejection::{Refusal, RefusalClass};
 use cuponera_domain::id::JobId;
 use cuponera_domain::job::{ChunkWork, JobKind, JobStatus, Task, Work};
+use cuponera_domain::rejection::{Refusal, RefusalClass};
+use cuponera_store::GenerateId;
 use cuponera_store::{JobFilter, RequestKey};
 use cuponera_testkit::{World, claim, generate};
 use serde_json::{Value, json};
@@ -12,7 +13,7 @@ use uuid::Uuid;
 
 /// A job with one chunk, as a later version writes it.
 async fn insert_later_job(world: &World) -> JobId {
-    let id = JobId::new();
+    let id = JobId::generate();
     query(
         "with job as (
            insert into job (id, business_id, kind, created_by, work, chunks_total)

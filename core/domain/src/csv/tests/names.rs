@@ -25,7 +25,7 @@ fn every_listed_name_is_known_once_and_has_one_role() {
 
 #[test]
 fn the_page_for_users_prints_every_name() {
-    let page = include_str!("../../../../docs/import.md");
+    let page = include_str!("../../../../../docs/import.md");
     for name in CODE_NAMES.iter().chain(USER_NAMES) {
         assert!(page.contains(&format!("`{name}`")), "docs/import.md does not print {name:?}");
     }

@@ -1,7 +1,7 @@
 //! The kinds of jobs. Each has a file here, with what its jobs (`Spec`) and its chunks (`Chunk`) say in the database; a file in the
 //! worker's handlers, with what its chunks do; and an entry in [`kinds!`].
 //!
-//! **Invariant.** What earlier versions wrote is read (`core/tests/store/versions.rs`): a field that is added has a default.
+//! **Invariant.** What earlier versions wrote is read (`core/store/tests/store/versions.rs`): a field that is added has a default.
 
 pub mod delete_book;
 pub mod generate;

@@ -23,8 +23,8 @@ use tokio::sync::{Mutex, OnceCell, mpsc};
 use tokio::time::timeout;
 use tracing::{info, warn};
 
-use cuponera_store::{Error, Result};
 use cuponera_store::Bell;
+use cuponera_store::{Error, Result};
 
 pub use address::QueueAddress;
 pub(super) use dead::DeadLetter;

@@ -12,8 +12,8 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use cuponera_store::{Error, Result};
 use cuponera_domain::job::Message;
+use cuponera_store::{Error, Result};
 
 use super::{ANSWER, BATCH, Sqs};
 

@@ -3,8 +3,8 @@
 use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
 use tracing::warn;
 
-use cuponera_store::{Error, Result};
 use cuponera_store::Outgoing;
+use cuponera_store::{Error, Result};
 
 use super::Sqs;
 

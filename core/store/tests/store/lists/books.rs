@@ -20,7 +20,7 @@ async fn plant_books(world: &World, name: &str, count: i64) {
          select ('00000000-0000-7000-8000-' || lpad(to_hex(n + (select count(*) from coupon_book)), 12, '0'))::uuid,
                 $1, $2 || n from generate_series(1, $3) n",
     )
-    .bind(world.business)
+    .bind(world.business.0)
     .bind(name)
     .bind(count)
     .execute(world.pool())

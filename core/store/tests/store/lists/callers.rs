@@ -19,7 +19,7 @@ async fn cursors_lead_to_each_live_key_past_many_revoked_ones() {
                 sha256(n::text::bytea), 'k', case when n > 3 then now() end
          from generate_series(1, 2500) n",
     )
-    .bind(world.business)
+    .bind(world.business.0)
     .execute(world.pool())
     .await
     .unwrap();
@@ -38,7 +38,7 @@ async fn a_page_of_accounts_reads_no_more_than_its_accounts() {
         "insert into user_account (id, business_id, email, password_hash, role, user_id)
          select gen_random_uuid(), $1, n || '@example.com', '', 'USER', 'u' || n from generate_series(1, 20000) n",
     )
-    .bind(world.business)
+    .bind(world.business.0)
     .execute(world.pool())
     .await
     .unwrap();

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use cuponera_core::csv::{Columns, Delimiter};
 use cuponera_core::error::{Error, Refusal};
 use cuponera_core::id::JobId;
 use cuponera_core::job::import;
-use cuponera_core::store::{Claim, ImportPart, NewImport, Pulse, Rejection, RejectionCursor, Store};
-use cuponera_testkit::{World, claim, race, read_as};
+use cuponera_core::store::{ImportPart, NewImport, Pulse, Rejection, RejectionCursor, Store};
+use cuponera_testkit::{World, race};
 use sqlx::{query, query_as};
+
+use crate::setup::{import_of, next};
 
 const PART: u64 = 1_000;
 
@@ -17,18 +18,8 @@ fn with_quota(world: &World, bytes: u64) -> Store {
 }
 
 async fn submit(world: &World) -> JobId {
-    let import = NewImport {
-        id: JobId::new(),
-        book: world.book,
-        columns: Columns::default(),
-        delimiter: Delimiter::default(),
-        read_as: read_as(),
-        dry_run: false,
-        may_repeat_codes: false,
-        parts: vec![import::Chunk { file: "part".to_owned(), first_line: 1 }],
-        rows: 10,
-        lines: 10,
-    };
+    let part = import::Chunk { file: "part".to_owned(), first_line: 1 };
+    let import = NewImport { rows: 10, lines: 10, ..import_of(world, vec![part]) };
     let job = world.store().submit_import(None, world.business, "test", import).await.unwrap();
     job.outcome.unwrap().id
 }
@@ -43,10 +34,6 @@ fn rejecting(rows: u64, bytes: usize) -> ImportPart {
         row: "x".repeat(bytes),
     };
     ImportPart { rejections: (1..=rows).map(rejection).collect(), ..ImportPart::default() }
-}
-
-async fn next(world: &World) -> Claim {
-    claim(world.store(), "worker").await.unwrap()
 }
 
 /// The bytes of the business, of uploads and of rejected rows.

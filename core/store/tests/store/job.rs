@@ -6,16 +6,16 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use cuponera_domain::coupon::pattern::Pattern;
-use cuponera_domain::csv::{Columns, Delimiter};
 use cuponera_domain::id::{BookId, BusinessId, JobId};
 use cuponera_domain::job::{CODES_PER_CHUNK, Job, JobError, JobKind, JobStatus, import};
 use cuponera_domain::rejection::Refusal;
 use cuponera_store::Error;
-use cuponera_store::GenerateId;
 use cuponera_store::{Bell, Claim, ImportPart, NewImport, Pulse, Redriven, Taken};
-use cuponera_testkit::{World, claim, eventually, race, read_as, rules, waits_for, work_generation};
+use cuponera_testkit::{World, claim, eventually, race, rules, waits_for, work_generation};
 use serde_json::json;
 use sqlx::{query, query_scalar};
+
+use crate::setup::{import_of, next};
 
 async fn submit(world: &World, quantity: u64) -> Job {
     submit_in(world, world.business, world.book, quantity).await
@@ -29,10 +29,6 @@ async fn submit_in(world: &World, business: BusinessId, book: BookId, quantity: 
 
 async fn job(world: &World, id: JobId) -> Job {
     world.store().get_job(world.business, id).await.unwrap()
-}
-
-async fn next(world: &World) -> Claim {
-    claim(world.store(), "worker").await.expect("there is a runnable chunk")
 }
 
 /// A claim whose lease has run out, as if its worker had died.
@@ -52,18 +48,9 @@ fn sorry() -> JobError {
 /// A dry run of so many parts: its chunks run in order.
 async fn submit_ordered(world: &World, parts: u64) -> Job {
     let part = |number| import::Chunk { file: format!("part-{number}"), first_line: number + 1 };
-    let import = NewImport {
-        id: JobId::generate(),
-        book: world.book,
-        columns: Columns::default(),
-        delimiter: Delimiter::default(),
-        read_as: read_as(),
-        dry_run: true,
-        may_repeat_codes: true,
-        parts: (0..parts).map(part).collect(),
-        rows: 0,
-        lines: parts,
-    };
+    let parts_of_file = (0..parts).map(part).collect();
+    let import =
+        NewImport { dry_run: true, may_repeat_codes: true, lines: parts, ..import_of(world, parts_of_file) };
     world.store().submit_import(None, world.business, "test", import).await.unwrap().outcome.unwrap()
 }
 

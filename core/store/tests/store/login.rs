@@ -1,35 +1,18 @@
 //! Logins: given only to what was verified, good for one refresh at a time, and over once they are ended.
 
-use std::time::Duration;
-
-use cuponera_domain::id::{AccountId, BusinessId, LoginId};
+use cuponera_domain::id::{AccountId, LoginId};
 use cuponera_domain::principal::{Principal, Role, RoleName};
 use cuponera_domain::rejection::Refusal;
 use cuponera_store::Error;
 use cuponera_store::GenerateId;
-use cuponera_store::{Account, AccountChange, NewAccount, RefreshGrant, Rotated, Store};
-use cuponera_testkit::{TestDatabase, race, waits_for};
+use cuponera_store::{Account, AccountChange, NewAccount, Rotated};
+use cuponera_testkit::{race, waits_for};
 use sqlx::{PgTransaction, query, query_scalar};
 use uuid::Uuid;
 
-const HASH: &str = "the hash of a password";
+use crate::setup::{HASH, Setup, grant};
 
-struct House {
-    database: TestDatabase,
-    business: BusinessId,
-}
-
-impl House {
-    async fn new() -> Self {
-        let database = TestDatabase::create().await;
-        let business = database.store().create_business("A business").await.unwrap();
-        Self { database, business }
-    }
-
-    fn store(&self) -> &Store {
-        self.database.store()
-    }
-
+impl Setup {
     async fn account(&self, role: RoleName) -> AccountId {
         let new = NewAccount {
             business: self.business,
@@ -41,23 +24,9 @@ impl House {
         self.store().create_account(None, &new).await.unwrap().outcome.unwrap().id
     }
 
-    async fn log_in(&self, account: AccountId, secret: &str) -> Option<LoginId> {
-        self.log_in_with(account, HASH, secret).await
-    }
-
-    async fn log_in_with(&self, account: AccountId, hash: &str, secret: &str) -> Option<LoginId> {
-        let grant = grant(secret);
-        let started = self.store().start_login_if_verified(account, self.business, hash, &grant, None);
-        started.await.unwrap().map(|(login, _)| login)
-    }
-
     async fn disable(&self, account: AccountId, disabled: bool) -> Result<Account, Error> {
         let change = AccountChange { disabled: Some(disabled), ..AccountChange::default() };
         self.store().update_account(self.business, account, &change).await
-    }
-
-    async fn is_live(&self, login: LoginId) -> bool {
-        self.store().find_login_holder(login).await.unwrap().is_some()
     }
 
     async fn refresh(&self, secret: &str, next: &str) -> Rotated {
@@ -72,42 +41,38 @@ impl House {
     }
 }
 
-fn grant(secret: &str) -> RefreshGrant {
-    RefreshGrant { secret_hash: secret.as_bytes().to_vec(), ttl: Duration::from_hours(1) }
-}
-
 #[tokio::test]
 async fn a_login_is_given_only_while_the_account_is_enabled_and_has_the_password_that_was_verified() {
-    let house = House::new().await;
-    let account = house.account(RoleName::User).await;
-    assert!(house.log_in(account, "a").await.is_some());
-    assert_eq!(house.log_in_with(account, "another hash", "b").await, None);
-    house.disable(account, true).await.unwrap();
-    assert_eq!(house.log_in(account, "c").await, None);
-    assert_eq!(house.log_in(AccountId::generate(), "d").await, None);
+    let setup = Setup::new().await;
+    let account = setup.account(RoleName::User).await;
+    assert!(setup.log_in(account, "a").await.is_some());
+    assert_eq!(setup.log_in_with(account, "another hash", "b").await, None);
+    setup.disable(account, true).await.unwrap();
+    assert_eq!(setup.log_in(account, "c").await, None);
+    assert_eq!(setup.log_in(AccountId::generate(), "d").await, None);
 }
 
 /// Invariant I-38.
 #[tokio::test]
 async fn a_login_in_flight_while_the_account_is_disabled_or_gets_another_password_is_not_given() {
-    let house = House::new().await;
+    let setup = Setup::new().await;
     for change in [
         "update user_account set disabled_at = now() where id = $1",
         "update user_account set password_hash = 'another' where id = $1",
     ] {
-        let account = house.account(RoleName::User).await;
-        let transaction = house.midway(change, account).await;
-        let login = house.log_in(account, change);
-        let given = waits_for(house.database.pool(), 1, transaction.commit(), login).await;
+        let account = setup.account(RoleName::User).await;
+        let transaction = setup.midway(change, account).await;
+        let login = setup.log_in(account, change);
+        let given = waits_for(setup.database.pool(), 1, transaction.commit(), login).await;
         assert_eq!(given, None, "{change}");
     }
 }
 
 #[tokio::test]
 async fn disabling_ends_a_login_that_was_given_the_moment_before() {
-    let house = House::new().await;
-    let account = house.account(RoleName::User).await;
-    let mut transaction = house.database.pool().begin().await.unwrap();
+    let setup = Setup::new().await;
+    let account = setup.account(RoleName::User).await;
+    let mut transaction = setup.database.pool().begin().await.unwrap();
     // As a login does it: the share of the row, then the token.
     query("select from user_account where id = $1 for share")
         .bind(account.0)
@@ -122,21 +87,21 @@ async fn disabling_ends_a_login_that_was_given_the_moment_before() {
     .execute(&mut *transaction)
     .await
     .unwrap();
-    let disable = house.disable(account, true);
-    waits_for(house.database.pool(), 1, transaction.commit(), disable).await.unwrap();
-    house.disable(account, false).await.unwrap();
-    assert_eq!(house.refresh("a", "b").await, Rotated::Unknown);
+    let disable = setup.disable(account, true);
+    waits_for(setup.database.pool(), 1, transaction.commit(), disable).await.unwrap();
+    setup.disable(account, false).await.unwrap();
+    assert_eq!(setup.refresh("a", "b").await, Rotated::Unknown);
 }
 
 #[tokio::test]
 async fn of_16_who_bring_one_refresh_token_at_once_one_wins_and_the_login_is_over() {
-    let house = House::new().await;
-    let account = house.account(RoleName::User).await;
+    let setup = Setup::new().await;
+    let account = setup.account(RoleName::User).await;
     for round in 0..20 {
         let first = format!("first {round}");
-        let login = house.log_in(account, &first).await.unwrap();
+        let login = setup.log_in(account, &first).await.unwrap();
         let answers =
-            race(16, 0..16, async |lane| house.refresh(&first, &format!("{round} {lane}")).await).await;
+            race(16, 0..16, async |lane| setup.refresh(&first, &format!("{round} {lane}")).await).await;
         let fresh = |answer: &Rotated| matches!(answer, Rotated::Fresh(whose, of) if whose.id == account && *of == login);
         assert_eq!(answers.iter().filter(|answer| fresh(answer)).count(), 1, "{answers:?}");
         assert_eq!(
@@ -145,143 +110,143 @@ async fn of_16_who_bring_one_refresh_token_at_once_one_wins_and_the_login_is_ove
             "{answers:?}"
         );
         let winner = answers.iter().position(fresh).unwrap();
-        assert_eq!(house.refresh(&format!("{round} {winner}"), "next").await, Rotated::Unknown);
+        assert_eq!(setup.refresh(&format!("{round} {winner}"), "next").await, Rotated::Unknown);
     }
 }
 
 #[tokio::test]
 async fn a_refresh_that_waited_for_the_end_of_its_login_is_refused() {
-    let house = House::new().await;
-    let account = house.account(RoleName::User).await;
-    house.log_in(account, "a").await.unwrap();
+    let setup = Setup::new().await;
+    let account = setup.account(RoleName::User).await;
+    setup.log_in(account, "a").await.unwrap();
     let end = "update refresh_token set revoked_at = now() where account_id = $1";
-    let transaction = house.midway(end, account).await;
-    let refresh = house.refresh("a", "b");
-    let answer = waits_for(house.database.pool(), 1, transaction.commit(), refresh).await;
+    let transaction = setup.midway(end, account).await;
+    let refresh = setup.refresh("a", "b");
+    let answer = waits_for(setup.database.pool(), 1, transaction.commit(), refresh).await;
     assert_eq!(answer, Rotated::Unknown);
 }
 
 #[tokio::test]
 async fn whatever_a_logout_races_with_the_login_is_over_after_it() {
-    let house = House::new().await;
-    let account = house.account(RoleName::User).await;
+    let setup = Setup::new().await;
+    let account = setup.account(RoleName::User).await;
     for round in 0..30 {
         let name = |step: u32| format!("{round} {step}");
-        let login = house.log_in(account, &name(0)).await.unwrap();
+        let login = setup.log_in(account, &name(0)).await.unwrap();
         let refreshing = async {
             let mut step = 0;
-            while let Rotated::Fresh(..) = house.refresh(&name(step), &name(step + 1)).await {
+            while let Rotated::Fresh(..) = setup.refresh(&name(step), &name(step + 1)).await {
                 step += 1;
                 assert!(step < 10_000, "the login goes on after its end");
             }
             step
         };
-        let (last, ended) = tokio::join!(refreshing, house.store().end_login(account, login));
+        let (last, ended) = tokio::join!(refreshing, setup.store().end_login(account, login));
         ended.unwrap();
-        assert_eq!(house.refresh(&name(last), "next").await, Rotated::Unknown);
-        assert!(!house.is_live(login).await);
+        assert_eq!(setup.refresh(&name(last), "next").await, Rotated::Unknown);
+        assert!(!setup.is_live(login).await);
     }
 }
 
 #[tokio::test]
 async fn a_used_token_ends_its_login_while_it_is_kept_and_is_unknown_later() {
-    let house = House::new().await;
-    let account = house.account(RoleName::User).await;
+    let setup = Setup::new().await;
+    let account = setup.account(RoleName::User).await;
     let age = async |days: i32, secret: &str| {
         query("update refresh_token set used_at = now() - make_interval(days => $1) where secret_hash = $2")
             .bind(days)
             .bind(secret.as_bytes())
-            .execute(house.database.pool())
+            .execute(setup.database.pool())
             .await
             .unwrap();
     };
     let [kept, gone] = ["kept", "gone"];
     let [first, second] =
-        [house.log_in(account, kept).await.unwrap(), house.log_in(account, gone).await.unwrap()];
-    house.refresh(kept, "kept 2").await;
-    house.refresh(gone, "gone 2").await;
+        [setup.log_in(account, kept).await.unwrap(), setup.log_in(account, gone).await.unwrap()];
+    setup.refresh(kept, "kept 2").await;
+    setup.refresh(gone, "gone 2").await;
     age(6, kept).await;
     age(8, gone).await;
-    assert_eq!(house.store().forget_refresh_tokens().await.unwrap(), 1);
-    assert_eq!(house.refresh(gone, "x").await, Rotated::Unknown);
-    assert!(house.is_live(second).await, "an unknown token ended a login");
-    assert!(matches!(house.refresh("gone 2", "gone 3").await, Rotated::Fresh(..)));
-    assert_eq!(house.refresh(kept, "x").await, Rotated::Reused(first));
-    assert!(!house.is_live(first).await);
-    assert_eq!(house.refresh("kept 2", "x").await, Rotated::Unknown);
+    assert_eq!(setup.store().forget_refresh_tokens().await.unwrap(), 1);
+    assert_eq!(setup.refresh(gone, "x").await, Rotated::Unknown);
+    assert!(setup.is_live(second).await, "an unknown token ended a login");
+    assert!(matches!(setup.refresh("gone 2", "gone 3").await, Rotated::Fresh(..)));
+    assert_eq!(setup.refresh(kept, "x").await, Rotated::Reused(first));
+    assert!(!setup.is_live(first).await);
+    assert_eq!(setup.refresh("kept 2", "x").await, Rotated::Unknown);
 }
 
 #[tokio::test]
 async fn a_login_is_kept_while_it_has_a_token_and_while_it_shows_that_its_address_is_known() {
-    let house = House::new().await;
-    let account = house.account(RoleName::User).await;
+    let setup = Setup::new().await;
+    let account = setup.account(RoleName::User).await;
     let [idle, recent, over] = [
-        house.log_in(account, "idle").await.unwrap(),
-        house.log_in(account, "recent").await.unwrap(),
-        house.log_in(account, "over").await.unwrap(),
+        setup.log_in(account, "idle").await.unwrap(),
+        setup.log_in(account, "recent").await.unwrap(),
+        setup.log_in(account, "over").await.unwrap(),
     ];
     for (login, days) in [(idle, 100), (recent, 36), (over, 38)] {
         query("update login set last_used_at = now() - make_interval(days => $2) where id = $1")
             .bind(login.0)
             .bind(days)
-            .execute(house.database.pool())
+            .execute(setup.database.pool())
             .await
             .unwrap();
     }
     query("delete from refresh_token where family_id <> $1")
         .bind(idle.0)
-        .execute(house.database.pool())
+        .execute(setup.database.pool())
         .await
         .unwrap();
-    assert_eq!(house.store().forget_logins().await.unwrap(), 1);
+    assert_eq!(setup.store().forget_logins().await.unwrap(), 1);
     let left: Vec<Uuid> =
-        query_scalar("select id from login order by id").fetch_all(house.database.pool()).await.unwrap();
+        query_scalar("select id from login order by id").fetch_all(setup.database.pool()).await.unwrap();
     assert_eq!(left, [idle.0, recent.0]);
 }
 
 #[tokio::test]
 async fn the_holder_of_a_login_is_found_until_that_ends_or_the_account_is_disabled_or_gone() {
-    let house = House::new().await;
-    let user = house.account(RoleName::User).await;
-    let of_user = house.log_in(user, "user").await.unwrap();
-    let found = house.store().find_login_holder(of_user).await.unwrap().unwrap();
+    let setup = Setup::new().await;
+    let user = setup.account(RoleName::User).await;
+    let of_user = setup.log_in(user, "user").await.unwrap();
+    let found = setup.store().find_login_holder(of_user).await.unwrap().unwrap();
     let role = Role::User { user_id: user.to_string() };
-    assert_eq!(found.principal, Principal { business: house.business, id: user.0, role });
+    assert_eq!(found.principal, Principal { business: setup.business, id: user.0, role });
     let [one, two, three] = [
-        house.account(RoleName::Admin).await,
-        house.account(RoleName::Admin).await,
-        house.account(RoleName::Admin).await,
+        setup.account(RoleName::Admin).await,
+        setup.account(RoleName::Admin).await,
+        setup.account(RoleName::Admin).await,
     ];
     let [first, second, third] = [
-        house.log_in(one, "1").await.unwrap(),
-        house.log_in(two, "2").await.unwrap(),
-        house.log_in(three, "3").await.unwrap(),
+        setup.log_in(one, "1").await.unwrap(),
+        setup.log_in(two, "2").await.unwrap(),
+        setup.log_in(three, "3").await.unwrap(),
     ];
     for login in [first, second, third] {
-        assert!(house.is_live(login).await);
+        assert!(setup.is_live(login).await);
     }
-    house.store().end_login(one, first).await.unwrap();
-    house.disable(two, true).await.unwrap();
+    setup.store().end_login(one, first).await.unwrap();
+    setup.disable(two, true).await.unwrap();
     query("delete from user_account where id = $1")
         .bind(three.0)
-        .execute(house.database.pool())
+        .execute(setup.database.pool())
         .await
         .unwrap();
-    house.disable(two, false).await.unwrap();
+    setup.disable(two, false).await.unwrap();
     for login in [first, second, third, LoginId::generate()] {
-        assert!(!house.is_live(login).await);
+        assert!(!setup.is_live(login).await);
     }
-    house.store().end_login(one, of_user).await.unwrap();
-    assert!(house.is_live(of_user).await, "an account ended the login of another");
+    setup.store().end_login(one, of_user).await.unwrap();
+    assert!(setup.is_live(of_user).await, "an account ended the login of another");
 }
 
 #[tokio::test]
 async fn a_password_that_an_admin_sets_while_the_account_becomes_a_member_elsewhere_is_refused() {
-    let house = House::new().await;
-    let account = house.account(RoleName::User).await;
-    let elsewhere = house.store().create_business("Another business").await.unwrap();
+    let setup = Setup::new().await;
+    let account = setup.account(RoleName::User).await;
+    let elsewhere = setup.store().create_business("Another business").await.unwrap();
     // As a membership is added.
-    let mut adding = house.midway("select from user_account where id = $1 for no key update", account).await;
+    let mut adding = setup.midway("select from user_account where id = $1 for no key update", account).await;
     query("insert into membership (account_id, business_id, role, user_id) values ($1, $2, 'ADMIN', 'x')")
         .bind(account.0)
         .bind(elsewhere.0)
@@ -289,27 +254,27 @@ async fn a_password_that_an_admin_sets_while_the_account_becomes_a_member_elsewh
         .await
         .unwrap();
     let change = AccountChange { password_hash: Some("the admin's".to_owned()), ..AccountChange::default() };
-    let change = house.store().update_account(house.business, account, &change);
-    let changed = waits_for(house.database.pool(), 1, adding.commit(), change).await;
+    let change = setup.store().update_account(setup.business, account, &change);
+    let changed = waits_for(setup.database.pool(), 1, adding.commit(), change).await;
     assert!(matches!(changed, Err(Error::Refused(Refusal::AccountShared))), "{changed:?}");
-    assert!(house.log_in(account, "a").await.is_some(), "the password was changed");
+    assert!(setup.log_in(account, "a").await.is_some(), "the password was changed");
 }
 
 #[tokio::test]
 async fn of_admins_who_disable_each_other_at_once_one_stays() {
-    let house = House::new().await;
+    let setup = Setup::new().await;
     for _ in 0..20 {
-        let admins = [house.account(RoleName::Admin).await, house.account(RoleName::Admin).await];
-        let disable = async |id| house.disable(id, true).await;
+        let admins = [setup.account(RoleName::Admin).await, setup.account(RoleName::Admin).await];
+        let disable = async |id| setup.disable(id, true).await;
         let answers = race(2, admins, disable).await;
         let refused =
             answers.iter().filter(|answer| matches!(answer, Err(Error::Refused(Refusal::LastAdmin))));
         assert_eq!(refused.count(), 1, "{answers:?}");
         let enabled = "select count(*) from user_account where disabled_at is null";
-        let enabled: i64 = query_scalar(enabled).fetch_one(house.database.pool()).await.unwrap();
+        let enabled: i64 = query_scalar(enabled).fetch_one(setup.database.pool()).await.unwrap();
         assert_eq!(enabled, 1);
         query("update user_account set disabled_at = now() where disabled_at is null")
-            .execute(house.database.pool())
+            .execute(setup.database.pool())
             .await
             .unwrap();
     }
@@ -317,16 +282,16 @@ async fn of_admins_who_disable_each_other_at_once_one_stays() {
 
 #[tokio::test]
 async fn a_password_is_changed_only_from_the_one_that_was_verified_and_ends_all_logins_but_one() {
-    let house = House::new().await;
-    let account = house.account(RoleName::User).await;
-    let kept = house.log_in(account, "kept").await.unwrap();
-    house.log_in(account, "other").await.unwrap();
+    let setup = Setup::new().await;
+    let account = setup.account(RoleName::User).await;
+    let kept = setup.log_in(account, "kept").await.unwrap();
+    setup.log_in(account, "other").await.unwrap();
     let change =
-        async |from| house.store().change_password_if_unchanged(account, from, "new", kept).await.unwrap();
+        async |from| setup.store().change_password_if_unchanged(account, from, "new", kept).await.unwrap();
     assert!(!change("another").await);
-    assert!(matches!(house.refresh("other", "other 2").await, Rotated::Fresh(..)));
+    assert!(matches!(setup.refresh("other", "other 2").await, Rotated::Fresh(..)));
     assert!(change(HASH).await);
     assert!(!change(HASH).await);
-    assert_eq!(house.refresh("other 2", "x").await, Rotated::Unknown);
-    assert!(matches!(house.refresh("kept", "y").await, Rotated::Fresh(..)));
+    assert_eq!(setup.refresh("other 2", "x").await, Rotated::Unknown);
+    assert!(matches!(setup.refresh("kept", "y").await, Rotated::Fresh(..)));
 }

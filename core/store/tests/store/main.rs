@@ -19,6 +19,7 @@ mod mixed_logins;
 mod plan;
 mod pools;
 mod redeem;
+mod setup;
 mod sight;
 mod spelling;
 mod storage;

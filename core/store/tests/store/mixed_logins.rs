@@ -1,18 +1,16 @@
 //! Logins and accounts beside programs of the version before, which know only `user_account` and `refresh_token`: their statements,
 //! word for word, on today's schema.
 
-use std::time::Duration;
-
-use cuponera_domain::id::{AccountId, BusinessId, LoginId};
+use cuponera_domain::id::{AccountId, LoginId};
 use cuponera_domain::principal::{KeyScope, RoleName};
 use cuponera_store::Error;
 use cuponera_store::GenerateId;
-use cuponera_store::{AccountChange, NewAccount, NewApiKey, RefreshGrant, Rotated, Store};
-use cuponera_testkit::{TestDatabase, waits_for};
+use cuponera_store::{AccountChange, NewAccount, NewApiKey, Rotated};
+use cuponera_testkit::waits_for;
 use sqlx::{Row, query, query_scalar};
 use uuid::Uuid;
 
-const HASH: &str = "the hash of a password";
+use crate::setup::{HASH, Setup, grant};
 
 /// What programs of the version before send.
 mod before {
@@ -61,28 +59,9 @@ select u.family_id, u.id, u.business_id, u.email, u.role, u.user_id, u.created_a
                where secret_hash = any(array[$1, $2]::bytea[]) and revoked_at is null and coalesce(expires_at > now(), true)";
 }
 
-struct House {
-    database: TestDatabase,
-    business: BusinessId,
-}
-
-fn grant(secret: &str) -> RefreshGrant {
-    RefreshGrant { secret_hash: secret.as_bytes().to_vec(), ttl: Duration::from_hours(1) }
-}
-
-impl House {
-    async fn new() -> Self {
-        let database = TestDatabase::create().await;
-        let business = database.store().create_business("A business").await.unwrap();
-        Self { database, business }
-    }
-
-    fn store(&self) -> &Store {
-        self.database.store()
-    }
-
+impl Setup {
     /// An admin that a program of the version before has made.
-    async fn account(&self) -> AccountId {
+    async fn account_before(&self) -> AccountId {
         let (id, email) = (Uuid::now_v7(), format!("{}@shop.test", Uuid::now_v7()));
         self.create_before(id, &email, &id.to_string()).await.unwrap();
         AccountId(id)
@@ -108,12 +87,6 @@ impl House {
         transaction.commit().await.unwrap();
     }
 
-    async fn log_in(&self, account: AccountId, secret: &str) -> Option<LoginId> {
-        let grant = grant(secret);
-        let started = self.store().start_login_if_verified(account, self.business, HASH, &grant, None);
-        started.await.unwrap().map(|(login, _)| login)
-    }
-
     async fn log_in_before(&self, account: AccountId, secret: &str) -> LoginId {
         let login = LoginId::generate();
         let started = query(before::START_LOGIN).bind(Uuid::now_v7()).bind(login.0).bind(account.0);
@@ -122,7 +95,7 @@ impl House {
         login
     }
 
-    async fn refresh(&self, secret: &str, next: &str) -> Result<bool, Error> {
+    async fn try_refresh(&self, secret: &str, next: &str) -> Result<bool, Error> {
         let rotated = self.store().rotate_refresh_if_fresh(secret.as_bytes(), &grant(next)).await?;
         Ok(matches!(rotated, Rotated::Fresh(..)))
     }
@@ -138,10 +111,6 @@ impl House {
         query(before::END_LOGIN).bind(account.0).bind(login.0).execute(self.database.pool()).await.map(drop)
     }
 
-    async fn is_live(&self, login: LoginId) -> bool {
-        self.store().find_login_holder(login).await.unwrap().is_some()
-    }
-
     async fn is_live_before(&self, login: LoginId) -> bool {
         query(before::FIND_ADMIN).bind(login.0).fetch_optional(self.database.pool()).await.unwrap().is_some()
     }
@@ -149,59 +118,59 @@ impl House {
 
 #[tokio::test]
 async fn a_login_of_either_version_goes_on_at_both_and_its_end_at_one_is_its_end_at_the_other() {
-    let house = House::new().await;
-    let account = house.account().await;
+    let setup = Setup::new().await;
+    let account = setup.account_before().await;
     for (started_before, ended_before) in [(true, true), (true, false), (false, true), (false, false)] {
         let name = |step: u32| format!("{started_before} {ended_before} {step}");
         let login = if started_before {
-            house.log_in_before(account, &name(0)).await
+            setup.log_in_before(account, &name(0)).await
         } else {
-            house.log_in(account, &name(0)).await.unwrap()
+            setup.log_in(account, &name(0)).await.unwrap()
         };
-        assert!(house.is_live(login).await && house.is_live_before(login).await);
-        assert!(house.refresh(&name(0), &name(1)).await.unwrap());
-        assert!(house.refresh_before(&name(1), &name(2)).await.unwrap());
-        assert!(house.is_live(login).await && house.is_live_before(login).await);
+        assert!(setup.is_live(login).await && setup.is_live_before(login).await);
+        assert!(setup.try_refresh(&name(0), &name(1)).await.unwrap());
+        assert!(setup.refresh_before(&name(1), &name(2)).await.unwrap());
+        assert!(setup.is_live(login).await && setup.is_live_before(login).await);
         if ended_before {
-            house.end_before(account, login).await.unwrap();
+            setup.end_before(account, login).await.unwrap();
         } else {
-            house.store().end_login(account, login).await.unwrap();
+            setup.store().end_login(account, login).await.unwrap();
         }
-        assert!(!house.is_live(login).await && !house.is_live_before(login).await, "{}", name(2));
-        assert!(!house.refresh_before(&name(2), &name(3)).await.unwrap());
-        assert!(!house.refresh(&name(2), &name(4)).await.unwrap());
+        assert!(!setup.is_live(login).await && !setup.is_live_before(login).await, "{}", name(2));
+        assert!(!setup.refresh_before(&name(2), &name(3)).await.unwrap());
+        assert!(!setup.try_refresh(&name(2), &name(4)).await.unwrap());
     }
 }
 
 #[tokio::test]
 async fn a_token_that_comes_twice_ends_the_login_whichever_version_sees_it() {
-    let house = House::new().await;
-    let account = house.account().await;
-    let login = house.log_in(account, "a").await.unwrap();
-    assert!(house.refresh("a", "b").await.unwrap());
-    query(before::END_IF_REUSED).bind("a".as_bytes()).fetch_all(house.database.pool()).await.unwrap();
-    assert!(!house.is_live(login).await);
-    let login = house.log_in_before(account, "c").await;
-    assert!(house.refresh_before("c", "d").await.unwrap());
-    assert!(!house.refresh("c", "x").await.unwrap());
-    assert!(!house.is_live_before(login).await);
-    assert!(!house.refresh_before("d", "e").await.unwrap());
+    let setup = Setup::new().await;
+    let account = setup.account_before().await;
+    let login = setup.log_in(account, "a").await.unwrap();
+    assert!(setup.try_refresh("a", "b").await.unwrap());
+    query(before::END_IF_REUSED).bind("a".as_bytes()).fetch_all(setup.database.pool()).await.unwrap();
+    assert!(!setup.is_live(login).await);
+    let login = setup.log_in_before(account, "c").await;
+    assert!(setup.refresh_before("c", "d").await.unwrap());
+    assert!(!setup.try_refresh("c", "x").await.unwrap());
+    assert!(!setup.is_live_before(login).await);
+    assert!(!setup.refresh_before("d", "e").await.unwrap());
 }
 
 #[tokio::test]
 async fn the_version_before_ends_a_login_with_the_successor_that_it_does_not_see() {
-    let house = House::new().await;
-    let account = house.account().await;
-    let login = house.log_in(account, "a").await.unwrap();
-    let mut refresh = house.database.pool().begin().await.unwrap();
+    let setup = Setup::new().await;
+    let account = setup.account_before().await;
+    let login = setup.log_in(account, "a").await.unwrap();
+    let mut refresh = setup.database.pool().begin().await.unwrap();
     let rotated = query(before::ROTATE).bind("a".as_bytes()).bind(Uuid::now_v7()).bind("b".as_bytes());
     assert!(rotated.bind(3600.0).fetch_optional(&mut *refresh).await.unwrap().is_some());
     // It waits for the token of the refresh, and revokes that one alone.
-    let end = house.end_before(account, login);
-    waits_for(house.database.pool(), 1, refresh.commit(), end).await.unwrap();
-    assert!(!house.is_live(login).await);
+    let end = setup.end_before(account, login);
+    waits_for(setup.database.pool(), 1, refresh.commit(), end).await.unwrap();
+    assert!(!setup.is_live(login).await);
     let usable = "select count(*) from refresh_token where used_at is null and revoked_at is null";
-    let usable: i64 = query_scalar(usable).fetch_one(house.database.pool()).await.unwrap();
+    let usable: i64 = query_scalar(usable).fetch_one(setup.database.pool()).await.unwrap();
     assert_eq!(usable, 0, "once the used token is deleted, the version before accepts its successor");
 }
 
@@ -217,20 +186,20 @@ async fn until_done<T, E>(mut act: impl AsyncFnMut() -> Result<T, E>) -> T {
 /// Invariant I-39.
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_a_logout_of_one_version_races_with_at_the_other_the_login_is_over_after_it() {
-    let house = House::new().await;
-    let account = house.account().await;
+    let setup = Setup::new().await;
+    let account = setup.account_before().await;
     for round in 0..30 {
         let ends_before = round % 2 == 0;
         let name = |step: u32| format!("{round} {step}");
-        let login = house.log_in(account, &name(0)).await.unwrap();
+        let login = setup.log_in(account, &name(0)).await.unwrap();
         let refreshing = async {
             let mut step = 0;
             loop {
                 let (this, next) = (name(step), name(step + 1));
                 let goes_on = if ends_before {
-                    until_done(async || house.refresh(&this, &next).await).await
+                    until_done(async || setup.try_refresh(&this, &next).await).await
                 } else {
-                    until_done(async || house.refresh_before(&this, &next).await).await
+                    until_done(async || setup.refresh_before(&this, &next).await).await
                 };
                 if !goes_on {
                     return step;
@@ -241,16 +210,16 @@ async fn whatever_a_logout_of_one_version_races_with_at_the_other_the_login_is_o
         };
         let ending = async {
             if ends_before {
-                until_done(async || house.end_before(account, login).await).await;
+                until_done(async || setup.end_before(account, login).await).await;
             } else {
-                until_done(async || house.store().end_login(account, login).await).await;
+                until_done(async || setup.store().end_login(account, login).await).await;
             }
         };
         let (last, ()) = tokio::join!(refreshing, ending);
-        assert!(!house.is_live(login).await && !house.is_live_before(login).await);
-        assert!(!house.refresh_before(&name(last), "x").await.unwrap(), "round {round}");
+        assert!(!setup.is_live(login).await && !setup.is_live_before(login).await);
+        assert!(!setup.refresh_before(&name(last), "x").await.unwrap(), "round {round}");
         let usable = "select count(*) from refresh_token where family_id = $1 and used_at is null and revoked_at is null";
-        let usable: i64 = query_scalar(usable).bind(login.0).fetch_one(house.database.pool()).await.unwrap();
+        let usable: i64 = query_scalar(usable).bind(login.0).fetch_one(setup.database.pool()).await.unwrap();
         assert_eq!(usable, 0, "a successor was written beside the end, and the version before accepts it");
     }
 }
@@ -258,13 +227,13 @@ async fn whatever_a_logout_of_one_version_races_with_at_the_other_the_login_is_o
 #[tokio::test]
 async fn an_account_of_the_version_before_is_a_member_and_disabling_it_there_ends_all_it_has_in_that_business()
  {
-    let house = House::new().await;
-    let account = house.account().await;
-    let login = house.log_in(account, "a").await.unwrap();
-    let listed = house.store().list_accounts(house.business, None, 10).await.unwrap();
+    let setup = Setup::new().await;
+    let account = setup.account_before().await;
+    let login = setup.log_in(account, "a").await.unwrap();
+    let listed = setup.store().list_accounts(setup.business, None, 10).await.unwrap();
     assert_eq!(listed.items.iter().map(|account| account.id).collect::<Vec<_>>(), [account]);
     let key = NewApiKey {
-        business: house.business,
+        business: setup.business,
         name: "A key".to_owned(),
         role: RoleName::Service,
         secret_hash: vec![7; 32],
@@ -273,21 +242,21 @@ async fn an_account_of_the_version_before_is_a_member_and_disabling_it_there_end
         created_by: Some(account),
         expires_at: None,
     };
-    house.store().create_api_key(&key).await.unwrap();
+    setup.store().create_api_key(&key).await.unwrap();
     let find_key = async || {
-        let here = house.store().find_key_holder(&key.secret_hash).await.unwrap().is_some();
+        let here = setup.store().find_key_holder(&key.secret_hash).await.unwrap().is_some();
         let before = query(before::FIND_KEY).bind(&key.secret_hash).bind(&key.secret_hash);
-        (here, before.fetch_optional(house.database.pool()).await.unwrap().is_some())
+        (here, before.fetch_optional(setup.database.pool()).await.unwrap().is_some())
     };
     assert_eq!(find_key().await, (true, true));
-    house.disable_before(account, true).await;
-    assert!(!house.is_live(login).await);
-    assert_eq!(house.log_in(account, "b").await, None);
+    setup.disable_before(account, true).await;
+    assert!(!setup.is_live(login).await);
+    assert_eq!(setup.log_in(account, "b").await, None);
     assert_eq!(find_key().await, (false, false), "a key outlives the account that made it");
-    house.disable_before(account, false).await;
-    assert!(house.log_in(account, "c").await.is_some());
+    setup.disable_before(account, false).await;
+    assert!(setup.log_in(account, "c").await.is_some());
     assert_eq!(find_key().await, (false, false), "a revoked key works again");
-    let refused = house
+    let refused = setup
         .store()
         .create_api_key(&NewApiKey { created_by: Some(AccountId::generate()), ..key.clone() })
         .await;
@@ -296,21 +265,21 @@ async fn an_account_of_the_version_before_is_a_member_and_disabling_it_there_end
 
 #[tokio::test]
 async fn disabling_here_disables_at_the_version_before_and_it_cannot_take_a_holder_id_of_a_further_member() {
-    let house = House::new().await;
-    let (account, _other) = (house.account().await, house.account().await);
-    let login = house.log_in(account, "a").await.unwrap();
+    let setup = Setup::new().await;
+    let (account, _other) = (setup.account_before().await, setup.account_before().await);
+    let login = setup.log_in(account, "a").await.unwrap();
     let disable = AccountChange { disabled: Some(true), ..AccountChange::default() };
-    house.store().update_account(house.business, account, &disable).await.unwrap();
-    assert!(!house.is_live_before(login).await);
-    assert!(!house.refresh_before("a", "b").await.unwrap());
+    setup.store().update_account(setup.business, account, &disable).await.unwrap();
+    assert!(!setup.is_live_before(login).await);
+    assert!(!setup.refresh_before("a", "b").await.unwrap());
     let disabled: bool = query("select disabled_at is not null from user_account where id = $1")
         .bind(account.0)
-        .fetch_one(house.database.pool())
+        .fetch_one(setup.database.pool())
         .await
         .unwrap()
         .get(0);
     assert!(disabled);
-    let elsewhere = house.store().create_business("Another business").await.unwrap();
+    let elsewhere = setup.store().create_business("Another business").await.unwrap();
     let new = |business, user_id: &str| NewAccount {
         business,
         email: "member@shop.test".to_owned(),
@@ -318,9 +287,9 @@ async fn disabling_here_disables_at_the_version_before_and_it_cannot_take_a_hold
         role: RoleName::User,
         user_id: Some(user_id.to_owned()),
     };
-    house.store().create_account(None, &new(elsewhere, "x")).await.unwrap().outcome.unwrap();
-    house.store().create_account(None, &new(house.business, "taken")).await.unwrap().outcome.unwrap();
-    let clash = house.create_before(Uuid::now_v7(), "new@shop.test", "taken").await.unwrap_err();
+    setup.store().create_account(None, &new(elsewhere, "x")).await.unwrap().outcome.unwrap();
+    setup.store().create_account(None, &new(setup.business, "taken")).await.unwrap().outcome.unwrap();
+    let clash = setup.create_before(Uuid::now_v7(), "new@shop.test", "taken").await.unwrap_err();
     let constraint = clash.as_database_error().and_then(|error| error.constraint().map(str::to_owned));
     assert_eq!(
         constraint.as_deref(),

@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
-use cuponera_domain::csv::{Columns, Delimiter};
 use cuponera_domain::id::JobId;
 use cuponera_domain::job::import;
 use cuponera_domain::rejection::Refusal;
 use cuponera_store::Error;
 use cuponera_store::GenerateId;
-use cuponera_store::{Claim, ImportPart, NewImport, Pulse, Rejection, RejectionCursor, Store};
-use cuponera_testkit::{World, claim, race, read_as};
+use cuponera_store::{ImportPart, NewImport, Pulse, Rejection, RejectionCursor, Store};
+use cuponera_testkit::{World, race};
 use sqlx::{query, query_as};
+
+use crate::setup::{import_of, next};
 
 const PART: u64 = 1_000;
 
@@ -19,18 +20,8 @@ fn with_quota(world: &World, bytes: u64) -> Store {
 }
 
 async fn submit(world: &World) -> JobId {
-    let import = NewImport {
-        id: JobId::generate(),
-        book: world.book,
-        columns: Columns::default(),
-        delimiter: Delimiter::default(),
-        read_as: read_as(),
-        dry_run: false,
-        may_repeat_codes: false,
-        parts: vec![import::Chunk { file: "part".to_owned(), first_line: 1 }],
-        rows: 10,
-        lines: 10,
-    };
+    let part = import::Chunk { file: "part".to_owned(), first_line: 1 };
+    let import = NewImport { rows: 10, lines: 10, ..import_of(world, vec![part]) };
     let job = world.store().submit_import(None, world.business, "test", import).await.unwrap();
     job.outcome.unwrap().id
 }
@@ -45,10 +36,6 @@ fn rejecting(rows: u64, bytes: usize) -> ImportPart {
         row: "x".repeat(bytes),
     };
     ImportPart { rejections: (1..=rows).map(rejection).collect(), ..ImportPart::default() }
-}
-
-async fn next(world: &World) -> Claim {
-    claim(world.store(), "worker").await.unwrap()
 }
 
 /// The bytes of the business, of uploads and of rejected rows.

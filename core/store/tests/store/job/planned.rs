@@ -8,7 +8,8 @@ use cuponera_testkit::{World, claim, race};
 use serde_json::json;
 use sqlx::{query, query_scalar};
 
-use super::{job, next, submit};
+use super::{job, submit};
+use crate::setup::next;
 
 fn generating(claim: &Claim, codes: u64) -> ChunkWork {
     let Task::GenerateCodes(_, chunk) = &claim.task else { panic!("not a generation") };

@@ -7,17 +7,17 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use cuponera_api::{App, AppBuilder};
-use cuponera_platform::config::{Settings, of_the_api};
+use cuponera_platform::config::{Settings, for_api};
 use cuponera_platform::lifecycle::{self, RunningRelay};
 use cuponera_store::Pools;
 use tracing::info;
 
 /// The relay has its own connections, so jobs are announced even if the API is busy.
-const RELAY_POOLS: Pools = Pools::LEAST;
+const RELAY_POOLS: Pools = Pools::MIN;
 
 /// The API of Cuponera. `cuponera migrate` creates its database; workers run its jobs.
 #[derive(Debug, Parser)]
-#[command(name = "cuponera-api", version, max_term_width = 110, mut_args(of_the_api))]
+#[command(name = "cuponera-api", version, max_term_width = 110, mut_args(for_api))]
 struct Program {
     #[command(flatten)]
     settings: Settings,

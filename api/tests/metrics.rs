@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use cuponera_platform::telemetry::Reach;
+use cuponera_platform::telemetry::MetricsAccess;
 use cuponera_testkit::eventually;
 use reqwest::Method;
 use serde_json::json;
@@ -30,8 +30,8 @@ async fn metrics_are_told_to_this_machine_and_not_to_whom_a_proxy_speaks_for() {
     let mut limits = Limits::default();
     limits.callers.trusted_proxies = vec!["127.0.0.0/8".parse().expect("a network")];
     let server = Server::start_with(limits).await;
-    let nobody = server.nobody();
-    scrape(&nobody).await;
+    let anonymous = server.anonymous();
+    scrape(&anonymous).await;
     let proxies = [
         ("X-Forwarded-For", "127.0.0.1"),
         ("X-Forwarded-For", "203.0.113.9"),
@@ -42,20 +42,20 @@ async fn metrics_are_told_to_this_machine_and_not_to_whom_a_proxy_speaks_for() {
         ("True-Client-IP", "203.0.113.9"),
     ];
     for (header, said) in proxies {
-        let reply = Reply::to(nobody.request(Method::GET, "/metrics").header(header, said)).await;
-        assert_eq!(reply.refused(403), "forbidden", "{header}: {said}");
+        let reply = Reply::to(anonymous.request(Method::GET, "/metrics").header(header, said)).await;
+        assert_eq!(reply.rejected(403), "forbidden", "{header}: {said}");
     }
     for host in ["shop.test", "127.0.0.1.shop.test", "10.0.0.1:8080", "localhost.shop.test", "[2001:db8::1]"]
     {
-        let reply = Reply::to(nobody.request(Method::GET, "/metrics").header("Host", host)).await;
-        assert_eq!(reply.refused(403), "forbidden", "{host}");
+        let reply = Reply::to(anonymous.request(Method::GET, "/metrics").header("Host", host)).await;
+        assert_eq!(reply.rejected(403), "forbidden", "{host}");
     }
     for host in ["localhost", "LOCALHOST:8080", "127.0.0.1", "127.9.9.9:1", "[::1]:8080", "[::1]"] {
-        let reply = Reply::to(nobody.request(Method::GET, "/metrics").header("Host", host)).await;
+        let reply = Reply::to(anonymous.request(Method::GET, "/metrics").header("Host", host)).await;
         assert_eq!(reply.status, 200, "{host}: {}", reply.text);
     }
-    assert_eq!(nobody.post("/metrics", json!({})).await.refused(405), "method_not_allowed");
-    assert_eq!(nobody.get("/api/v1/metrics").await.refused(404), "not_found");
+    assert_eq!(anonymous.post("/metrics", json!({})).await.rejected(405), "method_not_allowed");
+    assert_eq!(anonymous.get("/api/v1/metrics").await.rejected(404), "not_found");
 }
 
 /// The address of this machine in its network, if it has one.
@@ -71,15 +71,16 @@ async fn metrics_are_not_told_to_other_machines() {
     let Some(outer) = outer_address() else { return };
     let server = Server::start().await;
     let base = server.another_api_at(outer).await;
-    let reply = server.nobody().at(&base).get("/metrics").await;
-    assert_eq!(reply.refused(403), "forbidden");
-    assert_eq!(server.nobody().at(&base).get("/health/live").await.status, 200);
+    let reply = server.anonymous().at(&base).get("/metrics").await;
+    assert_eq!(reply.rejected(403), "forbidden");
+    assert_eq!(server.anonymous().at(&base).get("/health/live").await.status, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn metrics_with_an_address_of_their_own_are_not_on_the_api_s() {
-    let server = Server::start_with(Limits { reach: Reach::OwnAddress, ..Limits::default() }).await;
-    assert_eq!(server.nobody().get("/metrics").await.refused(404), "not_found");
+    let server =
+        Server::start_with(Limits { metrics_access: MetricsAccess::OwnAddress, ..Limits::default() }).await;
+    assert_eq!(server.anonymous().get("/metrics").await.rejected(404), "not_found");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -92,10 +93,10 @@ async fn requests_are_counted_by_template_method_and_class_and_nothing_that_call
         )
     };
     let before = scrape(&admin).await;
-    admin.get(&format!("coupons/{code}/history")).await.refused(404);
+    admin.get(&format!("coupons/{code}/history")).await.rejected(404);
     let brew = Method::from_bytes(b"BREW").expect("a method");
     assert_eq!(Reply::to(admin.request(brew, &format!("coupons/{code}/history"))).await.status, 405);
-    admin.get(&format!("/{code}?{code}={code}")).await.refused(404);
+    admin.get(&format!("/{code}?{code}={code}")).await.rejected(404);
     let after = scrape(&admin).await;
     assert!(value(&after, &of("GET", "4xx")) > value(&before, &of("GET", "4xx")), "{after}");
     assert!(value(&after, &of("other", "4xx")) > value(&before, &of("other", "4xx")), "{after}");
@@ -112,7 +113,7 @@ async fn what_happens_to_coupons_jobs_and_locks_is_counted() {
     server.plant(&book, &["A-CODE"]).await;
     server.give("A-CODE", "ann").await;
     admin.post("coupons/A-CODE/lock", json!({"userId": "ann", "ttlSeconds": 1})).await.expect(200);
-    admin.post("coupons/A-CODE/lock", json!({"userId": "bob"})).await.refused(409);
+    admin.post("coupons/A-CODE/lock", json!({"userId": "bob"})).await.rejected(409);
     let expected = [
         "cuponera_jobs_submitted_total{kind=\"IMPORT_CODES\"}",
         "cuponera_jobs_finished_total{kind=\"IMPORT_CODES\",status=\"SUCCEEDED\"}",
@@ -139,11 +140,11 @@ async fn a_refusal_by_a_limit_is_counted_under_it() {
         Some(cuponera_platform::config::Rate::per_minute(1.try_into().expect("not zero")));
     let server = Server::start_with(limits).await;
     let series = "cuponera_http_rate_limited_total{limit=\"anonymous\"}";
-    let before = value(&scrape(&server.nobody()).await, series);
+    let before = value(&scrape(&server.anonymous()).await, series);
     for _ in 0..3 {
-        server.nobody().get("jobs").await;
+        server.anonymous().get("jobs").await;
     }
-    assert!(value(&scrape(&server.nobody()).await, series) > before);
+    assert!(value(&scrape(&server.anonymous()).await, series) > before);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -152,7 +153,7 @@ async fn open_connections_are_shown_until_they_are_closed() {
     let base = server.another_api().await;
     let address = base.strip_prefix("http://").expect("an address");
     let held: Vec<TcpStream> = (0..200).map(|_| connect(address)).collect();
-    let open = async || value(&scrape(&server.nobody()).await, "cuponera_http_connections");
+    let open = async || value(&scrape(&server.anonymous()).await, "cuponera_http_connections");
     assert!(open().await >= 200.0);
     drop(held);
     eventually("the connections to be closed", async || (open().await < 200.0).then_some(())).await;

@@ -119,14 +119,14 @@ async fn a_key_with_2100_half_sent_bodies_leaves_other_tenants_their_share() {
 async fn half_sent_logins_from_22_addresses_leave_tenants_and_logins_their_share() {
     let server = with_shares(little_memory()).await;
     let mut neighbor = Neighbor::of(&server).await;
-    let to = server.nobody().address();
+    let to = server.anonymous().address();
     let attack = (0..22 * 99).map(|n| half_send(n % 22 + 1, &to, "auth/login", ""));
     let (mut held, ()) = tokio::join!(join_all(attack), neighbor.work(20));
     eventually("the attack to use up its share", async || (server.app.in_use().bodies >= 256).then_some(()))
         .await;
     // A new client can log in although the share of anonymous requests is used up.
     for n in 201..206 {
-        let client = server.nobody().on_address(address(n));
+        let client = server.anonymous().on_address(address(n));
         client
             .post("auth/login", json!({"email": ADMIN_EMAIL, "password": ADMIN_PASSWORD}))
             .await
@@ -201,7 +201,7 @@ async fn a_key_with_its_share_of_running_requests_leaves_other_tenants_theirs() 
     }
     eventually("the attack to use up its share", async || (server.app.in_use().requests >= 4).then_some(()))
         .await;
-    assert_eq!(key.get("coupon-books").await.refused(503), "overloaded");
+    assert_eq!(key.get("coupon-books").await.rejected(503), "overloaded");
     neighbor.work(20).await;
     assert_eq!(server.app.in_use().requests, 4, "a caller gets a quarter of them");
     assert!(read_all(held.last_mut().expect("a connection")).await.starts_with("HTTP/1.1 503 "));

@@ -12,7 +12,7 @@ use cuponera_domain::coupon::pattern::Pattern;
 use cuponera_domain::id::{AccountId, BookId};
 use cuponera_domain::principal::RoleName;
 use cuponera_platform::credential::{random_secret, secret_hash};
-use cuponera_platform::telemetry::{Exposition, Reach};
+use cuponera_platform::telemetry::{Exposition, MetricsAccess};
 use cuponera_store::{NewApiKey, Pools, RefreshGrant, Store};
 use cuponera_testkit::{is_soak, race};
 use rand::rngs::StdRng;
@@ -61,7 +61,7 @@ impl Sea {
                 solo: CONNECTIONS,
                 reads: CONNECTIONS,
                 rest: CONNECTIONS,
-                ..Pools::LEAST
+                ..Pools::MIN
             },
         )
         .await;
@@ -157,7 +157,7 @@ const DROPPED: u32 = 60;
 async fn assert_later_writes_stay(step: Duration, act: impl AsyncFn(&Store)) {
     let server = Server::start_with(Limits { worker: false, ..Limits::default() }).await;
     let distance = Distance::to(server.database.url()).await;
-    let store = Store::connect(&distance.url, Pools::LEAST).await.expect("the database is unavailable");
+    let store = Store::connect(&distance.url, Pools::MIN).await.expect("the database is unavailable");
     for round in 0..DROPPED {
         let _ = tokio::time::timeout(step * round, act(&store)).await;
         let key = NewApiKey {
@@ -187,7 +187,7 @@ async fn a_begin_that_is_dropped_under_way_takes_no_later_write_with_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_scrape_that_goes_away_takes_no_later_write_with_it() {
     assert_later_writes_stay(Duration::from_micros(800), async |store| {
-        let metrics = Exposition::new(Reach::Loopback);
+        let metrics = Exposition::new(MetricsAccess::Loopback);
         metrics.watch("api", store);
         metrics.render().await;
     })

@@ -46,8 +46,8 @@ async fn log_in(client: &Client, email: &str, password: &str) -> Reply {
 async fn account(server: &Server, facts: &Value, name: &str) -> Client {
     let [email, password] =
         ["email", "password"].map(|field| fact(facts, &format!("/users/{name}/{field}")).to_owned());
-    let session = log_in(&server.nobody(), &email, &password).await.expect(200);
-    server.nobody().with_token(session["accessToken"].as_str().expect("a login has a token"))
+    let session = log_in(&server.anonymous(), &email, &password).await.expect(200);
+    server.anonymous().with_token(session["accessToken"].as_str().expect("a login has a token"))
 }
 
 /// All tables, each with its columns as a list for SQL. Partitions are read through their parent.
@@ -85,7 +85,7 @@ async fn migrating_changes_no_stored_row_and_breaks_no_promise() {
         }
         // Like the programs of a fleet during an upgrade.
         let another =
-            database.another_store(cuponera_store::Pools { rest: 2, ..cuponera_store::Pools::LEAST }).await;
+            database.another_store(cuponera_store::Pools { rest: 2, ..cuponera_store::Pools::MIN }).await;
         let (first, second) = tokio::join!(database.store().migrate(), another.migrate());
         first.and(second).expect("the migrations failed");
         for (table, before) in tables.iter().zip(before) {
@@ -124,26 +124,26 @@ async fn a_migration_that_waits_for_a_long_transaction_makes_no_assignment_wait(
 #[tokio::test(flavor = "multi_thread")]
 async fn old_passwords_keys_and_logins_still_let_in_whom_they_let_in() {
     for (server, facts) in installations(without_worker()).await {
-        let nobody = server.nobody();
+        let anonymous = server.anonymous();
         let me = account(&server, &facts, "ana").await.get("auth/me").await.expect(200);
         assert_eq!((&me["userId"], &me["role"]), (&json!("ana"), &json!("USER")));
         let other =
             ["email", "password"].map(|field| fact(&facts, &format!("/otherBusiness/{field}")).to_owned());
-        log_in(&nobody, &other[0], &other[1]).await.expect(200);
+        log_in(&anonymous, &other[0], &other[1]).await.expect(200);
         let gone =
             ["email", "password"].map(|field| fact(&facts, &format!("/users/gone/{field}")).to_owned());
-        assert_eq!(log_in(&nobody, &gone[0], &gone[1]).await.refused(401), "invalid_credentials");
+        assert_eq!(log_in(&anonymous, &gone[0], &gone[1]).await.rejected(401), "invalid_credentials");
         server.service().get("coupon-books").await.expect(200);
-        let admin_key = nobody.with_key(fact(&facts, "/keys/admin"));
+        let admin_key = anonymous.with_key(fact(&facts, "/keys/admin"));
         admin_key.get("coupon-books").await.expect(200);
-        assert_eq!(admin_key.get("users").await.refused(403), "forbidden", "an old key manages users");
-        nobody.with_key(fact(&facts, "/keys/revoked")).get("coupon-books").await.refused(401);
+        assert_eq!(admin_key.get("users").await.rejected(403), "forbidden", "an old key manages users");
+        anonymous.with_key(fact(&facts, "/keys/revoked")).get("coupon-books").await.rejected(401);
         for (login, expected) in [("admin", 200), ("ana", 200), ("ended", 401)] {
             let refresh = json!({"refreshToken": fact(&facts, &format!("/logins/{login}"))});
-            let reply = nobody.post("auth/refresh", refresh.clone()).await;
+            let reply = anonymous.post("auth/refresh", refresh.clone()).await;
             assert_eq!(reply.status, expected, "{login}: {}", reply.text);
             // Each could be used once.
-            nobody.post("auth/refresh", refresh).await.refused(401);
+            anonymous.post("auth/refresh", refresh).await.rejected(401);
         }
     }
 }
@@ -152,7 +152,8 @@ async fn old_passwords_keys_and_logins_still_let_in_whom_they_let_in() {
 async fn requests_under_old_idempotency_keys_get_their_old_answers() {
     for (server, facts) in installations(without_worker()).await {
         for replay in facts["replays"].as_array().expect("a dump has replays") {
-            let client = server.nobody().with_key(fact(&facts, &format!("/keys/{}", fact(replay, "/key"))));
+            let client =
+                server.anonymous().with_key(fact(&facts, &format!("/keys/{}", fact(replay, "/key"))));
             let request = client
                 .request(Method::POST, fact(replay, "/path"))
                 .header("Content-Type", "application/json")
@@ -161,7 +162,7 @@ async fn requests_under_old_idempotency_keys_get_their_old_answers() {
             let reply = Reply::to(request).await;
             if fact(replay, "/path") == "users" {
                 // In that version API keys could create accounts.
-                assert_eq!(reply.refused(403), "forbidden");
+                assert_eq!(reply.rejected(403), "forbidden");
                 continue;
             }
             assert_eq!(reply.status, replay["status"], "{replay}: {}", reply.text);

@@ -13,7 +13,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tracing::info;
 
 /// How long to wait for a `cuponera up` on the same data folder that is starting or stopping.
-const JOIN_PATIENCE: Duration = Duration::from_secs(20);
+const JOIN_TIMEOUT: Duration = Duration::from_secs(20);
 const JOIN_POLL: Duration = Duration::from_millis(100);
 
 /// The URL of the database, and the owner of its server.
@@ -54,7 +54,7 @@ impl Database {
             match start(settings).await? {
                 Ok(server) => return Self::own(server).await,
                 // The `up` is starting or stopping.
-                Err(cuponera_postgres::Error::Locked { .. }) if begun.elapsed() < JOIN_PATIENCE => {}
+                Err(cuponera_postgres::Error::Locked { .. }) if begun.elapsed() < JOIN_TIMEOUT => {}
                 Err(error) => return Err(chain(&error)),
             }
         }
@@ -92,7 +92,7 @@ impl Database {
         let begun = Instant::now();
         loop {
             let connected = self.connect_once_with_schema(pools).await;
-            let may_wait = matches!(self.server, Server::Joined) && begun.elapsed() < JOIN_PATIENCE;
+            let may_wait = matches!(self.server, Server::Joined) && begun.elapsed() < JOIN_TIMEOUT;
             if connected.is_ok() || !may_wait {
                 return connected;
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use cuponera_api::{App, AppBuilder};
 use cuponera_platform::config::Settings;
-use cuponera_platform::credential::Passwords;
+use cuponera_platform::credential::Argon2Hasher;
 use cuponera_platform::lifecycle::{self, RunningRelay};
 use cuponera_platform::queue::Queue;
 use cuponera_platform::telemetry::Exposition;
@@ -158,7 +158,7 @@ async fn first_admin(settings: &Settings, store: &Store) -> Result<Option<FirstA
         let password = secrets::password()?;
         (SecretString::from(password.clone()), Some(password))
     };
-    let passwords = Passwords::new().map_err(|error| error.chain())?;
+    let passwords = Argon2Hasher::new().map_err(|error| error.chain())?;
     let hash = passwords.hash(password).await.map_err(|error| error.chain())?;
     let made = store.create_first_business_if_none(FIRST_BUSINESS, &settings.admin_email, &hash).await;
     let admin = FirstAdmin { email: settings.admin_email.clone(), password: shown };

@@ -229,17 +229,17 @@ async fn secrets_are_in_no_log_and_no_error_however_much_is_logged() {
     assert!(!metrics.contains('@') && !metrics.contains("ann"), "a user is in a label: {metrics}");
     process.signal(Signal::TERM);
     assert!(process.ended().await.success());
-    let refused =
+    let fails =
         Process::spawn(installation.command().env(
             "CUPONERA_DATABASE_URL",
             format!("postgres://canary:{DATABASE_PASSWORD}@127.0.0.1:1/canary"),
         ));
-    let (refused, own_password) = (ended(refused).await, installation.data_dir().join("postgres.password"));
+    let (fails, own_password) = (ended(fails).await, installation.data_dir().join("postgres.password"));
     planter.secrets.push(fs::read_to_string(own_password).expect("a password").trim().to_owned());
     let places = [
         ("the log", process.stderr()),
         ("standard output", process.stdout()),
-        ("the output of a failed start", refused),
+        ("the output of a failed start", fails),
         ("errors", planter.errors.clone()),
         ("the metrics", metrics),
         ("the log of Postgres", logs_under(&installation.data_dir())),

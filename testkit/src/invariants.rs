@@ -4,12 +4,12 @@ use sqlx::{AssertSqlSafe, PgPool, Row, query, query_scalar};
 
 /// Fails if an invariant is violated. The message lists each with its first violating rows.
 pub async fn assert_invariants(pool: &PgPool) {
-    let broken = broken_promises(pool).await;
+    let broken = invariant_violations(pool).await;
     assert!(broken.is_empty(), "violated invariants:\n{}", broken.join("\n"));
 }
 
 /// The violated invariants, one line each.
-pub async fn broken_promises(pool: &PgPool) -> Vec<String> {
+pub async fn invariant_violations(pool: &PgPool) -> Vec<String> {
     let mut snapshot = pool.begin().await.expect("beginning the transaction failed");
     let one_view = "set transaction isolation level repeatable read, read only";
     query(one_view).execute(&mut *snapshot).await.expect("taking a snapshot failed");
@@ -17,7 +17,8 @@ pub async fn broken_promises(pool: &PgPool) -> Vec<String> {
     let has_rejections = query_scalar("select to_regclass('import_rejection') is not null");
     let has_rejections: bool =
         has_rejections.fetch_one(&mut *snapshot).await.expect("looking for a table failed");
-    for (promise, offenders) in PROMISES.iter().chain(has_rejections.then_some(&PROMISE_OF_REJECTIONS)) {
+    for (promise, offenders) in INVARIANTS.iter().chain(has_rejections.then_some(&INVARIANT_OF_REJECTED_ROWS))
+    {
         let sql =
             format!("select row_to_json(offender)::text as offender from ({offenders}) offender limit 3");
         let rows = query(AssertSqlSafe(sql)).fetch_all(&mut *snapshot).await;
@@ -31,7 +32,7 @@ pub async fn broken_promises(pool: &PgPool) -> Vec<String> {
 }
 
 /// Each invariant, and a query for the rows that violate it.
-const PROMISES: &[(&str, &str)] = &[
+const INVARIANTS: &[(&str, &str)] = &[
     (
         "a coupon's events are numbered from 1 to its version without a gap",
         "select c.code, c.version, e.events, e.last from coupon c
@@ -165,7 +166,7 @@ const PROMISES: &[(&str, &str)] = &[
 ];
 
 /// The invariant for schemas that have the table of rejections.
-const PROMISE_OF_REJECTIONS: (&str, &str) = (
+const INVARIANT_OF_REJECTED_ROWS: (&str, &str) = (
     "an import has a rejection for each row that it counts as failed",
     "select j.id, j.failed, r.rows from job j
      left join (select job_id, count(*) as rows from import_rejection group by job_id) r on r.job_id = j.id

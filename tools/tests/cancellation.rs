@@ -22,12 +22,12 @@ const ALLOWED: &[(&str, &str, &str)] = &[
     ),
     (
         "core/store/src/pool_metrics.rs",
-        "timeout(LONGEST_WAIT, pool.acquire())",
+        "timeout(MAX_WAIT, pool.acquire())",
         "acquires a connection; executes no statement",
     ),
     ("cli/src/up.rs", "run_until_cancelled(opening)", "the process and its connections end"),
     (
-        "worker/src/runtime/place.rs",
+        "worker/src/runtime/slot.rs",
         "select! {",
         "waits for the aborted task; the pool checks returned connections",
     ),
@@ -88,7 +88,7 @@ fn no_future_that_begins_a_transaction_is_dropped() {
 
 #[test]
 fn a_place_that_was_wrong_is_found() {
-    let wrong = "let all = timeout(LOOK_PATIENCE, store.backlog()).await;\n";
+    let wrong = "let all = timeout(REFRESH_TIMEOUT, store.backlog()).await;\n";
     assert_eq!(places(wrong).len(), 1);
     assert!(places("let all = tokio::spawn(async move { store.backlog().await });\n").is_empty());
 }

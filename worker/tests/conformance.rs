@@ -8,14 +8,14 @@ use cuponera_domain::id::JobId;
 use cuponera_domain::job::{CODES_PER_CHUNK, JobError, JobKind, JobStatus, import};
 use cuponera_platform::queue::{Delivery, Queue, Receiver, Relay, Wakeups};
 use cuponera_store::GenerateId;
-use cuponera_store::{Claim, ImportPart, NewImport, Pulse, Store};
+use cuponera_store::{Claim, ClaimState, ImportPart, NewImport, Store};
 use cuponera_testkit::{Emulator, World, work_generation};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::fleet::{generate, import_to, submit_dry_run};
 
 /// Timeout of a condition. Reaching it fails the test, so it is generous.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 const LEASE: Duration = Duration::from_secs(15);
 /// Timeout of a condition that begins with the end of a lease.
 const SHORT_LEASE: Duration = Duration::from_secs(2);
@@ -68,7 +68,7 @@ impl Rig {
 
     async fn next(&self, receiver: &mut Receiver) -> Delivery {
         let next = receiver.next(&self.stop);
-        tokio::time::timeout(PATIENCE, next).await.expect("nothing was delivered").unwrap()
+        tokio::time::timeout(TIMEOUT, next).await.expect("nothing was delivered").unwrap()
     }
 
     async fn claim(&self) -> Option<Claim> {
@@ -86,7 +86,7 @@ impl Rig {
                 }
             }
         };
-        tokio::time::timeout(PATIENCE, found).await.expect("no chunk was delivered")
+        tokio::time::timeout(TIMEOUT, found).await.expect("no chunk was delivered")
     }
 
     async fn submit(&self, quantity: u64) -> JobId {
@@ -126,7 +126,7 @@ async fn every_chunk_finds_a_place_of_its_own(rig: Rig) {
         let (delivery, claim) = rig.next_chunk(&mut receiver).await;
         numbers.push(claim.number);
         receiver.claimed();
-        receiver.settled(delivery);
+        receiver.finished(delivery);
     }
     numbers.sort_unstable();
     assert_eq!(numbers, [0, 1, 2]);
@@ -139,7 +139,7 @@ async fn a_chunk_to_be_tried_later_is_delivered_then(rig: Rig) {
     let delay = Duration::from_millis(1_500);
     let begun = Instant::now();
     rig.store.retry_chunk_if_held(&claim, delay, "the disk is full").await.unwrap();
-    receiver.settled(delivery);
+    receiver.finished(delivery);
     let (_, again) = rig.next_chunk(&mut receiver).await;
     assert_eq!((again.job, again.attempts), (claim.job, 1));
     assert!(begun.elapsed() >= delay);
@@ -153,9 +153,9 @@ async fn the_next_chunk_of_an_ordered_job_is_delivered_when_its_turn_comes(rig: 
     for number in 0..4 {
         let (delivery, claim) = rig.next_chunk(&mut receiver).await;
         assert_eq!(claim.number, number);
-        let settled = rig.store.settle_dry_run(&claim, &ImportPart::default()).await.unwrap();
-        assert_eq!(settled, Pulse::Held);
-        receiver.settled(delivery);
+        let finished = rig.store.finish_dry_run(&claim, &ImportPart::default()).await.unwrap();
+        assert_eq!(finished, ClaimState::Held);
+        receiver.finished(delivery);
     }
     assert_eq!(rig.status(job).await, JobStatus::Succeeded);
 }
@@ -171,12 +171,12 @@ async fn the_chunks_of_a_file_with_users_are_delivered_side_by_side_if_it_repeat
     for number in 0..4 {
         let (delivery, claim) = rig.next_chunk(&mut receiver).await;
         assert_eq!(claim.number, number);
-        receiver.settled(delivery);
+        receiver.finished(delivery);
         claims.push(claim);
     }
     for claim in claims.iter().rev() {
-        let settled = rig.store.settle_imported(claim, &ImportPart::default(), 0).await.unwrap();
-        assert_eq!(settled, Pulse::Held);
+        let finished = rig.store.finish_imported(claim, &ImportPart::default(), 0).await.unwrap();
+        assert_eq!(finished, ClaimState::Held);
     }
     assert_eq!(rig.status(job.id).await, JobStatus::Succeeded);
 }
@@ -198,7 +198,7 @@ async fn a_job_that_is_retried_is_delivered_again(rig: Rig) {
     let (delivery, claim) = rig.next_chunk(&mut receiver).await;
     let sorry = JobError { code: "sorry".to_owned(), detail: "the chunk failed for the test".to_owned() };
     rig.store.fail_chunk_if_held(&claim, &sorry).await.unwrap();
-    receiver.settled(delivery);
+    receiver.finished(delivery);
     assert_eq!(rig.status(job).await, JobStatus::Failed);
     rig.store.retry_job_if_failed(None, rig.world.business, job).await.unwrap().outcome.unwrap();
     let (_, again) = rig.next_chunk(&mut receiver).await;

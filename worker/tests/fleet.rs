@@ -19,7 +19,7 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-const POOLS: Pools = Pools { rest: 8, ..Pools::LEAST };
+const POOLS: Pools = Pools { rest: 8, ..Pools::MIN };
 
 /// The lease of a worker.
 pub(crate) const LEASE: Duration = Duration::from_secs(15);

@@ -4,12 +4,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use cuponera_domain::id::{AccountId, BookId, BusinessId, JobId, LoginId};
-use cuponera_domain::principal::{Permission, Principal, Role, Trail, parse_user_id};
-use cuponera_domain::rejection::Refusal;
+use cuponera_domain::principal::{AuditContext, Permission, Principal, Role, parse_user_id};
+use cuponera_domain::rejection::Rejection;
 use cuponera_domain::text;
 use cuponera_domain::trace::TraceParent;
 use cuponera_store::Result;
-use cuponera_store::{Sight, Store};
+use cuponera_store::{Store, Visibility};
 use poem::{Request, RequestBody};
 use poem_openapi::registry::{MetaSecurityScheme, Registry};
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
@@ -53,8 +53,13 @@ impl Caller {
     }
 
     /// The audit context of this request.
-    pub(crate) fn trail(&self) -> Trail {
-        Trail::of_request(&self.principal, self.ip, self.user_agent.as_deref(), self.request_id.as_deref())
+    pub(crate) fn audit(&self) -> AuditContext {
+        AuditContext::of_request(
+            &self.principal,
+            self.ip,
+            self.user_agent.as_deref(),
+            self.request_id.as_deref(),
+        )
     }
 
     /// The database. Jobs that are submitted through it belong to the trace of the request.
@@ -63,10 +68,10 @@ impl Caller {
     }
 
     /// What the caller can see of the coupons of other users.
-    pub(crate) fn sight(&self) -> Sight {
+    pub(crate) fn visibility(&self) -> Visibility {
         match self.principal.role {
-            Role::Admin | Role::Service => Sight::Whole,
-            Role::User { .. } => Sight::Own,
+            Role::Admin | Role::Service => Visibility::All,
+            Role::User { .. } => Visibility::OwnOnly,
         }
     }
 
@@ -150,10 +155,10 @@ impl Caller {
                 Ok(user_id.clone())
             }
             (Role::User { .. }, Some(_)) => Err(forbidden("a USER may only act for itself").into()),
-            (Role::Admin | Role::Service, None) => Err(Refusal::invalid("userId", "is required").into()),
+            (Role::Admin | Role::Service, None) => Err(Rejection::invalid("userId", "is required").into()),
             (Role::Admin | Role::Service, Some(named)) => match parse_user_id(&named) {
                 Ok(user_id) => Ok(user_id.to_owned()),
-                Err(message) => Err(Refusal::invalid("userId", message).into()),
+                Err(message) => Err(Rejection::invalid("userId", message).into()),
             },
         }
     }
@@ -177,7 +182,7 @@ impl Caller {
     }
 }
 
-fn other_books() -> Refusal {
+fn other_books() -> Rejection {
     forbidden("the API key is limited to other coupon books")
 }
 

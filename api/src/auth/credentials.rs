@@ -10,7 +10,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use cuponera_domain::id::LoginId;
 use cuponera_domain::principal::{KeyScope, Principal};
-use cuponera_platform::credential::{Bearer, secret_hash};
+use cuponera_platform::credential::{VerifiedToken, secret_hash};
 use cuponera_store::Result;
 use cuponera_store::{KeyHolder, LoginHolder};
 use poem::http::{HeaderMap, HeaderName, header};
@@ -134,7 +134,7 @@ async fn of_token(app: &App, authorization: &str) -> Result<Option<Identity>> {
     if !scheme.eq_ignore_ascii_case("Bearer") {
         return Ok(None);
     }
-    let Some(Bearer { principal, login, expires_at }) = app.tokens.check(token.trim()) else {
+    let Some(VerifiedToken { principal, login, expires_at }) = app.tokens.check(token.trim()) else {
         return Ok(None);
     };
     let holder = login_holder(app, login).await?.filter(|holder| holder.principal == principal);

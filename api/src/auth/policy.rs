@@ -4,7 +4,7 @@
 //! Operations check what depends on the request itself: its `userId`, and `force` of an unlock.
 
 use cuponera_domain::principal::{Permission, RoleName};
-use cuponera_domain::rejection::Refusal;
+use cuponera_domain::rejection::Rejection;
 
 use crate::auth::credentials::Identity;
 
@@ -101,7 +101,7 @@ const TABLE: [(&str, Access, Touches); 38] = [
 
 impl Rule {
     /// Rejects a caller whose role or credential does not allow the operation.
-    pub(crate) fn check(self, caller: &Identity) -> Result<(), Refusal> {
+    pub(crate) fn check(self, caller: &Identity) -> Result<(), Rejection> {
         match self.access {
             Account if caller.login().is_none() => {
                 return Err(forbidden(
@@ -121,7 +121,7 @@ impl Rule {
 }
 
 /// Rejects a caller whose role or API key lacks the permission.
-pub(crate) fn check_permission(permission: Permission, caller: &Identity) -> Result<(), Refusal> {
+pub(crate) fn check_permission(permission: Permission, caller: &Identity) -> Result<(), Rejection> {
     if !caller.principal.role.name().may(permission) {
         return Err(forbidden(match permission.roles() {
             [RoleName::Admin] => "only an ADMIN may do this",
@@ -141,8 +141,8 @@ pub(crate) fn check_permission(permission: Permission, caller: &Identity) -> Res
 }
 
 /// The role or credential does not allow it.
-pub(crate) fn forbidden(reason: &str) -> Refusal {
-    Refusal::Forbidden { reason: reason.to_owned() }
+pub(crate) fn forbidden(reason: &str) -> Rejection {
+    Rejection::Forbidden { reason: reason.to_owned() }
 }
 
 #[cfg(test)]

@@ -42,7 +42,7 @@ pub(super) fn describe(response: &mut Value, answer: &Answer) {
 }
 
 /// The response of a status: the meaning and the example of each of its problems.
-pub(super) fn refusal(status: u16, kinds: &[&Kind]) -> Value {
+pub(super) fn rejection(status: u16, kinds: &[&Kind]) -> Value {
     let meanings: Vec<_> = kinds.iter().map(|kind| format!("- `{}`: {}", kind.code, kind.meaning)).collect();
     let headers: Map<String, Value> =
         OF_ALL.iter().chain(headers_of(status)).map(|name| ((*name).to_owned(), header(name))).collect();

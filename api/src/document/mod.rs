@@ -25,7 +25,7 @@ pub(crate) use page::page;
 pub(crate) use permission_page::permission_page;
 
 use crate::http::problem::CONTENT_TYPE;
-use answers::{describe, headers, problem, problem_examples, refusal};
+use answers::{describe, headers, problem, problem_examples, rejection};
 use catalog::Kind;
 use operation::Shape;
 
@@ -120,7 +120,7 @@ impl Completion {
                 // The row describes a response of its own under this status.
                 Some(answer) => answer["content"][CONTENT_TYPE] = problem(status, &kinds),
                 None => {
-                    answers.insert(status.to_string(), self.refusal(status, &kinds));
+                    answers.insert(status.to_string(), self.rejection(status, &kinds));
                 }
             }
         }
@@ -167,13 +167,13 @@ impl Completion {
     }
 
     /// A rejection. If it has few kinds, it is stored once and referenced.
-    fn refusal(&mut self, status: u16, kinds: &[&Kind]) -> Value {
+    fn rejection(&mut self, status: u16, kinds: &[&Kind]) -> Value {
         if kinds.len() > MAX_SHARED_KINDS {
-            return refusal(status, kinds);
+            return rejection(status, kinds);
         }
         let name = kinds.iter().map(|kind| kind.code).collect::<Vec<_>>().join(".");
         let reference = json!({"$ref": format!("#/components/responses/{name}")});
-        self.shared.entry(name).or_insert_with(|| refusal(status, kinds));
+        self.shared.entry(name).or_insert_with(|| rejection(status, kinds));
         reference
     }
 

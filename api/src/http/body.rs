@@ -8,7 +8,7 @@ use cuponera_domain::book::Change;
 use cuponera_domain::json;
 use cuponera_domain::number::exact_f64;
 use cuponera_domain::principal::parse_user_id;
-use cuponera_domain::rejection::{FieldFault, Refusal};
+use cuponera_domain::rejection::{FieldError, Rejection};
 use poem::http::StatusCode;
 use poem::{Request, RequestBody};
 use poem_openapi::registry::{MetaMediaType, MetaRequest, Registry};
@@ -53,9 +53,9 @@ pub(crate) struct Fields {
     prefix: &'static str,
     object: Map<String, Value>,
     known: BTreeSet<&'static str>,
-    faults: Vec<FieldFault>,
+    faults: Vec<FieldError>,
     /// Faults to report only together with others.
-    likely_faults: Vec<FieldFault>,
+    likely_faults: Vec<FieldError>,
 }
 
 /// The type of a field.
@@ -171,7 +171,7 @@ impl Field for Map<String, Value> {
 
 impl Fields {
     /// The fields of an object. `faults` are those of its text.
-    fn new(prefix: &'static str, object: Map<String, Value>, faults: Vec<FieldFault>) -> Self {
+    fn new(prefix: &'static str, object: Map<String, Value>, faults: Vec<FieldError>) -> Self {
         Self { prefix, object, known: BTreeSet::new(), faults, likely_faults: Vec::new() }
     }
 
@@ -254,13 +254,13 @@ impl Fields {
         let name = if self.prefix.is_empty() { name.to_owned() } else { format!("{}.{name}", self.prefix) };
         let is_known = self.faults.iter().any(|fault| fault.field == name);
         if !is_known && self.faults.len() < MAX_FAULTS {
-            self.faults.push(FieldFault::new(name, message));
+            self.faults.push(FieldError::new(name, message));
         }
     }
 
     /// Records a fault that only the database can decide. It is reported only together with other faults.
     pub(crate) fn likely_fault(&mut self, name: &str, message: impl Into<String>) {
-        self.likely_faults.push(FieldFault::new(name, message));
+        self.likely_faults.push(FieldError::new(name, message));
     }
 
     /// Parses a string that must be one of `words`.
@@ -303,7 +303,7 @@ impl Fields {
 }
 
 /// Reads an object. `faults` are those of its text.
-fn read<T: FromFields>(object: Map<String, Value>, faults: Vec<FieldFault>) -> Result<T, Problem> {
+fn read<T: FromFields>(object: Map<String, Value>, faults: Vec<FieldError>) -> Result<T, Problem> {
     let mut fields = Fields::new("", object, faults);
     let value = T::read(&mut fields);
     fields.reject_unknown();
@@ -311,7 +311,7 @@ fn read<T: FromFields>(object: Map<String, Value>, faults: Vec<FieldFault>) -> R
         Some(value) if fields.faults.is_empty() => Ok(value),
         _ => {
             fields.faults.append(&mut fields.likely_faults);
-            Err(Refusal::Invalid { faults: fields.faults }.into())
+            Err(Rejection::Invalid { faults: fields.faults }.into())
         }
     }
 }
@@ -352,7 +352,7 @@ fn not_read(text: &str, error: &serde_json::Error) -> Problem {
         Vec::new()
     };
     if faults.iter().any(|fault| fault.message == json::ROUNDED) {
-        return Refusal::Invalid { faults }.into();
+        return Rejection::Invalid { faults }.into();
     }
     bad_json(&format!("the body is not JSON: line {}, column {}", error.line(), error.column()))
 }

@@ -4,7 +4,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
 
-use cuponera_domain::rejection::FieldFault;
+use cuponera_domain::rejection::FieldError;
 use cuponera_domain::trace::{TRACE_PARENT, TraceParent};
 use cuponera_platform::telemetry::join_trace;
 use futures::FutureExt;
@@ -165,7 +165,7 @@ fn as_problem(error: &poem::Error) -> Problem {
         return problem.clone();
     }
     if let Some(param) = error.downcast_ref::<ParseParamError>() {
-        let fault = FieldFault::new(param.name, format!("is not valid: {}", param.reason));
+        let fault = FieldError::new(param.name, format!("is not valid: {}", param.reason));
         let detail = format!("the parameter {} is not valid", param.name);
         return Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", detail).with_faults(&[fault]);
     }

@@ -1,6 +1,6 @@
 //! Response headers for browsers: security headers and CORS.
 
-use cuponera_domain::rejection::Refusal;
+use cuponera_domain::rejection::Rejection;
 use cuponera_platform::config::Origin;
 use poem::http::header::{self, HeaderName};
 use poem::http::{HeaderMap, HeaderValue, Method, StatusCode};
@@ -124,7 +124,7 @@ impl Cors {
         }
         let reason = "the cookie is not taken from a page of another origin; CUPONERA_CORS_ORIGINS names the origins whose \
                       pages may use it";
-        Err(Refusal::Forbidden { reason: reason.to_owned() }.into())
+        Err(Rejection::Forbidden { reason: reason.to_owned() }.into())
     }
 
     /// The value of `Access-Control-Allow-Origin`, if the origin is allowed.

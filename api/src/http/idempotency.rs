@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use cuponera_domain::rejection::Refusal;
-use cuponera_store::RequestKey;
+use cuponera_domain::rejection::Rejection;
+use cuponera_store::IdempotencyKey;
 use cuponera_store::Result;
 use uuid::Uuid;
 
@@ -31,25 +31,27 @@ impl HeldKey {
         };
         if key.is_empty() || key.len() > MAX_KEY_BYTES || !key.iter().all(|byte| (b' '..=b'~').contains(byte))
         {
-            return Err(
-                Refusal::invalid("Idempotency-Key", "must have 1 to 255 printable ASCII characters").into()
-            );
+            return Err(Rejection::invalid(
+                "Idempotency-Key",
+                "must have 1 to 255 printable ASCII characters",
+            )
+            .into());
         }
         let id = half_hash(&[&caller.key_owner(), caller.operation.as_bytes(), key]);
         if !caller.app.mark_running(id) {
-            return Err(Refusal::KeyInProgress.into());
+            return Err(Rejection::KeyInProgress.into());
         }
         Ok(Self { app: caller.app.clone(), id: Some(id), fingerprint })
     }
 
     /// The stored form of the key.
-    pub(crate) fn stored(&self) -> Option<RequestKey> {
+    pub(crate) fn stored(&self) -> Option<IdempotencyKey> {
         self.with_fingerprint(self.fingerprint)
     }
 
     /// The stored form of the key, for a request whose fingerprint is computed later.
-    pub(crate) fn with_fingerprint(&self, fingerprint: Uuid) -> Option<RequestKey> {
-        self.id.map(|id| RequestKey { id, fingerprint })
+    pub(crate) fn with_fingerprint(&self, fingerprint: Uuid) -> Option<IdempotencyKey> {
+        self.id.map(|id| IdempotencyKey { id, fingerprint })
     }
 }
 

@@ -1,7 +1,7 @@
 //! Problem documents: `application/problem+json` (RFC 9457). They cannot contain internal text: an internal error becomes a
 //! fixed sentence, and its chain of causes goes to the log.
 
-use cuponera_domain::rejection::{FieldFault, Refusal, RefusalClass};
+use cuponera_domain::rejection::{FieldError, Rejection, RejectionClass};
 use cuponera_store::Error;
 use poem::error::ResponseError;
 use poem::http::{HeaderValue, StatusCode, header};
@@ -150,8 +150,8 @@ impl Problem {
     }
 
     /// Adds the invalid fields.
-    pub(crate) fn with_faults(mut self, faults: &[FieldFault]) -> Self {
-        let field = |fault: &FieldFault| ProblemField {
+    pub(crate) fn with_faults(mut self, faults: &[FieldError]) -> Self {
+        let field = |fault: &FieldError| ProblemField {
             field: fault.field.chars().take(MAX_FIELD_CHARS).collect(),
             message: fault.message.clone(),
         };
@@ -177,20 +177,20 @@ impl Problem {
     }
 }
 
-impl From<Refusal> for Problem {
-    fn from(refusal: Refusal) -> Self {
-        let mut problem = Self::new(status_of(refusal.class()), refusal.code(), refusal.to_string());
-        match &refusal {
-            Refusal::Invalid { faults } => problem = problem.with_faults(faults),
-            Refusal::PatternExhausted { remaining } => problem.body.remaining = Some(*remaining),
-            Refusal::StorageQuotaExceeded { used_bytes, allowed_bytes } => {
+impl From<Rejection> for Problem {
+    fn from(rejection: Rejection) -> Self {
+        let mut problem = Self::new(status_of(rejection.class()), rejection.code(), rejection.to_string());
+        match &rejection {
+            Rejection::Invalid { faults } => problem = problem.with_faults(faults),
+            Rejection::PatternExhausted { remaining } => problem.body.remaining = Some(*remaining),
+            Rejection::StorageQuotaExceeded { used_bytes, allowed_bytes } => {
                 (problem.body.used_bytes, problem.body.allowed_bytes) =
                     (Some(*used_bytes), Some(*allowed_bytes));
             }
-            Refusal::CouponLocked { locked_until } => {
+            Rejection::CouponLocked { locked_until } => {
                 problem.body.locked_until = Some((*locked_until).into());
             }
-            Refusal::BadFile { line, fault, first_record, .. } => {
+            Rejection::BadFile { line, fault, first_record, .. } => {
                 problem.body.line = *line;
                 problem.body.code.clone_from(fault);
                 problem.body.first_record.clone_from(first_record);
@@ -198,28 +198,28 @@ impl From<Refusal> for Problem {
                     || ["header", "codeColumn", "userColumn", "delimiter"].map(str::to_owned).to_vec();
                 problem.body.parameters = first_record.as_ref().map(|_| settle());
             }
-            Refusal::KeyInProgress => problem = problem.with_retry_after(1),
+            Rejection::KeyInProgress => problem = problem.with_retry_after(1),
             _ => {}
         }
         problem
     }
 }
 
-fn status_of(class: RefusalClass) -> StatusCode {
+fn status_of(class: RejectionClass) -> StatusCode {
     match class {
-        RefusalClass::NotFound => StatusCode::NOT_FOUND,
-        RefusalClass::Forbidden => StatusCode::FORBIDDEN,
-        RefusalClass::Invalid => StatusCode::UNPROCESSABLE_ENTITY,
-        RefusalClass::Conflict => StatusCode::CONFLICT,
-        RefusalClass::Gone => StatusCode::GONE,
-        RefusalClass::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        RejectionClass::NotFound => StatusCode::NOT_FOUND,
+        RejectionClass::Forbidden => StatusCode::FORBIDDEN,
+        RejectionClass::Invalid => StatusCode::UNPROCESSABLE_ENTITY,
+        RejectionClass::Conflict => StatusCode::CONFLICT,
+        RejectionClass::Gone => StatusCode::GONE,
+        RejectionClass::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
     }
 }
 
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         match error {
-            Error::Refused(refusal) => refusal.into(),
+            Error::Rejected(rejection) => rejection.into(),
             Error::Unavailable(_) => {
                 warn!(error = error.chain(), "a request failed temporarily");
                 let detail = "the server cannot do this right now; ask again";

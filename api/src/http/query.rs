@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use cuponera_domain::rejection::{FieldFault, Refusal};
+use cuponera_domain::rejection::{FieldError, Rejection};
 
 use crate::http::body::MAX_FAULTS;
 use crate::http::spelling::not_known;
@@ -11,8 +11,8 @@ use crate::http::spelling::not_known;
 const MAX_NAME_CHARS: usize = 64;
 
 /// Rejects a query with an unknown or repeated name. Names are compared after decoding.
-pub(crate) fn check(query: &str, known: &[String]) -> Result<(), Refusal> {
-    let (mut seen, mut faults) = (BTreeSet::new(), Vec::<FieldFault>::new());
+pub(crate) fn check(query: &str, known: &[String]) -> Result<(), Rejection> {
+    let (mut seen, mut faults) = (BTreeSet::new(), Vec::<FieldError>::new());
     for (name, _) in form_urlencoded::parse(query.as_bytes()) {
         let is_known = known.iter().any(|known| *known == name);
         let is_first = seen.insert(name.clone());
@@ -23,13 +23,13 @@ pub(crate) fn check(query: &str, known: &[String]) -> Result<(), Refusal> {
         };
         let name: String = name.chars().take(MAX_NAME_CHARS).collect();
         if !faults.iter().any(|fault| fault.field == name) {
-            faults.push(FieldFault::new(name, message));
+            faults.push(FieldError::new(name, message));
         }
         if faults.len() == MAX_FAULTS {
             break;
         }
     }
-    if faults.is_empty() { Ok(()) } else { Err(Refusal::Invalid { faults }) }
+    if faults.is_empty() { Ok(()) } else { Err(Rejection::Invalid { faults }) }
 }
 
 #[cfg(test)]
@@ -39,7 +39,7 @@ mod tests {
     fn faults(query: &str) -> Vec<(String, String)> {
         match check(query, &["couponBookId", "dryRun"].map(str::to_owned)) {
             Ok(()) => Vec::new(),
-            Err(Refusal::Invalid { faults }) => {
+            Err(Rejection::Invalid { faults }) => {
                 faults.into_iter().map(|fault| (fault.field, fault.message)).collect()
             }
             Err(other) => panic!("{other}"),

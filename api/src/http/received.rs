@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use cuponera_domain::rejection::Refusal;
+use cuponera_domain::rejection::Rejection;
 use cuponera_platform::config::MAX_JSON_BYTES;
 use futures::StreamExt;
 use poem::http::StatusCode;
@@ -51,7 +51,7 @@ async fn read_all(body: Body, held: &mut Permit) -> Result<Vec<u8>, Problem> {
             .map_err(|_| Problem::new(StatusCode::BAD_REQUEST, "bad_request", "the body ended early"))?;
         let length = bytes.len() + piece.len();
         if length > MAX_BODY_BYTES {
-            return Err(Refusal::TooLarge { limit_bytes: MAX_JSON_BYTES }.into());
+            return Err(Rejection::TooLarge { limit_bytes: MAX_JSON_BYTES }.into());
         }
         let units = |bytes: usize| bytes.div_ceil(BODY_UNIT_BYTES).max(1);
         let more = units(length) - units(bytes.len());

@@ -1,7 +1,7 @@
 //! Responses with a status other than 200 (201, 202), and replayed ones.
 
-use cuponera_domain::rejection::Refusal;
-use cuponera_store::Answer;
+use cuponera_domain::rejection::Rejection;
+use cuponera_store::CallResult;
 use poem::http::{HeaderValue, StatusCode, header};
 use poem::{IntoResponse, Response};
 use poem_openapi::ApiResponse;
@@ -24,11 +24,11 @@ pub(crate) struct Reply<T, const STATUS: u16 = 200, const OTHER: u16 = 0> {
 
 impl<T, const STATUS: u16, const OTHER: u16> Reply<T, STATUS, OTHER> {
     /// The outcome of a call as `view` shows it; a rejection as a problem.
-    pub(crate) fn of<O>(answer: Answer<O>, view: impl FnOnce(O) -> T) -> Result<Self, Problem> {
+    pub(crate) fn of<O>(answer: CallResult<O>, view: impl FnOnce(O) -> T) -> Result<Self, Problem> {
         let replayed = answer.replayed;
         match answer.outcome {
             Ok(outcome) => Ok(Self { body: view(outcome), other: false, replayed, location: None }),
-            Err(refusal) => Err(refused(refusal, replayed)),
+            Err(rejection) => Err(rejected(rejection, replayed)),
         }
     }
 
@@ -45,8 +45,8 @@ impl<T, const STATUS: u16, const OTHER: u16> Reply<T, STATUS, OTHER> {
     }
 }
 
-fn refused(refusal: Refusal, replayed: bool) -> Problem {
-    let problem = Problem::from(refusal);
+fn rejected(rejection: Rejection, replayed: bool) -> Problem {
+    let problem = Problem::from(rejection);
     if replayed { problem.replayed() } else { problem }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use cuponera_platform::queue::{Queue, forget_needless_letters};
+use cuponera_platform::queue::{Queue, delete_unneeded_dead_letters};
 use tokio::sync::{Mutex, Semaphore};
 use tracing::warn;
 
@@ -33,7 +33,7 @@ impl DeadLetters {
         let (store, sqs, turn) = (app.store.clone(), sqs.clone(), self.turn.clone());
         app.run_in_background(async move {
             let _turn = turn.lock().await;
-            if let Err(fault) = forget_needless_letters(&store, &sqs).await {
+            if let Err(fault) = delete_unneeded_dead_letters(&store, &sqs).await {
                 warn!(
                     error = fault.chain(),
                     "cannot delete dead letters of jobs that run again; the jobs are not affected"

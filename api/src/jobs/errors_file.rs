@@ -7,7 +7,7 @@ use cuponera_domain::csv::begins_formula;
 use cuponera_domain::id::{BusinessId, JobId};
 use cuponera_platform::files::Files;
 use cuponera_store::{Error, Result};
-use cuponera_store::{Rejection, RejectionCursor, Store};
+use cuponera_store::{RejectedRow, RejectedRowCursor, Store};
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 
@@ -36,20 +36,20 @@ fn written_files(files: Files, names: Vec<String>) -> impl Stream<Item = Result<
 }
 
 fn rejections(store: Store, job: JobId) -> impl Stream<Item = Result<Bytes>> + Send {
-    stream::try_unfold(RejectionCursor::default(), move |after| {
+    stream::try_unfold(RejectedRowCursor::default(), move |after| {
         let store = store.clone();
         async move {
-            let page = store.list_rejections(job, after).await?;
+            let page = store.list_rejected_rows(job, after).await?;
             let is_over = page.rejections.is_empty();
             Ok((!is_over).then_some((csv_of(&page.rejections)?, page.next)))
         }
     })
 }
 
-fn csv_of(rejections: &[Rejection]) -> Result<Bytes> {
+fn csv_of(rejections: &[RejectedRow]) -> Result<Bytes> {
     let mut writer = csv::Writer::from_writer(Vec::new());
     for rejection in rejections {
-        let Rejection { line, code, reason, row, detail } = rejection;
+        let RejectedRow { line, code, reason, row, detail } = rejection;
         let (line, code, row) = (line.to_string(), without_formula(code), without_formula(row));
         writer.write_record([line.as_str(), &code, reason, &row, detail]).map_err(Error::internal)?;
     }

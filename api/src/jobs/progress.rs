@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 
 use cuponera_domain::id::{BusinessId, JobId};
 use cuponera_domain::job::{Job, Stage};
-use cuponera_platform::cache::{BELIEVED, Cache};
+use cuponera_platform::cache::{Cache, READING_TTL};
 use cuponera_store::Result;
 use cuponera_store::Store;
 use moka::sync::Cache as MemoryCache;
 
 /// Returned stages are kept for longer than a reading in Redis is valid.
 const STAGE_TTL: Duration = Duration::from_secs(10);
-const _: () = assert!(STAGE_TTL.as_millis() > BELIEVED.as_millis());
+const _: () = assert!(STAGE_TTL.as_millis() > READING_TTL.as_millis());
 const MAX_STAGES: u64 = 100_000;
 
 /// The source of all readings of jobs in this process.

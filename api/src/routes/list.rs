@@ -1,7 +1,7 @@
 //! Pages of lists: the parameters `limit` and `cursor`, and the response.
 
 use cuponera_domain::page::{DEFAULT_LIMIT, MAX_LIMIT, Page};
-use cuponera_domain::rejection::Refusal;
+use cuponera_domain::rejection::Rejection;
 use cuponera_store::Result;
 use poem_openapi::Object;
 use poem_openapi::types::{ParseFromJSON, ToJSON, Type};
@@ -32,7 +32,7 @@ pub(super) fn limit(asked: Option<u32>) -> Result<u32> {
     match asked {
         None => Ok(DEFAULT_LIMIT),
         Some(limit @ 1..=MAX_LIMIT) => Ok(limit),
-        Some(_) => Err(Refusal::invalid("limit", "must be from 1 to 500").into()),
+        Some(_) => Err(Rejection::invalid("limit", "must be from 1 to 500").into()),
     }
 }
 
@@ -42,7 +42,7 @@ pub(super) fn cursor<T>(text: Option<String>, parse: impl Fn(&str) -> Option<T>)
         None => Ok(None),
         Some(text) => match parse(&text) {
             Some(value) => Ok(Some(value)),
-            None => Err(Refusal::invalid("cursor", "is not one that a list gave").into()),
+            None => Err(Rejection::invalid("cursor", "is not one that a list gave").into()),
         },
     }
 }

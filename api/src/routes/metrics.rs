@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use cuponera_platform::telemetry::{MEDIA_TYPE, Reach};
+use cuponera_platform::telemetry::{MEDIA_TYPE, MetricsAccess};
 use poem::http::uri::Authority;
 use poem::http::{StatusCode, header};
 use poem::{Request, Response};
@@ -29,7 +29,7 @@ const PROXY_HEADERS: [&str; 9] = [
 /// All metrics as text.
 pub(crate) async fn expose(request: Request) -> poem::Result<Response> {
     let app = app(&request);
-    if app.metrics.reach() == Reach::OwnAddress {
+    if app.metrics.metrics_access() == MetricsAccess::OwnAddress {
         let detail = "the metrics stand on an address of their own (CUPONERA_METRICS_ADDR)";
         return Err(Problem::new(StatusCode::NOT_FOUND, "not_found", detail).into());
     }

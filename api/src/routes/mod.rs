@@ -16,7 +16,7 @@ mod users;
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
-use cuponera_domain::rejection::Refusal;
+use cuponera_domain::rejection::Rejection;
 use cuponera_store::Result;
 use poem_openapi::{
     ContactObject, ExternalDocumentObject, LicenseObject, OpenApiService, ServerObject, Tags,
@@ -169,7 +169,7 @@ fn word<T>(
         None => Ok(None),
         Some(text) => match parse(&text) {
             Some(value) => Ok(Some(value)),
-            None => Err(Refusal::invalid(name, format!("must be one of {words}")).into()),
+            None => Err(Rejection::invalid(name, format!("must be one of {words}")).into()),
         },
     }
 }
@@ -177,7 +177,7 @@ fn word<T>(
 /// Rejects zero bytes, which Postgres does not accept in text.
 fn plain(name: &str, text: Option<String>) -> Result<Option<String>> {
     match text {
-        Some(text) if text.contains('\0') => Err(Refusal::invalid(name, "must not have zero bytes").into()),
+        Some(text) if text.contains('\0') => Err(Rejection::invalid(name, "must not have zero bytes").into()),
         text => Ok(text),
     }
 }

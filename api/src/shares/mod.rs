@@ -168,7 +168,7 @@ impl Inner {
     }
 
     fn refuse(&self, full: Full) -> Full {
-        self.metrics.refused(full.bound);
+        self.metrics.rejected(full.bound);
         full
     }
 }

@@ -24,31 +24,31 @@ fn stranger(address: &str) -> Claimant {
 
 /// Takes units for each claimant in turn until it is rejected.
 fn fill(shares: &Shares, claimants: &[Claimant]) -> (Vec<Permit>, Vec<Bound>) {
-    let (mut held, mut refused) = (Vec::new(), Vec::new());
+    let (mut held, mut rejected) = (Vec::new(), Vec::new());
     for claimant in claimants {
         loop {
             match shares.take(claimant) {
                 Ok(one) => held.push(one),
-                Err(full) => break refused.push(full.bound),
+                Err(full) => break rejected.push(full.bound),
             }
         }
     }
-    (held, refused)
+    (held, rejected)
 }
 
 /// Invariant I-48.
 #[test]
 fn no_caller_business_or_address_can_exhaust_a_resource() {
     let shares = sixteen();
-    let (caller, refused) = fill(&shares, &[known(1, 1, "192.0.2.1")]);
-    assert_eq!((caller.len(), &refused[..]), (4, &[Bound::Caller][..]));
+    let (caller, rejected) = fill(&shares, &[known(1, 1, "192.0.2.1")]);
+    assert_eq!((caller.len(), &rejected[..]), (4, &[Bound::Caller][..]));
     let callers = [known(1, 2, "192.0.2.2"), known(1, 3, "192.0.2.3")];
-    let (business, refused) = fill(&shares, &callers);
-    assert_eq!((business.len(), &refused[..]), (4, &[Bound::Caller, Bound::Business][..]));
-    let (address, refused) = fill(&shares, &[known(2, 4, "192.0.2.9"), known(2, 5, "192.0.2.9")]);
-    assert_eq!((address.len(), &refused[..]), (4, &[Bound::Caller, Bound::Address][..]));
-    let (rest, refused) = fill(&shares, &[known(3, 6, "192.0.2.10"), known(4, 7, "192.0.2.11")]);
-    assert_eq!((rest.len(), &refused[..]), (4, &[Bound::Caller, Bound::Total][..]));
+    let (business, rejected) = fill(&shares, &callers);
+    assert_eq!((business.len(), &rejected[..]), (4, &[Bound::Caller, Bound::Business][..]));
+    let (address, rejected) = fill(&shares, &[known(2, 4, "192.0.2.9"), known(2, 5, "192.0.2.9")]);
+    assert_eq!((address.len(), &rejected[..]), (4, &[Bound::Caller, Bound::Address][..]));
+    let (rest, rejected) = fill(&shares, &[known(3, 6, "192.0.2.10"), known(4, 7, "192.0.2.11")]);
+    assert_eq!((rest.len(), &rejected[..]), (4, &[Bound::Caller, Bound::Total][..]));
     drop((caller, business, address, rest));
     assert_eq!(shares.in_use(), 0);
     assert!(shares.0.usage().by_owner.is_empty(), "an owner without units is still stored");
@@ -58,8 +58,8 @@ fn no_caller_business_or_address_can_exhaust_a_resource() {
 fn anonymous_requests_leave_authenticated_callers_their_share() {
     let shares = sixteen();
     let addresses: Vec<_> = (1..=250).map(|n| stranger(&format!("192.0.2.{n}"))).collect();
-    let (flood, refused) = fill(&shares, &addresses);
-    assert_eq!((flood.len(), refused[0], refused[249]), (4, Bound::Address, Bound::Anonymous));
+    let (flood, rejected) = fill(&shares, &addresses);
+    assert_eq!((flood.len(), rejected[0], rejected[249]), (4, Bound::Address, Bound::Anonymous));
     let (business, _) = fill(&shares, &[known(1, 1, "192.0.2.1"), known(2, 2, "192.0.2.2")]);
     assert_eq!(business.len(), 8);
 }
@@ -69,10 +69,10 @@ fn ipv6_counts_by_64_and_by_56() {
     let shares = sixteen();
     let at =
         |net: u32, host: u32| Claimant::Peer { address: Some(ip(&format!("2001:db8:0:{net:x}::{host:x}"))) };
-    let (held, refused) =
+    let (held, rejected) =
         fill(&shares, &[at(0x100, 1), at(0x100, 2), at(0x101, 1), at(0x102, 1), at(0x200, 1)]);
     let expected = [Bound::Address, Bound::Address, Bound::Address, Bound::Network, Bound::Address];
-    assert_eq!((held.len(), &refused[..]), (12, &expected[..]));
+    assert_eq!((held.len(), &rejected[..]), (12, &expected[..]));
     let mapped = [
         Claimant::Peer { address: Some(ip("::ffff:192.0.2.1")) },
         Claimant::Peer { address: Some(ip("192.0.2.1")) },
@@ -82,10 +82,10 @@ fn ipv6_counts_by_64_and_by_56() {
 
 #[test]
 fn without_an_address_only_the_other_bounds_count() {
-    let (held, refused) = fill(&sixteen(), &[Claimant::Peer { address: None }]);
-    assert_eq!((held.len(), &refused[..]), (16, &[Bound::Total][..]));
-    let (held, refused) = fill(&sixteen(), &[Claimant::Anonymous { address: None }]);
-    assert_eq!((held.len(), &refused[..]), (4, &[Bound::Anonymous][..]));
+    let (held, rejected) = fill(&sixteen(), &[Claimant::Peer { address: None }]);
+    assert_eq!((held.len(), &rejected[..]), (16, &[Bound::Total][..]));
+    let (held, rejected) = fill(&sixteen(), &[Claimant::Anonymous { address: None }]);
+    assert_eq!((held.len(), &rejected[..]), (4, &[Bound::Anonymous][..]));
 }
 
 #[test]

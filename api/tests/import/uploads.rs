@@ -62,9 +62,9 @@ async fn an_upload_to_an_unknown_another_s_or_closed_book_is_refused_and_nothing
         (id_of(&other), 404, "not_found"),
         (closed, 409, "book_closed"),
     ] {
-        assert_eq!(server.upload(&book, "AAA\n").await.refused(status), code);
+        assert_eq!(server.upload(&book, "AAA\n").await.rejected(status), code);
         let form = csv_form("AAA\n").text("couponBookId", book);
-        assert_eq!(upload_form(&server, "", form).await.refused(status), code);
+        assert_eq!(upload_form(&server, "", form).await.rejected(status), code);
     }
     assert_nothing_kept(&server).await;
 }
@@ -75,12 +75,12 @@ async fn an_upload_over_the_limit_is_413_and_nothing_is_kept() {
     let book = server.book(json!({})).await;
     // One byte over the limit: with and without a Content-Length, and as a form.
     let file = "LONG-CODE\n".repeat(100_000) + "X";
-    assert_eq!(server.upload(&book, file.clone()).await.refused(413), "too_large");
+    assert_eq!(server.upload(&book, file.clone()).await.rejected(413), "too_large");
     let pieces = file.as_bytes().chunks(64 * 1024).map(|piece| Ok::<_, std::io::Error>(piece.to_vec()));
     let stream = reqwest::Body::wrap_stream(futures::stream::iter(pieces.collect::<Vec<_>>()));
-    assert_eq!(server.upload(&book, stream).await.refused(413), "too_large");
+    assert_eq!(server.upload(&book, stream).await.rejected(413), "too_large");
     let form = csv_form(file.clone()).text("couponBookId", book.clone());
-    assert_eq!(upload_form(&server, "", form).await.refused(413), "too_large");
+    assert_eq!(upload_form(&server, "", form).await.rejected(413), "too_large");
     assert_nothing_kept(&server).await;
     let job = server.upload(&book, file[..1_000_000].to_owned()).await.expect(202);
     assert_eq!(counts_of(&wait_for_job(&server.admin(), &id_of(&job)).await), [1, 99_999, 0]);
@@ -182,7 +182,7 @@ async fn the_same_file_under_the_same_key_is_one_import_and_another_file_is_refu
     let job = wait_for_job(&server.admin(), &id_of(&first.json())).await;
     let second = upload("code\nONE\nTWO\n").await;
     assert_eq!((second.header("Idempotent-Replayed"), &second.text), ("true", &first.text));
-    assert_eq!(upload("code\nONE\nTWO\nTHREE\n").await.refused(422), "key_reused");
+    assert_eq!(upload("code\nONE\nTWO\nTHREE\n").await.rejected(422), "key_reused");
     assert_eq!(counts_of(&job), [2, 0, 0]);
     assert_eq!(server.codes(&book).await.len(), 2);
 }

@@ -67,7 +67,7 @@ impl World {
     }
 
     async fn log_in(&self, email: &str) -> Value {
-        log_in(&self.server.nobody(), email, ADMIN_PASSWORD).await.expect(200)
+        log_in(&self.server.anonymous(), email, ADMIN_PASSWORD).await.expect(200)
     }
 
     fn bearer_elsewhere(&self, session: &Value) -> Client {
@@ -163,7 +163,7 @@ impl World {
                 "reuse" => {
                     refresh(&self.server, &used).await.expect(200);
                     let again = json!({"refreshToken": used["refreshToken"]});
-                    post(self.server.nobody().at(&self.elsewhere), "auth/refresh", again)
+                    post(self.server.anonymous().at(&self.elsewhere), "auth/refresh", again)
                 }
                 _ => post(used_there, "auth/switch", json!({"businessId": self.server.business.0})),
             };
@@ -191,7 +191,7 @@ impl World {
                 "creator demoted" => patch(json!({"role": "USER"})),
                 _ => End::Statement("update api_key set expires_at = now() where id = $1", key),
             };
-            let client = self.server.nobody().with_key(made["key"].as_str().expect("a key"));
+            let client = self.server.anonymous().with_key(made["key"].as_str().expect("a key"));
             ways.push(Way { name, client, uses: ALL, end });
         }
         ways
@@ -210,7 +210,7 @@ impl World {
         let left = claims["exp"].as_i64().expect("an end") - Utc::now().timestamp();
         Way {
             name: "token expiry",
-            client: self.server.nobody().with_token(&token),
+            client: self.server.anonymous().with_token(&token),
             uses: &[Use::Request, Use::Stream, Use::Wait],
             end: End::At(Instant::now() + Duration::from_secs(left.unsigned_abs())),
         }
@@ -267,8 +267,8 @@ async fn whatever_ends_a_credential_and_whatever_uses_it_the_use_is_refused_with
         ended.insert(name, world.end(name, end).await);
     }
     let mut late = Vec::new();
-    while let Some(refused) = uses.join_next().await {
-        let (name, what, at) = refused.expect("a use failed");
+    while let Some(rejected) = uses.join_next().await {
+        let (name, what, at) = rejected.expect("a use failed");
         let after = at.saturating_duration_since(ended[name]);
         if after > bound(PROMISED, TELLING) {
             late.push(format!("{what:?} after {name}: {after:?}"));
@@ -289,7 +289,7 @@ async fn an_upload_outlives_its_access_token_and_not_its_login() {
         let tokens = |seconds| Tokens::new(&JWT_SECRET.to_owned().into(), Duration::from_secs(seconds));
         let bearer = tokens(900).check(long).expect("a token of this server");
         let token = tokens(3).issue(&bearer.principal, bearer.login).expect("a token");
-        let client = world.server.nobody().with_token(&token);
+        let client = world.server.anonymous().with_token(&token);
         let (send, receive) = tokio::sync::mpsc::channel::<Result<String, std::io::Error>>(1);
         let body = Body::wrap_stream(stream::unfold(receive, async |mut receive| {
             receive.recv().await.map(|piece| (piece, receive))
@@ -298,7 +298,7 @@ async fn an_upload_outlives_its_access_token_and_not_its_login() {
         let upload = client.request(Method::POST, &path).header("Content-Type", "text/csv").body(body).send();
         let upload = tokio::spawn(upload);
         send.send(Ok(format!("OUTLIVES-{ends}\n"))).await.expect("the upload ended early");
-        let me = world.server.nobody().with_token(&token);
+        let me = world.server.anonymous().with_token(&token);
         eventually("the token to expire", async || (me.get("auth/me").await.status == 401).then_some(()))
             .await;
         if ends {

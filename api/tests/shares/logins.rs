@@ -25,17 +25,17 @@ fn promised() -> Duration {
 async fn logins_from_new_addresses_are_served_while_250_addresses_try_passwords() {
     let server = with_shares(Shares::default()).await;
     let mut neighbor = Neighbor::of(&server).await;
-    let (is_over, refused) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let (is_over, rejected) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let mut attack = JoinSet::new();
     for n in 0..ATTACKERS {
-        let client = server.nobody().on_address(address(0x100 + n));
-        let (is_over, refused) = (is_over.clone(), refused.clone());
+        let client = server.anonymous().on_address(address(0x100 + n));
+        let (is_over, rejected) = (is_over.clone(), rejected.clone());
         attack.spawn(async move {
             for guess in 0.. {
                 let body =
                     json!({"email": format!("user-{n}-{guess}@shop.test"), "password": "a guess of mine"});
                 let status = client.post("auth/login", body).await.status;
-                refused.fetch_add(usize::from(status == 503), Ordering::Relaxed);
+                rejected.fetch_add(usize::from(status == 503), Ordering::Relaxed);
                 if is_over.load(Ordering::Relaxed) {
                     return;
                 }
@@ -44,12 +44,12 @@ async fn logins_from_new_addresses_are_served_while_250_addresses_try_passwords(
         });
     }
     cuponera_testkit::eventually("the flood to exceed the hashing capacity", async || {
-        (refused.load(Ordering::Relaxed) >= 100).then_some(())
+        (rejected.load(Ordering::Relaxed) >= 100).then_some(())
     })
     .await;
     let mut times = Vec::new();
     for n in 0..20 {
-        let client = server.nobody().on_address(address(0x300 + n));
+        let client = server.anonymous().on_address(address(0x300 + n));
         let begun = Instant::now();
         let login = json!({"email": ADMIN_EMAIL, "password": ADMIN_PASSWORD});
         client.post("auth/login", login).await.expect(200);

@@ -27,7 +27,7 @@ async fn watch(n: u16, server: &str, key: &str, path: &str, header: &str) -> Tcp
 
 /// Opens this many watches of a job of the server's business, with eight keys and from eight addresses.
 async fn watch_often(server: &Server, count: u16, path: &str, header: &str) -> Vec<TcpStream> {
-    let (to, keys) = (server.nobody().address(), keys(server, 8).await);
+    let (to, keys) = (server.anonymous().address(), keys(server, 8).await);
     join_all((0..count).map(|n| watch(n % 8 + 1, &to, &keys[usize::from(n % 8)], path, header))).await
 }
 
@@ -58,7 +58,7 @@ async fn a_tenant_with_1000_streams_of_events_leaves_other_tenants_theirs() {
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_that_wait_for_a_job_hold_no_place_of_those_that_run() {
     let server = with_shares(Shares { max_requests: 16, ..Shares::default() }).await;
-    let (own, to) = (job_of(&server.admin()).await, server.nobody().address());
+    let (own, to) = (job_of(&server.admin()).await, server.anonymous().address());
     let key = server.service().key().expect("a key").to_owned();
     let mut held = Vec::new();
     for n in 1..=20 {

@@ -109,7 +109,7 @@ fn head(bytes: usize, end: &str) -> String {
 async fn a_head_of_up_to_32_kib_is_answered_and_a_larger_one_is_431_before_it_has_ended() {
     const KIB: usize = 1024;
     let server = without_worker().await;
-    let address = server.nobody().address();
+    let address = server.anonymous().address();
     let cases = [
         (head(32 * KIB, "\r\n\r\n"), "HTTP/1.1 200 "),
         (head(32 * KIB + 1, "\r\n\r\n"), "HTTP/1.1 431 "),

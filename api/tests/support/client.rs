@@ -40,7 +40,7 @@ pub(crate) struct Unchecked {
 
 impl Client {
     /// A caller without credentials.
-    pub(crate) fn nobody(base: &str) -> Self {
+    pub(crate) fn anonymous(base: &str) -> Self {
         Self { http: connections(), base: base.to_owned(), credential: Credential::None }
     }
 
@@ -170,7 +170,7 @@ impl Reply {
 
     /// The problem's code; fails if the status differs.
     #[track_caller]
-    pub(crate) fn refused(self, status: u16) -> String {
+    pub(crate) fn rejected(self, status: u16) -> String {
         let media = self.header("content-type").to_owned();
         let problem = self.expect(status);
         assert_eq!(media, "application/problem+json", "{problem}");

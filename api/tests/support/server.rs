@@ -9,10 +9,10 @@ use cuponera_domain::id::{AccountId, BusinessId, LoginId};
 use cuponera_domain::principal::{Principal, Role, RoleName};
 use cuponera_platform::cache::Cache;
 use cuponera_platform::config::Origin;
-use cuponera_platform::credential::{Passwords, Tokens, random_secret, secret_hash};
+use cuponera_platform::credential::{Argon2Hasher, Tokens, random_secret, secret_hash};
 use cuponera_platform::files::Files;
 use cuponera_platform::queue::{Queue, Sqs, Wakeups};
-use cuponera_platform::telemetry::{Exposition, Reach};
+use cuponera_platform::telemetry::{Exposition, MetricsAccess};
 use cuponera_store::{NewAccount, NewApiKey, Pools, RefreshGrant, Store};
 use cuponera_testkit::{Dump, TestDatabase};
 use cuponera_worker::Worker;
@@ -46,7 +46,7 @@ pub(crate) struct Limits {
     /// The shared Redis, if any.
     pub(crate) redis: Option<String>,
     /// Who can read the metrics.
-    pub(crate) reach: Reach,
+    pub(crate) metrics_access: MetricsAccess,
 }
 
 impl Default for Limits {
@@ -59,7 +59,7 @@ impl Default for Limits {
             cors_origins: Vec::new(),
             queue: None,
             redis: None,
-            reach: Reach::Loopback,
+            metrics_access: MetricsAccess::Loopback,
         }
     }
 }
@@ -69,7 +69,7 @@ pub(crate) struct Server {
     pub(crate) database: TestDatabase,
     pub(crate) business: BusinessId,
     pub(crate) files: TempDir,
-    nobody: Client,
+    anonymous: Client,
     admin: Client,
     service: Client,
     pub(super) limits: Limits,
@@ -89,8 +89,8 @@ impl Server {
         let admin = admin_token(&store, business, ADMIN_EMAIL).await;
         let service = make_key(&store, business).await;
         let mut server = Self::over(database, business, temporary_folder(), limits).await;
-        server.admin = server.nobody.with_token(&admin);
-        server.service = server.nobody.with_key(&service);
+        server.admin = server.anonymous.with_token(&admin);
+        server.service = server.anonymous.with_key(&service);
         server
     }
 
@@ -106,10 +106,10 @@ impl Server {
         let business = text("/business").parse().expect("a business has an id");
         let mut server = Self::over(database, business, files, limits).await;
         let login = json!({"email": text("/admin/email"), "password": text("/admin/password")});
-        let session = server.nobody.post("auth/login", login).await.expect(200);
+        let session = server.anonymous.post("auth/login", login).await.expect(200);
         server.admin =
-            server.nobody.with_token(session["accessToken"].as_str().expect("a login has a token"));
-        server.service = server.nobody.with_key(text("/keys/service"));
+            server.anonymous.with_token(session["accessToken"].as_str().expect("a login has a token"));
+        server.service = server.anonymous.with_key(text("/keys/service"));
         server
     }
 
@@ -121,9 +121,9 @@ impl Server {
         }
         let cache = cache_of(&limits).await;
         let (base, app) = start_api(database.store().clone(), &files, limits.clone(), cache, &stop);
-        let nobody = Client::nobody(&base);
-        let (admin, service) = (nobody.clone(), nobody.clone());
-        Self { database, business, files, nobody, admin, service, limits, app, stop }
+        let anonymous = Client::anonymous(&base);
+        let (admin, service) = (anonymous.clone(), anonymous.clone());
+        Self { database, business, files, anonymous, admin, service, limits, app, stop }
     }
 
     /// Starts a worker.
@@ -135,7 +135,7 @@ impl Server {
     /// address.
     pub(crate) async fn another_api(&self) -> String {
         self.another_api_on(
-            self.database.another_store(Pools { hot: 8, solo: 2, reads: 8, rest: 8, ..Pools::LEAST }).await,
+            self.database.another_store(Pools { hot: 8, solo: 2, reads: 8, rest: 8, ..Pools::MIN }).await,
         )
         .await
     }
@@ -148,7 +148,7 @@ impl Server {
 
     /// The same with other rate limits; returns host and port.
     pub(crate) async fn another_api_limited(&self, callers: cuponera_api::Limits) -> String {
-        let pools = Pools { hot: 8, solo: 2, reads: 8, rest: 8, ..Pools::LEAST };
+        let pools = Pools { hot: 8, solo: 2, reads: 8, rest: 8, ..Pools::MIN };
         let (store, cache) = (self.database.another_store(pools).await, cache_of(&self.limits).await);
         let limits = Limits { callers, ..self.limits.clone() };
         let (address, _) = start_api(store, &self.files, limits, cache, &self.stop);
@@ -158,7 +158,7 @@ impl Server {
     /// The same on another address of this machine.
     pub(crate) async fn another_api_at(&self, ip: IpAddr) -> String {
         let store =
-            self.database.another_store(Pools { hot: 8, solo: 2, reads: 8, rest: 8, ..Pools::LEAST }).await;
+            self.database.another_store(Pools { hot: 8, solo: 2, reads: 8, rest: 8, ..Pools::MIN }).await;
         let cache = cache_of(&self.limits).await;
         start_api_at(ip, store, &self.files, self.limits.clone(), cache, &self.stop).0
     }
@@ -168,8 +168,8 @@ impl Server {
         self.stop.cancel();
     }
 
-    pub(crate) fn nobody(&self) -> Client {
-        self.nobody.clone()
+    pub(crate) fn anonymous(&self) -> Client {
+        self.anonymous.clone()
     }
 
     pub(crate) fn admin(&self) -> Client {
@@ -185,7 +185,7 @@ impl Server {
     pub(crate) fn user(&self, user_id: &str) -> Client {
         let log_in = user_token(self.database.pool(), self.business, user_id);
         let token = tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(log_in));
-        self.nobody.with_token(&token)
+        self.anonymous.with_token(&token)
     }
 
     /// The admin of another business; its password is the admin's.
@@ -193,7 +193,7 @@ impl Server {
         let store = self.database.store();
         let business = store.create_business("Another shop").await.expect("creating a business failed");
         let email = format!("{business}@shop.test");
-        self.nobody.with_token(&admin_token(store, business, &email).await)
+        self.anonymous.with_token(&admin_token(store, business, &email).await)
     }
 
     /// Checks the invariants; see the testkit.
@@ -243,7 +243,7 @@ fn start_api_at(
         lanes: 2,
         limits: limits.callers,
         cors_origins: limits.cors_origins,
-        metrics: Exposition::new(limits.reach),
+        metrics: Exposition::new(limits.metrics_access),
     };
     let listener = cuponera_api::bind(SocketAddr::new(ip, 0)).expect("there is no free port");
     let address = listener.local_addr().expect("a bound listener has an address");
@@ -327,7 +327,7 @@ async fn user_token(pool: &PgPool, business: BusinessId, user_id: &str) -> Strin
 async fn password_hash() -> &'static str {
     static HASH: OnceCell<String> = OnceCell::const_new();
     let hash = async || {
-        let passwords = Passwords::new().expect("no hasher");
+        let passwords = Argon2Hasher::new().expect("no hasher");
         passwords.hash(ADMIN_PASSWORD.to_owned().into()).await.expect("hashing failed")
     };
     HASH.get_or_init(hash).await

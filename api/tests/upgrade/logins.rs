@@ -36,9 +36,9 @@ async fn old_logins_and_accounts_have_rows_and_an_old_access_token_ends_with_its
         let principal =
             Principal { business: BusinessId(business), id: account, role: Role::User { user_id } };
         let token = tokens.issue(&principal, LoginId(login)).expect("a token");
-        let client = server.nobody().with_token(&token);
+        let client = server.anonymous().with_token(&token);
         assert_eq!(client.get("auth/me").await.expect(200)["id"], account.to_string());
         client.post("auth/logout", json!({})).await.expect(200);
-        assert_eq!(client.get("auth/me").await.refused(401), "unauthorized");
+        assert_eq!(client.get("auth/me").await.rejected(401), "unauthorized");
     }
 }

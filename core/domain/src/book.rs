@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::coupon::state::CouponStatus;
 use crate::id::{BookId, BusinessId};
-use crate::rejection::{FieldFault, Refusal};
+use crate::rejection::{FieldError, Rejection};
 
 /// The maximum TTL of a lock: one day.
 pub const MAX_LOCK_TTL_SECONDS: i32 = 86_400;
@@ -56,7 +56,7 @@ impl BookStatus {
     }
 
     /// Checks the transition to another status. A transition to the same status is always allowed.
-    pub fn step_to(self, to: Self) -> Result<Self, Refusal> {
+    pub fn step_to(self, to: Self) -> Result<Self, Rejection> {
         let allowed = match self {
             Self::Draft => matches!(to, Self::Draft | Self::Active | Self::Closed),
             Self::Active | Self::Paused => matches!(to, Self::Active | Self::Paused | Self::Closed),
@@ -65,7 +65,7 @@ impl BookStatus {
         if allowed {
             Ok(to)
         } else {
-            Err(Refusal::InvalidTransition { from: self.as_str().into(), to: to.as_str().into() })
+            Err(Rejection::InvalidTransition { from: self.as_str().into(), to: to.as_str().into() })
         }
     }
 }
@@ -122,9 +122,9 @@ pub struct BookRules {
 
 impl BookRules {
     /// Checks the ranges and the rules that involve several fields. Reports all faults.
-    pub fn check(&self) -> Result<(), Refusal> {
+    pub fn check(&self) -> Result<(), Rejection> {
         let mut faults = Vec::new();
-        let mut fault = |field: &str, message: &str| faults.push(FieldFault::new(field, message));
+        let mut fault = |field: &str, message: &str| faults.push(FieldError::new(field, message));
         let name_chars = self.name.trim().chars().count();
         if name_chars == 0 || name_chars > MAX_NAME_CHARS {
             fault("name", "must have 1 to 200 characters");
@@ -153,21 +153,21 @@ impl BookRules {
         if let Some(discount) = &self.discount {
             discount.check(&mut faults);
         }
-        if faults.is_empty() { Ok(()) } else { Err(Refusal::Invalid { faults }) }
+        if faults.is_empty() { Ok(()) } else { Err(Rejection::Invalid { faults }) }
     }
 }
 
 impl Discount {
-    fn check(&self, faults: &mut Vec<FieldFault>) {
+    fn check(&self, faults: &mut Vec<FieldError>) {
         if !self.value.is_finite() || self.value <= 0.0 {
-            faults.push(FieldFault::new("discount.value", "must be greater than 0"));
+            faults.push(FieldError::new("discount.value", "must be greater than 0"));
         }
         match self.kind {
             DiscountKind::Percent if self.value > 100.0 => {
-                faults.push(FieldFault::new("discount.value", "must be at most 100 for PERCENT"));
+                faults.push(FieldError::new("discount.value", "must be at most 100 for PERCENT"));
             }
             DiscountKind::Fixed if self.currency.is_none() => {
-                faults.push(FieldFault::new(
+                faults.push(FieldError::new(
                     "discount.currency",
                     "is required for FIXED: an ISO 4217 code such as EUR",
                 ));
@@ -179,7 +179,7 @@ impl Discount {
             .as_ref()
             .is_some_and(|code| code.len() != 3 || !code.bytes().all(|byte| byte.is_ascii_uppercase()))
         {
-            faults.push(FieldFault::new("discount.currency", "must be an ISO 4217 code such as EUR"));
+            faults.push(FieldError::new("discount.currency", "must be an ISO 4217 code such as EUR"));
         }
     }
 }
@@ -223,7 +223,7 @@ pub struct BookPatch {
 impl BookPatch {
     /// The book's status and rules after the change. Once codes are assigned, `max_redeems_per_user` can
     /// only be increased.
-    pub fn apply(self, book: &Book) -> Result<(BookStatus, BookRules), Refusal> {
+    pub fn apply(self, book: &Book) -> Result<(BookStatus, BookRules), Rejection> {
         let status = match self.status {
             Change::Keep => book.status,
             Change::Set(to) => book.status.step_to(to)?,
@@ -242,7 +242,7 @@ impl BookPatch {
         self.metadata.apply(&mut rules.metadata);
         rules.check()?;
         if book.counts.given_out() > 0 && rules.max_redeems_per_user < book.rules.max_redeems_per_user {
-            return Err(Refusal::invalid(
+            return Err(Rejection::invalid(
                 "maxRedeemsPerUser",
                 "can only be increased once codes are assigned",
             ));

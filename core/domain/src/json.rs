@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 
 use crate::number::is_kept;
-use crate::rejection::FieldFault;
+use crate::rejection::FieldError;
 
 /// The message for a number that would be rounded.
 pub const ROUNDED: &str = "has more digits than can be kept: send fewer, or a string where one is allowed";
@@ -24,7 +24,7 @@ const MAX_DEPTH: usize = 128;
 const MAX_PATH_CHARS: usize = 200;
 
 /// The first faults, at most `most`, each with the path of its field: `metadata.prices.0.amount`.
-pub fn faults(text: &str, most: usize) -> Vec<FieldFault> {
+pub fn faults(text: &str, most: usize) -> Vec<FieldError> {
     let mut scan = Scan { text, at: 0, open: Vec::new(), faults: Vec::new(), left: most };
     while scan.left > 0 && scan.step() {}
     scan.faults
@@ -46,7 +46,7 @@ struct Scan<'a> {
     text: &'a str,
     at: usize,
     open: Vec<Container<'a>>,
-    faults: Vec<FieldFault>,
+    faults: Vec<FieldError>,
     /// Number of faults that may still be reported. Repeats of a fault count too, which bounds their cost.
     left: usize,
 }
@@ -110,7 +110,7 @@ impl Scan<'_> {
 
     fn fault(&mut self, message: &str) {
         self.left -= 1;
-        let fault = FieldFault::new(self.path(), message);
+        let fault = FieldError::new(self.path(), message);
         if !self.faults.contains(&fault) {
             self.faults.push(fault);
         }

@@ -1,6 +1,6 @@
 //! The rules of coupons: types, states and decisions, without I/O, SQL or a clock.
 //!
-//! Times and random seeds are arguments. Errors are [`rejection::Refusal`]s, without HTTP.
+//! Times and random seeds are arguments. Errors are [`rejection::Rejection`]s, without HTTP.
 
 pub mod book;
 pub mod coupon;

@@ -22,7 +22,7 @@ pub struct Page<T> {
 
 /// A row of a list whose pages examine a bounded number of rows.
 #[derive(Debug, Clone)]
-pub enum Walked<T> {
+pub enum ExaminedRow<T> {
     /// The row is in the list.
     Found(T),
     /// The last examined row: the bound was reached here.
@@ -37,12 +37,12 @@ impl<T> Page<T> {
 
     /// Builds a page of up to `limit` items from a walk that searched for `limit + 1`. The next page starts
     /// after the last item, or after the row at which the bound was reached.
-    pub fn of_walk(rows: Vec<Walked<T>>, limit: u32, key: impl Fn(&T) -> String) -> Self {
+    pub fn of_examined(rows: Vec<ExaminedRow<T>>, limit: u32, key: impl Fn(&T) -> String) -> Self {
         let (mut items, mut stopped_at) = (Vec::with_capacity(rows.len()), None);
         for row in rows {
             match row {
-                Walked::Found(item) => items.push(item),
-                Walked::Stopped(item) => stopped_at = Some(key(&item)),
+                ExaminedRow::Found(item) => items.push(item),
+                ExaminedRow::Stopped(item) => stopped_at = Some(key(&item)),
             }
         }
         let page = Self::cut(items, limit, key);
@@ -72,14 +72,14 @@ impl<T> Page<T> {
 mod tests {
     use super::*;
 
-    fn page(rows: Vec<Walked<u32>>) -> (Vec<u32>, Option<String>) {
-        let page = Page::of_walk(rows, 2, u32::to_string);
+    fn page(rows: Vec<ExaminedRow<u32>>) -> (Vec<u32>, Option<String>) {
+        let page = Page::of_examined(rows, 2, u32::to_string);
         (page.items, page.next_cursor)
     }
 
     #[test]
     fn the_next_page_starts_after_the_last_item_or_where_the_bound_ended_the_walk() {
-        use Walked::{Found, Stopped};
+        use ExaminedRow::{Found, Stopped};
         assert_eq!(page(vec![]), (vec![], None));
         assert_eq!(page(vec![Found(1), Found(2)]), (vec![1, 2], None));
         assert_eq!(page(vec![Found(1), Found(2), Found(3)]), (vec![1, 2], Some("2".into())));

@@ -120,7 +120,7 @@ impl fmt::Display for Principal {
 
 /// The origin of a change, as its event records it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Trail {
+pub struct AuditContext {
     /// The actor: `admin:<id>`, `service:<id>`, `user:<user id>` or `job:<id>`.
     pub actor: String,
     /// The client's address.
@@ -131,7 +131,7 @@ pub struct Trail {
     pub request_id: Option<String>,
 }
 
-impl Trail {
+impl AuditContext {
     /// The origin of a change by a request.
     pub fn of_request(
         principal: &Principal,

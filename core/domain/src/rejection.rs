@@ -6,14 +6,14 @@ use serde_json::Value;
 
 /// An invalid field of a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FieldFault {
+pub struct FieldError {
     /// The field's name in the request; the names of nested fields are joined with dots.
     pub field: String,
     /// The error, and what is expected.
     pub message: String,
 }
 
-impl FieldFault {
+impl FieldError {
     /// An error of a field.
     pub fn new(field: impl Into<String>, message: impl Into<String>) -> Self {
         Self { field: field.into(), message: message.into() }
@@ -23,7 +23,7 @@ impl FieldFault {
 /// The class of a rejection: how the caller can react.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum RefusalClass {
+pub enum RejectionClass {
     /// The object does not exist, or belongs to another caller.
     NotFound,
     /// The caller's role does not allow it.
@@ -43,7 +43,7 @@ pub enum RefusalClass {
 /// A rejection by a rule. It is stored with idempotency keys, so the names are permanent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, thiserror::Error)]
 #[serde(tag = "code", rename_all = "snake_case")]
-pub enum Refusal {
+pub enum Rejection {
     /// The object does not exist, or belongs to another caller or business.
     #[error("there is no such {what}")]
     NotFound {
@@ -60,7 +60,7 @@ pub enum Refusal {
     #[error("the request is not valid: {}", list(faults))]
     Invalid {
         /// All invalid fields.
-        faults: Vec<FieldFault>,
+        faults: Vec<FieldError>,
     },
     /// No code of the book is free.
     #[error("the book has no free code left")]
@@ -197,14 +197,14 @@ pub enum Refusal {
         code: String,
         /// Its class.
         #[serde(default)]
-        class: RefusalClass,
+        class: RejectionClass,
         /// Its explanation.
         #[serde(default)]
         detail: String,
     },
 }
 
-impl Refusal {
+impl Rejection {
     /// The rejection [`Self::NotFound`].
     pub fn not_found(what: &str) -> Self {
         Self::NotFound { what: what.to_owned() }
@@ -250,15 +250,15 @@ impl Refusal {
     }
 
     /// The class of the rejection.
-    pub fn class(&self) -> RefusalClass {
+    pub fn class(&self) -> RejectionClass {
         match self {
-            Self::NotFound { .. } => RefusalClass::NotFound,
-            Self::Forbidden { .. } => RefusalClass::Forbidden,
+            Self::NotFound { .. } => RejectionClass::NotFound,
+            Self::Forbidden { .. } => RejectionClass::Forbidden,
             Self::Invalid { .. } | Self::PatternExhausted { .. } | Self::BadFile { .. } | Self::KeyReused => {
-                RefusalClass::Invalid
+                RejectionClass::Invalid
             }
-            Self::TooLarge { .. } | Self::StorageQuotaExceeded { .. } => RefusalClass::TooLarge,
-            Self::LockExpired | Self::JobDiscarded => RefusalClass::Gone,
+            Self::TooLarge { .. } | Self::StorageQuotaExceeded { .. } => RejectionClass::TooLarge,
+            Self::LockExpired | Self::JobDiscarded => RejectionClass::Gone,
             Self::SoldOut
             | Self::UserLimitReached { .. }
             | Self::BookNotActive
@@ -280,7 +280,7 @@ impl Refusal {
             | Self::UserIdTaken
             | Self::AccountShared
             | Self::LastAdmin
-            | Self::KeyInProgress => RefusalClass::Conflict,
+            | Self::KeyInProgress => RejectionClass::Conflict,
             Self::Unknown { class, .. } => *class,
         }
     }
@@ -295,11 +295,11 @@ impl Refusal {
 
     /// The rejection [`Self::Invalid`] with one field.
     pub fn invalid(field: &str, message: impl Into<String>) -> Self {
-        Self::Invalid { faults: vec![FieldFault::new(field, message)] }
+        Self::Invalid { faults: vec![FieldError::new(field, message)] }
     }
 }
 
-fn list(faults: &[FieldFault]) -> String {
+fn list(faults: &[FieldError]) -> String {
     faults.iter().map(|fault| format!("{} {}", fault.field, fault.message)).collect::<Vec<_>>().join("; ")
 }
 
@@ -313,35 +313,35 @@ mod tests {
     fn a_refusal_of_an_older_program_is_read_as_it_was_stored() {
         let stored = json!({"code": "user_limit_reached", "limit": 3});
         assert_eq!(
-            serde_json::from_value::<Refusal>(stored).unwrap(),
-            Refusal::UserLimitReached { limit: 3 }
+            serde_json::from_value::<Rejection>(stored).unwrap(),
+            Rejection::UserLimitReached { limit: 3 }
         );
     }
 
     #[test]
     fn a_refusal_of_a_newer_program_keeps_its_code_class_and_sentence() {
         let stored = json!({"code": "budget_exhausted", "class": "gone", "detail": "the budget is spent", "budget": 5});
-        let read: Refusal = serde_json::from_value(stored).unwrap();
+        let read: Rejection = serde_json::from_value(stored).unwrap();
         assert_eq!(
             (read.code(), read.class(), read.to_string().as_str()),
-            ("budget_exhausted", RefusalClass::Gone, "the budget is spent")
+            ("budget_exhausted", RejectionClass::Gone, "the budget is spent")
         );
-        assert_eq!(serde_json::from_value::<Refusal>(read.to_stored().unwrap()).unwrap(), read);
+        assert_eq!(serde_json::from_value::<Rejection>(read.to_stored().unwrap()).unwrap(), read);
     }
 
     #[test]
     fn a_class_that_is_not_known_counts_as_a_conflict() {
         let stored = json!({"code": "odd", "class": "teapot", "detail": "odd"});
-        assert_eq!(serde_json::from_value::<Refusal>(stored).unwrap().class(), RefusalClass::Conflict);
+        assert_eq!(serde_json::from_value::<Rejection>(stored).unwrap().class(), RejectionClass::Conflict);
     }
 
     #[test]
     fn an_older_program_reads_the_stored_form() {
-        for refusal in [
-            Refusal::SoldOut,
-            Refusal::not_found("coupon"),
-            Refusal::invalid("userId", "is required"),
-            Refusal::BadFile {
+        for rejection in [
+            Rejection::SoldOut,
+            Rejection::not_found("coupon"),
+            Rejection::invalid("userId", "is required"),
+            Rejection::BadFile {
                 fault: "empty_file".into(),
                 detail: "the file is empty".into(),
                 line: None,
@@ -349,9 +349,9 @@ mod tests {
             },
         ] {
             // A tagged enum ignores unknown fields.
-            let stored = refusal.to_stored().unwrap();
-            assert_eq!(stored["detail"], refusal.to_string());
-            assert_eq!(serde_json::from_value::<Refusal>(stored).unwrap(), refusal);
+            let stored = rejection.to_stored().unwrap();
+            assert_eq!(stored["detail"], rejection.to_string());
+            assert_eq!(serde_json::from_value::<Rejection>(stored).unwrap(), rejection);
         }
     }
 }

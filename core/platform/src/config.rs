@@ -18,12 +18,12 @@ use crate::cache::check_url;
 use crate::credential::{MIN_JWT_SECRET_BYTES, check_password};
 use crate::files::FilesAddress;
 use crate::queue::QueueAddress;
-use crate::telemetry::{Exposition, Reach};
+use crate::telemetry::{Exposition, MetricsAccess};
 use cuponera_domain::principal::parse_email;
 use cuponera_domain::text;
 use cuponera_store::{Pools, connect_options};
 
-pub use fleet::{of_the_api, of_the_worker};
+pub use fleet::{for_api, for_worker};
 pub use origin::Origin;
 pub use rate::{Rate, RateLimit};
 pub use shares::{MAX_JSON_BYTES, Share, Shares};
@@ -237,7 +237,11 @@ impl Settings {
 
     /// The metrics of this process, with the access rule of the settings.
     pub fn exposition(&self) -> Exposition {
-        Exposition::new(if self.metrics_addr.is_some() { Reach::OwnAddress } else { Reach::Loopback })
+        Exposition::new(if self.metrics_addr.is_some() {
+            MetricsAccess::OwnAddress
+        } else {
+            MetricsAccess::Loopback
+        })
     }
 
     /// The address of the SQS queue, if one is configured.

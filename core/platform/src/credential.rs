@@ -9,9 +9,9 @@ use sha2::{Digest, Sha256};
 
 use cuponera_store::{Error, Result};
 
-pub use hashing::{HASHES_AT_ONCE, Passwords};
+pub use hashing::{Argon2Hasher, HASHES_AT_ONCE};
 pub use password::{MAX_PASSWORD_CHARS, MIN_PASSWORD_CHARS, check_password};
-pub use token::{Bearer, MIN_JWT_SECRET_BYTES, Tokens};
+pub use token::{MIN_JWT_SECRET_BYTES, Tokens, VerifiedToken};
 
 /// A new secret of so many random bytes, as hex.
 pub fn random_secret(bytes: usize) -> Result<String> {

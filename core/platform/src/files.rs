@@ -41,10 +41,12 @@ impl Files {
                 .map_err(|error| format!("{} cannot be used: {}", folder.display(), error.chain())),
             FilesAddress::Bucket { name, prefix } => {
                 let store = bucket::of_environment(name, prefix)?;
-                match bucket::look_at(&store, name).await {
-                    BucketState::There => info!(bucket = name, "the bucket was found"),
-                    BucketState::Away(error) => warn!(bucket = name, error, "the bucket does not answer yet"),
-                    BucketState::Refused(fault) => return Err(fault),
+                match bucket::check_bucket(&store, name).await {
+                    BucketState::Exists => info!(bucket = name, "the bucket was found"),
+                    BucketState::Unavailable(error) => {
+                        warn!(bucket = name, error, "the bucket does not answer yet")
+                    }
+                    BucketState::Rejected(fault) => return Err(fault),
                 }
                 Ok(Self { store: Arc::new(store) })
             }
@@ -54,8 +56,8 @@ impl Files {
     /// Checks a bucket without changing it.
     pub async fn examine_bucket(name: &str, prefix: &str) -> BucketState {
         match bucket::of_environment(name, prefix) {
-            Ok(store) => bucket::look_at(&store, name).await,
-            Err(fault) => BucketState::Refused(fault),
+            Ok(store) => bucket::check_bucket(&store, name).await,
+            Err(fault) => BucketState::Rejected(fault),
         }
     }
 
@@ -92,13 +94,13 @@ impl Files {
 
     /// Reads a complete file, for files of bounded size.
     pub async fn get(&self, name: &str) -> Result<Bytes> {
-        let found = self.store.get(&Path::from(name)).await.map_err(missing_or_away)?;
+        let found = self.store.get(&Path::from(name)).await.map_err(classify)?;
         found.bytes().await.map_err(Error::unavailable)
     }
 
     /// Reads a file as a stream.
     pub async fn stream(&self, name: &str) -> Result<BoxStream<'static, Result<Bytes>>> {
-        let found = self.store.get(&Path::from(name)).await.map_err(missing_or_away)?;
+        let found = self.store.get(&Path::from(name)).await.map_err(classify)?;
         Ok(found.into_stream().map_err(Error::unavailable).boxed())
     }
 
@@ -136,7 +138,7 @@ impl Files {
 }
 
 /// A missing file is a permanent internal error; all other errors may be transient.
-fn missing_or_away(error: object_store::Error) -> Error {
+fn classify(error: object_store::Error) -> Error {
     match error {
         object_store::Error::NotFound { .. } => Error::internal(error),
         other => Error::unavailable(other),

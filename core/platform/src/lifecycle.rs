@@ -25,16 +25,16 @@ use cuponera_store::Error;
 use cuponera_store::{Pools, Store, examine};
 
 /// Time for the last sending of the outbox.
-const RELAY_PATIENCE: Duration = Duration::from_millis(1_500);
+const RELAY_TIMEOUT: Duration = Duration::from_millis(1_500);
 /// Time for threads that wait for the system, for example for a DNS lookup.
-const THREADS_PATIENCE: Duration = Duration::from_millis(200);
+const THREADS_TIMEOUT: Duration = Duration::from_millis(200);
 /// Time for busy connections to be returned. With it, a worker ends within 15 s.
-const CLOSE_PATIENCE: Duration = Duration::from_millis(500);
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Must be the first call in each `main`: corrects the environment, including `.env` (see [`environment`]),
 /// and selects the cryptography provider of TLS.
 pub fn prepare() -> Result<(), String> {
-    environment::put_in_order()?;
+    environment::correct_environment()?;
     // With two providers in the build there is no default. Fails only if one is already installed.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     Ok(())
@@ -54,7 +54,7 @@ pub fn run<F: Future<Output = Result<(), String>>>(
         .map_err(|error| error.to_string())?;
     let done = runtime.block_on(program(settings));
     // A DNS lookup on its own thread must not delay the end.
-    runtime.shutdown_timeout(THREADS_PATIENCE);
+    runtime.shutdown_timeout(THREADS_TIMEOUT);
     done
 }
 
@@ -156,16 +156,16 @@ pub async fn connect(url: &str, pools: Pools) -> Result<Store, String> {
         Ok(store) => Ok(store),
         // A pool only reports that it got no connection in time; a separate connection gives the reason.
         Err(away @ Error::Unavailable(_)) => Err(match examine(url).await {
-            Ok(_) => said(away),
+            Ok(_) => error_text(away),
             Err(why) => format!("the database does not answer: {why}"),
         }),
-        Err(fault) => Err(said(fault)),
+        Err(fault) => Err(error_text(fault)),
     }
 }
 
 /// The reason why a database cannot be used: the text of an internal error; any other error means that it
 /// does not answer.
-fn said(error: Error) -> String {
+fn error_text(error: Error) -> String {
     match error {
         Error::Internal(cause) => cause.to_string(),
         other => format!("the database does not answer: {}", other.chain()),
@@ -183,7 +183,7 @@ pub async fn open_store(settings: &Settings, pools: Pools, queue: &Queue) -> Res
         Ok(()) => Ok(store),
         Err(error) => {
             store.close().await;
-            Err(said(error))
+            Err(error_text(error))
         }
     }
 }
@@ -198,7 +198,7 @@ pub async fn open_another_store(settings: &Settings, pools: Pools, queue: &Queue
 /// Closes the connections, but does not wait indefinitely for busy ones.
 pub async fn close(stores: &[&Store]) {
     let closing = futures::future::join_all(stores.iter().map(|store| store.close()));
-    let _ = tokio::time::timeout(CLOSE_PATIENCE, closing).await;
+    let _ = tokio::time::timeout(CLOSE_TIMEOUT, closing).await;
 }
 
 /// The task that sends the outbox, if the queue is SQS.
@@ -222,6 +222,6 @@ impl RunningRelay {
     pub async fn stop(self) {
         self.stop.cancel();
         self.tasks.close();
-        let _ = tokio::time::timeout(RELAY_PATIENCE, self.tasks.wait()).await;
+        let _ = tokio::time::timeout(RELAY_TIMEOUT, self.tasks.wait()).await;
     }
 }

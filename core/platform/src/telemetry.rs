@@ -20,7 +20,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{LogFormat, Settings};
 
-pub use exposition::{Exposition, MEDIA_TYPE, Reach};
+pub use exposition::{Exposition, MEDIA_TYPE, MetricsAccess};
 pub use listener::serve;
 pub use trace::join_trace;
 

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use cuponera_domain::id::{AccountId, BusinessId, LoginId};
 use cuponera_domain::page::Page;
 use cuponera_domain::principal::{Principal, Role, RoleName};
-use cuponera_domain::rejection::Refusal;
+use cuponera_domain::rejection::Rejection;
 
 use super::Store;
 
@@ -82,7 +82,7 @@ pub struct AccountChange {
 
 impl AccountChange {
     /// Whether the change ends the rights of an admin.
-    pub(super) fn takes_admin(&self) -> bool {
+    pub(super) fn removes_admin(&self) -> bool {
         self.disabled == Some(true) || self.role.is_some_and(|role| role != RoleName::Admin)
     }
 }
@@ -181,7 +181,7 @@ impl Store {
     /// its first business, as disabled if it is disabled in all businesses.
     pub async fn reset_password(&self, email: &str, password_hash: &str) -> Result<Account> {
         let mut transaction = self.pool.begin().await?;
-        let id = find_id(&mut transaction, email).await?.ok_or_else(|| Refusal::not_found("account"))?;
+        let id = find_id(&mut transaction, email).await?.ok_or_else(|| Rejection::not_found("account"))?;
         let row = query!(
             r#"update user_account a set password_hash = $2, updated_at = now() where id = $1
                returning id, business_id, email, role, user_id, created_at,
@@ -192,7 +192,7 @@ impl Store {
         )
         .fetch_optional(&mut *transaction)
         .await?
-        .ok_or_else(|| Refusal::not_found("account"))?;
+        .ok_or_else(|| Rejection::not_found("account"))?;
         let account = account!(row);
         end_logins(&mut transaction, account.id, None).await?;
         transaction.commit().await?;
@@ -257,7 +257,7 @@ pub(super) async fn get_member(
     )
     .fetch_optional(executor)
     .await?
-    .ok_or_else(|| Refusal::not_found("user"))?;
+    .ok_or_else(|| Rejection::not_found("user"))?;
     Ok(account!(row))
 }
 

@@ -39,7 +39,7 @@ pub fn connect_options(url: &str) -> Result<PgConnectOptions, AddressError> {
         // Without a password sqlx reads ~/.pgpass. An empty password is sent only if the server asks for one.
         url.query_pairs_mut().append_pair("password", "");
     }
-    let options = PgConnectOptions::from_url(&url).map_err(|error| AddressError::Part(said(error)))?;
+    let options = PgConnectOptions::from_url(&url).map_err(|error| AddressError::Part(error_text(error)))?;
     Ok(complete(options, &url))
 }
 
@@ -66,7 +66,7 @@ fn has(url: &Url, names: &[&str]) -> bool {
     url.query_pairs().any(|(name, value)| names.contains(&&*name) && !value.is_empty())
 }
 
-fn said(error: sqlx::Error) -> String {
+fn error_text(error: sqlx::Error) -> String {
     match error {
         sqlx::Error::Configuration(cause) => cause.to_string(),
         other => other.to_string(),

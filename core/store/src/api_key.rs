@@ -8,9 +8,9 @@ use uuid::Uuid;
 use crate::GenerateId;
 use crate::error::{Error, Result};
 use cuponera_domain::id::{AccountId, ApiKeyId, BookId, BusinessId};
-use cuponera_domain::page::{Page, Walked};
+use cuponera_domain::page::{ExaminedRow, Page};
 use cuponera_domain::principal::{KeyScope, Permission, Principal, Role, RoleName};
-use cuponera_domain::rejection::Refusal;
+use cuponera_domain::rejection::Rejection;
 
 use super::Store;
 
@@ -108,16 +108,16 @@ impl Store {
             books.as_deref(),
             new.expires_at,
             new.created_by.map(|account| account.0),
-            &makers_of_keys()
+            &roles_that_create_keys()
         )
         .fetch_one(&self.pool)
         .await?;
         let created_at = match (row.may_create, row.created_at) {
             (true, Some(created_at)) => created_at,
-            (true, None) => return Err(Refusal::not_found("coupon book").into()),
+            (true, None) => return Err(Rejection::not_found("coupon book").into()),
             (false, _) => {
                 let reason = "the account may no longer make API keys".to_owned();
-                return Err(Refusal::Forbidden { reason }.into());
+                return Err(Rejection::Forbidden { reason }.into());
             }
         };
         Ok(ApiKey {
@@ -140,7 +140,7 @@ impl Store {
             "src/sql/find_key_holder.sql",
             secret_hash,
             limited_hash(secret_hash),
-            &makers_of_keys()
+            &roles_that_create_keys()
         )
         .fetch_optional(&self.pool)
         .await?;
@@ -173,8 +173,8 @@ impl Store {
         .fetch_all(&self.reads)
         .await?;
         let rows = rows.into_iter().map(|row| {
-            let walked = if row.is_found { Walked::Found } else { Walked::Stopped };
-            Ok(walked(ApiKey {
+            let examined = if row.is_found { ExaminedRow::Found } else { ExaminedRow::Stopped };
+            Ok(examined(ApiKey {
                 id: ApiKeyId(row.id),
                 name: row.name,
                 role: RoleName::parse(&row.role).ok_or_else(|| Error::internal("an unknown role"))?,
@@ -186,7 +186,7 @@ impl Store {
                 last_used_at: row.last_used_at,
             }))
         });
-        Ok(Page::of_walk(rows.collect::<Result<_>>()?, limit, |key: &ApiKey| key.id.to_string()))
+        Ok(Page::of_examined(rows.collect::<Result<_>>()?, limit, |key: &ApiKey| key.id.to_string()))
     }
 
     /// Ends a key for good.
@@ -198,12 +198,12 @@ impl Store {
         )
         .execute(&self.pool)
         .await?;
-        if done.rows_affected() == 0 { Err(Refusal::not_found("API key").into()) } else { Ok(()) }
+        if done.rows_affected() == 0 { Err(Rejection::not_found("API key").into()) } else { Ok(()) }
     }
 }
 
 /// The roles of accounts that may make keys.
-fn makers_of_keys() -> Vec<String> {
+fn roles_that_create_keys() -> Vec<String> {
     Permission::ManageApiKeys.roles().iter().map(|role| role.as_str().to_owned()).collect()
 }
 

@@ -9,7 +9,7 @@ use crate::GenerateId;
 use cuponera_domain::coupon::state::CouponStatus;
 use cuponera_domain::id::{AssignmentId, BookId};
 
-use super::batch::parameters::{Columns, WhyColumns, column, why_batch};
+use super::batch::parameters::{BatchColumns, WhyColumns, column, why_batch};
 use super::batch::{Call, Transition, Why};
 
 /// Assign a random free code of a book to a user.
@@ -66,7 +66,7 @@ impl Transition for AssignRandom {
     }
 
     async fn apply(pool: &PgPool, calls: &[&Call<Self>], _: bool) -> sqlx::Result<Vec<(i32, Value)>> {
-        Columns::of(calls)
+        BatchColumns::of(calls)
             .bind(sqlx::query_as(include_str!("sql/assign_random.sql")))
             .bind(column(calls, |call| call.ask.book.0))
             .bind(column(calls, |call| call.ask.user.clone()))
@@ -99,7 +99,7 @@ impl Transition for AssignNamed {
     }
 
     async fn apply(pool: &PgPool, calls: &[&Call<Self>], waits: bool) -> sqlx::Result<Vec<(i32, Value)>> {
-        Columns::of(calls)
+        BatchColumns::of(calls)
             .bind(sqlx::query_as(include_str!("sql/assign_named.sql")))
             .bind(column(calls, |call| call.ask.code.clone()))
             .bind(column(calls, |call| call.ask.user.clone()))

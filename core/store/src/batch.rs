@@ -5,9 +5,9 @@
 //! third stores the rejections under their keys.
 //!
 //! A batch waits for no coupon that another transaction holds: it skips the coupon (`skip locked`), and the item is
-//! [`Tried::Busy`]. For rows that cannot be skipped (a quota or a key that another transaction is writing) it waits at
+//! [`AttemptResult::Busy`]. For rows that cannot be skipped (a quota or a key that another transaction is writing) it waits at
 //! most `lock_timeout`. After that, and after any other error that one item can cause, all items of the statement are
-//! busy and nothing has changed. [`Store::settle_alone`] then runs each item by itself, so that only the item that
+//! busy and nothing has changed. [`Store::run_alone`] then runs each item by itself, so that only the item that
 //! causes an error gets it.
 //!
 //! **Invariant.** An item's effect and its key's row commit together or not at all. The key is inserted without
@@ -30,14 +30,14 @@ use uuid::Uuid;
 use crate::error::{Error, Result, breaches};
 use cuponera_domain::id::BusinessId;
 use cuponera_domain::lock::LockNote;
-use cuponera_domain::principal::Trail;
-use cuponera_domain::rejection::Refusal;
+use cuponera_domain::principal::AuditContext;
+use cuponera_domain::rejection::Rejection;
 
 use super::Store;
-use super::request_key::{Answer, RequestKey, insert_absent, to_stored};
+use super::request_key::{CallResult, IdempotencyKey, insert_absent, to_stored};
 
 /// How long a busy call that runs by itself is retried.
-pub const PATIENCE: Duration = Duration::from_secs(2);
+pub const TIMEOUT: Duration = Duration::from_secs(2);
 /// Maximum pause between two attempts of such a call. Each attempt also waits for the coupon.
 const PAUSE: Duration = Duration::from_millis(10);
 /// Maximum number of busy calls of one batch that run at once.
@@ -45,11 +45,11 @@ const AT_ONCE: usize = 8;
 
 /// Whether a caller may see coupons of other users.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sight {
+pub enum Visibility {
     /// A trusted backend or an admin: rejections name the actual reason.
-    Whole,
+    All,
     /// An end user: a coupon of another user is reported as not found.
-    Own,
+    OwnOnly,
 }
 
 /// One call of a batch.
@@ -58,20 +58,20 @@ pub struct Call<T> {
     /// The caller's tenant.
     pub business: BusinessId,
     /// Which coupons the caller may see.
-    pub sight: Sight,
+    pub visibility: Visibility,
     /// The caller's data for the event.
-    pub trail: Trail,
+    pub audit: AuditContext,
     /// The idempotency key, if the request has one.
-    pub key: Option<RequestKey>,
+    pub key: Option<IdempotencyKey>,
     /// The requested change.
     pub ask: T,
 }
 
 /// The result of one attempt of a call.
 #[derive(Debug, Clone)]
-pub enum Tried<T> {
+pub enum AttemptResult<T> {
     /// The call has its answer.
-    Answered(Answer<T>),
+    Answered(CallResult<T>),
     /// Nothing changed and no rule rejects the call: another transaction holds or changed a row that it needs. It may
     /// be attempted again.
     Busy,
@@ -125,25 +125,25 @@ pub trait Transition: Sized + Send + Sync {
 impl Store {
     /// Attempts each call once, as one batch. The results are in the order of the calls. A call with a key may be
     /// attempted again after any result.
-    pub async fn try_each<T: Transition>(&self, calls: &[Call<T>]) -> Vec<Tried<T::Outcome>> {
+    pub async fn try_each<T: Transition>(&self, calls: &[Call<T>]) -> Vec<AttemptResult<T::Outcome>> {
         self.try_on(&self.hot, calls, false).await
     }
 
     /// Attempts a call by itself, at least once, until it has an answer or the deadline has passed. The first attempt
     /// skips held coupons. Later attempts wait for them briefly, on the connections of the pool `solo`.
-    pub async fn settle_alone<T: Transition>(
+    pub async fn run_alone<T: Transition>(
         &self,
         call: &Call<T>,
         deadline: Instant,
-    ) -> Result<Answer<T::Outcome>> {
+    ) -> Result<CallResult<T::Outcome>> {
         let calls = std::slice::from_ref(call);
         let mut tried = self.try_on(&self.hot, calls, false).await.pop();
         loop {
             match tried {
-                Some(Tried::Answered(answer)) => return Ok(answer),
-                Some(Tried::Failed(fault)) => return Err(fault),
-                Some(Tried::Busy) | None if Instant::now() >= deadline => return Err(Error::Busy),
-                Some(Tried::Busy) | None => {}
+                Some(AttemptResult::Answered(answer)) => return Ok(answer),
+                Some(AttemptResult::Failed(fault)) => return Err(fault),
+                Some(AttemptResult::Busy) | None if Instant::now() >= deadline => return Err(Error::Busy),
+                Some(AttemptResult::Busy) | None => {}
             }
             sleep(PAUSE.mul_f64(rand::random_range(0.0..1.0))).await;
             tried = self.try_on(&self.solo, calls, true).await.pop();
@@ -152,39 +152,39 @@ impl Store {
 
     /// Runs a batch: first all calls together, then each busy call by itself; busy calls for one row run in sequence.
     /// The answers are in the order of the calls. An error concerns only its own call.
-    pub async fn settle_each<T: Transition>(&self, calls: &[Call<T>]) -> Vec<Result<Answer<T::Outcome>>> {
-        let deadline = Instant::now() + PATIENCE;
+    pub async fn run_each<T: Transition>(&self, calls: &[Call<T>]) -> Vec<Result<CallResult<T::Outcome>>> {
+        let deadline = Instant::now() + TIMEOUT;
         let mut rows: HashMap<_, Vec<usize>> = HashMap::new();
-        let mut settled: Vec<Option<Result<Answer<T::Outcome>>>> = Vec::with_capacity(calls.len());
+        let mut results: Vec<Option<Result<CallResult<T::Outcome>>>> = Vec::with_capacity(calls.len());
         for (place, tried) in self.try_each(calls).await.into_iter().enumerate() {
-            if matches!(tried, Tried::Busy) {
+            if matches!(tried, AttemptResult::Busy) {
                 rows.entry((calls[place].business, calls[place].ask.row())).or_default().push(place);
             }
-            settled.push(match tried {
-                Tried::Answered(answer) => Some(Ok(answer)),
-                Tried::Failed(fault) => Some(Err(fault)),
-                Tried::Busy => None,
+            results.push(match tried {
+                AttemptResult::Answered(answer) => Some(Ok(answer)),
+                AttemptResult::Failed(fault) => Some(Err(fault)),
+                AttemptResult::Busy => None,
             });
         }
         let one_row = async |places: Vec<usize>| {
             let mut answers = Vec::with_capacity(places.len());
             for place in places {
-                answers.push((place, self.settle_alone(&calls[place], deadline).await));
+                answers.push((place, self.run_alone(&calls[place], deadline).await));
             }
             answers
         };
         let mut answers = stream::iter(rows.into_values()).map(one_row).buffer_unordered(AT_ONCE);
         while let Some(answers) = answers.next().await {
             for (place, answer) in answers {
-                settled[place] = Some(answer);
+                results[place] = Some(answer);
             }
         }
-        settled.into_iter().map(|answer| answer.unwrap_or(Err(Error::Busy))).collect()
+        results.into_iter().map(|answer| answer.unwrap_or(Err(Error::Busy))).collect()
     }
 
-    /// Like [`Self::settle_each`], but returns the first error instead of a partial result.
-    pub async fn settle<T: Transition>(&self, calls: &[Call<T>]) -> Result<Vec<Answer<T::Outcome>>> {
-        self.settle_each(calls).await.into_iter().collect()
+    /// Like [`Self::run_each`], but returns the first error instead of a partial result.
+    pub async fn run_batch<T: Transition>(&self, calls: &[Call<T>]) -> Result<Vec<CallResult<T::Outcome>>> {
+        self.run_each(calls).await.into_iter().collect()
     }
 
     async fn try_on<T: Transition>(
@@ -192,8 +192,8 @@ impl Store {
         pool: &PgPool,
         calls: &[Call<T>],
         waits: bool,
-    ) -> Vec<Tried<T::Outcome>> {
-        let mut tried: Vec<Option<Tried<T::Outcome>>> = calls.iter().map(|_| None).collect();
+    ) -> Vec<AttemptResult<T::Outcome>> {
+        let mut tried: Vec<Option<AttemptResult<T::Outcome>>> = calls.iter().map(|_| None).collect();
         let mut busy = HashSet::new();
         loop {
             let places = distinct(calls, |place| tried[place].is_none());
@@ -204,17 +204,17 @@ impl Store {
             let (held, places): (Vec<_>, Vec<_>) =
                 places.into_iter().partition(|place| busy.contains(&row(&calls[*place])));
             for place in held {
-                tried[place] = Some(Tried::Busy);
+                tried[place] = Some(AttemptResult::Busy);
             }
             let result = run_round(pool, calls, &places, waits, &mut tried).await;
-            let rest = result.err().map_or(Tried::Busy, |fault| fate(fault, places.len()));
+            let rest = result.err().map_or(AttemptResult::Busy, |fault| failed_attempts(fault, places.len()));
             for place in places {
-                if matches!(tried[place].get_or_insert_with(|| rest.clone()), Tried::Busy) {
+                if matches!(tried[place].get_or_insert_with(|| rest.clone()), AttemptResult::Busy) {
                     busy.insert(row(&calls[place]));
                 }
             }
         }
-        tried.into_iter().map(|tried| tried.unwrap_or(Tried::Busy)).collect()
+        tried.into_iter().map(|tried| tried.unwrap_or(AttemptResult::Busy)).collect()
     }
 }
 
@@ -243,13 +243,13 @@ async fn run_round<T: Transition>(
     calls: &[Call<T>],
     places: &[usize],
     waits: bool,
-    tried: &mut [Option<Tried<T::Outcome>>],
+    tried: &mut [Option<AttemptResult<T::Outcome>>],
 ) -> sqlx::Result<()> {
     let items: Vec<&Call<T>> = places.iter().map(|place| &calls[*place]).collect();
     for (n, outcome) in T::apply(pool, &items, waits).await? {
         tried[places[index(n)]] = Some(match serde_json::from_value(outcome) {
-            Ok(outcome) => Tried::Answered(Answer { outcome: Ok(outcome), replayed: false }),
-            Err(fault) => Tried::Failed(Error::internal(fault)),
+            Ok(outcome) => AttemptResult::Answered(CallResult { outcome: Ok(outcome), replayed: false }),
+            Err(fault) => AttemptResult::Failed(Error::internal(fault)),
         });
     }
     let rest: Vec<usize> = places.iter().copied().filter(|place| tried[*place].is_none()).collect();
@@ -257,21 +257,21 @@ async fn run_round<T: Transition>(
         return Ok(());
     }
     let items: Vec<&Call<T>> = rest.iter().map(|place| &calls[*place]).collect();
-    let mut kept = Kept::default();
+    let mut kept = AnswersToStore::default();
     for why in T::why(pool, &items).await? {
         let place = rest[index(why.n)];
         match conclude(&calls[place], why) {
-            Err(fault) => tried[place] = Some(Tried::Failed(fault)),
+            Err(fault) => tried[place] = Some(AttemptResult::Failed(fault)),
             Ok(Verdict::Again) => {}
-            Ok(Verdict::Known(answer)) => tried[place] = Some(Tried::Answered(answer)),
+            Ok(Verdict::Known(answer)) => tried[place] = Some(AttemptResult::Answered(answer)),
             Ok(Verdict::New(outcome)) => match &calls[place].key {
                 Some(key) => kept.add(key, place, outcome),
-                None => tried[place] = Some(Tried::Answered(Answer { outcome, replayed: false })),
+                None => tried[place] = Some(AttemptResult::Answered(CallResult { outcome, replayed: false })),
             },
         }
     }
     for (place, outcome) in kept.keep(pool).await? {
-        tried[place] = Some(Tried::Answered(Answer { outcome, replayed: false }));
+        tried[place] = Some(AttemptResult::Answered(CallResult { outcome, replayed: false }));
     }
     Ok(())
 }
@@ -281,41 +281,43 @@ enum Verdict<T> {
     /// No rule rejects the call any more.
     Again,
     /// An answer that is already stored under the key, or that must not be stored.
-    Known(Answer<T>),
+    Known(CallResult<T>),
     /// An answer without an effect, to be stored under the call's key.
-    New(Result<T, Refusal>),
+    New(Result<T, Rejection>),
 }
 
 fn conclude<T: Transition>(call: &Call<T>, why: Why) -> Result<Verdict<T::Outcome>> {
     let stored = |detail: Option<Value>| {
-        serde_json::from_value::<Result<T::Outcome, Refusal>>(detail.unwrap_or_default())
+        serde_json::from_value::<Result<T::Outcome, Rejection>>(detail.unwrap_or_default())
             .map_err(Error::internal)
     };
     Ok(match why.verdict.as_str() {
         "again" => Verdict::Again,
-        "replay" => Verdict::Known(Answer { outcome: stored(why.detail)?, replayed: true }),
-        "key_reused" => Verdict::Known(Answer { outcome: Err(Refusal::KeyReused), replayed: false }),
+        "replay" => Verdict::Known(CallResult { outcome: stored(why.detail)?, replayed: true }),
+        "key_reused" => Verdict::Known(CallResult { outcome: Err(Rejection::KeyReused), replayed: false }),
         "already" => Verdict::New(stored(why.detail)?),
-        _ if why.foreign && call.sight == Sight::Own => Verdict::New(Err(Refusal::not_found("coupon"))),
-        verdict => Verdict::New(Err(refusal(verdict, why.detail)?)),
+        _ if why.foreign && call.visibility == Visibility::OwnOnly => {
+            Verdict::New(Err(Rejection::not_found("coupon")))
+        }
+        verdict => Verdict::New(Err(rejection(verdict, why.detail)?)),
     })
 }
 
 /// Answers without an effect that are to be stored under their keys, as columns.
-struct Kept<T> {
+struct AnswersToStore<T> {
     keys: Vec<Uuid>,
     fingerprints: Vec<Uuid>,
-    answers: Vec<(usize, Result<T, Refusal>)>,
+    answers: Vec<(usize, Result<T, Rejection>)>,
 }
 
-impl<T> Default for Kept<T> {
+impl<T> Default for AnswersToStore<T> {
     fn default() -> Self {
         Self { keys: Vec::new(), fingerprints: Vec::new(), answers: Vec::new() }
     }
 }
 
-impl<T: Serialize> Kept<T> {
-    fn add(&mut self, key: &RequestKey, place: usize, outcome: Result<T, Refusal>) {
+impl<T: Serialize> AnswersToStore<T> {
+    fn add(&mut self, key: &IdempotencyKey, place: usize, outcome: Result<T, Rejection>) {
         self.keys.push(key.id);
         self.fingerprints.push(key.fingerprint);
         self.answers.push((place, outcome));
@@ -323,7 +325,7 @@ impl<T: Serialize> Kept<T> {
 
     /// Stores all of them in one statement and returns those that were stored. For the others, a concurrent call with
     /// the same key has stored its answer first.
-    async fn keep(self, pool: &PgPool) -> sqlx::Result<Vec<(usize, Result<T, Refusal>)>> {
+    async fn keep(self, pool: &PgPool) -> sqlx::Result<Vec<(usize, Result<T, Rejection>)>> {
         if self.keys.is_empty() {
             return Ok(Vec::new());
         }
@@ -337,15 +339,19 @@ impl<T: Serialize> Kept<T> {
 }
 
 /// The result of the items of a statement that failed. If one item can cause the error, all items are busy.
-fn fate<T>(fault: sqlx::Error, items: usize) -> Tried<T> {
-    let sqlx::Error::Database(cause) = &fault else { return Tried::Failed(fault.into()) };
+fn failed_attempts<T>(fault: sqlx::Error, items: usize) -> AttemptResult<T> {
+    let sqlx::Error::Database(cause) = &fault else { return AttemptResult::Failed(fault.into()) };
     let code = cause.code().unwrap_or_default();
     // lock_timeout, statement_timeout, deadlock, serialization failure.
     let is_conflict = breaches(&fault, "request_key_pkey")
         || matches!(code.as_ref(), "55P03" | "57014" | "40P01" | "40001");
     // Connections, resources, a server that stops: no item causes these.
     let is_of_the_server = matches!(code.get(..2), Some("08" | "53" | "57" | "58"));
-    if is_conflict || items > 1 && !is_of_the_server { Tried::Busy } else { Tried::Failed(fault.into()) }
+    if is_conflict || items > 1 && !is_of_the_server {
+        AttemptResult::Busy
+    } else {
+        AttemptResult::Failed(fault.into())
+    }
 }
 
 fn index(n: i32) -> usize {
@@ -353,29 +359,29 @@ fn index(n: i32) -> usize {
 }
 
 /// The rejection for a verdict of a why-statement.
-pub(super) fn refusal(verdict: &str, detail: Option<Value>) -> Result<Refusal> {
+pub(super) fn rejection(verdict: &str, detail: Option<Value>) -> Result<Rejection> {
     let detail = detail.unwrap_or_default();
     Ok(match verdict {
-        "book_not_found" => Refusal::not_found("coupon book"),
-        "coupon_not_found" => Refusal::not_found("coupon"),
-        "book_not_active" => Refusal::BookNotActive,
-        "book_not_started" => Refusal::BookNotStarted,
-        "book_expired" => Refusal::BookExpired,
+        "book_not_found" => Rejection::not_found("coupon book"),
+        "coupon_not_found" => Rejection::not_found("coupon"),
+        "book_not_active" => Rejection::BookNotActive,
+        "book_not_started" => Rejection::BookNotStarted,
+        "book_expired" => Rejection::BookExpired,
         "user_limit_reached" => {
-            Refusal::UserLimitReached { limit: serde_json::from_value(detail).map_err(Error::internal)? }
+            Rejection::UserLimitReached { limit: serde_json::from_value(detail).map_err(Error::internal)? }
         }
-        "sold_out" => Refusal::SoldOut,
-        "not_assigned" => Refusal::NotAssigned,
-        "already_assigned" => Refusal::AlreadyAssigned,
-        "not_holder" => Refusal::NotHolder,
+        "sold_out" => Rejection::SoldOut,
+        "not_assigned" => Rejection::NotAssigned,
+        "already_assigned" => Rejection::AlreadyAssigned,
+        "not_holder" => Rejection::NotHolder,
         "coupon_locked" => {
-            Refusal::CouponLocked { locked_until: serde_json::from_value(detail).map_err(Error::internal)? }
+            Rejection::CouponLocked { locked_until: serde_json::from_value(detail).map_err(Error::internal)? }
         }
-        "coupon_already_redeemed" => Refusal::CouponAlreadyRedeemed,
-        "coupon_void" => Refusal::CouponVoid,
-        "lock_required" => Refusal::LockRequired,
-        "lock_stale" => Refusal::LockStale,
-        "lock_expired" => Refusal::LockExpired,
+        "coupon_already_redeemed" => Rejection::CouponAlreadyRedeemed,
+        "coupon_void" => Rejection::CouponVoid,
+        "lock_required" => Rejection::LockRequired,
+        "lock_stale" => Rejection::LockStale,
+        "lock_expired" => Rejection::LockExpired,
         unknown => {
             return Err(Error::internal(format!("a why-statement returned the unknown verdict {unknown:?}")));
         }

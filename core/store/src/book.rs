@@ -6,11 +6,11 @@ use crate::GenerateId;
 use crate::error::{Error, Result};
 use cuponera_domain::book::{Book, BookPatch, BookRules, BookStatus, Counts};
 use cuponera_domain::id::{BookId, BusinessId};
-use cuponera_domain::page::{Page, Walked};
-use cuponera_domain::rejection::Refusal;
+use cuponera_domain::page::{ExaminedRow, Page};
+use cuponera_domain::rejection::Rejection;
 
 use super::Store;
-use super::request_key::{Answer, Attempt, RequestKey};
+use super::request_key::{CallResult, IdempotencyKey, KeyedChange};
 
 /// A row of a statement that reads whole books.
 macro_rules! book {
@@ -59,13 +59,13 @@ impl Store {
     /// Creates a book in `DRAFT`; rejected if its `expires_at` has passed.
     pub async fn create_book(
         &self,
-        key: Option<RequestKey>,
+        key: Option<IdempotencyKey>,
         business: BusinessId,
         rules: &BookRules,
-    ) -> Result<Answer<Book>> {
+    ) -> Result<CallResult<Book>> {
         let mut open = match self.attempt(key).await? {
-            Attempt::Open(open) => open,
-            Attempt::Answered(answer) => return Ok(answer),
+            KeyedChange::Begun(open) => open,
+            KeyedChange::Answered(answer) => return Ok(answer),
         };
         let outcome = async {
             rules.check()?;
@@ -74,7 +74,7 @@ impl Store {
             get(&mut *open.transaction, business, id).await
         }
         .await;
-        open.settle(outcome).await
+        open.commit(outcome).await
     }
 
     /// The book, if it belongs to the business.
@@ -105,10 +105,11 @@ impl Store {
         .fetch_all(&self.reads)
         .await?;
         let rows = rows.into_iter().map(|row| {
-            let walked = if row.is_found { Walked::Found } else { Walked::Stopped };
-            Ok(walked(book!(row)))
+            let examined = if row.is_found { ExaminedRow::Found } else { ExaminedRow::Stopped };
+            Ok(examined(book!(row)))
         });
-        let mut page = Page::of_walk(rows.collect::<Result<_>>()?, limit, |book: &Book| book.id.to_string());
+        let mut page =
+            Page::of_examined(rows.collect::<Result<_>>()?, limit, |book: &Book| book.id.to_string());
         page.total = if after.is_none() && page.next_cursor.is_none() {
             i64::try_from(page.items.len()).ok()
         } else {
@@ -139,14 +140,14 @@ impl Store {
     /// Changes a book under the lock of its row, so that concurrent changes run in sequence.
     pub async fn update_book(
         &self,
-        key: Option<RequestKey>,
+        key: Option<IdempotencyKey>,
         business: BusinessId,
         id: BookId,
         patch: BookPatch,
-    ) -> Result<Answer<Book>> {
+    ) -> Result<CallResult<Book>> {
         let mut open = match self.attempt(key).await? {
-            Attempt::Open(open) => open,
-            Attempt::Answered(answer) => return Ok(answer),
+            KeyedChange::Begun(open) => open,
+            KeyedChange::Answered(answer) => return Ok(answer),
         };
         let outcome = async {
             lock_for_change(&mut open.transaction, business, id).await?;
@@ -156,7 +157,7 @@ impl Store {
             get(&mut *open.transaction, business, id).await
         }
         .await;
-        open.settle(outcome).await
+        open.commit(outcome).await
     }
 }
 
@@ -173,7 +174,7 @@ pub(super) async fn lock_for_change(
     )
     .fetch_optional(&mut **transaction)
     .await?
-    .ok_or_else(|| Refusal::not_found("coupon book"))?;
+    .ok_or_else(|| Rejection::not_found("coupon book"))?;
     Ok(())
 }
 
@@ -194,7 +195,7 @@ async fn insert(
     .execute(&mut **transaction)
     .await?;
     if made.rows_affected() == 0 {
-        return Err(Refusal::invalid("expiresAt", "must be in the future").into());
+        return Err(Rejection::invalid("expiresAt", "must be in the future").into());
     }
     write(transaction, id, BookStatus::Draft, rules).await
 }
@@ -233,7 +234,7 @@ async fn write(
 
 pub(super) async fn get(executor: impl PgExecutor<'_>, business: BusinessId, id: BookId) -> Result<Book> {
     let row = query_file!("src/sql/book.sql", business.0, id.0).fetch_optional(executor).await?;
-    let row = row.ok_or_else(|| Refusal::not_found("coupon book"))?;
+    let row = row.ok_or_else(|| Rejection::not_found("coupon book"))?;
     Ok(book!(row))
 }
 

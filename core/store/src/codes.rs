@@ -13,7 +13,7 @@ mod part;
 mod rejection;
 pub(super) mod space;
 
-pub use generate::Taken;
-pub use part::{ImportPart, ImportRow, Rejected, SampleRow};
-pub use rejection::{Rejection, RejectionCursor, RejectionPage};
+pub use generate::BulkOutcome;
+pub use part::{ImportPart, ImportRow, RowRejection, SampleRow};
+pub use rejection::{RejectedRow, RejectedRowCursor, RejectedRowPage};
 pub use space::Space;

@@ -10,10 +10,10 @@ use crate::error::{Error, Result};
 use cuponera_domain::trace::TraceParent;
 
 use super::address::connect_options;
-use super::notifier::Bell;
+use super::notifier::Notifier;
 
 /// The most connections of an API for reports.
-const MOST_REPORTS: u32 = 2;
+const MAX_REPORT_CONNECTIONS: u32 = 2;
 /// How long a call waits for a free connection before it fails as unavailable.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -48,23 +48,23 @@ pub struct Pools {
 
 impl Pools {
     /// One connection in each pool.
-    pub const LEAST: Self =
+    pub const MIN: Self =
         Self { hot: 1, solo: 1, reads: 1, reports: 1, rest: 1, rest_statement: ORDINARY_STATEMENT };
 
     /// A worker's connections for as many chunks at once: for each chunk one that holds its transaction and one for its
     /// lease, one for the outbox, and one for housekeeping.
     pub const fn of_worker(chunks: u32) -> Self {
-        Self { rest: chunks * 2 + 2, rest_statement: WORKER_STATEMENT, ..Self::LEAST }
+        Self { rest: chunks * 2 + 2, rest_statement: WORKER_STATEMENT, ..Self::MIN }
     }
 
     /// An API's connections, out of a total of 4 or more. Half are for hot statements, of which an eighth of all, at most 4,
     /// is for calls that are attempted by themselves. Reads and ordinary writes have halves of what the reports leave.
     pub fn of_api(total: u32) -> Self {
         let solo = (total / 8).clamp(1, 4);
-        let reports = (total / 8).min(MOST_REPORTS);
+        let reports = (total / 8).min(MAX_REPORT_CONNECTIONS);
         let ordinary = total - total / 2 - reports;
         let reads = ordinary / 2;
-        Self { hot: total / 2 - solo, solo, reads, reports, rest: ordinary - reads, ..Self::LEAST }
+        Self { hot: total / 2 - solo, solo, reads, reports, rest: ordinary - reads, ..Self::MIN }
     }
 
     /// All connections.
@@ -87,7 +87,7 @@ pub struct Store {
     /// The others, which plan for the values at hand.
     pub(super) pool: PgPool,
     /// Rung for new rows of the outbox; without one, workers are woken through the database itself.
-    pub(super) bell: Option<Bell>,
+    pub(super) notifier: Option<Notifier>,
     /// What jobs that are submitted through it name as their parent.
     pub(super) trace: Option<TraceParent>,
     /// The bytes of uploads and rejected rows that each business may have stored.
@@ -131,7 +131,7 @@ impl Store {
             reads,
             pool: transaction_pool(pools.rest)
                 .connect_lazy_with(at_most(&options, pools.rest_statement.as_millis())),
-            bell: None,
+            notifier: None,
             trace: None,
             storage_quota: None,
         };
@@ -141,8 +141,8 @@ impl Store {
 
     /// Work is announced on a queue outside the database: through the outbox, with this bell for whoever sends what is in it.
     #[must_use]
-    pub fn with_outbox(mut self, bell: &Bell) -> Self {
-        self.bell = Some(bell.clone());
+    pub fn with_outbox(mut self, notifier: &Notifier) -> Self {
+        self.notifier = Some(notifier.clone());
         self
     }
 

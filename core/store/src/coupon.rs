@@ -9,8 +9,8 @@ use cuponera_domain::coupon::state::{Coupon, CouponStatus, effective};
 use crate::error::Result;
 use crate::stored_status::StoredStatus;
 use cuponera_domain::id::{AssignmentId, BookId, BusinessId};
-use cuponera_domain::page::{Page, Walked};
-use cuponera_domain::rejection::Refusal;
+use cuponera_domain::page::{ExaminedRow, Page};
+use cuponera_domain::rejection::Rejection;
 
 use super::Store;
 
@@ -47,12 +47,12 @@ pub struct HeldFilter {
 }
 
 /// A row, with the time of the database's clock.
-struct Row {
+struct CouponRow {
     coupon: Coupon,
     now: DateTime<Utc>,
 }
 
-impl Row {
+impl CouponRow {
     /// The coupon with its effective status at the time of reading: an expired lock is treated as absent.
     fn shown(mut self) -> Coupon {
         self.coupon.status = effective(self.coupon.status, self.coupon.locked_until, self.now);
@@ -67,7 +67,7 @@ impl Row {
 macro_rules! shown {
     ($row:expr) => {{
         let row = $row;
-        Row {
+        CouponRow {
             coupon: Coupon {
                 code: row.code,
                 book: BookId(row.book_id),
@@ -90,11 +90,11 @@ macro_rules! shown {
 }
 
 /// Like `shown!`, for a row of a bounded list.
-macro_rules! walked {
+macro_rules! examined {
     ($row:expr) => {{
         let row = $row;
-        let walked = if row.is_found { Walked::Found } else { Walked::Stopped };
-        walked(shown!(row))
+        let examined = if row.is_found { ExaminedRow::Found } else { ExaminedRow::Stopped };
+        examined(shown!(row))
     }};
 }
 
@@ -102,7 +102,7 @@ impl Store {
     /// The coupon of that code, if it belongs to the business.
     pub async fn get_coupon(&self, business: BusinessId, code: &str) -> Result<Coupon> {
         let row = query_file!("src/sql/coupon.sql", business.0, code).fetch_optional(&self.reads).await?;
-        row.map(|row| shown!(row)).ok_or_else(|| Refusal::not_found("coupon").into())
+        row.map(|row| shown!(row)).ok_or_else(|| Rejection::not_found("coupon").into())
     }
 
     /// The book of a code, if the code belongs to the business. It never changes.
@@ -142,7 +142,7 @@ impl Store {
         )
         .fetch_all(&self.reads)
         .await?;
-        Ok(Page::of_walk(rows.into_iter().map(|row| walked!(row)).collect(), limit, code_of))
+        Ok(Page::of_examined(rows.into_iter().map(|row| examined!(row)).collect(), limit, code_of))
     }
 
     async fn free_codes(&self, book: &Book, filter: &CodeFilter, limit: u32) -> Result<Page<Coupon>> {
@@ -156,7 +156,7 @@ impl Store {
         )
         .fetch_all(&self.reads)
         .await?;
-        Ok(Page::of_walk(rows.into_iter().map(|row| walked!(row)).collect(), limit, code_of))
+        Ok(Page::of_examined(rows.into_iter().map(|row| examined!(row)).collect(), limit, code_of))
     }
 
     async fn codes_by_prefix(
@@ -179,7 +179,7 @@ impl Store {
         )
         .fetch_all(&self.reads)
         .await?;
-        Ok(Page::of_walk(rows.into_iter().map(|row| walked!(row)).collect(), limit, code_of))
+        Ok(Page::of_examined(rows.into_iter().map(|row| examined!(row)).collect(), limit, code_of))
     }
 
     async fn codes_of_small_book(
@@ -226,10 +226,14 @@ impl Store {
         )
         .fetch_all(&self.reads)
         .await?;
-        Ok(Page::of_walk(rows.into_iter().map(|row| walked!(row)).collect(), limit, |coupon: &Coupon| {
-            let at = coupon.assigned_at.map_or(0, |at| at.timestamp_micros());
-            format!("{at}.{}", coupon.code)
-        }))
+        Ok(Page::of_examined(
+            rows.into_iter().map(|row| examined!(row)).collect(),
+            limit,
+            |coupon: &Coupon| {
+                let at = coupon.assigned_at.map_or(0, |at| at.timestamp_micros());
+                format!("{at}.{}", coupon.code)
+            },
+        ))
     }
 }
 

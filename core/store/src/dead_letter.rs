@@ -9,7 +9,7 @@ use super::Store;
 
 /// The state of the run (`job.attempts`) that a dead letter belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LetteredRun {
+pub enum DeadLetterRun {
     /// The job has failed and was not retried since.
     Failed(BusinessId),
     /// Other chunks are still running.
@@ -31,24 +31,24 @@ pub enum Redriven {
 
 impl Store {
     /// The state of a run of a job.
-    pub async fn find_run(&self, job: JobId, attempt: i32) -> Result<LetteredRun> {
+    pub async fn find_run(&self, job: JobId, attempt: i32) -> Result<DeadLetterRun> {
         let row =
             query!("select business_id, status from job where id = $1 and attempts = $2", job.0, attempt)
                 .fetch_optional(&self.pool)
                 .await?;
         Ok(match row {
-            Some(row) if row.status == "FAILED" => LetteredRun::Failed(BusinessId(row.business_id)),
-            Some(row) if row.status == "RUNNING" => LetteredRun::Open,
-            Some(_) | None => LetteredRun::Past,
+            Some(row) if row.status == "FAILED" => DeadLetterRun::Failed(BusinessId(row.business_id)),
+            Some(row) if row.status == "RUNNING" => DeadLetterRun::Open,
+            Some(_) | None => DeadLetterRun::Past,
         })
     }
 
     /// Retries a job, as its owner could, if the run of the dead letter was its last.
     pub async fn redrive_job_if_failed(&self, job: JobId, attempt: i32) -> Result<Redriven> {
         let business = match self.find_run(job, attempt).await? {
-            LetteredRun::Failed(business) => business,
-            LetteredRun::Open => return Ok(Redriven::TooEarly),
-            LetteredRun::Past => return Ok(Redriven::NotNeeded),
+            DeadLetterRun::Failed(business) => business,
+            DeadLetterRun::Open => return Ok(Redriven::TooEarly),
+            DeadLetterRun::Past => return Ok(Redriven::NotNeeded),
         };
         let is_retried = self.retry_run_if_failed(business, job, attempt).await?;
         Ok(if is_retried { Redriven::Retried } else { Redriven::NotNeeded })

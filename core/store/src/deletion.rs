@@ -15,12 +15,12 @@ use cuponera_domain::book::BookStatus;
 use cuponera_domain::id::{BookId, BusinessId, JobId};
 use cuponera_domain::job::delete_book::{Chunk, Spec};
 use cuponera_domain::job::{ChunkWork, Job, Work};
-use cuponera_domain::rejection::Refusal;
+use cuponera_domain::rejection::Rejection;
 
 use super::Store;
 use super::book;
 use super::connect::HOT_STATEMENT_TIMEOUT;
-use super::job::claim::{Claim, Pulse, begin};
+use super::job::claim::{Claim, ClaimState, begin};
 use super::job::finish::{Finished, finish_if_held, stop_job_if_held};
 use super::job::read;
 use super::job::submit::{self, NewJob};
@@ -46,7 +46,7 @@ pub enum Deletion {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     /// Its effect is committed and its chunk is settled.
-    Settled,
+    Finished,
     /// A code was assigned before the book was closed: the book has its status back, and the job failed.
     Stopped,
     /// The chunk is no longer this worker's, or the job was stopped; nothing was changed.
@@ -71,7 +71,7 @@ impl Store {
         }
         let deletion = self.delete_locked(&mut transaction, business, actor, id).await?;
         transaction.commit().await?;
-        self.ring();
+        self.notify_relay();
         if let Deletion::Job(job) = &deletion {
             submit::count(job);
         }
@@ -91,7 +91,7 @@ impl Store {
         // The lock waited for chunks that were adding codes.
         let book = book::get(&mut **transaction, business, id).await?;
         if book.counts.given_out() > 0 {
-            return Err(Refusal::BookInUse.into());
+            return Err(Rejection::BookInUse.into());
         }
         if book.counts.all() <= MAX_CODES_DELETED_AT_ONCE {
             delete_at_once(transaction, id).await?;
@@ -116,7 +116,7 @@ impl Store {
     }
 
     /// The first step: gives the book its status back and fails the job if a code was assigned before the book was closed.
-    pub async fn settle_unused_check(
+    pub async fn finish_unused_check(
         &self,
         claim: &Claim,
         status_before: Option<BookStatus>,
@@ -125,16 +125,16 @@ impl Store {
         let mut connection = self.pool.acquire().await?;
         let mut transaction = begin(&mut connection, claim).await?;
         let Some(status) = lock_for_delete(&mut transaction, id).await? else {
-            return self.settle_step(transaction, claim, nothing()).await;
+            return self.finish_step(transaction, claim, nothing()).await;
         };
         if was_ever_assigned(&mut *transaction, id).await? {
             if let Some(status_before) = status_before.filter(|_| status == BookStatus::Closed) {
                 give_status_back(&mut transaction, claim, status_before).await?;
             }
-            let stopped = stop_job_if_held(&mut transaction, claim, &Refusal::BookInUse).await?;
+            let stopped = stop_job_if_held(&mut transaction, claim, &Rejection::BookInUse).await?;
             return Ok(match self.commit_if_held(transaction, claim, stopped).await? {
-                Pulse::Held => Step::Stopped,
-                Pulse::Lost => Step::Lost,
+                ClaimState::Held => Step::Stopped,
+                ClaimState::Lost => Step::Lost,
             });
         }
         if status != BookStatus::Closed {
@@ -144,11 +144,11 @@ impl Store {
         let total = book::get(&mut *transaction, claim.business, id).await?.counts.all();
         let next = Chunk::DeleteCodes { from_position: 0 };
         let finished = Finished { total: Some(total), ..then(next) };
-        self.settle_step(transaction, claim, finished).await
+        self.finish_step(transaction, claim, finished).await
     }
 
     /// A middle step: deletes the next slice of the codes.
-    pub async fn settle_deleted_codes(&self, claim: &Claim, from_position: i32) -> Result<Step> {
+    pub async fn finish_deleted_codes(&self, claim: &Claim, from_position: i32) -> Result<Step> {
         let id = claim.book()?;
         let mut connection = self.pool.acquire().await?;
         let mut transaction = begin(&mut connection, claim).await?;
@@ -162,11 +162,11 @@ impl Store {
         };
         let result = json!({ "deletedCount": deleted });
         let finished = Finished { succeeded: deleted, result, ..then(next) };
-        self.settle_step(transaction, claim, finished).await
+        self.finish_step(transaction, claim, finished).await
     }
 
     /// The last step: deletes the book, unless another deletion has done so.
-    pub async fn settle_deleted_book(&self, claim: &Claim) -> Result<Step> {
+    pub async fn finish_deleted_book(&self, claim: &Claim) -> Result<Step> {
         let id = claim.book()?;
         let mut connection = self.pool.acquire().await?;
         let mut transaction = begin(&mut connection, claim).await?;
@@ -178,10 +178,10 @@ impl Store {
             }
             delete_book(&mut transaction, id).await?;
         }
-        self.settle_step(transaction, claim, nothing()).await
+        self.finish_step(transaction, claim, nothing()).await
     }
 
-    async fn settle_step(
+    async fn finish_step(
         &self,
         mut transaction: PgTransaction<'_>,
         claim: &Claim,
@@ -189,8 +189,8 @@ impl Store {
     ) -> Result<Step> {
         let status = finish_if_held(&mut transaction, claim, &finished).await?;
         Ok(match self.commit_if_held(transaction, claim, status).await? {
-            Pulse::Held => Step::Settled,
-            Pulse::Lost => Step::Lost,
+            ClaimState::Held => Step::Finished,
+            ClaimState::Lost => Step::Lost,
         })
     }
 }
@@ -260,7 +260,7 @@ async fn close_if_unused(
     )
     .execute(&mut **transaction)
     .await?;
-    if closed.rows_affected() == 0 { Err(Refusal::BookInUse.into()) } else { Ok(()) }
+    if closed.rows_affected() == 0 { Err(Rejection::BookInUse.into()) } else { Ok(()) }
 }
 
 /// Undoes the closing, once: the chunk forgets the status, so that a retry of the job changes no later status of the book.
@@ -292,7 +292,7 @@ async fn give_status_back(
 /// Deletes a small book whose row is locked.
 async fn delete_at_once(transaction: &mut PgTransaction<'static>, id: BookId) -> Result<()> {
     if was_ever_assigned(&mut **transaction, id).await? {
-        return Err(Refusal::BookInUse.into());
+        return Err(Rejection::BookInUse.into());
     }
     delete_codes(transaction, id, 0, i32::MAX).await?;
     delete_book(transaction, id).await
@@ -331,7 +331,7 @@ async fn delete_codes(
     .execute(&mut **transaction)
     .await?;
     if has_code(&mut **transaction, id, from_position, last_position).await? {
-        return Err(Refusal::BookInUse.into());
+        return Err(Rejection::BookInUse.into());
     }
     i64::try_from(gone.rows_affected()).map_err(Error::internal)
 }

@@ -10,7 +10,7 @@ use super::address::{AddressError, connect_options};
 use super::schema::SchemaState;
 
 /// Timeout of the examination.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The result of the examination of a database.
 #[derive(Debug, Clone)]
@@ -71,8 +71,8 @@ pub enum ExamineError {
     #[error("its URL {0}")]
     BadUrl(#[from] AddressError),
     /// No answer within 5 s.
-    #[error("it does not answer within {} s", PATIENCE.as_secs())]
-    Silent,
+    #[error("it does not answer within {} s", TIMEOUT.as_secs())]
+    TimedOut,
     /// The connection or a query failed.
     #[error("{0}")]
     Failed(String),
@@ -81,7 +81,7 @@ pub enum ExamineError {
 impl From<sqlx::Error> for ExamineError {
     fn from(error: sqlx::Error) -> Self {
         Self::Failed(match &error {
-            sqlx::Error::Database(refusal) => refusal.message().to_owned(),
+            sqlx::Error::Database(rejection) => rejection.message().to_owned(),
             sqlx::Error::Io(error) => error.to_string(),
             other => other.to_string(),
         })
@@ -102,7 +102,7 @@ pub async fn examine(url: &str) -> Result<Examined, ExamineError> {
         let _ = connection.close().await;
         Ok(Examined { server, schema, untrimmed, clock_ahead_seconds })
     };
-    timeout(PATIENCE, look).await.map_err(|_| ExamineError::Silent)?
+    timeout(TIMEOUT, look).await.map_err(|_| ExamineError::TimedOut)?
 }
 
 async fn server_state(connection: &mut PgConnection) -> sqlx::Result<ServerState> {

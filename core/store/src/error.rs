@@ -1,8 +1,8 @@
-//! Errors, independent of HTTP. A [`Refusal`] is for the caller to correct; all others are failures on our side.
+//! Errors, independent of HTTP. A [`Rejection`] is for the caller to correct; all others are failures on our side.
 
 use std::sync::Arc;
 
-use cuponera_domain::rejection::Refusal;
+use cuponera_domain::rejection::Rejection;
 
 /// The result of calls to core.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -12,7 +12,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub enum Error {
     /// A rule rejects the call. A repetition gives the same result until the state changes.
     #[error("rejected: {0}")]
-    Refused(#[from] Refusal),
+    Rejected(#[from] Rejection),
     /// The database, a queue or a disk is unavailable or overloaded. The same call may succeed later.
     #[error("a service this needs is not available")]
     Unavailable(#[source] Arc<dyn std::error::Error + Send + Sync>),
@@ -69,7 +69,7 @@ impl From<sqlx::Error> for Error {
             | sqlx::Error::PoolTimedOut
             | sqlx::Error::PoolClosed
             | sqlx::Error::WorkerCrashed => true,
-            sqlx::Error::Database(cause) => cause.code().is_some_and(|code| is_passing(&code)),
+            sqlx::Error::Database(cause) => cause.code().is_some_and(|code| is_transient(&code)),
             _ => false,
         };
         if away { Self::unavailable(error) } else { Self::internal(error) }
@@ -79,7 +79,7 @@ impl From<sqlx::Error> for Error {
 /// Whether a SQLSTATE is transient: connection errors (08), serialization failures and deadlocks (40), insufficient
 /// resources (53), server shutdown or start and statement timeouts (57), lock timeouts (55P03), a read-only standby
 /// (25006), an idle transaction timeout (25P03).
-fn is_passing(code: &str) -> bool {
+fn is_transient(code: &str) -> bool {
     matches!(code.get(..2), Some("08" | "40" | "53" | "57")) || matches!(code, "55P03" | "25006" | "25P03")
 }
 

@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::stored_status::StoredStatus;
 use cuponera_domain::id::{BookId, BusinessId, EventId};
 use cuponera_domain::page::Page;
-use cuponera_domain::rejection::Refusal;
+use cuponera_domain::rejection::Rejection;
 
 use super::Store;
 
@@ -159,7 +159,7 @@ impl Store {
         )
         .fetch_optional(&self.reads)
         .await?
-        .ok_or_else(|| Refusal::not_found("coupon"))?;
+        .ok_or_else(|| Rejection::not_found("coupon"))?;
         let rows = query!(
             r#"select id, action, from_status as "from_status: StoredStatus", to_status as "to_status: StoredStatus", user_id,
                       actor, at, host(ip) as ip, user_agent, request_id, reason, redeem_count, version

@@ -25,16 +25,16 @@ impl Store {
     /// Ends expired locks of up to `most` agenda rows, each with an `EXPIRE` event. No decision depends on this: every
     /// statement treats an expired lock as absent.
     pub async fn expire_locks(&self, most: i64) -> Result<Expired> {
-        self.end_lapsed_locks(&[], most).await
+        self.end_expired_locks(&[], most).await
     }
 
     /// Ends the expired locks of these coupons and returns their number. [`Self::expire_locks`] deletes the agenda rows
     /// later.
     pub async fn expire_locks_of(&self, coupons: &[(BusinessId, String)]) -> Result<i64> {
-        Ok(self.end_lapsed_locks(coupons, 0).await?.expired)
+        Ok(self.end_expired_locks(coupons, 0).await?.expired)
     }
 
-    async fn end_lapsed_locks(&self, coupons: &[(BusinessId, String)], most: i64) -> Result<Expired> {
+    async fn end_expired_locks(&self, coupons: &[(BusinessId, String)], most: i64) -> Result<Expired> {
         let (businesses, codes) = columns(coupons);
         let row =
             query_file!("src/sql/expire_locks.sql", &businesses, &codes, most).fetch_one(&self.hot).await?;

@@ -14,7 +14,7 @@ pub(super) mod read;
 mod discard;
 pub(super) mod storage;
 
-pub use claim::{Claim, Pulse};
+pub use claim::{Claim, ClaimState};
 pub use finish::Finished;
 pub use read::{JobFilter, MAX_JOBS_EXAMINED};
 pub use retry::Redrive;

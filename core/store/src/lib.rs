@@ -63,33 +63,34 @@ pub use account::{Account, AccountChange, AccountCredential, Membership, NewAcco
 pub use address::{AddressError, connect_options};
 pub use api_key::{ApiKey, KeyHolder, NewApiKey};
 pub use assign::{AssignNamed, AssignRandom, Assigned};
-pub use batch::{Call, PATIENCE, Sight, Transition, Tried};
+pub use batch::{AttemptResult, Call, TIMEOUT, Transition, Visibility};
 pub use book::MAX_BOOKS_EXAMINED;
 pub use business::Business;
 pub use codes::{
-    ImportPart, ImportRow, Rejected, Rejection, RejectionCursor, RejectionPage, SampleRow, Space, Taken,
+    BulkOutcome, ImportPart, ImportRow, RejectedRow, RejectedRowCursor, RejectedRowPage, RowRejection,
+    SampleRow, Space,
 };
 pub use connect::{Pools, Store};
 pub use coupon::{
     CodeFilter, HeldFilter, MAX_FREE_POSITIONS_EXAMINED, MAX_NEIGHBORS_EXAMINED, MAX_SCATTERED_EXAMINED,
 };
-pub use dead_letter::{LetteredRun, Redriven};
+pub use dead_letter::{DeadLetterRun, Redriven};
 pub use deletion::{Deletion, MAX_CODES_DELETED_AT_ONCE, Step};
 pub use diagnostics::{ExamineError, Examined, ServerState, Untrimmed, examine};
 pub use error::{Error, Result, breaches};
 pub use event_log::{EventCursor, LoggedEvent};
 pub use expire::Expired;
 pub use generate_id::GenerateId;
-pub use job::{Claim, Finished, JobFilter, MAX_JOBS_EXAMINED, NewImport, Pulse, Redrive};
+pub use job::{Claim, ClaimState, Finished, JobFilter, MAX_JOBS_EXAMINED, NewImport, Redrive};
 pub use lock::{Lock, LockOwner, Locked, Unlock, Unlocked};
 pub use login::{LoginHolder, RefreshGrant, Rotated};
-pub use notifier::Bell;
+pub use notifier::Notifier;
 pub use outbox::{Outgoing, OutgoingKind};
-pub use password_attempt::{Attempted, PasswordAttempt};
+pub use password_attempt::{AttemptCheck, PasswordAttempt};
 pub use pool_metrics::PoolLevel;
 pub use private_database::{PRIVATE_DATABASE, create_private_database, private_database_url};
 pub use redeem::{Redeem, Redeemed};
-pub use request_key::{Answer, RequestKey};
-pub use rescue::{Backlog, Hands, RESCUE_AFTER};
+pub use request_key::{CallResult, IdempotencyKey};
+pub use rescue::{Backlog, RESCUE_AFTER, WorkerAvailability};
 pub use schema::SchemaState;
 pub use work_channel::listen_for_work;

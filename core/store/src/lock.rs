@@ -9,7 +9,7 @@ use crate::GenerateId;
 use cuponera_domain::id::{EventId, LockId};
 use cuponera_domain::lock::{Hold, LockNote};
 
-use super::batch::parameters::{Columns, WhyColumns, apply_batch, column, why_batch};
+use super::batch::parameters::{BatchColumns, WhyColumns, apply_batch, column, why_batch};
 use super::batch::{Call, Transition, Why};
 
 /// Lock a code for its holder, or renew the live lock.

@@ -9,21 +9,25 @@ use crate::GenerateId;
 use crate::error::{Error, Result, breaches};
 use cuponera_domain::id::{AccountId, BusinessId};
 use cuponera_domain::principal::RoleName;
-use cuponera_domain::rejection::Refusal;
+use cuponera_domain::rejection::Rejection;
 
 use super::Store;
 use super::account::{Account, AccountChange, NewAccount, account, end_logins, find_id, get_member};
-use super::request_key::{Answer, Attempt, RequestKey};
+use super::request_key::{CallResult, IdempotencyKey, KeyedChange};
 
 impl Store {
     /// Creates an account. If the email has an account in another business, adds a membership to it and keeps its password.
-    pub async fn create_account(&self, key: Option<RequestKey>, new: &NewAccount) -> Result<Answer<Account>> {
-        let mut open = match self.attempt(key).await? {
-            Attempt::Open(open) => open,
-            Attempt::Answered(answer) => return Ok(answer),
+    pub async fn create_account(
+        &self,
+        key: Option<IdempotencyKey>,
+        new: &NewAccount,
+    ) -> Result<CallResult<Account>> {
+        let mut begun = match self.attempt(key).await? {
+            KeyedChange::Begun(begun) => begun,
+            KeyedChange::Answered(answer) => return Ok(answer),
         };
-        let outcome = add_member(&mut open.transaction, new).await;
-        open.settle(outcome).await
+        let outcome = add_member(&mut begun.transaction, new).await;
+        begun.commit(outcome).await
     }
 
     /// Changes the given fields. A new password ends all logins of the account; disabling and a new role end its logins to this
@@ -36,12 +40,12 @@ impl Store {
         change: &AccountChange,
     ) -> Result<Account> {
         let mut transaction = self.pool.begin().await?;
-        if change.takes_admin() {
-            keep_an_admin(&mut transaction, business, id).await?;
+        if change.removes_admin() {
+            require_an_admin(&mut transaction, business, id).await?;
         }
         let member = lock_member(&mut transaction, business, id).await?;
         if change.password_hash.is_some() && member.is_shared {
-            return Err(Refusal::AccountShared.into());
+            return Err(Rejection::AccountShared.into());
         }
         if member.is_first {
             update_first_membership(&mut transaction, id, change).await?;
@@ -111,7 +115,7 @@ async fn add_membership(
     .await
     .map_err(taken)?;
     if added.rows_affected() == 0 {
-        return Err(Refusal::EmailTaken.into());
+        return Err(Rejection::EmailTaken.into());
     }
     get_member(&mut **transaction, new.business, id).await
 }
@@ -143,7 +147,7 @@ pub(super) async fn lock_member(
     )
     .fetch_optional(&mut **transaction)
     .await?
-    .ok_or_else(|| Refusal::not_found("user"))?;
+    .ok_or_else(|| Rejection::not_found("user"))?;
     Ok(LockedMember { is_first: row.is_first, is_shared: row.is_shared })
 }
 
@@ -192,7 +196,7 @@ pub(super) async fn update_further_membership(
 
 /// Rejects if the account is the only enabled admin. Locks the accounts of all enabled admins until the commit, in one order:
 /// if two admins disable each other, the second change is rejected.
-pub(super) async fn keep_an_admin(
+pub(super) async fn require_an_admin(
     transaction: &mut PgTransaction<'static>,
     business: BusinessId,
     id: AccountId,
@@ -211,14 +215,14 @@ pub(super) async fn keep_an_admin(
     )
     .fetch_all(&mut **transaction)
     .await?;
-    if admins == [id.0] { Err(Refusal::LastAdmin.into()) } else { Ok(()) }
+    if admins == [id.0] { Err(Rejection::LastAdmin.into()) } else { Ok(()) }
 }
 
 fn taken(error: sqlx::Error) -> Error {
     if breaches(&error, "user_account_email") {
-        Refusal::EmailTaken.into()
+        Rejection::EmailTaken.into()
     } else if breaches(&error, "user_account_user_id") || breaches(&error, "membership_user_id") {
-        Refusal::UserIdTaken.into()
+        Rejection::UserIdTaken.into()
     } else {
         error.into()
     }

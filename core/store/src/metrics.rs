@@ -29,7 +29,7 @@ fn submitted(kind: JobKind) -> Counter {
 }
 
 /// Counts a job whose new status is final; ignores other statuses.
-pub fn job_stands(kind: JobKind, status: JobStatus) {
+pub fn job_ended(kind: JobKind, status: JobStatus) {
     if status.is_over() {
         finished(kind, status).increment(1);
     }

@@ -6,16 +6,16 @@ use tokio::sync::Notify;
 
 /// Wakes the relay when rows are added to the outbox. Shared by all stores of a process.
 #[derive(Debug, Clone, Default)]
-pub struct Bell(Arc<Notify>);
+pub struct Notifier(Arc<Notify>);
 
-impl Bell {
+impl Notifier {
     /// Waits for a notification; returns at once if one came since the last call.
-    pub async fn rung(&self) {
+    pub async fn notified(&self) {
         self.0.notified().await;
     }
 
     /// Notifies the relay.
-    pub(super) fn ring(&self) {
+    pub(super) fn notify_relay(&self) {
         self.0.notify_one();
     }
 }

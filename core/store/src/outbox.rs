@@ -14,8 +14,8 @@ use cuponera_domain::id::{BusinessId, JobId};
 use cuponera_domain::job::Message;
 
 use super::Store;
-use super::notifier::Bell;
-use super::request_key::Answer;
+use super::notifier::Notifier;
+use super::request_key::CallResult;
 
 /// A message to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,9 +43,9 @@ pub enum OutgoingKind {
 pub(super) async fn announce(
     transaction: &mut PgTransaction<'_>,
     job: JobId,
-    bell: Option<&Bell>,
+    notifier: Option<&Notifier>,
 ) -> Result<()> {
-    if bell.is_none() {
+    if notifier.is_none() {
         return notify_workers(transaction).await;
     }
     query_file!("src/sql/announce_job.sql", job.0).execute(&mut **transaction).await?;
@@ -99,15 +99,15 @@ impl Store {
     }
 
     /// Wakes the relay.
-    pub(super) fn ring(&self) {
-        if let Some(bell) = &self.bell {
-            bell.ring();
+    pub(super) fn notify_relay(&self) {
+        if let Some(notifier) = &self.notifier {
+            notifier.notify_relay();
         }
     }
 
     /// Wakes the relay after the answer is committed.
-    pub(super) fn ring_after<T>(&self, answer: Result<Answer<T>>) -> Result<Answer<T>> {
-        self.ring();
+    pub(super) fn notify_relay_after<T>(&self, answer: Result<CallResult<T>>) -> Result<CallResult<T>> {
+        self.notify_relay();
         answer
     }
 }

@@ -29,16 +29,16 @@ pub struct PasswordAttempt(Option<DateTime<Utc>>);
 
 /// Whether an attempt is allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Attempted {
+pub enum AttemptCheck {
     /// Allowed. It is counted unless its address is known.
     Allowed(PasswordAttempt),
     /// Refused. It may be repeated after this time.
-    Refused(Duration),
+    Rejected(Duration),
 }
 
 impl Store {
     /// Counts a login attempt for an email from an address.
-    pub async fn count_password_attempt(&self, email: &str, address: Option<IpAddr>) -> Result<Attempted> {
+    pub async fn count_password_attempt(&self, email: &str, address: Option<IpAddr>) -> Result<AttemptCheck> {
         let window = WINDOW.as_secs_f64();
         let counted = query_file!(
             "src/sql/count_password_attempt.sql",
@@ -51,7 +51,7 @@ impl Store {
         .fetch_one(&self.pool)
         .await?;
         if counted.is_known || counted.at.is_some() {
-            return Ok(Attempted::Allowed(PasswordAttempt(counted.at)));
+            return Ok(AttemptCheck::Allowed(PasswordAttempt(counted.at)));
         }
         let seconds = query_scalar!(
             r#"select extract(epoch from failed_at[cardinality(failed_at) - $2 + 1] + make_interval(secs => $3) - now())::float8
@@ -62,7 +62,9 @@ impl Store {
         )
         .fetch_optional(&self.pool)
         .await?;
-        Ok(Attempted::Refused(Duration::from_secs_f64(seconds.flatten().unwrap_or(0.0).clamp(1.0, window))))
+        Ok(AttemptCheck::Rejected(Duration::from_secs_f64(
+            seconds.flatten().unwrap_or(0.0).clamp(1.0, window),
+        )))
     }
 
     /// Removes the count of an attempt whose password was right or was not checked.

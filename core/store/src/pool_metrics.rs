@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use super::Store;
 
 /// Upper bound of the pool-wait probe.
-const LONGEST_WAIT: Duration = Duration::from_secs(1);
+const MAX_WAIT: Duration = Duration::from_secs(1);
 
 /// The connections of a pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,8 +40,8 @@ impl Store {
             let pool = pool.clone();
             async move {
                 let begun = Instant::now();
-                let _ = timeout(LONGEST_WAIT, pool.acquire()).await;
-                (name, begun.elapsed().min(LONGEST_WAIT))
+                let _ = timeout(MAX_WAIT, pool.acquire()).await;
+                (name, begun.elapsed().min(MAX_WAIT))
             }
         };
         futures::future::join_all(used.map(wait)).await

@@ -9,11 +9,11 @@ use crate::GenerateId;
 use crate::error::{Error, Result};
 use cuponera_domain::id::{EventId, LockId, RedemptionId};
 use cuponera_domain::lock::LockNote;
-use cuponera_domain::rejection::Refusal;
+use cuponera_domain::rejection::Rejection;
 
 use super::Store;
-use super::batch::parameters::{Columns, WhyColumns, apply_batch, column, why_batch};
-use super::batch::{Call, Sight, Transition, Why, refusal};
+use super::batch::parameters::{BatchColumns, WhyColumns, apply_batch, column, why_batch};
+use super::batch::{Call, Transition, Visibility, Why, rejection};
 
 /// Redeem a code once.
 #[derive(Debug, Clone)]
@@ -107,8 +107,10 @@ impl Store {
         let why = why.ok_or_else(|| Error::internal("the why-statement returned no row"))?;
         match why.verdict.as_str() {
             "again" => Ok(()),
-            _ if why.foreign && call.sight == Sight::Own => Err(Refusal::not_found("coupon").into()),
-            verdict => Err(refusal(verdict, why.detail)?.into()),
+            _ if why.foreign && call.visibility == Visibility::OwnOnly => {
+                Err(Rejection::not_found("coupon").into())
+            }
+            verdict => Err(rejection(verdict, why.detail)?.into()),
         }
     }
 }

@@ -9,13 +9,13 @@ use sqlx::{PgPool, PgTransaction, query, query_scalar};
 use uuid::Uuid;
 
 use crate::error::{Error, Result, breaches};
-use cuponera_domain::rejection::Refusal;
+use cuponera_domain::rejection::Rejection;
 
 use super::Store;
 
 /// An idempotency key as it is stored: two hashes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RequestKey {
+pub struct IdempotencyKey {
     /// Hash of principal, method, path and key.
     pub id: Uuid,
     /// Hash of the request's body.
@@ -24,14 +24,14 @@ pub struct RequestKey {
 
 /// The result of a call.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Answer<T> {
+pub struct CallResult<T> {
     /// The effect, or the rejection.
-    pub outcome: Result<T, Refusal>,
+    pub outcome: Result<T, Rejection>,
     /// Whether this is the stored answer of an earlier call under the same key.
     pub replayed: bool,
 }
 
-impl<T> Answer<T> {
+impl<T> CallResult<T> {
     /// The effect of this call; `None` for a rejection or a replayed answer.
     pub fn effect(&self) -> Option<&T> {
         self.outcome.as_ref().ok().filter(|_| !self.replayed)
@@ -58,58 +58,64 @@ pub(super) async fn insert_absent(
 
 impl Store {
     /// The answer stored under a key.
-    pub async fn find_answer<T: DeserializeOwned>(&self, key: &RequestKey) -> Result<Option<Answer<T>>> {
+    pub async fn find_call_result<T: DeserializeOwned>(
+        &self,
+        key: &IdempotencyKey,
+    ) -> Result<Option<CallResult<T>>> {
         let row = query!("select fingerprint, answer from request_key where id = $1", key.id)
             .fetch_optional(&self.pool)
             .await?;
         let Some(row) = row else { return Ok(None) };
         if row.fingerprint != key.fingerprint {
-            return Ok(Some(Answer { outcome: Err(Refusal::KeyReused), replayed: false }));
+            return Ok(Some(CallResult { outcome: Err(Rejection::KeyReused), replayed: false }));
         }
         let outcome = serde_json::from_value(row.answer).map_err(Error::internal)?;
-        Ok(Some(Answer { outcome, replayed: true }))
+        Ok(Some(CallResult { outcome, replayed: true }))
     }
 
     /// Begins the transaction of a change that is executed once for each key, or returns the key's stored answer.
-    pub(super) async fn attempt<T: DeserializeOwned>(&self, key: Option<RequestKey>) -> Result<Attempt<T>> {
+    pub(super) async fn attempt<T: DeserializeOwned>(
+        &self,
+        key: Option<IdempotencyKey>,
+    ) -> Result<KeyedChange<T>> {
         if let Some(key) = &key
-            && let Some(answer) = self.find_answer(key).await?
+            && let Some(answer) = self.find_call_result(key).await?
         {
-            return Ok(Attempt::Answered(answer));
+            return Ok(KeyedChange::Answered(answer));
         }
-        Ok(Attempt::Open(Open { store: self.clone(), key, transaction: self.pool.begin().await? }))
+        Ok(KeyedChange::Begun(Begun { store: self.clone(), key, transaction: self.pool.begin().await? }))
     }
 }
 
 /// Whether the change is still to be executed.
-pub(super) enum Attempt<T> {
+pub(super) enum KeyedChange<T> {
     /// The transaction to execute it in.
-    Open(Open),
+    Begun(Begun),
     /// The change was executed or rejected before.
-    Answered(Answer<T>),
+    Answered(CallResult<T>),
 }
 
 /// The transaction of a change, and its key.
-pub(super) struct Open {
+pub(super) struct Begun {
     store: Store,
-    key: Option<RequestKey>,
+    key: Option<IdempotencyKey>,
     /// The transaction of the change.
     pub(super) transaction: PgTransaction<'static>,
 }
 
-impl Open {
+impl Begun {
     /// Commits the effect together with its key. A rejection rolls the effect back and is stored under the key too. If
     /// a concurrent request has stored an answer under the key first, returns that answer.
-    pub(super) async fn settle<T: Serialize + DeserializeOwned>(
+    pub(super) async fn commit<T: Serialize + DeserializeOwned>(
         mut self,
         outcome: Result<T>,
-    ) -> Result<Answer<T>> {
+    ) -> Result<CallResult<T>> {
         let outcome = match outcome {
             Ok(outcome) => Ok(outcome),
-            Err(Error::Refused(refusal)) => {
+            Err(Error::Rejected(rejection)) => {
                 self.transaction.rollback().await?;
                 self.transaction = self.store.pool.begin().await?;
-                Err(refusal)
+                Err(rejection)
             }
             Err(fault) => return Err(fault),
         };
@@ -117,19 +123,19 @@ impl Open {
             && !insert(&mut self.transaction, key, &outcome).await?
         {
             self.transaction.rollback().await?;
-            let answer = self.store.find_answer(key).await?;
+            let answer = self.store.find_call_result(key).await?;
             return answer.ok_or_else(|| Error::unavailable("the stored answer of the key was deleted"));
         }
         self.transaction.commit().await?;
-        Ok(Answer { outcome, replayed: false })
+        Ok(CallResult { outcome, replayed: false })
     }
 }
 
 /// Inserts without `on conflict`; `false` if the key exists, which also aborts the transaction.
 async fn insert<T: Serialize>(
     transaction: &mut PgTransaction<'static>,
-    key: &RequestKey,
-    outcome: &Result<T, Refusal>,
+    key: &IdempotencyKey,
+    outcome: &Result<T, Rejection>,
 ) -> Result<bool> {
     let answer = to_stored(outcome).map_err(Error::internal)?;
     let inserted = query!(
@@ -148,9 +154,9 @@ async fn insert<T: Serialize>(
 }
 
 /// The JSON of an answer as it is stored under its key.
-pub(super) fn to_stored<T: Serialize>(outcome: &Result<T, Refusal>) -> serde_json::Result<Value> {
+pub(super) fn to_stored<T: Serialize>(outcome: &Result<T, Rejection>) -> serde_json::Result<Value> {
     Ok(match outcome {
         Ok(effect) => json!({ "Ok": serde_json::to_value(effect)? }),
-        Err(refusal) => json!({ "Err": refusal.to_stored()? }),
+        Err(rejection) => json!({ "Err": rejection.to_stored()? }),
     })
 }

@@ -12,9 +12,9 @@ use super::Store;
 pub const RESCUE_AFTER: Duration = Duration::from_secs(5);
 /// The same for a chunk whose lease has expired, counted from the expiry. The queue delivers its message again at about
 /// that time; the lease plus this delay is less than 20 s.
-const RESCUE_LAPSED_AFTER: Duration = Duration::from_secs(2);
+const RESCUE_EXPIRED_AFTER: Duration = Duration::from_secs(2);
 /// Maximum number of re-announced, still unclaimed chunks: about one minute of work for a small fleet.
-const MOST_RESCUED: i64 = 1_000;
+const MAX_RESCUED: i64 = 1_000;
 
 /// The waiting work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub struct Backlog {
 
 /// Whether the caller of a rescue knows that a worker slot is free.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Hands {
+pub enum WorkerAvailability {
     /// A worker slot has polled without a message for [`RESCUE_AFTER`].
     Idle,
     /// The caller is an API or a busy worker and does not know.
@@ -38,17 +38,17 @@ pub enum Hands {
 
 impl Store {
     /// Announces chunks again whose messages are probably lost; returns the number of messages written.
-    pub async fn rescue_chunks(&self, hands: Hands) -> Result<u64> {
+    pub async fn rescue_chunks(&self, availability: WorkerAvailability) -> Result<u64> {
         let rescued = query_file!(
             "src/sql/rescue_chunks.sql",
-            hands == Hands::Idle,
+            availability == WorkerAvailability::Idle,
             RESCUE_AFTER.as_secs_f64(),
-            RESCUE_LAPSED_AFTER.as_secs_f64(),
-            MOST_RESCUED
+            RESCUE_EXPIRED_AFTER.as_secs_f64(),
+            MAX_RESCUED
         )
         .execute(&self.pool)
         .await?;
-        self.ring();
+        self.notify_relay();
         Ok(rescued.rows_affected())
     }
 

@@ -9,10 +9,10 @@ use cuponera_platform::files::Files;
 use cuponera_store::{Claim, Store};
 use cuponera_store::{Error, Result};
 
-use crate::runtime::Outcome;
+use crate::runtime::ChunkOutcome;
 
 /// Works a chunk to its settling.
-pub async fn handle(store: &Store, files: &Files, claim: &Claim) -> Result<Outcome> {
+pub async fn handle(store: &Store, files: &Files, claim: &Claim) -> Result<ChunkOutcome> {
     match &claim.task {
         Task::GenerateCodes(spec, chunk) => generate::work(store, claim, spec, chunk).await,
         Task::ImportCodes(spec, chunk) => import::work(store, files, claim, spec, chunk).await,

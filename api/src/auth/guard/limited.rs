@@ -54,7 +54,7 @@ impl LimitedKey {
         }
         match self.must_have_book().await {
             Ok(()) => error,
-            Err(refusal) => Problem::from(refusal).into(),
+            Err(rejection) => Problem::from(rejection).into(),
         }
     }
 

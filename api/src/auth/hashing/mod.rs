@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use cuponera_platform::credential::{HASHES_AT_ONCE, Passwords};
+use cuponera_platform::credential::{Argon2Hasher, HASHES_AT_ONCE};
 use cuponera_platform::telemetry::metrics::{Bound, Resource};
 use cuponera_store::{Error, Result};
 use secrecy::SecretString;
@@ -29,7 +29,7 @@ use usage::{Usage, UsageKey};
 /// Hashes passwords in a fair order.
 #[derive(Debug)]
 pub(crate) struct Hashing {
-    passwords: Arc<Passwords>,
+    passwords: Arc<Argon2Hasher>,
     queue: Arc<Queue>,
     /// Hashes accounts with a secret key of this process.
     accounts: RandomState,
@@ -75,7 +75,7 @@ impl Hashing {
     pub(crate) fn new(room: usize, tasks: TaskTracker) -> Result<Self> {
         let queue = Queue { room, metrics: Resource::new("passwords"), state: Mutex::default() };
         Ok(Self {
-            passwords: Arc::new(Passwords::new()?),
+            passwords: Arc::new(Argon2Hasher::new()?),
             queue: Arc::new(queue),
             accounts: RandomState::new(),
             tasks,
@@ -178,7 +178,7 @@ impl Queue {
         }
         if waiting.len() > self.room {
             waiting.pop_last();
-            self.metrics.refused(Bound::Total);
+            self.metrics.rejected(Bound::Total);
         }
         (usage_guard, receiver)
     }

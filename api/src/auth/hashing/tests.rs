@@ -89,11 +89,12 @@ fn a_full_queue_rejects_the_highest_rank_and_not_the_new_address() {
     let _permits = all_permits(&queue);
     let mut flood: Vec<_> = (0..4).map(|n| enter(&queue, &stranger(1), n)).collect();
     let mut new = enter(&queue, &stranger(2), 9);
-    let refused = |entry: &mut Entry| matches!(entry.1.try_recv(), Err(oneshot::error::TryRecvError::Closed));
-    assert!(!refused(&mut new));
-    assert_eq!(flood.iter_mut().map(refused).collect::<Vec<_>>(), [false, false, false, true]);
+    let rejected =
+        |entry: &mut Entry| matches!(entry.1.try_recv(), Err(oneshot::error::TryRecvError::Closed));
+    assert!(!rejected(&mut new));
+    assert_eq!(flood.iter_mut().map(rejected).collect::<Vec<_>>(), [false, false, false, true]);
     let mut more = enter(&queue, &stranger(1), 10);
-    assert!(refused(&mut more), "the request with the highest rank was accepted");
+    assert!(rejected(&mut more), "the request with the highest rank was accepted");
 }
 
 #[test]

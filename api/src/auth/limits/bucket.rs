@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::hash::Hash;
 use std::time::Duration;
 
-use cuponera_platform::cache::{Allowance, Cache};
+use cuponera_platform::cache::{Cache, RateLimitDecision};
 use cuponera_platform::config::Rate;
 use governor::clock::{Clock, DefaultClock};
 use governor::middleware::StateInformationMiddleware;
@@ -50,9 +50,11 @@ impl<K: Hash + Eq + Clone> Bucket<K> {
         // Processes with other settings, as during a deployment, use other buckets.
         let name = format!("{}:{count}/{}ms:{key}", self.name, window.as_millis());
         match cache.take(&name, one_every(self.rate), count.get()).await {
-            Some(Allowance::Granted { remaining }) if remaining < here.remaining => Ok(self.left(remaining)),
-            Some(Allowance::Granted { .. }) | None => Ok(here),
-            Some(Allowance::Refused { wait }) => Err(self.state(0, wait)),
+            Some(RateLimitDecision::Granted { remaining }) if remaining < here.remaining => {
+                Ok(self.left(remaining))
+            }
+            Some(RateLimitDecision::Granted { .. }) | None => Ok(here),
+            Some(RateLimitDecision::Rejected { wait }) => Err(self.state(0, wait)),
         }
     }
 

@@ -232,8 +232,8 @@ impl Limiter {
         let by_address =
             async { Some(self.missing_address.as_ref()?.take(&self.redis, &address_of(context.ip?)).await) };
         let (by_user, by_address) = tokio::join!(by_user, by_address);
-        let refused = [by_user, by_address].into_iter().flatten().find_map(Result::err);
-        refused.map_or(Ok(()), |state| context.count(Err(state)))
+        let rejected = [by_user, by_address].into_iter().flatten().find_map(Result::err);
+        rejected.map_or(Ok(()), |state| context.count(Err(state)))
     }
 
     /// Drops the buckets that are full again.

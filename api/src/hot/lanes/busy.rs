@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cuponera_domain::id::BusinessId;
 use cuponera_store::Error;
-use cuponera_store::{PATIENCE, Store, Transition};
+use cuponera_store::{Store, TIMEOUT, Transition};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
@@ -71,10 +71,10 @@ impl<T: Transition + 'static> BusyCalls<T> {
     async fn run_row(&self, row: Row) {
         let mut given_up = None;
         while let Some(waiting) = self.next(&row) {
-            let result = if given_up.is_some_and(|at| waiting.end.since + PATIENCE <= at) {
+            let result = if given_up.is_some_and(|at| waiting.end.since + TIMEOUT <= at) {
                 Err(Error::Busy)
             } else {
-                self.store.settle_alone(&waiting.call, waiting.end.since + PATIENCE).await
+                self.store.run_alone(&waiting.call, waiting.end.since + TIMEOUT).await
             };
             if matches!(result, Err(Error::Busy)) {
                 given_up = Some(Instant::now());

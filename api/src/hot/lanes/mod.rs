@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use cuponera_platform::config::Shares as Settings;
 use cuponera_platform::telemetry::metrics::{Lane as Metrics, Written};
-use cuponera_store::{Answer, Call, Store, Transition, Tried};
+use cuponera_store::{AttemptResult, Call, CallResult, Store, Transition};
 use cuponera_store::{Error, Result};
 use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::time::{Instant, timeout};
@@ -50,7 +50,7 @@ struct QueuedCall<T: Transition> {
 /// The receiver of a call's answer, and the permit that the call holds until then.
 struct Responder<T: Transition> {
     since: Instant,
-    answer: oneshot::Sender<Result<Answer<T::Outcome>>>,
+    answer: oneshot::Sender<Result<CallResult<T::Outcome>>>,
     _slot: Permit,
 }
 
@@ -105,7 +105,7 @@ impl<T: Transition + 'static> Lanes<T> {
         by: &str,
         claimant: &Claimant,
         call: Call<T>,
-    ) -> Result<Answer<T::Outcome>> {
+    ) -> Result<CallResult<T::Outcome>> {
         let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one((call.business, by));
         let lane = &self.all[usize::try_from(hash % self.all.len() as u64).unwrap_or(0)];
         let (answer, wait) = oneshot::channel();
@@ -204,9 +204,9 @@ impl<T: Transition + 'static> Lane<T> {
         for ((call, end), tried) in calls.into_iter().zip(ends).zip(tried) {
             let waiting = QueuedCall { call, end };
             match tried {
-                Tried::Answered(answer) => self.sink.answer(waiting, Ok(answer)),
-                Tried::Failed(fault) => self.sink.answer(waiting, Err(fault)),
-                Tried::Busy => self.busy.take(waiting),
+                AttemptResult::Answered(answer) => self.sink.answer(waiting, Ok(answer)),
+                AttemptResult::Failed(fault) => self.sink.answer(waiting, Err(fault)),
+                AttemptResult::Busy => self.busy.take(waiting),
             }
         }
     }
@@ -231,8 +231,8 @@ struct AnswerSink {
 
 impl AnswerSink {
     /// Sends the answer of a call to its request, and queues a note about its lock.
-    fn answer<T: Transition>(&self, waiting: QueuedCall<T>, result: Result<Answer<T::Outcome>>) {
-        let effect = result.as_ref().ok().and_then(Answer::effect);
+    fn answer<T: Transition>(&self, waiting: QueuedCall<T>, result: Result<CallResult<T::Outcome>>) {
+        let effect = result.as_ref().ok().and_then(CallResult::effect);
         self.notes.leave(effect.and_then(|effect| T::lock_note(&waiting.call, effect)).into_iter());
         self.metrics.written(outcome_of(&result));
         // The request may have been dropped.
@@ -240,11 +240,11 @@ impl AnswerSink {
     }
 }
 
-fn outcome_of<T>(outcome: &Result<Answer<T>>) -> Written {
+fn outcome_of<T>(outcome: &Result<CallResult<T>>) -> Written {
     match outcome {
-        Ok(Answer { replayed: true, .. }) => Written::Replayed,
-        Ok(Answer { outcome: Ok(_), .. }) => Written::Done,
-        Ok(Answer { outcome: Err(_), .. }) => Written::Refused,
+        Ok(CallResult { replayed: true, .. }) => Written::Replayed,
+        Ok(CallResult { outcome: Ok(_), .. }) => Written::Done,
+        Ok(CallResult { outcome: Err(_), .. }) => Written::Rejected,
         Err(_) => Written::Fault,
     }
 }

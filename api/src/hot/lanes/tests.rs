@@ -20,7 +20,7 @@ fn narrow() -> Settings {
 #[tokio::test]
 async fn a_caller_and_a_business_can_use_only_their_share_of_a_lane() {
     let (world, tasks) = (World::new().await, TaskTracker::new());
-    let code = world.plant_codes(1).await.remove(0);
+    let code = world.insert_codes(1).await.remove(0);
     let notes = LockNotes::start(Cache::none(), CancellationToken::new(), &tasks);
     let lanes = Arc::new(Lanes::<Unlock>::start("unlock", world.store(), 1, &narrow(), &notes, &tasks));
     // The lane runs no batch until this is dropped: before its task first runs, all slots for batches are taken.

@@ -9,7 +9,7 @@ use cuponera_domain::principal::RoleName;
 use cuponera_platform::credential::{Tokens, secret_hash};
 use cuponera_platform::files::Files;
 use cuponera_platform::queue::Queue;
-use cuponera_platform::telemetry::{Exposition, Reach};
+use cuponera_platform::telemetry::{Exposition, MetricsAccess};
 use cuponera_store::GenerateId;
 use cuponera_store::NewApiKey;
 use cuponera_testkit::{World, eventually};
@@ -130,7 +130,7 @@ impl Installation {
             lanes: 1,
             limits: crate::Limits::default(),
             cors_origins: Vec::new(),
-            metrics: Exposition::new(Reach::Loopback),
+            metrics: Exposition::new(MetricsAccess::Loopback),
         };
         let app = App::start(builder).unwrap();
         let endpoint = crate::routes(app.clone()).into_endpoint();
@@ -248,11 +248,11 @@ async fn a_stream_above_the_limit_gets_retry_after_and_a_closed_stream_frees_its
     let watches = &installation.app.watches;
     let mut slots: Vec<_> = std::iter::from_fn(|| watches.stream_slot(&a_caller()).ok()).collect();
     assert_eq!(slots.len(), 1_000);
-    let refused = installation.get(path.clone(), "").await;
-    refused.assert_status(StatusCode::SERVICE_UNAVAILABLE);
-    refused.assert_header("Retry-After", "5");
+    let rejected = installation.get(path.clone(), "").await;
+    rejected.assert_status(StatusCode::SERVICE_UNAVAILABLE);
+    rejected.assert_header("Retry-After", "5");
     let problem: serde_json::Value =
-        serde_json::from_str(&refused.0.into_body().into_string().await.unwrap()).unwrap();
+        serde_json::from_str(&rejected.0.into_body().into_string().await.unwrap()).unwrap();
     assert_eq!(problem["code"], "too_many_streams");
     slots.pop();
     let taken = installation.get(path.clone(), "").await;
@@ -281,7 +281,7 @@ async fn a_caller_above_its_share_of_streams_is_rejected_and_another_of_the_busi
     let installation = Installation::new().await;
     let path = format!("/api/v1/jobs/{}/events", installation.submit().await);
     let mut held = Vec::new();
-    let refused = loop {
+    let rejected = loop {
         let answer = installation.get(path.clone(), "").await;
         match answer.0.status() {
             StatusCode::OK => held.push(answer),
@@ -289,9 +289,9 @@ async fn a_caller_above_its_share_of_streams_is_rejected_and_another_of_the_busi
         }
     };
     assert_eq!(held.len(), 250);
-    refused.assert_status(StatusCode::SERVICE_UNAVAILABLE);
-    refused.assert_header("Retry-After", "5");
-    let text = refused.0.into_body().into_string().await.unwrap();
+    rejected.assert_status(StatusCode::SERVICE_UNAVAILABLE);
+    rejected.assert_header("Retry-After", "5");
+    let text = rejected.0.into_body().into_string().await.unwrap();
     assert!(text.contains("\"too_many_streams\"") && text.contains("the caller has 250"), "{text}");
     let (watches, business) = (&installation.app.watches, installation.world.business);
     assert!(watches.stream_slot(&caller_of(business)).is_ok());

@@ -50,8 +50,8 @@ impl Assignments {
         let lane = user.clone();
         let call = Call {
             business: caller.business(),
-            sight: caller.sight(),
-            trail: caller.trail(),
+            visibility: caller.visibility(),
+            audit: caller.audit(),
             key: held.stored(),
             ask: AssignRandom { book: BookId(body.value.coupon_book_id), user },
         };
@@ -82,8 +82,8 @@ impl Assignments {
         let lane = code.clone();
         let call = Call {
             business: caller.business(),
-            sight: caller.sight(),
-            trail: caller.trail(),
+            visibility: caller.visibility(),
+            audit: caller.audit(),
             key: held.stored(),
             ask: AssignNamed { code, user },
         };

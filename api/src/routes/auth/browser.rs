@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use cookie::{Cookie, SameSite};
-use cuponera_domain::rejection::Refusal;
+use cuponera_domain::rejection::Rejection;
 use poem::http::{HeaderMap, HeaderName, header};
 
 use crate::http::problem::Problem;
@@ -48,7 +48,7 @@ impl TokenTransport {
     pub(super) fn use_cookie(&mut self) -> Result<Option<String>, Problem> {
         if self.cookie.is_some() && self.is_foreign {
             let reason = "the cookie is not accepted from pages of other sites".to_owned();
-            return Err(Refusal::Forbidden { reason }.into());
+            return Err(Rejection::Forbidden { reason }.into());
         }
         self.takes_cookies |= self.cookie.is_some();
         Ok(self.cookie.clone())

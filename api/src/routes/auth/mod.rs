@@ -12,12 +12,12 @@ use std::net::IpAddr;
 
 use cuponera_domain::id::{AccountId, BusinessId, LoginId};
 use cuponera_domain::principal::Role;
-use cuponera_domain::rejection::Refusal;
+use cuponera_domain::rejection::Rejection;
 use cuponera_domain::text;
 use cuponera_platform::credential::{check_password, random_secret, secret_hash};
 use cuponera_platform::telemetry::metrics;
 use cuponera_store::Result;
-use cuponera_store::{Account, AccountCredential, Attempted, Membership, RefreshGrant, Rotated};
+use cuponera_store::{Account, AccountCredential, AttemptCheck, Membership, RefreshGrant, Rotated};
 use poem::Request;
 use poem::http::StatusCode;
 use poem_openapi::OpenApi;
@@ -76,7 +76,7 @@ impl Auth {
             None => transport.use_cookie()?,
         };
         let token =
-            token.ok_or_else(|| Refusal::invalid("refreshToken", "is required, here or as the cookie"))?;
+            token.ok_or_else(|| Rejection::invalid("refreshToken", "is required, here or as the cookie"))?;
         // In a task, so that a disconnect of the client does not leave a stale cache entry.
         let held = app.clone();
         match app.run(async move { rotate(&held, &token).await }).await? {
@@ -133,7 +133,7 @@ impl Auth {
             switched
         };
         let (login, account_there) =
-            caller.app.run(change).await?.ok_or_else(|| Refusal::not_found("business"))?;
+            caller.app.run(change).await?.ok_or_else(|| Rejection::not_found("business"))?;
         let businesses = caller.app.store.list_memberships(account).await?;
         info!(%account, %login, %business, "changed to another business");
         let granted = Granted { account: account_there, login, refresh_token, businesses: Some(businesses) };
@@ -154,13 +154,13 @@ impl Auth {
         let found = found.ok_or_else(Problem::unauthorized)?;
         let PasswordChange { current_password, new_password } = body.value;
         check_password(&new_password, Some(&found.email))
-            .map_err(|fault| Refusal::invalid("newPassword", fault))?;
+            .map_err(|fault| Rejection::invalid("newPassword", fault))?;
         let [current, new] = [current_password, new_password].map(SecretString::from);
         let email = text::trim(&found.email).to_owned();
         let hash = Some(found.password_hash.clone());
         if !verify_counted(&caller.app, &caller.claimant, &email, caller.ip, current, hash).await? {
             info!(%account, "a password change failed: wrong current password");
-            return Err(Refusal::invalid("currentPassword", "is not right").into());
+            return Err(Rejection::invalid("currentPassword", "is not right").into());
         }
         if !replace_password(&caller, found, login, new).await? {
             // The password was changed or the login ended while the new password was hashed.
@@ -262,8 +262,8 @@ async fn verify_counted(
     hash: Option<String>,
 ) -> Result<bool, Problem> {
     let attempt = match app.store.count_password_attempt(email, address).await? {
-        Attempted::Allowed(attempt) => attempt,
-        Attempted::Refused(wait) => {
+        AttemptCheck::Allowed(attempt) => attempt,
+        AttemptCheck::Rejected(wait) => {
             metrics::rate_limited("passwords");
             let seconds = wait.as_secs_f64().ceil();
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "1 to 900")]

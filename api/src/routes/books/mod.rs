@@ -7,7 +7,7 @@ mod view;
 use cuponera_domain::book::{Book, BookPatch, BookStatus};
 use cuponera_domain::id::BookId;
 use cuponera_domain::principal::Role;
-use cuponera_domain::rejection::Refusal;
+use cuponera_domain::rejection::Rejection;
 use cuponera_store::Deletion;
 use cuponera_store::{Error, Result};
 use poem_openapi::param::{Header, Path, Query};
@@ -61,7 +61,7 @@ impl Books {
     ) -> Result<Reply<BookView, 201>, Problem> {
         let held = HeldKey::take(&caller, body.fingerprint)?;
         if body.value.business_id.is_some_and(|business| business != caller.business().0) {
-            return Err(Refusal::Forbidden { reason: "businessId is not the caller's".into() }.into());
+            return Err(Rejection::Forbidden { reason: "businessId is not the caller's".into() }.into());
         }
         let rules = body.value.rules;
         let (store, business, stored) = (caller.app.store.clone(), caller.business(), held.stored());
@@ -90,7 +90,7 @@ impl Books {
         let mut status = word("status", status.0, BookStatus::parse, STATUSES)?;
         if matches!(caller.principal.role, Role::User { .. }) {
             if status.is_some_and(|status| status != BookStatus::Active) {
-                return Err(Refusal::Forbidden { reason: "a USER can only see ACTIVE books".into() }.into());
+                return Err(Rejection::Forbidden { reason: "a USER can only see ACTIVE books".into() }.into());
             }
             status = Some(BookStatus::Active);
         }
@@ -114,7 +114,7 @@ impl Books {
         caller.must_have_book(BookId(id.0))?;
         let book = caller.app.store.get_book(caller.business(), BookId(id.0)).await?;
         if matches!(caller.principal.role, Role::User { .. }) && book.status != BookStatus::Active {
-            return Err(Refusal::not_found("coupon book").into());
+            return Err(Rejection::not_found("coupon book").into());
         }
         Ok(Json(view(&caller, book)))
     }

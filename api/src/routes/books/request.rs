@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use cuponera_domain::book::{
     BookPatch, BookRules, BookStatus, Change, DEFAULT_LOCK_TTL_SECONDS, Discount, DiscountKind,
 };
-use cuponera_domain::rejection::Refusal;
+use cuponera_domain::rejection::Rejection;
 use poem_openapi::Object;
 use serde_json::{Map, Value};
 use uuid::Uuid;
@@ -73,7 +73,7 @@ impl FromFields for BookToCreate {
             metadata: fields.optional::<Map<String, Value>>("metadata").map(Value::Object),
         };
         let business_id = fields.optional("businessId");
-        if let Err(Refusal::Invalid { faults }) = rules.check() {
+        if let Err(Rejection::Invalid { faults }) = rules.check() {
             for fault in faults {
                 fields.fault(&fault.field, fault.message);
             }

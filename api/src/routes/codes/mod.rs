@@ -9,7 +9,7 @@ use cuponera_domain::coupon::pattern::Pattern;
 use cuponera_domain::coupon::space::CodeSpace;
 use cuponera_domain::coupon::state::CouponStatus;
 use cuponera_domain::id::BookId;
-use cuponera_domain::rejection::Refusal;
+use cuponera_domain::rejection::Rejection;
 use cuponera_platform::credential::random_secret;
 use cuponera_store::CodeFilter;
 use cuponera_store::{Error, Result};
@@ -134,7 +134,7 @@ impl Codes {
 
 fn parse_pattern(text: Option<&str>) -> Result<Pattern> {
     Pattern::parse(text.unwrap_or(DEFAULT_PATTERN))
-        .map_err(|error| Refusal::invalid("pattern", error.to_string()).into())
+        .map_err(|error| Rejection::invalid("pattern", error.to_string()).into())
 }
 
 /// Codes of a permutation whose key is generated for this response and then discarded.

@@ -7,9 +7,9 @@ mod view;
 use cuponera_domain::coupon::code::Code;
 use cuponera_domain::id::LockId;
 use cuponera_domain::principal::{Permission, Role};
-use cuponera_domain::rejection::Refusal;
+use cuponera_domain::rejection::Rejection;
 use cuponera_store::Result;
-use cuponera_store::{Call, Lock, LockOwner, Redeem, Sight, Unlock};
+use cuponera_store::{Call, Lock, LockOwner, Redeem, Unlock, Visibility};
 use poem_openapi::OpenApi;
 use poem_openapi::param::{Header, Path, Query};
 use poem_openapi::payload::Json;
@@ -141,8 +141,8 @@ impl Coupons {
         };
         let call = Call {
             business: caller.business(),
-            sight: caller.sight(),
-            trail: caller.trail(),
+            visibility: caller.visibility(),
+            audit: caller.audit(),
             key: None,
             ask,
         };
@@ -162,8 +162,8 @@ impl Coupons {
         let code = normalized(&code.0)?;
         caller.must_have_book_of_code(&code).await?;
         let coupon = caller.app.store.get_coupon(caller.business(), &code).await?;
-        if caller.sight() == Sight::Own && !is_own(&caller, coupon.holder.as_deref()) {
-            return Err(Refusal::not_found("coupon").into());
+        if caller.visibility() == Visibility::OwnOnly && !is_own(&caller, coupon.holder.as_deref()) {
+            return Err(Rejection::not_found("coupon").into());
         }
         Ok(Json(coupon.into()))
     }
@@ -192,8 +192,8 @@ impl Coupons {
 fn call<T>(caller: &Caller, held: &HeldKey, ask: T) -> Call<T> {
     Call {
         business: caller.business(),
-        sight: caller.sight(),
-        trail: caller.trail(),
+        visibility: caller.visibility(),
+        audit: caller.audit(),
         key: held.stored(),
         ask,
     }
@@ -205,5 +205,5 @@ fn is_own(caller: &Caller, holder: Option<&str>) -> bool {
 
 /// The stored form of a code. Text that is no valid code is 404.
 pub(crate) fn normalized(text: &str) -> Result<String> {
-    Code::parse(text).map(Code::into_string).map_err(|_| Refusal::not_found("coupon").into())
+    Code::parse(text).map(Code::into_string).map_err(|_| Rejection::not_found("coupon").into())
 }

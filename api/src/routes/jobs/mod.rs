@@ -8,7 +8,7 @@ use std::time::Instant;
 use cuponera_domain::id::JobId;
 use cuponera_domain::job::{Job, JobKind, JobStatus};
 use cuponera_platform::telemetry::metrics::Bound;
-use cuponera_store::{Answer, JobFilter};
+use cuponera_store::{CallResult, JobFilter};
 use cuponera_store::{Error, Result};
 use futures::TryStreamExt;
 use poem::http::StatusCode;
@@ -240,8 +240,8 @@ impl Jobs {
 /// Changes a job, and stores its new state for watchers before the response is sent.
 async fn changed(
     caller: &Caller,
-    change: impl Future<Output = Result<Answer<Job>>> + Send + 'static,
-) -> Result<Answer<Job>> {
+    change: impl Future<Output = Result<CallResult<Job>>> + Send + 'static,
+) -> Result<CallResult<Job>> {
     let begun = Instant::now();
     let answer = caller.app.run(change).await?;
     if let Some(job) = answer.effect() {

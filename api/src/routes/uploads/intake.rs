@@ -7,7 +7,7 @@ use bytes::Bytes;
 use cuponera_domain::csv::{CutError, Cutter, Limits, ReadOptions};
 use cuponera_domain::id::{BookId, BusinessId, JobId};
 use cuponera_domain::job::import;
-use cuponera_domain::rejection::Refusal;
+use cuponera_domain::rejection::Rejection;
 use cuponera_platform::files::Files;
 use cuponera_store::GenerateId;
 use cuponera_store::NewImport;
@@ -71,7 +71,7 @@ impl Intake {
     async fn take(&mut self, piece: &[u8]) -> Result<()> {
         self.bytes += piece.len() as u64;
         if self.bytes > self.app.upload_limit {
-            return Err(Refusal::TooLarge { limit_bytes: self.app.upload_limit }.into());
+            return Err(Rejection::TooLarge { limit_bytes: self.app.upload_limit }.into());
         }
         self.hasher.update(piece);
         let Some(cutter) = &mut self.cutter else {
@@ -165,5 +165,5 @@ fn bad_file(error: CutError) -> Error {
         CutError::UnclearHeader { first_record, .. } => Some(first_record),
         _ => None,
     };
-    Refusal::BadFile { fault, detail, line, first_record }.into()
+    Rejection::BadFile { fault, detail, line, first_record }.into()
 }

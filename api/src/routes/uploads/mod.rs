@@ -11,8 +11,8 @@ use std::collections::HashSet;
 use cuponera_domain::csv::ReadOptions;
 use cuponera_domain::id::BookId;
 use cuponera_domain::principal::Permission;
-use cuponera_domain::rejection::Refusal;
-use cuponera_store::Answer;
+use cuponera_domain::rejection::Rejection;
+use cuponera_store::CallResult;
 use cuponera_store::Error;
 use futures::StreamExt;
 use poem::http::StatusCode;
@@ -129,7 +129,7 @@ impl Upload {
             intake = reading => intake?,
             () = caller.ended(Lifetime::Login) => return Err(Problem::unauthorized()),
         };
-        let intake = intake.ok_or_else(|| Refusal::invalid("file", "is required"))?;
+        let intake = intake.ok_or_else(|| Rejection::invalid("file", "is required"))?;
         caller.must_still_hold().await?;
         submit(&caller, &held, intake, parameters).await
     }
@@ -142,7 +142,7 @@ async fn submit(
     mut intake: Intake,
     parameters: Parameters,
 ) -> Result<Reply<JobView, 202>, Problem> {
-    let book = parameters.book.ok_or_else(|| Refusal::invalid("couponBookId", "is required"))?;
+    let book = parameters.book.ok_or_else(|| Rejection::invalid("couponBookId", "is required"))?;
     caller.must_have_book(BookId(book))?;
     let dry_run = parameters.dry_run.unwrap_or(false);
     intake.hasher.update(book.as_bytes());
@@ -159,7 +159,7 @@ async fn submit(
     let submit = async move {
         let answer = store.submit_import(stored, business, &actor, import).await;
         match &answer {
-            Ok(Answer { outcome: Ok(job), .. }) if job.id == id => intake.keep(),
+            Ok(CallResult { outcome: Ok(job), .. }) if job.id == id => intake.keep(),
             Ok(_) => {}
             // The outcome of the commit is unknown; the sweep checks the database later.
             Err(_) => intake.keep(),
@@ -193,13 +193,13 @@ async fn read_form(
         if !Parameters::is_known(&name) {
             let name: String = name.chars().take(50).collect();
             let known = Parameters::NAMES.join(", ");
-            return Err(Refusal::invalid(&name, format!("is not known; known are: file, {known}")).into());
+            return Err(Rejection::invalid(&name, format!("is not known; known are: file, {known}")).into());
         }
         let text = small_text(field, &name).await?;
         let before = parameters.reading.clone();
         parameters.set(&name, &text)?;
         if intake.is_some() && parameters.reading != before {
-            return Err(Refusal::invalid(&name, "must come before the file in the form").into());
+            return Err(Rejection::invalid(&name, "must come before the file in the form").into());
         }
         if !seen.insert(name.clone()) {
             return Err(only_once(&name));
@@ -209,7 +209,7 @@ async fn read_form(
 }
 
 fn only_once(name: &str) -> Problem {
-    Refusal::invalid(name, "must come only once").into()
+    Rejection::invalid(name, "must come only once").into()
 }
 
 /// The next field of a form, if any. Bytes between fields are held in memory and therefore limited.
@@ -228,10 +228,10 @@ async fn small_text(field: poem::web::Field, name: &str) -> Result<String, Probl
     while let Some(piece) = timeout(IDLE_TIMEOUT, stream.next()).await.map_err(late)? {
         bytes.extend_from_slice(&piece.map_err(|_| broken_body())?);
         if bytes.len() > MAX_FIELD_BYTES {
-            return Err(Refusal::invalid(name, "is too long").into());
+            return Err(Rejection::invalid(name, "is too long").into());
         }
     }
-    let text = String::from_utf8(bytes).map_err(|_| Refusal::invalid(name, "must be text"))?;
+    let text = String::from_utf8(bytes).map_err(|_| Rejection::invalid(name, "must be text"))?;
     Ok(text.trim().to_owned())
 }
 
@@ -244,7 +244,7 @@ fn reject_too_large(request: &Request) -> Result<(), Problem> {
     let limit_bytes = app(request).upload_limit;
     let length = request.header("Content-Length").and_then(|length| length.parse::<u64>().ok());
     if length.is_some_and(|length| length > limit_bytes.saturating_add(MAX_BYTES_BETWEEN_FILES)) {
-        return Err(Refusal::TooLarge { limit_bytes }.into());
+        return Err(Rejection::TooLarge { limit_bytes }.into());
     }
     Ok(())
 }

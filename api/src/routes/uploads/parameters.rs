@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use cuponera_domain::csv::{ColumnLabel, Delimiter, ReadOptions};
-use cuponera_domain::rejection::Refusal;
+use cuponera_domain::rejection::Rejection;
 use cuponera_store::Result;
 use uuid::Uuid;
 
@@ -38,7 +38,7 @@ impl Parameters {
             }),
             "codeColumn" => put(&mut reading.code_column, name, text, column),
             "userColumn" => put(&mut reading.user_column, name, text, column),
-            _ => Err(Refusal::invalid(name, "is not known").into()),
+            _ => Err(Rejection::invalid(name, "is not known").into()),
         }
     }
 }
@@ -49,9 +49,9 @@ fn put<T: PartialEq>(
     text: &str,
     parse: impl Fn(&str) -> std::result::Result<T, String>,
 ) -> Result<()> {
-    let value = parse(text).map_err(|message| Refusal::invalid(name, message))?;
+    let value = parse(text).map_err(|message| Rejection::invalid(name, message))?;
     if into.as_ref().is_some_and(|given| *given != value) {
-        return Err(Refusal::invalid(name, "has different values in the query and in the form").into());
+        return Err(Rejection::invalid(name, "has different values in the query and in the form").into());
     }
     *into = Some(value);
     Ok(())

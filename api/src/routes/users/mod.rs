@@ -6,7 +6,7 @@ mod view;
 
 use cuponera_domain::id::AccountId;
 use cuponera_domain::principal::RoleName;
-use cuponera_domain::rejection::Refusal;
+use cuponera_domain::rejection::Rejection;
 use cuponera_platform::credential::check_password;
 use cuponera_store::Result;
 use cuponera_store::{AccountChange, NewAccount};
@@ -104,6 +104,6 @@ impl Users {
 /// The hash of a new password for an account of the caller's business.
 async fn hash_for(caller: &Caller, id: AccountId, password: String) -> Result<String> {
     let account = caller.app.store.get_account(caller.business(), id).await?;
-    check_password(&password, Some(&account.email)).map_err(|fault| Refusal::invalid("password", fault))?;
+    check_password(&password, Some(&account.email)).map_err(|fault| Rejection::invalid("password", fault))?;
     caller.app.passwords.hash(&caller.claimant, password.into()).await
 }

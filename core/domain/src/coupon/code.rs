@@ -213,8 +213,8 @@ mod tests {
     fn json_is_checked_on_the_way_in() {
         let code: Code = serde_json::from_str("\" abc-1 \"").unwrap();
         assert_eq!(serde_json::to_string(&code).unwrap(), "\"ABC-1\"");
-        let refused = serde_json::from_str::<Code>("\"a b\"").unwrap_err();
-        assert!(refused.to_string().contains("the code has the character ' '"), "{refused}");
+        let rejected = serde_json::from_str::<Code>("\"a b\"").unwrap_err();
+        assert!(rejected.to_string().contains("the code has the character ' '"), "{rejected}");
     }
 
     proptest! {

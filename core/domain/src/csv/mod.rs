@@ -28,7 +28,7 @@ pub use cut::{Cut, Cutter, Limits, Part, Summary};
 pub use error::CutError;
 pub use layout::{CODE_NAMES, ColumnLabel, Columns, MetadataColumn, ReadAs, ReadOptions, USER_NAMES};
 pub use record::{Delimiter, Record, Records, begins_formula, records};
-pub use row::{Repeats, Row, RowFault, RowParser};
+pub use row::{Repeats, Row, RowError, RowParser};
 
 /// Maximum length of a record, including the header, in bytes without its line break.
 ///

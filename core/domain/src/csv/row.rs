@@ -19,12 +19,12 @@ pub struct Row<'a> {
     /// A JSON object of the cells that have text, unquoted and otherwise unchanged.
     pub metadata: Option<&'a str>,
     /// Why the record does not match the header, if it does not.
-    pub fault: Option<RowFault>,
+    pub fault: Option<RowError>,
 }
 
 /// Why a record does not match the header of its file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RowFault {
+pub enum RowError {
     /// It has text after the header's last column.
     TooManyCells {
         /// The number of the last cell with text, from 1.
@@ -38,7 +38,7 @@ pub enum RowFault {
     NoCodeAtStart,
 }
 
-impl RowFault {
+impl RowError {
     /// The stable name of the fault, in the errors file of an import.
     pub fn reason(self) -> &'static str {
         match self {
@@ -99,18 +99,18 @@ impl RowParser {
     }
 }
 
-fn fault_of(columns: &Columns, cells: &Cells<'_>) -> Option<RowFault> {
+fn fault_of(columns: &Columns, cells: &Cells<'_>) -> Option<RowError> {
     if columns.creates_nothing {
-        return Some(RowFault::NoCodeAtStart);
+        return Some(RowError::NoCodeAtStart);
     }
     if repeats_header(columns, cells) {
-        return Some(RowFault::RepeatedHeader);
+        return Some(RowError::RepeatedHeader);
     }
     if columns.header.is_empty() {
         return None;
     }
     let (width, columns) = (cells.width(), columns.header.len());
-    (width > columns).then_some(RowFault::TooManyCells { cells: width, columns })
+    (width > columns).then_some(RowError::TooManyCells { cells: width, columns })
 }
 
 /// Whether the record is a header, for example that of a second file appended to the first: its code is a

@@ -12,13 +12,13 @@ pub const MAX_CRASHES: i32 = 10;
 /// The first delay, before jitter.
 const BASE: Duration = Duration::from_millis(500);
 /// The longest delay, before jitter.
-const LONGEST: Duration = Duration::from_mins(5);
+const MAX_DELAY: Duration = Duration::from_mins(5);
 
 /// How long to wait before trying the given attempt (from 1) again: doubling, and anywhere between half and all of that,
 /// so that chunks which failed together do not come back together.
 pub fn retry_delay(attempt: i32, rng: &mut impl RngExt) -> Duration {
     let doublings = u32::try_from(attempt.clamp(1, 20) - 1).unwrap_or(0);
-    let full = BASE.saturating_mul(2_u32.saturating_pow(doublings)).min(LONGEST);
+    let full = BASE.saturating_mul(2_u32.saturating_pow(doublings)).min(MAX_DELAY);
     full.mul_f64(rng.random_range(0.5..=1.0))
 }
 
@@ -31,7 +31,7 @@ mod tests {
         let mut rng = rand::rng();
         for attempt in 1..60 {
             let delay = retry_delay(attempt, &mut rng);
-            let full = BASE.mul_f64(2_f64.powi(attempt - 1)).min(LONGEST);
+            let full = BASE.mul_f64(2_f64.powi(attempt - 1)).min(MAX_DELAY);
             assert!(delay >= full / 2 && delay <= full, "attempt {attempt}: {delay:?}");
         }
         assert_ne!(retry_delay(9, &mut rng), retry_delay(9, &mut rng));

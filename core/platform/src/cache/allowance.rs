@@ -7,14 +7,14 @@ use super::link::SCRIPTS;
 
 /// The answer of a bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Allowance {
+pub enum RateLimitDecision {
     /// A token was taken.
     Granted {
         /// Number of remaining tokens.
         remaining: u32,
     },
     /// The bucket was empty.
-    Refused {
+    Rejected {
         /// Time until the next token.
         wait: Duration,
     },
@@ -23,14 +23,14 @@ pub enum Allowance {
 impl Cache {
     /// Takes a token from the bucket `name`, which holds `most` tokens and gets one back after each
     /// `every`. Returns `None` while Redis is unavailable; the caller's own bucket then decides.
-    pub async fn take(&self, name: &str, every: Duration, most: u32) -> Option<Allowance> {
+    pub async fn take(&self, name: &str, every: Duration, most: u32) -> Option<RateLimitDecision> {
         let every = u64::try_from(every.as_micros()).unwrap_or(u64::MAX).max(1);
         let mut call = SCRIPTS.take.call(&[&format!("rate:{name}")]);
-        let (granted, remaining, wait) = self.ask::<(bool, u32, u64)>(call.arg(every).arg(most)).await?;
+        let (granted, remaining, wait) = self.query::<(bool, u32, u64)>(call.arg(every).arg(most)).await?;
         Some(if granted {
-            Allowance::Granted { remaining }
+            RateLimitDecision::Granted { remaining }
         } else {
-            Allowance::Refused { wait: Duration::from_micros(wait) }
+            RateLimitDecision::Rejected { wait: Duration::from_micros(wait) }
         })
     }
 }

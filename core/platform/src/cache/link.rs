@@ -19,15 +19,15 @@ use tracing::{info, warn};
 use crate::telemetry::metrics;
 
 /// Timeout of a call.
-pub const ANSWER: Duration = Duration::from_millis(100);
+pub const CALL_TIMEOUT: Duration = Duration::from_millis(100);
 /// Timeout of connecting, in multiples of a call's timeout; only the background task waits for it.
-const CONNECT: u32 = 2;
+const CONNECT_FACTOR: u32 = 2;
 /// Interval of the background check: a Redis that freezes while idle is noticed after at most this and
-/// [`ANSWER`].
-const BEAT: Duration = Duration::from_millis(250);
+/// [`CALL_TIMEOUT`].
+const CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
 /// A connection that has lasted this long ends an outage, for the log.
-const STEADY: Duration = Duration::from_secs(1);
+const STABLE_AFTER: Duration = Duration::from_secs(1);
 
 /// The scripts, which are loaded into Redis for each connection and called by hash.
 pub(super) static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| Scripts {
@@ -70,26 +70,26 @@ impl Lua {
 
 /// The Redis server and the state of the connection.
 #[derive(Debug)]
-pub(super) struct Link {
+pub(super) struct Connection {
     client: Client,
     /// Timeout of a call.
-    patience: Duration,
-    live: RwLock<Option<Arc<Live>>>,
+    timeout: Duration,
+    live: RwLock<Option<Arc<LiveConnection>>>,
     lost: Notify,
     /// Whether the current outage was logged.
-    is_told: AtomicBool,
+    is_outage_logged: AtomicBool,
 }
 
 /// A link with its background task, which ends with it.
 #[derive(Debug)]
-pub(super) struct Running {
-    pub(super) link: Arc<Link>,
+pub(super) struct BackgroundConnection {
+    pub(super) link: Arc<Connection>,
     _keeper: AbortOnDropHandle<()>,
 }
 
 /// A working connection.
 #[derive(Debug)]
-struct Live {
+struct LiveConnection {
     connection: MultiplexedConnection,
     since: Instant,
     clock: RwLock<Clock>,
@@ -102,18 +102,18 @@ struct Clock {
     milliseconds: i64,
 }
 
-impl Link {
-    pub(super) fn to(client: Client, patience: Duration) -> Self {
-        let (live, lost, is_told) = (RwLock::default(), Notify::new(), AtomicBool::new(false));
-        Self { client, patience, live, lost, is_told }
+impl Connection {
+    pub(super) fn to(client: Client, timeout: Duration) -> Self {
+        let (live, lost, is_outage_logged) = (RwLock::default(), Notify::new(), AtomicBool::new(false));
+        Self { client, timeout, live, lost, is_outage_logged }
     }
 
     /// Tries to connect once, and starts the background task.
-    pub(super) async fn run(self) -> Running {
+    pub(super) async fn run(self) -> BackgroundConnection {
         let link = Arc::new(self);
-        link.look().await;
+        link.check().await;
         let keeper = AbortOnDropHandle::new(tokio::spawn(link.clone().keep()));
-        Running { link, _keeper: keeper }
+        BackgroundConnection { link, _keeper: keeper }
     }
 
     pub(super) fn is_up(&self) -> bool {
@@ -128,30 +128,30 @@ impl Link {
     }
 
     /// The answer, if the connection is up and Redis answers in time.
-    pub(super) async fn ask<T>(
+    pub(super) async fn query<T>(
         &self,
         question: impl AsyncFnOnce(MultiplexedConnection) -> RedisResult<T>,
     ) -> Option<T> {
         let live = self.live()?;
-        match timeout(self.patience, question(live.connection.clone())).await {
+        match timeout(self.timeout, question(live.connection.clone())).await {
             Ok(Ok(answer)) => Some(answer),
-            Ok(Err(error)) => self.lose(&live, &error.to_string()),
-            Err(_) => self.lose(&live, "it did not answer in time"),
+            Ok(Err(error)) => self.mark_down(&live, &error.to_string()),
+            Err(_) => self.mark_down(&live, "it did not answer in time"),
         }
     }
 
-    fn live(&self) -> Option<Arc<Live>> {
+    fn live(&self) -> Option<Arc<LiveConnection>> {
         self.live.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Marks the connection as down for all callers, unless it was already replaced.
-    fn lose<T>(&self, lost: &Arc<Live>, why: &str) -> Option<T> {
+    fn mark_down<T>(&self, lost: &Arc<LiveConnection>, why: &str) -> Option<T> {
         let mut live = self.live.write().unwrap_or_else(PoisonError::into_inner);
         if live.as_ref().is_some_and(|live| Arc::ptr_eq(live, lost)) {
             *live = None;
             drop(live);
-            self.tell(why);
-            metrics::redis_went_away();
+            self.log_outage(why);
+            metrics::redis_outage();
             self.lost.notify_one();
         }
         None
@@ -161,42 +161,42 @@ impl Link {
     async fn keep(self: Arc<Self>) {
         loop {
             let was_up = self.live();
-            let _ = timeout(BEAT, self.lost.notified()).await;
+            let _ = timeout(CHECK_INTERVAL, self.lost.notified()).await;
             // If a server accepts connections but fails all calls, pause before reconnecting.
             if let Some(live) = was_up
                 && self.live().is_none()
             {
-                sleep(BEAT.saturating_sub(live.since.elapsed())).await;
+                sleep(CHECK_INTERVAL.saturating_sub(live.since.elapsed())).await;
             }
-            self.look().await;
+            self.check().await;
         }
     }
 
-    async fn look(&self) {
+    async fn check(&self) {
         let Some(live) = self.live() else {
-            return match timeout(self.patience * (CONNECT + 1), self.connect()).await {
-                Ok(Ok(live)) => self.take_up(live),
-                Ok(Err(error)) => self.tell(&error.to_string()),
-                Err(_) => self.tell("connecting timed out"),
+            return match timeout(self.timeout * (CONNECT_FACTOR + 1), self.connect()).await {
+                Ok(Ok(live)) => self.set_live(live),
+                Ok(Err(error)) => self.log_outage(&error.to_string()),
+                Err(_) => self.log_outage("connecting timed out"),
             };
         };
         let time = redis::cmd("TIME");
         let answer: Option<(i64, i64)> =
-            self.ask(async |mut connection| time.query_async(&mut connection).await).await;
+            self.query(async |mut connection| time.query_async(&mut connection).await).await;
         if let Some(time) = answer {
             *live.clock.write().unwrap_or_else(PoisonError::into_inner) = Clock::read(time);
             // A Redis that accepts connections but fails commands, for example when it is full, still
             // counts as down.
-            if live.since.elapsed() > STEADY && self.is_told.swap(false, Ordering::Relaxed) {
+            if live.since.elapsed() > STABLE_AFTER && self.is_outage_logged.swap(false, Ordering::Relaxed) {
                 info!("Redis answers again");
             }
         }
     }
 
-    async fn connect(&self) -> RedisResult<Live> {
+    async fn connect(&self) -> RedisResult<LiveConnection> {
         let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(self.patience * CONNECT))
-            .set_response_timeout(Some(self.patience));
+            .set_connection_timeout(Some(self.timeout * CONNECT_FACTOR))
+            .set_response_timeout(Some(self.timeout));
         let mut connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
         let Scripts { take, keep_job, find_job, note_lock, claim_locks } = &*SCRIPTS;
         let mut first = redis::pipe();
@@ -204,16 +204,16 @@ impl Link {
             first.cmd("SCRIPT").arg("LOAD").arg(script.source).ignore();
         }
         let (time,) = first.cmd("TIME").query_async::<((i64, i64),)>(&mut connection).await?;
-        Ok(Live { connection, since: Instant::now(), clock: RwLock::new(Clock::read(time)) })
+        Ok(LiveConnection { connection, since: Instant::now(), clock: RwLock::new(Clock::read(time)) })
     }
 
-    fn take_up(&self, live: Live) {
+    fn set_live(&self, live: LiveConnection) {
         *self.live.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(live));
     }
 
     /// Logs an outage once, not at every attempt.
-    fn tell(&self, why: &str) {
-        if !self.is_told.swap(true, Ordering::Relaxed) {
+    fn log_outage(&self, why: &str) {
+        if !self.is_outage_logged.swap(true, Ordering::Relaxed) {
             warn!(why, "Redis is unavailable; continuing without it");
         }
     }

@@ -19,13 +19,13 @@ use cuponera_domain::lock::{Hold, LockNote};
 /// The index: members are business and code, scores are expiry times.
 const INDEX: &str = "coupon:lock:expiry";
 /// The id of the index, created and lost with it.
-const INDEX_NAME: &str = "coupon:lock:expiry:name";
+const INDEX_ID: &str = "coupon:lock:expiry:name";
 /// How long the version of a released lock is remembered: longer than any note is in transit.
-const REMEMBERED_MS: u64 = 60_000;
+const RETENTION_MS: u64 = 60_000;
 /// When a claimed due lock is returned again if its new state was not written back.
-const PUT_OFF: Duration = Duration::from_secs(2);
+const RETRY_AFTER: Duration = Duration::from_secs(2);
 /// Maximum number of notes in a call.
-const NOTES_AT_ONCE: usize = 500;
+const MAX_NOTES_PER_CALL: usize = 500;
 
 /// Locks that are due by the index.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,12 +39,12 @@ pub struct DueLocks {
 impl Cache {
     /// Writes the state of locks. Lost notes are found by the scan of the agenda.
     pub async fn note_locks(&self, notes: &[LockNote]) {
-        for notes in notes.chunks(NOTES_AT_ONCE) {
+        for notes in notes.chunks(MAX_NOTES_PER_CALL) {
             let mut calls = pipe();
             for LockNote { business, code, version, hold } in notes {
                 let member = format!("{business}:{code}");
                 let mut call = SCRIPTS.note_lock.call(&[&format!("coupon:lock:{member}"), INDEX]);
-                call.arg(*version).arg(member).arg(REMEMBERED_MS);
+                call.arg(*version).arg(member).arg(RETENTION_MS);
                 if let Some(Hold { lock, holder, until }) = hold {
                     // Rounded up: a lock is not due before it has expired.
                     call.arg(until.timestamp_millis() + 1).arg(lock.to_string()).arg(holder);
@@ -52,7 +52,7 @@ impl Cache {
                 }
                 calls.add_command(call);
             }
-            let _: Option<Vec<u8>> = self.ask_all(&calls).await;
+            let _: Option<Vec<u8>> = self.query_all(&calls).await;
         }
     }
 
@@ -60,10 +60,10 @@ impl Cache {
     /// database's time.
     pub async fn claim_due_locks(&self, now: DateTime<Utc>, most: i64) -> Option<DueLocks> {
         let now = now.timestamp_millis();
-        let put_off = now.saturating_add(i64::try_from(PUT_OFF.as_millis()).unwrap_or(i64::MAX));
-        let mut call = SCRIPTS.claim_locks.call(&[INDEX, INDEX_NAME]);
+        let put_off = now.saturating_add(i64::try_from(RETRY_AFTER.as_millis()).unwrap_or(i64::MAX));
+        let mut call = SCRIPTS.claim_locks.call(&[INDEX, INDEX_ID]);
         call.arg(now).arg(most).arg(put_off).arg(Uuid::now_v7().to_string());
-        let (index, members) = self.ask::<(String, Vec<String>)>(&call).await?;
+        let (index, members) = self.query::<(String, Vec<String>)>(&call).await?;
         Some(DueLocks { index, coupons: members.iter().filter_map(|member| coupon(member)).collect() })
     }
 }

@@ -1,6 +1,6 @@
 //! Redis: a cache that speeds up a fleet and decides nothing.
 //!
-//! **Invariants.** No caller waits longer than [`ANSWER`] for Redis, or at all while it is unavailable:
+//! **Invariants.** No caller waits longer than [`CALL_TIMEOUT`] for Redis, or at all while it is unavailable:
 //! calls then return nothing, as if nothing had been stored. A stored value may be lost, late or outdated
 //! at any time. A value that is read is checked against Postgres before it counts, or carries the time
 //! until which it is valid. Keys contain the business, so data of businesses is separate.
@@ -16,17 +16,17 @@ use std::time::{Duration, Instant};
 use redis::{Cmd, FromRedisValue, Pipeline};
 use secrecy::{ExposeSecret, SecretString};
 
-pub use allowance::Allowance;
-pub use link::ANSWER;
+pub use allowance::RateLimitDecision;
+pub use link::CALL_TIMEOUT;
 pub use locks::DueLocks;
-pub use progress::BELIEVED;
+pub use progress::READING_TTL;
 
-use link::{Link, Running};
+use link::{BackgroundConnection, Connection};
 
 /// A Redis that may be unavailable or not configured. Clones share the connection, which is closed with the
 /// last clone.
 #[derive(Debug, Clone, Default)]
-pub struct Cache(Option<Arc<Running>>);
+pub struct Cache(Option<Arc<BackgroundConnection>>);
 
 /// The state of an installation's Redis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,12 +48,12 @@ impl Cache {
     /// Tries to connect, and continues in the background; needs a tokio runtime. Only an invalid address is
     /// an error; an unavailable Redis is not.
     pub async fn open(url: &SecretString) -> Result<Self, String> {
-        Self::open_with(url, ANSWER).await
+        Self::open_with(url, CALL_TIMEOUT).await
     }
 
     /// The same with another timeout of calls.
-    pub async fn open_with(url: &SecretString, patience: Duration) -> Result<Self, String> {
-        let link = Link::to(check_url(url)?, patience);
+    pub async fn open_with(url: &SecretString, timeout: Duration) -> Result<Self, String> {
+        let link = Connection::to(check_url(url)?, timeout);
         Ok(Self(Some(Arc::new(link.run().await))))
     }
 
@@ -66,16 +66,16 @@ impl Cache {
         }
     }
 
-    fn link(&self) -> Option<&Link> {
+    fn link(&self) -> Option<&Connection> {
         self.0.as_ref().map(|running| running.link.as_ref())
     }
 
-    async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Option<T> {
-        self.link()?.ask(async |mut connection| command.query_async(&mut connection).await).await
+    async fn query<T: FromRedisValue>(&self, command: &Cmd) -> Option<T> {
+        self.link()?.query(async |mut connection| command.query_async(&mut connection).await).await
     }
 
-    async fn ask_all<T: FromRedisValue>(&self, commands: &Pipeline) -> Option<T> {
-        self.link()?.ask(async |mut connection| commands.query_async(&mut connection).await).await
+    async fn query_all<T: FromRedisValue>(&self, commands: &Pipeline) -> Option<T> {
+        self.link()?.query(async |mut connection| commands.query_async(&mut connection).await).await
     }
 
     /// The time of Redis at a local instant, in milliseconds since 1970.

@@ -1,6 +1,6 @@
 //! Readings of jobs, for clients that poll.
 //!
-//! **Invariants.** A reading is valid for [`BELIEVED`], counted from before it was read in Postgres; a
+//! **Invariants.** A reading is valid for [`READING_TTL`], counted from before it was read in Postgres; a
 //! reading of a job that cannot change any more is valid for an hour. A reading of an earlier stage never
 //! replaces a later one.
 
@@ -14,19 +14,19 @@ use cuponera_domain::id::{BusinessId, JobId};
 use cuponera_domain::job::Job;
 
 /// How long a reading is valid. If an update is lost, clients see the current state after this time.
-pub const BELIEVED: Duration = Duration::from_millis(900);
+pub const READING_TTL: Duration = Duration::from_millis(900);
 /// The same for a job that cannot change any more.
-const BELIEVED_FINAL: Duration = Duration::from_hours(1);
+const FINAL_READING_TTL: Duration = Duration::from_hours(1);
 /// Maximum number of jobs in a call, so that the call is answered within its timeout.
-const AT_ONCE: usize = 200;
+const MAX_JOBS_PER_CALL: usize = 200;
 /// How long the stage of a job is remembered.
-const REMEMBERED_MS: u64 = 2 * 60 * 60 * 1_000;
+const RETENTION_MS: u64 = 2 * 60 * 60 * 1_000;
 
 impl Cache {
     /// The stored readings of these jobs, in their order.
     pub async fn find_jobs(&self, ids: &[(BusinessId, JobId)]) -> Vec<Option<Job>> {
         let mut found = Vec::with_capacity(ids.len());
-        for some in ids.chunks(AT_ONCE) {
+        for some in ids.chunks(MAX_JOBS_PER_CALL) {
             found.extend(self.find_some(some).await);
         }
         found
@@ -37,7 +37,7 @@ impl Cache {
         for (business, id) in ids {
             calls.add_command(SCRIPTS.find_job.call(&[&key(*business, *id)]));
         }
-        let found: Option<Vec<Option<String>>> = self.ask_all(&calls).await;
+        let found: Option<Vec<Option<String>>> = self.query_all(&calls).await;
         let Some(found) = found.filter(|found| found.len() == ids.len()) else {
             return vec![None; ids.len()];
         };
@@ -48,7 +48,7 @@ impl Cache {
     /// Stores readings that were started at this instant.
     pub async fn keep_jobs(&self, jobs: &[Job], begun: Instant) {
         let Some(begun) = self.clock_at(begun) else { return };
-        for some in jobs.chunks(AT_ONCE) {
+        for some in jobs.chunks(MAX_JOBS_PER_CALL) {
             self.keep_some(some, begun).await;
         }
     }
@@ -56,14 +56,14 @@ impl Cache {
     async fn keep_some(&self, jobs: &[Job], begun: i64) {
         let mut calls = pipe();
         for job in jobs {
-            let believed = if job.is_final() { BELIEVED_FINAL } else { BELIEVED };
+            let believed = if job.is_final() { FINAL_READING_TTL } else { READING_TTL };
             let until = begun.saturating_add(i64::try_from(believed.as_millis()).unwrap_or(i64::MAX));
             let Ok(text) = serde_json::to_string(job) else { continue };
             let mut call = SCRIPTS.keep_job.call(&[&key(job.business, job.id)]);
-            call.arg(job.stage().to_string()).arg(until).arg(text).arg(REMEMBERED_MS);
+            call.arg(job.stage().to_string()).arg(until).arg(text).arg(RETENTION_MS);
             calls.add_command(call);
         }
-        let _: Option<Vec<u8>> = self.ask_all(&calls).await;
+        let _: Option<Vec<u8>> = self.query_all(&calls).await;
     }
 }
 

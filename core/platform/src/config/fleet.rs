@@ -37,13 +37,13 @@ const NOT_OF_THE_WORKER: &[&str] = &[
 
 /// A setting of `cuponera-api`. Unused settings are hidden from the help and not read from the environment.
 #[must_use]
-pub fn of_the_api(setting: Arg) -> Arg {
+pub fn for_api(setting: Arg) -> Arg {
     leave_out(setting, NOT_OF_THE_API)
 }
 
 /// The same for `cuponera-worker`.
 #[must_use]
-pub fn of_the_worker(setting: Arg) -> Arg {
+pub fn for_worker(setting: Arg) -> Arg {
     leave_out(setting, NOT_OF_THE_WORKER)
 }
 

@@ -17,18 +17,18 @@ pub const HASHES_AT_ONCE: usize = 2;
 
 /// Hashes passwords with argon2id, the parameters that OWASP recommends (19 MiB, two passes, one lane).
 #[derive(Debug)]
-pub struct Passwords {
+pub struct Argon2Hasher {
     /// To have a core. A permit goes with the work, so that a caller who goes away does not make room for one hash too many.
-    turns: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     /// What the password of an unknown email is checked against, so that it takes as long as that of a known one.
     decoy: String,
 }
 
-impl Passwords {
+impl Argon2Hasher {
     /// A hasher; makes its decoy at once.
     pub fn new() -> Result<Self> {
         Ok(Self {
-            turns: Arc::new(Semaphore::new(HASHES_AT_ONCE)),
+            permits: Arc::new(Semaphore::new(HASHES_AT_ONCE)),
             decoy: hash(&SecretString::from(random_secret(16)?))?,
         })
     }
@@ -50,7 +50,7 @@ impl Passwords {
     }
 
     async fn work<T: Send + 'static>(&self, work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-        let turn = self.turns.clone().acquire_owned().await.map_err(Error::internal)?;
+        let turn = self.permits.clone().acquire_owned().await.map_err(Error::internal)?;
         let done = tokio::task::spawn_blocking(move || {
             let _held = turn;
             work()
@@ -72,7 +72,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_password_matches_its_hash_and_no_other_and_an_unknown_user_never() {
-        let passwords = Passwords::new().unwrap();
+        let passwords = Argon2Hasher::new().unwrap();
         let hash = passwords.hash("correct horse".to_owned().into()).await.unwrap();
         assert!(hash.starts_with("$argon2id$"));
         assert!(passwords.verify("correct horse".to_owned().into(), Some(hash.clone())).await.unwrap());
@@ -82,14 +82,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_caller_who_goes_away_keeps_its_turn_until_its_hash_is_done() {
-        let passwords = Passwords::new().unwrap();
+        let passwords = Argon2Hasher::new().unwrap();
         let mut gone: Vec<_> =
             (0..HASHES_AT_ONCE).map(|_| Box::pin(passwords.hash("x".to_owned().into()))).collect();
         for one in &mut gone {
             assert!(poll!(one).is_pending());
         }
         drop(gone);
-        assert_eq!(passwords.turns.available_permits(), 0, "a hash that still runs gave its turn away");
-        drop(passwords.turns.acquire_many(2).await.unwrap());
+        assert_eq!(passwords.permits.available_permits(), 0, "a hash that still runs gave its turn away");
+        drop(passwords.permits.acquire_many(2).await.unwrap());
     }
 }

@@ -12,7 +12,8 @@ pub const MIN_PASSWORD_CHARS: usize = 10;
 pub const MAX_PASSWORD_CHARS: usize = 200;
 
 /// Passwords of at least the minimum length from the top of lists of stolen passwords, in lower case, one on each line.
-static NOTORIOUS: LazyLock<HashSet<&str>> = LazyLock::new(|| include_str!("notorious.txt").lines().collect());
+static COMMON_PASSWORDS: LazyLock<HashSet<&str>> =
+    LazyLock::new(|| include_str!("notorious.txt").lines().collect());
 
 /// Checks a password for an account, with its email if known. The message names the rule and never contains the
 /// password.
@@ -25,7 +26,7 @@ pub fn check_password(password: &str, email: Option<&str>) -> Result<(), String>
         Err("must not be the email address or the part before its @".to_owned())
     } else if is_one_character(&lower) {
         Err("must not consist of one repeated character".to_owned())
-    } else if NOTORIOUS.contains(lower.as_str()) {
+    } else if COMMON_PASSWORDS.contains(lower.as_str()) {
         Err("is one of the most common passwords: choose another".to_owned())
     } else {
         Ok(())
@@ -75,8 +76,8 @@ mod tests {
 
     #[test]
     fn the_list_has_only_lines_that_could_match() {
-        assert!(NOTORIOUS.len() > 100);
-        for line in NOTORIOUS.iter() {
+        assert!(COMMON_PASSWORDS.len() > 100);
+        for line in COMMON_PASSWORDS.iter() {
             assert_eq!(*line, line.trim().to_lowercase());
             assert!(line.chars().count() >= MIN_PASSWORD_CHARS, "{line}");
         }

@@ -38,7 +38,7 @@ impl std::fmt::Debug for Tokens {
 
 /// What a good token says of who bears it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Bearer {
+pub struct VerifiedToken {
     /// Who.
     pub principal: Principal,
     /// The login that the token came from.
@@ -63,14 +63,14 @@ struct Claims {
 
 impl Claims {
     /// None if the claims do not go together; no account is a `SERVICE`, so no token is.
-    fn into_bearer(self) -> Option<Bearer> {
+    fn into_verified(self) -> Option<VerifiedToken> {
         let role = match (self.role, self.user_id) {
             (RoleName::Admin, _) => Role::Admin,
             (RoleName::User, Some(user_id)) => Role::User { user_id },
             (RoleName::User, None) | (RoleName::Service, _) => return None,
         };
         let principal = Principal { business: self.business, id: self.sub, role };
-        Some(Bearer { principal, login: self.sid, expires_at: DateTime::from_timestamp(self.exp, 0)? })
+        Some(VerifiedToken { principal, login: self.sid, expires_at: DateTime::from_timestamp(self.exp, 0)? })
     }
 }
 
@@ -127,7 +127,7 @@ impl Tokens {
     }
 
     /// Whom a token stands for; none if it is not ours, not for us, has run out, or would live longer than we let any.
-    pub fn check(&self, token: &str) -> Option<Bearer> {
+    pub fn check(&self, token: &str) -> Option<VerifiedToken> {
         if token.len() > MAX_TOKEN_BYTES {
             return None;
         }
@@ -138,7 +138,7 @@ impl Tokens {
         if left <= 0 || left > self.ttl_seconds().saturating_add(CLOCK_SKEW_SECONDS) {
             return None;
         }
-        claims.into_bearer()
+        claims.into_verified()
     }
 
     fn ttl_seconds(&self) -> i64 {
@@ -157,18 +157,18 @@ mod tests {
     }
 
     /// An account and one of its logins.
-    struct Somebody {
+    struct TestAccount {
         principal: Principal,
         login: LoginId,
     }
 
-    fn somebody() -> Somebody {
+    fn somebody() -> TestAccount {
         let role = Role::User { user_id: "u-1".into() };
         let principal = Principal { business: BusinessId::generate(), id: Uuid::now_v7(), role };
-        Somebody { principal, login: LoginId::generate() }
+        TestAccount { principal, login: LoginId::generate() }
     }
 
-    impl Somebody {
+    impl TestAccount {
         /// Whether a token stands for it.
         fn is_found(&self, tokens: &Tokens, token: &str) -> bool {
             tokens

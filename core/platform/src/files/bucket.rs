@@ -23,7 +23,7 @@ const WAITING: [(ClientConfigKey, Duration); 3] = [
 const RETRIES: usize = 3;
 const RETRY_FOR: Duration = Duration::from_secs(15);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+const MAX_PAUSE: Duration = Duration::from_secs(2);
 
 /// A prefix of a bucket, with the client of the environment.
 pub(super) fn of_environment(
@@ -56,7 +56,7 @@ pub(super) fn open(
         builder.with_config(AmazonS3ConfigKey::Client(what), humantime::format_duration(most).to_string())
     };
     let builder = WAITING.into_iter().fold(builder, wait);
-    let backoff = BackoffConfig { init_backoff: FIRST_PAUSE, max_backoff: LONGEST_PAUSE, base: 2.0 };
+    let backoff = BackoffConfig { init_backoff: FIRST_PAUSE, max_backoff: MAX_PAUSE, base: 2.0 };
     let retry = RetryConfig { backoff, max_retries: RETRIES, retry_timeout: RETRY_FOR };
     let bucket = builder.with_bucket_name(name).with_retry(retry).build()?;
     Ok(PrefixStore::new(bucket, Path::from(prefix)))
@@ -66,20 +66,20 @@ pub(super) fn open(
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BucketState {
     /// It exists and can be listed.
-    There,
+    Exists,
     /// It does not answer, but may do so later.
-    Away(String),
+    Unavailable(String),
     /// It does not exist, or access is denied.
-    Refused(String),
+    Rejected(String),
 }
 
 /// Checks a bucket with the call that programs use.
-pub(super) async fn look_at(store: &impl ObjectStore, name: &str) -> BucketState {
+pub(super) async fn check_bucket(store: &impl ObjectStore, name: &str) -> BucketState {
     let Some(Err(error)) = store.list(Some(&Path::from("uploads"))).next().await else {
-        return BucketState::There;
+        return BucketState::Exists;
     };
     let text = error.to_string();
-    let refused = match code(&text) {
+    let rejected = match code(&text) {
         Some("NoSuchBucket") => format!("there is no bucket {name}: create it, or correct the name"),
         Some("PermanentRedirect" | "AuthorizationHeaderMalformed") => {
             format!("the bucket {name} is in another region: correct AWS_REGION")
@@ -88,10 +88,10 @@ pub(super) async fn look_at(store: &impl ObjectStore, name: &str) -> BucketState
             format!("the credentials of the environment may not list the bucket {name}: {code}")
         }
         // The rest of such an answer may contain a credential.
-        Some(code) => return BucketState::Away(code.to_owned()),
-        None => return BucketState::Away(text),
+        Some(code) => return BucketState::Unavailable(code.to_owned()),
+        None => return BucketState::Unavailable(text),
     };
-    BucketState::Refused(refused)
+    BucketState::Rejected(rejected)
 }
 
 /// The S3 error code. For listings, `object_store` has no error kinds and returns the answer as text.

@@ -41,7 +41,7 @@ const ALSO_IN_FILE: [&str; 12] = [
 
 /// Corrects the environment. Returns if it is already correct; does not return if the program is executed
 /// again.
-pub(super) fn put_in_order() -> Result<(), String> {
+pub(super) fn correct_environment() -> Result<(), String> {
     let changes = Changes::between(env::vars_os(), read_file()?);
     if changes.is_empty() {
         return Ok(());
@@ -65,7 +65,7 @@ impl Changes {
         file: impl IntoIterator<Item = (String, String)>,
     ) -> Self {
         let is_left_out =
-            |name: &OsStr, value: &OsStr| is_of_libpq(name) || (is_setting(name) && value.is_empty());
+            |name: &OsStr, value: &OsStr| is_libpq_variable(name) || (is_setting(name) && value.is_empty());
         let (removed, kept): (Vec<_>, Vec<_>) =
             environment.into_iter().partition(|(name, value)| is_left_out(name, value));
         let mut add = BTreeMap::new();
@@ -107,7 +107,7 @@ impl Changes {
 
 /// Whether libpq reads this variable, and therefore sqlx. `PG_BIN`, which is ours, and `PG_COLOR` are not
 /// among these.
-fn is_of_libpq(name: &OsStr) -> bool {
+fn is_libpq_variable(name: &OsStr) -> bool {
     name.as_bytes().strip_prefix(b"PG").and_then(|rest| rest.first()).is_some_and(u8::is_ascii_uppercase)
 }
 

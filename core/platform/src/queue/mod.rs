@@ -19,9 +19,9 @@ use cuponera_domain::job::Message;
 use cuponera_store::Store;
 
 pub use postgres::Wakeups;
-pub use redrive::{RedriveReport, forget_needless_letters, redrive};
+pub use redrive::{RedriveReport, delete_unneeded_dead_letters, redrive};
 pub use relay::Relay;
-pub use sqs::{Deleter, Depth, QueueAddress, Sqs, SqsFault};
+pub use sqs::{Deleter, Depth, QueueAddress, Sqs, SqsError};
 
 /// The source of wake-ups.
 #[derive(Debug, Clone)]
@@ -34,11 +34,11 @@ pub enum Queue {
 
 /// The receiver of one worker slot.
 #[derive(Debug)]
-pub struct Receiver(Ear);
+pub struct Receiver(ReceiverKind);
 
 #[derive(Debug)]
-enum Ear {
-    Postgres(postgres::Sleeper),
+enum ReceiverKind {
+    Postgres(postgres::Receiver),
     Sqs(sqs::Receiver),
 }
 
@@ -53,22 +53,25 @@ impl Queue {
     pub fn attach(&self, store: Store) -> Store {
         match self {
             Self::Postgres(_) => store,
-            Self::Sqs(sqs) => store.with_outbox(sqs.bell()),
+            Self::Sqs(sqs) => store.with_outbox(sqs.notifier()),
         }
     }
 
     /// A receiver for each slot, and the task that deletes their finished messages, if the queue has
     /// messages. A delivery that is not reported is delivered again soon after `lease`, when the claim in
     /// the database has ended.
-    pub fn open(&self, store: &Store, lease: Duration, places: usize) -> (Vec<Receiver>, Option<Deleter>) {
+    pub fn open(&self, store: &Store, lease: Duration, slots: usize) -> (Vec<Receiver>, Option<Deleter>) {
         match self {
             Self::Postgres(wakeups) => {
-                let sleeper = || postgres::Sleeper::new(wakeups.clone(), store.clone());
-                ((0..places).map(|_| Receiver(Ear::Postgres(sleeper()))).collect(), None)
+                let sleeper = || postgres::Receiver::new(wakeups.clone(), store.clone());
+                ((0..slots).map(|_| Receiver(ReceiverKind::Postgres(sleeper()))).collect(), None)
             }
             Self::Sqs(sqs) => {
-                let (receivers, deleter) = sqs::open(sqs, lease, places);
-                (receivers.into_iter().map(|receiver| Receiver(Ear::Sqs(receiver))).collect(), Some(deleter))
+                let (receivers, deleter) = sqs::open(sqs, lease, slots);
+                (
+                    receivers.into_iter().map(|receiver| Receiver(ReceiverKind::Sqs(receiver))).collect(),
+                    Some(deleter),
+                )
             }
         }
     }
@@ -78,30 +81,30 @@ impl Receiver {
     /// Waits until there may be work. Returns `None` as soon as `stop` is cancelled.
     pub async fn next(&mut self, stop: &CancellationToken) -> Option<Delivery> {
         match &mut self.0 {
-            Ear::Postgres(sleeper) => sleeper.next(stop).await.then_some(Delivery(None)),
-            Ear::Sqs(receiver) => receiver.next(stop).await.map(|received| Delivery(Some(received))),
+            ReceiverKind::Postgres(sleeper) => sleeper.next(stop).await.then_some(Delivery(None)),
+            ReceiverKind::Sqs(receiver) => receiver.next(stop).await.map(|received| Delivery(Some(received))),
         }
     }
 
     /// Reports that a chunk was claimed: there may be more.
     pub fn claimed(&self) {
         match &self.0 {
-            Ear::Postgres(sleeper) => sleeper.claimed(),
+            ReceiverKind::Postgres(sleeper) => sleeper.claimed(),
             // Each other chunk has its own message.
-            Ear::Sqs(_) => {}
+            ReceiverKind::Sqs(_) => {}
         }
     }
 
     /// Reports that the chunk is still being executed: the delivery stays hidden from others.
     pub async fn hold(&self, delivery: &Delivery) {
-        if let (Ear::Sqs(receiver), Delivery(Some(received))) = (&self.0, delivery) {
+        if let (ReceiverKind::Sqs(receiver), Delivery(Some(received))) = (&self.0, delivery) {
             receiver.hold(received).await;
         }
     }
 
     /// Reports that the chunk is finished in the database.
-    pub fn settled(&mut self, delivery: Delivery) {
-        if let (Ear::Sqs(receiver), Delivery(Some(received))) = (&self.0, delivery) {
+    pub fn finished(&mut self, delivery: Delivery) {
+        if let (ReceiverKind::Sqs(receiver), Delivery(Some(received))) = (&self.0, delivery) {
             receiver.delete(received);
         }
     }
@@ -109,14 +112,14 @@ impl Receiver {
     /// Reports that there was nothing to claim.
     pub fn found_nothing(&mut self, delivery: Delivery) {
         match &mut self.0 {
-            Ear::Postgres(sleeper) => sleeper.found_nothing(),
-            Ear::Sqs(_) => self.settled(delivery),
+            ReceiverKind::Postgres(sleeper) => sleeper.found_nothing(),
+            ReceiverKind::Sqs(_) => self.finished(delivery),
         }
     }
 
     /// Returns a delivery whose work was not begun; it is delivered again after a delay.
     pub async fn give_back(&self, delivery: Delivery, delay: Duration) {
-        if let (Ear::Sqs(receiver), Delivery(Some(received))) = (&self.0, delivery) {
+        if let (ReceiverKind::Sqs(receiver), Delivery(Some(received))) = (&self.0, delivery) {
             receiver.give_back(received, delay).await;
         }
     }

@@ -13,9 +13,9 @@ use cuponera_domain::job::JobKind;
 use cuponera_store::{Store, listen_for_work};
 
 /// A wake-up is lost while the connection is down: no slot sleeps longer than this without checking.
-const LONGEST_SLEEP: Duration = Duration::from_secs(10);
+const MAX_SLEEP: Duration = Duration::from_secs(10);
 /// A chunk may be due but locked by another transaction: no slot checks more often than this.
-const SHORTEST_SLEEP: Duration = Duration::from_millis(100);
+const MIN_SLEEP: Duration = Duration::from_millis(100);
 
 /// The wake-up signal for the sleeping workers of this process.
 #[derive(Debug, Default)]
@@ -27,17 +27,17 @@ impl Wakeups {
     /// Listens until `stop` is cancelled. Reconnects automatically and then wakes a worker, because a
     /// wake-up may have been lost.
     pub async fn listen(&self, database_url: &str, stop: &CancellationToken) {
-        let mut patience = ExponentialBackoffBuilder::new()
+        let mut backoff = ExponentialBackoffBuilder::new()
             .with_initial_interval(Duration::from_millis(100))
             .with_max_interval(Duration::from_secs(5))
             .with_max_elapsed_time(None)
             .build();
         while !stop.is_cancelled() {
             match listen_for_work(database_url, stop, || self.wake_one()).await {
-                Ok(()) => patience.reset(),
+                Ok(()) => backoff.reset(),
                 Err(error) => {
                     warn!(%error, "the connection that listens for work was lost");
-                    let pause = patience.next_backoff().unwrap_or(LONGEST_SLEEP);
+                    let pause = backoff.next_backoff().unwrap_or(MAX_SLEEP);
                     let _ = tokio::time::timeout(pause, stop.cancelled()).await;
                 }
             }
@@ -46,7 +46,7 @@ impl Wakeups {
 
     /// Waits for a wake-up, or until a chunk becomes runnable by time.
     pub async fn wait(&self, due: Option<Duration>) {
-        let longest = due.unwrap_or(LONGEST_SLEEP).clamp(SHORTEST_SLEEP, LONGEST_SLEEP);
+        let longest = due.unwrap_or(MAX_SLEEP).clamp(MIN_SLEEP, MAX_SLEEP);
         let _ = tokio::time::timeout(longest, self.notify.notified()).await;
     }
 
@@ -58,13 +58,13 @@ impl Wakeups {
 
 /// One slot: it checks at once after it found work, and sleeps otherwise.
 #[derive(Debug)]
-pub(super) struct Sleeper {
+pub(super) struct Receiver {
     wakeups: Arc<Wakeups>,
     store: Store,
     found: bool,
 }
 
-impl Sleeper {
+impl Receiver {
     pub(super) fn new(wakeups: Arc<Wakeups>, store: Store) -> Self {
         Self { wakeups, store, found: true }
     }

@@ -7,7 +7,7 @@ use tracing::{info, warn};
 
 use cuponera_domain::job::Message;
 use cuponera_store::Result;
-use cuponera_store::{LetteredRun, Redriven, Store};
+use cuponera_store::{DeadLetterRun, Redriven, Store};
 
 use super::sqs::{DeadLetter, Sqs};
 
@@ -17,7 +17,7 @@ const HIDDEN: Duration = Duration::from_mins(1);
 /// Maximum duration of a pass: letters that stay are still hidden at its end.
 const PASS: Duration = Duration::from_secs(30);
 /// Maximum number of letters that a pass leaves in the queue.
-const MOST_LEFT: usize = 500;
+const MAX_LEFT: usize = 500;
 
 /// The outcome of a redrive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -45,7 +45,7 @@ pub async fn redrive(store: &Store, sqs: &Sqs) -> Result<RedriveReport> {
 
 /// Deletes the dead letters of jobs that need no retry, for example after a retry by the owner. The others
 /// stay.
-pub async fn forget_needless_letters(store: &Store, sqs: &Sqs) -> Result<RedriveReport> {
+pub async fn delete_unneeded_dead_letters(store: &Store, sqs: &Sqs) -> Result<RedriveReport> {
     read_all(store, sqs, Failed::Leave).await
 }
 
@@ -74,7 +74,7 @@ struct Pass {
 async fn read_some(store: &Store, sqs: &Sqs, failed: Failed) -> Result<Pass> {
     let (begun, mut report, mut left) = (Instant::now(), RedriveReport::default(), Vec::new());
     let mut is_whole = false;
-    while !is_whole && begun.elapsed() < PASS && left.len() < MOST_LEFT {
+    while !is_whole && begun.elapsed() < PASS && left.len() < MAX_LEFT {
         let letters = sqs.receive_dead_letters(HIDDEN).await?;
         is_whole = letters.is_empty();
         let mut read = Vec::new();
@@ -101,8 +101,8 @@ async fn open(
     let redriven = match Message::parse(&letter.body) {
         Some(Message::Dead { job, attempt, .. }) if failed == Failed::Leave => {
             match store.find_run(job, attempt).await? {
-                LetteredRun::Past => Redriven::NotNeeded,
-                LetteredRun::Open | LetteredRun::Failed(_) => Redriven::TooEarly,
+                DeadLetterRun::Past => Redriven::NotNeeded,
+                DeadLetterRun::Open | DeadLetterRun::Failed(_) => Redriven::TooEarly,
             }
         }
         Some(Message::Dead { job, number, attempt }) => {

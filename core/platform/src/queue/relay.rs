@@ -12,22 +12,22 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use cuponera_store::{Error, Result};
-use cuponera_store::{Hands, Outgoing, OutgoingKind, RESCUE_AFTER, Store};
+use cuponera_store::{Outgoing, OutgoingKind, RESCUE_AFTER, Store, WorkerAvailability};
 
 use super::sqs::{BATCH, Sqs, Target};
 
 /// Interval of checks without a notification, for rows of other processes and rows that become due by time.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// Maximum number of messages claimed at once.
-const HELD: i64 = 100;
+const MAX_CLAIMED: i64 = 100;
 /// Maximum number of concurrent calls to SQS.
-const CALLS: usize = 4;
+const MAX_CONCURRENT_CALLS: usize = 4;
 /// Longer than all calls of a round can take. If a process dies, its messages are delayed by up to this
 /// time.
 const LEASE: Duration = Duration::from_secs(15);
 /// Maximum pause while the queue is unavailable, before jitter: waiting messages are sent soon after its
 /// return.
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+const MAX_PAUSE: Duration = Duration::from_secs(1);
 /// A message delayed this long may look lost to the rescue before a worker could receive it.
 const LATE: Duration = Duration::from_secs(2);
 /// Delay before a rejected message is sent again, before jitter.
@@ -38,9 +38,9 @@ const REFUSED_PAUSE: Duration = Duration::from_secs(1);
 pub struct Relay {
     store: Store,
     sqs: Arc<Sqs>,
-    patience: ExponentialBackoff,
-    is_away: bool,
-    letters_wait: bool,
+    backoff: ExponentialBackoff,
+    is_unavailable: bool,
+    dead_letters_wait: bool,
     next_rescue: Instant,
 }
 
@@ -58,19 +58,26 @@ struct Sent {
 impl Sent {
     /// If the queue accepted none of many, retrying at once is useless.
     fn may_have_more(&self) -> bool {
-        self.taken > 0 && i64::try_from(self.due).is_ok_and(|due| due == HELD)
+        self.taken > 0 && i64::try_from(self.due).is_ok_and(|due| due == MAX_CLAIMED)
     }
 }
 
 impl Relay {
     /// A relay between this outbox and this queue.
     pub fn new(store: Store, sqs: Arc<Sqs>) -> Self {
-        let patience = ExponentialBackoffBuilder::new()
+        let backoff = ExponentialBackoffBuilder::new()
             .with_initial_interval(Duration::from_millis(100))
-            .with_max_interval(LONGEST_PAUSE)
+            .with_max_interval(MAX_PAUSE)
             .with_max_elapsed_time(None)
             .build();
-        Self { store, sqs, patience, is_away: false, letters_wait: false, next_rescue: Instant::now() }
+        Self {
+            store,
+            sqs,
+            backoff,
+            is_unavailable: false,
+            dead_letters_wait: false,
+            next_rescue: Instant::now(),
+        }
     }
 
     /// Sends until `stop` is cancelled, then sends what is left once.
@@ -95,25 +102,25 @@ impl Relay {
     async fn wait(&self, stop: &CancellationToken) {
         tokio::select! {
             () = stop.cancelled() => {}
-            () = self.sqs.bell().rung() => {}
-            () = tokio::time::sleep(LOOK_EVERY) => {}
+            () = self.sqs.notifier().notified() => {}
+            () = tokio::time::sleep(POLL_INTERVAL) => {}
         }
     }
 
     /// A notification does not end this pause, because the queue or the database is unavailable.
     async fn pause(&mut self, failure: &Error, stop: &CancellationToken) {
-        if !std::mem::replace(&mut self.is_away, true) {
+        if !std::mem::replace(&mut self.is_unavailable, true) {
             warn!(error = failure.chain(), "the outbox cannot be sent");
         }
-        let pause = self.patience.next_backoff().unwrap_or(LONGEST_PAUSE);
+        let pause = self.backoff.next_backoff().unwrap_or(MAX_PAUSE);
         let _ = tokio::time::timeout(pause, stop.cancelled()).await;
     }
 
     /// Updates the state from a round. A round that sent nothing proves nothing about the queue.
     fn note(&mut self, work: &Sent) {
         if work.taken > 0 {
-            self.patience.reset();
-            if std::mem::take(&mut self.is_away) {
+            self.backoff.reset();
+            if std::mem::take(&mut self.is_unavailable) {
                 info!("the outbox can be sent again");
             }
         }
@@ -128,7 +135,7 @@ impl Relay {
     /// failing dead-letter queue does not prevent announcements of work.
     async fn send_due(&mut self) -> Result<bool> {
         let (work, letters) = tokio::join!(self.send_to(Target::Work), self.send_to(Target::Dead));
-        let letters = self.letters_go(letters);
+        let letters = self.send_dead_letters(letters);
         let work = work?;
         self.note(&work);
         Ok(work.may_have_more() || letters.may_have_more())
@@ -139,9 +146,9 @@ impl Relay {
             Target::Work => OutgoingKind::WakeUp,
             Target::Dead => OutgoingKind::DeadLetter,
         };
-        let due = self.store.claim_outgoing(kind, LEASE, HELD).await?;
+        let due = self.store.claim_outgoing(kind, LEASE, MAX_CLAIMED).await?;
         let calls: Vec<_> = due.chunks(BATCH).map(|batch| self.send(target, batch.to_vec())).collect();
-        let calls: Vec<_> = stream::iter(calls).buffer_unordered(CALLS).collect().await;
+        let calls: Vec<_> = stream::iter(calls).buffer_unordered(MAX_CONCURRENT_CALLS).collect().await;
         let mut sent = Sent { due: due.len(), ..Sent::default() };
         for taken in calls {
             for outgoing in taken? {
@@ -152,14 +159,14 @@ impl Relay {
         Ok(sent)
     }
 
-    fn letters_go(&mut self, letters: Result<Sent>) -> Sent {
+    fn send_dead_letters(&mut self, letters: Result<Sent>) -> Sent {
         let failed = letters.as_ref().err().map(Error::chain);
         if let Some(error) = &failed
-            && !self.letters_wait
+            && !self.dead_letters_wait
         {
             warn!(error, "dead letters cannot be sent");
         }
-        self.letters_wait = failed.is_some();
+        self.dead_letters_wait = failed.is_some();
         letters.unwrap_or_default()
     }
 
@@ -184,9 +191,13 @@ impl Relay {
         if Instant::now() < self.next_rescue {
             return;
         }
-        self.next_rescue = Instant::now() + LOOK_EVERY;
+        self.next_rescue = Instant::now() + POLL_INTERVAL;
         let is_idle = self.sqs.idle_for().is_some_and(|time| time >= RESCUE_AFTER);
-        match self.store.rescue_chunks(if is_idle { Hands::Idle } else { Hands::Unknown }).await {
+        match self
+            .store
+            .rescue_chunks(if is_idle { WorkerAvailability::Idle } else { WorkerAvailability::Unknown })
+            .await
+        {
             Ok(0) => {}
             Ok(chunks) => warn!(chunks, "unclaimed chunks were announced again"),
             Err(failure) => warn!(error = failure.chain(), "the search for lost chunks failed"),

@@ -25,7 +25,7 @@ use tracing_subscriber::registry::LookupSpan;
 use cuponera_domain::trace::TraceParent;
 
 /// Time for the last spans when the process ends.
-const FLUSH_PATIENCE: Duration = Duration::from_secs(1);
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 /// The crates whose spans are sent. Of their events only warnings and errors are sent.
 const OURS: [&str; 4] = ["cuponera_api", "cuponera_platform", "cuponera_store", "cuponera_worker"];
 
@@ -80,7 +80,7 @@ impl Drop for Export {
             let _ = flushed.send(provider.shutdown());
         };
         if std::thread::Builder::new().name("last-traces".to_owned()).spawn(flush).is_ok() {
-            let _ = end.recv_timeout(FLUSH_PATIENCE);
+            let _ = end.recv_timeout(FLUSH_TIMEOUT);
         }
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();

@@ -15,13 +15,13 @@ use cuponera_store::Store;
 pub const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Minimum interval between two reads of the database.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
+const REFRESH_INTERVAL: Duration = Duration::from_secs(5);
 /// Timeout of a read. Scrapers do not wait much longer for an answer.
-const LOOK_PATIENCE: Duration = Duration::from_secs(2);
+const REFRESH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Where the metrics can be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reach {
+pub enum MetricsAccess {
     /// On the address of the API, by programs on this machine.
     Loopback,
     /// On a separate address, by any client that can reach it.
@@ -35,7 +35,7 @@ type Probe = Box<dyn Fn() + Send + Sync>;
 pub struct Exposition(Arc<Sources>);
 
 struct Sources {
-    reach: Reach,
+    metrics_access: MetricsAccess,
     stores: Mutex<Vec<(&'static str, Store)>>,
     probes: Mutex<Vec<Probe>>,
     looked: tokio::sync::Mutex<Option<Instant>>,
@@ -43,11 +43,11 @@ struct Sources {
 
 impl Exposition {
     /// Starts collecting, unless already started.
-    pub fn new(reach: Reach) -> Self {
+    pub fn new(metrics_access: MetricsAccess) -> Self {
         metrics::recorder();
         metrics::prepare_jobs();
         Self(Arc::new(Sources {
-            reach,
+            metrics_access,
             stores: Mutex::default(),
             probes: Mutex::default(),
             looked: tokio::sync::Mutex::default(),
@@ -55,8 +55,8 @@ impl Exposition {
     }
 
     /// Where the metrics can be read.
-    pub fn reach(&self) -> Reach {
-        self.0.reach
+    pub fn metrics_access(&self) -> MetricsAccess {
+        self.0.metrics_access
     }
 
     /// Adds the connection pools of a part of the program. The backlog is read with the connections of the
@@ -87,14 +87,14 @@ impl Exposition {
                 metrics::pool(part, pool, level.size, level.idle, level.most);
             }
         }
-        self.look_at_the_database().await;
-        process::look();
+        self.refresh_backlog().await;
+        process::update();
         metrics::recorder().render()
     }
 
-    async fn look_at_the_database(&self) {
+    async fn refresh_backlog(&self) {
         let mut looked = self.0.looked.lock().await;
-        if looked.is_some_and(|at| at.elapsed() < LOOK_EVERY) {
+        if looked.is_some_and(|at| at.elapsed() < REFRESH_INTERVAL) {
             return;
         }
         let stores = self.stores();
@@ -107,8 +107,9 @@ impl Exposition {
         if let Some((_, store)) = stores.last() {
             // In a separate task: it begins a transaction, and a scraper may disconnect meanwhile.
             let store = store.clone();
-            let look = tokio::spawn(async move { store.backlog().await });
-            let backlog = timeout(LOOK_PATIENCE, look).await.ok().and_then(Result::ok).and_then(Result::ok);
+            let update = tokio::spawn(async move { store.backlog().await });
+            let backlog =
+                timeout(REFRESH_TIMEOUT, update).await.ok().and_then(Result::ok).and_then(Result::ok);
             let told = backlog.map(|all| (all.runnable, all.oldest.unwrap_or_default(), all.unsent));
             metrics::backlog(told);
         }
@@ -122,6 +123,6 @@ impl Exposition {
 
 impl fmt::Debug for Exposition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Exposition").field("reach", &self.0.reach).finish_non_exhaustive()
+        f.debug_struct("Exposition").field("metrics_access", &self.0.metrics_access).finish_non_exhaustive()
     }
 }

@@ -24,9 +24,9 @@ use super::exposition::{Exposition, MEDIA_TYPE};
 /// Only a few scrapers connect.
 const MAX_CONNECTIONS: usize = 16;
 /// Timeout of a request's head.
-const HEAD_PATIENCE: Duration = Duration::from_secs(5);
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// Maximum duration of a connection, which serves one request.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 /// Pause after an accept error, usually that no more files can be opened.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -43,7 +43,7 @@ pub async fn serve(listener: TcpListener, exposition: Exposition, stop: Cancella
                 let exposition = exposition.clone();
                 connections.spawn(async move {
                     // A client that disconnects or is too slow is not an error.
-                    let _ = timeout(PATIENCE, converse(stream, exposition)).await;
+                    let _ = timeout(TIMEOUT, handle_connection(stream, exposition)).await;
                     drop(place);
                 });
             }
@@ -55,11 +55,11 @@ pub async fn serve(listener: TcpListener, exposition: Exposition, stop: Cancella
     }
 }
 
-async fn converse(stream: TcpStream, exposition: Exposition) -> hyper::Result<()> {
+async fn handle_connection(stream: TcpStream, exposition: Exposition) -> hyper::Result<()> {
     let answer = service_fn(|request| answer(request, &exposition));
     http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_PATIENCE)
+        .header_read_timeout(HEAD_TIMEOUT)
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), answer)
         .await

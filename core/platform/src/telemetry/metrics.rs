@@ -25,7 +25,7 @@ const SECONDS: [f64; 15] =
 /// Up to the maximum number of calls in a batch.
 const CALLS: [f64; 7] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0];
 /// Interval at which samples are aggregated into buckets: until then each sample is kept.
-const FOLD_EVERY: Duration = Duration::from_secs(5);
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The limits that can reject a request.
 pub const LIMITS: [&str; 6] = ["anonymous", "user", "service", "admin", "misses", "passwords"];
@@ -47,8 +47,8 @@ pub(super) fn recorder() -> &'static PrometheusHandle {
         // The programs install no other recorder.
         let _ = metrics::set_global_recorder(recorder);
         describe();
-        super::process::introduce();
-        fold_for_ever(handle.clone());
+        super::process::set_process_info();
+        upkeep_forever(handle.clone());
         handle
     })
 }
@@ -64,10 +64,10 @@ fn describe() {
 }
 
 /// Without this, a process that is not scraped would keep all samples.
-fn fold_for_ever(handle: PrometheusHandle) {
+fn upkeep_forever(handle: PrometheusHandle) {
     let fold = move || {
         loop {
-            std::thread::sleep(FOLD_EVERY);
+            std::thread::sleep(UPKEEP_INTERVAL);
             handle.run_upkeep();
         }
     };
@@ -85,7 +85,7 @@ pub fn redis_is_up(is_up: bool) {
 }
 
 /// Counts an outage of Redis.
-pub fn redis_went_away() {
+pub fn redis_outage() {
     counter!("cuponera_redis_outages_total").increment(1);
 }
 
@@ -181,7 +181,7 @@ pub enum Written {
     /// It got the stored answer of an earlier call with the same key.
     Replayed,
     /// A rule rejected it.
-    Refused,
+    Rejected,
     /// Its outcome is unknown.
     Fault,
 }

@@ -9,7 +9,7 @@ use metrics::{Label, counter, gauge};
 const TICKS_PER_SECOND: u64 = 100;
 
 /// Reads the values again. A value that cannot be read stays unchanged.
-pub(super) fn look() {
+pub(super) fn update() {
     if let Some(bytes) = resident_bytes() {
         gauge!("process_resident_memory_bytes").set(bytes);
     }
@@ -23,7 +23,7 @@ pub(super) fn look() {
 }
 
 /// Sets the version and the start time of the program.
-pub(super) fn introduce() {
+pub(super) fn set_process_info() {
     gauge!("cuponera_build_info", vec![Label::new("version", env!("CARGO_PKG_VERSION"))]).set(1.0);
     if let Ok(now) = SystemTime::now().duration_since(UNIX_EPOCH) {
         gauge!("process_start_time_seconds").set(now.as_secs_f64());

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cuponera_platform::cache::Allowance::{Granted, Refused};
+use cuponera_platform::cache::RateLimitDecision::{Granted, Rejected};
 use cuponera_testkit::{Redis, eventually};
 
 use super::connect;
@@ -16,7 +16,7 @@ async fn two_processes_take_from_one_bucket_and_are_told_how_long_to_wait() {
         assert_eq!(cache.take("ann", every, most).await, Some(Granted { remaining }));
     }
     for cache in [&one, &two] {
-        let Some(Refused { wait }) = cache.take("ann", every, most).await else {
+        let Some(Rejected { wait }) = cache.take("ann", every, most).await else {
             panic!("the call was granted")
         };
         assert!(wait > Duration::from_secs(15) && wait <= every, "{wait:?}");
@@ -36,7 +36,9 @@ async fn a_bucket_that_is_empty_gets_one_back_at_a_time_and_is_forgotten_when_it
     for remaining in [1, 0] {
         assert_eq!(cache.take("ann", every, most).await, Some(Granted { remaining }));
     }
-    let Some(Refused { wait }) = cache.take("ann", every, most).await else { panic!("the call was granted") };
+    let Some(Rejected { wait }) = cache.take("ann", every, most).await else {
+        panic!("the call was granted")
+    };
     assert!(wait <= every, "{wait:?}");
     tokio::time::sleep(wait).await;
     assert_eq!(cache.take("ann", every, most).await, Some(Granted { remaining: 0 }));
@@ -53,5 +55,5 @@ async fn a_thousand_who_take_at_once_from_a_bucket_of_a_hundred_get_a_hundred() 
     };
     let taken = cuponera_testkit::race(50, 0..1_000, take).await;
     assert_eq!(taken.iter().filter(|taken| matches!(taken, Some(Granted { .. }))).count(), 100);
-    assert_eq!(taken.iter().filter(|taken| matches!(taken, Some(Refused { .. }))).count(), 900);
+    assert_eq!(taken.iter().filter(|taken| matches!(taken, Some(Rejected { .. }))).count(), 900);
 }

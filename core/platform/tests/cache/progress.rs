@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use cuponera_domain::id::{BusinessId, JobId};
 use cuponera_domain::job::{Job, JobKind, JobStatus};
-use cuponera_platform::cache::{BELIEVED, Cache};
+use cuponera_platform::cache::{Cache, READING_TTL};
 use cuponera_testkit::{Redis, eventually};
 use uuid::Uuid;
 
@@ -89,7 +89,7 @@ async fn a_reading_is_believed_for_less_than_a_second_and_the_stage_it_had_for_l
 async fn a_reading_that_was_long_on_its_way_is_not_kept() {
     let redis = Redis::start().await;
     let cache = connect(&redis).await;
-    let begun = Instant::now().checked_sub(BELIEVED * 2).expect("the machine has run for seconds");
+    let begun = Instant::now().checked_sub(READING_TTL * 2).expect("the machine has run for seconds");
     cache.keep_jobs(&[job(JobStatus::Running, 1, 10)], begun).await;
     assert_eq!(find(&cache).await, None);
     // A late reading of a job that can no longer change is stored.
@@ -104,7 +104,7 @@ async fn a_reading_that_a_frozen_redis_takes_in_late_is_not_believed() {
     redis.freeze();
     // The command is sent and stays in the buffers of the server.
     keep(&one, &job(JobStatus::Running, 1, 10)).await;
-    tokio::time::sleep(BELIEVED).await;
+    tokio::time::sleep(READING_TTL).await;
     redis.thaw();
     let seen = eventually("Redis to be back", async || {
         let found = find(&two).await;

@@ -12,7 +12,7 @@ use cuponera_domain::id::EventId;
 use super::Call;
 
 /// The parameters `$1` to `$9` of each batch statement, as arrays.
-pub(crate) struct Columns {
+pub(crate) struct BatchColumns {
     pub n: Vec<i32>,
     pub business: Vec<Uuid>,
     pub event: Vec<Uuid>,
@@ -24,17 +24,17 @@ pub(crate) struct Columns {
     pub fingerprint: Vec<Option<Uuid>>,
 }
 
-impl Columns {
+impl BatchColumns {
     pub(crate) fn of<T>(calls: &[&Call<T>]) -> Self {
         let WhyColumns { n, business, key, fingerprint } = WhyColumns::of(calls);
         Self {
             n,
             business,
             event: column(calls, |_| EventId::generate().0),
-            actor: column(calls, |call| call.trail.actor.clone()),
-            ip: column(calls, |call| call.trail.ip.map(|ip| ip.to_string())),
-            user_agent: column(calls, |call| call.trail.user_agent.clone()),
-            request: column(calls, |call| call.trail.request_id.clone()),
+            actor: column(calls, |call| call.audit.actor.clone()),
+            ip: column(calls, |call| call.audit.ip.map(|ip| ip.to_string())),
+            user_agent: column(calls, |call| call.audit.user_agent.clone()),
+            request: column(calls, |call| call.audit.request_id.clone()),
             key,
             fingerprint,
         }
@@ -80,7 +80,7 @@ impl WhyColumns {
 /// indexes and outcomes of the items that it changed.
 macro_rules! apply_batch {
     ($pool:expr, $calls:expr, $file:tt, $($own:tt)*) => {{
-        let columns = Columns::of($calls);
+        let columns = BatchColumns::of($calls);
         let changed = sqlx::query_file!(
             $file,
             &columns.n,

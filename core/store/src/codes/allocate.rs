@@ -9,8 +9,8 @@ use crate::error::Result;
 use crate::job::claim::Claim;
 use cuponera_domain::id::AssignmentId;
 
-use super::part::{ImportRow, Rejected};
-use super::rejection::Rejection;
+use super::part::{ImportRow, RowRejection};
+use super::rejection::RejectedRow;
 
 /// A row and the assignment of its code.
 pub(super) struct AllocatedRow<'a> {
@@ -29,7 +29,7 @@ pub(super) struct Assignment {
 pub(super) struct Allocated<'a> {
     pub(super) rows: Vec<AllocatedRow<'a>>,
     /// The rows whose users have reached their limit.
-    pub(super) limited: Vec<Rejection>,
+    pub(super) limited: Vec<RejectedRow>,
 }
 
 /// Counts the codes of the rows for the users that they name, and selects the rows within the limits.
@@ -43,35 +43,36 @@ pub(super) async fn allocate<'a>(
 ) -> Result<Allocated<'a>> {
     let mut allocated: Vec<_> = rows.iter().map(|row| AllocatedRow { row, assignment: None }).collect();
     let mut limited = Vec::new();
-    let mut left = grant(transaction, claim, rows).await?;
+    let mut left = remaining_quotas(transaction, claim, rows).await?;
     let mut in_order: Vec<&mut AllocatedRow<'_>> =
         allocated.iter_mut().filter(|allocated| allocated.row.user.is_some()).collect();
     in_order.sort_unstable_by_key(|allocated| allocated.row.line);
     for AllocatedRow { row, assignment } in in_order {
         match row.user.as_ref().and_then(|user| left.get_mut(user)) {
-            Some(grant) if grant.codes > 0 => {
-                grant.codes -= 1;
-                *assignment = Some(Assignment { id: AssignmentId::generate().0, user: grant.user.clone() });
+            Some(remaining_quotas) if remaining_quotas.codes > 0 => {
+                remaining_quotas.codes -= 1;
+                *assignment =
+                    Some(Assignment { id: AssignmentId::generate().0, user: remaining_quotas.user.clone() });
             }
-            _ => limited.push(Rejected::UserLimitReached.of(row)),
+            _ => limited.push(RowRejection::UserLimitReached.of(row)),
         }
     }
     Ok(Allocated { rows: allocated, limited })
 }
 
 /// The number of codes that a user gets.
-struct Grant {
+struct RemainingQuota {
     /// The stored spelling of the user id.
     user: String,
     codes: i32,
 }
 
 /// The number of codes that each user named by the rows gets of the requested ones.
-async fn grant(
+async fn remaining_quotas(
     transaction: &mut PgTransaction<'_>,
     claim: &Claim,
     rows: &[&ImportRow],
-) -> Result<HashMap<String, Grant>> {
+) -> Result<HashMap<String, RemainingQuota>> {
     let mut requested: BTreeMap<&str, i32> = BTreeMap::new();
     for user in rows.iter().filter_map(|row| row.user.as_deref()) {
         *requested.entry(user).or_default() += 1;
@@ -105,7 +106,7 @@ async fn grant(
     .await?;
     let grants = granted.into_iter().map(|row| {
         let named = named_by.get(&row.user_id).unwrap_or(&row.user_id).clone();
-        (named, Grant { user: row.user_id, codes: row.granted })
+        (named, RemainingQuota { user: row.user_id, codes: row.granted })
     });
     Ok(grants.collect())
 }

@@ -7,11 +7,11 @@ use sqlx::{PgTransaction, Postgres, query};
 use crate::error::{Error, Result};
 use crate::job::claim::Claim;
 use cuponera_domain::id::BookId;
-use cuponera_domain::rejection::Refusal;
+use cuponera_domain::rejection::Rejection;
 
 /// Locks the book against deletion until the transaction ends, and checks that codes may still be added. Returns the time
 /// of the transaction.
-pub(super) async fn hold_open_book(
+pub(super) async fn lock_open_book(
     transaction: &mut PgTransaction<'_>,
     book: BookId,
 ) -> Result<DateTime<Utc>> {
@@ -19,8 +19,8 @@ pub(super) async fn hold_open_book(
         query!(r#"select status, now() as "now!" from coupon_book where id = $1 for key share"#, book.0)
             .fetch_optional(&mut **transaction)
             .await?
-            .ok_or_else(|| Refusal::not_found("coupon book"))?;
-    if held.status == "CLOSED" { Err(Refusal::BookClosed.into()) } else { Ok(held.now) }
+            .ok_or_else(|| Rejection::not_found("coupon book"))?;
+    if held.status == "CLOSED" { Err(Rejection::BookClosed.into()) } else { Ok(held.now) }
 }
 
 /// Adds new codes to the book's counts.
@@ -44,7 +44,7 @@ pub(super) async fn count_new(
 
 /// Whether an error means that another transaction has inserted a row with this code or position, or a deadlock of two
 /// batches. The same batch may be attempted again.
-pub(super) fn is_clash(error: &Error) -> bool {
+pub(super) fn is_conflict(error: &Error) -> bool {
     let (Error::Internal(source) | Error::Unavailable(source)) = error else { return false };
     let Some(sqlx::Error::Database(cause)) = source.downcast_ref::<sqlx::Error>() else { return false };
     cause.constraint() == Some("coupon_pkey") || cause.code().as_deref() == Some("40P01")

@@ -6,19 +6,19 @@ use sqlx::{PgTransaction, query, query_file, query_file_scalar};
 
 use crate::Store;
 use crate::error::Result;
-use crate::job::claim::{Claim, Pulse, begin};
+use crate::job::claim::{Claim, ClaimState, begin};
 use cuponera_domain::job::JobStatus;
 
-use super::part::{ImportPart, ImportRow, Rejected};
-use super::rejection::Rejection;
+use super::part::{ImportPart, ImportRow, RowRejection};
+use super::rejection::RejectedRow;
 
 impl Store {
     /// Counts what an import of the rows would do, and finishes the chunk. Writes no code.
-    pub async fn settle_dry_run(&self, claim: &Claim, part: &ImportPart) -> Result<Pulse> {
+    pub async fn finish_dry_run(&self, claim: &Claim, part: &ImportPart) -> Result<ClaimState> {
         let mut connection = self.pool.acquire().await?;
         let mut transaction = begin(&mut connection, claim).await?;
         let found = dry_run(&mut transaction, claim, &part.rows).await?;
-        let status = part.settle(&mut transaction, self.storage_quota, claim, &found).await?;
+        let status = part.finish(&mut transaction, self.storage_quota, claim, &found).await?;
         if status.is_some_and(JobStatus::is_over) {
             query!("delete from dry_run_code where job_id = $1", claim.job.0)
                 .execute(&mut *transaction)
@@ -33,7 +33,7 @@ async fn dry_run(
     transaction: &mut PgTransaction<'_>,
     claim: &Claim,
     rows: &[ImportRow],
-) -> Result<Vec<Rejection>> {
+) -> Result<Vec<RejectedRow>> {
     let codes: Vec<String> = rows.iter().map(|row| row.code.clone()).collect();
     let existing: HashSet<String> =
         query_file_scalar!("src/sql/standing_codes.sql", claim.business.0, &codes)
@@ -45,7 +45,7 @@ async fn dry_run(
     let holders: Vec<Option<String>> =
         rows.iter().map(|row| row.user.clone().filter(|_| !exists(row))).collect();
     // Read before these rows are stored, so that only the rows of earlier parts count.
-    let mut rooms = rooms_of(transaction, claim, &holders).await?;
+    let mut rooms = remaining_limits(transaction, claim, &holders).await?;
     let fresh: HashSet<String> = query_file_scalar!(
         "src/sql/dry_run_new_codes.sql",
         claim.job.0,
@@ -62,9 +62,9 @@ async fn dry_run(
     for row in in_order {
         let room = row.user.as_ref().and_then(|user| rooms.get_mut(user));
         let why = match room {
-            _ if exists(row) => Rejected::AlreadyExists,
-            _ if !fresh.contains(&row.code) => Rejected::DuplicateInFile,
-            Some(room) if *room <= 0 => Rejected::UserLimitReached,
+            _ if exists(row) => RowRejection::AlreadyExists,
+            _ if !fresh.contains(&row.code) => RowRejection::DuplicateInFile,
+            Some(room) if *room <= 0 => RowRejection::UserLimitReached,
             Some(room) => {
                 *room -= 1;
                 continue;
@@ -77,7 +77,7 @@ async fn dry_run(
 }
 
 /// The number of further codes that each of these users may hold. Omits users without a limit.
-async fn rooms_of(
+async fn remaining_limits(
     transaction: &mut PgTransaction<'_>,
     claim: &Claim,
     holders: &[Option<String>],

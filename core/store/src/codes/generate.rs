@@ -15,58 +15,58 @@ use cuponera_domain::coupon::pattern::Pattern;
 use cuponera_domain::coupon::space::Codes;
 use cuponera_domain::id::{BookId, BusinessId};
 use cuponera_domain::job::generate::Edge;
-use cuponera_domain::rejection::Refusal;
+use cuponera_domain::rejection::Rejection;
 
-use super::chunk::{count_new, describe, discard, hold_open_book, is_clash};
+use super::chunk::{count_new, describe, discard, is_conflict, lock_open_book};
 use super::copy::CopyRows;
 
 /// The result of writing the rows of a chunk.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Taken {
+pub enum BulkOutcome {
     /// The rows are committed and the chunk is finished.
-    Settled,
+    Finished,
     /// This worker no longer holds the chunk, or the job was stopped. Nothing was written.
     Lost,
     /// One of the codes exists already. Nothing was written.
-    Clash,
+    Conflict,
     /// The number of missing codes: other codes of the business take their values. Nothing was written.
-    Short(u64),
+    MissingCodes(u64),
 }
 
 impl Store {
     /// Writes the sorted codes at the positions from `first_position` on and finishes the chunk. The fast method, for codes
     /// that do not exist yet.
-    pub async fn settle_generated(
+    pub async fn finish_generated(
         &self,
         claim: &Claim,
         codes: &Codes,
         first_position: i32,
         edge: Edge,
-    ) -> Result<Taken> {
+    ) -> Result<BulkOutcome> {
         let mut connection = self.pool.acquire().await?;
         match write_all(&mut connection, claim, codes, first_position, edge).await {
             Ok(taken) => Ok(taken),
             Err(error) => {
                 discard(connection);
-                if !is_clash(&error) {
+                if !is_conflict(&error) {
                     return Err(error);
                 }
                 debug!(chunk = describe(claim), "another code of the business has the same value");
-                Ok(Taken::Clash)
+                Ok(BulkOutcome::Conflict)
             }
         }
     }
 
     /// Writes the candidates in their order, one for each position, and skips codes that exist already. The slow method,
     /// for chunks in which the fast one found an existing code.
-    pub async fn settle_generated_around(
+    pub async fn finish_generated_around(
         &self,
         claim: &Claim,
         candidates: &[Codes],
         wanted: u64,
         first_position: i32,
         edge: Edge,
-    ) -> Result<Taken> {
+    ) -> Result<BulkOutcome> {
         let mut connection = self.pool.acquire().await?;
         match write_around(&mut connection, claim, candidates, wanted, first_position, edge).await {
             Ok(taken) => Ok(taken),
@@ -107,10 +107,10 @@ impl Store {
     }
 
     /// The rejection of a job whose pattern has too few codes left, with their number.
-    pub async fn remaining(&self, business: BusinessId, pattern: &Pattern) -> Result<Refusal> {
+    pub async fn remaining(&self, business: BusinessId, pattern: &Pattern) -> Result<Rejection> {
         let used = self.find_space(business, &pattern.canonical()).await?.map_or(0, |space| space.used);
         let remaining = pattern.capacity().saturating_sub(u128::from(used));
-        Ok(Refusal::PatternExhausted { remaining: u64::try_from(remaining).unwrap_or(u64::MAX) })
+        Ok(Rejection::PatternExhausted { remaining: u64::try_from(remaining).unwrap_or(u64::MAX) })
     }
 }
 
@@ -120,10 +120,10 @@ async fn write_all(
     codes: &Codes,
     first_position: i32,
     edge: Edge,
-) -> Result<Taken> {
+) -> Result<BulkOutcome> {
     let book = claim.book()?;
     let mut transaction = begin(connection, claim).await?;
-    hold_open_book(&mut transaction, book).await?;
+    lock_open_book(&mut transaction, book).await?;
     let target = "coupon (business_id, book_id, job_id, position, code)";
     let mut rows = CopyRows::start(&mut transaction, target, 5).await?;
     for (code, position) in codes.iter().zip(first_position..) {
@@ -131,7 +131,7 @@ async fn write_all(
         rows.flush_if_full().await?;
     }
     rows.finish().await?;
-    settle(transaction, claim, codes.len() as u64, first_position, edge).await
+    finish(transaction, claim, codes.len() as u64, first_position, edge).await
 }
 
 async fn write_around(
@@ -141,20 +141,20 @@ async fn write_around(
     wanted: u64,
     first_position: i32,
     edge: Edge,
-) -> Result<Taken> {
+) -> Result<BulkOutcome> {
     let mut transaction = begin(connection, claim).await?;
-    hold_open_book(&mut transaction, claim.book()?).await?;
+    lock_open_book(&mut transaction, claim.book()?).await?;
     stage(&mut transaction, candidates).await?;
     let mut missing = wanted;
     // Each pass fills the remaining positions. An import may take a code between the search and the insert.
     while missing > 0 {
         let filled = fill_holes(&mut transaction, claim, wanted, first_position).await?;
         if filled == 0 {
-            return Ok(Taken::Short(missing));
+            return Ok(BulkOutcome::MissingCodes(missing));
         }
         missing -= filled;
     }
-    settle(transaction, claim, wanted, first_position, edge).await
+    finish(transaction, claim, wanted, first_position, edge).await
 }
 
 /// Writes the candidates into a temporary table, in their order.
@@ -189,13 +189,13 @@ async fn fill_holes(
 }
 
 /// Counts the new codes, finishes the chunk and commits.
-async fn settle(
+async fn finish(
     mut transaction: PgTransaction<'_>,
     claim: &Claim,
     count: u64,
     first_position: i32,
     edge: Edge,
-) -> Result<Taken> {
+) -> Result<BulkOutcome> {
     let book = claim.book()?;
     count_new(&mut transaction, book, i32::try_from(count).map_err(Error::internal)?, 0).await?;
     let last_position = first_position + i32::try_from(count).map_err(Error::internal)? - 1;
@@ -209,11 +209,11 @@ async fn settle(
     let finished = Finished { succeeded: as_i64(count), result, ..Finished::default() };
     let Some(status) = finish_if_held(&mut transaction, claim, &finished).await? else {
         transaction.rollback().await?;
-        return Ok(Taken::Lost);
+        return Ok(BulkOutcome::Lost);
     };
     transaction.commit().await?;
-    metrics::job_stands(claim.task.kind(), status);
-    Ok(Taken::Settled)
+    metrics::job_ended(claim.task.kind(), status);
+    Ok(BulkOutcome::Finished)
 }
 
 async fn code_at(transaction: &mut PgTransaction<'_>, book: BookId, position: i32) -> Result<String> {

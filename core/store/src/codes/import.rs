@@ -11,14 +11,14 @@ use sqlx::{PgConnection, PgTransaction, query, query_as, query_file};
 use crate::GenerateId;
 use crate::Store;
 use crate::error::{Error, Result};
-use crate::job::claim::{Claim, Pulse, begin};
+use crate::job::claim::{Claim, ClaimState, begin};
 use cuponera_domain::id::EventId;
 
 use super::allocate::{Allocated, AllocatedRow, allocate};
-use super::chunk::{count_new, discard, hold_open_book, is_clash};
+use super::chunk::{count_new, discard, is_conflict, lock_open_book};
 use super::copy::CopyRows;
-use super::part::{ImportPart, ImportRow, Rejected};
-use super::rejection::Rejection;
+use super::part::{ImportPart, ImportRow, RowRejection};
+use super::rejection::RejectedRow;
 
 /// Maximum number of attempts while other transactions add and delete the codes of the part.
 const MAX_TRIES: usize = 20;
@@ -40,9 +40,9 @@ struct Import<'a> {
 }
 
 /// The rows whose codes belong to this chunk, and the others.
-struct Sorted<'a> {
+struct SortedRows<'a> {
     taken: Vec<&'a ImportRow>,
-    rejections: Vec<Rejection>,
+    rejections: Vec<RejectedRow>,
     /// The number of new codes. The others existed for later lines of the file.
     added: usize,
 }
@@ -51,20 +51,20 @@ impl Store {
     /// Imports the rows and finishes the chunk. Line `n` gets position `first_position + n`, so of two lines with one code
     /// the earlier line has the lower position. The earlier line is imported in any order of the parts, unless the code of
     /// the later line is already assigned: its events are stored under its position.
-    pub async fn settle_imported(
+    pub async fn finish_imported(
         &self,
         claim: &Claim,
         part: &ImportPart,
         first_position: i32,
-    ) -> Result<Pulse> {
+    ) -> Result<ClaimState> {
         let import = Import { claim, part, first_position };
         for method in std::iter::once(Method::Direct).chain([Method::Staged; MAX_TRIES]) {
             let mut connection = self.pool.acquire().await?;
-            match import.settle(self, &mut connection, method).await {
+            match import.finish(self, &mut connection, method).await {
                 Ok(pulse) => return Ok(pulse),
                 Err(error) => {
                     discard(connection);
-                    if !is_clash(&error) {
+                    if !is_conflict(&error) {
                         return Err(error);
                     }
                 }
@@ -75,11 +75,16 @@ impl Store {
 }
 
 impl<'a> Import<'a> {
-    async fn settle(&self, store: &Store, connection: &mut PgConnection, method: Method) -> Result<Pulse> {
+    async fn finish(
+        &self,
+        store: &Store,
+        connection: &mut PgConnection,
+        method: Method,
+    ) -> Result<ClaimState> {
         let book = self.claim.book()?;
         let mut transaction = begin(connection, self.claim).await?;
-        let now = hold_open_book(&mut transaction, book).await?;
-        let Sorted { taken, mut rejections, added } = match method {
+        let now = lock_open_book(&mut transaction, book).await?;
+        let SortedRows { taken, mut rejections, added } = match method {
             Method::Direct => self.all(),
             Method::Staged => self.take_new(&mut transaction).await?,
         };
@@ -92,14 +97,14 @@ impl<'a> Import<'a> {
         let assigned = self.write_events(&mut transaction, &rows).await?;
         let count = |rows: usize| i32::try_from(rows).map_err(Error::internal);
         count_new(&mut transaction, book, count(added)?, count(assigned)?).await?;
-        let status = self.part.settle(&mut transaction, store.storage_quota, self.claim, &rejections).await?;
+        let status = self.part.finish(&mut transaction, store.storage_quota, self.claim, &rejections).await?;
         store.commit_if_held(transaction, self.claim, status).await
     }
 
     /// All rows, as if none of their codes existed.
-    fn all(&self) -> Sorted<'a> {
+    fn all(&self) -> SortedRows<'a> {
         let taken: Vec<_> = self.part.rows.iter().collect();
-        Sorted { added: taken.len(), taken, rejections: Vec::new() }
+        SortedRows { added: taken.len(), taken, rejections: Vec::new() }
     }
 
     /// Copies the rows into the table, each with its user.
@@ -131,7 +136,7 @@ impl<'a> Import<'a> {
     }
 
     /// Writes the rows whose codes are new or exist for later lines of the file.
-    async fn take_new(&self, transaction: &mut PgTransaction<'_>) -> Result<Sorted<'a>> {
+    async fn take_new(&self, transaction: &mut PgTransaction<'_>) -> Result<SortedRows<'a>> {
         self.stage(transaction).await?;
         let (mut added, mut open) = (0, self.part.rows.len());
         let (mut rejections, mut rejected) = (Vec::new(), HashSet::new());
@@ -146,7 +151,7 @@ impl<'a> Import<'a> {
             rejected.extend(standing.into_iter().map(|(row, _)| row.line));
             if open == 0 {
                 let taken = self.part.rows.iter().filter(|row| !rejected.contains(&row.line)).collect();
-                return Ok(Sorted { taken, rejections, added });
+                return Ok(SortedRows { taken, rejections, added });
             }
         }
         Err(Error::unavailable("other transactions keep changing the codes of this part"))
@@ -180,14 +185,14 @@ impl<'a> Import<'a> {
 
     /// Replaces codes of later lines of the file by staged rows, and rejects the later lines. These are lines of another
     /// part, so only their codes are known here.
-    async fn displace_later_lines(&self, transaction: &mut PgTransaction<'_>) -> Result<Vec<Rejection>> {
+    async fn displace_later_lines(&self, transaction: &mut PgTransaction<'_>) -> Result<Vec<RejectedRow>> {
         let displaced: Vec<(String, i32)> = query_as(include_str!("../sql/displace_later_lines.sql"))
             .bind(self.claim.business.0)
             .bind(self.claim.job.0)
             .fetch_all(&mut **transaction)
             .await?;
         let reject = |(code, position): &(String, i32)| {
-            Rejected::DuplicateInFile.at(self.line_at(*position), code, code)
+            RowRejection::DuplicateInFile.at(self.line_at(*position), code, code)
         };
         Ok(displaced.iter().map(reject).collect())
     }
@@ -196,7 +201,7 @@ impl<'a> Import<'a> {
     async fn reject_standing(
         &self,
         transaction: &mut PgTransaction<'_>,
-    ) -> Result<Vec<(&'a ImportRow, Rejected)>> {
+    ) -> Result<Vec<(&'a ImportRow, RowRejection)>> {
         let standing: Vec<(String, bool)> = query_as(include_str!("../sql/reject_standing_rows.sql"))
             .bind(self.claim.business.0)
             .bind(self.claim.job.0)
@@ -207,7 +212,8 @@ impl<'a> Import<'a> {
             let index = rows
                 .binary_search_by(|row| row.code.cmp(&code))
                 .map_err(|_| Error::internal("a code that was not staged is rejected"))?;
-            let why = if is_of_this_file { Rejected::DuplicateInFile } else { Rejected::AlreadyExists };
+            let why =
+                if is_of_this_file { RowRejection::DuplicateInFile } else { RowRejection::AlreadyExists };
             Ok((&rows[index], why))
         };
         standing.into_iter().map(reject).collect()

@@ -9,7 +9,7 @@ use crate::job::claim::Claim;
 use crate::job::finish::{Finished, finish_if_held};
 use cuponera_domain::job::{JobStatus, Task};
 
-use super::rejection::{self, Rejection};
+use super::rejection::{self, RejectedRow};
 use super::space::as_i64;
 
 /// A valid row; no other row of its part has its code.
@@ -33,7 +33,7 @@ pub struct ImportPart {
     /// The valid rows, each code once, sorted by code.
     pub rows: Vec<ImportRow>,
     /// The other rows.
-    pub rejections: Vec<Rejection>,
+    pub rejections: Vec<RejectedRow>,
     /// The first rows, for the report of a dry run.
     pub sample: Vec<SampleRow>,
 }
@@ -59,7 +59,7 @@ pub struct SampleRow {
 
 /// Why a valid row is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Rejected {
+pub enum RowRejection {
     /// An earlier line of the file has the code.
     DuplicateInFile,
     /// The business has the code already.
@@ -68,7 +68,7 @@ pub enum Rejected {
     UserLimitReached,
 }
 
-impl Rejected {
+impl RowRejection {
     /// The stable name of the reason, in the errors file.
     pub fn reason(self) -> &'static str {
         match self {
@@ -89,12 +89,12 @@ impl Rejected {
         }
     }
 
-    pub(super) fn at(self, line: u64, code: &str, row: &str) -> Rejection {
+    pub(super) fn at(self, line: u64, code: &str, row: &str) -> RejectedRow {
         let (reason, detail) = (self.reason().into(), self.detail().into());
-        Rejection { line, code: code.to_owned(), reason, detail, row: row.to_owned() }
+        RejectedRow { line, code: code.to_owned(), reason, detail, row: row.to_owned() }
     }
 
-    pub(super) fn of(self, row: &ImportRow) -> Rejection {
+    pub(super) fn of(self, row: &ImportRow) -> RejectedRow {
         self.at(row.line, &row.code, &row.text)
     }
 }
@@ -102,25 +102,25 @@ impl Rejected {
 impl ImportPart {
     /// Writes the rejections of the part and those that the database found, and finishes the chunk. `None` if this worker
     /// no longer holds the chunk or the job was stopped.
-    pub(super) async fn settle(
+    pub(super) async fn finish(
         &self,
         transaction: &mut PgTransaction<'_>,
         storage_quota: Option<u64>,
         claim: &Claim,
-        found: &[Rejection],
+        found: &[RejectedRow],
     ) -> Result<Option<JobStatus>> {
         rejection::write(transaction, storage_quota, claim, [&self.rejections, found]).await?;
         finish_if_held(transaction, claim, &self.finished(claim, found)).await
     }
 
     /// The counts and the result that the chunk adds to its job.
-    fn finished(&self, claim: &Claim, found: &[Rejection]) -> Finished {
+    fn finished(&self, claim: &Claim, found: &[RejectedRow]) -> Finished {
         let count = |rows: usize| as_i64(rows as u64);
-        let of_reason = |rejections: &[Rejection], why: Rejected| {
+        let of_reason = |rejections: &[RejectedRow], why: RowRejection| {
             count(rejections.iter().filter(|rejection| rejection.reason == why.reason()).count())
         };
-        let repeated = of_reason(&self.rejections, Rejected::DuplicateInFile);
-        let unassigned = of_reason(found, Rejected::UserLimitReached);
+        let repeated = of_reason(&self.rejections, RowRejection::DuplicateInFile);
+        let unassigned = of_reason(found, RowRejection::UserLimitReached);
         let existing = count(found.len()) - unassigned;
         let uploaded = count(self.rows.len()) - existing;
         let invalid = count(self.rejections.len()) - repeated;
@@ -135,7 +135,7 @@ impl ImportPart {
     }
 
     /// The first rows, with the rejections that the database found.
-    fn sample_with(&self, found: &[Rejection]) -> Vec<SampleRow> {
+    fn sample_with(&self, found: &[RejectedRow]) -> Vec<SampleRow> {
         let with_reason = |row: &SampleRow| {
             let found = found.iter().find(|rejection| rejection.line == row.line);
             let reason = row.reason.clone().or(found.map(|rejection| rejection.reason.to_string()));

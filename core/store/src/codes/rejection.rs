@@ -23,7 +23,7 @@ const MAX_PAGE_ROWS: i64 = 5_000;
 
 /// A row of an upload that was not imported as the file has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rejection {
+pub struct RejectedRow {
     /// The physical line on which the row starts.
     pub line: u64,
     /// The code as it is in the file.
@@ -38,24 +38,24 @@ pub struct Rejection {
 
 /// The position after a page of rejections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct RejectionCursor {
+pub struct RejectedRowCursor {
     chunk: i32,
     line: i64,
 }
 
 /// A page of rejections, in the order of the chunks and of the lines in each.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RejectionPage {
+pub struct RejectedRowPage {
     /// Empty only if there are no more.
-    pub rejections: Vec<Rejection>,
+    pub rejections: Vec<RejectedRow>,
     /// The position of the next page.
-    pub next: RejectionCursor,
+    pub next: RejectedRowCursor,
 }
 
 impl Store {
     /// The rejections after the cursor, at most about 1 MiB. [`Self::errors_files`] checks first whether the caller may see
     /// them.
-    pub async fn list_rejections(&self, job: JobId, after: RejectionCursor) -> Result<RejectionPage> {
+    pub async fn list_rejected_rows(&self, job: JobId, after: RejectedRowCursor) -> Result<RejectedRowPage> {
         let rows = query_file!(
             "src/sql/rejections.sql",
             job.0,
@@ -66,9 +66,9 @@ impl Store {
         )
         .fetch_all(&self.reads)
         .await?;
-        let next = rows.last().map_or(after, |row| RejectionCursor { chunk: row.chunk, line: row.line });
+        let next = rows.last().map_or(after, |row| RejectedRowCursor { chunk: row.chunk, line: row.line });
         let rejections = rows.into_iter().map(|row| {
-            Ok(Rejection {
+            Ok(RejectedRow {
                 line: u64::try_from(row.line).map_err(Error::internal)?,
                 code: row.code,
                 reason: row.reason.into(),
@@ -76,7 +76,7 @@ impl Store {
                 row: row.row,
             })
         });
-        Ok(RejectionPage { rejections: rejections.collect::<Result<_>>()?, next })
+        Ok(RejectedRowPage { rejections: rejections.collect::<Result<_>>()?, next })
     }
 }
 
@@ -85,7 +85,7 @@ pub(super) async fn write(
     transaction: &mut PgTransaction<'_>,
     quota: Option<u64>,
     claim: &Claim,
-    rejections: [&[Rejection]; 2],
+    rejections: [&[RejectedRow]; 2],
 ) -> Result<()> {
     if rejections.iter().all(|rejections| rejections.is_empty()) {
         return Ok(());
@@ -93,7 +93,7 @@ pub(super) async fn write(
     let target = "import_rejection (job_id, chunk, line, code, reason, detail, row)";
     let mut copy = CopyRows::start(transaction, target, 7).await?;
     let mut bytes = 0;
-    for Rejection { line, code, reason, detail, row } in rejections.into_iter().flatten() {
+    for RejectedRow { line, code, reason, detail, row } in rejections.into_iter().flatten() {
         let (code, row) = (beginning(code), beginning(row));
         copy.row().uuid(claim.job.0).int(claim.number).bigint(i64::try_from(*line).map_err(Error::internal)?);
         copy.text(code).text(reason).text(detail).text(row);
@@ -101,7 +101,7 @@ pub(super) async fn write(
         copy.flush_if_full().await?;
     }
     copy.finish().await?;
-    storage::count_rejections(transaction, quota, claim, bytes as u64).await
+    storage::count_rejected_rows(transaction, quota, claim, bytes as u64).await
 }
 
 /// The whole characters among the first 1,024 bytes of a text.

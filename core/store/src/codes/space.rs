@@ -6,7 +6,7 @@ use sqlx::{PgTransaction, query};
 use crate::error::{Error, Result};
 use cuponera_domain::coupon::pattern::Pattern;
 use cuponera_domain::id::BusinessId;
-use cuponera_domain::rejection::Refusal;
+use cuponera_domain::rejection::Rejection;
 
 use crate::Store;
 
@@ -62,7 +62,8 @@ pub(crate) async fn reserve(
         query!("select next_index from code_space where business_id = $1 and pattern = $2", business.0, name)
             .fetch_one(&mut **transaction)
             .await?;
-    Err(Refusal::PatternExhausted { remaining: u64::try_from(capacity - row.next_index).unwrap_or(0) }.into())
+    Err(Rejection::PatternExhausted { remaining: u64::try_from(capacity - row.next_index).unwrap_or(0) }
+        .into())
 }
 
 async fn create_if_absent(

@@ -4,10 +4,10 @@ use sqlx::query;
 
 use crate::Store;
 use crate::error::{Error, Result};
-use crate::request_key::{Answer, Attempt, RequestKey};
+use crate::request_key::{CallResult, IdempotencyKey, KeyedChange};
 use cuponera_domain::id::{BusinessId, JobId};
 use cuponera_domain::job::Job;
-use cuponera_domain::rejection::Refusal;
+use cuponera_domain::rejection::Rejection;
 
 use super::finish::count_end;
 use super::read::get;
@@ -16,13 +16,13 @@ impl Store {
     /// Cancels an unfinished job. Committed chunks stay; running chunks are rolled back at their commit.
     pub async fn cancel_job_if_open(
         &self,
-        key: Option<RequestKey>,
+        key: Option<IdempotencyKey>,
         business: BusinessId,
         id: JobId,
-    ) -> Result<Answer<Job>> {
+    ) -> Result<CallResult<Job>> {
         let mut open = match self.attempt(key).await? {
-            Attempt::Open(open) => open,
-            Attempt::Answered(answer) => return Ok(answer),
+            KeyedChange::Begun(open) => open,
+            KeyedChange::Answered(answer) => return Ok(answer),
         };
         let outcome = async {
             let done = query!(
@@ -40,8 +40,8 @@ impl Store {
             Ok(job)
         }
         .await;
-        let answer = open.settle(outcome).await;
-        if let Ok(Answer { outcome: Ok(job), replayed: false }) = &answer {
+        let answer = open.commit(outcome).await;
+        if let Ok(CallResult { outcome: Ok(job), replayed: false }) = &answer {
             count_end(job);
         }
         answer
@@ -50,5 +50,5 @@ impl Store {
 
 /// The rejection of a change that a job in this state does not allow.
 pub(super) fn wrong_state(job: &Job, hint: &str) -> Error {
-    Refusal::WrongJobState { status: job.status.as_str().into(), hint: hint.into() }.into()
+    Rejection::WrongJobState { status: job.status.as_str().into(), hint: hint.into() }.into()
 }

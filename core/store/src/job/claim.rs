@@ -51,15 +51,15 @@ impl Claim {
 
 /// The counter that the release of a chunk increases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Spent {
+enum ReleaseReason {
     Nothing,
-    Attempt,
+    KeyedChange,
     Crash,
 }
 
 /// The result of a heartbeat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pulse {
+pub enum ClaimState {
     /// This worker still holds the chunk.
     Held,
     /// Another worker has claimed the chunk, or the job was stopped.
@@ -90,7 +90,7 @@ impl Store {
                 crashes: row.crashes,
                 task: Task::read(kind, row.job_work, row.chunk_work),
                 trace: row.trace_parent.and_then(|trace| trace.parse().ok()),
-                has_outbox: self.bell.is_some(),
+                has_outbox: self.notifier.is_some(),
             };
             if row.taken_over {
                 metrics::lease_taken_over(claim.task.kind());
@@ -101,7 +101,7 @@ impl Store {
     }
 
     /// Records that the chunk is being executed, and renews its lease.
-    pub async fn renew_lease_if_held(&self, claim: &Claim, lease: Duration) -> Result<Pulse> {
+    pub async fn renew_lease_if_held(&self, claim: &Claim, lease: Duration) -> Result<ClaimState> {
         let job = query_scalar!(
             "with chunk as (
                update job_chunk set lease_until = now() + make_interval(secs => $4)
@@ -116,7 +116,7 @@ impl Store {
         )
         .fetch_optional(&self.pool)
         .await?;
-        Ok(if job.is_some() { Pulse::Held } else { Pulse::Lost })
+        Ok(if job.is_some() { ClaimState::Held } else { ClaimState::Lost })
     }
 
     /// Ends idle sessions in the transaction of a chunk whose lease has expired; returns their number.
@@ -125,13 +125,18 @@ impl Store {
     }
 
     /// Releases the chunk after a failure, runnable after `delay`. Counts an attempt.
-    pub async fn retry_chunk_if_held(&self, claim: &Claim, delay: Duration, error: &str) -> Result<Pulse> {
-        self.free_chunk_if_held(claim, delay, Spent::Attempt, Some(error)).await
+    pub async fn retry_chunk_if_held(
+        &self,
+        claim: &Claim,
+        delay: Duration,
+        error: &str,
+    ) -> Result<ClaimState> {
+        self.free_chunk_if_held(claim, delay, ReleaseReason::KeyedChange, Some(error)).await
     }
 
     /// Releases the chunk at a shutdown or an outage, runnable after `delay`. Counts no attempt.
-    pub async fn release_chunk_if_held(&self, claim: &Claim, delay: Duration) -> Result<Pulse> {
-        self.free_chunk_if_held(claim, delay, Spent::Nothing, None).await
+    pub async fn release_chunk_if_held(&self, claim: &Claim, delay: Duration) -> Result<ClaimState> {
+        self.free_chunk_if_held(claim, delay, ReleaseReason::Nothing, None).await
     }
 
     /// Releases a chunk of which a statement exceeded its time limit. Counts a crash.
@@ -140,32 +145,32 @@ impl Store {
         claim: &Claim,
         delay: Duration,
         error: &str,
-    ) -> Result<Pulse> {
-        self.free_chunk_if_held(claim, delay, Spent::Crash, Some(error)).await
+    ) -> Result<ClaimState> {
+        self.free_chunk_if_held(claim, delay, ReleaseReason::Crash, Some(error)).await
     }
 
     async fn free_chunk_if_held(
         &self,
         claim: &Claim,
         delay: Duration,
-        spent: Spent,
+        spent: ReleaseReason,
         error: Option<&str>,
-    ) -> Result<Pulse> {
+    ) -> Result<ClaimState> {
         let held = query_file_scalar!(
             "src/sql/free_chunk.sql",
             claim.job.0,
             claim.number,
             claim.epoch,
             delay.as_secs_f64(),
-            i32::from(spent == Spent::Attempt),
+            i32::from(spent == ReleaseReason::KeyedChange),
             error,
             claim.has_outbox,
-            i32::from(spent == Spent::Crash)
+            i32::from(spent == ReleaseReason::Crash)
         )
         .fetch_one(&self.pool)
         .await?;
-        self.ring();
-        Ok(if held { Pulse::Held } else { Pulse::Lost })
+        self.notify_relay();
+        Ok(if held { ClaimState::Held } else { ClaimState::Lost })
     }
 
     /// Ends all leases, including that of housekeeping, so that the chunks of a dead process need not wait. Only for a program

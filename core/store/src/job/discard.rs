@@ -10,7 +10,7 @@ use sqlx::{AssertSqlSafe, PgExecutor, query, query_file_scalar, query_scalar};
 use crate::Store;
 use crate::error::Result;
 use cuponera_domain::id::JobId;
-use cuponera_domain::rejection::Refusal;
+use cuponera_domain::rejection::Rejection;
 
 /// Maximum number of jobs that one statement marks.
 const MARKED_AT_ONCE: i64 = 100;
@@ -68,5 +68,5 @@ pub(super) async fn check_undiscarded(executor: impl PgExecutor<'_>, job: JobId)
     )
     .fetch_one(executor)
     .await?;
-    if is_discarded { Err(Refusal::JobDiscarded.into()) } else { Ok(()) }
+    if is_discarded { Err(Rejection::JobDiscarded.into()) } else { Ok(()) }
 }

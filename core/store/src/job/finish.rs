@@ -8,9 +8,9 @@ use crate::error::{Error, Result};
 use crate::metrics;
 use crate::work_channel::notify_workers;
 use cuponera_domain::job::{ChunkWork, Job, JobError, JobKind, JobStatus};
-use cuponera_domain::rejection::Refusal;
+use cuponera_domain::rejection::Rejection;
 
-use super::claim::{Claim, Pulse};
+use super::claim::{Claim, ClaimState};
 
 /// The counts, result and further chunks that a chunk adds to its job.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -29,7 +29,7 @@ pub struct Finished {
 
 impl Store {
     /// Finishes a chunk that only plans: its effect is to add chunks to the job.
-    pub async fn settle_planned(&self, claim: &Claim, finished: &Finished) -> Result<Pulse> {
+    pub async fn finish_planned(&self, claim: &Claim, finished: &Finished) -> Result<ClaimState> {
         let mut transaction = self.pool.begin().await?;
         let status = finish_if_held(&mut transaction, claim, finished).await?;
         self.commit_if_held(transaction, claim, status).await
@@ -37,7 +37,7 @@ impl Store {
 
     /// Fails a chunk that failed or crashed too often, and writes a dead letter for the operator. The job fails when all its
     /// chunks are finished or failed.
-    pub async fn fail_chunk_if_held(&self, claim: &Claim, error: &JobError) -> Result<Pulse> {
+    pub async fn fail_chunk_if_held(&self, claim: &Claim, error: &JobError) -> Result<ClaimState> {
         let mut transaction = self.pool.begin().await?;
         let failed = query_file_scalar!(
             "src/sql/fail_chunk.sql",
@@ -55,9 +55,9 @@ impl Store {
     }
 
     /// Fails the job at once because a rule rejects it. Writes no dead letter, because only the owner can correct the cause.
-    pub async fn stop_job_if_held(&self, claim: &Claim, refusal: &Refusal) -> Result<Pulse> {
+    pub async fn stop_job_if_held(&self, claim: &Claim, rejection: &Rejection) -> Result<ClaimState> {
         let mut transaction = self.pool.begin().await?;
-        let stopped = stop_job_if_held(&mut transaction, claim, refusal).await?;
+        let stopped = stop_job_if_held(&mut transaction, claim, rejection).await?;
         self.commit_if_held(transaction, claim, stopped).await
     }
 
@@ -68,15 +68,15 @@ impl Store {
         transaction: PgTransaction<'_>,
         claim: &Claim,
         status: Option<JobStatus>,
-    ) -> Result<Pulse> {
+    ) -> Result<ClaimState> {
         let Some(status) = status else {
             transaction.rollback().await?;
-            return Ok(Pulse::Lost);
+            return Ok(ClaimState::Lost);
         };
         transaction.commit().await?;
-        self.ring();
-        metrics::job_stands(claim.task.kind(), status);
-        Ok(Pulse::Held)
+        self.notify_relay();
+        metrics::job_ended(claim.task.kind(), status);
+        Ok(ClaimState::Held)
     }
 }
 
@@ -129,9 +129,9 @@ async fn add_next(transaction: &mut PgTransaction<'_>, claim: &Claim, finished: 
 pub(crate) async fn stop_job_if_held(
     transaction: &mut PgTransaction<'_>,
     claim: &Claim,
-    refusal: &Refusal,
+    rejection: &Rejection,
 ) -> Result<Option<JobStatus>> {
-    let error = JobError { code: refusal.code().to_owned(), detail: refusal.to_string() };
+    let error = JobError { code: rejection.code().to_owned(), detail: rejection.to_string() };
     let stopped = query_file_scalar!(
         "src/sql/stop_job.sql",
         claim.job.0,
@@ -152,6 +152,6 @@ fn status_of(name: &str) -> Result<JobStatus> {
 /// Counts the end of a job in the metrics, if it has ended. Unknown kinds have no series.
 pub(crate) fn count_end(job: &Job) {
     if let Some(kind) = JobKind::parse(&job.kind) {
-        metrics::job_stands(kind, job.status);
+        metrics::job_ended(kind, job.status);
     }
 }

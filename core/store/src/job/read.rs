@@ -9,8 +9,8 @@ use crate::Store;
 use crate::error::{Error, Result};
 use cuponera_domain::id::{BookId, BusinessId, JobId};
 use cuponera_domain::job::{Job, JobKind, JobStatus};
-use cuponera_domain::page::{Page, Walked};
-use cuponera_domain::rejection::Refusal;
+use cuponera_domain::page::{ExaminedRow, Page};
+use cuponera_domain::rejection::Rejection;
 
 use super::discard::check_undiscarded;
 
@@ -39,7 +39,7 @@ impl Store {
     pub async fn get_book_of_job(&self, business: BusinessId, id: JobId) -> Result<Option<BookId>> {
         let book =
             query_scalar!("select book_id from job where business_id = $1 and id = $2", business.0, id.0);
-        let book = book.fetch_optional(&self.reads).await?.ok_or_else(|| Refusal::not_found("job"))?;
+        let book = book.fetch_optional(&self.reads).await?.ok_or_else(|| Rejection::not_found("job"))?;
         Ok(book.map(BookId))
     }
 
@@ -63,10 +63,10 @@ impl Store {
         .fetch_all(&self.reads)
         .await?;
         let rows = rows.into_iter().map(|row| {
-            let walked = if row.is_found { Walked::Found } else { Walked::Stopped };
-            Job::try_from(row).map(walked)
+            let examined = if row.is_found { ExaminedRow::Found } else { ExaminedRow::Stopped };
+            Job::try_from(row).map(examined)
         });
-        Ok(Page::of_walk(rows.collect::<Result<_>>()?, limit, |job: &Job| job.id.to_string()))
+        Ok(Page::of_examined(rows.collect::<Result<_>>()?, limit, |job: &Job| job.id.to_string()))
     }
 
     /// A page of open jobs from the index of all open jobs; `None` if the page ends at the bound.
@@ -107,7 +107,7 @@ impl Store {
     }
 
     /// The errors files of a job, in the order of the chunks. Earlier versions wrote them when they finished a chunk;
-    /// this version writes [`Rejection`](crate::Rejection)s.
+    /// this version writes [`RejectedRow`](crate::Rejection)s.
     pub async fn errors_files(&self, business: BusinessId, id: JobId) -> Result<Vec<String>> {
         get(&self.reads, business, id).await?;
         check_undiscarded(&self.reads, id).await?;
@@ -171,5 +171,5 @@ impl TryFrom<JobRow> for Job {
 /// The job, read with the given connection or transaction.
 pub(crate) async fn get(executor: impl PgExecutor<'_>, business: BusinessId, id: JobId) -> Result<Job> {
     let row = query_file_as!(JobRow, "src/sql/job.sql", business.0, id.0).fetch_optional(executor).await?;
-    row.ok_or_else(|| Refusal::not_found("job"))?.try_into()
+    row.ok_or_else(|| Rejection::not_found("job"))?.try_into()
 }

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use crate::Store;
 use crate::error::{Error, Result};
 use crate::outbox::announce;
-use crate::request_key::{Answer, Attempt, RequestKey};
+use crate::request_key::{CallResult, IdempotencyKey, KeyedChange};
 use cuponera_domain::id::{BusinessId, JobId};
 use cuponera_domain::job::Job;
 
@@ -16,7 +16,7 @@ use super::discard::check_undiscarded;
 use super::read::get;
 
 /// Maximum number of jobs that one call retries.
-const MOST_REDRIVEN: i64 = 500;
+const MAX_REDRIVEN: i64 = 500;
 /// Jobs that failed longer ago are not redriven. A queue keeps dead letters this long.
 const REDRIVEN_DAYS: i32 = 14;
 
@@ -31,12 +31,12 @@ pub struct Redrive {
 
 /// A selection of a business's failed jobs.
 #[derive(Debug, Clone, Copy)]
-enum Which {
+enum JobSelection {
     /// This job.
     Job(JobId),
     /// This job, if this run of it failed.
     Run(JobId, i32),
-    /// Jobs that failed in this number of days, oldest first, at most [`MOST_REDRIVEN`].
+    /// Jobs that failed in this number of days, oldest first, at most [`MAX_REDRIVEN`].
     InDays(i32),
 }
 
@@ -44,16 +44,17 @@ impl Store {
     /// Retries the unfinished chunks of a failed job.
     pub async fn retry_job_if_failed(
         &self,
-        key: Option<RequestKey>,
+        key: Option<IdempotencyKey>,
         business: BusinessId,
         id: JobId,
-    ) -> Result<Answer<Job>> {
+    ) -> Result<CallResult<Job>> {
         let mut open = match self.attempt(key).await? {
-            Attempt::Open(open) => open,
-            Attempt::Answered(answer) => return Ok(answer),
+            KeyedChange::Begun(open) => open,
+            KeyedChange::Answered(answer) => return Ok(answer),
         };
         let outcome = async {
-            let retried = self.retry_if_failed(&mut open.transaction, business, Which::Job(id)).await?;
+            let retried =
+                self.retry_if_failed(&mut open.transaction, business, JobSelection::Job(id)).await?;
             let job = get(&mut *open.transaction, business, id).await?;
             if retried.is_empty() {
                 check_undiscarded(&mut *open.transaction, id).await?;
@@ -62,7 +63,7 @@ impl Store {
             Ok(job)
         }
         .await;
-        self.ring_after(open.settle(outcome).await)
+        self.notify_relay_after(open.commit(outcome).await)
     }
 
     /// Retries the unfinished chunks of a job if this run of it failed and was the last; returns whether it did.
@@ -73,24 +74,25 @@ impl Store {
         attempts: i32,
     ) -> Result<bool> {
         let mut transaction = self.pool.begin().await?;
-        let retried = self.retry_if_failed(&mut transaction, business, Which::Run(id, attempts)).await?;
+        let retried =
+            self.retry_if_failed(&mut transaction, business, JobSelection::Run(id, attempts)).await?;
         transaction.commit().await?;
-        self.ring();
+        self.notify_relay();
         Ok(!retried.is_empty())
     }
 
     /// Retries the unfinished chunks of at most 500 of a business's jobs that failed in the last two weeks.
     pub async fn redrive_jobs(
         &self,
-        key: Option<RequestKey>,
+        key: Option<IdempotencyKey>,
         business: BusinessId,
-    ) -> Result<Answer<Redrive>> {
+    ) -> Result<CallResult<Redrive>> {
         let mut open = match self.attempt(key).await? {
-            Attempt::Open(open) => open,
-            Attempt::Answered(answer) => return Ok(answer),
+            KeyedChange::Begun(open) => open,
+            KeyedChange::Answered(answer) => return Ok(answer),
         };
         let outcome = async {
-            let recent = Which::InDays(REDRIVEN_DAYS);
+            let recent = JobSelection::InDays(REDRIVEN_DAYS);
             let jobs = self.retry_if_failed(&mut open.transaction, business, recent).await?;
             let remaining = query_scalar!(
                 r#"select count(*) as "count!" from job
@@ -104,7 +106,7 @@ impl Store {
             Ok(Redrive { jobs, remaining: remaining.try_into().map_err(Error::internal)? })
         }
         .await;
-        self.ring_after(open.settle(outcome).await)
+        self.notify_relay_after(open.commit(outcome).await)
     }
 
     /// Makes the unfinished chunks of these jobs runnable; returns the jobs, oldest first.
@@ -112,7 +114,7 @@ impl Store {
         &self,
         transaction: &mut PgTransaction<'static>,
         business: BusinessId,
-        which: Which,
+        which: JobSelection,
     ) -> Result<Vec<JobId>> {
         let failed = hold_failed(transaction, business, which).await?;
         query!(
@@ -135,7 +137,7 @@ impl Store {
         }
         let retried: Vec<JobId> = failed.into_iter().map(JobId).collect();
         for id in &retried {
-            announce(transaction, *id, self.bell.as_ref()).await?;
+            announce(transaction, *id, self.notifier.as_ref()).await?;
         }
         Ok(retried)
     }
@@ -146,12 +148,12 @@ impl Store {
 async fn hold_failed(
     transaction: &mut PgTransaction<'static>,
     business: BusinessId,
-    which: Which,
+    which: JobSelection,
 ) -> Result<Vec<Uuid>> {
     let (job, run, days) = match which {
-        Which::Job(job) => (Some(job.0), None, None),
-        Which::Run(job, run) => (Some(job.0), Some(run), None),
-        Which::InDays(days) => (None, None, Some(days)),
+        JobSelection::Job(job) => (Some(job.0), None, None),
+        JobSelection::Run(job, run) => (Some(job.0), Some(run), None),
+        JobSelection::InDays(days) => (None, None, Some(days)),
     };
     let failed = query_scalar!(
         "select id from job
@@ -162,7 +164,7 @@ async fn hold_failed(
         job,
         run,
         days,
-        MOST_REDRIVEN
+        MAX_REDRIVEN
     )
     .fetch_all(&mut **transaction)
     .await?;

@@ -8,7 +8,7 @@ use sqlx::{PgConnection, PgTransaction, query, query_scalar};
 
 use crate::error::{Error, Result};
 use cuponera_domain::id::{BusinessId, JobId};
-use cuponera_domain::rejection::Refusal;
+use cuponera_domain::rejection::Rejection;
 
 use super::claim::Claim;
 use crate::Store;
@@ -87,7 +87,7 @@ impl Store {
 }
 
 /// Counts the rejected rows that the chunk has written. Rejected if they exceed the quota of the business.
-pub(crate) async fn count_rejections(
+pub(crate) async fn count_rejected_rows(
     transaction: &mut PgTransaction<'_>,
     quota: Option<u64>,
     claim: &Claim,
@@ -126,5 +126,5 @@ async fn check_quota(
     if bytes(stored.all) <= allowed_bytes {
         return Ok(());
     }
-    Err(Refusal::StorageQuotaExceeded { used_bytes: bytes(stored.others), allowed_bytes }.into())
+    Err(Rejection::StorageQuotaExceeded { used_bytes: bytes(stored.others), allowed_bytes }.into())
 }

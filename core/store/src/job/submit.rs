@@ -12,14 +12,14 @@ use cuponera_domain::csv::{Columns, Delimiter, ReadAs};
 use cuponera_domain::id::{BookId, BusinessId, JobId};
 use cuponera_domain::job::generate::{self, MAX_CODES_PER_JOB};
 use cuponera_domain::job::{ChunkWork, Job, JobKind, JobWarning, Work, import};
-use cuponera_domain::rejection::Refusal;
+use cuponera_domain::rejection::Rejection;
 
 use super::finish::count_end;
 use super::read::get;
 use crate::Store;
 use crate::codes::space::{as_i64, reserve};
 use crate::outbox::announce;
-use crate::request_key::{Answer, Attempt, RequestKey};
+use crate::request_key::{CallResult, IdempotencyKey, KeyedChange};
 
 /// An upload whose parts are stored.
 #[derive(Debug, Clone)]
@@ -66,20 +66,20 @@ impl Store {
     /// Reserves the codes and their positions, and inserts the job with its chunks. Creates no code yet.
     pub async fn submit_generation(
         &self,
-        key: Option<RequestKey>,
+        key: Option<IdempotencyKey>,
         business: BusinessId,
         actor: &str,
         book: BookId,
         pattern: &Pattern,
         quantity: u64,
-    ) -> Result<Answer<Job>> {
+    ) -> Result<CallResult<Job>> {
         let mut open = match self.attempt(key).await? {
-            Attempt::Open(open) => open,
-            Attempt::Answered(answer) => return Ok(answer),
+            KeyedChange::Begun(open) => open,
+            KeyedChange::Answered(answer) => return Ok(answer),
         };
         let outcome = async {
             if !(1..=MAX_CODES_PER_JOB).contains(&quantity) {
-                return Err(Refusal::invalid("quantity", "must be from 1 to 100000000").into());
+                return Err(Rejection::invalid("quantity", "must be from 1 to 100000000").into());
             }
             let first_position = reserve_positions(&mut open.transaction, business, book, quantity).await?;
             let first_index = reserve(&mut open.transaction, business, pattern, quantity).await?;
@@ -99,21 +99,21 @@ impl Store {
             insert(&mut open.transaction, job, self).await
         }
         .await;
-        counted(self.ring_after(open.settle(outcome).await))
+        counted(self.notify_relay_after(open.commit(outcome).await))
     }
 
     /// Inserts the job of an upload. Its chunks run one after the other in a dry run, and if the file names users and may repeat
     /// a code: an assignment to the user of a later line could not be undone.
     pub async fn submit_import(
         &self,
-        key: Option<RequestKey>,
+        key: Option<IdempotencyKey>,
         business: BusinessId,
         actor: &str,
         import: NewImport,
-    ) -> Result<Answer<Job>> {
+    ) -> Result<CallResult<Job>> {
         let mut open = match self.attempt(key).await? {
-            Attempt::Open(open) => open,
-            Attempt::Answered(answer) => return Ok(answer),
+            KeyedChange::Begun(open) => open,
+            KeyedChange::Answered(answer) => return Ok(answer),
         };
         let outcome = async {
             let first_position = if import.dry_run {
@@ -146,7 +146,7 @@ impl Store {
             insert(&mut open.transaction, job, self).await
         }
         .await;
-        counted(self.ring_after(open.settle(outcome).await))
+        counted(self.notify_relay_after(open.commit(outcome).await))
     }
 
     /// Checks that codes may be added to the book. Called before a long upload is received.
@@ -163,8 +163,8 @@ pub(crate) fn count(job: &Job) {
     count_end(job);
 }
 
-fn counted(answer: Result<Answer<Job>>) -> Result<Answer<Job>> {
-    if let Ok(Answer { outcome: Ok(job), replayed: false }) = &answer {
+fn counted(answer: Result<CallResult<Job>>) -> Result<CallResult<Job>> {
+    if let Ok(CallResult { outcome: Ok(job), replayed: false }) = &answer {
         count(job);
     }
     answer
@@ -195,8 +195,8 @@ async fn reserve_positions(
     Err(book_is_full().into())
 }
 
-fn book_is_full() -> Refusal {
-    Refusal::invalid(
+fn book_is_full() -> Rejection {
+    Rejection::invalid(
         "couponBookId",
         "names a book that has no room for so many codes: it takes about 2 billion",
     )
@@ -210,8 +210,8 @@ async fn check_open(executor: impl PgExecutor<'_>, business: BusinessId, book: B
     )
     .fetch_optional(executor)
     .await?
-    .ok_or_else(|| Refusal::not_found("coupon book"))?;
-    if status == "CLOSED" { Err(Refusal::BookClosed.into()) } else { Ok(()) }
+    .ok_or_else(|| Rejection::not_found("coupon book"))?;
+    if status == "CLOSED" { Err(Rejection::BookClosed.into()) } else { Ok(()) }
 }
 
 /// Inserts a job and its chunks, and wakes the workers at the commit. A job without chunks succeeds at once.
@@ -252,6 +252,6 @@ pub(crate) async fn insert(
     )
     .execute(&mut **transaction)
     .await?;
-    announce(transaction, job.id, store.bell.as_ref()).await?;
+    announce(transaction, job.id, store.notifier.as_ref()).await?;
     get(&mut **transaction, job.business, job.id).await
 }

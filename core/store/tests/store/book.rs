@@ -1,7 +1,7 @@
 //! Books: their counts are exact while their codes change.
 
 use cuponera_domain::book::{BookRules, Discount, DiscountKind};
-use cuponera_domain::rejection::Refusal;
+use cuponera_domain::rejection::Rejection;
 use cuponera_testkit::{World, generate, race, rules, waits_for};
 use sqlx::query;
 
@@ -18,9 +18,9 @@ async fn whether_a_books_time_is_over_is_for_the_databases_clock_to_say() {
             let answer = world.store().create_book(Some(key), world.business, &rules).await.unwrap();
             match answer.outcome {
                 Ok(book) => assert!(is_made && !book.is_expired),
-                Err(refusal) => {
+                Err(rejection) => {
                     assert!(!is_made);
-                    assert_eq!(refusal, Refusal::invalid("expiresAt", "must be in the future"));
+                    assert_eq!(rejection, Rejection::invalid("expiresAt", "must be in the future"));
                 }
             }
         }
@@ -33,13 +33,13 @@ async fn counts_are_exact_before_and_after_they_are_rolled_up() {
     let world = World::new().await;
     generate(world.store(), world.business, world.book, "K-{XXXX}", 40).await;
     let answers =
-        race(16, 0..25, async |user| world.settle(world.random(&format!("user-{user}"))).await).await;
+        race(16, 0..25, async |user| world.run_batch(world.random(&format!("user-{user}"))).await).await;
     let before = world.counts().await;
     assert_eq!((before.available, before.assigned, before.all()), (15, 25, 40));
     race(4, 0..8, async |_| world.store().roll_up_counts().await.unwrap()).await;
     assert_eq!(world.counts().await, before);
     let code = answers[0].outcome.as_ref().unwrap().code.clone();
-    world.settle(world.redeem(&code, "user-0")).await.outcome.unwrap();
+    world.run_batch(world.redeem(&code, "user-0")).await.outcome.unwrap();
     assert_eq!((world.counts().await.assigned, world.counts().await.redeemed), (24, 1));
     world.assert_invariants().await;
 }
@@ -48,7 +48,7 @@ async fn counts_are_exact_before_and_after_they_are_rolled_up() {
 #[tokio::test]
 async fn roll_ups_at_once_count_everything_once() {
     let world = World::new().await;
-    world.plant_codes(30).await;
+    world.insert_codes(30).await;
     world.store().roll_up_counts().await.unwrap();
     world.give("C000000", "ana").await;
     let mut holding = world.pool().begin().await.unwrap();

@@ -6,8 +6,8 @@ use cuponera_domain::book::{Book, BookStatus};
 use cuponera_domain::id::{BookId, JobId};
 use cuponera_domain::job::delete_book::Chunk;
 use cuponera_domain::job::{Job, JobError, JobKind, JobStatus, Task};
-use cuponera_domain::rejection::Refusal;
-use cuponera_store::{Bell, Claim, Deletion, MAX_CODES_DELETED_AT_ONCE, Pulse, Step, Store};
+use cuponera_domain::rejection::Rejection;
+use cuponera_store::{Claim, ClaimState, Deletion, MAX_CODES_DELETED_AT_ONCE, Notifier, Step, Store};
 use cuponera_store::{Error, Result};
 use cuponera_testkit::{World, claim, race, rules, waits_for};
 use serde_json::json;
@@ -28,7 +28,7 @@ async fn submit(world: &World, book: BookId) -> Job {
 }
 
 fn assert_in_use<T: std::fmt::Debug>(outcome: &Result<T>) {
-    assert!(matches!(outcome, Err(Error::Refused(Refusal::BookInUse))), "{outcome:?}");
+    assert!(matches!(outcome, Err(Error::Rejected(Rejection::BookInUse))), "{outcome:?}");
 }
 
 async fn book(world: &World, id: BookId) -> Result<Book> {
@@ -61,9 +61,9 @@ async fn next(world: &World) -> Claim {
 async fn work(store: &Store, claim: &Claim) -> Result<Step> {
     let Task::DeleteBook(_, step) = &claim.task else { panic!("not a deletion: {:?}", claim.task) };
     match step {
-        Chunk::CheckUnused { status_before } => store.settle_unused_check(claim, *status_before).await,
-        Chunk::DeleteCodes { from_position } => store.settle_deleted_codes(claim, *from_position).await,
-        Chunk::DeleteBook => store.settle_deleted_book(claim).await,
+        Chunk::CheckUnused { status_before } => store.finish_unused_check(claim, *status_before).await,
+        Chunk::DeleteCodes { from_position } => store.finish_deleted_codes(claim, *from_position).await,
+        Chunk::DeleteBook => store.finish_deleted_book(claim).await,
     }
 }
 
@@ -74,9 +74,12 @@ async fn work_all(world: &World) -> usize {
     while let Some(claim) = claim(world.store(), "worker").await {
         chunks += 1;
         match work(world.store(), &claim).await {
-            Ok(Step::Settled | Step::Stopped) => {}
-            Err(Error::Refused(refusal)) => {
-                assert_eq!(world.store().stop_job_if_held(&claim, &refusal).await.unwrap(), Pulse::Held);
+            Ok(Step::Finished | Step::Stopped) => {}
+            Err(Error::Rejected(rejection)) => {
+                assert_eq!(
+                    world.store().stop_job_if_held(&claim, &rejection).await.unwrap(),
+                    ClaimState::Held
+                );
             }
             other => panic!("{other:?}"),
         }
@@ -104,14 +107,14 @@ async fn a_small_book_is_deleted_or_its_code_is_given_but_never_both() {
     let world = World::new().await;
     for round in 0..30 {
         let id = world.another_book(&rules()).await;
-        let codes = world.plant_codes_in(id, &format!("R{round}-"), 3).await;
-        let give = world.settle(world.named(&codes[1], "ana"));
+        let codes = world.insert_codes_into(id, &format!("R{round}-"), 3).await;
+        let give = world.run_batch(world.named(&codes[1], "ana"));
         let (deleted, given) = futures::join!(delete(&world, id), give);
         match (deleted, given.outcome) {
-            (Ok(Deletion::Done), Err(Refusal::NotFound { .. })) => {
+            (Ok(Deletion::Done), Err(Rejection::NotFound { .. })) => {
                 assert!(world.store().get_coupon(world.business, &codes[0]).await.is_err());
             }
-            (Err(Error::Refused(Refusal::BookInUse)), Ok(_)) => {
+            (Err(Error::Rejected(Rejection::BookInUse)), Ok(_)) => {
                 assert_eq!(world.coupon(&codes[0]).await.book, id, "a book in use keeps all its codes");
             }
             both => panic!("{both:?}"),
@@ -124,8 +127,8 @@ async fn a_small_book_is_deleted_or_its_code_is_given_but_never_both() {
 async fn a_large_book_is_deleted_slice_by_slice_by_a_job() {
     let world = World::new().await;
     let id = world.another_book(&rules()).await;
-    world.plant_codes_in(id, "LARGE", 25_000).await;
-    world.plant_codes(10).await;
+    world.insert_codes_into(id, "LARGE", 25_000).await;
+    world.insert_codes(10).await;
     query("insert into user_quota (book_id, user_id, held, granted) values ($1, 'ana', 0, 0)")
         .bind(id.0)
         .execute(world.pool())
@@ -142,7 +145,7 @@ async fn a_large_book_is_deleted_slice_by_slice_by_a_job() {
     for deleted in [0, 10_000, 20_000, 25_000] {
         let chunk = next(&world).await;
         assert!(claim(world.store(), "worker").await.is_none(), "its chunks run one after the other");
-        assert_eq!(work(world.store(), &chunk).await.unwrap(), Step::Settled);
+        assert_eq!(work(world.store(), &chunk).await.unwrap(), Step::Finished);
         let running = job(&world, submitted.id).await;
         assert_eq!((running.status, running.succeeded), (JobStatus::Running, deleted));
         assert_eq!(book(&world, id).await.unwrap().counts.available, 25_000 - deleted);
@@ -153,7 +156,7 @@ async fn a_large_book_is_deleted_slice_by_slice_by_a_job() {
     let done = job(&world, submitted.id).await;
     assert_eq!((done.status, done.succeeded, done.percent()), (JobStatus::Succeeded, 25_000, Some(100.0)));
     assert_eq!(done.result, json!({ "deletedCount": 25_000, "couponBookId": id }));
-    assert!(matches!(book(&world, id).await, Err(Error::Refused(Refusal::NotFound { .. }))));
+    assert!(matches!(book(&world, id).await, Err(Error::Rejected(Rejection::NotFound { .. }))));
     for table in ["coupon", "book_count", "book_delta", "user_quota"] {
         let left = format!("select count(*) from {table} where book_id = $1");
         let left: i64 = query_scalar(AssertSqlSafe(left)).bind(id.0).fetch_one(world.pool()).await.unwrap();
@@ -168,9 +171,9 @@ async fn the_limit_between_call_and_job_is_exact() {
     let world = World::new().await;
     let most = i32::try_from(MAX_CODES_DELETED_AT_ONCE).unwrap();
     let id = world.another_book(&rules()).await;
-    world.plant_codes_in(id, "SMALL", most).await;
+    world.insert_codes_into(id, "SMALL", most).await;
     assert_eq!(delete(&world, id).await.unwrap(), Deletion::Done);
-    world.plant_codes(most + 1).await;
+    world.insert_codes(most + 1).await;
     submit(&world, world.book).await;
     world.assert_invariants().await;
 }
@@ -179,13 +182,13 @@ async fn the_limit_between_call_and_job_is_exact() {
 #[tokio::test]
 async fn a_deletion_begins_once_all_statements_of_the_time_before_are_over() {
     let world = World::new().await;
-    world.plant_codes(LARGE).await;
+    world.insert_codes(LARGE).await;
     submit(&world, world.book).await;
     assert!(claim(world.store(), "worker").await.is_none());
     let due = world.store().next_chunk_due(&JobKind::ALL).await.unwrap().unwrap();
     assert!(due > Duration::from_secs(5) && due <= Duration::from_secs(6), "{due:?}");
-    let refused = world.settle(world.random("ana")).await.outcome;
-    assert_eq!(refused, Err(Refusal::BookNotActive), "a code of a closed book was assigned");
+    let rejected = world.run_batch(world.random("ana")).await.outcome;
+    assert_eq!(rejected, Err(Rejection::BookNotActive), "a code of a closed book was assigned");
 }
 
 #[tokio::test]
@@ -193,7 +196,7 @@ async fn an_assignment_that_began_before_the_book_was_closed_keeps_the_book_and_
     let world = World::new().await;
     for (round, moment) in ["before the check", "after the check"].into_iter().enumerate() {
         let id = world.another_book(&rules()).await;
-        let codes = world.plant_codes_in(id, &format!("R{round}-"), LARGE).await;
+        let codes = world.insert_codes_into(id, &format!("R{round}-"), LARGE).await;
         let open = give_without_commit(&world, &codes[5]).await;
         let submitted = submit(&world, id).await;
         let check = next(&world).await;
@@ -202,7 +205,7 @@ async fn an_assignment_that_began_before_the_book_was_closed_keeps_the_book_and_
             assert_eq!(work(world.store(), &check).await.unwrap(), Step::Stopped, "{moment}");
             assert_eq!(status_of(&world, id).await, BookStatus::Active, "{moment}");
         } else {
-            assert_eq!(work(world.store(), &check).await.unwrap(), Step::Settled, "{moment}");
+            assert_eq!(work(world.store(), &check).await.unwrap(), Step::Finished, "{moment}");
             let slice = next(&world).await;
             let slice = waits_for(world.pool(), 1, open.commit(), work(world.store(), &slice)).await;
             assert_in_use(&slice);
@@ -227,7 +230,7 @@ async fn an_assignment_that_began_before_the_book_was_closed_keeps_the_book_and_
 #[tokio::test]
 async fn a_retry_of_a_stopped_deletion_changes_no_later_status() {
     let world = World::new().await;
-    let codes = world.plant_codes(LARGE).await;
+    let codes = world.insert_codes(LARGE).await;
     let open = give_without_commit(&world, &codes[0]).await;
     let submitted = submit(&world, world.book).await;
     open.commit().await.unwrap();
@@ -248,18 +251,18 @@ async fn assignments_that_race_with_the_deletion_of_a_large_book_are_refused_or_
     let world = World::new().await;
     for round in 0..12 {
         let id = world.another_book(&rules()).await;
-        let codes = world.plant_codes_in(id, &format!("R{round}-"), LARGE).await;
+        let codes = world.insert_codes_into(id, &format!("R{round}-"), LARGE).await;
         let gives = race(8, 0..8, async |user| {
             for _ in 0..(user * round) % 5 {
                 world.store().ping().await.unwrap();
             }
-            world.settle(world.named(&codes[user * 7], "ana")).await.outcome
+            world.run_batch(world.named(&codes[user * 7], "ana")).await.outcome
         });
         let (deleted, gives) = futures::join!(delete(&world, id), gives);
         let is_given = gives.iter().any(Result::is_ok);
         match deleted {
             Ok(Deletion::Job(_)) => drop(work_all(&world).await),
-            Err(Error::Refused(Refusal::BookInUse)) => assert!(is_given),
+            Err(Error::Rejected(Rejection::BookInUse)) => assert!(is_given),
             other => panic!("{other:?}"),
         }
         if is_given {
@@ -280,7 +283,7 @@ async fn a_book_whose_code_was_assigned_and_put_back_stays_as_it_is() {
     let world = World::new().await;
     for (round, size) in [3, LARGE].into_iter().enumerate() {
         let id = world.another_book(&rules()).await;
-        let codes = world.plant_codes_in(id, &format!("R{round}-"), size).await;
+        let codes = world.insert_codes_into(id, &format!("R{round}-"), size).await;
         world.give(&codes[1], "ana").await;
         for put_back in [
             "update coupon set status = 'AVAILABLE', holder = null, assignment_id = null, assigned_at = null, version = 2
@@ -306,30 +309,30 @@ async fn a_book_whose_code_was_assigned_and_put_back_stays_as_it_is() {
 #[tokio::test]
 async fn calls_at_once_and_later_ones_are_answered_with_one_job() {
     let world = World::new().await;
-    world.plant_codes(25_000).await;
+    world.insert_codes(25_000).await;
     let jobs = race(8, 0..8, async |_| submit(&world, world.book).await.id).await;
     for _ in 0..3 {
         assert_eq!(submit(&world, world.book).await.id, jobs[0]);
-        assert_eq!(work(world.store(), &next(&world).await).await.unwrap(), Step::Settled);
+        assert_eq!(work(world.store(), &next(&world).await).await.unwrap(), Step::Finished);
     }
     assert!(jobs.iter().all(|id| *id == jobs[0]), "{jobs:?}");
     let other = world.another_business().await;
     let stranger = world.store().delete_book_if_unused(other, "service:test", world.book).await;
-    assert!(matches!(stranger, Err(Error::Refused(Refusal::NotFound { .. }))));
+    assert!(matches!(stranger, Err(Error::Rejected(Rejection::NotFound { .. }))));
     work_all(&world).await;
-    assert!(matches!(delete(&world, world.book).await, Err(Error::Refused(Refusal::NotFound { .. }))));
+    assert!(matches!(delete(&world, world.book).await, Err(Error::Rejected(Rejection::NotFound { .. }))));
     assert_eq!(count(&world, "select count(*) from job").await, 1);
 }
 
 #[tokio::test]
 async fn a_cancelled_deletion_keeps_what_is_left_and_another_call_deletes_it() {
     let world = World::new().await;
-    world.plant_codes(45_000).await;
+    world.insert_codes(45_000).await;
     for left in [35_000, 25_000] {
         let submitted = submit(&world, world.book).await;
         assert_eq!(submitted.total, Some(left + 10_000));
         for _ in 0..2 {
-            assert_eq!(work(world.store(), &next(&world).await).await.unwrap(), Step::Settled);
+            assert_eq!(work(world.store(), &next(&world).await).await.unwrap(), Step::Finished);
         }
         let at_work = next(&world).await;
         let cancelled = world.store().cancel_job_if_open(None, world.business, submitted.id).await.unwrap();
@@ -348,7 +351,7 @@ async fn a_cancelled_deletion_keeps_what_is_left_and_another_call_deletes_it() {
 #[tokio::test]
 async fn each_step_may_be_begun_by_workers_that_die_and_may_fail_and_be_retried() {
     let world = World::new().await;
-    world.plant_codes(15_000).await;
+    world.insert_codes(15_000).await;
     let submitted = submit(&world, world.book).await;
     for _ in 0..4 {
         let_time_pass(&world).await;
@@ -361,7 +364,7 @@ async fn each_step_may_be_begun_by_workers_that_die_and_may_fail_and_be_retried(
         world.store().retry_job_if_failed(None, world.business, submitted.id).await.unwrap().outcome.unwrap();
         let again = next(&world).await;
         let both = futures::join!(work(world.store(), &dead), work(world.store(), &again));
-        assert_eq!((both.0.unwrap(), both.1.unwrap()), (Step::Lost, Step::Settled));
+        assert_eq!((both.0.unwrap(), both.1.unwrap()), (Step::Lost, Step::Finished));
         world.assert_invariants().await;
     }
     let done = job(&world, submitted.id).await;
@@ -373,10 +376,10 @@ async fn each_step_may_be_begun_by_workers_that_die_and_may_fail_and_be_retried(
 #[tokio::test]
 async fn a_deletion_of_a_book_that_is_gone_is_done() {
     let world = World::new().await;
-    world.plant_codes(25_000).await;
+    world.insert_codes(25_000).await;
     let submitted = submit(&world, world.book).await;
-    assert_eq!(work(world.store(), &next(&world).await).await.unwrap(), Step::Settled);
-    world.store().stop_job_if_held(&next(&world).await, &Refusal::BookInUse).await.unwrap();
+    assert_eq!(work(world.store(), &next(&world).await).await.unwrap(), Step::Finished);
+    world.store().stop_job_if_held(&next(&world).await, &Rejection::BookInUse).await.unwrap();
     submit(&world, world.book).await;
     assert_eq!(work_all(&world).await, 5);
     world.store().retry_job_if_failed(None, world.business, submitted.id).await.unwrap().outcome.unwrap();
@@ -389,7 +392,7 @@ async fn a_deletion_of_a_book_that_is_gone_is_done() {
 #[tokio::test]
 async fn chunks_that_add_codes_end_before_the_deletion_begins() {
     let world = World::new().await;
-    world.plant_codes(LARGE).await;
+    world.insert_codes(LARGE).await;
     let mut adding = world.pool().begin().await.unwrap();
     query("select from coupon_book for key share").execute(&mut *adding).await.unwrap();
     let submitted = submit(&world, world.book).await;
@@ -403,7 +406,7 @@ async fn chunks_that_add_codes_end_before_the_deletion_begins() {
     }
     let check = next(&world).await;
     let checked = waits_for(world.pool(), 1, adding.commit(), work(world.store(), &check)).await;
-    assert_eq!(checked.unwrap(), Step::Settled);
+    assert_eq!(checked.unwrap(), Step::Finished);
     assert_eq!(job(&world, submitted.id).await.total, Some(i64::from(LARGE) + 1));
     work_all(&world).await;
     let done = job(&world, submitted.id).await;
@@ -415,7 +418,7 @@ async fn chunks_that_add_codes_end_before_the_deletion_begins() {
 #[tokio::test]
 async fn counts_that_are_being_rolled_up_do_not_outlive_the_book() {
     let world = World::new().await;
-    world.plant_codes(LARGE).await;
+    world.insert_codes(LARGE).await;
     submit(&world, world.book).await;
     for _ in 0..3 {
         work(world.store(), &next(&world).await).await.unwrap();
@@ -424,26 +427,26 @@ async fn counts_that_are_being_rolled_up_do_not_outlive_the_book() {
     let mut rolling = world.pool().begin().await.unwrap();
     query(include_str!("../../src/sql/roll_up_counts.sql")).execute(&mut *rolling).await.unwrap();
     let deleted = waits_for(world.pool(), 1, rolling.commit(), work(world.store(), &last)).await;
-    assert_eq!(deleted.unwrap(), Step::Settled);
+    assert_eq!(deleted.unwrap(), Step::Finished);
     assert_eq!(count(&world, "select count(*) from book_count").await, 0);
 }
 
 #[tokio::test]
 async fn no_call_waits_for_the_codes_that_are_being_deleted() {
     let world = World::new().await;
-    let codes = world.plant_codes(LARGE).await;
+    let codes = world.insert_codes(LARGE).await;
     submit(&world, world.book).await;
-    assert_eq!(work(world.store(), &next(&world).await).await.unwrap(), Step::Settled);
+    assert_eq!(work(world.store(), &next(&world).await).await.unwrap(), Step::Finished);
     let mut slice = world.pool().begin().await.unwrap();
     query("delete from coupon where version = 0").execute(&mut *slice).await.unwrap();
     let calls = async {
         let refusals = [
-            world.settle(world.named(&codes[0], "ana")).await.outcome.err(),
-            world.settle(world.random("ana")).await.outcome.err(),
+            world.run_batch(world.named(&codes[0], "ana")).await.outcome.err(),
+            world.run_batch(world.random("ana")).await.outcome.err(),
         ];
-        assert_eq!(refusals, [Some(Refusal::BookNotActive), Some(Refusal::BookNotActive)]);
-        world.settle(world.lock(&codes[0], "ana")).await.outcome.unwrap_err();
-        world.settle(world.redeem(&codes[0], "ana")).await.outcome.unwrap_err();
+        assert_eq!(refusals, [Some(Rejection::BookNotActive), Some(Rejection::BookNotActive)]);
+        world.run_batch(world.lock(&codes[0], "ana")).await.outcome.unwrap_err();
+        world.run_batch(world.redeem(&codes[0], "ana")).await.outcome.unwrap_err();
         world.store().roll_up_counts().await.unwrap();
         submit(&world, world.book).await;
     };
@@ -454,8 +457,8 @@ async fn no_call_waits_for_the_codes_that_are_being_deleted() {
 #[tokio::test]
 async fn each_step_is_announced_through_the_outbox_when_it_is_due() {
     let world = World::new().await;
-    world.plant_codes(LARGE).await;
-    let store = world.store().clone().with_outbox(&Bell::default());
+    world.insert_codes(LARGE).await;
+    let store = world.store().clone().with_outbox(&Notifier::default());
     store.delete_book_if_unused(world.business, "service:test", world.book).await.unwrap();
     let late = "select count(*) from outbox where not_before > now() + interval '5 seconds'";
     assert_eq!(count(&world, late).await, 1);
@@ -465,7 +468,7 @@ async fn each_step_is_announced_through_the_outbox_when_it_is_due() {
         assert_eq!(announced, number);
         let_time_pass(&world).await;
         let chunk = claim(&store, "worker").await.unwrap();
-        assert_eq!(work(&store, &chunk).await.unwrap(), Step::Settled);
+        assert_eq!(work(&store, &chunk).await.unwrap(), Step::Finished);
     }
     assert_eq!(count(&world, "select count(*) from outbox").await, 4);
     assert_eq!(count(&world, "select count(*) from coupon_book").await, 0);

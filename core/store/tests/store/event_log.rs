@@ -49,7 +49,7 @@ async fn stored(world: &World) -> BTreeSet<Uuid> {
 #[tokio::test]
 async fn an_event_that_commits_after_a_later_one_is_not_missed() {
     let world = World::new().await;
-    let code = &world.plant_codes(1).await[0];
+    let code = &world.insert_codes(1).await[0];
     let mut late = world.pool().begin().await.unwrap();
     // Its transaction is older than that of the assignment, and its event commits after it.
     query(
@@ -71,13 +71,13 @@ async fn an_event_that_commits_after_a_later_one_is_not_missed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reader_beside_writers_reads_each_event_once() {
     let world = World::with(rules()).await;
-    let codes = world.plant_codes(120).await;
+    let codes = world.insert_codes(120).await;
     let is_over = AtomicBool::new(false);
     let writers = async {
         join_all(codes.iter().map(async |code| {
             world.give(code, "ana").await;
             world.locked(code, "ana").await;
-            world.settle(world.redeem(code, "ana")).await.outcome.unwrap();
+            world.run_batch(world.redeem(code, "ana")).await.outcome.unwrap();
         }))
         .await;
         is_over.store(true, Ordering::Relaxed);
@@ -102,7 +102,7 @@ async fn a_reader_beside_writers_reads_each_event_once() {
 #[tokio::test]
 async fn a_database_restored_from_a_dump_begins_a_new_epoch_and_no_event_is_missed_or_read_twice() {
     let world = World::new().await;
-    let codes = world.plant_codes(30).await;
+    let codes = world.insert_codes(30).await;
     for code in &codes[..10] {
         world.give(code, "ana").await;
     }
@@ -132,7 +132,7 @@ async fn a_database_restored_from_a_dump_begins_a_new_epoch_and_no_event_is_miss
 #[tokio::test(flavor = "multi_thread")]
 async fn a_month_is_made_beside_a_long_reader_and_no_assignment_waits() {
     let world = World::new().await;
-    world.plant_codes(200).await;
+    world.insert_codes(200).await;
     let mut reader = world.pool().begin().await.unwrap();
     query("select count(*) from coupon_event").execute(&mut *reader).await.unwrap();
     let months = async {
@@ -144,7 +144,7 @@ async fn a_month_is_made_beside_a_long_reader_and_no_assignment_waits() {
     };
     let assignments = join_all((0..200).map(async |user| {
         let begun = Instant::now();
-        world.settle(world.random(&format!("user-{user}"))).await.outcome.unwrap();
+        world.run_batch(world.random(&format!("user-{user}"))).await.outcome.unwrap();
         begun.elapsed()
     }));
     let ((), times) = tokio::join!(months, assignments);

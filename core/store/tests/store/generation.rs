@@ -9,16 +9,16 @@ use cuponera_domain::coupon::pattern::Pattern;
 use cuponera_domain::coupon::space::{CodeSpace, Codes};
 use cuponera_domain::id::{BookId, BusinessId};
 use cuponera_domain::job::{Job, JobKind, JobStatus, Task, generate};
-use cuponera_domain::rejection::Refusal;
+use cuponera_domain::rejection::Rejection;
 use cuponera_store::Error;
-use cuponera_store::{Claim, Taken};
+use cuponera_store::{BulkOutcome, Claim};
 use cuponera_testkit::{World, claim, generate, generation_of, race, rules, waits_for, work_generation};
 use sqlx::error::DatabaseError;
 use sqlx::{PgConnection, query, query_scalar};
 
 const PATTERN: &str = "S-{9999}";
 
-async fn submit(world: &World, pattern: &str, quantity: u64) -> Result<Job, Refusal> {
+async fn submit(world: &World, pattern: &str, quantity: u64) -> Result<Job, Rejection> {
     let pattern = Pattern::parse(pattern).unwrap();
     let store = world.store();
     store
@@ -67,14 +67,14 @@ async fn insert_foreign(connection: &mut PgConnection, business: BusinessId, boo
 }
 
 /// One attempt of a chunk around foreign codes, with the top-ups stored with the chunk.
-async fn work_around(world: &World, claim: &Claim, further: &[Range<u64>]) -> Taken {
+async fn work_around(world: &World, claim: &Claim, further: &[Range<u64>]) -> BulkOutcome {
     let (indexes, first_position, edge) = generation_of(claim);
     let mut candidates = vec![codes(world, indexes.clone()).await];
     for range in further {
         candidates.push(codes(world, range.clone()).await);
     }
     let wanted = indexes.end - indexes.start;
-    world.store().settle_generated_around(claim, &candidates, wanted, first_position, edge).await.unwrap()
+    world.store().finish_generated_around(claim, &candidates, wanted, first_position, edge).await.unwrap()
 }
 
 fn top_ups(claim: &Claim) -> Vec<Range<u64>> {
@@ -94,17 +94,17 @@ async fn work_whatever_it_takes(world: &World, claim: &Claim) -> bool {
     let mut further = top_ups(claim);
     if further.is_empty() {
         match work_generation(world.store(), claim).await {
-            Taken::Settled => return true,
-            Taken::Lost => return false,
-            Taken::Clash | Taken::Short(_) => {}
+            BulkOutcome::Finished => return true,
+            BulkOutcome::Lost => return false,
+            BulkOutcome::Conflict | BulkOutcome::MissingCodes(_) => {}
         }
     }
     loop {
         match work_around(world, claim, &further).await {
-            Taken::Settled => return true,
-            Taken::Lost => return false,
-            Taken::Clash => {}
-            Taken::Short(missing) => match top_up(world, claim, missing).await {
+            BulkOutcome::Finished => return true,
+            BulkOutcome::Lost => return false,
+            BulkOutcome::Conflict => {}
+            BulkOutcome::MissingCodes(missing) => match top_up(world, claim, missing).await {
                 Some(range) => further.push(range),
                 None => return false,
             },
@@ -145,7 +145,7 @@ async fn all_ten_thousand_codes_of_a_space_can_be_made() {
         .await
         .unwrap();
     assert_eq!(distinct, 10_000);
-    assert_eq!(submit(&world, PATTERN, 1).await, Err(Refusal::PatternExhausted { remaining: 0 }));
+    assert_eq!(submit(&world, PATTERN, 1).await, Err(Rejection::PatternExhausted { remaining: 0 }));
     assert_dense(&world, 10_000).await;
     world.assert_invariants().await;
 }
@@ -153,9 +153,9 @@ async fn all_ten_thousand_codes_of_a_space_can_be_made() {
 #[tokio::test]
 async fn one_more_than_remains_is_refused_with_nothing_written() {
     let world = World::new().await;
-    assert_eq!(submit(&world, PATTERN, 10_001).await, Err(Refusal::PatternExhausted { remaining: 10_000 }));
+    assert_eq!(submit(&world, PATTERN, 10_001).await, Err(Rejection::PatternExhausted { remaining: 10_000 }));
     generate(world.store(), world.business, world.book, PATTERN, 9_990).await;
-    assert_eq!(submit(&world, PATTERN, 11).await, Err(Refusal::PatternExhausted { remaining: 10 }));
+    assert_eq!(submit(&world, PATTERN, 11).await, Err(Rejection::PatternExhausted { remaining: 10 }));
     let jobs: i64 = query_scalar("select count(*) from job").fetch_one(world.pool()).await.unwrap();
     let next: i32 =
         query_scalar("select next_position from coupon_book").fetch_one(world.pool()).await.unwrap();
@@ -170,17 +170,17 @@ async fn jobs_racing_for_the_rest_of_a_space_share_it_without_a_collision() {
     let submitted = race(12, 0..30, async |_| submit(&world, PATTERN, 500).await).await;
     assert_eq!(submitted.iter().filter(|job| job.is_ok()).count(), 20);
     assert!(
-        submitted.iter().all(|job| job.is_ok() || *job == Err(Refusal::PatternExhausted { remaining: 0 }))
+        submitted.iter().all(|job| job.is_ok() || *job == Err(Rejection::PatternExhausted { remaining: 0 }))
     );
     let worked = race(6, 0..20, async |_| {
         let claim = claim(world.store(), "worker").await?;
         Some(work_generation(world.store(), &claim).await)
     });
     for taken in worked.await.into_iter().flatten() {
-        assert_eq!(taken, Taken::Settled, "codes of one space never collide");
+        assert_eq!(taken, BulkOutcome::Finished, "codes of one space never collide");
     }
     while let Some(claim) = claim(world.store(), "worker").await {
-        assert_eq!(work_generation(world.store(), &claim).await, Taken::Settled);
+        assert_eq!(work_generation(world.store(), &claim).await, BulkOutcome::Finished);
     }
     assert_dense(&world, 10_000).await;
     world.assert_invariants().await;
@@ -204,7 +204,7 @@ async fn jobs_of_several_books_that_reserve_at_once_get_ranges_of_their_own() {
     waits_for(world.pool(), 6, holding.rollback(), submits).await;
     assert_eq!(used(&world).await, 650);
     while let Some(claim) = claim(world.store(), "worker").await {
-        assert_eq!(work_generation(world.store(), &claim).await, Taken::Settled);
+        assert_eq!(work_generation(world.store(), &claim).await, BulkOutcome::Finished);
     }
     world.assert_invariants().await;
 }
@@ -216,13 +216,13 @@ async fn foreign_codes_in_the_way_are_replaced_from_the_space() {
     // Three codes of the chunk, and the first of their replacements.
     plant_foreign(&world, &[0, 77, 499, 500]).await;
     let claim = claim(world.store(), "worker").await.unwrap();
-    assert_eq!(work_generation(world.store(), &claim).await, Taken::Clash);
-    assert_eq!(work_around(&world, &claim, &[]).await, Taken::Short(3));
+    assert_eq!(work_generation(world.store(), &claim).await, BulkOutcome::Conflict);
+    assert_eq!(work_around(&world, &claim, &[]).await, BulkOutcome::MissingCodes(3));
     let first = top_up(&world, &claim, 3).await.unwrap();
     assert_eq!(first, 500..503);
-    assert_eq!(work_around(&world, &claim, std::slice::from_ref(&first)).await, Taken::Short(1));
+    assert_eq!(work_around(&world, &claim, std::slice::from_ref(&first)).await, BulkOutcome::MissingCodes(1));
     let second = top_up(&world, &claim, 1).await.unwrap();
-    assert_eq!(work_around(&world, &claim, &[first, second]).await, Taken::Settled);
+    assert_eq!(work_around(&world, &claim, &[first, second]).await, BulkOutcome::Finished);
     assert_dense(&world, 500).await;
     assert_no_index_burned(&world).await;
     assert_eq!(used(&world).await, 504);
@@ -248,7 +248,7 @@ async fn a_foreign_code_that_is_committed_at_the_same_moment_is_passed_over_as_w
             }
         });
         let taken = waits_for(world.pool(), 1, importing.commit(), working).await;
-        assert_eq!(taken, if quickly { Taken::Clash } else { Taken::Short(2) });
+        assert_eq!(taken, if quickly { BulkOutcome::Conflict } else { BulkOutcome::MissingCodes(2) });
     }
     assert!(work_whatever_it_takes(&world, &claim).await);
     assert_dense(&world, 100).await;
@@ -332,8 +332,8 @@ async fn a_book_that_closed_takes_no_more_codes() {
     world.store().update_book(None, world.business, world.book, closed).await.unwrap().outcome.unwrap();
     let (indexes, first_position, edge) = generation_of(&claim);
     let codes = codes(&world, indexes).await;
-    let refused = world.store().settle_generated(&claim, &codes, first_position, edge).await;
-    assert!(matches!(refused, Err(Error::Refused(Refusal::BookClosed))));
-    assert_eq!(submit(&world, PATTERN, 10).await, Err(Refusal::BookClosed));
+    let rejected = world.store().finish_generated(&claim, &codes, first_position, edge).await;
+    assert!(matches!(rejected, Err(Error::Rejected(Rejection::BookClosed))));
+    assert_eq!(submit(&world, PATTERN, 10).await, Err(Rejection::BookClosed));
     world.assert_invariants().await;
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use cuponera_domain::id::JobId;
 use cuponera_domain::job::{Job, JobStatus};
-use cuponera_domain::rejection::Refusal;
+use cuponera_domain::rejection::Rejection;
 use cuponera_store::Error;
 use cuponera_testkit::{World, eventually, generate};
 use sqlx::{query, query_as, query_scalar};
@@ -114,9 +114,9 @@ async fn a_failed_job_is_retried_until_its_details_are_deleted() {
     assert_eq!(world.store().mark_jobs_to_discard(RETENTION).await.unwrap(), [], "a running job was marked");
     query(fail).bind(job.id.0).bind(91).execute(world.pool()).await.unwrap();
     assert_eq!(world.store().mark_jobs_to_discard(RETENTION).await.unwrap(), [job.id]);
-    assert_eq!(retry().await, Err(Refusal::JobDiscarded));
+    assert_eq!(retry().await, Err(Rejection::JobDiscarded));
     let errors = world.store().errors_files(world.business, job.id).await;
-    assert!(matches!(errors, Err(Error::Refused(Refusal::JobDiscarded))), "{errors:?}");
+    assert!(matches!(errors, Err(Error::Rejected(Rejection::JobDiscarded))), "{errors:?}");
     let redriven = world.store().redrive_jobs(None, world.business).await.unwrap().outcome.unwrap();
     assert_eq!((redriven.jobs.len(), redriven.remaining), (0, 0));
     assert_eq!(world.store().jobs_that_need_files(&[job.id]).await.unwrap(), []);
@@ -151,7 +151,7 @@ async fn an_index_whose_building_was_interrupted_is_built_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_go_on_while_an_index_waits_for_a_long_transaction() {
     let world = World::new().await;
-    let codes = world.plant_codes(20).await;
+    let codes = world.insert_codes(20).await;
     query("drop index redemption_of_user, request_key_age").execute(world.pool()).await.unwrap();
     let mut long = world.pool().begin().await.unwrap();
     query("insert into redemption (id, business_id, book_id, code, use_number, user_id) select gen_random_uuid(), $1, $1, 'X', 1, 'x'")
@@ -167,7 +167,7 @@ async fn calls_go_on_while_an_index_waits_for_a_long_transaction() {
         .await;
         for code in &codes {
             world.give(code, "ana").await;
-            world.settle(world.redeem(code, "ana")).await.outcome.unwrap();
+            world.run_batch(world.redeem(code, "ana")).await.outcome.unwrap();
         }
         long.rollback().await.unwrap();
     };

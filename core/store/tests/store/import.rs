@@ -11,7 +11,9 @@ use cuponera_domain::csv::{Columns, Delimiter};
 use cuponera_domain::id::{BookId, JobId};
 use cuponera_domain::job::{Job, JobKind, JobStatus, Task, import};
 use cuponera_store::GenerateId;
-use cuponera_store::{Claim, ImportPart, ImportRow, NewImport, Pulse, Rejected, Rejection, RejectionCursor};
+use cuponera_store::{
+    Claim, ClaimState, ImportPart, ImportRow, NewImport, RejectedRow, RejectedRowCursor, RowRejection,
+};
 use cuponera_testkit::{World, claim, race, read_as, rules};
 use sqlx::{query, query_as, query_scalar};
 
@@ -78,20 +80,20 @@ fn parsed(part: Part<'_>) -> ImportPart {
     ImportPart { rows, ..ImportPart::default() }
 }
 
-async fn settle(world: &World, claim: &Claim, part: &ImportPart) -> Pulse {
+async fn run_batch(world: &World, claim: &Claim, part: &ImportPart) -> ClaimState {
     let Task::ImportCodes(spec, _) = &claim.task else { panic!("not an import") };
     let store = world.store();
     let settled = if spec.dry_run {
-        store.settle_dry_run(claim, part).await
+        store.finish_dry_run(claim, part).await
     } else {
-        store.settle_imported(claim, part, spec.first_position).await
+        store.finish_imported(claim, part, spec.first_position).await
     };
     settled.unwrap()
 }
 
 /// Executes a chunk; returns the rejected rows.
 async fn work(world: &World, claim: &Claim, part: Part<'_>) -> Rejections {
-    assert_eq!(settle(world, claim, &parsed(part)).await, Pulse::Held);
+    assert_eq!(run_batch(world, claim, &parsed(part)).await, ClaimState::Held);
     rejected_by(world, claim).await
 }
 
@@ -102,8 +104,9 @@ async fn rejected_by(world: &World, claim: &Claim) -> Rejections {
     rows.into_iter().map(|(line, code, reason)| (u64::try_from(line).unwrap(), (code, reason))).collect()
 }
 
-fn rejected<const N: usize>(lines: [(u64, &str, Rejected); N]) -> Rejections {
-    let text = |(line, code, why): (u64, &str, Rejected)| (line, (code.to_owned(), why.reason().to_owned()));
+fn rejected<const N: usize>(lines: [(u64, &str, RowRejection); N]) -> Rejections {
+    let text =
+        |(line, code, why): (u64, &str, RowRejection)| (line, (code.to_owned(), why.reason().to_owned()));
     lines.into_iter().map(text).collect()
 }
 
@@ -124,7 +127,7 @@ async fn job(world: &World, id: JobId) -> Job {
 #[tokio::test]
 async fn rows_are_taken_at_the_positions_of_their_lines() {
     let world = World::new().await;
-    world.plant_codes(7).await;
+    world.insert_codes(7).await;
     let submitted = submit(&world, 1).await;
     let told =
         work(&world, &next(&world).await, &[("ZED", 1, None), ("ABC", 2, None), ("MID", 5, None)]).await;
@@ -139,13 +142,13 @@ async fn rows_are_taken_at_the_positions_of_their_lines() {
 #[tokio::test]
 async fn a_code_the_business_has_is_rejected_and_left_alone() {
     let world = World::new().await;
-    let standing = world.plant_codes(3).await;
+    let standing = world.insert_codes(3).await;
     world.give(&standing[0], "ana").await;
     let other = world.another_book(&rules()).await;
     let submitted = submit_to(&world, other, 1, Columns::default(), false).await;
     let part = [("NEW", 1, None), (standing[0].as_str(), 2, None), (standing[2].as_str(), 3, None)];
     let told = work(&world, &next(&world).await, &part).await;
-    let exists = Rejected::AlreadyExists;
+    let exists = RowRejection::AlreadyExists;
     assert_eq!(told, rejected([(2, &standing[0], exists), (3, &standing[2], exists)]));
     assert_eq!(world.coupon(&standing[0]).await.book, world.book);
     let done = job(&world, submitted.id).await;
@@ -157,11 +160,11 @@ async fn a_code_the_business_has_is_rejected_and_left_alone() {
 #[tokio::test]
 async fn rejections_of_the_parser_and_of_the_database_are_listed_together_and_counted() {
     let world = World::new().await;
-    let standing = world.plant_codes(1).await;
+    let standing = world.insert_codes(1).await;
     let submitted = submit(&world, 1).await;
     let claim = next(&world).await;
     let mut part = parsed(&[("NEW", 1, None), (&standing[0], 2, None)]);
-    let bad = |line, reason: &'static str| Rejection {
+    let bad = |line, reason: &'static str| RejectedRow {
         line,
         code: "n o".to_owned(),
         reason: reason.into(),
@@ -169,10 +172,10 @@ async fn rejections_of_the_parser_and_of_the_database_are_listed_together_and_co
         row: "n o,\"x\ny\"".to_owned(),
     };
     part.rejections = vec![bad(3, "bad_character"), bad(5, "duplicate_in_file")];
-    assert_eq!(settle(&world, &claim, &part).await, Pulse::Held);
-    let page = world.store().list_rejections(submitted.id, RejectionCursor::default()).await.unwrap();
-    let exists = Rejected::AlreadyExists;
-    let found = Rejection {
+    assert_eq!(run_batch(&world, &claim, &part).await, ClaimState::Held);
+    let page = world.store().list_rejected_rows(submitted.id, RejectedRowCursor::default()).await.unwrap();
+    let exists = RowRejection::AlreadyExists;
+    let found = RejectedRow {
         line: 2,
         code: standing[0].clone(),
         reason: exists.reason().into(),
@@ -180,7 +183,7 @@ async fn rejections_of_the_parser_and_of_the_database_are_listed_together_and_co
         row: format!("{},2", standing[0]),
     };
     assert_eq!(page.rejections, [found, bad(3, "bad_character"), bad(5, "duplicate_in_file")]);
-    assert_eq!(world.store().list_rejections(submitted.id, page.next).await.unwrap().rejections, []);
+    assert_eq!(world.store().list_rejected_rows(submitted.id, page.next).await.unwrap().rejections, []);
     let done = job(&world, submitted.id).await;
     assert_eq!((done.succeeded, done.failed), (1, 3));
     let counts =
@@ -195,7 +198,7 @@ async fn pages_of_rejections_are_bounded_in_bytes_and_list_each_row_once() {
     let world = World::new().await;
     let submitted = submit(&world, 2).await;
     for bytes in [60_000, 10] {
-        let rejection = |line| Rejection {
+        let rejection = |line| RejectedRow {
             line,
             code: "no".to_owned(),
             reason: "too_short".into(),
@@ -204,11 +207,11 @@ async fn pages_of_rejections_are_bounded_in_bytes_and_list_each_row_once() {
         };
         let count = if bytes == 10 { 12_000 } else { 60 };
         let part = ImportPart { rejections: (1..=count).map(rejection).collect(), ..ImportPart::default() };
-        assert_eq!(settle(&world, &next(&world).await, &part).await, Pulse::Held);
+        assert_eq!(run_batch(&world, &next(&world).await, &part).await, ClaimState::Held);
     }
-    let (mut after, mut lines) = (RejectionCursor::default(), Vec::new());
+    let (mut after, mut lines) = (RejectedRowCursor::default(), Vec::new());
     loop {
-        let page = world.store().list_rejections(submitted.id, after).await.unwrap();
+        let page = world.store().list_rejected_rows(submitted.id, after).await.unwrap();
         if page.rejections.is_empty() {
             break;
         }
@@ -238,7 +241,7 @@ async fn the_first_line_of_a_code_wins_whichever_part_is_worked_first() {
             assert_eq!(work(&world, &first, &early).await, rejected([]));
             work(&world, &second, &late).await
         };
-        assert_eq!(told, rejected([(105, "DUP", Rejected::DuplicateInFile)]));
+        assert_eq!(told, rejected([(105, "DUP", RowRejection::DuplicateInFile)]));
         assert_eq!((line_of(&world, "DUP").await, position_of(&world, "DUP").await), (5, 5));
         let done = job(&world, submitted.id).await;
         assert_eq!((done.status, done.succeeded, done.failed), (JobStatus::Succeeded, 3, 1));
@@ -287,7 +290,7 @@ async fn a_code_given_out_meanwhile_keeps_its_place_and_its_history() {
     work(&world, &second, &[("DUP", 105, None)]).await;
     world.give("DUP", "ana").await;
     let found = work(&world, &first, &[("DUP", 5, None), ("ONE", 6, None)]).await;
-    assert_eq!(found, rejected([(5, "DUP", Rejected::DuplicateInFile)]));
+    assert_eq!(found, rejected([(5, "DUP", RowRejection::DuplicateInFile)]));
     assert_eq!((line_of(&world, "DUP").await, position_of(&world, "DUP").await), (105, 105));
     assert_eq!(world.actions("DUP").await, ["ASSIGN"]);
     let done = job(&world, submitted.id).await;
@@ -298,13 +301,13 @@ async fn a_code_given_out_meanwhile_keeps_its_place_and_its_history() {
 #[tokio::test]
 async fn users_get_their_codes_up_to_their_limit_in_the_order_of_the_lines() {
     let world = World::with(BookRules { max_codes_per_user: Some(2), ..rules() }).await;
-    let planted = world.plant_codes(1).await;
+    let planted = world.insert_codes(1).await;
     world.give(&planted[0], "eva").await;
     let submitted = submit_with_users(&world, 2).await;
     let first =
         [("A-4", 1, Some("ana")), ("A-3", 2, Some("ana")), ("A-1", 3, Some("ana")), ("B-1", 4, Some("eva"))];
     let told = work(&world, &next(&world).await, &first).await;
-    let limit = Rejected::UserLimitReached;
+    let limit = RowRejection::UserLimitReached;
     assert_eq!(told, rejected([(3, "A-1", limit)]));
     let second =
         [("A-0", 101, Some("ana")), ("B-0", 102, Some("eva")), ("C-0", 103, Some("leo")), ("D-0", 104, None)];
@@ -322,7 +325,7 @@ async fn users_get_their_codes_up_to_their_limit_in_the_order_of_the_lines() {
 #[tokio::test]
 async fn an_import_and_its_users_race_for_the_same_limits() {
     let world = World::with(BookRules { max_codes_per_user: Some(2), ..rules() }).await;
-    world.plant_codes(100).await;
+    world.insert_codes(100).await;
     submit_with_users(&world, 1).await;
     let users: Vec<String> = (0..40).map(|user| format!("user-{user}")).collect();
     let codes: Vec<String> = (0..80).map(|number| format!("ROW-{number:02}")).collect();
@@ -331,26 +334,26 @@ async fn an_import_and_its_users_race_for_the_same_limits() {
         .map(|(line, (code, user))| (code.as_str(), line, Some(user.as_str())))
         .collect();
     let claim = next(&world).await;
-    let asking = race(12, users.iter().chain(&users), async |user| world.settle(world.random(user)).await);
+    let asking = race(12, users.iter().chain(&users), async |user| world.run_batch(world.random(user)).await);
     let (told, _) = futures::join!(work(&world, &claim, &part), asking);
     let held: i64 =
         query_scalar("select sum(held)::bigint from user_quota").fetch_one(world.pool()).await.unwrap();
     assert_eq!(held, 80, "every user has exactly the limit");
-    assert!(told.values().all(|(_, why)| why == Rejected::UserLimitReached.reason()));
+    assert!(told.values().all(|(_, why)| why == RowRejection::UserLimitReached.reason()));
     world.assert_invariants().await;
 }
 
 #[tokio::test]
 async fn a_dry_run_counts_and_writes_nothing() {
     let world = World::new().await;
-    let standing = world.plant_codes(1).await;
+    let standing = world.insert_codes(1).await;
     let submitted = submit_to(&world, world.book, 2, Columns::default(), true).await;
     let first = [("ONE", 1, None), (standing[0].as_str(), 2, None)];
     let told = work(&world, &next(&world).await, &first).await;
-    assert_eq!(told, rejected([(2, &standing[0], Rejected::AlreadyExists)]));
+    assert_eq!(told, rejected([(2, &standing[0], RowRejection::AlreadyExists)]));
     let second = [("ONE", 101, None), ("TWO", 102, None)];
     let told = work(&world, &next(&world).await, &second).await;
-    assert_eq!(told, rejected([(101, "ONE", Rejected::DuplicateInFile)]));
+    assert_eq!(told, rejected([(101, "ONE", RowRejection::DuplicateInFile)]));
     let done = job(&world, submitted.id).await;
     assert_eq!((done.status, done.succeeded, done.failed), (JobStatus::Succeeded, 2, 2));
     assert!(world.store().get_coupon(world.business, "ONE").await.is_err());
@@ -367,7 +370,7 @@ async fn housekeeping_forgets_what_a_cancelled_dry_run_has_seen() {
     work(&world, &next(&world).await, &[("ONE", 1, None)]).await;
     let late = next(&world).await;
     world.store().cancel_job_if_open(None, world.business, submitted.id).await.unwrap().outcome.unwrap();
-    assert_eq!(settle(&world, &late, &parsed(&[("TWO", 101, None)])).await, Pulse::Lost);
+    assert_eq!(run_batch(&world, &late, &parsed(&[("TWO", 101, None)])).await, ClaimState::Lost);
     world.store().forget_dry_runs().await.unwrap();
     let noted: i64 = query_scalar("select count(*) from dry_run_code").fetch_one(world.pool()).await.unwrap();
     assert_eq!(noted, 0);
@@ -381,11 +384,11 @@ async fn redoing_a_part_after_its_worker_died_takes_the_same_rows() {
     let part = [("ONE", 1, None), ("TWO", 2, None)];
     let dead = world.store().claim_chunk("dead", Duration::ZERO, &JobKind::ALL).await.unwrap().unwrap();
     let alive = next(&world).await;
-    assert_eq!(settle(&world, &dead, &parsed(&part)).await, Pulse::Lost);
+    assert_eq!(run_batch(&world, &dead, &parsed(&part)).await, ClaimState::Lost);
     assert!(world.store().get_coupon(world.business, "ONE").await.is_err(), "nothing of the dry run is left");
     assert_eq!(work(&world, &alive, &part).await, rejected([]));
     // The first worker resumes: its rows exist already.
-    assert_eq!(settle(&world, &dead, &parsed(&part)).await, Pulse::Lost);
+    assert_eq!(run_batch(&world, &dead, &parsed(&part)).await, ClaimState::Lost);
     assert_eq!(
         rejected_by(&world, &dead).await,
         rejected([]),

@@ -8,9 +8,9 @@ use std::time::Duration;
 use cuponera_domain::coupon::pattern::Pattern;
 use cuponera_domain::id::{BookId, BusinessId, JobId};
 use cuponera_domain::job::{CODES_PER_CHUNK, Job, JobError, JobKind, JobStatus, import};
-use cuponera_domain::rejection::Refusal;
+use cuponera_domain::rejection::Rejection;
 use cuponera_store::Error;
-use cuponera_store::{Bell, Claim, ImportPart, NewImport, Pulse, Redriven, Taken};
+use cuponera_store::{BulkOutcome, Claim, ClaimState, ImportPart, NewImport, Notifier, Redriven};
 use cuponera_testkit::{World, claim, eventually, race, rules, waits_for, work_generation};
 use serde_json::json;
 use sqlx::{query, query_scalar};
@@ -55,8 +55,8 @@ async fn submit_ordered(world: &World, parts: u64) -> Job {
 }
 
 async fn settle_empty(world: &World, claim: &Claim) {
-    let settled = world.store().settle_dry_run(claim, &ImportPart::default()).await.unwrap();
-    assert_eq!(settled, Pulse::Held);
+    let settled = world.store().finish_dry_run(claim, &ImportPart::default()).await.unwrap();
+    assert_eq!(settled, ClaimState::Held);
 }
 
 #[tokio::test]
@@ -69,7 +69,7 @@ async fn a_small_job_is_next_beside_a_big_one() {
     let small = submit(&world, 100).await;
     let chunk = next(&world).await;
     assert_eq!(chunk.job, small.id);
-    assert_eq!(work_generation(world.store(), &chunk).await, Taken::Settled);
+    assert_eq!(work_generation(world.store(), &chunk).await, BulkOutcome::Finished);
     assert_eq!(job(&world, small.id).await.status, JobStatus::Succeeded);
     assert_eq!(next(&world).await.job, big.id);
     world.assert_invariants().await;
@@ -120,15 +120,21 @@ async fn a_chunk_whose_lease_ended_is_taken_over_and_its_old_worker_changes_noth
     let alive = next(&world).await;
     assert_eq!((alive.job, alive.number, alive.crashes), (dead.job, dead.number, 1));
     assert!(alive.epoch > dead.epoch);
-    assert_eq!(world.store().renew_lease_if_held(&dead, Duration::from_mins(1)).await.unwrap(), Pulse::Lost);
-    assert_eq!(work_generation(world.store(), &dead).await, Taken::Lost);
+    assert_eq!(
+        world.store().renew_lease_if_held(&dead, Duration::from_mins(1)).await.unwrap(),
+        ClaimState::Lost
+    );
+    assert_eq!(work_generation(world.store(), &dead).await, BulkOutcome::Lost);
     world.store().fail_chunk_if_held(&dead, &sorry()).await.unwrap();
     world.store().retry_chunk_if_held(&dead, Duration::ZERO, "no").await.unwrap();
     world.store().release_chunk_if_held(&dead, Duration::ZERO).await.unwrap();
     assert_eq!((codes_in(&world).await, job(&world, submitted.id).await.status), (0, JobStatus::Running));
-    assert_eq!(world.store().renew_lease_if_held(&alive, Duration::from_mins(1)).await.unwrap(), Pulse::Held);
-    assert_eq!(work_generation(world.store(), &alive).await, Taken::Settled);
-    assert_eq!(work_generation(world.store(), &alive).await, Taken::Clash, "its codes stand");
+    assert_eq!(
+        world.store().renew_lease_if_held(&alive, Duration::from_mins(1)).await.unwrap(),
+        ClaimState::Held
+    );
+    assert_eq!(work_generation(world.store(), &alive).await, BulkOutcome::Finished);
+    assert_eq!(work_generation(world.store(), &alive).await, BulkOutcome::Conflict, "its codes stand");
     assert_eq!((codes_in(&world).await, job(&world, submitted.id).await.status), (50, JobStatus::Succeeded));
     world.assert_invariants().await;
 }
@@ -144,8 +150,8 @@ async fn of_two_workers_settling_one_chunk_at_once_the_later_claim_wins() {
         let alive = next(&world).await;
         let both =
             futures::join!(work_generation(world.store(), &dead), work_generation(world.store(), &alive));
-        assert_ne!(both.0, Taken::Settled, "the stale worker's rows were committed");
-        assert_eq!(both.1, Taken::Settled);
+        assert_ne!(both.0, BulkOutcome::Finished, "the stale worker's rows were committed");
+        assert_eq!(both.1, BulkOutcome::Finished);
         assert_eq!(job(&world, submitted.id).await.succeeded, 300);
     }
     world.assert_invariants().await;
@@ -172,13 +178,16 @@ async fn a_cancelled_job_lets_no_chunk_commit() {
     let cancel =
         async || world.store().cancel_job_if_open(None, world.business, submitted.id).await.unwrap().outcome;
     assert_eq!(cancel().await.unwrap().status, JobStatus::Cancelled);
-    assert_eq!(world.store().renew_lease_if_held(&chunk, Duration::from_mins(1)).await.unwrap(), Pulse::Lost);
-    assert_eq!(work_generation(world.store(), &chunk).await, Taken::Lost);
+    assert_eq!(
+        world.store().renew_lease_if_held(&chunk, Duration::from_mins(1)).await.unwrap(),
+        ClaimState::Lost
+    );
+    assert_eq!(work_generation(world.store(), &chunk).await, BulkOutcome::Lost);
     assert!(claim(world.store(), "worker").await.is_none());
     assert_eq!(codes_in(&world).await, 0);
-    assert!(matches!(cancel().await, Err(Refusal::WrongJobState { .. })));
+    assert!(matches!(cancel().await, Err(Rejection::WrongJobState { .. })));
     let retry = world.store().retry_job_if_failed(None, world.business, submitted.id).await.unwrap();
-    assert!(matches!(retry.outcome, Err(Refusal::WrongJobState { .. })));
+    assert!(matches!(retry.outcome, Err(Rejection::WrongJobState { .. })));
     world.assert_invariants().await;
 }
 
@@ -191,7 +200,7 @@ async fn cancelling_and_settling_at_once_leave_all_of_a_chunk_or_nothing() {
         let before = codes_in(&world).await;
         let cancel = world.store().cancel_job_if_open(None, world.business, submitted.id);
         let (cancelled, taken) = futures::join!(cancel, work_generation(world.store(), &chunk));
-        let settled = taken == Taken::Settled;
+        let settled = taken == BulkOutcome::Finished;
         assert_eq!(codes_in(&world).await - before, if settled { 20 } else { 0 });
         assert_eq!(cancelled.unwrap().outcome.is_err(), settled, "only one of them has its way");
         world.assert_invariants().await;
@@ -205,7 +214,7 @@ async fn a_failed_job_is_retried_where_it_failed_and_nowhere_else() {
     let (first, second) = (next(&world).await, next(&world).await);
     world.store().fail_chunk_if_held(&first, &sorry()).await.unwrap();
     assert_eq!(job(&world, submitted.id).await.status, JobStatus::Running, "the other chunk goes on");
-    assert_eq!(work_generation(world.store(), &second).await, Taken::Settled);
+    assert_eq!(work_generation(world.store(), &second).await, BulkOutcome::Finished);
     let failed = job(&world, submitted.id).await;
     assert_eq!((failed.status, failed.error, failed.succeeded), (JobStatus::Failed, Some(sorry()), 100));
     assert!(failed.finished_at.is_some());
@@ -218,10 +227,10 @@ async fn a_failed_job_is_retried_where_it_failed_and_nowhere_else() {
     let again = next(&world).await;
     assert_eq!((again.number, again.attempts, again.crashes), (first.number, 0, 0));
     assert!(claim(world.store(), "worker").await.is_none(), "what is done stays done");
-    assert_eq!(work_generation(world.store(), &again).await, Taken::Settled);
+    assert_eq!(work_generation(world.store(), &again).await, BulkOutcome::Finished);
     let done = job(&world, submitted.id).await;
     assert_eq!((done.status, done.attempts, done.percent()), (JobStatus::Succeeded, 2, Some(100.0)));
-    assert!(matches!(retry().await, Err(Refusal::WrongJobState { .. })));
+    assert!(matches!(retry().await, Err(Rejection::WrongJobState { .. })));
     world.assert_invariants().await;
 }
 
@@ -235,19 +244,19 @@ async fn dead_letters(world: &World) -> i64 {
 async fn a_rule_fails_a_job_at_once_without_a_dead_letter_and_a_retry_runs_what_is_left() {
     let world = World::new().await;
     let submitted = submit(&world, 5 * CODES_PER_CHUNK).await;
-    let store = world.store().clone().with_outbox(&Bell::default());
+    let store = world.store().clone().with_outbox(&Notifier::default());
     let mut claims = Vec::new();
     for _ in 0..3 {
         claims.push(claim(&store, "worker").await.unwrap());
     }
-    assert_eq!(work_generation(&store, &claims[0]).await, Taken::Settled);
-    assert_eq!(store.stop_job_if_held(&claims[1], &Refusal::BookClosed).await.unwrap(), Pulse::Held);
+    assert_eq!(work_generation(&store, &claims[0]).await, BulkOutcome::Finished);
+    assert_eq!(store.stop_job_if_held(&claims[1], &Rejection::BookClosed).await.unwrap(), ClaimState::Held);
     let failed = job(&world, submitted.id).await;
     let code = failed.error.map(|error| error.code);
     assert_eq!((failed.status, code.as_deref()), (JobStatus::Failed, Some("book_closed")));
     assert!(claim(&store, "worker").await.is_none(), "no chunk runs after the rule is known");
-    assert_eq!(work_generation(&store, &claims[2]).await, Taken::Lost, "the chunk was at work");
-    assert_eq!(store.stop_job_if_held(&claims[2], &Refusal::BookClosed).await.unwrap(), Pulse::Lost);
+    assert_eq!(work_generation(&store, &claims[2]).await, BulkOutcome::Lost, "the chunk was at work");
+    assert_eq!(store.stop_job_if_held(&claims[2], &Rejection::BookClosed).await.unwrap(), ClaimState::Lost);
     assert_eq!(dead_letters(&world).await, 0);
     world.assert_invariants().await;
 
@@ -255,7 +264,7 @@ async fn a_rule_fails_a_job_at_once_without_a_dead_letter_and_a_retry_runs_what_
     for number in 1..5 {
         let chunk = claim(&store, "worker").await.unwrap();
         assert_eq!((chunk.number, chunk.attempts, chunk.crashes), (number, 0, 0));
-        assert_eq!(work_generation(&store, &chunk).await, Taken::Settled);
+        assert_eq!(work_generation(&store, &chunk).await, BulkOutcome::Finished);
     }
     let done = job(&world, submitted.id).await;
     assert_eq!((done.status, done.succeeded), (JobStatus::Succeeded, 250_000));
@@ -266,7 +275,7 @@ async fn a_rule_fails_a_job_at_once_without_a_dead_letter_and_a_retry_runs_what_
 async fn a_chunk_that_failed_too_often_writes_a_dead_letter_and_lets_the_others_go_on() {
     let world = World::new().await;
     let submitted = submit(&world, CODES_PER_CHUNK + 1).await;
-    let store = world.store().clone().with_outbox(&Bell::default());
+    let store = world.store().clone().with_outbox(&Notifier::default());
     store.fail_chunk_if_held(&claim(&store, "worker").await.unwrap(), &sorry()).await.unwrap();
     assert_eq!((job(&world, submitted.id).await.status, dead_letters(&world).await), (JobStatus::Running, 1));
     assert!(claim(&store, "worker").await.is_some());
@@ -278,7 +287,7 @@ async fn a_retry_waits_for_no_chunk_that_is_still_being_settled() {
     let world = World::new().await;
     let submitted = submit(&world, 3 * CODES_PER_CHUNK).await;
     let (stopped, _at_work) = (next(&world).await, next(&world).await);
-    world.store().stop_job_if_held(&stopped, &Refusal::BookClosed).await.unwrap();
+    world.store().stop_job_if_held(&stopped, &Rejection::BookClosed).await.unwrap();
     let mut settling = world.pool().begin().await.unwrap();
     query("select from job_chunk where number = 1 for update").execute(&mut *settling).await.unwrap();
     let retry = world.store().retry_job_if_failed(None, world.business, submitted.id);
@@ -439,11 +448,11 @@ async fn a_job_of_another_business_does_not_exist() {
     let submitted = submit(&world, 50).await;
     let other = world.another_business().await;
     let none = world.store().get_job(other, submitted.id).await;
-    assert!(matches!(none, Err(Error::Refused(Refusal::NotFound { .. }))));
+    assert!(matches!(none, Err(Error::Rejected(Rejection::NotFound { .. }))));
     let cancel = world.store().cancel_job_if_open(None, other, submitted.id).await.unwrap().outcome;
-    assert_eq!(cancel, Err(Refusal::not_found("job")));
+    assert_eq!(cancel, Err(Rejection::not_found("job")));
     let retry = world.store().retry_job_if_failed(None, other, submitted.id).await.unwrap().outcome;
-    assert_eq!(retry, Err(Refusal::not_found("job")));
+    assert_eq!(retry, Err(Rejection::not_found("job")));
     assert_eq!(job(&world, submitted.id).await.status, JobStatus::Queued);
 }
 

@@ -53,13 +53,13 @@ async fn world_with_old_statistics(before: impl AsyncFnOnce(&World)) -> World {
 async fn world_of_many_codes() -> World {
     let world = world_with_old_statistics(async |world| {
         let old = world.another_book(&rules()).await;
-        world.plant_codes_in(old, "OLD", CODES / 20).await;
+        world.insert_codes_into(old, "OLD", CODES / 20).await;
         let give = "update coupon set status = 'ASSIGNED', holder = 'u' || position, assignment_id = gen_random_uuid(),
                                       assigned_at = now()";
         query(give).execute(world.pool()).await.unwrap();
     })
     .await;
-    world.plant_codes(CODES).await;
+    world.insert_codes(CODES).await;
     query(
         "update coupon set status = 'ASSIGNED', holder = 'shop', assignment_id = gen_random_uuid(),
                            assigned_at = now() + position * interval '1 ms' where book_id = $1 and position < $2",
@@ -214,7 +214,7 @@ async fn take_back(world: &World, code: &str) {
 #[tokio::test]
 async fn cursors_of_all_codes_and_of_free_codes_lead_to_each_once_and_in_order() {
     let world = World::new().await;
-    let planted = world.plant_codes(25).await;
+    let planted = world.insert_codes(25).await;
     world.give("C000003", "ana").await;
     let listed = async |status, prefix: Option<&str>| {
         let prefix = prefix.map(str::to_owned);
@@ -234,7 +234,7 @@ async fn cursors_of_all_codes_and_of_free_codes_lead_to_each_once_and_in_order()
 #[tokio::test]
 async fn free_codes_are_found_span_by_span_where_many_were_given_out() {
     let world = World::new().await;
-    world.plant_codes(6).await;
+    world.insert_codes(6).await;
     // The first three codes are assigned. Free: the last code of a span, the first of the next span, and one after a
     // gap.
     let past = MAX_FREE_POSITIONS_EXAMINED;
@@ -281,7 +281,7 @@ async fn cursors_lead_to_each_coupon_of_a_user_once_while_coupons_change() {
 #[tokio::test]
 async fn a_state_that_no_code_has_is_an_empty_list_that_reads_no_code() {
     let mut world = World::new().await;
-    world.plant_codes(CODES).await;
+    world.insert_codes(CODES).await;
     for status in CouponStatus::ALL.into_iter().filter(|status| *status != CouponStatus::Available) {
         for prefix in [None, Some("C".to_owned())] {
             let blocks = touched(&mut world, COUPON_BLOCKS, async |world| {
@@ -301,10 +301,10 @@ async fn a_state_that_no_code_has_is_an_empty_list_that_reads_no_code() {
 #[tokio::test]
 async fn a_code_whose_lock_has_lapsed_is_listed_as_assigned() {
     let world = World::new().await;
-    world.plant_codes(3).await;
+    world.insert_codes(3).await;
     world.give("C000001", "ana").await;
     world.locked("C000001", "ana").await;
-    world.let_locks_lapse().await;
+    world.expire_all_locks().await;
     assert_eq!((world.counts().await.assigned, world.counts().await.locked), (0, 1));
     let listed =
         async |status| codes(&world, CodeFilter { status: Some(status), ..CodeFilter::default() }).await;

@@ -2,7 +2,7 @@
 
 use cuponera_domain::id::{AccountId, LoginId};
 use cuponera_domain::principal::{Principal, Role, RoleName};
-use cuponera_domain::rejection::Refusal;
+use cuponera_domain::rejection::Rejection;
 use cuponera_store::Error;
 use cuponera_store::GenerateId;
 use cuponera_store::{Account, AccountChange, NewAccount, Rotated};
@@ -256,7 +256,7 @@ async fn a_password_that_an_admin_sets_while_the_account_becomes_a_member_elsewh
     let change = AccountChange { password_hash: Some("the admin's".to_owned()), ..AccountChange::default() };
     let change = setup.store().update_account(setup.business, account, &change);
     let changed = waits_for(setup.database.pool(), 1, adding.commit(), change).await;
-    assert!(matches!(changed, Err(Error::Refused(Refusal::AccountShared))), "{changed:?}");
+    assert!(matches!(changed, Err(Error::Rejected(Rejection::AccountShared))), "{changed:?}");
     assert!(setup.log_in(account, "a").await.is_some(), "the password was changed");
 }
 
@@ -267,9 +267,9 @@ async fn of_admins_who_disable_each_other_at_once_one_stays() {
         let admins = [setup.account(RoleName::Admin).await, setup.account(RoleName::Admin).await];
         let disable = async |id| setup.disable(id, true).await;
         let answers = race(2, admins, disable).await;
-        let refused =
-            answers.iter().filter(|answer| matches!(answer, Err(Error::Refused(Refusal::LastAdmin))));
-        assert_eq!(refused.count(), 1, "{answers:?}");
+        let rejected =
+            answers.iter().filter(|answer| matches!(answer, Err(Error::Rejected(Rejection::LastAdmin))));
+        assert_eq!(rejected.count(), 1, "{answers:?}");
         let enabled = "select count(*) from user_account where disabled_at is null";
         let enabled: i64 = query_scalar(enabled).fetch_one(setup.database.pool()).await.unwrap();
         assert_eq!(enabled, 1);

@@ -256,11 +256,11 @@ async fn an_account_of_the_version_before_is_a_member_and_disabling_it_there_end
     setup.disable_before(account, false).await;
     assert!(setup.log_in(account, "c").await.is_some());
     assert_eq!(find_key().await, (false, false), "a revoked key works again");
-    let refused = setup
+    let rejected = setup
         .store()
         .create_api_key(&NewApiKey { created_by: Some(AccountId::generate()), ..key.clone() })
         .await;
-    assert!(matches!(refused, Err(Error::Refused(_))), "{refused:?}");
+    assert!(matches!(rejected, Err(Error::Rejected(_))), "{rejected:?}");
 }
 
 #[tokio::test]

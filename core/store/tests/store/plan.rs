@@ -1,7 +1,7 @@
 //! The cost of the hot statements: a few blocks for each call, with any statistics.
 
 use cuponera_domain::id::BookId;
-use cuponera_domain::rejection::Refusal;
+use cuponera_domain::rejection::Rejection;
 use cuponera_testkit::{World, rules};
 use sqlx::{AssertSqlSafe, query};
 
@@ -13,7 +13,7 @@ const CALLS: usize = 10;
 const BLOCKS_PER_CALL: i64 = 25;
 
 /// Assigns all codes of a book with plain SQL.
-async fn give_out(world: &World, book: BookId, holder: &str) {
+async fn assign_all(world: &World, book: BookId, holder: &str) {
     query(
         "update coupon set status = 'ASSIGNED', holder = $2, assignment_id = gen_random_uuid(), assigned_at = now(),
                            version = 1 where book_id = $1",
@@ -59,22 +59,22 @@ async fn assert_few_blocks_touched(world: &World, calls_of_each: usize) {
 async fn a_bulk_load_that_the_statistics_do_not_know_of_slows_no_assignment() {
     let mut world = without_autovacuum().await;
     let (old, free) = (world.another_book(&rules()).await, world.another_book(&rules()).await);
-    world.plant_codes_in(old, "OLD", MANY).await;
-    give_out(&world, old, "somebody").await;
+    world.insert_codes_into(old, "OLD", MANY).await;
+    assign_all(&world, old, "somebody").await;
     analyze_with_a_code_for_each_holder(&world).await;
-    world.plant_codes_in(free, "FREE", MANY).await;
+    world.insert_codes_into(free, "FREE", MANY).await;
     world.database.count_anew().await;
     for number in 0..CALLS {
         let mut random = world.random(&format!("eva-{number}"));
         assert_eq!(
-            world.settle(random.clone()).await.outcome,
-            Err(Refusal::SoldOut),
+            world.run_batch(random.clone()).await.outcome,
+            Err(Rejection::SoldOut),
             "the world's book is empty"
         );
         random.ask.book = free;
-        world.settle(random).await.outcome.unwrap();
-        let named = world.settle(world.named(&format!("FREE{number:06}"), "leo")).await.outcome;
-        assert!(matches!(named, Ok(_) | Err(Refusal::AlreadyAssigned)));
+        world.run_batch(random).await.outcome.unwrap();
+        let named = world.run_batch(world.named(&format!("FREE{number:06}"), "leo")).await.outcome;
+        assert!(matches!(named, Ok(_) | Err(Rejection::AlreadyAssigned)));
     }
     assert_few_blocks_touched(&world, 3).await;
 }
@@ -84,19 +84,19 @@ async fn a_bulk_load_that_the_statistics_do_not_know_of_slows_no_assignment() {
 async fn a_holder_of_very_many_codes_locks_and_redeems_as_fast_as_others() {
     let mut world = without_autovacuum().await;
     let (old, hers) = (world.another_book(&rules()).await, world.another_book(&rules()).await);
-    world.plant_codes_in(old, "OLD", MANY / 4).await;
-    give_out(&world, old, "somebody").await;
-    world.plant_codes_in(world.book, "FREE", 4 * MANY).await;
+    world.insert_codes_into(old, "OLD", MANY / 4).await;
+    assign_all(&world, old, "somebody").await;
+    world.insert_codes_into(world.book, "FREE", 4 * MANY).await;
     analyze_with_a_code_for_each_holder(&world).await;
-    let codes = world.plant_codes_in(hers, "HERS", MANY).await;
-    give_out(&world, hers, "ana").await;
+    let codes = world.insert_codes_into(hers, "HERS", MANY).await;
+    assign_all(&world, hers, "ana").await;
     world.database.count_anew().await;
     for code in &codes[..CALLS] {
         world.locked(code, "ana").await;
-        world.settle(world.unlock(code, "ana")).await.outcome.unwrap();
-        world.settle(world.redeem(code, "ana")).await.outcome.unwrap();
-        let again = world.settle(world.redeem(code, "ana")).await.outcome;
-        assert_eq!(again, Err(Refusal::CouponAlreadyRedeemed));
+        world.run_batch(world.unlock(code, "ana")).await.outcome.unwrap();
+        world.run_batch(world.redeem(code, "ana")).await.outcome.unwrap();
+        let again = world.run_batch(world.redeem(code, "ana")).await.outcome;
+        assert_eq!(again, Err(Rejection::CouponAlreadyRedeemed));
     }
     assert_few_blocks_touched(&world, 4).await;
 }

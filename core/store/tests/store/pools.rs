@@ -12,8 +12,8 @@ use sqlx::{query, query_scalar};
 /// Invariant I-14.
 #[tokio::test]
 async fn reads_that_hang_end_and_keep_no_login_from_a_connection() {
-    let world = World::with_pools(rules(), Pools { rest: 3, ..Pools::LEAST }).await;
-    world.plant_codes(3).await;
+    let world = World::with_pools(rules(), Pools { rest: 3, ..Pools::MIN }).await;
+    world.insert_codes(3).await;
     let store = world.store();
     let book = store.get_book(world.business, world.book).await.unwrap();
     let mut holding = world.pool().begin().await.unwrap();
@@ -41,7 +41,7 @@ async fn reads_that_hang_end_and_keep_no_login_from_a_connection() {
 async fn a_migration_has_no_time_limit() {
     const LIMIT: Duration = Duration::from_millis(300);
     let world = World::new().await;
-    let store = world.database.another_store(Pools { rest_statement: LIMIT, ..Pools::LEAST }).await;
+    let store = world.database.another_store(Pools { rest_statement: LIMIT, ..Pools::MIN }).await;
     let mut holding = world.pool().begin().await.unwrap();
     query("lock table _sqlx_migrations").execute(&mut *holding).await.unwrap();
     let waits = waits_for_a_lock(world.store(), 2 * LIMIT);

@@ -2,9 +2,9 @@
 
 use cuponera_domain::book::{BookPatch, BookRules, BookStatus, Change};
 use cuponera_domain::coupon::state::CouponStatus;
-use cuponera_domain::rejection::Refusal;
+use cuponera_domain::rejection::Rejection;
 use cuponera_store::Error;
-use cuponera_store::{Answer, Redeemed};
+use cuponera_store::{CallResult, Redeemed};
 use cuponera_testkit::{World, race, rules};
 
 /// A world where `ana` holds one code with this many redemptions.
@@ -14,12 +14,12 @@ async fn good_for(uses: i32) -> (World, String) {
 
 async fn of(rules: BookRules) -> (World, String) {
     let world = World::with(rules).await;
-    let code = world.plant_codes(1).await.remove(0);
+    let code = world.insert_codes(1).await.remove(0);
     world.give(&code, "ana").await;
     (world, code)
 }
 
-fn uses(answers: &[Answer<Redeemed>]) -> Vec<i32> {
+fn uses(answers: &[CallResult<Redeemed>]) -> Vec<i32> {
     let mut uses: Vec<i32> = answers
         .iter()
         .filter_map(|answer| answer.outcome.as_ref().ok())
@@ -29,15 +29,15 @@ fn uses(answers: &[Answer<Redeemed>]) -> Vec<i32> {
     uses
 }
 
-fn used_up(answers: &[Answer<Redeemed>]) -> usize {
-    answers.iter().filter(|answer| answer.outcome == Err(Refusal::CouponAlreadyRedeemed)).count()
+fn used_up(answers: &[CallResult<Redeemed>]) -> usize {
+    answers.iter().filter(|answer| answer.outcome == Err(Rejection::CouponAlreadyRedeemed)).count()
 }
 
 #[tokio::test]
 async fn two_hundred_racers_redeem_a_code_as_often_as_it_is_good_for() {
     for most in [1, 3] {
         let (world, code) = good_for(most).await;
-        let answers = race(24, 0..200, async |_| world.settle(world.redeem(&code, "ana")).await).await;
+        let answers = race(24, 0..200, async |_| world.run_batch(world.redeem(&code, "ana")).await).await;
         assert_eq!(uses(&answers), (1..=most).collect::<Vec<_>>());
         assert_eq!(used_up(&answers), 200 - uses(&answers).len());
         let last =
@@ -52,7 +52,7 @@ async fn two_hundred_racers_redeem_a_code_as_often_as_it_is_good_for() {
 #[tokio::test]
 async fn of_eight_who_all_saw_a_use_left_as_many_use_it_as_there_are_uses() {
     let (world, code) = good_for(3).await;
-    let redeems = race(8, 0..8, async |_| world.settle(world.redeem(&code, "ana")).await);
+    let redeems = race(8, 0..8, async |_| world.run_batch(world.redeem(&code, "ana")).await);
     let answers = world.all_at_once_on(&code, 8, redeems).await;
     assert_eq!((uses(&answers), used_up(&answers)), (vec![1, 2, 3], 5));
     world.assert_invariants().await;
@@ -63,7 +63,7 @@ async fn of_eight_who_all_saw_a_use_left_as_many_use_it_as_there_are_uses() {
 async fn one_batch_may_name_a_code_as_often_as_it_likes() {
     let (world, code) = good_for(45).await;
     let calls: Vec<_> = (0..64).map(|_| world.redeem(&code, "ana")).collect();
-    let answers = world.store().settle(&calls).await.unwrap();
+    let answers = world.store().run_batch(&calls).await.unwrap();
     assert_eq!(uses(&answers), (1..=45).collect::<Vec<_>>());
     assert_eq!(used_up(&answers), 19);
     world.assert_invariants().await;
@@ -75,13 +75,13 @@ async fn one_batch_may_name_a_code_as_often_as_it_likes() {
 #[tokio::test]
 async fn batches_that_name_the_same_codes_in_opposite_orders_do_not_deadlock() {
     let world = World::with(BookRules { max_redeems_per_user: 2, ..rules() }).await;
-    let codes = world.plant_codes(21).await;
+    let codes = world.insert_codes(21).await;
     for code in &codes {
         world.give(code, "ana").await;
     }
     let forward: Vec<_> = codes.iter().map(|code| world.redeem(code, "ana")).collect();
     let backward: Vec<_> = forward.iter().rev().cloned().collect();
-    let redeems = race(2, [&forward, &backward], async |batch| world.store().settle(batch).await.unwrap());
+    let redeems = race(2, [&forward, &backward], async |batch| world.store().run_batch(batch).await.unwrap());
     let answers: Vec<_> = world.all_at_once_on(&codes[10], 2, redeems).await.into_iter().flatten().collect();
     assert_eq!(uses(&answers).len(), 42);
     world.assert_invariants().await;
@@ -94,8 +94,8 @@ async fn redeeming_twice_is_one_redemption() {
     let mut call = world.redeem(&code, "ana");
     call.ask.reference = Some("sale 7".to_owned());
     call.ask.metadata = Some(serde_json::json!({ "till": 3 }));
-    assert!(world.settle(call.clone()).await.outcome.unwrap().is_final());
-    assert_eq!(world.settle(call).await.outcome, Err(Refusal::CouponAlreadyRedeemed));
+    assert!(world.run_batch(call.clone()).await.outcome.unwrap().is_final());
+    assert_eq!(world.run_batch(call).await.outcome, Err(Rejection::CouponAlreadyRedeemed));
     let kept: (String, serde_json::Value) =
         sqlx::query_as("select reference, metadata from redemption").fetch_one(world.pool()).await.unwrap();
     assert_eq!(kept, ("sale 7".to_owned(), serde_json::json!({ "till": 3 })));
@@ -106,7 +106,7 @@ async fn redeeming_twice_is_one_redemption() {
 async fn a_use_that_is_not_the_last_clears_the_lock() {
     let (world, code) = good_for(2).await;
     world.locked(&code, "ana").await;
-    world.settle(world.redeem(&code, "ana")).await.outcome.unwrap();
+    world.run_batch(world.redeem(&code, "ana")).await.outcome.unwrap();
     let coupon = world.coupon(&code).await;
     assert_eq!((coupon.status, coupon.locked_until, coupon.redeem_count), (CouponStatus::Assigned, None, 1));
     world.assert_invariants().await;
@@ -115,16 +115,16 @@ async fn a_use_that_is_not_the_last_clears_the_lock() {
 #[tokio::test]
 async fn where_the_book_wants_a_lock_there_is_no_redemption_without_one() {
     let (world, code) = of(BookRules { require_lock: true, ..rules() }).await;
-    let redeem = async || world.settle(world.redeem(&code, "ana")).await.outcome;
-    assert_eq!(redeem().await, Err(Refusal::LockRequired), "never locked");
+    let redeem = async || world.run_batch(world.redeem(&code, "ana")).await.outcome;
+    assert_eq!(redeem().await, Err(Rejection::LockRequired), "never locked");
     world.locked(&code, "ana").await;
-    world.let_locks_lapse().await;
-    assert_eq!(redeem().await, Err(Refusal::LockExpired), "expired, not swept");
+    world.expire_all_locks().await;
+    assert_eq!(redeem().await, Err(Rejection::LockExpired), "expired, not swept");
     world.store().expire_locks(10).await.unwrap();
-    assert_eq!(redeem().await, Err(Refusal::LockExpired), "expired and swept");
+    assert_eq!(redeem().await, Err(Rejection::LockExpired), "expired and swept");
     world.locked(&code, "ana").await;
-    world.settle(world.unlock(&code, "ana")).await.outcome.unwrap();
-    assert_eq!(redeem().await, Err(Refusal::LockRequired), "released by the holder");
+    world.run_batch(world.unlock(&code, "ana")).await.outcome.unwrap();
+    assert_eq!(redeem().await, Err(Rejection::LockRequired), "released by the holder");
     world.locked(&code, "ana").await;
     assert!(redeem().await.unwrap().is_final());
     world.assert_invariants().await;
@@ -135,8 +135,8 @@ async fn a_book_that_is_paused_lets_nothing_be_locked_or_redeemed() {
     let (world, code) = good_for(1).await;
     let paused = BookPatch { status: Change::Set(BookStatus::Paused), ..BookPatch::default() };
     world.store().update_book(None, world.business, world.book, paused).await.unwrap().outcome.unwrap();
-    assert_eq!(world.settle(world.redeem(&code, "ana")).await.outcome, Err(Refusal::BookNotActive));
-    assert_eq!(world.settle(world.lock(&code, "ana")).await.outcome, Err(Refusal::BookNotActive));
+    assert_eq!(world.run_batch(world.redeem(&code, "ana")).await.outcome, Err(Rejection::BookNotActive));
+    assert_eq!(world.run_batch(world.lock(&code, "ana")).await.outcome, Err(Rejection::BookNotActive));
     world.assert_invariants().await;
 }
 
@@ -144,12 +144,12 @@ async fn a_book_that_is_paused_lets_nothing_be_locked_or_redeemed() {
 async fn validating_says_what_redeeming_would_and_changes_nothing() {
     let (world, code) = of(BookRules { require_lock: true, ..rules() }).await;
     let validate = async || world.store().validate(&world.redeem(&code, "ana")).await;
-    assert!(matches!(validate().await, Err(Error::Refused(Refusal::LockRequired))));
+    assert!(matches!(validate().await, Err(Error::Rejected(Rejection::LockRequired))));
     world.locked(&code, "ana").await;
     validate().await.unwrap();
     validate().await.unwrap();
     assert_eq!(world.coupon(&code).await.redeem_count, 0);
-    world.settle(world.redeem(&code, "ana")).await.outcome.unwrap();
-    assert!(matches!(validate().await, Err(Error::Refused(Refusal::CouponAlreadyRedeemed))));
+    world.run_batch(world.redeem(&code, "ana")).await.outcome.unwrap();
+    assert!(matches!(validate().await, Err(Error::Rejected(Rejection::CouponAlreadyRedeemed))));
     world.assert_invariants().await;
 }

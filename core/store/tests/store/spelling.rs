@@ -5,7 +5,7 @@
 use std::fmt::Write;
 
 use cuponera_domain::principal::RoleName;
-use cuponera_domain::rejection::Refusal;
+use cuponera_domain::rejection::Rejection;
 use cuponera_domain::text;
 use cuponera_store::{HeldFilter, NewAccount, examine};
 use cuponera_testkit::{CallExt, World, race, rules};
@@ -16,7 +16,7 @@ async fn listed(world: &World, user: &str) -> Vec<String> {
     page.items.into_iter().map(|coupon| coupon.code).collect()
 }
 
-async fn make_account(world: &World, email: &str, user_id: &str) -> Result<String, Refusal> {
+async fn make_account(world: &World, email: &str, user_id: &str) -> Result<String, Rejection> {
     let new = NewAccount {
         business: world.business,
         email: email.to_owned(),
@@ -52,49 +52,53 @@ async fn the_database_trims_and_finds_hidden_characters_as_the_program_does() {
 async fn every_statement_finds_the_holder_that_was_stored_untrimmed() {
     let world =
         World::with(cuponera_domain::book::BookRules { max_codes_per_user: Some(3), ..rules() }).await;
-    let codes = world.plant_codes(4).await;
+    let codes = world.insert_codes(4).await;
     world.give(&codes[0], " ana\u{a0}").await;
     world.locked(&codes[0], "ana").await;
-    world.settle(world.unlock(&codes[0], "ana")).await.outcome.unwrap();
+    world.run_batch(world.unlock(&codes[0], "ana")).await.outcome.unwrap();
     world.store().validate(&world.redeem(&codes[0], "ana")).await.unwrap();
-    world.settle(world.redeem(&codes[0], "ana")).await.outcome.unwrap();
+    world.run_batch(world.redeem(&codes[0], "ana")).await.outcome.unwrap();
     assert!(world.give(&codes[0], "ana").await.repeated);
     assert_eq!(world.give(&codes[1], "ana").await.user, " ana\u{a0}");
-    assert_eq!(world.settle(world.random("ana")).await.outcome.unwrap().user, " ana\u{a0}");
-    let limit = Err(Refusal::UserLimitReached { limit: 3 });
-    assert_eq!(world.settle(world.random("ana")).await.outcome, limit);
+    assert_eq!(world.run_batch(world.random("ana")).await.outcome.unwrap().user, " ana\u{a0}");
+    let limit = Err(Rejection::UserLimitReached { limit: 3 });
+    assert_eq!(world.run_batch(world.random("ana")).await.outcome, limit);
     assert_eq!(listed(&world, "ana").await.len(), 3);
     assert_eq!(listed(&world, "ana").await, listed(&world, " ana\u{a0}").await);
     let free = codes.iter().find(|code| !["C000000", "C000001"].contains(&code.as_str())).unwrap();
-    let refused = world.settle(world.lock(free, "eva")).await.outcome.unwrap_err();
-    assert!(matches!(refused, Refusal::NotAssigned | Refusal::NotHolder), "{refused:?}");
+    let rejected = world.run_batch(world.lock(free, "eva")).await.outcome.unwrap_err();
+    assert!(matches!(rejected, Rejection::NotAssigned | Rejection::NotHolder), "{rejected:?}");
     world.assert_invariants().await;
 }
 
 #[tokio::test]
 async fn an_id_of_its_own_never_finds_anothers_codes() {
     let world = World::new().await;
-    let codes = world.plant_codes(8).await;
+    let codes = world.insert_codes(8).await;
     world.give(&codes[0], "ana").await;
     world.give(&codes[1], " ana").await;
     world.give(&codes[2], "leo ").await;
     world.give(&codes[3], " leo").await;
     for (code, user) in [(&codes[1], "ana"), (&codes[3], "leo")] {
-        assert_eq!(world.settle(world.lock(code, user)).await.outcome, Err(Refusal::NotHolder), "{user}");
-        let by_user = world.settle(world.redeem(code, user).by_end_user()).await.outcome;
-        assert_eq!(by_user, Err(Refusal::not_found("coupon")), "{user}");
+        assert_eq!(
+            world.run_batch(world.lock(code, user)).await.outcome,
+            Err(Rejection::NotHolder),
+            "{user}"
+        );
+        let by_user = world.run_batch(world.redeem(code, user).by_end_user()).await.outcome;
+        assert_eq!(by_user, Err(Rejection::not_found("coupon")), "{user}");
     }
     // If several untrimmed ids match, the first is found.
     world.locked(&codes[2], "leo").await;
     // An account created by a program of the previous version is another person with a different id.
     world.give(&codes[4], " ida").await;
     insert_account(&world, "ida").await;
-    assert_eq!(world.settle(world.lock(&codes[4], "ida")).await.outcome, Err(Refusal::NotHolder));
+    assert_eq!(world.run_batch(world.lock(&codes[4], "ida")).await.outcome, Err(Rejection::NotHolder));
     assert_eq!(world.give(&codes[5], "ida").await.user, "ida");
     assert_eq!(listed(&world, "ida").await, [codes[5].clone()]);
     // The ids of another business are separate.
     let elsewhere = world.lock(&codes[2], "leo").in_business(world.another_business().await);
-    assert_eq!(world.settle(elsewhere).await.outcome, Err(Refusal::not_found("coupon")));
+    assert_eq!(world.run_batch(elsewhere).await.outcome, Err(Rejection::not_found("coupon")));
     world.assert_invariants().await;
 }
 
@@ -110,23 +114,23 @@ async fn insert_account(world: &World, user_id: &str) {
 #[tokio::test]
 async fn whom_an_id_finds_does_not_change_when_codes_come_and_go() {
     let world = World::new().await;
-    let codes = world.plant_codes(3).await;
+    let codes = world.insert_codes(3).await;
     world.give(&codes[0], "ana").await;
     world.give(&codes[1], " ana").await;
     query("delete from coupon where code = $1").bind(&codes[0]).execute(world.pool()).await.unwrap();
-    assert_eq!(world.settle(world.lock(&codes[1], "ana")).await.outcome, Err(Refusal::NotHolder));
+    assert_eq!(world.run_batch(world.lock(&codes[1], "ana")).await.outcome, Err(Rejection::NotHolder));
     assert_eq!(world.give(&codes[2], "ana").await.user, "ana");
 }
 
 #[tokio::test]
 async fn a_new_account_has_the_stored_id_of_its_holder_and_takes_no_email_that_is_found() {
     let world = World::new().await;
-    let codes = world.plant_codes(1).await;
+    let codes = world.insert_codes(1).await;
     world.give(&codes[0], "ana\u{200b}").await;
     assert_eq!(make_account(&world, "ana@shop.test", "ana").await.unwrap(), "ana\u{200b}");
-    assert_eq!(make_account(&world, "ana-2@shop.test", "ana").await, Err(Refusal::UserIdTaken));
+    assert_eq!(make_account(&world, "ana-2@shop.test", "ana").await, Err(Rejection::UserIdTaken));
     insert_account(&world, "\u{feff}zoe").await;
-    assert_eq!(make_account(&world, "ZOE@shop.test", "zoe-2").await, Err(Refusal::EmailTaken));
+    assert_eq!(make_account(&world, "ZOE@shop.test", "zoe-2").await, Err(Rejection::EmailTaken));
     let found = world.store().find_credential("Zoe@Shop.test").await.unwrap().unwrap();
     assert_eq!(found.email, "\u{feff}zoe@shop.test");
     assert_eq!(world.store().reset_password("zoe@shop.test", "new").await.unwrap().id, found.account);
@@ -136,10 +140,10 @@ async fn a_new_account_has_the_stored_id_of_its_holder_and_takes_no_email_that_i
 async fn the_limit_holds_for_both_spellings_together_under_a_race() {
     let limit = cuponera_domain::book::BookRules { max_codes_per_user: Some(5), ..rules() };
     let world = World::with(limit).await;
-    world.plant_codes(40).await;
-    world.settle(world.random(" ana ")).await.outcome.unwrap();
+    world.insert_codes(40).await;
+    world.run_batch(world.random(" ana ")).await.outcome.unwrap();
     let answers = race(20, 0..40, async |number| {
-        world.settle(world.random(if number % 2 == 0 { "ana" } else { " ana " })).await.outcome
+        world.run_batch(world.random(if number % 2 == 0 { "ana" } else { " ana " })).await.outcome
     })
     .await;
     assert_eq!(answers.iter().filter(|outcome| outcome.is_ok()).count(), 4);
@@ -150,7 +154,7 @@ async fn the_limit_holds_for_both_spellings_together_under_a_race() {
 #[tokio::test]
 async fn what_was_stored_untrimmed_is_counted() {
     let world = World::new().await;
-    let codes = world.plant_codes(6).await;
+    let codes = world.insert_codes(6).await;
     let none = examine(world.database.url()).await.unwrap().untrimmed.unwrap();
     assert_eq!((none.user_ids, none.emails), (0, 0));
     for (code, user) in codes.iter().zip([" ana", "kai", " kai", "ma\u{200b}x", "plain", "año 2 ü"]) {

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use cuponera_domain::id::JobId;
 use cuponera_domain::job::import;
-use cuponera_domain::rejection::Refusal;
+use cuponera_domain::rejection::Rejection;
 use cuponera_store::Error;
 use cuponera_store::GenerateId;
-use cuponera_store::{ImportPart, NewImport, Pulse, Rejection, RejectionCursor, Store};
+use cuponera_store::{ClaimState, ImportPart, NewImport, RejectedRow, RejectedRowCursor, Store};
 use cuponera_testkit::{World, race};
 use sqlx::{query, query_as};
 
@@ -28,7 +28,7 @@ async fn submit(world: &World) -> JobId {
 
 /// So many rejected rows of so many bytes each.
 fn rejecting(rows: u64, bytes: usize) -> ImportPart {
-    let rejection = |line| Rejection {
+    let rejection = |line| RejectedRow {
         line,
         code: "no".to_owned(),
         reason: "too_short".into(),
@@ -62,7 +62,7 @@ async fn uploads_that_race_fill_the_quota_and_exceed_it_by_nothing() {
         for _ in 0..3 {
             match store.reserve_upload_if_room(world.business, *upload, PART).await {
                 Ok(()) => reserved += 1,
-                Err(Error::Refused(Refusal::StorageQuotaExceeded { used_bytes, allowed_bytes })) => {
+                Err(Error::Rejected(Rejection::StorageQuotaExceeded { used_bytes, allowed_bytes })) => {
                     assert!(used_bytes <= allowed_bytes && allowed_bytes == 20 * PART);
                 }
                 Err(other) => panic!("{other:?}"),
@@ -74,7 +74,7 @@ async fn uploads_that_race_fill_the_quota_and_exceed_it_by_nothing() {
     assert_eq!(reserved.into_iter().sum::<u64>(), 20);
     assert_eq!(stored(&world).await, (20_000, 0));
     let full = store.reserve_upload_if_room(world.business, uploads[0], 1).await;
-    assert!(matches!(full, Err(Error::Refused(Refusal::StorageQuotaExceeded { .. }))), "{full:?}");
+    assert!(matches!(full, Err(Error::Rejected(Rejection::StorageQuotaExceeded { .. }))), "{full:?}");
     for upload in uploads {
         store.free_upload(upload).await.unwrap();
     }
@@ -96,7 +96,10 @@ async fn rejected_rows_count_and_a_job_fails_whose_rows_do_not_fit() {
     let world = World::new().await;
     let store = with_quota(&world, 4_000);
     let first = submit(&world).await;
-    assert_eq!(store.settle_imported(&next(&world).await, &rejecting(10, 10), 0).await.unwrap(), Pulse::Held);
+    assert_eq!(
+        store.finish_imported(&next(&world).await, &rejecting(10, 10), 0).await.unwrap(),
+        ClaimState::Held
+    );
     let (_, bytes) = stored(&world).await;
     let written: (i64,) = query_as(
         "select sum(octet_length(code) + octet_length(reason) + octet_length(detail) \
@@ -108,10 +111,10 @@ async fn rejected_rows_count_and_a_job_fails_whose_rows_do_not_fit() {
     assert_eq!(bytes, written.0);
     submit(&world).await;
     let late = next(&world).await;
-    let refused = store.settle_imported(&late, &rejecting(40, 10), 0).await;
-    let Err(Error::Refused(Refusal::StorageQuotaExceeded { used_bytes, allowed_bytes: 4_000 })) = refused
+    let rejected = store.finish_imported(&late, &rejecting(40, 10), 0).await;
+    let Err(Error::Rejected(Rejection::StorageQuotaExceeded { used_bytes, allowed_bytes: 4_000 })) = rejected
     else {
-        panic!("{refused:?}")
+        panic!("{rejected:?}")
     };
     assert_eq!(i64::try_from(used_bytes).unwrap(), bytes);
     assert_eq!(stored(&world).await, (0, bytes), "what was refused is not stored");
@@ -132,8 +135,8 @@ async fn of_a_rejected_row_the_first_kibibyte_is_kept() {
     let mut part = rejecting(1, 0);
     part.rejections[0].row = "é".repeat(40_000);
     part.rejections[0].code = "c".repeat(40_000);
-    world.store().settle_imported(&next(&world).await, &part, 0).await.unwrap();
-    let page = world.store().list_rejections(job, RejectionCursor::default()).await.unwrap();
+    world.store().finish_imported(&next(&world).await, &part, 0).await.unwrap();
+    let page = world.store().list_rejected_rows(job, RejectedRowCursor::default()).await.unwrap();
     assert_eq!(
         (page.rejections[0].row.as_str(), page.rejections[0].code.len()),
         ("é".repeat(512).as_str(), 1_024)
@@ -149,7 +152,7 @@ async fn uploads_of_jobs_that_are_over_and_of_none_are_not_needed() {
     for job in [done, open, lost, coming] {
         store.reserve_upload_if_room(world.business, job, PART).await.unwrap();
     }
-    store.settle_imported(&next(&world).await, &rejecting(1, 10), 0).await.unwrap();
+    store.finish_imported(&next(&world).await, &rejecting(1, 10), 0).await.unwrap();
     query("update job_storage set reserved_at = now() - interval '2 days' where job_id = $1")
         .bind(lost.0)
         .execute(world.pool())

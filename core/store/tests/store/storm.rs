@@ -20,13 +20,13 @@ async fn settle_some(world: &World, codes: &[String], seed: u64) {
         })
         .collect();
     match seed % 4 {
-        0 => settle(world, &picks, "unlock", |code| world.unlock(code, "ana")).await,
-        1 | 2 => settle(world, &picks, "redeem", |code| world.redeem(code, "ana")).await,
-        _ => settle(world, &picks, "lock", |code| world.lock(code, "ana")).await,
+        0 => run_batch(world, &picks, "unlock", |code| world.unlock(code, "ana")).await,
+        1 | 2 => run_batch(world, &picks, "redeem", |code| world.redeem(code, "ana")).await,
+        _ => run_batch(world, &picks, "lock", |code| world.lock(code, "ana")).await,
     }
 }
 
-async fn settle<T: Transition>(
+async fn run_batch<T: Transition>(
     world: &World,
     picks: &[(&str, Option<String>)],
     kind: &str,
@@ -37,19 +37,19 @@ async fn settle<T: Transition>(
         None => make(code),
     };
     let calls: Vec<_> = picks.iter().map(call).collect();
-    world.store().settle(&calls).await.expect("a batch failed");
+    world.store().run_batch(&calls).await.expect("a batch failed");
 }
 
 #[tokio::test]
 async fn locks_releases_redemptions_and_sweeps_at_once_leave_a_whole_trail() {
     let world = World::with(BookRules { max_redeems_per_user: 40, ..rules() }).await;
-    let codes = world.plant_codes(i32::try_from(COUPONS).unwrap()).await;
+    let codes = world.insert_codes(i32::try_from(COUPONS).unwrap()).await;
     for code in &codes {
         world.give(code, "ana").await;
     }
     let calls = race(20, 0..BATCHES, async |seed| settle_some(&world, &codes, seed).await);
     let sweeps = race(1, 0..40, async |_| {
-        world.let_locks_lapse().await;
+        world.expire_all_locks().await;
         world.store().expire_locks(20).await.unwrap();
         world.store().roll_up_counts().await.unwrap();
     });

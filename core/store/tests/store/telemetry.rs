@@ -6,7 +6,7 @@ use cuponera_domain::coupon::pattern::Pattern;
 use cuponera_domain::id::JobId;
 use cuponera_domain::job::JobKind;
 use cuponera_domain::trace::TraceParent;
-use cuponera_platform::telemetry::{Exposition, Reach};
+use cuponera_platform::telemetry::{Exposition, MetricsAccess};
 use cuponera_store::Store;
 use cuponera_testkit::{World, claim};
 
@@ -29,7 +29,7 @@ fn value(text: &str, series: &str) -> f64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_scrape_shows_the_work_that_waits_as_of_a_moment_ago_and_a_database_that_is_away() {
     let world = World::new().await;
-    let exposition = Exposition::new(Reach::Loopback);
+    let exposition = Exposition::new(MetricsAccess::Loopback);
     exposition.watch("worker", world.store());
     submit(&world, world.store(), 120_000).await;
     let text = exposition.render().await;
@@ -44,11 +44,11 @@ async fn a_scrape_shows_the_work_that_waits_as_of_a_moment_ago_and_a_database_th
     let text = exposition.render().await;
     let now = value(&text, "cuponera_chunks_runnable");
     assert!((now - 3.0).abs() < f64::EPSILON, "the database was queried again immediately: {now}");
-    let afresh = Exposition::new(Reach::Loopback);
+    let afresh = Exposition::new(MetricsAccess::Loopback);
     afresh.watch("worker", world.store());
     let text = afresh.render().await;
     assert!((value(&text, "cuponera_chunks_runnable") - 2.0).abs() < f64::EPSILON, "{text}");
-    let gone = Exposition::new(Reach::Loopback);
+    let gone = Exposition::new(MetricsAccess::Loopback);
     gone.watch("worker", world.store());
     world.store().close().await;
     let text = gone.render().await;
@@ -71,7 +71,7 @@ async fn the_chunks_of_a_job_belong_to_the_trace_that_submitted_it() {
 async fn a_lease_that_is_taken_over_is_counted() {
     const SERIES: &str = "cuponera_leases_taken_over_total{kind=\"GENERATE_CODES\"}";
     let world = World::new().await;
-    let taken_over = async || value(&Exposition::new(Reach::Loopback).render().await, SERIES);
+    let taken_over = async || value(&Exposition::new(MetricsAccess::Loopback).render().await, SERIES);
     submit(&world, world.store(), 1).await;
     let before = taken_over().await;
     let dead = world.store().claim_chunk("dead", Duration::ZERO, &JobKind::ALL).await.unwrap();

@@ -3,9 +3,9 @@
 
 use cuponera_domain::id::JobId;
 use cuponera_domain::job::{ChunkWork, JobKind, JobStatus, Task, Work};
-use cuponera_domain::rejection::{Refusal, RefusalClass};
+use cuponera_domain::rejection::{Rejection, RejectionClass};
 use cuponera_store::GenerateId;
-use cuponera_store::{JobFilter, RequestKey};
+use cuponera_store::{IdempotencyKey, JobFilter};
 use cuponera_testkit::{World, claim, generate};
 use serde_json::{Value, json};
 use sqlx::{query, query_as};
@@ -85,7 +85,7 @@ async fn what_is_claimed_and_cannot_be_read_is_held_and_says_why() {
 #[tokio::test]
 async fn a_refusal_that_a_later_version_kept_is_answered_again() {
     let world = World::new().await;
-    let key = RequestKey { id: Uuid::now_v7(), fingerprint: Uuid::now_v7() };
+    let key = IdempotencyKey { id: Uuid::now_v7(), fingerprint: Uuid::now_v7() };
     let kept = json!({"Err": {"code": "budget_exhausted", "class": "gone", "detail": "the budget is spent", "budget": 5}});
     query("insert into request_key (id, fingerprint, answer) values ($1, $2, $3)")
         .bind(key.id)
@@ -94,9 +94,9 @@ async fn a_refusal_that_a_later_version_kept_is_answered_again() {
         .execute(world.pool())
         .await
         .unwrap();
-    let answer = world.store().find_answer::<Value>(&key).await.unwrap().unwrap();
-    let Err(refusal @ Refusal::Unknown { .. }) = answer.outcome else { panic!("{:?}", answer.outcome) };
-    assert_eq!((refusal.code(), refusal.class()), ("budget_exhausted", RefusalClass::Gone));
+    let answer = world.store().find_call_result::<Value>(&key).await.unwrap().unwrap();
+    let Err(rejection @ Rejection::Unknown { .. }) = answer.outcome else { panic!("{:?}", answer.outcome) };
+    assert_eq!((rejection.code(), rejection.class()), ("budget_exhausted", RejectionClass::Gone));
 }
 
 /// Rows as the previous version wrote them.
@@ -112,9 +112,9 @@ fn works_of_the_version_before_are_read() {
     for chunk in read("chunks") {
         serde_json::from_value::<ChunkWork>(chunk).unwrap();
     }
-    for refusal in read("refusals") {
-        let read: Refusal = serde_json::from_value(refusal.clone()).unwrap();
-        assert!(!matches!(read, Refusal::Unknown { .. }), "{refusal}");
-        assert_eq!(refusal["code"], read.code());
+    for rejection in read("refusals") {
+        let read: Rejection = serde_json::from_value(rejection.clone()).unwrap();
+        assert!(!matches!(read, Rejection::Unknown { .. }), "{rejection}");
+        assert_eq!(rejection["code"], read.code());
     }
 }

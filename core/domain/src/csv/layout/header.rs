@@ -91,7 +91,7 @@ impl Candidate<'_> {
         let unclear = |why: String| record.unclear(why);
         refuse_equal_names(record).map_err(unclear)?;
         let code = self
-            .settle(self.code, is_code_name, options.code_column.as_ref(), "codes", "codeColumn")
+            .resolve_column(self.code, is_code_name, options.code_column.as_ref(), "codes", "codeColumn")
             .map_err(unclear)?;
         let user =
             match &options.user_column {
@@ -105,7 +105,9 @@ impl Candidate<'_> {
                 None => position(record, is_user_name).filter(|user| *user != code),
             };
         let user = user
-            .map(|user| self.settle(user, is_user_name, options.user_column.as_ref(), "users", "userColumn"))
+            .map(|user| {
+                self.resolve_column(user, is_user_name, options.user_column.as_ref(), "users", "userColumn")
+            })
             .transpose()
             .map_err(unclear)?;
         if user == Some(code) {
@@ -115,7 +117,7 @@ impl Candidate<'_> {
     }
 
     /// Returns the column of a role, unless it does not exist or another column's name has the same role.
-    fn settle(
+    fn resolve_column(
         &self,
         column: usize,
         is_name: fn(&str) -> bool,

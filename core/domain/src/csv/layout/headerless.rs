@@ -10,7 +10,7 @@ use crate::coupon::code::Code;
 
 /// Minimum number of consecutive codes of one shape that count as a series. A record of another shape above
 /// a series may be a header.
-const LEAST_UNIFORM: usize = 3;
+const MIN_UNIFORM_CODES: usize = 3;
 
 /// The sample in which most rows have a code in its column and the same number of cells; the first of
 /// equals. If no row has a code, the file may consist only of one of the delimiters.
@@ -206,7 +206,7 @@ fn looks_like_a_header(records: &[&SampleRecord], codes: &[Code], code: usize) -
     let [first, rest @ ..] = records else { return false };
     let is_uniform = masks.iter().all(|mask| *mask == masks[0]) && has_digit(&codes[0]);
     let is_above_a_series =
-        masks.iter().rev().take_while(|mask| !is_unlike_the_last(mask)).count() >= LEAST_UNIFORM;
+        masks.iter().rev().take_while(|mask| !is_unlike_the_last(mask)).count() >= MIN_UNIFORM_CODES;
     (is_above_a_series && is_only_at_start(&masks, is_unlike_the_last))
         || is_only_at_start(codes, is_number)
         || is_only_at_start(codes, |code| !has_digit(code))

@@ -1,7 +1,7 @@
 //! Tests of single files: the records with their lines, and the faults.
 
 use super::super::{Columns, CutError, Delimiter, Limits, ReadOptions};
-use super::{cut_every_way, one_record_a_part, records_of, settled};
+use super::{cut_every_way, explicit_options, one_record_a_part, records_of};
 
 /// A name, a file, its physical lines, and its records with their start lines.
 type Case = (&'static str, &'static str, u64, &'static [(u64, &'static str)]);
@@ -44,7 +44,7 @@ const HEADERLESS: &[Case] = &[
 fn records_stand_on_their_physical_lines() {
     for &(name, file, lines, expected) in HEADERLESS {
         for limits in [Limits::default(), one_record_a_part()] {
-            let cut = cut_every_way(file.as_bytes(), limits, &settled())
+            let cut = cut_every_way(file.as_bytes(), limits, &explicit_options())
                 .unwrap_or_else(|error| panic!("{name}: {error}"));
             let found = records_of(&cut);
             let found: Vec<_> = found.iter().map(|(line, raw)| (*line, raw.as_str())).collect();
@@ -58,8 +58,8 @@ fn records_stand_on_their_physical_lines() {
 
 #[test]
 fn a_quote_opens_only_after_the_delimiter_in_use() {
-    let settled = ReadOptions { delimiter: Some(Delimiter::Semicolon), ..settled() };
-    let cut = cut_every_way(b"A;x\nB;1,\"2\nC;\"3\n4\"\n", one_record_a_part(), &settled).unwrap();
+    let explicit_options = ReadOptions { delimiter: Some(Delimiter::Semicolon), ..explicit_options() };
+    let cut = cut_every_way(b"A;x\nB;1,\"2\nC;\"3\n4\"\n", one_record_a_part(), &explicit_options).unwrap();
     let expected = [(1, "A;x"), (2, "B;1,\"2"), (3, "C;\"3\n4\"")].map(|(line, raw)| (line, raw.to_owned()));
     assert_eq!(records_of(&cut), expected);
 }

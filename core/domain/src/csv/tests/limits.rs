@@ -1,16 +1,16 @@
 //! Tests of the limits: length of a record, size of a part, amount of buffered data.
 
 use super::super::{CutError, Cutter, Limits, MAX_RECORD_BYTES, ReadOptions};
-use super::{cut_in_pieces, cut_whole, one_record_a_part, records_of, settled};
+use super::{cut_in_pieces, cut_whole, explicit_options, one_record_a_part, records_of};
 
 /// Piece sizes around the boundaries of pieces outside and inside the cutter.
 const PUSH_SIZES: [usize; 7] = [1, 2, 7, 1000, MAX_RECORD_BYTES - 1, MAX_RECORD_BYTES, MAX_RECORD_BYTES + 1];
 
 fn cut_in_sizes(file: &str, limits: Limits) -> Result<super::Cut, CutError> {
-    let whole = cut_whole(file.as_bytes(), limits, &settled());
+    let whole = cut_whole(file.as_bytes(), limits, &explicit_options());
     for size in PUSH_SIZES {
         assert_eq!(
-            cut_in_pieces(file.as_bytes().chunks(size), limits, &settled()),
+            cut_in_pieces(file.as_bytes().chunks(size), limits, &explicit_options()),
             whole,
             "pushes of {size}"
         );

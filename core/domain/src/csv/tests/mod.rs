@@ -10,7 +10,7 @@ mod rows;
 use super::{Cut, CutError, Cutter, Delimiter, Limits, Part, ReadOptions, records};
 
 /// Options for a comma-separated file without a header: nothing is detected.
-fn settled() -> ReadOptions {
+fn explicit_options() -> ReadOptions {
     ReadOptions { delimiter: Some(Delimiter::Comma), header: Some(false), ..ReadOptions::default() }
 }
 

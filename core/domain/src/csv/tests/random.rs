@@ -7,7 +7,7 @@ use proptest::sample::select;
 
 use super::super::record::Splitter;
 use super::super::{Cut, Delimiter, Limits, ReadOptions};
-use super::{break_count, cut_every_way, cut_in_pieces, cut_whole, records_of, settled};
+use super::{break_count, cut_every_way, cut_in_pieces, cut_whole, explicit_options, records_of};
 
 type Cells = Vec<String>;
 
@@ -120,7 +120,7 @@ proptest! {
 
     #[test]
     fn pushes_do_not_matter(file in any_bytes(), limits in any_limits(), size in 1..9_usize) {
-        for options in [ReadOptions::default(), settled()] {
+        for options in [ReadOptions::default(), explicit_options()] {
             let whole = cut_every_way(&file, limits, &options);
             prop_assert_eq!(cut_in_pieces(file.chunks(size), limits, &options), whole);
         }
@@ -131,7 +131,7 @@ proptest! {
         if has_padded_quote(&file) || file.contains("sep=") {
             return Ok(());
         }
-        if let Ok(cut) = cut_whole(file.as_bytes(), limits, &settled()) {
+        if let Ok(cut) = cut_whole(file.as_bytes(), limits, &explicit_options()) {
             prop_assert_eq!(cells_by_us(&cut), cells_by_csv(&file, &cut));
             assert_parts_by_counting(&file, &cut);
         }
@@ -139,7 +139,7 @@ proptest! {
 
     #[test]
     fn sound_files_come_back_row_by_row((file, delimiter) in any_sound_file(), limits in any_limits()) {
-        let options = ReadOptions { delimiter: Some(delimiter), ..settled() };
+        let options = ReadOptions { delimiter: Some(delimiter), ..explicit_options() };
         let cut = cut_whole(file.text.as_bytes(), limits, &options).unwrap();
         if !has_padded_quote(&file.text) {
             prop_assert_eq!(cells_by_us(&cut), cells_by_csv(&file.text, &cut));

@@ -1,6 +1,6 @@
 //! Tests of parsed rows, and of stored columns.
 
-use super::super::{Columns, CutError, Delimiter, Limits, ReadOptions, Record, RowFault, RowParser};
+use super::super::{Columns, CutError, Delimiter, Limits, ReadOptions, Record, RowError, RowParser};
 use super::cut_whole;
 
 /// The columns of a file with this header.
@@ -114,8 +114,8 @@ fn errors_say_where_and_what_to_do() {
 #[test]
 fn a_record_that_does_not_suit_the_header_says_why() {
     let columns = columns("userId,code,,nota");
-    let too_many = Some(RowFault::TooManyCells { cells: 5, columns: 4 });
-    let repeated = Some(RowFault::RepeatedHeader);
+    let too_many = Some(RowError::TooManyCells { cells: 5, columns: 4 });
+    let repeated = Some(RowError::RepeatedHeader);
     let cases = [
         ("u,A1B", None),
         ("u,A1B,,n,, ,\"\"", None),
@@ -146,7 +146,7 @@ fn a_record_that_does_not_suit_the_header_says_why() {
     assert_eq!(parser.parse(&Record { line: 2, raw: "u,A1B,,x" }).fault, None);
     let mut parser =
         RowParser::new(&Columns { creates_nothing: true, ..Columns::default() }, Delimiter::Comma);
-    assert_eq!(parser.parse(&Record { line: 1, raw: "A1B" }).fault, Some(RowFault::NoCodeAtStart));
+    assert_eq!(parser.parse(&Record { line: 1, raw: "A1B" }).fault, Some(RowError::NoCodeAtStart));
     let mut parser = RowParser::new(&Columns::default(), Delimiter::Comma);
     assert_eq!(parser.parse(&Record { line: 1, raw: "code,userId,x" }).fault, None);
     // Beyond the records that detection examined.

@@ -4,7 +4,7 @@ use aws_sdk_sqs::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 
 /// Why the queues were not found.
 #[derive(Debug, thiserror::Error)]
-pub enum SqsFault {
+pub enum SqsError {
     /// The region of the queue is unknown.
     #[error(
         "the region of the queue is unknown: set CUPONERA_QUEUE_URL to the URL of the queue, or set AWS_REGION"
@@ -22,19 +22,19 @@ pub enum SqsFault {
     NoDeadLetterQueue(String),
     /// The call was rejected, or could not be made, and a retry will not help.
     #[error("{0}")]
-    Refused(String),
+    Rejected(String),
     /// An answer without a required field.
     #[error("SQS returned an invalid answer: {0}")]
-    Strange(String),
+    UnexpectedAnswer(String),
     /// No answer, or a temporary error.
     #[error("{0}")]
-    Away(String),
+    Unavailable(String),
 }
 
-impl SqsFault {
+impl SqsError {
     /// Whether a retry may succeed.
-    pub fn may_pass(&self) -> bool {
-        matches!(self, Self::Away(_))
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Unavailable(_))
     }
 
     pub(super) fn is_no_such_queue(&self) -> bool {
@@ -52,16 +52,16 @@ impl SqsFault {
                 if code.contains("NonExistentQueue") || code.contains("QueueDoesNotExist") {
                     Self::NoSuchQueue(queue.to_owned())
                 } else if status >= 500 || status == 429 || code.contains("Throttl") {
-                    Self::Away(chain(error))
+                    Self::Unavailable(chain(error))
                 } else {
-                    Self::Refused(chain(error))
+                    Self::Rejected(chain(error))
                 }
             }
-            SdkError::TimeoutError(_) | SdkError::ResponseError(_) => Self::Away(chain(error)),
+            SdkError::TimeoutError(_) | SdkError::ResponseError(_) => Self::Unavailable(chain(error)),
             SdkError::DispatchFailure(failure) if failure.is_io() || failure.is_timeout() => {
-                Self::Away(chain(error))
+                Self::Unavailable(chain(error))
             }
-            _ => Self::Refused(chain(error)),
+            _ => Self::Rejected(chain(error)),
         }
     }
 }

@@ -8,25 +8,25 @@ use std::time::{Duration, Instant};
 
 /// All waiting slots.
 #[derive(Debug, Default)]
-pub(super) struct Idle {
-    places: AtomicU64,
+pub(super) struct IdleSlots {
+    slots: AtomicU64,
     since: Mutex<HashMap<u64, Instant>>,
 }
 
-impl Idle {
+impl IdleSlots {
     /// A number for a new slot.
-    pub(super) fn new_place(&self) -> u64 {
-        self.places.fetch_add(1, Ordering::Relaxed)
+    pub(super) fn new_slot(&self) -> u64 {
+        self.slots.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Records that the slot waits; an earlier start time is kept.
-    pub(super) fn waits(&self, place: u64) {
-        self.since().entry(place).or_insert_with(Instant::now);
+    pub(super) fn waits(&self, slot: u64) {
+        self.since().entry(slot).or_insert_with(Instant::now);
     }
 
     /// Records that the slot no longer waits, or that this is unknown.
-    pub(super) fn ends(&self, place: u64) {
-        self.since().remove(&place);
+    pub(super) fn ends(&self, slot: u64) {
+        self.since().remove(&slot);
     }
 
     /// How long the longest-waiting slot has waited.

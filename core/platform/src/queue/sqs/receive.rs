@@ -15,17 +15,17 @@ use tracing::{debug, info, warn};
 use cuponera_domain::job::Message;
 use cuponera_store::{Error, Result};
 
-use super::{ANSWER, BATCH, Sqs};
+use super::{BATCH, CALL_TIMEOUT, Sqs};
 
 /// A message stays hidden this much longer than a claim: it reappears when its chunk may be taken over, not
 /// earlier.
-const BEYOND_THE_LEASE: Duration = Duration::from_secs(2);
+const VISIBILITY_MARGIN: Duration = Duration::from_secs(2);
 /// How long a delete waits for others, to form a batch.
-const GATHER: Duration = Duration::from_millis(100);
+const BATCH_DELAY: Duration = Duration::from_millis(100);
 /// How long a message of an unknown kind is hidden the first time; the time grows with each receive.
-const FOREIGN_REST: Duration = Duration::from_secs(30);
-const LONGEST_FOREIGN_REST: Duration = Duration::from_mins(15);
-const FOREIGN_LOG_EVERY: Duration = Duration::from_mins(1);
+const UNKNOWN_HIDDEN: Duration = Duration::from_secs(30);
+const MAX_UNKNOWN_HIDDEN: Duration = Duration::from_mins(15);
+const UNKNOWN_LOG_INTERVAL: Duration = Duration::from_mins(1);
 
 /// A received message, owned by a slot.
 #[derive(Debug)]
@@ -45,29 +45,29 @@ impl Received {
 #[derive(Debug)]
 pub(in crate::queue) struct Receiver {
     sqs: Arc<Sqs>,
-    place: u64,
+    slot: u64,
     visibility: i32,
     deletes: mpsc::Sender<String>,
-    patience: ExponentialBackoff,
-    is_away: bool,
+    backoff: ExponentialBackoff,
+    is_unavailable: bool,
 }
 
 impl Receiver {
     pub(super) fn new(sqs: Arc<Sqs>, lease: Duration, deletes: mpsc::Sender<String>) -> Self {
-        let patience = ExponentialBackoffBuilder::new()
+        let backoff = ExponentialBackoffBuilder::new()
             .with_initial_interval(Duration::from_millis(200))
             .with_max_interval(Duration::from_secs(3))
             .with_max_elapsed_time(None)
             .build();
-        let visibility = whole_seconds(lease + BEYOND_THE_LEASE);
-        Self { place: sqs.idle.new_place(), sqs, visibility, deletes, patience, is_away: false }
+        let visibility = whole_seconds(lease + VISIBILITY_MARGIN);
+        Self { slot: sqs.idle.new_slot(), sqs, visibility, deletes, backoff, is_unavailable: false }
     }
 
     /// Waits for a message of a known kind. Returns `None` at once when `stop` is cancelled; a message in
     /// transit is then delivered again later.
     pub(in crate::queue) async fn next(&mut self, stop: &CancellationToken) -> Option<Received> {
         while !stop.is_cancelled() {
-            self.sqs.idle.waits(self.place);
+            self.sqs.idle.waits(self.slot);
             let answer = tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
@@ -77,7 +77,7 @@ impl Receiver {
                 Ok(None) => self.has_answered(),
                 Ok(Some(envelope)) => {
                     self.has_answered();
-                    self.sqs.idle.ends(self.place);
+                    self.sqs.idle.ends(self.slot);
                     match Message::parse(&envelope.body) {
                         Some(message) => return Some(Received { receipt: envelope.receipt, message }),
                         None => self.leave(envelope).await,
@@ -86,7 +86,7 @@ impl Receiver {
                 Err(failure) => self.pause(&failure, stop).await,
             }
         }
-        self.sqs.idle.ends(self.place);
+        self.sqs.idle.ends(self.slot);
         None
     }
 
@@ -108,25 +108,25 @@ impl Receiver {
     }
 
     fn has_answered(&mut self) {
-        self.patience.reset();
-        if std::mem::take(&mut self.is_away) {
+        self.backoff.reset();
+        if std::mem::take(&mut self.is_unavailable) {
             info!("the queue answers again");
         }
     }
 
     async fn pause(&mut self, failure: &Error, stop: &CancellationToken) {
-        self.sqs.idle.ends(self.place);
-        if !std::mem::replace(&mut self.is_away, true) {
+        self.sqs.idle.ends(self.slot);
+        if !std::mem::replace(&mut self.is_unavailable, true) {
             warn!(error = failure.chain(), "receiving messages failed");
         }
-        let pause = self.patience.next_backoff().unwrap_or(ANSWER);
+        let pause = self.backoff.next_backoff().unwrap_or(CALL_TIMEOUT);
         let _ = tokio::time::timeout(pause, stop.cancelled()).await;
     }
 
     /// A newer version may know the kind, so the message is neither deleted nor moved.
     async fn leave(&self, envelope: Envelope) {
         self.sqs.foreign.note();
-        let rest = FOREIGN_REST.saturating_mul(envelope.receive_count.max(1)).min(LONGEST_FOREIGN_REST);
+        let rest = UNKNOWN_HIDDEN.saturating_mul(envelope.receive_count.max(1)).min(MAX_UNKNOWN_HIDDEN);
         self.hide(&envelope.receipt, whole_seconds(rest)).await;
     }
 
@@ -144,7 +144,7 @@ impl Receiver {
 
 impl Drop for Receiver {
     fn drop(&mut self) {
-        self.sqs.idle.ends(self.place);
+        self.sqs.idle.ends(self.slot);
     }
 }
 
@@ -158,7 +158,8 @@ struct Envelope {
 impl Sqs {
     async fn receive(&self, visibility: i32) -> Result<Option<Envelope>> {
         // Ends a hanging poll shortly after its wait time.
-        let timeouts = TimeoutConfig::builder().operation_attempt_timeout(self.long_poll + ANSWER).build();
+        let timeouts =
+            TimeoutConfig::builder().operation_attempt_timeout(self.long_poll + CALL_TIMEOUT).build();
         let answer = self
             .client
             .receive_message()
@@ -213,7 +214,7 @@ impl Deleter {
     /// Runs until the last receiver is dropped.
     pub async fn run(mut self) {
         while let Some(first) = self.receipts.recv().await {
-            let batch = self.gather(first).await;
+            let batch = self.collect_batch(first).await;
             // Failed entries need no check: the message is gone already, or is delivered again and finds no
             // work.
             if let Err(failure) = self.delete(batch).await {
@@ -227,7 +228,7 @@ impl Deleter {
         self.sqs.delete(&urls.work, batch).await
     }
 
-    async fn gather(&mut self, first: String) -> Vec<String> {
+    async fn collect_batch(&mut self, first: String) -> Vec<String> {
         let mut batch = vec![first];
         let more = async {
             while batch.len() < BATCH {
@@ -235,22 +236,22 @@ impl Deleter {
                 batch.push(next);
             }
         };
-        let _ = tokio::time::timeout(GATHER, more).await;
+        let _ = tokio::time::timeout(BATCH_DELAY, more).await;
         batch
     }
 }
 
 /// Counts messages of unknown kinds and logs them, at most once a minute.
 #[derive(Debug, Default)]
-pub(super) struct Foreign {
+pub(super) struct UnknownMessages {
     seen: Mutex<(u64, Option<Instant>)>,
 }
 
-impl Foreign {
+impl UnknownMessages {
     fn note(&self) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.0 += 1;
-        if seen.1.is_none_or(|at| at.elapsed() >= FOREIGN_LOG_EVERY) {
+        if seen.1.is_none_or(|at| at.elapsed() >= UNKNOWN_LOG_INTERVAL) {
             warn!(messages = seen.0, "messages of an unknown kind or version are kept");
             *seen = (0, Some(Instant::now()));
         }

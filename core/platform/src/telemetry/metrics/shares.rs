@@ -33,14 +33,14 @@ impl Bound {
 #[derive(Debug, Clone)]
 pub struct Resource {
     in_use: Gauge,
-    refused: [Counter; Bound::NAMES.len()],
+    rejected: [Counter; Bound::NAMES.len()],
 }
 
 impl Resource {
     /// Of this name, one of [`RESOURCES`].
     pub fn new(resource: &'static str) -> Self {
         recorder();
-        let refused = |bound| {
+        let rejected = |bound| {
             let labels = vec![label("resource", resource), label("bound", bound)];
             let counter = counter!("cuponera_share_refused_total", labels);
             counter.increment(0);
@@ -48,7 +48,7 @@ impl Resource {
         };
         let in_use = gauge!("cuponera_share_in_use", vec![label("resource", resource)]);
         in_use.increment(0);
-        Self { in_use, refused: Bound::NAMES.map(refused) }
+        Self { in_use, rejected: Bound::NAMES.map(rejected) }
     }
 
     /// Shows how much of it is in use.
@@ -57,7 +57,7 @@ impl Resource {
     }
 
     /// A bound refused a request, or displaced one.
-    pub fn refused(&self, bound: Bound) {
-        self.refused[bound as usize].increment(1);
+    pub fn rejected(&self, bound: Bound) {
+        self.rejected[bound as usize].increment(1);
     }
 }

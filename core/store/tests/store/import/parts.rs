@@ -1,7 +1,7 @@
 //! One code in three parts of a file: in any order of the parts, the coupon is that of the first line.
 
 use cuponera_domain::job::JobStatus;
-use cuponera_store::{Claim, Rejected};
+use cuponera_store::{Claim, RowRejection};
 use cuponera_testkit::{World, eventually, waits_for};
 use sqlx::{PgTransaction, query, query_scalar};
 
@@ -18,7 +18,7 @@ async fn claims(world: &World) -> [Claim; 3] {
 async fn assert_the_first_line_stands(world: &World, found: &[Rejections]) {
     assert_eq!((line_of(world, "DUP").await, position_of(world, "DUP").await), (5, 5));
     let all: Rejections = found.iter().flatten().map(|(line, found)| (*line, found.clone())).collect();
-    let duplicate = Rejected::DuplicateInFile;
+    let duplicate = RowRejection::DuplicateInFile;
     assert_eq!(all, rejected([(105, "DUP", duplicate), (205, "DUP", duplicate)]));
     world.assert_invariants().await;
 }
@@ -90,7 +90,7 @@ async fn a_later_line_whose_code_is_given_out_at_the_same_time_is_moved_before_o
         world.assert_invariants().await;
         let line = line_of(&world, "DUP").await;
         let rejected_line = if line == 5 { 105 } else { 5 };
-        assert_eq!(found, rejected([(rejected_line, "DUP", Rejected::DuplicateInFile)]));
+        assert_eq!(found, rejected([(rejected_line, "DUP", RowRejection::DuplicateInFile)]));
         assert_eq!(position_of(&world, "DUP").await, i32::try_from(line).unwrap());
     }
 }

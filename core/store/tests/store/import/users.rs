@@ -3,12 +3,12 @@
 
 use cuponera_domain::book::BookRules;
 use cuponera_domain::job::JobStatus;
-use cuponera_store::{Claim, Pulse, Rejected};
+use cuponera_store::{Claim, ClaimState, RowRejection};
 use cuponera_testkit::{World, claim, race, rules};
 use sqlx::{query, query_as, query_scalar};
 
 use super::{
-    Part, job, line_of, next, parsed, rejected, settle, submit_with_users, submit_without_repeats, work,
+    Part, job, line_of, next, parsed, rejected, run_batch, submit_with_users, submit_without_repeats, work,
 };
 
 const FIRST: Part<'static> = &[("DUP", 5, Some("ana")), ("ONE", 6, Some("ana"))];
@@ -35,7 +35,7 @@ async fn a_file_that_may_repeat_codes_is_worked_in_order_and_its_first_lines_are
     assert!(claim(world.store(), "worker").await.is_none(), "the first chunk is not finished");
     assert_eq!(work(&world, &first, FIRST).await, rejected([]));
     let found = work(&world, &next(&world).await, SECOND).await;
-    assert_eq!(found, rejected([(105, "DUP", Rejected::DuplicateInFile)]));
+    assert_eq!(found, rejected([(105, "DUP", RowRejection::DuplicateInFile)]));
     assert_eq!(line_of(&world, "DUP").await, 5);
     assert_eq!(world.coupon("DUP").await.holder.as_deref(), Some("ana"));
     let done = job(&world, submitted.id).await;
@@ -62,11 +62,11 @@ async fn a_chunk_after_one_that_noted_its_codes_waits_for_it_all_the_same() {
 #[tokio::test]
 async fn a_code_that_stands_takes_nothing_of_the_limit_of_the_user_it_was_meant_for() {
     let world = World::with(limited_to(1)).await;
-    let standing = world.plant_codes(1).await;
+    let standing = world.insert_codes(1).await;
     submit_without_repeats(&world, 1).await;
     let part = [(standing[0].as_str(), 1, Some("ana")), ("NEW", 2, Some("ana")), ("MORE", 3, Some("ana"))];
     let found = work(&world, &next(&world).await, &part).await;
-    let (exists, limit) = (Rejected::AlreadyExists, Rejected::UserLimitReached);
+    let (exists, limit) = (RowRejection::AlreadyExists, RowRejection::UserLimitReached);
     assert_eq!(found, rejected([(1, &standing[0], exists), (3, "MORE", limit)]));
     assert_eq!(world.coupon("NEW").await.holder.as_deref(), Some("ana"));
     assert_eq!(world.actions("NEW").await, ["ASSIGN"]);
@@ -80,10 +80,10 @@ async fn a_worker_that_was_overtaken_gives_no_code_to_a_user() {
     let lost = next(&world).await;
     query("update job_chunk set lease_until = now()").execute(world.pool()).await.unwrap();
     let again = next(&world).await;
-    assert_eq!(settle(&world, &lost, &parsed(FIRST)).await, Pulse::Lost);
+    assert_eq!(run_batch(&world, &lost, &parsed(FIRST)).await, ClaimState::Lost);
     assert_eq!(held(&world).await, (0, 0));
     assert_eq!(work(&world, &again, FIRST).await, rejected([]));
-    assert_eq!(settle(&world, &lost, &parsed(FIRST)).await, Pulse::Lost);
+    assert_eq!(run_batch(&world, &lost, &parsed(FIRST)).await, ClaimState::Lost);
     assert_eq!(held(&world).await, (2, 2));
     world.assert_invariants().await;
 }
@@ -95,7 +95,7 @@ async fn parts_that_race_exceed_no_limit() {
     const PARTS: u64 = 6;
     for _ in 0..4 {
         let world = World::with(limited_to(3)).await;
-        world.plant_codes(60).await;
+        world.insert_codes(60).await;
         let submitted = submit_without_repeats(&world, 6).await;
         let users: Vec<String> = (0..20).map(|user| format!("user-{user}")).collect();
         let codes: Vec<Vec<String>> =
@@ -114,9 +114,10 @@ async fn parts_that_race_exceed_no_limit() {
         }
         let imports = race(6, claims.iter(), async |claim: &Claim| {
             let part = usize::try_from(claim.number).unwrap();
-            assert_eq!(settle(&world, claim, &parsed(&parts[part])).await, Pulse::Held);
+            assert_eq!(run_batch(&world, claim, &parsed(&parts[part])).await, ClaimState::Held);
         });
-        let asks = race(4, users.iter().chain(&users), async |user| world.settle(world.random(user)).await);
+        let asks =
+            race(4, users.iter().chain(&users), async |user| world.run_batch(world.random(user)).await);
         tokio::join!(imports, asks);
         let done = job(&world, submitted.id).await;
         assert_eq!((done.status, &done.result["uploadedCount"]), (JobStatus::Succeeded, &240.into()));
@@ -131,7 +132,7 @@ async fn parts_that_race_exceed_no_limit() {
 async fn two_files_with_the_same_codes_and_users_race_and_each_code_is_imported_once() {
     for _ in 0..4 {
         let world = World::with(limited_to(2)).await;
-        let standing = world.plant_codes(1).await;
+        let standing = world.insert_codes(1).await;
         let codes: Vec<String> = (0..90).map(|row| format!("SAME-{row:03}")).collect();
         let users: Vec<String> = (0..45).map(|user| format!("user-{user}")).collect();
         let mut rows: Vec<(&str, u64, Option<&str>)> = (1..)
@@ -146,7 +147,7 @@ async fn two_files_with_the_same_codes_and_users_race_and_each_code_is_imported_
             claims.push(next(&world).await);
         }
         race(4, claims.iter().zip([&rows, &straight].into_iter().cycle()), async |(claim, part)| {
-            assert_eq!(settle(&world, claim, &parsed(part)).await, Pulse::Held);
+            assert_eq!(run_batch(&world, claim, &parsed(part)).await, ClaimState::Held);
         })
         .await;
         let imported: i64 =

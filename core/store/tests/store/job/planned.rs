@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use cuponera_domain::job::{CODES_PER_CHUNK, ChunkWork, JobKind, JobStatus, Task, generate};
-use cuponera_store::{Bell, Claim, Finished, Pulse};
+use cuponera_store::{Claim, ClaimState, Finished, Notifier};
 use cuponera_testkit::{World, claim, race};
 use serde_json::json;
 use sqlx::{query, query_scalar};
@@ -23,7 +23,7 @@ async fn a_chunk_that_plans_adds_its_chunks_once_in_the_commit_that_settles_it()
     for has_outbox in [false, true] {
         let world = World::new().await;
         let store = if has_outbox {
-            world.store().clone().with_outbox(&Bell::default())
+            world.store().clone().with_outbox(&Notifier::default())
         } else {
             world.store().clone()
         };
@@ -37,12 +37,12 @@ async fn a_chunk_that_plans_adds_its_chunks_once_in_the_commit_that_settles_it()
             total: Some(60),
             ..Finished::default()
         };
-        assert_eq!(store.settle_planned(&frozen, &plan).await.unwrap(), Pulse::Lost);
+        assert_eq!(store.finish_planned(&frozen, &plan).await.unwrap(), ClaimState::Lost);
         assert!(claim(&store, "worker").await.is_none(), "a chunk whose claim was lost has added chunks");
         assert_eq!(job(&world, submitted.id).await.total, None);
-        assert_eq!(store.settle_planned(&planner, &plan).await.unwrap(), Pulse::Held);
+        assert_eq!(store.finish_planned(&planner, &plan).await.unwrap(), ClaimState::Held);
         for again in [&frozen, &planner] {
-            assert_eq!(store.settle_planned(again, &plan).await.unwrap(), Pulse::Lost);
+            assert_eq!(store.finish_planned(again, &plan).await.unwrap(), ClaimState::Lost);
         }
         let running = job(&world, submitted.id).await;
         assert_eq!((running.status, running.total), (JobStatus::Running, Some(60)));
@@ -56,7 +56,7 @@ async fn a_chunk_that_plans_adds_its_chunks_once_in_the_commit_that_settles_it()
         let nothing = Finished { result: json!({}), ..Finished::default() };
         // Neither plans more chunks, and both finish at once.
         race(3, &claims, async |claim| {
-            assert_eq!(store.settle_planned(claim, &nothing).await.unwrap(), Pulse::Held);
+            assert_eq!(store.finish_planned(claim, &nothing).await.unwrap(), ClaimState::Held);
         })
         .await;
         assert_eq!(job(&world, submitted.id).await.status, JobStatus::Succeeded);
@@ -74,7 +74,7 @@ async fn chunks_that_plan_side_by_side_number_what_they_add_without_gaps() {
     race(4, &planners, async |planner| {
         let next = vec![generating(planner, 10); 3];
         let plan = Finished { result: json!({}), next, ..Finished::default() };
-        assert_eq!(world.store().settle_planned(planner, &plan).await.unwrap(), Pulse::Held);
+        assert_eq!(world.store().finish_planned(planner, &plan).await.unwrap(), ClaimState::Held);
     })
     .await;
     let numbers: Vec<i32> = query_scalar("select number from job_chunk where job_id = $1 order by number")
@@ -92,7 +92,7 @@ async fn a_cancelled_job_is_not_planned_further() {
     let planner = next(&world).await;
     world.store().cancel_job_if_open(None, world.business, submitted.id).await.unwrap().outcome.unwrap();
     let plan = Finished { result: json!({}), next: vec![generating(&planner, 10)], ..Finished::default() };
-    assert_eq!(world.store().settle_planned(&planner, &plan).await.unwrap(), Pulse::Lost);
+    assert_eq!(world.store().finish_planned(&planner, &plan).await.unwrap(), ClaimState::Lost);
     let chunks: i64 = query_scalar("select count(*) from job_chunk").fetch_one(world.pool()).await.unwrap();
     assert_eq!(chunks, 1);
 }

@@ -2,25 +2,25 @@
 
 use std::io::{self, ErrorKind, Write};
 
-use super::fault::Fault;
+use super::fault::ClientError;
 
 /// Prints to standard output, with a final line end.
-pub(crate) fn say(text: &str) -> Result<(), Fault> {
+pub(crate) fn print(text: &str) -> Result<(), ClientError> {
     let end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
     let mut out = io::stdout().lock();
-    write!(out, "{text}{end}").and_then(|()| out.flush()).map_err(|error| unsaid(&error))
+    write!(out, "{text}{end}").and_then(|()| out.flush()).map_err(|error| output_error(&error))
 }
 
 /// Classifies an error of standard output.
-pub(crate) fn unsaid(error: &io::Error) -> Fault {
+pub(crate) fn output_error(error: &io::Error) -> ClientError {
     match error.kind() {
-        ErrorKind::BrokenPipe => Fault::Unread,
-        _ => Fault::Here(format!("cannot write to standard output: {error}")),
+        ErrorKind::BrokenPipe => ClientError::OutputClosed,
+        _ => ClientError::Local(format!("cannot write to standard output: {error}")),
     }
 }
 
 /// Prints to standard error, with the program's name. Errors are ignored.
-pub(crate) fn complain(message: &str) {
+pub(crate) fn print_error(message: &str) {
     let _ = writeln!(io::stderr(), "cuponera: {message}");
 }
 

@@ -12,7 +12,7 @@ use crate::{Error, SUPERUSER};
 
 /// The state of a data folder, seen by another process.
 #[derive(Debug)]
-pub struct Look {
+pub struct DataFolderStatus {
     /// Whether a process owns the folder now.
     pub is_owned: bool,
     /// The major version of its cluster, if there is one.
@@ -50,13 +50,13 @@ impl fmt::Debug for RunningServer {
 /// Examines a data folder, which may be absent.
 ///
 /// Errors: an unreadable cluster, or a cluster without its password.
-pub fn look(data_dir: &Path) -> Result<Look, Error> {
+pub fn inspect(data_dir: &Path) -> Result<DataFolderStatus, Error> {
     let is_owned = is_owned(data_dir);
     let Some(cluster) = Cluster::find(data_dir)? else {
-        return Ok(Look { is_owned, cluster: None, server: None });
+        return Ok(DataFolderStatus { is_owned, cluster: None, server: None });
     };
     let server = find_server(&cluster)?;
-    Ok(Look { is_owned, cluster: Some(cluster.major()), server })
+    Ok(DataFolderStatus { is_owned, cluster: Some(cluster.major()), server })
 }
 
 /// The server of a cluster, if it accepts connections.
@@ -69,7 +69,7 @@ pub(crate) fn find_server(cluster: &Cluster) -> Result<Option<RunningServer>, Er
 }
 
 /// Whether another process holds the lock. The shared lock taken here is released at once; a process that
-/// starts meanwhile waits longer than that (`LOCK_PATIENCE`).
+/// starts meanwhile waits longer than that (`LOCK_TIMEOUT`).
 fn is_owned(data_dir: &Path) -> bool {
     let Ok(file) = File::open(data_dir.join("lock")) else { return false };
     matches!(flock(&file, FlockOperation::NonBlockingLockShared), Err(rustix::io::Errno::WOULDBLOCK))

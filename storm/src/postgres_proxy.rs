@@ -23,7 +23,7 @@ const SSL_REQUEST: u32 = 80_877_103;
 const MAX_MESSAGE_BYTES: usize = 64 * 1024 * 1024;
 
 /// The proxy. It runs while the value lives.
-pub(crate) struct Wire {
+pub(crate) struct PostgresProxy {
     pub(crate) address: SocketAddr,
     shared: Arc<Shared>,
     _tasks: JoinSet<()>,
@@ -34,10 +34,10 @@ struct Shared {
     bug: Option<&'static Bug>,
     delay_ms: AtomicU64,
     cut: watch::Sender<u64>,
-    taken_out: AtomicUsize,
+    edited_statements: AtomicUsize,
 }
 
-impl Wire {
+impl PostgresProxy {
     /// Listens on loopback and forwards connections to `upstream`.
     pub(crate) async fn before(upstream: String, bug: Option<&'static Bug>) -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
@@ -47,7 +47,7 @@ impl Wire {
             bug,
             delay_ms: AtomicU64::new(0),
             cut: watch::Sender::new(0),
-            taken_out: AtomicUsize::new(0),
+            edited_statements: AtomicUsize::new(0),
         });
         let mut tasks = JoinSet::new();
         tasks.spawn(accept(listener, shared.clone()));
@@ -65,8 +65,8 @@ impl Wire {
     }
 
     /// Number of statements from which the guard was removed.
-    pub(crate) fn taken_out(&self) -> usize {
-        self.shared.taken_out.load(Ordering::Relaxed)
+    pub(crate) fn edited_statements(&self) -> usize {
+        self.shared.edited_statements.load(Ordering::Relaxed)
     }
 }
 
@@ -136,7 +136,7 @@ async fn carry_statements(
         if kind == PARSE
             && let Some(changed) = without_guard(&body, bug)
         {
-            shared.taken_out.fetch_add(1, Ordering::Relaxed);
+            shared.edited_statements.fetch_add(1, Ordering::Relaxed);
             body = changed;
         }
         write_message(&mut to, Some(kind), &body).await?;
@@ -174,6 +174,6 @@ fn without_guard(body: &[u8], bug: &Bug) -> Option<Vec<u8>> {
     let name_end = body.iter().position(|byte| *byte == 0)? + 1;
     let end = name_end + body[name_end..].iter().position(|byte| *byte == 0)?;
     let statement = std::str::from_utf8(&body[name_end..end]).ok()?;
-    let changed = bug.taken_out_of(statement)?;
+    let changed = bug.remove_guard(statement)?;
     Some([&body[..name_end], changed.as_bytes(), &body[end..]].concat())
 }

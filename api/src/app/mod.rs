@@ -24,8 +24,6 @@ use tracing::Instrument;
 use uuid::Uuid;
 
 use crate::app::database_health::DatabaseHealth;
-pub use builder::AppBuilder;
-
 use crate::auth::credential_cache::CredentialCache;
 use crate::auth::hashing::Hashing;
 use crate::auth::limits::Limiter;
@@ -38,6 +36,8 @@ use crate::jobs::progress::Progress;
 use crate::jobs::watch::{Watches, Watching};
 use crate::routes::MAX_CODES_KEPT;
 use crate::shares::{BODY_UNIT_BYTES, Shares};
+
+pub use builder::AppBuilder;
 
 /// How long an API key counts as valid, whatever other keys are tried from its address.
 const GOOD_KEY_TTL: Duration = Duration::from_hours(1);

@@ -1,4 +1,4 @@
-//! Whom a place counts for.
+//! The owners to which units of a resource are charged.
 
 use std::net::IpAddr;
 

@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const PACKAGES: [&str; 4] = ["core", "api", "worker", "cli"];
+const PACKAGES: [&str; 6] = ["core/domain", "core/store", "core/platform", "api", "worker", "cli"];
 /// Calls that can drop a future before it completes.
 const DROPS: [&str; 5] = ["timeout(", "timeout_at(", "run_until_cancelled(", ".abort()", "select!"];
 /// Text of code that begins, or may begin, a transaction.

@@ -44,7 +44,7 @@ impl Files {
                 match bucket::check_bucket(&store, name).await {
                     BucketState::Exists => info!(bucket = name, "the bucket was found"),
                     BucketState::Unavailable(error) => {
-                        warn!(bucket = name, error, "the bucket does not answer yet")
+                        warn!(bucket = name, error, "the bucket does not answer yet");
                     }
                     BucketState::Rejected(fault) => return Err(fault),
                 }

@@ -116,7 +116,7 @@ impl Store {
             (true, Some(created_at)) => created_at,
             (true, None) => return Err(Rejection::not_found("coupon book").into()),
             (false, _) => {
-                let reason = "the account may no longer make API keys".to_owned();
+                let reason = "the account may no longer create API keys".to_owned();
                 return Err(Rejection::Forbidden { reason }.into());
             }
         };

@@ -108,7 +108,7 @@ impl Slot {
         let worker = &self.worker;
         if claim.crashes >= MAX_CRASHES {
             let detail = format!(
-                "part {} ended its worker, or took longer than a statement may, {} times and was set aside",
+                "part {} ended its worker, or exceeded the time limit of a statement, {} times, and was set aside",
                 claim.number, claim.crashes
             );
             error!(crashes = claim.crashes, "the chunk is set aside");

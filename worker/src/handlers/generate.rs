@@ -18,7 +18,7 @@ use crate::runtime::ChunkOutcome;
 pub async fn work(store: &Store, claim: &Claim, spec: &Spec, chunk: &Chunk) -> Result<ChunkOutcome> {
     let pattern = Pattern::parse(&spec.pattern).map_err(Error::internal)?;
     let space = store.find_space(claim.business, &spec.pattern).await?;
-    let space = space.ok_or_else(|| Error::internal("the job's code space is gone"))?;
+    let space = space.ok_or_else(|| Error::internal("the job's code space does not exist"))?;
     let space = CodeSpace::new(pattern.clone(), &space.key);
     let mut top_ups = chunk.top_ups.clone();
     if top_ups.is_empty() {

@@ -1,7 +1,7 @@
-//! Logging in, staying so, and leaving.
+//! The operations on logins: login, refresh, logout, change of business and password.
 //!
-//! A login is known by its refresh tokens, each good once. Programs carry them in bodies, browsers in a cookie that no
-//! script can read.
+//! A refresh token identifies its login and is valid once. Programs send it in bodies, browsers in a cookie that no script
+//! can read.
 
 mod browser;
 mod doc;

@@ -83,7 +83,7 @@ async fn a_worker_that_hangs_in_its_transaction_is_stood_in_for_and_does_no_harm
     let writes = async || {
         let writes = "select exists (select from pg_stat_activity where datname = current_database()
                                      and state = 'active' and query ilike 'copy coupon%')";
-        sqlx::query_scalar::<_, bool>(writes).fetch_one(&pool).await.expect("looking failed")
+        sqlx::query_scalar::<_, bool>(writes).fetch_one(&pool).await.expect("the query failed")
     };
     // At the worst moment: while it writes rows that the worker which takes over must also write.
     loop {

@@ -86,7 +86,7 @@ async fn the_last_chunk_of_a_killed_worker_is_taken_over_in_time() {
             .bind(job["id"].as_str())
             .fetch_one(&pool)
             .await
-            .expect("looking failed")
+            .expect("the query failed")
     };
     // Freeze the worker while it works on a job of one chunk.
     let (job, worker) = loop {

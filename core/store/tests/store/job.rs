@@ -1,5 +1,6 @@
 //! Jobs and chunks: claimed fairly, held by lease and epoch, and counted in the commit that finishes them.
 
+mod ordered;
 mod planned;
 
 use std::collections::HashSet;
@@ -7,15 +8,15 @@ use std::time::Duration;
 
 use cuponera_domain::coupon::pattern::Pattern;
 use cuponera_domain::id::{BookId, BusinessId, JobId};
-use cuponera_domain::job::{CODES_PER_CHUNK, Job, JobError, JobKind, JobStatus, import};
+use cuponera_domain::job::{CODES_PER_CHUNK, Job, JobError, JobKind, JobStatus};
 use cuponera_domain::rejection::Rejection;
 use cuponera_store::Error;
-use cuponera_store::{BulkOutcome, Claim, ClaimState, ImportPart, NewImport, Notifier, Redriven};
+use cuponera_store::{BulkOutcome, Claim, ClaimState, Notifier, Redriven};
 use cuponera_testkit::{World, claim, eventually, race, rules, waits_for, work_generation};
 use serde_json::json;
 use sqlx::{query, query_scalar};
 
-use crate::setup::{import_of, next};
+use crate::setup::next;
 
 async fn submit(world: &World, quantity: u64) -> Job {
     submit_in(world, world.business, world.book, quantity).await
@@ -43,20 +44,6 @@ async fn codes_in(world: &World) -> i64 {
 
 fn sorry() -> JobError {
     JobError { code: "sorry".to_owned(), detail: "it did not work".to_owned() }
-}
-
-/// A dry run with this number of parts: its chunks run in order.
-async fn submit_ordered(world: &World, parts: u64) -> Job {
-    let part = |number| import::Chunk { file: format!("part-{number}"), first_line: number + 1 };
-    let parts_of_file = (0..parts).map(part).collect();
-    let import =
-        NewImport { dry_run: true, may_repeat_codes: true, lines: parts, ..import_of(world, parts_of_file) };
-    world.store().submit_import(None, world.business, "test", import).await.unwrap().outcome.unwrap()
-}
-
-async fn settle_empty(world: &World, claim: &Claim) {
-    let settled = world.store().finish_dry_run(claim, &ImportPart::default()).await.unwrap();
-    assert_eq!(settled, ClaimState::Held);
 }
 
 #[tokio::test]
@@ -363,46 +350,6 @@ async fn giving_a_chunk_back_spends_no_attempt() {
     let again = next(&world).await;
     assert_eq!((again.attempts, again.crashes), (0, 0));
     assert!(again.epoch > chunk.epoch);
-}
-
-#[tokio::test]
-async fn an_ordered_job_works_one_chunk_at_a_time() {
-    let world = World::new().await;
-    let submitted = submit_ordered(&world, 3).await;
-    for number in 0..3 {
-        let claims = race(6, 0..6, async |_| claim(world.store(), "worker").await).await;
-        let claims: Vec<_> = claims.into_iter().flatten().collect();
-        assert_eq!(claims.iter().map(|claim| claim.number).collect::<Vec<_>>(), [number]);
-        // A chunk that waits for its retry also delays the chunks after it.
-        world.store().retry_chunk_if_held(&claims[0], Duration::from_hours(1), "later").await.unwrap();
-        assert!(claim(world.store(), "worker").await.is_none());
-        query("update job_chunk set run_at = now()").execute(world.pool()).await.unwrap();
-        settle_empty(&world, &next(&world).await).await;
-    }
-    assert_eq!(job(&world, submitted.id).await.status, JobStatus::Succeeded);
-    world.assert_invariants().await;
-}
-
-#[tokio::test]
-async fn an_ordered_job_stops_at_a_chunk_that_failed_and_a_retry_goes_on_from_there() {
-    let world = World::new().await;
-    let submitted = submit_ordered(&world, 3).await;
-    settle_empty(&world, &next(&world).await).await;
-    world.store().fail_chunk_if_held(&next(&world).await, &sorry()).await.unwrap();
-    assert_eq!(job(&world, submitted.id).await.status, JobStatus::Failed);
-    assert!(
-        claim(world.store(), "worker").await.is_none(),
-        "a later chunk of an ordered job was claimed first"
-    );
-    world.assert_invariants().await;
-    world.store().retry_job_if_failed(None, world.business, submitted.id).await.unwrap().outcome.unwrap();
-    for number in 1..3 {
-        let chunk = next(&world).await;
-        assert_eq!(chunk.number, number);
-        settle_empty(&world, &chunk).await;
-    }
-    assert_eq!(job(&world, submitted.id).await.status, JobStatus::Succeeded);
-    world.assert_invariants().await;
 }
 
 #[tokio::test]

@@ -28,6 +28,7 @@ pub(super) use doc::operations;
 
 pub(crate) struct Redemptions;
 
+#[expect(clippy::too_many_arguments, reason = "each query parameter is an argument")]
 #[OpenApi(prefix_path = "/api/v1/redemptions", tag = "Tag::Redemptions")]
 impl Redemptions {
     /// List redemptions, newest first

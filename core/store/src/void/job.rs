@@ -297,7 +297,7 @@ async fn span_of_job(connection: &mut PgConnection, business: BusinessId, id: Jo
     .ok_or_else(|| Rejection::not_found("job"))?;
     if !matches!(JobStatus::parse(&row.status), Some(status) if status.is_over()) {
         let hint = "its codes can be voided when it is over: cancel it first";
-        return Err(Rejection::WrongJobState { status: row.status.into(), hint: hint.into() }.into());
+        return Err(Rejection::WrongJobState { status: row.status, hint: hint.into() }.into());
     }
     let (Some(book), Some(end)) = (row.book, row.end) else {
         return Err(Rejection::not_found("coupon book").into());

@@ -236,14 +236,14 @@ async fn batches_of_undo_in_opposite_orders_do_not_deadlock() {
     let backward: Vec<_> = codes.iter().rev().map(|code| void(&world, code)).collect();
     let revokes = race(4, 0..4, async |_| world.store().run_batch(&forward).await.unwrap());
     let voids = race(4, 0..4, async |_| world.store().run_batch(&backward).await.unwrap());
-    let (revoked, voided) = futures::join!(revokes, voids);
+    let (freed, ended) = futures::join!(revokes, voids);
     assert!(
-        revoked.iter().flatten().all(|answer| matches!(
+        freed.iter().flatten().all(|answer| matches!(
             answer.outcome,
             Ok(_) | Err(Rejection::NotAssigned | Rejection::CouponVoid)
         ))
     );
-    assert!(voided.iter().flatten().all(|answer| answer.outcome.is_ok()));
+    assert!(ended.iter().flatten().all(|answer| answer.outcome.is_ok()));
     assert_eq!(world.counts().await.void, 40);
     world.assert_invariants().await;
     assert_eq!(world.database.close_and_count_deadlocks().await, 0);

@@ -25,6 +25,7 @@ mod shares;
 mod slow;
 mod storm;
 mod strict;
+mod undo;
 mod upgrade;
 mod waiting;
 mod warnings;

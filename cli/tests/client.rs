@@ -10,6 +10,7 @@ mod session;
 mod shell;
 mod till;
 mod tls;
+mod undo;
 mod world;
 
 pub(crate) use world::{Ran, World, finish, run};

@@ -17,8 +17,14 @@ pub async fn invariant_violations(pool: &PgPool) -> Vec<String> {
     let has_rejections = query_scalar("select to_regclass('import_rejection') is not null");
     let has_rejections: bool =
         has_rejections.fetch_one(&mut *snapshot).await.expect("looking for a table failed");
-    for (promise, offenders) in INVARIANTS.iter().chain(has_rejections.then_some(&INVARIANT_OF_REJECTED_ROWS))
-    {
+    let has_rollbacks = query_scalar(
+        "select exists (select from pg_attribute where attrelid = 'coupon'::regclass and attname = 'rollback_count')",
+    );
+    let has_rollbacks: bool =
+        has_rollbacks.fetch_one(&mut *snapshot).await.expect("looking for a column failed");
+    let of_redemptions = if has_rollbacks { INVARIANTS_WITH_ROLLBACKS } else { INVARIANTS_WITHOUT_ROLLBACKS };
+    let invariants = INVARIANTS.iter().chain(of_redemptions);
+    for (promise, offenders) in invariants.chain(has_rejections.then_some(&INVARIANT_OF_REJECTED_ROWS)) {
         let sql =
             format!("select row_to_json(offender)::text as offender from ({offenders}) offender limit 3");
         let rows = query(AssertSqlSafe(sql)).fetch_all(&mut *snapshot).await;
@@ -69,15 +75,8 @@ const INVARIANTS: &[(&str, &str)] = &[
            ('REDEEM', 'ASSIGNED', 'ASSIGNED'), ('REDEEM', 'ASSIGNED', 'REDEEMED'),
            ('REDEEM', 'LOCKED', 'ASSIGNED'), ('REDEEM', 'LOCKED', 'REDEEMED'),
            ('REVOKE', 'ASSIGNED', 'AVAILABLE'), ('ROLLBACK', 'ASSIGNED', 'ASSIGNED'), ('ROLLBACK', 'LOCKED', 'LOCKED'),
-           ('ROLLBACK', 'REDEEMED', 'ASSIGNED')) and action <> 'VOID'",
-    ),
-    (
-        "a coupon has redeem_count redemptions, numbered from 1 without a gap",
-        "select c.code, c.redeem_count, r.uses from coupon c
-         left join (select business_id, code, count(*) uses, count(distinct use_number) numbers, max(use_number) last
-                    from redemption group by business_id, code) r using (business_id, code)
-         where coalesce(r.uses, 0) <> c.redeem_count or coalesce(r.numbers, 0) <> c.redeem_count
-            or coalesce(r.last, 0) <> c.redeem_count",
+           ('ROLLBACK', 'REDEEMED', 'ASSIGNED'), ('ROLLBACK', 'VOID', 'VOID'), ('VOID', 'AVAILABLE', 'VOID'),
+           ('VOID', 'ASSIGNED', 'VOID'), ('VOID', 'LOCKED', 'VOID'))",
     ),
     (
         "no coupon is redeemed more often than its book allows",
@@ -173,3 +172,53 @@ const INVARIANT_OF_REJECTED_ROWS: (&str, &str) = (
      where j.kind = 'IMPORT_CODES' and j.discarding_at is null and j.failed <> coalesce(r.rows, 0)
        and not exists (select from job_chunk c where c.job_id = j.id and c.errors_file is not null)",
 );
+
+/// The invariants of redemptions for schemas without rollbacks.
+const INVARIANTS_WITHOUT_ROLLBACKS: &[(&str, &str)] = &[
+    (
+        "a coupon has redeem_count redemptions, numbered from 1 without a gap",
+        "select c.code, c.redeem_count, r.uses from coupon c
+         left join (select business_id, code, count(*) uses, count(distinct use_number) numbers, max(use_number) last
+                    from redemption group by business_id, code) r using (business_id, code)
+         where coalesce(r.uses, 0) <> c.redeem_count or coalesce(r.numbers, 0) <> c.redeem_count
+            or coalesce(r.last, 0) <> c.redeem_count",
+    ),
+];
+
+/// The invariants of redemptions for schemas with rollbacks.
+const INVARIANTS_WITH_ROLLBACKS: &[(&str, &str)] = &[
+    (
+        "a coupon has redeem_count redemptions that stand and rollback_count that were rolled back, numbered from 1 without a gap",
+        "select c.code, c.redeem_count, c.rollback_count, r.uses, r.undone, r.last from coupon c
+         left join (select business_id, code, count(*) filter (where rolled_back_at is null) uses,
+                           count(*) filter (where rolled_back_at is not null) undone,
+                           count(distinct use_number) numbers, max(use_number) last
+                    from redemption group by business_id, code) r using (business_id, code)
+         where coalesce(r.uses, 0) <> c.redeem_count or coalesce(r.undone, 0) <> c.rollback_count
+            or coalesce(r.numbers, 0) <> c.redeem_count + c.rollback_count
+            or coalesce(r.last, 0) <> c.redeem_count + c.rollback_count",
+    ),
+    (
+        "a coupon has a ROLLBACK event for each redemption that was rolled back",
+        "select c.code, c.rollback_count, e.undone from coupon c
+         left join (select book_id, position, count(*) filter (where action = 'ROLLBACK') as undone
+                    from coupon_event group by book_id, position) e using (book_id, position)
+         where coalesce(e.undone, 0) <> c.rollback_count",
+    ),
+    (
+        "redeemed_at is the time of the last redemption that stands",
+        "select c.code, c.redeemed_at, r.last from coupon c
+         left join (select distinct on (business_id, code) business_id, code, at as last from redemption
+                    where rolled_back_at is null order by business_id, code, use_number desc) r using (business_id, code)
+         where r.last is distinct from c.redeemed_at",
+    ),
+    (
+        "only a code with a holder expires, and no lock ends after its code",
+        "select code, holder, expires_at, locked_until from coupon
+         where expires_at is not null and (holder is null or locked_until > expires_at)",
+    ),
+    (
+        "each REVOKE, ROLLBACK and VOID has a reason",
+        "select id, action from coupon_event where action in ('REVOKE', 'ROLLBACK', 'VOID') and coalesce(reason, '') = ''",
+    ),
+];

@@ -12,6 +12,7 @@ pub fn rules() -> BookRules {
         total_codes_expected: None,
         starts_at: None,
         expires_at: None,
+        code_valid_days: None,
         lock_ttl_seconds: DEFAULT_LOCK_TTL_SECONDS,
         require_lock: false,
         discount: None,

@@ -14,7 +14,9 @@ use cuponera_platform::credential::Tokens;
 use cuponera_platform::files::Files;
 use cuponera_platform::queue::Queue;
 use cuponera_platform::telemetry::{Exposition, metrics};
-use cuponera_store::{AssignNamed, AssignRandom, KeyHolder, Lock, LoginHolder, Redeem, Store, Unlock};
+use cuponera_store::{
+    AssignNamed, AssignRandom, KeyHolder, Lock, LoginHolder, Redeem, Revoke, Rollback, Store, Unlock, Void,
+};
 use cuponera_store::{Error, Result};
 use moka::sync::Cache;
 use tokio::sync::Semaphore;
@@ -42,6 +44,8 @@ pub use builder::AppBuilder;
 /// How long an API key counts as valid, whatever other keys are tried from its address.
 const GOOD_KEY_TTL: Duration = Duration::from_hours(1);
 const MAX_GOOD_KEYS: u64 = 10_000;
+/// The number of lanes of each kind of undo: these calls are rare.
+const UNDO_LANES: usize = 1;
 
 /// The interval at which idle entries of the rate limits are dropped.
 const EVICTION_PERIOD: Duration = Duration::from_mins(1);
@@ -81,6 +85,9 @@ pub struct App {
     pub(crate) lock: Lanes<Lock>,
     pub(crate) unlock: Lanes<Unlock>,
     pub(crate) redeem: Lanes<Redeem>,
+    pub(crate) revoke: Lanes<Revoke>,
+    pub(crate) rollback: Lanes<Rollback>,
+    pub(crate) void: Lanes<Void>,
     pub(crate) watches: Watches,
     pub(crate) limiter: Limiter,
     pub(crate) cors: Cors,
@@ -136,6 +143,9 @@ impl App {
             lock: Lanes::start("lock", &store, lanes, &shares, &notes, &tasks),
             unlock: Lanes::start("unlock", &store, lanes, &shares, &notes, &tasks),
             redeem: Lanes::start("redeem", &store, lanes, &shares, &notes, &tasks),
+            revoke: Lanes::start("revoke", &store, UNDO_LANES, &shares, &notes, &tasks),
+            rollback: Lanes::start("rollback", &store, UNDO_LANES, &shares, &notes, &tasks),
+            void: Lanes::start("void", &store, UNDO_LANES, &shares, &notes, &tasks),
             watches: Watches::new(progress.clone(), tasks.clone(), &shares),
             store,
             files,
@@ -181,12 +191,18 @@ impl App {
         self.lock.show_waiting();
         self.unlock.show_waiting();
         self.redeem.show_waiting();
+        self.revoke.show_waiting();
+        self.rollback.show_waiting();
+        self.void.show_waiting();
         let in_lanes = [
             self.assign_random.open_calls(),
             self.assign_named.open_calls(),
             self.lock.open_calls(),
             self.unlock.open_calls(),
             self.redeem.open_calls(),
+            self.revoke.open_calls(),
+            self.rollback.open_calls(),
+            self.void.open_calls(),
         ];
         metrics::Resource::new("lanes").in_use(in_lanes.iter().sum());
     }
@@ -248,6 +264,9 @@ impl App {
         self.lock.stop();
         self.unlock.stop();
         self.redeem.stop();
+        self.revoke.stop();
+        self.rollback.stop();
+        self.void.stop();
         self.stop_notes.cancel();
         self.tasks.close();
         let _ = tokio::time::timeout(patience, self.tasks.wait()).await;

@@ -43,7 +43,8 @@ pub(crate) struct Rule {
 use Access::{Account, Authenticated, Needs, Open};
 use Permission::{
     AssignNamed, AssignRandom, CreateCodes, ManageApiKeys, ManageBooks, ManageJobs, ManageUsers, ReadBooks,
-    ReadCodes, ReadCoupons, ReadHistory, ReadJobs, UseCoupons,
+    ReadCodes, ReadCoupons, ReadHistory, ReadJobs, ReadRedemptions, RevokeCoupons, RollBackRedemptions,
+    UseCoupons, VoidCoupons,
 };
 use Touches::{AllBooks, Nothing, OneBook};
 
@@ -58,7 +59,7 @@ pub(crate) fn operations() -> impl Iterator<Item = (&'static str, Access)> {
 }
 
 /// Every operation under `/api/v1`.
-const TABLE: [(&str, Access, Touches); 38] = [
+const TABLE: [(&str, Access, Touches); 46] = [
     ("login", Open, Nothing),
     ("refresh", Open, Nothing),
     ("logout", Account, Nothing),
@@ -77,19 +78,27 @@ const TABLE: [(&str, Access, Touches); 38] = [
     ("updateCouponBook", Needs(ManageBooks), OneBook),
     ("replaceCouponBook", Needs(ManageBooks), OneBook),
     ("deleteCouponBook", Needs(ManageBooks), OneBook),
+    ("cloneCouponBook", Needs(ManageBooks), AllBooks),
+    ("voidCouponBook", Needs(VoidCoupons), OneBook),
     ("getCapacity", Needs(ReadCodes), OneBook),
     ("generateCodes", Needs(CreateCodes), OneBook),
     ("uploadCodes", Needs(CreateCodes), OneBook),
     ("listCodes", Needs(ReadCodes), OneBook),
     ("assignRandom", Needs(AssignRandom), OneBook),
     ("assignCode", Needs(AssignNamed), OneBook),
+    ("revokeCode", Needs(RevokeCoupons), OneBook),
     ("listUserCoupons", Needs(ReadCoupons), OneBook),
     ("lockCoupon", Needs(UseCoupons), OneBook),
     ("unlockCoupon", Needs(UseCoupons), OneBook),
     ("redeemCoupon", Needs(UseCoupons), OneBook),
     ("validateCoupon", Needs(UseCoupons), OneBook),
+    ("voidCoupon", Needs(VoidCoupons), OneBook),
+    ("voidCoupons", Needs(VoidCoupons), OneBook),
     ("getCoupon", Needs(ReadCoupons), OneBook),
     ("getCouponHistory", Needs(ReadHistory), OneBook),
+    ("listRedemptions", Needs(ReadRedemptions), OneBook),
+    ("getRedemption", Needs(ReadRedemptions), OneBook),
+    ("rollBackRedemption", Needs(RollBackRedemptions), OneBook),
     ("listJobs", Needs(ReadJobs), AllBooks),
     ("getJob", Needs(ReadJobs), OneBook),
     ("followJob", Needs(ReadJobs), OneBook),

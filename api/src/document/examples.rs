@@ -50,7 +50,7 @@ pub(crate) fn book() -> Value {
     json!({
         "id": BOOK, "businessId": BUSINESS, "name": "Summer", "description": null, "status": "ACTIVE",
         "maxCodesPerUser": 2, "maxRedeemsPerUser": 1, "totalCodesExpected": null, "startsAt": null,
-        "expiresAt": "2027-08-31T22:00:00Z", "lockTtlSeconds": 300, "requireLock": false,
+        "expiresAt": "2027-08-31T22:00:00Z", "codeValidDays": 30, "lockTtlSeconds": 300, "requireLock": false,
         "discount": {"type": "PERCENT", "value": 10.0}, "metadata": null, "generatedCount": 1000,
         "counts": {"available": 998, "assigned": 1, "locked": 1, "redeemed": 0, "void": 0},
         "isActive": true, "isExpired": false, "createdAt": NOW, "updatedAt": NOW,
@@ -76,7 +76,21 @@ pub(crate) fn code() -> Value {
 pub(crate) fn coupon() -> Value {
     json!({
         "id": ASSIGNMENT, "code": CODE, "couponBookId": BOOK, "status": "ASSIGNED", "userId": USER, "redeemCount": 0,
-        "maxRedeems": 1, "assignedAt": NOW, "createdAt": NOW,
+        "maxRedeems": 1, "assignedAt": NOW, "expiresAt": "2026-12-31T12:00:00Z", "createdAt": NOW,
+    })
+}
+
+/// A use of the code.
+pub(crate) fn redemption() -> Value {
+    json!({
+        "id": REDEMPTION, "code": CODE, "couponBookId": BOOK, "userId": USER, "useNumber": 1, "reference": "sale 17", "redeemedAt": NOW,
+    })
+}
+
+/// What a bulk void would do.
+pub(crate) fn void_preview() -> Value {
+    json!({
+        "voidCount": 1000, "counts": {"available": 998, "assigned": 1, "locked": 1, "redeemed": 0, "void": 0}, "notFoundCount": 0,
     })
 }
 

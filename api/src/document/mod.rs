@@ -30,8 +30,18 @@ use catalog::Kind;
 use operation::Shape;
 
 /// The tags, in reading order.
-const READING_ORDER: [&str; 9] =
-    ["Auth", "Coupon books", "Coupon codes", "Assignments", "Coupons", "Jobs", "Users", "API keys", "Health"];
+const READING_ORDER: [&str; 10] = [
+    "Auth",
+    "Coupon books",
+    "Coupon codes",
+    "Assignments",
+    "Coupons",
+    "Redemptions",
+    "Jobs",
+    "Users",
+    "API keys",
+    "Health",
+];
 
 /// A response with more kinds of problem than this is not shared between operations.
 const MAX_SHARED_KINDS: usize = 3;

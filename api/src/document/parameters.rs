@@ -27,6 +27,7 @@ pub(super) fn variable(path: &str, parameter: &str) -> Option<(&'static str, &'s
             ("/api-keys/", "apiKeyId", examples::API_KEY),
             ("/coupon-books/", "couponBookId", examples::BOOK),
             ("/jobs/", "jobId", examples::JOB),
+            ("/redemptions/", "redemptionId", examples::REDEMPTION),
         ]
         .into_iter()
         .find(|(part, ..)| path.contains(part))

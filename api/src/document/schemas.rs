@@ -16,7 +16,7 @@ const PLAIN_TEXT: &str = r"^[^\x00-\x08\x0B-\x1F\x7F-\x9F]*$";
 
 /// Fields that are always present and may be null.
 const NULL_OR: &[(&str, &[&str])] = &[
-    ("CouponBook", &["description", "maxCodesPerUser", "startsAt", "expiresAt", "discount"]),
+    ("CouponBook", &["description", "maxCodesPerUser", "startsAt", "expiresAt", "codeValidDays", "discount"]),
     ("Progress", &["total", "percent", "ratePerSecond", "etaSeconds"]),
 ];
 
@@ -35,12 +35,15 @@ const OBJECTS: &[(&str, &str)] = &[
     ("CouponBook", "metadata"),
     ("Job", "result"),
     ("NewBook", "metadata"),
+    ("PastRedemption", "metadata"),
     ("RedeemRequest", "metadata"),
 ];
 
 /// A schema, a field, and the pattern or format of its text.
 const TEXTS: &[(&str, &str, &str, &str)] = &[
     ("BookChange", "name", "pattern", BLANK_IS_NOTHING),
+    ("BookVoid", "reason", "pattern", BLANK_IS_NOTHING),
+    ("CloneRequest", "name", "pattern", BLANK_IS_NOTHING),
     ("Generation", "pattern", "pattern", CODE_PATTERN),
     ("LockRequest", "userId", "pattern", BLANK_IS_NOTHING),
     ("NamedAssignment", "userId", "pattern", BLANK_IS_NOTHING),
@@ -50,8 +53,12 @@ const TEXTS: &[(&str, &str, &str, &str)] = &[
     ("NewUser", "userId", "pattern", BLANK_IS_NOTHING),
     ("RandomAssignment", "userId", "pattern", BLANK_IS_NOTHING),
     ("RedeemRequest", "userId", "pattern", BLANK_IS_NOTHING),
+    ("UndoRequest", "reason", "pattern", BLANK_IS_NOTHING),
+    ("UndoRequest", "userId", "pattern", BLANK_IS_NOTHING),
     ("UnlockRequest", "userId", "pattern", BLANK_IS_NOTHING),
     ("ValidateRequest", "userId", "pattern", BLANK_IS_NOTHING),
+    ("VoidFilter", "prefix", "pattern", BLANK_IS_NOTHING),
+    ("VoidRequest", "reason", "pattern", BLANK_IS_NOTHING),
 ];
 
 /// Password fields, with their minimum and maximum number of characters.
@@ -75,6 +82,14 @@ fn split_discount(schema: &mut Value) {
     fixed["properties"]["currency"]["type"] = json!("string");
     fixed["required"] = json!(["type", "value", "currency"]);
     *schema = json!({"title": "Discount", "description": about, "oneOf": [percent, fixed]});
+}
+
+/// A bulk void has exactly one of its three selections.
+fn require_one_selection(schema: &mut Value) {
+    let only =
+        |(field, form): (&str, &str)| json!({"required": [field], "properties": {field: {"type": form}}});
+    let selections = [("codes", "array"), ("jobId", "string"), ("filter", "object")];
+    schema["oneOf"] = selections.into_iter().map(only).collect();
 }
 
 /// A schema, a field, and the values that it may have.
@@ -111,10 +126,14 @@ fn words() -> Vec<(&'static str, &'static str, Vec<&'static str>)> {
         ("NewUser", "role", vec!["ADMIN", "USER"]),
         ("Problem", "type", vec!["about:blank"]),
         ("Redemption", "status", vec!["ASSIGNED", "REDEEMED"]),
+        ("Revocation", "status", vec!["AVAILABLE"]),
+        ("Rollback", "status", vec!["ASSIGNED", "LOCKED", "VOID"]),
         ("Session", "tokenType", vec!["Bearer"]),
         ("Unlock", "status", vec!["ASSIGNED"]),
         ("User", "role", vec!["ADMIN", "USER"]),
         ("UserChange", "role", vec!["ADMIN", "USER"]),
+        ("VoidFilter", "status", vec!["AVAILABLE", "ASSIGNED", "LOCKED"]),
+        ("VoidedCode", "status", vec!["VOID"]),
     ]
 }
 
@@ -205,6 +224,7 @@ pub(super) fn complete(schemas: &mut Map<String, Value>, requests: &BTreeSet<Str
     // The two kinds of discount contain its values.
     schemas.remove("DiscountKind");
     schemas.get_mut("Discount").into_iter().for_each(split_discount);
+    schemas.get_mut("VoidRequest").into_iter().for_each(require_one_selection);
     missing
 }
 

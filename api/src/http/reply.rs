@@ -45,7 +45,8 @@ impl<T, const STATUS: u16, const OTHER: u16> Reply<T, STATUS, OTHER> {
     }
 }
 
-fn rejected(rejection: Rejection, replayed: bool) -> Problem {
+/// The problem of a rejection, which may be a stored one.
+pub(crate) fn rejected(rejection: Rejection, replayed: bool) -> Problem {
     let problem = Problem::from(rejection);
     if replayed { problem.replayed() } else { problem }
 }

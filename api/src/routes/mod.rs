@@ -10,8 +10,11 @@ mod health;
 mod jobs;
 mod list;
 mod metrics;
+mod redemptions;
+mod undo;
 mod uploads;
 mod users;
+mod void;
 
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
@@ -35,8 +38,10 @@ pub(crate) use coupons::{Coupons, normalized};
 pub(crate) use health::Health;
 pub(crate) use jobs::{JobView, Jobs};
 pub(crate) use metrics::{METRICS, expose};
+pub(crate) use redemptions::Redemptions;
 pub(crate) use uploads::{MAX_CODES_KEPT, Upload};
 pub(crate) use users::Users;
+pub(crate) use void::BulkVoids;
 
 use list::{List, cursor, limit};
 
@@ -60,6 +65,8 @@ pub(crate) enum Tag {
     Assignments,
     /// Lock, redemption and history of a code.
     Coupons,
+    /// Uses of codes.
+    Redemptions,
     /// Long-running work.
     Jobs,
     /// Health checks.
@@ -88,10 +95,11 @@ still a `nextCursor`: the list ends where it is null.
 of requests are rejected with 422.";
 
 /// All operations, by resource.
-pub(crate) type Operations = (Auth, Users, ApiKeys, Books, Codes, Upload, Assignments, Coupons, Jobs, Health);
+pub(crate) type Operations =
+    (Auth, Users, ApiKeys, Books, Codes, Upload, Assignments, Coupons, BulkVoids, Redemptions, Jobs, Health);
 
 pub(crate) fn operations() -> Operations {
-    (Auth, Users, ApiKeys, Books, Codes, Upload, Assignments, Coupons, Jobs, Health)
+    (Auth, Users, ApiKeys, Books, Codes, Upload, Assignments, Coupons, BulkVoids, Redemptions, Jobs, Health)
 }
 
 /// The document rows of all operations.
@@ -105,6 +113,8 @@ pub(crate) fn documentation() -> Vec<Operation> {
         uploads::operations(),
         assignments::operations(),
         coupons::operations(),
+        void::operations(),
+        redemptions::operations(),
         jobs::operations(),
         health::operations(),
     ]

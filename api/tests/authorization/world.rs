@@ -27,7 +27,7 @@ impl World {
         for book in [&stock, &named] {
             let id = BookId(book.parse().expect("an id"));
             let store = server.database.store();
-            cuponera_testkit::generate(store, server.business, id, "{XXXXXXXX}", 300).await;
+            cuponera_testkit::generate(store, server.business, id, "{XXXXXXXX}", 600).await;
         }
         let codes = server.codes(&named).await.into_iter();
         let free = codes.map(|code| code["code"].as_str().expect("a code").to_owned()).collect();
@@ -72,7 +72,9 @@ impl World {
     /// Replaces each known word in braces by the id of an object.
     async fn fill_in(&self, text: &str) -> String {
         let mut text = text.to_owned();
-        for word in ["new", "refresh", "account", "key", "book", "stock", "free", "held", "job", "over"] {
+        for word in
+            ["new", "refresh", "account", "key", "book", "stock", "free", "held", "redemption", "job", "over"]
+        {
             let place = format!("{{{word}}}");
             if text.contains(&place) {
                 text = text.replace(&place, &self.make(word).await);
@@ -103,6 +105,13 @@ impl World {
                 let code = self.take_free();
                 self.server.give(&code, "ann").await;
                 code
+            }
+            "redemption" => {
+                let code = self.take_free();
+                self.server.give(&code, "ann").await;
+                let body = json!({"userId": "ann"});
+                let redeemed = admin.post(&format!("coupons/{code}/redeem"), body).await.expect(200);
+                redeemed["redemptionId"].as_str().expect("an id").to_owned()
             }
             "job" => {
                 let order = json!({"couponBookId": self.stock, "quantity": 1});

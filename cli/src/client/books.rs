@@ -42,6 +42,8 @@ enum BookVerb {
     Show(Named),
     /// Create a book, as a draft
     Create(Box<Create>),
+    /// Create a draft with the rules of another book
+    Clone(CloneBook),
     /// Activate a book: its codes can be assigned and redeemed
     Activate(Named),
     /// Pause a book: its codes cannot be assigned or redeemed for now
@@ -50,6 +52,16 @@ enum BookVerb {
     Close(Named),
     /// Delete a book and its codes, if no code was ever assigned
     Delete(Delete),
+}
+
+/// Options of `books clone`.
+#[derive(Debug, Args)]
+struct CloneBook {
+    #[command(flatten)]
+    named: Named,
+    /// The name; that of the book with " (copy)" if absent
+    #[arg(long)]
+    name: Option<String>,
 }
 
 /// Options of `books delete`.
@@ -112,6 +124,9 @@ struct Create {
     /// The end of assigning and redeeming
     #[arg(long, value_name = "TIME")]
     expires_at: Option<String>,
+    /// The number of days that a code is valid after its assignment; as long as the book if absent
+    #[arg(long, value_name = "DAYS")]
+    code_valid_days: Option<i32>,
     /// The default duration of a lock; 300 if absent
     #[arg(long, value_name = "SECONDS")]
     lock_ttl: Option<i32>,
@@ -143,6 +158,12 @@ impl RunCommand for Books {
                         book_card(book)
                     )
                 })
+            }
+            BookVerb::Clone(clone) => {
+                let id = find(client, &clone.named.book).await?;
+                let body = clone.name.map_or_else(|| json!({}), |name| json!({"name": name}));
+                let book = client.ask(Request::post(&["coupon-books", &id, "clone"], body)).await?;
+                client.show(&book, book_card)
             }
             BookVerb::Activate(named) => turn(client, &named.book, "ACTIVE").await,
             BookVerb::Pause(named) => turn(client, &named.book, "PAUSED").await,
@@ -196,7 +217,7 @@ impl List {
 }
 
 fn book_card(book: &Value) -> String {
-    const FIELDS: [Column; 21] = [
+    const FIELDS: [Column; 22] = [
         Column("Name", "/name", CellFormat::Text),
         Column("Id", "/id", CellFormat::Text),
         Column("Status", "/status", CellFormat::Text),
@@ -210,6 +231,7 @@ fn book_card(book: &Value) -> String {
         Column("Expected", "/totalCodesExpected", CellFormat::Count),
         Column("Codes a user", "/maxCodesPerUser", CellFormat::Count),
         Column("Uses a code", "/maxRedeemsPerUser", CellFormat::Count),
+        Column("Days a code is valid", "/codeValidDays", CellFormat::Count),
         Column("Lock, seconds", "/lockTtlSeconds", CellFormat::Count),
         Column("Needs a lock", "/requireLock", CellFormat::Text),
         Column("Discount", "/discount", CellFormat::Text),
@@ -233,6 +255,7 @@ impl Create {
             ("totalCodesExpected", self.total_codes_expected.map(Value::from)),
             ("startsAt", self.starts_at.map(Value::from)),
             ("expiresAt", self.expires_at.map(Value::from)),
+            ("codeValidDays", self.code_valid_days.map(Value::from)),
             ("lockTtlSeconds", self.lock_ttl.map(Value::from)),
             ("requireLock", self.require_lock.then_some(Value::Bool(true))),
             ("discount", self.discount),

@@ -153,7 +153,7 @@ impl List {
 
 /// All fields of a code.
 pub(super) fn coupon_card(coupon: &Value) -> String {
-    const FIELDS: [Column; 12] = [
+    const FIELDS: [Column; 13] = [
         Column("Code", "/code", CellFormat::Text),
         Column("Status", "/status", CellFormat::Text),
         Column("Book", "/couponBookId", CellFormat::Text),
@@ -164,6 +164,7 @@ pub(super) fn coupon_card(coupon: &Value) -> String {
         Column("Locked", "/lockedAt", CellFormat::Time),
         Column("Locked until", "/lockedUntil", CellFormat::Time),
         Column("Redeemed", "/redeemedAt", CellFormat::Time),
+        Column("Expires", "/expiresAt", CellFormat::Time),
         Column("Metadata", "/metadata", CellFormat::Text),
         Column("Created", "/createdAt", CellFormat::Time),
     ];

@@ -21,6 +21,7 @@ mod progress;
 mod server;
 mod session;
 mod show;
+mod undo;
 mod watch;
 
 use std::cell::RefCell;
@@ -92,6 +93,18 @@ pub(crate) enum Verb {
     /// Check whether a code could be redeemed now, without changing it
     #[command(after_long_help = statuses!())]
     Validate(WithServer<coupons::Validate>),
+    /// Take a code back from its holder, if it was never used
+    #[command(after_long_help = undo::HELP)]
+    Revoke(WithServer<undo::Revoke>),
+    /// Give the use of a redemption back
+    #[command(after_long_help = undo::HELP)]
+    Rollback(WithServer<undo::Rollback>),
+    /// Void codes permanently: named codes, those of a job, or those of a book
+    #[command(after_long_help = undo::VOID_HELP)]
+    Void(Box<WithServer<undo::Void>>),
+    /// List redemptions, newest first, or show one
+    #[command(after_long_help = undo::HELP)]
+    Redemptions(Box<WithServer<undo::Redemptions>>),
     /// Show the history of a code, newest first
     #[command(after_long_help = statuses!())]
     History(WithServer<coupons::History>),
@@ -173,6 +186,10 @@ pub(crate) fn run(verb: Verb) -> ExitCode {
         Verb::Unlock(to) => to.run(),
         Verb::Redeem(to) => to.run(),
         Verb::Validate(to) => to.run(),
+        Verb::Revoke(to) => to.run(),
+        Verb::Rollback(to) => to.run(),
+        Verb::Void(to) => to.run(),
+        Verb::Redemptions(to) => to.run(),
         Verb::History(to) => to.run(),
         Verb::Jobs(to) => to.run(),
     }

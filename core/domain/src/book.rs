@@ -15,6 +15,8 @@ use crate::rejection::{FieldError, Rejection};
 pub const MAX_LOCK_TTL_SECONDS: i32 = 86_400;
 /// The TTL of a lock if neither the call nor the book sets one.
 pub const DEFAULT_LOCK_TTL_SECONDS: i32 = 300;
+/// The maximum of the days that a code is valid after its assignment: a hundred years.
+pub const MAX_CODE_VALID_DAYS: i32 = 36_500;
 /// The maximum length of a name, in characters.
 pub const MAX_NAME_CHARS: usize = 200;
 /// The maximum length of a description, in characters.
@@ -110,6 +112,10 @@ pub struct BookRules {
     pub starts_at: Option<DateTime<Utc>>,
     /// End of that period.
     pub expires_at: Option<DateTime<Utc>>,
+    /// Number of days, of 24 hours, that a code is valid after its assignment; as long as the book if absent. A change does not
+    /// concern codes that are assigned.
+    #[serde(default)]
+    pub code_valid_days: Option<i32>,
     /// TTL of a lock if the call sets none.
     pub lock_ttl_seconds: i32,
     /// Whether a redemption requires a live lock.
@@ -141,6 +147,9 @@ impl BookRules {
         if self.total_codes_expected.is_some_and(|total| total < 0) {
             fault("totalCodesExpected", "must not be negative");
         }
+        if self.code_valid_days.is_some_and(|days| !(1..=MAX_CODE_VALID_DAYS).contains(&days)) {
+            fault("codeValidDays", "must be from 1 to 36500");
+        }
         if !(1..=MAX_LOCK_TTL_SECONDS).contains(&self.lock_ttl_seconds) {
             fault("lockTtlSeconds", "must be from 1 to 86400");
         }
@@ -154,6 +163,27 @@ impl BookRules {
             discount.check(&mut faults);
         }
         if faults.is_empty() { Ok(()) } else { Err(Rejection::Invalid { faults }) }
+    }
+}
+
+/// The end of the name of a clone, if the call gives it no name.
+const COPY: &str = " (copy)";
+
+impl BookRules {
+    /// The rules of a clone: with another name, and without times that have passed.
+    #[must_use]
+    pub fn for_clone(&self, name: Option<String>, now: DateTime<Utc>) -> Self {
+        let copied = || {
+            let room = MAX_NAME_CHARS - COPY.chars().count();
+            format!("{}{COPY}", self.name.chars().take(room).collect::<String>())
+        };
+        let is_ahead = |time: &DateTime<Utc>| *time > now;
+        Self {
+            name: name.unwrap_or_else(copied),
+            starts_at: self.starts_at.filter(is_ahead),
+            expires_at: self.expires_at.filter(is_ahead),
+            ..self.clone()
+        }
     }
 }
 
@@ -214,6 +244,7 @@ pub struct BookPatch {
     pub total_codes_expected: Change<Option<i64>>,
     pub starts_at: Change<Option<DateTime<Utc>>>,
     pub expires_at: Change<Option<DateTime<Utc>>>,
+    pub code_valid_days: Change<Option<i32>>,
     pub lock_ttl_seconds: Change<i32>,
     pub require_lock: Change<bool>,
     pub discount: Change<Option<Discount>>,
@@ -236,6 +267,7 @@ impl BookPatch {
         self.total_codes_expected.apply(&mut rules.total_codes_expected);
         self.starts_at.apply(&mut rules.starts_at);
         self.expires_at.apply(&mut rules.expires_at);
+        self.code_valid_days.apply(&mut rules.code_valid_days);
         self.lock_ttl_seconds.apply(&mut rules.lock_ttl_seconds);
         self.require_lock.apply(&mut rules.require_lock);
         self.discount.apply(&mut rules.discount);

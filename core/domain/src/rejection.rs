@@ -121,9 +121,15 @@ pub enum Rejection {
     /// The code was redeemed the maximum number of times.
     #[error("all uses of the code are redeemed")]
     CouponAlreadyRedeemed,
+    /// The code has expired for its holder.
+    #[error("the code has expired")]
+    CouponExpired,
     /// The code was voided, which is permanent.
     #[error("the code is void")]
     CouponVoid,
+    /// The redemption was rolled back before.
+    #[error("the redemption has been rolled back already")]
+    AlreadyRolledBack,
     /// Fewer codes of the pattern remain than requested.
     #[error("the pattern has only {remaining} codes left")]
     PatternExhausted {
@@ -234,7 +240,9 @@ impl Rejection {
             Self::LockStale => "lock_stale",
             Self::LockExpired => "lock_expired",
             Self::CouponAlreadyRedeemed => "coupon_already_redeemed",
+            Self::CouponExpired => "coupon_expired",
             Self::CouponVoid => "coupon_void",
+            Self::AlreadyRolledBack => "already_rolled_back",
             Self::PatternExhausted { .. } => "pattern_exhausted",
             Self::WrongJobState { .. } => "wrong_job_state",
             Self::JobDiscarded => "job_discarded",
@@ -260,7 +268,7 @@ impl Rejection {
                 RejectionClass::Invalid
             }
             Self::TooLarge { .. } | Self::StorageQuotaExceeded { .. } => RejectionClass::TooLarge,
-            Self::LockExpired | Self::JobDiscarded => RejectionClass::Gone,
+            Self::LockExpired | Self::CouponExpired | Self::JobDiscarded => RejectionClass::Gone,
             Self::SoldOut
             | Self::UserLimitReached { .. }
             | Self::BookNotActive
@@ -277,6 +285,7 @@ impl Rejection {
             | Self::LockStale
             | Self::CouponAlreadyRedeemed
             | Self::CouponVoid
+            | Self::AlreadyRolledBack
             | Self::WrongJobState { .. }
             | Self::EmailTaken
             | Self::UserIdTaken

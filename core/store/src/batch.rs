@@ -354,7 +354,8 @@ fn failed_attempts<T>(fault: sqlx::Error, items: usize) -> AttemptResult<T> {
     }
 }
 
-fn index(n: i32) -> usize {
+/// The index that a row of a batch statement names.
+pub(super) fn index(n: i32) -> usize {
     usize::try_from(n).unwrap_or_default()
 }
 
@@ -364,6 +365,7 @@ pub(super) fn rejection(verdict: &str, detail: Option<Value>) -> Result<Rejectio
     Ok(match verdict {
         "book_not_found" => Rejection::not_found("coupon book"),
         "coupon_not_found" => Rejection::not_found("coupon"),
+        "redemption_not_found" => Rejection::not_found("redemption"),
         "book_not_active" => Rejection::BookNotActive,
         "book_not_started" => Rejection::BookNotStarted,
         "book_expired" => Rejection::BookExpired,
@@ -378,7 +380,9 @@ pub(super) fn rejection(verdict: &str, detail: Option<Value>) -> Result<Rejectio
             Rejection::CouponLocked { locked_until: serde_json::from_value(detail).map_err(Error::internal)? }
         }
         "coupon_already_redeemed" => Rejection::CouponAlreadyRedeemed,
+        "coupon_expired" => Rejection::CouponExpired,
         "coupon_void" => Rejection::CouponVoid,
+        "already_rolled_back" => Rejection::AlreadyRolledBack,
         "lock_required" => Rejection::LockRequired,
         "lock_stale" => Rejection::LockStale,
         "lock_expired" => Rejection::LockExpired,

@@ -1,5 +1,6 @@
 //! Books: create, change, list. [`super::deletion`] deletes them.
 
+use chrono::{DateTime, Utc};
 use sqlx::{PgExecutor, PgTransaction, query, query_file, query_scalar};
 
 use crate::GenerateId;
@@ -29,6 +30,7 @@ macro_rules! book {
                 total_codes_expected: row.total_codes_expected,
                 starts_at: row.starts_at,
                 expires_at: row.expires_at,
+                code_valid_days: row.code_valid_days,
                 lock_ttl_seconds: row.lock_ttl_seconds,
                 require_lock: row.require_lock,
                 discount: row.discount.map(serde_json::from_value).transpose().map_err(Error::internal)?,
@@ -71,6 +73,30 @@ impl Store {
             rules.check()?;
             let id = BookId::generate();
             insert(&mut open.transaction, business, id, rules).await?;
+            get(&mut *open.transaction, business, id).await
+        }
+        .await;
+        open.commit(outcome).await
+    }
+
+    /// Creates a book in `DRAFT` with the rules of another one.
+    pub async fn clone_book(
+        &self,
+        key: Option<IdempotencyKey>,
+        business: BusinessId,
+        id: BookId,
+        name: Option<String>,
+    ) -> Result<CallResult<Book>> {
+        let mut open = match self.attempt(key).await? {
+            KeyedChange::Begun(open) => open,
+            KeyedChange::Answered(answer) => return Ok(answer),
+        };
+        let outcome = async {
+            let original = get(&mut *open.transaction, business, id).await?;
+            let rules = original.rules.for_clone(name, now(&mut open.transaction).await?);
+            rules.check()?;
+            let id = BookId::generate();
+            insert(&mut open.transaction, business, id, &rules).await?;
             get(&mut *open.transaction, business, id).await
         }
         .await;
@@ -178,6 +204,10 @@ pub(super) async fn lock_for_change(
     Ok(())
 }
 
+async fn now(transaction: &mut PgTransaction<'static>) -> Result<DateTime<Utc>> {
+    Ok(query_scalar!(r#"select now() as "now!""#).fetch_one(&mut **transaction).await?)
+}
+
 async fn insert(
     transaction: &mut PgTransaction<'static>,
     business: BusinessId,
@@ -211,7 +241,7 @@ async fn write(
         "update coupon_book
          set status = $2, name = $3, description = $4, max_codes_per_user = $5, max_redeems_per_user = $6,
              total_codes_expected = $7, starts_at = $8, expires_at = $9, lock_ttl_seconds = $10, require_lock = $11,
-             discount = $12, metadata = $13, updated_at = now()
+             discount = $12, metadata = $13, code_valid_days = $14, updated_at = now()
          where id = $1",
         id.0,
         status.as_str(),
@@ -225,7 +255,8 @@ async fn write(
         rules.lock_ttl_seconds,
         rules.require_lock,
         discount,
-        rules.metadata
+        rules.metadata,
+        rules.code_valid_days
     )
     .execute(&mut **transaction)
     .await?;

@@ -15,5 +15,6 @@ pub(super) mod space;
 
 pub use generate::BulkOutcome;
 pub use part::{ImportPart, ImportRow, RowRejection, SampleRow};
+pub(crate) use rejection::write as write_rejections;
 pub use rejection::{RejectedRow, RejectedRowCursor, RejectedRowPage};
 pub use space::Space;

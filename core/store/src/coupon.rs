@@ -80,6 +80,7 @@ macro_rules! shown {
                 locked_at: row.locked_at,
                 locked_until: row.locked_until,
                 redeemed_at: row.redeemed_at,
+                expires_at: row.expires_at,
                 metadata: row.metadata,
                 created_at: row.created_at,
             },

@@ -107,7 +107,7 @@ impl Store {
             result: spec.first_result(),
             work: Work::DeleteBook(spec),
             ordered: true,
-            total: book.counts.all().try_into().map_err(Error::internal)?,
+            total: Some(book.counts.all().try_into().map_err(Error::internal)?),
             chunks: vec![ChunkWork::DeleteBook(step)],
             delay: CHECK_DELAY,
             warnings: Vec::new(),

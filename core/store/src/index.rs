@@ -22,7 +22,7 @@ struct Index {
 }
 
 /// The indexes, in the order in which they are built.
-const INDEXES: [Index; 9] = [
+const INDEXES: [Index; 12] = [
     Index { name: "request_key_age", table: "request_key", columns: "(at)" },
     Index { name: "refresh_token_expiry", table: "refresh_token", columns: "(expires_at)" },
     Index {
@@ -41,6 +41,14 @@ const INDEXES: [Index; 9] = [
     Index { name: "redemption_of_user", table: "redemption", columns: "(book_id, user_id, at)" },
     // Not unique yet, and never on a table partitioned by time, where it could not be unique.
     Index { name: "redemption_reference", table: "redemption", columns: "(business_id, code, reference)" },
+    // Lists of redemptions.
+    Index { name: "redemption_of_business", table: "redemption", columns: "(business_id, at, id)" },
+    Index { name: "redemption_of_holder", table: "redemption", columns: "(business_id, user_id, at, id)" },
+    Index {
+        name: "redemption_with_reference",
+        table: "redemption",
+        columns: "(business_id, reference, at, id) where reference is not null",
+    },
     // A migration step creates the index of this partitioned table. The parts of its older partitions are built here.
     Index { name: EVENT_CURSOR, table: "coupon_event", columns: "(epoch, tx, id)" },
 ];

@@ -17,6 +17,9 @@ mod request_key;
 mod assign;
 mod lock;
 mod redeem;
+mod revoke;
+mod rollback;
+mod void;
 
 mod expire;
 
@@ -25,6 +28,7 @@ mod book;
 mod coupon;
 mod deletion;
 mod event_log;
+mod redemption;
 
 // Jobs, the codes that they write, and the messages that announce them.
 mod job;
@@ -90,7 +94,11 @@ pub use password_attempt::{AttemptCheck, PasswordAttempt};
 pub use pool_metrics::PoolLevel;
 pub use private_database::{PRIVATE_DATABASE, create_private_database, private_database_url};
 pub use redeem::{Redeem, Redeemed};
+pub use redemption::{MAX_REDEMPTIONS_EXAMINED, RedemptionFilter};
 pub use request_key::{CallResult, IdempotencyKey};
 pub use rescue::{Backlog, RESCUE_AFTER, WorkerAvailability};
+pub use revoke::{Revoke, Revoked};
+pub use rollback::{Rollback, RolledBack};
 pub use schema::SchemaState;
+pub use void::{Void, VoidPreview, VoidSelection, Voided};
 pub use work_channel::listen_for_work;

@@ -3,6 +3,7 @@
 pub mod delete_book;
 pub mod generate;
 pub mod import;
+pub mod void_codes;
 
 use cuponera_domain::job::Task;
 use cuponera_platform::files::Files;
@@ -17,6 +18,7 @@ pub async fn handle(store: &Store, files: &Files, claim: &Claim) -> Result<Chunk
         Task::GenerateCodes(spec, chunk) => generate::work(store, claim, spec, chunk).await,
         Task::ImportCodes(spec, chunk) => import::work(store, files, claim, spec, chunk).await,
         Task::DeleteBook(_, step) => delete_book::work(store, claim, *step).await,
+        Task::VoidCodes(spec, chunk) => void_codes::work(store, claim, spec, chunk).await,
         Task::Unreadable { reason, .. } => Err(Error::internal(reason.clone())),
     }
 }

@@ -3,8 +3,8 @@
 use serde_json::json;
 
 use crate::document::Operation;
-use crate::document::examples::{BOOK, USER, assignment, coupon, page};
-use crate::routes::coupons::OF_THE_BOOK;
+use crate::document::examples::{BOOK, CODE, USER, assignment, coupon, page};
+use crate::routes::coupons::{OF_THE_BOOK, OF_THE_HOLDER};
 
 pub(in crate::routes) fn operations() -> Vec<Operation> {
     vec![
@@ -19,6 +19,15 @@ pub(in crate::routes) fn operations() -> Vec<Operation> {
             .answers(200, "The user already holds the code.", assignment())
             .refuses(&["forbidden", "already_assigned", "coupon_void", "user_limit_reached", "coupon_busy"])
             .refuses(OF_THE_BOOK),
+        Operation::of("revokeCode")
+            .body(json!({"reason": "given by mistake"}))
+            .answers(
+                200,
+                "The code is free again.",
+                json!({"code": CODE, "status": "AVAILABLE", "couponBookId": BOOK}),
+            )
+            .refuses(&["coupon_busy"])
+            .refuses(OF_THE_HOLDER),
         Operation::of("listUserCoupons")
             .answers(200, "A page of the user's coupons.", page(&coupon()))
             .refuses(&["forbidden"]),

@@ -9,14 +9,15 @@ use cuponera_domain::coupon::code::Code;
 use cuponera_domain::coupon::state::CouponStatus;
 use cuponera_domain::id::BookId;
 use cuponera_store::Result;
-use cuponera_store::{AssignNamed, AssignRandom, Call, HeldFilter};
+use cuponera_store::{AssignNamed, AssignRandom, Call, HeldFilter, Revoke};
 use poem_openapi::OpenApi;
 use poem_openapi::param::{Header, Path, Query};
 use poem_openapi::payload::Json;
 use uuid::Uuid;
 
 use super::codes::STATUSES;
-use super::coupons::{CouponView, normalized};
+use super::coupons::{CouponView, call, normalized};
+use super::undo::UndoRequest;
 use super::{List, Tag, cursor, limit, word};
 use crate::auth::caller::Caller;
 use crate::http::body::Body;
@@ -24,7 +25,7 @@ use crate::http::idempotency::HeldKey;
 use crate::http::problem::Problem;
 use crate::http::reply::Reply;
 use request::{NamedAssignment, RandomAssignment};
-use view::AssignmentView;
+use view::{AssignmentView, RevokedView};
 
 pub(super) use doc::operations;
 
@@ -89,6 +90,31 @@ impl Assignments {
         };
         let answer = caller.app.assign_named.execute(&lane, &caller.claimant, call).await?;
         Ok(Reply::of(answer, AssignmentView::from)?.other_if(|assignment| assignment.repeated))
+    }
+
+    /// Take a code back from its holder
+    ///
+    /// The code is free again, and so is its place in `maxCodesPerUser`. 409 `not_assigned` if no user holds it, `coupon_locked` if it
+    /// is locked, `coupon_already_redeemed` if it was ever used: such a code can be voided.
+    #[oai(path = "/:code/revoke", method = "post", operation_id = "revokeCode")]
+    async fn revoke(
+        &self,
+        caller: Caller,
+        /// The code.
+        code: Path<String>,
+        body: Body<UndoRequest>,
+        /// A repeated request with the same key returns the stored response.
+        #[oai(name = "Idempotency-Key")]
+        _key: Header<Option<String>>,
+    ) -> Result<Reply<RevokedView>, Problem> {
+        let code = normalized(&code.0)?;
+        caller.must_have_book_of_code(&code).await?;
+        let held = HeldKey::take(&caller, body.fingerprint)?;
+        let lane = code.clone();
+        let UndoRequest { reason, user_id } = body.value;
+        let ask = Revoke { code, user: user_id, assignment: None, reason };
+        let answer = caller.app.revoke.execute(&lane, &caller.claimant, call(&caller, &held, ask)).await?;
+        Reply::of(answer, RevokedView::from)
     }
 
     /// List a user's coupons, in the order of assignment

@@ -1,6 +1,6 @@
 //! Assignments in responses.
 
-use cuponera_store::Assigned;
+use cuponera_store::{Assigned, Revoked};
 use poem_openapi::Object;
 use uuid::Uuid;
 
@@ -32,5 +32,21 @@ impl From<Assigned> for AssignmentView {
             assigned_at: assigned.assigned_at.into(),
             repeated: assigned.repeated,
         }
+    }
+}
+
+/// A code that is free again.
+#[derive(Debug, Object)]
+#[oai(rename = "Revocation", rename_all = "camelCase")]
+pub(super) struct RevokedView {
+    code: String,
+    /// `AVAILABLE`.
+    status: String,
+    coupon_book_id: Uuid,
+}
+
+impl From<Revoked> for RevokedView {
+    fn from(revoked: Revoked) -> Self {
+        Self { code: revoked.code, status: "AVAILABLE".into(), coupon_book_id: revoked.book.0 }
     }
 }

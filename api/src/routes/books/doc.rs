@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::document::Operation;
-use crate::document::examples::{book, draft, job, page};
+use crate::document::examples::{book, draft, job, page, void_preview};
 
 pub(in crate::routes) fn operations() -> Vec<Operation> {
     vec![
@@ -36,5 +36,16 @@ pub(in crate::routes) fn operations() -> Vec<Operation> {
             )
             .located()
             .refuses(&["forbidden", "book_in_use"]),
+        Operation::of("cloneCouponBook")
+            .body(json!({"name": "Autumn"}))
+            .answers(201, "The new book, in status `DRAFT`.", draft())
+            .located()
+            .refuses(&["forbidden"]),
+        Operation::of("voidCouponBook")
+            .body(json!({"reason": "campaign withdrawn"}))
+            .answers(200, "The codes by status; nothing changed.", void_preview())
+            .answers(202, "The job that voids the codes.", job("VOID_CODES"))
+            .located()
+            .refuses(&["forbidden"]),
     ]
 }

@@ -6,25 +6,28 @@ mod view;
 
 use cuponera_domain::book::{Book, BookPatch, BookStatus};
 use cuponera_domain::id::BookId;
+use cuponera_domain::job::void_codes::Filter;
 use cuponera_domain::principal::Role;
 use cuponera_domain::rejection::Rejection;
-use cuponera_store::Deletion;
+use cuponera_store::{Deletion, VoidSelection};
 use cuponera_store::{Error, Result};
 use poem_openapi::param::{Header, Path, Query};
 use poem_openapi::payload::Json;
 use poem_openapi::{ApiResponse, OpenApi};
 use uuid::Uuid;
 
+use super::void::{BulkVoid, void_all};
 use super::{JobView, List, Tag, cursor, limit, plain, word};
 use crate::auth::caller::Caller;
-use crate::http::body::Body;
+use crate::http::body::{Body, OptionalBody};
 use crate::http::idempotency::HeldKey;
 use crate::http::problem::Problem;
 use crate::http::reply::Reply;
-use request::{BookChange, BookToCreate, NewBook};
+use request::{BookChange, BookToCreate, BookVoid, CloneRequest, NewBook};
 use view::BookView;
 
 pub(super) use doc::operations;
+pub(super) use view::CountsView;
 
 const STATUSES: &str = "DRAFT, ACTIVE, PAUSED, CLOSED";
 
@@ -143,6 +146,48 @@ impl Books {
         body: Body<BookPatch, BookChange>,
     ) -> Result<Json<BookView>, Problem> {
         Ok(Json(change(&caller, BookId(id.0), body.value).await?))
+    }
+
+    /// Create a book with the rules of another one
+    ///
+    /// The new book starts in status `DRAFT` and has no codes. `startsAt` and `expiresAt` are omitted if they have passed.
+    #[oai(path = "/:id/clone", method = "post", operation_id = "cloneCouponBook")]
+    async fn create_clone(
+        &self,
+        caller: Caller,
+        /// The book.
+        id: Path<Uuid>,
+        body: OptionalBody<CloneRequest>,
+        /// A repeated request with the same key returns the stored response.
+        #[oai(name = "Idempotency-Key")]
+        _key: Header<Option<String>>,
+    ) -> Result<Reply<BookView, 201>, Problem> {
+        let body = body.0;
+        let held = HeldKey::take(&caller, body.fingerprint)?;
+        let (store, business, stored) = (caller.app.store.clone(), caller.business(), held.stored());
+        let clone = async move { store.clone_book(stored, business, BookId(id.0), body.value.name).await };
+        let answer = caller.app.run(clone).await?;
+        Ok(Reply::of(answer, BookView::from)?.at(|book| format!("/api/v1/coupon-books/{}", book.id)))
+    }
+
+    /// Void the codes of a book
+    ///
+    /// The job ends all codes of the book permanently that are not redeemed. With `dryRun` the response is 200 with the codes
+    /// by status, and nothing changes.
+    #[oai(path = "/:id/void", method = "post", operation_id = "voidCouponBook")]
+    async fn void(
+        &self,
+        caller: Caller,
+        /// The book.
+        id: Path<Uuid>,
+        body: Body<BookVoid>,
+        /// A repeated request with the same key returns the stored response.
+        #[oai(name = "Idempotency-Key")]
+        _key: Header<Option<String>>,
+    ) -> Result<BulkVoid, Problem> {
+        caller.must_have_book(BookId(id.0))?;
+        let selection = VoidSelection::Book(BookId(id.0), Filter::default());
+        void_all(&caller, body.fingerprint, selection, body.value.reason, body.value.dry_run).await
     }
 
     /// Delete a book and its codes

@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use cuponera_domain::book::{
     BookPatch, BookRules, BookStatus, Change, DEFAULT_LOCK_TTL_SECONDS, Discount, DiscountKind,
+    MAX_NAME_CHARS,
 };
 use cuponera_domain::rejection::Rejection;
 use poem_openapi::Object;
@@ -12,6 +13,7 @@ use uuid::Uuid;
 use super::STATUSES;
 use super::view::{DiscountKindView, DiscountView};
 use crate::http::body::{Fields, FromFields};
+use crate::routes::undo::reason;
 
 /// A new book.
 #[derive(Debug, Object)]
@@ -36,6 +38,9 @@ pub(super) struct NewBook {
     /// The time until which codes are assigned and redeemed. Must be in the future and after `startsAt`; no end if
     /// absent.
     expires_at: Option<DateTime<Utc>>,
+    /// The number of days, of 24 hours, that a code is valid after its assignment; as long as the book if absent.
+    #[oai(validator(minimum(value = "1"), maximum(value = "36500")))]
+    code_valid_days: Option<i32>,
     /// The duration of a lock whose request does not state one; 300 if absent.
     #[oai(validator(minimum(value = "1"), maximum(value = "86400")))]
     lock_ttl_seconds: Option<i32>,
@@ -67,6 +72,7 @@ impl FromFields for BookToCreate {
             total_codes_expected: fields.optional("totalCodesExpected"),
             starts_at: fields.optional("startsAt"),
             expires_at: fields.optional("expiresAt"),
+            code_valid_days: fields.optional("codeValidDays"),
             lock_ttl_seconds: fields.optional("lockTtlSeconds").unwrap_or(DEFAULT_LOCK_TTL_SECONDS),
             require_lock: fields.optional("requireLock").unwrap_or(false),
             discount: discount(fields).map(Discount::from),
@@ -138,6 +144,9 @@ pub(super) struct BookChange {
     starts_at: Option<DateTime<Utc>>,
     /// Must be after `startsAt`. A past time ends the book now.
     expires_at: Option<DateTime<Utc>>,
+    /// Concerns codes that are assigned later; as long as the book if null.
+    #[oai(validator(minimum(value = "1"), maximum(value = "36500")))]
+    code_valid_days: Option<i32>,
     #[oai(validator(minimum(value = "1"), maximum(value = "86400")))]
     lock_ttl_seconds: Option<i32>,
     require_lock: Option<bool>,
@@ -173,10 +182,48 @@ impl FromFields for BookPatch {
             total_codes_expected: fields.change_or_clear("totalCodesExpected"),
             starts_at: fields.change_or_clear("startsAt"),
             expires_at: fields.change_or_clear("expiresAt"),
+            code_valid_days: fields.change_or_clear("codeValidDays"),
             lock_ttl_seconds: fields.change("lockTtlSeconds"),
             require_lock: fields.change("requireLock"),
             discount,
             metadata,
         })
+    }
+}
+
+/// The name of a clone.
+#[derive(Debug, Object)]
+pub(super) struct CloneRequest {
+    /// 1 to 200 characters after trimming; the name of the book with " (copy)" if absent.
+    #[oai(validator(min_length = 1, max_length = 200))]
+    pub(super) name: Option<String>,
+}
+
+impl FromFields for CloneRequest {
+    fn read(fields: &mut Fields) -> Option<Self> {
+        let name = fields.optional::<String>("name");
+        if name.as_ref().is_some_and(|name| !(1..=MAX_NAME_CHARS).contains(&name.trim().chars().count())) {
+            fields.fault("name", "must have 1 to 200 characters");
+        }
+        Some(Self { name })
+    }
+}
+
+/// Why the codes of a book are voided.
+#[derive(Debug, Object)]
+#[oai(rename_all = "camelCase")]
+pub(super) struct BookVoid {
+    /// 1 to 500 characters, for the history of each code.
+    #[oai(validator(min_length = 1, max_length = 500))]
+    pub(super) reason: String,
+    /// Only count the codes.
+    #[oai(default)]
+    pub(super) dry_run: bool,
+}
+
+impl FromFields for BookVoid {
+    fn read(fields: &mut Fields) -> Option<Self> {
+        let (reason, dry_run) = (reason(fields), fields.optional("dryRun").unwrap_or(false));
+        Some(Self { reason: reason?, dry_run })
     }
 }

@@ -1,6 +1,6 @@
 //! Coupon books in responses.
 
-use cuponera_domain::book::{Book, Discount, DiscountKind};
+use cuponera_domain::book::{Book, Counts, Discount, DiscountKind};
 use poem_openapi::types::MaybeUndefined;
 use poem_openapi::{Enum, Object};
 use serde_json::Value;
@@ -46,7 +46,7 @@ impl From<Discount> for DiscountView {
 /// The number of codes in each status. Their sum is `generatedCount`.
 #[derive(Debug, Object)]
 #[oai(rename = "Counts")]
-struct CountsView {
+pub(in crate::routes) struct CountsView {
     /// Not assigned.
     available: i64,
     /// Assigned, not locked.
@@ -80,6 +80,8 @@ pub(crate) struct BookView {
     total_codes_expected: MaybeUndefined<i64>,
     starts_at: Option<Time>,
     expires_at: Option<Time>,
+    /// The number of days, of 24 hours, that a code is valid after its assignment; as long as the book if null.
+    code_valid_days: Option<i32>,
     /// The duration of a lock whose request does not state one.
     lock_ttl_seconds: i32,
     /// Whether a redemption requires a lock that has not expired.
@@ -101,6 +103,18 @@ pub(crate) struct BookView {
     updated_at: Time,
 }
 
+impl From<Counts> for CountsView {
+    fn from(counts: Counts) -> Self {
+        Self {
+            available: counts.available,
+            assigned: counts.assigned,
+            locked: counts.locked,
+            redeemed: counts.redeemed,
+            void: counts.void,
+        }
+    }
+}
+
 impl From<Book> for BookView {
     fn from(book: Book) -> Self {
         let (rules, counts) = (book.rules, book.counts);
@@ -115,18 +129,13 @@ impl From<Book> for BookView {
             total_codes_expected: MaybeUndefined::from_opt_null(rules.total_codes_expected),
             starts_at: rules.starts_at.map(Time::from),
             expires_at: rules.expires_at.map(Time::from),
+            code_valid_days: rules.code_valid_days,
             lock_ttl_seconds: rules.lock_ttl_seconds,
             require_lock: rules.require_lock,
             discount: rules.discount.map(DiscountView::from),
             metadata: MaybeUndefined::from_opt_null(rules.metadata),
             generated_count: Some(counts.all()),
-            counts: Some(CountsView {
-                available: counts.available,
-                assigned: counts.assigned,
-                locked: counts.locked,
-                redeemed: counts.redeemed,
-                void: counts.void,
-            }),
+            counts: Some(counts.into()),
             is_active: book.is_active,
             is_expired: book.is_expired,
             created_at: book.created_at.into(),

@@ -16,6 +16,8 @@ pub(crate) struct CodeView {
     user_id: Option<String>,
     redeem_count: i32,
     locked_until: Option<Time>,
+    /// When the code expires for its holder; absent if it is valid as long as its book.
+    expires_at: Option<Time>,
     metadata: Option<Value>,
     created_at: Time,
 }
@@ -28,6 +30,7 @@ impl From<Coupon> for CodeView {
             user_id: coupon.holder,
             redeem_count: coupon.redeem_count,
             locked_until: coupon.locked_until.map(Time::from),
+            expires_at: coupon.expires_at.map(Time::from),
             metadata: coupon.metadata,
             created_at: coupon.created_at.into(),
         }

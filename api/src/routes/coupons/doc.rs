@@ -8,10 +8,12 @@ use crate::document::examples::{CODE, LATER, LOCK, NOW, REDEMPTION, USER, coupon
 /// Assignments, locks and redemptions need an active book, between its start and its end.
 pub(in crate::routes) const OF_THE_BOOK: &[&str] = &["book_not_active", "book_not_started", "book_expired"];
 /// A change of a coupon needs its holder, and a coupon in a status that allows it.
-const OF_THE_HOLDER: &[&str] =
+pub(in crate::routes) const OF_THE_HOLDER: &[&str] =
     &["forbidden", "not_assigned", "not_holder", "coupon_locked", "coupon_void", "coupon_already_redeemed"];
 /// A redemption may need a lock.
 const OF_THE_LOCK: &[&str] = &["lock_required", "lock_stale", "lock_expired"];
+/// A code may be valid for some days after its assignment.
+const OF_ITS_TIME: &[&str] = &["coupon_expired"];
 
 pub(in crate::routes) fn operations() -> Vec<Operation> {
     let mut operations = changes();
@@ -30,6 +32,7 @@ fn changes() -> Vec<Operation> {
             )
             .refuses(&["coupon_busy"])
             .refuses(OF_THE_HOLDER)
+            .refuses(OF_ITS_TIME)
             .refuses(OF_THE_BOOK),
         Operation::of("unlockCoupon")
             .body(json!({"userId": USER, "lockId": LOCK}))
@@ -48,12 +51,14 @@ fn changes() -> Vec<Operation> {
             )
             .refuses(&["coupon_busy"])
             .refuses(OF_THE_HOLDER)
+            .refuses(OF_ITS_TIME)
             .refuses(OF_THE_BOOK)
             .refuses(OF_THE_LOCK),
         Operation::of("validateCoupon")
             .body(json!({"userId": USER}))
             .answers(200, "The coupon can be redeemed now.", json!({"valid": true, "coupon": coupon()}))
             .refuses(OF_THE_HOLDER)
+            .refuses(OF_ITS_TIME)
             .refuses(OF_THE_BOOK)
             .refuses(OF_THE_LOCK),
     ]
@@ -62,6 +67,10 @@ fn changes() -> Vec<Operation> {
 fn views() -> Vec<Operation> {
     vec![
         Operation::of("getCoupon").answers(200, "The coupon.", coupon()).refuses(&["forbidden"]),
+        Operation::of("voidCoupon")
+            .body(json!({"reason": "published by mistake"}))
+            .answers(200, "The code has ended.", json!({"code": CODE, "status": "VOID"}))
+            .refuses(&["forbidden", "not_holder", "coupon_locked", "coupon_already_redeemed", "coupon_busy"]),
         Operation::of("getCouponHistory")
             .answers(200, "A page of the coupon's events.", page(&event()))
             .refuses(&["forbidden"]),

@@ -9,21 +9,22 @@ use cuponera_domain::id::LockId;
 use cuponera_domain::principal::{Permission, Role};
 use cuponera_domain::rejection::Rejection;
 use cuponera_store::Result;
-use cuponera_store::{Call, Lock, LockOwner, Redeem, Unlock, Visibility};
+use cuponera_store::{Call, Lock, LockOwner, Redeem, Unlock, Visibility, Void};
 use poem_openapi::OpenApi;
 use poem_openapi::param::{Header, Path, Query};
 use poem_openapi::payload::Json;
 
+use super::undo::UndoRequest;
 use super::{List, Tag, cursor, limit};
 use crate::auth::caller::Caller;
-use crate::http::body::OptionalBody;
+use crate::http::body::{Body, OptionalBody};
 use crate::http::idempotency::HeldKey;
 use crate::http::problem::Problem;
 use crate::http::reply::Reply;
 use request::{LockRequest, RedeemRequest, UnlockRequest, ValidateRequest};
-use view::{EventView, LockView, RedemptionView, UnlockView, Validation};
+use view::{EventView, LockView, RedemptionView, UnlockView, Validation, VoidView};
 
-pub(super) use doc::{OF_THE_BOOK, operations};
+pub(super) use doc::{OF_THE_BOOK, OF_THE_HOLDER, operations};
 pub(super) use view::CouponView;
 
 pub(crate) struct Coupons;
@@ -151,6 +152,31 @@ impl Coupons {
         Ok(Json(Validation { valid: true, coupon: coupon.into() }))
     }
 
+    /// End a code permanently
+    ///
+    /// A live lock ends too, and the code no longer counts for `maxCodesPerUser`. Voiding a void code succeeds; 409
+    /// `coupon_already_redeemed` if all its uses are made.
+    #[oai(path = "/:code/void", method = "post", operation_id = "voidCoupon")]
+    async fn void(
+        &self,
+        caller: Caller,
+        /// The code.
+        code: Path<String>,
+        body: Body<UndoRequest>,
+        /// A repeated request with the same key returns the stored response.
+        #[oai(name = "Idempotency-Key")]
+        _key: Header<Option<String>>,
+    ) -> Result<Reply<VoidView>, Problem> {
+        let code = normalized(&code.0)?;
+        caller.must_have_book_of_code(&code).await?;
+        let held = HeldKey::take(&caller, body.fingerprint)?;
+        let lane = code.clone();
+        let UndoRequest { reason, user_id } = body.value;
+        let ask = Void { code, user: user_id, only: None, reason };
+        let answer = caller.app.void.execute(&lane, &caller.claimant, call(&caller, &held, ask)).await?;
+        Reply::of(answer, |voided| VoidView { code: voided.code, status: "VOID".into() })
+    }
+
     /// Get a coupon
     #[oai(path = "/:code", method = "get", operation_id = "getCoupon")]
     async fn get(
@@ -189,7 +215,7 @@ impl Coupons {
     }
 }
 
-fn call<T>(caller: &Caller, held: &HeldKey, ask: T) -> Call<T> {
+pub(super) fn call<T>(caller: &Caller, held: &HeldKey, ask: T) -> Call<T> {
     Call {
         business: caller.business(),
         visibility: caller.visibility(),

@@ -25,6 +25,8 @@ pub(crate) struct CouponView {
     locked_at: Option<Time>,
     locked_until: Option<Time>,
     redeemed_at: Option<Time>,
+    /// When the code expires for its holder; absent if it is valid as long as its book.
+    expires_at: Option<Time>,
     metadata: Option<Value>,
     created_at: Time,
 }
@@ -43,6 +45,7 @@ impl From<Coupon> for CouponView {
             locked_at: coupon.locked_at.map(Time::from),
             locked_until: coupon.locked_until.map(Time::from),
             redeemed_at: coupon.redeemed_at.map(Time::from),
+            expires_at: coupon.expires_at.map(Time::from),
             metadata: coupon.metadata,
             created_at: coupon.created_at.into(),
         }
@@ -158,4 +161,13 @@ pub(super) struct Validation {
     /// Always true: otherwise the response is the problem that redeem would return.
     pub(super) valid: bool,
     pub(super) coupon: CouponView,
+}
+
+/// A code that has ended permanently.
+#[derive(Debug, Object)]
+#[oai(rename = "VoidedCode")]
+pub(super) struct VoidView {
+    pub(super) code: String,
+    /// `VOID`.
+    pub(super) status: String,
 }

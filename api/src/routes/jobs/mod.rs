@@ -84,7 +84,7 @@ impl Jobs {
         caller: Caller,
         /// `QUEUED`, `RUNNING`, `SUCCEEDED`, `FAILED` or `CANCELLED`.
         status: Query<Option<String>>,
-        /// `GENERATE_CODES`, `IMPORT_CODES` or `DELETE_BOOK`.
+        /// `GENERATE_CODES`, `IMPORT_CODES`, `DELETE_BOOK` or `VOID_CODES`.
         kind: Query<Option<String>>,
         /// `nextCursor` of the previous page.
         cursor: Query<Option<String>>,
@@ -98,7 +98,12 @@ impl Jobs {
                 JobStatus::parse,
                 "QUEUED, RUNNING, SUCCEEDED, FAILED, CANCELLED",
             )?,
-            kind: word("kind", kind.0, JobKind::parse, "GENERATE_CODES, IMPORT_CODES, DELETE_BOOK")?,
+            kind: word(
+                "kind",
+                kind.0,
+                JobKind::parse,
+                "GENERATE_CODES, IMPORT_CODES, DELETE_BOOK, VOID_CODES",
+            )?,
             after: self::cursor(cursor.0, |text| text.parse().ok())?,
         };
         let page = caller.app.store.list_jobs(caller.business(), &filter, self::limit(limit.0)?).await?;

@@ -3,5 +3,6 @@
 pub mod code;
 pub mod ff1;
 pub mod pattern;
+pub mod redemption;
 pub mod space;
 pub mod state;

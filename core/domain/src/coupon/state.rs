@@ -2,9 +2,12 @@
 //!
 //! ```text
 //! AVAILABLE ──assign──▶ ASSIGNED ──lock──▶ LOCKED ──redeem (last use)──▶ REDEEMED
-//!                        ▲  ▲             │  │
-//!                        │  └──unlock─────┘  │   unlock, or the TTL expires
-//!                        └──redeem (not the last use)
+//!     ▲                  │  ▲  ▲             │  │                          │
+//!     └────revoke────────┘  │  └──unlock─────┘  │   unlock, or the TTL     │
+//!                           │                   │   expires                │
+//!                           ├──redeem (not the last use)                   │
+//!                           └──rollback────────────────────────────────────┘
+//! AVAILABLE, ASSIGNED, LOCKED ──void──▶ VOID
 //! ```
 //! A code is also redeemed from ASSIGNED, without a lock.
 //! The database decides: each statement of `store` repeats its precondition and is the transition. An
@@ -95,6 +98,8 @@ pub struct Coupon {
     pub locked_until: Option<DateTime<Utc>>,
     /// Time of the last redemption.
     pub redeemed_at: Option<DateTime<Utc>>,
+    /// When it expires for its holder.
+    pub expires_at: Option<DateTime<Utc>>,
     /// Metadata from the import.
     pub metadata: Option<Value>,
     /// Creation time.

@@ -26,6 +26,14 @@ pub enum Permission {
     UseCoupons,
     /// Release a lock of any holder.
     ForceUnlock,
+    /// Take a code back from its holder.
+    RevokeCoupons,
+    /// End codes permanently.
+    VoidCoupons,
+    /// See redemptions.
+    ReadRedemptions,
+    /// Give the use of a redemption back.
+    RollBackRedemptions,
     /// See jobs and their rejected rows.
     ReadJobs,
     /// Cancel, retry and redrive jobs.
@@ -38,13 +46,14 @@ pub enum Permission {
 
 use Permission::{
     AssignNamed, AssignRandom, CreateCodes, ForceUnlock, ManageApiKeys, ManageBooks, ManageJobs, ManageUsers,
-    ReadBooks, ReadCodes, ReadCoupons, ReadHistory, ReadJobs, UseCoupons,
+    ReadBooks, ReadCodes, ReadCoupons, ReadHistory, ReadJobs, ReadRedemptions, RevokeCoupons,
+    RollBackRedemptions, UseCoupons, VoidCoupons,
 };
 use RoleName::{Admin, Service, User};
 
 /// Each permission: its name in the API, its description, and the roles that have it. A USER has it only for its own
 /// coupons and for ACTIVE books.
-const TABLE: [(Permission, &str, &str, &[RoleName]); 14] = [
+const TABLE: [(Permission, &str, &str, &[RoleName]); 18] = [
     (ReadBooks, "books:read", "see books and their rules", &[Admin, Service, User]),
     (ManageBooks, "books:manage", "create, change and delete books", &[Admin, Service]),
     (ReadCodes, "codes:read", "list the codes of a book; the capacity of a pattern", &[Admin, Service]),
@@ -65,6 +74,10 @@ const TABLE: [(Permission, &str, &str, &[RoleName]); 14] = [
         &[Admin, Service, User],
     ),
     (ForceUnlock, "coupons:force-unlock", "release the lock of any holder", &[Admin]),
+    (RevokeCoupons, "coupons:revoke", "take a code back from its holder", &[Admin, Service]),
+    (VoidCoupons, "coupons:void", "end codes permanently", &[Admin, Service]),
+    (ReadRedemptions, "redemptions:read", "see redemptions", &[Admin, Service, User]),
+    (RollBackRedemptions, "redemptions:rollback", "give the use of a redemption back", &[Admin, Service]),
     (ReadJobs, "jobs:read", "see jobs and their rejected rows", &[Admin, Service]),
     (ManageJobs, "jobs:manage", "cancel, retry and redrive jobs", &[Admin, Service]),
     (ManageUsers, "users:manage", "see, create and change users", &[Admin]),

@@ -30,7 +30,8 @@ const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 /// The limits that can reject a request.
 pub const LIMITS: [&str; 6] = ["anonymous", "user", "service", "admin", "misses", "passwords"];
 /// The batched writes.
-pub const WRITES: [&str; 5] = ["assign_random", "assign_named", "lock", "unlock", "redeem"];
+pub const WRITES: [&str; 8] =
+    ["assign_random", "assign_named", "lock", "unlock", "redeem", "revoke", "rollback", "void"];
 const WRITE_OUTCOMES: [&str; 4] = ["done", "replayed", "refused", "fault"];
 const CHUNK_OUTCOMES: [&str; 5] = ["done", "lost", "failed", "retried", "released"];
 

@@ -9,18 +9,30 @@ use crate::job::claim::Claim;
 use cuponera_domain::id::BookId;
 use cuponera_domain::rejection::Rejection;
 
-/// Locks the book against deletion until the transaction ends, and checks that codes may still be added. Returns the time
-/// of the transaction.
+/// When the codes that a transaction assigns are assigned, and when they expire.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct AssignmentTimes {
+    pub(super) assigned_at: DateTime<Utc>,
+    pub(super) expires_at: Option<DateTime<Utc>>,
+}
+
+/// Locks the book against deletion until the transaction ends, and checks that codes may still be added.
 pub(super) async fn lock_open_book(
     transaction: &mut PgTransaction<'_>,
     book: BookId,
-) -> Result<DateTime<Utc>> {
-    let held =
-        query!(r#"select status, now() as "now!" from coupon_book where id = $1 for key share"#, book.0)
-            .fetch_optional(&mut **transaction)
-            .await?
-            .ok_or_else(|| Rejection::not_found("coupon book"))?;
-    if held.status == "CLOSED" { Err(Rejection::BookClosed.into()) } else { Ok(held.now) }
+) -> Result<AssignmentTimes> {
+    let held = query!(
+        r#"select status, now() as "now!", now() + code_valid_days * interval '24 hours' as expires_at
+           from coupon_book where id = $1 for key share"#,
+        book.0
+    )
+    .fetch_optional(&mut **transaction)
+    .await?
+    .ok_or_else(|| Rejection::not_found("coupon book"))?;
+    if held.status == "CLOSED" {
+        return Err(Rejection::BookClosed.into());
+    }
+    Ok(AssignmentTimes { assigned_at: held.now, expires_at: held.expires_at })
 }
 
 /// Adds new codes to the book's counts.

@@ -5,7 +5,6 @@
 
 use std::collections::HashSet;
 
-use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgTransaction, query, query_as, query_file};
 
 use crate::GenerateId;
@@ -15,7 +14,7 @@ use crate::job::claim::{Claim, ClaimState, begin};
 use cuponera_domain::id::EventId;
 
 use super::allocate::{Allocated, AllocatedRow, allocate};
-use super::chunk::{count_new, discard, is_conflict, lock_open_book};
+use super::chunk::{AssignmentTimes, count_new, discard, is_conflict, lock_open_book};
 use super::copy::CopyRows;
 use super::part::{ImportPart, ImportRow, RowRejection};
 use super::rejection::RejectedRow;
@@ -83,7 +82,7 @@ impl<'a> Import<'a> {
     ) -> Result<ClaimState> {
         let book = self.claim.book()?;
         let mut transaction = begin(connection, self.claim).await?;
-        let now = lock_open_book(&mut transaction, book).await?;
+        let times = lock_open_book(&mut transaction, book).await?;
         let SortedRows { taken, mut rejections, added } = match method {
             Method::Direct => self.all(),
             Method::Staged => self.take_new(&mut transaction).await?,
@@ -91,7 +90,7 @@ impl<'a> Import<'a> {
         let Allocated { rows, limited } = allocate(&mut transaction, self.claim, &taken).await?;
         rejections.extend(limited);
         match method {
-            Method::Direct => self.copy(&mut transaction, &rows, now).await?,
+            Method::Direct => self.copy(&mut transaction, &rows, times).await?,
             Method::Staged => self.assign(&mut transaction, &rows).await?,
         }
         let assigned = self.write_events(&mut transaction, &rows).await?;
@@ -112,21 +111,26 @@ impl<'a> Import<'a> {
         &self,
         transaction: &mut PgTransaction<'_>,
         rows: &[AllocatedRow<'_>],
-        now: DateTime<Utc>,
+        times: AssignmentTimes,
     ) -> Result<()> {
         let claim = self.claim;
         let target = "coupon (business_id, book_id, job_id, position, code, metadata, status, version, holder, assignment_id, \
-                      assigned_at)";
-        let mut copy = CopyRows::start(transaction, target, 11).await?;
+                      assigned_at, expires_at)";
+        let mut copy = CopyRows::start(transaction, target, 12).await?;
         for AllocatedRow { row, assignment } in rows {
             copy.row().uuid(claim.business.0).uuid(claim.book()?.0).uuid(claim.job.0);
             copy.int(self.position_of(row)).text(&row.code).jsonb(row.metadata.as_deref());
             match assignment {
                 Some(assignment) => {
-                    copy.text("ASSIGNED").int(1).text(&assignment.user).uuid(assignment.id).timestamp(now);
+                    copy.text("ASSIGNED").int(1).text(&assignment.user).uuid(assignment.id);
+                    copy.timestamp(times.assigned_at);
+                    match times.expires_at {
+                        Some(expires_at) => copy.timestamp(expires_at),
+                        None => copy.null(),
+                    };
                 }
                 None => {
-                    copy.text("AVAILABLE").int(0).null().null().null();
+                    copy.text("AVAILABLE").int(0).null().null().null().null();
                 }
             }
             copy.flush_if_full().await?;
@@ -227,7 +231,8 @@ impl<'a> Import<'a> {
             self.claim.business.0,
             &given().map(|(row, _)| row.code.clone()).collect::<Vec<_>>(),
             &given().map(|(_, assignment)| assignment.user.clone()).collect::<Vec<_>>(),
-            &given().map(|(_, assignment)| assignment.id).collect::<Vec<_>>()
+            &given().map(|(_, assignment)| assignment.id).collect::<Vec<_>>(),
+            self.claim.book()?.0
         )
         .execute(&mut **transaction)
         .await?;

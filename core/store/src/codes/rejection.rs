@@ -81,7 +81,7 @@ impl Store {
 }
 
 /// Writes the rejections of a chunk. Rejected if they exceed the storage quota of the business.
-pub(super) async fn write(
+pub(crate) async fn write(
     transaction: &mut PgTransaction<'_>,
     quota: Option<u64>,
     claim: &Claim,

@@ -53,7 +53,8 @@ pub(crate) struct NewJob {
     pub(crate) actor: String,
     pub(crate) work: Work,
     pub(crate) ordered: bool,
-    pub(crate) total: u64,
+    /// The number of rows to process, if it is known.
+    pub(crate) total: Option<u64>,
     pub(crate) chunks: Vec<ChunkWork>,
     /// How long after the commit the chunks become runnable.
     pub(crate) delay: Duration,
@@ -91,7 +92,7 @@ impl Store {
                 result: spec.first_result(),
                 work: Work::GenerateCodes(spec),
                 ordered: false,
-                total: quantity,
+                total: Some(quantity),
                 chunks: generate::chunks(&(first_index..first_index + quantity), first_position),
                 delay: Duration::ZERO,
                 warnings: JobWarning::if_guessable(pattern, first_index + quantity).into_iter().collect(),
@@ -138,7 +139,7 @@ impl Store {
                 result: spec.first_result(&import.read_as),
                 work: Work::ImportCodes(spec),
                 ordered,
-                total: import.rows,
+                total: Some(import.rows),
                 chunks: import.parts.into_iter().map(ChunkWork::ImportCodes).collect(),
                 delay: Duration::ZERO,
                 warnings: Vec::new(),
@@ -163,7 +164,7 @@ pub(crate) fn count(job: &Job) {
     count_end(job);
 }
 
-fn counted(answer: Result<CallResult<Job>>) -> Result<CallResult<Job>> {
+pub(crate) fn counted(answer: Result<CallResult<Job>>) -> Result<CallResult<Job>> {
     if let Ok(CallResult { outcome: Ok(job), replayed: false }) = &answer {
         count(job);
     }
@@ -232,7 +233,7 @@ pub(crate) async fn insert(
         job.actor,
         serde_json::to_value(&job.work).map_err(Error::internal)?,
         job.ordered,
-        as_i64(job.total),
+        job.total.map(as_i64),
         i32::try_from(job.chunks.len()).map_err(Error::internal)?,
         job.result,
         serde_json::to_value(&job.warnings).map_err(Error::internal)?,

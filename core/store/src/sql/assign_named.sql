@@ -17,7 +17,7 @@ waited as materialized (
 -- Finds the rows by key alone: with `is_free`, the planner may choose the index of all free codes, which looks short
 -- while the statistics do not yet include a bulk load.
 free as materialized (
-  select i.n, i.user_id, i.assignment_id, c.business_id, c.code, c.book_id, b.max_codes_per_user as cap
+  select i.n, i.user_id, i.assignment_id, c.business_id, c.code, c.book_id, b.max_codes_per_user as cap, b.code_valid_days
   from item i
   join coupon c on c.business_id = i.business_id and c.code = i.code collate "C"
   join coupon_book b on b.id = c.book_id
@@ -44,7 +44,8 @@ quota as (
 ),
 done as (
   update coupon c
-  set status = 'ASSIGNED', holder = d.user_id, assignment_id = d.assignment_id, assigned_at = now(), version = c.version + 1
+  set status = 'ASSIGNED', holder = d.user_id, assignment_id = d.assignment_id, assigned_at = now(),
+      expires_at = now() + d.code_valid_days * interval '24 hours', version = c.version + 1
   from deal d join quota q on q.book_id = d.book_id and q.user_id = d.user_id
   where d.turn <= q.granted and c.business_id = d.business_id and c.code = d.code and c.status = 'AVAILABLE'
   returning d.n, c.business_id, c.book_id, c.position, c.version, c.code, c.holder, c.assignment_id, c.assigned_at

@@ -13,7 +13,7 @@ with item as materialized (
 wish as materialized (
   select f.*, row_number() over (partition by f.book_id order by f.n) as ticket
   from (
-    select i.*, b.max_codes_per_user as cap, b.next_position as span, coalesce(q.held, 0) as held,
+    select i.*, b.max_codes_per_user as cap, b.code_valid_days, b.next_position as span, coalesce(q.held, 0) as held,
            row_number() over (partition by i.book_id, i.user_id order by i.n) as nth
     from item i
     join coupon_book b on b.id = i.book_id and b.business_id = i.business_id and b.status = 'ACTIVE'
@@ -62,7 +62,8 @@ quota as (
 -- estimate that the index of all free codes finds one row more cheaply.
 done as (
   update coupon c
-  set status = 'ASSIGNED', holder = d.user_id, assignment_id = d.assignment_id, assigned_at = now(), version = c.version + 1
+  set status = 'ASSIGNED', holder = d.user_id, assignment_id = d.assignment_id, assigned_at = now(),
+      expires_at = now() + d.code_valid_days * interval '24 hours', version = c.version + 1
   from deal d join quota q on q.book_id = d.book_id and q.user_id = d.user_id
   where d.turn <= q.granted and c.business_id = d.business_id and c.code = d.code and c.status = 'AVAILABLE'
   returning d.n, c.business_id, c.book_id, c.position, c.version, c.code, c.holder, c.assignment_id, c.assigned_at

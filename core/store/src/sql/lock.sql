@@ -18,7 +18,7 @@ waited as materialized (
 -- a million. An id stored untrimmed is looked up only if the holder of the coupon is not the id itself.
 held as materialized (
   select i.n, i.new_lock, coalesce(i.ttl, b.lock_ttl_seconds) as ttl, c.business_id, c.code, c.status, c.version, c.lock_id,
-         c.locked_at, coalesce(c.locked_until > now(), false) as live
+         c.locked_at, c.expires_at, coalesce(c.locked_until > now(), false) as live
   from item i
   join coupon c on c.business_id = i.business_id and c.code = i.code collate "C"
   join coupon_book b on b.id = c.book_id
@@ -26,7 +26,7 @@ held as materialized (
          or c.holder is not distinct from (select s.stored from stored_user_id s
                                            where s.business_id = i.business_id and s.user_id = i.user_id))
     and c.status in ('ASSIGNED', 'LOCKED') and b.status = 'ACTIVE'
-    and coalesce(b.starts_at <= now(), true) and coalesce(b.expires_at > now(), true)
+    and coalesce(b.starts_at <= now(), true) and coalesce(b.expires_at > now(), true) and coalesce(c.expires_at > now(), true)
     and (i.key is null or (select 1 from request_key k where k.id = i.key) is null)
     and (select count(*) from waited) >= 0
   order by c.business_id, c.code for update of c skip locked
@@ -38,7 +38,7 @@ step as materialized (
 done as (
   update coupon c
   set status = 'LOCKED', lock_id = case when s.live then s.lock_id else s.new_lock end,
-      locked_at = case when s.live then s.locked_at else now() end, locked_until = now() + make_interval(secs => s.ttl),
+      locked_at = case when s.live then s.locked_at else now() end, locked_until = least(now() + make_interval(secs => s.ttl), s.expires_at),
       version = s.version + 1 + s.lapsed::int
   from step s
   where c.business_id = s.business_id and c.code = s.code and c.status in ('ASSIGNED', 'LOCKED')

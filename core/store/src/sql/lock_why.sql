@@ -22,6 +22,7 @@ select i.n as "n!",
     when b.status <> 'ACTIVE' then 'book_not_active'
     when b.starts_at > now() then 'book_not_started'
     when b.expires_at <= now() then 'book_expired'
+    when c.expires_at <= now() then 'coupon_expired'
     else 'again'
   end as "verdict!",
   case

@@ -27,6 +27,7 @@ held as materialized (
                                            where s.business_id = i.business_id and s.user_id = i.user_id))
     and c.status in ('ASSIGNED', 'LOCKED') and c.redeem_count < b.max_redeems_per_user
     and b.status = 'ACTIVE' and coalesce(b.starts_at <= now(), true) and coalesce(b.expires_at > now(), true)
+    and coalesce(c.expires_at > now(), true)
     and case when i.lock_id is not null then c.lock_id = i.lock_id and c.locked_until > now()
              when b.require_lock then coalesce(c.locked_until > now(), false)
              else true end
@@ -42,11 +43,11 @@ done as (
   from held h
   where c.business_id = h.business_id and c.code = h.code and c.status in ('ASSIGNED', 'LOCKED') and c.redeem_count < h.most
   returning h.n, h.status as was, h.lapsed, h.most, c.business_id, c.book_id, c.position, c.version, c.code, c.holder,
-            c.status, c.redeem_count, c.redeemed_at
+            c.status, c.redeem_count, c.rollback_count, c.redeemed_at
 ),
 redemption as (
   insert into redemption (id, business_id, book_id, code, use_number, user_id, reference, metadata)
-  select i.redemption_id, d.business_id, d.book_id, d.code, d.redeem_count, d.holder, i.reference, i.metadata
+  select i.redemption_id, d.business_id, d.book_id, d.code, d.redeem_count + d.rollback_count, d.holder, i.reference, i.metadata
   from done d join item i on i.n = d.n
 ),
 event as (

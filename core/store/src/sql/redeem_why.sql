@@ -13,6 +13,7 @@ select i.n as "n!",
     when b.status <> 'ACTIVE' then 'book_not_active'
     when b.starts_at > now() then 'book_not_started'
     when b.expires_at <= now() then 'book_expired'
+    when c.expires_at <= now() then 'coupon_expired'
     when i.lock_id is not null and c.lock_id <> i.lock_id and c.locked_until > now() then 'lock_stale'
     when i.lock_id is not null and not coalesce(c.lock_id = i.lock_id and c.locked_until > now(), false) then 'lock_expired'
     when b.require_lock and not coalesce(c.locked_until > now(), false) then

@@ -7,6 +7,7 @@
 pub mod delete_book;
 pub mod generate;
 pub mod import;
+pub mod void_codes;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -105,6 +106,8 @@ kinds! {
     ImportCodes = "IMPORT_CODES", chunks "IMPORT", in import;
     /// Deletes a book and its codes, none of which was ever assigned.
     DeleteBook = "DELETE_BOOK", chunks "DELETE", in delete_book;
+    /// Ends codes permanently.
+    VoidCodes = "VOID_CODES", chunks "VOID", in void_codes;
 }
 
 impl JobKind {

@@ -7,12 +7,14 @@
 pub mod book;
 pub mod coupon;
 pub mod csv;
+pub mod distribution;
 pub mod error;
 pub mod id;
 pub mod job;
 pub mod json;
 pub mod number;
 pub mod page;
+pub mod pool;
 pub mod principal;
 pub mod text;
 

@@ -59,10 +59,12 @@ async fn end_locks(mut locks: Locks, lead: &Lead, stop: &CancellationToken) {
 
 async fn keep_counts(store: &Store, lead: &Lead, stop: &CancellationToken) {
     let mut counts = Mood::default();
+    let mut reserved = Mood::default();
     let mut stalled = Mood::default();
     while !stop.is_cancelled() {
         if lead.is_held() {
             counts.note(store.roll_up_counts().await.map(drop));
+            reserved.note(store.release_reserved_codes().await.map(drop));
             stalled.note(end_lapsed_sessions(store).await);
         }
         pause(OFTEN, stop).await;

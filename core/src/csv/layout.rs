@@ -7,8 +7,9 @@
 
 use super::header::best_header;
 use super::headerless::{best_sample, first_record_as_header, without_header};
+use super::members;
 use super::sample::{Sample, SampleRecord};
-use super::{Columns, CutError, Delimiter, ReadAs, ReadOptions};
+use super::{Columns, Content, CutError, Delimiter, ReadAs, ReadOptions};
 
 /// How a file is read.
 #[derive(Debug)]
@@ -34,6 +35,9 @@ pub(super) fn decide(
         Some(delimiter) => vec![read(delimiter)],
         None => Delimiter::ALL.into_iter().map(read).collect(),
     };
+    if options.content == Content::Users {
+        return members::decide(&samples, first_line, options);
+    }
     if options.header != Some(false)
         && let Some(candidate) = best_header(&samples, options)
     {

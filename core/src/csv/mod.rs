@@ -19,6 +19,7 @@ mod error;
 mod header;
 mod headerless;
 mod layout;
+mod members;
 mod names;
 mod opening;
 mod record;
@@ -32,7 +33,7 @@ mod tests;
 mod text;
 
 pub use cells::begins_formula;
-pub use columns::{ColumnLabel, Columns, MetadataColumn, ReadAs, ReadOptions};
+pub use columns::{ColumnLabel, Columns, Content, MetadataColumn, ReadAs, ReadOptions};
 pub use cut::{Cut, Cutter, Limits, Part, Summary};
 pub use delimiter::Delimiter;
 pub use error::CutError;

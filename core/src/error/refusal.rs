@@ -125,6 +125,20 @@ pub enum Refusal {
     /// The code was ended for good.
     #[error("the code is void")]
     CouponVoid,
+    /// The code is reserved for a distribution.
+    #[error("the code is reserved for a distribution")]
+    CouponReserved,
+    /// The book has too few free codes for a distribution.
+    #[error("the distribution needs {needed} codes, and the book has {available}")]
+    NotEnoughCodes {
+        /// How many codes the distribution needs.
+        needed: u64,
+        /// How many codes are free and not reserved.
+        available: u64,
+    },
+    /// Another pool of the business has the name.
+    #[error("the business has a pool with this name")]
+    NameTaken,
     /// The pattern has too few codes left.
     #[error("the pattern has only {remaining} codes left")]
     PatternExhausted {
@@ -234,6 +248,9 @@ impl Refusal {
             Self::LockExpired => "lock_expired",
             Self::CouponAlreadyRedeemed => "coupon_already_redeemed",
             Self::CouponVoid => "coupon_void",
+            Self::CouponReserved => "coupon_reserved",
+            Self::NotEnoughCodes { .. } => "not_enough_codes",
+            Self::NameTaken => "name_taken",
             Self::PatternExhausted { .. } => "pattern_exhausted",
             Self::WrongJobState { .. } => "wrong_job_state",
             Self::JobDiscarded => "job_discarded",
@@ -276,6 +293,9 @@ impl Refusal {
             | Self::LockStale
             | Self::CouponAlreadyRedeemed
             | Self::CouponVoid
+            | Self::CouponReserved
+            | Self::NotEnoughCodes { .. }
+            | Self::NameTaken
             | Self::WrongJobState { .. }
             | Self::EmailTaken
             | Self::UserIdTaken

@@ -388,6 +388,7 @@ pub(super) fn refusal(verdict: &str, detail: Option<Value>) -> Result<Refusal> {
         "sold_out" => Refusal::SoldOut,
         "not_assigned" => Refusal::NotAssigned,
         "already_assigned" => Refusal::AlreadyAssigned,
+        "coupon_reserved" => Refusal::CouponReserved,
         "not_holder" => Refusal::NotHolder,
         "coupon_locked" => {
             Refusal::CouponLocked { locked_until: serde_json::from_value(detail).map_err(Error::internal)? }

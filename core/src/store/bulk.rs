@@ -5,8 +5,10 @@
 
 mod copy;
 mod dealt;
+mod distributed;
 mod generated;
 mod imported;
+mod members;
 mod rehearsed;
 mod rejection;
 

@@ -20,6 +20,7 @@ use super::book;
 use super::bulk::begin;
 use super::chunk::{Claim, Finished, Pulse, finish_if_held, stop_job_if_held};
 use super::connect::HOT_STATEMENT_TIMEOUT;
+use super::distribution;
 use super::job::{self, NewJob};
 
 /// The largest book that a call deletes itself: a tenth of a second of work.
@@ -90,6 +91,9 @@ impl Store {
         if book.counts.given_out() > 0 {
             return Err(Refusal::BookInUse.into());
         }
+        if distribution::is_under_way(&mut **transaction, id).await? {
+            return Err(Refusal::CouponReserved.into());
+        }
         if book.counts.all() <= MAX_CODES_DELETED_AT_ONCE {
             delete_at_once(transaction, id).await?;
             return Ok(Deletion::Done);
@@ -104,7 +108,7 @@ impl Store {
             result: spec.first_result(),
             work: Work::DeleteBook(spec),
             ordered: true,
-            total: book.counts.all().try_into().map_err(Error::internal)?,
+            total: Some(book.counts.all().try_into().map_err(Error::internal)?),
             chunks: vec![ChunkWork::DeleteBook(step)],
             delay: CHECK_DELAY,
             warnings: Vec::new(),

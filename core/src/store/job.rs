@@ -11,16 +11,18 @@ use sqlx::{PgExecutor, PgTransaction, query, query_scalar};
 use crate::coupon::pattern::Pattern;
 use crate::csv::{Columns, Delimiter, ReadAs};
 use crate::error::{Error, Refusal, Result};
-use crate::id::{BookId, BusinessId, JobId};
+use crate::id::{BookId, BusinessId, JobId, PoolId};
 use crate::job::generate::{self, MAX_CODES_PER_JOB};
-use crate::job::{ChunkWork, Job, JobKind, JobWarning, Work, import};
+use crate::job::{ChunkWork, Job, JobKind, JobWarning, Work, import, import_members};
 use crate::telemetry::metrics;
 
 use super::Store;
 use super::batch::{Answer, RequestKey};
 use super::outbox::announce;
+use super::pool;
 use super::request_key::Attempt;
 use super::space::{as_i64, reserve};
+pub(super) use discard::check_undiscarded;
 pub(super) use read::get;
 pub use read::{JobFilter, MAX_JOBS_EXAMINED};
 pub use retry::Redrive;
@@ -57,7 +59,8 @@ pub(super) struct NewJob {
     pub(super) actor: String,
     pub(super) work: Work,
     pub(super) ordered: bool,
-    pub(super) total: u64,
+    /// How many rows there are, if that is known.
+    pub(super) total: Option<u64>,
     pub(super) chunks: Vec<ChunkWork>,
     /// How long after the commit the chunks become runnable.
     pub(super) delay: Duration,
@@ -95,7 +98,7 @@ impl Store {
                 result: spec.first_result(),
                 work: Work::GenerateCodes(spec),
                 ordered: false,
-                total: quantity,
+                total: Some(quantity),
                 chunks: generate::chunks(&(first_index..first_index + quantity), first_position),
                 delay: Duration::ZERO,
                 warnings: JobWarning::if_guessable(pattern, first_index + quantity).into_iter().collect(),
@@ -142,8 +145,42 @@ impl Store {
                 result: spec.first_result(&import.read_as),
                 work: Work::ImportCodes(spec),
                 ordered,
-                total: import.rows,
+                total: Some(import.rows),
                 chunks: import.parts.into_iter().map(ChunkWork::ImportCodes).collect(),
+                delay: Duration::ZERO,
+                warnings: Vec::new(),
+            };
+            insert(&mut open.transaction, job, self).await
+        }
+        .await;
+        counted(self.ring_after(open.settle(outcome).await))
+    }
+
+    /// Writes the job of an upload of members.
+    pub async fn submit_member_import(
+        &self,
+        key: Option<RequestKey>,
+        business: BusinessId,
+        actor: &str,
+        pool: PoolId,
+        import: NewImport,
+    ) -> Result<Answer<Job>> {
+        let mut open = match self.attempt(key).await? {
+            Attempt::Open(open) => open,
+            Attempt::Answered(answer) => return Ok(answer),
+        };
+        let outcome = async {
+            pool::hold(&mut open.transaction, business, pool).await?;
+            let spec = import_members::Spec { pool, columns: import.columns, delimiter: import.delimiter };
+            let job = NewJob {
+                id: import.id,
+                business,
+                actor: actor.to_owned(),
+                result: spec.first_result(&import.read_as),
+                work: Work::ImportMembers(spec),
+                ordered: false,
+                total: Some(import.rows),
+                chunks: import.parts.into_iter().map(ChunkWork::ImportMembers).collect(),
                 delay: Duration::ZERO,
                 warnings: Vec::new(),
             };
@@ -221,7 +258,7 @@ pub(super) fn count_end(job: &Job) {
     }
 }
 
-fn counted(answer: Result<Answer<Job>>) -> Result<Answer<Job>> {
+pub(super) fn counted(answer: Result<Answer<Job>>) -> Result<Answer<Job>> {
     if let Ok(Answer { outcome: Ok(job), replayed: false }) = &answer {
         count(job);
     }
@@ -294,7 +331,7 @@ pub(super) async fn insert(
         job.actor,
         serde_json::to_value(&job.work).map_err(Error::internal)?,
         job.ordered,
-        as_i64(job.total),
+        job.total.map(as_i64),
         i32::try_from(job.chunks.len()).map_err(Error::internal)?,
         job.result,
         serde_json::to_value(&job.warnings).map_err(Error::internal)?,

@@ -16,6 +16,7 @@ mod chunk;
 mod connect;
 mod coupon;
 mod deletion;
+mod distribution;
 mod event_log;
 mod examine;
 mod gauge;
@@ -26,6 +27,7 @@ mod login;
 mod membership;
 mod outbox;
 mod password_attempt;
+mod pool;
 mod redeem;
 mod request_key;
 mod schema;
@@ -49,6 +51,7 @@ pub use coupon::{
     CodeFilter, HeldFilter, MAX_FREE_POSITIONS_EXAMINED, MAX_NEIGHBORS_EXAMINED, MAX_SCATTERED_EXAMINED,
 };
 pub use deletion::{Deletion, MAX_CODES_DELETED_AT_ONCE, Step};
+pub use distribution::{DistributionFilter, MAX_MEMBERS_PREVIEWED, NewDistribution, Preview, ReportRow};
 pub use event_log::{EventCursor, LoggedEvent};
 pub use examine::{ExamineError, Examined, ServerState, Untrimmed, examine};
 pub use gauge::PoolLevel;

@@ -5,6 +5,7 @@
 mod assign;
 mod book;
 mod deletion;
+mod distribution;
 mod event_log;
 mod generation;
 mod hold;
@@ -24,4 +25,5 @@ mod spelling;
 mod storage;
 mod storm;
 mod telemetry;
+mod user_pool;
 mod versions;

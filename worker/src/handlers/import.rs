@@ -111,7 +111,7 @@ fn judge<'a>(
 }
 
 /// What is wrong with a user id, with the character that nobody can see in it.
-fn bad_user_id(user: &str, fault: &str) -> Cow<'static, str> {
+pub(super) fn bad_user_id(user: &str, fault: &str) -> Cow<'static, str> {
     let hidden = hidden_character(user).map(|character| format!(": it has U+{:04X}", u32::from(character)));
     format!("the user id {fault}{}", hidden.unwrap_or_default()).into()
 }

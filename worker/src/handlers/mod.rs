@@ -1,8 +1,10 @@
 //! What each kind of chunk does: a file for each, and an entry in [`handle`].
 
 pub mod delete_book;
+pub mod distribute;
 pub mod generate;
 pub mod import;
+pub mod import_members;
 
 use cuponera_core::error::{Error, Result};
 use cuponera_core::files::Files;
@@ -16,6 +18,8 @@ pub async fn handle(store: &Store, files: &Files, claim: &Claim) -> Result<Outco
     match &claim.task {
         Task::GenerateCodes(spec, chunk) => generate::work(store, claim, spec, chunk).await,
         Task::ImportCodes(spec, chunk) => import::work(store, files, claim, spec, chunk).await,
+        Task::ImportMembers(spec, chunk) => import_members::work(store, files, claim, spec, chunk).await,
+        Task::Distribute(spec, step) => distribute::work(store, claim, spec, *step).await,
         Task::DeleteBook(_, step) => delete_book::work(store, claim, *step).await,
         Task::Unreadable { reason, .. } => Err(Error::internal(reason.clone())),
     }

@@ -4,8 +4,10 @@
 //! **Invariant.** What earlier versions wrote is read (`core/tests/store/versions.rs`): a field that is added has a default.
 
 pub mod delete_book;
+pub mod distribute;
 pub mod generate;
 pub mod import;
+pub mod import_members;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -104,6 +106,10 @@ kinds! {
     ImportCodes = "IMPORT_CODES", chunks "IMPORT", in import;
     /// Deletes a book and its codes, none of which was ever assigned.
     DeleteBook = "DELETE_BOOK", chunks "DELETE", in delete_book;
+    /// Takes members of a user pool from an uploaded file.
+    ImportMembers = "IMPORT_MEMBERS", chunks "IMPORT_MEMBERS", in import_members;
+    /// Gives codes of a book to the members of a user pool.
+    Distribute = "DISTRIBUTE", chunks "DISTRIBUTE", in distribute;
 }
 
 impl JobKind {

@@ -41,8 +41,8 @@ pub(crate) struct Rule {
 
 use Access::{Account, Authenticated, Needs, Open};
 use Permission::{
-    AssignNamed, AssignRandom, CreateCodes, ManageApiKeys, ManageBooks, ManageJobs, ManageUsers, ReadBooks,
-    ReadCodes, ReadCoupons, ReadHistory, ReadJobs, UseCoupons,
+    AssignNamed, AssignRandom, CreateCodes, Distribute, ManageApiKeys, ManageBooks, ManageJobs, ManagePools,
+    ManageUsers, ReadBooks, ReadCodes, ReadCoupons, ReadHistory, ReadJobs, ReadPools, UseCoupons,
 };
 use Touches::{AllBooks, Nothing, OneBook};
 
@@ -57,7 +57,7 @@ pub(crate) fn operations() -> impl Iterator<Item = (&'static str, Access)> {
 }
 
 /// Every operation under `/api/v1`.
-const TABLE: [(&str, Access, Touches); 38] = [
+const TABLE: [(&str, Access, Touches); 51] = [
     ("login", Open, Nothing),
     ("refresh", Open, Nothing),
     ("logout", Account, Nothing),
@@ -89,6 +89,19 @@ const TABLE: [(&str, Access, Touches); 38] = [
     ("validateCoupon", Needs(UseCoupons), OneBook),
     ("getCoupon", Needs(ReadCoupons), OneBook),
     ("getCouponHistory", Needs(ReadHistory), OneBook),
+    ("createUserPool", Needs(ManagePools), Nothing),
+    ("listUserPools", Needs(ReadPools), Nothing),
+    ("getUserPool", Needs(ReadPools), Nothing),
+    ("updateUserPool", Needs(ManagePools), Nothing),
+    ("deleteUserPool", Needs(ManagePools), Nothing),
+    ("addPoolUsers", Needs(ManagePools), Nothing),
+    ("listPoolUsers", Needs(ReadPools), Nothing),
+    ("removePoolUsers", Needs(ManagePools), Nothing),
+    ("removePoolUser", Needs(ManagePools), Nothing),
+    ("distributeCodes", Needs(Distribute), OneBook),
+    ("listDistributions", Needs(ReadJobs), OneBook),
+    ("getDistribution", Needs(ReadJobs), OneBook),
+    ("getDistributionReport", Needs(ReadJobs), OneBook),
     ("listJobs", Needs(ReadJobs), AllBooks),
     ("getJob", Needs(ReadJobs), OneBook),
     ("followJob", Needs(ReadJobs), OneBook),

@@ -21,7 +21,7 @@ use poem_openapi::registry::{MetaApi, MetaOperation, MetaParamIn, Registry};
 
 use crate::access::{self, Access, Rule, forbidden};
 use crate::app::App;
-use crate::body::must_be_json;
+use crate::body::{is_json, must_be_json};
 use crate::caller::{app, authenticate};
 use crate::credentials::{API_KEY, Known, shows_unknown_key};
 use crate::edge::API;
@@ -103,6 +103,8 @@ enum JsonBody {
     None,
     Optional,
     Required,
+    /// JSON, or a body of another type, which the operation reads itself.
+    OrOther,
 }
 
 impl Guard {
@@ -112,7 +114,11 @@ impl Guard {
         known.sort_unstable();
         let body = match &operation.request {
             Some(body) if body.content.iter().any(|content| content.content_type == JSON) => {
-                if body.required { JsonBody::Required } else { JsonBody::Optional }
+                match (body.content.len(), body.required) {
+                    (2.., _) => JsonBody::OrOther,
+                    (_, true) => JsonBody::Required,
+                    (_, false) => JsonBody::Optional,
+                }
             }
             _ => JsonBody::None,
         };
@@ -147,7 +153,12 @@ impl Guard {
         if self.body == JsonBody::Required {
             must_be_json(request)?;
         }
-        if self.body != JsonBody::None {
+        let reads_json = match self.body {
+            JsonBody::None => false,
+            JsonBody::OrOther => is_json(request),
+            JsonBody::Optional | JsonBody::Required => true,
+        };
+        if reads_json {
             place.hold(receive(request, &app.bodies, &claimant).await?);
         }
         place.hold(place::take(&app.requests, &claimant)?);

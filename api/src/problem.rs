@@ -48,6 +48,10 @@ struct ProblemBody {
     errors: Option<Vec<ProblemField>>,
     /// With `pattern_exhausted`: how many codes remain.
     remaining: Option<u64>,
+    /// With `not_enough_codes`: how many codes the distribution needs.
+    needed: Option<u64>,
+    /// With `not_enough_codes`: how many codes are free.
+    available: Option<u64>,
     /// With `choose_business`: the businesses to choose from.
     businesses: Option<Vec<MembershipView>>,
     /// With `storage_quota_exceeded`: the bytes that are stored for other jobs.
@@ -85,6 +89,8 @@ impl Problem {
                 detail: detail.into(),
                 errors: None,
                 remaining: None,
+                needed: None,
+                available: None,
                 businesses: None,
                 used_bytes: None,
                 allowed_bytes: None,
@@ -182,6 +188,9 @@ impl From<Refusal> for Problem {
         match &refusal {
             Refusal::Invalid { faults } => problem = problem.with_faults(faults),
             Refusal::PatternExhausted { remaining } => problem.body.remaining = Some(*remaining),
+            Refusal::NotEnoughCodes { needed, available } => {
+                (problem.body.needed, problem.body.available) = (Some(*needed), Some(*available));
+            }
             Refusal::StorageQuotaExceeded { used_bytes, allowed_bytes } => {
                 (problem.body.used_bytes, problem.body.allowed_bytes) =
                     (Some(*used_bytes), Some(*allowed_bytes));

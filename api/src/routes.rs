@@ -6,9 +6,11 @@ mod auth;
 mod books;
 mod codes;
 mod coupons;
+mod distributions;
 mod health;
 mod jobs;
 mod metrics;
+mod pools;
 mod upload;
 mod users;
 
@@ -30,9 +32,11 @@ pub(crate) use auth::Auth;
 pub(crate) use books::Books;
 pub(crate) use codes::Codes;
 pub(crate) use coupons::{Coupons, normalized};
+pub(crate) use distributions::Distributions;
 pub(crate) use health::Health;
 pub(crate) use jobs::Jobs;
 pub(crate) use metrics::{METRICS, expose};
+pub(crate) use pools::Pools;
 pub(crate) use upload::{MAX_CODES_KEPT, Upload};
 pub(crate) use users::Users;
 
@@ -56,6 +60,11 @@ pub(crate) enum Tag {
     Assignments,
     /// What happens to a code at the till.
     Coupons,
+    /// Sets of users to whom codes can be distributed.
+    #[oai(rename = "User pools")]
+    UserPools,
+    /// Codes of a book for all users of a pool.
+    Distributions,
     /// Long work.
     Jobs,
     /// Whether the installation is well.
@@ -84,10 +93,11 @@ still a `nextCursor`: only null says that the list is at its end.
 in requests, and any that are given twice, are refused with 422.";
 
 /// All operations, by resource.
-pub(crate) type Operations = (Auth, Users, ApiKeys, Books, Codes, Upload, Assignments, Coupons, Jobs, Health);
+pub(crate) type Operations =
+    (Auth, Users, ApiKeys, Books, Codes, Upload, Assignments, Coupons, Pools, Distributions, Jobs, Health);
 
 pub(crate) fn operations() -> Operations {
-    (Auth, Users, ApiKeys, Books, Codes, Upload, Assignments, Coupons, Jobs, Health)
+    (Auth, Users, ApiKeys, Books, Codes, Upload, Assignments, Coupons, Pools, Distributions, Jobs, Health)
 }
 
 /// The operations as one service, each behind its guard.

@@ -11,6 +11,7 @@ pub(super) const ASSIGNMENT: &str = "01939f2a-0000-7000-8000-000000000006";
 pub(super) const LOCK: &str = "01939f2a-0000-7000-8000-000000000007";
 pub(super) const REDEMPTION: &str = "01939f2a-0000-7000-8000-000000000008";
 pub(super) const EVENT: &str = "01939f2a-0000-7000-8000-000000000009";
+pub(super) const POOL: &str = "01939f2a-0000-7000-8000-00000000000b";
 pub(super) const REQUEST: &str = "01939f2a-0000-7000-8000-00000000000a";
 pub(super) const CODE: &str = "SUMMER-7KQ2WX4H";
 pub(super) const USER: &str = "ana";
@@ -120,4 +121,19 @@ pub(super) fn done_job() -> Value {
     job["finishedAt"] = json!(NOW);
     job["heartbeatAt"] = json!(NOW);
     job
+}
+
+pub(super) fn pool() -> Value {
+    json!({
+        "id": POOL, "name": "Newsletter", "description": "Subscribers of the newsletter", "memberCount": 300, "createdAt": NOW,
+        "updatedAt": NOW,
+    })
+}
+
+/// A distribution that is done.
+pub(super) fn distribution() -> Value {
+    json!({
+        "jobId": JOB, "poolId": POOL, "couponBookId": BOOK, "mode": "EQUAL", "totalCodes": 1000, "seed": 42, "onShortage": "FAIL",
+        "status": "SUCCEEDED", "members": 300, "given": 1000, "short": 0, "createdAt": NOW,
+    })
 }

@@ -8,6 +8,7 @@ mod books;
 mod codes;
 mod coupons;
 mod jobs;
+mod pools;
 
 use serde_json::Value;
 
@@ -109,6 +110,7 @@ pub(super) fn all() -> Vec<Operation> {
         books::operations(),
         codes::operations(),
         coupons::operations(),
+        pools::operations(),
         jobs::operations(),
     ]
     .into_iter()

@@ -78,7 +78,7 @@ impl Jobs {
         caller: Caller,
         /// `QUEUED`, `RUNNING`, `SUCCEEDED`, `FAILED` or `CANCELLED`.
         status: Query<Option<String>>,
-        /// `GENERATE_CODES`, `IMPORT_CODES` or `DELETE_BOOK`.
+        /// `GENERATE_CODES`, `IMPORT_CODES`, `DELETE_BOOK`, `IMPORT_MEMBERS` or `DISTRIBUTE`.
         kind: Query<Option<String>>,
         /// `nextCursor` of the page before.
         cursor: Query<Option<String>>,
@@ -92,7 +92,7 @@ impl Jobs {
                 JobStatus::parse,
                 "QUEUED, RUNNING, SUCCEEDED, FAILED, CANCELLED",
             )?,
-            kind: word("kind", kind.0, JobKind::parse, "GENERATE_CODES, IMPORT_CODES, DELETE_BOOK")?,
+            kind: word("kind", kind.0, JobKind::parse, &JobKind::ALL.map(JobKind::as_str).join(", "))?,
             after: self::cursor(cursor.0, |text| text.parse().ok())?,
         };
         let page = caller.app.store.list_jobs(caller.business(), &filter, self::limit(limit.0)?).await?;

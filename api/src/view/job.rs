@@ -14,7 +14,7 @@ use crate::time::Time;
 #[oai(rename = "Job", rename_all = "camelCase", skip_serializing_if_is_none)]
 pub(crate) struct JobView {
     pub(crate) id: Uuid,
-    /// `GENERATE_CODES`, `IMPORT_CODES` or `DELETE_BOOK`.
+    /// `GENERATE_CODES`, `IMPORT_CODES`, `DELETE_BOOK`, `IMPORT_MEMBERS` or `DISTRIBUTE`.
     kind: String,
     /// `QUEUED`, `RUNNING`, `SUCCEEDED`, `FAILED` or `CANCELLED`.
     status: String,

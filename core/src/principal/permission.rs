@@ -26,6 +26,12 @@ pub enum Permission {
     UseCoupons,
     /// Release a lock of any holder.
     ForceUnlock,
+    /// See user pools and their users.
+    ReadPools,
+    /// Create, change and delete user pools, add and remove their users.
+    ManagePools,
+    /// Distribute codes to the users of a pool.
+    Distribute,
     /// See jobs and their rejected rows.
     ReadJobs,
     /// Cancel, retry and redrive jobs.
@@ -37,14 +43,15 @@ pub enum Permission {
 }
 
 use Permission::{
-    AssignNamed, AssignRandom, CreateCodes, ForceUnlock, ManageApiKeys, ManageBooks, ManageJobs, ManageUsers,
-    ReadBooks, ReadCodes, ReadCoupons, ReadHistory, ReadJobs, UseCoupons,
+    AssignNamed, AssignRandom, CreateCodes, Distribute, ForceUnlock, ManageApiKeys, ManageBooks, ManageJobs,
+    ManagePools, ManageUsers, ReadBooks, ReadCodes, ReadCoupons, ReadHistory, ReadJobs, ReadPools,
+    UseCoupons,
 };
 use RoleName::{Admin, Service, User};
 
 /// Each permission, its name in the API, what it allows, and the roles that have it. A USER has it for its own coupons and for
 /// ACTIVE books only.
-const TABLE: [(Permission, &str, &str, &[RoleName]); 14] = [
+const TABLE: [(Permission, &str, &str, &[RoleName]); 17] = [
     (ReadBooks, "books:read", "see books and their rules", &[Admin, Service, User]),
     (ManageBooks, "books:manage", "create, change and delete books", &[Admin, Service]),
     (ReadCodes, "codes:read", "list the codes of a book; the capacity of a pattern", &[Admin, Service]),
@@ -60,6 +67,14 @@ const TABLE: [(Permission, &str, &str, &[RoleName]); 14] = [
         &[Admin, Service, User],
     ),
     (ForceUnlock, "coupons:force-unlock", "release the lock of any holder", &[Admin]),
+    (ReadPools, "pools:read", "see user pools and their users", &[Admin, Service]),
+    (
+        ManagePools,
+        "pools:manage",
+        "create, change and delete user pools, add and remove their users",
+        &[Admin, Service],
+    ),
+    (Distribute, "coupons:distribute", "distribute codes to the users of a pool", &[Admin, Service]),
     (ReadJobs, "jobs:read", "see jobs and their rejected rows", &[Admin, Service]),
     (ManageJobs, "jobs:manage", "cancel, retry and redrive jobs", &[Admin, Service]),
     (ManageUsers, "users:manage", "see, create and change users", &[Admin]),

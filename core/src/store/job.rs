@@ -52,6 +52,23 @@ pub struct NewImport {
     pub lines: u64,
 }
 
+/// An upload of members that has been cut into parts and stored.
+#[derive(Debug, Clone)]
+pub struct NewMemberImport {
+    /// The job's id: the parts are already stored under it.
+    pub id: JobId,
+    /// The meaning of the columns.
+    pub columns: Columns,
+    /// The delimiter of the cells.
+    pub delimiter: Delimiter,
+    /// How the file was read, for the job's result.
+    pub read_as: ReadAs,
+    /// The stored parts in the file's order.
+    pub parts: Vec<import::Chunk>,
+    /// The number of rows.
+    pub rows: u64,
+}
+
 /// A job about to be written.
 pub(super) struct NewJob {
     pub(super) id: JobId,
@@ -163,7 +180,7 @@ impl Store {
         business: BusinessId,
         actor: &str,
         pool: PoolId,
-        import: NewImport,
+        import: NewMemberImport,
     ) -> Result<Answer<Job>> {
         let mut open = match self.attempt(key).await? {
             Attempt::Open(open) => open,

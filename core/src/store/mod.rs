@@ -56,7 +56,7 @@ pub use event_log::{EventCursor, LoggedEvent};
 pub use examine::{ExamineError, Examined, ServerState, Untrimmed, examine};
 pub use gauge::PoolLevel;
 pub use hold::{Expired, Lock, LockOwner, Locked, Unlock, Unlocked};
-pub use job::{JobFilter, MAX_JOBS_EXAMINED, NewImport, Redrive};
+pub use job::{JobFilter, MAX_JOBS_EXAMINED, NewImport, NewMemberImport, Redrive};
 pub use login::{LoginHolder, RefreshGrant, Rotated};
 pub use outbox::{Backlog, Bell, Hands, LetteredRun, Outgoing, OutgoingKind, RESCUE_AFTER, Redriven};
 pub use password_attempt::{Attempted, PasswordAttempt};

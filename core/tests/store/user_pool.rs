@@ -4,7 +4,7 @@ use cuponera_core::error::{Error, Refusal};
 use cuponera_core::id::PoolId;
 use cuponera_core::job::{JobStatus, Task};
 use cuponera_core::pool::{AddedUsers, PoolPatch};
-use cuponera_core::store::{ImportPart, ImportRow, NewImport, Pulse, Rejection};
+use cuponera_core::store::{ImportPart, ImportRow, NewMemberImport, Pulse, Rejection};
 use cuponera_core::{csv, job};
 use cuponera_testkit::{World, claim, key, race, read_as};
 use sqlx::query_scalar;
@@ -93,6 +93,7 @@ async fn members_are_listed_in_order_by_prefix_and_page() {
     assert_eq!(list(Some("x"), None, 2).await.0, Vec::<String>::new());
 }
 
+/// Invariant I-60.
 #[tokio::test]
 async fn members_that_are_added_and_removed_at_once_are_counted_exactly() {
     let world = World::new().await;
@@ -144,19 +145,15 @@ async fn a_deleted_pool_takes_no_members_and_housekeeping_deletes_those_it_has()
     world.assert_invariants().await;
 }
 
-fn import(parts: usize) -> NewImport {
+fn import(parts: usize) -> NewMemberImport {
     let part = |part: usize| job::import::Chunk { file: format!("uploads/x/{part}"), first_line: 1 };
-    NewImport {
+    NewMemberImport {
         id: cuponera_core::id::JobId::new(),
-        book: cuponera_core::id::BookId::new(),
         columns: csv::Columns::default(),
         delimiter: csv::Delimiter::default(),
         read_as: read_as(),
-        dry_run: false,
-        may_repeat_codes: true,
         parts: (0..parts).map(part).collect(),
         rows: 20,
-        lines: 20,
     }
 }
 

@@ -35,6 +35,6 @@ pub(super) fn operations() -> Vec<Operation> {
                 job("DELETE_BOOK"),
             )
             .located()
-            .refuses(&["forbidden", "book_in_use"]),
+            .refuses(&["forbidden", "book_in_use", "coupon_reserved"]),
     ]
 }

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use cuponera_core::csv::{CutError, Cutter, Limits, ReadOptions};
+use cuponera_core::csv::{CutError, Cutter, Limits, ReadOptions, Summary};
 use cuponera_core::error::{Error, Refusal, Result};
 use cuponera_core::files::Files;
 use cuponera_core::id::{BookId, BusinessId, JobId};
 use cuponera_core::job::import;
-use cuponera_core::store::NewImport;
+use cuponera_core::store::{NewImport, NewMemberImport};
 use futures::{Stream, StreamExt};
 use sha2::{Digest, Sha256};
 use tokio::sync::Mutex;
@@ -24,7 +24,7 @@ use crate::problem::Problem;
 pub(super) const IDLE_PATIENCE: Duration = Duration::from_mins(1);
 
 /// An upload under way. Unless it is kept, its parts are deleted when it is dropped: also when the client goes away.
-pub(super) struct Intake {
+pub(in crate::routes) struct Intake {
     app: Arc<App>,
     business: BusinessId,
     job: JobId,
@@ -32,7 +32,7 @@ pub(super) struct Intake {
     repeats: Search,
     parts: Vec<import::Chunk>,
     bytes: u64,
-    pub(super) hasher: Sha256,
+    pub(in crate::routes) hasher: Sha256,
     /// Held while a part is written, which goes on when the client has gone: who deletes the parts waits for it.
     writing: Arc<Mutex<()>>,
     is_kept: bool,
@@ -88,24 +88,42 @@ impl Intake {
     }
 
     pub(super) async fn finish(&mut self, book: BookId, dry_run: bool) -> Result<NewImport> {
+        let summary = self.store_rest().await?;
+        Ok(NewImport {
+            id: self.job,
+            book,
+            columns: summary.columns,
+            delimiter: summary.delimiter,
+            read_as: summary.read_as,
+            dry_run,
+            may_repeat_codes: self.repeats.may_repeat_codes().await?,
+            parts: std::mem::take(&mut self.parts),
+            rows: summary.records,
+            lines: summary.lines,
+        })
+    }
+
+    /// The same for a file of users.
+    pub(in crate::routes) async fn finish_users(&mut self) -> Result<NewMemberImport> {
+        let summary = self.store_rest().await?;
+        Ok(NewMemberImport {
+            id: self.job,
+            columns: summary.columns,
+            delimiter: summary.delimiter,
+            read_as: summary.read_as,
+            parts: std::mem::take(&mut self.parts),
+            rows: summary.records,
+        })
+    }
+
+    async fn store_rest(&mut self) -> Result<Summary> {
         let cutter = self.cutter.take().ok_or_else(|| Error::internal("the upload was already finished"))?;
         let cut = cutter.finish().map_err(bad_file)?;
         for part in cut.parts {
             self.repeats.take(&part, &cut.summary.columns, cut.summary.delimiter).await?;
             self.store(part.bytes, part.first_line).await?;
         }
-        Ok(NewImport {
-            id: self.job,
-            book,
-            columns: cut.summary.columns,
-            delimiter: cut.summary.delimiter,
-            read_as: cut.summary.read_as,
-            dry_run,
-            may_repeat_codes: self.repeats.may_repeat_codes().await?,
-            parts: std::mem::take(&mut self.parts),
-            rows: cut.summary.records,
-            lines: cut.summary.lines,
-        })
+        Ok(cut.summary)
     }
 
     async fn store(&mut self, bytes: Bytes, first_line: u64) -> Result<()> {
@@ -125,7 +143,7 @@ impl Intake {
     }
 
     /// The job refers to the parts now.
-    pub(super) fn keep(&mut self) {
+    pub(in crate::routes) fn keep(&mut self) {
         self.is_kept = true;
     }
 }

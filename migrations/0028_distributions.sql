@@ -21,24 +21,22 @@ create table distribution_member (
   constraint distribution_member_pkey primary key (job_id, ordinal)
 );
 
--- A part of a distribution. First its codes are reserved: those between the two positions that have the job in `reserved_by`. Then
--- it gets its members and the number of codes for each. It is deleted by the chunk that assigns its codes. If the job ends before
--- that, housekeeping releases its codes, and the positions are null.
+-- A part of a distribution. First its codes are reserved: those at its positions, which have the job in `reserved_by`. Then it gets its
+-- members and the number of codes for each. It is deleted by the chunk that assigns its codes. If the job ends before that,
+-- housekeeping releases its codes, and the positions are null.
 create table distribution_slice (
   job_id uuid not null,
   number int not null,
   book_id uuid not null,
   codes int not null,
-  first_position int,
-  last_position int,
+  positions int[],
   ordinals int[],
   counts int[],
   constraint distribution_slice_pkey primary key (job_id, number),
-  constraint distribution_slice_positions check ((first_position is null) = (last_position is null)),
   constraint distribution_slice_members check ((ordinals is null) = (counts is null))
 );
-create index distribution_slice_reserved on distribution_slice (job_id) where first_position is not null;
-create index distribution_slice_of_book on distribution_slice (book_id) where first_position is not null;
+create index distribution_slice_reserved on distribution_slice (job_id) where positions is not null;
+create index distribution_slice_of_book on distribution_slice (book_id) where positions is not null;
 
 -- The codes that a part gave to a member, or why it gave fewer than were allocated.
 create table distribution_given (

@@ -190,7 +190,7 @@ const PROMISES_OF_DISTRIBUTIONS: &[(&str, &str)] = &[
         "select c.code, c.status, c.reserved_by from coupon c
          where c.reserved_by is not null and not exists (
            select from distribution_slice s
-           where s.job_id = c.reserved_by and s.book_id = c.book_id and c.position between s.first_position and s.last_position)",
+           where s.job_id = c.reserved_by and s.book_id = c.book_id and c.position = any(s.positions))",
     ),
     (
         "a distribution has assigned the codes that its job and its report count",

@@ -115,7 +115,7 @@ async fn a_cancelled_distribution_leaves_no_reservation() {
     })
     .await;
     let slices: i64 =
-        query_scalar("select count(*) from distribution_slice where first_position is not null")
+        query_scalar("select count(*) from distribution_slice where positions is not null")
             .fetch_one(fleet.world.pool())
             .await
             .unwrap();

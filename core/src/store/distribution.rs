@@ -1,7 +1,7 @@
 //! Distributions: submitted, previewed, listed, reported, and the release of the codes of those that ended early. Their steps are in
 //! [`super::bulk`].
 //!
-//! **Invariant.** A code with `reserved_by` stands between the positions of a slice of that job. A slice is deleted, or loses its
+//! **Invariant.** A code with `reserved_by` stands at a position of a slice of that job. A slice is deleted, or loses its
 //! positions, in the transaction that clears `reserved_by` of its codes. So no reservation outlives the job by more than the time
 //! until housekeeping has seen its end.
 
@@ -291,13 +291,12 @@ impl Store {
                 &mut *transaction,
                 BookId(slice.book_id),
                 JobId(slice.job_id),
-                slice.first_position,
-                slice.last_position,
+                &slice.positions,
             )
             .await?;
             // A slice that has its members is kept for a retry of the job, which then takes other codes.
             query!(
-                "with kept as (update distribution_slice set first_position = null, last_position = null
+                "with kept as (update distribution_slice set positions = null
                                where job_id = $1 and number = $2 and ordinals is not null)
                  delete from distribution_slice where job_id = $1 and number = $2 and ordinals is null",
                 slice.job_id,
@@ -311,19 +310,17 @@ impl Store {
     }
 }
 
-/// Makes the codes between two positions free that a job has reserved.
+/// Makes the codes free that a job has reserved at these positions.
 pub(super) async fn clear_reservations(
     executor: impl PgExecutor<'_>,
     book: BookId,
     job: JobId,
-    first_position: i32,
-    last_position: i32,
+    positions: &[i32],
 ) -> Result<()> {
     query!(
-        "update coupon set reserved_by = null where book_id = $1 and position between $2 and $3 and reserved_by = $4",
+        "update coupon set reserved_by = null where book_id = $1 and position = any($2) and reserved_by = $3",
         book.0,
-        first_position,
-        last_position,
+        positions,
         job.0
     )
     .execute(executor)
@@ -335,7 +332,7 @@ pub(super) async fn clear_reservations(
 pub(super) async fn is_under_way(executor: impl PgExecutor<'_>, id: BookId) -> Result<bool> {
     let found = query_scalar!(
         r#"select exists (select from job where book_id = $1 and kind = 'DISTRIBUTE' and status in ('QUEUED', 'RUNNING'))
-             or exists (select from distribution_slice where book_id = $1 and first_position is not null) as "found!""#,
+             or exists (select from distribution_slice where book_id = $1 and positions is not null) as "found!""#,
         id.0
     )
     .fetch_one(executor)
@@ -347,7 +344,7 @@ pub(super) async fn is_under_way(executor: impl PgExecutor<'_>, id: BookId) -> R
 async fn count_reserved(executor: impl PgExecutor<'_>, id: BookId) -> Result<i64> {
     let reserved = query_scalar!(
         r#"select coalesce(sum(codes), 0)::bigint as "codes!" from distribution_slice
-           where book_id = $1 and first_position is not null"#,
+           where book_id = $1 and positions is not null"#,
         id.0
     );
     Ok(reserved.fetch_one(executor).await?)

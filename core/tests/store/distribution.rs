@@ -126,7 +126,7 @@ async fn held(world: &World, book: BookId) -> BTreeMap<String, i64> {
 
 async fn reserved(world: &World) -> i64 {
     let reserved = "select (select count(*) from coupon where reserved_by is not null)
-                           + (select count(*) from distribution_slice where first_position is not null)";
+                           + (select count(*) from distribution_slice where positions is not null)";
     query_scalar(reserved).fetch_one(world.pool()).await.unwrap()
 }
 

@@ -90,7 +90,7 @@ impl Store {
         let mut transaction = begin(&mut connection, claim).await?;
         let slices = query!(
             "select number, codes from distribution_slice
-             where job_id = $1 and first_position is not null and ordinals is null order by number for update",
+             where job_id = $1 and positions is not null and ordinals is null order by number for update",
             claim.job.0
         )
         .fetch_all(&mut *transaction)
@@ -182,7 +182,7 @@ async fn rooms(executor: impl PgExecutor<'_>, claim: &Claim) -> Result<Vec<u32>>
 /// How many codes the job has reserved, and the number of its next slice.
 async fn reserved_so_far(executor: impl PgExecutor<'_>, claim: &Claim) -> Result<(u64, i32)> {
     let row = query!(
-        r#"select coalesce(sum(codes) filter (where first_position is not null), 0)::bigint as "codes!",
+        r#"select coalesce(sum(codes) filter (where positions is not null), 0)::bigint as "codes!",
                   coalesce(max(number) + 1, 0) as "next!" from distribution_slice where job_id = $1"#,
         claim.job.0
     )
@@ -232,14 +232,12 @@ async fn note_slices(
     let slices = positions.chunks(usize::try_from(CODES_PER_SLICE).map_err(Error::internal)?);
     for (number, slice) in (next_number..).zip(slices) {
         query!(
-            "insert into distribution_slice (job_id, number, book_id, codes, first_position, last_position)
-             values ($1, $2, $3, $4, $5, $6)",
+            "insert into distribution_slice (job_id, number, book_id, codes, positions) values ($1, $2, $3, $4, $5)",
             claim.job.0,
             number,
             book.0,
             count(slice.len()),
-            slice[0],
-            slice[slice.len() - 1]
+            slice
         )
         .execute(&mut **transaction)
         .await?;

@@ -22,8 +22,8 @@ use super::{count, then};
 struct Slice {
     number: i32,
     codes: i32,
-    /// The positions between which its reserved codes stand; `None` if they were released.
-    positions: Option<(i32, i32)>,
+    /// The positions of its reserved codes; `None` if they were released.
+    positions: Option<Vec<i32>>,
     ordinals: Vec<i32>,
     counts: Vec<i32>,
 }
@@ -74,10 +74,10 @@ impl Store {
         let given: i32 = shares.iter().map(|share| count(share.codes.len())).sum();
         assign(&mut transaction, claim, spec.book, &shares).await?;
         note_given(&mut transaction, claim, number, &shares).await?;
-        if let Some((first, last)) = slice.positions
+        if let Some(positions) = &slice.positions
             && given < slice.codes
         {
-            clear_reservations(&mut *transaction, spec.book, claim.job, first, last).await?;
+            clear_reservations(&mut *transaction, spec.book, claim.job, positions).await?;
         }
         query!("delete from distribution_slice where job_id = $1 and number = $2", claim.job.0, number)
             .execute(&mut *transaction)
@@ -100,7 +100,7 @@ async fn hold_slice(
     number: i32,
 ) -> Result<Option<Slice>> {
     let row = query!(
-        r#"select codes, first_position, last_position, ordinals as "ordinals!", counts as "counts!"
+        r#"select codes, positions, ordinals as "ordinals!", counts as "counts!"
            from distribution_slice where job_id = $1 and number = $2 for update"#,
         claim.job.0,
         number
@@ -110,7 +110,7 @@ async fn hold_slice(
     Ok(row.map(|row| Slice {
         number,
         codes: row.codes,
-        positions: row.first_position.zip(row.last_position),
+        positions: row.positions,
         ordinals: row.ordinals,
         counts: row.counts,
     }))
@@ -124,26 +124,24 @@ async fn hold_codes(
     slice: &Slice,
 ) -> Result<Vec<HeldCode>> {
     let mut codes = Vec::new();
-    if let Some((first, last)) = slice.positions {
+    if let Some(positions) = &slice.positions {
         let reserved = query_file_as!(
             HeldCode,
             "src/store/sql/hold_reserved_codes.sql",
             book.0,
-            first,
-            last,
+            positions,
             claim.job.0
         );
         codes = reserved.fetch_all(&mut **transaction).await?;
-        if count(codes.len()) < slice.codes {
-            // Those that another program has assigned are still marked.
-            clear_reservations(&mut **transaction, book, claim.job, first, last).await?;
-        }
     }
     let missing = i64::from(slice.codes) - i64::try_from(codes.len()).map_err(Error::internal)?;
     if missing > 0 {
         tracing::info!(slice = slice.number, missing, "reserved codes are gone: others are taken");
         let free = query_file_as!(HeldCode, "src/store/sql/hold_free_codes.sql", book.0, missing);
         codes.extend(free.fetch_all(&mut **transaction).await?);
+        // Those that another program has assigned are still marked.
+        let positions = slice.positions.as_deref().unwrap_or_default();
+        clear_reservations(&mut **transaction, book, claim.job, positions).await?;
     }
     Ok(codes)
 }

@@ -41,7 +41,7 @@ test: postgres emulator redis ## Run all tests on a private Postgres
 
 test-localstack: postgres redis ## Run the tests of a fleet against LocalStack; needs Python 3.13 with venv, no Docker
 	$(WITH_POSTGRES) ./scripts/with-localstack.sh sh -c '$(CARGO) test -p cuponera-worker && \
-		$(CARGO) test -p cuponera-core --test files && $(CARGO) test -p cuponera-api --test main queue:: && \
+		$(CARGO) test -p cuponera-platform --test files && $(CARGO) test -p cuponera-api --test main queue:: && \
 		$(CARGO) test -p cuponera --test main fleet:: && $(CARGO) test -p cuponera --test main queue::'
 
 soak: postgres emulator redis ## Run the long tests and storms in full, and a fleet of two versions: half an hour
@@ -100,7 +100,7 @@ deny: ## Check licenses, advisories and sources of the dependencies; installs ca
 coverage: postgres ## Measure the line coverage of core, API and worker; installs cargo-tarpaulin if missing
 	command -v cargo-tarpaulin > /dev/null || $(CARGO) install --locked cargo-tarpaulin
 	$(WITH_POSTGRES) $(CARGO) tarpaulin --engine llvm --skip-clean --no-fail-fast --target-dir target/coverage --timeout 600 \
-		-p cuponera-core -p cuponera-api -p cuponera-worker --include-files 'core/src/*' 'api/src/*' 'worker/src/*'
+		-p cuponera-domain -p cuponera-store -p cuponera-platform -p cuponera-api -p cuponera-worker --include-files 'core/*/src/*' 'api/src/*' 'worker/src/*'
 
 lint-ops: ## Check docker-compose.yml, the Dockerfile, workflows and shell scripts; needs Python with venv, no Docker
 	./scripts/lint-ops.sh

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes what the infrastructure makes on AWS: the queue and its dead-letter queue, and the bucket. Safe to run again.
+# Creates what the infrastructure creates on AWS: the queue, its dead-letter queue, and the bucket. Can be repeated.
 #
 # LocalStack runs it once it is ready (/etc/localstack/init/ready.d).
 set -eu
@@ -9,10 +9,10 @@ bucket=cuponera-files
 region=${AWS_DEFAULT_REGION:-us-east-1}
 day=86400
 
-# Letters are kept as long as can be: somebody has to look.
+# Dead letters are kept for the maximum time, because an operator has to process them.
 awslocal sqs create-queue --queue-name "$queue-dead" --attributes "MessageRetentionPeriod=$((14 * day))" >/dev/null
 
-# Attempts are counted in Postgres, so a message may come back many times before the queue gives up on it.
+# Attempts are counted in Postgres, so the queue may deliver a message many times before it counts as dead.
 cat >/tmp/queue.json <<END
 {
   "VisibilityTimeout": "30",
@@ -24,4 +24,4 @@ END
 awslocal sqs create-queue --queue-name "$queue" --attributes file:///tmp/queue.json >/dev/null
 
 awslocal s3api head-bucket --bucket "$bucket" >/dev/null 2>&1 || awslocal s3 mb "s3://$bucket" >/dev/null
-echo "cuponera: the queues and the bucket are there"
+echo "cuponera: the queues and the bucket exist"

@@ -1,6 +1,6 @@
-"""Checks that .dockerignore lets a whole workspace through: without a member of it, `docker build` fails at its first step.
+"""Checks that .dockerignore includes the whole workspace: without one of its members, `docker build` fails.
 
-Copies what Docker would send to the builder to an empty folder, and has cargo read the workspace there.
+Copies the files that Docker would send to the builder to an empty folder, and runs cargo on the workspace there.
 """
 
 import pathlib
@@ -29,7 +29,7 @@ def main():
                 shutil.copy(source, target)
         read = subprocess.run(CARGO, cwd=context, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
     if read.returncode != 0:
-        sys.exit(f".dockerignore: what it lets through is no whole workspace. Let this through as well:\n{read.stderr}")
+        sys.exit(f".dockerignore: the included files are not a whole workspace. Include this too:\n{read.stderr}")
 
 
 if __name__ == "__main__":

@@ -2,9 +2,9 @@
 
     dump_installation.py PROGRAM COMMIT FOLDER
 
-What no call of the program can make, but real installations have, is written with SQL in the way the program would
-write it: events of earlier months, revoked and void codes, a lock that lapsed while nothing ran, and a job that stopped
-after one of its three chunks.
+Rows that no call of the program can create, but that real installations have, are written with SQL as the program would
+write them: events of earlier months, revoked and void codes, a lock that expired while no program ran, and a job that
+stopped after one of its three chunks.
 """
 
 import contextlib
@@ -34,13 +34,13 @@ def eventually(what, condition):
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not (found := condition()):
         if time.monotonic() > deadline:
-            sys.exit(f"waited in vain for {what}")
+            sys.exit(f"timed out waiting for {what}")
         time.sleep(0.05)
     return found
 
 
 class Server:
-    """`cuponera up` on a data folder of its own, with one job at a time and no limits on callers."""
+    """`cuponera up` on a separate data folder, with one job at a time and no rate limits."""
 
     def __init__(self, program, folder):
         self.program, self.folder = program, folder
@@ -70,13 +70,13 @@ class Server:
     def _address(self):
         for line in self.process.stdout:
             if found := re.search(r"API +(http://\S+)/api/v1", line):
-                # What comes after must be read, or the server waits for it.
+                # The remaining output must be read, or the server blocks.
                 threading.Thread(target=self.process.stdout.read, daemon=True).start()
                 return found[1]
         sys.exit("the server ended instead of serving")
 
     def run(self, *arguments, stdin=""):
-        """Another command on the same data folder; what it prints."""
+        """Runs another command on the same data folder; returns its output."""
         done = subprocess.run(
             [self.program, *arguments], env=self.environment, input=stdin, capture_output=True, text=True, check=False
         )
@@ -85,7 +85,7 @@ class Server:
         return done.stdout
 
     def sql(self, text):
-        """Runs statements in one transaction; the rows of the last one."""
+        """Runs statements in one transaction; returns the rows of the last one."""
         command = ["psql", "-X", "-q", "-A", "-t", "-1", "-v", "ON_ERROR_STOP=1", "-f", "-"]
         done = subprocess.run(
             command, env=os.environ | self.database, input=text, capture_output=True, text=True, check=False
@@ -96,7 +96,7 @@ class Server:
 
     @contextlib.contextmanager
     def codes_held(self):
-        """Meanwhile no job can add codes: its chunk is claimed and waits."""
+        """Blocks jobs from adding codes meanwhile: a chunk is claimed and waits."""
         command = ["psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1"]
         holder = subprocess.Popen(
             command, env=os.environ | self.database, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -111,7 +111,7 @@ class Server:
         holder.wait()
 
     def kill(self):
-        """Ends the program with work in its hands; its Postgres lives on."""
+        """Kills the program during its work; its Postgres keeps running."""
         self.process.kill()
         self.process.wait()
 
@@ -120,7 +120,7 @@ class Server:
         done = subprocess.run(
             command, env=os.environ | self.database, capture_output=True, text=True, check=True
         )
-        # Commands of psql itself, and a setting that older servers do not have.
+        # Removes psql commands, and a setting that older servers do not have.
         lines = done.stdout.splitlines(keepends=True)
         return "".join(line for line in lines if not line.startswith(("\\", "SET transaction_timeout", "--")))
 
@@ -130,13 +130,13 @@ class Server:
 
 
 class Client:
-    """A caller that expects to be answered with a certain status."""
+    """A caller that expects a certain status."""
 
     def __init__(self, base, **headers):
         self.base, self.headers = base, {name.replace("_", "-"): value for name, value in headers.items()}
 
     def send(self, method, path, body=None, content_type="application/json", **headers):
-        """The status and the body of the answer; a string is sent as it is."""
+        """Returns status and body of the answer; a string is sent unchanged."""
         if body is not None and not isinstance(body, str):
             body = compact(body)
         request = urllib.request.Request(
@@ -187,7 +187,7 @@ def compact(body):
 
 
 class Filling:
-    """What is put into the installation; `facts` is what a client of it keeps."""
+    """The test data; `facts` is the data that a client of the installation keeps."""
 
     def __init__(self, server, facts):
         self.server, self.facts = server, facts
@@ -243,7 +243,7 @@ class Filling:
         return {"id": made["id"], "email": email, "password": PASSWORD, "userId": made["userId"]}
 
     def login_refreshed(self, email):
-        """A login whose first refresh token has been used; its next one."""
+        """A login whose first refresh token was used; returns the next one."""
         first = self.nobody.login(email)["refreshToken"]
         return self.nobody.post("auth/refresh", {"refreshToken": first})["refreshToken"]
 
@@ -304,7 +304,7 @@ class Filling:
         path = f"coupon-codes/upload?couponBookId={self.facts['books'][book]}{options}"
         return self.admin.post(path, file, content_type="text/csv")
 
-    # What happens to codes.
+    # Operations on codes.
 
     def coupons(self):
         coupons = self.facts["coupons"] = {}
@@ -350,13 +350,13 @@ class Filling:
         self.change(books["paused"], status="PAUSED")
         self.change(books["closed"], status="CLOSED")
         self.change(books["expired"], expiresAt="2021-01-01T00:00:00Z")
-        # The same holder id in another business is another holder.
+        # The same holder id in another business is a different holder.
         body = {"couponBookId": other["book"], "userId": "ana"}
         other["code"] = self.other.post("assignments/random", body)["code"]
         self.other.post(f"coupons/{other['code']}/redeem", {"userId": "ana"})
 
     def spellings(self):
-        """Ids and an email as pasted: this version keeps what stands at their ends."""
+        """Ids and an email with surrounding blanks, which this version does not trim."""
         users, spelled = self.facts["users"], self.facts.setdefault("spelled", {})
         users["bea"] = self.user("bea@dump.test", userId=" bea ")
         users["uma"] = self.user("uma@dump.test", userId="uma\u00a0")
@@ -369,7 +369,7 @@ class Filling:
             lock = self.call(locked, "lock", user, ttlSeconds=A_DAY_SECONDS)["lockId"]
             spelled[key] = {"userId": user, "assigned": assigned, "locked": locked, "lockId": lock}
 
-    # Requests under a key, and what was answered.
+    # Requests with an idempotency key, and their answers.
 
     def idempotency(self):
         books = self.facts["books"]
@@ -396,7 +396,7 @@ class Filling:
         self.replays.append(replay | {"status": status, "answer": answer})
         return answer
 
-    # What only time, or an operation still to come, could make.
+    # Rows that only time or a future operation could create.
 
     def past(self):
         books = self.facts["books"]
@@ -450,7 +450,7 @@ def array(codes):
     return "array[" + ", ".join(f"'{code}'" for code in codes) + "]"
 
 
-# A void code keeps its holder, who gets a place back; a revoked one is free again.
+# A void code keeps its holder, but no longer counts towards the holder's limit; a revoked code is free again.
 SQL_VOID_AND_REVOKE = """
 create temporary table step on commit drop as
   select c.*, c.code = any ({void}) as is_void from coupon c
@@ -473,7 +473,7 @@ update coupon c set version = c.version + 1, status = 'AVAILABLE', holder = null
   from step s where not s.is_void and c.business_id = s.business_id and c.code = s.code;
 """
 
-# The partition that an installation has which ran in the month before.
+# The partition of an installation that ran in the previous month.
 SQL_MONTH_BEFORE = """
 do $$
 declare first_day timestamptz := date_trunc('month', now(), 'UTC') - interval '1 month';
@@ -492,7 +492,7 @@ update coupon set assigned_at = assigned_at - interval '{age}', redeemed_at = re
   where business_id = '{business}' and code = any ({codes});
 """
 
-# Locked, and past its time before anything could tidy it up.
+# An expired lock that no sweep has ended.
 SQL_LAPSED_LOCK = """
 with step as (
   update coupon set status = 'LOCKED', lock_id = gen_random_uuid(), locked_at = now() - interval '1 hour',
@@ -508,7 +508,7 @@ agenda as (
 insert into book_delta (book_id, assigned, locked) select book_id, -1, 1 from step;
 """
 
-# A generation that goes on: its one chunk becomes the first of three, the second was at work, the third is ready.
+# An unfinished generation: its only chunk becomes the first of three; the second was running, the third is runnable.
 SQL_HALF_DONE = """
 with half as (
   update job set status = 'RUNNING', finished_at = null, total = total * 3, chunks_total = 3 where id = '{job}' returning *),
@@ -532,7 +532,7 @@ from done, book, generate_series(1, 2) n;
 
 
 def files_of(folder, jobs):
-    """The errors files, and the uploads that are still to be imported."""
+    """The errors files, and the uploads that are not imported yet."""
     kept = [folder / "errors", *(folder / "uploads" / job for name, job in jobs.items() if name.startswith("queued"))]
     paths = sorted(path for part in kept for path in part.rglob("*") if path.is_file())
     return {str(path.relative_to(folder)): path.read_text() for path in paths}

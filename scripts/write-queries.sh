@@ -6,5 +6,5 @@ folder=$(realpath -m "${1:?name a folder}")
 : "${DATABASE_URL:?name a database that has the schema}"
 rm -rf "$folder"
 mkdir -p "$folder"
-touch core/src/lib.rs
-SQLX_OFFLINE_DIR="$folder" cargo check -q -p cuponera-core
+touch core/store/src/lib.rs
+SQLX_OFFLINE_DIR="$folder" cargo check -q -p cuponera-store

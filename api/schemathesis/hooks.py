@@ -1,7 +1,7 @@
-"""What schemathesis cannot know: which books, codes and jobs there are, and the rules that no schema can say.
+"""Puts existing books, codes and jobs into the requests of schemathesis; applies rules that a schema cannot express.
 
-Only what was generated to be valid is touched, so a request that is meant to be refused stays as it is. What is put in
-depends on the request alone: the same request is always changed the same way.
+Changes only the parts that were generated as valid, so a request that must be rejected is unchanged. The change is a
+function of the request: the same request is always changed in the same way.
 """
 
 import json
@@ -18,17 +18,17 @@ from schemathesis.generation.meta import TestPhase
 
 SEED = json.load(open(os.environ["SCHEMATHESIS_SEED"], encoding="utf-8"))
 ROLE = os.environ["SCHEMATHESIS_ROLE"]
-# How often a real thing takes the place of a made-up one.
+# Probability that a generated id is replaced by an existing one.
 REAL = 0.8
-# Jobs that are asked for here are done here.
+# Maximum size of a requested job: the server executes all jobs of the run.
 MAX_QUANTITY = 40
 
-# How schemathesis names the parts of a request where we name them otherwise.
+# The names that schemathesis uses for parts of a request, where they differ from those used here.
 NAMES = {"path_parameters": "path", "headers": "header"}
 
-# What ends logins.
+# Operations that end logins.
 ENDS_LOGINS = ("logout", "changePassword", "switchBusiness")
-# What changes a book.
+# Operations that change a book.
 CHANGES = ("updateCouponBook", "replaceCouponBook", "deleteCouponBook")
 
 logout_token = None
@@ -36,7 +36,7 @@ logout_token = None
 
 @schemathesis.auth()
 class Credentials:
-    """Those of the role; what ends logins ends another one."""
+    """The credentials of the role. Operations that end logins get a separate login."""
 
     def get(self, case, context):
         return SEED["headers"][ROLE]
@@ -50,13 +50,13 @@ class Credentials:
 
 @schemathesis.hook
 def before_call(context, case, kwargs):
-    """Puts real things in."""
+    """Puts existing ids into a request."""
     dice = random.Random(zlib.crc32(repr((case.operation.label, case.path_parameters, case.query, case.body)).encode()))
     valid = valid_parts(case)
     operation = case.operation.definition.raw["operationId"]
     if "path" in valid and case.path_parameters:
         if is_stateful(case):
-            # The path leads to the result of an earlier step.
+            # The path has the result of an earlier step.
             replace_hidden_user(case.path_parameters)
         else:
             fill_path(operation, case.path_parameters, dice)
@@ -68,12 +68,12 @@ def before_call(context, case, kwargs):
         fill_body(operation, case.body, dice)
         replace_hidden_user(case.body)
     if case.path_parameters and case.path_parameters.get("id") in SEED["callers"]:
-        # Wherever the id was found: an ADMIN would disable those who ask, or take their keys.
+        # From any source: an ADMIN would disable the callers of this run, or revoke their keys.
         case.path_parameters["id"] = things(operation, "id")[0]
     if operation in CHANGES:
         spare_the_book(case, valid)
     if case.headers and "Idempotency-Key" in case.headers and "header" in valid:
-        # A key belongs to one request: another one under it is refused.
+        # A key belongs to one request: a different request with it is rejected.
         request = zlib.crc32(repr((case.path_parameters, case.query, case.body)).encode())
         case.headers["Idempotency-Key"] = f"{case.headers['Idempotency-Key'][:240]}-{request:08x}"
 
@@ -83,7 +83,7 @@ def is_stateful(case):
 
 
 def valid_parts(case):
-    """The parts of a request that were made to be valid."""
+    """The parts of a request that were generated as valid."""
     if case.meta is None or case.meta.generation.mode.is_positive:
         return {"path", "query", "header", "body"}
     return {NAMES.get(place.value, place.value) for place, part in case.meta.components.items() if part.mode.is_positive}
@@ -103,7 +103,7 @@ def replace_hidden_user(fields):
 
 
 def things(operation, name):
-    """The things that a parameter of the path may stand for."""
+    """The existing values of a path parameter."""
     if name == "userId":
         return [SEED["user"]]
     if name == "code":
@@ -117,7 +117,7 @@ def things(operation, name):
 
 
 def add_body(operation, case):
-    """A body need not be sent, but trusted callers must say for whom they ask, and who has no cookie sends the token."""
+    """The body is optional, but trusted callers must name the user, and callers without the cookie send the token."""
     if takes_user(operation) and ROLE in ("ADMIN", "SERVICE"):
         case.body, case.media_type = {"userId": SEED["user"]}, "application/json"
     elif operation == "refresh":
@@ -125,7 +125,7 @@ def add_body(operation, case):
 
 
 def spare_the_book(case, valid):
-    """The book that everything is about stays as it is; uses may only rise, and an end comes after its start."""
+    """Does not change the main book; redemptions may only increase, and an end is after its start."""
     if "body" not in valid or not isinstance(case.body, dict):
         return
     book = case.path_parameters.get("id")
@@ -140,7 +140,7 @@ def spare_the_book(case, valid):
 
 def fill_query(operation, query, dice):
     if "cursor" in query:
-        # Only a cursor that a list gave is one.
+        # Only cursors returned by a list are valid.
         cursor = SEED["cursors"].get(operation)
         if cursor and dice.random() < REAL:
             query["cursor"] = cursor
@@ -161,14 +161,14 @@ def fill_body(operation, body, dice):
         body["metadata"] = kept(body["metadata"])
     discount = body.get("discount")
     if isinstance(discount, dict) and isinstance(discount.get("value"), int):
-        # A double holds every integer up to this; not all larger ones, and those are refused.
+        # A double represents every integer up to this exactly. Larger integers that it would round are rejected.
         discount["value"] = min(discount["value"], 2**53)
     if isinstance(body.get("lockId"), str) and dice.random() < REAL:
         body["lockId"] = SEED["lock"]
     if isinstance(body.get("quantity"), int):
         body["quantity"] = body["quantity"] % MAX_QUANTITY + 1
     if isinstance(body.get("pattern"), str):
-        # Room enough for all the jobs of a run.
+        # Enough codes for all jobs of a run.
         body["pattern"] = possible(body["pattern"])[:120] if operation != "generateCodes" else roomy(body["pattern"])
     if "businessId" in body and body["businessId"] is not None:
         body["businessId"] = SEED["business"]
@@ -178,14 +178,14 @@ def fill_body(operation, body, dice):
         # A book cannot be created expired.
         body["expiresAt"] = "2090-01-01T00:00:00Z"
     if operation in ("createUser", "updateUser") and isinstance(body.get("password"), str):
-        # Not every text that is long enough is a password.
+        # Not every text of the minimum length is a valid password.
         body["password"] = f"{zlib.crc32(body['password'].encode()):08x} {body['password']}"[:200]
     if operation == "createUser" and isinstance(body.get("email"), str) and dice.random() < REAL:
         body["email"] = f"{zlib.crc32(repr(body).encode()):08x}@example.com"
     if operation == "login" and dice.random() < REAL:
         body |= SEED["login"]
     if operation == "changePassword":
-        # Whoever does not know the password is refused.
+        # A wrong password is rejected.
         body["currentPassword"] = body["newPassword"] = SEED["login"]["password"]
     if operation == "refresh" and (body.get("refreshToken") is None or dice.random() < REAL):
         body["refreshToken"] = session()["refreshToken"]
@@ -194,7 +194,7 @@ def fill_body(operation, body, dice):
 
 
 def kept(value):
-    """JSON whose integers fit 64 bits: others are refused, because they would be rounded. No schema says so at any depth."""
+    """JSON whose integers fit in 64 bits. Others are rejected, which a schema cannot express at any depth."""
     if isinstance(value, dict):
         return {name: kept(inner) for name, inner in value.items()}
     if isinstance(value, list):
@@ -211,7 +211,7 @@ def takes_user(operation):
 
 
 def fill_user(operation, body, dice):
-    """Trusted callers must name whom they act for, which the schema cannot say; a holder id is limited in bytes."""
+    """Trusted callers must name the user, which the schema cannot express; the limit of a holder id is in bytes."""
     user = body.get("userId")
     if user is None and ROLE in ("ADMIN", "SERVICE") or user is not None and dice.random() < REAL:
         body["userId"] = SEED["user"]
@@ -220,7 +220,7 @@ def fill_user(operation, body, dice):
 
 
 def slots(pattern):
-    """A pattern one slot at a time: each literal, and each symbol with braces of its own."""
+    """Parses a pattern slot by slot: each literal, and each symbol with separate braces."""
     cut = []
     for part in re.findall(r"\{[^{}]*\}|[^{}]", pattern):
         cut.extend("{" + symbol + "}" for symbol in part.strip("{}")) if part.startswith("{") else cut.append(part)
@@ -228,7 +228,7 @@ def slots(pattern):
 
 
 def possible(pattern):
-    """Codes have 3 to 64 characters, and there are at most 2^127 of a pattern."""
+    """Codes have 3 to 64 characters, and a pattern has at most 2^127 codes."""
     return "".join((slots(pattern) + ["{X}"] * 3)[:20])
 
 
@@ -237,7 +237,7 @@ def roomy(pattern):
 
 
 def token_to_end():
-    """A login that is there to be ended; another one once it is."""
+    """A login that may be ended; a new one after it has ended."""
     global logout_token
     if logout_token is None:
         logout_token = session()["accessToken"]
@@ -245,13 +245,13 @@ def token_to_end():
 
 
 def session():
-    """A new login of one who has nothing else to do."""
+    """A new login of an account that the run does not use otherwise."""
     return requests.post(f"{SEED['base']}/api/v1/auth/login", json=SEED["login"], timeout=30).json()
 
 
 @schemathesis.hook
 def after_call(context, case, response):
-    """Takes another login once the one to be ended is."""
+    """Starts another login after the previous one has ended."""
     global logout_token
     if case.operation.definition.raw["operationId"] in ENDS_LOGINS and response.status_code == 401:
         logout_token = None

@@ -1,9 +1,9 @@
-"""Starts a server on a fresh data folder, puts things in it, and lets schemathesis ask it as each role in turn.
+"""Starts a server on a new data folder, creates test data, and runs schemathesis as each role in turn.
 
     run.py CUPONERA SCHEMATHESIS WORK
 
-CUPONERA and SCHEMATHESIS are the programs; WORK is a folder for what is made on the way. SCHEMATHESIS_EXAMPLES sets how
-many requests each operation gets in each phase, SCHEMATHESIS_ROLES which roles ask (NOBODY,USER,SERVICE,ADMIN).
+CUPONERA and SCHEMATHESIS are the programs; WORK is a folder for temporary files. SCHEMATHESIS_EXAMPLES is the number of
+requests for each operation in each phase, SCHEMATHESIS_ROLES the roles (NOBODY,USER,SERVICE,ADMIN).
 """
 
 import json
@@ -22,7 +22,7 @@ import requests
 HERE = pathlib.Path(__file__).parent
 PASSWORD = "a password for tests"
 USER = "ana"
-# More than all operations that take a free code away will take.
+# More than all operations that assign free codes need.
 CODES = 1000
 SPARES = 25
 EXAMPLES = os.environ.get("SCHEMATHESIS_EXAMPLES", "10")
@@ -31,7 +31,7 @@ PATIENCE_SECONDS = 120
 
 
 class Server:
-    """`cuponera up` with a folder of its own; nothing limits how often it may be asked."""
+    """`cuponera up` with a separate folder and no rate limits."""
 
     def __init__(self, program, work):
         data = work / "data"
@@ -54,7 +54,7 @@ class Server:
         for line in self.process.stdout:
             found = re.search(r"API +(http://\S+)/api/v1", line)
             if found:
-                # What comes after must be read, or the server waits for it.
+                # The remaining output must be read, or the server blocks.
                 threading.Thread(target=self.process.stdout.read, daemon=True).start()
                 return found[1]
         sys.exit(f"the server ended instead of serving: see {self.log.name}")
@@ -68,7 +68,7 @@ class Server:
 
 
 class Client:
-    """A caller that expects to be served."""
+    """A caller whose requests must succeed."""
 
     def __init__(self, base, headers=None):
         self.base, self.headers = base, headers or {}
@@ -76,7 +76,7 @@ class Client:
     def ask(self, method, path, **options):
         answer = requests.request(method, f"{self.base}/api/v1/{path}", headers=self.headers, timeout=30, **options)
         if not answer.ok:
-            sys.exit(f"not served: {method} {path}: {answer.status_code} {answer.text}")
+            sys.exit(f"rejected: {method} {path}: {answer.status_code} {answer.text}")
         return answer.json() if answer.text else None
 
     def post(self, path, body):
@@ -95,7 +95,7 @@ class Client:
 
 
 def prepare(base):
-    """Puts in it whatever makes operations succeed, and returns its ids and the credentials of each role."""
+    """Creates data with which operations succeed; returns its ids and the credentials of each role."""
     nobody = Client(base)
     session = nobody.login("admin@example.com")
     admin = Client(base, {"Authorization": f"Bearer {session['accessToken']}"})
@@ -137,7 +137,7 @@ def active_book(admin, **rules):
 
 
 def books_and_codes(admin):
-    """A book whose codes are in all states, and others to change and delete."""
+    """A book whose codes have all statuses, and other books to change and delete."""
     book = active_book(admin, maxRedeemsPerUser=1000)
     wanted = {"couponBookId": book, "quantity": CODES, "pattern": "SEED-{XXXXXXXX}"}
     generation = admin.done(admin.post("coupon-codes/generate", wanted))
@@ -158,7 +158,7 @@ def books_and_codes(admin):
 
 
 def failed_job(admin, book):
-    """A job that finds all codes of its pattern taken."""
+    """A job whose pattern has no free codes."""
     admin.done(upload_file(admin, book, "".join(f"TAKEN-{digit}\n" for digit in range(10))))
     wanted = {"couponBookId": book, "quantity": 10, "pattern": "TAKEN-{9}"}
     return admin.done(admin.post("coupon-codes/generate", wanted))
@@ -184,14 +184,14 @@ def cursors(admin, seed):
 
 
 def ask_as(role, schemathesis, seed, work):
-    """One run of schemathesis; whether it found nothing."""
+    """Runs schemathesis once; returns whether it found no error."""
     command = [schemathesis, "--config-file", str(HERE / "schemathesis.toml"), "run", f"{seed['base']}/openapi.json"]
     command += ["--max-examples", EXAMPLES]
     environment = os.environ | {"SCHEMATHESIS_SEED": str(work / "seed.json"), "SCHEMATHESIS_ROLE": role}
     print(f"\n== as {role}", flush=True)
     found_nothing = subprocess.run(command, env=environment, cwd=HERE, check=False).returncode == 0
     if seed["headers"][role]:
-        # Or most of what was asked was only refused.
+        # Otherwise most requests would only be rejected.
         Client(seed["base"], seed["headers"][role]).ask("GET", "auth/me")
     return found_nothing
 
@@ -207,7 +207,7 @@ def main():
     finally:
         server.stop()
     if failed:
-        sys.exit(f"schemathesis found faults as {', '.join(failed)}")
+        sys.exit(f"schemathesis found errors as {', '.join(failed)}")
 
 
 main()

@@ -1,44 +1,20 @@
 //! The HTTP API: parse, authorize, one call into core, convert.
 //!
-//! Handlers hold no SQL and no rule of the business. What changes something runs apart from the request's own future, so
-//! that a client that goes away takes nothing down with it: hot writes in a lane of [`batching`], the rest in a tracked
-//! task.
+//! Handlers contain no SQL and no business rule. Writes do not run in the request's own future, so a client that disconnects
+//! cancels none of them: hot writes run in a lane of [`hot::lanes`], others in a tracked task.
 
-mod access;
 mod app;
-mod batching;
-mod body;
-mod caller;
-mod credentials;
-mod document;
-mod edge;
-mod guard;
-mod hashing;
-mod headers;
-mod idempotency;
-mod job_errors;
-mod job_events;
-mod letters;
-mod limits;
-mod lock_notes;
-mod memory;
-mod parts;
-mod place;
-mod prefer;
-mod problem;
-mod progress;
-mod pulse;
-mod query;
-mod received;
-mod reply;
+mod http;
+
+mod auth;
+
 mod routes;
-mod server;
+
+mod hot;
+mod jobs;
 mod shares;
-mod spelling;
-mod time;
-mod traffic;
-mod view;
-mod watch;
+
+mod document;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,20 +24,20 @@ use poem::{EndpointExt, IntoEndpoint, Route};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-pub use app::{App, InUse, Parts};
-pub use limits::{Limits, Misses};
-pub use server::{bind, listen};
-pub use watch::Watching;
+pub use app::{App, AppBuilder, InUse};
+pub use auth::limits::{Limits, Misses};
+pub use http::server::{bind, listen};
+pub use jobs::watch::Watching;
 
-/// How long changes that nobody waits for any more may take after that.
-const FINISH_PATIENCE: Duration = Duration::from_secs(2);
+/// How long tracked tasks may run after the last connection is closed.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The OpenAPI document, as `/openapi.json` serves it.
 pub fn openapi_document() -> String {
     serde_json::to_string_pretty(&document::DOCUMENT.value).expect("a JSON value is JSON") + "\n"
 }
 
-/// What the tables behind the document say wrongly or not at all; nothing, if they are right.
+/// Mismatches between the tables of the document and the code. Empty if there are none.
 pub fn openapi_faults() -> &'static [String] {
     &document::DOCUMENT.faults
 }
@@ -76,12 +52,12 @@ pub fn error_page() -> String {
     document::error_page()
 }
 
-/// What each role and API key may do, as a page of Markdown.
+/// The page of permissions, as Markdown.
 pub fn permission_page() -> String {
     document::permission_page()
 }
 
-/// All routes, under the edge that gives each request its id and makes every refusal a problem.
+/// All routes, inside the layer that assigns request ids and converts every error to a problem document.
 pub fn routes(app: Arc<App>) -> impl IntoEndpoint {
     let page = Bytes::from(document::page());
     Route::new()
@@ -92,10 +68,10 @@ pub fn routes(app: Arc<App>) -> impl IntoEndpoint {
         .at(routes::METRICS, poem::get(poem::endpoint::make(routes::expose)))
         .nest("/", routes::service())
         .data(app.clone())
-        .around(move |next, request| edge::edge(app.clone(), next, request))
+        .around(move |next, request| http::edge::edge(app.clone(), next, request))
 }
 
-/// A text that is made once.
+/// A constant text.
 fn fixed(media: &'static str, text: impl Into<Bytes>) -> impl IntoEndpoint {
     let text = text.into();
     poem::get(poem::endpoint::make_sync(move |_| {
@@ -103,14 +79,14 @@ fn fixed(media: &'static str, text: impl Into<Bytes>) -> impl IntoEndpoint {
     }))
 }
 
-/// Serves until told to stop, then lets what runs end.
+/// Serves until `stop` is cancelled, then waits for running requests and tasks, up to their time limits.
 pub async fn serve(listener: TcpListener, app: Arc<App>, stop: CancellationToken) {
     let endpoint = routes(app.clone()).into_endpoint().map_to_response();
-    let forgetting = stop.run_until_cancelled(app.forget_quiet_callers());
+    let eviction = stop.run_until_cancelled(app.evict_idle_callers());
     let ending = async {
         stop.cancelled().await;
         app.end_watches();
     };
-    tokio::join!(server::serve(listener, endpoint, &stop, &app), forgetting, ending);
-    app.finish(FINISH_PATIENCE).await;
+    tokio::join!(http::server::serve(listener, endpoint, &stop, &app), eviction, ending);
+    app.finish(FINISH_TIMEOUT).await;
 }

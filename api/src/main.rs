@@ -6,18 +6,18 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use cuponera_api::{App, Parts};
-use cuponera_core::config::{Settings, of_the_api};
-use cuponera_core::lifecycle::{self, RunningRelay};
-use cuponera_core::store::Pools;
+use cuponera_api::{App, AppBuilder};
+use cuponera_platform::config::{Settings, for_api};
+use cuponera_platform::lifecycle::{self, RunningRelay};
+use cuponera_store::Pools;
 use tracing::info;
 
 /// The relay has its own connections, so jobs are announced even if the API is busy.
-const RELAY_POOLS: Pools = Pools::LEAST;
+const RELAY_POOLS: Pools = Pools::MIN;
 
 /// The API of Cuponera. `cuponera migrate` creates its database; workers run its jobs.
 #[derive(Debug, Parser)]
-#[command(name = "cuponera-api", version, max_term_width = 110, mut_args(of_the_api))]
+#[command(name = "cuponera-api", version, max_term_width = 110, mut_args(for_api))]
 struct Program {
     #[command(flatten)]
     settings: Settings,
@@ -42,8 +42,8 @@ async fn serve(settings: Settings) -> Result<(), String> {
     let files = lifecycle::open_files(&settings).await?;
     let cache = lifecycle::open_cache(&settings, &metrics).await?;
     let secret = settings.jwt_secret.as_ref().ok_or("CUPONERA_JWT_SECRET: is not set")?;
-    let parts = Parts::new(&settings, secret, store.clone(), files, queue.clone(), cache, metrics);
-    let app = App::start(parts).map_err(|error| error.chain())?;
+    let builder = AppBuilder::new(&settings, secret, store.clone(), files, queue.clone(), cache, metrics);
+    let app = App::start(builder).map_err(|error| error.chain())?;
     let relay = RunningRelay::start(&queue, &relay_store);
     let address = listener.local_addr().unwrap_or(settings.http_addr);
     info!(%address, version = env!("CARGO_PKG_VERSION"), "serving");

@@ -117,7 +117,7 @@ async fn values_out_of_range_are_refused_when_a_book_is_made_and_when_it_is_chan
 async fn a_book_is_made_in_one_s_own_business_or_not_at_all() {
     let server = Server::start().await;
     let theirs = json!({"name": "Theirs", "businessId": uuid::Uuid::now_v7()});
-    assert_eq!(server.admin().post("coupon-books", theirs).await.refused(403), "forbidden");
+    assert_eq!(server.admin().post("coupon-books", theirs).await.rejected(403), "forbidden");
     assert_eq!(server.admin().get("coupon-books").await.expect(200)["total"], 0);
 }
 

@@ -1,6 +1,6 @@
 //! Headers for browsers: the origins that may call the API, and the restrictions on responses.
 
-use cuponera_core::config::Origin;
+use cuponera_platform::config::Origin;
 use reqwest::Method;
 
 use crate::support::{Limits, Reply, Server};
@@ -11,7 +11,7 @@ async fn with_origins(origins: &[&str]) -> Server {
 }
 
 async fn preflight(server: &Server, origin: &str) -> Reply {
-    let request = server.nobody().request(Method::OPTIONS, "coupon-books").header("Origin", origin);
+    let request = server.anonymous().request(Method::OPTIONS, "coupon-books").header("Origin", origin);
     Reply::to(request.header("Access-Control-Request-Method", "POST")).await
 }
 
@@ -20,10 +20,10 @@ async fn every_answer_forbids_what_browsers_would_do_with_it() {
     let server = with_origins(&[]).await;
     for (client, path, status) in [
         (server.admin(), "coupon-books", 200),
-        (server.nobody(), "coupon-books", 401),
-        (server.nobody(), "/nowhere", 404),
-        (server.nobody(), "/openapi.json", 200),
-        (server.nobody(), "/docs", 200),
+        (server.anonymous(), "coupon-books", 401),
+        (server.anonymous(), "/nowhere", 404),
+        (server.anonymous(), "/openapi.json", 200),
+        (server.anonymous(), "/docs", 200),
     ] {
         let reply = client.get(path).await;
         assert_eq!(reply.status, status, "{path}");
@@ -54,16 +54,16 @@ async fn only_pages_of_the_origins_in_the_settings_may_call() {
     assert_eq!(answer.header("access-control-allow-origin"), "http://localhost:5173");
     assert!(answer.header("access-control-expose-headers").contains("X-Request-Id"));
     // A page can read rejections too.
-    let refused =
-        server.nobody().request(Method::GET, "coupon-books").header("Origin", "https://shop.example");
-    let refused = Reply::to(refused).await;
-    assert_eq!(refused.header("access-control-allow-origin"), "https://shop.example");
-    assert_eq!(refused.refused(401), "unauthorized");
+    let rejected =
+        server.anonymous().request(Method::GET, "coupon-books").header("Origin", "https://shop.example");
+    let rejected = Reply::to(rejected).await;
+    assert_eq!(rejected.header("access-control-allow-origin"), "https://shop.example");
+    assert_eq!(rejected.rejected(401), "unauthorized");
     for stranger in
         ["https://evil.example", "https://shop.example.evil.example", "http://shop.example", "null"]
     {
-        let refused = preflight(&server, stranger).await;
-        assert_eq!(refused.header("access-control-allow-origin"), "", "{stranger}");
+        let rejected = preflight(&server, stranger).await;
+        assert_eq!(rejected.header("access-control-allow-origin"), "", "{stranger}");
         let read = server.admin().request(Method::GET, "coupon-books").header("Origin", stranger);
         let read = Reply::to(read).await;
         assert_eq!((read.status, read.header("access-control-allow-origin")), (200, ""), "{stranger}");
@@ -77,7 +77,7 @@ async fn a_star_lets_all_pages_call_but_without_cookies_and_no_origin_lets_none(
     assert_eq!(anybody.header("access-control-allow-origin"), "*");
     assert_eq!(anybody.header("access-control-allow-credentials"), "");
     let server = with_origins(&[]).await;
-    let refused = preflight(&server, "https://anybody.example").await;
-    assert_eq!(refused.header("access-control-allow-origin"), "");
-    assert_eq!(refused.refused(405), "method_not_allowed");
+    let rejected = preflight(&server, "https://anybody.example").await;
+    assert_eq!(rejected.header("access-control-allow-origin"), "");
+    assert_eq!(rejected.rejected(405), "method_not_allowed");
 }

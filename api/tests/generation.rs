@@ -55,11 +55,11 @@ async fn a_pattern_is_used_to_its_last_code_and_not_one_further() {
 async fn assert_one_more_is_refused(server: &Server, book: &str) {
     let admin = server.admin();
     let order = json!({"couponBookId": book, "pattern": "S-{9999}", "quantity": 1});
-    let refused = admin.post("coupon-codes/generate", order).await.expect(422);
+    let rejected = admin.post("coupon-codes/generate", order).await.expect(422);
     assert_eq!(
-        (&refused["code"], &refused["remaining"]),
+        (&rejected["code"], &rejected["remaining"]),
         (&json!("pattern_exhausted"), &json!(0)),
-        "{refused}"
+        "{rejected}"
     );
     let jobs = admin.get("jobs?kind=GENERATE_CODES").await.expect(200);
     assert_eq!(jobs["data"].as_array().map(Vec::len), Some(1), "a rejected generation left a job: {jobs}");
@@ -168,7 +168,7 @@ async fn the_same_key_and_request_is_the_same_generation_and_another_request_is_
     assert_eq!(second.header("Idempotent-Replayed"), "true");
     assert_eq!(first.text, second.text);
     let other = json!({"couponBookId": book, "quantity": 51});
-    assert_eq!(admin.post_with_key("coupon-codes/generate", "k", &other).await.refused(422), "key_reused");
+    assert_eq!(admin.post_with_key("coupon-codes/generate", "k", &other).await.rejected(422), "key_reused");
     wait_for_job(&admin, &id_of(&first.expect(202))).await;
     assert_eq!(server.codes(&book).await.len(), 50);
 }
@@ -186,8 +186,8 @@ async fn cancelling_keeps_what_is_committed_and_nothing_is_added_afterwards() {
     let cancelled = admin.post(&format!("jobs/{job}/cancel"), json!({})).await.expect(200);
     assert_eq!(cancelled["status"], "CANCELLED");
     let kept = cancelled["progress"]["succeeded"].clone();
-    assert_eq!(admin.post(&format!("jobs/{job}/cancel"), json!({})).await.refused(409), "wrong_job_state");
-    assert_eq!(admin.post(&format!("jobs/{job}/retry"), json!({})).await.refused(409), "wrong_job_state");
+    assert_eq!(admin.post(&format!("jobs/{job}/cancel"), json!({})).await.rejected(409), "wrong_job_state");
+    assert_eq!(admin.post(&format!("jobs/{job}/retry"), json!({})).await.rejected(409), "wrong_job_state");
     // Another job uses both slots of the worker, so chunks that ran during the cancellation have ended by then.
     generate(&admin, &book, "AFTER-{9999}", 1).await;
     generate(&admin, &book, "AFTER-{9999}", 1).await;

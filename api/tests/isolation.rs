@@ -47,7 +47,7 @@ async fn slowest(client: &Client, calls: &[(String, serde_json::Value, u16)]) ->
 
 fn assert_busy(reply: Reply) {
     assert_eq!(reply.header("Retry-After"), "1");
-    assert_eq!(reply.refused(503), "coupon_busy");
+    assert_eq!(reply.rejected(503), "coupon_busy");
 }
 
 #[tokio::test(flavor = "multi_thread")]

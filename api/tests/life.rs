@@ -109,7 +109,7 @@ async fn a_code_of_several_uses_is_final_after_the_last_and_every_use_ends_its_l
     }
     for path in ["redeem", "validate", "lock"] {
         let reply = ann.post(&format!("coupons/THRICE/{path}"), json!({})).await;
-        assert_eq!(reply.refused(409), "coupon_already_redeemed");
+        assert_eq!(reply.rejected(409), "coupon_already_redeemed");
     }
     server.assert_invariants().await;
 }
@@ -118,7 +118,7 @@ async fn a_code_of_several_uses_is_final_after_the_last_and_every_use_ends_its_l
 async fn validate_refuses_as_redeem_would_and_changes_nothing() {
     let server = with_codes(json!({"requireLock": true}), &["ASKED"]).await;
     let ann = server.user("ann");
-    assert_eq!(ann.post("coupons/ASKED/validate", json!({})).await.refused(409), "lock_required");
+    assert_eq!(ann.post("coupons/ASKED/validate", json!({})).await.rejected(409), "lock_required");
     let lock = post(&ann, "coupons/ASKED/lock", json!({})).await;
     let before = (ann.get("coupons/ASKED").await.text, actions(&server, "ASKED").await);
     for body in [json!({}), json!({"lockId": lock["lockId"]})] {
@@ -141,14 +141,14 @@ async fn a_repeated_redemption_under_its_key_is_the_same_use_and_without_one_is_
     // Keys belong to a caller: the same text of another caller is another key.
     let service =
         server.service().post_with_key("coupons/ONCE/redeem", "sale 7", &json!({"userId": "ann"})).await;
-    assert_eq!(service.refused(409), "coupon_already_redeemed");
+    assert_eq!(service.rejected(409), "coupon_already_redeemed");
     // A rejection is stored too.
-    let refused = ann.post_with_key("coupons/ONCE/redeem", "sale 8", &json!({})).await;
-    assert_eq!(refused.header("Idempotent-Replayed"), "");
-    assert_eq!(refused.refused(409), "coupon_already_redeemed");
+    let rejected = ann.post_with_key("coupons/ONCE/redeem", "sale 8", &json!({})).await;
+    assert_eq!(rejected.header("Idempotent-Replayed"), "");
+    assert_eq!(rejected.rejected(409), "coupon_already_redeemed");
     let again = ann.post_with_key("coupons/ONCE/redeem", "sale 8", &json!({})).await;
     assert_eq!(again.header("Idempotent-Replayed"), "true");
-    assert_eq!(again.refused(409), "coupon_already_redeemed");
+    assert_eq!(again.rejected(409), "coupon_already_redeemed");
     // A rejection that a later version stored, with a code that this version does not know.
     let later =
         json!({"Err": {"code": "budget_exhausted", "class": "gone", "detail": "the budget is spent"}});
@@ -167,7 +167,7 @@ async fn a_repeated_redemption_under_its_key_is_the_same_use_and_without_one_is_
         (status, &problem["code"], &problem["detail"]),
         (410, &json!("budget_exhausted"), &json!("the budget is spent"))
     );
-    let refused = ann.post_with_key("coupons/ONCE/redeem", "sale 8", &json!({"reference": "x"})).await;
-    assert_eq!(refused.refused(422), "key_reused");
+    let rejected = ann.post_with_key("coupons/ONCE/redeem", "sale 8", &json!({"reference": "x"})).await;
+    assert_eq!(rejected.rejected(422), "key_reused");
     server.assert_invariants().await;
 }

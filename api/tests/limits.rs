@@ -1,7 +1,7 @@
-//! How much each caller may ask for, and what it is told.
+//! Rate limits of each kind of caller, and the headers that report them.
 
 use cuponera_api::{Limits as Callers, Misses};
-use cuponera_core::config::RateLimit;
+use cuponera_platform::config::RateLimit;
 use reqwest::Method;
 use serde_json::json;
 
@@ -10,8 +10,8 @@ use crate::support::{Client, Limits, Reply, Server};
 mod guessing;
 mod passwords;
 
-/// Few requests for each kind of caller, none of which comes back while a test runs; loopback is a trusted proxy, so that a
-/// test can come from anywhere.
+/// Few requests for each kind of caller, and no token is returned during a test. Loopback is a trusted proxy, so a test
+/// can use any client address.
 async fn limited() -> Server {
     let rate = |text: &str| text.parse::<RateLimit>().expect("a rate").0;
     let callers = Callers {
@@ -38,50 +38,50 @@ fn assert_limited(reply: Reply, name: &str) {
     assert!((1..=1_200).contains(&seconds), "{seconds}");
     assert_eq!(standing, format!("\"{name}\";r=0;t={seconds}"));
     assert!(policy.starts_with(&format!("\"{name}\";q=")), "{policy}");
-    assert_eq!(reply.refused(429), "rate_limited");
+    assert_eq!(reply.rejected(429), "rate_limited");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn those_without_credentials_are_counted_by_address() {
     let server = limited().await;
-    let nobody = server.nobody();
+    let anonymous = server.anonymous();
     from(&server.service(), "198.51.100.1", Method::GET, "jobs").await.expect(200);
     for left in [2, 1, 0] {
-        let reply = from(&nobody, "198.51.100.1", Method::GET, "jobs").await;
+        let reply = from(&anonymous, "198.51.100.1", Method::GET, "jobs").await;
         assert!(reply.header("ratelimit").starts_with(&format!("\"anonymous\";r={left};")));
         assert_eq!(reply.header("ratelimit-policy"), "\"anonymous\";q=3;w=3600");
-        assert_eq!(reply.refused(401), "unauthorized");
+        assert_eq!(reply.rejected(401), "unauthorized");
     }
-    assert_limited(from(&nobody, "198.51.100.1", Method::GET, "jobs").await, "anonymous");
-    assert_limited(from(&nobody, "198.51.100.1", Method::GET, "nowhere").await, "anonymous");
-    // What the client itself has put in front of the proxy's word changes nothing.
-    assert_limited(from(&nobody, "203.0.113.7, 198.51.100.1", Method::GET, "jobs").await, "anonymous");
-    assert_eq!(from(&nobody, "198.51.100.2", Method::GET, "jobs").await.refused(401), "unauthorized");
-    // One home has a whole /64.
+    assert_limited(from(&anonymous, "198.51.100.1", Method::GET, "jobs").await, "anonymous");
+    assert_limited(from(&anonymous, "198.51.100.1", Method::GET, "nowhere").await, "anonymous");
+    // Addresses that the client adds before the proxy's entry are ignored.
+    assert_limited(from(&anonymous, "203.0.113.7, 198.51.100.1", Method::GET, "jobs").await, "anonymous");
+    assert_eq!(from(&anonymous, "198.51.100.2", Method::GET, "jobs").await.rejected(401), "unauthorized");
+    // An IPv6 /64 counts as one address.
     for host in ["2001:db8::1", "2001:db8::2", "2001:db8::ffff:3"] {
-        assert_eq!(from(&nobody, host, Method::GET, "jobs").await.refused(401), "unauthorized");
+        assert_eq!(from(&anonymous, host, Method::GET, "jobs").await.rejected(401), "unauthorized");
     }
-    assert_limited(from(&nobody, "2001:db8::4", Method::GET, "jobs").await, "anonymous");
-    // Health and documentation are outside; those who have shown who they are are not stopped by the address.
-    from(&nobody, "198.51.100.1", Method::GET, "/health").await.expect(200);
+    assert_limited(from(&anonymous, "2001:db8::4", Method::GET, "jobs").await, "anonymous");
+    // Health and documentation have no limit; the limit of the address does not apply to callers with credentials.
+    from(&anonymous, "198.51.100.1", Method::GET, "/health").await.expect(200);
     from(&server.service(), "198.51.100.1", Method::GET, "jobs").await.expect(200);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn wrong_credentials_and_logins_are_counted_by_address_too() {
     let server = limited().await;
-    let wrong = [server.nobody().with_token("junk"), server.nobody().with_key("junk")];
+    let wrong = [server.anonymous().with_token("junk"), server.anonymous().with_key("junk")];
     for client in [&wrong[0], &wrong[1], &wrong[0]] {
-        assert_eq!(from(client, "198.51.100.1", Method::GET, "jobs").await.refused(401), "unauthorized");
+        assert_eq!(from(client, "198.51.100.1", Method::GET, "jobs").await.rejected(401), "unauthorized");
     }
     assert_limited(from(&wrong[1], "198.51.100.1", Method::GET, "jobs").await, "anonymous");
-    // With a header that nobody looks at, a login is a login.
+    // An unused header does not exempt a login from the limit.
     let login = async |client: &Client| {
         let request = client.request(Method::POST, "auth/login").header("X-Forwarded-For", "198.51.100.9");
         Reply::to(request.json(&json!({"email": "nobody@shop.test", "password": "wrong wrong wrong"}))).await
     };
-    for client in [&wrong[0], &server.service(), &server.nobody()] {
-        assert_eq!(login(client).await.refused(401), "invalid_credentials");
+    for client in [&wrong[0], &server.service(), &server.anonymous()] {
+        assert_eq!(login(client).await.rejected(401), "invalid_credentials");
     }
     assert_limited(login(&server.service()).await, "anonymous");
 }
@@ -89,7 +89,7 @@ async fn wrong_credentials_and_logins_are_counted_by_address_too() {
 #[tokio::test(flavor = "multi_thread")]
 async fn once_an_address_has_spent_its_bucket_a_key_that_has_not_been_good_lately_is_not_looked_up() {
     let server = limited().await;
-    let junk = |n: usize| server.nobody().with_key(&format!("junk-{n}"));
+    let junk = |n: usize| server.anonymous().with_key(&format!("junk-{n}"));
     let calls = async || {
         let calls = sqlx::query_scalar(
             "select coalesce(sum(idx_scan), 0)::int8 from pg_stat_user_indexes where indexrelname = 'api_key_secret'",
@@ -100,7 +100,7 @@ async fn once_an_address_has_spent_its_bucket_a_key_that_has_not_been_good_latel
         let status = from(&junk(n), "198.51.100.1", Method::GET, "jobs").await.status;
         assert_eq!(status, if n < 3 { 401 } else { 429 });
     }
-    let looked: i64 = cuponera_testkit::eventually("the statistics to come", async || {
+    let looked: i64 = cuponera_testkit::eventually("the statistics to be updated", async || {
         let looked: i64 = calls().await;
         (looked >= 3).then_some(looked)
     })

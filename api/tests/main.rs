@@ -1,6 +1,6 @@
-//! The API end to end: a real server on loopback, a worker beside it, and a Postgres of the test's own.
+//! End-to-end tests of the API: a real server on loopback with a worker, on a separate Postgres database for each test.
 //!
-//! Each test is named after the promise it proves, and waits for conditions, never for times.
+//! Each test is named after its guarantee, and waits for conditions, never for times.
 
 mod support;
 

@@ -135,12 +135,12 @@ fn the_http_file_has_every_operation_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_document_and_the_pages_about_it_need_no_credentials() {
     let server = Server::start().await;
-    let nobody = server.nobody();
-    let reply = nobody.get("/openapi.json").await;
+    let anonymous = server.anonymous();
+    let reply = anonymous.get("/openapi.json").await;
     assert_eq!((reply.status, reply.header("content-type")), (200, "application/json"));
     assert_eq!(reply.text, cuponera_api::openapi_document());
     for path in ["/docs", "/docs/"] {
-        let docs = nobody.get(path).await;
+        let docs = anonymous.get(path).await;
         assert!(
             docs.status == 200 && docs.header("content-type").starts_with("text/html"),
             "{}",
@@ -150,6 +150,6 @@ async fn the_document_and_the_pages_about_it_need_no_credentials() {
             docs.text.contains("<title>Cuponera API</title>") && docs.text.contains("\"RateLimit-Policy\"")
         );
     }
-    let errors = nobody.get("/docs/errors").await;
+    let errors = anonymous.get("/docs/errors").await;
     assert_eq!((errors.status, errors.text), (200, cuponera_api::error_page()));
 }

@@ -41,11 +41,11 @@ fn bad_bodies(admin: &Client) -> Vec<Case> {
 }
 
 /// Requests with faults in the path, the query or the credentials.
-fn bad_paths(admin: &Client, nobody: &Client, book: &str) -> Vec<Case> {
+fn bad_paths(admin: &Client, anonymous: &Client, book: &str) -> Vec<Case> {
     let get = |path: &str| admin.request(Method::GET, path);
     let bad_pattern = format!("coupon-codes/capacity?couponBookId={book}&pattern=%7B");
     vec![
-        ("no credentials", nobody.request(Method::GET, "jobs"), 401, "unauthorized"),
+        ("no credentials", anonymous.request(Method::GET, "jobs"), 401, "unauthorized"),
         ("unknown route", get("coupons"), 404, "not_found"),
         ("unknown route at the root", get("/nothing"), 404, "not_found"),
         ("wrong method", admin.request(Method::PATCH, "jobs"), 405, "method_not_allowed"),
@@ -68,7 +68,7 @@ fn bad_paths(admin: &Client, nobody: &Client, book: &str) -> Vec<Case> {
 async fn every_refusal_is_a_problem_with_a_code_under_the_request_s_id() {
     let server = Server::start().await;
     let book = server.book(json!({})).await;
-    let paths = bad_paths(&server.admin(), &server.nobody(), &book);
+    let paths = bad_paths(&server.admin(), &server.anonymous(), &book);
     for (name, request, status, code) in bad_bodies(&server.admin()).into_iter().chain(paths) {
         let reply = Reply::to(request.header("X-Request-Id", "its-id.7")).await;
         let (outcome, expected) = (reply.outcome(), format!("{status} {code}"));
@@ -77,21 +77,22 @@ async fn every_refusal_is_a_problem_with_a_code_under_the_request_s_id() {
         let problem = reply.json();
         assert_eq!((&problem["type"], &problem["status"]), (&json!("about:blank"), &json!(status)), "{name}");
         assert!(problem["title"].is_string() && problem["detail"].is_string(), "{name}: {problem}");
-        assert_eq!(reply.refused(status), code);
+        assert_eq!(reply.rejected(status), code);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_id_that_is_strange_or_absent_is_replaced_by_a_new_one() {
     let server = Server::start().await;
-    let nobody = server.nobody();
+    let anonymous = server.anonymous();
     let long = "x".repeat(129);
     for id in ["", "two words", "<script>", long.as_str()] {
-        let reply = Reply::to(nobody.request(Method::GET, "/health/live").header("X-Request-Id", id)).await;
+        let reply =
+            Reply::to(anonymous.request(Method::GET, "/health/live").header("X-Request-Id", id)).await;
         let given = reply.header("X-Request-Id");
         assert!(given != id && given.parse::<uuid::Uuid>().is_ok(), "{id:?} was replaced by {given:?}");
     }
-    let [one, two] = [nobody.get("/health/live").await, nobody.get("/health/live").await];
+    let [one, two] = [anonymous.get("/health/live").await, anonymous.get("/health/live").await];
     assert_ne!(one.header("X-Request-Id"), two.header("X-Request-Id"));
 }
 
@@ -161,17 +162,18 @@ async fn a_json_body_of_more_than_a_mebibyte_is_413_whether_its_length_is_told_o
     let admin = server.admin();
     let body = format!(r#"{{"name": "{}"}}"#, "x".repeat(1024 * 1024));
     let post = || admin.request(Method::POST, "coupon-books").header("Content-Type", "application/json");
-    assert_eq!(Reply::to(post().body(body.clone())).await.refused(413), "too_large");
+    assert_eq!(Reply::to(post().body(body.clone())).await.rejected(413), "too_large");
     let pieces: Vec<_> =
         body.as_bytes().chunks(10_000).map(|piece| Ok::<_, std::io::Error>(piece.to_vec())).collect();
     let chunked = reqwest::Body::wrap_stream(futures::stream::iter(pieces));
-    assert_eq!(Reply::to(post().body(chunked)).await.refused(413), "too_large");
+    assert_eq!(Reply::to(post().body(chunked)).await.rejected(413), "too_large");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_that_is_no_http_does_not_disturb_the_server() {
     let server = Server::start().await;
-    let url = server.nobody().request(Method::GET, "/health/live").build().expect("a request").url().clone();
+    let url =
+        server.anonymous().request(Method::GET, "/health/live").build().expect("a request").url().clone();
     let host = url.authority().to_owned();
     let answer = tokio::task::spawn_blocking(move || {
         let mut connection = TcpStream::connect(host).expect("cannot connect to the server");
@@ -183,7 +185,7 @@ async fn a_request_that_is_no_http_does_not_disturb_the_server() {
     });
     let answer = answer.await.expect("the client panicked");
     assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400"), "{answer}");
-    server.nobody().get("/health/live").await.expect(200);
+    server.anonymous().get("/health/live").await.expect(200);
 }
 
 /// Invariant I-40.
@@ -201,7 +203,7 @@ async fn a_fault_of_the_server_tells_nothing_of_its_inside() {
             assert!(!reply.text.to_lowercase().contains(word), "{word} in {}", reply.text);
         }
         assert_eq!(reply.header("X-Request-Id").len(), 36);
-        assert_eq!(reply.refused(500), "internal");
+        assert_eq!(reply.rejected(500), "internal");
     }
 }
 
@@ -211,11 +213,11 @@ async fn without_its_database_a_server_says_503_and_when_to_come_back() {
     server.database.store().close().await;
     let reply = server.admin().get("coupon-books").await;
     assert_eq!(reply.header("Retry-After"), "1");
-    assert_eq!(reply.refused(503), "unavailable");
-    let health = server.nobody().get("/health").await.expect(503);
+    assert_eq!(reply.rejected(503), "unavailable");
+    let health = server.anonymous().get("/health").await.expect(503);
     assert_eq!((&health["status"], &health["database"]), (&json!("degraded"), &json!("disconnected")));
-    server.nobody().get("/health/ready").await.expect(503);
-    server.nobody().get("/health/live").await.expect(200);
+    server.anonymous().get("/health/ready").await.expect(503);
+    server.anonymous().get("/health/live").await.expect(200);
 }
 
 #[tokio::test(flavor = "multi_thread")]

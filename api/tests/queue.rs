@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use cuponera_core::job::JobError;
-use cuponera_core::queue::{Queue, Relay};
-use cuponera_core::store::Pools;
-use cuponera_testkit::{Adversary, Emulator, Manners, claim, eventually};
+use cuponera_domain::job::JobError;
+use cuponera_platform::queue::{Queue, Relay};
+use cuponera_store::Pools;
+use cuponera_testkit::{Adversary, Emulator, FaultConfig, claim, eventually};
 use reqwest::Method;
 use serde_json::json;
 use sqlx::query_scalar;
@@ -19,11 +19,11 @@ const HEARD: Duration = Duration::from_millis(2_500);
 #[tokio::test(flavor = "multi_thread")]
 async fn a_queue_that_is_away_is_told_of_and_jobs_are_taken_all_the_same() {
     let queue = Emulator::get().await.queue().await;
-    let adversary = Adversary::before(queue.endpoint(), 1, Manners::GOOD).await;
+    let adversary = Adversary::before(queue.endpoint(), 1, FaultConfig::GOOD).await;
     let sqs = queue.connect_through(&adversary.endpoint()).await;
     let server = Server::start_with(Limits { worker: false, queue: Some(sqs), ..Limits::default() }).await;
     let health = async || {
-        let health = server.nobody().get("/health").await.expect(200);
+        let health = server.anonymous().get("/health").await.expect(200);
         (health["status"].clone(), health["database"].clone(), health["queue"].clone())
     };
     let well = (json!("ok"), json!("connected"), json!("connected"));
@@ -31,7 +31,7 @@ async fn a_queue_that_is_away_is_told_of_and_jobs_are_taken_all_the_same() {
     adversary.refuse();
     let ill = (json!("degraded"), json!("connected"), json!("disconnected"));
     eventually("health to report the outage", async || (health().await == ill).then_some(())).await;
-    server.nobody().get("/health/ready").await.expect(200);
+    server.anonymous().get("/health/ready").await.expect(200);
 
     let book = server.book(json!({})).await;
     let order = json!({"couponBookId": book, "quantity": 60_000});
@@ -41,14 +41,14 @@ async fn a_queue_that_is_away_is_told_of_and_jobs_are_taken_all_the_same() {
     let waiting: i64 =
         query_scalar(waiting).fetch_one(server.database.pool()).await.expect("counting failed");
     assert_eq!(waiting, 2, "the outbox has a message for each chunk");
-    adversary.relent();
+    adversary.reset_faults();
     eventually("health to report the recovery", async || (health().await.0 == "ok").then_some(())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_queue_that_hangs_holds_up_the_word_of_the_health_by_a_second_and_no_more() {
     let queue = Emulator::get().await.queue().await;
-    let adversary = Adversary::before(queue.endpoint(), 1, Manners::GOOD).await;
+    let adversary = Adversary::before(queue.endpoint(), 1, FaultConfig::GOOD).await;
     let sqs = queue.connect_through(&adversary.endpoint()).await;
     let server = Server::start_with(Limits { worker: false, queue: Some(sqs), ..Limits::default() }).await;
     // A call to the queue times out after three seconds. A health check that waited for it would take this long in
@@ -58,7 +58,7 @@ async fn a_queue_that_hangs_holds_up_the_word_of_the_health_by_a_second_and_no_m
         wait_for_queue(&server, "connected").await;
         adversary.hang();
         slowest.push(wait_for_queue(&server, "disconnected").await);
-        adversary.relent();
+        adversary.reset_faults();
     }
     assert!(slowest.last().is_some_and(|wait| *wait < HEARD), "{slowest:?}");
     wait_for_queue(&server, "connected").await;
@@ -69,7 +69,7 @@ async fn wait_for_queue(server: &Server, state: &str) -> Duration {
     let mut slowest = Duration::ZERO;
     eventually("health to report the state", async || {
         let begun = Instant::now();
-        let answer = Unchecked::to(server.nobody().request(Method::GET, "/health")).await;
+        let answer = Unchecked::to(server.anonymous().request(Method::GET, "/health")).await;
         slowest = slowest.max(begun.elapsed());
         (answer.check().expect(200)["queue"] == state).then_some(())
     })
@@ -83,8 +83,8 @@ async fn all_failed_jobs_of_a_business_run_again_at_one_call_and_their_letters_a
     let sqs = queue.connect().await;
     let limits = Limits { worker: false, queue: Some(sqs.clone()), ..Limits::default() };
     let server = Server::start_with(limits).await;
-    let store = Queue::Sqs(sqs.clone())
-        .attach(server.database.another_store(Pools { rest: 2, ..Pools::LEAST }).await);
+    let store =
+        Queue::Sqs(sqs.clone()).attach(server.database.another_store(Pools { rest: 2, ..Pools::MIN }).await);
     let stop = CancellationToken::new();
     let relay = tokio::spawn(Relay::new(store.clone(), sqs).run(stop.clone()));
 
@@ -93,7 +93,7 @@ async fn all_failed_jobs_of_a_business_run_again_at_one_call_and_their_letters_a
         let order = json!({"couponBookId": server.book(json!({})).await, "quantity": 10});
         failed.push(server.admin().post("coupon-codes/generate", order).await.expect(202)["id"].clone());
         let claim = claim(&store, "worker").await.expect("a chunk to claim");
-        let sorry = JobError { code: "sorry".to_owned(), detail: "it did not work".to_owned() };
+        let sorry = JobError { code: "sorry".to_owned(), detail: "the chunk failed for the test".to_owned() };
         store.fail_chunk_if_held(&claim, &sorry).await.expect("it cannot fail");
     }
     let dead = async |count| (queue.dead_letters().await.len() == count).then_some(());

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use cuponera_core::id::BookId;
+use cuponera_domain::id::BookId;
 use cuponera_testkit::{eventually, race};
 use serde_json::{Value, json};
 use sqlx::pool::PoolConnection;

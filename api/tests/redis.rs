@@ -7,7 +7,7 @@ mod races;
 
 use std::time::Duration;
 
-use cuponera_core::cache::Cache;
+use cuponera_platform::cache::Cache;
 use cuponera_testkit::{Redis, eventually};
 use tokio::time::sleep;
 
@@ -60,7 +60,7 @@ impl Fleet {
 
     /// Waits until both servers report this state of Redis.
     async fn wait_for_health(&self, redis: &str) {
-        for client in self.at_both(&self.server.nobody()) {
+        for client in self.at_both(&self.server.anonymous()) {
             wait_for_health(&client, redis).await;
         }
     }
@@ -89,7 +89,7 @@ async fn health_follows_a_redis_that_freezes_dies_and_comes_back() {
     let mut fleet = Fleet::without_worker().await;
     fleet.redis.freeze();
     fleet.wait_for_health("disconnected").await;
-    fleet.server.nobody().get("/health/ready").await.expect(200);
+    fleet.server.anonymous().get("/health/ready").await.expect(200);
     fleet.redis.thaw();
     fleet.wait_for_health("connected").await;
     fleet.redis.kill();
@@ -101,6 +101,6 @@ async fn health_follows_a_redis_that_freezes_dies_and_comes_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_installation_without_redis_says_so_and_is_well() {
     let server = Server::start_with(Limits { worker: false, ..Limits::default() }).await;
-    let health = server.nobody().get("/health").await.expect(200);
+    let health = server.anonymous().get("/health").await.expect(200);
     assert_eq!((&health["status"], &health["redis"]), (&"ok".into(), &"disabled".into()));
 }

@@ -28,8 +28,8 @@ async fn rejected_rows_and_files_of_an_old_job_are_deleted_and_the_job_stays() {
         (query_scalar::<_, i64>(left).fetch_one(server.database.pool()).await.ok()? == 0).then_some(())
     })
     .await;
-    assert_eq!(admin.get(&errors).await.refused(410), "job_discarded");
-    assert_eq!(admin.post(&format!("jobs/{failed}/retry"), json!({})).await.refused(410), "job_discarded");
+    assert_eq!(admin.get(&errors).await.rejected(410), "job_discarded");
+    assert_eq!(admin.post(&format!("jobs/{failed}/retry"), json!({})).await.rejected(410), "job_discarded");
     let job = admin.get(&format!("jobs/{old}")).await.expect(200);
     assert_eq!((&job["status"], &job["progress"]["succeeded"]), (&json!("SUCCEEDED"), &json!(526)));
     for folder in ["uploads", "errors"] {

@@ -1,5 +1,5 @@
-//! Fair shares: one caller, one business or one address that takes all that it can get leaves others what they need. Each
-//! attack is made over real connections, from addresses of this machine, while another tenant works.
+//! Fair shares: a caller, business or address that uses all it can get leaves enough for others. Each attack uses real
+//! connections from addresses of this machine, while another tenant works.
 
 mod logins;
 mod watchers;
@@ -7,7 +7,7 @@ mod watchers;
 use std::time::{Duration, Instant};
 
 use cuponera_api::Limits as Callers;
-use cuponera_core::config::Shares;
+use cuponera_platform::config::Shares;
 use cuponera_testkit::{bound, eventually};
 use futures::future::join_all;
 use reqwest::Method;
@@ -18,8 +18,8 @@ use tokio::time::timeout;
 
 use crate::support::{ADMIN_EMAIL, ADMIN_PASSWORD, Client, Limits, Reply, Server, connect_from, read_all};
 
-/// What another tenant is promised at the 99th percentile. `make test` allows what a machine that does much else needs: who was
-/// shut out would be so for 15 s.
+/// The guaranteed 99th percentile of another tenant. `make test` allows more, for a machine with other load: a tenant that was
+/// shut out would wait for 15 s.
 fn promised() -> Duration {
     bound(Duration::from_millis(500), Duration::from_secs(5))
 }
@@ -36,14 +36,14 @@ struct Neighbor {
 }
 
 impl Neighbor {
-    /// It has worked before: that its credentials are good is remembered.
+    /// Its earlier requests put its credentials into the cache.
     async fn of(server: &Server) -> Self {
         let client = server.another_admin().await.on_address(address(200));
         client.get("coupon-books").await.expect(200);
         Self { client, times: Vec::new() }
     }
 
-    /// Reads and writes so many times, and is never refused.
+    /// Reads and writes this many times; no call may be rejected.
     async fn work(&mut self, times: usize) {
         for _ in 0..times {
             let begun = Instant::now();
@@ -67,19 +67,19 @@ fn address(n: u16) -> std::net::IpAddr {
     std::net::Ipv4Addr::new(127, 0, high, low).into()
 }
 
-/// A request whose body is announced and not sent, but for its first byte.
+/// A request that announces a body and sends only its first byte.
 async fn half_send(n: u16, server: &str, path: &str, credentials: &str) -> TcpStream {
     let head = format!(
         "POST /api/v1/{path} HTTP/1.1\r\nHost: a\r\n{credentials}Content-Type: application/json\r\n\
          Content-Length: 900000\r\n\r\n{{"
     );
     let mut stream = connect_from(&address(n).to_string(), server).await;
-    // One that is refused may be closed by now.
+    // A rejected connection may be closed already.
     let _ = stream.write_all(head.as_bytes()).await;
     stream
 }
 
-/// How many of these connections have no answer yet.
+/// The number of these connections without an answer.
 async fn still_open(streams: &mut [TcpStream]) -> usize {
     let is_open =
         async |stream: &mut TcpStream| timeout(Duration::from_millis(1), stream.readable()).await.is_err();
@@ -105,13 +105,13 @@ async fn a_key_with_2100_half_sent_bodies_leaves_other_tenants_their_share() {
     let to = key.address();
     let attack = (0..2_100).map(|n| half_send(n % 8 + 1, &to, "coupon-books", &credentials));
     let (mut held, ()) = tokio::join!(join_all(attack), neighbor.work(20));
-    eventually("the attack to have its share", async || (server.app.in_use().bodies >= 256).then_some(()))
+    eventually("the attack to use up its share", async || (server.app.in_use().bodies >= 256).then_some(()))
         .await;
     neighbor.work(100).await;
     let open = still_open(&mut held).await;
     assert!(open <= 256 + 8, "{open} bodies of one key are awaited");
-    assert_eq!(server.app.in_use().requests, 0, "a request takes a place before its body has come");
-    assert_eq!(key.get("coupon-books").await.status, 200, "what is read needs no memory for a body");
+    assert_eq!(server.app.in_use().requests, 0, "a request counts as running before its body is complete");
+    assert_eq!(key.get("coupon-books").await.status, 200, "a request without a body used memory for bodies");
     neighbor.assert_served("2,100 half-sent bodies of one key");
 }
 
@@ -119,14 +119,14 @@ async fn a_key_with_2100_half_sent_bodies_leaves_other_tenants_their_share() {
 async fn half_sent_logins_from_22_addresses_leave_tenants_and_logins_their_share() {
     let server = with_shares(little_memory()).await;
     let mut neighbor = Neighbor::of(&server).await;
-    let to = server.nobody().address();
+    let to = server.anonymous().address();
     let attack = (0..22 * 99).map(|n| half_send(n % 22 + 1, &to, "auth/login", ""));
     let (mut held, ()) = tokio::join!(join_all(attack), neighbor.work(20));
-    eventually("the attack to have its share", async || (server.app.in_use().bodies >= 256).then_some(()))
+    eventually("the attack to use up its share", async || (server.app.in_use().bodies >= 256).then_some(()))
         .await;
-    // Somebody who comes new logs in, though all that anonymous requests may have is taken.
+    // A new client can log in although the share of anonymous requests is used up.
     for n in 201..206 {
-        let client = server.nobody().on_address(address(n));
+        let client = server.anonymous().on_address(address(n));
         client
             .post("auth/login", json!({"email": ADMIN_EMAIL, "password": ADMIN_PASSWORD}))
             .await
@@ -138,7 +138,7 @@ async fn half_sent_logins_from_22_addresses_leave_tenants_and_logins_their_share
     neighbor.assert_served("22 addresses with 99 half-sent logins each");
 }
 
-/// An upload that has begun.
+/// An upload in progress.
 async fn slow_upload(n: u16, server: &str, book: &str, key: &str) -> TcpStream {
     let head = format!(
         "POST /api/v1/coupon-codes/upload?couponBookId={book} HTTP/1.1\r\nHost: a\r\nX-API-Key: {key}\r\n\
@@ -159,7 +159,7 @@ async fn keys(server: &Server, count: usize) -> Vec<String> {
     keys
 }
 
-/// A book of the client's business that takes codes.
+/// A book of the client's business to which codes can be added.
 async fn active_book(client: &Client) -> String {
     let book =
         crate::support::id_of(&client.post("coupon-books", json!({"name": "A book"})).await.expect(201));
@@ -175,7 +175,7 @@ async fn slow_uploads_of_four_keys_of_one_business_leave_other_businesses_their_
     let (to, keys) = (neighbor.address(), keys(&server, 4).await);
     let attack = (0..4 * 8).map(|n| slow_upload(n % 8 + 1, &to, &own, &keys[usize::from(n % 4)]));
     let _held = join_all(attack).await;
-    eventually("the attack to have its share", async || (server.app.in_use().uploads >= 16).then_some(()))
+    eventually("the attack to use up its share", async || (server.app.in_use().uploads >= 16).then_some(()))
         .await;
     for n in 0..10 {
         let request = neighbor.request(Method::POST, &format!("coupon-codes/upload?couponBookId={theirs}"));
@@ -184,10 +184,10 @@ async fn slow_uploads_of_four_keys_of_one_business_leave_other_businesses_their_
         Reply::to(request).await.expect(202);
         assert!(begun.elapsed() < promised(), "{:?}", begun.elapsed());
     }
-    assert_eq!(server.app.in_use().uploads, 16, "a business has half of them");
+    assert_eq!(server.app.in_use().uploads, 16, "a business gets half of them");
 }
 
-/// Requests that run are held by uploads here, which run until their files have come.
+/// Uploads occupy the running requests here: each runs until its file is complete.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_with_its_share_of_running_requests_leaves_other_tenants_theirs() {
     let server = with_shares(Shares { max_requests: 16, ..Shares::default() }).await;
@@ -199,11 +199,11 @@ async fn a_key_with_its_share_of_running_requests_leaves_other_tenants_theirs() 
     for n in 1..=20 {
         held.push(slow_upload(n, &to, &own, &secret).await);
     }
-    eventually("the attack to have its share", async || (server.app.in_use().requests >= 4).then_some(()))
+    eventually("the attack to use up its share", async || (server.app.in_use().requests >= 4).then_some(()))
         .await;
-    assert_eq!(key.get("coupon-books").await.refused(503), "overloaded");
+    assert_eq!(key.get("coupon-books").await.rejected(503), "overloaded");
     neighbor.work(20).await;
-    assert_eq!(server.app.in_use().requests, 4, "a caller has a quarter of them");
+    assert_eq!(server.app.in_use().requests, 4, "a caller gets a quarter of them");
     assert!(read_all(held.last_mut().expect("a connection")).await.starts_with("HTTP/1.1 503 "));
     neighbor.assert_served("running requests of one key");
 }

@@ -145,7 +145,7 @@ async fn compressed_bodies_are_refused() {
         for encoding in ["gzip", "br", "deflate, gzip"] {
             let request = server.admin().request(Method::POST, path).header("Content-Encoding", encoding);
             let reply = Reply::to(request.json(&json!({}))).await;
-            assert_eq!(reply.refused(415), "unsupported_media_type", "{path} {encoding}");
+            assert_eq!(reply.rejected(415), "unsupported_media_type", "{path} {encoding}");
         }
     }
     let request = server.admin().request(Method::POST, "coupon-books").header("Content-Encoding", "identity");
@@ -176,10 +176,10 @@ async fn more_uploads_than_one_caller_has_places_for_are_told_to_come_back_and_a
         held.push(open_upload(&server.admin(), &book).await);
     }
     let one_too_many = async || held.iter().position(|(_, answer)| answer.is_finished());
-    let refused = held.remove(eventually("an upload to be refused", one_too_many).await).1;
-    let refused = refused.await.expect("the client failed");
-    assert_eq!(refused.header("retry-after"), "1");
-    assert_eq!(refused.refused(503), "overloaded");
+    let rejected = held.remove(eventually("an upload to be refused", one_too_many).await).1;
+    let rejected = rejected.await.expect("the client failed");
+    assert_eq!(rejected.header("retry-after"), "1");
+    assert_eq!(rejected.rejected(503), "overloaded");
     let others = server.service().on_address(std::net::Ipv4Addr::new(127, 0, 0, 9).into());
     let others = others.request(Method::POST, &format!("coupon-codes/upload?couponBookId={book}"));
     let others = others.header("Content-Type", "text/csv").body("code\nOF-ANOTHER\n");

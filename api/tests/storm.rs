@@ -1,5 +1,5 @@
-//! Clients that break off, anywhere in a request of any kind that changes something, while the database is slow: each
-//! change is had whole or not at all, and once; no connection is left in a transaction; the server is as good as new.
+//! Clients that disconnect at any point of a changing request while the database is slow: each change is executed once and
+//! completely or not at all, no connection stays in a transaction, and the server works normally afterwards.
 
 mod aftermath;
 mod distance;
@@ -8,12 +8,12 @@ mod trouble;
 
 use std::time::Duration;
 
-use cuponera_core::coupon::pattern::Pattern;
-use cuponera_core::credential::{random_secret, secret_hash};
-use cuponera_core::id::{AccountId, BookId};
-use cuponera_core::principal::RoleName;
-use cuponera_core::store::{NewApiKey, Pools, RefreshGrant, Store};
-use cuponera_core::telemetry::{Exposition, Reach};
+use cuponera_domain::coupon::pattern::Pattern;
+use cuponera_domain::id::{AccountId, BookId};
+use cuponera_domain::principal::RoleName;
+use cuponera_platform::credential::{random_secret, secret_hash};
+use cuponera_platform::telemetry::{Exposition, MetricsAccess};
+use cuponera_store::{NewApiKey, Pools, RefreshGrant, Store};
 use cuponera_testkit::{is_soak, race};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -25,22 +25,22 @@ use distance::Distance;
 use request::{Kind, Request};
 use trouble::Trouble;
 
-/// How many clients break off: enough for each kind to be hit at all ends, in a few seconds.
+/// Number of clients that disconnect: enough for each kind of request to be interrupted at every stage within seconds.
 const REQUESTS: usize = 330;
 const REQUESTS_OF_A_SOAK: usize = 10_000;
-/// How many are at it at once: more than the server has connections to the database.
+/// Number of concurrent clients: more than the server's connections to the database.
 const AT_ONCE: usize = 64;
-/// Connections the server has for hot statements, and as many for others.
+/// The server's connections for hot statements, and for others.
 const CONNECTIONS: u32 = 8;
-/// Codes that are locked, unlocked and redeemed, each by many.
+/// Number of codes that are locked, unlocked and redeemed, each by many clients.
 const HELD: i32 = 40;
-/// The most redemptions of each.
+/// Maximum number of redemptions of each code.
 const USES: i32 = 30_000;
 
-/// Where the storm is.
+/// The installation of the storm.
 struct Sea {
     server: Server,
-    /// The server in the storm: with few connections to the database, so that each that is lost is missed.
+    /// The server of the storm. It has few connections to the database, so that a lost connection has an effect.
     client: Client,
     distance: Distance,
     stock: String,
@@ -61,11 +61,11 @@ impl Sea {
                 solo: CONNECTIONS,
                 reads: CONNECTIONS,
                 rest: CONNECTIONS,
-                ..Pools::LEAST
+                ..Pools::MIN
             },
         )
         .await;
-        let store = store.expect("the database does not answer from afar");
+        let store = store.expect("the database does not answer through the proxy");
         let client = server.admin().at(&server.another_api_on(store).await);
         let (stock, named, made) =
             (server.book(json!({})).await, server.book(json!({})).await, server.book(json!({})).await);
@@ -85,7 +85,7 @@ impl Sea {
         sea
     }
 
-    /// Request number so and so: the kinds take turns.
+    /// The request with this number; the kinds alternate.
     async fn request(&self, number: usize) -> Request {
         let kind = Kind::ALL[number % Kind::ALL.len()];
         let turn = i32::try_from(number / Kind::ALL.len()).expect("a small number");
@@ -119,7 +119,7 @@ impl Sea {
         }
     }
 
-    /// A login of its own; its refresh token.
+    /// The refresh token of a new login.
     async fn login(&self) -> String {
         let token = random_secret(32).expect("no randomness");
         let (account, hash): (Uuid, String) = sqlx::query_as("select id, password_hash from user_account")
@@ -130,35 +130,34 @@ impl Sea {
         let store = self.server.database.store();
         let business = self.server.business;
         let login = store.start_login_if_verified(AccountId(account), business, &hash, &grant, None).await;
-        login.expect("logging in failed").expect("the login was refused");
+        login.expect("logging in failed").expect("the login was rejected");
         token
     }
 
-    /// A job that waits to be cancelled; its id.
+    /// The id of a new job that can be cancelled.
     async fn job(&self) -> String {
         let pattern = Pattern::parse("CANCELLED-{XXXXXXXX}").expect("a pattern");
         let (store, book) = (self.server.database.store(), BookId(self.stock.parse().expect("an id")));
         let job =
             store.submit_generation(None, self.server.business, "service:test", book, &pattern, 1).await;
-        job.expect("submitting failed").outcome.expect("it was refused").id.to_string()
+        job.expect("submitting failed").outcome.expect("the generation was rejected").id.to_string()
     }
 
-    /// How many requests are of a kind.
+    /// The number of requests of a kind.
     fn count(&self, kind: Kind) -> usize {
         self.requests.iter().filter(|request| request.kind == kind).count()
     }
 }
 
-/// How often something is dropped on its way to the database and back.
+/// Number of futures that are dropped during a database call.
 const DROPPED: u32 = 60;
 
-/// Writes after each of [`DROPPED`] futures that were dropped, each a little later than the one before; all that was
-/// acknowledged is there. Of a connection that comes back in the middle of `BEGIN`, it would be part of a transaction that
-/// nobody commits.
+/// Drops [`DROPPED`] futures, each a little later than the one before, and writes after each; all acknowledged writes must
+/// exist. On a connection returned in the middle of `BEGIN`, a write would be part of a transaction that is never committed.
 async fn assert_later_writes_stay(step: Duration, act: impl AsyncFn(&Store)) {
     let server = Server::start_with(Limits { worker: false, ..Limits::default() }).await;
     let distance = Distance::to(server.database.url()).await;
-    let store = Store::connect(&distance.url, Pools::LEAST).await.expect("it is away");
+    let store = Store::connect(&distance.url, Pools::MIN).await.expect("the database is unavailable");
     for round in 0..DROPPED {
         let _ = tokio::time::timeout(step * round, act(&store)).await;
         let key = NewApiKey {
@@ -167,7 +166,7 @@ async fn assert_later_writes_stay(step: Duration, act: impl AsyncFn(&Store)) {
             role: RoleName::Service,
             secret_hash: secret_hash(&round.to_string()),
             hint: "hint".to_owned(),
-            scope: cuponera_core::principal::KeyScope::default(),
+            scope: cuponera_domain::principal::KeyScope::default(),
             created_by: None,
             expires_at: None,
         };
@@ -176,7 +175,7 @@ async fn assert_later_writes_stay(step: Duration, act: impl AsyncFn(&Store)) {
     let written = "select count(*) from api_key where name like 'written %'";
     let written: i64 =
         sqlx::query_scalar(written).fetch_one(server.database.pool()).await.expect("no answer");
-    assert_eq!(written, i64::from(DROPPED), "some that were acknowledged are not there");
+    assert_eq!(written, i64::from(DROPPED), "acknowledged writes are missing");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -188,7 +187,7 @@ async fn a_begin_that_is_dropped_under_way_takes_no_later_write_with_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_scrape_that_goes_away_takes_no_later_write_with_it() {
     assert_later_writes_stay(Duration::from_micros(800), async |store| {
-        let metrics = Exposition::new(Reach::Loopback);
+        let metrics = Exposition::new(MetricsAccess::Loopback);
         metrics.watch("api", store);
         metrics.render().await;
     })
@@ -224,8 +223,8 @@ async fn whoever_breaks_off_wherever_each_change_is_had_whole_and_once_and_nothi
     sea.assert_all_is_in_order().await;
     let had = replies.iter().filter(|reply| reply.header("Idempotent-Replayed") == "true").count();
     println!(
-        "{count} clients broke off: {}; {had} of their requests were done all the same",
+        "{count} clients disconnected: {}; {had} of their requests were executed",
         request::summary(&breaks)
     );
-    assert!(had > 0 && had < count / 11 * 9, "the storm hit all requests at the same end");
+    assert!(had > 0 && had < count / 11 * 9, "all requests were interrupted at the same stage");
 }

@@ -1,5 +1,5 @@
-//! Requests that two programs could read differently are refused, and refusals give nothing away: as bytes on a connection,
-//! since clients do not send such requests.
+//! Ambiguous requests are rejected, and rejections disclose nothing. The tests send raw bytes, because clients do not send such
+//! requests.
 
 use cuponera_testkit::eventually;
 use reqwest::Method;
@@ -11,11 +11,11 @@ async fn without_worker() -> Server {
     Server::start_with(Limits { worker: false, ..Limits::default() }).await
 }
 
-/// A name, the bytes, and how the answer begins.
+/// A name, the bytes, and the beginning of the answer.
 type Case<'a> = (&'a str, String, &'a str);
 
 async fn assert_answers(server: &Server, cases: Vec<Case<'_>>) {
-    let address = server.nobody().address();
+    let address = server.anonymous().address();
     for (name, request, expected) in cases {
         let answer = ask("127.0.0.1", &address, &request).await;
         assert!(answer.starts_with(expected), "{name}: {answer}");
@@ -45,7 +45,7 @@ async fn a_request_names_one_host() {
         ("a host with bytes that are no text", get("Host: \u{fc}\r\n"), "HTTP/1.1 400 "),
     ];
     assert_answers(&server, cases).await;
-    let answer = ask("127.0.0.1", &server.nobody().address(), get("")).await;
+    let answer = ask("127.0.0.1", &server.anonymous().address(), get("")).await;
     assert!(answer.contains("\"bad_request\"") && answer.contains("one Host header"), "{answer}");
 }
 
@@ -83,14 +83,14 @@ async fn lines_of_a_head_end_with_cr_lf() {
         ("LF in a body", format!("{}{next}", post("{\n\n}\n")), "HTTP/1.1 422 "),
     ];
     for (name, request, expected) in cases {
-        let answer = ask("127.0.0.1", &server.nobody().address(), &request).await;
+        let answer = ask("127.0.0.1", &server.anonymous().address(), &request).await;
         assert!(answer.starts_with(expected), "{name}: {answer}");
         let is_followed = answer.contains("HTTP/1.1 200 ");
         assert_eq!(is_followed, expected == "HTTP/1.1 422 ", "{name}: {answer}");
     }
-    // In a second request, behind a body that has line feeds of its own.
+    // In a second request, after a body that contains line feeds.
     let second = format!("{}GET /health/live HTTP/1.1\nHost: a\r\n\r\n", post("{\n\n}\n"));
-    let answer = ask("127.0.0.1", &server.nobody().address(), second).await;
+    let answer = ask("127.0.0.1", &server.anonymous().address(), second).await;
     assert!(answer.starts_with("HTTP/1.1 422 ") && answer.contains("HTTP/1.1 400 "), "{answer}");
 }
 
@@ -100,7 +100,7 @@ async fn a_request_with_a_chunked_body_is_the_last_of_its_connection() {
     let chunked = "POST /api/v1/auth/login HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n\
                    Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n";
     let next = "GET /health/live HTTP/1.1\nHost: a\n\n";
-    let answer = ask("127.0.0.1", &server.nobody().address(), format!("{chunked}{next}")).await;
+    let answer = ask("127.0.0.1", &server.anonymous().address(), format!("{chunked}{next}")).await;
     assert!(answer.starts_with("HTTP/1.1 422 ") && answer.contains("connection: close"), "{answer}");
     assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
 }
@@ -110,7 +110,7 @@ async fn an_idempotency_key_comes_once() {
     let server = without_worker().await;
     let request = || server.admin().request(Method::POST, "coupon-books").json(&json!({"name": "A book"}));
     let twice = Reply::to(request().header("Idempotency-Key", "a").header("Idempotency-Key", "a")).await;
-    assert_eq!(twice.refused(400), "bad_request");
+    assert_eq!(twice.rejected(400), "bad_request");
     Reply::to(request().header("Idempotency-Key", "a")).await.expect(201);
     let books = server.admin().get("coupon-books").await.expect(200);
     assert_eq!(books["data"].as_array().map(Vec::len), Some(1));
@@ -133,7 +133,7 @@ async fn names_that_a_client_makes_up_are_answered_with_64_characters_at_most() 
     assert_eq!(field_of(query), "x".repeat(64));
 }
 
-/// Without fields that an operation needs, and with one that none has.
+/// Without required fields, and with an unknown field.
 fn faulty() -> Value {
     json!({"nothing": 1})
 }
@@ -145,10 +145,10 @@ async fn a_caller_without_the_right_is_not_told_which_fields_are_faulty() {
     server.plant(&book, &["A-CODE"]).await;
     let limited = server.admin().post("api-keys", json!({"name": "A key", "couponBookIds": [other]})).await;
     let limited = limited.expect(201)["key"].as_str().expect("a key").to_owned();
-    let limited = server.nobody().with_key(&limited);
+    let limited = server.anonymous().with_key(&limited);
     let (user, service) = (server.user("ann"), server.service());
     let of_book = format!("coupon-books/{book}");
-    let refused: Vec<(&str, &Client, Method, &str)> = vec![
+    let rejected: Vec<(&str, &Client, Method, &str)> = vec![
         ("a USER makes a book", &user, Method::POST, "coupon-books"),
         ("a USER makes codes", &user, Method::POST, "coupon-codes/generate"),
         ("a USER changes a book", &user, Method::PATCH, &of_book),
@@ -160,7 +160,7 @@ async fn a_caller_without_the_right_is_not_told_which_fields_are_faulty() {
         ("a key redeems a code of another book", &limited, Method::POST, "coupons/A-CODE/redeem"),
         ("a key assigns a code of another book", &limited, Method::POST, "assignments/A-CODE"),
     ];
-    for (name, who, method, path) in refused {
+    for (name, who, method, path) in rejected {
         let reply = Reply::to(who.request(method.clone(), path).json(&faulty())).await;
         assert_eq!(reply.status, 403, "{name}: {}", reply.text);
         assert!(!reply.text.contains("nothing"), "{name}: {}", reply.text);
@@ -169,7 +169,7 @@ async fn a_caller_without_the_right_is_not_told_which_fields_are_faulty() {
     }
     let own =
         Reply::to(limited.request(Method::PATCH, &format!("coupon-books/{other}")).json(&faulty())).await;
-    assert_eq!(own.refused(422), "invalid");
+    assert_eq!(own.rejected(422), "invalid");
 }
 
 #[tokio::test(flavor = "multi_thread")]

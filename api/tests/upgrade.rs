@@ -1,5 +1,5 @@
-//! Installations of earlier versions, each from a dump, after today's migrations and under today's programs: all rows are
-//! still there, and old passwords, keys, logins, locks and jobs still work.
+//! Installations of earlier versions, each from a dump, after the current migrations and with the current programs: all rows
+//! exist, and old passwords, keys, logins, locks and jobs work.
 
 mod coupons;
 mod event_log;
@@ -31,7 +31,7 @@ fn without_worker() -> Limits {
     Limits { worker: false, ..Limits::default() }
 }
 
-/// What a dump says at a place.
+/// The value of a dump at a JSON pointer.
 #[track_caller]
 fn fact<'a>(facts: &'a Value, pointer: &str) -> &'a str {
     let found = facts.pointer(pointer).and_then(Value::as_str);
@@ -46,11 +46,11 @@ async fn log_in(client: &Client, email: &str, password: &str) -> Reply {
 async fn account(server: &Server, facts: &Value, name: &str) -> Client {
     let [email, password] =
         ["email", "password"].map(|field| fact(facts, &format!("/users/{name}/{field}")).to_owned());
-    let session = log_in(&server.nobody(), &email, &password).await.expect(200);
-    server.nobody().with_token(session["accessToken"].as_str().expect("a login has a token"))
+    let session = log_in(&server.anonymous(), &email, &password).await.expect(200);
+    server.anonymous().with_token(session["accessToken"].as_str().expect("a login has a token"))
 }
 
-/// Each table that there is, with its columns as a list for SQL. Partitions are seen through their parent.
+/// All tables, each with its columns as a list for SQL. Partitions are read through their parent.
 async fn tables(database: &TestDatabase) -> Vec<(String, String)> {
     query_as(
         "select c.table_name::text, string_agg(quote_ident(c.column_name), ', ' order by c.ordinal_position)
@@ -83,10 +83,9 @@ async fn migrating_changes_no_stored_row_and_breaks_no_promise() {
         for table in &tables {
             before.push(digest(&database, table).await);
         }
-        // As the programs of a fleet do that is upgraded.
-        let another = database
-            .another_store(cuponera_core::store::Pools { rest: 2, ..cuponera_core::store::Pools::LEAST })
-            .await;
+        // Like the programs of a fleet during an upgrade.
+        let another =
+            database.another_store(cuponera_store::Pools { rest: 2, ..cuponera_store::Pools::MIN }).await;
         let (first, second) = tokio::join!(database.store().migrate(), another.migrate());
         first.and(second).expect("the migrations failed");
         for (table, before) in tables.iter().zip(before) {
@@ -96,7 +95,7 @@ async fn migrating_changes_no_stored_row_and_breaks_no_promise() {
     }
 }
 
-/// As beside the programs of a fleet that has a long chunk at work.
+/// Like a fleet with a long chunk running.
 /// Invariant I-13.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_migration_that_waits_for_a_long_transaction_makes_no_assignment_wait() {
@@ -125,26 +124,26 @@ async fn a_migration_that_waits_for_a_long_transaction_makes_no_assignment_wait(
 #[tokio::test(flavor = "multi_thread")]
 async fn old_passwords_keys_and_logins_still_let_in_whom_they_let_in() {
     for (server, facts) in installations(without_worker()).await {
-        let nobody = server.nobody();
+        let anonymous = server.anonymous();
         let me = account(&server, &facts, "ana").await.get("auth/me").await.expect(200);
         assert_eq!((&me["userId"], &me["role"]), (&json!("ana"), &json!("USER")));
         let other =
             ["email", "password"].map(|field| fact(&facts, &format!("/otherBusiness/{field}")).to_owned());
-        log_in(&nobody, &other[0], &other[1]).await.expect(200);
+        log_in(&anonymous, &other[0], &other[1]).await.expect(200);
         let gone =
             ["email", "password"].map(|field| fact(&facts, &format!("/users/gone/{field}")).to_owned());
-        assert_eq!(log_in(&nobody, &gone[0], &gone[1]).await.refused(401), "invalid_credentials");
+        assert_eq!(log_in(&anonymous, &gone[0], &gone[1]).await.rejected(401), "invalid_credentials");
         server.service().get("coupon-books").await.expect(200);
-        let admin_key = nobody.with_key(fact(&facts, "/keys/admin"));
+        let admin_key = anonymous.with_key(fact(&facts, "/keys/admin"));
         admin_key.get("coupon-books").await.expect(200);
-        assert_eq!(admin_key.get("users").await.refused(403), "forbidden", "an old key manages people");
-        nobody.with_key(fact(&facts, "/keys/revoked")).get("coupon-books").await.refused(401);
+        assert_eq!(admin_key.get("users").await.rejected(403), "forbidden", "an old key manages users");
+        anonymous.with_key(fact(&facts, "/keys/revoked")).get("coupon-books").await.rejected(401);
         for (login, expected) in [("admin", 200), ("ana", 200), ("ended", 401)] {
             let refresh = json!({"refreshToken": fact(&facts, &format!("/logins/{login}"))});
-            let reply = nobody.post("auth/refresh", refresh.clone()).await;
+            let reply = anonymous.post("auth/refresh", refresh.clone()).await;
             assert_eq!(reply.status, expected, "{login}: {}", reply.text);
-            // Each was good once, as ever.
-            nobody.post("auth/refresh", refresh).await.refused(401);
+            // Each could be used once.
+            anonymous.post("auth/refresh", refresh).await.rejected(401);
         }
     }
 }
@@ -153,7 +152,8 @@ async fn old_passwords_keys_and_logins_still_let_in_whom_they_let_in() {
 async fn requests_under_old_idempotency_keys_get_their_old_answers() {
     for (server, facts) in installations(without_worker()).await {
         for replay in facts["replays"].as_array().expect("a dump has replays") {
-            let client = server.nobody().with_key(fact(&facts, &format!("/keys/{}", fact(replay, "/key"))));
+            let client =
+                server.anonymous().with_key(fact(&facts, &format!("/keys/{}", fact(replay, "/key"))));
             let request = client
                 .request(Method::POST, fact(replay, "/path"))
                 .header("Content-Type", "application/json")
@@ -161,8 +161,8 @@ async fn requests_under_old_idempotency_keys_get_their_old_answers() {
                 .body(fact(replay, "/body").to_owned());
             let reply = Reply::to(request).await;
             if fact(replay, "/path") == "users" {
-                // API keys made accounts then.
-                assert_eq!(reply.refused(403), "forbidden");
+                // In that version API keys could create accounts.
+                assert_eq!(reply.rejected(403), "forbidden");
                 continue;
             }
             assert_eq!(reply.status, replay["status"], "{replay}: {}", reply.text);
@@ -172,8 +172,8 @@ async fn requests_under_old_idempotency_keys_get_their_old_answers() {
     }
 }
 
-/// Fails unless the answer has all fields that the old one had, with their values; there may be more by now. What differs from
-/// request to request, and the words of refusals, are left out.
+/// Fails unless the answer has all fields of the old one with their values; it may have more. Ignores values that differ for
+/// each request, and the texts of rejections.
 #[track_caller]
 fn assert_same_fields(answer: &Value, old: &Value) {
     for (name, value) in old.as_object().expect("an answer is an object") {

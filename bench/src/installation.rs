@@ -140,7 +140,7 @@ impl Installation {
     }
 
     /// Creates a book with codes by SQL instead of jobs.
-    pub(crate) async fn planted_book(&self, codes: u64, holders: Holders) -> Result<Book> {
+    pub(crate) async fn book_with_codes(&self, codes: u64, holders: Holders) -> Result<Book> {
         let id = self.book().await?;
         let next: Option<i64> =
             query_scalar("select max(substr(code, 2)::bigint) + 1 from coupon where code ~ '^B[0-9]{9}$'")

@@ -74,11 +74,11 @@ impl Connection {
         let answer = self.sender.send_request(request).await?;
         let status = answer.status();
         let body = answer.into_body().collect().await?.to_bytes();
-        if status.is_success() { Ok(body) } else { Err(refused(&call.path, status, &body)) }
+        if status.is_success() { Ok(body) } else { Err(rejected(&call.path, status, &body)) }
     }
 }
 
-fn refused(path: &str, status: StatusCode, body: &Bytes) -> Box<dyn std::error::Error + Send + Sync> {
+fn rejected(path: &str, status: StatusCode, body: &Bytes) -> Box<dyn std::error::Error + Send + Sync> {
     format!("{path} answered {status}: {}", String::from_utf8_lossy(body)).into()
 }
 

@@ -7,20 +7,20 @@ use std::fmt::Write;
 use std::io::{Read, Write as _};
 
 use clap::{Args, Subcommand};
-use cuponera_core::config::Settings;
-use cuponera_core::credential::{Passwords, check_password};
-use cuponera_core::error::{Error, Result};
-use cuponera_core::id::BusinessId;
-use cuponera_core::lifecycle;
-use cuponera_core::principal::{RoleName, parse_email};
-use cuponera_core::store::{Business, NewAccount, Pools, Store};
+use cuponera_domain::id::BusinessId;
+use cuponera_domain::principal::{RoleName, parse_email};
+use cuponera_platform::config::Settings;
+use cuponera_platform::credential::{Argon2Hasher, check_password};
+use cuponera_platform::lifecycle;
+use cuponera_store::{Business, NewAccount, Pools, Store};
+use cuponera_store::{Error, Result};
 
 use crate::database::Database;
 use crate::secrets;
 use crate::up::LAST_WORDS;
 
 /// One connection for reads, one for a transaction.
-const POOLS: Pools = Pools { rest: 2, ..Pools::LEAST };
+const POOLS: Pools = Pools { rest: 2, ..Pools::MIN };
 /// The limit of the schema.
 const MAX_NAME_CHARS: usize = 200;
 
@@ -172,7 +172,7 @@ async fn create_business(
     email: &str,
     password: &NewPassword,
 ) -> Result<String, String> {
-    if let Some(same) = store.list_businesses(Some(name)).await.map_err(said)?.first() {
+    if let Some(same) = store.list_businesses(Some(name)).await.map_err(error_text)?.first() {
         return Err(format!(
             "a business named {} exists already, with id {}: choose another name",
             same.name, same.id
@@ -181,7 +181,7 @@ async fn create_business(
     let shown = password.shown_for(store, email).await?;
     let hash = password.hash().await?;
     let made = store.create_business_with_admin(name, email, &hash).await;
-    let id = made.map_err(|error| format!("{email}: {}", said(error)))?;
+    let id = made.map_err(|error| format!("{email}: {}", error_text(error)))?;
     Ok(format!("  Business   {id}  {name}\n  Admin      {email}\n{shown}"))
 }
 
@@ -192,7 +192,7 @@ async fn create_first_business(
     password: &NewPassword,
 ) -> Result<String, String> {
     let hash = password.hash().await?;
-    if store.create_first_business_if_none(name, email, &hash).await.map_err(said)? {
+    if store.create_first_business_if_none(name, email, &hash).await.map_err(error_text)? {
         return Ok(format!("  Business   {name}\n  Admin      {email}\n{}", password.shown()));
     }
     Ok("  A business exists already: nothing was created\n".to_owned())
@@ -213,13 +213,13 @@ async fn create_admin(
         role: RoleName::Admin,
         user_id: None,
     };
-    let made = store.create_account(None, &new).await.map_err(said)?;
-    made.outcome.map_err(|refusal| format!("{email}: {refusal}"))?;
+    let made = store.create_account(None, &new).await.map_err(error_text)?;
+    made.outcome.map_err(|rejection| format!("{email}: {rejection}"))?;
     Ok(format!("  Business   {}  {}\n  Admin      {email}\n{shown}", found.id, found.name))
 }
 
 async fn find_business(store: &Store, id_or_name: &str) -> Result<Business, String> {
-    let mut found = store.list_businesses(Some(id_or_name)).await.map_err(said)?;
+    let mut found = store.list_businesses(Some(id_or_name)).await.map_err(error_text)?;
     match (found.pop(), found.len()) {
         (Some(only), 0) => Ok(only),
         (None, _) => Err(format!("--business {id_or_name}: not found; see `cuponera admin list-businesses`")),
@@ -231,7 +231,7 @@ async fn find_business(store: &Store, id_or_name: &str) -> Result<Business, Stri
 
 async fn reset_password(store: &Store, email: &str, password: &NewPassword) -> Result<String, String> {
     let reset = store.reset_password(email, &password.hash().await?).await;
-    let account = reset.map_err(|error| format!("{email}: {}", said(error)))?;
+    let account = reset.map_err(|error| format!("{email}: {}", error_text(error)))?;
     let mut text = format!("  Account    {}  {}\n{}", account.email, account.role.as_str(), password.shown());
     text.push_str("  All its logins have ended\n");
     if account.is_disabled {
@@ -241,7 +241,7 @@ async fn reset_password(store: &Store, email: &str, password: &NewPassword) -> R
 }
 
 async fn list_businesses(store: &Store) -> Result<String, String> {
-    let businesses = store.list_businesses(None).await.map_err(said)?;
+    let businesses = store.list_businesses(None).await.map_err(error_text)?;
     let mut text = format!("{:<36}  {:<10}  {}\n", "ID", "CREATED", "NAME, ADMINS");
     for Business { id, name, created_at, admins } in businesses {
         let created = created_at.format("%Y-%m-%d");
@@ -274,12 +274,12 @@ impl NewPassword {
     }
 
     async fn hash(&self) -> Result<String, String> {
-        Passwords::new().map_err(said)?.hash(self.text.clone()).await.map_err(said)
+        Argon2Hasher::new().map_err(error_text)?.hash(self.text.clone()).await.map_err(error_text)
     }
 
     /// What to print before it is given to an email. An account that is there already keeps its password.
     async fn shown_for(&self, store: &Store, email: &str) -> Result<String, String> {
-        match store.find_credential(email).await.map_err(said)? {
+        match store.find_credential(email).await.map_err(error_text)? {
             Some(_) => {
                 Ok("  Password   unchanged: the account also belongs to another business\n".to_owned())
             }
@@ -311,9 +311,9 @@ fn checked_email(flag: &str, email: &str) -> Result<String, String> {
 }
 
 /// The message of an error: a rejection as it is, other errors with their causes.
-fn said(error: Error) -> String {
+fn error_text(error: Error) -> String {
     match error {
-        Error::Refused(refusal) => refusal.to_string(),
+        Error::Rejected(rejection) => rejection.to_string(),
         fault => fault.chain(),
     }
 }

@@ -5,23 +5,16 @@
 
 use std::time::{Duration, Instant};
 
-use cuponera_core::config::Settings;
-use cuponera_core::lifecycle;
-use cuponera_core::store::{Pools, Store, connect_options};
+use cuponera_platform::config::Settings;
+use cuponera_platform::lifecycle;
 use cuponera_postgres::{Binaries, Options, PrivatePostgres, find_running};
+use cuponera_store::{Pools, Store, create_private_database, private_database_url};
 use secrecy::{ExposeSecret, SecretString};
-use sqlx::postgres::PgConnectOptions;
-use sqlx::{AssertSqlSafe, ConnectOptions, PgConnection};
 use tracing::info;
 
-/// The name of the database that is created in a private Postgres.
-pub(crate) const DATABASE: &str = "cuponera";
 /// How long to wait for a `cuponera up` on the same data folder that is starting or stopping.
-const JOIN_PATIENCE: Duration = Duration::from_secs(20);
+const JOIN_TIMEOUT: Duration = Duration::from_secs(20);
 const JOIN_POLL: Duration = Duration::from_millis(100);
-/// SQLSTATE `cannot_connect_now`: the server starts, recovers or stops.
-const CANNOT_CONNECT_NOW: &str = "57P03";
-const RECOVERY_POLL: Duration = Duration::from_millis(50);
 
 /// The URL of the database, and the owner of its server.
 pub(crate) struct Database {
@@ -61,7 +54,7 @@ impl Database {
             match start(settings).await? {
                 Ok(server) => return Self::own(server).await,
                 // The `up` is starting or stopping.
-                Err(cuponera_postgres::Error::Locked { .. }) if begun.elapsed() < JOIN_PATIENCE => {}
+                Err(cuponera_postgres::Error::Locked { .. }) if begun.elapsed() < JOIN_TIMEOUT => {}
                 Err(error) => return Err(chain(&error)),
             }
         }
@@ -73,7 +66,9 @@ impl Database {
 
     async fn own(server: PrivatePostgres) -> Result<Self, String> {
         info!(how = ?server.started(), "the private Postgres runs");
-        create_database(server.url()).await?;
+        create_private_database(server.url())
+            .await
+            .map_err(|error| format!("cannot create the database: {}", error.chain()))?;
         Ok(Self { url: in_database(server.url())?, server: Server::Own(Box::new(server)) })
     }
 
@@ -97,7 +92,7 @@ impl Database {
         let begun = Instant::now();
         loop {
             let connected = self.connect_once_with_schema(pools).await;
-            let may_wait = matches!(self.server, Server::Joined) && begun.elapsed() < JOIN_PATIENCE;
+            let may_wait = matches!(self.server, Server::Joined) && begun.elapsed() < JOIN_TIMEOUT;
             if connected.is_ok() || !may_wait {
                 return connected;
             }
@@ -133,48 +128,10 @@ async fn start(settings: &Settings) -> Result<Result<PrivatePostgres, cuponera_p
     Ok(PrivatePostgres::start(&binaries, &Options::new(&settings.data_dir)).await)
 }
 
-/// The URL of [`DATABASE`] on the same server.
 fn in_database(url: &str) -> Result<SecretString, String> {
-    Ok(options(url)?.database(DATABASE).to_url_lossy().to_string().into())
-}
-
-fn options(url: &str) -> Result<PgConnectOptions, String> {
-    connect_options(url).map_err(|error| format!("the URL of the private Postgres {error}"))
-}
-
-async fn create_database(url: &str) -> Result<(), String> {
-    let made = create_database_if_absent(&options(url)?).await;
-    made.map_err(|error| format!("cannot create the database: {error}"))
-}
-
-async fn create_database_if_absent(admin: &PgConnectOptions) -> sqlx::Result<()> {
-    let mut connection = connect_when_recovered(admin).await?;
-    let exists: bool = sqlx::query_scalar("select exists (select from pg_database where datname = $1)")
-        .bind(DATABASE)
-        .fetch_one(&mut connection)
-        .await?;
-    if !exists {
-        sqlx::query(AssertSqlSafe(format!("create database {DATABASE}"))).execute(&mut connection).await?;
-    }
-    Ok(())
-}
-
-/// Connects, and waits while the server recovers. An adopted server reports ready even while it recovers from the crash
-/// of one of its processes, and refuses connections until then. Recovery has no time limit.
-async fn connect_when_recovered(admin: &PgConnectOptions) -> sqlx::Result<PgConnection> {
-    let mut is_announced = false;
-    loop {
-        match admin.connect().await {
-            Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some(CANNOT_CONNECT_NOW) => {
-                if !is_announced {
-                    info!(error = %error, "waiting for Postgres to recover");
-                    is_announced = true;
-                }
-                tokio::time::sleep(RECOVERY_POLL).await;
-            }
-            connected => return connected,
-        }
-    }
+    let url =
+        private_database_url(url).map_err(|error| format!("the URL of the private Postgres {error}"))?;
+    Ok(url.into())
 }
 
 fn chain(error: &dyn std::error::Error) -> String {

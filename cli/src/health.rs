@@ -7,7 +7,7 @@ use std::time::Duration;
 /// The liveness check of this container's API at its default port.
 pub(crate) const URL: &str = "http://127.0.0.1:8080/health/live";
 /// Timeout of the request; a slower server counts as unhealthy.
-const PATIENCE: Duration = Duration::from_secs(3);
+const TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Succeeds if the answer has a 2xx status.
 pub(crate) fn run(url: &str) -> Result<ExitCode, String> {
@@ -23,7 +23,7 @@ pub(crate) fn run(url: &str) -> Result<ExitCode, String> {
 async fn ask(url: &str) -> Result<(), String> {
     // The server is nearby: use no proxy.
     let client =
-        reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().map_err(|error| error.to_string())?;
+        reqwest::Client::builder().no_proxy().timeout(TIMEOUT).build().map_err(|error| error.to_string())?;
     let answer = client.get(url).send().await.map_err(|error| cause(&error))?;
     let status = answer.status();
     if status.is_success() { Ok(()) } else { Err(format!("answered {status}")) }

@@ -13,8 +13,8 @@ mod up;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
-use cuponera_core::config::Settings;
-use cuponera_core::lifecycle;
+use cuponera_platform::config::Settings;
+use cuponera_platform::lifecycle;
 
 /// Coupon books with millions of codes, each redeemed exactly as often as allowed.
 #[derive(Debug, Parser)]
@@ -113,7 +113,7 @@ fn main() -> ExitCode {
 
 /// Prints to standard output. A reader that closes the pipe is not an error.
 fn print(text: &str) -> ExitCode {
-    client::say::say(text).map_or_else(client::Fault::report, |()| ExitCode::SUCCESS)
+    client::print::print(text).map_or_else(client::ClientError::report, |()| ExitCode::SUCCESS)
 }
 
 fn completions(shell: clap_complete::Shell) -> String {

@@ -1,8 +1,8 @@
 //! `cuponera redrive`: retries the jobs of all dead letters, after the operator has fixed the cause.
 
-use cuponera_core::config::Settings;
-use cuponera_core::lifecycle;
-use cuponera_core::queue::{self, Queue};
+use cuponera_platform::config::Settings;
+use cuponera_platform::lifecycle;
+use cuponera_platform::queue::{self, Queue};
 
 use crate::database::Database;
 use crate::up::LAST_WORDS;

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
-use cuponera_core::credential::random_secret;
+use cuponera_platform::credential::random_secret;
 use secrecy::SecretString;
 
 const JWT_SECRET_FILE: &str = "jwt.secret";

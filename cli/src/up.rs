@@ -3,13 +3,13 @@
 use std::io::Write as _;
 use std::sync::Arc;
 
-use cuponera_api::{App, Parts};
-use cuponera_core::config::Settings;
-use cuponera_core::credential::Passwords;
-use cuponera_core::lifecycle::{self, RunningRelay};
-use cuponera_core::queue::Queue;
-use cuponera_core::store::Store;
-use cuponera_core::telemetry::Exposition;
+use cuponera_api::{App, AppBuilder};
+use cuponera_platform::config::Settings;
+use cuponera_platform::credential::Argon2Hasher;
+use cuponera_platform::lifecycle::{self, RunningRelay};
+use cuponera_platform::queue::Queue;
+use cuponera_platform::telemetry::Exposition;
+use cuponera_store::Store;
 use cuponera_worker::Worker;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::net::TcpListener;
@@ -101,9 +101,9 @@ impl Installation {
         let cache = lifecycle::open_cache(settings, &metrics).await?;
         let own = queue.attach(database.connect(settings.worker_pools()).await?);
         let worker = Worker::new(settings, "up", own, files.clone(), queue.clone(), cache.clone());
-        let parts =
-            Parts::new(settings, &secret, store.clone(), files, queue.clone(), cache, metrics.clone());
-        let app = App::start(parts).map_err(|error| error.chain())?;
+        let builder =
+            AppBuilder::new(settings, &secret, store.clone(), files, queue.clone(), cache, metrics.clone());
+        let app = App::start(builder).map_err(|error| error.chain())?;
         Ok(Self { app, worker, queue, metrics, store, database })
     }
 
@@ -158,7 +158,7 @@ async fn first_admin(settings: &Settings, store: &Store) -> Result<Option<FirstA
         let password = secrets::password()?;
         (SecretString::from(password.clone()), Some(password))
     };
-    let passwords = Passwords::new().map_err(|error| error.chain())?;
+    let passwords = Argon2Hasher::new().map_err(|error| error.chain())?;
     let hash = passwords.hash(password).await.map_err(|error| error.chain())?;
     let made = store.create_first_business_if_none(FIRST_BUSINESS, &settings.admin_email, &hash).await;
     let admin = FirstAdmin { email: settings.admin_email.clone(), password: shown };

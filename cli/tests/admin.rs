@@ -119,14 +119,14 @@ async fn an_account_that_is_made_admin_of_another_business_keeps_its_password() 
         let mut process = Process::spawn(&mut command);
         (process.ended().await.code(), process.stdout(), process.stderr())
     };
-    let (code, _, said) = by_command(None).await;
-    assert_eq!(code, Some(3), "{said}");
+    let (code, _, prints) = by_command(None).await;
+    assert_eq!(code, Some(3), "{prints}");
     let second = problem["businesses"][1]["id"].as_str().expect("an id");
     for word in ["--business", "Second shop", second] {
-        assert!(said.contains(word), "{said}");
+        assert!(prints.contains(word), "{prints}");
     }
-    let (code, said, complaint) = by_command(Some(second)).await;
-    assert!(code == Some(0) && said.contains(second), "{said}{complaint}");
+    let (code, prints, complaint) = by_command(Some(second)).await;
+    assert!(code == Some(0) && prints.contains(second), "{prints}{complaint}");
 }
 
 #[tokio::test]

@@ -21,9 +21,9 @@ const KILLS: u32 = 10;
 const KILLS_OF_DELETIONS: u32 = 4;
 /// Maximum number of kills for each tenth of a job. The kills are spread over its rows, because a chunk that was
 /// running at too many kills is set aside.
-const MOST_KILLS_A_TENTH: u32 = 2;
+const MAX_KILLS_A_TENTH: u32 = 2;
 /// The longest pause before a kill, after the job is seen running.
-const LONGEST_PAUSE_MS: u64 = 250;
+const MAX_PAUSE_MS: u64 = 250;
 /// The private Postgres is killed at every n-th kill.
 const POSTGRES_TOO: u32 = 4;
 
@@ -65,7 +65,7 @@ impl Victim {
             if status != "RUNNING" {
                 return self.admin.get(&format!("jobs/{job}")).await;
             }
-            let pause = self.random.random_range(0..=LONGEST_PAUSE_MS);
+            let pause = self.random.random_range(0..=MAX_PAUSE_MS);
             tokio::time::sleep(Duration::from_millis(pause)).await;
             if self.admin.get(&format!("jobs/{job}")).await["status"] == "RUNNING" {
                 kills_in_tenth[tenth] += 1;
@@ -74,7 +74,7 @@ impl Victim {
         }
     }
 
-    /// Waits until the job has ended, or runs in a tenth of its rows with fewer than [`MOST_KILLS_A_TENTH`] kills.
+    /// Waits until the job has ended, or runs in a tenth of its rows with fewer than [`MAX_KILLS_A_TENTH`] kills.
     async fn wait_until_at_work(&self, job: &str, kills: &[u32; 11]) -> (usize, String) {
         eventually("the job to move on", async || {
             let job = self.admin.get(&format!("jobs/{job}")).await;
@@ -83,7 +83,7 @@ impl Victim {
             let tenth = (1..=10).rfind(|tenth| percent >= f64::from(*tenth) * 10.0).unwrap_or(0);
             let tenth = usize::try_from(tenth).expect("at most ten");
             let is_over = !["QUEUED", "RUNNING"].contains(&status.as_str());
-            (is_over || status == "RUNNING" && kills[tenth] < MOST_KILLS_A_TENTH).then_some((tenth, status))
+            (is_over || status == "RUNNING" && kills[tenth] < MAX_KILLS_A_TENTH).then_some((tenth, status))
         })
         .await
     }

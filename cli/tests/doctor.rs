@@ -63,7 +63,7 @@ async fn before_the_first_start_all_is_well_and_nothing_is_made() {
     assert_eq!(ran.code, 0);
     assert!(ran.stdout.contains("any free port") && ran.stdout.contains("`up` creates it"), "{ran:?}");
     assert!(!installation.data_dir().exists(), "doctor created the data folder");
-    run(&mut doctor(&installation)).said(&["✓ settings", "✓ data folder", "✓ postgres", "✓ open files"]);
+    run(&mut doctor(&installation)).prints(&["✓ settings", "✓ data folder", "✓ postgres", "✓ open files"]);
 }
 
 #[tokio::test]
@@ -82,7 +82,7 @@ async fn a_running_installation_is_found_in_health_and_left_alone() {
     let password = std::fs::read_to_string(world.data_dir().join("postgres.password")).expect("no password");
     assert!(!ran.stdout.contains(password.trim()), "a secret is shown");
     assert_eq!(listing(&world.data_dir()), before);
-    world.run(&["whoami"]).said(&["ADMIN"]);
+    world.run(&["whoami"]).prints(&["ADMIN"]);
 }
 
 #[tokio::test]
@@ -197,7 +197,7 @@ async fn a_user_without_rights_is_told_which_are_missing() {
 #[tokio::test]
 async fn a_setting_that_cannot_be_read_is_a_usage_fault() {
     let installation = Installation::new();
-    run(doctor(&installation).env("CUPONERA_HTTP_ADDR", "somewhere")).refused(2, &["--http-addr"]);
+    run(doctor(&installation).env("CUPONERA_HTTP_ADDR", "somewhere")).fails(2, &["--http-addr"]);
     let report: Value = run(doctor(&installation).arg("--json")).json();
     assert_eq!(report["ok"], true);
 }

@@ -165,11 +165,11 @@ async fn a_health_check_needs_no_other_program() {
         (check.ended().await.success(), check.stderr())
     };
     assert_eq!(check(&url).await, (true, String::new()));
-    let (is_well, said) = check(&format!("http://{}/nothing", fleet.address())).await;
-    assert!(!is_well && said.contains("404"), "{said}");
-    let (is_well, said) = check("nonsense").await;
-    assert!(!is_well && said.contains("must be a URL such as http://"), "{said}");
+    let (is_well, prints) = check(&format!("http://{}/nothing", fleet.address())).await;
+    assert!(!is_well && prints.contains("404"), "{prints}");
+    let (is_well, prints) = check("nonsense").await;
+    assert!(!is_well && prints.contains("must be a URL such as http://"), "{prints}");
     fleet.api.stop().await;
-    let (is_well, said) = check(&url).await;
-    assert!(!is_well && said.starts_with(&format!("cuponera: {url}: ")), "{said}");
+    let (is_well, prints) = check(&url).await;
+    assert!(!is_well && prints.starts_with(&format!("cuponera: {url}: ")), "{prints}");
 }

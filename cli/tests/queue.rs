@@ -61,8 +61,8 @@ async fn a_queue_that_cannot_be_had_is_said_in_one_line() {
         let mut process = Process::spawn(&mut command);
         assert!(!process.ended().await.success());
         let stderr = process.stderr();
-        let said: Vec<&str> = stderr.lines().filter(|line| line.starts_with("cuponera: ")).collect();
-        let [line] = said[..] else { panic!("not one line: {stderr}") };
+        let prints: Vec<&str> = stderr.lines().filter(|line| line.starts_with("cuponera: ")).collect();
+        let [line] = prints[..] else { panic!("not one line: {stderr}") };
         assert!(line.starts_with("cuponera: CUPONERA_QUEUE_URL: ") && line.contains(hint), "{stderr}");
     }
     assert!(installation.postmaster().is_none(), "nothing was started");

@@ -89,7 +89,7 @@ impl Planter {
         let path = format!("coupon-books/{book}");
         assert_eq!(self.ask(who, Method::PATCH, &path, json!({"status": "ACTIVE"})).await.0, 200);
         let file = format!("code\n{}\n{}\n{}\n{}\nbad code\n", CODES[0], CODES[1], CODES[3], CODES[3]);
-        // The second time each code is there already, which the database finds out.
+        // In the second import each code exists already, which the database detects.
         for _ in 0..2 {
             let upload = format!("{}/coupon-codes/upload?couponBookId={book}", self.base);
             let upload = self.http.post(upload).bearer_auth(&admin).header("Content-Type", "text/csv");
@@ -114,7 +114,7 @@ impl Planter {
         .await;
     }
 
-    /// Puts each secret into each parameter of each path, behind the path, and into its query, like a client that confuses its fields.
+    /// Puts each secret into each parameter of each path, after the path, and into the query, like a client that confuses fields.
     async fn misplace(&mut self, admin: &str) {
         let root = self.base.trim_end_matches("/api/v1").to_owned();
         for (path, secret) in
@@ -129,7 +129,7 @@ impl Planter {
                 (Method::GET, format!("{in_place}/{secret}")),
                 (Method::GET, format!("{in_place}?{secret}={secret}")),
             ];
-            // Without a place in it, it would be the operation itself.
+            // Without a parameter in the path, this would be the operation itself.
             if in_place != *path {
                 asked.extend([Method::GET, Method::POST].map(|method| (method, in_place.clone())));
             }
@@ -179,7 +179,7 @@ impl Planter {
     }
 }
 
-/// The paths of the API's document, and beginnings of others.
+/// The paths of the OpenAPI document, and prefixes of other paths.
 fn paths() -> Vec<String> {
     let document = fs::read_to_string(DOCUMENT).expect("there is no document");
     let document: Value = serde_json::from_str(&document).expect("the document is JSON");
@@ -229,17 +229,17 @@ async fn secrets_are_in_no_log_and_no_error_however_much_is_logged() {
     assert!(!metrics.contains('@') && !metrics.contains("ann"), "a user is in a label: {metrics}");
     process.signal(Signal::TERM);
     assert!(process.ended().await.success());
-    let refused =
+    let fails =
         Process::spawn(installation.command().env(
             "CUPONERA_DATABASE_URL",
             format!("postgres://canary:{DATABASE_PASSWORD}@127.0.0.1:1/canary"),
         ));
-    let (refused, own_password) = (ended(refused).await, installation.data_dir().join("postgres.password"));
+    let (fails, own_password) = (ended(fails).await, installation.data_dir().join("postgres.password"));
     planter.secrets.push(fs::read_to_string(own_password).expect("a password").trim().to_owned());
     let places = [
         ("the log", process.stderr()),
         ("standard output", process.stdout()),
-        ("the output of a failed start", refused),
+        ("the output of a failed start", fails),
         ("errors", planter.errors.clone()),
         ("the metrics", metrics),
         ("the log of Postgres", logs_under(&installation.data_dir())),

@@ -18,7 +18,7 @@ use sqlx::PgPool;
 use tempfile::TempDir;
 
 /// Timeout of a condition. Generous, because reaching it fails the test.
-const PATIENCE: Duration = Duration::from_mins(3);
+const TIMEOUT: Duration = Duration::from_mins(3);
 const POLL: Duration = Duration::from_millis(5);
 
 pub(crate) const EMAIL: &str = "admin@example.com";
@@ -145,7 +145,7 @@ impl Process {
         while !self.stdout().contains("Ctrl-C stops it") {
             let ended = self.child.try_wait().expect("waiting failed");
             assert!(ended.is_none(), "it ended instead of serving: {}", self.stderr());
-            assert!(begun.elapsed() < PATIENCE, "it does not serve: {}", self.stderr());
+            assert!(begun.elapsed() < TIMEOUT, "it does not serve: {}", self.stderr());
             tokio::time::sleep(POLL).await;
         }
     }
@@ -158,7 +158,7 @@ impl Process {
             if let Some(status) = self.child.try_wait().expect("waiting failed").filter(|_| was_read) {
                 return status;
             }
-            assert!(begun.elapsed() < PATIENCE, "it does not end: {}", self.stderr());
+            assert!(begun.elapsed() < TIMEOUT, "it does not end: {}", self.stderr());
             tokio::time::sleep(POLL).await;
         }
     }
@@ -204,7 +204,7 @@ impl Process {
             }
             let ended = self.child.try_wait().expect("waiting failed");
             assert!(ended.is_none(), "it ended before it logged {message:?}: {}", self.stderr());
-            assert!(begun.elapsed() < PATIENCE, "it does not log {message:?}: {}", self.stderr());
+            assert!(begun.elapsed() < TIMEOUT, "it does not log {message:?}: {}", self.stderr());
             tokio::time::sleep(POLL).await;
         }
     }

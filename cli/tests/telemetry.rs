@@ -195,11 +195,7 @@ async fn log_lines_have_the_ids_of_their_request_and_job_and_one_trace_runs_thro
     });
     let lock = lock.expect("no line of the lock");
     assert_eq!(lock["route"], "/api/v1/coupons/{code}/lock");
-    assert_eq!(
-        (&lock["method"], lock.get("path")),
-        (&json!("POST"), None),
-        "the path as it was sent is logged"
-    );
+    assert_eq!((&lock["method"], lock.get("path")), (&json!("POST"), None), "the path as sent is logged");
     assert_eq!(
         lock["trace"].as_str().map(str::len),
         Some(32),

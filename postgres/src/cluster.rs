@@ -12,16 +12,16 @@ use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 use crate::binaries::{Binaries, Install};
 use crate::folder::{DataFolder, cluster_in, get_password, random_hex};
 use crate::launch::{self, RunAs};
-use crate::server_log::{Log, complaint};
+use crate::server_log::{Log, error_line};
 use crate::{Error, SUPERUSER, settings};
 
 const INITDB_POLL: Duration = Duration::from_millis(20);
 /// Time for the children of a killed `initdb` to end. It is short because in a container without an init
 /// process zombies stay in the process group until the container ends.
-const GROUP_PATIENCE: Duration = Duration::from_secs(1);
+const GROUP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Prefix of the folder in which `initdb` works. A folder with this prefix is an unfinished cluster.
-const WORKSHOP: &str = "postgres.new-";
+const TEMPORARY_PREFIX: &str = "postgres.new-";
 
 /// A complete cluster.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ impl Cluster {
         binaries: &Binaries,
         settings: &[(String, String)],
     ) -> Result<(Self, bool), Error> {
-        remove_workshops(folder.path());
+        remove_temporary(folder.path());
         let is_new = !folder.cluster().join("PG_VERSION").exists();
         if is_new {
             create(folder, binaries.preferred(), settings::is_throwaway(settings)).await?;
@@ -118,37 +118,37 @@ async fn create(folder: &DataFolder, install: &Install, throwaway: bool) -> Resu
     let run_as = RunAs::for_new_cluster()?;
     let password = folder.find_or_create_password()?;
     let suffix = random_hex::<4>().map_err(Error::folder("name", folder.path()))?;
-    let workshop = folder.path().join(format!("{WORKSHOP}{suffix}"));
-    prepare(&workshop, &password, run_as).map_err(Error::folder("create", &workshop))?;
+    let temporary = folder.path().join(format!("{TEMPORARY_PREFIX}{suffix}"));
+    prepare(&temporary, &password, run_as).map_err(Error::folder("create", &temporary))?;
 
-    let made = initdb(folder, &workshop, install, run_as, throwaway).await;
+    let made = initdb(folder, &temporary, install, run_as, throwaway).await;
     if made.is_ok() {
         let target = folder.cluster();
-        let moved = fs::rename(workshop.join("cluster"), &target).and_then(|()| folder.sync());
+        let moved = fs::rename(temporary.join("cluster"), &target).and_then(|()| folder.sync());
         moved.map_err(Error::folder("create", target))?;
     }
-    remove_workshops(folder.path());
+    remove_temporary(folder.path());
     made
 }
 
 /// Creates a folder that the user of `initdb` owns, with the password in it: that user may have no access
 /// to the data folder.
-fn prepare(workshop: &Path, password: &str, run_as: RunAs) -> io::Result<()> {
-    DirBuilder::new().mode(0o700).create(workshop)?;
-    let password_file = workshop.join("password");
+fn prepare(temporary: &Path, password: &str, run_as: RunAs) -> io::Result<()> {
+    DirBuilder::new().mode(0o700).create(temporary)?;
+    let password_file = temporary.join("password");
     fs::write(&password_file, password)?;
     run_as.give(&password_file)?;
-    run_as.give(workshop)
+    run_as.give(temporary)
 }
 
 async fn initdb(
     folder: &DataFolder,
-    workshop: &Path,
+    temporary: &Path,
     install: &Install,
     run_as: RunAs,
     throwaway: bool,
 ) -> Result<(), Error> {
-    let handle = File::open(workshop).map_err(Error::folder("open", workshop))?;
+    let handle = File::open(temporary).map_err(Error::folder("open", temporary))?;
     let inherited = launch::inherited_path(&handle);
     let log = Log::open(folder.log())?;
     let mut command = launch::command(install, "initdb", run_as);
@@ -169,7 +169,7 @@ async fn initdb(
     {
         return Ok(());
     }
-    Err(Error::Initdb { path: folder.cluster(), complaint: complaint(&log.since_opened()) })
+    Err(Error::Initdb { path: folder.cluster(), error_line: error_line(&log.since_opened()) })
 }
 
 /// A running `initdb`. Dropping it kills the process and its children.
@@ -199,7 +199,7 @@ impl Drop for Initdb {
         let killed_at = Instant::now();
         while killed
             && group.is_some_and(|group| test_kill_process_group(group).is_ok())
-            && killed_at.elapsed() < GROUP_PATIENCE
+            && killed_at.elapsed() < GROUP_TIMEOUT
         {
             std::thread::sleep(INITDB_POLL);
         }
@@ -208,9 +208,9 @@ impl Drop for Initdb {
 
 /// Removes the folders of interrupted attempts. If an `initdb` of such an attempt still writes, the
 /// remainder is removed at the next start.
-fn remove_workshops(data_dir: &Path) {
+fn remove_temporary(data_dir: &Path) {
     let entries = fs::read_dir(data_dir).into_iter().flatten().flatten();
-    for entry in entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(WORKSHOP)) {
+    for entry in entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(TEMPORARY_PREFIX)) {
         if let Err(error) = fs::remove_dir_all(entry.path()) {
             tracing::debug!(path = %entry.path().display(), %error, "an unfinished cluster was not removed");
         }

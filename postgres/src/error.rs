@@ -100,18 +100,18 @@ pub enum Error {
         source: io::Error,
     },
     /// `initdb` failed.
-    #[error("initdb could not create {}: {complaint}", path.display())]
+    #[error("initdb could not create {}: {error_line}", path.display())]
     Initdb {
         /// The folder of the new cluster.
         path: PathBuf,
         /// The last error line of `initdb`.
-        complaint: String,
+        error_line: String,
     },
     /// The server ended before it was ready.
-    #[error("Postgres did not start: {complaint} (full log: {})", log.display())]
+    #[error("Postgres did not start: {error_line} (full log: {})", log.display())]
     DidNotStart {
         /// The last error line of the log.
-        complaint: String,
+        error_line: String,
         /// The log of the server.
         log: PathBuf,
     },

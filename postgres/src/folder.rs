@@ -13,7 +13,7 @@ use rustix::fs::{FlockOperation, flock};
 use crate::Error;
 
 /// How long to wait for a previous owner that is just ending.
-const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 const LOCK_POLL: Duration = Duration::from_millis(50);
 
 /// 192 bits: impossible to guess, and short enough for a URL.
@@ -123,7 +123,7 @@ async fn lock(data_dir: &Path) -> Result<File, Error> {
         .mode(0o600)
         .open(&path)
         .map_err(Error::folder("create", &path))?;
-    let deadline = Instant::now() + LOCK_PATIENCE;
+    let deadline = Instant::now() + LOCK_TIMEOUT;
     loop {
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => return Ok(file),

@@ -32,7 +32,7 @@ const UNPRIVILEGED_USERS: [&str; 2] = ["postgres", "nobody"];
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RunAs {
     /// Not root: the current user.
-    Ourselves,
+    CurrentUser,
     /// Root: this user and group, without supplementary groups.
     User { uid: u32, gid: u32 },
 }
@@ -41,7 +41,7 @@ impl RunAs {
     /// For a cluster that does not exist yet.
     pub(crate) fn for_new_cluster() -> Result<Self, Error> {
         if !rustix::process::geteuid().is_root() {
-            return Ok(Self::Ourselves);
+            return Ok(Self::CurrentUser);
         }
         let passwd = fs::read_to_string("/etc/passwd").map_err(|_| Error::NoUnprivilegedUser)?;
         let user = UNPRIVILEGED_USERS.iter().find_map(|name| find_user(&passwd, name));
@@ -53,14 +53,14 @@ impl RunAs {
         if rustix::process::geteuid().is_root() {
             Self::User { uid: cluster.uid(), gid: cluster.gid() }
         } else {
-            Self::Ourselves
+            Self::CurrentUser
         }
     }
 
     /// Makes this user the owner of a file or folder.
     pub(crate) fn give(self, path: &Path) -> io::Result<()> {
         match self {
-            Self::Ourselves => Ok(()),
+            Self::CurrentUser => Ok(()),
             Self::User { uid, gid } => std::os::unix::fs::chown(path, Some(uid), Some(gid)),
         }
     }

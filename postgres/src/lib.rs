@@ -12,8 +12,8 @@ mod binaries;
 mod cluster;
 mod error;
 mod folder;
+mod inspect;
 mod launch;
-mod look;
 mod postmaster;
 mod server;
 mod server_log;
@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 
 pub use binaries::Binaries;
 pub use error::Error;
-pub use look::{Look, RunningServer, look};
+pub use inspect::{DataFolderStatus, RunningServer, inspect};
 
 use cluster::Cluster;
 use folder::DataFolder;
@@ -134,7 +134,7 @@ impl PrivatePostgres {
 /// Another process owns the server and may stop it at any time. Use it, but do not stop it.
 pub fn find_running(data_dir: &Path) -> Result<Option<String>, Error> {
     let Some(cluster) = Cluster::find(data_dir)? else { return Ok(None) };
-    Ok(look::find_server(&cluster)?.map(|server| server.url("postgres")))
+    Ok(inspect::find_server(&cluster)?.map(|server| server.url("postgres")))
 }
 
 fn url_of(cluster: &Cluster, port: u16) -> String {

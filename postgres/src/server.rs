@@ -17,26 +17,26 @@ use crate::binaries::{Binaries, Install};
 use crate::cluster::Cluster;
 use crate::folder::DataFolder;
 use crate::postmaster::{self, PidFile};
-use crate::server_log::{Log, complaint};
+use crate::server_log::{Log, error_line};
 use crate::{Error, launch, settings};
 
 const POLL: Duration = Duration::from_millis(20);
 
 /// Crash recovery replays up to `max_wal_size` (4 GB) of log: 14 minutes at 5 MB/s. A server that is
 /// stopped before it is ready starts the recovery from the beginning.
-const READY_PATIENCE: Duration = Duration::from_mins(15);
+const READY_TIMEOUT: Duration = Duration::from_mins(15);
 
 /// For transient causes: the port was taken meanwhile, or the last processes of a crashed server are still
 /// ending.
-const RETRY_PATIENCE: Duration = Duration::from_secs(30);
+const RETRY_TIMEOUT: Duration = Duration::from_secs(30);
 const RETRY_PAUSE: Duration = Duration::from_millis(300);
-const PASSING_CAUSES: [&str; 3] =
+const TRANSIENT_CAUSES: [&str; 3] =
     ["could not bind", "lock file \"postmaster.pid\" already exists", "pre-existing shared memory block"];
 
 /// A fast shutdown writes all dirty buffers, up to 2 GB.
-const FAST_PATIENCE: Duration = Duration::from_mins(2);
+const FAST_TIMEOUT: Duration = Duration::from_mins(2);
 /// After an immediate shutdown the postmaster kills remaining processes after 5 s.
-const IMMEDIATE_PATIENCE: Duration = Duration::from_secs(15);
+const IMMEDIATE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// A running server. Dropping it stops the server, unless `leave` was called.
 #[derive(Debug)]
@@ -66,7 +66,7 @@ pub(crate) async fn run(
 ) -> Result<(Server, bool), Error> {
     let cluster = Arc::new(cluster);
     let server = |postmaster| Server::new(cluster.clone(), postmaster, folder.log());
-    let give_up_at = Instant::now() + RETRY_PATIENCE;
+    let give_up_at = Instant::now() + RETRY_TIMEOUT;
     loop {
         // A server that stops or crashes during the wait is replaced by a new one.
         if let Some(found) = find(&cluster)?
@@ -80,11 +80,11 @@ pub(crate) async fn run(
             return Ok((server, false));
         }
         let story = log.since_opened();
-        let passes = PASSING_CAUSES.iter().any(|cause| story.contains(cause));
+        let passes = TRANSIENT_CAUSES.iter().any(|cause| story.contains(cause));
         if !passes || Instant::now() > give_up_at {
-            return Err(Error::DidNotStart { complaint: complaint(&story), log: folder.log() });
+            return Err(Error::DidNotStart { error_line: error_line(&story), log: folder.log() });
         }
-        tracing::debug!(complaint = complaint(&story), "postgres did not start, trying again");
+        tracing::debug!(error_line = error_line(&story), "postgres did not start, trying again");
         tokio::time::sleep(RETRY_PAUSE).await;
     }
 }
@@ -113,10 +113,10 @@ impl Server {
                 self.port = port;
                 return Ok(Some(self));
             }
-            if begun_at.elapsed() > READY_PATIENCE {
+            if begun_at.elapsed() > READY_TIMEOUT {
                 return Err(Error::NotReady {
                     pid,
-                    waited_s: READY_PATIENCE.as_secs(),
+                    waited_s: READY_TIMEOUT.as_secs(),
                     log: self.log.clone(),
                 });
             }
@@ -141,7 +141,7 @@ impl Server {
         // Prevents a second attempt in `drop`, whatever the result.
         self.is_left = true;
         let (pid, log) = (self.postmaster.pid, &self.log);
-        for (signal, patience) in [(Signal::INT, FAST_PATIENCE), (Signal::QUIT, IMMEDIATE_PATIENCE)] {
+        for (signal, timeout) in [(Signal::INT, FAST_TIMEOUT), (Signal::QUIT, IMMEDIATE_TIMEOUT)] {
             // Checked immediately before the signal: another process may have the id by now.
             if !self.postmaster.is_alive(&self.cluster) {
                 return Ok(());
@@ -149,7 +149,7 @@ impl Server {
             if let Err(source) = send(pid, signal) {
                 return Err(Error::DoesNotStop { pid, log: log.clone(), source: Some(source) });
             }
-            if self.postmaster.is_gone_within(&self.cluster, patience) {
+            if self.postmaster.is_gone_within(&self.cluster, timeout) {
                 return Ok(());
             }
             tracing::warn!(pid, ?signal, "postgres did not stop in time");
@@ -169,10 +169,10 @@ impl Drop for Server {
 }
 
 impl Postmaster {
-    fn is_gone_within(&mut self, cluster: &Cluster, patience: Duration) -> bool {
+    fn is_gone_within(&mut self, cluster: &Cluster, timeout: Duration) -> bool {
         let begun_at = Instant::now();
         while self.is_alive(cluster) {
-            if begun_at.elapsed() > patience {
+            if begun_at.elapsed() > timeout {
                 return false;
             }
             std::thread::sleep(POLL);

@@ -24,7 +24,7 @@ pub(crate) struct Log {
 impl Log {
     /// Opens the log for appending. Renames it first if it is too large.
     pub(crate) fn open(path: PathBuf) -> Result<Self, Error> {
-        let opened = put_aside_large(&path).and_then(|()| {
+        let opened = rotate_large(&path).and_then(|()| {
             let file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(&path)?;
             let from = file.metadata()?.len();
             Ok((file, from))
@@ -56,18 +56,18 @@ impl Log {
 
 /// The most informative line about a failure: the last PANIC or FATAL line, else the last error, else the
 /// last line.
-pub(crate) fn complaint(text: &str) -> String {
+pub(crate) fn error_line(text: &str) -> String {
     let last_with =
         |word: &str| text.lines().filter_map(|line| line.find(word).map(|at| &line[at..])).next_back();
-    let complaint = last_with("PANIC:")
+    let error_line = last_with("PANIC:")
         .or_else(|| last_with("FATAL:"))
         .or_else(|| last_with("error:"))
         .or_else(|| text.lines().rfind(|line| !line.trim().is_empty()))
         .unwrap_or("it ended without a message");
-    complaint.split_whitespace().collect::<Vec<_>>().join(" ")
+    error_line.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-fn put_aside_large(path: &Path) -> io::Result<()> {
+fn rotate_large(path: &Path) -> io::Result<()> {
     match fs::metadata(path) {
         Ok(metadata) if metadata.len() > LOG_LIMIT_BYTES => fs::rename(path, path.with_extension("log.1")),
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -82,10 +82,10 @@ mod tests {
     #[test]
     fn the_complaint_is_the_last_fatal_line() {
         let text = "UTC [1] FATAL:  first\nUTC [1] FATAL:  could not  map\nUTC [1] LOG:  shut down\n";
-        assert_eq!(complaint(text), "FATAL: could not map");
-        assert_eq!(complaint("initdb: error: no\ninitdb: hint: try\n"), "error: no");
-        assert_eq!(complaint("only this\n\n"), "only this");
-        assert_eq!(complaint(""), "it ended without a message");
+        assert_eq!(error_line(text), "FATAL: could not map");
+        assert_eq!(error_line("initdb: error: no\ninitdb: hint: try\n"), "error: no");
+        assert_eq!(error_line("only this\n\n"), "only this");
+        assert_eq!(error_line(""), "it ended without a message");
     }
 
     #[test]

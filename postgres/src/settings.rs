@@ -8,10 +8,10 @@ use std::fs;
 const MIB: u64 = 1 << 20;
 
 /// The usual default of Postgres.
-const SHARED_BUFFERS_LEAST_MIB: u64 = 128;
+const SHARED_BUFFERS_MIN_MIB: u64 = 128;
 /// Larger values gain little over the system's page cache and make a shutdown slower.
-const SHARED_BUFFERS_MOST_MIB: u64 = 2048;
-const MAINTENANCE_MOST_MIB: u64 = 512;
+const SHARED_BUFFERS_MAX_MIB: u64 = 2048;
+const MAINTENANCE_MAX_MIB: u64 = 512;
 /// Assumed if the memory size cannot be read.
 const MEMORY_UNKNOWN_MIB: u64 = 2048;
 
@@ -63,9 +63,9 @@ pub(crate) fn is_throwaway(callers: &[(String, String)]) -> bool {
 
 fn sized(memory_mib: u64) -> [(&'static str, u64); 3] {
     [
-        ("shared_buffers", (memory_mib / 4).clamp(SHARED_BUFFERS_LEAST_MIB, SHARED_BUFFERS_MOST_MIB)),
-        ("effective_cache_size", (memory_mib / 2).max(SHARED_BUFFERS_LEAST_MIB)),
-        ("maintenance_work_mem", (memory_mib / 32).clamp(64, MAINTENANCE_MOST_MIB)),
+        ("shared_buffers", (memory_mib / 4).clamp(SHARED_BUFFERS_MIN_MIB, SHARED_BUFFERS_MAX_MIB)),
+        ("effective_cache_size", (memory_mib / 2).max(SHARED_BUFFERS_MIN_MIB)),
+        ("maintenance_work_mem", (memory_mib / 32).clamp(64, MAINTENANCE_MAX_MIB)),
     ]
 }
 

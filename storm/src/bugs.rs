@@ -21,7 +21,7 @@ pub(crate) struct Edit {
     instead: &'static str,
 }
 
-/// A file of `core/src/store/sql`.
+/// A file of `core/store/src/sql`.
 #[derive(Debug)]
 struct Statement {
     file: &'static str,
@@ -30,7 +30,7 @@ struct Statement {
 
 macro_rules! statement {
     ($file:literal) => {
-        Statement { file: $file, text: include_str!(concat!("../../core/src/store/sql/", $file)) }
+        Statement { file: $file, text: include_str!(concat!("../../core/store/src/sql/", $file)) }
     };
 }
 
@@ -123,7 +123,7 @@ impl Bug {
     }
 
     /// The statement without its guard; `None` if the bug does not change it.
-    pub(crate) fn taken_out_of(&self, sent: &str) -> Option<String> {
+    pub(crate) fn remove_guard(&self, sent: &str) -> Option<String> {
         let edits: Vec<&Edit> = self.edits.iter().filter(|edit| edit.statement.text == sent).collect();
         let without = |text: String, edit: &&Edit| text.replace(edit.guard, edit.instead);
         (!edits.is_empty()).then(|| edits.iter().fold(sent.to_owned(), without))

@@ -11,36 +11,41 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::Result;
-use crate::history::{Answer, Ask, Body, Entry};
-use crate::operations::{Hand, Operation};
+use crate::history::{Body, Entry, Request, Response};
+use crate::operations::{ClientState, Operation};
 use crate::world::{Caller, World};
 
 /// Timeout of a request.
-const PATIENCE: Duration = Duration::from_millis(2_500);
+const TIMEOUT: Duration = Duration::from_millis(2_500);
 /// Share of attempts that a client cancels early, as if its connection broke, and their maximum duration.
-const BROKEN_OFF: f64 = 0.03;
-const LONGEST_BROKEN_OFF_MS: u64 = 30;
+const CANCELED_SHARE: f64 = 0.03;
+const MAX_CANCELED_MS: u64 = 30;
 /// Pause before a request is repeated.
 const PAUSE: Duration = Duration::from_millis(50);
 /// Every n-th client is an end user.
 const END_USER_EVERY: usize = 5;
 
 /// Sends the requests of clients to the APIs in turn.
-pub(crate) struct Line<'a> {
+pub(crate) struct ApiClient<'a> {
     http: reqwest::Client,
     apis: &'a [String],
     pub(crate) world: &'a World,
     attempts: AtomicU32,
 }
 
-impl<'a> Line<'a> {
+impl<'a> ApiClient<'a> {
     pub(crate) fn to(apis: &'a [String], world: &'a World) -> Result<Self> {
         let http = reqwest::Client::builder().no_proxy().build()?;
         Ok(Self { http, apis, world, attempts: AtomicU32::new(0) })
     }
 
     /// Sends a request once. Without an answer within `patience`, the entry has none.
-    pub(crate) async fn ask(&self, operation: &'static Operation, ask: &Ask, patience: Duration) -> Entry {
+    pub(crate) async fn ask(
+        &self,
+        operation: &'static Operation,
+        ask: &Request,
+        patience: Duration,
+    ) -> Entry {
         let attempt = self.attempts.fetch_add(1, Ordering::Relaxed);
         let request_id = format!("storm-{attempt}");
         let api = &self.apis[usize::try_from(attempt).unwrap_or(0) % self.apis.len()];
@@ -66,23 +71,28 @@ impl<'a> Line<'a> {
     }
 }
 
-async fn answer_of(request: reqwest::RequestBuilder) -> Option<Answer> {
+async fn answer_of(request: reqwest::RequestBuilder) -> Option<Response> {
     let answer = request.send().await.ok()?;
     let status = answer.status().as_u16();
     let is_replay = answer.headers().contains_key("Idempotent-Replayed");
     let text = answer.text().await.ok()?;
     let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
-    Some(Answer { status, body, is_replay })
+    Some(Response { status, body, is_replay })
 }
 
 /// Runs all clients concurrently until `end`.
-pub(crate) async fn run(line: &Line<'_>, clients: usize, random: &mut StdRng, end: Instant) -> Vec<Entry> {
+pub(crate) async fn run(
+    api_client: &ApiClient<'_>,
+    clients: usize,
+    random: &mut StdRng,
+    end: Instant,
+) -> Vec<Entry> {
     let seeds: Vec<u64> = (0..clients).map(|_| random.random()).collect();
-    let all = seeds.into_iter().enumerate().map(|(number, seed)| client(line, number, seed, end));
+    let all = seeds.into_iter().enumerate().map(|(number, seed)| client(api_client, number, seed, end));
     join_all(all).await.concat()
 }
 
-async fn client(line: &Line<'_>, number: usize, seed: u64, end: Instant) -> Vec<Entry> {
+async fn client(api_client: &ApiClient<'_>, number: usize, seed: u64, end: Instant) -> Vec<Entry> {
     let random = StdRng::seed_from_u64(seed);
     let tenant = number % 2;
     let caller = if number.is_multiple_of(END_USER_EVERY) {
@@ -90,14 +100,14 @@ async fn client(line: &Line<'_>, number: usize, seed: u64, end: Instant) -> Vec<
     } else {
         Caller::Service(tenant)
     };
-    let mut hand = Hand { world: line.world, caller, client: number, asked: 0, random };
+    let mut client_state = ClientState { world: api_client.world, caller, client: number, asked: 0, random };
     let mut entries = Vec::new();
     while Instant::now() < end {
-        let (operation, ask) = hand.next();
+        let (operation, ask) = client_state.next();
         loop {
-            let is_broken_off = hand.random.random_bool(BROKEN_OFF);
-            let early = Duration::from_millis(hand.random.random_range(0..LONGEST_BROKEN_OFF_MS));
-            let entry = line.ask(operation, &ask, if is_broken_off { early } else { PATIENCE }).await;
+            let is_broken_off = client_state.random.random_bool(CANCELED_SHARE);
+            let early = Duration::from_millis(client_state.random.random_range(0..MAX_CANCELED_MS));
+            let entry = api_client.ask(operation, &ask, if is_broken_off { early } else { TIMEOUT }).await;
             let is_done = entry.verdict().is_some() || ask.key.is_none();
             let is_answered = entry.answer.is_some();
             entries.push(entry);

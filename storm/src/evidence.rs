@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{FromRow, PgConnection, query_as};
 
 use crate::Result;
-use crate::history::{Answer, Entry};
+use crate::history::{Entry, Response};
 use crate::installation::Installation;
 use crate::plan::Strike;
 use crate::world::World;
@@ -91,8 +91,8 @@ impl<'a> Evidence<'a> {
     }
 
     /// The answer of each request, even if only a repetition received it.
-    pub(crate) fn answers(&self) -> HashMap<&str, &'a Answer> {
-        let of_keys: HashMap<&str, &Answer> = self
+    pub(crate) fn answers(&self) -> HashMap<&str, &'a Response> {
+        let of_keys: HashMap<&str, &Response> = self
             .by_key()
             .into_iter()
             .filter_map(|(key, entries)| Some((key, entries.into_iter().find_map(Entry::verdict)?)))

@@ -9,7 +9,7 @@ use crate::world::Caller;
 
 /// A request. A client that repeats it sends the same request.
 #[derive(Debug, Clone)]
-pub(crate) struct Ask {
+pub(crate) struct Request {
     pub(crate) caller: Caller,
     pub(crate) method: Method,
     /// Under `/api/v1/`.
@@ -44,16 +44,16 @@ pub(crate) struct About {
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {
     pub(crate) operation: &'static Operation,
-    pub(crate) ask: Ask,
+    pub(crate) ask: Request,
     pub(crate) request_id: String,
     pub(crate) called_at: DateTime<Utc>,
     pub(crate) ended_at: DateTime<Utc>,
     /// `None` if no complete answer arrived.
-    pub(crate) answer: Option<Answer>,
+    pub(crate) answer: Option<Response>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Answer {
+pub(crate) struct Response {
     pub(crate) status: u16,
     pub(crate) body: Value,
     /// Whether the server marks this as the answer of an earlier attempt.
@@ -62,7 +62,7 @@ pub(crate) struct Answer {
 
 impl Entry {
     /// The answer, if it is final: not a status that permits a retry.
-    pub(crate) fn verdict(&self) -> Option<&Answer> {
+    pub(crate) fn verdict(&self) -> Option<&Response> {
         self.answer.as_ref().filter(|answer| {
             let may_be_tried_again = matches!(answer.status, 408 | 429 | 500..)
                 || answer.status == 409 && answer.code() == "key_in_progress";
@@ -71,12 +71,12 @@ impl Entry {
     }
 
     /// The text for a violation.
-    pub(crate) fn told(&self) -> String {
+    pub(crate) fn description(&self) -> String {
         let answer = self.answer.as_ref().map_or("no answer".to_owned(), |answer| {
             let replay = if answer.is_replay { " (replay)" } else { "" };
             format!("{}{replay} {}", answer.status, answer.body)
         });
-        let Ask { method, path, key, about, caller, .. } = &self.ask;
+        let Request { method, path, key, about, caller, .. } = &self.ask;
         format!(
             "{} {method} {path} by {caller:?} as {:?}, lock {:?}, key {key:?}, {} from {} to {}: {answer}",
             self.operation.name, about.user, about.lock, self.request_id, self.called_at, self.ended_at
@@ -84,7 +84,7 @@ impl Entry {
     }
 }
 
-impl Answer {
+impl Response {
     pub(crate) fn is_success(&self) -> bool {
         (200..300).contains(&self.status)
     }

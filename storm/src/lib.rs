@@ -15,10 +15,10 @@ mod installation;
 mod operations;
 mod oracles;
 mod plan;
+mod postgres_proxy;
 mod report;
 mod run;
 pub mod shrink;
-mod wire;
 mod world;
 
 pub use installation::Size;

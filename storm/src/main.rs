@@ -64,7 +64,7 @@ async fn main() -> ExitCode {
     // Dropping the future of the run stops its programs.
     let done = tokio::select! {
         done = run(&arguments) => done,
-        () = told_to_end() => Err("interrupted".into()),
+        () = stop_requested() => Err("interrupted".into()),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
@@ -76,7 +76,7 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn told_to_end() {
+async fn stop_requested() {
     let terminate = signal(SignalKind::terminate());
     match terminate {
         Ok(mut terminate) => tokio::select! { _ = terminate.recv() => {}, _ = tokio::signal::ctrl_c() => {} },
@@ -93,7 +93,7 @@ async fn run(arguments: &Arguments) -> Result<bool> {
     }
     let mut all_caught = true;
     for bug in bugs {
-        all_caught &= look_for(bug, arguments).await?;
+        all_caught &= run_until_caught(bug, arguments).await?;
     }
     Ok(all_caught)
 }
@@ -130,14 +130,14 @@ async fn run_seeds(arguments: &Arguments) -> Result<bool> {
 }
 
 /// Runs seeds until one catches the bug.
-async fn look_for(bug: &'static Bug, arguments: &Arguments) -> Result<bool> {
+async fn run_until_caught(bug: &'static Bug, arguments: &Arguments) -> Result<bool> {
     let Seeds { first, last } = arguments.seed.unwrap_or(Seeds { first: 1, last: SEEDS_OF_A_BUG });
     let files: BTreeSet<&str> = bug.files().collect();
     println!("bug {}: {} ({})", bug.name, bug.does, names(files.into_iter()));
     for seed in first..=last {
         let report = storm(&arguments.plan(seed, Some(bug)), &arguments.programs).await?;
         println!("{report}");
-        if report.taken_out() == 0 {
+        if report.edited_statements() == 0 {
             return Err(format!("no sent statement contains the guard of {}", bug.name).into());
         }
         if let Some(oracle) = report.caught_by() {

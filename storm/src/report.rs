@@ -8,7 +8,7 @@ use crate::history::Entry;
 use crate::installation::Size;
 
 /// Maximum number of violations printed for an oracle.
-const MOST_SHOWN: usize = 3;
+const MAX_SHOWN: usize = 3;
 
 /// The report of one seed.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ pub struct SizeReport {
     /// The phases with their end times.
     pub(crate) phases: Vec<(&'static str, Duration)>,
     /// Number of statements from which the guard of a bug was removed.
-    pub(crate) taken_out: usize,
+    pub(crate) edited_statements: usize,
     /// The logs of the programs, if there are violations.
     pub(crate) logs: Vec<(String, String)>,
 }
@@ -41,7 +41,7 @@ pub struct SizeReport {
 #[derive(Debug, Default)]
 pub(crate) struct Outcomes {
     done: usize,
-    refused: usize,
+    rejected: usize,
     unanswered: usize,
 }
 
@@ -66,8 +66,8 @@ impl Report {
     }
 
     /// Number of statements from which the guard of the bug was removed.
-    pub fn taken_out(&self) -> usize {
-        self.sizes.iter().map(|size| size.taken_out).sum()
+    pub fn edited_statements(&self) -> usize {
+        self.sizes.iter().map(|size| size.edited_statements).sum()
     }
 }
 
@@ -78,7 +78,7 @@ impl SizeReport {
             let outcomes = operations.entry(entry.operation.name).or_default();
             match entry.verdict() {
                 Some(answer) if answer.is_success() => outcomes.done += 1,
-                Some(_) => outcomes.refused += 1,
+                Some(_) => outcomes.rejected += 1,
                 None => outcomes.unanswered += 1,
             }
         }
@@ -89,12 +89,12 @@ impl SizeReport {
     pub(crate) fn refusals_of(history: &[Entry]) -> BTreeMap<String, usize> {
         let mut refusals = BTreeMap::new();
         for entry in history {
-            let refusal = match &entry.answer {
+            let rejection = match &entry.answer {
                 Some(answer) if answer.is_success() => continue,
                 Some(answer) => format!("{} {}", answer.status, answer.code()),
                 None => "no answer".to_owned(),
             };
-            *refusals.entry(refusal).or_default() += 1;
+            *refusals.entry(rejection).or_default() += 1;
         }
         refusals
     }
@@ -113,13 +113,13 @@ impl fmt::Display for Report {
 impl fmt::Display for SizeReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.size.name())?;
-        let all: usize = self.operations.values().map(|of| of.done + of.refused + of.unanswered).sum();
+        let all: usize = self.operations.values().map(|of| of.done + of.rejected + of.unanswered).sum();
         writeln!(f, "  operations: {all} attempts (done/refused/unanswered)")?;
         let operations = self.operations.iter();
         let operations =
-            operations.map(|(name, of)| format!("{name} {}/{}/{}", of.done, of.refused, of.unanswered));
+            operations.map(|(name, of)| format!("{name} {}/{}/{}", of.done, of.rejected, of.unanswered));
         writeln!(f, "    {}", operations.collect::<Vec<_>>().join(", "))?;
-        let refusals = self.refusals.iter().map(|(refusal, count)| format!("{refusal} {count}"));
+        let refusals = self.refusals.iter().map(|(rejection, count)| format!("{rejection} {count}"));
         writeln!(f, "  refusals: {}", refusals.collect::<Vec<_>>().join(", "))?;
         let faults = self.faults.iter();
         let faults = faults.map(|(after, name)| format!("{name} at {:.1} s", after.as_secs_f64()));
@@ -131,11 +131,11 @@ impl fmt::Display for SizeReport {
         let checks = checks.map(|finding| format!("{} {}", finding.oracle, finding.checks));
         writeln!(f, "  checks: {}", checks.collect::<Vec<_>>().join(", "))?;
         for Finding { oracle, violations, .. } in &self.findings {
-            for violation in violations.iter().take(MOST_SHOWN) {
+            for violation in violations.iter().take(MAX_SHOWN) {
                 writeln!(f, "  {oracle}: {violation}")?;
             }
-            if violations.len() > MOST_SHOWN {
-                writeln!(f, "  {oracle}: {} more", violations.len() - MOST_SHOWN)?;
+            if violations.len() > MAX_SHOWN {
+                writeln!(f, "  {oracle}: {} more", violations.len() - MAX_SHOWN)?;
             }
         }
         Ok(())

@@ -10,7 +10,7 @@ use rand::seq::IndexedRandom;
 use sqlx::query_scalar;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use crate::clients::{self, Line};
+use crate::clients::{self, ApiClient};
 use crate::evidence::Evidence;
 use crate::history::Entry;
 use crate::installation::{Installation, Size, wait_until_ready};
@@ -28,8 +28,8 @@ const LATE_REST: Duration = Duration::from_secs(1);
 const RECOVERY: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(50);
 /// Timeout of a repeated request, and the maximum number of attempts.
-const PATIENCE: Duration = Duration::from_secs(5);
-const MOST_REPETITIONS: usize = 20;
+const TIMEOUT: Duration = Duration::from_secs(5);
+const MAX_REPETITIONS: usize = 20;
 /// Number of answered requests to repeat.
 const REPEATED: usize = 200;
 /// Number of clients that repeat requests.
@@ -67,12 +67,12 @@ async fn storm_installation(
     let mut phases = Vec::new();
     let mut ended = |phase| phases.push((phase, started.elapsed()));
     let world = World::make(&installation.apis[0]).await?;
-    let line = Line::to(&installation.apis, &world)?;
+    let api_client = ApiClient::to(&installation.apis, &world)?;
     let strikes = plan.strikes(size);
     ended("start");
     let begun = Instant::now();
     let mut random = plan.random(size, 1);
-    let load = clients::run(&line, plan.clients, &mut random, begun + STORM);
+    let load = clients::run(&api_client, plan.clients, &mut random, begun + STORM);
     let (mut history, recoveries) = tokio::join!(load, strike(installation, &strikes, begun));
     ended("storm");
     let unrecovered: Vec<String> =
@@ -83,7 +83,7 @@ async fn storm_installation(
         return Err(format!("{error}; {strikes:?}; {unrecovered:?}\n{}", logs.join("\n")).into());
     }
     ended("rest");
-    let repeated = repeat(&line, &history, &mut random).await;
+    let repeated = repeat(&api_client, &history, &mut random).await;
     history.extend(repeated);
     // A repeated request whose answer was lost may have created a job just now.
     until_no_job_is_open(installation, rest_ends.max(Instant::now() + LATE_REST)).await?;
@@ -93,11 +93,12 @@ async fn storm_installation(
     let is_violated = findings.iter().any(|finding| !finding.violations.is_empty());
     let logs = installation.logs().filter(|_| is_violated);
     let logs = logs.map(|(name, log)| (format!("{} {name}", size.name()), log)).collect();
-    let taken_out = installation.fleet.as_ref().map_or(0, |services| services.wire.taken_out());
+    let edited_statements =
+        installation.fleet.as_ref().map_or(0, |services| services.postgres_proxy.edited_statements());
     let faults = strikes.iter().map(|strike| (strike.after, strike.fault.name)).collect();
     let operations = SizeReport::operations_of(&history);
     let refusals = SizeReport::refusals_of(&history);
-    Ok(SizeReport { size, operations, refusals, faults, findings, phases, taken_out, logs })
+    Ok(SizeReport { size, operations, refusals, faults, findings, phases, edited_statements, logs })
 }
 
 /// Injects all faults at their times and waits until all have recovered.
@@ -114,7 +115,7 @@ async fn strike(installation: &Installation, strikes: &[Strike], begun: Instant)
 
 /// Waits until all APIs are ready and no job is open.
 async fn rest(installation: &Installation, end: Instant) -> Result<()> {
-    revive(installation).await?;
+    restart_ended_programs(installation).await?;
     wait_until_ready(&installation.apis).await?;
     until_no_job_is_open(installation, end).await
 }
@@ -135,9 +136,9 @@ async fn until_no_job_is_open(installation: &Installation, end: Instant) -> Resu
 
 /// Restarts programs that ended by themselves, as a supervisor would: a start may fail while the database
 /// is unavailable. All services are available now, so one restart is enough.
-async fn revive(installation: &Installation) -> Result<()> {
+async fn restart_ended_programs(installation: &Installation) -> Result<()> {
     for program in &installation.programs {
-        let mut program = program.seize().await;
+        let mut program = program.exclusive().await;
         if program.pid().is_err() {
             program.restart()?;
         }
@@ -147,7 +148,7 @@ async fn revive(installation: &Installation) -> Result<()> {
 
 /// Repeats requests under their keys: all unanswered ones until they are answered, and a sample of the
 /// answered ones.
-async fn repeat(line: &Line<'_>, history: &[Entry], random: &mut StdRng) -> Vec<Entry> {
+async fn repeat(api_client: &ApiClient<'_>, history: &[Entry], random: &mut StdRng) -> Vec<Entry> {
     let with_key: Vec<&Entry> = history.iter().filter(|entry| entry.ask.key.is_some()).collect();
     let last_of_each = with_key
         .iter()
@@ -161,8 +162,8 @@ async fn repeat(line: &Line<'_>, history: &[Entry], random: &mut StdRng) -> Vec<
         async move {
             let mut entries = Vec::new();
             for entry in own {
-                for _ in 0..MOST_REPETITIONS {
-                    let again = line.ask(entry.operation, &entry.ask, PATIENCE).await;
+                for _ in 0..MAX_REPETITIONS {
+                    let again = api_client.ask(entry.operation, &entry.ask, TIMEOUT).await;
                     let is_done = again.verdict().is_some();
                     entries.push(again);
                     if is_done {

@@ -32,7 +32,7 @@ const TOO_LATE: Duration = Duration::from_millis(3_500);
 
 /// The kinds and rates of faults. Probabilities are between 0 and 1.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Manners {
+pub struct FaultConfig {
     /// Maximum number of copies of a message; 1 for no duplicates.
     pub most_copies: u32,
     /// Maximum delay of a copy, in seconds.
@@ -51,7 +51,7 @@ pub struct Manners {
     pub refuse: Option<(Duration, Duration)>,
 }
 
-impl Manners {
+impl FaultConfig {
     /// Forwards everything unchanged.
     pub const GOOD: Self = Self {
         most_copies: 1,
@@ -64,8 +64,8 @@ impl Manners {
         refuse: None,
     };
 
-    /// All faults, with values derived from the seed; all calls are rejected for a period of `refusal`.
-    pub fn bad(seed: u64, refusal: Duration) -> Self {
+    /// All faults, with values derived from the seed; all calls are rejected for a period of `rejection`.
+    pub fn bad(seed: u64, rejection: Duration) -> Self {
         let mut random = StdRng::seed_from_u64(seed);
         Self {
             most_copies: 5,
@@ -75,7 +75,7 @@ impl Manners {
             answer_late: 0.04,
             hang: 0.03,
             forget_after: Some(random.random_range(1..=4)),
-            refuse: Some((Duration::from_millis(random.random_range(500..3_000)), refusal)),
+            refuse: Some((Duration::from_millis(random.random_range(500..3_000)), rejection)),
         }
     }
 }
@@ -91,7 +91,7 @@ pub struct Adversary {
 #[derive(Debug)]
 struct Shared {
     upstream: String,
-    manners: Manners,
+    fault_config: FaultConfig,
     random: Mutex<StdRng>,
     http: reqwest::Client,
     begun: Instant,
@@ -102,12 +102,12 @@ struct Shared {
 
 impl Adversary {
     /// Starts a proxy in front of `upstream`.
-    pub async fn before(upstream: &str, seed: u64, manners: Manners) -> Self {
+    pub async fn before(upstream: &str, seed: u64, fault_config: FaultConfig) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("loopback has no free port");
         let address = listener.local_addr().expect("a bound listener has an address");
         let shared = Arc::new(Shared {
             upstream: upstream.to_owned(),
-            manners,
+            fault_config,
             random: Mutex::new(StdRng::seed_from_u64(seed)),
             http: http(),
             begun: Instant::now(),
@@ -135,8 +135,8 @@ impl Adversary {
         self.shared.hangs.send_replace(true);
     }
 
-    /// Returns to the faults of its `Manners` alone. Calls that hang are rejected.
-    pub fn relent(&self) {
+    /// Returns to the faults of its `FaultConfig` alone. Calls that hang are rejected.
+    pub fn reset_faults(&self) {
         self.shared.refuses.store(false, Ordering::SeqCst);
         self.shared.hangs.send_replace(false);
     }
@@ -160,40 +160,40 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>) {
 }
 
 /// The response to the client.
-type Answer = Response<Full<Bytes>>;
+type CallResult = Response<Full<Bytes>>;
 
 impl Shared {
-    async fn answer(&self, request: Request<Incoming>) -> Answer {
+    async fn answer(&self, request: Request<Incoming>) -> CallResult {
         let (head, body) = request.into_parts();
-        let Ok(body) = body.collect().await else { return refusal() };
+        let Ok(body) = body.collect().await else { return rejection() };
         let (headers, body) = (head.headers, body.to_bytes());
         let action = headers.get("x-amz-target").and_then(|target| target.to_str().ok());
         let action = action.and_then(|target| target.split('.').nth(1)).unwrap_or_default().to_owned();
         if *self.hangs.borrow() {
             let _ = tokio::time::timeout(NEVER, self.hangs.subscribe().wait_for(|hangs| !hangs)).await;
-            return refusal();
+            return rejection();
         }
         if self.is_refusing() {
-            return refusal();
+            return rejection();
         }
         let call: Value = serde_json::from_slice(&body).unwrap_or_default();
         let answer = match action.as_str() {
             "SendMessageBatch" => self.send(&headers, call).await,
-            "DeleteMessageBatch" if self.happens(self.manners.lose_delete) => confirmed(&call),
-            "ReceiveMessage" if self.happens(self.manners.hang) => {
+            "DeleteMessageBatch" if self.happens(self.fault_config.lose_delete) => confirmed(&call),
+            "ReceiveMessage" if self.happens(self.fault_config.hang) => {
                 tokio::time::sleep(NEVER).await;
-                refusal()
+                rejection()
             }
             _ => self.pass_on(&headers, &call).await,
         };
-        if action != "ReceiveMessage" && self.happens(self.manners.answer_late) {
+        if action != "ReceiveMessage" && self.happens(self.fault_config.answer_late) {
             tokio::time::sleep(TOO_LATE).await;
         }
         answer
     }
 
     fn is_refusing(&self) -> bool {
-        let by_clock = self.manners.refuse.is_some_and(|(from, time)| {
+        let by_clock = self.fault_config.refuse.is_some_and(|(from, time)| {
             let now = self.begun.elapsed();
             now >= from && now < from + time
         });
@@ -201,18 +201,18 @@ impl Shared {
     }
 
     /// Sends several copies of each message, each with its own delay, except rejected messages.
-    async fn send(&self, headers: &HeaderMap, call: Value) -> Answer {
+    async fn send(&self, headers: &HeaderMap, call: Value) -> CallResult {
         let entries = call["Entries"].as_array().cloned().unwrap_or_default();
-        let (refused, taken): (Vec<_>, Vec<_>) =
-            entries.into_iter().partition(|_| self.happens(self.manners.refuse_message));
-        for round in 0..self.manners.most_copies {
+        let (rejected, taken): (Vec<_>, Vec<_>) =
+            entries.into_iter().partition(|_| self.happens(self.fault_config.refuse_message));
+        for round in 0..self.fault_config.most_copies {
             // At least two copies if duplicates are enabled.
             let copies: Vec<Value> = taken
                 .iter()
                 .filter(|_| round < 2 || self.happens(0.6))
                 .map(|entry| {
                     let mut copy = entry.clone();
-                    copy["DelaySeconds"] = self.between(0, self.manners.most_delay).into();
+                    copy["DelaySeconds"] = self.between(0, self.fault_config.most_delay).into();
                     copy
                 })
                 .collect();
@@ -225,17 +225,17 @@ impl Shared {
             }
         }
         let nth = self.sends.fetch_add(1, Ordering::SeqCst) + 1;
-        if self.manners.forget_after == Some(nth) {
+        if self.fault_config.forget_after == Some(nth) {
             self.forget(headers, &call["QueueUrl"]).await;
         }
         let id = |entry: &Value| entry["Id"].clone();
         let taken = taken
             .iter()
             .map(|entry| json!({"Id": id(entry), "MessageId": id(entry), "MD5OfMessageBody": ""}));
-        let refused = refused
+        let rejected = rejected
             .iter()
             .map(|entry| json!({"Id": id(entry), "Code": "InternalError", "SenderFault": false}));
-        json_answer(&json!({"Successful": taken.collect::<Vec<_>>(), "Failed": refused.collect::<Vec<_>>()}))
+        json_answer(&json!({"Successful": taken.collect::<Vec<_>>(), "Failed": rejected.collect::<Vec<_>>()}))
     }
 
     async fn forget(&self, headers: &HeaderMap, queue: &Value) {
@@ -244,14 +244,14 @@ impl Shared {
         self.pass_on(&headers, &json!({"QueueUrl": queue})).await;
     }
 
-    async fn pass_on(&self, headers: &HeaderMap, call: &Value) -> Answer {
+    async fn pass_on(&self, headers: &HeaderMap, call: &Value) -> CallResult {
         let mut headers = headers.clone();
         headers.remove(HOST);
         headers.remove(CONTENT_LENGTH);
         let sent = self.http.post(&self.upstream).headers(headers).body(call.to_string()).send().await;
-        let Ok(answer) = sent else { return refusal() };
+        let Ok(answer) = sent else { return rejection() };
         let (status, kind) = (answer.status(), answer.headers().get(CONTENT_TYPE).cloned());
-        let Ok(body) = answer.bytes().await else { return refusal() };
+        let Ok(body) = answer.bytes().await else { return rejection() };
         let mut passed = Response::new(Full::new(body));
         *passed.status_mut() = status;
         if let Some(kind) = kind {
@@ -270,19 +270,19 @@ impl Shared {
 }
 
 /// Confirms all deletes.
-fn confirmed(call: &Value) -> Answer {
+fn confirmed(call: &Value) -> CallResult {
     let entries = call["Entries"].as_array().cloned().unwrap_or_default();
     let gone: Vec<Value> = entries.iter().map(|entry| json!({"Id": entry["Id"]})).collect();
     json_answer(&json!({"Successful": gone, "Failed": []}))
 }
 
-fn refusal() -> Answer {
+fn rejection() -> CallResult {
     let mut answer = json_answer(&json!({"__type": "com.amazonaws.sqs#ServiceUnavailable"}));
     *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     answer
 }
 
-fn json_answer(body: &Value) -> Answer {
+fn json_answer(body: &Value) -> CallResult {
     let mut answer = Response::new(Full::new(Bytes::from(body.to_string())));
     answer.headers_mut().insert(CONTENT_TYPE, "application/x-amz-json-1.0".parse().expect("a plain header"));
     answer

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use cuponera_core::store::{Pools, Store};
+use cuponera_store::{Pools, Store};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, query, query_scalar};
 
 use crate::{eventually, template};
@@ -12,7 +12,7 @@ use crate::{eventually, template};
 pub const URL_VARIABLE: &str = "CUPONERA_TEST_DATABASE_URL";
 
 /// Enough connections for a race, few enough for several concurrent tests on one server.
-const POOLS: Pools = Pools { hot: 24, solo: 8, reads: 8, reports: 2, rest: 12, ..Pools::LEAST };
+const POOLS: Pools = Pools { hot: 24, solo: 8, reads: 8, reports: 2, rest: 12, ..Pools::MIN };
 
 static MADE: AtomicU32 = AtomicU32::new(0);
 

@@ -14,7 +14,7 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::config::{Credentials, SharedCredentialsProvider};
 use aws_sdk_sqs::types::QueueAttributeName;
-use cuponera_core::queue::Sqs;
+use cuponera_platform::queue::Sqs;
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 

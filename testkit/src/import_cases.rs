@@ -29,7 +29,7 @@ pub struct ImportCase {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Expected {
     /// 422 with this code; nothing is stored.
-    Refused(&'static str),
+    Rejected(&'static str),
     /// The imported codes, as `CODE` or `CODE=user`, and the lines of the errors file with their reasons.
     Imported(Vec<String>, Vec<(u64, &'static str)>),
 }
@@ -80,7 +80,7 @@ impl ImportCase {
                 codes.iter().map(|code| code.replace("ZQ", prefix)).collect(),
                 rejects.clone(),
             ),
-            refused @ Expected::Refused(_) => refused.clone(),
+            rejected @ Expected::Rejected(_) => rejected.clone(),
         };
         Self { file: replace(&self.file).into(), expected, ..self.clone() }
     }
@@ -114,12 +114,12 @@ fn taken(
 }
 
 /// A file that is rejected.
-fn refused(name: &'static str, file: &'static [u8], code: &'static str) -> ImportCase {
+fn rejected(name: &'static str, file: &'static [u8], code: &'static str) -> ImportCase {
     ImportCase {
         name,
         file: file.into(),
         query: &[],
         max_codes_per_user: None,
-        expected: Expected::Refused(code),
+        expected: Expected::Rejected(code),
     }
 }

@@ -19,13 +19,13 @@ mod template;
 mod work;
 mod world;
 
-pub use adversary::{Adversary, Manners};
+pub use adversary::{Adversary, FaultConfig};
 pub use bucket::TestBucket;
 pub use database::{TestDatabase, URL_VARIABLE};
 pub use dump::Dump;
 pub use emulator::{Emulator, TestQueue, free_address};
 pub use import_cases::{Counts, Expected, ImportCase, import_cases, import_files};
-pub use invariants::{assert_invariants, broken_promises};
+pub use invariants::{assert_invariants, invariant_violations};
 pub use programs::programs_beside;
 pub use race::{eventually, race, waits_for};
 pub use redis::Redis;

@@ -45,7 +45,7 @@ pub async fn waits_for<T>(
 }
 
 /// Timeout of a condition. Reaching it fails the test, so it is generous.
-const PATIENCE: Duration = Duration::from_mins(3);
+const TIMEOUT: Duration = Duration::from_mins(3);
 const POLL: Duration = Duration::from_millis(10);
 
 /// Calls `ask` until it returns a value.
@@ -55,7 +55,7 @@ pub async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) 
         if let Some(answer) = ask().await {
             return answer;
         }
-        assert!(begun.elapsed() < PATIENCE, "timed out waiting for {what}");
+        assert!(begun.elapsed() < TIMEOUT, "timed out waiting for {what}");
         tokio::time::sleep(POLL).await;
     }
 }

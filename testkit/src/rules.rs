@@ -1,6 +1,6 @@
 //! Rules of books.
 
-use cuponera_core::book::{BookPatch, BookRules, BookStatus, Change, DEFAULT_LOCK_TTL_SECONDS};
+use cuponera_domain::book::{BookPatch, BookRules, BookStatus, Change, DEFAULT_LOCK_TTL_SECONDS};
 
 /// Rules of a book with one use for each code and no other limits.
 pub fn rules() -> BookRules {

@@ -7,7 +7,7 @@
 use std::fmt::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use cuponera_core::store::{Pools, Store};
+use cuponera_store::{Pools, Store};
 use sha2::{Digest, Sha256};
 use sqlx::migrate::Migrator;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, query, query_scalar};
@@ -17,13 +17,13 @@ use crate::database::{PREFIX, admin_url, unix_seconds, url_of};
 static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
 
 /// The source of the indexes that are built outside the migrations.
-const INDEXES: &str = include_str!("../../core/src/store/index.rs");
+const INDEXES: &str = include_str!("../../core/store/src/index.rs");
 
 const TEMPLATE_PREFIX: &str = "cuponera_template_";
 /// An arbitrary number, the same in all processes of all versions.
 const LOCK: i64 = 0x6375_706f_6e65_7261;
 /// Longer than any test. Older databases were left by killed processes.
-const LEFT_OVER_AFTER_SECONDS: u64 = 3_600;
+const LEFTOVER_AFTER_SECONDS: u64 = 3_600;
 
 static SWEPT: AtomicBool = AtomicBool::new(false);
 
@@ -32,7 +32,7 @@ pub(crate) async fn copy_to(name: &str) {
     let mut admin = PgConnection::connect(&admin_url()).await.expect("the test server does not answer");
     let template = template_name();
     if !SWEPT.swap(true, Ordering::Relaxed) {
-        drop_left_overs(&mut admin).await;
+        drop_leftovers(&mut admin).await;
     }
     loop {
         run(&mut admin, format!("select pg_advisory_lock_shared({LOCK})")).await;
@@ -56,7 +56,7 @@ async fn make(admin: &mut PgConnection, template: &str) {
         }
         run(admin, format!(r#"create database "{template}" template template0"#)).await;
         let store =
-            Store::connect(&url_of(template), Pools::LEAST).await.expect("the template does not answer");
+            Store::connect(&url_of(template), Pools::MIN).await.expect("the template does not answer");
         store.migrate().await.expect("the migrations failed");
         store.build_indexes().await.expect("the indexes could not be built");
         store.close().await;
@@ -76,11 +76,11 @@ async fn is_ready(admin: &mut PgConnection, template: &str) -> bool {
 }
 
 /// Drops the test databases of processes that ended without dropping them.
-async fn drop_left_overs(admin: &mut PgConnection) {
+async fn drop_leftovers(admin: &mut PgConnection) {
     let now = unix_seconds();
     for name in names_like(admin, PREFIX).await {
         let made_at = name[PREFIX.len()..].split('_').next().and_then(|seconds| seconds.parse::<u64>().ok());
-        if made_at.is_some_and(|made_at| made_at + LEFT_OVER_AFTER_SECONDS < now) {
+        if made_at.is_some_and(|made_at| made_at + LEFTOVER_AFTER_SECONDS < now) {
             // Another process may drop it at the same time.
             let _ = query(AssertSqlSafe(format!(r#"drop database if exists "{name}" with (force)"#)))
                 .execute(&mut *admin)

@@ -3,13 +3,13 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use cuponera_core::coupon::pattern::Pattern;
-use cuponera_core::coupon::space::{CodeSpace, Codes};
-use cuponera_core::csv::{ColumnLabel, Delimiter, ReadAs};
-use cuponera_core::id::{BookId, BusinessId};
-use cuponera_core::job::generate::Edge;
-use cuponera_core::job::{Job, JobKind, Task};
-use cuponera_core::store::{Claim, Store, Taken};
+use cuponera_domain::coupon::pattern::Pattern;
+use cuponera_domain::coupon::space::{CodeSpace, Codes};
+use cuponera_domain::csv::{ColumnLabel, Delimiter, ReadAs};
+use cuponera_domain::id::{BookId, BusinessId};
+use cuponera_domain::job::generate::Edge;
+use cuponera_domain::job::{Job, JobKind, Task};
+use cuponera_store::{BulkOutcome, Claim, Store};
 
 /// Longer than any test.
 const LEASE: Duration = Duration::from_mins(10);
@@ -28,7 +28,7 @@ pub async fn generate(
     while let Some(claim) = claim(store, "testkit").await {
         assert_eq!(
             work_generation(store, &claim).await,
-            Taken::Settled,
+            BulkOutcome::Finished,
             "finishing a chunk without a conflict"
         );
     }
@@ -41,11 +41,11 @@ pub async fn claim(store: &Store, worker: &str) -> Option<Claim> {
 }
 
 /// Finishes a generation chunk by COPY.
-pub async fn work_generation(store: &Store, claim: &Claim) -> Taken {
+pub async fn work_generation(store: &Store, claim: &Claim) -> BulkOutcome {
     let (indexes, first_position, edge) = generation_of(claim);
     let codes = codes_of(store, claim, indexes).await;
     store
-        .settle_generated(claim, &codes, first_position, edge)
+        .finish_generated(claim, &codes, first_position, edge)
         .await
         .expect("finishing a generation chunk failed")
 }

@@ -2,13 +2,13 @@
 
 use std::future::Future;
 
-use cuponera_core::book::{BookRules, Counts};
-use cuponera_core::coupon::state::Coupon;
-use cuponera_core::id::{BookId, BusinessId};
-use cuponera_core::principal::Trail;
-use cuponera_core::store::{
-    Answer, AssignNamed, AssignRandom, Assigned, Call, Lock, LockOwner, Locked, Pools, Redeem, RequestKey,
-    Sight, Store, Transition, Unlock,
+use cuponera_domain::book::{BookRules, Counts};
+use cuponera_domain::coupon::state::Coupon;
+use cuponera_domain::id::{BookId, BusinessId};
+use cuponera_domain::principal::AuditContext;
+use cuponera_store::{
+    AssignNamed, AssignRandom, Assigned, Call, CallResult, IdempotencyKey, Lock, LockOwner, Locked, Pools,
+    Redeem, Store, Transition, Unlock, Visibility,
 };
 use sha2::{Digest, Sha256};
 use sqlx::{PgPool, query, query_scalar};
@@ -72,26 +72,26 @@ impl World {
 
     /// Inserts the codes `C000000`, `C000001`, … into the book with plain SQL instead of a job: this is
     /// fast, and the codes are known. Returns them.
-    pub async fn plant_codes(&self, count: i32) -> Vec<String> {
-        self.plant_codes_in(self.book, "C", count).await
+    pub async fn insert_codes(&self, count: i32) -> Vec<String> {
+        self.insert_codes_into(self.book, "C", count).await
     }
 
     /// The same for any book of the business, with a prefix of the codes.
-    pub async fn plant_codes_in(&self, book: BookId, prefix: &str, count: i32) -> Vec<String> {
+    pub async fn insert_codes_into(&self, book: BookId, prefix: &str, count: i32) -> Vec<String> {
         let codes: Vec<String> = (0..count).map(|number| format!("{prefix}{number:06}")).collect();
-        plant(self.pool(), self.business, book, &codes).await.expect("inserting codes failed");
+        insert(self.pool(), self.business, book, &codes).await.expect("inserting codes failed");
         codes
     }
 
     /// A call of a trusted backend, without an idempotency key.
     pub fn call<T>(&self, ask: T) -> Call<T> {
-        let trail = Trail {
+        let audit = AuditContext {
             actor: "service:test".to_owned(),
             ip: Some(std::net::Ipv4Addr::LOCALHOST.into()),
             user_agent: Some("testkit".to_owned()),
             request_id: None,
         };
-        Call { business: self.business, sight: Sight::Whole, trail, key: None, ask }
+        Call { business: self.business, visibility: Visibility::All, audit, key: None, ask }
     }
 
     /// Assigns a random code of the book.
@@ -121,19 +121,19 @@ impl World {
     }
 
     /// Executes one call as a batch.
-    pub async fn settle<T: Transition>(&self, call: Call<T>) -> Answer<T::Outcome> {
-        let answers = self.store().settle(&[call]).await.expect("executing a batch of one call failed");
+    pub async fn run_batch<T: Transition>(&self, call: Call<T>) -> CallResult<T::Outcome> {
+        let answers = self.store().run_batch(&[call]).await.expect("executing a batch of one call failed");
         answers.into_iter().next().expect("a batch of one call has one answer")
     }
 
     /// Assigns a code to a user.
     pub async fn give(&self, code: &str, user: &str) -> Assigned {
-        self.settle(self.named(code, user)).await.outcome.expect("assigning a free code was rejected")
+        self.run_batch(self.named(code, user)).await.outcome.expect("assigning a free code was rejected")
     }
 
     /// Locks a code for its holder.
     pub async fn locked(&self, code: &str, user: &str) -> Locked {
-        self.settle(self.lock(code, user)).await.outcome.expect("locking a held code was rejected")
+        self.run_batch(self.lock(code, user)).await.outcome.expect("locking a held code was rejected")
     }
 
     /// The current state of a coupon.
@@ -155,8 +155,8 @@ impl World {
 
     /// Moves all locks to the past, in `lock_agenda` as well, so that they have expired. Do not call it
     /// while a sweep runs: both lock coupons and agenda, in different orders.
-    pub async fn let_locks_lapse(&self) {
-        lapse(self.pool()).await.expect("moving the locks failed");
+    pub async fn expire_all_locks(&self) {
+        expire_all(self.pool()).await.expect("moving the locks failed");
     }
 
     /// Runs `act` while the coupon's row is locked, until at least `waiting` connections wait for it: all
@@ -164,7 +164,7 @@ impl World {
     pub async fn all_at_once_on<T>(&self, code: &str, waiting: i64, act: impl Future<Output = T>) -> T {
         let mut holding = self.pool().begin().await.expect("beginning failed");
         let hold = "select from coupon where business_id = $1 and code = $2 for update";
-        let row = query(hold).bind(self.business).bind(code).fetch_one(&mut *holding).await;
+        let row = query(hold).bind(self.business.0).bind(code).fetch_one(&mut *holding).await;
         row.expect("the coupon does not exist");
         waits_for(self.pool(), waiting, holding.rollback(), act).await
     }
@@ -185,7 +185,7 @@ async fn active_book(store: &Store, business: BusinessId, rules: &BookRules) -> 
 }
 
 /// Inserts the codes at the book's next positions and updates its counts.
-async fn plant(pool: &PgPool, business: BusinessId, book: BookId, codes: &[String]) -> sqlx::Result<()> {
+async fn insert(pool: &PgPool, business: BusinessId, book: BookId, codes: &[String]) -> sqlx::Result<()> {
     query(
         "with place as (
            update coupon_book set next_position = next_position + cardinality($3) where id = $2
@@ -196,15 +196,15 @@ async fn plant(pool: &PgPool, business: BusinessId, book: BookId, codes: &[Strin
            from place, unnest($3) with ordinality planted (code, number))
          insert into book_delta (book_id, generated, available) values ($2, cardinality($3), cardinality($3))",
     )
-    .bind(business)
-    .bind(book)
+    .bind(business.0)
+    .bind(book.0)
     .bind(codes)
     .execute(pool)
     .await?;
     Ok(())
 }
 
-async fn lapse(pool: &PgPool) -> sqlx::Result<()> {
+async fn expire_all(pool: &PgPool) -> sqlx::Result<()> {
     let mut transaction = pool.begin().await?;
     let held = "select lock_id from coupon where status = 'LOCKED' order by business_id, code for update";
     let locks: Vec<Uuid> = query_scalar(held).fetch_all(&mut *transaction).await?;
@@ -219,8 +219,8 @@ async fn lapse(pool: &PgPool) -> sqlx::Result<()> {
 }
 
 /// An idempotency key with this name, and the fingerprint of this body.
-pub fn key(name: &str, body: &str) -> RequestKey {
-    RequestKey { id: uuid_of(name), fingerprint: uuid_of(body) }
+pub fn key(name: &str, body: &str) -> IdempotencyKey {
+    IdempotencyKey { id: uuid_of(name), fingerprint: uuid_of(body) }
 }
 
 /// Equal texts give equal ids, like the hash of a request.
@@ -239,7 +239,7 @@ pub trait CallExt: Sized {
 
     /// With this idempotency key.
     #[must_use]
-    fn with_request_key(self, key: RequestKey) -> Self;
+    fn with_request_key(self, key: IdempotencyKey) -> Self;
 
     /// As an end user: coupons of other users are invisible.
     #[must_use]
@@ -251,12 +251,12 @@ pub trait CallExt: Sized {
 }
 
 impl<T> CallExt for Call<T> {
-    fn with_request_key(self, key: RequestKey) -> Self {
+    fn with_request_key(self, key: IdempotencyKey) -> Self {
         Self { key: Some(key), ..self }
     }
 
     fn by_end_user(self) -> Self {
-        Self { sight: Sight::Own, ..self }
+        Self { visibility: Visibility::OwnOnly, ..self }
     }
 
     fn in_business(self, business: BusinessId) -> Self {

@@ -1,5 +1,6 @@
-//! Rules for files that no compiler checks. Documents name only what exists: the targets of links, files in backticks, invariants. Each
-//! numbered invariant is stated once and named by a test. No source file is too long.
+//! Rules for files that no compiler checks. Link targets, files in backticks and invariants in documents exist. Each numbered
+//! invariant is stated once and named by a test. No source file is too long. Packages use only what
+//! the table of packages allows.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -144,10 +145,66 @@ fn no_source_file_is_too_long() {
     }
 }
 
+/// The packages of the workspace: their folders.
+fn packages() -> Vec<String> {
+    let manifest = read(&root().join("Cargo.toml"));
+    let members = manifest.split("members = [").nth(1).and_then(|rest| rest.split(']').next());
+    members.expect("a list of members").split('"').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+/// The names in a section of a manifest.
+fn section(manifest: &str, title: &str) -> Vec<String> {
+    let lines = manifest.lines().skip_while(|line| *line != title).skip(1);
+    let lines = lines.take_while(|line| !line.starts_with('['));
+    let name = |line: &str| line.split(['.', ' ', '=']).next().unwrap_or_default().to_owned();
+    lines.map(name).filter(|name| !name.is_empty()).collect()
+}
+
+/// The table of packages in ARCHITECTURE.md: what each folder may use.
+fn allowed() -> BTreeMap<String, Vec<String>> {
+    let text = read(&root().join("ARCHITECTURE.md"));
+    let rows = text.lines().skip_while(|line| !line.starts_with("| folder | content | may use |"));
+    let rows = rows.skip(2).take_while(|line| line.starts_with('|'));
+    let cells = |row: &str| row.split('|').map(|cell| cell.trim().to_owned()).collect::<Vec<_>>();
+    let row = |row: &str| {
+        let cells = cells(row);
+        let folder = cells[1].trim_matches('`').trim_end_matches('/').to_owned();
+        let uses = cells[3].split(", ").filter(|name| !name.is_empty() && *name != "no other package");
+        (folder, uses.map(str::to_owned).collect())
+    };
+    rows.map(row).collect()
+}
+
+#[test]
+fn each_package_uses_what_the_table_of_packages_allows() {
+    let allowed = allowed();
+    for package in packages() {
+        let manifest = read(&root().join(&package).join("Cargo.toml"));
+        let used = section(&manifest, "[dependencies]");
+        let mut used: Vec<_> = used.iter().filter_map(|name| name.strip_prefix("cuponera-")).collect();
+        let mut row: Vec<_> = allowed.get(&package).expect("a row of the table").iter().collect();
+        used.sort_unstable();
+        row.sort_unstable();
+        assert_eq!(used, row, "{package}: its Cargo.toml and the table in ARCHITECTURE.md");
+    }
+}
+
+#[test]
+fn the_domain_has_no_io_and_only_the_store_has_sql() {
+    let dependencies =
+        |package: &str| section(&read(&root().join(package).join("Cargo.toml")), "[dependencies]");
+    for forbidden in ["clap", "redis", "reqwest", "sqlx", "tokio", "tracing"] {
+        assert!(!dependencies("core/domain").contains(&forbidden.to_owned()), "core/domain uses {forbidden}");
+    }
+    for package in ["core/platform", "api", "worker", "cli"] {
+        assert!(!dependencies(package).contains(&"sqlx".to_owned()), "{package} uses sqlx");
+    }
+}
+
 #[test]
 fn links_paths_and_invariants_are_found_in_a_text() {
-    let text = "see [a](b.md#c), [web](https://example.com) and `core/src/x.rs`, `core/…/y.rs` and `make`; I-7, I-12.";
+    let text = "see [a](b.md#c), [web](https://example.com) and `core/store/src/x.rs`, `core/…/y.rs` and `make`; I-7, I-12.";
     assert_eq!(links(text), ["b.md"]);
-    assert_eq!(paths(text), ["core/src/x.rs"]);
+    assert_eq!(paths(text), ["core/store/src/x.rs"]);
     assert_eq!(invariants(text), [7, 12]);
 }

@@ -6,9 +6,9 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use cuponera_core::config::{Settings, of_the_worker};
-use cuponera_core::lifecycle::{self, RunningRelay};
-use cuponera_core::queue::Queue;
+use cuponera_platform::config::{Settings, for_worker};
+use cuponera_platform::lifecycle::{self, RunningRelay};
+use cuponera_platform::queue::Queue;
 use cuponera_worker::Worker;
 use secrecy::ExposeSecret;
 use tokio_util::task::TaskTracker;
@@ -16,7 +16,7 @@ use tracing::info;
 
 /// A worker of Cuponera. `cuponera migrate` must have created the schema of its database.
 #[derive(Debug, Parser)]
-#[command(name = "cuponera-worker", version, max_term_width = 110, mut_args(of_the_worker))]
+#[command(name = "cuponera-worker", version, max_term_width = 110, mut_args(for_worker))]
 struct Program {
     #[command(flatten)]
     settings: Settings,

@@ -4,25 +4,25 @@
 //! may die, freeze or be overtaken anywhere; it may also finish work that is no longer its own, for nothing. And a delivery
 //! is only a hint: it is given up once the database knows what became of the chunk, or when nothing was begun.
 
-mod place;
+mod slot;
 
 use std::time::{Duration, Instant};
 
-use cuponera_core::cache::{Cache, CacheState};
-use cuponera_core::config::Settings;
-use cuponera_core::error::{Error, Result};
-use cuponera_core::files::Files;
-use cuponera_core::job::{JobError, MAX_ATTEMPTS, retry_delay};
-use cuponera_core::queue::Queue;
-use cuponera_core::store::{Claim, Pulse, Store};
-use cuponera_core::telemetry::metrics::ChunkEnd;
+use cuponera_domain::job::{JobError, MAX_ATTEMPTS, retry_delay};
+use cuponera_platform::cache::{Cache, CacheState};
+use cuponera_platform::config::Settings;
+use cuponera_platform::files::Files;
+use cuponera_platform::queue::Queue;
+use cuponera_platform::telemetry::metrics::ChunkEnd;
+use cuponera_store::{Claim, ClaimState, Store};
+use cuponera_store::{Error, Result};
 use rand::RngExt;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, error, info, warn};
 
 use crate::sweep::{self, Sweep};
-use place::{Found, Place};
+use slot::{DeliveryOutcome, Slot};
 
 /// How long a claim holds without a heartbeat. A dead worker's chunk is taken over after at most this.
 const LEASE: Duration = Duration::from_secs(15);
@@ -33,11 +33,11 @@ const FENCED: &str = "the chunk was fenced: another has it, or the job was stopp
 /// The log line of a job that a rule stops.
 const STOPPED: &str = "a rule forbids the job to go on";
 /// How long a shutdown waits for chunks at work: within the time that a supervisor gives before it kills.
-const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(12);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(12);
 
 /// What became of a chunk, if nothing failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub enum ChunkOutcome {
     /// Its effect is committed and it is settled.
     Done,
     /// A rule forbids the job to go on: the job has failed, and the chunk is settled.
@@ -85,9 +85,9 @@ impl Worker {
     pub async fn run(self, stop: CancellationToken) {
         let tasks = TaskTracker::new();
         let (receivers, deleter) = self.queue.open(&self.store, LEASE, self.concurrency);
-        for (place, receiver) in receivers.into_iter().enumerate() {
-            let worker = Self { name: format!("{}/{place}", self.name), ..self.clone() };
-            tasks.spawn(Place { worker, receiver, stop: stop.clone() }.work_until_stopped());
+        for (slot, receiver) in receivers.into_iter().enumerate() {
+            let worker = Self { name: format!("{}/{slot}", self.name), ..self.clone() };
+            tasks.spawn(Slot { worker, receiver, stop: stop.clone() }.work_until_stopped());
         }
         if let Some(deleter) = deleter {
             tasks.spawn(deleter.run());
@@ -96,13 +96,13 @@ impl Worker {
         tasks.spawn(sweep::run(Sweep { store, files, cache, name, retention }, stop.clone()));
         tasks.close();
         stop.cancelled().await;
-        if tokio::time::timeout(SHUTDOWN_PATIENCE, tasks.wait()).await.is_err() {
+        if tokio::time::timeout(SHUTDOWN_TIMEOUT, tasks.wait()).await.is_err() {
             warn!("a chunk is still at work; another worker takes it over when its lease ends");
         }
     }
 
     /// Tells those who poll how far the claim's job has come.
-    async fn tell_progress(&self, claim: &Claim) {
+    async fn publish_progress(&self, claim: &Claim) {
         if self.cache.state() != CacheState::Connected {
             return;
         }
@@ -113,23 +113,23 @@ impl Worker {
         }
     }
 
-    async fn conclude(&self, claim: &Claim, outcome: Result<Outcome>) -> (ChunkEnd, Found) {
+    async fn conclude(&self, claim: &Claim, outcome: Result<ChunkOutcome>) -> (ChunkEnd, DeliveryOutcome) {
         match outcome {
-            Ok(Outcome::Done) => {
+            Ok(ChunkOutcome::Done) => {
                 debug!("the chunk is done");
-                (ChunkEnd::Done, Found::Settled)
+                (ChunkEnd::Done, DeliveryOutcome::Finished)
             }
-            Ok(Outcome::Stopped) => {
+            Ok(ChunkOutcome::Stopped) => {
                 info!("{STOPPED}");
-                (ChunkEnd::Failed, Found::Settled)
+                (ChunkEnd::Failed, DeliveryOutcome::Finished)
             }
-            Ok(Outcome::Lost) => {
+            Ok(ChunkOutcome::Lost) => {
                 info!("{FENCED}");
-                (ChunkEnd::Lost, Found::Settled)
+                (ChunkEnd::Lost, DeliveryOutcome::Finished)
             }
-            Err(Error::Refused(refusal)) => {
-                info!(rule = refusal.code(), "{STOPPED}");
-                (ChunkEnd::Failed, self.note(self.store.stop_job_if_held(claim, &refusal).await))
+            Err(Error::Rejected(rejection)) => {
+                info!(rule = rejection.code(), "{STOPPED}");
+                (ChunkEnd::Failed, self.note(self.store.stop_job_if_held(claim, &rejection).await))
             }
             Err(failure) if failure.is_statement_timeout() => {
                 warn!(
@@ -152,7 +152,7 @@ impl Worker {
                 error!(error = failure.chain(), "the chunk failed for the last time");
                 let detail =
                     format!("part {} failed {MAX_ATTEMPTS} times; the log has the reason", claim.number);
-                (ChunkEnd::Failed, self.settle_failure(claim, "internal_error", detail).await)
+                (ChunkEnd::Failed, self.record_failure(claim, "internal_error", detail).await)
             }
             Err(failure) => {
                 error!(
@@ -167,22 +167,22 @@ impl Worker {
         }
     }
 
-    async fn settle_failure(&self, claim: &Claim, code: &str, detail: String) -> Found {
+    async fn record_failure(&self, claim: &Claim, code: &str, detail: String) -> DeliveryOutcome {
         let failure = JobError { code: code.to_owned(), detail };
         self.note(self.store.fail_chunk_if_held(claim, &failure).await)
     }
 
     /// If even this could not be written the lease runs out, and the chunk is taken over.
-    fn note(&self, written: Result<Pulse>) -> Found {
+    fn note(&self, written: Result<ClaimState>) -> DeliveryOutcome {
         match written {
-            Ok(Pulse::Held) => Found::Settled,
-            Ok(Pulse::Lost) => {
+            Ok(ClaimState::Held) => DeliveryOutcome::Finished,
+            Ok(ClaimState::Lost) => {
                 info!(worker = self.name, "{FENCED}");
-                Found::Settled
+                DeliveryOutcome::Finished
             }
             Err(failure) => {
                 warn!(worker = self.name, error = failure.chain(), "the chunk could not be given back");
-                Found::Unsettled
+                DeliveryOutcome::Unfinished
             }
         }
     }

@@ -9,19 +9,19 @@ mod locks;
 
 use std::time::Duration;
 
-use cuponera_core::cache::Cache;
-use cuponera_core::error::Result;
-use cuponera_core::files::Files;
-use cuponera_core::store::Store;
+use cuponera_platform::cache::Cache;
+use cuponera_platform::files::Files;
+use cuponera_store::Result;
+use cuponera_store::Store;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use clean_out::CleanOut;
-use lead::Lead;
+use clean_out::Cleanup;
+use lead::HousekeepingLease;
 use locks::Locks;
 
 /// Interval of the roll-up of counts.
-const OFTEN: Duration = Duration::from_secs(1);
+const ROLL_UP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The parts of a worker that housekeeping uses.
 pub(crate) struct Sweep {
@@ -37,37 +37,35 @@ pub(crate) struct Sweep {
 /// Does the housekeeping until the worker stops.
 pub(crate) async fn run(sweep: Sweep, stop: CancellationToken) {
     let Sweep { store, files, cache, name, retention } = sweep;
-    let lead = Lead::new(store.clone(), name);
-    let clean_out = CleanOut { store: store.clone(), files, retention };
+    let lead = HousekeepingLease::new(store.clone(), name);
+    let clean_out = Cleanup { store: store.clone(), files, retention };
     // The first round of each task then knows whether this worker has the lease. An error counts as no.
     let _ = lead.renew().await;
     tokio::join!(
         lead.keep(&stop),
         end_locks(Locks::new(store.clone(), cache), &lead, &stop),
-        keep_counts(&store, &lead, &stop),
+        run_roll_ups(&store, &lead, &stop),
         clean_out.run(&lead, &stop),
     );
 }
 
-async fn end_locks(mut locks: Locks, lead: &Lead, stop: &CancellationToken) {
-    let mut mood = Mood::default();
+async fn end_locks(mut locks: Locks, lead: &HousekeepingLease, stop: &CancellationToken) {
+    let mut mood = FailureLog::default();
     while !stop.is_cancelled() {
-        mood.note(locks.tidy_up(lead).await);
+        mood.note(locks.end_due_locks(lead).await);
         pause(locks.pause(), stop).await;
     }
 }
 
-async fn keep_counts(store: &Store, lead: &Lead, stop: &CancellationToken) {
-    let mut counts = Mood::default();
-    let mut reserved = Mood::default();
-    let mut stalled = Mood::default();
+async fn run_roll_ups(store: &Store, lead: &HousekeepingLease, stop: &CancellationToken) {
+    let mut counts = FailureLog::default();
+    let mut stalled = FailureLog::default();
     while !stop.is_cancelled() {
         if lead.is_held() {
             counts.note(store.roll_up_counts().await.map(drop));
-            reserved.note(store.release_reserved_codes().await.map(drop));
             stalled.note(end_lapsed_sessions(store).await);
         }
-        pause(OFTEN, stop).await;
+        pause(ROLL_UP_INTERVAL, stop).await;
     }
 }
 
@@ -89,11 +87,11 @@ async fn pause(time: Duration, stop: &CancellationToken) {
 
 /// Logs a failure once, not again every second.
 #[derive(Default)]
-struct Mood {
+struct FailureLog {
     is_bad: bool,
 }
 
-impl Mood {
+impl FailureLog {
     fn note(&mut self, result: Result<()>) {
         match result {
             Ok(()) => self.is_bad = false,

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use cuponera_core::job::JobStatus;
-use cuponera_testkit::{Adversary, Manners, is_soak};
+use cuponera_domain::job::JobStatus;
+use cuponera_testkit::{Adversary, FaultConfig, is_soak};
 use futures::future::join_all;
 
 use crate::fleet::{Fleet, count};
@@ -11,14 +11,15 @@ use crate::fleet::{Fleet, count};
 /// The load of one run.
 struct Load {
     codes: u64,
-    refusal: Duration,
+    rejection: Duration,
 }
 
 /// Runs four generation jobs and an ordered job with two workers. All use the queue through an adversary with this
 /// seed.
 async fn survives(seed: u64, load: &Load) {
     let fleet = Fleet::new().await;
-    let adversary = Adversary::before(fleet.queue.endpoint(), seed, Manners::bad(seed, load.refusal)).await;
+    let adversary =
+        Adversary::before(fleet.queue.endpoint(), seed, FaultConfig::bad(seed, load.rejection)).await;
     let api = fleet.queue.connect_through(&adversary.endpoint()).await;
     fleet.relay(&api);
     for name in ["one", "two"] {
@@ -51,12 +52,12 @@ async fn survives(seed: u64, load: &Load) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn jobs_end_exactly_right_whatever_the_queue_does() {
     if is_soak() {
-        let load = Load { codes: 400_000, refusal: Duration::from_secs(30) };
+        let load = Load { codes: 400_000, rejection: Duration::from_secs(30) };
         for seeds in (1..=20).collect::<Vec<_>>().chunks(2) {
             join_all(seeds.iter().map(|seed| survives(*seed, &load))).await;
         }
     } else {
-        let load = Load { codes: 20_000, refusal: Duration::from_secs(3) };
+        let load = Load { codes: 20_000, rejection: Duration::from_secs(3) };
         join_all((1..=3).map(|seed| survives(seed, &load))).await;
     }
 }

@@ -1,25 +1,26 @@
-//! What a queue promises to workers, whichever it is: each promise is kept by both.
+//! The guarantees of a queue, tested on both implementations.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cuponera_core::csv::Columns;
-use cuponera_core::id::JobId;
-use cuponera_core::job::{CODES_PER_CHUNK, JobError, JobKind, JobStatus, import};
-use cuponera_core::queue::{Delivery, Queue, Receiver, Relay, Wakeups};
-use cuponera_core::store::{Claim, ImportPart, NewImport, Pulse, Store};
+use cuponera_domain::csv::Columns;
+use cuponera_domain::id::JobId;
+use cuponera_domain::job::{CODES_PER_CHUNK, JobError, JobKind, JobStatus, import};
+use cuponera_platform::queue::{Delivery, Queue, Receiver, Relay, Wakeups};
+use cuponera_store::GenerateId;
+use cuponera_store::{Claim, ClaimState, ImportPart, NewImport, Store};
 use cuponera_testkit::{Emulator, World, work_generation};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::fleet::{generate, import_to, submit_dry_run};
 
-/// How long a promise may take to be kept; reaching it is a failure, so it is generous.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Timeout of a condition. Reaching it fails the test, so it is generous.
+const TIMEOUT: Duration = Duration::from_secs(30);
 const LEASE: Duration = Duration::from_secs(15);
-/// For a promise that begins with the end of a lease.
+/// Timeout of a condition that begins with the end of a lease.
 const SHORT_LEASE: Duration = Duration::from_secs(2);
 
-/// A world whose work is announced on a queue.
+/// A world whose work is announced on this queue.
 struct Rig {
     world: World,
     queue: Queue,
@@ -52,7 +53,7 @@ impl Rig {
         Self { world, queue, store, lease: LEASE, _stop: stop.clone().drop_guard(), stop }
     }
 
-    /// So many places that nobody works at yet.
+    /// This many idle slots.
     fn places(&self, places: usize) -> Vec<Receiver> {
         let (receivers, deleter) = self.queue.open(&self.store, self.lease, places);
         if let Some(deleter) = deleter {
@@ -67,14 +68,14 @@ impl Rig {
 
     async fn next(&self, receiver: &mut Receiver) -> Delivery {
         let next = receiver.next(&self.stop);
-        tokio::time::timeout(PATIENCE, next).await.expect("nothing was delivered").unwrap()
+        tokio::time::timeout(TIMEOUT, next).await.expect("nothing was delivered").unwrap()
     }
 
     async fn claim(&self) -> Option<Claim> {
         self.store.claim_chunk("worker", self.lease, &JobKind::ALL).await.unwrap()
     }
 
-    /// Goes on as a worker does until there is a chunk.
+    /// Receives deliveries as a worker does until a chunk can be claimed.
     async fn next_chunk(&self, receiver: &mut Receiver) -> (Delivery, Claim) {
         let found = async {
             loop {
@@ -85,7 +86,7 @@ impl Rig {
                 }
             }
         };
-        tokio::time::timeout(PATIENCE, found).await.expect("no chunk was delivered")
+        tokio::time::timeout(TIMEOUT, found).await.expect("no chunk was delivered")
     }
 
     async fn submit(&self, quantity: u64) -> JobId {
@@ -107,7 +108,10 @@ async fn a_submitted_job_wakes_who_waits(rig: Rig) {
     };
     let ((_, claim), job) = futures::join!(waiting, submitting);
     assert_eq!(claim.job, job);
-    assert!(begun.elapsed() < Duration::from_secs(5), "it was heard of, not found by looking");
+    assert!(
+        begun.elapsed() < Duration::from_secs(5),
+        "the chunk was found by polling, without a notification"
+    );
 }
 
 async fn what_was_submitted_before_anybody_listens_is_delivered(rig: Rig) {
@@ -122,7 +126,7 @@ async fn every_chunk_finds_a_place_of_its_own(rig: Rig) {
         let (delivery, claim) = rig.next_chunk(&mut receiver).await;
         numbers.push(claim.number);
         receiver.claimed();
-        receiver.settled(delivery);
+        receiver.finished(delivery);
     }
     numbers.sort_unstable();
     assert_eq!(numbers, [0, 1, 2]);
@@ -135,7 +139,7 @@ async fn a_chunk_to_be_tried_later_is_delivered_then(rig: Rig) {
     let delay = Duration::from_millis(1_500);
     let begun = Instant::now();
     rig.store.retry_chunk_if_held(&claim, delay, "the disk is full").await.unwrap();
-    receiver.settled(delivery);
+    receiver.finished(delivery);
     let (_, again) = rig.next_chunk(&mut receiver).await;
     assert_eq!((again.job, again.attempts), (claim.job, 1));
     assert!(begun.elapsed() >= delay);
@@ -144,14 +148,14 @@ async fn a_chunk_to_be_tried_later_is_delivered_then(rig: Rig) {
 async fn the_next_chunk_of_an_ordered_job_is_delivered_when_its_turn_comes(rig: Rig) {
     let part = |number: u64| import::Chunk { file: format!("part-{number}"), first_line: number + 1 };
     let parts = (0..4).map(part).collect();
-    let job = submit_dry_run(&rig.world, &rig.store, JobId::new(), parts, 0).await.id;
+    let job = submit_dry_run(&rig.world, &rig.store, JobId::generate(), parts, 0).await.id;
     let mut receiver = rig.place();
     for number in 0..4 {
         let (delivery, claim) = rig.next_chunk(&mut receiver).await;
         assert_eq!(claim.number, number);
-        let settled = rig.store.settle_dry_run(&claim, &ImportPart::default()).await.unwrap();
-        assert_eq!(settled, Pulse::Held);
-        receiver.settled(delivery);
+        let finished = rig.store.finish_dry_run(&claim, &ImportPart::default()).await.unwrap();
+        assert_eq!(finished, ClaimState::Held);
+        receiver.finished(delivery);
     }
     assert_eq!(rig.status(job).await, JobStatus::Succeeded);
 }
@@ -167,12 +171,12 @@ async fn the_chunks_of_a_file_with_users_are_delivered_side_by_side_if_it_repeat
     for number in 0..4 {
         let (delivery, claim) = rig.next_chunk(&mut receiver).await;
         assert_eq!(claim.number, number);
-        receiver.settled(delivery);
+        receiver.finished(delivery);
         claims.push(claim);
     }
     for claim in claims.iter().rev() {
-        let settled = rig.store.settle_imported(claim, &ImportPart::default(), 0).await.unwrap();
-        assert_eq!(settled, Pulse::Held);
+        let finished = rig.store.finish_imported(claim, &ImportPart::default(), 0).await.unwrap();
+        assert_eq!(finished, ClaimState::Held);
     }
     assert_eq!(rig.status(job.id).await, JobStatus::Succeeded);
 }
@@ -185,16 +189,16 @@ async fn what_was_given_back_is_delivered_to_another(rig: Rig) {
     drop(first);
     let begun = Instant::now();
     assert_eq!(rig.next_chunk(&mut rig.place()).await.1.job, job);
-    assert!(begun.elapsed() < LEASE, "at once, and not when it would have come back by itself");
+    assert!(begun.elapsed() < LEASE, "it was not delivered again immediately");
 }
 
 async fn a_job_that_is_retried_is_delivered_again(rig: Rig) {
     let job = rig.submit(50).await;
     let mut receiver = rig.place();
     let (delivery, claim) = rig.next_chunk(&mut receiver).await;
-    let sorry = JobError { code: "sorry".to_owned(), detail: "it did not work".to_owned() };
+    let sorry = JobError { code: "sorry".to_owned(), detail: "the chunk failed for the test".to_owned() };
     rig.store.fail_chunk_if_held(&claim, &sorry).await.unwrap();
-    receiver.settled(delivery);
+    receiver.finished(delivery);
     assert_eq!(rig.status(job).await, JobStatus::Failed);
     rig.store.retry_job_if_failed(None, rig.world.business, job).await.unwrap().outcome.unwrap();
     let (_, again) = rig.next_chunk(&mut receiver).await;
@@ -214,7 +218,7 @@ async fn the_chunk_of_a_worker_that_died_is_delivered_when_its_lease_ends(mut ri
 
 async fn waiting_ends_at_once_when_it_is_told_to(rig: Rig) {
     let mut receiver = rig.place();
-    // On one machine the first look is always worth it.
+    // With the database as the queue, a new slot always checks once.
     let stop = rig.stop.clone();
     let waiting = async {
         while let Some(delivery) = receiver.next(&stop).await {

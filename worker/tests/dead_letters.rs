@@ -1,9 +1,10 @@
 //! Dead letters: a chunk that has failed finally writes one, and a redrive of it retries the job.
 
-use cuponera_core::id::JobId;
-use cuponera_core::job::{CODES_PER_CHUNK, JobError, JobKind, JobStatus, MAX_CRASHES};
-use cuponera_core::queue::{RedriveReport, redrive};
-use cuponera_core::store::{Claim, Store};
+use cuponera_domain::id::JobId;
+use cuponera_domain::job::{CODES_PER_CHUNK, JobError, JobKind, JobStatus, MAX_CRASHES};
+use cuponera_platform::queue::{RedriveReport, redrive};
+use cuponera_store::GenerateId;
+use cuponera_store::{Claim, Store};
 use cuponera_testkit::eventually;
 use sqlx::query;
 
@@ -23,7 +24,7 @@ async fn claim(store: &Store) -> Claim {
 }
 
 async fn fail(store: &Store, claim: &Claim) {
-    let sorry = JobError { code: "sorry".to_owned(), detail: "it did not work".to_owned() };
+    let sorry = JobError { code: "sorry".to_owned(), detail: "the chunk failed for the test".to_owned() };
     store.fail_chunk_if_held(claim, &sorry).await.unwrap();
 }
 
@@ -190,8 +191,8 @@ async fn letters_that_are_not_ours_are_left_and_stray_wake_ups_are_not() {
     let fleet = Fleet::new().await;
     let sqs = fleet.queue.connect().await;
     fleet.queue.put_dead("hello").await;
-    fleet.queue.put_dead(&letter(JobId::new(), 0, 1)).await;
-    let stray = format!(r#"{{"v":1,"kind":"chunk","job":"{}","work":"GENERATE_CODES"}}"#, JobId::new());
+    fleet.queue.put_dead(&letter(JobId::generate(), 0, 1)).await;
+    let stray = format!(r#"{{"v":1,"kind":"chunk","job":"{}","work":"GENERATE_CODES"}}"#, JobId::generate());
     fleet.queue.put_dead(&stray).await;
     assert_eq!(redrive(&fleet.store(&sqs), &sqs).await.unwrap(), report(0, 2, 1));
     assert_eq!(letters(&fleet, 1).await, ["hello"]);

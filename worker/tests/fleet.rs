@@ -1,16 +1,17 @@
-//! What the tests share: a world, a queue of its own, and workers as several processes would run them.
+//! Shared code of the tests: a world with a separate queue, and workers as in several processes.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use cuponera_core::cache::Cache;
-use cuponera_core::coupon::pattern::Pattern;
-use cuponera_core::csv::{Columns, Delimiter};
-use cuponera_core::files::Files;
-use cuponera_core::id::JobId;
-use cuponera_core::job::{Job, JobStatus, import};
-use cuponera_core::queue::{Queue, Relay, Sqs};
-use cuponera_core::store::{NewImport, Pools, Store};
+use cuponera_domain::coupon::pattern::Pattern;
+use cuponera_domain::csv::{Columns, Delimiter};
+use cuponera_domain::id::JobId;
+use cuponera_domain::job::{Job, JobStatus, import};
+use cuponera_platform::cache::Cache;
+use cuponera_platform::files::Files;
+use cuponera_platform::queue::{Queue, Relay, Sqs};
+use cuponera_store::GenerateId;
+use cuponera_store::{NewImport, Pools, Store};
 use cuponera_testkit::{Emulator, TestQueue, World, eventually, read_as};
 use cuponera_worker::Worker;
 use sqlx::query_scalar;
@@ -18,12 +19,12 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-const POOLS: Pools = Pools { rest: 8, ..Pools::LEAST };
+const POOLS: Pools = Pools { rest: 8, ..Pools::MIN };
 
-/// As long as a worker's.
+/// The lease of a worker.
 pub(crate) const LEASE: Duration = Duration::from_secs(15);
 
-/// A world, a queue, and whoever works there; they end with the value.
+/// A world, a queue, and its workers. Dropping the value stops them.
 pub(crate) struct Fleet {
     pub(crate) world: World,
     pub(crate) queue: TestQueue,
@@ -46,12 +47,12 @@ impl Fleet {
         Queue::Sqs(sqs.clone()).attach(self.world.store().clone())
     }
 
-    /// What an API runs: a relay alone.
+    /// A relay, as an API runs it.
     pub(crate) fn relay(&self, sqs: &Arc<Sqs>) -> JoinHandle<()> {
         tokio::spawn(Relay::new(self.store(sqs), sqs.clone()).run(self.stop.clone()))
     }
 
-    /// What a worker's process runs. It shares nothing with others but the database and the queue.
+    /// A worker process. It shares only the database and the queue with others.
     pub(crate) async fn worker(&self, name: &str, sqs: &Arc<Sqs>) -> Process {
         let queue = Queue::Sqs(sqs.clone());
         let store = queue.attach(self.world.database.another_store(POOLS).await);
@@ -78,7 +79,7 @@ impl Fleet {
         self.world.store().get_job(self.world.business, id).await.unwrap()
     }
 
-    /// The job once it is over; longer than other conditions are waited for, since messages may be lost on the way.
+    /// Waits for the end of the job. The timeout is longer than that of other conditions, because messages may be lost.
     pub(crate) async fn over(&self, id: JobId) -> Job {
         let ended = async {
             loop {
@@ -92,7 +93,7 @@ impl Fleet {
         tokio::time::timeout(Duration::from_mins(4), ended).await.expect("the job does not end")
     }
 
-    /// The job, which is done as asked.
+    /// The job, which must have succeeded completely.
     pub(crate) async fn succeeded(&self, id: JobId) -> Job {
         let job = self.over(id).await;
         assert_eq!((job.status, job.error.clone()), (JobStatus::Succeeded, None));
@@ -103,9 +104,9 @@ impl Fleet {
         generate(&self.world, store, quantity).await
     }
 
-    /// An ordered job whose parts are there to be read: a dry run of so many parts with so many codes each.
+    /// An ordered job with stored parts: a dry run of this many parts with this many codes each.
     pub(crate) async fn dry_run(&self, store: &Store, parts: u64, codes: u64) -> Job {
-        let id = JobId::new();
+        let id = JobId::generate();
         let mut stored = Vec::new();
         for part in 0..parts {
             let lines: Vec<String> = (0..codes).map(|code| format!("D{part:03}-{code:06}")).collect();
@@ -134,7 +135,7 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Tells it to stop, and waits until it has.
+    /// Stops it and waits for its end.
     pub(crate) async fn stop(self) {
         self.stop.cancel();
         self.worker.await.unwrap();
@@ -160,7 +161,7 @@ pub(crate) async fn generate(world: &World, store: &Store, quantity: u64) -> Job
     job.unwrap().outcome.unwrap()
 }
 
-/// An ordered job of these parts that only counts.
+/// A dry run of these parts, which is an ordered job.
 pub(crate) async fn submit_dry_run(
     world: &World,
     store: &Store,
@@ -172,10 +173,10 @@ pub(crate) async fn submit_dry_run(
     store.submit_import(None, world.business, "test", import).await.unwrap().outcome.unwrap()
 }
 
-/// An import of nothing into the book of the world.
+/// An import without rows into the book of the world.
 pub(crate) fn import_to(world: &World) -> NewImport {
     NewImport {
-        id: JobId::new(),
+        id: JobId::generate(),
         book: world.book,
         columns: Columns::default(),
         delimiter: Delimiter::default(),

@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use cuponera_core::job::{CODES_PER_CHUNK, JobKind};
-use cuponera_core::queue::Queue;
-use cuponera_core::store::{Hands, OutgoingKind, RESCUE_AFTER};
-use cuponera_testkit::{Adversary, Manners, bound, eventually, waits_for};
+use cuponera_domain::job::{CODES_PER_CHUNK, JobKind};
+use cuponera_platform::queue::Queue;
+use cuponera_store::{OutgoingKind, RESCUE_AFTER, WorkerAvailability};
+use cuponera_testkit::{Adversary, FaultConfig, bound, eventually, waits_for};
 use sqlx::query;
 
 use crate::fleet::{Fleet, LEASE, count};
@@ -14,7 +14,7 @@ use crate::fleet::{Fleet, LEASE, count};
 #[tokio::test]
 async fn a_job_is_taken_while_the_queue_refuses_and_announced_soon_after_its_return() {
     let fleet = Fleet::new().await;
-    let adversary = Adversary::before(fleet.queue.endpoint(), 1, Manners::GOOD).await;
+    let adversary = Adversary::before(fleet.queue.endpoint(), 1, FaultConfig::GOOD).await;
     let sqs = fleet.queue.connect_through(&adversary.endpoint()).await;
     let relay = fleet.relay(&sqs);
     adversary.refuse();
@@ -24,7 +24,7 @@ async fn a_job_is_taken_while_the_queue_refuses_and_announced_soon_after_its_ret
     // Long enough that the pauses have grown and the chunks look lost by their age.
     tokio::time::sleep(RESCUE_AFTER + Duration::from_secs(1)).await;
     assert_eq!((fleet.unsent().await, fleet.queue.messages().await.len()), (3, 0));
-    adversary.relent();
+    adversary.reset_faults();
     let returned = Instant::now();
     fleet.all_is_sent().await;
     assert!(returned.elapsed() < Duration::from_secs(5), "{:?}", returned.elapsed());
@@ -44,8 +44,8 @@ async fn a_job_is_taken_while_the_queue_refuses_and_announced_soon_after_its_ret
 #[tokio::test]
 async fn a_message_that_the_queue_refused_in_a_call_that_succeeded_is_sent_again() {
     let fleet = Fleet::new().await;
-    let manners = Manners { refuse_message: 0.5, ..Manners::GOOD };
-    let adversary = Adversary::before(fleet.queue.endpoint(), 2, manners).await;
+    let fault_config = FaultConfig { refuse_message: 0.5, ..FaultConfig::GOOD };
+    let adversary = Adversary::before(fleet.queue.endpoint(), 2, fault_config).await;
     let sqs = fleet.queue.connect_through(&adversary.endpoint()).await;
     fleet.relay(&sqs);
     // No worker is running: all messages in the queue are those that the relay sent.
@@ -58,8 +58,8 @@ async fn a_message_that_the_queue_refused_in_a_call_that_succeeded_is_sent_again
 #[tokio::test]
 async fn messages_that_the_queue_takes_none_of_keep_nobody_from_looking_for_lost_work() {
     let fleet = Fleet::new().await;
-    let manners = Manners { refuse_message: 1.0, ..Manners::GOOD };
-    let adversary = Adversary::before(fleet.queue.endpoint(), 3, manners).await;
+    let fault_config = FaultConfig { refuse_message: 1.0, ..FaultConfig::GOOD };
+    let adversary = Adversary::before(fleet.queue.endpoint(), 3, fault_config).await;
     let sqs = fleet.queue.connect_through(&adversary.endpoint()).await;
     fleet.generate(&fleet.store(&sqs), 50).await;
     for sql in [
@@ -130,22 +130,22 @@ async fn an_honest_backlog_is_not_announced_again_and_again() {
     let long = Duration::from_mins(10);
     let claim = store.claim_chunk("busy", long, &JobKind::ALL).await.unwrap().unwrap();
     assert_eq!(
-        (claim.job, store.rescue_chunks(Hands::Unknown).await.unwrap()),
+        (claim.job, store.rescue_chunks(WorkerAvailability::Unknown).await.unwrap()),
         (job.id, 0),
         "a worker is running"
     );
-    assert_eq!(store.rescue_chunks(Hands::Idle).await.unwrap(), 1_000, "at most 1,000 chunks");
+    assert_eq!(store.rescue_chunks(WorkerAvailability::Idle).await.unwrap(), 1_000, "at most 1,000 chunks");
     for _ in 0..5 {
-        assert_eq!(store.rescue_chunks(Hands::Idle).await.unwrap(), 0);
+        assert_eq!(store.rescue_chunks(WorkerAvailability::Idle).await.unwrap(), 0);
     }
     // Sent again and lost again: each is announced again after a time that doubles.
     let mut seconds = 10;
     for _ in 0..4 {
         query(sent).execute(fleet.world.pool()).await.unwrap();
         age_rescues(&fleet, seconds - 4).await;
-        assert_eq!(store.rescue_chunks(Hands::Idle).await.unwrap(), 0, "before {seconds} s");
+        assert_eq!(store.rescue_chunks(WorkerAvailability::Idle).await.unwrap(), 0, "before {seconds} s");
         age_rescues(&fleet, seconds + 1).await;
-        assert_eq!(store.rescue_chunks(Hands::Idle).await.unwrap(), 1_000, "after {seconds} s");
+        assert_eq!(store.rescue_chunks(WorkerAvailability::Idle).await.unwrap(), 1_000, "after {seconds} s");
         seconds *= 2;
     }
     // Each claimed chunk allows the announcement of another.
@@ -153,7 +153,7 @@ async fn an_honest_backlog_is_not_announced_again_and_again() {
     for _ in 0..3 {
         store.claim_chunk("busy", long, &JobKind::ALL).await.unwrap().unwrap();
     }
-    assert_eq!(store.rescue_chunks(Hands::Idle).await.unwrap(), 3);
+    assert_eq!(store.rescue_chunks(WorkerAvailability::Idle).await.unwrap(), 3);
 }
 
 /// Sets the time of the last rescue of all rescued chunks to this many seconds ago.
@@ -177,7 +177,7 @@ async fn two_who_look_for_lost_work_at_once_announce_it_once() {
     // All statements read the chunks before one of them changes any.
     let mut holding = fleet.world.pool().begin().await.unwrap();
     query("select from job_chunk for update").execute(&mut *holding).await.unwrap();
-    let look = || async { store.rescue_chunks(Hands::Idle).await.unwrap() };
+    let look = || async { store.rescue_chunks(WorkerAvailability::Idle).await.unwrap() };
     let all = futures::future::join_all((0..6).map(|_| look()));
     let announced = waits_for(fleet.world.pool(), 6, holding.rollback(), all).await;
     assert_eq!(announced.iter().sum::<u64>(), 200);
@@ -262,7 +262,7 @@ async fn messages_are_deleted_when_their_work_is_done_or_there_is_none() {
 #[tokio::test]
 async fn a_queue_that_is_away_says_so_and_how_much_waits_is_known() {
     let fleet = Fleet::new().await;
-    let adversary = Adversary::before(fleet.queue.endpoint(), 1, Manners::GOOD).await;
+    let adversary = Adversary::before(fleet.queue.endpoint(), 1, FaultConfig::GOOD).await;
     let sqs = fleet.queue.connect_through(&adversary.endpoint()).await;
     let store = fleet.store(&sqs);
     fleet.generate(&store, 3 * CODES_PER_CHUNK).await;
@@ -278,7 +278,7 @@ async fn a_queue_that_is_away_says_so_and_how_much_waits_is_known() {
     assert!(sqs.answers().await, "the last answer is cached for a few seconds");
     assert!(sqs.depth().await.unwrap_err().is_retryable());
     eventually("the outage to be detected", async || (!sqs.answers().await).then_some(())).await;
-    adversary.relent();
+    adversary.reset_faults();
     eventually("the end of the outage to be detected", async || sqs.answers().await.then_some(())).await;
 }
 

@@ -1,6 +1,6 @@
-//! What holds between workers, the queue and Postgres, on a real Postgres and a stand-in for SQS.
+//! Tests of workers and queues, on a real Postgres and an emulator of SQS.
 
-#![expect(clippy::unwrap_used, reason = "a test that meets what it did not expect is over")]
+#![expect(clippy::unwrap_used, reason = "a test fails on an unexpected error")]
 
 mod adversity;
 mod conformance;

@@ -1,13 +1,13 @@
-//! A chunk whose statement always takes longer than a worker's may is set aside in the end, and a retry works it once it can be.
+//! A chunk whose statement always exceeds the worker's statement timeout is finally set aside, and a later retry executes it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use cuponera_core::cache::Cache;
-use cuponera_core::files::Files;
-use cuponera_core::job::JobStatus;
-use cuponera_core::queue::{Queue, Wakeups};
-use cuponera_core::store::Pools;
+use cuponera_domain::job::JobStatus;
+use cuponera_platform::cache::Cache;
+use cuponera_platform::files::Files;
+use cuponera_platform::queue::{Queue, Wakeups};
+use cuponera_store::Pools;
 use cuponera_testkit::{World, eventually};
 use cuponera_worker::Worker;
 use sqlx::query;
@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::fleet::generate;
 
-/// A worker whose statements may take a fifth of a second, and which wakes up when the database says so.
+/// A worker with a statement timeout of 0.2 s, which is woken by the database.
 async fn start_worker(world: &World, files: &TempDir, stop: &CancellationToken) {
     let pools = Pools { rest_statement: Duration::from_millis(200), ..Pools::of_worker(1) };
     let wakeups = Arc::new(Wakeups::default());
@@ -34,7 +34,7 @@ async fn start_worker(world: &World, files: &TempDir, stop: &CancellationToken) 
     tokio::spawn(async move { wakeups.listen(&url, &stop).await });
 }
 
-/// The chunk waits for its book, which another transaction holds.
+/// The chunk waits for the row of its book, which another transaction holds.
 #[tokio::test]
 async fn a_chunk_whose_statement_always_takes_too_long_is_set_aside_with_a_reason() {
     let (world, files, stop) = (World::new().await, TempDir::new().unwrap(), CancellationToken::new());

@@ -4,9 +4,9 @@ use serde_json::{Map, Value, json};
 
 use super::catalog::{self, Kind};
 use super::examples;
-use super::operations::Answer;
-use crate::problem::CONTENT_TYPE;
-use crate::reply::REPLAYED;
+use super::operation::Answer;
+use crate::http::problem::CONTENT_TYPE;
+use crate::http::reply::REPLAYED;
 
 /// The headers of every response.
 const OF_ALL: [&str; 3] = ["X-Request-Id", "RateLimit", "RateLimit-Policy"];
@@ -42,7 +42,7 @@ pub(super) fn describe(response: &mut Value, answer: &Answer) {
 }
 
 /// The response of a status: the meaning and the example of each of its problems.
-pub(super) fn refusal(status: u16, kinds: &[&Kind]) -> Value {
+pub(super) fn rejection(status: u16, kinds: &[&Kind]) -> Value {
     let meanings: Vec<_> = kinds.iter().map(|kind| format!("- `{}`: {}", kind.code, kind.meaning)).collect();
     let headers: Map<String, Value> =
         OF_ALL.iter().chain(headers_of(status)).map(|name| ((*name).to_owned(), header(name))).collect();

@@ -1,53 +1,52 @@
-//! The things that the examples of the document are about: one business, one book, one code and its holder.
+//! Shared values of the examples: one business, one book, one code and its holder.
 
 use serde_json::{Value, json};
 
-pub(super) const BUSINESS: &str = "01939f2a-0000-7000-8000-000000000001";
-pub(super) const ACCOUNT: &str = "01939f2a-0000-7000-8000-000000000002";
-pub(super) const API_KEY: &str = "01939f2a-0000-7000-8000-000000000003";
-pub(super) const BOOK: &str = "01939f2a-0000-7000-8000-000000000004";
-pub(super) const JOB: &str = "01939f2a-0000-7000-8000-000000000005";
-pub(super) const ASSIGNMENT: &str = "01939f2a-0000-7000-8000-000000000006";
-pub(super) const LOCK: &str = "01939f2a-0000-7000-8000-000000000007";
-pub(super) const REDEMPTION: &str = "01939f2a-0000-7000-8000-000000000008";
-pub(super) const EVENT: &str = "01939f2a-0000-7000-8000-000000000009";
-pub(super) const POOL: &str = "01939f2a-0000-7000-8000-00000000000b";
-pub(super) const REQUEST: &str = "01939f2a-0000-7000-8000-00000000000a";
-pub(super) const CODE: &str = "SUMMER-7KQ2WX4H";
-pub(super) const USER: &str = "ana";
-/// When the examples happen, and when their locks run out.
-pub(super) const NOW: &str = "2026-12-01T12:00:00Z";
-pub(super) const LATER: &str = "2026-12-01T12:05:00Z";
+pub(crate) const BUSINESS: &str = "01939f2a-0000-7000-8000-000000000001";
+pub(crate) const ACCOUNT: &str = "01939f2a-0000-7000-8000-000000000002";
+pub(crate) const API_KEY: &str = "01939f2a-0000-7000-8000-000000000003";
+pub(crate) const BOOK: &str = "01939f2a-0000-7000-8000-000000000004";
+pub(crate) const JOB: &str = "01939f2a-0000-7000-8000-000000000005";
+pub(crate) const ASSIGNMENT: &str = "01939f2a-0000-7000-8000-000000000006";
+pub(crate) const LOCK: &str = "01939f2a-0000-7000-8000-000000000007";
+pub(crate) const REDEMPTION: &str = "01939f2a-0000-7000-8000-000000000008";
+pub(crate) const EVENT: &str = "01939f2a-0000-7000-8000-000000000009";
+pub(crate) const REQUEST: &str = "01939f2a-0000-7000-8000-00000000000a";
+pub(crate) const CODE: &str = "SUMMER-7KQ2WX4H";
+pub(crate) const USER: &str = "ana";
+/// The time of the examples, and the end of their locks.
+pub(crate) const NOW: &str = "2026-12-01T12:00:00Z";
+pub(crate) const LATER: &str = "2026-12-01T12:05:00Z";
 
 /// The only page of a list.
-pub(super) fn page(item: &Value) -> Value {
+pub(crate) fn page(item: &Value) -> Value {
     json!({"data": [item], "nextCursor": null})
 }
 
-/// The same, of a list that knows how many items it has.
-pub(super) fn counted_page(item: &Value) -> Value {
+/// The same, of a list with a total.
+pub(crate) fn counted_page(item: &Value) -> Value {
     json!({"data": [item], "nextCursor": null, "total": 1})
 }
 
-pub(super) fn session() -> Value {
+pub(crate) fn session() -> Value {
     json!({
         "accessToken": "eyJ0eXAiOiJKV1QiLCJhbGciOiJIUzI1NiJ9.e30.c2lnbmF0dXJl", "refreshToken": "9f86d081884c7d65",
         "tokenType": "Bearer", "expiresIn": 900,
     })
 }
 
-pub(super) fn user() -> Value {
+pub(crate) fn user() -> Value {
     json!({
         "id": ACCOUNT, "email": "ana@example.com", "role": "USER", "userId": USER, "disabled": false, "createdAt": NOW,
     })
 }
 
-pub(super) fn api_key() -> Value {
+pub(crate) fn api_key() -> Value {
     json!({"id": API_KEY, "name": "till 1", "role": "SERVICE", "hint": "cup_9f86d081", "createdAt": NOW, "createdBy": ACCOUNT,
         "permissions": ["coupons:use"], "couponBookIds": [BOOK], "expiresAt": LATER, "lastUsedAt": NOW})
 }
 
-pub(super) fn book() -> Value {
+pub(crate) fn book() -> Value {
     json!({
         "id": BOOK, "businessId": BUSINESS, "name": "Summer", "description": null, "status": "ACTIVE",
         "maxCodesPerUser": 2, "maxRedeemsPerUser": 1, "totalCodesExpected": null, "startsAt": null,
@@ -58,8 +57,8 @@ pub(super) fn book() -> Value {
     })
 }
 
-/// A book as it starts.
-pub(super) fn draft() -> Value {
+/// A new book.
+pub(crate) fn draft() -> Value {
     let mut book = book();
     book["status"] = json!("DRAFT");
     book["isActive"] = json!(false);
@@ -70,32 +69,32 @@ pub(super) fn draft() -> Value {
     book
 }
 
-pub(super) fn code() -> Value {
+pub(crate) fn code() -> Value {
     json!({"code": CODE, "status": "ASSIGNED", "userId": USER, "redeemCount": 0, "createdAt": NOW})
 }
 
-pub(super) fn coupon() -> Value {
+pub(crate) fn coupon() -> Value {
     json!({
         "id": ASSIGNMENT, "code": CODE, "couponBookId": BOOK, "status": "ASSIGNED", "userId": USER, "redeemCount": 0,
         "maxRedeems": 1, "assignedAt": NOW, "createdAt": NOW,
     })
 }
 
-pub(super) fn assignment() -> Value {
+pub(crate) fn assignment() -> Value {
     json!({
         "id": ASSIGNMENT, "code": CODE, "couponBookId": BOOK, "userId": USER, "status": "ASSIGNED", "assignedAt": NOW,
     })
 }
 
-pub(super) fn event() -> Value {
+pub(crate) fn event() -> Value {
     json!({
         "id": EVENT, "action": "LOCK", "fromStatus": "ASSIGNED", "toStatus": "LOCKED", "userId": USER,
         "actor": format!("service:{API_KEY}"), "at": NOW, "ip": "192.0.2.7", "userAgent": "till/1.0", "requestId": REQUEST,
     })
 }
 
-/// A job as it was accepted.
-pub(super) fn job(kind: &str) -> Value {
+/// A new job.
+pub(crate) fn job(kind: &str) -> Value {
     json!({
         "id": JOB, "kind": kind, "status": "QUEUED", "attempts": 0, "createdAt": NOW, "result": {},
         "progress": {
@@ -105,8 +104,8 @@ pub(super) fn job(kind: &str) -> Value {
     })
 }
 
-/// A job that is over.
-pub(super) fn done_job() -> Value {
+/// An ended job.
+pub(crate) fn done_job() -> Value {
     let mut job = job("GENERATE_CODES");
     job["status"] = json!("SUCCEEDED");
     job["result"] = json!({
@@ -121,19 +120,4 @@ pub(super) fn done_job() -> Value {
     job["finishedAt"] = json!(NOW);
     job["heartbeatAt"] = json!(NOW);
     job
-}
-
-pub(super) fn pool() -> Value {
-    json!({
-        "id": POOL, "name": "Newsletter", "description": "Subscribers of the newsletter", "memberCount": 300, "createdAt": NOW,
-        "updatedAt": NOW,
-    })
-}
-
-/// A distribution that is done.
-pub(super) fn distribution() -> Value {
-    json!({
-        "jobId": JOB, "poolId": POOL, "couponBookId": BOOK, "mode": "EQUAL", "totalCodes": 1000, "seed": 42, "onShortage": "FAIL",
-        "status": "SUCCEEDED", "members": 300, "given": 1000, "short": 0, "createdAt": NOW,
-    })
 }

@@ -1,16 +1,16 @@
-//! The page of permissions, as docs/permissions.md has it: made from the two tables that decide.
+//! The page of permissions, docs/permissions.md, generated from the tables that the API checks.
 
 use std::fmt::Write;
 
-use cuponera_core::principal::{Permission, RoleName};
+use cuponera_domain::principal::{Permission, RoleName};
 
-use crate::access::{self, Access};
+use crate::auth::policy::{self, Access};
 
 const HEAD: &str = "# Permissions
 
 `cuponera openapi --format permissions` writes this page from the tables that the API checks.
 
-Each operation needs one permission. A role has the permissions that are marked; a USER has them for itself alone: its own coupons,
+Each operation needs one permission. A role has the permissions that are marked; a USER has them only for itself: its own coupons,
 and books that are `ACTIVE`. An API key has all permissions of its role, or those it was limited to when it was created
 (`permissions`). A key can also be limited to books (`couponBookIds`): it may then call only operations on one of them, and on the codes
 and jobs of one of them. No API key, whatever its role, has `users:manage` and `api-keys:manage`: these need the access token of an ADMIN.
@@ -24,7 +24,7 @@ pub(crate) fn permission_page() -> String {
     let mut page = HEAD.to_owned();
     for permission in Permission::all() {
         let mark = |role: RoleName| if role.may(permission) { "yes" } else { "" };
-        let operations: Vec<String> = access::operations()
+        let operations: Vec<String> = policy::operations()
             .filter(|(_, access)| *access == Access::Needs(permission))
             .map(|(operation, _)| format!("`{operation}`"))
             .collect();
@@ -44,7 +44,7 @@ pub(crate) fn permission_page() -> String {
         );
     }
     let named = |wanted: Access| {
-        let operations = access::operations().filter(|(_, access)| *access == wanted);
+        let operations = policy::operations().filter(|(_, access)| *access == wanted);
         operations.map(|(operation, _)| format!("`{operation}`")).collect::<Vec<_>>().join(", ")
     };
     let _ = writeln!(

@@ -3,14 +3,13 @@
 
 use std::collections::BTreeSet;
 
-use cuponera_core::book::BookStatus;
-use cuponera_core::coupon::state::CouponStatus;
-use cuponera_core::distribution::{Mode, OnShortage};
-use cuponera_core::job::{JobKind, JobStatus};
-use cuponera_core::principal::MAX_USER_ID_BYTES;
+use cuponera_domain::book::BookStatus;
+use cuponera_domain::coupon::state::CouponStatus;
+use cuponera_domain::job::{JobKind, JobStatus};
+use cuponera_domain::principal::MAX_USER_ID_BYTES;
 use serde_json::{Map, Value, json};
 
-use crate::body::integer;
+use crate::http::body::integer;
 
 /// Text as bodies may contain it: no control characters except line feed and tab.
 const PLAIN_TEXT: &str = r"^[^\x00-\x08\x0B-\x1F\x7F-\x9F]*$";
@@ -25,10 +24,8 @@ const NULL_OR: &[(&str, &[&str])] = &[
 const NULL_OR_ABSENT: &[(&str, &[&str])] = &[("CouponBook", &["totalCodesExpected", "metadata"])];
 
 /// Fields of requests that may be absent but not null.
-const NEVER_NULL: &[(&str, &[&str])] = &[
-    ("BookChange", &["status", "name", "maxRedeemsPerUser", "lockTtlSeconds", "requireLock"]),
-    ("PoolChange", &["name"]),
-];
+const NEVER_NULL: &[(&str, &[&str])] =
+    &[("BookChange", &["status", "name", "maxRedeemsPerUser", "lockTtlSeconds", "requireLock"])];
 
 /// Fields that hold any object.
 const OBJECTS: &[(&str, &str)] = &[
@@ -49,8 +46,6 @@ const TEXTS: &[(&str, &str, &str, &str)] = &[
     ("NamedAssignment", "userId", "pattern", BLANK_IS_NOTHING),
     ("NewBook", "name", "pattern", BLANK_IS_NOTHING),
     ("NewKey", "name", "pattern", ONE_LINE),
-    ("NewPool", "name", "pattern", BLANK_IS_NOTHING),
-    ("PoolChange", "name", "pattern", BLANK_IS_NOTHING),
     ("NewUser", "email", "format", "email"),
     ("NewUser", "userId", "pattern", BLANK_IS_NOTHING),
     ("RandomAssignment", "userId", "pattern", BLANK_IS_NOTHING),
@@ -102,11 +97,6 @@ fn words() -> Vec<(&'static str, &'static str, Vec<&'static str>)> {
         ),
         ("CouponEvent", "fromStatus", coupon()),
         ("CouponEvent", "toStatus", coupon()),
-        ("Distribution", "mode", Mode::ALL.map(Mode::as_str).to_vec()),
-        ("Distribution", "onShortage", OnShortage::ALL.map(OnShortage::as_str).to_vec()),
-        ("Distribution", "status", job_statuses()),
-        ("NewDistributionBody", "mode", Mode::ALL.map(Mode::as_str).to_vec()),
-        ("NewDistributionBody", "onShortage", OnShortage::ALL.map(OnShortage::as_str).to_vec()),
         ("Health", "status", vec!["ok", "degraded"]),
         ("Health", "database", connection()),
         ("Health", "redis", connection()),

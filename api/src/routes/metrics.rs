@@ -1,20 +1,20 @@
-//! The metrics, for programs on this machine; on an address of their own instead, if the settings name one.
+//! The metrics, for programs on this machine, unless the settings give them a separate address.
 
 use std::net::IpAddr;
 
-use cuponera_core::telemetry::{MEDIA_TYPE, Reach};
+use cuponera_platform::telemetry::{MEDIA_TYPE, MetricsAccess};
 use poem::http::uri::Authority;
 use poem::http::{StatusCode, header};
 use poem::{Request, Response};
 
-use crate::caller::app;
-use crate::problem::Problem;
+use crate::auth::caller::app;
+use crate::http::problem::Problem;
 
-/// Where they stand.
+/// The path of the metrics.
 pub(crate) const METRICS: &str = "/metrics";
 
-/// What proxies write. One on this machine calls from loopback as well, but for somebody else.
-const OF_PROXIES: [&str; 9] = [
+/// Headers that proxies add. A proxy on this machine also connects from loopback, but for other clients.
+const PROXY_HEADERS: [&str; 9] = [
     "CF-Connecting-IP",
     "Forwarded",
     "True-Client-IP",
@@ -29,7 +29,7 @@ const OF_PROXIES: [&str; 9] = [
 /// All metrics as text.
 pub(crate) async fn expose(request: Request) -> poem::Result<Response> {
     let app = app(&request);
-    if app.metrics.reach() == Reach::OwnAddress {
+    if app.metrics.metrics_access() == MetricsAccess::OwnAddress {
         let detail = "the metrics stand on an address of their own (CUPONERA_METRICS_ADDR)";
         return Err(Problem::new(StatusCode::NOT_FOUND, "not_found", detail).into());
     }
@@ -41,11 +41,11 @@ pub(crate) async fn expose(request: Request) -> poem::Result<Response> {
     Ok(Response::builder().content_type(MEDIA_TYPE).body(app.metrics.render().await))
 }
 
-/// Whether it came over loopback, names this machine by its loopback address, and came from no proxy. A page in a browser on this
-/// machine could have its own name point here: then that is the host it asks for.
+/// Whether the request came over loopback, without a proxy, and its host is a loopback name. The host is checked because a page in
+/// a browser on this machine could resolve its own name to loopback (DNS rebinding).
 fn is_from_this_machine(request: &Request) -> bool {
     let peer = request.remote_addr().as_socket_addr().map(|peer| peer.ip().to_canonical());
-    let is_forwarded = OF_PROXIES.iter().any(|header| request.headers().contains_key(*header));
+    let is_forwarded = PROXY_HEADERS.iter().any(|header| request.headers().contains_key(*header));
     peer.is_some_and(|peer| peer.is_loopback()) && !is_forwarded && has_loopback_host(request)
 }
 

@@ -1,11 +1,11 @@
-//! Whom a place counts for.
+//! The owners to which units of a resource are charged.
 
 use std::net::IpAddr;
 
-use cuponera_core::id::BusinessId;
+use cuponera_domain::id::BusinessId;
 use uuid::Uuid;
 
-/// Who wants a place.
+/// The origin of a request for units.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Claimant {
     /// A caller with valid credentials.
@@ -21,14 +21,14 @@ pub(crate) enum Claimant {
         /// None for a trusted proxy.
         address: Option<IpAddr>,
     },
-    /// A connection, or a request whose credentials have been good and are looked up again.
+    /// A connection, or a request whose credentials were valid recently and are looked up again.
     Peer {
         /// None for a trusted proxy.
         address: Option<IpAddr>,
     },
 }
 
-/// Somebody whose units are counted together.
+/// Units with the same owner are counted together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Owner {
     Caller(Uuid),
@@ -39,13 +39,13 @@ pub(crate) enum Owner {
     Network(IpAddr),
     /// An address without valid credentials.
     Stranger(IpAddr),
-    /// The same of a /56.
+    /// A /56 of IPv6 without valid credentials.
     StrangerNetwork(IpAddr),
     /// All requests without valid credentials.
     Anonymous,
 }
 
-/// The owners that a place counts for.
+/// The owners to which a unit is charged.
 pub(super) type Owners = [Option<Owner>; 4];
 
 impl Claimant {
@@ -60,7 +60,7 @@ impl Claimant {
             Self::Anonymous { address } => [
                 address.map(address_of).map(Owner::Stranger),
                 address.and_then(network_of).map(Owner::StrangerNetwork),
-                // Last, so that it is what refuses only where the others do not.
+                // Last, so that it is reported only if no other limit is reached.
                 Some(Owner::Anonymous),
                 None,
             ],
@@ -78,16 +78,16 @@ impl Claimant {
         self.owners().into_iter().flatten().find(|owner| matches!(owner, Owner::Stranger(_)))
     }
 
-    /// Whose use of a queue counts against this one: the caller's, or that of its address and /56.
-    pub(crate) fn rivals(&self) -> impl Iterator<Item = Owner> + use<> {
-        let is_rival = |owner: &Owner| {
+    /// The owners whose use of a queue delays this request: the caller, or the address and its /56.
+    pub(crate) fn competitors(&self) -> impl Iterator<Item = Owner> + use<> {
+        let competes = |owner: &Owner| {
             matches!(owner, Owner::Caller(_) | Owner::Stranger(_) | Owner::StrangerNetwork(_))
         };
-        self.owners().into_iter().flatten().filter(move |owner| is_rival(owner))
+        self.owners().into_iter().flatten().filter(move |owner| competes(owner))
     }
 }
 
-/// What is counted as one address: a home with IPv6 has a whole /64 to choose from.
+/// The address that units are charged to: for IPv6 the /64, because one client can use all of its addresses.
 pub(crate) fn address_of(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
         IpAddr::V4(v4) => IpAddr::V4(v4),
@@ -95,7 +95,7 @@ pub(crate) fn address_of(ip: IpAddr) -> IpAddr {
     }
 }
 
-/// The /56 of an IPv6 address: what many providers give to one customer.
+/// The /56 of an IPv6 address. Many providers assign one to each customer.
 fn network_of(ip: IpAddr) -> Option<IpAddr> {
     match ip.to_canonical() {
         IpAddr::V4(_) => None,

@@ -1,10 +1,10 @@
 use super::*;
-use cuponera_core::id::BusinessId;
+use cuponera_domain::id::BusinessId;
 use futures::FutureExt;
 use std::net::IpAddr;
 use uuid::Uuid;
 
-/// Of 16 units: a caller and an address have 4, a business and a /56 have 8, anonymous requests 4, one address of them 1.
+/// 16 units: a caller and an address may use 4, a business and a /56 8, anonymous requests 4, one of their addresses 1.
 fn sixteen() -> Shares {
     Shares::new("requests", 16, &Settings::default())
 }
@@ -22,44 +22,44 @@ fn stranger(address: &str) -> Claimant {
     Claimant::Anonymous { address: Some(ip(address)) }
 }
 
-/// Takes until there is no place for any of these claimants in turn.
-fn fill(shares: &Shares, claimants: &[Claimant]) -> (Vec<Held>, Vec<Bound>) {
-    let (mut held, mut refused) = (Vec::new(), Vec::new());
+/// Takes units for each claimant in turn until it is rejected.
+fn fill(shares: &Shares, claimants: &[Claimant]) -> (Vec<Permit>, Vec<Bound>) {
+    let (mut held, mut rejected) = (Vec::new(), Vec::new());
     for claimant in claimants {
         loop {
             match shares.take(claimant) {
                 Ok(one) => held.push(one),
-                Err(full) => break refused.push(full.bound),
+                Err(full) => break rejected.push(full.bound),
             }
         }
     }
-    (held, refused)
+    (held, rejected)
 }
 
 /// Invariant I-48.
 #[test]
-fn neither_a_caller_nor_a_business_nor_an_address_can_have_it_all() {
+fn no_caller_business_or_address_can_exhaust_a_resource() {
     let shares = sixteen();
-    let (caller, refused) = fill(&shares, &[known(1, 1, "192.0.2.1")]);
-    assert_eq!((caller.len(), &refused[..]), (4, &[Bound::Caller][..]));
+    let (caller, rejected) = fill(&shares, &[known(1, 1, "192.0.2.1")]);
+    assert_eq!((caller.len(), &rejected[..]), (4, &[Bound::Caller][..]));
     let callers = [known(1, 2, "192.0.2.2"), known(1, 3, "192.0.2.3")];
-    let (business, refused) = fill(&shares, &callers);
-    assert_eq!((business.len(), &refused[..]), (4, &[Bound::Caller, Bound::Business][..]));
-    let (address, refused) = fill(&shares, &[known(2, 4, "192.0.2.9"), known(2, 5, "192.0.2.9")]);
-    assert_eq!((address.len(), &refused[..]), (4, &[Bound::Caller, Bound::Address][..]));
-    let (rest, refused) = fill(&shares, &[known(3, 6, "192.0.2.10"), known(4, 7, "192.0.2.11")]);
-    assert_eq!((rest.len(), &refused[..]), (4, &[Bound::Caller, Bound::Total][..]));
+    let (business, rejected) = fill(&shares, &callers);
+    assert_eq!((business.len(), &rejected[..]), (4, &[Bound::Caller, Bound::Business][..]));
+    let (address, rejected) = fill(&shares, &[known(2, 4, "192.0.2.9"), known(2, 5, "192.0.2.9")]);
+    assert_eq!((address.len(), &rejected[..]), (4, &[Bound::Caller, Bound::Address][..]));
+    let (rest, rejected) = fill(&shares, &[known(3, 6, "192.0.2.10"), known(4, 7, "192.0.2.11")]);
+    assert_eq!((rest.len(), &rejected[..]), (4, &[Bound::Caller, Bound::Total][..]));
     drop((caller, business, address, rest));
     assert_eq!(shares.in_use(), 0);
-    assert!(shares.0.taken().by_owner.is_empty(), "an owner without units is remembered");
+    assert!(shares.0.usage().by_owner.is_empty(), "an owner without units is still stored");
 }
 
 #[test]
-fn all_anonymous_requests_together_leave_known_callers_their_share() {
+fn anonymous_requests_leave_authenticated_callers_their_share() {
     let shares = sixteen();
     let addresses: Vec<_> = (1..=250).map(|n| stranger(&format!("192.0.2.{n}"))).collect();
-    let (flood, refused) = fill(&shares, &addresses);
-    assert_eq!((flood.len(), refused[0], refused[249]), (4, Bound::Address, Bound::Anonymous));
+    let (flood, rejected) = fill(&shares, &addresses);
+    assert_eq!((flood.len(), rejected[0], rejected[249]), (4, Bound::Address, Bound::Anonymous));
     let (business, _) = fill(&shares, &[known(1, 1, "192.0.2.1"), known(2, 2, "192.0.2.2")]);
     assert_eq!(business.len(), 8);
 }
@@ -69,10 +69,10 @@ fn ipv6_counts_by_64_and_by_56() {
     let shares = sixteen();
     let at =
         |net: u32, host: u32| Claimant::Peer { address: Some(ip(&format!("2001:db8:0:{net:x}::{host:x}"))) };
-    let (held, refused) =
+    let (held, rejected) =
         fill(&shares, &[at(0x100, 1), at(0x100, 2), at(0x101, 1), at(0x102, 1), at(0x200, 1)]);
     let expected = [Bound::Address, Bound::Address, Bound::Address, Bound::Network, Bound::Address];
-    assert_eq!((held.len(), &refused[..]), (12, &expected[..]));
+    assert_eq!((held.len(), &rejected[..]), (12, &expected[..]));
     let mapped = [
         Claimant::Peer { address: Some(ip("::ffff:192.0.2.1")) },
         Claimant::Peer { address: Some(ip("192.0.2.1")) },
@@ -82,14 +82,14 @@ fn ipv6_counts_by_64_and_by_56() {
 
 #[test]
 fn without_an_address_only_the_other_bounds_count() {
-    let (held, refused) = fill(&sixteen(), &[Claimant::Peer { address: None }]);
-    assert_eq!((held.len(), &refused[..]), (16, &[Bound::Total][..]));
-    let (held, refused) = fill(&sixteen(), &[Claimant::Anonymous { address: None }]);
-    assert_eq!((held.len(), &refused[..]), (4, &[Bound::Anonymous][..]));
+    let (held, rejected) = fill(&sixteen(), &[Claimant::Peer { address: None }]);
+    assert_eq!((held.len(), &rejected[..]), (16, &[Bound::Total][..]));
+    let (held, rejected) = fill(&sixteen(), &[Claimant::Anonymous { address: None }]);
+    assert_eq!((held.len(), &rejected[..]), (4, &[Bound::Anonymous][..]));
 }
 
 #[test]
-fn a_holding_grows_within_the_bounds_and_gives_everything_back() {
+fn a_permit_grows_within_the_limits_and_frees_all_units() {
     let shares = sixteen();
     let mut held = shares.take_or_displace(&known(1, 1, "192.0.2.1")).unwrap();
     held.grow(3).unwrap();
@@ -99,11 +99,11 @@ fn a_holding_grows_within_the_bounds_and_gives_everything_back() {
     assert_eq!(shares.in_use(), 0);
 }
 
-/// 64 units: 16 of anonymous requests, 4 of one address.
+/// 64 units: 16 for anonymous requests, 4 for one address.
 #[test]
-fn an_address_without_a_place_displaces_the_oldest_of_the_address_with_the_most() {
+fn an_address_without_units_displaces_the_oldest_permit_of_the_address_with_the_most() {
     let shares = Shares::new("bodies", 64, &Settings::default());
-    let mut flood: Vec<Held> = Vec::new();
+    let mut flood: Vec<Permit> = Vec::new();
     for address in ["192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4"] {
         flood.extend((0..4).map(|_| shares.take_or_displace(&stranger(address)).unwrap()));
     }
@@ -111,21 +111,22 @@ fn an_address_without_a_place_displaces_the_oldest_of_the_address_with_the_most(
     assert!(flood.iter().all(|held| held.displaced().now_or_never().is_none()));
     let late: Vec<_> =
         (10..22).map(|n| shares.take_or_displace(&stranger(&format!("192.0.2.{n}"))).unwrap()).collect();
-    let left = |flood: &[Held]| flood.iter().filter(|held| held.displaced().now_or_never().is_none()).count();
-    assert_eq!((left(&flood), left(&late), shares.in_use()), (4, 12, 16), "each keeps one");
+    let left =
+        |flood: &[Permit]| flood.iter().filter(|held| held.displaced().now_or_never().is_none()).count();
+    assert_eq!((left(&flood), left(&late), shares.in_use()), (4, 12, 16), "each address keeps one");
     assert_eq!(shares.take(&stranger("192.0.2.99")).unwrap_err().bound, Bound::Anonymous);
-    // A displaced holding counts no more, whatever its owner does.
+    // A displaced permit is not counted, also if it grows.
     let displaced = flood.iter_mut().find(|held| held.displaced().now_or_never().is_some()).unwrap();
     displaced.grow(3).unwrap();
     drop((flood, late));
     assert_eq!(shares.in_use(), 0);
-    assert!(shares.0.taken().leases.is_empty());
+    assert!(shares.0.usage().leases.is_empty());
 }
 
 #[test]
-fn known_callers_displace_nobody_and_are_not_displaced() {
+fn permits_of_authenticated_callers_displace_none_and_are_not_displaced() {
     let shares = Shares::new("bodies", 64, &Settings::default());
-    let mut all: Vec<Held> = Vec::new();
+    let mut all: Vec<Permit> = Vec::new();
     for n in 1..=6 {
         let claimant = known(n, n, &format!("192.0.2.{n}"));
         all.extend(std::iter::from_fn(|| shares.take_or_displace(&claimant).ok()));

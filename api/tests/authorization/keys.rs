@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cuponera_core::credential::secret_hash;
+use cuponera_platform::credential::secret_hash;
 use cuponera_testkit::eventually;
 use serde_json::{Value, json};
 use sqlx::query;
@@ -33,7 +33,7 @@ async fn key(server: &Server, fields: Value) -> (Client, Value) {
     let mut body = fields;
     body["name"] = json!("A limited key");
     let made = server.admin().post("api-keys", body).await.expect(201);
-    (server.nobody().with_key(made["key"].as_str().expect("a key")), made)
+    (server.anonymous().with_key(made["key"].as_str().expect("a key")), made)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -105,7 +105,7 @@ async fn a_key_of_a_book_works_with_its_codes_and_jobs() {
     limited.post(&format!("coupons/{code}/redeem"), json!({"userId": "ann"})).await.expect(200);
     let held = limited.get(&format!("assignments/user/ann?couponBookId={book}")).await.expect(200);
     assert_eq!(held["data"].as_array().map(Vec::len), Some(1));
-    assert_eq!(limited.get("coupons/NO-SUCH-CODE").await.refused(404), "not_found");
+    assert_eq!(limited.get("coupons/NO-SUCH-CODE").await.rejected(404), "not_found");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -134,7 +134,7 @@ async fn a_key_says_when_it_was_used_and_ends_when_it_expires() {
 async fn limits_that_are_none_are_refused_with_the_field() {
     let server = Server::start().await;
     let unknown = json!({"name": "A key", "couponBookIds": [uuid::Uuid::now_v7()]});
-    assert_eq!(server.admin().post("api-keys", unknown).await.refused(404), "not_found");
+    assert_eq!(server.admin().post("api-keys", unknown).await.rejected(404), "not_found");
     for (fields, field) in [
         (json!({"permissions": []}), "permissions"),
         (json!({"permissions": ["coupons:us"]}), "permissions"),
@@ -149,6 +149,6 @@ async fn limits_that_are_none_are_refused_with_the_field() {
         body["name"] = json!("A key");
         let reply = server.admin().post("api-keys", body).await;
         assert_eq!(reply.json()["errors"][0]["field"], field, "{fields}");
-        assert_eq!(reply.refused(422), "invalid", "{fields}");
+        assert_eq!(reply.rejected(422), "invalid", "{fields}");
     }
 }

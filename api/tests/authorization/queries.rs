@@ -113,9 +113,9 @@ async fn an_upload_with_a_misspelled_parameter_stores_nothing_and_is_not_kept_un
     };
     for query in ["&dryrun=true", "&DRYRUN=", "&dry_run=true", "&dryRun=true&dryRun=true"] {
         let csv = upload(query).header("Content-Type", "text/csv").body("ABC-1\n");
-        assert_eq!(Reply::to(csv).await.refused(422), "invalid", "{query}");
+        assert_eq!(Reply::to(csv).await.rejected(422), "invalid", "{query}");
         assert_eq!(
-            Reply::to(upload(query).multipart(csv_form("ABC-1\n"))).await.refused(422),
+            Reply::to(upload(query).multipart(csv_form("ABC-1\n"))).await.rejected(422),
             "invalid",
             "{query}"
         );
@@ -144,7 +144,7 @@ async fn a_misspelled_upload_is_refused_before_its_body_is_sent() {
     let request = server.admin().request(Method::POST, &path).header("Content-Type", "text/csv").body(body);
     let reply = tokio::time::timeout(std::time::Duration::from_secs(30), Reply::to(request)).await;
     let reply = reply.expect("the server waited for the body");
-    assert_eq!(reply.refused(422), "invalid");
+    assert_eq!(reply.rejected(422), "invalid");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -160,7 +160,7 @@ async fn the_role_decides_before_the_body_is_read() {
         ("assignments/ABC", "application/json", "{}"),
     ] {
         let request = user.request(Method::POST, path).header("Content-Type", media).body(body);
-        assert_eq!(Reply::to(request).await.refused(403), "forbidden", "{path} {body}");
+        assert_eq!(Reply::to(request).await.rejected(403), "forbidden", "{path} {body}");
     }
 }
 
@@ -173,10 +173,10 @@ async fn outside_of_the_api_and_where_there_is_no_operation_parameters_change_no
     {
         assert_eq!(admin.get(&format!("{path}?surprise=1&surprise=2")).await.status, 200, "{path}");
     }
-    assert_eq!(admin.get("nothing?surprise=1").await.refused(404), "not_found");
+    assert_eq!(admin.get("nothing?surprise=1").await.rejected(404), "not_found");
     let wrong_method = admin.request(Method::PATCH, "jobs?surprise=1");
-    assert_eq!(Reply::to(wrong_method).await.refused(405), "method_not_allowed");
-    assert_eq!(server.nobody().get("jobs?surprise=1").await.refused(401), "unauthorized");
+    assert_eq!(Reply::to(wrong_method).await.rejected(405), "method_not_allowed");
+    assert_eq!(server.anonymous().get("jobs?surprise=1").await.rejected(401), "unauthorized");
     for query in ["?", "?&", "?limit=1", "?limit=1&"] {
         admin.get(&format!("jobs{query}")).await.expect(200);
     }

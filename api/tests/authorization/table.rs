@@ -1,19 +1,19 @@
-//! The table: an operation, what is asked, and what each of those in `WHO` is answered.
+//! The table of permissions: each operation with a request and the expected status for each caller in `WHO`.
 
-/// A row of the table. Words in braces stand for fresh objects; see `World::fill_in`.
+/// A row of the table. Words in braces are replaced by new objects; see `World::fill_in`.
 pub(super) struct Row {
     pub(super) operation: &'static str,
-    /// What stands for the parameter of the path.
+    /// The value of the path parameter.
     pub(super) object: &'static str,
     pub(super) query: &'static str,
-    /// JSON; for the upload it is the file.
+    /// JSON; for uploads, the file.
     pub(super) body: &'static str,
     pub(super) statuses: [u16; 6],
 }
 
-/// Everybody, also without credentials.
+/// All callers, also those without credentials.
 const OPEN: [u16; 6] = [200; 6];
-/// Everybody who is somebody; each sees what is its own.
+/// All callers with credentials; each sees its own data.
 const KNOWN: [u16; 6] = [401, 200, 200, 200, 200, 200];
 /// Admins, each in its own business.
 const ADMINS: [u16; 6] = [401, 403, 403, 403, 200, 200];
@@ -21,7 +21,7 @@ const ADMINS: [u16; 6] = [401, 403, 403, 403, 200, 200];
 const ITS_ADMIN: [u16; 6] = [401, 403, 403, 403, 200, 404];
 /// Trusted callers of the business that the object belongs to.
 const TRUSTED: [u16; 6] = [401, 403, 403, 200, 200, 404];
-/// Those, and the user whom the request names; another user may not name it.
+/// Trusted callers, and the user that the request names; other users may not name it.
 const HOLDER: [u16; 6] = [401, 200, 403, 200, 200, 404];
 
 /// The same with another status for success.
@@ -46,7 +46,7 @@ pub(super) const TABLE: &[Row] = &[
     row("getReadiness", "", "", OPEN),
     row("login", "", r#"{"email": "admin@shop.test", "password": "correct horse battery"}"#, OPEN),
     row("refresh", "", r#"{"refreshToken": "{refresh}"}"#, OPEN),
-    // What has no login has none to end.
+    // API keys have no login that could be ended.
     row("logout", "", r#"{"refreshToken": "{refresh}"}"#, [401, 200, 200, 403, 200, 200]),
     row(
         "changePassword",
@@ -54,7 +54,7 @@ pub(super) const TABLE: &[Row] = &[
         r#"{"currentPassword": "correct horse battery", "newPassword": "correct horse battery"}"#,
         [401, 204, 204, 403, 204, 204],
     ),
-    // Nobody belongs to that business.
+    // No caller belongs to that business.
     row("switchBusiness", "", r#"{"businessId": "{new}"}"#, [401, 404, 404, 403, 404, 404]),
     row("getMe", "", "", KNOWN),
     row(
@@ -102,11 +102,11 @@ pub(super) const TABLE: &[Row] = &[
     row("listJobs", "", "", [401, 403, 403, 200, 200, 200]),
     row("getJob", "{job}", "", TRUSTED),
     row("cancelJob", "{job}", "", TRUSTED),
-    // Allowed, but there is nothing to retry about a job that has not failed.
+    // Allowed, but a job that has not failed cannot be retried.
     row("retryJob", "{job}", "", with_success(TRUSTED, 409)),
     row("redriveJobs", "", "", [401, 403, 403, 200, 200, 200]),
     row("getJobErrors", "{job}", "", TRUSTED),
-    // Of a job that is over: the stream of another would not end.
+    // The job has ended: the stream of an open job would not end.
     row("followJob", "{over}", "", TRUSTED),
     row("lockCoupon", "{held}", r#"{"userId": "ann"}"#, HOLDER),
     row("unlockCoupon", "{held}", r#"{"userId": "ann"}"#, HOLDER),

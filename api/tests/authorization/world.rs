@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use cuponera_core::id::BookId;
+use cuponera_domain::id::BookId;
 use reqwest::Method;
 use serde_json::json;
 use uuid::Uuid;
@@ -37,7 +37,7 @@ impl World {
     pub(super) fn everybody(&self) -> [Client; 6] {
         let server = &self.server;
         let [ann, bob] = ["ann", "bob"].map(|user| server.user(user));
-        [server.nobody(), ann, bob, server.service(), server.admin(), self.another_admin.clone()]
+        [server.anonymous(), ann, bob, server.service(), server.admin(), self.another_admin.clone()]
     }
 
     /// Sends the request of a row.

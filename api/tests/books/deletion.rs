@@ -41,7 +41,7 @@ async fn a_large_book_is_deleted_by_one_job_however_often_it_is_asked_for() {
     assert_eq!(service.get(&format!("coupon-books/{book}")).await.expect(200)["status"], "CLOSED");
     assert_eq!(id_of(&delete(&service, &book).await), id_of(&job));
     let order = json!({"couponBookId": book, "quantity": 1});
-    assert_eq!(service.post("coupon-codes/generate", order).await.refused(409), "book_closed");
+    assert_eq!(service.post("coupon-codes/generate", order).await.rejected(409), "book_closed");
 
     let done = wait_for_job(&service, &id_of(&job)).await;
     assert_eq!(
@@ -52,8 +52,8 @@ async fn a_large_book_is_deleted_by_one_job_however_often_it_is_asked_for() {
     assert_eq!(done["result"], json!({"deletedCount": 30_000, "couponBookId": book}));
     let listed = service.get("jobs?kind=DELETE_BOOK").await.expect(200);
     assert_eq!(listed["data"].as_array().map(Vec::len), Some(1), "{listed}");
-    assert_eq!(service.get(&format!("coupon-books/{book}")).await.refused(404), "not_found");
-    assert_eq!(service.delete(&format!("coupon-books/{book}")).await.refused(404), "not_found");
+    assert_eq!(service.get(&format!("coupon-books/{book}")).await.rejected(404), "not_found");
+    assert_eq!(service.delete(&format!("coupon-books/{book}")).await.rejected(404), "not_found");
     assert_eq!(server.codes(&other).await.len(), 5);
     server.assert_invariants().await;
 }
@@ -69,7 +69,7 @@ async fn a_large_book_in_use_is_refused_and_stays_as_it_is() {
         .expect(201);
     let path = format!("coupon-books/{book}");
     let before = server.admin().get(&path).await.expect(200);
-    assert_eq!(server.admin().delete(&path).await.refused(409), "book_in_use");
+    assert_eq!(server.admin().delete(&path).await.rejected(409), "book_in_use");
     assert_eq!(server.admin().get(&path).await.expect(200), before);
     assert_eq!(server.admin().get("jobs?kind=DELETE_BOOK").await.expect(200)["data"], json!([]));
 }
@@ -100,7 +100,7 @@ async fn a_deletion_that_was_cancelled_is_taken_up_by_another_call() {
         (&done["status"], done["result"]["deletedCount"].as_i64()),
         (&json!("SUCCEEDED"), Some(200_000 - deleted))
     );
-    assert_eq!(admin.get(&format!("coupon-books/{book}")).await.refused(404), "not_found");
+    assert_eq!(admin.get(&format!("coupon-books/{book}")).await.rejected(404), "not_found");
     server.assert_invariants().await;
 }
 
@@ -116,9 +116,9 @@ async fn no_call_waits_for_a_deletion() {
         let user = format!("user-{round}");
         slowest = slowest.max(use_a_code(&admin, &book, &user).await);
         let begun = Instant::now();
-        let refused = admin.post("assignments/random", json!({"couponBookId": large, "userId": user})).await;
+        let rejected = admin.post("assignments/random", json!({"couponBookId": large, "userId": user})).await;
         slowest = slowest.max(begun.elapsed());
-        assert!([404, 409].contains(&refused.status), "{}", refused.text);
+        assert!([404, 409].contains(&rejected.status), "{}", rejected.text);
         round += 1;
         let job = admin.get(&format!("jobs/{job}")).await.expect(200);
         if job["status"] == "SUCCEEDED" {

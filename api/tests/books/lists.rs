@@ -1,6 +1,6 @@
 //! Lists of books and codes: filters, pages, totals, and the fields that a USER sees.
 
-use cuponera_core::store::MAX_NEIGHBORS_EXAMINED;
+use cuponera_store::MAX_NEIGHBORS_EXAMINED;
 use serde_json::{Value, json};
 
 use crate::support::{Client, Limits, Server};
@@ -63,7 +63,7 @@ async fn a_user_sees_active_books_only() {
         (404, &unknown.text),
         "the answers for a draft and for an unknown book differ"
     );
-    assert_eq!(ann.get("coupon-books?status=DRAFT").await.refused(403), "forbidden");
+    assert_eq!(ann.get("coupon-books?status=DRAFT").await.rejected(403), "forbidden");
 }
 
 /// The fields of a book that a USER gets. A new field is not among them until it is added here.

@@ -21,7 +21,7 @@ async fn a_book_takes_only_the_steps_that_are_drawn() {
             if from == to || drawn.contains(&format!("{from} {to}").as_str()) {
                 assert_eq!(reply.expect(200)["status"], to);
             } else {
-                assert_eq!(reply.refused(409), "invalid_transition", "{from} to {to}");
+                assert_eq!(reply.rejected(409), "invalid_transition", "{from} to {to}");
                 assert_eq!(server.admin().get(&path).await.expect(200)["status"], from);
             }
         }
@@ -33,8 +33,8 @@ async fn a_book_whose_time_is_over_is_not_made_but_a_book_may_be_ended_by_its_ti
     let server = Server::start_with(Limits { worker: false, ..Limits::default() }).await;
     let past = json!({"name": "Too late", "expiresAt": "2020-01-01T00:00:00Z"});
     for _ in 0..2 {
-        let refused = server.service().post_with_key("coupon-books", "late", &past).await.expect(422);
-        assert_eq!(refused["errors"], json!([{"field": "expiresAt", "message": "must be in the future"}]));
+        let rejected = server.service().post_with_key("coupon-books", "late", &past).await.expect(422);
+        assert_eq!(rejected["errors"], json!([{"field": "expiresAt", "message": "must be in the future"}]));
     }
     assert_eq!(server.admin().get("coupon-books").await.expect(200)["total"], 0, "nothing was made");
     let soon = json!({"name": "In time", "expiresAt": chrono::Utc::now() + chrono::TimeDelta::hours(1)});
@@ -67,15 +67,15 @@ async fn a_book_that_is_not_active_not_started_or_over_gives_locks_and_redeems_n
         ("EARLY", json!({"startsAt": "2999-01-01T00:00:00Z"}), "409 book_not_started"),
         ("LATE", json!({"expiresAt": "2001-01-01T00:00:00Z"}), "409 book_expired"),
     ];
-    for (code, change, refusal) in cases {
+    for (code, change, rejection) in cases {
         let book = server.book(json!({})).await;
         server.plant(&book, &[code, &format!("{code}-2")]).await;
         server.give(code, "ann").await;
         let changed = server.admin().patch(&format!("coupon-books/{book}"), change).await.expect(200);
         assert_eq!((&changed["isActive"], &changed["isExpired"]), (&json!(false), &json!(code == "LATE")));
-        assert_eq!(refusals(&server, &book, code).await, [refusal; 4], "{code}");
+        assert_eq!(refusals(&server, &book, code).await, [rejection; 4], "{code}");
         let named = server.service().post(&format!("assignments/{code}-2"), json!({"userId": "ann"})).await;
-        assert_eq!(named.outcome(), refusal);
+        assert_eq!(named.outcome(), rejection);
         assert_eq!(server.admin().get(&format!("coupons/{code}")).await.expect(200)["status"], "ASSIGNED");
     }
     server.assert_invariants().await;
@@ -87,11 +87,11 @@ async fn a_draft_takes_codes_but_gives_none_and_a_closed_book_takes_none() {
     let draft = server.draft(json!({})).await;
     server.plant(&draft, &["IN-DRAFT"]).await;
     let random = server.user("ann").post("assignments/random", json!({"couponBookId": draft})).await;
-    assert_eq!(random.refused(409), "book_not_active");
+    assert_eq!(random.rejected(409), "book_not_active");
     server.admin().patch(&format!("coupon-books/{draft}"), json!({"status": "CLOSED"})).await.expect(200);
     let order = json!({"couponBookId": draft, "quantity": 1});
-    assert_eq!(server.admin().post("coupon-codes/generate", order).await.refused(409), "book_closed");
-    assert_eq!(server.upload(&draft, "MORE\n").await.refused(409), "book_closed");
+    assert_eq!(server.admin().post("coupon-codes/generate", order).await.rejected(409), "book_closed");
+    assert_eq!(server.upload(&draft, "MORE\n").await.rejected(409), "book_closed");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -117,10 +117,10 @@ async fn a_book_is_deleted_with_its_codes_only_while_no_code_was_ever_assigned()
     server.give("USED", "ann").await;
     let deleted = server.admin().delete(&format!("coupon-books/{unused}")).await;
     assert_eq!((deleted.status, deleted.text.as_str()), (204, ""));
-    assert_eq!(server.admin().get(&format!("coupon-books/{unused}")).await.refused(404), "not_found");
-    assert_eq!(server.admin().delete(&format!("coupon-books/{unused}")).await.refused(404), "not_found");
-    assert_eq!(server.admin().get("coupons/UNUSED").await.refused(404), "not_found");
-    assert_eq!(server.admin().delete(&format!("coupon-books/{used}")).await.refused(409), "book_in_use");
+    assert_eq!(server.admin().get(&format!("coupon-books/{unused}")).await.rejected(404), "not_found");
+    assert_eq!(server.admin().delete(&format!("coupon-books/{unused}")).await.rejected(404), "not_found");
+    assert_eq!(server.admin().get("coupons/UNUSED").await.rejected(404), "not_found");
+    assert_eq!(server.admin().delete(&format!("coupon-books/{used}")).await.rejected(409), "book_in_use");
     assert_eq!(server.admin().get("coupons/USED").await.expect(200)["status"], "ASSIGNED");
     // A deleted code can be created again.
     server.plant(&used, &["UNUSED"]).await;

@@ -27,8 +27,8 @@ async fn check(server: &Server, case: &ImportCase) {
     let rules = case.max_codes_per_user.map_or(json!({}), |limit| json!({"maxCodesPerUser": limit}));
     let book = server.book(rules).await;
     let (codes, rejects) = match &case.expected {
-        Expected::Refused(code) => {
-            assert_eq!(upload(server, &book, case, "false").await.refused(422), *code, "{name}");
+        Expected::Rejected(code) => {
+            assert_eq!(upload(server, &book, case, "false").await.rejected(422), *code, "{name}");
             assert_eq!(server.codes(&book).await, Vec::<Value>::new(), "{name}");
             return;
         }
@@ -39,11 +39,11 @@ async fn check(server: &Server, case: &ImportCase) {
         let job = wait_for_job(&server.admin(), &id_of(&job)).await;
         assert_counts(case, &job);
         let errors = errors_of(server, &job).await;
-        let refused: Vec<(u64, &str)> = errors
+        let rejected: Vec<(u64, &str)> = errors
             .iter()
             .map(|[line, _, reason, ..]| (line.parse().expect("a line"), reason.as_str()))
             .collect();
-        assert_eq!(refused, *rejects, "{name}, dry run {dry_run}");
+        assert_eq!(rejected, *rejects, "{name}, dry run {dry_run}");
         for cell in errors.iter().flatten() {
             assert!(!cell.starts_with(['=', '+', '-', '@', '\t', '\r']), "{name}: {cell:?} begins a formula");
         }
@@ -102,8 +102,8 @@ fn assert_sample(case: &ImportCase, job: &Value) {
     let total = job["progress"]["total"].as_u64().expect("a total");
     assert_eq!(sample.len() as u64, total.min(5), "{}: {job}", case.name);
     for row in sample {
-        let refused = rejects.iter().find(|(line, _)| row["line"] == *line).map(|(_, reason)| *reason);
-        assert_eq!(row["reason"].as_str(), refused, "{}: {row}", case.name);
+        let rejected = rejects.iter().find(|(line, _)| row["line"] == *line).map(|(_, reason)| *reason);
+        assert_eq!(row["reason"].as_str(), rejected, "{}: {row}", case.name);
     }
 }
 

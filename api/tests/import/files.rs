@@ -51,7 +51,7 @@ async fn messy_files_come_to_exact_counts_and_each_refused_row_is_told_with_its_
     let book = server.book(json!({})).await;
     server.plant(&book, &["TAKEN-1"]).await;
     let mut total = 1;
-    for (name, file, counts, refused) in MESSY {
+    for (name, file, counts, rejected) in MESSY {
         let job = import(&server, &book, *file).await;
         assert_eq!(counts_of(&job), *counts, "{name}");
         let errors = errors_of(&server, &job).await;
@@ -59,7 +59,7 @@ async fn messy_files_come_to_exact_counts_and_each_refused_row_is_told_with_its_
             .iter()
             .map(|[line, code, reason, ..]| (line.as_str(), code.as_str(), reason.as_str()))
             .collect();
-        assert_eq!(errors, *refused, "{name}");
+        assert_eq!(errors, *rejected, "{name}");
         total += counts[0];
     }
     let book = server.admin().get(&format!("coupon-books/{book}")).await.expect(200);

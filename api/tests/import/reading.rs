@@ -105,7 +105,7 @@ async fn one_key_and_another_reading_is_another_request() {
     };
     let job = id_of(&upload("&header=true").await.expect(202));
     assert_eq!(id_of(&upload("&header=true").await.expect(202)), job);
-    assert_eq!(upload("&header=false").await.refused(422), "key_reused");
+    assert_eq!(upload("&header=false").await.rejected(422), "key_reused");
     wait_for_job(&server.admin(), &job).await;
 }
 
@@ -131,5 +131,5 @@ async fn a_file_in_another_encoding_is_refused_with_line_byte_and_remedy() {
     for said in ["line 2", "byte 7", "0xF3", "Excel", "LibreOffice"] {
         assert!(reply.text.contains(said), "{said:?} is missing: {}", reply.text);
     }
-    assert_eq!(reply.refused(422), "not_utf8");
+    assert_eq!(reply.rejected(422), "not_utf8");
 }

@@ -62,9 +62,9 @@ async fn an_upload_to_an_unknown_another_s_or_closed_book_is_refused_and_nothing
         (id_of(&other), 404, "not_found"),
         (closed, 409, "book_closed"),
     ] {
-        assert_eq!(server.upload(&book, "AAA\n").await.refused(status), code);
+        assert_eq!(server.upload(&book, "AAA\n").await.rejected(status), code);
         let form = csv_form("AAA\n").text("couponBookId", book);
-        assert_eq!(upload_form(&server, "", form).await.refused(status), code);
+        assert_eq!(upload_form(&server, "", form).await.rejected(status), code);
     }
     assert_nothing_kept(&server).await;
 }
@@ -75,12 +75,12 @@ async fn an_upload_over_the_limit_is_413_and_nothing_is_kept() {
     let book = server.book(json!({})).await;
     // One byte over the limit: with and without a Content-Length, and as a form.
     let file = "LONG-CODE\n".repeat(100_000) + "X";
-    assert_eq!(server.upload(&book, file.clone()).await.refused(413), "too_large");
+    assert_eq!(server.upload(&book, file.clone()).await.rejected(413), "too_large");
     let pieces = file.as_bytes().chunks(64 * 1024).map(|piece| Ok::<_, std::io::Error>(piece.to_vec()));
     let stream = reqwest::Body::wrap_stream(futures::stream::iter(pieces.collect::<Vec<_>>()));
-    assert_eq!(server.upload(&book, stream).await.refused(413), "too_large");
+    assert_eq!(server.upload(&book, stream).await.rejected(413), "too_large");
     let form = csv_form(file.clone()).text("couponBookId", book.clone());
-    assert_eq!(upload_form(&server, "", form).await.refused(413), "too_large");
+    assert_eq!(upload_form(&server, "", form).await.rejected(413), "too_large");
     assert_nothing_kept(&server).await;
     let job = server.upload(&book, file[..1_000_000].to_owned()).await.expect(202);
     assert_eq!(counts_of(&wait_for_job(&server.admin(), &id_of(&job)).await), [1, 99_999, 0]);
@@ -120,12 +120,12 @@ async fn uploads_at_the_same_time_exceed_no_quota() {
     assert_eq!(stored, 1_000_000);
 }
 
-/// Whether the parts of a file are worked one after the other is decided while it comes in.
+/// Whether the parts of a file are imported in order is decided during the upload.
 #[tokio::test(flavor = "multi_thread")]
 async fn parts_of_a_file_with_users_are_worked_side_by_side_if_it_repeats_no_code() {
     let server = Server::start_with(Limits { worker: false, ..Limits::default() }).await;
     let book = server.book(json!({})).await;
-    // More than a part, and the last row repeats a code of the first part in another spelling.
+    // More than a part; the last row repeats a code of the first part in another spelling.
     let mut file =
         (0..60_000).fold("code,userId\n".to_owned(), |file, row| file + &format!("CODE-{row:06},u{row}\n"));
     for (row, is_ordered) in [("OTHER,eva\n", false), (" code-000007 ,eva\n", true)] {
@@ -133,7 +133,8 @@ async fn parts_of_a_file_with_users_are_worked_side_by_side_if_it_repeats_no_cod
         let job = server.upload(&book, file.clone()).await.expect(202);
         let found =
             sqlx::query_as::<_, (bool, i32)>("select ordered, chunks_total from job where id = $1::uuid");
-        let found = found.bind(id_of(&job)).fetch_one(server.database.pool()).await.expect("the job is gone");
+        let found =
+            found.bind(id_of(&job)).fetch_one(server.database.pool()).await.expect("the job does not exist");
         assert_eq!(found, (is_ordered, 2), "{row}");
     }
 }
@@ -160,7 +161,7 @@ async fn a_client_that_goes_away_in_the_middle_leaves_no_files() {
     })
     .await
     .expect("the client panicked");
-    // A full part was stored, so the upload has something to leave behind.
+    // A full part was stored, so the upload could leave a file behind.
     cuponera_testkit::eventually("a stored part", async || (files_kept(&server) > 0).then_some(())).await;
     connection.flush().expect("flushing failed");
     drop(connection);
@@ -181,7 +182,7 @@ async fn the_same_file_under_the_same_key_is_one_import_and_another_file_is_refu
     let job = wait_for_job(&server.admin(), &id_of(&first.json())).await;
     let second = upload("code\nONE\nTWO\n").await;
     assert_eq!((second.header("Idempotent-Replayed"), &second.text), ("true", &first.text));
-    assert_eq!(upload("code\nONE\nTWO\nTHREE\n").await.refused(422), "key_reused");
+    assert_eq!(upload("code\nONE\nTWO\nTHREE\n").await.rejected(422), "key_reused");
     assert_eq!(counts_of(&job), [2, 0, 0]);
     assert_eq!(server.codes(&book).await.len(), 2);
 }

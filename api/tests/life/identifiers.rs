@@ -77,9 +77,9 @@ async fn an_email_is_trimmed_and_compared_in_lower_case_when_an_account_is_made_
     assert_eq!(made["email"], "ann@shop.test");
     for email in ["ann@shop.test", " ANN@SHOP.TEST\t", "\u{200b}ann@shop.test\u{a0}"] {
         let login = json!({"email": email, "password": ADMIN_PASSWORD});
-        server.nobody().post("auth/login", login).await.expect(200);
+        server.anonymous().post("auth/login", login).await.expect(200);
         let twice = server.admin().post("users", account(email, "ann-2")).await;
-        assert_eq!(twice.refused(409), "email_taken", "{email:?}");
+        assert_eq!(twice.rejected(409), "email_taken", "{email:?}");
     }
     for email in ["a\u{200b}nn@shop.test", "a nn@shop.test"] {
         let problem: Value = server.admin().post("users", account(email, "ann-3")).await.expect(422);

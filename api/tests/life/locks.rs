@@ -24,8 +24,8 @@ async fn a_lock_that_has_run_out_counts_as_none_before_any_sweep() {
     let old = lapsed_lock(&ann, "LAPSED").await;
     let listed = ann.get("assignments/user/ann").await.expect(200);
     assert_eq!(listed["data"][0]["status"], "ASSIGNED");
-    let refused = ann.post("coupons/LAPSED/redeem", json!({"lockId": old})).await;
-    assert_eq!(refused.refused(410), "lock_expired");
+    let rejected = ann.post("coupons/LAPSED/redeem", json!({"lockId": old})).await;
+    assert_eq!(rejected.rejected(410), "lock_expired");
     let new = post(&ann, "coupons/LAPSED/lock", json!({})).await;
     assert_ne!(new["lockId"], old, "an expired lock was renewed");
     post(&ann, "coupons/LAPSED/redeem", json!({})).await;
@@ -58,11 +58,11 @@ async fn who_names_a_lock_is_refused_once_another_followed_it() {
     let old = post(&ann, "coupons/FENCED/lock", json!({})).await["lockId"].clone();
     post(&ann, "coupons/FENCED/unlock", json!({})).await;
     let gone = ann.post("coupons/FENCED/redeem", json!({"lockId": old})).await;
-    assert_eq!(gone.refused(410), "lock_expired");
+    assert_eq!(gone.rejected(410), "lock_expired");
     let new = post(&ann, "coupons/FENCED/lock", json!({})).await["lockId"].clone();
     for path in ["redeem", "validate", "unlock"] {
         let stale = ann.post(&format!("coupons/FENCED/{path}"), json!({"lockId": old})).await;
-        assert_eq!(stale.refused(409), "lock_stale", "{path}");
+        assert_eq!(stale.rejected(409), "lock_stale", "{path}");
     }
     post(&ann, "coupons/FENCED/redeem", json!({"lockId": new})).await;
     server.assert_invariants().await;
@@ -72,9 +72,9 @@ async fn who_names_a_lock_is_refused_once_another_followed_it() {
 async fn a_book_that_asks_for_a_lock_takes_no_redemption_without_a_live_one() {
     let server = with_codes(json!({"requireLock": true}), &["STRICT"]).await;
     let ann = server.user("ann");
-    assert_eq!(ann.post("coupons/STRICT/redeem", json!({})).await.refused(409), "lock_required");
+    assert_eq!(ann.post("coupons/STRICT/redeem", json!({})).await.rejected(409), "lock_required");
     lapsed_lock(&ann, "STRICT").await;
-    assert_eq!(ann.post("coupons/STRICT/redeem", json!({})).await.refused(410), "lock_expired");
+    assert_eq!(ann.post("coupons/STRICT/redeem", json!({})).await.rejected(410), "lock_expired");
     post(&ann, "coupons/STRICT/lock", json!({})).await;
     post(&ann, "coupons/STRICT/redeem", json!({})).await;
     server.assert_invariants().await;
@@ -96,7 +96,7 @@ async fn an_admin_may_release_anyone_s_lock_and_nobody_else_may() {
     post(&server.user("ann"), "coupons/FORCED/lock", json!({})).await;
     let force = json!({"force": true});
     for client in [server.user("ann"), server.user("bob"), server.service()] {
-        assert_eq!(client.post("coupons/FORCED/unlock", force.clone()).await.refused(403), "forbidden");
+        assert_eq!(client.post("coupons/FORCED/unlock", force.clone()).await.rejected(403), "forbidden");
     }
     post(&server.admin(), "coupons/FORCED/unlock", force).await;
     assert_eq!(server.user("ann").get("coupons/FORCED").await.expect(200)["status"], "ASSIGNED");

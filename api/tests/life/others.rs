@@ -34,7 +34,7 @@ async fn a_trusted_caller_is_told_who_stands_in_the_way() {
     let (service, bob) = (server.service(), json!({"userId": "bob"}));
     for path in ["lock", "unlock", "redeem", "validate"] {
         let reply = service.post(&format!("coupons/THEIRS/{path}"), bob.clone()).await;
-        assert_eq!(reply.refused(409), "not_holder", "{path}");
+        assert_eq!(reply.rejected(409), "not_holder", "{path}");
     }
     let lock = post(&service, "coupons/THEIRS/lock", json!({"userId": "ann"})).await;
     for path in ["lock", "unlock", "redeem", "validate"] {
@@ -54,7 +54,7 @@ async fn a_code_nobody_holds_is_not_assigned() {
     server.plant(&book, &["NOBODYS"]).await;
     for path in ["lock", "unlock", "redeem", "validate"] {
         let reply = server.service().post(&format!("coupons/NOBODYS/{path}"), json!({"userId": "ann"})).await;
-        assert_eq!(reply.refused(409), "not_assigned", "{path}");
+        assert_eq!(reply.rejected(409), "not_assigned", "{path}");
     }
 }
 
@@ -65,7 +65,7 @@ async fn a_trusted_caller_must_say_for_whom_and_a_user_may_only_say_itself() {
         let path = format!("coupons/WHOSE/{path}");
         let problem = server.service().post(&path, json!({})).await.expect(422);
         assert_eq!(problem["errors"][0]["field"], "userId", "{path}");
-        assert_eq!(server.user("bob").post(&path, json!({"userId": "ann"})).await.refused(403), "forbidden");
+        assert_eq!(server.user("bob").post(&path, json!({"userId": "ann"})).await.rejected(403), "forbidden");
         server.user("ann").post(&path, json!({"userId": "ann"})).await.expect(200);
     }
 }
@@ -81,9 +81,9 @@ async fn a_named_code_is_given_once_again_to_the_same_holder_and_to_nobody_else(
     assert_eq!(first, again);
     assert_eq!((&first["couponBookId"], &first["status"]), (&json!(book), &json!("ASSIGNED")));
     let bob = service.post("assignments/NAMED", json!({"userId": "bob"})).await;
-    assert_eq!(bob.refused(409), "already_assigned");
-    assert_eq!(service.post("assignments/SECOND", ann.clone()).await.refused(409), "user_limit_reached");
-    assert_eq!(service.post("assignments/UNKNOWN", ann).await.refused(404), "not_found");
+    assert_eq!(bob.rejected(409), "already_assigned");
+    assert_eq!(service.post("assignments/SECOND", ann.clone()).await.rejected(409), "user_limit_reached");
+    assert_eq!(service.post("assignments/UNKNOWN", ann).await.rejected(404), "not_found");
     let held = service.get("assignments/user/ann").await.expect(200);
     assert_eq!(held["data"].as_array().map(Vec::len), Some(1));
     assert_eq!(

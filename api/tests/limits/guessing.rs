@@ -15,7 +15,7 @@ const AT_ONCE: usize = 32;
 /// Two times with a ratio up to this count as equal. One more query to the database makes at least 1.1.
 const ALIKE: f64 = 1.07;
 /// Maximum number of measurements before times count as different.
-const MOST_MEASURES: usize = 10;
+const MAX_MEASURES: usize = 10;
 /// A code that does not exist, one that another user holds, and one of a book that has not started.
 const KINDS: [&str; 3] = ["UNKNOWN-1", "ANOTHERS", "NOT-YET-1"];
 
@@ -76,12 +76,12 @@ async fn ten_thousand_guesses_of_one_user_are_told_ten_times_a_minute_and_the_ho
     };
     let begun = Instant::now();
     let guesses = async {
-        let (found, refused) = guess(guesses).await;
-        (found, refused, begun.elapsed())
+        let (found, rejected) = guess(guesses).await;
+        (found, rejected, begun.elapsed())
     };
-    let ((found, refused, elapsed), ()) = tokio::join!(guesses, holder);
+    let ((found, rejected, elapsed), ()) = tokio::join!(guesses, holder);
     assert!((10..=told(10, elapsed)).contains(&found), "{found} in {elapsed:?}");
-    assert_eq!(found + refused, 10_000);
+    assert_eq!(found + rejected, 10_000);
     // Other addresses do not give the user more guesses.
     let elsewhere = (0..100).map(|n| (mallory.clone(), format!("203.0.113.{n}"), "UNKNOWN".to_owned()));
     let (more, _) = guess(elsewhere).await;
@@ -96,9 +96,9 @@ async fn refused_newcomer(server: &Server, address: &str) -> Client {
     let replies =
         race(newcomers.len(), &newcomers, async |newcomer| lock(newcomer, address, "X-1").await).await;
     let mut outcomes = newcomers.iter().zip(replies);
-    let refused = outcomes.find(|(_, reply)| reply.outcome() != "404 not_found");
-    let (newcomer, reply) = refused.expect("no new user got 429");
-    assert_eq!(reply.refused(429), "rate_limited");
+    let rejected = outcomes.find(|(_, reply)| reply.outcome() != "404 not_found");
+    let (newcomer, reply) = rejected.expect("no new user got 429");
+    assert_eq!(reply.rejected(429), "rate_limited");
     newcomer.clone()
 }
 
@@ -113,12 +113,12 @@ async fn many_users_of_one_address_are_told_sixty_misses_a_minute_and_the_holder
     let elapsed = begun.elapsed();
     assert!((60..=told(60, elapsed)).contains(&found), "{found} in {elapsed:?}");
     lock(&server.user("ann"), "198.51.100.1", "HELD-BY-ANN").await.expect(200);
-    let refused = refused_newcomer(&server, "198.51.100.1").await;
-    assert_eq!(lock(&refused, "198.51.100.2", "X-1").await.refused(404), "not_found");
+    let rejected = refused_newcomer(&server, "198.51.100.1").await;
+    assert_eq!(lock(&rejected, "198.51.100.2", "X-1").await.rejected(404), "not_found");
     // Trusted callers look up codes for others, and pass on the typing errors of their customers.
     for _ in 0..100 {
         let request = server.service().request(Method::GET, "coupons/UNKNOWN");
-        Reply::to(request.header("X-Forwarded-For", "198.51.100.1")).await.refused(404);
+        Reply::to(request.header("X-Forwarded-For", "198.51.100.1")).await.rejected(404);
     }
 }
 
@@ -135,7 +135,7 @@ async fn a_miss_takes_as_long_whether_the_code_is_unknown_another_s_or_not_valid
         // Noise from other load decreases with the number of calls; additional work of the server for one kind does
         // not.
         let (mut times, mut ratios) = (Times::default(), Vec::new());
-        while ratios.len() < MOST_MEASURES && ratios.last().is_none_or(|ratio| *ratio >= ALIKE) {
+        while ratios.len() < MAX_MEASURES && ratios.last().is_none_or(|ratio| *ratio >= ALIKE) {
             times.measure(&ann, way, calls / 9).await;
             ratios.push(times.slowest_to_fastest());
         }

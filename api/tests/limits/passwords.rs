@@ -1,4 +1,4 @@
-//! Guessing the password of an email: it is counted over all addresses and processes, and its holder does not notice.
+//! Guessing the password of an email: attempts are counted over all addresses and processes, and its owner is not affected.
 
 use cuponera_api::Limits as Callers;
 use futures::{StreamExt, stream};
@@ -41,46 +41,46 @@ fn count(statuses: &[u16], status: u16) -> usize {
 #[tokio::test(flavor = "multi_thread")]
 async fn of_guesses_from_50_addresses_10_are_checked_and_the_holder_logs_in_from_home() {
     let server = server().await;
-    let servers = [server.nobody(), server.nobody().at(&server.another_api().await)];
-    log_in(&server.nobody(), HOME, ADMIN_EMAIL, ADMIN_PASSWORD).await.expect(200);
+    let servers = [server.anonymous(), server.anonymous().at(&server.another_api().await)];
+    log_in(&server.anonymous(), HOME, ADMIN_EMAIL, ADMIN_PASSWORD).await.expect(200);
     let at_home = async {
         for _ in 0..10 {
-            log_in(&server.nobody(), HOME, ADMIN_EMAIL, ADMIN_PASSWORD).await.expect(200);
+            log_in(&server.anonymous(), HOME, ADMIN_EMAIL, ADMIN_PASSWORD).await.expect(200);
         }
     };
     let (statuses, ()) = tokio::join!(guess(&servers, ADMIN_EMAIL), at_home);
     assert_eq!((count(&statuses, 401), count(&statuses, 429)), (10, 40), "{statuses:?}");
-    // Guessed right, from an address that is not known.
-    let right = log_in(&server.nobody(), "203.0.113.99", ADMIN_EMAIL, ADMIN_PASSWORD).await;
+    // The right password, from an unknown address.
+    let right = log_in(&server.anonymous(), "203.0.113.99", ADMIN_EMAIL, ADMIN_PASSWORD).await;
     let wait: u64 = right.header("retry-after").parse().expect("Retry-After in seconds");
     assert!((600..=900).contains(&wait), "{wait}");
-    assert_eq!(right.refused(429), "rate_limited");
-    log_in(&server.nobody(), HOME, "Admin@Shop.Test ", ADMIN_PASSWORD).await.expect(200);
+    assert_eq!(right.rejected(429), "rate_limited");
+    log_in(&server.anonymous(), HOME, "Admin@Shop.Test ", ADMIN_PASSWORD).await.expect(200);
     // A wrong password from the known address is 401, not 429.
     assert_eq!(
-        log_in(&server.nobody(), HOME, ADMIN_EMAIL, "mistyped").await.refused(401),
+        log_in(&server.anonymous(), HOME, ADMIN_EMAIL, "mistyped").await.rejected(401),
         "invalid_credentials"
     );
-    // Other emails are not concerned.
+    // Other emails are not affected.
     assert_eq!(
-        log_in(&server.nobody(), "203.0.113.1", UNKNOWN, "x").await.refused(401),
+        log_in(&server.anonymous(), "203.0.113.1", UNKNOWN, "x").await.rejected(401),
         "invalid_credentials"
     );
     let later = "update password_attempt set failed_at = (select array_agg(t - interval '15 minutes') from unnest(failed_at) t)";
     sqlx::query(later).execute(server.database.pool()).await.expect("the change failed");
-    log_in(&server.nobody(), "203.0.113.99", ADMIN_EMAIL, ADMIN_PASSWORD).await.expect(200);
+    log_in(&server.anonymous(), "203.0.113.99", ADMIN_EMAIL, ADMIN_PASSWORD).await.expect(200);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unknown_email_is_counted_in_the_same_way() {
     let server = server().await;
-    let servers = [server.nobody(), server.nobody().at(&server.another_api().await)];
+    let servers = [server.anonymous(), server.anonymous().at(&server.another_api().await)];
     let statuses = guess(&servers, UNKNOWN).await;
     assert_eq!((count(&statuses, 401), count(&statuses, 429)), (10, 40), "{statuses:?}");
     guess(&servers, ADMIN_EMAIL).await;
     let [unknown, known] = [
-        log_in(&server.nobody(), "203.0.113.1", UNKNOWN, "x").await,
-        log_in(&server.nobody(), "203.0.113.1", ADMIN_EMAIL, "x").await,
+        log_in(&server.anonymous(), "203.0.113.1", UNKNOWN, "x").await,
+        log_in(&server.anonymous(), "203.0.113.1", ADMIN_EMAIL, "x").await,
     ];
     let words = |reply: &Reply| {
         let mut problem = reply.json();
@@ -95,25 +95,25 @@ async fn an_unknown_email_is_counted_in_the_same_way() {
 #[tokio::test(flavor = "multi_thread")]
 async fn right_passwords_do_not_count_and_a_network_of_ipv6_is_known_as_a_whole() {
     let server = server().await;
-    let nobody = server.nobody();
+    let anonymous = server.anonymous();
     for number in 0..15 {
-        log_in(&nobody, &format!("203.0.113.{number}"), ADMIN_EMAIL, ADMIN_PASSWORD).await.expect(200);
+        log_in(&anonymous, &format!("203.0.113.{number}"), ADMIN_EMAIL, ADMIN_PASSWORD).await.expect(200);
     }
     let left: i64 =
         sqlx::query_scalar("select coalesce(sum(cardinality(failed_at)), 0) from password_attempt")
             .fetch_one(server.database.pool())
             .await
             .expect("counting failed");
-    assert_eq!(left, 0, "a right password counts as wrong");
-    log_in(&nobody, "2001:db8:1:2::1", ADMIN_EMAIL, ADMIN_PASSWORD).await.expect(200);
+    assert_eq!(left, 0, "a right password was counted as wrong");
+    log_in(&anonymous, "2001:db8:1:2::1", ADMIN_EMAIL, ADMIN_PASSWORD).await.expect(200);
     for _ in 0..10 {
-        log_in(&nobody, "2001:db8:9:9::1", ADMIN_EMAIL, "wrong").await.expect(401);
+        log_in(&anonymous, "2001:db8:9:9::1", ADMIN_EMAIL, "wrong").await.expect(401);
     }
-    log_in(&nobody, "2001:db8:1:2:ffff::2", ADMIN_EMAIL, ADMIN_PASSWORD).await.expect(200);
-    log_in(&nobody, "2001:db8:1:3::1", ADMIN_EMAIL, ADMIN_PASSWORD).await.expect(429);
+    log_in(&anonymous, "2001:db8:1:2:ffff::2", ADMIN_EMAIL, ADMIN_PASSWORD).await.expect(200);
+    log_in(&anonymous, "2001:db8:1:3::1", ADMIN_EMAIL, ADMIN_PASSWORD).await.expect(429);
     let long_ago = "update login set created_at = now() - interval '31 days'";
     sqlx::query(long_ago).execute(server.database.pool()).await.expect("the change failed");
-    log_in(&nobody, "2001:db8:1:2::1", ADMIN_EMAIL, ADMIN_PASSWORD).await.expect(429);
+    log_in(&anonymous, "2001:db8:1:2::1", ADMIN_EMAIL, ADMIN_PASSWORD).await.expect(429);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -128,5 +128,5 @@ async fn the_current_password_is_not_guessed_with_a_token_either() {
     for number in 0..10 {
         assert_eq!(change(&format!("203.0.113.{number}"), "wrong").await.status, 422);
     }
-    assert_eq!(change("203.0.113.99", ADMIN_PASSWORD).await.refused(429), "rate_limited");
+    assert_eq!(change("203.0.113.99", ADMIN_PASSWORD).await.rejected(429), "rate_limited");
 }

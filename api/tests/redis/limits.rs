@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use cuponera_core::config::RateLimit;
+use cuponera_platform::config::RateLimit;
 use futures::{StreamExt, stream};
 use reqwest::{Method, RequestBuilder};
 use serde_json::json;
@@ -34,7 +34,7 @@ async fn ask(request: RequestBuilder) -> (u16, String) {
         assert!((1..=3_600 / most).contains(&seconds), "{seconds}");
         assert_eq!(reset, seconds.to_string());
         assert_eq!(reply.header("ratelimit-policy"), format!("\"{name}\";q={most};w=3600"));
-        assert_eq!(reply.refused(429), "rate_limited");
+        assert_eq!(reply.rejected(429), "rate_limited");
     }
     told
 }
@@ -75,7 +75,7 @@ async fn what_a_caller_may_ask_for_is_shared_by_all_servers() {
     assert_one_is_told(&fleet, &expected, users).await;
     assert_eq!(ask(me(&fleet.server.user("another"))).await, granted(4));
     let strangers = async |caller| {
-        let (servers, address) = (fleet.at_both(&fleet.server.nobody()), format!("198.51.100.{caller}"));
+        let (servers, address) = (fleet.at_both(&fleet.server.anonymous()), format!("198.51.100.{caller}"));
         let request = |turn: usize| me(&servers[turn % 2]).header("X-Forwarded-For", &address);
         stream::iter(0..4).then(async |turn| ask(request(turn)).await).collect().await
     };

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use cuponera_core::cache::Cache;
-use cuponera_core::id::JobId;
-use cuponera_core::job::{Job, JobStatus};
+use cuponera_domain::id::JobId;
+use cuponera_domain::job::{Job, JobStatus};
+use cuponera_platform::cache::Cache;
 use cuponera_testkit::{Redis, bound, eventually};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -96,7 +96,7 @@ async fn polling_and_waiting_need_no_postgres_while_redis_knows_the_job() {
 
     // A job in Redis is visible only to its owner.
     let another = fleet.server.another_admin().await;
-    assert_eq!(another.get(&path).await.refused(404), "not_found");
+    assert_eq!(another.get(&path).await.rejected(404), "not_found");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -104,7 +104,7 @@ async fn polls_of_a_job_that_nobody_works_ask_postgres_once_a_second() {
     let redis = Redis::start().await;
     let limits = Limits { worker: false, redis: Some(redis.url()), ..Limits::default() };
     let server = Server::start_with(limits).await;
-    wait_for_health(&server.nobody(), "connected").await;
+    wait_for_health(&server.anonymous(), "connected").await;
     let id = submit(&server, 100).await;
     let scans = "select (idx_scan + seq_scan)::int8 from pg_stat_user_tables where relname = 'job'";
     let begun = Instant::now();

@@ -16,8 +16,8 @@ use crate::support::{Client, Limits, Reply, Unchecked};
 
 /// Maximum duration of a request, whatever the state of Redis. A request that waited for a frozen Redis would never
 /// end.
-const PATIENCE: Duration = Duration::from_secs(1);
-const PATIENCE_OF_A_BUSY_MACHINE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(1);
+const TIMEOUT_OF_A_BUSY_MACHINE: Duration = Duration::from_secs(5);
 const CODES: [&str; 8] = ["RACE-1", "RACE-2", "RACE-3", "RACE-4", "RACE-5", "RACE-6", "RACE-7", "RACE-8"];
 
 /// Time limit for connecting all racers.
@@ -30,7 +30,7 @@ fn racers() -> usize {
 
 /// All users have a limit far above their number of requests, so each request asks Redis.
 async fn fleet() -> Fleet {
-    let user = "100000".parse::<cuponera_core::config::RateLimit>().expect("a rate").0;
+    let user = "100000".parse::<cuponera_platform::config::RateLimit>().expect("a rate").0;
     let callers = cuponera_api::Limits { user, ..cuponera_api::Limits::default() };
     Fleet::start(Limits { callers, ..Limits::default() }).await
 }
@@ -134,8 +134,8 @@ async fn races_end_the_same_whether_redis_is_flushed_killed_frozen_or_back() {
     let (thawed, killed, back) = (track(&fleet).await, track(&fleet).await, track(&fleet).await);
     // A thousand racers on two cores take most of a second even with a Redis that answers.
     let crowd = everybody_races(&fleet, well, |_| ()).await;
-    assert!(crowd < PATIENCE_OF_A_BUSY_MACHINE, "the races without a disturbance took {crowd:?}");
-    let patience = bound(PATIENCE.max(crowd * 3 / 2), PATIENCE_OF_A_BUSY_MACHINE);
+    assert!(crowd < TIMEOUT_OF_A_BUSY_MACHINE, "the races without a disturbance took {crowd:?}");
+    let patience = bound(TIMEOUT.max(crowd * 3 / 2), TIMEOUT_OF_A_BUSY_MACHINE);
     let in_time =
         |longest| assert!(longest < patience, "a request took {longest:?}; the limit is {patience:?}");
     let flushing = async {

@@ -1,4 +1,4 @@
-//! Browsers: the refresh token is a cookie that no script reads and no other site's page uses.
+//! Browsers: the refresh token is a cookie that scripts cannot read and pages of other sites cannot use.
 
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ type Header = (&'static str, &'static str);
 const ORIGIN: Header = ("Origin", "https://shop.test");
 const SITE: Header = ("Sec-Fetch-Site", "same-origin");
 
-/// A server whose settings name the origin.
+/// A server that accepts the origin.
 async fn server() -> Server {
     let cors_origins = vec![ORIGIN.1.parse().expect("an origin")];
     Server::start_with(Limits { worker: false, cors_origins, ..Limits::default() }).await
@@ -24,16 +24,16 @@ fn with(request: RequestBuilder, headers: &[Header]) -> RequestBuilder {
 
 async fn log_in_with(server: &Server, headers: &[Header]) -> Reply {
     let body = json!({"email": ADMIN_EMAIL, "password": ADMIN_PASSWORD});
-    Reply::to(with(server.nobody().request(Method::POST, "auth/login").json(&body), headers)).await
+    Reply::to(with(server.anonymous().request(Method::POST, "auth/login").json(&body), headers)).await
 }
 
-/// Asks without a body, with this refresh token as the cookie.
+/// Sends a request without a body, with this refresh token as the cookie.
 async fn post(client: &Client, path: &str, token: &str, headers: &[Header]) -> Reply {
     let cookie = format!("theme=dark; cuponera_refresh={token}; other=1");
     Reply::to(with(client.request(Method::POST, path).header("Cookie", cookie), headers)).await
 }
 
-/// The token and the attributes of the cookie that an answer sets.
+/// The token and attributes of the cookie in an answer.
 fn cookie(reply: &Reply) -> (String, Vec<String>) {
     let mut parts = reply.header("Set-Cookie").split("; ").map(str::to_owned);
     let token = parts
@@ -70,7 +70,7 @@ async fn a_browser_gets_the_refresh_token_as_a_cookie_for_the_server_alone() {
         assert_eq!(session.get("refreshToken"), None, "a script can read it: {header:?}");
         bearer(&server, &session).get("users").await.expect(200);
     }
-    // Programs get it in the body; that of Node.js sends one of the headers that browsers send.
+    // Other programs get it in the body. The client of Node.js sends one of the headers of browsers.
     for headers in [&[][..], &[("Sec-Fetch-Mode", "cors")]] {
         let reply = log_in_with(&server, headers).await;
         assert_eq!(reply.header("Set-Cookie"), "");
@@ -82,20 +82,20 @@ async fn a_browser_gets_the_refresh_token_as_a_cookie_for_the_server_alone() {
 async fn the_cookie_refreshes_once_and_its_successor_comes_as_a_cookie_too() {
     let server = server().await;
     let (first, _) = cookie(&log_in_with(&server, &[ORIGIN]).await);
-    let reply = post(&server.nobody(), "auth/refresh", &first, &[]).await;
+    let reply = post(&server.anonymous(), "auth/refresh", &first, &[]).await;
     let (second, _) = cookie(&reply);
     assert_ne!(first, second);
     assert_eq!(reply.expect(200).get("refreshToken"), None);
-    let (third, _) = cookie(&post(&server.nobody(), "auth/refresh", &second, &[SITE]).await);
+    let (third, _) = cookie(&post(&server.anonymous(), "auth/refresh", &second, &[SITE]).await);
     assert_eq!(
-        post(&server.nobody(), "auth/refresh", &first, &[]).await.refused(401),
+        post(&server.anonymous(), "auth/refresh", &first, &[]).await.rejected(401),
         "invalid_refresh_token"
     );
     assert_eq!(
-        post(&server.nobody(), "auth/refresh", &third, &[]).await.refused(401),
+        post(&server.anonymous(), "auth/refresh", &third, &[]).await.rejected(401),
         "invalid_refresh_token"
     );
-    let problem = server.nobody().post("auth/refresh", json!({})).await.expect(422);
+    let problem = server.anonymous().post("auth/refresh", json!({})).await.expect(422);
     assert_eq!(problem["errors"][0]["field"], "refreshToken");
 }
 
@@ -104,12 +104,12 @@ async fn the_body_s_token_goes_before_the_cookie_s() {
     let server = server().await;
     let (of_cookie, _) = cookie(&log_in_with(&server, &[ORIGIN]).await);
     let program: Value = log_in_with(&server, &[]).await.expect(200);
-    let request = server.nobody().request(Method::POST, "auth/refresh");
+    let request = server.anonymous().request(Method::POST, "auth/refresh");
     let request = request.header("Cookie", format!("cuponera_refresh={of_cookie}"));
     let reply = Reply::to(request.json(&json!({"refreshToken": program["refreshToken"]}))).await;
     assert!(reply.expect(200)["refreshToken"].is_string());
-    assert_eq!(refresh(&server, &program).await.refused(401), "invalid_refresh_token");
-    post(&server.nobody(), "auth/refresh", &of_cookie, &[]).await.expect(200);
+    assert_eq!(refresh(&server, &program).await.rejected(401), "invalid_refresh_token");
+    post(&server.anonymous(), "auth/refresh", &of_cookie, &[]).await.expect(200);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -119,13 +119,13 @@ async fn another_site_s_page_cannot_use_the_cookie() {
     let ((token, _), client) = (cookie(&reply), bearer(&server, &reply.json()));
     for site in ["cross-site", "", "something-new"] {
         let foreign = [("Sec-Fetch-Site", site)];
-        let refused = post(&server.nobody(), "auth/refresh", &token, &foreign).await;
-        assert_eq!(refused.refused(403), "forbidden", "{site}");
-        assert_eq!(post(&client, "auth/logout", &token, &foreign).await.refused(403), "forbidden", "{site}");
+        let rejected = post(&server.anonymous(), "auth/refresh", &token, &foreign).await;
+        assert_eq!(rejected.rejected(403), "forbidden", "{site}");
+        assert_eq!(post(&client, "auth/logout", &token, &foreign).await.rejected(403), "forbidden", "{site}");
     }
     let mut token = token;
     for site in ["same-origin", "same-site", "none"] {
-        let reply = post(&server.nobody(), "auth/refresh", &token, &[("Sec-Fetch-Site", site)]).await;
+        let reply = post(&server.anonymous(), "auth/refresh", &token, &[("Sec-Fetch-Site", site)]).await;
         assert_eq!(reply.status, 200, "{site}: {}", reply.text);
         token = cookie(&reply).0;
     }
@@ -140,27 +140,28 @@ async fn the_cookie_is_taken_from_the_server_s_own_origin_and_those_of_the_setti
     let foreign =
         ["null", "https://evil.test", "https://shop.test.evil.test", "https://shop.test:8443", "", &host];
     for origin in foreign {
-        for (who, path) in [(&server.nobody(), "auth/refresh"), (&client, "auth/logout")] {
+        for (who, path) in [(&server.anonymous(), "auth/refresh"), (&client, "auth/logout")] {
             let reply = send_from(who, path, &token, origin).await;
-            assert_eq!(reply.refused(403), "forbidden", "{origin} {path}");
+            assert_eq!(reply.rejected(403), "forbidden", "{origin} {path}");
         }
     }
     for origin in [&own, &own.replace("http:", "https:"), "https://shop.test"] {
-        let reply = send_from(&server.nobody(), "auth/refresh", &token, origin).await;
+        let reply = send_from(&server.anonymous(), "auth/refresh", &token, origin).await;
         assert_eq!(reply.status, 200, "{origin}: {}", reply.text);
         token = cookie(&reply).0;
     }
-    let two = with(server.nobody().request(Method::POST, "auth/refresh"), &[ORIGIN, ("Origin", "null")]);
+    let two = with(server.anonymous().request(Method::POST, "auth/refresh"), &[ORIGIN, ("Origin", "null")]);
     let two = Reply::to(two.header("Cookie", format!("cuponera_refresh={token}"))).await;
-    assert_eq!(two.refused(403), "forbidden");
-    // Without the cookie the origin is nobody's business: what a page may read is up to CORS.
+    assert_eq!(two.rejected(403), "forbidden");
+    // Without the cookie the origin is not checked: CORS decides what a page may read.
     let session: Value = log_in_with(&server, &[]).await.expect(200);
     let body = json!({"refreshToken": session["refreshToken"]});
-    let request = server.nobody().request(Method::POST, "auth/refresh").header("Origin", "https://evil.test");
+    let request =
+        server.anonymous().request(Method::POST, "auth/refresh").header("Origin", "https://evil.test");
     assert_eq!(Reply::to(request.json(&body)).await.status, 200);
 }
 
-/// Asks without a body from the page of an origin, with this refresh token as the cookie.
+/// Sends a request without a body from a page of the origin, with this refresh token as the cookie.
 async fn send_from(client: &Client, path: &str, token: &str, origin: &str) -> Reply {
     let request = client.request(Method::POST, path).header("Origin", origin);
     Reply::to(request.header("Cookie", format!("cuponera_refresh={token}"))).await
@@ -178,7 +179,7 @@ async fn logging_out_takes_the_cookie_away_and_ends_its_login() {
     assert_eq!(attributes, ["HttpOnly", "Max-Age=0", "Path=/api/v1/auth", "SameSite=Strict", "Secure"]);
     for token in [token, other] {
         assert_eq!(
-            post(&server.nobody(), "auth/refresh", &token, &[]).await.refused(401),
+            post(&server.anonymous(), "auth/refresh", &token, &[]).await.rejected(401),
             "invalid_refresh_token"
         );
     }

@@ -1,12 +1,12 @@
-//! Each way in which a credential ends, and each use that is under way then: the use is refused within 5 seconds, in a process that
-//! has not been told.
+//! Every way in which a credential ends, combined with every use in progress: the use is rejected within 5 seconds, also in a
+//! process that received no notification.
 
 use std::time::{Duration, Instant};
 
 use chrono::{TimeDelta, Utc};
 use cuponera_api::Limits as Callers;
-use cuponera_core::config::Shares;
-use cuponera_core::credential::Tokens;
+use cuponera_platform::config::Shares;
+use cuponera_platform::credential::Tokens;
 use cuponera_testkit::{bound, eventually};
 use futures::stream;
 use jsonwebtoken::dangerous::insecure_decode;
@@ -18,13 +18,13 @@ use uuid::Uuid;
 use super::{bearer, log_in, refresh};
 use crate::support::{ADMIN_PASSWORD, Client, JWT_SECRET, Limits, Server, id_of};
 
-/// The promised bound, and the wider one of `make test`, still shorter than a use that never ends.
+/// The guaranteed limit, and a longer one for `make test`, which still detects a use that never ends.
 const PROMISED: Duration = Duration::from_secs(5);
 const TELLING: Duration = Duration::from_secs(20);
 /// The pause between the pieces of an upload.
 const PIECE: Duration = Duration::from_millis(100);
 
-/// What is done with a credential when it ends.
+/// A use of a credential during which it ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Use {
     Request,
@@ -33,7 +33,7 @@ enum Use {
     Upload,
 }
 
-/// The server whose uses are refused, another process on its database where credentials end, and a job that does not end.
+/// The server whose uses are rejected, another process on its database in which credentials end, and a job that does not end.
 struct World {
     server: Server,
     elsewhere: String,
@@ -43,7 +43,7 @@ struct World {
 
 impl World {
     async fn new() -> Self {
-        // All uses come from one address: enough uploads for its share.
+        // All uses come from one address, so its share must allow enough uploads.
         let shares = Shares { max_uploads: 256, ..Shares::default() };
         let callers = Callers { shares, ..Callers::default() };
         let server = Server::start_with(Limits { worker: false, callers, ..Limits::default() }).await;
@@ -67,7 +67,7 @@ impl World {
     }
 
     async fn log_in(&self, email: &str) -> Value {
-        log_in(&self.server.nobody(), email, ADMIN_PASSWORD).await.expect(200)
+        log_in(&self.server.anonymous(), email, ADMIN_PASSWORD).await.expect(200)
     }
 
     fn bearer_elsewhere(&self, session: &Value) -> Client {
@@ -80,7 +80,7 @@ impl World {
     }
 }
 
-/// Uses a credential until it is refused; returns when that was.
+/// Uses a credential until it is rejected; returns the time of the rejection.
 async fn until_refused(what: Use, client: Client, job: String, book: String) -> Instant {
     match what {
         Use::Request => {
@@ -111,7 +111,7 @@ async fn until_refused(what: Use, client: Client, job: String, book: String) -> 
     Instant::now()
 }
 
-/// A way in which a credential ends: who uses it, and what ends it.
+/// A way in which a credential ends: its user, and the event that ends it.
 struct Way {
     name: &'static str,
     client: Client,
@@ -122,9 +122,9 @@ struct Way {
 enum End {
     /// A request, at the other process.
     Request(Client, Method, String, Value),
-    /// A statement about an id.
+    /// An SQL statement with an id.
     Statement(&'static str, String),
-    /// By itself, at this time.
+    /// Expiry, at this time.
     At(Instant),
 }
 
@@ -163,7 +163,7 @@ impl World {
                 "reuse" => {
                     refresh(&self.server, &used).await.expect(200);
                     let again = json!({"refreshToken": used["refreshToken"]});
-                    post(self.server.nobody().at(&self.elsewhere), "auth/refresh", again)
+                    post(self.server.anonymous().at(&self.elsewhere), "auth/refresh", again)
                 }
                 _ => post(used_there, "auth/switch", json!({"businessId": self.server.business.0})),
             };
@@ -191,37 +191,37 @@ impl World {
                 "creator demoted" => patch(json!({"role": "USER"})),
                 _ => End::Statement("update api_key set expires_at = now() where id = $1", key),
             };
-            let client = self.server.nobody().with_key(made["key"].as_str().expect("a key"));
+            let client = self.server.anonymous().with_key(made["key"].as_str().expect("a key"));
             ways.push(Way { name, client, uses: ALL, end });
         }
         ways
     }
 
-    /// A login whose access token expires. An upload that began before goes on: its login does.
+    /// A login whose access token expires. An upload that began earlier continues, because its login has not ended.
     async fn token_expiry(&self) -> Way {
         let (_, email) = self.colleague().await;
         let session = self.log_in(&email).await;
         let long = session["accessToken"].as_str().expect("a token");
         let bearer = Tokens::new(&JWT_SECRET.to_owned().into(), Duration::from_mins(15)).check(long);
-        let bearer = bearer.expect("a token of ours");
+        let bearer = bearer.expect("a token of this server");
         let short = Tokens::new(&JWT_SECRET.to_owned().into(), Duration::from_secs(25));
         let token = short.issue(&bearer.principal, bearer.login).expect("a token");
-        let claims = insecure_decode::<Value>(&token).expect("a token of ours").claims;
+        let claims = insecure_decode::<Value>(&token).expect("a token of this server").claims;
         let left = claims["exp"].as_i64().expect("an end") - Utc::now().timestamp();
         Way {
             name: "token expiry",
-            client: self.server.nobody().with_token(&token),
+            client: self.server.anonymous().with_token(&token),
             uses: &[Use::Request, Use::Stream, Use::Wait],
             end: End::At(Instant::now() + Duration::from_secs(left.unsigned_abs())),
         }
     }
 
-    /// Ends a credential; returns when.
+    /// Ends a credential; returns the time.
     async fn end(&self, name: &str, end: End) -> Instant {
         match end {
             End::Request(client, method, path, body) => {
                 let reply = client.request(method, &path).json(&body).send().await.expect("no answer");
-                // A reused token is refused: that is how its login ends.
+                // A reused refresh token is rejected, and ends its login.
                 let expected = if name == "reuse" { 401 } else { 200 };
                 assert!(reply.status() == expected || reply.status() == 204, "{name}: {}", reply.status());
             }
@@ -257,7 +257,7 @@ async fn whatever_ends_a_credential_and_whatever_uses_it_the_use_is_refused_with
         }
         ends.push((way.name, way.end));
     }
-    eventually("all uses to be under way", async || {
+    eventually("all uses to be in progress", async || {
         let now = world.server.app.watching();
         ((now.streams, now.waits) == (streams, waits)).then_some(())
     })
@@ -267,8 +267,8 @@ async fn whatever_ends_a_credential_and_whatever_uses_it_the_use_is_refused_with
         ended.insert(name, world.end(name, end).await);
     }
     let mut late = Vec::new();
-    while let Some(refused) = uses.join_next().await {
-        let (name, what, at) = refused.expect("a use failed");
+    while let Some(rejected) = uses.join_next().await {
+        let (name, what, at) = rejected.expect("a use failed");
         let after = at.saturating_duration_since(ended[name]);
         if after > bound(PROMISED, TELLING) {
             late.push(format!("{what:?} after {name}: {after:?}"));
@@ -287,9 +287,9 @@ async fn an_upload_outlives_its_access_token_and_not_its_login() {
         let session = world.log_in(&email).await;
         let long = session["accessToken"].as_str().expect("a token");
         let tokens = |seconds| Tokens::new(&JWT_SECRET.to_owned().into(), Duration::from_secs(seconds));
-        let bearer = tokens(900).check(long).expect("a token of ours");
+        let bearer = tokens(900).check(long).expect("a token of this server");
         let token = tokens(3).issue(&bearer.principal, bearer.login).expect("a token");
-        let client = world.server.nobody().with_token(&token);
+        let client = world.server.anonymous().with_token(&token);
         let (send, receive) = tokio::sync::mpsc::channel::<Result<String, std::io::Error>>(1);
         let body = Body::wrap_stream(stream::unfold(receive, async |mut receive| {
             receive.recv().await.map(|piece| (piece, receive))
@@ -298,7 +298,7 @@ async fn an_upload_outlives_its_access_token_and_not_its_login() {
         let upload = client.request(Method::POST, &path).header("Content-Type", "text/csv").body(body).send();
         let upload = tokio::spawn(upload);
         send.send(Ok(format!("OUTLIVES-{ends}\n"))).await.expect("the upload ended early");
-        let me = world.server.nobody().with_token(&token);
+        let me = world.server.anonymous().with_token(&token);
         eventually("the token to expire", async || (me.get("auth/me").await.status == 401).then_some(()))
             .await;
         if ends {
@@ -310,7 +310,7 @@ async fn an_upload_outlives_its_access_token_and_not_its_login() {
     }
 }
 
-/// Logs out at the process that takes the upload.
+/// Logs out at the process that receives the upload.
 async fn bearer_logout(world: &World, session: &Value) {
     bearer(&world.server, session).post("auth/logout", json!({})).await.expect(200);
 }

@@ -1,4 +1,4 @@
-//! What logging in costs: the same for everybody, and never more than the server can bear.
+//! The cost of a login: the same for known and unknown emails, and bounded for the server.
 
 use std::time::{Duration, Instant};
 
@@ -25,11 +25,11 @@ async fn an_unknown_email_and_a_disabled_account_take_as_long_as_a_wrong_passwor
         ("gone@shop.test", ADMIN_PASSWORD),
     ];
     let mut times = [const { Vec::new() }; 3];
-    // One less than an email may have wrong ones.
+    // One less than the limit of wrong passwords for an email.
     for _ in 0..9 {
         for ((email, password), times) in tries.iter().zip(&mut times) {
             let begun = Instant::now();
-            assert_eq!(log_in(&server.nobody(), email, password).await.status, 401);
+            assert_eq!(log_in(&server.anonymous(), email, password).await.status, 401);
             times.push(begun.elapsed());
         }
     }
@@ -44,27 +44,27 @@ async fn more_logins_than_can_wait_are_told_to_come_back_and_the_others_are_serv
     let server = server().await;
     let mut tasks = JoinSet::new();
     for number in 0..300 {
-        let (client, email) = (server.nobody(), format!("nobody-{number}@shop.test"));
+        let (client, email) = (server.anonymous(), format!("nobody-{number}@shop.test"));
         tasks.spawn(async move { log_in(&client, &email, "not the password").await });
     }
     let replies = tasks.join_all().await;
     let (answered, sent_away): (Vec<_>, Vec<_>) = replies.iter().partition(|reply| reply.status == 401);
     assert!(answered.len() >= 66 && !sent_away.is_empty(), "{} served", answered.len());
     for reply in sent_away {
-        // By the queue, or by the share of requests that an address has without credentials.
+        // Rejected by the queue, or by the address's share of anonymous requests.
         assert!(["503 unavailable", "503 overloaded"].contains(&reply.outcome().as_str()), "{}", reply.text);
         assert_eq!(reply.header("Retry-After"), "1");
     }
-    log_in(&server.nobody(), ADMIN_EMAIL, ADMIN_PASSWORD).await.expect(200);
+    log_in(&server.anonymous(), ADMIN_EMAIL, ADMIN_PASSWORD).await.expect(200);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_password_longer_than_any_can_be_is_refused_before_it_is_hashed() {
     let server = server().await;
     for (chars, status) in [(200, 401), (201, 422), (1_000_000, 422), (3_000_000, 413)] {
-        let reply = log_in(&server.nobody(), ADMIN_EMAIL, &"x".repeat(chars)).await;
+        let reply = log_in(&server.anonymous(), ADMIN_EMAIL, &"x".repeat(chars)).await;
         assert_eq!(reply.status, status, "{chars} characters");
     }
     let long = format!("{}@shop.test", "x".repeat(250));
-    assert_eq!(log_in(&server.nobody(), &long, ADMIN_PASSWORD).await.status, 422);
+    assert_eq!(log_in(&server.anonymous(), &long, ADMIN_PASSWORD).await.status, 422);
 }

@@ -1,4 +1,5 @@
-//! An account in several businesses: one at a time, with a role and a holder id in each; nobody but its owner changes its password.
+//! Accounts in several businesses: a login is to one business, each membership has a role and a holder id, and only the owner
+//! changes the password.
 
 use serde_json::{Value, json};
 
@@ -8,7 +9,7 @@ use crate::support::{ADMIN_PASSWORD, Client, Reply, Server, id_of};
 const EMAIL: &str = "ana@person.test";
 const PASSWORD: &str = "a long password of ana";
 
-/// Ana is a USER of the shop, and an ADMIN of another one.
+/// Ana is a USER of the shop and an ADMIN of another business.
 struct World {
     server: Server,
     their_admin: Client,
@@ -44,16 +45,19 @@ impl World {
 
     async fn log_in_to(&self, business: &str) -> Reply {
         let body = json!({"email": EMAIL, "password": PASSWORD, "businessId": business});
-        self.server.nobody().post("auth/login", body).await
+        self.server.anonymous().post("auth/login", body).await
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_login_says_which_business_it_is_for_if_there_are_several() {
     let world = World::new().await;
-    let nobody = world.server.nobody();
-    assert_eq!(log_in(&nobody, EMAIL, "their idea of a password").await.refused(401), "invalid_credentials");
-    let problem = log_in(&nobody, EMAIL, PASSWORD).await.expect(409);
+    let anonymous = world.server.anonymous();
+    assert_eq!(
+        log_in(&anonymous, EMAIL, "their idea of a password").await.rejected(401),
+        "invalid_credentials"
+    );
+    let problem = log_in(&anonymous, EMAIL, PASSWORD).await.expect(409);
     assert_eq!(problem["code"], "choose_business");
     let listed = json!([
         {"id": world.here(), "name": "A shop", "role": "USER"},
@@ -63,9 +67,9 @@ async fn a_login_says_which_business_it_is_for_if_there_are_several() {
     let session = world.log_in_to(&world.their_business).await.expect(200);
     assert_eq!(session["businesses"], listed);
     let elsewhere = world.log_in_to(&uuid::Uuid::now_v7().to_string()).await;
-    assert_eq!(elsewhere.refused(401), "invalid_credentials");
-    // The list is for those who know the password.
-    let wrong = log_in(&nobody, EMAIL, "not the password").await;
+    assert_eq!(elsewhere.rejected(401), "invalid_credentials");
+    // Only a caller with the right password gets the list.
+    let wrong = log_in(&anonymous, EMAIL, "not the password").await;
     assert_eq!((wrong.json().get("businesses"), wrong.status), (None, 401));
 }
 
@@ -87,27 +91,27 @@ async fn a_person_in_two_businesses_sees_one_at_a_time() {
         (&json!(world.here()), &json!("USER"), &json!("ana-here"))
     );
     assert_eq!(names(&here).await, ["Ours"]);
-    assert_eq!(here.get(&format!("coupon-books/{theirs}")).await.refused(404), "not_found");
-    assert_eq!(here.get("users").await.refused(403), "forbidden", "the role of another business");
+    assert_eq!(here.get(&format!("coupon-books/{theirs}")).await.rejected(404), "not_found");
+    assert_eq!(here.get("users").await.rejected(403), "forbidden", "the role of another business");
 
     let switch = json!({"businessId": world.their_business});
     let switched = here.post("auth/switch", switch).await.expect(200);
-    assert_eq!(here.get("auth/me").await.refused(401), "unauthorized", "two businesses at a time");
-    assert_eq!(refresh(&world.server, &session).await.refused(401), "invalid_refresh_token");
+    assert_eq!(here.get("auth/me").await.rejected(401), "unauthorized", "a token for two businesses");
+    assert_eq!(refresh(&world.server, &session).await.rejected(401), "invalid_refresh_token");
     let there = bearer(&world.server, &switched);
     let me = there.get("auth/me").await.expect(200);
     assert_eq!((&me["businessId"], &me["role"]), (&json!(world.their_business), &json!("ADMIN")));
     assert_eq!(names(&there).await, ["Theirs"]);
-    assert_eq!(there.get(&format!("coupon-books/{book}")).await.refused(404), "not_found");
+    assert_eq!(there.get(&format!("coupon-books/{book}")).await.rejected(404), "not_found");
     let users = there.get("users").await.expect(200);
     assert!(!users.to_string().contains("ana-here"), "{users}");
-    // A refresh stays in the business.
+    // A refresh does not change the business.
     let refreshed = refresh(&world.server, &switched).await.expect(200);
     let me = bearer(&world.server, &refreshed).get("auth/me").await.expect(200);
     assert_eq!(me["businessId"], world.their_business);
     let nowhere = json!({"businessId": uuid::Uuid::now_v7()});
     assert_eq!(
-        bearer(&world.server, &refreshed).post("auth/switch", nowhere).await.refused(404),
+        bearer(&world.server, &refreshed).post("auth/switch", nowhere).await.rejected(404),
         "not_found"
     );
 }
@@ -134,12 +138,12 @@ async fn no_admin_changes_the_password_of_an_account_with_another_membership() {
     let path = format!("users/{}", world.id);
     let change = json!({"password": "the admin's password"});
     for admin in [world.server.admin(), world.their_admin.clone()] {
-        assert_eq!(admin.patch(&path, change.clone()).await.refused(409), "account_shared");
+        assert_eq!(admin.patch(&path, change.clone()).await.rejected(409), "account_shared");
     }
     let session = world.log_in_to(&world.here()).await.expect(200);
     let own = json!({"currentPassword": PASSWORD, "newPassword": "another password of ana"});
     assert_eq!(bearer(&world.server, &session).post("auth/password", own).await.status, 204);
-    assert_eq!(world.log_in_to(&world.here()).await.refused(401), "invalid_credentials");
+    assert_eq!(world.log_in_to(&world.here()).await.rejected(401), "invalid_credentials");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -151,18 +155,18 @@ async fn disabling_ends_the_membership_of_one_business_and_no_other() {
         world.log_in_to(&world.their_business).await.expect(200),
     ];
     let [here, there] = [0, 1].map(|place: usize| bearer(&world.server, &sessions[place]));
-    // In turn: the first membership of the account, and the further one.
+    // First the account's first membership, then the further one.
     for (admin, ended, other, stays) in [
         (world.server.admin(), &here, &there, &world.their_business),
         (world.their_admin.clone(), &there, &here, &world.here()),
     ] {
         assert_eq!(admin.patch(&path, json!({"disabled": true})).await.expect(200)["disabled"], true);
-        assert_eq!(ended.get("auth/me").await.refused(401), "unauthorized");
-        // The other one was ended before, or goes on.
+        assert_eq!(ended.get("auth/me").await.rejected(401), "unauthorized");
+        // The other login ended earlier, or continues.
         let expected = if std::ptr::eq(other, &raw const there) { 200 } else { 401 };
         assert_eq!(other.get("auth/me").await.status, expected);
-        // One membership is left: nothing is to be chosen.
-        let session = log_in(&world.server.nobody(), EMAIL, PASSWORD).await.expect(200);
+        // With one membership left, no business has to be chosen.
+        let session = log_in(&world.server.anonymous(), EMAIL, PASSWORD).await.expect(200);
         let me = bearer(&world.server, &session).get("auth/me").await.expect(200);
         assert_eq!(me["businessId"], **stays);
         assert_eq!(admin.patch(&path, json!({"disabled": false})).await.expect(200)["disabled"], false);
@@ -178,11 +182,11 @@ async fn an_email_of_another_business_is_added_in_the_same_shape_as_a_new_one() 
     let fresh = world.their_admin.post("users", new("fresh@person.test")).await.expect(201);
     let names = |answer: &Value| answer.as_object().expect("an object").keys().cloned().collect::<Vec<_>>();
     assert_eq!(names(&known), names(&fresh));
-    assert_eq!(known["userId"], made["id"], "the holder id that is made up is the account's id");
+    assert_eq!(known["userId"], made["id"], "the default holder id is the account's id");
     assert_eq!(
-        world.their_admin.post("users", new("only-here@person.test")).await.refused(409),
+        world.their_admin.post("users", new("only-here@person.test")).await.rejected(409),
         "email_taken"
     );
     let taken = json!({"email": "fresh@person.test", "password": ADMIN_PASSWORD, "role": "USER", "userId": "ana-here"});
-    assert_eq!(world.server.admin().post("users", taken).await.refused(409), "user_id_taken");
+    assert_eq!(world.server.admin().post("users", taken).await.rejected(409), "user_id_taken");
 }

@@ -1,4 +1,4 @@
-//! Setting a password: what it must be, who may, and which logins end with the old one.
+//! Setting a password: the rules, the permissions, and the logins that end with the old password.
 
 use serde_json::{Value, json};
 
@@ -11,7 +11,7 @@ fn change(current: &str, new: &str) -> Value {
     json!({"currentPassword": current, "newPassword": new})
 }
 
-/// The message about a field, if it is the only one at fault.
+/// The message about a field, if no other field is invalid.
 #[track_caller]
 fn message(problem: &Value, field: &str) -> String {
     let errors = problem["errors"].as_array().expect("errors");
@@ -26,13 +26,13 @@ async fn changing_one_s_own_password_ends_all_other_logins_and_keeps_this_one() 
     let (here, there) = (bearer(&server, &this), bearer(&server, &other));
     there.get("users").await.expect(200);
     assert_eq!(here.post("auth/password", change(ADMIN_PASSWORD, NEW)).await.status, 204);
-    assert_eq!(there.get("users").await.refused(401), "unauthorized");
-    assert_eq!(refresh(&server, &other).await.refused(401), "invalid_refresh_token");
+    assert_eq!(there.get("users").await.rejected(401), "unauthorized");
+    assert_eq!(refresh(&server, &other).await.rejected(401), "invalid_refresh_token");
     here.get("users").await.expect(200);
     refresh(&server, &this).await.expect(200);
-    let old = log_in(&server.nobody(), ADMIN_EMAIL, ADMIN_PASSWORD).await;
-    assert_eq!(old.refused(401), "invalid_credentials");
-    log_in(&server.nobody(), ADMIN_EMAIL, NEW).await.expect(200);
+    let old = log_in(&server.anonymous(), ADMIN_EMAIL, ADMIN_PASSWORD).await;
+    assert_eq!(old.rejected(401), "invalid_credentials");
+    log_in(&server.anonymous(), ADMIN_EMAIL, NEW).await.expect(200);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -47,7 +47,7 @@ async fn a_wrong_current_password_and_a_bad_new_one_are_named_and_change_nothing
     }
     let long = change(&"x".repeat(201), NEW);
     message(&user.post("auth/password", long).await.expect(422), "currentPassword");
-    log_in(&server.nobody(), "maria.gonzalez@shop.test", ADMIN_PASSWORD).await.expect(200);
+    log_in(&server.anonymous(), "maria.gonzalez@shop.test", ADMIN_PASSWORD).await.expect(200);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -65,7 +65,7 @@ async fn one_rule_holds_for_passwords_wherever_they_are_set() {
         assert_eq!(message(&made, "password"), message(&changed, "password"), "{password}");
     }
     let problem = server.another_admin().await.patch(&path, json!({"password": "long.local.part"})).await;
-    assert_eq!(problem.refused(404), "not_found", "whose an email is can be found out");
+    assert_eq!(problem.rejected(404), "not_found", "the answer discloses whether the email is known");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -75,7 +75,7 @@ async fn a_user_whose_account_was_disabled_cannot_change_its_password() {
     let me = user.get("auth/me").await.expect(200);
     let path = format!("users/{}", id_of(&me));
     server.admin().patch(&path, json!({"disabled": true})).await.expect(200);
-    assert_eq!(user.post("auth/password", change(ADMIN_PASSWORD, NEW)).await.refused(401), "unauthorized");
+    assert_eq!(user.post("auth/password", change(ADMIN_PASSWORD, NEW)).await.rejected(401), "unauthorized");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -85,12 +85,12 @@ async fn the_last_enabled_admin_of_a_business_cannot_be_disabled() {
     server.another_admin().await;
     let me = format!("users/{}", id_of(&admin.get("auth/me").await.expect(200)));
     let disable = json!({"disabled": true});
-    assert_eq!(admin.patch(&me, disable.clone()).await.refused(409), "last_admin");
+    assert_eq!(admin.patch(&me, disable.clone()).await.rejected(409), "last_admin");
     let second = json!({"email": "second@shop.test", "password": ADMIN_PASSWORD, "role": "ADMIN"});
     let second = format!("users/{}", id_of(&admin.post("users", second).await.expect(201)));
     assert_eq!(admin.patch(&second, disable.clone()).await.expect(200)["disabled"], true);
-    assert_eq!(admin.patch(&me, disable.clone()).await.refused(409), "last_admin");
+    assert_eq!(admin.patch(&me, disable.clone()).await.rejected(409), "last_admin");
     admin.patch(&second, json!({"disabled": false})).await.expect(200);
     assert_eq!(admin.patch(&me, disable).await.expect(200)["disabled"], true);
-    assert_eq!(admin.get("users").await.refused(401), "unauthorized");
+    assert_eq!(admin.get("users").await.rejected(401), "unauthorized");
 }

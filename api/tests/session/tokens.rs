@@ -17,7 +17,7 @@ fn now() -> u64 {
 async fn good_claims(server: &Server) -> Value {
     let session = admin_session(server).await;
     let token = session["accessToken"].as_str().expect("a token");
-    jsonwebtoken::dangerous::insecure_decode::<Value>(token).expect("a token of ours").claims
+    jsonwebtoken::dangerous::insecure_decode::<Value>(token).expect("a token of this server").claims
 }
 
 /// The claims with another value of a field, or without the field.
@@ -110,14 +110,14 @@ async fn tokens_that_were_tampered_with_are_all_refused_alike() {
     let server = server().await;
     let claims = good_claims(&server).await;
     let good = signed(Algorithm::HS256, JWT_SECRET, &claims);
-    server.nobody().with_token(&good).get("users").await.expect(200);
-    let nobody = server.nobody().get("users").await;
-    assert_eq!(nobody.status, 401);
+    server.anonymous().with_token(&good).get("users").await.expect(200);
+    let anonymous = server.anonymous().get("users").await;
+    assert_eq!(anonymous.status, 401);
     for (name, token) in tampered(&claims) {
-        let reply = server.nobody().with_token(&token).get("users").await;
-        assert_eq!((reply.status, &reply.text), (401, &nobody.text), "{name}");
+        let reply = server.anonymous().with_token(&token).get("users").await;
+        assert_eq!((reply.status, &reply.text), (401, &anonymous.text), "{name}");
     }
-    server.nobody().with_token(&good).get("users").await.expect(200);
+    server.anonymous().with_token(&good).get("users").await.expect(200);
 }
 
 /// A name and a value, which may not be text.
@@ -128,7 +128,7 @@ async fn headers_that_are_no_credentials_are_refused_like_none() {
     let server = server().await;
     let good = format!("Bearer {}", signed(Algorithm::HS256, JWT_SECRET, &good_claims(&server).await));
     let bare = good.trim_start_matches("Bearer ").to_owned();
-    let nobody = server.nobody().get("users").await;
+    let anonymous = server.anonymous().get("users").await;
     let (authorization, key) = ("Authorization", "X-API-Key");
     let cases: Vec<(&str, Vec<RawHeader>)> = vec![
         ("no token", vec![(authorization, b"Bearer".to_vec())]),
@@ -151,9 +151,9 @@ async fn headers_that_are_no_credentials_are_refused_like_none() {
         ("a key that is not text", vec![(key, b"cup_\xff".to_vec())]),
     ];
     for (name, headers) in cases {
-        let request = server.nobody().request(reqwest::Method::GET, "users");
+        let request = server.anonymous().request(reqwest::Method::GET, "users");
         let request = headers.into_iter().fold(request, |request, (name, value)| request.header(name, value));
         let reply = Reply::to(request).await;
-        assert_eq!((reply.status, &reply.text), (401, &nobody.text), "{name}");
+        assert_eq!((reply.status, &reply.text), (401, &anonymous.text), "{name}");
     }
 }

@@ -1,4 +1,4 @@
-//! A flood of logins: those of people who come new are served all the same.
+//! A flood of logins: logins from new addresses are still served.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -11,12 +11,12 @@ use tokio::task::JoinSet;
 use super::{Neighbor, Shares, address, with_shares};
 use crate::support::{ADMIN_EMAIL, ADMIN_PASSWORD};
 
-/// Addresses that try passwords, each over and over.
+/// Number of addresses that try passwords repeatedly.
 const ATTACKERS: u16 = 250;
-/// Between two tries of an address.
+/// Pause between two tries of an address.
 const PAUSE: Duration = Duration::from_millis(300);
 
-/// What is promised to a person who logs in, at the 95th percentile.
+/// The guaranteed 95th percentile of a login.
 fn promised() -> Duration {
     bound(Duration::from_secs(2), Duration::from_secs(8))
 }
@@ -25,17 +25,17 @@ fn promised() -> Duration {
 async fn logins_from_new_addresses_are_served_while_250_addresses_try_passwords() {
     let server = with_shares(Shares::default()).await;
     let mut neighbor = Neighbor::of(&server).await;
-    let (is_over, refused) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let (is_over, rejected) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let mut attack = JoinSet::new();
     for n in 0..ATTACKERS {
-        let client = server.nobody().on_address(address(0x100 + n));
-        let (is_over, refused) = (is_over.clone(), refused.clone());
+        let client = server.anonymous().on_address(address(0x100 + n));
+        let (is_over, rejected) = (is_over.clone(), rejected.clone());
         attack.spawn(async move {
             for guess in 0.. {
                 let body =
                     json!({"email": format!("user-{n}-{guess}@shop.test"), "password": "a guess of mine"});
                 let status = client.post("auth/login", body).await.status;
-                refused.fetch_add(usize::from(status == 503), Ordering::Relaxed);
+                rejected.fetch_add(usize::from(status == 503), Ordering::Relaxed);
                 if is_over.load(Ordering::Relaxed) {
                     return;
                 }
@@ -43,13 +43,13 @@ async fn logins_from_new_addresses_are_served_while_250_addresses_try_passwords(
             }
         });
     }
-    cuponera_testkit::eventually("the flood to be more than can be hashed", async || {
-        (refused.load(Ordering::Relaxed) >= 100).then_some(())
+    cuponera_testkit::eventually("the flood to exceed the hashing capacity", async || {
+        (rejected.load(Ordering::Relaxed) >= 100).then_some(())
     })
     .await;
     let mut times = Vec::new();
     for n in 0..20 {
-        let client = server.nobody().on_address(address(0x300 + n));
+        let client = server.anonymous().on_address(address(0x300 + n));
         let begun = Instant::now();
         let login = json!({"email": ADMIN_EMAIL, "password": ADMIN_PASSWORD});
         client.post("auth/login", login).await.expect(200);

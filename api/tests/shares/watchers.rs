@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use super::{Neighbor, Shares, active_book, address, keys, promised, with_shares};
 use crate::support::{Client, Server, connect_from, id_of};
 
-/// A job of the client's business that does not end.
+/// A job of the client's business, which does not end.
 async fn job_of(client: &Client) -> String {
     let order = json!({"couponBookId": active_book(client).await, "quantity": 1});
     id_of(&client.post("coupon-codes/generate", order).await.expect(202))
@@ -25,9 +25,9 @@ async fn watch(n: u16, server: &str, key: &str, path: &str, header: &str) -> Tcp
     stream
 }
 
-/// Opens so many watches of a job of the server's business, with eight keys and from eight addresses.
+/// Opens this many watches of a job of the server's business, with eight keys and from eight addresses.
 async fn watch_often(server: &Server, count: u16, path: &str, header: &str) -> Vec<TcpStream> {
-    let (to, keys) = (server.nobody().address(), keys(server, 8).await);
+    let (to, keys) = (server.anonymous().address(), keys(server, 8).await);
     join_all((0..count).map(|n| watch(n % 8 + 1, &to, &keys[usize::from(n % 8)], path, header))).await
 }
 
@@ -37,8 +37,10 @@ async fn a_tenant_with_1000_streams_of_events_leaves_other_tenants_theirs() {
     let mut neighbor = Neighbor::of(&server).await;
     let (own, theirs) = (job_of(&server.admin()).await, job_of(&neighbor.client).await);
     let _held = watch_often(&server, 1_000, &format!("jobs/{own}/events"), "").await;
-    eventually("the attack to have its share", async || (server.app.watching().streams >= 500).then_some(()))
-        .await;
+    eventually("the attack to use up its share", async || {
+        (server.app.watching().streams >= 500).then_some(())
+    })
+    .await;
     let mut streams = Vec::new();
     for _ in 0..20 {
         let begun = Instant::now();
@@ -48,7 +50,7 @@ async fn a_tenant_with_1000_streams_of_events_leaves_other_tenants_theirs() {
         assert!(begun.elapsed() < promised(), "{:?}", begun.elapsed());
         streams.push(stream);
     }
-    assert_eq!(server.app.watching().streams, 520, "a business has half of them");
+    assert_eq!(server.app.watching().streams, 520, "a business gets half of them");
     neighbor.work(20).await;
     neighbor.assert_served("1,000 streams of one tenant");
 }
@@ -56,7 +58,7 @@ async fn a_tenant_with_1000_streams_of_events_leaves_other_tenants_theirs() {
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_that_wait_for_a_job_hold_no_place_of_those_that_run() {
     let server = with_shares(Shares { max_requests: 16, ..Shares::default() }).await;
-    let (own, to) = (job_of(&server.admin()).await, server.nobody().address());
+    let (own, to) = (job_of(&server.admin()).await, server.anonymous().address());
     let key = server.service().key().expect("a key").to_owned();
     let mut held = Vec::new();
     for n in 1..=20 {
@@ -64,7 +66,7 @@ async fn requests_that_wait_for_a_job_hold_no_place_of_those_that_run() {
         let waits = usize::from(n);
         eventually("a wait", async || (server.app.watching().waits == waits).then_some(())).await;
     }
-    eventually("the places to be free", async || (server.app.in_use().requests == 0).then_some(())).await;
+    eventually("the slots to be free", async || (server.app.in_use().requests == 0).then_some(())).await;
     assert_eq!(server.app.watching().waits, 20);
     for _ in 0..20 {
         server.admin().get("coupon-books").await.expect(200);
@@ -80,12 +82,12 @@ async fn a_tenant_with_its_share_of_waits_is_answered_at_once_and_others_may_wai
     let neighbor = Neighbor::of(&server).await.client;
     let (own, theirs) = (job_of(&server.admin()).await, job_of(&neighbor).await);
     let _held = watch_often(&server, 40, &format!("jobs/{own}"), "Prefer: wait=60\r\n").await;
-    eventually("the attack to have its share", async || (server.app.watching().waits >= 8).then_some(()))
+    eventually("the attack to use up its share", async || (server.app.watching().waits >= 8).then_some(()))
         .await;
     let begun = Instant::now();
     let request = neighbor.request(Method::GET, &format!("jobs/{theirs}")).header("Prefer", "wait=1");
     let reply = crate::support::Reply::to(request).await;
     assert_eq!((reply.status, reply.header("Preference-Applied")), (200, "wait=1"));
     assert!(begun.elapsed() >= Duration::from_secs(1), "it did not wait");
-    assert!(server.app.watching().waits <= 8, "a business has half of them");
+    assert!(server.app.watching().waits <= 8, "a business gets half of them");
 }

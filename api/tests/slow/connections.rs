@@ -1,4 +1,4 @@
-//! Connections: how many there may be, how many of one address, and how large the head of a request.
+//! Limits of connections, in total and for one address, and of the size of a request's head.
 
 use std::time::Duration;
 
@@ -11,14 +11,14 @@ use tokio::time::timeout;
 use super::behind_a_proxy;
 use crate::support::{Limits, Server, ask, connect_from, read_all};
 
-/// More than the 10 s in which a first head must come, and less than the 75 s for others.
+/// Longer than the timeout of a first head (10 s), and shorter than that of later ones (75 s).
 const SHOWN_OUT: Duration = Duration::from_mins(1);
 
 async fn without_worker() -> Server {
     Server::start_with(Limits { worker: false, ..Limits::default() }).await
 }
 
-/// Asks on a connection of its own.
+/// Sends a request on a separate connection.
 async fn ask_from(source: &str, server: &str) -> String {
     ask(source, server, "GET /health/live HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await
 }
@@ -56,7 +56,10 @@ async fn a_silent_connection_is_closed_and_its_slot_is_free_again() {
     let server = without_worker().await;
     let address = server.another_api_limited(behind_a_proxy(Some(2))).await;
     let mut silent = [connect_from("127.0.0.1", &address).await, connect_from("127.0.0.1", &address).await];
-    silent[1].write_all(b"GET /health/live HTTP/1.1\r\nHost:").await.expect("the server has closed at once");
+    silent[1]
+        .write_all(b"GET /health/live HTTP/1.1\r\nHost:")
+        .await
+        .expect("the server closed the connection immediately");
     assert_refused(&ask_for_health(&address).await);
     for silent in &mut silent {
         let answer = timeout(SHOWN_OUT, read_all(silent)).await.expect("the connection is still open");
@@ -83,7 +86,7 @@ async fn when_all_connections_are_taken_the_next_is_refused_and_those_at_work_ar
     let mut uploads = Vec::new();
     for _ in 0..CONNECTIONS {
         let mut upload = connect_from("127.0.0.1", &address).await;
-        upload.write_all(head.as_bytes()).await.expect("the server has closed at once");
+        upload.write_all(head.as_bytes()).await.expect("the server closed the connection immediately");
         uploads.push(upload);
     }
     for _ in 0..50 {
@@ -96,7 +99,7 @@ async fn when_all_connections_are_taken_the_next_is_refused_and_those_at_work_ar
     }
 }
 
-/// A head of so many bytes, ended or not.
+/// A head of this many bytes, complete or not.
 fn head(bytes: usize, end: &str) -> String {
     let begin = "GET /health/live HTTP/1.1\r\nHost: a\r\nConnection: close\r\nX-Long: ";
     format!("{begin}{}{end}", "a".repeat(bytes - begin.len() - end.len()))
@@ -106,7 +109,7 @@ fn head(bytes: usize, end: &str) -> String {
 async fn a_head_of_up_to_32_kib_is_answered_and_a_larger_one_is_431_before_it_has_ended() {
     const KIB: usize = 1024;
     let server = without_worker().await;
-    let address = server.nobody().address();
+    let address = server.anonymous().address();
     let cases = [
         (head(32 * KIB, "\r\n\r\n"), "HTTP/1.1 200 "),
         (head(32 * KIB + 1, "\r\n\r\n"), "HTTP/1.1 431 "),

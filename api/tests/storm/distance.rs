@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 /// Maximum delay of a piece.
-const LONGEST_MS: u64 = 5;
+const MAX_MS: u64 = 5;
 
 /// A database behind a proxy that delays until `end`.
 pub(super) struct Distance {
@@ -59,7 +59,7 @@ async fn carry(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin
     let mut piece = vec![0; 64 * 1024];
     while let Ok(read @ 1..) = from.read(&mut piece).await {
         if is_far.load(Ordering::Relaxed) {
-            let under_way = Duration::from_micros(rand::rng().random_range(0..LONGEST_MS * 1_000));
+            let under_way = Duration::from_micros(rand::rng().random_range(0..MAX_MS * 1_000));
             tokio::time::sleep(under_way).await;
         }
         if to.write_all(&piece[..read]).await.is_err() {

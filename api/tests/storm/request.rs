@@ -59,7 +59,7 @@ pub(super) enum Break {
 }
 
 /// Maximum time before a client disconnects, about the duration of a change in the storm.
-const MAX_PATIENCE_MS: u64 = 60;
+const MAX_TIMEOUT_MS: u64 = 60;
 
 /// A changing request.
 #[derive(Debug)]
@@ -121,7 +121,7 @@ impl Request {
             }
             4..9 => {
                 send(&mut stream, &bytes).await;
-                let patience = Duration::from_micros(rng.random_range(0..MAX_PATIENCE_MS * 1_000));
+                let patience = Duration::from_micros(rng.random_range(0..MAX_TIMEOUT_MS * 1_000));
                 tokio::time::sleep(patience).await;
                 Break::InTheWork
             }

@@ -13,9 +13,9 @@ use crate::support::Server;
 /// Tables whose writes sleep. Each kind of request writes to one of them, mostly between two other writes.
 const NAPPING: [&str; 6] = ["request_key", "job", "job_chunk", "coupon_book", "refresh_token", "book_delta"];
 /// Maximum sleep. A request sleeps several times.
-const LONGEST_NAP_MS: u32 = 15;
+const MAX_NAP_MS: u32 = 15;
 /// Maximum time that rows are held.
-const LONGEST_HOLD_MS: u64 = 20;
+const MAX_HOLD_MS: u64 = 20;
 
 /// The disturbance of the database, until `end`.
 pub(super) struct Trouble {
@@ -32,7 +32,7 @@ impl Trouble {
             &pool,
             format!(
                 "create function nap() returns trigger language plpgsql as
-                 $$ begin perform pg_sleep(random() * {LONGEST_NAP_MS} / 1000); return null; end $$"
+                 $$ begin perform pg_sleep(random() * {MAX_NAP_MS} / 1000); return null; end $$"
             ),
         )
         .await;
@@ -64,7 +64,7 @@ async fn hold_rows(pool: PgPool, stop: CancellationToken, held: i32) {
             .execute(&mut *transaction)
             .await
             .expect("holding rows failed");
-        let moment = Duration::from_millis(rand::rng().random_range(0..LONGEST_HOLD_MS));
+        let moment = Duration::from_millis(rand::rng().random_range(0..MAX_HOLD_MS));
         tokio::time::sleep(moment).await;
         transaction.rollback().await.expect("rolling back failed");
     }

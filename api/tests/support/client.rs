@@ -1,4 +1,4 @@
-//! A caller: its credentials, and connections of its own.
+//! A caller of the API: its credentials and connections.
 
 use reqwest::header::HeaderMap;
 use reqwest::{Method, RequestBuilder};
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::contract::assert_documented;
 
-/// Who somebody is, as a header.
+/// The header with the credentials.
 #[derive(Debug, Clone)]
 enum Credential {
     None,
@@ -22,7 +22,7 @@ pub(crate) struct Client {
     credential: Credential,
 }
 
-/// What the server answered.
+/// The server's answer.
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) status: u16,
@@ -30,7 +30,7 @@ pub(crate) struct Reply {
     pub(crate) text: String,
 }
 
-/// An answer that is compared with the document later: a comparison takes longer than a request.
+/// An answer that is checked against the OpenAPI document later, because the check takes longer than a request.
 #[derive(Debug)]
 pub(crate) struct Unchecked {
     method: String,
@@ -39,17 +39,17 @@ pub(crate) struct Unchecked {
 }
 
 impl Client {
-    /// Somebody without credentials.
-    pub(crate) fn nobody(base: &str) -> Self {
+    /// A caller without credentials.
+    pub(crate) fn anonymous(base: &str) -> Self {
         Self { http: connections(), base: base.to_owned(), credential: Credential::None }
     }
 
-    /// The bearer of an access token.
+    /// A caller with an access token.
     pub(crate) fn with_token(&self, token: &str) -> Self {
         Self { credential: Credential::Token(token.to_owned()), ..self.clone() }
     }
 
-    /// The owner of an API key.
+    /// A caller with an API key.
     pub(crate) fn with_key(&self, key: &str) -> Self {
         Self { credential: Credential::Key(key.to_owned()), ..self.clone() }
     }
@@ -59,7 +59,7 @@ impl Client {
         Self { base: base.to_owned(), ..self.clone() }
     }
 
-    /// The same caller on connections of its own, one of them open already.
+    /// The same caller with separate connections, one of which is open.
     pub(crate) async fn apart(&self) -> Self {
         let client = self.on_new_connections();
         client.get("/health/live").await.expect(200);
@@ -87,18 +87,18 @@ impl Client {
         }
     }
 
-    /// The same caller, who has to connect first.
+    /// The same caller without an open connection.
     pub(crate) fn on_new_connections(&self) -> Self {
         Self { http: connections(), ..self.clone() }
     }
 
-    /// The same caller at another address of this machine, on connections of its own.
+    /// The same caller at another address of this machine, with separate connections.
     pub(crate) fn on_address(&self, address: std::net::IpAddr) -> Self {
         let http = reqwest::Client::builder().no_proxy().local_address(address).build();
         Self { http: http.expect("a plain HTTP client needs nothing"), ..self.clone() }
     }
 
-    /// A request to be completed; paths that do not begin with a slash are under `/api/v1`.
+    /// A request builder; paths without a leading slash are under `/api/v1`.
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let path = if path.starts_with('/') { path.to_owned() } else { format!("/api/v1/{path}") };
         let request = self.http.request(method, format!("{}{path}", self.base));
@@ -130,7 +130,7 @@ impl Client {
     }
 }
 
-/// Without the proxies that the environment may name.
+/// Without the proxies of the environment.
 fn connections() -> reqwest::Client {
     reqwest::Client::builder().no_proxy().build().expect("a plain HTTP client needs nothing")
 }
@@ -147,7 +147,7 @@ impl Unchecked {
         Self { method, path, reply: Reply { status, headers, text } }
     }
 
-    /// It must be what the OpenAPI document says.
+    /// Checks the answer against the OpenAPI document.
     pub(crate) fn check(self) -> Reply {
         let Self { method, path, reply } = self;
         assert_documented(&method, &path, reply.status, &reply.headers, &reply.text);
@@ -156,33 +156,33 @@ impl Unchecked {
 }
 
 impl Reply {
-    /// Sends a request and reads the whole answer, which must be what the OpenAPI document says.
+    /// Sends a request, reads the whole answer and checks it against the OpenAPI document.
     pub(crate) async fn to(request: RequestBuilder) -> Self {
         Unchecked::to(request).await.check()
     }
 
-    /// The body, if the status is this one.
+    /// The body; fails if the status differs.
     #[track_caller]
     pub(crate) fn expect(self, status: u16) -> Value {
         assert_eq!(self.status, status, "{}", self.text);
         self.json()
     }
 
-    /// The problem's code, if the status is this one.
+    /// The problem's code; fails if the status differs.
     #[track_caller]
-    pub(crate) fn refused(self, status: u16) -> String {
+    pub(crate) fn rejected(self, status: u16) -> String {
         let media = self.header("content-type").to_owned();
         let problem = self.expect(status);
         assert_eq!(media, "application/problem+json", "{problem}");
         problem["code"].as_str().unwrap_or_else(|| panic!("a problem without a code: {problem}")).to_owned()
     }
 
-    /// The body; null if it is no JSON.
+    /// The body; null if it is not JSON.
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_default()
     }
 
-    /// The status and, if there is one, the problem's code: what a race is counted by.
+    /// The status and the problem's code, if any: the outcome in a race.
     pub(crate) fn outcome(&self) -> String {
         match self.json()["code"].as_str() {
             Some(code) if self.status >= 400 => format!("{} {code}", self.status),

@@ -1,4 +1,4 @@
-//! What all tests of the API use: a server, its clients, and what they answer.
+//! Shared code of the API's tests: a server, its clients, and checks of answers.
 
 mod client;
 mod contract;

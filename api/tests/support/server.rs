@@ -1,19 +1,19 @@
-//! An installation for one test: API servers and a worker in this process, over a database and a folder of its own.
+//! An installation for one test: API servers and a worker in this process, with a separate database and folder.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use cuponera_api::{App, Parts};
-use cuponera_core::cache::Cache;
-use cuponera_core::config::Origin;
-use cuponera_core::credential::{Passwords, Tokens, random_secret, secret_hash};
-use cuponera_core::files::Files;
-use cuponera_core::id::{AccountId, BusinessId, LoginId};
-use cuponera_core::principal::{Principal, Role, RoleName};
-use cuponera_core::queue::{Queue, Sqs, Wakeups};
-use cuponera_core::store::{NewAccount, NewApiKey, Pools, RefreshGrant, Store};
-use cuponera_core::telemetry::{Exposition, Reach};
+use cuponera_api::{App, AppBuilder};
+use cuponera_domain::id::{AccountId, BusinessId, LoginId};
+use cuponera_domain::principal::{Principal, Role, RoleName};
+use cuponera_platform::cache::Cache;
+use cuponera_platform::config::Origin;
+use cuponera_platform::credential::{Argon2Hasher, Tokens, random_secret, secret_hash};
+use cuponera_platform::files::Files;
+use cuponera_platform::queue::{Queue, Sqs, Wakeups};
+use cuponera_platform::telemetry::{Exposition, MetricsAccess};
+use cuponera_store::{NewAccount, NewApiKey, Pools, RefreshGrant, Store};
 use cuponera_testkit::{Dump, TestDatabase};
 use cuponera_worker::Worker;
 use serde_json::{Value, json};
@@ -29,24 +29,24 @@ pub(crate) const JWT_SECRET: &str = "a secret that signs the access tokens of te
 pub(crate) const ADMIN_EMAIL: &str = "admin@shop.test";
 pub(crate) const ADMIN_PASSWORD: &str = "correct horse battery";
 
-/// What a test may want otherwise.
+/// Settings that a test can change.
 #[derive(Debug, Clone)]
 pub(crate) struct Limits {
     pub(crate) upload_bytes: u64,
-    /// What a business may have stored.
+    /// The storage quota of a business.
     pub(crate) storage_bytes: u64,
-    /// Whether a worker works the jobs.
+    /// Whether a worker runs.
     pub(crate) worker: bool,
-    /// How much each caller may ask for.
+    /// The rate limits.
     pub(crate) callers: cuponera_api::Limits,
-    /// The web origins whose pages may call.
+    /// The web origins that may call the API.
     pub(crate) cors_origins: Vec<Origin>,
-    /// Where jobs are announced, if not in the database.
+    /// The queue; the database by default.
     pub(crate) queue: Option<Arc<Sqs>>,
-    /// The Redis that its tasks share, if there is one.
+    /// The shared Redis, if any.
     pub(crate) redis: Option<String>,
-    /// From where the metrics may be read.
-    pub(crate) reach: Reach,
+    /// Who can read the metrics.
+    pub(crate) metrics_access: MetricsAccess,
 }
 
 impl Default for Limits {
@@ -59,17 +59,17 @@ impl Default for Limits {
             cors_origins: Vec::new(),
             queue: None,
             redis: None,
-            reach: Reach::Loopback,
+            metrics_access: MetricsAccess::Loopback,
         }
     }
 }
 
-/// A running installation with one business and its admin; it ends with the value.
+/// A running installation with one business and its admin. Dropping it stops the installation.
 pub(crate) struct Server {
     pub(crate) database: TestDatabase,
     pub(crate) business: BusinessId,
     pub(crate) files: TempDir,
-    nobody: Client,
+    anonymous: Client,
     admin: Client,
     service: Client,
     pub(super) limits: Limits,
@@ -85,20 +85,20 @@ impl Server {
     pub(crate) async fn start_with(limits: Limits) -> Self {
         let database = TestDatabase::create().await;
         let store = database.store().clone();
-        let business = store.create_business("A shop").await.expect("making a business failed");
+        let business = store.create_business("A shop").await.expect("creating a business failed");
         let admin = admin_token(&store, business, ADMIN_EMAIL).await;
         let service = make_key(&store, business).await;
         let mut server = Self::over(database, business, temporary_folder(), limits).await;
-        server.admin = server.nobody.with_token(&admin);
-        server.service = server.nobody.with_key(&service);
+        server.admin = server.anonymous.with_token(&admin);
+        server.service = server.anonymous.with_key(&service);
         server
     }
 
-    /// An installation of an earlier version with today's schema, and today's programs on it. Its admin logs in with the
-    /// password of then, its backend has the key of then.
+    /// An installation of an earlier version after the current migrations, with the current programs. Its admin logs in with
+    /// the old password, and its backend uses the old key.
     pub(crate) async fn upgraded(dump: &Dump, limits: Limits) -> Self {
         let text =
-            |pointer| dump.facts.pointer(pointer).and_then(Value::as_str).expect("the dump has no such fact");
+            |pointer| dump.facts.pointer(pointer).and_then(Value::as_str).expect("the dump lacks this fact");
         let database = TestDatabase::from_dump(dump).await;
         database.store().migrate().await.expect("the migrations failed");
         let files = temporary_folder();
@@ -106,14 +106,14 @@ impl Server {
         let business = text("/business").parse().expect("a business has an id");
         let mut server = Self::over(database, business, files, limits).await;
         let login = json!({"email": text("/admin/email"), "password": text("/admin/password")});
-        let session = server.nobody.post("auth/login", login).await.expect(200);
+        let session = server.anonymous.post("auth/login", login).await.expect(200);
         server.admin =
-            server.nobody.with_token(session["accessToken"].as_str().expect("a login has a token"));
-        server.service = server.nobody.with_key(text("/keys/service"));
+            server.anonymous.with_token(session["accessToken"].as_str().expect("a login has a token"));
+        server.service = server.anonymous.with_key(text("/keys/service"));
         server
     }
 
-    /// Starts the programs; nobody has credentials yet.
+    /// Starts the programs, without any credentials.
     async fn over(database: TestDatabase, business: BusinessId, files: TempDir, limits: Limits) -> Self {
         let stop = CancellationToken::new();
         if limits.worker {
@@ -121,33 +121,34 @@ impl Server {
         }
         let cache = cache_of(&limits).await;
         let (base, app) = start_api(database.store().clone(), &files, limits.clone(), cache, &stop);
-        let nobody = Client::nobody(&base);
-        let (admin, service) = (nobody.clone(), nobody.clone());
-        Self { database, business, files, nobody, admin, service, limits, app, stop }
+        let anonymous = Client::anonymous(&base);
+        let (admin, service) = (anonymous.clone(), anonymous.clone());
+        Self { database, business, files, anonymous, admin, service, limits, app, stop }
     }
 
-    /// Starts a worker where there is none yet.
+    /// Starts a worker.
     pub(crate) async fn start_worker(&self) {
         start_worker(&self.database, &self.files, cache_of(&self.limits).await, &self.stop);
     }
 
-    /// Another API on the same database, sharing nothing else with the first: as another process would be. Its address.
+    /// Starts another API on the same database, which shares nothing else with the first, like another process. Returns its
+    /// address.
     pub(crate) async fn another_api(&self) -> String {
         self.another_api_on(
-            self.database.another_store(Pools { hot: 8, solo: 2, reads: 8, rest: 8, ..Pools::LEAST }).await,
+            self.database.another_store(Pools { hot: 8, solo: 2, reads: 8, rest: 8, ..Pools::MIN }).await,
         )
         .await
     }
 
-    /// The same on a store of the test's own.
+    /// The same with a store of the test.
     pub(crate) async fn another_api_on(&self, store: Store) -> String {
         let cache = cache_of(&self.limits).await;
         start_api(store, &self.files, self.limits.clone(), cache, &self.stop).0
     }
 
-    /// The same with other limits for callers; its address as host and port.
+    /// The same with other rate limits; returns host and port.
     pub(crate) async fn another_api_limited(&self, callers: cuponera_api::Limits) -> String {
-        let pools = Pools { hot: 8, solo: 2, reads: 8, rest: 8, ..Pools::LEAST };
+        let pools = Pools { hot: 8, solo: 2, reads: 8, rest: 8, ..Pools::MIN };
         let (store, cache) = (self.database.another_store(pools).await, cache_of(&self.limits).await);
         let limits = Limits { callers, ..self.limits.clone() };
         let (address, _) = start_api(store, &self.files, limits, cache, &self.stop);
@@ -157,18 +158,18 @@ impl Server {
     /// The same on another address of this machine.
     pub(crate) async fn another_api_at(&self, ip: IpAddr) -> String {
         let store =
-            self.database.another_store(Pools { hot: 8, solo: 2, reads: 8, rest: 8, ..Pools::LEAST }).await;
+            self.database.another_store(Pools { hot: 8, solo: 2, reads: 8, rest: 8, ..Pools::MIN }).await;
         let cache = cache_of(&self.limits).await;
         start_api_at(ip, store, &self.files, self.limits.clone(), cache, &self.stop).0
     }
 
-    /// Tells all its servers and its worker to end.
+    /// Stops all its servers and its worker.
     pub(crate) fn stop(&self) {
         self.stop.cancel();
     }
 
-    pub(crate) fn nobody(&self) -> Client {
-        self.nobody.clone()
+    pub(crate) fn anonymous(&self) -> Client {
+        self.anonymous.clone()
     }
 
     pub(crate) fn admin(&self) -> Client {
@@ -180,23 +181,22 @@ impl Server {
         self.service.clone()
     }
 
-    /// An end user with this holder id, with a login of its own each time. Its account is made if there is none; its password is
-    /// the admin's.
+    /// A new login of the end user with this holder id. Creates the account if it is absent, with the admin's password.
     pub(crate) fn user(&self, user_id: &str) -> Client {
         let log_in = user_token(self.database.pool(), self.business, user_id);
         let token = tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(log_in));
-        self.nobody.with_token(&token)
+        self.anonymous.with_token(&token)
     }
 
     /// The admin of another business; its password is the admin's.
     pub(crate) async fn another_admin(&self) -> Client {
         let store = self.database.store();
-        let business = store.create_business("Another shop").await.expect("making a business failed");
+        let business = store.create_business("Another shop").await.expect("creating a business failed");
         let email = format!("{business}@shop.test");
-        self.nobody.with_token(&admin_token(store, business, &email).await)
+        self.anonymous.with_token(&admin_token(store, business, &email).await)
     }
 
-    /// See the testkit.
+    /// Checks the invariants; see the testkit.
     pub(crate) async fn assert_invariants(&self) {
         cuponera_testkit::assert_invariants(self.database.pool()).await;
     }
@@ -209,10 +209,10 @@ impl Drop for Server {
 }
 
 fn temporary_folder() -> TempDir {
-    TempDir::new().expect("there is no place for temporary files")
+    TempDir::new().expect("creating a temporary folder failed")
 }
 
-/// Serves on a free port of loopback; the address, and what is behind it.
+/// Serves on a free loopback port; returns the address and the app.
 fn start_api(
     store: Store,
     files: &TempDir,
@@ -232,7 +232,7 @@ fn start_api_at(
     stop: &CancellationToken,
 ) -> (String, Arc<App>) {
     let queue = limits.queue.map_or_else(|| Queue::Postgres(Arc::default()), Queue::Sqs);
-    let parts = Parts {
+    let builder = AppBuilder {
         store: queue.attach(store).with_storage_quota(limits.storage_bytes),
         files: open(files),
         queue,
@@ -243,11 +243,11 @@ fn start_api_at(
         lanes: 2,
         limits: limits.callers,
         cors_origins: limits.cors_origins,
-        metrics: Exposition::new(limits.reach),
+        metrics: Exposition::new(limits.metrics_access),
     };
     let listener = cuponera_api::bind(SocketAddr::new(ip, 0)).expect("there is no free port");
     let address = listener.local_addr().expect("a bound listener has an address");
-    let app = App::start(parts).expect("the API does not start");
+    let app = App::start(builder).expect("the API does not start");
     tokio::spawn(cuponera_api::serve(listener, app.clone(), stop.clone()));
     (format!("http://{address}"), app)
 }
@@ -268,16 +268,16 @@ fn start_worker(database: &TestDatabase, files: &TempDir, cache: Cache, stop: &C
     tokio::spawn(async move { wakeups.listen(&url, &stop).await });
 }
 
-/// A connection to Redis of its own, as each process has one.
+/// A separate connection to Redis, as each process has.
 async fn cache_of(limits: &Limits) -> Cache {
     match &limits.redis {
         None => Cache::none(),
-        Some(url) => Cache::open(&url.clone().into()).await.expect("the address of Redis is one"),
+        Some(url) => Cache::open(&url.clone().into()).await.expect("the address of Redis is invalid"),
     }
 }
 
 pub(super) fn open(files: &TempDir) -> Files {
-    Files::in_folder(files.path()).expect("the folder of the test cannot be used")
+    Files::in_folder(files.path()).expect("the file store cannot be opened")
 }
 
 fn tokens() -> Tokens {
@@ -288,16 +288,16 @@ fn token(business: BusinessId, id: Uuid, role: Role, login: LoginId) -> String {
     tokens().issue(&Principal { business, id, role }, login).expect("a token could not be signed")
 }
 
-/// A token of a new admin who has logged in.
+/// The access token of a new admin.
 async fn admin_token(store: &Store, business: BusinessId, email: &str) -> String {
     let id = make_admin(store, business, email).await;
     let grant = RefreshGrant { secret_hash: secret_hash(email), ttl: Duration::from_hours(1) };
     let login = store.start_login_if_verified(id, business, password_hash().await, &grant, None).await;
-    let (login, _) = login.expect("logging in failed").expect("the login was refused");
+    let (login, _) = login.expect("logging in failed").expect("the login was rejected");
     token(business, id.0, Role::Admin, login)
 }
 
-/// A token of the user with this holder id, which has just logged in.
+/// The access token of a new login of the user with this holder id.
 async fn user_token(pool: &PgPool, business: BusinessId, user_id: &str) -> String {
     let insert = "insert into user_account (id, business_id, email, password_hash, role, user_id)
                   values ($1, $2, $1 || '@users.test', $3, 'USER', $4) on conflict (business_id, user_id) do nothing";
@@ -308,7 +308,7 @@ async fn user_token(pool: &PgPool, business: BusinessId, user_id: &str) -> Strin
         .bind(user_id)
         .execute(pool)
         .await
-        .expect("making an account failed");
+        .expect("creating an account failed");
     let (id, login): (Uuid, Uuid) = sqlx::query_as(
         "insert into login (id, account_id, business_id)
          select $3, account_id, business_id from membership where business_id = $1 and user_id = $2
@@ -323,11 +323,11 @@ async fn user_token(pool: &PgPool, business: BusinessId, user_id: &str) -> Strin
     token(business, id, Role::User { user_id: user_id.to_owned() }, LoginId(login))
 }
 
-/// The hash of the admin's password, made once for all tests.
+/// The hash of the admin's password, computed once for all tests.
 async fn password_hash() -> &'static str {
     static HASH: OnceCell<String> = OnceCell::const_new();
     let hash = async || {
-        let passwords = Passwords::new().expect("no hasher");
+        let passwords = Argon2Hasher::new().expect("no hasher");
         passwords.hash(ADMIN_PASSWORD.to_owned().into()).await.expect("hashing failed")
     };
     HASH.get_or_init(hash).await
@@ -341,8 +341,8 @@ async fn make_admin(store: &Store, business: BusinessId, email: &str) -> Account
         role: RoleName::Admin,
         user_id: None,
     };
-    let made = store.create_account(None, &admin).await.expect("making an account failed");
-    made.outcome.expect("the account was refused").id
+    let made = store.create_account(None, &admin).await.expect("creating an account failed");
+    made.outcome.expect("the account was rejected").id
 }
 
 async fn make_key(store: &Store, business: BusinessId) -> String {
@@ -353,10 +353,10 @@ async fn make_key(store: &Store, business: BusinessId) -> String {
         role: RoleName::Service,
         secret_hash: secret_hash(&key),
         hint: key[..12].to_owned(),
-        scope: cuponera_core::principal::KeyScope::default(),
+        scope: cuponera_domain::principal::KeyScope::default(),
         created_by: None,
         expires_at: None,
     };
-    store.create_api_key(&new).await.expect("making a key failed");
+    store.create_api_key(&new).await.expect("creating a key failed");
     key
 }

@@ -25,7 +25,7 @@ impl Server {
         id_of(&self.admin().post("coupon-books", book).await.expect(201))
     }
 
-    /// Imports these codes into a book. Without a worker, works the job here.
+    /// Imports these codes into a book. Without a worker, executes the job here.
     pub(crate) async fn plant(&self, book: &str, codes: &[&str]) {
         let job = self.upload(book, format!("code\n{}", codes.join("\n"))).await.expect(202);
         if !self.limits.worker {
@@ -35,7 +35,7 @@ impl Server {
         assert_eq!(job["result"]["uploadedCount"], codes.len(), "{job}");
     }
 
-    /// Works all chunks.
+    /// Executes all chunks.
     pub(crate) async fn work(&self) {
         let (store, files) = (self.database.store(), open(&self.files));
         while let Some(claim) = cuponera_testkit::claim(store, "test").await {

@@ -21,7 +21,7 @@ async fn codes_given_before_are_locked_and_redeemed_after() {
         let counts =
             [ana.post(&path, json!({})).await.expect(200), ana.post(&path, json!({})).await.expect(200)];
         assert_eq!(counts.map(|use_of| use_of["redeemCount"].clone()), [2, 3]);
-        for (name, verb, refusal) in [
+        for (name, verb, rejection) in [
             ("partlyUsed", "redeem", "coupon_already_redeemed"),
             ("redeemed", "lock", "coupon_already_redeemed"),
             ("in paused", "lock", "book_not_active"),
@@ -29,12 +29,12 @@ async fn codes_given_before_are_locked_and_redeemed_after() {
             ("in expired", "redeem", "book_expired"),
         ] {
             let reply = ana.post(&format!("coupons/{}/{verb}", coupon(name)), json!({})).await;
-            assert_eq!(reply.refused(409), refusal, "{name}");
+            assert_eq!(reply.rejected(409), rejection, "{name}");
         }
         let others = fact(&facts, "/spelled/kai/assigned");
-        assert_eq!(ana.get(&format!("coupons/{others}")).await.refused(404), "not_found");
+        assert_eq!(ana.get(&format!("coupons/{others}")).await.rejected(404), "not_found");
         let theirs = fact(&facts, "/otherBusiness/code");
-        assert_eq!(server.service().get(&format!("coupons/{theirs}")).await.refused(404), "not_found");
+        assert_eq!(server.service().get(&format!("coupons/{theirs}")).await.rejected(404), "not_found");
         server.assert_invariants().await;
     }
 }
@@ -60,7 +60,7 @@ async fn void_revoked_and_long_redeemed_codes_are_as_they_were() {
         let service = server.service();
         for code in codes(&facts, "void") {
             let reply = service.post(&format!("coupons/{code}/lock"), json!({"userId": "rex"})).await;
-            assert_eq!(reply.refused(409), "coupon_void", "{code}");
+            assert_eq!(reply.rejected(409), "coupon_void", "{code}");
         }
         for code in codes(&facts, "revoked") {
             service.post(&format!("assignments/{code}"), json!({"userId": "eva"})).await.expect(201);
@@ -83,7 +83,7 @@ fn codes(facts: &Value, name: &str) -> Vec<String> {
 
 /// The books have their statuses, and their counts add up to all codes of the business.
 async fn assert_books_count(server: &Server, facts: &Value) {
-    let mut all = 300; // Those of the other business.
+    let mut all = 300; // The codes of the other business.
     for (name, status) in [
         ("summer", "ACTIVE"),
         ("checkout", "ACTIVE"),

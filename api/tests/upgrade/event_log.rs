@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use cuponera_core::store::EventCursor;
+use cuponera_store::EventCursor;
 use cuponera_testkit::{Dump, TestDatabase, eventually};
 use sqlx::{query, query_scalar};
 use uuid::Uuid;

@@ -50,7 +50,7 @@ async fn a_backend_finds_the_codes_of_an_id_by_its_trimmed_form() {
                 assert_eq!(give(&server, &facts, name).await["userId"], stored);
             }
             let ask = json!({"couponBookId": fact(&facts, "/books/summer"), "userId": name});
-            assert_eq!(service.post("assignments/random", ask).await.refused(409), "user_limit_reached");
+            assert_eq!(service.post("assignments/random", ask).await.rejected(409), "user_limit_reached");
             assert_eq!(listed(&service, name).await.len(), 5);
         }
         server.assert_invariants().await;
@@ -66,7 +66,7 @@ async fn a_user_whose_account_has_such_an_id_goes_on_as_itself() {
         for name in ["bea", "%20bea%20", "%E2%80%8Bbea"] {
             assert_eq!(listed(&bea, name).await, [&*assigned, &*locked]);
         }
-        assert_eq!(bea.get("assignments/user/ana").await.refused(403), "forbidden");
+        assert_eq!(bea.get("assignments/user/ana").await.rejected(403), "forbidden");
         let given = give(&server, &facts, "bea").await;
         bea.post(&format!("coupons/{}/lock", given["code"].as_str().unwrap_or_default()), json!({}))
             .await
@@ -91,15 +91,15 @@ async fn an_id_that_finds_another_or_several_is_only_itself() {
             let [assigned, locked, _] = codes_of(&facts, name);
             let ask = json!({"userId": user});
             let lock = service.post(&format!("coupons/{assigned}/lock"), ask.clone()).await;
-            assert_eq!(lock.refused(409), "not_holder", "{name}");
+            assert_eq!(lock.rejected(409), "not_holder", "{name}");
             let redeem = service.post(&format!("coupons/{locked}/redeem"), ask.clone()).await;
-            assert_eq!(redeem.refused(409), "coupon_locked", "{name}");
+            assert_eq!(redeem.rejected(409), "coupon_locked", "{name}");
             let own = server.user(user).get(&format!("coupons/{assigned}")).await;
-            assert_eq!(own.refused(404), "not_found", "{name}");
+            assert_eq!(own.rejected(404), "not_found", "{name}");
         }
         assert_eq!(give(&server, &facts, "leo").await["userId"], "leo");
         let hidden = json!({"couponBookId": fact(&facts, "/books/summer"), "userId": "ma\u{200b}x"});
-        assert_eq!(service.post("assignments/random", hidden).await.refused(422), "invalid");
+        assert_eq!(service.post("assignments/random", hidden).await.rejected(422), "invalid");
         server.assert_invariants().await;
     }
 }
@@ -107,25 +107,25 @@ async fn an_id_that_finds_another_or_several_is_only_itself() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_email_stored_with_hidden_characters_is_found_without_them_and_not_taken_twice() {
     for (server, facts) in installations(without_worker()).await {
-        let nobody = server.nobody();
+        let anonymous = server.anonymous();
         let password = fact(&facts, "/users/zoe/password");
         for email in ["zoe@dump.test", " ZOE@Dump.test\u{200b}", "\u{feff}zoe@dump.test"] {
-            log_in(&nobody, email, password).await.expect(200);
+            log_in(&anonymous, email, password).await.expect(200);
         }
-        log_in(&nobody, "\u{feff}ana@dump.test ", fact(&facts, "/users/ana/password")).await.expect(200);
+        log_in(&anonymous, "\u{feff}ana@dump.test ", fact(&facts, "/users/ana/password")).await.expect(200);
         let new = |email: &str, user: &str| json!({"email": email, "password": password, "role": "USER", "userId": user});
         for (email, user, code) in [
             ("zoe@dump.test", "zoe-2", "email_taken"),
             ("bea-2@dump.test", "bea", "user_id_taken"),
             ("zoe-2@dump.test", "zoe\u{200b}", "user_id_taken"),
         ] {
-            assert_eq!(server.admin().post("users", new(email, user)).await.refused(409), code, "{email}");
+            assert_eq!(server.admin().post("users", new(email, user)).await.rejected(409), code, "{email}");
         }
         // The account of an existing holder sees the codes that the holder had before.
         let made = server.admin().post("users", new("ida@dump.test", " ida")).await.expect(201);
         assert_eq!(made["userId"], "ida\u{200b}");
-        let session = log_in(&nobody, "ida@dump.test", password).await.expect(200);
-        let ida = nobody.with_token(session["accessToken"].as_str().unwrap_or_default());
+        let session = log_in(&anonymous, "ida@dump.test", password).await.expect(200);
+        let ida = anonymous.with_token(session["accessToken"].as_str().unwrap_or_default());
         assert_eq!(listed(&ida, "ida").await.len(), 2);
     }
 }

@@ -146,11 +146,11 @@ async fn a_server_that_ends_ends_its_streams_in_good_order() {
 async fn a_stream_is_refused_as_the_job_itself_would_be() {
     let server = without_worker().await;
     let path = format!("jobs/{}/events", submit(&server, 1).await);
-    assert_eq!(server.nobody().get(&path).await.refused(401), "unauthorized");
-    assert_eq!(server.user("ann").get(&path).await.refused(403), "forbidden");
-    assert_eq!(server.another_admin().await.get(&path).await.refused(404), "not_found");
+    assert_eq!(server.anonymous().get(&path).await.rejected(401), "unauthorized");
+    assert_eq!(server.user("ann").get(&path).await.rejected(403), "forbidden");
+    assert_eq!(server.another_admin().await.get(&path).await.rejected(404), "not_found");
     assert_eq!(
-        server.admin().get(&format!("jobs/{}/events", uuid::Uuid::now_v7())).await.refused(404),
+        server.admin().get(&format!("jobs/{}/events", uuid::Uuid::now_v7())).await.rejected(404),
         "not_found"
     );
     assert_eq!(server.app.watching(), NOTHING, "a rejected stream kept its slot");

@@ -83,9 +83,9 @@ async fn what_is_no_preference_is_passed_over_and_what_is_refused_is_refused_at_
         server.admin().request(Method::GET, &format!("jobs/{job}")).header("Prefer", &b"wait=\xff"[..]);
     assert_eq!(Reply::to(unreadable).await.status, 200);
     let unknown = uuid::Uuid::now_v7().to_string();
-    assert_eq!(wait(&server.admin(), &unknown, "wait=60").await.refused(404), "not_found");
-    assert_eq!(wait(&server.another_admin().await, &job, "wait=60").await.refused(404), "not_found");
-    assert_eq!(wait(&server.user("ann"), &job, "wait=60").await.refused(403), "forbidden");
+    assert_eq!(wait(&server.admin(), &unknown, "wait=60").await.rejected(404), "not_found");
+    assert_eq!(wait(&server.another_admin().await, &job, "wait=60").await.rejected(404), "not_found");
+    assert_eq!(wait(&server.user("ann"), &job, "wait=60").await.rejected(403), "forbidden");
     assert!(begun.elapsed() < AT_ONCE);
     assert_eq!(server.app.watching().waits, 0, "a rejected request kept its slot");
 }

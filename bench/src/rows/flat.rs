@@ -23,8 +23,8 @@ pub(crate) const ASSIGN_FLAT: Row = Row {
 
 async fn measure(context: &Context) -> Result<Vec<Round>> {
     let installation = &context.installation;
-    let small = installation.planted_book(SMALL_BOOK, Holders::Nobody).await?.id;
-    let large = installation.planted_book(context.sizes.large_book, Holders::Nobody).await?.id;
+    let small = installation.book_with_codes(SMALL_BOOK, Holders::Nobody).await?.id;
+    let large = installation.book_with_codes(context.sizes.large_book, Holders::Nobody).await?.id;
     let target = installation.target();
     for book in [&small, &large] {
         assign(&target, book, "warm").await?;

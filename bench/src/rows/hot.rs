@@ -135,7 +135,7 @@ async fn measure_held(
 ) -> Result<Vec<Round>> {
     let (installation, calls) = (&context.installation, context.sizes.calls);
     let sides = 1 + 2 * u64::try_from(context.rounds)?;
-    let book = installation.planted_book(calls * sides, Holders::OneEach).await?;
+    let book = installation.book_with_codes(calls * sides, Holders::OneEach).await?;
     let target = installation.target();
     let ours = async |side: u64| {
         let first = book.first_code + side * calls;
@@ -160,7 +160,7 @@ async fn measure_assign(context: &Context) -> Result<Vec<Round>> {
     let (installation, calls) = (&context.installation, context.sizes.calls);
     let sides = 1 + 2 * u64::try_from(context.rounds)?;
     // The book has twice as many codes as needed, so it never runs out.
-    let book = installation.planted_book(2 * calls * sides, Holders::Nobody).await?;
+    let book = installation.book_with_codes(2 * calls * sides, Holders::Nobody).await?;
     let target = installation.target();
     let ours = async |side: u64| {
         let (first, book) = (side * calls, book.id.clone());

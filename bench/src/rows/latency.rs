@@ -28,8 +28,8 @@ async fn measure(context: &Context) -> Result<Vec<Round>> {
     let rounds = u64::try_from(context.rounds)?;
     // Locks and redemptions use different codes, because an open loop does not guarantee the order of two
     // calls.
-    let held = installation.planted_book(2 * calls * rounds, Holders::OneEach).await?;
-    let free = installation.planted_book(calls * rounds, Holders::Nobody).await?;
+    let held = installation.book_with_codes(2 * calls * rounds, Holders::OneEach).await?;
+    let free = installation.book_with_codes(calls * rounds, Holders::Nobody).await?;
     let target = installation.target();
     let mut measured = Vec::new();
     for round in 0..rounds {

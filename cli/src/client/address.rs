@@ -5,7 +5,7 @@ use std::io;
 
 use reqwest::Url;
 
-use super::fault::Fault;
+use super::fault::ClientError;
 use super::show::plain;
 
 /// The base URL of a server.
@@ -18,14 +18,14 @@ pub(crate) struct Address {
 
 impl Address {
     /// Parses a URL, with or without `/api/v1` (the banner of `up` prints it).
-    pub(crate) fn parse(text: &str) -> Result<Self, Fault> {
-        let wrong = |why: &str| Fault::Here(format!("the URL {} {why}", plain(text)));
+    pub(crate) fn parse(text: &str) -> Result<Self, ClientError> {
+        let wrong = |why: &str| ClientError::Local(format!("the URL {} {why}", plain(text)));
         let url = Url::parse(text).map_err(|error| wrong(&format!("is not valid: {error}")))?;
         if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
             return Err(wrong("must start with http:// or https:// and name a host"));
         }
         if !url.username().is_empty() || url.password().is_some() {
-            return Err(Fault::Here("the URL must not have a user or password in it".to_owned()));
+            return Err(ClientError::Local("the URL must not have a user or password in it".to_owned()));
         }
         if url.query().is_some() || url.fragment().is_some() {
             return Err(wrong("must not have a query or fragment"));
@@ -111,7 +111,7 @@ mod tests {
         for text in ["", "somewhere", "ftp://a", "http://", "http://a?b=c"] {
             assert!(Address::parse(text).is_err(), "{text}");
         }
-        let Err(Fault::Here(message)) = Address::parse("http://me:hunter2@a") else {
+        let Err(ClientError::Local(message)) = Address::parse("http://me:hunter2@a") else {
             panic!("it was accepted")
         };
         assert!(!message.contains("hunter2"), "{message}");

@@ -1,16 +1,16 @@
 //! `cuponera books`: creates, lists, changes and deletes coupon books; finds a book by id or by name.
 
 use clap::{Args, Subcommand, ValueEnum};
-use cuponera_core::json;
-use cuponera_core::number::exact_f64;
+use cuponera_domain::json;
+use cuponera_domain::number::exact_f64;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::exchange::Ask;
-use super::fault::Fault;
-use super::show::{Column, Look, card, count, plain, table, text};
+use super::exchange::Request;
+use super::fault::ClientError;
+use super::show::{CellFormat, Column, card, count, plain, table, text};
 use super::watch::{self, Job, Submitted};
-use super::{Client, Paging, Work, say};
+use super::{Client, Paging, RunCommand, print};
 
 pub(super) const HELP: &str = help!(
     "Examples:
@@ -126,17 +126,17 @@ struct Create {
     metadata: Option<Value>,
 }
 
-impl Work for Books {
-    async fn run(self, client: &Client) -> Result<(), Fault> {
+impl RunCommand for Books {
+    async fn run(self, client: &Client) -> Result<(), ClientError> {
         match self.verb {
             BookVerb::List(list) => list.run(client).await,
             BookVerb::Show(named) => {
                 let id = find(client, &named.book).await?;
-                let book = client.ask(Ask::get(&["coupon-books", &id])).await?;
+                let book = client.ask(Request::get(&["coupon-books", &id])).await?;
                 client.show(&book, book_card)
             }
             BookVerb::Create(create) => {
-                let book = client.ask(Ask::post(&["coupon-books"], create.body())).await?;
+                let book = client.ask(Request::post(&["coupon-books"], create.body())).await?;
                 client.show(&book, |book| {
                     format!(
                         "{}\n\nAdd codes with `cuponera generate` or `cuponera import`, then activate it.",
@@ -154,42 +154,42 @@ impl Work for Books {
 
 impl Delete {
     /// The call deletes a small book; a large book is deleted by a job.
-    async fn run(self, client: &Client) -> Result<(), Fault> {
+    async fn run(self, client: &Client) -> Result<(), ClientError> {
         let id = find(client, &self.named.book).await?;
-        let job = client.ask(Ask::delete(&["coupon-books", &id])).await?;
+        let job = client.ask(Request::delete(&["coupon-books", &id])).await?;
         let deleted = format!("{} is deleted", plain(&self.named.book));
         if job.value.is_null() {
-            return if client.json { Ok(()) } else { say::say(&format!("{deleted}.")) };
+            return if client.json { Ok(()) } else { print::print(&format!("{deleted}.")) };
         }
         let submitted = Submitted { job, waits: !self.no_wait };
         let words = |job: &Job| {
             format!("{deleted}, with {} codes{}", count(job.result("deletedCount")), job.in_time())
         };
-        watch::see_through(client, submitted, words).await.map(drop)
+        watch::wait_for_job(client, submitted, words).await.map(drop)
     }
 }
 
-async fn turn(client: &Client, book: &str, status: &str) -> Result<(), Fault> {
+async fn turn(client: &Client, book: &str, status: &str) -> Result<(), ClientError> {
     let id = find(client, book).await?;
-    let book = client.ask(Ask::patch(&["coupon-books", &id], json!({"status": status}))).await?;
+    let book = client.ask(Request::patch(&["coupon-books", &id], json!({"status": status}))).await?;
     client.show(&book, |book| format!("{} is now {}.", text(book, "/name"), text(book, "/status")))
 }
 
 impl List {
-    async fn run(self, client: &Client) -> Result<(), Fault> {
+    async fn run(self, client: &Client) -> Result<(), ClientError> {
         const COLUMNS: [Column; 9] = [
-            Column("ID", "/id", Look::Text),
-            Column("NAME", "/name", Look::Text),
-            Column("STATUS", "/status", Look::Text),
-            Column("CODES", "/generatedCount", Look::Count),
-            Column("AVAILABLE", "/counts/available", Look::Count),
-            Column("ASSIGNED", "/counts/assigned", Look::Count),
-            Column("LOCKED", "/counts/locked", Look::Count),
-            Column("REDEEMED", "/counts/redeemed", Look::Count),
-            Column("EXPIRES", "/expiresAt", Look::Time),
+            Column("ID", "/id", CellFormat::Text),
+            Column("NAME", "/name", CellFormat::Text),
+            Column("STATUS", "/status", CellFormat::Text),
+            Column("CODES", "/generatedCount", CellFormat::Count),
+            Column("AVAILABLE", "/counts/available", CellFormat::Count),
+            Column("ASSIGNED", "/counts/assigned", CellFormat::Count),
+            Column("LOCKED", "/counts/locked", CellFormat::Count),
+            Column("REDEEMED", "/counts/redeemed", CellFormat::Count),
+            Column("EXPIRES", "/expiresAt", CellFormat::Time),
         ];
         let status = self.status.map(|status| format!("{status:?}").to_uppercase());
-        let ask = Ask::get(&["coupon-books"]).with("status", status).with("q", self.search);
+        let ask = Request::get(&["coupon-books"]).with("status", status).with("q", self.search);
         let page = client.ask_page(ask, self.paging).await?;
         client.show_page(&page, |items| table(&COLUMNS, items))
     }
@@ -197,27 +197,27 @@ impl List {
 
 fn book_card(book: &Value) -> String {
     const FIELDS: [Column; 21] = [
-        Column("Name", "/name", Look::Text),
-        Column("Id", "/id", Look::Text),
-        Column("Status", "/status", Look::Text),
-        Column("Description", "/description", Look::Text),
-        Column("Codes", "/generatedCount", Look::Count),
-        Column("  available", "/counts/available", Look::Count),
-        Column("  assigned", "/counts/assigned", Look::Count),
-        Column("  locked", "/counts/locked", Look::Count),
-        Column("  redeemed", "/counts/redeemed", Look::Count),
-        Column("  void", "/counts/void", Look::Count),
-        Column("Expected", "/totalCodesExpected", Look::Count),
-        Column("Codes a user", "/maxCodesPerUser", Look::Count),
-        Column("Uses a code", "/maxRedeemsPerUser", Look::Count),
-        Column("Lock, seconds", "/lockTtlSeconds", Look::Count),
-        Column("Needs a lock", "/requireLock", Look::Text),
-        Column("Discount", "/discount", Look::Text),
-        Column("Metadata", "/metadata", Look::Text),
-        Column("Starts", "/startsAt", Look::Time),
-        Column("Expires", "/expiresAt", Look::Time),
-        Column("Created", "/createdAt", Look::Time),
-        Column("Updated", "/updatedAt", Look::Time),
+        Column("Name", "/name", CellFormat::Text),
+        Column("Id", "/id", CellFormat::Text),
+        Column("Status", "/status", CellFormat::Text),
+        Column("Description", "/description", CellFormat::Text),
+        Column("Codes", "/generatedCount", CellFormat::Count),
+        Column("  available", "/counts/available", CellFormat::Count),
+        Column("  assigned", "/counts/assigned", CellFormat::Count),
+        Column("  locked", "/counts/locked", CellFormat::Count),
+        Column("  redeemed", "/counts/redeemed", CellFormat::Count),
+        Column("  void", "/counts/void", CellFormat::Count),
+        Column("Expected", "/totalCodesExpected", CellFormat::Count),
+        Column("Codes a user", "/maxCodesPerUser", CellFormat::Count),
+        Column("Uses a code", "/maxRedeemsPerUser", CellFormat::Count),
+        Column("Lock, seconds", "/lockTtlSeconds", CellFormat::Count),
+        Column("Needs a lock", "/requireLock", CellFormat::Text),
+        Column("Discount", "/discount", CellFormat::Text),
+        Column("Metadata", "/metadata", CellFormat::Text),
+        Column("Starts", "/startsAt", CellFormat::Time),
+        Column("Expires", "/expiresAt", CellFormat::Time),
+        Column("Created", "/createdAt", CellFormat::Time),
+        Column("Updated", "/updatedAt", CellFormat::Time),
     ];
     card(&FIELDS, book)
 }
@@ -278,14 +278,14 @@ fn parse_object(text: &str) -> Result<Value, String> {
 }
 
 /// Finds the id of a book given by its id or its exact name.
-pub(super) async fn find(client: &Client, book: &str) -> Result<String, Fault> {
+pub(super) async fn find(client: &Client, book: &str) -> Result<String, ClientError> {
     if let Ok(id) = book.trim().parse::<Uuid>() {
         return Ok(id.to_string());
     }
     let mut found = Vec::new();
     let mut cursor = None;
     loop {
-        let ask = Ask::get(&["coupon-books"]).with("q", Some(book)).with("limit", Some(LOOKUP_PAGE));
+        let ask = Request::get(&["coupon-books"]).with("q", Some(book)).with("limit", Some(LOOKUP_PAGE));
         let page = client.ask(ask.with("cursor", cursor)).await?;
         let named = page.items().iter().filter(|item| item["name"] == book);
         found.extend(named.filter_map(|item| item["id"].as_str().map(str::to_owned)));
@@ -295,9 +295,12 @@ pub(super) async fn find(client: &Client, book: &str) -> Result<String, Fault> {
         }
     }
     match &found[..] {
-        [] => Err(Fault::not_found(format!("no book is named {:?}; see `cuponera books list`", plain(book)))),
+        [] => Err(ClientError::not_found(format!(
+            "no book is named {:?}; see `cuponera books list`",
+            plain(book)
+        ))),
         [_] => Ok(found.remove(0)),
-        several => Err(Fault::Here(format!(
+        several => Err(ClientError::Local(format!(
             "{} books are named {:?}; use one of the ids: {}",
             several.len(),
             plain(book),

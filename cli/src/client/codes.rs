@@ -4,11 +4,11 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
 use super::coupons::parse_code;
-use super::exchange::Ask;
-use super::fault::Fault;
-use super::show::{Column, Look, card, count, table, text};
+use super::exchange::Request;
+use super::fault::ClientError;
+use super::show::{CellFormat, Column, card, count, table, text};
 use super::watch::{self, Submitted};
-use super::{Client, Paging, Work, books};
+use super::{Client, Paging, RunCommand, books};
 
 pub(super) const GENERATE_HELP: &str = help!(
     "Examples:
@@ -98,16 +98,16 @@ pub(crate) struct Capacity {
     pattern: Option<String>,
 }
 
-impl Work for Generate {
-    async fn run(self, client: &Client) -> Result<(), Fault> {
+impl RunCommand for Generate {
+    async fn run(self, client: &Client) -> Result<(), ClientError> {
         let book = books::find(client, &self.book).await?;
         let mut body = json!({"couponBookId": book, "quantity": self.quantity});
         if let Some(pattern) = self.pattern {
             body["pattern"] = pattern.into();
         }
-        let job = client.ask(Ask::post(&["coupon-codes", "generate"], body)).await?;
+        let job = client.ask(Request::post(&["coupon-codes", "generate"], body)).await?;
         let submitted = Submitted { job, waits: !self.no_wait };
-        watch::see_through(client, submitted, |job| {
+        watch::wait_for_job(client, submitted, |job| {
             let [first, last] =
                 ["/result/firstCode", "/result/lastCode"].map(|at| text(&job.answer.value, at));
             format!(
@@ -121,12 +121,12 @@ impl Work for Generate {
     }
 }
 
-impl Work for Codes {
-    async fn run(self, client: &Client) -> Result<(), Fault> {
+impl RunCommand for Codes {
+    async fn run(self, client: &Client) -> Result<(), ClientError> {
         match self.verb {
             CodeVerb::List(list) => list.run(client).await,
             CodeVerb::Show { code } => {
-                let coupon = client.ask(Ask::get(&["coupons", &code])).await?;
+                let coupon = client.ask(Request::get(&["coupons", &code])).await?;
                 client.show(&coupon, coupon_card)
             }
         }
@@ -134,18 +134,18 @@ impl Work for Codes {
 }
 
 impl List {
-    async fn run(self, client: &Client) -> Result<(), Fault> {
+    async fn run(self, client: &Client) -> Result<(), ClientError> {
         const COLUMNS: [Column; 5] = [
-            Column("CODE", "/code", Look::Text),
-            Column("STATUS", "/status", Look::Text),
-            Column("USER", "/userId", Look::Text),
-            Column("USES", "/redeemCount", Look::Count),
-            Column("LOCKED UNTIL", "/lockedUntil", Look::Time),
+            Column("CODE", "/code", CellFormat::Text),
+            Column("STATUS", "/status", CellFormat::Text),
+            Column("USER", "/userId", CellFormat::Text),
+            Column("USES", "/redeemCount", CellFormat::Count),
+            Column("LOCKED UNTIL", "/lockedUntil", CellFormat::Time),
         ];
         let book = books::find(client, &self.book).await?;
         let path = ["coupon-codes", "book", &book];
         let status = self.status.map(|status| format!("{status:?}").to_uppercase());
-        let ask = Ask::get(&path).with("status", status).with("prefix", self.prefix);
+        let ask = Request::get(&path).with("status", status).with("prefix", self.prefix);
         let page = client.ask_page(ask, self.paging).await?;
         client.show_page(&page, |items| table(&COLUMNS, items))
     }
@@ -154,34 +154,34 @@ impl List {
 /// All fields of a code.
 pub(super) fn coupon_card(coupon: &Value) -> String {
     const FIELDS: [Column; 12] = [
-        Column("Code", "/code", Look::Text),
-        Column("Status", "/status", Look::Text),
-        Column("Book", "/couponBookId", Look::Text),
-        Column("User", "/userId", Look::Text),
-        Column("Uses", "/redeemCount", Look::Count),
-        Column("Uses allowed", "/maxRedeems", Look::Count),
-        Column("Assigned", "/assignedAt", Look::Time),
-        Column("Locked", "/lockedAt", Look::Time),
-        Column("Locked until", "/lockedUntil", Look::Time),
-        Column("Redeemed", "/redeemedAt", Look::Time),
-        Column("Metadata", "/metadata", Look::Text),
-        Column("Created", "/createdAt", Look::Time),
+        Column("Code", "/code", CellFormat::Text),
+        Column("Status", "/status", CellFormat::Text),
+        Column("Book", "/couponBookId", CellFormat::Text),
+        Column("User", "/userId", CellFormat::Text),
+        Column("Uses", "/redeemCount", CellFormat::Count),
+        Column("Uses allowed", "/maxRedeems", CellFormat::Count),
+        Column("Assigned", "/assignedAt", CellFormat::Time),
+        Column("Locked", "/lockedAt", CellFormat::Time),
+        Column("Locked until", "/lockedUntil", CellFormat::Time),
+        Column("Redeemed", "/redeemedAt", CellFormat::Time),
+        Column("Metadata", "/metadata", CellFormat::Text),
+        Column("Created", "/createdAt", CellFormat::Time),
     ];
     card(&FIELDS, coupon)
 }
 
-impl Work for Capacity {
-    async fn run(self, client: &Client) -> Result<(), Fault> {
+impl RunCommand for Capacity {
+    async fn run(self, client: &Client) -> Result<(), ClientError> {
         const FIELDS: [Column; 6] = [
-            Column("Pattern", "/pattern", Look::Text),
-            Column("Codes", "/capacity", Look::Count),
-            Column("Used", "/used", Look::Count),
-            Column("Remaining", "/remaining", Look::Count),
-            Column("Chance of a guess", "/chanceOfHit", Look::Text),
-            Column("Samples", "/samples", Look::Text),
+            Column("Pattern", "/pattern", CellFormat::Text),
+            Column("Codes", "/capacity", CellFormat::Count),
+            Column("Used", "/used", CellFormat::Count),
+            Column("Remaining", "/remaining", CellFormat::Count),
+            Column("Chance of a guess", "/chanceOfHit", CellFormat::Text),
+            Column("Samples", "/samples", CellFormat::Text),
         ];
         let book = books::find(client, &self.book).await?;
-        let ask = Ask::get(&["coupon-codes", "capacity"]).with("couponBookId", Some(book));
+        let ask = Request::get(&["coupon-codes", "capacity"]).with("couponBookId", Some(book));
         let capacity = client.ask(ask.with("pattern", self.pattern)).await?;
         client.show(&capacity, |capacity| card(&FIELDS, capacity))
     }

@@ -1,16 +1,16 @@
 //! `cuponera assign`, `lock`, `unlock`, `redeem`, `validate` and `history`.
 
 use clap::{ArgGroup, Args};
-use cuponera_core::coupon::code::Code;
-use cuponera_core::principal::parse_user_id;
+use cuponera_domain::coupon::code::Code;
+use cuponera_domain::principal::parse_user_id;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::codes::coupon_card;
-use super::exchange::{Answer, Ask};
-use super::fault::Fault;
-use super::show::{Column, Look, count, table, text, time};
-use super::{Client, Paging, Work, books};
+use super::exchange::{JsonDocument, Request};
+use super::fault::ClientError;
+use super::show::{CellFormat, Column, count, table, text, time};
+use super::{Client, Paging, RunCommand, books};
 
 pub(super) const ASSIGN_HELP: &str = help!(
     "Examples:
@@ -127,12 +127,12 @@ fn user_id(text: &str) -> Result<String, &'static str> {
 
 impl Held {
     /// Calls an operation of the code. Null values of `rest` are omitted.
-    async fn call(self, client: &Client, verb: &str, rest: Value) -> Result<Answer, Fault> {
+    async fn call(self, client: &Client, verb: &str, rest: Value) -> Result<JsonDocument, ClientError> {
         let mut body = self.user.body();
         if let Value::Object(rest) = rest {
             body.extend(rest.into_iter().filter(|(_, value)| !value.is_null()));
         }
-        client.ask(Ask::post(&["coupons", &self.code, verb], body.into())).await
+        client.ask(Request::post(&["coupons", &self.code, verb], body.into())).await
     }
 }
 
@@ -142,15 +142,15 @@ impl User {
     }
 }
 
-impl Work for Assign {
-    async fn run(self, client: &Client) -> Result<(), Fault> {
+impl RunCommand for Assign {
+    async fn run(self, client: &Client) -> Result<(), ClientError> {
         let mut body = self.user.body();
         let assignment = match (self.code, self.book) {
-            (Some(code), _) => client.ask(Ask::post(&["assignments", &code], body.into())).await?,
+            (Some(code), _) => client.ask(Request::post(&["assignments", &code], body.into())).await?,
             (None, book) => {
                 let book = books::find(client, &book.unwrap_or_default()).await?;
                 body.insert("couponBookId".to_owned(), book.into());
-                client.ask(Ask::post(&["assignments", "random"], body.into())).await?
+                client.ask(Request::post(&["assignments", "random"], body.into())).await?
             }
         };
         client.show(&assignment, |assignment| {
@@ -163,8 +163,8 @@ impl Work for Assign {
     }
 }
 
-impl Work for Lock {
-    async fn run(self, client: &Client) -> Result<(), Fault> {
+impl RunCommand for Lock {
+    async fn run(self, client: &Client) -> Result<(), ClientError> {
         let lock = self.held.call(client, "lock", json!({"ttlSeconds": self.ttl})).await?;
         client.show(&lock, |lock| {
             let [code, until, id] = ["/code", "/lockedUntil", "/lockId"].map(|pointer| text(lock, pointer));
@@ -173,16 +173,16 @@ impl Work for Lock {
     }
 }
 
-impl Work for Unlock {
-    async fn run(self, client: &Client) -> Result<(), Fault> {
+impl RunCommand for Unlock {
+    async fn run(self, client: &Client) -> Result<(), ClientError> {
         let rest = json!({"lockId": self.lock_id, "force": self.force.then_some(true)});
         let unlocked = self.held.call(client, "unlock", rest).await?;
         client.show(&unlocked, |unlocked| format!("{} is not locked.", text(unlocked, "/code")))
     }
 }
 
-impl Work for Redeem {
-    async fn run(self, client: &Client) -> Result<(), Fault> {
+impl RunCommand for Redeem {
+    async fn run(self, client: &Client) -> Result<(), ClientError> {
         let rest = json!({"lockId": self.lock_id, "reference": self.reference});
         let redemption = self.held.call(client, "redeem", rest).await?;
         client.show(&redemption, |redemption| {
@@ -195,8 +195,8 @@ impl Work for Redeem {
     }
 }
 
-impl Work for Validate {
-    async fn run(self, client: &Client) -> Result<(), Fault> {
+impl RunCommand for Validate {
+    async fn run(self, client: &Client) -> Result<(), ClientError> {
         let valid = self.held.call(client, "validate", json!({"lockId": self.lock_id})).await?;
         client.show(&valid, |valid| {
             format!("The code could be redeemed now.\n\n{}", coupon_card(&valid["coupon"]))
@@ -204,19 +204,19 @@ impl Work for Validate {
     }
 }
 
-impl Work for History {
-    async fn run(self, client: &Client) -> Result<(), Fault> {
+impl RunCommand for History {
+    async fn run(self, client: &Client) -> Result<(), ClientError> {
         const COLUMNS: [Column; 7] = [
-            Column("AT", "/at", Look::Time),
-            Column("ACTION", "/action", Look::Text),
-            Column("FROM", "/fromStatus", Look::Text),
-            Column("TO", "/toStatus", Look::Text),
-            Column("USER", "/userId", Look::Text),
-            Column("BY", "/actor", Look::Text),
-            Column("REASON", "/reason", Look::Text),
+            Column("AT", "/at", CellFormat::Time),
+            Column("ACTION", "/action", CellFormat::Text),
+            Column("FROM", "/fromStatus", CellFormat::Text),
+            Column("TO", "/toStatus", CellFormat::Text),
+            Column("USER", "/userId", CellFormat::Text),
+            Column("BY", "/actor", CellFormat::Text),
+            Column("REASON", "/reason", CellFormat::Text),
         ];
         let path = ["coupons", &self.code, "history"];
-        let page = client.ask_page(Ask::get(&path), self.paging).await?;
+        let page = client.ask_page(Request::get(&path), self.paging).await?;
         client.show_page(&page, |items| table(&COLUMNS, items))
     }
 }

@@ -4,11 +4,11 @@ use reqwest::Method;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::fault::Fault;
+use super::fault::ClientError;
 
 /// A call.
 #[derive(Clone, Debug)]
-pub(crate) struct Ask<'a> {
+pub(crate) struct Request<'a> {
     pub(super) method: Method,
     pub(super) path: &'a [&'a str],
     pub(super) query: Vec<(&'static str, String)>,
@@ -17,12 +17,12 @@ pub(crate) struct Ask<'a> {
 
 /// A JSON document from the server.
 #[derive(Clone, Debug)]
-pub(crate) struct Answer {
+pub(crate) struct JsonDocument {
     pub(crate) text: String,
     pub(crate) value: Value,
 }
 
-impl<'a> Ask<'a> {
+impl<'a> Request<'a> {
     pub(crate) fn get(path: &'a [&'a str]) -> Self {
         Self { method: Method::GET, path, query: Vec::new(), body: None }
     }
@@ -57,16 +57,16 @@ impl<'a> Ask<'a> {
     }
 }
 
-impl Answer {
-    pub(super) fn read(text: String, url: &str) -> Result<Self, Fault> {
+impl JsonDocument {
+    pub(super) fn read(text: String, url: &str) -> Result<Self, ClientError> {
         if text.trim().is_empty() {
             return Ok(Self { text: String::new(), value: Value::Null });
         }
         match serde_json::from_str(&text) {
             Ok(value) => Ok(Self { text, value }),
-            Err(_) => {
-                Err(Fault::Here(format!("{url} did not answer like a Cuponera server: is the URL right?")))
-            }
+            Err(_) => Err(ClientError::Local(format!(
+                "{url} did not answer like a Cuponera server: is the URL right?"
+            ))),
         }
     }
 
@@ -92,8 +92,9 @@ impl Answer {
     }
 
     /// Deserializes the document.
-    pub(crate) fn read_as<T: serde::de::DeserializeOwned>(&self) -> Result<T, Fault> {
-        serde_json::from_value(self.value.clone())
-            .map_err(|error| Fault::Here(format!("the server's answer has an unexpected form: {error}")))
+    pub(crate) fn read_as<T: serde::de::DeserializeOwned>(&self) -> Result<T, ClientError> {
+        serde_json::from_value(self.value.clone()).map_err(|error| {
+            ClientError::Local(format!("the server's answer has an unexpected form: {error}"))
+        })
     }
 }

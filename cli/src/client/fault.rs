@@ -8,24 +8,24 @@ use super::show::plain;
 
 /// Why a subcommand failed.
 #[derive(Debug)]
-pub(crate) enum Fault {
+pub(crate) enum ClientError {
     /// A local error.
-    Here(String),
+    Local(String),
     /// The server rejected the request.
-    Refused(Box<Refused>),
+    Rejected(Box<Rejected>),
     /// The server is unreachable or unavailable.
-    Away(String),
+    Unavailable(String),
     /// The job failed or was cancelled.
     JobEnded(String),
     /// The user interrupted it.
     Interrupted(String),
     /// The reader closed the pipe, such as `| head`: not an error.
-    Unread,
+    OutputClosed,
 }
 
 /// A 4xx answer.
 #[derive(Debug)]
-pub(crate) struct Refused {
+pub(crate) struct Rejected {
     pub(crate) status: u16,
     /// The body, if it is a problem document.
     pub(crate) document: Option<String>,
@@ -39,7 +39,7 @@ struct Problem {
     code: String,
     detail: String,
     #[serde(default)]
-    errors: Vec<FieldFault>,
+    errors: Vec<FieldError>,
     /// With `unclear_header`: the record that may be a header.
     #[serde(default, rename = "firstRecord")]
     first_record: Vec<String>,
@@ -56,39 +56,39 @@ struct Membership {
 }
 
 #[derive(Debug, Deserialize)]
-struct FieldFault {
+struct FieldError {
     field: String,
     message: String,
 }
 
-impl Fault {
+impl ClientError {
     /// Prints the message and returns the exit status.
     pub(crate) fn report(self) -> ExitCode {
         let (code, message) = match self {
-            Self::Unread => return ExitCode::SUCCESS,
-            Self::Here(message) => (1, message),
-            Self::Refused(refused) => (3, refused.message),
-            Self::Away(message) => (4, message),
+            Self::OutputClosed => return ExitCode::SUCCESS,
+            Self::Local(message) => (1, message),
+            Self::Rejected(rejected) => (3, rejected.message),
+            Self::Unavailable(message) => (4, message),
             Self::JobEnded(message) => (5, message),
             Self::Interrupted(message) => (130, message),
         };
-        super::say::complain(&message);
+        super::print::print_error(&message);
         ExitCode::from(code)
     }
 
     /// Whether the server rejected the request with this code.
     pub(crate) fn is_refusal(&self, code: &str) -> bool {
-        matches!(self, Self::Refused(refused) if refused.code == code)
+        matches!(self, Self::Rejected(rejected) if rejected.code == code)
     }
 
     /// A 404 that is detected by the client.
     pub(crate) fn not_found(message: String) -> Self {
         let code = "not_found".to_owned();
-        Self::Refused(Box::new(Refused { status: 404, document: None, code, message }))
+        Self::Rejected(Box::new(Rejected { status: 404, document: None, code, message }))
     }
 }
 
-impl Refused {
+impl Rejected {
     /// Reads a 4xx answer.
     pub(crate) fn read(status: u16, text: String, url: &str) -> Self {
         if let Ok(problem) = serde_json::from_str::<Problem>(&text) {

@@ -18,13 +18,13 @@ use tokio::io::AsyncRead;
 use tokio_util::io::ReaderStream;
 use uuid::Uuid;
 
-use super::attempts::Trouble;
-use super::exchange::{Answer, Ask};
-use super::fault::Fault;
+use super::attempts::AttemptError;
+use super::exchange::{JsonDocument, Request};
+use super::fault::ClientError;
 use super::jobs::{check_output, download, open_output, unwritable};
 use super::show::plain;
 use super::watch::{self, Job, Submitted};
-use super::{Client, Work, books};
+use super::{Client, RunCommand, books};
 
 pub(super) const HELP: &str = help!(
     "Examples:
@@ -43,7 +43,7 @@ Duplicates and invalid rows are counted and the rest is imported: that is succes
 /// The buffer size for reading the file.
 const READ_BYTES: usize = 64 * 1024;
 /// Timeout of an upload without progress.
-const IDLE_PATIENCE: Duration = Duration::from_mins(1);
+const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// Options of `import`.
@@ -77,49 +77,49 @@ pub(crate) struct Import {
     errors: Option<PathBuf>,
 }
 
-/// An upload: its source, target, parameters and idempotency key.
+/// An upload: its source, parameters and idempotency key.
 #[derive(Debug)]
-pub(super) struct Upload<'a> {
+struct Upload<'a> {
     source: Source,
     size: Option<u64>,
-    path: &'a [&'a str],
     query: Vec<(&'static str, String)>,
     key: String,
     client: &'a Client,
 }
 
-/// The source of an upload.
 #[derive(Debug)]
-pub(super) enum Source {
-    /// A regular file.
+enum Source {
     File(PathBuf),
     /// A named pipe. Like standard input, it can be read only once.
     Pipe(PathBuf),
-    /// Standard input.
     Stdin,
 }
 
-impl Work for Import {
-    async fn run(self, client: &Client) -> Result<(), Fault> {
-        let (source, size) = source_of(&self.file).await?;
+impl RunCommand for Import {
+    async fn run(self, client: &Client) -> Result<(), ClientError> {
+        let (source, size) = self.source().await?;
         self.check_errors_file()?;
         // Before a large file is sent, check the credential and the book.
         let book = books::find(client, &self.book).await?;
-        client.ask(Ask::get(&["coupon-books", &book])).await?;
+        client.ask(Request::get(&["coupon-books", &book])).await?;
         client.on_interrupt(
             "stopped; if the whole file was received, `cuponera jobs list` shows its job".to_owned(),
         );
         let query = self.query(book);
-        let upload = Upload::new(client, &["coupon-codes", "upload"], query, source, size);
-        let job = upload.send().await?;
+        let upload = Upload { source, size, query, key: Uuid::now_v7().to_string(), client };
+        let job = upload.send().await.inspect_err(|fault| {
+            if client.json {
+                let _ = super::print_rejection(fault);
+            }
+        })?;
         let submitted = Submitted { job: job.clone(), waits: !self.no_wait };
         let errors = self.errors.as_deref();
         let dry_run = self.dry_run;
-        let ended = watch::see_through(client, submitted, |job| report::report(job, dry_run, errors)).await;
+        let ended = watch::wait_for_job(client, submitted, |job| report::report(job, dry_run, errors)).await;
         match (ended, &self.errors) {
             (Ok(job), Some(path)) => save_errors(client, &job, path).await,
             // A job that failed may have rejected rows, too.
-            (Err(ended @ Fault::JobEnded(_)), Some(path)) => {
+            (Err(ended @ ClientError::JobEnded(_)), Some(path)) => {
                 save_errors(client, &Job { answer: job }, path).await?;
                 Err(ended)
             }
@@ -142,12 +142,32 @@ impl Import {
         query
     }
 
+    /// The source, if it is readable, and the size of a regular file.
+    async fn source(&self) -> Result<(Source, Option<u64>), ClientError> {
+        if self.file == Path::new("-") {
+            return Ok((Source::Stdin, None));
+        }
+        let metadata =
+            tokio::fs::metadata(&self.file).await.map_err(|error| unreadable(&self.file, &error))?;
+        if metadata.is_dir() {
+            return Err(ClientError::Local(format!(
+                "{} is a folder, not a file",
+                plain(&self.file.display().to_string())
+            )));
+        }
+        if !metadata.is_file() {
+            return Ok((Source::Pipe(self.file.clone()), None));
+        }
+        open(&self.file).await?;
+        Ok((Source::File(self.file.clone()), Some(metadata.len())))
+    }
+
     /// Checks that the errors file is writable and is not the imported file.
-    fn check_errors_file(&self) -> Result<(), Fault> {
+    fn check_errors_file(&self) -> Result<(), ClientError> {
         let identity = |path: &Path| std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
         match &self.errors {
             Some(errors) if identity(errors).is_some() && identity(errors) == identity(&self.file) => {
-                Err(Fault::Here("--errors is the imported file: choose another file".to_owned()))
+                Err(ClientError::Local("--errors is the imported file: choose another file".to_owned()))
             }
             Some(errors) => check_output(errors),
             None => Ok(()),
@@ -155,45 +175,9 @@ impl Import {
     }
 }
 
-/// The source, if it is readable, and the size of a regular file.
-pub(super) async fn source_of(file: &Path) -> Result<(Source, Option<u64>), Fault> {
-    if file == Path::new("-") {
-        return Ok((Source::Stdin, None));
-    }
-    let metadata = tokio::fs::metadata(file).await.map_err(|error| unreadable(file, &error))?;
-    if metadata.is_dir() {
-        return Err(Fault::Here(format!("{} is a folder, not a file", plain(&file.display().to_string()))));
-    }
-    if !metadata.is_file() {
-        return Ok((Source::Pipe(file.to_owned()), None));
-    }
-    open(file).await?;
-    Ok((Source::File(file.to_owned()), Some(metadata.len())))
-}
-
-impl<'a> Upload<'a> {
-    /// An upload under a new idempotency key.
-    pub(super) fn new(
-        client: &'a Client,
-        path: &'a [&'a str],
-        query: Vec<(&'static str, String)>,
-        source: Source,
-        size: Option<u64>,
-    ) -> Self {
-        Self { source, size, path, query, key: Uuid::now_v7().to_string(), client }
-    }
-
-    /// Sends the file, and returns the job. Under `--json` the problem document of a rejection is printed.
-    pub(super) async fn send(&self) -> Result<Answer, Fault> {
-        let sent = self.send_until_answered().await;
-        if let (true, Err(fault)) = (self.client.json, &sent) {
-            let _ = super::say_refusal(fault);
-        }
-        sent
-    }
-
+impl Upload<'_> {
     /// Sends the file, with retries. All attempts use one idempotency key, so the file is imported once.
-    async fn send_until_answered(&self) -> Result<Answer, Fault> {
+    async fn send(&self) -> Result<JsonDocument, ClientError> {
         let server = &self.client.server;
         let mut attempts = server.attempts();
         loop {
@@ -201,8 +185,8 @@ impl<'a> Upload<'a> {
             let was_begun = !matches!(&sent, Err(error) if error.is_connect());
             let (fault, after) = match server.answer(sent).await {
                 Ok(answer) => return Ok(answer),
-                Err(Trouble::Lasting(fault)) => return Err(fault),
-                Err(Trouble::Passing { fault, after, .. }) => (fault, after),
+                Err(AttemptError::Permanent(fault)) => return Err(fault),
+                Err(AttemptError::Transient { fault, after, .. }) => (fault, after),
             };
             // Data that was read from a pipe cannot be sent again.
             if was_begun && !matches!(self.source, Source::File(_)) {
@@ -212,13 +196,13 @@ impl<'a> Upload<'a> {
         }
     }
 
-    /// One attempt. Fails after [`IDLE_PATIENCE`] without progress.
-    async fn once(&self) -> Result<reqwest::Result<Response>, Fault> {
+    /// One attempt. Fails after [`IDLE_TIMEOUT`] without progress.
+    async fn once(&self) -> Result<reqwest::Result<Response>, ClientError> {
         let server = &self.client.server;
         let login = server.token().await?;
         let (sent, progress) = (Arc::new(AtomicU64::new(0)), self.client.progress());
         let request = server
-            .request(Method::POST, self.path, &self.query, login.as_ref())
+            .request(Method::POST, &["coupon-codes", "upload"], &self.query, login.as_ref())
             .header(CONTENT_TYPE, "text/csv")
             .header("Idempotency-Key", &self.key)
             .body(self.body(sent.clone()).await?);
@@ -234,14 +218,17 @@ impl<'a> Upload<'a> {
                 (last, moved_at) = (now, Instant::now());
             }
             progress.at(now, self.size, || describe(now, self.size, begun.elapsed()));
-            if moved_at.elapsed() > IDLE_PATIENCE {
-                return Err(Fault::Away(format!("the upload has stalled after {}", HumanBytes(now))));
+            if moved_at.elapsed() > IDLE_TIMEOUT {
+                return Err(ClientError::Unavailable(format!(
+                    "the upload has stalled after {}",
+                    HumanBytes(now)
+                )));
             }
         }
     }
 
     /// The body, streamed from the source; `sent` counts its bytes.
-    async fn body(&self, sent: Arc<AtomicU64>) -> Result<Body, Fault> {
+    async fn body(&self, sent: Arc<AtomicU64>) -> Result<Body, ClientError> {
         let reader: Box<dyn AsyncRead + Send + Unpin> = match &self.source {
             Source::File(path) | Source::Pipe(path) => Box::new(open(path).await?),
             Source::Stdin => Box::new(tokio::io::stdin()),
@@ -254,12 +241,12 @@ impl<'a> Upload<'a> {
     }
 }
 
-async fn open(path: &Path) -> Result<File, Fault> {
+async fn open(path: &Path) -> Result<File, ClientError> {
     File::open(path).await.map_err(|error| unreadable(path, &error))
 }
 
-fn unreadable(path: &Path, error: &std::io::Error) -> Fault {
-    Fault::Here(format!("cannot read {}: {error}", plain(&path.display().to_string())))
+fn unreadable(path: &Path, error: &std::io::Error) -> ClientError {
+    ClientError::Local(format!("cannot read {}: {error}", plain(&path.display().to_string())))
 }
 
 /// `uploading · 12.0 MiB of 1.2 GiB · 80.1 MiB/s`
@@ -270,13 +257,9 @@ fn describe(sent: u64, size: Option<u64>, elapsed: Duration) -> String {
     format!("uploading · {}{of} · {}/s", HumanBytes(sent), HumanBytes(rate))
 }
 
-/// Writes the rejected rows of a job to a file.
-pub(super) async fn save_errors(client: &Client, job: &Job, path: &Path) -> Result<(), Fault> {
+async fn save_errors(client: &Client, job: &Job, path: &Path) -> Result<(), ClientError> {
     use std::io::Write;
-    let id = job.id().parse().map_err(|_| Fault::Here("the job has no id".to_owned()))?;
+    let id = job.id().parse().map_err(|_| ClientError::Local("the job has no id".to_owned()))?;
     let mut file = open_output(path)?;
-    download(client, id, "errors", &mut |piece| {
-        file.write_all(piece).map_err(|error| unwritable(path, &error))
-    })
-    .await
+    download(client, id, &mut |piece| file.write_all(piece).map_err(|error| unwritable(path, &error))).await
 }

@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::fault::Fault;
+use super::fault::ClientError;
 
 /// Another command may hold the file while it waits for the server.
-const LOCK_PATIENCE: Duration = Duration::from_mins(2);
+const LOCK_TIMEOUT: Duration = Duration::from_mins(2);
 const LOCK_POLL: Duration = Duration::from_millis(20);
 /// A token is renewed this long before it runs out: it has to hold until the server has looked at it.
 const MARGIN_SECONDS: i64 = 10;
@@ -75,13 +75,13 @@ impl Login {
 
 impl Logins {
     /// In `$XDG_CONFIG_HOME/cuponera`, or `~/.config/cuponera`.
-    pub(crate) fn find() -> Result<Self, Fault> {
+    pub(crate) fn find() -> Result<Self, ClientError> {
         let absolute =
             |name| std::env::var_os(name).map(PathBuf::from).filter(|path: &PathBuf| path.is_absolute());
         let config =
             absolute("XDG_CONFIG_HOME").or_else(|| absolute("HOME").map(|home| home.join(".config")));
         let config = config.ok_or_else(|| {
-            Fault::Here(
+            ClientError::Local(
                 "neither XDG_CONFIG_HOME nor HOME is set: there is no place to keep a login".to_owned(),
             )
         })?;
@@ -89,12 +89,12 @@ impl Logins {
     }
 
     /// The login at a server.
-    pub(crate) fn login(&self, url: &str) -> Result<Option<Login>, Fault> {
+    pub(crate) fn login(&self, url: &str) -> Result<Option<Login>, ClientError> {
         Ok(self.read()?.remove(url))
     }
 
     /// Waits until no other command changes the file.
-    pub(crate) async fn lock(&self) -> Result<LockedLogins<'_>, Fault> {
+    pub(crate) async fn lock(&self) -> Result<LockedLogins<'_>, ClientError> {
         let folder = self.path.parent().unwrap_or(Path::new("/"));
         let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
         made.map_err(|error| self.unusable("made", &error))?;
@@ -109,12 +109,12 @@ impl Logins {
         loop {
             match lock.try_lock() {
                 Ok(()) => return Ok(LockedLogins { logins: self, _lock: lock }),
-                Err(TryLockError::WouldBlock) if begun.elapsed() < LOCK_PATIENCE => {
+                Err(TryLockError::WouldBlock) if begun.elapsed() < LOCK_TIMEOUT => {
                     tokio::time::sleep(LOCK_POLL).await;
                 }
                 Err(TryLockError::WouldBlock) => {
                     let path = self.path.display();
-                    return Err(Fault::Here(format!(
+                    return Err(ClientError::Local(format!(
                         "another command keeps {path} locked: end it and try again"
                     )));
                 }
@@ -123,10 +123,10 @@ impl Logins {
         }
     }
 
-    fn read(&self) -> Result<BTreeMap<String, Login>, Fault> {
+    fn read(&self) -> Result<BTreeMap<String, Login>, ClientError> {
         match fs::read(&self.path) {
             Ok(bytes) => serde_json::from_slice(&bytes).map_err(|_| {
-                Fault::Here(format!("{} is damaged: delete it and log in again", self.path.display()))
+                ClientError::Local(format!("{} is damaged: delete it and log in again", self.path.display()))
             }),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(BTreeMap::new()),
             Err(error) => Err(self.unusable("read", &error)),
@@ -146,19 +146,22 @@ impl Logins {
         fs::rename(draft, &self.path)
     }
 
-    fn unusable(&self, action: &str, error: &std::io::Error) -> Fault {
-        Fault::Here(format!("{} cannot be {action}: {error}. Check its owner and mode", self.path.display()))
+    fn unusable(&self, action: &str, error: &std::io::Error) -> ClientError {
+        ClientError::Local(format!(
+            "{} cannot be {action}: {error}. Check its owner and mode",
+            self.path.display()
+        ))
     }
 }
 
 impl LockedLogins<'_> {
     /// The login at a server.
-    pub(crate) fn login(&self, url: &str) -> Result<Option<Login>, Fault> {
+    pub(crate) fn login(&self, url: &str) -> Result<Option<Login>, ClientError> {
         self.logins.login(url)
     }
 
     /// Keeps a login; none forgets it.
-    pub(crate) fn keep(&self, url: &str, login: Option<Login>) -> Result<(), Fault> {
+    pub(crate) fn keep(&self, url: &str, login: Option<Login>) -> Result<(), ClientError> {
         let mut logins = self.logins.read()?;
         match login {
             Some(login) => logins.insert(url.to_owned(), login),

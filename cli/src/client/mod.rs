@@ -11,15 +11,13 @@ mod attempts;
 mod books;
 mod codes;
 mod coupons;
-mod distribute;
 mod exchange;
 mod fault;
 mod import;
 mod jobs;
 mod login;
-mod pools;
+pub(crate) mod print;
 mod progress;
-pub(crate) mod say;
 mod server;
 mod session;
 mod show;
@@ -33,9 +31,9 @@ use clap::{Args, Subcommand};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
-use cuponera_core::page::DEFAULT_LIMIT;
-use exchange::{Answer, Ask};
-pub(crate) use fault::Fault;
+use cuponera_domain::page::DEFAULT_LIMIT;
+use exchange::{JsonDocument, Request};
+pub(crate) use fault::ClientError;
 use progress::Progress;
 use server::Server;
 pub(crate) use show::plain;
@@ -57,60 +55,54 @@ pub(crate) const FIRST_STEPS: &str = help!(
 pub(crate) enum Verb {
     /// Log in with email and password, and stay logged in
     #[command(after_long_help = session::LOGIN_HELP)]
-    Login(To<session::Login>),
+    Login(WithServer<session::Login>),
     /// End this login, here and on the server
     #[command(after_long_help = statuses!())]
-    Logout(To<session::Logout>),
+    Logout(WithServer<session::Logout>),
     /// Show the account or API key that this command uses
     #[command(after_long_help = statuses!())]
-    Whoami(To<session::Whoami>),
+    Whoami(WithServer<session::Whoami>),
     /// Create, show and change coupon books
     #[command(after_long_help = books::HELP)]
-    Books(To<books::Books>),
+    Books(WithServer<books::Books>),
     /// Generate codes from a pattern
     #[command(after_long_help = codes::GENERATE_HELP)]
-    Generate(To<codes::Generate>),
+    Generate(WithServer<codes::Generate>),
     /// Import codes from a CSV file
     #[command(after_long_help = import::HELP)]
-    Import(To<import::Import>),
+    Import(WithServer<import::Import>),
     /// List the codes of a book, or show a code
     #[command(after_long_help = codes::HELP)]
-    Codes(To<codes::Codes>),
+    Codes(WithServer<codes::Codes>),
     /// Show how many codes a pattern has left
     #[command(after_long_help = statuses!())]
-    Capacity(To<codes::Capacity>),
+    Capacity(WithServer<codes::Capacity>),
     /// Assign a code to a user: a random code of a book, or a given code
     #[command(after_long_help = coupons::ASSIGN_HELP)]
-    Assign(To<coupons::Assign>),
+    Assign(WithServer<coupons::Assign>),
     /// Lock a code for its holder for a limited time
     #[command(after_long_help = coupons::TILL_HELP)]
-    Lock(To<coupons::Lock>),
+    Lock(WithServer<coupons::Lock>),
     /// Release a lock
     #[command(after_long_help = statuses!())]
-    Unlock(To<coupons::Unlock>),
+    Unlock(WithServer<coupons::Unlock>),
     /// Redeem a code once
     #[command(after_long_help = coupons::TILL_HELP)]
-    Redeem(To<coupons::Redeem>),
+    Redeem(WithServer<coupons::Redeem>),
     /// Check whether a code could be redeemed now, without changing it
     #[command(after_long_help = statuses!())]
-    Validate(To<coupons::Validate>),
+    Validate(WithServer<coupons::Validate>),
     /// Show the history of a code, newest first
     #[command(after_long_help = statuses!())]
-    History(To<coupons::History>),
-    /// Create, show and fill user pools
-    #[command(after_long_help = pools::HELP)]
-    Pools(To<pools::Pools>),
-    /// Distribute codes of a book to the users of a pool
-    #[command(after_long_help = distribute::HELP)]
-    Distribute(To<distribute::Distribute>),
+    History(WithServer<coupons::History>),
     /// List, watch, cancel and retry jobs
     #[command(after_long_help = jobs::HELP)]
-    Jobs(To<jobs::Jobs>),
+    Jobs(WithServer<jobs::Jobs>),
 }
 
 /// A subcommand with the options of its server.
 #[derive(Debug, Args)]
-pub(crate) struct To<V: Args> {
+pub(crate) struct WithServer<V: Args> {
     #[command(flatten)]
     verb: V,
     #[command(flatten)]
@@ -150,9 +142,9 @@ pub(crate) struct Paging {
 }
 
 /// A subcommand.
-pub(crate) trait Work: Args {
+pub(crate) trait RunCommand: Args {
     /// Runs the subcommand.
-    async fn run(self, client: &Client) -> Result<(), Fault>;
+    async fn run(self, client: &Client) -> Result<(), ClientError>;
 }
 
 /// A server, and the output options.
@@ -182,28 +174,26 @@ pub(crate) fn run(verb: Verb) -> ExitCode {
         Verb::Redeem(to) => to.run(),
         Verb::Validate(to) => to.run(),
         Verb::History(to) => to.run(),
-        Verb::Pools(to) => to.run(),
-        Verb::Distribute(to) => to.run(),
         Verb::Jobs(to) => to.run(),
     }
 }
 
-impl<V: Work> To<V> {
+impl<V: RunCommand> WithServer<V> {
     fn run(self) -> ExitCode {
         let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => runtime,
-            Err(error) => return Fault::Here(error.to_string()).report(),
+            Err(error) => return ClientError::Local(error.to_string()).report(),
         };
         let done = runtime.block_on(async {
             let client = Client::new(&self.server)?;
             tokio::select! {
                 done = self.verb.run(&client) => done,
-                () = interrupted(&client) => Err(Fault::Interrupted(client.on_interrupt.take())),
+                () = interrupted(&client) => Err(ClientError::Interrupted(client.on_interrupt.take())),
             }
         });
         // A blocking read of standard input must not delay the exit.
         runtime.shutdown_background();
-        done.map_or_else(Fault::report, |()| ExitCode::SUCCESS)
+        done.map_or_else(ClientError::report, |()| ExitCode::SUCCESS)
     }
 }
 
@@ -214,7 +204,7 @@ async fn interrupted(client: &Client) {
 }
 
 impl Client {
-    fn new(args: &ServerArgs) -> Result<Self, Fault> {
+    fn new(args: &ServerArgs) -> Result<Self, ClientError> {
         let api_key =
             args.api_key.as_ref().map(|key| key.expose_secret().trim()).filter(|key| !key.is_empty());
         let server = Server::new(&args.url, api_key, args.patience)?;
@@ -223,17 +213,17 @@ impl Client {
     }
 
     /// Sends a call. Under `--json` the problem document of a rejection is printed.
-    async fn ask(&self, ask: Ask<'_>) -> Result<Answer, Fault> {
+    async fn ask(&self, ask: Request<'_>) -> Result<JsonDocument, ClientError> {
         let answer = self.server.send(ask).await;
         if let (true, Err(fault)) = (self.json, &answer) {
-            say_refusal(fault)?;
+            print_rejection(fault)?;
         }
         answer
     }
 
     /// Fetches a page of a list. If the server returns a short or empty page before the end of the list, fetches the
     /// next pages until the page has the wanted number of items.
-    async fn ask_page(&self, ask: Ask<'_>, paging: Paging) -> Result<Answer, Fault> {
+    async fn ask_page(&self, ask: Request<'_>, paging: Paging) -> Result<JsonDocument, ClientError> {
         let wanted = paging.limit.unwrap_or(DEFAULT_LIMIT);
         let first = ask.clone().with("limit", paging.limit).with("cursor", paging.cursor);
         let mut page = self.ask(first).await?;
@@ -249,17 +239,25 @@ impl Client {
     }
 
     /// Prints an answer, as JSON or as text.
-    fn show(&self, answer: &Answer, words: impl FnOnce(&Value) -> String) -> Result<(), Fault> {
-        if self.json { say::say(&show::plain_json(&answer.text)) } else { say::say(&words(&answer.value)) }
+    fn show(&self, answer: &JsonDocument, words: impl FnOnce(&Value) -> String) -> Result<(), ClientError> {
+        if self.json {
+            print::print(&show::plain_json(&answer.text))
+        } else {
+            print::print(&words(&answer.value))
+        }
     }
 
     /// Prints a page of a list, as JSON or as a table with the cursor of the next page.
-    fn show_page(&self, page: &Answer, words: impl FnOnce(&[Value]) -> String) -> Result<(), Fault> {
+    fn show_page(
+        &self,
+        page: &JsonDocument,
+        words: impl FnOnce(&[Value]) -> String,
+    ) -> Result<(), ClientError> {
         self.show(page, |_| words(page.items()))?;
         if let (false, Some(cursor)) = (self.json, page.next_cursor()) {
             let total = page.value["total"].as_u64();
             let of = total.map_or_else(String::new, |total| format!(" of {}", show::count(total)));
-            say::note(&format!(
+            print::note(&format!(
                 "{}{of} shown; for the next page add --cursor {}",
                 page.items().len(),
                 plain(&cursor)
@@ -279,10 +277,10 @@ impl Client {
 }
 
 /// Prints the problem document of a rejection, for `--json`.
-fn say_refusal(fault: &Fault) -> Result<(), Fault> {
+fn print_rejection(fault: &ClientError) -> Result<(), ClientError> {
     match fault {
-        Fault::Refused(refused) => {
-            say::say(&refused.document.as_deref().map(show::plain_json).unwrap_or_default())
+        ClientError::Rejected(rejected) => {
+            print::print(&rejected.document.as_deref().map(show::plain_json).unwrap_or_default())
         }
         _ => Ok(()),
     }

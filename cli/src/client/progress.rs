@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::say::note;
+use super::print::note;
 
 /// The interval between lines.
 const LINE_EVERY: Duration = Duration::from_secs(5);

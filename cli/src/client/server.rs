@@ -8,14 +8,14 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::address::{Address, innermost, is_tls_fault};
-use super::attempts::{Attempts, Trouble};
-use super::exchange::{Answer, Ask};
-use super::fault::{Fault, Refused};
+use super::attempts::{AttemptError, Attempts};
+use super::exchange::{JsonDocument, Request};
+use super::fault::{ClientError, Rejected};
 use super::login::{Login, Logins, Session};
 
-const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Timeout of a call other than an upload. The slowest is a login, which hashes the password, on a busy server.
-const CALL_PATIENCE: Duration = Duration::from_secs(30);
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A server, and the credential for it.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ pub(crate) struct Server {
 }
 
 /// How long an interrupted command waits for a refresh.
-const RENEWAL_PATIENCE: Duration = Duration::from_secs(5);
+const RENEWAL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The credential of requests.
 #[derive(Debug)]
@@ -40,12 +40,13 @@ enum Credential {
 
 impl Server {
     /// Creates a client; sends nothing.
-    pub(crate) fn new(url: &str, api_key: Option<&str>, patience: Duration) -> Result<Self, Fault> {
+    pub(crate) fn new(url: &str, api_key: Option<&str>, patience: Duration) -> Result<Self, ClientError> {
         let address = Address::parse(url)?;
         let credential = match api_key {
             Some(key) => {
-                let mut key = HeaderValue::from_str(key)
-                    .map_err(|_| Fault::Here("CUPONERA_API_KEY: contains invalid characters".to_owned()))?;
+                let mut key = HeaderValue::from_str(key).map_err(|_| {
+                    ClientError::Local("CUPONERA_API_KEY: contains invalid characters".to_owned())
+                })?;
                 key.set_sensitive(true);
                 Credential::ApiKey(key)
             }
@@ -53,11 +54,11 @@ impl Server {
         };
         let http = reqwest::Client::builder()
             .user_agent(concat!("cuponera/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(CONNECT_PATIENCE)
+            .connect_timeout(CONNECT_TIMEOUT)
             // Following a redirect would send the API key to its target.
             .redirect(reqwest::redirect::Policy::none());
         let http = if address.is_loopback() { http.no_proxy() } else { http };
-        let http = http.build().map_err(|error| Fault::Here(innermost(&error)))?;
+        let http = http.build().map_err(|error| ClientError::Local(innermost(&error)))?;
         Ok(Self { http, address, credential, patience, renewing: tokio::sync::Mutex::default() })
     }
 
@@ -74,27 +75,27 @@ impl Server {
     }
 
     /// Sends a call, with retries until `patience` has passed.
-    pub(crate) async fn send(&self, ask: Ask<'_>) -> Result<Answer, Fault> {
+    pub(crate) async fn send(&self, ask: Request<'_>) -> Result<JsonDocument, ClientError> {
         let key = ask.key();
         let (mut attempts, mut renewed, mut arrived_before) = (self.attempts(), false, false);
         loop {
             let token = if ask.is_open() { None } else { self.token().await? };
             match self.once(&ask, key, token.as_ref()).await {
                 Ok(answer) => return Ok(answer),
-                Err(Trouble::Lasting(Fault::Refused(refused)))
-                    if refused.status == 401 && !renewed && token.is_some() =>
+                Err(AttemptError::Permanent(ClientError::Rejected(rejected)))
+                    if rejected.status == 401 && !renewed && token.is_some() =>
                 {
                     renewed = true;
                     self.renew(token.as_ref()).await?;
                 }
                 // An earlier attempt, whose answer was lost, has deleted it.
-                Err(Trouble::Lasting(fault))
+                Err(AttemptError::Permanent(fault))
                     if arrived_before && ask.method == Method::DELETE && fault.is_refusal("not_found") =>
                 {
-                    return Ok(Answer { text: String::new(), value: Value::Null });
+                    return Ok(JsonDocument { text: String::new(), value: Value::Null });
                 }
-                Err(Trouble::Lasting(fault)) => return Err(fault),
-                Err(Trouble::Passing { fault, after, arrived }) => {
+                Err(AttemptError::Permanent(fault)) => return Err(fault),
+                Err(AttemptError::Transient { fault, after, arrived }) => {
                     arrived_before |= arrived;
                     attempts.pause(fault, after).await?;
                 }
@@ -102,9 +103,13 @@ impl Server {
         }
     }
 
-    async fn once(&self, ask: &Ask<'_>, key: Option<Uuid>, login: Option<&Login>) -> Result<Answer, Trouble> {
-        let mut request =
-            self.request(ask.method.clone(), ask.path, &ask.query, login).timeout(CALL_PATIENCE);
+    async fn once(
+        &self,
+        ask: &Request<'_>,
+        key: Option<Uuid>,
+        login: Option<&Login>,
+    ) -> Result<JsonDocument, AttemptError> {
+        let mut request = self.request(ask.method.clone(), ask.path, &ask.query, login).timeout(CALL_TIMEOUT);
         if let Some(key) = key {
             request = request.header("Idempotency-Key", key.to_string());
         }
@@ -115,9 +120,9 @@ impl Server {
     }
 
     /// The document of a successful answer; otherwise the classified error.
-    pub(crate) async fn answer(&self, sent: reqwest::Result<Response>) -> Result<Answer, Trouble> {
+    pub(crate) async fn answer(&self, sent: reqwest::Result<Response>) -> Result<JsonDocument, AttemptError> {
         let text = self.judge(sent).await?.text().await.map_err(|error| self.trouble(&error))?;
-        Answer::read(text, self.address.as_str()).map_err(Trouble::Lasting)
+        JsonDocument::read(text, self.address.as_str()).map_err(AttemptError::Permanent)
     }
 
     /// A request with the credential.
@@ -137,55 +142,65 @@ impl Server {
     }
 
     /// A successful answer; otherwise the classified error.
-    pub(crate) async fn judge(&self, sent: reqwest::Result<Response>) -> Result<Response, Trouble> {
+    pub(crate) async fn judge(&self, sent: reqwest::Result<Response>) -> Result<Response, AttemptError> {
         let response = sent.map_err(|error| self.trouble(&error))?;
         let status = response.status();
         if status.is_success() {
             return Ok(response);
         }
         if status.is_redirection() {
-            return Err(Trouble::Lasting(self.redirected(response.headers().get(LOCATION))));
+            return Err(AttemptError::Permanent(self.redirected(response.headers().get(LOCATION))));
         }
         let header = |name: &str| response.headers().get(name)?.to_str().ok().map(str::to_owned);
         let after = header(RETRY_AFTER.as_str()).and_then(|text| text.parse().ok()).map(Duration::from_secs);
         let id = header("X-Request-Id").unwrap_or_default();
         let text = response.text().await.map_err(|error| self.trouble(&error))?;
-        let refused = Refused::read(status.as_u16(), text, self.address.as_str());
-        Err(self.refusal(status, refused, after, &id))
+        let rejected = Rejected::read(status.as_u16(), text, self.address.as_str());
+        Err(self.rejection(status, rejected, after, &id))
     }
 
-    fn refusal(&self, status: StatusCode, refused: Refused, after: Option<Duration>, id: &str) -> Trouble {
+    fn rejection(
+        &self,
+        status: StatusCode,
+        rejected: Rejected,
+        after: Option<Duration>,
+        id: &str,
+    ) -> AttemptError {
         let url = self.address.as_str();
-        let away = |what: &str| Fault::Away(format!("{url} {what} ({status})"));
+        let away = |what: &str| ClientError::Unavailable(format!("{url} {what} ({status})"));
         match status.as_u16() {
             429 => {
                 let when = after.map(|after| format!("; retry after {} s", after.as_secs()));
                 let what = format!("accepts no more requests now{}", when.unwrap_or_default());
-                Trouble::Passing { fault: away(&what), after, arrived: false }
+                AttemptError::Transient { fault: away(&what), after, arrived: false }
             }
-            408 => {
-                Trouble::Passing { fault: away("did not receive the request in time"), after, arrived: false }
-            }
+            408 => AttemptError::Transient {
+                fault: away("did not receive the request in time"),
+                after,
+                arrived: false,
+            },
             502..=504 => {
                 // An `overloaded` request was not processed.
-                let arrived = refused.code != "overloaded";
-                Trouble::Passing { fault: away("cannot answer now"), after, arrived }
+                let arrived = rejected.code != "overloaded";
+                AttemptError::Transient { fault: away("cannot answer now"), after, arrived }
             }
-            500.. => Trouble::Lasting(away(&format!(
+            500.. => AttemptError::Permanent(away(&format!(
                 "has an internal error; the request id in its log is {}",
                 super::show::plain(id)
             ))),
             // Our first attempt, whose answer was lost, still runs.
-            409 if refused.code == "key_in_progress" => {
-                Trouble::Passing { fault: Fault::Refused(refused.into()), after, arrived: true }
-            }
-            _ => Trouble::Lasting(Fault::Refused(refused.into())),
+            409 if rejected.code == "key_in_progress" => AttemptError::Transient {
+                fault: ClientError::Rejected(rejected.into()),
+                after,
+                arrived: true,
+            },
+            _ => AttemptError::Permanent(ClientError::Rejected(rejected.into())),
         }
     }
 
-    fn redirected(&self, location: Option<&HeaderValue>) -> Fault {
+    fn redirected(&self, location: Option<&HeaderValue>) -> ClientError {
         let to = location.and_then(|to| to.to_str().ok()).unwrap_or("an unknown address");
-        Fault::Here(format!(
+        ClientError::Local(format!(
             "{} redirects to {}: set --url or CUPONERA_URL to that server",
             self.address.as_str(),
             super::show::plain(to)
@@ -193,14 +208,14 @@ impl Server {
     }
 
     /// Classifies an error without an answer.
-    pub(crate) fn trouble(&self, error: &reqwest::Error) -> Trouble {
+    pub(crate) fn trouble(&self, error: &reqwest::Error) -> AttemptError {
         let reason = innermost(error);
         if error.is_builder() {
-            return Trouble::Lasting(Fault::Here(reason));
+            return AttemptError::Permanent(ClientError::Local(reason));
         }
         let url = self.address.as_str();
         if is_tls_fault(error) {
-            return Trouble::Lasting(Fault::Away(format!(
+            return AttemptError::Permanent(ClientError::Unavailable(format!(
                 "no secure connection to {url}: {reason}. Does the server use https://? SSL_CERT_FILE can name trusted certificates"
             )));
         }
@@ -211,7 +226,11 @@ impl Server {
         } else {
             format!("{url} does not answer: {reason}")
         };
-        Trouble::Passing { fault: Fault::Away(message), after: None, arrived: !error.is_connect() }
+        AttemptError::Transient {
+            fault: ClientError::Unavailable(message),
+            after: None,
+            arrived: !error.is_connect(),
+        }
     }
 
     pub(crate) fn attempts(&self) -> Attempts {
@@ -219,7 +238,7 @@ impl Server {
     }
 
     /// The login, refreshed if its access token is about to expire; `None` if an API key is used.
-    pub(crate) async fn token(&self) -> Result<Option<Login>, Fault> {
+    pub(crate) async fn token(&self) -> Result<Option<Login>, ClientError> {
         let Some(logins) = self.logins() else { return Ok(None) };
         let login = logins.login(self.address.as_str())?.ok_or_else(|| self.not_logged_in())?;
         if login.is_stale() { self.renew(Some(&login)).await.map(Some) } else { Ok(Some(login)) }
@@ -227,7 +246,7 @@ impl Server {
 
     /// Exchanges the refresh token for new tokens, unless another command has done so meanwhile: a refresh token that
     /// is used twice ends the login.
-    async fn renew(&self, stale: Option<&Login>) -> Result<Login, Fault> {
+    async fn renew(&self, stale: Option<&Login>) -> Result<Login, ClientError> {
         let logins = self.logins().ok_or_else(|| self.not_logged_in())?;
         let locked = logins.lock().await?;
         let login = locked.login(self.address.as_str())?.ok_or_else(|| self.not_logged_in())?;
@@ -235,7 +254,7 @@ impl Server {
             return Ok(login);
         }
         let _renewing = self.renewing.lock().await;
-        let ask = Ask::post(&["auth", "refresh"], json!({"refreshToken": login.refresh_token}));
+        let ask = Request::post(&["auth", "refresh"], json!({"refreshToken": login.refresh_token}));
         // Boxed, because `send` and `renew` call each other.
         let session: Session = Box::pin(self.send(ask)).await?.read_as()?;
         let login = session.of(&login.email);
@@ -243,14 +262,14 @@ impl Server {
         Ok(login)
     }
 
-    /// Waits for a running exchange of a refresh token, at most [`RENEWAL_PATIENCE`]: a used token without its
+    /// Waits for a running exchange of a refresh token, at most [`RENEWAL_TIMEOUT`]: a used token without its
     /// replacement is a lost login.
     pub(crate) async fn has_renewed(&self) {
-        let _ = tokio::time::timeout(RENEWAL_PATIENCE, self.renewing.lock()).await;
+        let _ = tokio::time::timeout(RENEWAL_TIMEOUT, self.renewing.lock()).await;
     }
 
-    fn not_logged_in(&self) -> Fault {
-        Fault::Here(format!(
+    fn not_logged_in(&self) -> ClientError {
+        ClientError::Local(format!(
             "not logged in at {}: run `cuponera login`, or set CUPONERA_API_KEY",
             self.address.as_str()
         ))

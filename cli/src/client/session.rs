@@ -7,12 +7,12 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::exchange::Ask;
-use super::fault::Fault;
+use super::exchange::Request;
+use super::fault::ClientError;
 use super::login::{Logins, Session};
-use super::say::{complain, note, say};
+use super::print::{note, print, print_error};
 use super::show::{plain, text};
-use super::{Client, Work};
+use super::{Client, RunCommand};
 
 pub(super) const LOGIN_HELP: &str = help!(
     "Examples:
@@ -50,44 +50,44 @@ pub(crate) struct Logout {
 #[derive(Debug, Args)]
 pub(crate) struct Whoami {}
 
-impl Work for Login {
-    async fn run(self, client: &Client) -> Result<(), Fault> {
+impl RunCommand for Login {
+    async fn run(self, client: &Client) -> Result<(), ClientError> {
         let (address, logins) = (client.server.address(), Logins::find()?);
         if address.is_open_to_others() {
-            complain(
+            print_error(
                 "careful: the password goes over the network without encryption; use https:// if you can",
             );
         }
         let email = match self.email {
             Some(email) => email,
             None if self.password_stdin => {
-                return Err(Fault::Here(
+                return Err(ClientError::Local(
                     "name the account with --email when the password comes from standard input".to_owned(),
                 ));
             }
-            None => apart(ask_email).await?,
+            None => run_blocking(ask_email).await?,
         };
-        let email = cuponera_core::text::trim(&email);
-        let password = apart(if self.password_stdin { read_password } else { ask_password }).await?;
+        let email = cuponera_domain::text::trim(&email);
+        let password = run_blocking(if self.password_stdin { read_password } else { ask_password }).await?;
         let mut body = json!({"email": email, "password": password.expose_secret()});
         if let Some(business) = self.business {
             body["businessId"] = json!(business);
         }
-        let session: Session = client.ask(Ask::post(&["auth", "login"], body)).await?.read_as()?;
+        let session: Session = client.ask(Request::post(&["auth", "login"], body)).await?.read_as()?;
         logins.lock().await?.keep(address.as_str(), Some(session.of(email)))?;
         if client.server.logins().is_none() {
-            complain("careful: CUPONERA_API_KEY (or --api-key) is set and goes before this login");
+            print_error("careful: CUPONERA_API_KEY (or --api-key) is set and goes before this login");
         }
-        let me = client.ask(Ask::get(&["auth", "me"])).await?;
+        let me = client.ask(Request::get(&["auth", "me"])).await?;
         client.show(&me, |me| format!("Logged in. {}", who(me, address.as_str())))
     }
 }
 
-impl Work for Logout {
-    async fn run(self, client: &Client) -> Result<(), Fault> {
+impl RunCommand for Logout {
+    async fn run(self, client: &Client) -> Result<(), ClientError> {
         let url = client.server.address().as_str();
         let Some(logins) = client.server.logins() else {
-            return Err(Fault::Here(
+            return Err(ClientError::Local(
                 "there is an API key, which cannot be logged out: unset CUPONERA_API_KEY".to_owned(),
             ));
         };
@@ -96,29 +96,29 @@ impl Work for Logout {
         logins.lock().await?.keep(url, None)?;
         match ended {
             // It had ended before.
-            Err(Fault::Refused(refused)) if refused.status == 401 => {}
-            Err(Fault::Away(message)) => {
-                return Err(Fault::Away(format!(
+            Err(ClientError::Rejected(rejected)) if rejected.status == 401 => {}
+            Err(ClientError::Unavailable(message)) => {
+                return Err(ClientError::Unavailable(format!(
                     "{message}\n  The login is forgotten here, but its server was not told."
                 )));
             }
             other => other?,
         }
-        if client.json { Ok(()) } else { say(&format!("Logged out of {url}.")) }
+        if client.json { Ok(()) } else { print(&format!("Logged out of {url}.")) }
     }
 }
 
 /// Tells the server.
-async fn end(client: &Client, everywhere: bool) -> Result<(), Fault> {
+async fn end(client: &Client, everywhere: bool) -> Result<(), ClientError> {
     let Some(login) = client.server.token().await? else { return Ok(()) };
     let body =
         if everywhere { json!({"everywhere": true}) } else { json!({"refreshToken": login.refresh_token}) };
-    client.server.send(Ask::post(&["auth", "logout"], body)).await.map(drop)
+    client.server.send(Request::post(&["auth", "logout"], body)).await.map(drop)
 }
 
-impl Work for Whoami {
-    async fn run(self, client: &Client) -> Result<(), Fault> {
-        let me = client.ask(Ask::get(&["auth", "me"])).await?;
+impl RunCommand for Whoami {
+    async fn run(self, client: &Client) -> Result<(), ClientError> {
+        let me = client.ask(Request::get(&["auth", "me"])).await?;
         client.show(&me, |me| who(me, client.server.address().as_str()))
     }
 }
@@ -133,43 +133,43 @@ fn who(me: &Value, url: &str) -> String {
 }
 
 /// Runs what waits for the user on a thread of its own, so that Ctrl-C is heard.
-async fn apart<T: Send + 'static>(ask: fn() -> Result<T, Fault>) -> Result<T, Fault> {
-    tokio::task::spawn_blocking(ask).await.map_err(|error| Fault::Here(error.to_string()))?
+async fn run_blocking<T: Send + 'static>(ask: fn() -> Result<T, ClientError>) -> Result<T, ClientError> {
+    tokio::task::spawn_blocking(ask).await.map_err(|error| ClientError::Local(error.to_string()))?
 }
 
-fn ask_email() -> Result<String, Fault> {
+fn ask_email() -> Result<String, ClientError> {
     if !std::io::stdin().is_terminal() {
-        return Err(Fault::Here("name the account with --email".to_owned()));
+        return Err(ClientError::Local("name the account with --email".to_owned()));
     }
     let _ = write!(std::io::stderr(), "Email: ");
     read_line()
 }
 
-fn ask_password() -> Result<SecretString, Fault> {
+fn ask_password() -> Result<SecretString, ClientError> {
     let asked = rpassword::prompt_password("Password: ");
     asked.map(SecretString::from).map_err(|error| {
-        Fault::Here(format!(
+        ClientError::Local(format!(
             "there is no terminal to ask for the password on ({error}): use --password-stdin"
         ))
     })
 }
 
-fn read_password() -> Result<SecretString, Fault> {
+fn read_password() -> Result<SecretString, ClientError> {
     if std::io::stdin().is_terminal() {
         note("Reading the password from standard input; it will be seen.");
     }
     let line = read_line()?;
     if line.is_empty() {
-        return Err(Fault::Here("standard input has no password".to_owned()));
+        return Err(ClientError::Local("standard input has no password".to_owned()));
     }
     Ok(line.into())
 }
 
 /// A line without its end.
-fn read_line() -> Result<String, Fault> {
+fn read_line() -> Result<String, ClientError> {
     let mut line = String::new();
     let read = std::io::stdin().lock().read_line(&mut line);
-    read.map_err(|error| Fault::Here(format!("standard input cannot be read: {error}")))?;
+    read.map_err(|error| ClientError::Local(format!("standard input cannot be read: {error}")))?;
     let end = line.trim_end_matches(['\r', '\n']).len();
     line.truncate(end);
     Ok(line)

@@ -11,11 +11,11 @@ const ABSENT: &str = "-";
 
 /// A column of a table: its title, the JSON pointer of its values, and their format.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Column(pub(crate) &'static str, pub(crate) &'static str, pub(crate) Look);
+pub(crate) struct Column(pub(crate) &'static str, pub(crate) &'static str, pub(crate) CellFormat);
 
 /// The format of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Look {
+pub(crate) enum CellFormat {
     /// Unformatted.
     Text,
     /// A number, in groups of three digits, aligned to the right.
@@ -32,7 +32,7 @@ pub(crate) fn table(columns: &[Column], items: &[Value]) -> String {
         table.add_row(columns.iter().map(|column| column.of(item)));
     }
     for (index, column) in columns.iter().enumerate() {
-        if let (Look::Count, Some(shown)) = (column.2, table.column_mut(index)) {
+        if let (CellFormat::Count, Some(shown)) = (column.2, table.column_mut(index)) {
             shown.set_cell_alignment(CellAlignment::Right);
         }
     }
@@ -66,9 +66,9 @@ impl Column {
         let found = item.pointer(self.1).unwrap_or(&Value::Null);
         match (found, self.2) {
             (Value::Null, _) => ABSENT.to_owned(),
-            (Value::String(text), Look::Time) => time(text),
+            (Value::String(text), CellFormat::Time) => time(text),
             (Value::String(text), _) => plain(text),
-            (number, Look::Count) => number.as_u64().map_or_else(|| number.to_string(), count),
+            (number, CellFormat::Count) => number.as_u64().map_or_else(|| number.to_string(), count),
             (Value::Array(items), _) => {
                 let one =
                     |item: &Value| plain(&item.as_str().map_or_else(|| item.to_string(), str::to_owned));
@@ -96,7 +96,7 @@ pub(crate) fn plain_json(text: &str) -> String {
 
 fn escape(text: &str, escaped: impl Fn(char) -> String) -> String {
     text.chars().fold(String::with_capacity(text.len()), |mut plain, char| {
-        if is_steering(char) {
+        if controls_terminal(char) {
             plain.push_str(&escaped(char));
         } else {
             plain.push(char);
@@ -106,7 +106,7 @@ fn escape(text: &str, escaped: impl Fn(char) -> String) -> String {
 }
 
 /// Control characters, line and paragraph separators, and characters that change the writing direction.
-fn is_steering(char: char) -> bool {
+fn controls_terminal(char: char) -> bool {
     char.is_control()
         || matches!(char, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
@@ -141,10 +141,10 @@ mod tests {
         for shown in [
             plain(hostile),
             plain_json(hostile),
-            table(&[Column("A", "/a", Look::Text)], &[json!({"a": hostile})]),
-            table(&[Column("A", "/a", Look::Text)], &[json!({"a": [[hostile]]})]),
+            table(&[Column("A", "/a", CellFormat::Text)], &[json!({"a": hostile})]),
+            table(&[Column("A", "/a", CellFormat::Text)], &[json!({"a": [[hostile]]})]),
         ] {
-            let left = shown.chars().filter(|char| *char != '\n' && is_steering(*char)).count();
+            let left = shown.chars().filter(|char| *char != '\n' && controls_terminal(*char)).count();
             assert_eq!(left, 0, "{shown:?}");
         }
     }
@@ -161,7 +161,8 @@ mod tests {
 
     #[test]
     fn a_table_is_aligned_by_what_is_seen_and_numbers_stand_to_the_right() {
-        let columns = [Column("NAME", "/name", Look::Text), Column("CODES", "/codes", Look::Count)];
+        let columns =
+            [Column("NAME", "/name", CellFormat::Text), Column("CODES", "/codes", CellFormat::Count)];
         let items = [json!({"name": "Ñandú 券", "codes": 1_234_567}), json!({"name": "b", "codes": null})];
         assert_eq!(table(&columns, &items), "NAME          CODES\nÑandú 券  1,234,567\nb                 -");
     }

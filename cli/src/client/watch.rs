@@ -5,34 +5,34 @@ use std::time::Duration;
 use chrono::DateTime;
 use serde_json::Value;
 
-use super::exchange::{Answer, Ask};
-use super::fault::Fault;
-use super::say::{complain, say};
+use super::exchange::{JsonDocument, Request};
+use super::fault::ClientError;
+use super::print::{print, print_error};
 use super::show::{count, plain, plain_json, text};
 use super::{Client, progress::Progress};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+const MAX_PAUSE: Duration = Duration::from_secs(2);
 
 /// A submitted job, and whether to wait for its end.
 #[derive(Debug)]
 pub(super) struct Submitted {
-    pub(super) job: Answer,
+    pub(super) job: JsonDocument,
     pub(super) waits: bool,
 }
 
 /// A job, as the server returned it.
 #[derive(Debug)]
 pub(super) struct Job {
-    pub(super) answer: Answer,
+    pub(super) answer: JsonDocument,
 }
 
 /// Waits for the end of a job, if `submitted.waits`, and prints the result; `words` describes a job that succeeded.
-pub(super) async fn see_through(
+pub(super) async fn wait_for_job(
     client: &Client,
     submitted: Submitted,
     words: impl FnOnce(&Job) -> String,
-) -> Result<Job, Fault> {
+) -> Result<Job, ClientError> {
     let job = Job { answer: submitted.job };
     if !client.json {
         job.warn();
@@ -55,12 +55,13 @@ pub(super) async fn see_through(
 pub(super) async fn until_over(
     client: &Client,
     id: &str,
-    mut seen: impl FnMut(&Job) -> Result<(), Fault>,
-) -> Result<Job, Fault> {
+    mut seen: impl FnMut(&Job) -> Result<(), ClientError>,
+) -> Result<Job, ClientError> {
     client.on_interrupt(format!("the job continues; to watch it again: cuponera jobs watch {id}"));
     let (progress, mut pause, mut last) = (client.progress(), FIRST_PAUSE, String::new());
     loop {
-        let answer = client.ask(Ask::get(&["jobs", id])).await.map_err(|fault| goes_on(fault, id))?;
+        let answer =
+            client.ask(Request::get(&["jobs", id])).await.map_err(|fault| add_job_hint(fault, id))?;
         let job = Job { answer };
         if job.answer.text != last {
             seen(&job)?;
@@ -71,14 +72,14 @@ pub(super) async fn until_over(
         }
         job.report(&progress);
         tokio::time::sleep(pause).await;
-        pause = pause.mul_f64(1.3).min(LONGEST_PAUSE);
+        pause = pause.mul_f64(1.3).min(MAX_PAUSE);
     }
 }
 
 /// Adds to an unavailable server's fault that the job is not lost.
-fn goes_on(fault: Fault, id: &str) -> Fault {
+fn add_job_hint(fault: ClientError, id: &str) -> ClientError {
     match fault {
-        Fault::Away(message) => Fault::Away(format!(
+        ClientError::Unavailable(message) => ClientError::Unavailable(format!(
             "{message}\n  The job is not lost; to watch it again: cuponera jobs watch {id}"
         )),
         other => other,
@@ -107,23 +108,23 @@ impl Job {
     }
 
     /// Prints the JSON document on one line.
-    pub(super) fn say_line(&self) -> Result<(), Fault> {
-        say(&plain_json(&self.answer.text))
+    pub(super) fn print_line(&self) -> Result<(), ClientError> {
+        print(&plain_json(&self.answer.text))
     }
 
     /// An error if the job failed or was cancelled.
-    pub(super) fn verdict(&self) -> Result<(), Fault> {
+    pub(super) fn verdict(&self) -> Result<(), ClientError> {
         let id = self.id();
         match self.status() {
             "FAILED" => {
                 let error = &self.answer.value["error"];
                 let why = format!("{} ({})", text(error, "/detail"), text(error, "/code"));
-                Err(Fault::JobEnded(format!(
+                Err(ClientError::JobEnded(format!(
                     "the job {id} failed: {why}\n  To run its unfinished part again: cuponera jobs retry {id}"
                 )))
             }
             "CANCELLED" => {
-                Err(Fault::JobEnded(format!("the job {id} was cancelled; what it has done stays")))
+                Err(ClientError::JobEnded(format!("the job {id} was cancelled; what it has done stays")))
             }
             _ => Ok(()),
         }
@@ -132,7 +133,7 @@ impl Job {
     /// Prints the warnings of the job.
     pub(super) fn warn(&self) {
         for warning in self.answer.value["warnings"].as_array().into_iter().flatten() {
-            complain(&format!("careful: {} ({})", text(warning, "/detail"), text(warning, "/code")));
+            print_error(&format!("careful: {} ({})", text(warning, "/detail"), text(warning, "/code")));
         }
     }
 
@@ -149,16 +150,16 @@ impl Job {
     }
 
     fn report(&self, progress: &Progress) {
-        let told = &self.answer.value["progress"];
-        let done = told["processed"].as_u64().unwrap_or_default();
-        progress.at(done, told["total"].as_u64(), || describe(self.status(), told));
+        let counts = &self.answer.value["progress"];
+        let done = counts["processed"].as_u64().unwrap_or_default();
+        progress.at(done, counts["total"].as_u64(), || describe(self.status(), counts));
     }
 }
 
 /// `34.5% · 345,000 of 1,000,000 · 41,200/s · 16 s left`
-fn describe(status: &str, told: &Value) -> String {
-    let number = |name: &str| told[name].as_f64();
-    let whole = |name: &str| told[name].as_u64().map(count);
+fn describe(status: &str, counts: &Value) -> String {
+    let number = |name: &str| counts[name].as_f64();
+    let whole = |name: &str| counts[name].as_u64().map(count);
     let percent = number("percent").map(|percent| format!("{percent:.1}%"));
     let done = whole("processed").unwrap_or_default();
     let rows = whole("total").map_or_else(|| done.clone(), |total| format!("{done} of {total}"));
@@ -185,9 +186,9 @@ mod tests {
 
     #[test]
     fn what_is_not_known_yet_is_left_out() {
-        let told = json!({"total": 1000, "processed": 345, "percent": 34.5, "ratePerSecond": 41_200.4, "etaSeconds": 16.2});
-        assert_eq!(describe("RUNNING", &told), "running · 34.5% · 345 of 1,000 · 41,200/s · 16 s left");
-        let told = json!({"total": null, "processed": 0, "percent": null, "ratePerSecond": null, "etaSeconds": null});
-        assert_eq!(describe("QUEUED", &told), "queued · 0");
+        let counts = json!({"total": 1000, "processed": 345, "percent": 34.5, "ratePerSecond": 41_200.4, "etaSeconds": 16.2});
+        assert_eq!(describe("RUNNING", &counts), "running · 34.5% · 345 of 1,000 · 41,200/s · 16 s left");
+        let counts = json!({"total": null, "processed": 0, "percent": null, "ratePerSecond": null, "etaSeconds": null});
+        assert_eq!(describe("QUEUED", &counts), "queued · 0");
     }
 }

@@ -4,13 +4,13 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::time::Duration;
 
-use cuponera_core::config::Settings;
+use cuponera_platform::config::Settings;
 use serde_json::Value;
 
 use super::report::Finding;
 
 const CHECK: &str = "address";
-const PATIENCE: Duration = Duration::from_secs(3);
+const TIMEOUT: Duration = Duration::from_secs(3);
 const FIX: &str = "choose another with CUPONERA_HTTP_ADDR";
 
 /// Checks whether `up` could listen on the address.
@@ -38,7 +38,7 @@ async fn taken(address: SocketAddr) -> Finding {
 }
 
 async fn health(address: SocketAddr) -> Option<Value> {
-    let http = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().ok()?;
+    let http = reqwest::Client::builder().no_proxy().timeout(TIMEOUT).build().ok()?;
     let response = http.get(format!("http://{address}/health")).send().await.ok()?;
     let health: Value = response.json().await.ok()?;
     health["database"].is_string().then_some(health)

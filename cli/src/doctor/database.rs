@@ -1,8 +1,8 @@
 //! Checks the database: the configured one, or the private one and its Postgres programs.
 
-use cuponera_core::config::Settings;
-use cuponera_core::store::{Examined, SchemaState, ServerState, Untrimmed, examine};
-use cuponera_postgres::{Binaries, Look, look};
+use cuponera_platform::config::Settings;
+use cuponera_postgres::{Binaries, DataFolderStatus, inspect};
+use cuponera_store::{Examined, SchemaState, ServerState, Untrimmed, examine};
 use secrecy::ExposeSecret;
 
 use super::connections;
@@ -29,13 +29,13 @@ pub(super) async fn database(settings: &Settings) -> Vec<Finding> {
 }
 
 async fn private(settings: &Settings) -> Vec<Finding> {
-    let look = match look(&settings.data_dir) {
-        Ok(look) => look,
+    let inspect = match inspect(&settings.data_dir) {
+        Ok(inspect) => inspect,
         Err(error) => return vec![programs(None), Finding::fault("cluster", error.to_string(), FIX_CLUSTER)],
     };
-    let mut findings = vec![programs(look.cluster), cluster(&look)];
-    if let Some(server) = &look.server {
-        findings.extend(named(settings, &server.url(crate::database::DATABASE), FIX_PRIVATE).await);
+    let mut findings = vec![programs(inspect.cluster), cluster(&inspect)];
+    if let Some(server) = &inspect.server {
+        findings.extend(named(settings, &server.url(cuponera_store::PRIVATE_DATABASE), FIX_PRIVATE).await);
     }
     findings
 }
@@ -63,9 +63,9 @@ fn programs(cluster: Option<u32>) -> Finding {
     Finding::fault(CHECK, detail, format!("install Postgres {cluster}, or set PG_BIN to its programs"))
 }
 
-fn cluster(look: &Look) -> Finding {
-    let owner = if look.is_owned { "a cuponera uses it" } else { "the next `up` adopts it" };
-    let detail = match (look.cluster, &look.server) {
+fn cluster(inspect: &DataFolderStatus) -> Finding {
+    let owner = if inspect.is_owned { "a cuponera uses it" } else { "the next `up` adopts it" };
+    let detail = match (inspect.cluster, &inspect.server) {
         (None, _) => "none yet; `up` creates it".to_owned(),
         (Some(major), None) => format!("version {major}; its server does not run, `up` starts it"),
         (Some(major), Some(server)) => {

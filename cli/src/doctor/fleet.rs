@@ -3,19 +3,19 @@
 
 use std::time::Duration;
 
-use cuponera_core::cache::{Cache, CacheState};
-use cuponera_core::config::Settings;
-use cuponera_core::error::Error;
-use cuponera_core::files::{BucketState, Files, FilesAddress};
-use cuponera_core::queue::{QueueAddress, Sqs, SqsFault};
+use cuponera_platform::cache::{Cache, CacheState};
+use cuponera_platform::config::Settings;
+use cuponera_platform::files::{BucketState, Files, FilesAddress};
+use cuponera_platform::queue::{QueueAddress, Sqs, SqsError};
+use cuponera_store::Error;
 use tokio::time::{sleep, timeout};
 
 use super::report::Finding;
 
 /// Timeout of the queue and the bucket.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 /// Timeout of Redis, during which its state is polled.
-const REDIS_PATIENCE: Duration = Duration::from_secs(2);
+const REDIS_TIMEOUT: Duration = Duration::from_secs(2);
 const REDIS_POLL: Duration = Duration::from_millis(100);
 const FIX_AWS: &str = "check AWS_REGION and the credentials in the environment";
 
@@ -38,8 +38,8 @@ pub(super) async fn fleet(settings: &Settings) -> Vec<Finding> {
 }
 
 /// The numbers of waiting messages and of dead letters.
-async fn depths(address: QueueAddress) -> Result<(u64, u64), SqsFault> {
-    let away = |away: Error| SqsFault::Away(away.chain());
+async fn depths(address: QueueAddress) -> Result<(u64, u64), SqsError> {
+    let away = |away: Error| SqsError::Unavailable(away.chain());
     let sqs = Sqs::connect(address).await?;
     let (work, dead) = tokio::try_join!(sqs.depth(), sqs.dead_letters()).map_err(away)?;
     Ok((work.visible, dead.visible))
@@ -48,14 +48,14 @@ async fn depths(address: QueueAddress) -> Result<(u64, u64), SqsFault> {
 async fn queue(address: QueueAddress) -> Finding {
     const CHECK: &str = "queue";
     let name = address.name().to_owned();
-    let silent = |_| Err(SqsFault::Away("it does not answer".to_owned()));
-    match timeout(PATIENCE, depths(address)).await.unwrap_or_else(silent) {
+    let silent = |_| Err(SqsError::Unavailable("it does not answer".to_owned()));
+    match timeout(TIMEOUT, depths(address)).await.unwrap_or_else(silent) {
         Ok((waiting, dead)) => {
             let detail = format!("{name} answers; messages waiting: {waiting}, dead letters: {dead}");
             let fix = "dead letters are chunks that failed: fix the cause, then run `cuponera redrive` to retry their jobs";
             if dead > 0 { Finding::warning(CHECK, detail, fix) } else { Finding::good(CHECK, detail) }
         }
-        Err(fault) if fault.may_pass() => {
+        Err(fault) if fault.is_transient() => {
             let fix = format!("until it answers, jobs are accepted and wait; {FIX_AWS}");
             Finding::warning(CHECK, format!("{name}: {fault}"), fix)
         }
@@ -65,14 +65,14 @@ async fn queue(address: QueueAddress) -> Finding {
 
 async fn bucket(name: &str, prefix: &str) -> Finding {
     const CHECK: &str = "bucket";
-    let silent = |_| BucketState::Away("it does not answer".to_owned());
-    match timeout(PATIENCE, Files::examine_bucket(name, prefix)).await.unwrap_or_else(silent) {
-        BucketState::There => Finding::good(CHECK, format!("{name} answers")),
-        BucketState::Away(fault) => {
+    let silent = |_| BucketState::Unavailable("it does not answer".to_owned());
+    match timeout(TIMEOUT, Files::examine_bucket(name, prefix)).await.unwrap_or_else(silent) {
+        BucketState::Exists => Finding::good(CHECK, format!("{name} answers")),
+        BucketState::Unavailable(fault) => {
             let fix = format!("until it answers, imports are not possible; {FIX_AWS}");
             Finding::warning(CHECK, format!("{name}: {fault}"), fix)
         }
-        BucketState::Refused(fault) => Finding::fault(CHECK, fault, FIX_AWS),
+        BucketState::Rejected(fault) => Finding::fault(CHECK, fault, FIX_AWS),
     }
 }
 
@@ -83,7 +83,7 @@ async fn redis(cache: &Cache) -> Finding {
             sleep(REDIS_POLL).await;
         }
     };
-    if timeout(REDIS_PATIENCE, answers).await.is_ok() {
+    if timeout(REDIS_TIMEOUT, answers).await.is_ok() {
         return Finding::good(CHECK, "it answers");
     }
     let fix = "check that it runs, and the host, port, user and password of CUPONERA_REDIS_URL";

@@ -5,17 +5,17 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use bytesize::ByteSize;
-use cuponera_core::config::Settings;
-use cuponera_core::files::FilesAddress;
+use cuponera_platform::config::Settings;
+use cuponera_platform::files::FilesAddress;
 use rustix::fs::{Access, access, statvfs};
 
 use super::report::Finding;
 
 /// Less free space is a fault: Postgres alone writes this much WAL in advance.
-const LEAST_SPACE_BYTES: u64 = 256 * 1024 * 1024;
+const MIN_SPACE_BYTES: u64 = 256 * 1024 * 1024;
 const COMFORTABLE_SPACE_BYTES: u64 = 2 * 1024 * 1024 * 1024;
 /// The size of the signature's hash.
-const LEAST_SECRET_BYTES: usize = cuponera_core::credential::MIN_JWT_SECRET_BYTES;
+const MIN_SECRET_BYTES: usize = cuponera_platform::credential::MIN_JWT_SECRET_BYTES;
 
 /// Checks the data folder and the secrets in it.
 pub(super) fn data_folder(settings: &Settings) -> Vec<Finding> {
@@ -60,8 +60,8 @@ fn writable(check: &'static str, folder: &Path, setting: &str) -> Finding {
     let detail = format!("{shown}{state}; {} free", ByteSize(free));
     let fix = format!("free space on its disk, or choose another with {setting}");
     match free {
-        0..LEAST_SPACE_BYTES => Finding::fault(check, detail, fix),
-        LEAST_SPACE_BYTES..COMFORTABLE_SPACE_BYTES => Finding::warning(check, detail, fix),
+        0..MIN_SPACE_BYTES => Finding::fault(check, detail, fix),
+        MIN_SPACE_BYTES..COMFORTABLE_SPACE_BYTES => Finding::warning(check, detail, fix),
         _ => Finding::good(check, detail),
     }
 }
@@ -76,7 +76,7 @@ fn secret(path: &Path) -> Option<Finding> {
         return Some(Finding::fault(CHECK, detail, format!("chmod 600 {shown}")));
     }
     match fs::read_to_string(path) {
-        Ok(secret) if secret.trim().len() >= LEAST_SECRET_BYTES => None,
+        Ok(secret) if secret.trim().len() >= MIN_SECRET_BYTES => None,
         Ok(_) if path.ends_with("jwt.secret") => {
             let fix = "delete it; `up` then generates a new one and clients must refresh their tokens";
             Some(Finding::fault(CHECK, format!("{shown} is too short"), fix))

@@ -10,11 +10,11 @@ mod report;
 
 use std::process::ExitCode;
 
-use cuponera_core::config::Settings;
+use cuponera_platform::config::Settings;
 use rustix::process::{Resource, getrlimit};
 use tracing_subscriber::EnvFilter;
 
-use crate::client::{Fault, say::say};
+use crate::client::{ClientError, print::print};
 use report::{Finding, Report};
 
 pub(crate) const HELP: &str = "\
@@ -38,10 +38,10 @@ const OTHER_FILES: u64 = 128;
 pub(crate) fn run(settings: &Settings, as_json: bool) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return Fault::Here(error.to_string()).report(),
+        Err(error) => return ClientError::Local(error.to_string()).report(),
     };
     let report = runtime.block_on(examine(settings));
-    if let Err(fault @ Fault::Here(_)) = say(&if as_json { report.json() } else { report.words() }) {
+    if let Err(fault @ ClientError::Local(_)) = print(&if as_json { report.json() } else { report.words() }) {
         return fault.report();
     }
     if report.has_faults() { ExitCode::FAILURE } else { ExitCode::SUCCESS }

@@ -16,19 +16,19 @@ async fn a_book_is_led_through_its_life_by_name_or_by_id() {
         (&"DRAFT".into(), &2.into(), &60.into())
     );
     assert_eq!((&made["discount"]["type"], &made["metadata"]["a"]), (&"PERCENT".into(), &1.into()));
-    world.run(&["books", "show", &name]).said(&[&name, id, "DRAFT"]);
+    world.run(&["books", "show", &name]).prints(&[&name, id, "DRAFT"]);
     assert_eq!(world.json(&["books", "show", id])["name"], name);
-    world.run(&["books", "activate", id]).said(&["ACTIVE"]);
-    world.run(&["books", "pause", &name]).said(&["PAUSED"]);
+    world.run(&["books", "activate", id]).prints(&["ACTIVE"]);
+    world.run(&["books", "pause", &name]).prints(&["PAUSED"]);
     let listed = world.json(&["books", "list", "--status", "paused", "--search", &name]);
     assert_eq!(listed["data"][0]["id"], id);
-    world.run(&["books", "list", "--search", &name]).said(&["ID", "NAME", id, "PAUSED"]);
-    world.run(&["books", "close", &name]).said(&["CLOSED"]);
-    world.run(&["books", "activate", &name]).refused(3, &["invalid_transition", "409"]);
-    world.run(&["books", "delete", &name]).said(&["deleted"]);
-    world.run(&["books", "show", &name]).refused(3, &["no book is named"]);
-    world.run(&["books", "show", id]).refused(3, &["not_found"]);
-    world.run(&["books", "delete", id]).refused(3, &["not_found"]);
+    world.run(&["books", "list", "--search", &name]).prints(&["ID", "NAME", id, "PAUSED"]);
+    world.run(&["books", "close", &name]).prints(&["CLOSED"]);
+    world.run(&["books", "activate", &name]).fails(3, &["invalid_transition", "409"]);
+    world.run(&["books", "delete", &name]).prints(&["deleted"]);
+    world.run(&["books", "show", &name]).fails(3, &["no book is named"]);
+    world.run(&["books", "show", id]).fails(3, &["not_found"]);
+    world.run(&["books", "delete", id]).fails(3, &["not_found"]);
 }
 
 #[tokio::test]
@@ -40,15 +40,15 @@ async fn a_large_book_is_deleted_by_a_job_that_is_waited_for_or_not() {
         (name, id)
     };
     let (name, id) = large(&[]);
-    world.run(&["books", "delete", &name]).said(&[&name, "is deleted", "10,001 codes"]);
-    world.run(&["books", "show", &id]).refused(3, &["not_found"]);
+    world.run(&["books", "delete", &name]).prints(&[&name, "is deleted", "10,001 codes"]);
+    world.run(&["books", "show", &id]).fails(3, &["not_found"]);
 
     let (name, _) = large(&[]);
     let begun = world.json(&["books", "delete", &name, "--no-wait"]);
     assert_eq!((&begun["kind"], &begun["status"]), (&"DELETE_BOOK".into(), &"QUEUED".into()));
     world
         .run(&["books", "delete", &name, "--no-wait"])
-        .said(&["is submitted", begun["id"].as_str().expect("an id")]);
+        .prints(&["is submitted", begun["id"].as_str().expect("an id")]);
     let done = world.json(&["books", "delete", &name]);
     assert_eq!((&done["id"], &done["status"]), (&begun["id"], &"SUCCEEDED".into()));
     assert_eq!(done["result"]["deletedCount"], 10_001);
@@ -61,10 +61,10 @@ async fn a_name_must_be_exact_and_one_that_several_books_have_is_refused_with_th
     let second = world.json(&["books", "create", &name]);
     let longer = world.json(&["books", "create", &format!("{name} and more")]);
     let ran = world.run(&["books", "show", &name, "--json"]);
-    ran.refused(1, &[&first, second["id"].as_str().expect("an id")]);
+    ran.fails(1, &[&first, second["id"].as_str().expect("an id")]);
     assert!(!ran.stderr.contains(longer["id"].as_str().expect("an id")), "{ran:?}");
     assert_eq!(ran.stdout, "");
-    world.run(&["books", "show", &name[..name.len() - 1]]).refused(3, &["no book is named"]);
+    world.run(&["books", "show", &name[..name.len() - 1]]).fails(3, &["no book is named"]);
 }
 
 #[tokio::test]
@@ -72,10 +72,10 @@ async fn a_refusal_names_each_field_and_is_the_servers_document_under_json() {
     let world = World::new().await;
     let words = ["books", "create", "", "--lock-ttl", "0", "--discount", "500%"];
     let ran = world.run(&words);
-    ran.refused(3, &["(invalid, 422)", "\n  name: ", "\n  lockTtlSeconds: ", "\n  discount.value: "]);
+    ran.fails(3, &["(invalid, 422)", "\n  name: ", "\n  lockTtlSeconds: ", "\n  discount.value: "]);
     assert_eq!(ran.stdout, "");
     let ran = world.run(&[&words[..], &["--json"]].concat());
-    ran.refused(3, &["(invalid, 422)"]);
+    ran.fails(3, &["(invalid, 422)"]);
     let problem = ran.json();
     assert_eq!((&problem["code"], problem["errors"].as_array().map(Vec::len)), (&"invalid".into(), Some(3)));
 }
@@ -86,12 +86,12 @@ async fn a_list_goes_on_where_its_page_ended() {
     let (_, id) = world.book(&[]);
     let codes = world.codes(&id, 5);
     let first = world.run(&["codes", "list", "--book", &id, "--limit", "2"]);
-    first.said(&["CODE", &codes[0], &codes[1]]);
-    let cursor = first.stderr.split_once("--cursor ").expect("a cursor of the next page").1.trim();
+    first.prints(&["CODE", &codes[0], &codes[1]]);
+    let cursor = first.stderr.split_once("--cursor ").expect("no cursor of the next page").1.trim();
     let second = world.json(&["codes", "list", "--book", &id, "--limit", "2", "--cursor", cursor]);
     assert_eq!((&second["data"][0]["code"], &second["total"]), (&codes[2].as_str().into(), &5.into()));
     let rest = world.run(&["codes", "list", "--book", &id, "--status", "available", "--prefix", &codes[4]]);
-    rest.said(&[&codes[4]]);
+    rest.prints(&[&codes[4]]);
     assert!(!rest.stdout.contains(&codes[0]) && rest.stderr.is_empty(), "{rest:?}");
 }
 
@@ -111,7 +111,7 @@ fn a_list_goes_on_over_short_and_empty_pages() {
     let words = ["books", "list", "--status", "closed", "--limit", "3"];
     let fake = Fake::answering(pages());
     let ran = fake.run(&words);
-    ran.said(&["one", "two", "three"]);
+    ran.prints(&["one", "two", "three"]);
     assert!(ran.stderr.contains("3 of 9 shown; for the next page add --cursor d"), "{ran:?}");
     let lines: Vec<_> = fake.asked().into_iter().map(|asked| asked.line).collect();
     for (line, query) in
@@ -130,6 +130,6 @@ fn a_list_ends_where_no_cursor_is_even_if_it_is_empty() {
         document("200 OK", r#"{"data":[],"nextCursor":null}"#),
     ]);
     let ran = fake.run(&["jobs", "list"]);
-    ran.said(&["ID"]);
+    ran.prints(&["ID"]);
     assert_eq!((fake.asked().len(), ran.stderr.as_str()), (2, ""));
 }

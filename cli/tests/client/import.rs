@@ -18,17 +18,17 @@ async fn a_file_goes_in_and_what_was_refused_is_counted_and_written_down() {
     let (file, errors) = (file.to_str().expect("a path"), world.path("refused.csv"));
     let words = ["import", file, "--book", &name, "--errors", errors.to_str().expect("a path")];
     let dry = world.run(&[&words[..4], &["--dry-run"]].concat());
-    dry.said(&["Would be imported  200", "Duplicates", "cuponera jobs errors "]);
+    dry.prints(&["Would be imported  200", "Duplicates", "cuponera jobs errors "]);
     assert_eq!(world.json(&["books", "show", &id])["generatedCount"], 0, "a dry run imported codes");
     let ran = world.run(&words);
-    ran.said(&["Imported", "200 in ", "Duplicates    1", "Invalid rows  1", "in "]);
+    ran.prints(&["Imported", "200 in ", "Duplicates    1", "Invalid rows  1", "in "]);
     assert_eq!(world.json(&["books", "show", &id])["generatedCount"], 200);
-    let refused = std::fs::read_to_string(&errors).expect("no errors file");
-    let lines: Vec<&str> = refused.lines().collect();
+    let fails = std::fs::read_to_string(&errors).expect("no errors file");
+    let lines: Vec<&str> = fails.lines().collect();
     assert_eq!((lines.len(), lines[0]), (3, "line,code,reason,row,detail"));
     assert!(
         lines[1].starts_with("202,") && lines[1].contains("duplicate") && lines[2].starts_with("203,"),
-        "{refused}"
+        "{fails}"
     );
     assert_eq!(mode(&errors), 0o600, "the errors file must be private");
 }
@@ -51,7 +51,7 @@ async fn standard_input_goes_in_too_and_json_is_the_job() {
         &mut world.command(&["import", "-", "--book", &id, "--no-wait"]),
         rows("LATER", 5).as_bytes(),
     );
-    under_way.said(&["is submitted", "cuponera jobs watch "]);
+    under_way.prints(&["is submitted", "cuponera jobs watch "]);
 }
 
 #[tokio::test]
@@ -59,7 +59,7 @@ async fn a_file_that_cannot_go_in_is_refused_with_its_reason() {
     let world = World::new().await;
     let (name, _) = world.book(&[]);
     let open_quote = format!("code\n\"ABC-1\n{}", "x".repeat(70_000));
-    for (file, text, code, said) in [
+    for (file, text, code, prints) in [
         ("quote.csv", Some(open_quote.as_str()), 3, "line 2"),
         ("empty.csv", Some(""), 3, "no rows"),
         ("absent.csv", None, 1, "absent.csv"),
@@ -69,17 +69,17 @@ async fn a_file_that_cannot_go_in_is_refused_with_its_reason() {
             world.write(file, text);
         }
         let ran = world.run(&["import", file, "--book", &name]);
-        ran.refused(code, &[said]);
+        ran.fails(code, &[prints]);
         assert_eq!(ran.stdout, "");
     }
     world.write("good.csv", "ABC-1\n");
-    world.run(&["import", "good.csv", "--book", "no such book"]).refused(3, &["no book is named"]);
+    world.run(&["import", "good.csv", "--book", "no such book"]).fails(3, &["no book is named"]);
     world
         .run(&["import", "good.csv", "--book", "01a20000-0000-7000-8000-000000000000"])
-        .refused(3, &["not_found"]);
+        .fails(3, &["not_found"]);
     world
         .run(&["import", "good.csv", "--book", &name, "--errors", "no/such/folder"])
-        .refused(1, &["no/such/folder"]);
+        .fails(1, &["no/such/folder"]);
 }
 
 #[tokio::test]
@@ -89,7 +89,7 @@ async fn the_file_itself_is_never_taken_for_the_errors_file() {
     let file = world.write("codes.csv", "ABC-1\n");
     std::os::unix::fs::symlink(&file, world.path("link.csv")).expect("creating a link failed");
     for errors in ["codes.csv", "./codes.csv", "link.csv"] {
-        world.run(&["import", "codes.csv", "--book", &name, "--errors", errors]).refused(1, &["--errors"]);
+        world.run(&["import", "codes.csv", "--book", &name, "--errors", errors]).fails(1, &["--errors"]);
     }
     assert_eq!(std::fs::read_to_string(file).expect("it is gone"), "ABC-1\n");
 }
@@ -118,6 +118,6 @@ async fn a_large_file_is_never_held_in_memory() {
         peak = peak_kib(child.id()).unwrap_or(peak);
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    finish(child).refused(3, &["record_too_long"]);
+    finish(child).fails(3, &["record_too_long"]);
     assert!((1..MEBIBYTES as u64 * 1024 / 2).contains(&peak), "{peak} KiB");
 }

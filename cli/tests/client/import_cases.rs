@@ -17,7 +17,7 @@ async fn files_are_imported_or_refused_as_over_http() {
         let words = ["import", file.to_str().unwrap(), "--book", &name, "--errors", errors.to_str().unwrap()];
         let ran = world.run(&words);
         match (&case.expected, case.expected.counts()) {
-            (Expected::Refused(code), _) => ran.refused(3, &[code]),
+            (Expected::Rejected(code), _) => ran.fails(3, &[code]),
             (Expected::Imported(_, rejects), Some(counts)) => {
                 let last = ran.stdout.lines().last().unwrap_or_default();
                 let codes = if counts.uploaded == 1 { "code" } else { "codes" };
@@ -30,8 +30,8 @@ async fn files_are_imported_or_refused_as_over_http() {
                 assert_eq!(last.contains("case-errors.csv"), !rejects.is_empty(), "{}: {last}", case.name);
                 assert_eq!(last.contains("without the user"), counts.unassigned > 0, "{}: {last}", case.name);
                 assert!(ran.stdout.contains("Read as"), "{}", ran.stdout);
-                let refused = std::fs::read_to_string(&errors).unwrap();
-                let lines = csv_lines(&refused);
+                let fails = std::fs::read_to_string(&errors).unwrap();
+                let lines = csv_lines(&fails);
                 assert_eq!(lines, rejects.iter().map(|(line, _)| *line).collect::<Vec<_>>(), "{}", case.name);
                 let made = world.json(&["books", "show", &id])["generatedCount"].as_u64();
                 assert_eq!(made, Some(counts.uploaded as u64), "{}", case.name);
@@ -54,10 +54,10 @@ async fn a_dry_run_shows_how_the_file_is_read_and_options_settle_it() {
     let (name, _) = world.book(&[]);
     world.write("unclear.csv", "Tarjeta;Quien\nYZ1;ana\nYZ2;\n");
     let words = ["import", "unclear.csv", "--book", &name];
-    world.run(&words).refused(3, &["unclear_header", "--header", "Tarjeta"]);
+    world.run(&words).fails(3, &["unclear_header", "--header", "Tarjeta"]);
     let settled = ["--dry-run", "--header", "true", "--code-column", "tarjeta", "--user-column", "2"];
     let ran = world.run(&[&words[..], &settled].concat());
-    ran.said(&[
+    ran.prints(&[
         "delimiter \";\", header; codes in \"Tarjeta\", users in \"Quien\"",
         "First rows",
         "YZ1",

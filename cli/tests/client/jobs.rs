@@ -34,7 +34,7 @@ async fn ctrl_c_ends_the_watching_and_not_the_job_and_cancelling_ends_both() {
     let mut lines = BufReader::new(watching.stdout.take().expect("a pipe")).lines();
     lines.next().expect("a first line").expect("it cannot be read");
     interrupt(&watching);
-    finish(watching).refused(130, &["the job continues", &format!("cuponera jobs watch {id}")]);
+    finish(watching).fails(130, &["the job continues", &format!("cuponera jobs watch {id}")]);
     assert!(
         ["QUEUED", "RUNNING"]
             .contains(&world.json(&["jobs", "show", &id])["status"].as_str().expect("a status"))
@@ -42,13 +42,13 @@ async fn ctrl_c_ends_the_watching_and_not_the_job_and_cancelling_ends_both() {
     let mut watching = spawn(&world, &["jobs", "watch", &id, "--json"]);
     let mut lines = BufReader::new(watching.stdout.take().expect("a pipe")).lines().map_while(Result::ok);
     lines.next().expect("a first line");
-    world.run(&["jobs", "cancel", &id]).said(&["is cancelled"]);
+    world.run(&["jobs", "cancel", &id]).prints(&["is cancelled"]);
     let last: Value = serde_json::from_str(&lines.last().expect("a last line")).expect("no document");
     assert_eq!(last["status"], "CANCELLED");
-    finish(watching).refused(5, &["was cancelled"]);
-    world.run(&["jobs", "cancel", &id]).refused(3, &["wrong_job_state"]);
-    world.run(&["jobs", "watch", &id]).refused(5, &["was cancelled"]);
-    world.run(&["jobs", "show", &id]).said(&["CANCELLED"]);
+    finish(watching).fails(5, &["was cancelled"]);
+    world.run(&["jobs", "cancel", &id]).fails(3, &["wrong_job_state"]);
+    world.run(&["jobs", "watch", &id]).fails(5, &["was cancelled"]);
+    world.run(&["jobs", "show", &id]).prints(&["CANCELLED"]);
 }
 
 #[tokio::test]
@@ -59,7 +59,7 @@ async fn a_reader_who_has_gone_ends_the_watching_quietly() {
     drop(watching.stdout.take());
     let ran = finish(watching);
     assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
-    world.run(&["jobs", "cancel", &id]).said(&["is cancelled"]);
+    world.run(&["jobs", "cancel", &id]).prints(&["is cancelled"]);
 }
 
 #[tokio::test]
@@ -75,10 +75,10 @@ async fn a_job_is_watched_to_its_end_a_document_a_line() {
     let listed =
         world.json(&["jobs", "list", "--status", "succeeded", "--kind", "GENERATE_CODES", "--limit", "500"]);
     assert!(listed["data"].as_array().expect("a list").iter().any(|job| job["id"] == id));
-    world.run(&["jobs", "list"]).said(&["KIND", "STATUS"]);
-    world.run(&["jobs", "watch", id]).said(&["SUCCEEDED", "60,000"]);
-    world.run(&["jobs", "retry", id]).refused(3, &["wrong_job_state"]);
-    world.run(&["jobs", "show", "01a20000-0000-7000-8000-000000000000"]).refused(3, &["not_found"]);
+    world.run(&["jobs", "list"]).prints(&["KIND", "STATUS"]);
+    world.run(&["jobs", "watch", id]).prints(&["SUCCEEDED", "60,000"]);
+    world.run(&["jobs", "retry", id]).fails(3, &["wrong_job_state"]);
+    world.run(&["jobs", "show", "01a20000-0000-7000-8000-000000000000"]).fails(3, &["not_found"]);
 }
 
 #[tokio::test]
@@ -89,9 +89,9 @@ async fn what_a_job_refused_is_printed_or_written() {
     let job = world.json(&["import", "codes.csv", "--book", &name]);
     let id = job["id"].as_str().expect("an id");
     let ran = world.run(&["jobs", "errors", id]);
-    ran.said(&["line,code,reason,row,detail\n1,x,too_short,x,the code is shorter than 3 characters\n"]);
-    world.run(&["jobs", "errors", id, "--output", "refused.csv"]).said(&[]);
+    ran.prints(&["line,code,reason,row,detail\n1,x,too_short,x,the code is shorter than 3 characters\n"]);
+    world.run(&["jobs", "errors", id, "--output", "refused.csv"]).prints(&[]);
     assert_eq!(std::fs::read_to_string(world.path("refused.csv")).expect("no file"), ran.stdout);
     assert_eq!(mode(&world.path("refused.csv")), 0o600);
-    world.run(&["jobs", "errors", id, "--json"]).refused(1, &["CSV"]);
+    world.run(&["jobs", "errors", id, "--json"]).fails(1, &["CSV"]);
 }

@@ -24,7 +24,7 @@ async fn a_reader_who_has_gone_is_no_fault() {
     let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("there is no /dev/full");
     let child =
         world.command(&list).stdout(full).stderr(Stdio::piped()).spawn().expect("starting cuponera failed");
-    finish(child).refused(1, &["standard output"]);
+    finish(child).fails(1, &["standard output"]);
 }
 
 #[test]
@@ -33,9 +33,9 @@ fn each_shell_gets_its_completions() {
         [("bash", "complete -F"), ("zsh", "#compdef cuponera"), ("fish", "complete -c cuponera")]
     {
         let ran = run(cuponera().args(["completions", shell]));
-        ran.said(&[word, "import", "no-wait", "doctor"]);
+        ran.prints(&[word, "import", "no-wait", "doctor"]);
     }
-    run(cuponera().args(["completions", "abacus"])).refused(2, &["bash"]);
+    run(cuponera().args(["completions", "abacus"])).fails(2, &["bash"]);
 }
 
 #[test]
@@ -47,7 +47,7 @@ fn every_help_page_tells_what_the_exit_statuses_mean() {
     for page in pages {
         let words = page.split_whitespace().chain(["--help"]);
         run(cuponera().args(words).env("CUPONERA_API_KEY", "a-secret"))
-            .said(&["Usage: cuponera", "Exit status:"]);
+            .prints(&["Usage: cuponera", "Exit status:"]);
     }
     let help = run(cuponera().args(["jobs", "--help"]).env("CUPONERA_API_KEY", "a-secret"));
     assert!(!help.stdout.contains("a-secret"));

@@ -9,45 +9,47 @@ async fn a_code_is_given_locked_redeemed_and_its_history_tells_all_of_it() {
     world.codes(&name, 3);
     let given = world.json(&["assign", "--book", &name, "--user", "ana"]);
     let code = given["code"].as_str().expect("a code");
-    world.run(&["assign", code, "--user", "ana"]).said(&[code, "ana"]);
-    world.run(&["assign", code, "--user", "bob"]).refused(3, &["already_assigned"]);
-    world.run(&["validate", code, "--user", "ana"]).said(&["could be redeemed", "ASSIGNED"]);
+    world.run(&["assign", code, "--user", "ana"]).prints(&[code, "ana"]);
+    world.run(&["assign", code, "--user", "bob"]).fails(3, &["already_assigned"]);
+    world.run(&["validate", code, "--user", "ana"]).prints(&["could be redeemed", "ASSIGNED"]);
     let lock = world.json(&["lock", code, "--user", "ana", "--ttl", "600"]);
     let lock_id = lock["lockId"].as_str().expect("a lock");
-    world.run(&["lock", &code.to_lowercase(), "--user", "ana"]).said(&["is locked until", lock_id]);
-    world.run(&["lock", code, "--user", "bob"]).refused(3, &["coupon_locked"]);
-    world.run(&["unlock", code, "--user", "ana", "--lock-id", lock_id]).said(&["is not locked"]);
-    world.run(&["redeem", code, "--user", "ana", "--lock-id", lock_id]).refused(3, &["lock_expired, 410"]);
-    world.run(&["redeem", code, "--user", "ana", "--reference", "r1"]).said(&["use 1 of 2", "Redemption id"]);
+    world.run(&["lock", &code.to_lowercase(), "--user", "ana"]).prints(&["is locked until", lock_id]);
+    world.run(&["lock", code, "--user", "bob"]).fails(3, &["coupon_locked"]);
+    world.run(&["unlock", code, "--user", "ana", "--lock-id", lock_id]).prints(&["is not locked"]);
+    world.run(&["redeem", code, "--user", "ana", "--lock-id", lock_id]).fails(3, &["lock_expired, 410"]);
+    world
+        .run(&["redeem", code, "--user", "ana", "--reference", "r1"])
+        .prints(&["use 1 of 2", "Redemption id"]);
     let last = world.json(&["redeem", code, "--user", "ana"]);
     assert_eq!((&last["isFinalRedeem"], &last["status"]), (&true.into(), &"REDEEMED".into()));
-    world.run(&["redeem", code, "--user", "ana"]).refused(3, &["coupon_already_redeemed"]);
-    world.run(&["codes", "show", code]).said(&["REDEEMED", "ana"]);
+    world.run(&["redeem", code, "--user", "ana"]).fails(3, &["coupon_already_redeemed"]);
+    world.run(&["codes", "show", code]).prints(&["REDEEMED", "ana"]);
     let history = world.json(&["history", code]);
     let actions: Vec<_> =
         history["data"].as_array().expect("a list").iter().map(|event| &event["action"]).collect();
     assert_eq!(actions, ["REDEEM", "REDEEM", "UNLOCK", "LOCK", "LOCK", "ASSIGN"]);
-    world.run(&["history", code]).said(&["ACTION", "ASSIGN", "REDEEM"]);
+    world.run(&["history", code]).prints(&["ACTION", "ASSIGN", "REDEEM"]);
 }
 
 #[tokio::test]
 async fn what_cannot_be_done_is_refused_with_its_reason() {
     let world = World::new().await;
     let (name, _) = world.book(&[]);
-    world.run(&["assign", "--book", &name, "--user", "ana"]).refused(3, &["sold_out"]);
-    world.run(&["assign", "--book", &name]).refused(3, &["userId: is required"]);
-    world.run(&["redeem", "NO-SUCH-CODE", "--user", "ana"]).refused(3, &["not_found"]);
-    world.run(&["history", "NO-SUCH-CODE"]).refused(3, &["not_found"]);
+    world.run(&["assign", "--book", &name, "--user", "ana"]).fails(3, &["sold_out"]);
+    world.run(&["assign", "--book", &name]).fails(3, &["userId: is required"]);
+    world.run(&["redeem", "NO-SUCH-CODE", "--user", "ana"]).fails(3, &["not_found"]);
+    world.run(&["history", "NO-SUCH-CODE"]).fails(3, &["not_found"]);
     let exhausted =
         world.run(&["generate", "--book", &name, "--quantity", "11", "--pattern", "ONE-{9}", "--json"]);
-    exhausted.refused(3, &["pattern_exhausted"]);
+    exhausted.fails(3, &["pattern_exhausted"]);
     assert_eq!(exhausted.json()["remaining"], 10);
 }
 
 #[tokio::test]
 async fn a_command_line_that_cannot_be_meant_is_refused_before_anything_is_sent() {
     let world = World::new().await;
-    for (words, said) in [
+    for (words, prints) in [
         (&["redeem", "../books", "--user", "ana"][..], "only letters"),
         (&["assign", "--user", "ana"], "--book"),
         (&["assign", "ABC-1", "--book", "x", "--user", "ana"], "cannot be used"),
@@ -57,7 +59,7 @@ async fn a_command_line_that_cannot_be_meant_is_refused_before_anything_is_sent(
         (&["books", "create", "x", "--discount", "ten"], "10%"),
     ] {
         let ran = world.run(words);
-        ran.refused(2, &[said]);
+        ran.fails(2, &[prints]);
         assert_eq!(ran.stdout, "");
     }
 }
@@ -68,10 +70,10 @@ async fn codes_are_made_while_the_command_waits_and_a_pattern_tells_what_it_has_
     let (name, id) = world.book(&[]);
     let pattern = format!("T{:X}-{{999}}", rand::random::<u32>());
     let ran = world.run(&["generate", "--book", &name, "--quantity", "100", "--pattern", &pattern]);
-    ran.said(&["Generated 100 codes in ", &pattern[..4]]);
+    ran.prints(&["Generated 100 codes in ", &pattern[..4]]);
     assert!(ran.stderr.contains("careful: ") && ran.stderr.contains("guessable_codes"), "{ran:?}");
     let capacity = world.json(&["capacity", "--book", &id, "--pattern", &pattern]);
     assert_eq!((&capacity["used"], &capacity["remaining"]), (&100.into(), &900.into()));
-    world.run(&["capacity", "--book", &name, "--pattern", &pattern]).said(&["Remaining", "900"]);
+    world.run(&["capacity", "--book", &name, "--pattern", &pattern]).prints(&["Remaining", "900"]);
     assert_eq!(world.json(&["books", "show", &id])["generatedCount"], 100);
 }

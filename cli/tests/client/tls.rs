@@ -58,13 +58,13 @@ fn https_is_spoken_with_whom_a_known_certificate_vouches_for() {
     let folder = tempfile::tempdir().expect("creating a temporary folder failed");
     let file = folder.path().join("known.pem");
     std::fs::write(&file, certificate).expect("writing failed");
-    run(whoami(&url).env("SSL_CERT_FILE", &file)).said(&["admin@example.com"]);
+    run(whoami(&url).env("SSL_CERT_FILE", &file)).prints(&["admin@example.com"]);
 }
 
 #[test]
 fn a_stranger_is_refused_at_once() {
     let (url, _) = serve();
     let begun = Instant::now();
-    run(&mut whoami(&url)).refused(4, &[&url, "no secure connection", "SSL_CERT_FILE"]);
+    run(&mut whoami(&url)).fails(4, &[&url, "no secure connection", "SSL_CERT_FILE"]);
     assert!(begun.elapsed() < Duration::from_secs(20), "it was retried");
 }

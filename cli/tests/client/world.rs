@@ -133,7 +133,7 @@ impl Ran {
 
     /// Checks the exit status, and that standard error contains these words.
     #[track_caller]
-    pub(crate) fn refused(&self, code: i32, words: &[&str]) {
+    pub(crate) fn fails(&self, code: i32, words: &[&str]) {
         assert_eq!(self.code, code, "{self:?}");
         for word in words {
             assert!(self.stderr.contains(word), "{word:?} is not printed: {self:?}");
@@ -142,7 +142,7 @@ impl Ran {
 
     /// Checks that the command succeeded, and that standard output contains these words.
     #[track_caller]
-    pub(crate) fn said(&self, words: &[&str]) {
+    pub(crate) fn prints(&self, words: &[&str]) {
         assert_eq!(self.code, 0, "{self:?}");
         for word in words {
             assert!(self.stdout.contains(word), "{word:?} is not printed: {self:?}");

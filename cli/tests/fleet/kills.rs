@@ -14,9 +14,9 @@ use crate::support::fleet::Fleet;
 
 const QUANTITY: u64 = 500_000;
 /// Maximum number of kills. Each costs the work of the running chunks and the rest of their leases.
-const MOST_KILLS: u32 = 8;
+const MAX_KILLS: u32 = 8;
 /// The longest pause between two kills; shorter if the job would end before.
-const LONGEST_PAUSE: Duration = Duration::from_millis(2_500);
+const MAX_PAUSE: Duration = Duration::from_millis(2_500);
 /// The promised time until the chunk of a dead worker is taken over.
 const TAKEN_OVER_WITHIN: Duration = Duration::from_secs(20);
 /// Without the rescue of chunks, a take-over waits until the message was hidden twice, for 34 s.
@@ -52,11 +52,11 @@ async fn workers_killed_every_few_seconds_make_exactly_the_codes_asked_for() {
     assert_made(&fleet, &admin.over(&job).await).await;
     let undisturbed = begun.elapsed();
 
-    let longest_pause = LONGEST_PAUSE.min(undisturbed / MOST_KILLS);
+    let longest_pause = MAX_PAUSE.min(undisturbed / MAX_KILLS);
     let begun = Instant::now();
     let job = generate(&admin, &book, QUANTITY).await;
     let mut kills = 0;
-    while kills < MOST_KILLS {
+    while kills < MAX_KILLS {
         eventually("the job to run", async || (status(&admin, &job).await != "QUEUED").then_some(())).await;
         tokio::time::sleep(longest_pause.mul_f64(random.random_range(0.0..1.0))).await;
         if status(&admin, &job).await != "RUNNING" {
@@ -107,7 +107,7 @@ async fn the_last_chunk_of_a_killed_worker_is_taken_over_in_time() {
     let killed = Instant::now();
     dead.kill();
     fleet.workers.push(other);
-    eventually("another to take over", async || (chunk(&job).await.1 != worker).then_some(())).await;
+    eventually("another worker to take over", async || (chunk(&job).await.1 != worker).then_some(())).await;
     let waited = killed.elapsed();
     println!("the chunk waited {waited:?}");
     assert!(waited < bound(TAKEN_OVER_WITHIN, FOUND_BY_CHANCE), "{waited:?}");

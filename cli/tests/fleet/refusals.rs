@@ -32,14 +32,15 @@ async fn complaints(
     assert_eq!(status.code(), Some(1), "{}", process.stderr());
     assert_eq!(process.stdout(), "", "it printed more than its errors");
     let before = format!("{program}: ");
-    let said = process.stderr();
-    let said = said.lines().filter(|line| !line.starts_with('{'));
-    said.map(|line| {
-        line.strip_prefix(&before)
-            .unwrap_or_else(|| panic!("not an error line of the program: {line}"))
-            .to_owned()
-    })
-    .collect()
+    let prints = process.stderr();
+    let prints = prints.lines().filter(|line| !line.starts_with('{'));
+    prints
+        .map(|line| {
+            line.strip_prefix(&before)
+                .unwrap_or_else(|| panic!("not an error line of the program: {line}"))
+                .to_owned()
+        })
+        .collect()
 }
 
 #[track_caller]
@@ -53,17 +54,17 @@ fn assert_one(complaints: &[String], words: &[&str]) {
 async fn without_a_database_or_a_good_secret_nothing_starts() {
     let installation = FleetInstallation::on_postgres(TestDatabase::create().await);
     for program in PROGRAMS {
-        let said = complaints(&installation, program, &[("CUPONERA_DATABASE_URL", "")]).await;
-        assert_one(&said, &["CUPONERA_DATABASE_URL", "must be set"]);
+        let prints = complaints(&installation, program, &[("CUPONERA_DATABASE_URL", "")]).await;
+        assert_one(&prints, &["CUPONERA_DATABASE_URL", "is required"]);
     }
-    let said = complaints(&installation, "cuponera-api", &[("CUPONERA_JWT_SECRET", "")]).await;
-    assert_one(&said, &["CUPONERA_JWT_SECRET", "32"]);
+    let prints = complaints(&installation, "cuponera-api", &[("CUPONERA_JWT_SECRET", "")]).await;
+    assert_one(&prints, &["CUPONERA_JWT_SECRET", "32"]);
     let short = &SECRET[..31];
-    let said = complaints(&installation, "cuponera-api", &[("CUPONERA_JWT_SECRET", short)]).await;
-    assert_one(&said, &["CUPONERA_JWT_SECRET", "32"]);
-    assert!(!said[0].contains(short), "the secret is printed");
-    let said = complaints(&installation, "cuponera-api", &[("CUPONERA_JWT_SECRET_PREVIOUS", short)]).await;
-    assert_one(&said, &["CUPONERA_JWT_SECRET_PREVIOUS", "32"]);
+    let prints = complaints(&installation, "cuponera-api", &[("CUPONERA_JWT_SECRET", short)]).await;
+    assert_one(&prints, &["CUPONERA_JWT_SECRET", "32"]);
+    assert!(!prints[0].contains(short), "the secret is printed");
+    let prints = complaints(&installation, "cuponera-api", &[("CUPONERA_JWT_SECRET_PREVIOUS", short)]).await;
+    assert_one(&prints, &["CUPONERA_JWT_SECRET_PREVIOUS", "32"]);
     let both = [("CUPONERA_JWT_SECRET", ""), ("CUPONERA_DATABASE_URL", "")];
     assert_eq!(complaints(&installation, "cuponera-api", &both).await.len(), 2);
 }
@@ -87,8 +88,8 @@ async fn each_setting_that_is_wrong_is_one_line() {
             assert_one(&complaints(&installation, program, &[(name, value)]).await, &[word]);
         }
     }
-    let of_the_api = [("CUPONERA_HTTP_ADDR", taken.as_str()), ("CUPONERA_UPLOAD_LIMIT", "0")];
-    for (name, value) in of_the_api {
+    let for_api = [("CUPONERA_HTTP_ADDR", taken.as_str()), ("CUPONERA_UPLOAD_LIMIT", "0")];
+    for (name, value) in for_api {
         assert_one(&complaints(&installation, "cuponera-api", &[(name, value)]).await, &[name]);
     }
 }

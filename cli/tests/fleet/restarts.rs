@@ -103,7 +103,7 @@ async fn forward(listener: TcpListener, port: Arc<AtomicU16>) {
 struct Told {
     /// Code, holder, and whether the answer confirmed a redemption.
     confirmed: Mutex<Vec<(String, String, bool)>>,
-    refused: AtomicU32,
+    fails: AtomicU32,
     done: AtomicBool,
 }
 
@@ -123,7 +123,7 @@ async fn insist(admin: &Admin, told: &Told, path: &str, body: &Value) -> Value {
             409 if text.contains("key_in_progress") => {}
             _ => panic!("{path}: {status} {text}"),
         }
-        told.refused.fetch_add(1, Ordering::Relaxed);
+        told.fails.fetch_add(1, Ordering::Relaxed);
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
@@ -201,9 +201,9 @@ async fn a_database_that_is_cut_off_costs_patience_and_nothing_else() {
     while let Some(client) = clients.join_next().await {
         client.expect("a client failed");
     }
-    let refused = told.refused.load(Ordering::Relaxed);
-    println!("{} confirmed, {refused} rejected; full service {longest:?} after a cut", confirmed());
-    assert!(refused > 0, "no client noticed a cut");
+    let fails = told.fails.load(Ordering::Relaxed);
+    println!("{} confirmed, {fails} rejected; full service {longest:?} after a cut", confirmed());
+    assert!(fails > 0, "no client noticed a cut");
     assert!(longest < bound(SERVES_WITHIN, NEVER_SERVES), "{longest:?}");
     let job = admin.over(&second).await;
     assert_eq!(

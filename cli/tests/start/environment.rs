@@ -63,7 +63,8 @@ async fn variables_of_libpq_and_pgpass_change_nothing_of_a_database_that_is_name
     installation.set_up().await;
     for (program, says) in [("cuponera-api", "serving"), ("cuponera-worker", "listening for work")] {
         let mut command = installation.command(program);
-        let mut process = Process::spawn(command.env("CUPONERA_LOG", "info,cuponera_core=debug"));
+        let mut process =
+            Process::spawn(command.env("CUPONERA_LOG", "info,cuponera_platform=debug,cuponera_store=debug"));
         process.logged(says).await;
         process.stop().await;
     }

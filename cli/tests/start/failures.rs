@@ -133,8 +133,8 @@ async fn whatever_makes_a_start_fail_its_postgres_is_stopped() {
         let installation = copy_of(&original);
         let mut command = installation.command();
         sabotage.apply(&installation, &mut command).await;
-        let said = fails(&installation, &mut command).await;
-        assert!(said.contains(word), "{word:?} is not in {said}");
+        let prints = fails(&installation, &mut command).await;
+        assert!(prints.contains(word), "{word:?} is not in {prints}");
     })
     .await;
 }
@@ -147,8 +147,8 @@ async fn a_command_that_fails_stops_the_postgres_that_it_started() {
         let installation = copy_of(&original);
         let mut command = installation.verb(verb);
         Sabotage::File("postgres.password", "another").apply(&installation, &mut command).await;
-        let said = fails(&installation, &mut command).await;
-        assert!(said.contains("password authentication failed"), "{verb:?}: {said}");
+        let prints = fails(&installation, &mut command).await;
+        assert!(prints.contains("password authentication failed"), "{verb:?}: {prints}");
     })
     .await;
 }

@@ -102,9 +102,9 @@ async fn a_running_server_is_found_beside_its_owner_and_one_that_stopped_is_not(
 async fn a_killed_owner_leaves_its_server_to_the_next() {
     let folder = TestFolder::new();
     let mut owner = spawn_owner(&folder);
-    let refused = PrivatePostgres::start(&binaries(), &folder.options()).await.unwrap_err();
-    assert!(matches!(refused, Error::Locked { .. }), "{refused}");
-    assert!(refused.to_string().starts_with("another cuponera is running on /"), "{refused}");
+    let rejected = PrivatePostgres::start(&binaries(), &folder.options()).await.unwrap_err();
+    assert!(matches!(rejected, Error::Locked { .. }), "{rejected}");
+    assert!(rejected.to_string().starts_with("another cuponera is running on /"), "{rejected}");
     owner.kill().unwrap();
     owner.wait().unwrap();
 
@@ -229,8 +229,8 @@ async fn folder_and_password_are_private() {
     assert!(!format!("{postgres:?}").contains(postgres.url()), "the password is printed");
 
     let wrong = postgres.url().replace("cuponera:", "cuponera:x");
-    let refused = <sqlx::PgConnection as sqlx::Connection>::connect(&wrong).await.unwrap_err();
-    assert!(refused.to_string().contains("password authentication failed"), "{refused}");
+    let rejected = <sqlx::PgConnection as sqlx::Connection>::connect(&wrong).await.unwrap_err();
+    assert!(rejected.to_string().contains("password authentication failed"), "{rejected}");
     postgres.stop().await.unwrap();
 }
 

@@ -9,7 +9,7 @@ use cuponera_postgres::{Binaries, Options, PrivatePostgres};
 use rustix::process::{Pid, Signal, kill_process};
 use sqlx::{Connection, PgConnection};
 
-const PATIENCE: Duration = Duration::from_mins(1);
+const TIMEOUT: Duration = Duration::from_mins(1);
 const POLL: Duration = Duration::from_millis(10);
 
 /// A data folder inside a folder of mode 0700: if tests run as root, the user of the server cannot open it
@@ -97,11 +97,11 @@ pub(crate) async fn text(connection: &mut PgConnection, sql: &'static str) -> St
     sqlx::query_scalar(sql).fetch_one(connection).await.unwrap()
 }
 
-/// Waits until the condition holds, at most `PATIENCE`.
+/// Waits until the condition holds, at most `TIMEOUT`.
 pub(crate) async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let begun_at = Instant::now();
     while !is_so() {
-        assert!(begun_at.elapsed() < PATIENCE, "condition not reached: {what}");
+        assert!(begun_at.elapsed() < TIMEOUT, "condition not reached: {what}");
         tokio::time::sleep(POLL).await;
     }
 }

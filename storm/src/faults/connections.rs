@@ -8,7 +8,7 @@ use rand::RngExt;
 use super::{Fault, end_all_leases};
 
 const SLOW: Duration = Duration::from_millis(700);
-const LONGEST_DELAY_MS: u64 = 20;
+const MAX_DELAY_MS: u64 = 20;
 
 pub(super) const CUT_CONNECTIONS: Fault = Fault {
     name: "cut_connections",
@@ -16,7 +16,7 @@ pub(super) const CUT_CONNECTIONS: Fault = Fault {
     leaves_files: true,
     strike: |installation, _| {
         async move {
-            installation.services()?.wire.cut();
+            installation.services()?.postgres_proxy.cut();
             end_all_leases(installation).await;
             Ok(())
         }
@@ -30,10 +30,10 @@ pub(super) const SLOW_CONNECTIONS: Fault = Fault {
     leaves_files: false,
     strike: |installation, mut random| {
         async move {
-            let wire = &installation.services()?.wire;
-            wire.delay(Duration::from_millis(random.random_range(1..LONGEST_DELAY_MS)));
+            let postgres_proxy = &installation.services()?.postgres_proxy;
+            postgres_proxy.delay(Duration::from_millis(random.random_range(1..MAX_DELAY_MS)));
             tokio::time::sleep(SLOW).await;
-            wire.delay(Duration::ZERO);
+            postgres_proxy.delay(Duration::ZERO);
             Ok(())
         }
         .boxed_local()

@@ -12,7 +12,7 @@ use crate::world::held_code;
 
 /// How long the reader keeps its snapshot.
 const READ: Duration = Duration::from_millis(1_500);
-const LONGEST_HOLD_MS: u64 = 800;
+const MAX_HOLD_MS: u64 = 800;
 /// Number of codes locked at once.
 const HELD_ROWS: usize = 10;
 
@@ -45,7 +45,7 @@ pub(super) const HOLD_ROWS: Fault = Fault {
     strike: |installation, mut random| {
         async move {
             let codes: Vec<String> = (0..HELD_ROWS).map(|_| held_code(&mut random)).collect();
-            let hold = Duration::from_millis(random.random_range(0..LONGEST_HOLD_MS));
+            let hold = Duration::from_millis(random.random_range(0..MAX_HOLD_MS));
             let Ok(mut database) = installation.connect().await else { return Ok(()) };
             let held = async {
                 let mut transaction = database.begin().await?;

@@ -15,9 +15,9 @@ use sqlx::query;
 use super::Fault;
 use crate::installation::Installation;
 
-const LONGEST_FREEZE_MS: u64 = 1_200;
+const MAX_FREEZE_MS: u64 = 1_200;
 /// Maximum delay before a killed program is restarted.
-const LONGEST_ABSENCE_MS: u64 = 300;
+const MAX_ABSENCE_MS: u64 = 300;
 
 pub(super) const KILL: Fault = Fault {
     name: "kill",
@@ -25,11 +25,11 @@ pub(super) const KILL: Fault = Fault {
     leaves_files: true,
     strike: |installation, mut random| {
         async move {
-            let mut program = installation.any_program(&mut random).seize().await;
+            let mut program = installation.any_program(&mut random).exclusive().await;
             let Ok(pid) = program.pid() else { return program.restart() };
             program.kill().await?;
             end_leases_of(installation, pid).await;
-            tokio::time::sleep(Duration::from_millis(random.random_range(0..LONGEST_ABSENCE_MS))).await;
+            tokio::time::sleep(Duration::from_millis(random.random_range(0..MAX_ABSENCE_MS))).await;
             program.restart()
         }
         .boxed_local()
@@ -42,11 +42,11 @@ pub(super) const FREEZE: Fault = Fault {
     leaves_files: false,
     strike: |installation, mut random| {
         async move {
-            let mut program = installation.any_program(&mut random).seize().await;
+            let mut program = installation.any_program(&mut random).exclusive().await;
             let Ok(pid) = program.pid() else { return program.restart() };
             program.signal(Signal::STOP)?;
             end_leases_of(installation, pid).await;
-            tokio::time::sleep(Duration::from_millis(random.random_range(0..LONGEST_FREEZE_MS))).await;
+            tokio::time::sleep(Duration::from_millis(random.random_range(0..MAX_FREEZE_MS))).await;
             program.signal(Signal::CONT)
         }
         .boxed_local()
@@ -59,7 +59,7 @@ pub(super) const TERMINATE: Fault = Fault {
     leaves_files: false,
     strike: |installation, mut random| {
         async move {
-            let mut program = installation.any_program(&mut random).seize().await;
+            let mut program = installation.any_program(&mut random).exclusive().await;
             if program.pid().is_err() {
                 return program.restart();
             }

@@ -7,7 +7,7 @@ use rand::RngExt;
 
 use super::Fault;
 
-const LONGEST_MS: u64 = 800;
+const MAX_MS: u64 = 800;
 
 pub(super) const REFUSE_QUEUE: Fault = Fault {
     name: "refuse_queue",
@@ -17,8 +17,8 @@ pub(super) const REFUSE_QUEUE: Fault = Fault {
         async move {
             let queue = &installation.services()?.queue;
             queue.refuse();
-            tokio::time::sleep(Duration::from_millis(random.random_range(0..LONGEST_MS))).await;
-            queue.relent();
+            tokio::time::sleep(Duration::from_millis(random.random_range(0..MAX_MS))).await;
+            queue.reset_faults();
             Ok(())
         }
         .boxed_local()
@@ -33,8 +33,8 @@ pub(super) const HANG_QUEUE: Fault = Fault {
         async move {
             let queue = &installation.services()?.queue;
             queue.hang();
-            tokio::time::sleep(Duration::from_millis(random.random_range(0..LONGEST_MS))).await;
-            queue.relent();
+            tokio::time::sleep(Duration::from_millis(random.random_range(0..MAX_MS))).await;
+            queue.reset_faults();
             Ok(())
         }
         .boxed_local()

@@ -7,8 +7,8 @@ use rand::RngExt;
 
 use super::Fault;
 
-const LONGEST_FREEZE_MS: u64 = 800;
-const LONGEST_ABSENCE_MS: u64 = 500;
+const MAX_FREEZE_MS: u64 = 800;
+const MAX_ABSENCE_MS: u64 = 500;
 
 pub(super) const FLUSH_REDIS: Fault = Fault {
     name: "flush_redis",
@@ -31,7 +31,7 @@ pub(super) const FREEZE_REDIS: Fault = Fault {
         async move {
             let redis = installation.services()?.redis.lock().await;
             redis.freeze();
-            tokio::time::sleep(Duration::from_millis(random.random_range(0..LONGEST_FREEZE_MS))).await;
+            tokio::time::sleep(Duration::from_millis(random.random_range(0..MAX_FREEZE_MS))).await;
             redis.thaw();
             Ok(())
         }
@@ -47,7 +47,7 @@ pub(super) const KILL_REDIS: Fault = Fault {
         async move {
             let mut redis = installation.services()?.redis.lock().await;
             redis.kill();
-            tokio::time::sleep(Duration::from_millis(random.random_range(0..LONGEST_ABSENCE_MS))).await;
+            tokio::time::sleep(Duration::from_millis(random.random_range(0..MAX_ABSENCE_MS))).await;
             redis.start_again().await;
             Ok(())
         }

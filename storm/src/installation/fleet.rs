@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use cuponera_postgres::{Binaries, Options, PrivatePostgres};
-use cuponera_testkit::{Adversary, Emulator, Manners, Redis, free_address};
+use cuponera_testkit::{Adversary, Emulator, FaultConfig, Redis, free_address};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, query};
@@ -16,7 +16,7 @@ use super::{
 use crate::Result;
 use crate::bugs::Bug;
 use crate::plan::Plan;
-use crate::wire::Wire;
+use crate::postgres_proxy::PostgresProxy;
 
 const PROGRAMS: [(&str, &str); 4] = [
     ("api 1", "cuponera-api"),
@@ -65,29 +65,29 @@ async fn services(folder: &Path, seed: u64, bug: Option<&'static Bug>) -> Result
     admin.close().await?;
     let server = postgres.url().rsplit_once('@').and_then(|(_, address)| address.split_once('/'));
     let (server, _) = server.ok_or("the server has an unexpected URL")?;
-    let wire = Wire::before(server.to_owned(), bug).await?;
+    let postgres_proxy = PostgresProxy::before(server.to_owned(), bug).await?;
     let (queue, bucket) = (emulator.queue().await, emulator.bucket().await);
-    let adversary = Adversary::before(queue.endpoint(), seed, manners(seed)).await;
+    let adversary = Adversary::before(queue.endpoint(), seed, fault_config(seed)).await;
     let redis = Mutex::new(redis);
     let name = queue.name().to_owned();
-    Ok((Services { wire, queue: adversary, bucket, redis, postgres }, name))
+    Ok((Services { postgres_proxy, queue: adversary, bucket, redis, postgres }, name))
 }
 
 /// The faults of the queue: in every second seed it duplicates, delays, reorders, rejects and forgets
 /// messages and loses deletes.
-fn manners(seed: u64) -> Manners {
+fn fault_config(seed: u64) -> FaultConfig {
     let mut random = StdRng::seed_from_u64(seed);
     if random.random_bool(0.5) {
-        return Manners::GOOD;
+        return FaultConfig::GOOD;
     }
     // No late or missing answers: the clients' timeouts are longer than a storm.
-    Manners {
+    FaultConfig {
         most_copies: 3,
         most_delay: 1,
         refuse_message: 0.1,
         lose_delete: 0.2,
         forget_after: Some(random.random_range(1..=6)),
-        ..Manners::GOOD
+        ..FaultConfig::GOOD
     }
 }
 
@@ -97,7 +97,7 @@ fn settings(services: &Services, folder: &Path, queue: &str) -> Result<Vec<(Stri
     let (_, database) = rest.split_once('/').ok_or("the server has an unexpected URL")?;
     let files = folder.join("files");
     let settings = [
-        ("CUPONERA_DATABASE_URL", format!("{user}@{}/{database}", services.wire.address)),
+        ("CUPONERA_DATABASE_URL", format!("{user}@{}/{database}", services.postgres_proxy.address)),
         (
             "CUPONERA_DATA_DIR",
             files.to_str().ok_or("the path of the temporary folder is not UTF-8")?.to_owned(),

@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use tokio::sync::Mutex;
 
 use crate::plan::Plan;
-use crate::wire::Wire;
+use crate::postgres_proxy::PostgresProxy;
 use crate::{Error, Result};
 
 pub(crate) use program::Program;
@@ -66,7 +66,7 @@ pub(crate) struct Installation {
 
 /// The services of a fleet.
 pub(crate) struct Services {
-    pub(crate) wire: Wire,
+    pub(crate) postgres_proxy: PostgresProxy,
     pub(crate) queue: Adversary,
     pub(crate) bucket: TestBucket,
     pub(crate) redis: Mutex<Redis>,

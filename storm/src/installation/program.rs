@@ -55,12 +55,12 @@ impl Program {
     }
 
     /// Exclusive access to the process, for one fault.
-    pub(crate) async fn seize(&self) -> Seized<'_> {
-        Seized { program: self, running: self.child.lock().await }
+    pub(crate) async fn exclusive(&self) -> ExclusiveProgram<'_> {
+        ExclusiveProgram { program: self, running: self.child.lock().await }
     }
 
     pub(crate) async fn kill(&self) -> Result<()> {
-        self.seize().await.kill().await
+        self.exclusive().await.kill().await
     }
 
     pub(crate) fn log(&self) -> String {
@@ -69,12 +69,12 @@ impl Program {
 }
 
 /// A program to which one fault has exclusive access.
-pub(crate) struct Seized<'a> {
+pub(crate) struct ExclusiveProgram<'a> {
     program: &'a Program,
     running: MutexGuard<'a, Running>,
 }
 
-impl Seized<'_> {
+impl ExclusiveProgram<'_> {
     /// The process id.
     pub(crate) fn pid(&mut self) -> Result<u32> {
         // A process that has ended keeps its id until it is waited for.

@@ -10,41 +10,47 @@ use crate::world::{free_code, held_code, taker};
 pub(super) const ASSIGN_RANDOM: Operation = Operation {
     name: "assign_random",
     weight: 12,
-    ask: |hand| {
-        let user = hand.caller.user().unwrap_or_else(|| taker(&mut hand.random));
-        let book = &hand.world.tenants[hand.tenant()].free;
+    ask: |client_state| {
+        let user = client_state.caller.user().unwrap_or_else(|| taker(&mut client_state.random));
+        let book = &client_state.world.tenants[client_state.tenant()].free;
         let body = json!({"couponBookId": book, "userId": user});
-        hand.post("assignments/random".to_owned(), body, About { user: Some(user), ..About::default() })
+        client_state.post(
+            "assignments/random".to_owned(),
+            body,
+            About { user: Some(user), ..About::default() },
+        )
     },
     learns: nothing,
-    agrees: |entry, answer, moment| {
+    agrees: |entry, answer, observation| {
         // A rejected request has no coupon; the oracle `limits` checks it.
-        let Some(after) = moment.after else { return false };
-        answer.status == 201 && moment.before.is_free() && after.holder == entry.ask.about.user
+        let Some(after) = observation.after else { return false };
+        answer.status == 201 && observation.before.is_free() && after.holder == entry.ask.about.user
     },
 };
 
 pub(super) const ASSIGN_NAMED: Operation = Operation {
     name: "assign_named",
     weight: 8,
-    ask: |hand| {
-        let code = if hand.random.random_bool(0.8) {
-            free_code(&mut hand.random)
+    ask: |client_state| {
+        let code = if client_state.random.random_bool(0.8) {
+            free_code(&mut client_state.random)
         } else {
-            held_code(&mut hand.random)
+            held_code(&mut client_state.random)
         };
-        let user = taker(&mut hand.random);
+        let user = taker(&mut client_state.random);
         let about = About { code: Some(code.clone()), user: Some(user.clone()), ..About::default() };
-        hand.post(format!("assignments/{code}"), json!({"userId": user}), about).by_service()
+        client_state.post(format!("assignments/{code}"), json!({"userId": user}), about).by_service()
     },
     learns: nothing,
-    agrees: |entry, answer, moment| {
+    agrees: |entry, answer, observation| {
         let user = &entry.ask.about.user;
-        match (answer.status, answer.code(), moment.after) {
-            (201, _, Some(after)) => moment.before.is_free() && after.holder == *user,
-            (200, _, None) => moment.before.holder == *user,
-            (409, "already_assigned", None) => !moment.before.is_free() && moment.before.holder != *user,
-            (409, "user_limit_reached", None) => moment.before.is_free(),
+        match (answer.status, answer.code(), observation.after) {
+            (201, _, Some(after)) => observation.before.is_free() && after.holder == *user,
+            (200, _, None) => observation.before.holder == *user,
+            (409, "already_assigned", None) => {
+                !observation.before.is_free() && observation.before.holder != *user
+            }
+            (409, "user_limit_reached", None) => observation.before.is_free(),
             _ => false,
         }
     },

@@ -4,25 +4,25 @@ use rand::RngExt;
 use rand::seq::IndexedRandom;
 use serde_json::{Value, json};
 
-use super::{Hand, Operation, nothing};
-use crate::history::{About, Answer, Entry};
-use crate::oracles::model::Moment;
+use super::{ClientState, Operation, nothing};
+use crate::history::{About, Entry, Response};
+use crate::oracles::model::Observation;
 use crate::world::{Caller, held_by, held_number, holder, once_number};
 
 /// Maximum TTL in requests, in seconds. It is short, so that many locks expire within a storm.
-const LONGEST_TTL: u32 = 3;
+const MAX_TTL: u32 = 3;
 
 pub(super) const LOCK: Operation = Operation {
     name: "lock",
     weight: 20,
-    ask: |hand| {
-        let about = coupon(hand);
+    ask: |client_state| {
+        let about = coupon(client_state);
         let mut body = json!({"userId": about.user});
-        if hand.chance(0.5) {
-            body["ttlSeconds"] = hand.random.random_range(1..=LONGEST_TTL).into();
+        if client_state.chance(0.5) {
+            body["ttlSeconds"] = client_state.random.random_range(1..=MAX_TTL).into();
         }
         let path = format!("coupons/{}/lock", about.code.as_deref().unwrap_or_default());
-        hand.post(path, body, about)
+        client_state.post(path, body, about)
     },
     learns: |ask, answer, known| {
         let (Some(code), Some(lock)) = (&ask.about.code, answer.body["lockId"].as_str()) else { return };
@@ -31,13 +31,13 @@ pub(super) const LOCK: Operation = Operation {
             locks.push(lock.to_owned());
         }
     },
-    agrees: |entry, answer, moment| {
-        if let Some(is_right) = to_a_stranger(entry, answer, moment) {
+    agrees: |entry, answer, observation| {
+        if let Some(is_right) = to_a_stranger(entry, answer, observation) {
             return is_right;
         }
-        match (answer.status, answer.code(), moment.after) {
-            (200, _, Some(after)) => !moment.before.is_redeemed() && after.is_locked(),
-            (409, "coupon_already_redeemed", None) => moment.before.is_redeemed(),
+        match (answer.status, answer.code(), observation.after) {
+            (200, _, Some(after)) => !observation.before.is_redeemed() && after.is_locked(),
+            (409, "coupon_already_redeemed", None) => observation.before.is_redeemed(),
             _ => false,
         }
     },
@@ -46,60 +46,62 @@ pub(super) const LOCK: Operation = Operation {
 pub(super) const UNLOCK: Operation = Operation {
     name: "unlock",
     weight: 8,
-    ask: |hand| {
-        let mut about = coupon(hand);
-        about.lock = believed_lock(hand, &about, 0.6);
+    ask: |client_state| {
+        let mut about = coupon(client_state);
+        about.lock = believed_lock(client_state, &about, 0.6);
         let path = format!("coupons/{}/unlock", about.code.as_deref().unwrap_or_default());
-        hand.post(path, with_lock(&about), about)
+        client_state.post(path, with_lock(&about), about)
     },
     learns: nothing,
-    agrees: |entry, answer, moment| {
-        if let Some(is_right) = to_a_stranger(entry, answer, moment) {
+    agrees: |entry, answer, observation| {
+        if let Some(is_right) = to_a_stranger(entry, answer, observation) {
             return is_right;
         }
         let believed = entry.ask.about.lock.as_deref();
-        match (answer.status, answer.code(), moment.after) {
+        match (answer.status, answer.code(), observation.after) {
             (200, _, Some(after)) => {
-                moment.before.is_locked()
+                observation.before.is_locked()
                     && !after.is_locked()
-                    && believed.is_none_or(|lock| moment.may_be_locked_by(lock) || moment.may_be_unlocked())
+                    && believed.is_none_or(|lock| {
+                        observation.may_be_locked_by(lock) || observation.may_be_unlocked()
+                    })
             }
-            (200, _, None) => !moment.before.is_locked() && !moment.before.is_redeemed(),
+            (200, _, None) => !observation.before.is_locked() && !observation.before.is_redeemed(),
             (409, "lock_stale", None) => {
-                believed.is_some_and(|lock| moment.may_be_locked_by_another_than(lock))
+                believed.is_some_and(|lock| observation.may_be_locked_by_another_than(lock))
             }
-            (409, "coupon_already_redeemed", None) => moment.before.is_redeemed(),
+            (409, "coupon_already_redeemed", None) => observation.before.is_redeemed(),
             _ => false,
         }
     },
 };
 
 /// A code with a holder, and a user, usually the holder. End users name themselves.
-pub(super) fn coupon(hand: &mut Hand) -> About {
-    let (prefix, number) = if hand.chance(0.7) {
-        ("HELD", held_number(&mut hand.random))
+pub(super) fn coupon(client_state: &mut ClientState) -> About {
+    let (prefix, number) = if client_state.chance(0.7) {
+        ("HELD", held_number(&mut client_state.random))
     } else {
-        ("ONCE", once_number(&mut hand.random))
+        ("ONCE", once_number(&mut client_state.random))
     };
-    let (number, user) = match hand.caller.clone() {
+    let (number, user) = match client_state.caller.clone() {
         // A code that the end user does not hold counts as a guess, and guesses are limited.
         Caller::User(_, user) => {
-            (if hand.chance(0.98) { held_by(user, number) } else { number }, holder(user))
+            (if client_state.chance(0.98) { held_by(user, number) } else { number }, holder(user))
         }
-        Caller::Service(_) => (number, holder(if hand.chance(0.9) { number } else { number + 1 })),
+        Caller::Service(_) => (number, holder(if client_state.chance(0.9) { number } else { number + 1 })),
     };
     About { code: Some(format!("{prefix}-{number:04}")), user: Some(user), ..About::default() }
 }
 
 /// With this probability, a lock that was granted on the code: usually the newest, otherwise any.
-pub(super) fn believed_lock(hand: &mut Hand, about: &About, share: f64) -> Option<String> {
-    if !hand.chance(share) {
+pub(super) fn believed_lock(client_state: &mut ClientState, about: &About, share: f64) -> Option<String> {
+    if !client_state.chance(share) {
         return None;
     }
-    let is_newest = hand.chance(0.75);
-    let known = hand.world.known();
-    let locks = known.locks.get(&(hand.caller.tenant(), about.code.clone()?))?;
-    if is_newest { locks.last().cloned() } else { locks.choose(&mut hand.random).cloned() }
+    let is_newest = client_state.chance(0.75);
+    let known = client_state.world.known();
+    let locks = known.locks.get(&(client_state.caller.tenant(), about.code.clone()?))?;
+    if is_newest { locks.last().cloned() } else { locks.choose(&mut client_state.random).cloned() }
 }
 
 pub(super) fn with_lock(about: &About) -> Value {
@@ -111,8 +113,8 @@ pub(super) fn with_lock(about: &About) -> Value {
 }
 
 /// Whether the answer is correct if the user does not hold the coupon; `None` if the user holds it.
-pub(super) fn to_a_stranger(entry: &Entry, answer: &Answer, moment: &Moment) -> Option<bool> {
-    let Moment { before, after, .. } = moment;
+pub(super) fn to_a_stranger(entry: &Entry, answer: &Response, observation: &Observation) -> Option<bool> {
+    let Observation { before, after, .. } = observation;
     if before.holder == entry.ask.about.user {
         return None;
     }
@@ -120,8 +122,8 @@ pub(super) fn to_a_stranger(entry: &Entry, answer: &Answer, moment: &Moment) -> 
     Some(match (answer.status, answer.code()) {
         (404, _) => is_refused && entry.ask.caller.user().is_some(),
         (409, "not_assigned") => is_refused && before.holder.is_none(),
-        (409, "coupon_locked") => is_refused && moment.may_be_locked(),
-        (409, "not_holder") => is_refused && before.holder.is_some() && moment.may_be_unlocked(),
+        (409, "coupon_locked") => is_refused && observation.may_be_locked(),
+        (409, "not_holder") => is_refused && before.holder.is_some() && observation.may_be_unlocked(),
         _ => false,
     })
 }

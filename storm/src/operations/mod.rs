@@ -12,8 +12,8 @@ use rand::rngs::StdRng;
 use reqwest::Method;
 use serde_json::Value;
 
-use crate::history::{About, Answer, Ask, Body, Entry};
-use crate::oracles::model::Moment;
+use crate::history::{About, Body, Entry, Request, Response};
+use crate::oracles::model::Observation;
 use crate::world::{Caller, Known, World};
 
 /// An operation.
@@ -21,11 +21,11 @@ pub(crate) struct Operation {
     pub(crate) name: &'static str,
     /// Relative frequency.
     pub(crate) weight: u32,
-    pub(crate) ask: fn(&mut Hand) -> Ask,
+    pub(crate) ask: fn(&mut ClientState) -> Request,
     /// Records the ids that an answer contains.
-    pub(crate) learns: fn(&Ask, &Answer, &mut Known),
+    pub(crate) learns: fn(&Request, &Response, &mut Known),
     /// Whether the answer is correct for a state of the coupon. Used only for operations on a coupon.
-    pub(crate) agrees: fn(&Entry, &Answer, &Moment) -> bool,
+    pub(crate) agrees: fn(&Entry, &Response, &Observation) -> bool,
 }
 
 /// All operations.
@@ -56,7 +56,7 @@ impl std::fmt::Debug for Operation {
 }
 
 /// The data from which a client builds its next request.
-pub(crate) struct Hand<'a> {
+pub(crate) struct ClientState<'a> {
     pub(crate) world: &'a World,
     pub(crate) caller: Caller,
     pub(crate) client: usize,
@@ -65,9 +65,9 @@ pub(crate) struct Hand<'a> {
     pub(crate) random: StdRng,
 }
 
-impl Hand<'_> {
+impl ClientState<'_> {
     /// The next request.
-    pub(crate) fn next(&mut self) -> (&'static Operation, Ask) {
+    pub(crate) fn next(&mut self) -> (&'static Operation, Request) {
         self.asked += 1;
         let mut draw = self.random.random_range(0..OPERATIONS.iter().map(|operation| operation.weight).sum());
         for operation in OPERATIONS {
@@ -89,14 +89,21 @@ impl Hand<'_> {
     }
 
     /// A request that changes data; 85 % have a key.
-    pub(crate) fn post(&mut self, path: String, body: Value, about: About) -> Ask {
+    pub(crate) fn post(&mut self, path: String, body: Value, about: About) -> Request {
         let key = self.chance(0.85).then(|| self.key());
         let (caller, body) = (self.caller.clone(), Body::Json(body));
-        Ask { caller, method: Method::POST, path, body, key, about }
+        Request { caller, method: Method::POST, path, body, key, about }
     }
 
-    pub(crate) fn get(&self, path: String, about: About) -> Ask {
-        Ask { caller: self.caller.clone(), method: Method::GET, path, body: Body::Empty, key: None, about }
+    pub(crate) fn get(&self, path: String, about: About) -> Request {
+        Request {
+            caller: self.caller.clone(),
+            method: Method::GET,
+            path,
+            body: Body::Empty,
+            key: None,
+            about,
+        }
     }
 
     pub(crate) fn key(&self) -> String {
@@ -104,7 +111,7 @@ impl Hand<'_> {
     }
 }
 
-impl Ask {
+impl Request {
     /// Makes the tenant's backend the caller, for requests that end users may not make.
     pub(crate) fn by_service(mut self) -> Self {
         self.caller = Caller::Service(self.caller.tenant());
@@ -113,9 +120,9 @@ impl Ask {
 }
 
 /// For operations whose answers contain no ids to record.
-pub(crate) fn nothing(_: &Ask, _: &Answer, _: &mut Known) {}
+pub(crate) fn nothing(_: &Request, _: &Response, _: &mut Known) {}
 
 /// For operations that do not concern one coupon.
-pub(crate) fn always(_: &Entry, _: &Answer, _: &Moment) -> bool {
+pub(crate) fn always(_: &Entry, _: &Response, _: &Observation) -> bool {
     true
 }

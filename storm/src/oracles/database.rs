@@ -1,6 +1,6 @@
 //! The invariants of each database between two commits, which all tests check.
 
-use cuponera_testkit::broken_promises;
+use cuponera_testkit::invariant_violations;
 use futures::FutureExt;
 use sqlx::postgres::PgPoolOptions;
 
@@ -11,7 +11,7 @@ pub(super) const INVARIANTS: Oracle = Oracle {
     check: |evidence, _| {
         async move {
             let pool = PgPoolOptions::new().max_connections(1).connect(&evidence.installation.url()?).await?;
-            let violations = broken_promises(&pool).await;
+            let violations = invariant_violations(&pool).await;
             pool.close().await;
             Ok(Verdict { checks: evidence.events.len(), violations })
         }

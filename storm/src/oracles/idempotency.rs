@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{Oracle, Verdict};
 use crate::evidence::Evidence;
-use crate::history::{Answer, Entry};
+use crate::history::{Entry, Response};
 
 pub(super) const IDEMPOTENCY: Oracle =
     Oracle { name: "idempotency", check: |evidence, _| async move { Ok(check(evidence)) }.boxed_local() };
@@ -24,11 +24,11 @@ fn check(evidence: &Evidence) -> Verdict {
     }
     for (key, entries) in evidence.by_key() {
         let had: usize = entries.iter().filter_map(|entry| effects.get(entry.request_id.as_str())).sum();
-        verdict.check(had <= 1, || format!("{key} had {had} effects: {}", told(&entries)));
+        verdict.check(had <= 1, || format!("{key} had {had} effects: {}", description(&entries)));
         let answers: HashSet<(u16, String)> =
             entries.iter().filter_map(|entry| entry.verdict()).map(what_it_says).collect();
         verdict.check(answers.len() <= 1, || {
-            format!("{key} was answered in different ways: {}", told(&entries))
+            format!("{key} was answered in different ways: {}", description(&entries))
         });
     }
     verdict
@@ -36,7 +36,7 @@ fn check(evidence: &Evidence) -> Verdict {
 
 /// The part of an answer that is the same for each repetition. A job continues meanwhile, so only its id is
 /// compared.
-fn what_it_says(answer: &Answer) -> (u16, String) {
+fn what_it_says(answer: &Response) -> (u16, String) {
     let mut body = answer.body.clone();
     if body["progress"].is_object() {
         body = body["id"].take();
@@ -47,6 +47,6 @@ fn what_it_says(answer: &Answer) -> (u16, String) {
     (answer.status, body.to_string())
 }
 
-fn told(entries: &[&Entry]) -> String {
-    entries.iter().map(|entry| entry.told()).collect::<Vec<_>>().join("\n    ")
+fn description(entries: &[&Entry]) -> String {
+    entries.iter().map(|entry| entry.description()).collect::<Vec<_>>().join("\n    ")
 }

@@ -21,13 +21,13 @@ fn check(evidence: &Evidence) -> Verdict {
         let Some(answer) = &entry.answer else { continue };
         if entry.ask.about.is_foreign {
             verdict.check(!answer.is_success(), || {
-                format!("a request for foreign data succeeded: {}", entry.told())
+                format!("a request for foreign data succeeded: {}", entry.description())
             });
         } else if answer.is_success() {
             let body = answer.body.to_string();
             let foreign = names[1 - entry.ask.caller.tenant()].iter().find(|name| body.contains(**name));
             verdict.check(foreign.is_none(), || {
-                format!("the answer contains {foreign:?} of another business: {}", entry.told())
+                format!("the answer contains {foreign:?} of another business: {}", entry.description())
             });
         }
     }

@@ -20,16 +20,16 @@ fn check(evidence: &Evidence) -> Verdict {
             format!("job {id} is {status}: {story}")
         });
     }
-    let mut told = HashSet::new();
+    let mut description = HashSet::new();
     for entry in evidence.history.iter().filter(|entry| entry.ask.about.quantity.is_some()) {
         let Some(answer) = entry.verdict().filter(|answer| answer.status == 202) else { continue };
         let id = answer.body["id"].as_str().unwrap_or_default();
-        told.insert(id);
+        description.insert(id);
         let job = jobs.get(id);
-        verdict.check(job.is_some(), || format!("an answered job does not exist: {}", entry.told()));
+        verdict.check(job.is_some(), || format!("an answered job does not exist: {}", entry.description()));
         let is_whole = job
             .is_none_or(|job| job.status != "SUCCEEDED" || Some(job.succeeded) == entry.ask.about.quantity);
-        verdict.check(is_whole, || format!("{job:?} has another result: {}", entry.told()));
+        verdict.check(is_whole, || format!("{job:?} has another result: {}", entry.description()));
     }
     // Requests with a key were repeated until they were answered. Unanswered requests without a key may
     // have created a job.
@@ -38,7 +38,7 @@ fn check(evidence: &Evidence) -> Verdict {
     });
     let made =
         |job: &&&Job| evidence.world.tenants.iter().any(|tenant| job.book.as_deref() == Some(&tenant.made));
-    let untold = jobs.values().filter(made).filter(|job| !told.contains(job.id.as_str())).count();
+    let untold = jobs.values().filter(made).filter(|job| !description.contains(job.id.as_str())).count();
     let unheard = unheard.count();
     verdict.check(untold <= unheard, || {
         format!("no answer names {untold} jobs, but only {unheard} requests without a key are unanswered")

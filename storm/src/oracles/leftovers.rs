@@ -11,7 +11,7 @@ use crate::Result;
 use crate::evidence::Evidence;
 
 /// Time for cleanup that is in progress.
-const PATIENCE: Duration = Duration::from_secs(3);
+const TIMEOUT: Duration = Duration::from_secs(3);
 const POLL: Duration = Duration::from_millis(50);
 
 /// Descriptions of leftovers, and the statements that count them.
@@ -46,7 +46,7 @@ async fn check(evidence: &Evidence<'_>, database: &mut PgConnection) -> Result<V
     for (what, count) in LEFTOVERS {
         let mut left = i64::MAX;
         let begun = Instant::now();
-        while left > 0 && begun.elapsed() < PATIENCE {
+        while left > 0 && begun.elapsed() < TIMEOUT {
             left = query_scalar(AssertSqlSafe(*count)).fetch_one(&mut *database).await?;
             if left > 0 {
                 sleep(POLL).await;

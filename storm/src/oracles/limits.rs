@@ -13,7 +13,7 @@ pub(super) const LIMITS: Oracle =
     Oracle { name: "limits", check: |evidence, _| async move { Ok(check(evidence)) }.boxed_local() };
 
 /// An assignment: when its request was sent, and its user.
-struct Taken<'a> {
+struct Assignment<'a> {
     called_at: DateTime<Utc>,
     user: Option<&'a str>,
 }
@@ -22,13 +22,13 @@ fn check(evidence: &Evidence) -> Verdict {
     let mut verdict = Verdict::default();
     let called: HashMap<&str, DateTime<Utc>> =
         evidence.history.iter().map(|entry| (entry.request_id.as_str(), entry.called_at)).collect();
-    let mut taken: [Vec<Taken>; 2] = [Vec::new(), Vec::new()];
+    let mut taken: [Vec<Assignment>; 2] = [Vec::new(), Vec::new()];
     for event in
         evidence.events.iter().filter(|event| event.action == "ASSIGN" && event.code.starts_with("FREE"))
     {
         let called_at = event.request_id.as_deref().and_then(|id| called.get(id));
         if let (Some(tenant), Some(&called_at)) = (evidence.tenant(&event.business), called_at) {
-            taken[tenant].push(Taken { called_at, user: event.user_id.as_deref() });
+            taken[tenant].push(Assignment { called_at, user: event.user_id.as_deref() });
         }
     }
     for entry in evidence.history {
@@ -37,12 +37,12 @@ fn check(evidence: &Evidence) -> Verdict {
         let user = entry.ask.about.user.as_deref();
         match answer.code() {
             "sold_out" => verdict.check(u32::try_from(taken.count()) == Ok(FREE_CODES), || {
-                format!("sold_out before all codes were taken: {}", entry.told())
+                format!("sold_out before all codes were taken: {}", entry.description())
             }),
             "user_limit_reached" => {
                 let held = taken.filter(|taken| taken.user == user).count();
                 verdict.check(held >= MAX_CODES_PER_USER, || {
-                    format!("user_limit_reached with {held} codes: {}", entry.told())
+                    format!("user_limit_reached with {held} codes: {}", entry.description())
                 });
             }
             _ => {}

@@ -12,24 +12,24 @@ use chrono::{DateTime, Utc};
 use futures::FutureExt;
 use serde_json::Value;
 
-use super::model::{Coupon, Lock, Moment};
+use super::model::{Coupon, Lock, Observation};
 use super::{Oracle, Verdict};
 use crate::evidence::{Event, Evidence};
-use crate::history::{Answer, Entry};
+use crate::history::{Entry, Response};
 
 pub(super) const LINEARIZABLE: Oracle =
     Oracle { name: "linearizable", check: |evidence, _| async move { Ok(check(evidence)) }.boxed_local() };
 
 /// The requests on one coupon and its events.
 #[derive(Default)]
-struct Life<'a> {
+struct CouponHistory<'a> {
     events: Vec<&'a Event>,
     entries: Vec<&'a Entry>,
 }
 
 fn check(evidence: &Evidence) -> Verdict {
     let mut verdict = Verdict::default();
-    let mut lives: HashMap<(usize, &str), Life> = HashMap::new();
+    let mut lives: HashMap<(usize, &str), CouponHistory> = HashMap::new();
     for event in &evidence.events {
         if let Some(tenant) = evidence.tenant(&event.business) {
             lives.entry((tenant, event.code.as_str())).or_default().events.push(event);
@@ -56,8 +56,8 @@ fn code_of(entry: &Entry) -> Option<&str> {
     entry.ask.about.code.as_deref().or_else(given)
 }
 
-impl Life<'_> {
-    fn check(&self, tenant: usize, code: &str, answers: &HashMap<&str, &Answer>, verdict: &mut Verdict) {
+impl CouponHistory<'_> {
+    fn check(&self, tenant: usize, code: &str, answers: &HashMap<&str, &Response>, verdict: &mut Verdict) {
         let states = self.states(tenant, code, answers, verdict);
         // The last event of a request is its effect. An EXPIRE before it only records that the lock had
         // expired.
@@ -80,8 +80,8 @@ impl Life<'_> {
             let after = placed.iter().filter(|(other, _)| other.called_at > entry.ended_at);
             let most = after.map(|(_, place)| *place).min().unwrap_or(self.events.len());
             let agrees = |before: usize, after, from, to| {
-                let moment = Moment { before: &states[before], after, from, to };
-                (entry.operation.agrees)(entry, answer, &moment)
+                let observation = Observation { before: &states[before], after, from, to };
+                (entry.operation.agrees)(entry, answer, &observation)
             };
             let is_right = match effects.get(entry.request_id.as_str()) {
                 Some(&place) => {
@@ -93,7 +93,10 @@ impl Life<'_> {
             };
             verdict.check(is_right, || {
                 let met: Vec<&Coupon> = states[least..=most.max(least)].iter().take(5).collect();
-                format!("{code}: no order of requests explains this answer: {}; states {met:?}", entry.told())
+                format!(
+                    "{code}: no order of requests explains this answer: {}; states {met:?}",
+                    entry.description()
+                )
             });
         }
     }
@@ -109,7 +112,7 @@ impl Life<'_> {
         &self,
         tenant: usize,
         code: &str,
-        answers: &HashMap<&str, &Answer>,
+        answers: &HashMap<&str, &Response>,
         verdict: &mut Verdict,
     ) -> Vec<Coupon> {
         let free =
@@ -147,24 +150,24 @@ fn next(before: &Coupon, event: &Event, answer: Option<&Value>) -> Coupon {
 fn follows(before: &Coupon, event: &Event, after: &Coupon) -> bool {
     let is_same_holder = before.holder == after.holder;
     let adds = after.redeem_count - before.redeem_count;
-    let moment = Moment { before, after: None, from: event.at, to: event.at };
+    let observation = Observation { before, after: None, from: event.at, to: event.at };
     let is_next = after.version == before.version + 1 && event.from_status == before.status;
     is_next
         && match event.action.as_str() {
             "ASSIGN" => before.is_free() && after.holder.is_some() && adds == 0,
-            "LOCK" => is_same_holder && adds == 0 && is_right_lock(&moment, after),
-            "UNLOCK" => is_same_holder && adds == 0 && moment.may_be_locked(),
-            "EXPIRE" => is_same_holder && adds == 0 && before.is_locked() && moment.may_be_unlocked(),
+            "LOCK" => is_same_holder && adds == 0 && is_right_lock(&observation, after),
+            "UNLOCK" => is_same_holder && adds == 0 && observation.may_be_locked(),
+            "EXPIRE" => is_same_holder && adds == 0 && before.is_locked() && observation.may_be_unlocked(),
             "REDEEM" => is_same_holder && adds == 1 && !before.is_free() && !before.is_redeemed(),
             _ => false,
         }
 }
 
 /// Renewing a live lock keeps its id; a new lock has a new id.
-fn is_right_lock(moment: &Moment, after: &Coupon) -> bool {
+fn is_right_lock(observation: &Observation, after: &Coupon) -> bool {
     let id = after.lock.as_ref().and_then(|lock| lock.id.as_deref());
-    match &moment.before.lock {
-        Some(_) => id.map_or_else(|| moment.may_be_locked(), |id| moment.may_be_locked_by(id)),
+    match &observation.before.lock {
+        Some(_) => id.map_or_else(|| observation.may_be_locked(), |id| observation.may_be_locked_by(id)),
         None => true,
     }
 }

@@ -23,7 +23,7 @@ pub(crate) struct Lock {
 
 /// A state, and the period in which it was read or changed. Clients and the database share a clock.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Moment<'a> {
+pub(crate) struct Observation<'a> {
     pub(crate) before: &'a Coupon,
     /// The state after the effect of the request; `None` if it had no effect.
     pub(crate) after: Option<&'a Coupon>,
@@ -45,7 +45,7 @@ impl Coupon {
     }
 }
 
-impl Moment<'_> {
+impl Observation<'_> {
     /// Whether the coupon may have had a live lock.
     pub(crate) fn may_be_locked(&self) -> bool {
         self.before.lock.as_ref().is_some_and(|lock| lock.until.is_none_or(|until| until > self.from))

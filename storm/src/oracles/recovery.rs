@@ -13,7 +13,7 @@ pub(super) const RECOVERY: Oracle = Oracle {
             let ready = wait_until_ready(&evidence.installation.apis).await;
             verdict.check(ready.is_ok(), || format!("{ready:?}"));
             for program in &evidence.installation.programs {
-                let is_running = program.seize().await.pid().is_ok();
+                let is_running = program.exclusive().await.pid().is_ok();
                 verdict
                     .check(is_running, || format!("{} ended unexpectedly: {}", program.name, program.log()));
             }

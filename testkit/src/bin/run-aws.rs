@@ -12,9 +12,9 @@ use std::path::PathBuf;
 use std::process::{ExitCode, ExitStatus, Stdio};
 use std::time::Duration;
 
-use cuponera_core::credential::check_password;
-use cuponera_core::lifecycle;
-use cuponera_core::principal::parse_email;
+use cuponera_domain::principal::parse_email;
+use cuponera_platform::credential::check_password;
+use cuponera_platform::lifecycle;
 use cuponera_postgres::{Binaries, Options, PrivatePostgres};
 use cuponera_testkit::{Emulator, Redis, eventually};
 use futures::FutureExt;
@@ -33,7 +33,7 @@ const WORKERS: usize = 2;
 const DEFAULT_EMAIL: &str = "admin@example.com";
 const DEFAULT_PASSWORD: &str = "development only";
 /// A worker needs up to 15 s.
-const END_PATIENCE: Duration = Duration::from_secs(20);
+const END_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Delay before a program that ended is restarted.
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
@@ -239,7 +239,7 @@ impl Fleet {
             let _ = pid.map(|pid| kill_process(pid, Signal::TERM));
         }
         let ends = futures::future::join_all(self.members.iter_mut().map(|(_, child)| child.wait()));
-        let _ = tokio::time::timeout(END_PATIENCE, ends).await;
+        let _ = tokio::time::timeout(END_TIMEOUT, ends).await;
     }
 }
 

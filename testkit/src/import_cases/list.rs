@@ -1,6 +1,6 @@
 //! The cases, by kind.
 
-use super::{ImportCase, refused, taken};
+use super::{ImportCase, rejected, taken};
 
 macro_rules! file {
     ($name:literal) => {
@@ -25,7 +25,7 @@ pub fn import_cases() -> Vec<ImportCase> {
         formulas(),
         headers_alone(),
         unclear(),
-        settled(),
+        explicit_options(),
         sound(),
     ]
     .concat()
@@ -43,7 +43,7 @@ pub fn import_files() -> Vec<ImportCase> {
             &[],
         ),
         taken("concatenated", file!("concatenated.csv"), "ZQCAT1=ana ZQCAT2=ben", &[(3, "repeated_header")]),
-        refused("cp1252", file!("cp1252.csv"), "not_utf8"),
+        rejected("cp1252", file!("cp1252.csv"), "not_utf8"),
         taken("damaged_quotes", file!("damaged_quotes.csv"), "ZQ5ZBQG3C=9d70-dd7b ZQ7FBZDC4", &[]),
         taken("digit_header", file!("digit_header.csv"), "ZQDIG1 ZQDIG2", &[]),
         taken("double_bom", file!("double_bom.csv"), "ZQBOM1=ana", &[]),
@@ -59,7 +59,7 @@ pub fn import_files() -> Vec<ImportCase> {
         ),
         taken("excel_text_tricks", file!("excel_text_tricks.csv"), "", &bad(&[1, 2, 3])),
         taken("formulas", file!("formulas.csv"), "", &bad(&[1, 2, 3, 4])),
-        refused("header_only", file!("header_only.csv"), "empty_file"),
+        rejected("header_only", file!("header_only.csv"), "empty_file"),
         taken("header_shop_export", file!("header_shop_export.csv"), "ZQ-MAG-1 ZQ-MAG-2", &[]),
         taken(
             "line_numbers",
@@ -69,7 +69,7 @@ pub fn import_files() -> Vec<ImportCase> {
         ),
         taken("mac_cr", file!("mac_cr.csv"), "ZQMAC1=ana ZQMAC2=ben", &[]),
         taken("nbsp", file!("nbsp.csv"), "ZQNBS1=ana", &[]),
-        refused("nul_in_note", file!("nul_in_note.csv"), "not_utf8"),
+        rejected("nul_in_note", file!("nul_in_note.csv"), "not_utf8"),
         taken("offer_codes_with_link", file!("offer_codes_with_link.csv"), "ZQOFF1 ZQOFF2", &[]),
         taken("pandas_index", file!("pandas_index.csv"), "ZQPAN1=ana ZQPAN2=ben", &[]),
         taken("space_before_quotes", file!("space_before_quotes.csv"), "ZQSPQ1=ana", &[]),
@@ -109,7 +109,7 @@ fn delimiter_lines() -> Vec<ImportCase> {
             "ZQ1=ana",
             &[],
         ),
-        refused("sep of no known delimiter", b"sep=:\r\ncode:note\r\nZQ1:x\r\n", "unknown_delimiter"),
+        rejected("sep of no known delimiter", b"sep=:\r\ncode:note\r\nZQ1:x\r\n", "unknown_delimiter"),
     ]
 }
 
@@ -168,7 +168,7 @@ fn titles() -> Vec<ImportCase> {
             "ZQ1",
             &[],
         ),
-        refused("a title without a header", "Lista de cupones\nZQ1\nZQ2\n".as_bytes(), "unclear_header"),
+        rejected("a title without a header", "Lista de cupones\nZQ1\nZQ2\n".as_bytes(), "unclear_header"),
     ]
 }
 
@@ -333,29 +333,29 @@ fn formulas() -> Vec<ImportCase> {
 
 fn headers_alone() -> Vec<ImportCase> {
     vec![
-        refused("one name", b"code", "empty_file"),
-        refused("blank rows below", b"code;userId\r\n;\r\n\r\n", "empty_file"),
-        refused("a title above", b"Lista;\ncode;userId\n", "empty_file"),
-        refused("a line sep above", b"sep=;\r\nC\xC3\xB3digo;Usuario\r\n", "empty_file"),
-        refused("nothing but delimiters", b";;;\r\n;;;\r\n", "empty_file"),
+        rejected("one name", b"code", "empty_file"),
+        rejected("blank rows below", b"code;userId\r\n;\r\n\r\n", "empty_file"),
+        rejected("a title above", b"Lista;\ncode;userId\n", "empty_file"),
+        rejected("a line sep above", b"sep=;\r\nC\xC3\xB3digo;Usuario\r\n", "empty_file"),
+        rejected("nothing but delimiters", b";;;\r\n;;;\r\n", "empty_file"),
     ]
 }
 
 fn unclear() -> Vec<ImportCase> {
     vec![
-        refused("unknown names", b"TYPE,AMOUNT\nZQ1,10\nZQ2,20\n", "unclear_header"),
-        refused("one unknown name", b"FLAT\nZQ1\nZQ2\n", "unclear_header"),
-        refused("an unknown name with a digit", b"Col1\nZQ1\nZQ22\n", "unclear_header"),
-        refused("users without codes", b"userId;serial\nana;ZQ1\n", "unclear_header"),
-        refused("two columns of codes", b"code,voucher\nZQ1,ZQ2\n", "unclear_header"),
-        refused("two columns of users", b"code,user,customer id\nZQ1,ana,ben\n", "unclear_header"),
-        refused("one name twice", b"code,Nota,nota\nZQ1,a,b\n", "unclear_header"),
-        refused("one year above", b"2027\nZQ1\n", "unclear_header"),
-        refused("another alphabet", "Купон;Имя\nZQ1;Анна\n".as_bytes(), "unclear_header"),
+        rejected("unknown names", b"TYPE,AMOUNT\nZQ1,10\nZQ2,20\n", "unclear_header"),
+        rejected("one unknown name", b"FLAT\nZQ1\nZQ2\n", "unclear_header"),
+        rejected("an unknown name with a digit", b"Col1\nZQ1\nZQ22\n", "unclear_header"),
+        rejected("users without codes", b"userId;serial\nana;ZQ1\n", "unclear_header"),
+        rejected("two columns of codes", b"code,voucher\nZQ1,ZQ2\n", "unclear_header"),
+        rejected("two columns of users", b"code,user,customer id\nZQ1,ana,ben\n", "unclear_header"),
+        rejected("one name twice", b"code,Nota,nota\nZQ1,a,b\n", "unclear_header"),
+        rejected("one year above", b"2027\nZQ1\n", "unclear_header"),
+        rejected("another alphabet", "Купон;Имя\nZQ1;Анна\n".as_bytes(), "unclear_header"),
     ]
 }
 
-fn settled() -> Vec<ImportCase> {
+fn explicit_options() -> Vec<ImportCase> {
     vec![
         taken("a header there is", b"FLAT\nZQ1\n", "ZQ1", &[]).with(&[("header", "true")]),
         taken("no header there is", b"ZQAB\nZQ1\n", "ZQAB ZQ1", &[]).with(&[("header", "false")]),
@@ -364,10 +364,10 @@ fn settled() -> Vec<ImportCase> {
             .with(&[("codeColumn", "2"), ("userColumn", "3")]),
         taken("one of two", b"code,voucher\nx!,ZQ1\n", "ZQ1", &[]).with(&[("codeColumn", "voucher")]),
         taken("the delimiter", b"ZQ1|a;b\nZQ2|c;d\n", "ZQ1 ZQ2", &[]).with(&[("delimiter", "pipe")]),
-        refused("a column that is not there", b"code,x\nZQ1,y\n", "unclear_header")
+        rejected("a column that is not there", b"code,x\nZQ1,y\n", "unclear_header")
             .with(&[("userColumn", "holder")]),
-        refused("a number too high", b"code,x\nZQ1,y\n", "unclear_header").with(&[("codeColumn", "3")]),
-        refused("a delimiter of another kind", b"code\nZQ1\n", "invalid").with(&[("delimiter", ":")]),
+        rejected("a number too high", b"code,x\nZQ1,y\n", "unclear_header").with(&[("codeColumn", "3")]),
+        rejected("a delimiter of another kind", b"code\nZQ1\n", "invalid").with(&[("delimiter", ":")]),
     ]
 }
 

@@ -57,7 +57,7 @@ async fn run_beside(
     arguments: impl Iterator<Item = OsString>,
 ) -> io::Result<ExitStatus> {
     let mut command = Command::new(command);
-    for (name, _) in std::env::vars_os().filter(|(name, _)| is_of_libpq(name)) {
+    for (name, _) in std::env::vars_os().filter(|(name, _)| is_libpq_variable(name)) {
         command.env_remove(name);
     }
     let mut child = command.args(arguments).env(URL_VARIABLE, postgres.url()).spawn()?;
@@ -76,7 +76,7 @@ async fn run_beside(
 
 /// Whether sqlx in the child's process would merge this variable into the URL. `PG_BIN` belongs to this
 /// project.
-fn is_of_libpq(name: &OsStr) -> bool {
+fn is_libpq_variable(name: &OsStr) -> bool {
     name.as_bytes().starts_with(b"PG") && name != "PG_BIN"
 }
 

@@ -1,21 +1,21 @@
 //! Deletion of a book: a step for each chunk. Taking a step again finds less to delete, or nothing.
 
-use cuponera_core::error::Result;
-use cuponera_core::job::delete_book::Chunk;
-use cuponera_core::store::{Claim, Step, Store};
+use cuponera_domain::job::delete_book::Chunk;
+use cuponera_store::Result;
+use cuponera_store::{Claim, Step, Store};
 
-use crate::runtime::Outcome;
+use crate::runtime::ChunkOutcome;
 
 /// Takes a step and settles its chunk.
-pub async fn work(store: &Store, claim: &Claim, step: Chunk) -> Result<Outcome> {
+pub async fn work(store: &Store, claim: &Claim, step: Chunk) -> Result<ChunkOutcome> {
     let taken = match step {
-        Chunk::CheckUnused { status_before } => store.settle_unused_check(claim, status_before).await?,
-        Chunk::DeleteCodes { from_position } => store.settle_deleted_codes(claim, from_position).await?,
-        Chunk::DeleteBook => store.settle_deleted_book(claim).await?,
+        Chunk::CheckUnused { status_before } => store.finish_unused_check(claim, status_before).await?,
+        Chunk::DeleteCodes { from_position } => store.finish_deleted_codes(claim, from_position).await?,
+        Chunk::DeleteBook => store.finish_deleted_book(claim).await?,
     };
     Ok(match taken {
-        Step::Settled => Outcome::Done,
-        Step::Stopped => Outcome::Stopped,
-        Step::Lost => Outcome::Lost,
+        Step::Finished => ChunkOutcome::Done,
+        Step::Stopped => ChunkOutcome::Stopped,
+        Step::Lost => ChunkOutcome::Lost,
     })
 }

@@ -5,17 +5,17 @@
 
 use std::ops::Range;
 
-use cuponera_core::coupon::pattern::Pattern;
-use cuponera_core::coupon::space::{CodeSpace, Codes};
-use cuponera_core::error::{Error, Result};
-use cuponera_core::job::generate::{Chunk, Spec};
-use cuponera_core::store::{Claim, Store, Taken};
+use cuponera_domain::coupon::pattern::Pattern;
+use cuponera_domain::coupon::space::{CodeSpace, Codes};
+use cuponera_domain::job::generate::{Chunk, Spec};
+use cuponera_store::{BulkOutcome, Claim, Store};
+use cuponera_store::{Error, Result};
 use tracing::info;
 
-use crate::runtime::Outcome;
+use crate::runtime::ChunkOutcome;
 
 /// Makes the chunk's codes and settles it.
-pub async fn work(store: &Store, claim: &Claim, spec: &Spec, chunk: &Chunk) -> Result<Outcome> {
+pub async fn work(store: &Store, claim: &Claim, spec: &Spec, chunk: &Chunk) -> Result<ChunkOutcome> {
     let pattern = Pattern::parse(&spec.pattern).map_err(Error::internal)?;
     let space = store.find_space(claim.business, &spec.pattern).await?;
     let space = space.ok_or_else(|| Error::internal("the job's code space is gone"))?;
@@ -23,10 +23,10 @@ pub async fn work(store: &Store, claim: &Claim, spec: &Spec, chunk: &Chunk) -> R
     let mut top_ups = chunk.top_ups.clone();
     if top_ups.is_empty() {
         let codes = codes(&space, std::slice::from_ref(&chunk.indexes), Order::Sorted).await?;
-        match store.settle_generated(claim, &codes[0], chunk.first_position, chunk.edge).await? {
-            Taken::Settled => return Ok(Outcome::Done),
-            Taken::Lost => return Ok(Outcome::Lost),
-            Taken::Clash | Taken::Short(_) => info!("foreign codes stand in the way"),
+        match store.finish_generated(claim, &codes[0], chunk.first_position, chunk.edge).await? {
+            BulkOutcome::Finished => return Ok(ChunkOutcome::Done),
+            BulkOutcome::Lost => return Ok(ChunkOutcome::Lost),
+            BulkOutcome::Conflict | BulkOutcome::MissingCodes(_) => info!("foreign codes stand in the way"),
         }
     }
     loop {
@@ -34,16 +34,18 @@ pub async fn work(store: &Store, claim: &Claim, spec: &Spec, chunk: &Chunk) -> R
         let candidates = codes(&space, &ranges, Order::ByIndex).await?;
         let wanted = chunk.indexes.end - chunk.indexes.start;
         let taken = store
-            .settle_generated_around(claim, &candidates, wanted, chunk.first_position, chunk.edge)
+            .finish_generated_around(claim, &candidates, wanted, chunk.first_position, chunk.edge)
             .await?;
         match taken {
-            Taken::Settled => return Ok(Outcome::Done),
-            Taken::Lost => return Ok(Outcome::Lost),
-            Taken::Clash => {}
-            Taken::Short(missing) => match store.reserve_top_up_if_held(claim, &pattern, missing).await? {
-                Some(range) => top_ups.push(range),
-                None => return Ok(Outcome::Lost),
-            },
+            BulkOutcome::Finished => return Ok(ChunkOutcome::Done),
+            BulkOutcome::Lost => return Ok(ChunkOutcome::Lost),
+            BulkOutcome::Conflict => {}
+            BulkOutcome::MissingCodes(missing) => {
+                match store.reserve_top_up_if_held(claim, &pattern, missing).await? {
+                    Some(range) => top_ups.push(range),
+                    None => return Ok(ChunkOutcome::Lost),
+                }
+            }
         }
     }
 }

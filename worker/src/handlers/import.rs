@@ -4,15 +4,15 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 
 use bytes::Bytes;
-use cuponera_core::coupon::code::Code;
-use cuponera_core::csv::{Columns, Delimiter, Record, Row, RowFault, RowParser, records};
-use cuponera_core::error::{Error, Result};
-use cuponera_core::files::Files;
-use cuponera_core::job::import::{Chunk, Spec};
-use cuponera_core::principal::{hidden_character, parse_user_id};
-use cuponera_core::store::{Claim, ImportPart, ImportRow, Pulse, Rejected, Rejection, SampleRow, Store};
+use cuponera_domain::coupon::code::Code;
+use cuponera_domain::csv::{Columns, Delimiter, Record, Row, RowError, RowParser, records};
+use cuponera_domain::job::import::{Chunk, Spec};
+use cuponera_domain::principal::{hidden_character, parse_user_id};
+use cuponera_platform::files::Files;
+use cuponera_store::{Claim, ClaimState, ImportPart, ImportRow, RejectedRow, RowRejection, SampleRow, Store};
+use cuponera_store::{Error, Result};
 
-use crate::runtime::Outcome;
+use crate::runtime::ChunkOutcome;
 
 /// How many rows a dry run reports.
 const SAMPLE_ROWS: usize = 5;
@@ -24,17 +24,17 @@ pub async fn work(
     claim: &Claim,
     spec: &Spec,
     chunk: &Chunk,
-) -> Result<Outcome> {
+) -> Result<ChunkOutcome> {
     let bytes = files.get(&chunk.file).await?;
     let part = parse(bytes, spec.columns.clone(), spec.delimiter, chunk.first_line).await?;
     let pulse = if spec.dry_run {
-        store.settle_dry_run(claim, &part).await?
+        store.finish_dry_run(claim, &part).await?
     } else {
-        store.settle_imported(claim, &part, spec.first_position).await?
+        store.finish_imported(claim, &part, spec.first_position).await?
     };
     Ok(match pulse {
-        Pulse::Held => Outcome::Done,
-        Pulse::Lost => Outcome::Lost,
+        ClaimState::Held => ChunkOutcome::Done,
+        ClaimState::Lost => ChunkOutcome::Lost,
     })
 }
 
@@ -57,7 +57,7 @@ async fn parse(bytes: Bytes, columns: Columns, delimiter: Delimiter, first_line:
 /// Puts a record where it belongs: with the rows, or with the rejections.
 fn sort_in(part: &mut ImportPart, record: &Record<'_>, parser: &mut RowParser, seen: &mut HashSet<String>) {
     let row = parser.parse(record);
-    let verdict = judge(&row, seen);
+    let verdict = validate(&row, seen);
     if part.sample.len() < SAMPLE_ROWS {
         part.sample.push(SampleRow {
             line: record.line,
@@ -75,7 +75,7 @@ fn sort_in(part: &mut ImportPart, record: &Record<'_>, parser: &mut RowParser, s
             metadata: row.metadata.map(str::to_owned),
             text: record.raw.to_owned(),
         }),
-        Err((reason, detail)) => part.rejections.push(Rejection {
+        Err((reason, detail)) => part.rejections.push(RejectedRow {
             line: record.line,
             code: row.code.to_owned(),
             reason: reason.into(),
@@ -90,12 +90,12 @@ type Reason = (&'static str, Cow<'static, str>);
 
 /// The code and the user of a valid row whose code was not seen before; or a stable word for what is wrong with it, and a
 /// sentence.
-fn judge<'a>(
+fn validate<'a>(
     row: &Row<'a>,
     seen: &mut HashSet<String>,
 ) -> std::result::Result<(Code, Option<&'a str>), Reason> {
-    let reason = |fault: RowFault| (fault.reason(), fault.detail().into());
-    if let Some(fault @ (RowFault::RepeatedHeader | RowFault::TooManyCells { .. })) = row.fault {
+    let reason = |fault: RowError| (fault.reason(), fault.detail().into());
+    if let Some(fault @ (RowError::RepeatedHeader | RowError::TooManyCells { .. })) = row.fault {
         return Err(reason(fault));
     }
     let code = Code::parse(row.code).map_err(|fault| (fault.reason(), fault.detail().into()))?;
@@ -105,7 +105,7 @@ fn judge<'a>(
     let user = row.user.map(parse_user_id).transpose();
     let user = user.map_err(|fault| ("bad_user_id", bad_user_id(row.user.unwrap_or_default(), fault)))?;
     if !seen.insert(code.as_str().to_owned()) {
-        return Err((Rejected::DuplicateInFile.reason(), Rejected::DuplicateInFile.detail().into()));
+        return Err((RowRejection::DuplicateInFile.reason(), RowRejection::DuplicateInFile.detail().into()));
     }
     Ok((code, user))
 }

@@ -6,15 +6,15 @@ pub mod generate;
 pub mod import;
 pub mod import_members;
 
-use cuponera_core::error::{Error, Result};
-use cuponera_core::files::Files;
-use cuponera_core::job::Task;
-use cuponera_core::store::{Claim, Store};
+use cuponera_domain::job::Task;
+use cuponera_platform::files::Files;
+use cuponera_store::{Claim, Store};
+use cuponera_store::{Error, Result};
 
-use crate::runtime::Outcome;
+use crate::runtime::ChunkOutcome;
 
 /// Works a chunk to its settling.
-pub async fn handle(store: &Store, files: &Files, claim: &Claim) -> Result<Outcome> {
+pub async fn handle(store: &Store, files: &Files, claim: &Claim) -> Result<ChunkOutcome> {
     match &claim.task {
         Task::GenerateCodes(spec, chunk) => generate::work(store, claim, spec, chunk).await,
         Task::ImportCodes(spec, chunk) => import::work(store, files, claim, spec, chunk).await,

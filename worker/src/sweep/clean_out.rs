@@ -2,40 +2,40 @@
 
 use std::time::Duration;
 
-use cuponera_core::error::Result;
-use cuponera_core::files::Files;
-use cuponera_core::store::Store;
+use cuponera_platform::files::Files;
+use cuponera_store::Result;
+use cuponera_store::Store;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use super::lead::Lead;
-use super::{Mood, OFTEN, pause};
+use super::lead::HousekeepingLease;
+use super::{FailureLog, ROLL_UP_INTERVAL, pause};
 
-const SELDOM: Duration = Duration::from_hours(1);
+const CLEANUP_INTERVAL: Duration = Duration::from_hours(1);
 /// When a round is repeated in which a step failed.
-const AGAIN: Duration = Duration::from_mins(1);
+const RETRY_INTERVAL: Duration = Duration::from_mins(1);
 /// An upload that no job refers to is left alone this long: its body may still be coming in.
 const UPLOAD_GRACE: chrono::TimeDelta = chrono::TimeDelta::hours(24);
 
 /// The hourly work of the worker that keeps house.
-pub(super) struct CleanOut {
+pub(super) struct Cleanup {
     pub(super) store: Store,
     pub(super) files: Files,
     /// How long the details of a job are kept after its end.
     pub(super) retention: Duration,
 }
 
-impl CleanOut {
+impl Cleanup {
     /// Works until told to stop, and then drops the step at work. No step begins a transaction.
-    pub(super) async fn run(&self, lead: &Lead, stop: &CancellationToken) {
-        let mut mood = Mood::default();
+    pub(super) async fn run(&self, lead: &HousekeepingLease, stop: &CancellationToken) {
+        let mut mood = FailureLog::default();
         while !stop.is_cancelled() {
             if !lead.is_held() {
-                pause(OFTEN, stop).await;
+                pause(ROLL_UP_INTERVAL, stop).await;
                 continue;
             }
             let Some(done) = stop.run_until_cancelled(self.round()).await else { return };
-            let next = if done.is_ok() { SELDOM } else { AGAIN };
+            let next = if done.is_ok() { CLEANUP_INTERVAL } else { RETRY_INTERVAL };
             mood.note(done);
             pause(next, stop).await;
         }

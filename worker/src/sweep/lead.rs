@@ -6,11 +6,11 @@
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use cuponera_core::error::Result;
-use cuponera_core::store::Store;
+use cuponera_store::Result;
+use cuponera_store::Store;
 use tokio_util::sync::CancellationToken;
 
-use super::{Mood, pause};
+use super::{FailureLog, pause};
 
 /// Duration of the lease. It expires at most this long after the leader has died.
 const LEASE: Duration = Duration::from_secs(6);
@@ -18,13 +18,13 @@ const LEASE: Duration = Duration::from_secs(6);
 const RENEW: Duration = Duration::from_secs(2);
 
 /// The lease as this worker knows it.
-pub(super) struct Lead {
+pub(super) struct HousekeepingLease {
     store: Store,
     holder: String,
     until: Mutex<Option<Instant>>,
 }
 
-impl Lead {
+impl HousekeepingLease {
     pub(super) fn new(store: Store, holder: String) -> Self {
         Self { store, holder, until: Mutex::new(None) }
     }
@@ -47,7 +47,7 @@ impl Lead {
 
     /// Renews the lease until the worker stops, then releases it.
     pub(super) async fn keep(&self, stop: &CancellationToken) {
-        let mut mood = Mood::default();
+        let mut mood = FailureLog::default();
         while !stop.is_cancelled() {
             mood.note(self.renew().await);
             pause(RENEW, stop).await;

@@ -7,36 +7,36 @@
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use cuponera_core::cache::{Cache, CacheState};
-use cuponera_core::error::Result;
-use cuponera_core::store::Store;
-use cuponera_core::telemetry::metrics;
+use cuponera_platform::cache::{Cache, CacheState};
+use cuponera_platform::telemetry::metrics;
+use cuponera_store::Result;
+use cuponera_store::Store;
 
-use super::lead::Lead;
+use super::lead::HousekeepingLease;
 
 /// Interval of reads of the index.
-const ASK_INDEX: Duration = Duration::from_millis(250);
+const INDEX_INTERVAL: Duration = Duration::from_millis(250);
 /// Interval of reads of the agenda without the index.
-const LOOK_OFTEN: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// Interval of reads of the agenda with the index.
-const LOOK_SELDOM: Duration = Duration::from_secs(5);
-/// Locks that expire within this time are added to the index. Longer than [`LOOK_SELDOM`].
+const POLL_INTERVAL_WITH_INDEX: Duration = Duration::from_secs(5);
+/// Locks that expire within this time are added to the index. Longer than [`POLL_INTERVAL_WITH_INDEX`].
 const AHEAD: Duration = Duration::from_secs(7);
 /// Maximum number of locks that one statement ends.
-const AT_ONCE: i64 = 1_000;
+const MAX_LOCKS_PER_STATEMENT: i64 = 1_000;
 /// Maximum number of locks that one read adds to the index. If there are more, the next read follows after
-/// [`LOOK_OFTEN`].
-const MOST_AHEAD: i64 = 10_000;
+/// [`POLL_INTERVAL`].
+const MAX_NOTED: i64 = 10_000;
 
 /// The expiry of locks in one process.
 pub(super) struct Locks {
     store: Store,
     cache: Cache,
-    looked: Option<Look>,
+    looked: Option<AgendaRead>,
 }
 
 /// The last read of the agenda.
-struct Look {
+struct AgendaRead {
     at: Instant,
     /// The database's time of the read.
     time: DateTime<Utc>,
@@ -52,24 +52,24 @@ impl Locks {
     /// The pause until the next round.
     pub(super) fn pause(&self) -> Duration {
         match self.cache.state() {
-            CacheState::Disabled | CacheState::Disconnected => LOOK_OFTEN,
-            CacheState::Connected => ASK_INDEX,
+            CacheState::Disabled | CacheState::Disconnected => POLL_INTERVAL,
+            CacheState::Connected => INDEX_INTERVAL,
         }
     }
 
     /// Ends due locks: those that the index hands to this worker and, if it has the lease, those of the agenda.
-    pub(super) async fn tidy_up(&mut self, lead: &Lead) -> Result<()> {
+    pub(super) async fn end_due_locks(&mut self, lead: &HousekeepingLease) -> Result<()> {
         let index = self.follow_index().await?;
         if !lead.is_held() {
             return Ok(());
         }
         let patience = match &self.looked {
             None => Duration::ZERO,
-            Some(look) if index.is_some() && look.index == index => LOOK_SELDOM,
-            Some(_) => LOOK_OFTEN,
+            Some(look) if index.is_some() && look.index == index => POLL_INTERVAL_WITH_INDEX,
+            Some(_) => POLL_INTERVAL,
         };
         if self.looked.as_ref().is_none_or(|look| look.at.elapsed() >= patience) {
-            self.look_at_agenda(index).await?;
+            self.read_agenda(index).await?;
         }
         Ok(())
     }
@@ -80,31 +80,33 @@ impl Locks {
         // index.
         let now = self.looked.as_ref().map_or(DateTime::UNIX_EPOCH, |look| look.time + look.at.elapsed());
         loop {
-            let Some(due) = self.cache.claim_due_locks(now, AT_ONCE).await else { return Ok(None) };
+            let Some(due) = self.cache.claim_due_locks(now, MAX_LOCKS_PER_STATEMENT).await else {
+                return Ok(None);
+            };
             if !due.coupons.is_empty() {
                 metrics::locks_expired(self.store.expire_locks_of(&due.coupons).await?);
                 self.cache.note_locks(&self.store.lock_notes_of(&due.coupons).await?).await;
             }
-            if i64::try_from(due.coupons.len()).unwrap_or(i64::MAX) < AT_ONCE {
+            if i64::try_from(due.coupons.len()).unwrap_or(i64::MAX) < MAX_LOCKS_PER_STATEMENT {
                 return Ok(Some(due.index));
             }
         }
     }
 
-    async fn look_at_agenda(&mut self, index: Option<String>) -> Result<()> {
+    async fn read_agenda(&mut self, index: Option<String>) -> Result<()> {
         loop {
-            let swept = self.store.expire_locks(AT_ONCE).await?;
+            let swept = self.store.expire_locks(MAX_LOCKS_PER_STATEMENT).await?;
             metrics::locks_expired(swept.expired);
-            if swept.taken < AT_ONCE {
+            if swept.taken < MAX_LOCKS_PER_STATEMENT {
                 break;
             }
         }
         let time = self.store.now().await?;
-        let mut look = Look { at: Instant::now(), time, index: None };
+        let mut look = AgendaRead { at: Instant::now(), time, index: None };
         if index.is_some() {
-            let soon = self.store.locks_due_within(AHEAD, MOST_AHEAD).await?;
+            let soon = self.store.locks_due_within(AHEAD, MAX_NOTED).await?;
             self.cache.note_locks(&soon).await;
-            let is_whole = i64::try_from(soon.len()).unwrap_or(i64::MAX) < MOST_AHEAD;
+            let is_whole = i64::try_from(soon.len()).unwrap_or(i64::MAX) < MAX_NOTED;
             look.index = index.filter(|_| is_whole);
         }
         self.looked = Some(look);

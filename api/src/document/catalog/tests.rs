@@ -3,24 +3,24 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use cuponera_core::coupon::code::CodeError;
-use cuponera_core::csv::{CutError, RowFault};
-use cuponera_core::error::Refusal;
-use cuponera_core::store::Rejected;
+use cuponera_domain::coupon::code::CodeError;
+use cuponera_domain::csv::{CutError, RowError};
+use cuponera_domain::rejection::Rejection;
+use cuponera_store::RowRejection;
 
 use super::*;
-use crate::problem::Problem;
+use crate::http::problem::Problem;
 
 /// The names of all refusals, as the function has them that names each.
 fn refusal_names() -> Vec<String> {
-    let source = include_str!("../../../../core/src/error/refusal.rs");
+    let source = include_str!("../../../../core/domain/src/rejection.rs");
     let (_, names) = source.split_once("pub fn code(&self) -> &str {").unwrap();
     let (names, _) = names.split_once("Self::Unknown").unwrap();
     names.split('"').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
 /// One of each refusal, with whatever fields it wants.
-fn refusals() -> Vec<Refusal> {
+fn refusals() -> Vec<Rejection> {
     let make = |name: String| {
         serde_json::from_value(json!({
             "code": name, "what": "book", "reason": "r", "faults": [], "limit": 1, "from": "A", "to": "B",
@@ -30,8 +30,8 @@ fn refusals() -> Vec<Refusal> {
         }))
         .unwrap_or_else(|error| panic!("{name}: {error}"))
     };
-    let all: Vec<Refusal> = refusal_names().into_iter().map(make).collect();
-    let unknown = all.iter().find(|refusal| matches!(refusal, Refusal::Unknown { .. }));
+    let all: Vec<Rejection> = refusal_names().into_iter().map(make).collect();
+    let unknown = all.iter().find(|rejection| matches!(rejection, Rejection::Unknown { .. }));
     assert!(unknown.is_none(), "a field of it is missing above: {unknown:?}");
     all
 }
@@ -94,9 +94,9 @@ fn problems_of_the_edge() -> BTreeMap<String, String> {
 fn every_refusal_of_core_stands_here_with_the_status_it_is_answered_with() {
     let all = refusals();
     assert!(all.len() > 25, "{all:?}");
-    for refusal in all {
-        let name = format!("{refusal:?}");
-        let problem = Problem::from(refusal).to_string();
+    for rejection in all {
+        let name = format!("{rejection:?}");
+        let problem = Problem::from(rejection).to_string();
         let stands = KINDS.iter().any(|kind| problem == format!("{} {}", kind.status, kind.code));
         assert!(stands, "{name} is answered as {problem}, which is not in the catalog");
     }
@@ -120,7 +120,7 @@ fn every_problem_of_the_edge_stands_here_with_its_status() {
 #[test]
 fn nothing_stands_here_that_is_never_answered() {
     let refusals = refusals();
-    let refusals: Vec<_> = refusals.iter().map(Refusal::code).collect();
+    let refusals: Vec<_> = refusals.iter().map(Rejection::code).collect();
     let (files, edge) = (cut_errors().map(|error| error.code()), problems_of_the_edge());
     for kind in KINDS {
         let answered = refusals.contains(&kind.code) || files.contains(&kind.code);
@@ -147,12 +147,13 @@ fn every_code_stands_once_and_belongs_to_an_operation() {
 #[test]
 fn every_reason_of_a_refused_row_stands_here() {
     let of_codes = [CodeError::Empty, CodeError::TooShort, CodeError::TooLong, CodeError::BadCharacter(' ')];
-    let of_rows = [Rejected::DuplicateInFile, Rejected::AlreadyExists, Rejected::UserLimitReached];
+    let of_rows =
+        [RowRejection::DuplicateInFile, RowRejection::AlreadyExists, RowRejection::UserLimitReached];
     let mut reasons: Vec<_> = of_codes.map(CodeError::reason).to_vec();
-    reasons.extend(of_rows.map(Rejected::reason));
+    reasons.extend(of_rows.map(RowRejection::reason));
     let of_header =
-        [RowFault::TooManyCells { cells: 2, columns: 1 }, RowFault::RepeatedHeader, RowFault::NoCodeAtStart];
-    reasons.extend(of_header.map(RowFault::reason));
+        [RowError::TooManyCells { cells: 2, columns: 1 }, RowError::RepeatedHeader, RowError::NoCodeAtStart];
+    reasons.extend(of_header.map(RowError::reason));
     reasons.push("bad_user_id");
     reasons.sort_unstable();
     assert_eq!(reasons, ROW_REASONS.iter().map(|(reason, _)| *reason).collect::<Vec<_>>());

@@ -5,10 +5,10 @@
 use std::time::Duration;
 
 use cookie::{Cookie, SameSite};
-use cuponera_core::error::Refusal;
+use cuponera_domain::rejection::Rejection;
 use poem::http::{HeaderMap, HeaderName, header};
 
-use crate::problem::Problem;
+use crate::http::problem::Problem;
 
 /// The name of the cookie.
 const NAME: &str = "cuponera_refresh";
@@ -20,7 +20,7 @@ static FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// The properties of a request that determine the transport.
 #[derive(Debug)]
-pub(super) struct Carrier {
+pub(super) struct TokenTransport {
     /// The refresh token from the cookie.
     cookie: Option<String>,
     /// The client gets tokens as cookies: it is a browser, or sent a token as a cookie.
@@ -31,7 +31,7 @@ pub(super) struct Carrier {
     is_foreign: bool,
 }
 
-impl Carrier {
+impl TokenTransport {
     pub(super) fn of(headers: &HeaderMap) -> Self {
         let origin = headers.get(header::ORIGIN);
         let site = headers.get(&FETCH_SITE);
@@ -48,14 +48,14 @@ impl Carrier {
     pub(super) fn use_cookie(&mut self) -> Result<Option<String>, Problem> {
         if self.cookie.is_some() && self.is_foreign {
             let reason = "the cookie is not accepted from pages of other sites".to_owned();
-            return Err(Refusal::Forbidden { reason }.into());
+            return Err(Rejection::Forbidden { reason }.into());
         }
         self.takes_cookies |= self.cookie.is_some();
         Ok(self.cookie.clone())
     }
 
     /// The cookie with a token, if the client gets tokens as cookies.
-    pub(super) fn carry(&self, token: &str, ttl: Duration) -> Option<String> {
+    pub(super) fn cookie_with(&self, token: &str, ttl: Duration) -> Option<String> {
         let seconds = i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX);
         self.takes_cookies.then(|| self.cookie(token, seconds))
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::super::show::{Column, Look, count, pairs, plain, table};
+use super::super::show::{CellFormat, Column, count, pairs, plain, table};
 use super::super::watch::Job;
 
 /// The report of a job that succeeded. Its last line has the counts of rows and the location of the rejected rows.
@@ -77,11 +77,11 @@ fn quoted(text: &str) -> String {
 
 fn sample(rows: &[Value]) -> String {
     const COLUMNS: [Column; 5] = [
-        Column("LINE", "/line", Look::Count),
-        Column("CODE", "/code", Look::Text),
-        Column("USER", "/userId", Look::Text),
-        Column("METADATA", "/metadata", Look::Text),
-        Column("REJECTED", "/reason", Look::Text),
+        Column("LINE", "/line", CellFormat::Count),
+        Column("CODE", "/code", CellFormat::Text),
+        Column("USER", "/userId", CellFormat::Text),
+        Column("METADATA", "/metadata", CellFormat::Text),
+        Column("REJECTED", "/reason", CellFormat::Text),
     ];
     table(&COLUMNS, rows)
 }
@@ -89,17 +89,17 @@ fn sample(rows: &[Value]) -> String {
 /// `12 codes imported, 2 of them without the user …; 3 rows rejected: see errors.csv`
 fn last_line(job: &Job, dry_run: bool, errors: Option<&Path>) -> String {
     let (imported, unassigned) = (job.result("uploadedCount"), job.result("unassignedCount"));
-    let refused = job.result("duplicatesCount") + job.result("invalidRowsCount");
+    let rejected = job.result("duplicatesCount") + job.result("invalidRowsCount");
     let would_be = if dry_run { "would be imported" } else { "imported" };
     let mut line = format!("{} {would_be}", counted(imported, "code", "codes"));
     if unassigned > 0 {
         let unassigned = count(unassigned);
         let _ = write!(line, ", {unassigned} of them without the user that the row names (over the limit)");
     }
-    if refused > 0 {
-        let _ = write!(line, "; {} rejected", counted(refused, "row", "rows"));
+    if rejected > 0 {
+        let _ = write!(line, "; {} rejected", counted(rejected, "row", "rows"));
     }
-    if unassigned + refused > 0 {
+    if unassigned + rejected > 0 {
         let file = match errors {
             Some(path) => plain(&path.display().to_string()),
             None => format!("cuponera jobs errors {}", job.id()),

@@ -1,0 +1,45 @@
+//! Deletes the dead letters of jobs that were retried, in the background. The request does not wait for the queue.
+
+use std::sync::Arc;
+
+use cuponera_platform::queue::{Queue, delete_unneeded_dead_letters};
+use tokio::sync::{Mutex, Semaphore};
+use tracing::warn;
+
+use crate::app::App;
+
+/// One pass that runs and one that waits. The waiting pass also covers all later requests.
+const MAX_PASSES: usize = 2;
+
+/// Passes over the dead-letter queue in this process run one at a time, because a message that one pass receives is hidden
+/// from another.
+#[derive(Debug)]
+pub(crate) struct DeadLetters {
+    passes: Arc<Semaphore>,
+    turn: Arc<Mutex<()>>,
+}
+
+impl Default for DeadLetters {
+    fn default() -> Self {
+        Self { passes: Arc::new(Semaphore::new(MAX_PASSES)), turn: Arc::default() }
+    }
+}
+
+impl DeadLetters {
+    /// Starts a pass in the background, unless one already waits.
+    pub(crate) fn delete_stale(&self, app: &App) {
+        let Queue::Sqs(sqs) = &app.queue else { return };
+        let Ok(permit) = self.passes.clone().try_acquire_owned() else { return };
+        let (store, sqs, turn) = (app.store.clone(), sqs.clone(), self.turn.clone());
+        app.run_in_background(async move {
+            let _turn = turn.lock().await;
+            if let Err(fault) = delete_unneeded_dead_letters(&store, &sqs).await {
+                warn!(
+                    error = fault.chain(),
+                    "cannot delete dead letters of jobs that run again; the jobs are not affected"
+                );
+            }
+            drop(permit);
+        });
+    }
+}

@@ -1,0 +1,148 @@
+//! The operations that generate codes from patterns and list them.
+
+mod doc;
+mod request;
+mod view;
+
+use cuponera_domain::coupon::code::Code;
+use cuponera_domain::coupon::pattern::Pattern;
+use cuponera_domain::coupon::space::CodeSpace;
+use cuponera_domain::coupon::state::CouponStatus;
+use cuponera_domain::id::BookId;
+use cuponera_domain::rejection::Rejection;
+use cuponera_platform::credential::random_secret;
+use cuponera_store::CodeFilter;
+use cuponera_store::{Error, Result};
+use poem_openapi::OpenApi;
+use poem_openapi::param::{Header, Path, Query};
+use poem_openapi::payload::Json;
+use uuid::Uuid;
+
+use super::{JobView, List, Tag, cursor, limit, plain, word};
+use crate::auth::caller::Caller;
+use crate::http::body::Body;
+use crate::http::idempotency::HeldKey;
+use crate::http::problem::Problem;
+use crate::http::reply::Reply;
+use request::Generation;
+use view::{Capacity, CodeView};
+
+pub(super) use doc::operations;
+
+/// The default pattern: 60 bits.
+const DEFAULT_PATTERN: &str = "{XXXXXXXXXXXX}";
+/// Number of samples in the response of `capacity`.
+const SAMPLES: u64 = 5;
+pub(super) const STATUSES: &str = "AVAILABLE, ASSIGNED, LOCKED, REDEEMED, VOID";
+
+pub(crate) struct Codes;
+
+#[OpenApi(prefix_path = "/api/v1/coupon-codes", tag = "Tag::CouponCodes")]
+impl Codes {
+    /// Get the capacity of a pattern
+    #[oai(path = "/capacity", method = "get", operation_id = "getCapacity")]
+    async fn capacity(
+        &self,
+        caller: Caller,
+        /// The book for which codes would be generated.
+        #[oai(name = "couponBookId")]
+        book: Query<Uuid>,
+        /// `{XXXXXXXXXXXX}` if absent.
+        pattern: Query<Option<String>>,
+    ) -> Result<Json<Capacity>, Problem> {
+        caller.must_have_book(BookId(book.0))?;
+        caller.app.store.get_book(caller.business(), BookId(book.0)).await?;
+        let pattern = parse_pattern(pattern.0.as_deref())?;
+        let used = caller
+            .app
+            .store
+            .find_space(caller.business(), &pattern.canonical())
+            .await?
+            .map_or(0, |space| space.used);
+        let shown = |number: u128| u64::try_from(number).unwrap_or(u64::MAX);
+        Ok(Json(Capacity {
+            codes: shown(pattern.capacity()),
+            used,
+            remaining: shown(pattern.capacity().saturating_sub(used.into())),
+            chance_of_hit: pattern.chance_of_a_hit(used.into()),
+            samples: samples(pattern.clone()).await?,
+            pattern: pattern.canonical(),
+        }))
+    }
+
+    /// Generate codes from a pattern
+    ///
+    /// Responds immediately with a job. The codes cannot be guessed, are distinct, and are exactly as many as
+    /// requested. If the pattern has too few codes left, none is generated, and `remaining` is the number that is
+    /// left.
+    #[oai(path = "/generate", method = "post", operation_id = "generateCodes")]
+    async fn generate(
+        &self,
+        caller: Caller,
+        body: Body<Generation>,
+        /// A repeated request with the same key returns the stored response.
+        #[oai(name = "Idempotency-Key")]
+        _key: Header<Option<String>>,
+    ) -> Result<Reply<JobView, 202>, Problem> {
+        caller.must_have_book(BookId(body.value.coupon_book_id))?;
+        let held = HeldKey::take(&caller, body.fingerprint)?;
+        let pattern = parse_pattern(body.value.pattern.as_deref())?;
+        let quantity = u64::try_from(body.value.quantity).map_err(Error::internal)?;
+        let (store, business, stored) = (caller.store(), caller.business(), held.stored());
+        let (actor, book) = (caller.principal.to_string(), BookId(body.value.coupon_book_id));
+        let submit =
+            async move { store.submit_generation(stored, business, &actor, book, &pattern, quantity).await };
+        let answer = caller.app.run(submit).await?;
+        Ok(Reply::of(answer, JobView::from)?.at(|job| format!("/api/v1/jobs/{}", job.id)))
+    }
+
+    /// List a book's codes
+    ///
+    /// A page may be short or empty before the end of the list: only `nextCursor` shows whether there are more.
+    #[oai(path = "/book/:bookId", method = "get", operation_id = "listCodes")]
+    async fn list(
+        &self,
+        caller: Caller,
+        /// The book.
+        #[oai(name = "bookId")]
+        book: Path<Uuid>,
+        /// `AVAILABLE`, `ASSIGNED`, `LOCKED`, `REDEEMED` or `VOID`.
+        status: Query<Option<String>>,
+        /// The beginning of the codes.
+        prefix: Query<Option<String>>,
+        /// `nextCursor` of the previous page.
+        #[oai(name = "cursor")]
+        after: Query<Option<String>>,
+        /// 1 to 500; 50 if absent.
+        limit: Query<Option<u32>>,
+    ) -> Result<Json<List<CodeView>>, Problem> {
+        caller.must_have_book(BookId(book.0))?;
+        let book = caller.app.store.get_book(caller.business(), BookId(book.0)).await?;
+        let filter = CodeFilter {
+            status: word("status", status.0, CouponStatus::parse, STATUSES)?,
+            prefix: plain("prefix", prefix.0)?
+                .map(|prefix| prefix.trim().to_uppercase())
+                .filter(|prefix| !prefix.is_empty()),
+            after: cursor(after.0, |text| Code::parse(text).ok().map(Code::into_string))?,
+        };
+        let narrowed = filter.status.is_some() || filter.prefix.is_some();
+        let mut page = caller.app.store.list_codes(&book, &filter, self::limit(limit.0)?).await?;
+        page.total = (!narrowed).then(|| book.counts.all());
+        Ok(Json(List::of(page, CodeView::from)))
+    }
+}
+
+fn parse_pattern(text: Option<&str>) -> Result<Pattern> {
+    Pattern::parse(text.unwrap_or(DEFAULT_PATTERN))
+        .map_err(|error| Rejection::invalid("pattern", error.to_string()).into())
+}
+
+/// Codes of a permutation whose key is generated for this response and then discarded.
+async fn samples(pattern: Pattern) -> Result<Vec<String>> {
+    let mut key = [0; 32];
+    key.copy_from_slice(&random_secret(16)?.as_bytes()[..32]);
+    let count = u64::try_from(pattern.capacity()).unwrap_or(u64::MAX).min(SAMPLES);
+    let made = tokio::task::spawn_blocking(move || CodeSpace::new(pattern, &key).codes(0..count));
+    let codes = made.await.map_err(Error::internal)?.map_err(Error::internal)?;
+    Ok(codes.iter().map(str::to_owned).collect())
+}

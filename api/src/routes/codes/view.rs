@@ -1,0 +1,54 @@
+//! Codes and patterns in responses.
+
+use cuponera_domain::coupon::state::Coupon;
+use poem_openapi::Object;
+use serde_json::Value;
+
+use crate::http::time::Time;
+
+/// A code of a book.
+#[derive(Debug, Object)]
+#[oai(rename = "Code", rename_all = "camelCase", skip_serializing_if_is_none)]
+pub(crate) struct CodeView {
+    code: String,
+    /// `AVAILABLE`, `ASSIGNED`, `LOCKED`, `REDEEMED` or `VOID`.
+    status: String,
+    user_id: Option<String>,
+    redeem_count: i32,
+    locked_until: Option<Time>,
+    metadata: Option<Value>,
+    created_at: Time,
+}
+
+impl From<Coupon> for CodeView {
+    fn from(coupon: Coupon) -> Self {
+        Self {
+            code: coupon.code,
+            status: coupon.status.as_str().into(),
+            user_id: coupon.holder,
+            redeem_count: coupon.redeem_count,
+            locked_until: coupon.locked_until.map(Time::from),
+            metadata: coupon.metadata,
+            created_at: coupon.created_at.into(),
+        }
+    }
+}
+
+/// The capacity of a pattern.
+#[derive(Debug, Object)]
+#[oai(rename_all = "camelCase")]
+pub(super) struct Capacity {
+    /// The pattern in its canonical form.
+    pub(super) pattern: String,
+    /// The number of codes of the pattern, up to 2^64 - 1.
+    #[oai(rename = "capacity")]
+    pub(super) codes: u64,
+    /// The number of codes generated from it so far, in all books of the business.
+    pub(super) used: u64,
+    /// The number of codes that are left.
+    pub(super) remaining: u64,
+    /// The probability that one guess is a code generated from it.
+    pub(super) chance_of_hit: f64,
+    /// Examples of the format. They are not codes that are or will be generated.
+    pub(super) samples: Vec<String>,
+}

@@ -1,0 +1,69 @@
+//! The document of the operations on coupons: examples and rejections.
+
+use serde_json::json;
+
+use crate::document::Operation;
+use crate::document::examples::{CODE, LATER, LOCK, NOW, REDEMPTION, USER, coupon, event, page};
+
+/// Assignments, locks and redemptions need an active book, between its start and its end.
+pub(in crate::routes) const OF_THE_BOOK: &[&str] = &["book_not_active", "book_not_started", "book_expired"];
+/// A change of a coupon needs its holder, and a coupon in a status that allows it.
+const OF_THE_HOLDER: &[&str] =
+    &["forbidden", "not_assigned", "not_holder", "coupon_locked", "coupon_void", "coupon_already_redeemed"];
+/// A redemption may need a lock.
+const OF_THE_LOCK: &[&str] = &["lock_required", "lock_stale", "lock_expired"];
+
+pub(in crate::routes) fn operations() -> Vec<Operation> {
+    let mut operations = changes();
+    operations.extend(views());
+    operations
+}
+
+fn changes() -> Vec<Operation> {
+    vec![
+        Operation::of("lockCoupon")
+            .body(json!({"userId": USER, "ttlSeconds": 300}))
+            .answers(
+                200,
+                "The lock: new, or an existing lock of the user, renewed.",
+                json!({"code": CODE, "status": "LOCKED", "lockId": LOCK, "lockedAt": NOW, "lockedUntil": LATER}),
+            )
+            .refuses(&["coupon_busy"])
+            .refuses(OF_THE_HOLDER)
+            .refuses(OF_THE_BOOK),
+        Operation::of("unlockCoupon")
+            .body(json!({"userId": USER, "lockId": LOCK}))
+            .answers(200, "The code is not locked.", json!({"code": CODE, "status": "ASSIGNED"}))
+            .refuses(OF_THE_HOLDER)
+            .refuses(&["lock_stale", "coupon_busy"]),
+        Operation::of("redeemCoupon")
+            .body(json!({"userId": USER, "lockId": LOCK, "reference": "sale 17"}))
+            .answers(
+                200,
+                "The redemption.",
+                json!({
+                    "code": CODE, "status": "REDEEMED", "redemptionId": REDEMPTION, "redeemCount": 1, "maxRedeems": 1,
+                    "isFinalRedeem": true, "redeemedAt": NOW,
+                }),
+            )
+            .refuses(&["coupon_busy"])
+            .refuses(OF_THE_HOLDER)
+            .refuses(OF_THE_BOOK)
+            .refuses(OF_THE_LOCK),
+        Operation::of("validateCoupon")
+            .body(json!({"userId": USER}))
+            .answers(200, "The coupon can be redeemed now.", json!({"valid": true, "coupon": coupon()}))
+            .refuses(OF_THE_HOLDER)
+            .refuses(OF_THE_BOOK)
+            .refuses(OF_THE_LOCK),
+    ]
+}
+
+fn views() -> Vec<Operation> {
+    vec![
+        Operation::of("getCoupon").answers(200, "The coupon.", coupon()).refuses(&["forbidden"]),
+        Operation::of("getCouponHistory")
+            .answers(200, "A page of the coupon's events.", page(&event()))
+            .refuses(&["forbidden"]),
+    ]
+}

@@ -1,0 +1,209 @@
+//! The operations that lock, redeem and show a coupon.
+
+mod doc;
+mod request;
+mod view;
+
+use cuponera_domain::coupon::code::Code;
+use cuponera_domain::id::LockId;
+use cuponera_domain::principal::{Permission, Role};
+use cuponera_domain::rejection::Rejection;
+use cuponera_store::Result;
+use cuponera_store::{Call, Lock, LockOwner, Redeem, Unlock, Visibility};
+use poem_openapi::OpenApi;
+use poem_openapi::param::{Header, Path, Query};
+use poem_openapi::payload::Json;
+
+use super::{List, Tag, cursor, limit};
+use crate::auth::caller::Caller;
+use crate::http::body::OptionalBody;
+use crate::http::idempotency::HeldKey;
+use crate::http::problem::Problem;
+use crate::http::reply::Reply;
+use request::{LockRequest, RedeemRequest, UnlockRequest, ValidateRequest};
+use view::{EventView, LockView, RedemptionView, UnlockView, Validation};
+
+pub(super) use doc::{OF_THE_BOOK, operations};
+pub(super) use view::CouponView;
+
+pub(crate) struct Coupons;
+
+#[OpenApi(prefix_path = "/api/v1/coupons", tag = "Tag::Coupons")]
+impl Coupons {
+    /// Lock a code for its holder
+    ///
+    /// A repeated request renews the same lock. 409 `not_assigned`, `coupon_already_redeemed`, `coupon_void`,
+    /// `book_not_active`; for a trusted caller also 409 `not_holder` or `coupon_locked` if another user holds it.
+    #[oai(path = "/:code/lock", method = "post", operation_id = "lockCoupon")]
+    async fn lock(
+        &self,
+        caller: Caller,
+        /// The code.
+        code: Path<String>,
+        body: OptionalBody<LockRequest>,
+        /// A repeated request with the same key returns the stored response.
+        #[oai(name = "Idempotency-Key")]
+        _key: Header<Option<String>>,
+    ) -> Result<Reply<LockView>, Problem> {
+        let body = body.0;
+        let user = caller.user(body.value.user_id)?;
+        let code = normalized(&code.0)?;
+        caller.must_have_book_of_code(&code).await?;
+        let held = HeldKey::take(&caller, body.fingerprint)?;
+        let lane = code.clone();
+        let call = call(&caller, &held, Lock { code, user, ttl_seconds: body.value.ttl_seconds });
+        Reply::of(caller.app.lock.execute(&lane, &caller.claimant, call).await?, LockView::from)
+    }
+
+    /// Release a lock
+    ///
+    /// Releasing a code that is not locked succeeds.
+    #[oai(path = "/:code/unlock", method = "post", operation_id = "unlockCoupon")]
+    async fn unlock(
+        &self,
+        caller: Caller,
+        /// The code.
+        code: Path<String>,
+        body: OptionalBody<UnlockRequest>,
+        /// A repeated request with the same key returns the stored response.
+        #[oai(name = "Idempotency-Key")]
+        _key: Header<Option<String>>,
+    ) -> Result<Reply<UnlockView>, Problem> {
+        let body = body.0;
+        let owner = if body.value.force {
+            caller.must_have(Permission::ForceUnlock)?;
+            LockOwner::Anyone
+        } else {
+            LockOwner::User(caller.user(body.value.user_id)?)
+        };
+        let code = normalized(&code.0)?;
+        caller.must_have_book_of_code(&code).await?;
+        let held = HeldKey::take(&caller, body.fingerprint)?;
+        let lane = code.clone();
+        let call = call(&caller, &held, Unlock { code, owner, lock: body.value.lock_id.map(LockId) });
+        let answer = caller.app.unlock.execute(&lane, &caller.claimant, call).await?;
+        Reply::of(answer, |unlocked| UnlockView { code: unlocked.code, status: "ASSIGNED".into() })
+    }
+
+    /// Redeem a code once
+    ///
+    /// 409 `coupon_already_redeemed` after the last allowed redemption, `lock_required` if the book requires a lock, `lock_stale`
+    /// if the coupon has another lock than the given one; 410 `lock_expired` if the given lock expired.
+    #[oai(path = "/:code/redeem", method = "post", operation_id = "redeemCoupon")]
+    async fn redeem(
+        &self,
+        caller: Caller,
+        /// The code.
+        code: Path<String>,
+        body: OptionalBody<RedeemRequest>,
+        /// A repeated request with the same key returns the stored response.
+        #[oai(name = "Idempotency-Key")]
+        _key: Header<Option<String>>,
+    ) -> Result<Reply<RedemptionView>, Problem> {
+        let body = body.0;
+        let user = caller.user(body.value.user_id)?;
+        let code = normalized(&code.0)?;
+        caller.must_have_book_of_code(&code).await?;
+        let held = HeldKey::take(&caller, body.fingerprint)?;
+        let lane = code.clone();
+        let ask = Redeem {
+            code,
+            user,
+            lock: body.value.lock_id.map(LockId),
+            reference: body.value.reference,
+            metadata: body.value.metadata,
+        };
+        let answer = caller.app.redeem.execute(&lane, &caller.claimant, call(&caller, &held, ask)).await?;
+        Reply::of(answer, RedemptionView::from)
+    }
+
+    /// Check whether a code can be redeemed now
+    ///
+    /// Makes the same checks and returns the same problems as redeem, and changes nothing.
+    #[oai(path = "/:code/validate", method = "post", operation_id = "validateCoupon")]
+    async fn validate(
+        &self,
+        caller: Caller,
+        /// The code.
+        code: Path<String>,
+        body: OptionalBody<ValidateRequest>,
+    ) -> Result<Json<Validation>, Problem> {
+        let body = body.0.value;
+        let user = caller.user(body.user_id)?;
+        let code = normalized(&code.0)?;
+        caller.must_have_book_of_code(&code).await?;
+        let ask = Redeem {
+            code: code.clone(),
+            user,
+            lock: body.lock_id.map(LockId),
+            reference: None,
+            metadata: None,
+        };
+        let call = Call {
+            business: caller.business(),
+            visibility: caller.visibility(),
+            audit: caller.audit(),
+            key: None,
+            ask,
+        };
+        caller.app.store.validate(&call).await?;
+        let coupon = caller.app.store.get_coupon(caller.business(), &code).await?;
+        Ok(Json(Validation { valid: true, coupon: coupon.into() }))
+    }
+
+    /// Get a coupon
+    #[oai(path = "/:code", method = "get", operation_id = "getCoupon")]
+    async fn get(
+        &self,
+        caller: Caller,
+        /// The code.
+        code: Path<String>,
+    ) -> Result<Json<CouponView>, Problem> {
+        let code = normalized(&code.0)?;
+        caller.must_have_book_of_code(&code).await?;
+        let coupon = caller.app.store.get_coupon(caller.business(), &code).await?;
+        if caller.visibility() == Visibility::OwnOnly && !is_own(&caller, coupon.holder.as_deref()) {
+            return Err(Rejection::not_found("coupon").into());
+        }
+        Ok(Json(coupon.into()))
+    }
+
+    /// List the events of a coupon, newest first
+    #[oai(path = "/:code/history", method = "get", operation_id = "getCouponHistory")]
+    async fn history(
+        &self,
+        caller: Caller,
+        /// The code.
+        code: Path<String>,
+        /// `nextCursor` of the previous page.
+        cursor: Query<Option<String>>,
+        /// 1 to 500; 50 if absent.
+        limit: Query<Option<u32>>,
+    ) -> Result<Json<List<EventView>>, Problem> {
+        let code = normalized(&code.0)?;
+        caller.must_have_book_of_code(&code).await?;
+        let before = self::cursor(cursor.0, |text| text.parse::<i32>().ok())?;
+        let limit = self::limit(limit.0)?;
+        let page = caller.app.store.history(caller.business(), &code, before, limit).await?;
+        Ok(Json(List::of(page, EventView::from)))
+    }
+}
+
+fn call<T>(caller: &Caller, held: &HeldKey, ask: T) -> Call<T> {
+    Call {
+        business: caller.business(),
+        visibility: caller.visibility(),
+        audit: caller.audit(),
+        key: held.stored(),
+        ask,
+    }
+}
+
+fn is_own(caller: &Caller, holder: Option<&str>) -> bool {
+    matches!(&caller.principal.role, Role::User { user_id } if holder == Some(user_id))
+}
+
+/// The stored form of a code. Text that is no valid code is 404.
+pub(crate) fn normalized(text: &str) -> Result<String> {
+    Code::parse(text).map(Code::into_string).map_err(|_| Rejection::not_found("coupon").into())
+}

@@ -1,0 +1,98 @@
+//! The bodies of requests about a coupon.
+
+use cuponera_domain::book::{MAX_LOCK_TTL_SECONDS, MAX_METADATA_BYTES};
+use poem_openapi::Object;
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use crate::http::body::{Fields, FromFields};
+
+/// Maximum length of the reference of a redemption, in characters.
+const MAX_REFERENCE_CHARS: usize = 200;
+
+/// The user and the duration of a lock.
+#[derive(Debug, Object)]
+#[oai(rename_all = "camelCase")]
+pub(super) struct LockRequest {
+    /// The holder. A USER may omit it.
+    pub(super) user_id: Option<String>,
+    /// 1 to 86400; the book's `lockTtlSeconds` if absent.
+    #[oai(validator(minimum(value = "1"), maximum(value = "86400")))]
+    pub(super) ttl_seconds: Option<i32>,
+}
+
+impl FromFields for LockRequest {
+    fn read(fields: &mut Fields) -> Option<Self> {
+        let (user_id, ttl_seconds) = (fields.optional_holder("userId"), fields.optional("ttlSeconds"));
+        if ttl_seconds.is_some_and(|ttl| !(1..=MAX_LOCK_TTL_SECONDS).contains(&ttl)) {
+            fields.fault("ttlSeconds", "must be from 1 to 86400");
+        }
+        Some(Self { user_id, ttl_seconds })
+    }
+}
+
+/// The lock to release.
+#[derive(Debug, Object)]
+#[oai(rename_all = "camelCase")]
+pub(super) struct UnlockRequest {
+    /// The holder. A USER may omit it.
+    pub(super) user_id: Option<String>,
+    /// Release only this lock: `lock_stale` if the coupon has another.
+    pub(super) lock_id: Option<Uuid>,
+    /// ADMIN only: release the lock of any user.
+    #[oai(default)]
+    pub(super) force: bool,
+}
+
+impl FromFields for UnlockRequest {
+    fn read(fields: &mut Fields) -> Option<Self> {
+        let (user_id, lock_id) = (fields.optional_holder("userId"), fields.optional("lockId"));
+        Some(Self { user_id, lock_id, force: fields.optional("force").unwrap_or(false) })
+    }
+}
+
+/// A redemption.
+#[derive(Debug, Object)]
+#[oai(rename_all = "camelCase")]
+pub(super) struct RedeemRequest {
+    /// The holder. A USER may omit it.
+    pub(super) user_id: Option<String>,
+    /// The caller's lock: the request is rejected if the coupon has another.
+    pub(super) lock_id: Option<Uuid>,
+    /// The caller's own reference of the sale, up to 200 characters.
+    #[oai(validator(max_length = 200))]
+    pub(super) reference: Option<String>,
+    /// Any object, up to 16 KiB.
+    pub(super) metadata: Option<Value>,
+}
+
+impl FromFields for RedeemRequest {
+    fn read(fields: &mut Fields) -> Option<Self> {
+        let (user_id, lock_id) = (fields.optional_holder("userId"), fields.optional("lockId"));
+        let reference = fields.optional::<String>("reference");
+        if reference.as_ref().is_some_and(|text| text.chars().count() > MAX_REFERENCE_CHARS) {
+            fields.fault("reference", "must have at most 200 characters");
+        }
+        let metadata = fields.optional::<Map<String, Value>>("metadata").map(Value::Object);
+        if metadata.as_ref().is_some_and(|value| value.to_string().len() > MAX_METADATA_BYTES) {
+            fields.fault("metadata", "must have at most 16384 bytes as JSON");
+        }
+        Some(Self { user_id, lock_id, reference, metadata })
+    }
+}
+
+/// The user who would redeem the code.
+#[derive(Debug, Object)]
+#[oai(rename_all = "camelCase")]
+pub(super) struct ValidateRequest {
+    /// The holder. A USER may omit it.
+    pub(super) user_id: Option<String>,
+    /// The caller's lock.
+    pub(super) lock_id: Option<Uuid>,
+}
+
+impl FromFields for ValidateRequest {
+    fn read(fields: &mut Fields) -> Option<Self> {
+        Some(Self { user_id: fields.optional_holder("userId"), lock_id: fields.optional("lockId") })
+    }
+}

@@ -1,0 +1,161 @@
+//! Coupons, their changes and their history in responses.
+
+use cuponera_domain::coupon::state::{Coupon, CouponEvent};
+use cuponera_store::{Locked, Redeemed};
+use poem_openapi::Object;
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::http::time::Time;
+
+/// A coupon: a code with its assignment and lock.
+#[derive(Debug, Object)]
+#[oai(rename = "Coupon", rename_all = "camelCase", skip_serializing_if_is_none)]
+pub(crate) struct CouponView {
+    /// The id of the assignment, while the code is assigned.
+    id: Option<Uuid>,
+    code: String,
+    coupon_book_id: Uuid,
+    /// `AVAILABLE`, `ASSIGNED`, `LOCKED`, `REDEEMED` or `VOID`.
+    status: String,
+    user_id: Option<String>,
+    redeem_count: i32,
+    max_redeems: i32,
+    assigned_at: Option<Time>,
+    locked_at: Option<Time>,
+    locked_until: Option<Time>,
+    redeemed_at: Option<Time>,
+    metadata: Option<Value>,
+    created_at: Time,
+}
+
+impl From<Coupon> for CouponView {
+    fn from(coupon: Coupon) -> Self {
+        Self {
+            id: coupon.assignment.map(|id| id.0),
+            code: coupon.code,
+            coupon_book_id: coupon.book.0,
+            status: coupon.status.as_str().into(),
+            user_id: coupon.holder,
+            redeem_count: coupon.redeem_count,
+            max_redeems: coupon.max_redeems,
+            assigned_at: coupon.assigned_at.map(Time::from),
+            locked_at: coupon.locked_at.map(Time::from),
+            locked_until: coupon.locked_until.map(Time::from),
+            redeemed_at: coupon.redeemed_at.map(Time::from),
+            metadata: coupon.metadata,
+            created_at: coupon.created_at.into(),
+        }
+    }
+}
+
+/// An event of a coupon's history.
+#[derive(Debug, Object)]
+#[oai(rename = "CouponEvent", rename_all = "camelCase", skip_serializing_if_is_none)]
+pub(crate) struct EventView {
+    id: Uuid,
+    /// `ASSIGN`, `LOCK`, `UNLOCK`, `EXPIRE`, `REDEEM`, `REVOKE`, `ROLLBACK` or `VOID`.
+    action: String,
+    from_status: String,
+    to_status: String,
+    user_id: Option<String>,
+    /// The actor: `admin:…`, `service:…`, `user:…`, `job:…` or `sweep`.
+    actor: String,
+    at: Time,
+    ip: Option<String>,
+    user_agent: Option<String>,
+    request_id: Option<String>,
+    reason: Option<String>,
+    redeem_count: Option<i32>,
+}
+
+impl From<CouponEvent> for EventView {
+    fn from(event: CouponEvent) -> Self {
+        Self {
+            id: event.id.0,
+            action: event.action,
+            from_status: event.from_status.as_str().into(),
+            to_status: event.to_status.as_str().into(),
+            user_id: event.user,
+            actor: event.actor,
+            at: event.at.into(),
+            ip: event.ip,
+            user_agent: event.user_agent,
+            request_id: event.request_id,
+            reason: event.reason,
+            redeem_count: event.redeem_count,
+        }
+    }
+}
+
+/// A lock.
+#[derive(Debug, Object)]
+#[oai(rename = "Lock", rename_all = "camelCase")]
+pub(crate) struct LockView {
+    code: String,
+    /// `LOCKED`.
+    status: String,
+    /// If a redeem or unlock request names it, the request is rejected once another lock exists.
+    lock_id: Uuid,
+    locked_at: Time,
+    locked_until: Time,
+}
+
+impl From<Locked> for LockView {
+    fn from(locked: Locked) -> Self {
+        Self {
+            code: locked.code,
+            status: "LOCKED".into(),
+            lock_id: locked.lock.0,
+            locked_at: locked.locked_at.into(),
+            locked_until: locked.locked_until.into(),
+        }
+    }
+}
+
+/// A code that is not locked.
+#[derive(Debug, Object)]
+#[oai(rename = "Unlock")]
+pub(crate) struct UnlockView {
+    pub(crate) code: String,
+    /// `ASSIGNED`.
+    pub(crate) status: String,
+}
+
+/// A redemption of a code.
+#[derive(Debug, Object)]
+#[oai(rename = "Redemption", rename_all = "camelCase")]
+pub(crate) struct RedemptionView {
+    code: String,
+    /// `REDEEMED` after the last allowed redemption, otherwise `ASSIGNED`.
+    status: String,
+    redemption_id: Uuid,
+    redeem_count: i32,
+    max_redeems: i32,
+    is_final_redeem: bool,
+    redeemed_at: Time,
+}
+
+impl From<Redeemed> for RedemptionView {
+    fn from(redeemed: Redeemed) -> Self {
+        let is_final_redeem = redeemed.is_final();
+        Self {
+            code: redeemed.code,
+            status: if is_final_redeem { "REDEEMED" } else { "ASSIGNED" }.into(),
+            redemption_id: redeemed.redemption.0,
+            redeem_count: redeemed.redeem_count,
+            max_redeems: redeemed.max_redeems,
+            is_final_redeem,
+            redeemed_at: redeemed.redeemed_at.into(),
+        }
+    }
+}
+
+/// A redemption would be allowed now.
+#[derive(Debug, Object)]
+#[oai(rename_all = "camelCase")]
+pub(super) struct Validation {
+    /// Always true: otherwise the response is the problem that redeem would return.
+    pub(super) valid: bool,
+    pub(super) coupon: CouponView,
+}

@@ -1,0 +1,66 @@
+//! The parameters of an upload, from the query and from the fields of a form.
+
+use std::str::FromStr;
+
+use cuponera_domain::csv::{ColumnLabel, Delimiter, ReadOptions};
+use cuponera_domain::rejection::Rejection;
+use cuponera_store::Result;
+use uuid::Uuid;
+
+/// The parameters of an upload. A parameter given in both the query and the form must have the same value.
+#[derive(Debug, Default)]
+pub(super) struct Parameters {
+    pub(super) book: Option<Uuid>,
+    pub(super) dry_run: Option<bool>,
+    pub(super) reading: ReadOptions,
+}
+
+impl Parameters {
+    pub(super) const NAMES: [&str; 6] =
+        ["couponBookId", "dryRun", "delimiter", "header", "codeColumn", "userColumn"];
+
+    pub(super) fn is_known(name: &str) -> bool {
+        Self::NAMES.contains(&name)
+    }
+
+    /// Sets a parameter from text. An empty text counts as absent, except for the book.
+    pub(super) fn set(&mut self, name: &str, text: &str) -> Result<()> {
+        let reading = &mut self.reading;
+        match name {
+            "couponBookId" => put(&mut self.book, name, text, |text| {
+                text.parse().map_err(|_| "must be an id (a UUID)".to_owned())
+            }),
+            _ if text.is_empty() => Ok(()),
+            "dryRun" => put(&mut self.dry_run, name, text, true_or_false),
+            "header" => put(&mut reading.header, name, text, true_or_false),
+            "delimiter" => put(&mut reading.delimiter, name, text, |text| {
+                Delimiter::from_str(text).map_err(|expected| format!("must be {expected}"))
+            }),
+            "codeColumn" => put(&mut reading.code_column, name, text, column),
+            "userColumn" => put(&mut reading.user_column, name, text, column),
+            _ => Err(Rejection::invalid(name, "is not known").into()),
+        }
+    }
+}
+
+fn put<T: PartialEq>(
+    into: &mut Option<T>,
+    name: &str,
+    text: &str,
+    parse: impl Fn(&str) -> std::result::Result<T, String>,
+) -> Result<()> {
+    let value = parse(text).map_err(|message| Rejection::invalid(name, message))?;
+    if into.as_ref().is_some_and(|given| *given != value) {
+        return Err(Rejection::invalid(name, "has different values in the query and in the form").into());
+    }
+    *into = Some(value);
+    Ok(())
+}
+
+fn true_or_false(text: &str) -> std::result::Result<bool, String> {
+    text.parse().map_err(|_| "must be true or false".to_owned())
+}
+
+fn column(text: &str) -> std::result::Result<ColumnLabel, String> {
+    text.parse().map_err(str::to_owned)
+}

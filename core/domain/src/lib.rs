@@ -1,0 +1,17 @@
+//! The rules of coupons: types, states and decisions, without I/O, SQL or a clock.
+//!
+//! Times and random seeds are arguments. Errors are [`rejection::Rejection`]s, without HTTP.
+
+pub mod book;
+pub mod coupon;
+pub mod csv;
+pub mod id;
+pub mod job;
+pub mod json;
+pub mod lock;
+pub mod number;
+pub mod page;
+pub mod principal;
+pub mod rejection;
+pub mod text;
+pub mod trace;

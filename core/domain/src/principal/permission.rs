@@ -1,0 +1,155 @@
+//! What a caller may do: one table from roles to permissions. Each operation of the API needs one of them (`api/src/auth/policy.rs`),
+//! and an API key may be limited to some of its role's.
+
+use super::RoleName;
+
+/// A permission.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Permission {
+    /// See books and their rules.
+    ReadBooks,
+    /// Create, change and delete books.
+    ManageBooks,
+    /// List the codes of a book, and the capacity of a pattern.
+    ReadCodes,
+    /// Generate and import codes.
+    CreateCodes,
+    /// See the coupons of a user, and a coupon.
+    ReadCoupons,
+    /// See the events of a coupon.
+    ReadHistory,
+    /// Give a user any free code of a book.
+    AssignRandom,
+    /// Give a user the code that is named.
+    AssignNamed,
+    /// Lock, unlock, redeem and validate a coupon for its holder.
+    UseCoupons,
+    /// Release a lock of any holder.
+    ForceUnlock,
+    /// See user pools and their users.
+    ReadPools,
+    /// Create, change and delete user pools, add and remove their users.
+    ManagePools,
+    /// Distribute codes to the users of a pool.
+    Distribute,
+    /// See jobs and their rejected rows.
+    ReadJobs,
+    /// Cancel, retry and redrive jobs.
+    ManageJobs,
+    /// See, create and change users.
+    ManageUsers,
+    /// See, create and revoke API keys.
+    ManageApiKeys,
+}
+
+use Permission::{
+    AssignNamed, AssignRandom, CreateCodes, Distribute, ForceUnlock, ManageApiKeys, ManageBooks, ManageJobs,
+    ManagePools, ManageUsers, ReadBooks, ReadCodes, ReadCoupons, ReadHistory, ReadJobs, ReadPools,
+    UseCoupons,
+};
+use RoleName::{Admin, Service, User};
+
+/// Each permission, its name in the API, what it allows, and the roles that have it. A USER has it for its own coupons and for
+/// ACTIVE books only.
+const TABLE: [(Permission, &str, &str, &[RoleName]); 17] = [
+    (ReadBooks, "books:read", "see books and their rules", &[Admin, Service, User]),
+    (ManageBooks, "books:manage", "create, change and delete books", &[Admin, Service]),
+    (ReadCodes, "codes:read", "list the codes of a book; the capacity of a pattern", &[Admin, Service]),
+    (CreateCodes, "codes:create", "generate and import codes", &[Admin, Service]),
+    (ReadCoupons, "coupons:read", "see a coupon, and the coupons of a user", &[Admin, Service, User]),
+    (ReadHistory, "coupons:history", "see the history of a coupon", &[Admin, Service]),
+    (AssignRandom, "coupons:assign-random", "give a user any free code of a book", &[Admin, Service, User]),
+    (AssignNamed, "coupons:assign", "give a user the code that is named", &[Admin, Service]),
+    (
+        UseCoupons,
+        "coupons:use",
+        "lock, unlock, redeem and validate a coupon for its holder",
+        &[Admin, Service, User],
+    ),
+    (ForceUnlock, "coupons:force-unlock", "release the lock of any holder", &[Admin]),
+    (ReadPools, "pools:read", "see user pools and their users", &[Admin, Service]),
+    (
+        ManagePools,
+        "pools:manage",
+        "create, change and delete user pools, add and remove their users",
+        &[Admin, Service],
+    ),
+    (Distribute, "coupons:distribute", "distribute codes to the users of a pool", &[Admin, Service]),
+    (ReadJobs, "jobs:read", "see jobs and their rejected rows", &[Admin, Service]),
+    (ManageJobs, "jobs:manage", "cancel, retry and redrive jobs", &[Admin, Service]),
+    (ManageUsers, "users:manage", "see, create and change users", &[Admin]),
+    (ManageApiKeys, "api-keys:manage", "see, create and revoke API keys", &[Admin]),
+];
+
+impl Permission {
+    /// All of them, in the order of the table.
+    pub fn all() -> impl Iterator<Item = Self> {
+        TABLE.iter().map(|row| row.0)
+    }
+
+    /// As the API and the database spell it.
+    pub fn as_str(self) -> &'static str {
+        self.row().1
+    }
+
+    /// What it allows.
+    pub fn meaning(self) -> &'static str {
+        self.row().2
+    }
+
+    /// The roles that have it.
+    pub fn roles(self) -> &'static [RoleName] {
+        self.row().3
+    }
+
+    /// The permission of this name.
+    pub fn parse(name: &str) -> Option<Self> {
+        TABLE.iter().find(|row| row.1 == name).map(|row| row.0)
+    }
+
+    fn row(self) -> &'static (Self, &'static str, &'static str, &'static [RoleName]) {
+        TABLE.iter().find(|row| row.0 == self).unwrap_or(&TABLE[0])
+    }
+}
+
+impl Permission {
+    /// Whether an API key may have it. Managing people and keys takes an account: a key that leaks must not make others.
+    pub fn is_for_keys(self) -> bool {
+        !matches!(self, ManageUsers | ManageApiKeys)
+    }
+}
+
+impl RoleName {
+    /// Whether the role has the permission.
+    pub fn may(self, permission: Permission) -> bool {
+        permission.roles().contains(&self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn each_permission_has_one_row_and_one_name() {
+        let permissions: BTreeSet<Permission> = Permission::all().collect();
+        let names: BTreeSet<&str> = Permission::all().map(Permission::as_str).collect();
+        assert_eq!((permissions.len(), names.len()), (TABLE.len(), TABLE.len()));
+        // The last variant: a permission without a row would be taken for another.
+        assert_eq!(permissions.last(), Some(&ManageApiKeys));
+        assert_eq!(permissions.len(), ManageApiKeys as usize + 1);
+        for permission in Permission::all() {
+            assert_eq!(Permission::parse(permission.as_str()), Some(permission));
+        }
+    }
+
+    #[test]
+    fn an_admin_may_do_everything_and_each_role_less_than_the_one_before() {
+        for permission in Permission::all() {
+            assert!(Admin.may(permission));
+            assert!(!User.may(permission) || Service.may(permission));
+        }
+    }
+}

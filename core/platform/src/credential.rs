@@ -1,0 +1,30 @@
+//! Passwords, access tokens and the secrets of keys. What can be stolen from the database is only hashes.
+
+mod hashing;
+mod password;
+mod token;
+
+use rand::TryRng;
+use sha2::{Digest, Sha256};
+
+use cuponera_store::{Error, Result};
+
+pub use hashing::{Argon2Hasher, HASHES_AT_ONCE};
+pub use password::{MAX_PASSWORD_CHARS, MIN_PASSWORD_CHARS, check_password};
+pub use token::{MIN_JWT_SECRET_BYTES, Tokens, VerifiedToken};
+
+/// A new secret of so many random bytes, as hex.
+pub fn random_secret(bytes: usize) -> Result<String> {
+    let mut raw = vec![0_u8; bytes];
+    rand::rngs::SysRng.try_fill_bytes(&mut raw).map_err(Error::internal)?;
+    Ok(raw.iter().fold(String::with_capacity(bytes * 2), |mut hex, byte| {
+        use std::fmt::Write;
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    }))
+}
+
+/// What is kept of a long random secret. It needs no slow hash: there is nothing to guess.
+pub fn secret_hash(secret: &str) -> Vec<u8> {
+    Sha256::digest(secret.as_bytes()).to_vec()
+}

@@ -1,0 +1,122 @@
+//! Assignment of codes to users, at random or by code.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sqlx::PgPool;
+
+use crate::GenerateId;
+use cuponera_domain::coupon::state::CouponStatus;
+use cuponera_domain::id::{AssignmentId, BookId};
+
+use super::batch::parameters::{BatchColumns, WhyColumns, column, why_batch};
+use super::batch::{Call, Transition, Why};
+
+/// Assign a random free code of a book to a user.
+#[derive(Debug, Clone)]
+pub struct AssignRandom {
+    /// The book.
+    pub book: BookId,
+    /// The user.
+    pub user: String,
+}
+
+/// Assign a code to a user.
+#[derive(Debug, Clone)]
+pub struct AssignNamed {
+    /// The code.
+    pub code: String,
+    /// The user.
+    pub user: String,
+}
+
+/// An assigned code.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Assigned {
+    /// The id of the assignment.
+    pub id: AssignmentId,
+    /// The code.
+    pub code: String,
+    /// Its book.
+    pub book: BookId,
+    /// The holder.
+    pub user: String,
+    /// When it was assigned.
+    pub assigned_at: DateTime<Utc>,
+    /// Whether the user held the code before this call.
+    pub repeated: bool,
+    /// The status of the code; after a repeated call it may be locked or redeemed.
+    #[serde(default = "assigned")]
+    pub status: CouponStatus,
+}
+
+fn assigned() -> CouponStatus {
+    CouponStatus::Assigned
+}
+
+impl Transition for AssignRandom {
+    type Outcome = Assigned;
+
+    fn code(&self) -> Option<&str> {
+        None
+    }
+
+    fn row(&self) -> &str {
+        &self.user
+    }
+
+    async fn apply(pool: &PgPool, calls: &[&Call<Self>], _: bool) -> sqlx::Result<Vec<(i32, Value)>> {
+        BatchColumns::of(calls)
+            .bind(sqlx::query_as(include_str!("sql/assign_random.sql")))
+            .bind(column(calls, |call| call.ask.book.0))
+            .bind(column(calls, |call| call.ask.user.clone()))
+            .bind(column(calls, |_| AssignmentId::generate().0))
+            .fetch_all(pool)
+            .await
+    }
+
+    async fn why(pool: &PgPool, calls: &[&Call<Self>]) -> sqlx::Result<Vec<Why>> {
+        why_batch!(
+            pool,
+            calls,
+            "src/sql/assign_random_why.sql",
+            |_| false,
+            &column(calls, |call| call.ask.book.0),
+            &column(calls, |call| call.ask.user.clone()),
+        )
+    }
+}
+
+impl Transition for AssignNamed {
+    type Outcome = Assigned;
+
+    fn code(&self) -> Option<&str> {
+        Some(&self.code)
+    }
+
+    fn row(&self) -> &str {
+        &self.user
+    }
+
+    async fn apply(pool: &PgPool, calls: &[&Call<Self>], waits: bool) -> sqlx::Result<Vec<(i32, Value)>> {
+        BatchColumns::of(calls)
+            .bind(sqlx::query_as(include_str!("sql/assign_named.sql")))
+            .bind(column(calls, |call| call.ask.code.clone()))
+            .bind(column(calls, |call| call.ask.user.clone()))
+            .bind(column(calls, |_| AssignmentId::generate().0))
+            .bind(waits)
+            .fetch_all(pool)
+            .await
+    }
+
+    async fn why(pool: &PgPool, calls: &[&Call<Self>]) -> sqlx::Result<Vec<Why>> {
+        why_batch!(
+            pool,
+            calls,
+            "src/sql/assign_named_why.sql",
+            |_| false,
+            &column(calls, |call| call.ask.code.clone()),
+            &column(calls, |call| call.ask.user.clone()),
+        )
+    }
+}

@@ -1,0 +1,389 @@
+//! Batches of hot writes. Each item gets its own result; a single request is a batch of one.
+//!
+//! A batch runs in rounds. In a round each code and each idempotency key occurs once. One statement executes all items
+//! and writes events and keys in the same commit. A second statement determines why the other items changed nothing. A
+//! third stores the rejections under their keys.
+//!
+//! A batch waits for no coupon that another transaction holds: it skips the coupon (`skip locked`), and the item is
+//! [`AttemptResult::Busy`]. For rows that cannot be skipped (a quota or a key that another transaction is writing) it waits at
+//! most `lock_timeout`. After that, and after any other error that one item can cause, all items of the statement are
+//! busy and nothing has changed. [`Store::run_alone`] then runs each item by itself, so that only the item that
+//! causes an error gets it.
+//!
+//! **Invariant.** An item's effect and its key's row commit together or not at all. The key is inserted without
+//! `on conflict`, so a conflict rolls back the whole statement, and the next round finds the stored answer.
+
+pub(super) mod parameters;
+
+use std::collections::{HashMap, HashSet};
+use std::future::Future;
+use std::time::Duration;
+
+use futures::{StreamExt, stream};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use sqlx::PgPool;
+use tokio::time::{Instant, sleep};
+use uuid::Uuid;
+
+use crate::error::{Error, Result, breaches};
+use cuponera_domain::id::BusinessId;
+use cuponera_domain::lock::LockNote;
+use cuponera_domain::principal::AuditContext;
+use cuponera_domain::rejection::Rejection;
+
+use super::Store;
+use super::request_key::{CallResult, IdempotencyKey, insert_absent, to_stored};
+
+/// How long a busy call that runs by itself is retried.
+pub const TIMEOUT: Duration = Duration::from_secs(2);
+/// Maximum pause between two attempts of such a call. Each attempt also waits for the coupon.
+const PAUSE: Duration = Duration::from_millis(10);
+/// Maximum number of busy calls of one batch that run at once.
+const AT_ONCE: usize = 8;
+
+/// Whether a caller may see coupons of other users.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Visibility {
+    /// A trusted backend or an admin: rejections name the actual reason.
+    All,
+    /// An end user: a coupon of another user is reported as not found.
+    OwnOnly,
+}
+
+/// One call of a batch.
+#[derive(Debug, Clone)]
+pub struct Call<T> {
+    /// The caller's tenant.
+    pub business: BusinessId,
+    /// Which coupons the caller may see.
+    pub visibility: Visibility,
+    /// The caller's data for the event.
+    pub audit: AuditContext,
+    /// The idempotency key, if the request has one.
+    pub key: Option<IdempotencyKey>,
+    /// The requested change.
+    pub ask: T,
+}
+
+/// The result of one attempt of a call.
+#[derive(Debug, Clone)]
+pub enum AttemptResult<T> {
+    /// The call has its answer.
+    Answered(CallResult<T>),
+    /// Nothing changed and no rule rejects the call: another transaction holds or changed a row that it needs. It may
+    /// be attempted again.
+    Busy,
+    /// The call failed; it may have had its effect.
+    Failed(Error),
+}
+
+/// Why an item changed nothing: a row of a why-statement.
+#[derive(Debug)]
+pub struct Why {
+    /// The item's index in the batch.
+    pub n: i32,
+    /// The rule that rejects the item, or `replay`, `key_reused`, `already`, `again`.
+    pub verdict: String,
+    /// Data of the verdict: a stored answer, a time, a limit.
+    pub detail: Option<Value>,
+    /// Whether the coupon is not the user's.
+    pub foreign: bool,
+}
+
+/// A hot write: a statement that executes it, and a statement that determines why an item changed nothing.
+pub trait Transition: Sized + Send + Sync {
+    /// The result of the effect. It is stored under idempotency keys, so later versions must be able to read its
+    /// fields.
+    type Outcome: Serialize + DeserializeOwned + Clone + Send + Sync;
+
+    /// The code, which may occur only once in a statement.
+    fn code(&self) -> Option<&str>;
+
+    /// The row for which calls compete: a code, or a user whose limit is counted.
+    fn row(&self) -> &str;
+
+    /// Executes all items that no rule rejects, in one statement, and returns their indexes and outcomes. `waits`: wait
+    /// for a named coupon that another transaction holds instead of skipping it. Random assignment never waits for a
+    /// coupon.
+    fn apply(
+        pool: &PgPool,
+        calls: &[&Call<Self>],
+        waits: bool,
+    ) -> impl Future<Output = sqlx::Result<Vec<(i32, Value)>>> + Send;
+
+    /// Determines why the other items changed nothing.
+    fn why(pool: &PgPool, calls: &[&Call<Self>]) -> impl Future<Output = sqlx::Result<Vec<Why>>> + Send;
+
+    /// The lock note to write to Redis after this effect.
+    fn lock_note(_: &Call<Self>, _: &Self::Outcome) -> Option<LockNote> {
+        None
+    }
+}
+
+impl Store {
+    /// Attempts each call once, as one batch. The results are in the order of the calls. A call with a key may be
+    /// attempted again after any result.
+    pub async fn try_each<T: Transition>(&self, calls: &[Call<T>]) -> Vec<AttemptResult<T::Outcome>> {
+        self.try_on(&self.hot, calls, false).await
+    }
+
+    /// Attempts a call by itself, at least once, until it has an answer or the deadline has passed. The first attempt
+    /// skips held coupons. Later attempts wait for them briefly, on the connections of the pool `solo`.
+    pub async fn run_alone<T: Transition>(
+        &self,
+        call: &Call<T>,
+        deadline: Instant,
+    ) -> Result<CallResult<T::Outcome>> {
+        let calls = std::slice::from_ref(call);
+        let mut tried = self.try_on(&self.hot, calls, false).await.pop();
+        loop {
+            match tried {
+                Some(AttemptResult::Answered(answer)) => return Ok(answer),
+                Some(AttemptResult::Failed(fault)) => return Err(fault),
+                Some(AttemptResult::Busy) | None if Instant::now() >= deadline => return Err(Error::Busy),
+                Some(AttemptResult::Busy) | None => {}
+            }
+            sleep(PAUSE.mul_f64(rand::random_range(0.0..1.0))).await;
+            tried = self.try_on(&self.solo, calls, true).await.pop();
+        }
+    }
+
+    /// Runs a batch: first all calls together, then each busy call by itself; busy calls for one row run in sequence.
+    /// The answers are in the order of the calls. An error concerns only its own call.
+    pub async fn run_each<T: Transition>(&self, calls: &[Call<T>]) -> Vec<Result<CallResult<T::Outcome>>> {
+        let deadline = Instant::now() + TIMEOUT;
+        let mut rows: HashMap<_, Vec<usize>> = HashMap::new();
+        let mut results: Vec<Option<Result<CallResult<T::Outcome>>>> = Vec::with_capacity(calls.len());
+        for (place, tried) in self.try_each(calls).await.into_iter().enumerate() {
+            if matches!(tried, AttemptResult::Busy) {
+                rows.entry((calls[place].business, calls[place].ask.row())).or_default().push(place);
+            }
+            results.push(match tried {
+                AttemptResult::Answered(answer) => Some(Ok(answer)),
+                AttemptResult::Failed(fault) => Some(Err(fault)),
+                AttemptResult::Busy => None,
+            });
+        }
+        let one_row = async |places: Vec<usize>| {
+            let mut answers = Vec::with_capacity(places.len());
+            for place in places {
+                answers.push((place, self.run_alone(&calls[place], deadline).await));
+            }
+            answers
+        };
+        let mut answers = stream::iter(rows.into_values()).map(one_row).buffer_unordered(AT_ONCE);
+        while let Some(answers) = answers.next().await {
+            for (place, answer) in answers {
+                results[place] = Some(answer);
+            }
+        }
+        results.into_iter().map(|answer| answer.unwrap_or(Err(Error::Busy))).collect()
+    }
+
+    /// Like [`Self::run_each`], but returns the first error instead of a partial result.
+    pub async fn run_batch<T: Transition>(&self, calls: &[Call<T>]) -> Result<Vec<CallResult<T::Outcome>>> {
+        self.run_each(calls).await.into_iter().collect()
+    }
+
+    async fn try_on<T: Transition>(
+        &self,
+        pool: &PgPool,
+        calls: &[Call<T>],
+        waits: bool,
+    ) -> Vec<AttemptResult<T::Outcome>> {
+        let mut tried: Vec<Option<AttemptResult<T::Outcome>>> = calls.iter().map(|_| None).collect();
+        let mut busy = HashSet::new();
+        loop {
+            let places = distinct(calls, |place| tried[place].is_none());
+            if places.is_empty() {
+                break;
+            }
+            // A row that is busy now is busy for the next call of the batch too.
+            let (held, places): (Vec<_>, Vec<_>) =
+                places.into_iter().partition(|place| busy.contains(&row(&calls[*place])));
+            for place in held {
+                tried[place] = Some(AttemptResult::Busy);
+            }
+            let result = run_round(pool, calls, &places, waits, &mut tried).await;
+            let rest = result.err().map_or(AttemptResult::Busy, |fault| failed_attempts(fault, places.len()));
+            for place in places {
+                if matches!(tried[place].get_or_insert_with(|| rest.clone()), AttemptResult::Busy) {
+                    busy.insert(row(&calls[place]));
+                }
+            }
+        }
+        tried.into_iter().map(|tried| tried.unwrap_or(AttemptResult::Busy)).collect()
+    }
+}
+
+/// The indexes of the remaining calls, with each code and each key at most once.
+fn distinct<T: Transition>(calls: &[Call<T>], open: impl Fn(usize) -> bool) -> Vec<usize> {
+    let mut codes = HashSet::new();
+    let mut keys = HashSet::new();
+    (0..calls.len())
+        .filter(|place| open(*place))
+        .filter(|place| {
+            let call = &calls[*place];
+            let code_is_new = call.ask.code().is_none_or(|code| codes.insert((call.business, code)));
+            code_is_new && call.key.as_ref().is_none_or(|key| keys.insert(key.id))
+        })
+        .collect()
+}
+
+fn row<T: Transition>(call: &Call<T>) -> (BusinessId, &str) {
+    (call.business, call.ask.row())
+}
+
+/// Executes these calls, whose codes and keys are distinct, and determines why the others changed nothing. A call
+/// without a result afterwards is busy.
+async fn run_round<T: Transition>(
+    pool: &PgPool,
+    calls: &[Call<T>],
+    places: &[usize],
+    waits: bool,
+    tried: &mut [Option<AttemptResult<T::Outcome>>],
+) -> sqlx::Result<()> {
+    let items: Vec<&Call<T>> = places.iter().map(|place| &calls[*place]).collect();
+    for (n, outcome) in T::apply(pool, &items, waits).await? {
+        tried[places[index(n)]] = Some(match serde_json::from_value(outcome) {
+            Ok(outcome) => AttemptResult::Answered(CallResult { outcome: Ok(outcome), replayed: false }),
+            Err(fault) => AttemptResult::Failed(Error::internal(fault)),
+        });
+    }
+    let rest: Vec<usize> = places.iter().copied().filter(|place| tried[*place].is_none()).collect();
+    if rest.is_empty() {
+        return Ok(());
+    }
+    let items: Vec<&Call<T>> = rest.iter().map(|place| &calls[*place]).collect();
+    let mut kept = AnswersToStore::default();
+    for why in T::why(pool, &items).await? {
+        let place = rest[index(why.n)];
+        match conclude(&calls[place], why) {
+            Err(fault) => tried[place] = Some(AttemptResult::Failed(fault)),
+            Ok(Verdict::Again) => {}
+            Ok(Verdict::Known(answer)) => tried[place] = Some(AttemptResult::Answered(answer)),
+            Ok(Verdict::New(outcome)) => match &calls[place].key {
+                Some(key) => kept.add(key, place, outcome),
+                None => tried[place] = Some(AttemptResult::Answered(CallResult { outcome, replayed: false })),
+            },
+        }
+    }
+    for (place, outcome) in kept.keep(pool).await? {
+        tried[place] = Some(AttemptResult::Answered(CallResult { outcome, replayed: false }));
+    }
+    Ok(())
+}
+
+/// The meaning of a why-statement's verdict.
+enum Verdict<T> {
+    /// No rule rejects the call any more.
+    Again,
+    /// An answer that is already stored under the key, or that must not be stored.
+    Known(CallResult<T>),
+    /// An answer without an effect, to be stored under the call's key.
+    New(Result<T, Rejection>),
+}
+
+fn conclude<T: Transition>(call: &Call<T>, why: Why) -> Result<Verdict<T::Outcome>> {
+    let stored = |detail: Option<Value>| {
+        serde_json::from_value::<Result<T::Outcome, Rejection>>(detail.unwrap_or_default())
+            .map_err(Error::internal)
+    };
+    Ok(match why.verdict.as_str() {
+        "again" => Verdict::Again,
+        "replay" => Verdict::Known(CallResult { outcome: stored(why.detail)?, replayed: true }),
+        "key_reused" => Verdict::Known(CallResult { outcome: Err(Rejection::KeyReused), replayed: false }),
+        "already" => Verdict::New(stored(why.detail)?),
+        _ if why.foreign && call.visibility == Visibility::OwnOnly => {
+            Verdict::New(Err(Rejection::not_found("coupon")))
+        }
+        verdict => Verdict::New(Err(rejection(verdict, why.detail)?)),
+    })
+}
+
+/// Answers without an effect that are to be stored under their keys, as columns.
+struct AnswersToStore<T> {
+    keys: Vec<Uuid>,
+    fingerprints: Vec<Uuid>,
+    answers: Vec<(usize, Result<T, Rejection>)>,
+}
+
+impl<T> Default for AnswersToStore<T> {
+    fn default() -> Self {
+        Self { keys: Vec::new(), fingerprints: Vec::new(), answers: Vec::new() }
+    }
+}
+
+impl<T: Serialize> AnswersToStore<T> {
+    fn add(&mut self, key: &IdempotencyKey, place: usize, outcome: Result<T, Rejection>) {
+        self.keys.push(key.id);
+        self.fingerprints.push(key.fingerprint);
+        self.answers.push((place, outcome));
+    }
+
+    /// Stores all of them in one statement and returns those that were stored. For the others, a concurrent call with
+    /// the same key has stored its answer first.
+    async fn keep(self, pool: &PgPool) -> sqlx::Result<Vec<(usize, Result<T, Rejection>)>> {
+        if self.keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let answers: Result<Vec<Value>, _> =
+            self.answers.iter().map(|(_, outcome)| to_stored(outcome)).collect();
+        let answers = answers.map_err(|fault| sqlx::Error::Encode(fault.into()))?;
+        let new = insert_absent(pool, &self.keys, &self.fingerprints, &answers).await?;
+        let answers = self.keys.iter().zip(self.answers);
+        Ok(answers.filter(|(key, _)| new.contains(key)).map(|(_, answer)| answer).collect())
+    }
+}
+
+/// The result of the items of a statement that failed. If one item can cause the error, all items are busy.
+fn failed_attempts<T>(fault: sqlx::Error, items: usize) -> AttemptResult<T> {
+    let sqlx::Error::Database(cause) = &fault else { return AttemptResult::Failed(fault.into()) };
+    let code = cause.code().unwrap_or_default();
+    // lock_timeout, statement_timeout, deadlock, serialization failure.
+    let is_conflict = breaches(&fault, "request_key_pkey")
+        || matches!(code.as_ref(), "55P03" | "57014" | "40P01" | "40001");
+    // Connections, resources, a server that stops: no item causes these.
+    let is_of_the_server = matches!(code.get(..2), Some("08" | "53" | "57" | "58"));
+    if is_conflict || items > 1 && !is_of_the_server {
+        AttemptResult::Busy
+    } else {
+        AttemptResult::Failed(fault.into())
+    }
+}
+
+fn index(n: i32) -> usize {
+    usize::try_from(n).unwrap_or_default()
+}
+
+/// The rejection for a verdict of a why-statement.
+pub(super) fn rejection(verdict: &str, detail: Option<Value>) -> Result<Rejection> {
+    let detail = detail.unwrap_or_default();
+    Ok(match verdict {
+        "book_not_found" => Rejection::not_found("coupon book"),
+        "coupon_not_found" => Rejection::not_found("coupon"),
+        "book_not_active" => Rejection::BookNotActive,
+        "book_not_started" => Rejection::BookNotStarted,
+        "book_expired" => Rejection::BookExpired,
+        "user_limit_reached" => {
+            Rejection::UserLimitReached { limit: serde_json::from_value(detail).map_err(Error::internal)? }
+        }
+        "sold_out" => Rejection::SoldOut,
+        "not_assigned" => Rejection::NotAssigned,
+        "already_assigned" => Rejection::AlreadyAssigned,
+        "not_holder" => Rejection::NotHolder,
+        "coupon_locked" => {
+            Rejection::CouponLocked { locked_until: serde_json::from_value(detail).map_err(Error::internal)? }
+        }
+        "coupon_already_redeemed" => Rejection::CouponAlreadyRedeemed,
+        "coupon_void" => Rejection::CouponVoid,
+        "lock_required" => Rejection::LockRequired,
+        "lock_stale" => Rejection::LockStale,
+        "lock_expired" => Rejection::LockExpired,
+        unknown => {
+            return Err(Error::internal(format!("a why-statement returned the unknown verdict {unknown:?}")));
+        }
+    })
+}

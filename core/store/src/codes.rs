@@ -1,0 +1,19 @@
+//! Codes in bulk: binary `COPY` of sorted batches writes directly into the table. A conflict rolls the batch back; the
+//! caller decides what follows.
+//!
+//! **Invariant.** The rows of a chunk, the counts they add and the end of the chunk commit together.
+
+mod allocate;
+mod chunk;
+mod copy;
+mod dry_run;
+mod generate;
+mod import;
+mod part;
+mod rejection;
+pub(super) mod space;
+
+pub use generate::BulkOutcome;
+pub use part::{ImportPart, ImportRow, RowRejection, SampleRow};
+pub use rejection::{RejectedRow, RejectedRowCursor, RejectedRowPage};
+pub use space::Space;

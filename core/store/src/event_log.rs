@@ -1,0 +1,190 @@
+//! The event log: its monthly partitions, the cursor with which readers follow it, and the history of one coupon.
+//!
+//! **Invariant.** Events are ordered by (epoch, tx, id), and no event is committed below a position that a reader has
+//! passed. Ids do not have this property: they commit out of order.
+
+use std::time::Duration;
+
+use sqlx::{query, query_file, query_scalar};
+use tokio::time::sleep;
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use cuponera_domain::coupon::state::CouponEvent;
+
+use crate::error::{Error, Result};
+use crate::stored_status::StoredStatus;
+use cuponera_domain::id::{BookId, BusinessId, EventId};
+use cuponera_domain::page::Page;
+use cuponera_domain::rejection::Rejection;
+
+use super::Store;
+
+/// Months for which partitions are created ahead: an installation works for a year without housekeeping.
+const MONTHS_AHEAD: i32 = 12;
+/// Attempts of a change while other changes hold the lock of the table, and the pause between attempts. Each attempt
+/// waits 200 ms for the lock.
+const ATTEMPTS: u32 = 5;
+const PAUSE: Duration = Duration::from_millis(300);
+
+/// A position in the event log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct EventCursor {
+    /// Counts restores of the database from a dump, from 1. A restored database numbers its transactions anew.
+    pub epoch: i16,
+    /// The transaction that wrote the event.
+    pub tx: u64,
+    /// The id of the event.
+    pub id: Uuid,
+}
+
+/// An event with its position and its coupon.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LoggedEvent {
+    /// The position of the event.
+    pub cursor: EventCursor,
+    /// The owner of the coupon.
+    pub business: BusinessId,
+    /// The coupon's book.
+    pub book: BookId,
+    /// The coupon's position in the book.
+    pub position: i32,
+    /// The event.
+    pub event: CouponEvent,
+}
+
+/// The event of a row.
+macro_rules! event {
+    ($row:expr) => {{
+        let row = $row;
+        CouponEvent {
+            id: EventId(row.id),
+            action: row.action,
+            from_status: row.from_status.0,
+            to_status: row.to_status.0,
+            user: row.user_id,
+            actor: row.actor,
+            at: row.at,
+            ip: row.ip,
+            user_agent: row.user_agent,
+            request_id: row.request_id,
+            reason: row.reason,
+            redeem_count: row.redeem_count,
+            version: row.version,
+        }
+    }};
+}
+
+impl Store {
+    /// Prepares the event log at the start of a program: begins a new epoch if the database was restored from a dump,
+    /// and creates the partitions of the coming months. Housekeeping retries months that cannot be created now.
+    pub async fn open_event_log(&self) -> Result<()> {
+        self.begin_epoch_if_restored().await?;
+        if let Err(failure) = self.ensure_event_months().await {
+            warn!(
+                error = failure.chain(),
+                "cannot create the partitions of the coming months; housekeeping retries"
+            );
+        }
+        Ok(())
+    }
+
+    /// Creates the partitions of this month and the next 12 months.
+    pub async fn ensure_event_months(&self) -> Result<()> {
+        for ahead in 0..=MONTHS_AHEAD {
+            repeat_while_locked(|| self.make_event_month(ahead)).await?;
+        }
+        Ok(())
+    }
+
+    async fn make_event_month(&self, ahead: i32) -> Result<()> {
+        query_scalar!(
+            "select coupon_event_make_month(date_trunc('month', now(), 'UTC') + make_interval(months => $1))",
+            ahead
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// Begins a new epoch if the database was restored from a dump.
+    pub async fn begin_epoch_if_restored(&self) -> Result<()> {
+        if let Some(epoch) = repeat_while_locked(|| self.begin_epoch()).await? {
+            info!(epoch, "the database was restored from a dump: its event log begins a new epoch");
+        }
+        Ok(())
+    }
+
+    async fn begin_epoch(&self) -> Result<Option<i16>> {
+        let epoch = query_scalar!("select coupon_event_begin_epoch_if_restored()");
+        Ok(epoch.fetch_one(&self.pool).await?)
+    }
+
+    /// The committed events after a position, in order. It stops at the oldest transaction that still runs, so that no
+    /// event is missed.
+    pub async fn events_after(&self, after: EventCursor, limit: i64) -> Result<Vec<LoggedEvent>> {
+        let tx = after.tx.to_string();
+        let rows = query_file!("src/sql/events_after.sql", after.epoch, tx, after.id, limit)
+            .fetch_all(&self.reads)
+            .await?;
+        rows.into_iter()
+            .map(|row| {
+                Ok(LoggedEvent {
+                    cursor: EventCursor {
+                        epoch: row.epoch,
+                        tx: row.tx.parse().map_err(Error::internal)?,
+                        id: row.id,
+                    },
+                    business: BusinessId(row.business_id),
+                    book: BookId(row.book_id),
+                    position: row.position,
+                    event: event!(row),
+                })
+            })
+            .collect()
+    }
+
+    /// A coupon's events, newest first.
+    pub async fn history(
+        &self,
+        business: BusinessId,
+        code: &str,
+        before: Option<i32>,
+        limit: u32,
+    ) -> Result<Page<CouponEvent>> {
+        let coupon = query!(
+            "select book_id, position from coupon where business_id = $1 and code = $2",
+            business.0,
+            code
+        )
+        .fetch_optional(&self.reads)
+        .await?
+        .ok_or_else(|| Rejection::not_found("coupon"))?;
+        let rows = query!(
+            r#"select id, action, from_status as "from_status: StoredStatus", to_status as "to_status: StoredStatus", user_id,
+                      actor, at, host(ip) as ip, user_agent, request_id, reason, redeem_count, version
+               from coupon_event
+               where book_id = $1 and position = $2 and version < $3
+               order by version desc limit $4"#,
+            coupon.book_id,
+            coupon.position,
+            before.unwrap_or(i32::MAX),
+            i64::from(limit) + 1
+        )
+        .fetch_all(&self.reads)
+        .await?;
+        let events = rows.into_iter().map(|row| event!(row)).collect();
+        Ok(Page::cut(events, limit, |event: &CouponEvent| event.version.to_string()))
+    }
+}
+
+/// Repeats a change that fails because another change holds the lock of the table.
+async fn repeat_while_locked<T, F: Future<Output = Result<T>>>(change: impl Fn() -> F) -> Result<T> {
+    for _ in 1..ATTEMPTS {
+        match change().await {
+            Err(Error::Unavailable(_)) => sleep(PAUSE).await,
+            done => return done,
+        }
+    }
+    change().await
+}

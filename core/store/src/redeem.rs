@@ -1,0 +1,116 @@
+//! Redemption of codes, and its validation without an effect.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sqlx::PgPool;
+
+use crate::GenerateId;
+use crate::error::{Error, Result};
+use cuponera_domain::id::{EventId, LockId, RedemptionId};
+use cuponera_domain::lock::LockNote;
+use cuponera_domain::rejection::Rejection;
+
+use super::Store;
+use super::batch::parameters::{BatchColumns, WhyColumns, apply_batch, column, why_batch};
+use super::batch::{Call, Transition, Visibility, Why, rejection};
+
+/// Redeem a code once.
+#[derive(Debug, Clone)]
+pub struct Redeem {
+    /// The code.
+    pub code: String,
+    /// The holder.
+    pub user: String,
+    /// The id of the caller's lock; rejected if it is not the live lock.
+    pub lock: Option<LockId>,
+    /// The caller's reference for the sale.
+    pub reference: Option<String>,
+    /// Data that the caller stores with the redemption.
+    pub metadata: Option<Value>,
+}
+
+/// A redemption of a code.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Redeemed {
+    /// The code.
+    pub code: String,
+    /// The id of this redemption.
+    pub redemption: RedemptionId,
+    /// The number of redemptions of the code, this one included.
+    pub redeem_count: i32,
+    /// The maximum number of redemptions.
+    pub max_redeems: i32,
+    /// The time of this redemption.
+    pub redeemed_at: DateTime<Utc>,
+    /// The version of the coupon's row; 0 if the call changed nothing.
+    #[serde(default)]
+    pub version: i32,
+}
+
+impl Redeemed {
+    /// Whether this was the last allowed redemption.
+    pub fn is_final(&self) -> bool {
+        self.redeem_count >= self.max_redeems
+    }
+}
+
+impl Transition for Redeem {
+    type Outcome = Redeemed;
+
+    fn code(&self) -> Option<&str> {
+        Some(&self.code)
+    }
+
+    fn row(&self) -> &str {
+        &self.code
+    }
+
+    async fn apply(pool: &PgPool, calls: &[&Call<Self>], waits: bool) -> sqlx::Result<Vec<(i32, Value)>> {
+        apply_batch!(
+            pool,
+            calls,
+            "src/sql/redeem.sql",
+            &column(calls, |call| call.ask.code.clone()),
+            &column(calls, |call| call.ask.user.clone()),
+            &column(calls, |call| call.ask.lock.map(|lock| lock.0)) as _,
+            &column(calls, |_| RedemptionId::generate().0),
+            &column(calls, |call| call.ask.reference.clone()) as _,
+            &column(calls, |call| call.ask.metadata.clone()) as _,
+            &column(calls, |_| EventId::generate().0),
+            waits,
+        )
+    }
+
+    async fn why(pool: &PgPool, calls: &[&Call<Self>]) -> sqlx::Result<Vec<Why>> {
+        why_batch!(
+            pool,
+            calls,
+            "src/sql/redeem_why.sql",
+            |row| row.foreign,
+            &column(calls, |call| call.ask.code.clone()),
+            &column(calls, |call| call.ask.user.clone()),
+            &column(calls, |call| call.ask.lock.map(|lock| lock.0)) as _,
+        )
+    }
+
+    fn lock_note(call: &Call<Self>, done: &Redeemed) -> Option<LockNote> {
+        LockNote::of_none(call.business, &done.code, done.version)
+    }
+}
+
+impl Store {
+    /// Checks whether a redemption would be allowed now, with the same rules, and changes nothing.
+    pub async fn validate(&self, call: &Call<Redeem>) -> Result<()> {
+        let call = Call { key: None, ..call.clone() };
+        let why = Redeem::why(&self.hot, &[&call]).await?.pop();
+        let why = why.ok_or_else(|| Error::internal("the why-statement returned no row"))?;
+        match why.verdict.as_str() {
+            "again" => Ok(()),
+            _ if why.foreign && call.visibility == Visibility::OwnOnly => {
+                Err(Rejection::not_found("coupon").into())
+            }
+            verdict => Err(rejection(verdict, why.detail)?.into()),
+        }
+    }
+}

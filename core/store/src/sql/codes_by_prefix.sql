@@ -1,0 +1,31 @@
+-- One page of a book's codes with a prefix, in byte order.
+--
+-- $1 business, $2 book, $3 effective status if not null, $4 prefix, $5 the first text after all texts with the prefix,
+-- $6 only after this code, if not null. $7 codes to examine, $8 codes to return.
+--
+-- `examined` numbers the business's codes with the prefix, because the index does not contain the book. Postgres reads
+-- only the rows of it that the parts below need.
+with examined as materialized (
+  select row_number() over (order by c.code) as n, c.code, c.book_id, c.status, c.locked_until
+  from coupon c
+  where c.business_id = $1 and c.code >= $4 and c.code < $5 and c.code > coalesce($6, '')
+  order by c.code
+  limit $7),
+-- The codes of the page. A CTE is read in its order; an explicit `order by` would read all of it first.
+found as materialized (
+  select n, code from examined
+  where book_id = $2
+    and ($3::coupon_status is null
+         or case when status = 'LOCKED' and locked_until <= now() then 'ASSIGNED' else status end = $3)
+  limit $8),
+-- If the page is short because of the bound, the last code examined follows the page's codes.
+place as (
+  select n, code, true as is_found from found
+  union all
+  select n, code, false from examined where n = $7 and (select count(*) from found) < $8)
+select c.code, c.book_id, c.status as "status: StoredStatus", c.holder, c.assignment_id, c.redeem_count, b.max_redeems_per_user,
+       c.assigned_at, c.locked_at, c.locked_until, c.redeemed_at, c.metadata, c.created_at, now() as "now!", p.is_found as "is_found!"
+from place p
+cross join lateral (select * from coupon c where c.business_id = $1 and c.code = p.code limit 1) c
+join coupon_book b on b.id = c.book_id
+order by p.n, p.is_found desc

@@ -1,0 +1,30 @@
+//! The guarantees of the store, on a real Postgres, with races between real connections. One file for each subject.
+
+#![expect(clippy::unwrap_used, reason = "a test fails on an unexpected error")]
+
+mod assign;
+mod book;
+mod deletion;
+mod distribution;
+mod event_log;
+mod generation;
+mod hold;
+mod housekeeping;
+mod idempotency;
+mod import;
+mod isolation;
+mod job;
+mod lists;
+mod login;
+mod mixed_logins;
+mod plan;
+mod pools;
+mod redeem;
+mod setup;
+mod spelling;
+mod storage;
+mod storm;
+mod telemetry;
+mod user_pool;
+mod versions;
+mod visibility;

@@ -187,8 +187,8 @@ async fn codes_are_distributed_previewed_listed_and_reported() {
     let limited = wait_for_job(&admin, &limited).await;
     assert_eq!(limited["result"]["given"], 1, "the quotas have room for one more code");
     let draft = server.draft(json!({})).await;
-    let refused = json!({"couponBookId": draft, "mode": "EQUAL", "codesPerUser": 1});
-    assert_eq!(admin.post(&path, refused).await.expect(409)["code"], "book_not_active");
+    let rejected = json!({"couponBookId": draft, "mode": "EQUAL", "codesPerUser": 1});
+    assert_eq!(admin.post(&path, rejected).await.expect(409)["code"], "book_not_active");
     server.assert_invariants().await;
 }
 

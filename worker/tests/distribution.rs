@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use cuponera_core::distribution::{Amount, Mode, OnShortage, Rules};
-use cuponera_core::error::Refusal;
-use cuponera_core::id::JobId;
-use cuponera_core::store::{NewDistribution, Store};
+use cuponera_domain::distribution::{Amount, Mode, OnShortage, Rules};
+use cuponera_domain::id::JobId;
+use cuponera_domain::rejection::Rejection;
+use cuponera_store::{NewDistribution, Store};
 use cuponera_testkit::{eventually, is_soak, race};
 use sqlx::{query, query_as, query_scalar};
 
@@ -27,7 +27,7 @@ async fn submit(fleet: &Fleet, store: &Store, members: i32, codes: u64) -> JobId
                         select $1, 'user-' || lpad(n::text, 6, '0') from generate_series(0, $2 - 1) n)
          update user_pool set member_count = $2 where id = $1",
     )
-    .bind(pool)
+    .bind(pool.0)
     .bind(members)
     .execute(world.pool())
     .await
@@ -63,7 +63,7 @@ async fn killed_workers_and_other_clients_leave_a_distribution_exact() {
     let fleet = Fleet::new().await;
     let others = 2_000;
     let supply = i32::try_from(load.codes).unwrap() + others;
-    fleet.world.plant_codes(supply).await;
+    fleet.world.insert_codes(supply).await;
     let sqs = fleet.queue.connect().await;
     let store = fleet.store(&sqs);
     fleet.relay(&sqs);
@@ -72,7 +72,7 @@ async fn killed_workers_and_other_clients_leave_a_distribution_exact() {
     }
     let job = submit(&fleet, &store, load.members, load.codes).await;
     let assigning = race(load.clients, 0..others, async |n| {
-        fleet.world.settle(fleet.world.random(&format!("other-{n}"))).await.outcome
+        fleet.world.run_batch(fleet.world.random(&format!("other-{n}"))).await.outcome
     });
     let (killed, assigned) = futures::join!(kill_chunks(&fleet, job), assigning);
     let assigned = i64::try_from(assigned.iter().filter(|outcome| outcome.is_ok()).count()).unwrap();
@@ -99,7 +99,7 @@ async fn killed_workers_and_other_clients_leave_a_distribution_exact() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cancelled_distribution_leaves_no_reservation() {
     let fleet = Fleet::new().await;
-    fleet.world.plant_codes(60_000).await;
+    fleet.world.insert_codes(60_000).await;
     let sqs = fleet.queue.connect().await;
     let store = fleet.store(&sqs);
     fleet.relay(&sqs);
@@ -109,16 +109,15 @@ async fn a_cancelled_distribution_leaves_no_reservation() {
     eventually("codes to be reserved", async || (count(&fleet.world, reserved).await > 0).then_some(()))
         .await;
     let cancelled = store.cancel_job_if_open(None, fleet.world.business, job).await.unwrap().outcome;
-    assert!(matches!(cancelled, Ok(_) | Err(Refusal::WrongJobState { .. })));
+    assert!(matches!(cancelled, Ok(_) | Err(Rejection::WrongJobState { .. })));
     eventually("the reservations to be released", async || {
         (count(&fleet.world, reserved).await == 0).then_some(())
     })
     .await;
-    let slices: i64 =
-        query_scalar("select count(*) from distribution_slice where positions is not null")
-            .fetch_one(fleet.world.pool())
-            .await
-            .unwrap();
+    let slices: i64 = query_scalar("select count(*) from distribution_slice where positions is not null")
+        .fetch_one(fleet.world.pool())
+        .await
+        .unwrap();
     assert_eq!(slices, 0);
     fleet.world.assert_invariants().await;
 }

@@ -30,8 +30,19 @@ use catalog::Kind;
 use operation::Shape;
 
 /// The tags, in reading order.
-const READING_ORDER: [&str; 9] =
-    ["Auth", "Coupon books", "Coupon codes", "Assignments", "Coupons", "Jobs", "Users", "API keys", "Health"];
+const READING_ORDER: [&str; 11] = [
+    "Auth",
+    "Coupon books",
+    "Coupon codes",
+    "Assignments",
+    "Coupons",
+    "User pools",
+    "Distributions",
+    "Jobs",
+    "Users",
+    "API keys",
+    "Health",
+];
 
 /// A response with more kinds of problem than this is not shared between operations.
 const MAX_SHARED_KINDS: usize = 3;

@@ -6,10 +6,12 @@ mod auth;
 mod books;
 mod codes;
 mod coupons;
+mod distributions;
 mod health;
 mod jobs;
 mod list;
 mod metrics;
+mod pools;
 mod uploads;
 mod users;
 
@@ -32,9 +34,11 @@ pub(crate) use auth::{Auth, MembershipView};
 pub(crate) use books::Books;
 pub(crate) use codes::Codes;
 pub(crate) use coupons::{Coupons, normalized};
+pub(crate) use distributions::Distributions;
 pub(crate) use health::Health;
 pub(crate) use jobs::{JobView, Jobs};
 pub(crate) use metrics::{METRICS, expose};
+pub(crate) use pools::Pools;
 pub(crate) use uploads::{MAX_CODES_KEPT, Upload};
 pub(crate) use users::Users;
 
@@ -60,6 +64,11 @@ pub(crate) enum Tag {
     Assignments,
     /// Lock, redemption and history of a code.
     Coupons,
+    /// Sets of users to whom codes can be distributed.
+    #[oai(rename = "User pools")]
+    UserPools,
+    /// Codes of a book for all users of a pool.
+    Distributions,
     /// Long-running work.
     Jobs,
     /// Health checks.
@@ -88,10 +97,11 @@ still a `nextCursor`: the list ends where it is null.
 of requests are rejected with 422.";
 
 /// All operations, by resource.
-pub(crate) type Operations = (Auth, Users, ApiKeys, Books, Codes, Upload, Assignments, Coupons, Jobs, Health);
+pub(crate) type Operations =
+    (Auth, Users, ApiKeys, Books, Codes, Upload, Assignments, Coupons, Pools, Distributions, Jobs, Health);
 
 pub(crate) fn operations() -> Operations {
-    (Auth, Users, ApiKeys, Books, Codes, Upload, Assignments, Coupons, Jobs, Health)
+    (Auth, Users, ApiKeys, Books, Codes, Upload, Assignments, Coupons, Pools, Distributions, Jobs, Health)
 }
 
 /// The document rows of all operations.
@@ -105,6 +115,8 @@ pub(crate) fn documentation() -> Vec<Operation> {
         uploads::operations(),
         assignments::operations(),
         coupons::operations(),
+        pools::operations(),
+        distributions::operations(),
         jobs::operations(),
         health::operations(),
     ]

@@ -3,11 +3,11 @@
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
-use super::exchange::Ask;
-use super::fault::Fault;
+use super::exchange::Request;
+use super::fault::ClientError;
 use super::show::{count, pairs};
 use super::watch::{self, Job, Submitted};
-use super::{Client, Work, books, pools};
+use super::{Client, RunCommand, books, pools};
 
 pub(super) const HELP: &str = help!(
     "Examples:
@@ -62,18 +62,18 @@ enum Mode {
     Random,
 }
 
-impl Work for Distribute {
-    async fn run(self, client: &Client) -> Result<(), Fault> {
+impl RunCommand for Distribute {
+    async fn run(self, client: &Client) -> Result<(), ClientError> {
         let (book, pool) = (books::find(client, &self.book).await?, pools::find(client, &self.pool).await?);
         let path = ["user-pools", &pool, "distributions"];
-        let answer = client.ask(Ask::post(&path, self.body(&book))).await?;
+        let answer = client.ask(Request::post(&path, self.body(&book))).await?;
         if answer.value.get("codesNeeded").is_some() {
             return client.show(&answer, preview);
         }
         let submitted = Submitted { job: answer, waits: !self.no_wait };
         let dry_run = self.dry_run;
         let words = move |job: &Job| if dry_run { preview(&job.answer.value["result"]) } else { given(job) };
-        watch::see_through(client, submitted, words).await.map(drop)
+        watch::wait_for_job(client, submitted, words).await.map(drop)
     }
 }
 

@@ -6,13 +6,13 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::exchange::Ask;
-use super::fault::Fault;
+use super::exchange::Request;
+use super::fault::ClientError;
 use super::import::{Upload, save_errors, source_of};
 use super::jobs::check_output;
-use super::show::{Column, Look, card, count, plain, table, text};
+use super::show::{Column, CellFormat, card, count, plain, table, text};
 use super::watch::{self, Job, Submitted};
-use super::{Client, Paging, Work, say};
+use super::{Client, Paging, RunCommand, print};
 
 pub(super) const HELP: &str = help!(
     "Examples:
@@ -130,13 +130,13 @@ struct Import {
     errors: Option<PathBuf>,
 }
 
-impl Work for Pools {
-    async fn run(self, client: &Client) -> Result<(), Fault> {
+impl RunCommand for Pools {
+    async fn run(self, client: &Client) -> Result<(), ClientError> {
         match self.verb {
             PoolVerb::List(paging) => list(client, paging).await,
             PoolVerb::Show(named) => {
                 let id = find(client, &named.pool).await?;
-                let pool = client.ask(Ask::get(&["user-pools", &id])).await?;
+                let pool = client.ask(Request::get(&["user-pools", &id])).await?;
                 client.show(&pool, pool_card)
             }
             PoolVerb::Create(create) => {
@@ -144,7 +144,7 @@ impl Work for Pools {
                 if let Some(description) = create.description {
                     body["description"] = description.into();
                 }
-                let pool = client.ask(Ask::post(&["user-pools"], body)).await?;
+                let pool = client.ask(Request::post(&["user-pools"], body)).await?;
                 client.show(&pool, |pool| {
                     format!(
                         "{}\n\nAdd users with `cuponera pools add` or `cuponera pools import`.",
@@ -155,14 +155,14 @@ impl Work for Pools {
             PoolVerb::Change(change) => change.run(client).await,
             PoolVerb::Delete(named) => {
                 let id = find(client, &named.pool).await?;
-                client.ask(Ask::delete(&["user-pools", &id])).await?;
-                if client.json { Ok(()) } else { say::say(&format!("{} is deleted.", plain(&named.pool))) }
+                client.ask(Request::delete(&["user-pools", &id])).await?;
+                if client.json { Ok(()) } else { print::print(&format!("{} is deleted.", plain(&named.pool))) }
             }
             PoolVerb::Users(users) => users.run(client).await,
             PoolVerb::Add(several) => {
                 let id = find(client, &several.named.pool).await?;
                 let body = json!({"userIds": several.users});
-                let added = client.ask(Ask::post(&["user-pools", &id, "users"], body)).await?;
+                let added = client.ask(Request::post(&["user-pools", &id, "users"], body)).await?;
                 client.show(&added, |added| {
                     let number = |name: &str| count(added[name].as_u64().unwrap_or_default());
                     format!(
@@ -176,7 +176,7 @@ impl Work for Pools {
             PoolVerb::Remove(several) => {
                 let id = find(client, &several.named.pool).await?;
                 let body = json!({"userIds": several.users});
-                let removed = client.ask(Ask::post(&["user-pools", &id, "users", "remove"], body)).await?;
+                let removed = client.ask(Request::post(&["user-pools", &id, "users", "remove"], body)).await?;
                 client.show(&removed, |removed| {
                     format!("{} removed", count(removed["removed"].as_u64().unwrap_or_default()))
                 })
@@ -186,31 +186,31 @@ impl Work for Pools {
     }
 }
 
-async fn list(client: &Client, paging: Paging) -> Result<(), Fault> {
+async fn list(client: &Client, paging: Paging) -> Result<(), ClientError> {
     const COLUMNS: [Column; 4] = [
-        Column("ID", "/id", Look::Text),
-        Column("NAME", "/name", Look::Text),
-        Column("USERS", "/memberCount", Look::Count),
-        Column("CREATED", "/createdAt", Look::Time),
+        Column("ID", "/id", CellFormat::Text),
+        Column("NAME", "/name", CellFormat::Text),
+        Column("USERS", "/memberCount", CellFormat::Count),
+        Column("CREATED", "/createdAt", CellFormat::Time),
     ];
-    let page = client.ask_page(Ask::get(&["user-pools"]), paging).await?;
+    let page = client.ask_page(Request::get(&["user-pools"]), paging).await?;
     client.show_page(&page, |items| table(&COLUMNS, items))
 }
 
 fn pool_card(pool: &Value) -> String {
     const FIELDS: [Column; 6] = [
-        Column("Name", "/name", Look::Text),
-        Column("Id", "/id", Look::Text),
-        Column("Description", "/description", Look::Text),
-        Column("Users", "/memberCount", Look::Count),
-        Column("Created", "/createdAt", Look::Time),
-        Column("Updated", "/updatedAt", Look::Time),
+        Column("Name", "/name", CellFormat::Text),
+        Column("Id", "/id", CellFormat::Text),
+        Column("Description", "/description", CellFormat::Text),
+        Column("Users", "/memberCount", CellFormat::Count),
+        Column("Created", "/createdAt", CellFormat::Time),
+        Column("Updated", "/updatedAt", CellFormat::Time),
     ];
     card(&FIELDS, pool)
 }
 
 impl ChangePool {
-    async fn run(self, client: &Client) -> Result<(), Fault> {
+    async fn run(self, client: &Client) -> Result<(), ClientError> {
         let id = find(client, &self.named.pool).await?;
         let mut body = json!({});
         if let Some(name) = self.name {
@@ -219,24 +219,24 @@ impl ChangePool {
         if let Some(description) = self.description {
             body["description"] = if description.is_empty() { Value::Null } else { description.into() };
         }
-        let pool = client.ask(Ask::patch(&["user-pools", &id], body)).await?;
+        let pool = client.ask(Request::patch(&["user-pools", &id], body)).await?;
         client.show(&pool, pool_card)
     }
 }
 
 impl Users {
-    async fn run(self, client: &Client) -> Result<(), Fault> {
+    async fn run(self, client: &Client) -> Result<(), ClientError> {
         const COLUMNS: [Column; 2] =
-            [Column("USER", "/userId", Look::Text), Column("ADDED", "/addedAt", Look::Time)];
+            [Column("USER", "/userId", CellFormat::Text), Column("ADDED", "/addedAt", CellFormat::Time)];
         let id = find(client, &self.named.pool).await?;
         let path = ["user-pools", &id, "users"];
-        let page = client.ask_page(Ask::get(&path).with("prefix", self.prefix), self.paging).await?;
+        let page = client.ask_page(Request::get(&path).with("prefix", self.prefix), self.paging).await?;
         client.show_page(&page, |items| table(&COLUMNS, items))
     }
 }
 
 impl Import {
-    async fn run(self, client: &Client) -> Result<(), Fault> {
+    async fn run(self, client: &Client) -> Result<(), ClientError> {
         let (source, size) = source_of(&self.file).await?;
         if let Some(errors) = &self.errors {
             check_output(errors)?;
@@ -251,7 +251,7 @@ impl Import {
         let path = ["user-pools", &id, "users"];
         let job = Upload::new(client, &path, query, source, size).send().await?;
         let submitted = Submitted { job, waits: !self.no_wait };
-        let job = watch::see_through(client, submitted, |job| words(job, self.errors.is_some())).await?;
+        let job = watch::wait_for_job(client, submitted, |job| words(job, self.errors.is_some())).await?;
         match &self.errors {
             Some(errors) => save_errors(client, &job, errors).await,
             None => Ok(()),
@@ -277,13 +277,13 @@ fn words(job: &Job, has_errors_file: bool) -> String {
 }
 
 /// Finds the id of a pool given by its id or its exact name.
-pub(super) async fn find(client: &Client, pool: &str) -> Result<String, Fault> {
+pub(super) async fn find(client: &Client, pool: &str) -> Result<String, ClientError> {
     if let Ok(id) = pool.trim().parse::<Uuid>() {
         return Ok(id.to_string());
     }
     let mut cursor = None;
     loop {
-        let ask = Ask::get(&["user-pools"]).with("limit", Some(LOOKUP_PAGE)).with("cursor", cursor);
+        let ask = Request::get(&["user-pools"]).with("limit", Some(LOOKUP_PAGE)).with("cursor", cursor);
         let page = client.ask(ask).await?;
         if let Some(found) = page.items().iter().find(|item| item["name"] == pool) {
             return Ok(text(found, "/id"));
@@ -291,7 +291,7 @@ pub(super) async fn find(client: &Client, pool: &str) -> Result<String, Fault> {
         cursor = page.next_cursor();
         if cursor.is_none() {
             let name = plain(pool);
-            return Err(Fault::not_found(format!("no pool is named {name:?}; see `cuponera pools list`")));
+            return Err(ClientError::not_found(format!("no pool is named {name:?}; see `cuponera pools list`")));
         }
     }
 }

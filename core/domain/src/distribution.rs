@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{FieldFault, Refusal};
+use crate::rejection::{FieldError, Rejection};
 
 /// The largest seed: integers up to it are exact in JSON.
 pub const MAX_SEED: u64 = (1 << 53) - 1;
@@ -101,9 +101,9 @@ impl Rules {
         seed: Option<u64>,
         on_shortage: OnShortage,
         drawn_seed: u64,
-    ) -> Result<Self, Refusal> {
+    ) -> Result<Self, Rejection> {
         let mut faults = Vec::new();
-        let mut fault = |field: &str, message: String| faults.push(FieldFault::new(field, message));
+        let mut fault = |field: &str, message: String| faults.push(FieldError::new(field, message));
         if codes_per_user.is_some_and(|codes| !(1..=u64::from(MAX_CODES_PER_USER)).contains(&codes)) {
             fault("codesPerUser", format!("must be from 1 to {MAX_CODES_PER_USER}"));
         }
@@ -125,7 +125,7 @@ impl Rules {
             }
         };
         if !faults.is_empty() {
-            return Err(Refusal::Invalid { faults });
+            return Err(Rejection::Invalid { faults });
         }
         Ok(Self { mode, amount, seed: seed.unwrap_or(drawn_seed & MAX_SEED), on_shortage })
     }

@@ -4,8 +4,8 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::book::{MAX_DESCRIPTION_CHARS, MAX_NAME_CHARS};
-use crate::error::{FieldFault, Refusal};
 use crate::id::{BusinessId, PoolId};
+use crate::rejection::{FieldError, Rejection};
 
 /// The most user ids that one call may add or remove.
 pub const MAX_USERS_PER_CALL: usize = 10_000;
@@ -59,22 +59,22 @@ pub struct AddedUsers {
 }
 
 /// Checks the name and description of a pool, and returns them trimmed. Reports all faults.
-pub fn check(name: &str, description: Option<&str>) -> Result<(String, Option<String>), Refusal> {
+pub fn check(name: &str, description: Option<&str>) -> Result<(String, Option<String>), Rejection> {
     let mut faults = Vec::new();
     let name = name.trim();
     if name.is_empty() || name.chars().count() > MAX_NAME_CHARS {
-        faults.push(FieldFault::new("name", "must have 1 to 200 characters"));
+        faults.push(FieldError::new("name", "must have 1 to 200 characters"));
     }
     if name.contains('\0') || description.is_some_and(|text| text.contains('\0')) {
-        faults.push(FieldFault::new("name", "must not have the character U+0000"));
+        faults.push(FieldError::new("name", "must not have the character U+0000"));
     }
     if description.is_some_and(|text| text.chars().count() > MAX_DESCRIPTION_CHARS) {
-        faults.push(FieldFault::new("description", "must have at most 5000 characters"));
+        faults.push(FieldError::new("description", "must have at most 5000 characters"));
     }
     if faults.is_empty() {
         Ok((name.to_owned(), description.map(str::to_owned)))
     } else {
-        Err(Refusal::Invalid { faults })
+        Err(Rejection::Invalid { faults })
     }
 }
 
@@ -86,7 +86,7 @@ mod tests {
     fn a_name_is_trimmed_and_all_faults_are_reported() {
         assert_eq!(check(" VIP ", Some("the best")).unwrap(), ("VIP".into(), Some("the best".into())));
         let long = "x".repeat(MAX_DESCRIPTION_CHARS + 1);
-        let Err(Refusal::Invalid { faults }) = check("  ", Some(&long)) else { panic!("it was accepted") };
+        let Err(Rejection::Invalid { faults }) = check("  ", Some(&long)) else { panic!("it was accepted") };
         assert_eq!(
             faults.iter().map(|fault| fault.field.as_str()).collect::<Vec<_>>(),
             ["name", "description"]

@@ -124,6 +124,20 @@ pub enum Rejection {
     /// The code was voided, which is permanent.
     #[error("the code is void")]
     CouponVoid,
+    /// The code is reserved for a distribution.
+    #[error("the code is reserved for a distribution")]
+    CouponReserved,
+    /// The book has too few free codes for a distribution.
+    #[error("the distribution needs {needed} codes, and the book has {available}")]
+    NotEnoughCodes {
+        /// Number of codes that the distribution needs.
+        needed: u64,
+        /// Number of free codes that are not reserved.
+        available: u64,
+    },
+    /// Another pool of the business has the name.
+    #[error("the business has a pool with this name")]
+    NameTaken,
     /// Fewer codes of the pattern remain than requested.
     #[error("the pattern has only {remaining} codes left")]
     PatternExhausted {
@@ -233,6 +247,9 @@ impl Rejection {
             Self::LockExpired => "lock_expired",
             Self::CouponAlreadyRedeemed => "coupon_already_redeemed",
             Self::CouponVoid => "coupon_void",
+            Self::CouponReserved => "coupon_reserved",
+            Self::NotEnoughCodes { .. } => "not_enough_codes",
+            Self::NameTaken => "name_taken",
             Self::PatternExhausted { .. } => "pattern_exhausted",
             Self::WrongJobState { .. } => "wrong_job_state",
             Self::JobDiscarded => "job_discarded",
@@ -275,6 +292,9 @@ impl Rejection {
             | Self::LockStale
             | Self::CouponAlreadyRedeemed
             | Self::CouponVoid
+            | Self::CouponReserved
+            | Self::NotEnoughCodes { .. }
+            | Self::NameTaken
             | Self::WrongJobState { .. }
             | Self::EmailTaken
             | Self::UserIdTaken

@@ -20,6 +20,7 @@ use cuponera_domain::rejection::Rejection;
 use super::Store;
 use super::book;
 use super::connect::HOT_STATEMENT_TIMEOUT;
+use super::distribution;
 use super::job::claim::{Claim, ClaimState, begin};
 use super::job::finish::{Finished, finish_if_held, stop_job_if_held};
 use super::job::read;
@@ -93,6 +94,9 @@ impl Store {
         if book.counts.given_out() > 0 {
             return Err(Rejection::BookInUse.into());
         }
+        if distribution::is_under_way(&mut **transaction, id).await? {
+            return Err(Rejection::CouponReserved.into());
+        }
         if book.counts.all() <= MAX_CODES_DELETED_AT_ONCE {
             delete_at_once(transaction, id).await?;
             return Ok(Deletion::Done);
@@ -107,7 +111,7 @@ impl Store {
             result: spec.first_result(),
             work: Work::DeleteBook(spec),
             ordered: true,
-            total: book.counts.all().try_into().map_err(Error::internal)?,
+            total: Some(book.counts.all().try_into().map_err(Error::internal)?),
             chunks: vec![ChunkWork::DeleteBook(step)],
             delay: CHECK_DELAY,
             warnings: Vec::new(),

@@ -1,5 +1,5 @@
 //! Distributions: submitted, previewed, listed, reported, and the release of the codes of those that ended early. Their steps are in
-//! [`super::bulk`].
+//! [`super::codes`].
 //!
 //! **Invariant.** A code with `reserved_by` stands at a position of a slice of that job. A slice is deleted, or loses its
 //! positions, in the transaction that clears `reserved_by` of its codes. So no reservation outlives the job by more than the time
@@ -9,18 +9,20 @@ use futures::TryStreamExt;
 use serde::Serialize;
 use sqlx::{PgExecutor, query, query_file, query_scalar};
 
-use crate::book::Book;
-use crate::distribution::{Amount, OnShortage, Rules};
-use crate::error::{Error, Refusal, Result};
-use crate::id::{BookId, BusinessId, JobId, PoolId};
-use crate::job::distribute::{Chunk, Spec};
-use crate::job::{ChunkWork, Job, JobKind, Work};
-use crate::page::{Page, Walked};
+use crate::GenerateId;
+use crate::error::{Error, Result};
+use cuponera_domain::book::Book;
+use cuponera_domain::distribution::{Amount, OnShortage, Rules};
+use cuponera_domain::id::{BookId, BusinessId, JobId, PoolId};
+use cuponera_domain::job::distribute::{Chunk, Spec};
+use cuponera_domain::job::{ChunkWork, Job, JobKind, Work};
+use cuponera_domain::page::{ExaminedRow, Page};
+use cuponera_domain::rejection::Rejection;
 
 use super::Store;
-use super::batch::{Answer, RequestKey};
-use super::job::{self, NewJob};
-use super::request_key::Attempt;
+use super::job::discard::check_undiscarded;
+use super::job::submit::{self, NewJob};
+use super::request_key::{CallResult, IdempotencyKey, KeyedChange};
 use super::{book, pool};
 
 /// The largest pool whose distribution a call previews itself; above it, a job does.
@@ -115,14 +117,14 @@ impl Store {
     /// Writes the job of a distribution. Refused if the counts of the book alone show that its codes are too few.
     pub async fn submit_distribution(
         &self,
-        key: Option<RequestKey>,
+        key: Option<IdempotencyKey>,
         business: BusinessId,
         actor: &str,
         new: NewDistribution,
-    ) -> Result<Answer<Job>> {
+    ) -> Result<CallResult<Job>> {
         let mut open = match self.attempt(key).await? {
-            Attempt::Open(open) => open,
-            Attempt::Answered(answer) => return Ok(answer),
+            KeyedChange::Begun(open) => open,
+            KeyedChange::Answered(answer) => return Ok(answer),
         };
         let outcome = async {
             let transaction = &mut open.transaction;
@@ -133,7 +135,7 @@ impl Store {
             if !new.dry_run {
                 check_counts(&book, members, &new.rules)?;
             }
-            let id = JobId::new();
+            let id = JobId::generate();
             let spec = Spec { book: new.book, pool: new.pool, rules: new.rules, dry_run: new.dry_run };
             let job = NewJob {
                 id,
@@ -158,10 +160,10 @@ impl Store {
                 .execute(&mut **transaction)
                 .await?;
             }
-            job::insert(transaction, job, self).await
+            submit::insert(transaction, job, self).await
         }
         .await;
-        job::counted(self.ring_after(open.settle(outcome).await))
+        submit::counted(self.notify_relay_after(open.commit(outcome).await))
     }
 
     /// The result that a distribution would have now; nothing is changed.
@@ -182,7 +184,7 @@ impl Store {
         let reserved = count_reserved(&self.reads, id).await?;
         let codes_available = u64::try_from(counts.available - reserved).unwrap_or(0);
         let (mut rooms, mut users) = (Vec::new(), Vec::new());
-        let mut rows = query_file!("src/store/sql/member_rooms.sql", pool.0, id.0).fetch(&self.reports);
+        let mut rows = query_file!("src/sql/member_rooms.sql", pool.0, id.0).fetch(&self.reports);
         while let Some(row) = rows.try_next().await? {
             rooms.push(as_room(row.room));
             if users.len() < SAMPLE_MEMBERS {
@@ -216,7 +218,7 @@ impl Store {
         limit: u32,
     ) -> Result<Page<Job>> {
         let rows = query_file!(
-            "src/store/sql/distributions.sql",
+            "src/sql/distributions.sql",
             business.0,
             filter.pool.map(|id| id.0),
             filter.book.map(|id| id.0),
@@ -227,10 +229,10 @@ impl Store {
         .fetch_all(&self.reads)
         .await?;
         let rows = rows.into_iter().map(|row| {
-            let walked = if row.is_found { Walked::Found } else { Walked::Stopped };
-            walked(JobId(row.job_id))
+            let examined = if row.is_found { ExaminedRow::Found } else { ExaminedRow::Stopped };
+            examined(JobId(row.job_id))
         });
-        let page = Page::of_walk(rows.collect(), limit, JobId::to_string);
+        let page = Page::of_examined(rows.collect(), limit, JobId::to_string);
         let mut items = self.watched_jobs(&page.items).await?;
         items.sort_unstable_by_key(|job| std::cmp::Reverse(job.id.0));
         Ok(Page { items, next_cursor: page.next_cursor, total: None })
@@ -238,25 +240,25 @@ impl Store {
 
     /// The job of a distribution; refused if the job is none.
     pub async fn get_distribution(&self, business: BusinessId, id: JobId) -> Result<Job> {
-        let job = self.get_job(business, id).await.map_err(|_| Refusal::not_found("distribution"))?;
+        let job = self.get_job(business, id).await.map_err(|_| Rejection::not_found("distribution"))?;
         let found = query_scalar!("select job_id from distribution where job_id = $1", id.0)
             .fetch_optional(&self.reads)
             .await?;
         if found.is_none() || job.kind != JobKind::Distribute.as_str() {
-            return Err(Refusal::not_found("distribution").into());
+            return Err(Rejection::not_found("distribution").into());
         }
         Ok(job)
     }
 
     /// Refuses if the report of a distribution was deleted.
     pub async fn check_report(&self, id: JobId) -> Result<()> {
-        job::check_undiscarded(&self.reads, id).await
+        check_undiscarded(&self.reads, id).await
     }
 
     /// The members of a distribution after one of them, in the order of their ids. The caller has checked that it may see the job.
     pub async fn list_report(&self, id: JobId, after: Option<i32>) -> Result<Vec<ReportRow>> {
         let rows = query_file!(
-            "src/store/sql/distribution_report.sql",
+            "src/sql/distribution_report.sql",
             id.0,
             after.unwrap_or(-1),
             REPORT_MEMBERS,
@@ -281,8 +283,7 @@ impl Store {
         let mut released = 0;
         loop {
             let mut transaction = self.pool.begin().await?;
-            let slice =
-                query_file!("src/store/sql/release_slice.sql").fetch_optional(&mut *transaction).await?;
+            let slice = query_file!("src/sql/release_slice.sql").fetch_optional(&mut *transaction).await?;
             let Some(slice) = slice else {
                 transaction.rollback().await?;
                 return Ok(released);
@@ -368,7 +369,7 @@ fn check_counts(book: &Book, members: i64, rules: &Rules) -> Result<()> {
         Amount::PerUser(_) => return Ok(()),
     };
     let available = u64::try_from(book.counts.available).unwrap_or(0);
-    if needed > available { Err(Refusal::NotEnoughCodes { needed, available }.into()) } else { Ok(()) }
+    if needed > available { Err(Rejection::NotEnoughCodes { needed, available }.into()) } else { Ok(()) }
 }
 
 /// Refuses if codes of the book cannot be assigned now.
@@ -385,12 +386,12 @@ pub(super) async fn check_assignable(
     )
     .fetch_optional(executor)
     .await?
-    .ok_or_else(|| Refusal::not_found("coupon book"))?;
+    .ok_or_else(|| Rejection::not_found("coupon book"))?;
     Err(match book.status.as_str() {
-        "ACTIVE" if book.is_early => Refusal::BookNotStarted,
-        "ACTIVE" if book.is_late => Refusal::BookExpired,
+        "ACTIVE" if book.is_early => Rejection::BookNotStarted,
+        "ACTIVE" if book.is_late => Rejection::BookExpired,
         "ACTIVE" => return Ok(()),
-        _ => Refusal::BookNotActive,
+        _ => Rejection::BookNotActive,
     }
     .into())
 }

@@ -9,15 +9,16 @@ use chrono::{DateTime, Utc};
 use sqlx::{PgExecutor, PgTransaction, query, query_scalar};
 use uuid::Uuid;
 
-use crate::error::{Error, Refusal, Result, breaches};
-use crate::id::{BusinessId, PoolId};
-use crate::page::Page;
-use crate::pool::{AddedUsers, MAX_USERS_PER_CALL, Pool, PoolMember, PoolPatch, check};
-use crate::principal::parse_user_id;
+use crate::GenerateId;
+use crate::error::{Error, Result, breaches};
+use cuponera_domain::id::{BusinessId, PoolId};
+use cuponera_domain::page::Page;
+use cuponera_domain::pool::{AddedUsers, MAX_USERS_PER_CALL, Pool, PoolMember, PoolPatch, check};
+use cuponera_domain::principal::parse_user_id;
+use cuponera_domain::rejection::Rejection;
 
 use super::Store;
-use super::batch::{Answer, RequestKey};
-use super::request_key::Attempt;
+use super::request_key::{CallResult, IdempotencyKey, KeyedChange};
 
 /// Members of deleted pools that one statement deletes.
 const DELETED_AT_ONCE: i64 = 5_000;
@@ -51,18 +52,18 @@ impl Store {
     /// Creates an empty pool.
     pub async fn create_pool(
         &self,
-        key: Option<RequestKey>,
+        key: Option<IdempotencyKey>,
         business: BusinessId,
         name: &str,
         description: Option<&str>,
-    ) -> Result<Answer<Pool>> {
+    ) -> Result<CallResult<Pool>> {
         let mut open = match self.attempt(key).await? {
-            Attempt::Open(open) => open,
-            Attempt::Answered(answer) => return Ok(answer),
+            KeyedChange::Begun(open) => open,
+            KeyedChange::Answered(answer) => return Ok(answer),
         };
         let outcome = async {
             let (name, description) = check(name, description)?;
-            let id = PoolId::new();
+            let id = PoolId::generate();
             let made = query!(
                 "insert into user_pool (id, business_id, name, description) values ($1, $2, $3, $4)",
                 id.0,
@@ -74,7 +75,7 @@ impl Store {
             get(&mut *open.transaction, business, id).await
         }
         .await;
-        open.settle(outcome).await
+        open.commit(outcome).await
     }
 
     /// The pool, if it belongs to the business.
@@ -111,14 +112,14 @@ impl Store {
     /// Changes the name or the description.
     pub async fn update_pool(
         &self,
-        key: Option<RequestKey>,
+        key: Option<IdempotencyKey>,
         business: BusinessId,
         id: PoolId,
         patch: PoolPatch,
-    ) -> Result<Answer<Pool>> {
+    ) -> Result<CallResult<Pool>> {
         let mut open = match self.attempt(key).await? {
-            Attempt::Open(open) => open,
-            Attempt::Answered(answer) => return Ok(answer),
+            KeyedChange::Begun(open) => open,
+            KeyedChange::Answered(answer) => return Ok(answer),
         };
         let outcome = async {
             let transaction = &mut open.transaction;
@@ -143,7 +144,7 @@ impl Store {
             get(&mut **transaction, business, id).await
         }
         .await;
-        open.settle(outcome).await
+        open.commit(outcome).await
     }
 
     /// Deletes a pool: it is gone at once, and housekeeping deletes its members. Waits for calls that add members.
@@ -168,14 +169,14 @@ impl Store {
     /// Adds users to a pool, at most 10,000.
     pub async fn add_pool_users(
         &self,
-        key: Option<RequestKey>,
+        key: Option<IdempotencyKey>,
         business: BusinessId,
         id: PoolId,
         users: &[String],
-    ) -> Result<Answer<AddedUsers>> {
+    ) -> Result<CallResult<AddedUsers>> {
         let mut open = match self.attempt(key).await? {
-            Attempt::Open(open) => open,
-            Attempt::Answered(answer) => return Ok(answer),
+            KeyedChange::Begun(open) => open,
+            KeyedChange::Answered(answer) => return Ok(answer),
         };
         let outcome = async {
             check_count(users)?;
@@ -191,20 +192,20 @@ impl Store {
             })
         }
         .await;
-        open.settle(outcome).await
+        open.commit(outcome).await
     }
 
     /// Removes users from a pool, at most 10,000; answers how many were members.
     pub async fn remove_pool_users(
         &self,
-        key: Option<RequestKey>,
+        key: Option<IdempotencyKey>,
         business: BusinessId,
         id: PoolId,
         users: &[String],
-    ) -> Result<Answer<u64>> {
+    ) -> Result<CallResult<u64>> {
         let mut open = match self.attempt(key).await? {
-            Attempt::Open(open) => open,
-            Attempt::Answered(answer) => return Ok(answer),
+            KeyedChange::Begun(open) => open,
+            KeyedChange::Answered(answer) => return Ok(answer),
         };
         let outcome = async {
             check_count(users)?;
@@ -214,16 +215,16 @@ impl Store {
             remove(&mut open.transaction, id, &users).await
         }
         .await;
-        open.settle(outcome).await
+        open.commit(outcome).await
     }
 
     /// Removes one user from a pool; refused if it is no member.
     pub async fn remove_pool_user(&self, business: BusinessId, id: PoolId, user: &str) -> Result<()> {
-        let user = parse_user_id(user).map_err(|_| Refusal::not_found("member of the pool"))?;
+        let user = parse_user_id(user).map_err(|_| Rejection::not_found("member of the pool"))?;
         let mut transaction = self.pool.begin().await?;
         hold(&mut transaction, business, id).await?;
         if remove(&mut transaction, id, &[user.to_owned()]).await? == 0 {
-            return Err(Refusal::not_found("member of the pool").into());
+            return Err(Rejection::not_found("member of the pool").into());
         }
         transaction.commit().await?;
         Ok(())
@@ -289,19 +290,19 @@ impl Store {
     }
 }
 
-fn no_such_pool() -> Refusal {
-    Refusal::not_found("user pool")
+fn no_such_pool() -> Rejection {
+    Rejection::not_found("user pool")
 }
 
 fn name_taken(error: sqlx::Error) -> Error {
-    if breaches(&error, "user_pool_name") { Refusal::NameTaken.into() } else { error.into() }
+    if breaches(&error, "user_pool_name") { Rejection::NameTaken.into() } else { error.into() }
 }
 
 fn check_count(users: &[String]) -> Result<()> {
     if (1..=MAX_USERS_PER_CALL).contains(&users.len()) {
         return Ok(());
     }
-    Err(Refusal::invalid("userIds", format!("must have 1 to {MAX_USERS_PER_CALL} ids: upload more as CSV"))
+    Err(Rejection::invalid("userIds", format!("must have 1 to {MAX_USERS_PER_CALL} ids: upload more as CSV"))
         .into())
 }
 

@@ -3,15 +3,15 @@
 use std::collections::HashSet;
 
 use bytes::Bytes;
-use cuponera_core::csv::{Record, RowFault, RowParser, records};
-use cuponera_core::error::{Error, Result};
-use cuponera_core::files::Files;
-use cuponera_core::job::import_members::{Chunk, Spec};
-use cuponera_core::principal::parse_user_id;
-use cuponera_core::store::{Claim, ImportPart, ImportRow, Pulse, Rejected, Rejection, Store};
+use cuponera_domain::csv::{Record, RowError, RowParser, records};
+use cuponera_domain::job::import_members::{Chunk, Spec};
+use cuponera_domain::principal::parse_user_id;
+use cuponera_platform::files::Files;
+use cuponera_store::{Claim, ClaimState, ImportPart, ImportRow, RejectedRow, RowRejection, Store};
+use cuponera_store::{Error, Result};
 
 use super::import::bad_user_id;
-use crate::runtime::Outcome;
+use crate::runtime::ChunkOutcome;
 
 /// Adds the users of a part and settles the chunk.
 pub async fn work(
@@ -20,15 +20,15 @@ pub async fn work(
     claim: &Claim,
     spec: &Spec,
     chunk: &Chunk,
-) -> Result<Outcome> {
+) -> Result<ChunkOutcome> {
     let bytes = files.get(&chunk.file).await?;
     let (parsed_as, first_line) = (spec.clone(), chunk.first_line);
     // Off the runtime's threads.
     let part = tokio::task::spawn_blocking(move || parse(&bytes, &parsed_as, first_line));
     let part = part.await.map_err(Error::internal)??;
-    Ok(match store.settle_imported_members(claim, spec.pool, &part).await? {
-        Pulse::Held => Outcome::Done,
-        Pulse::Lost => Outcome::Lost,
+    Ok(match store.finish_imported_members(claim, spec.pool, &part).await? {
+        ClaimState::Held => ChunkOutcome::Done,
+        ClaimState::Lost => ChunkOutcome::Lost,
     })
 }
 
@@ -47,7 +47,7 @@ fn parse(bytes: &Bytes, spec: &Spec, first_line: u64) -> Result<ImportPart> {
 /// Puts a record where it belongs: with the rows, or with the rejections.
 fn sort_in(part: &mut ImportPart, record: &Record<'_>, parser: &mut RowParser, seen: &mut HashSet<String>) {
     let row = parser.parse(record);
-    let reject = |reason: &'static str, detail| Rejection {
+    let reject = |reason: &'static str, detail| RejectedRow {
         line: record.line,
         code: row.code.to_owned(),
         reason: reason.into(),
@@ -55,7 +55,7 @@ fn sort_in(part: &mut ImportPart, record: &Record<'_>, parser: &mut RowParser, s
         row: record.raw.to_owned(),
     };
     let rejection = match (row.fault, parse_user_id(row.code)) {
-        (Some(fault @ (RowFault::RepeatedHeader | RowFault::TooManyCells { .. })), _) => {
+        (Some(fault @ (RowError::RepeatedHeader | RowError::TooManyCells { .. })), _) => {
             reject(fault.reason(), fault.detail().into())
         }
         (_, Err(fault)) => reject("bad_user_id", bad_user_id(row.code, fault)),
@@ -70,7 +70,7 @@ fn sort_in(part: &mut ImportPart, record: &Record<'_>, parser: &mut RowParser, s
             return;
         }
         (_, Ok(_)) => {
-            reject(Rejected::DuplicateInFile.reason(), "an earlier line of the file has this user".into())
+            reject(RowRejection::DuplicateInFile.reason(), "an earlier line of the file has this user".into())
         }
     };
     part.rejections.push(rejection);

@@ -1,9 +1,9 @@
 //! A file of users on its way into a pool.
 
-use cuponera_core::csv::{Content, ReadOptions};
-use cuponera_core::error::{Error, Refusal, Result};
-use cuponera_core::id::PoolId;
-use cuponera_core::store::Answer;
+use cuponera_domain::csv::{Content, ReadOptions};
+use cuponera_domain::id::PoolId;
+use cuponera_domain::rejection::Rejection;
+use cuponera_store::{CallResult, Error, Result};
 use poem::{Request, RequestBody};
 use poem_openapi::registry::{MetaMediaType, MetaRequest, MetaSchema, MetaSchemaRef, Registry};
 use poem_openapi::types::Type;
@@ -11,16 +11,16 @@ use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 use sha2::Digest;
 use uuid::Uuid;
 
-use super::Users;
-use crate::body::{Body, half, is_json};
-use crate::caller::Caller;
-use crate::edge::unsupported_type;
-use crate::idempotency::HeldKey;
-use crate::place;
-use crate::problem::Problem;
-use crate::reply::Reply;
-use crate::routes::upload::{Parameters, UploadBody, receive};
-use crate::view::JobView;
+use super::request::Users;
+use crate::auth::caller::Caller;
+use crate::http::body::{Body, half, is_json};
+use crate::http::edge::unsupported_type;
+use crate::http::idempotency::HeldKey;
+use crate::http::problem::Problem;
+use crate::http::reply::Reply;
+use crate::http::request_permit;
+use crate::routes::JobView;
+use crate::routes::uploads::{Parameters, UploadBody, receive};
 
 /// The users of a request: a JSON body, or a file.
 pub(super) enum UsersBody {
@@ -44,7 +44,7 @@ impl ReadingParameters {
             ("userColumn", self.user_column.is_some()),
         ];
         match given.into_iter().find(|(_, is_given)| *is_given) {
-            Some((name, _)) => Err(Refusal::invalid(name, "is for a file, and the body is JSON").into()),
+            Some((name, _)) => Err(Rejection::invalid(name, "is for a file, and the body is JSON").into()),
             None => Ok(()),
         }
     }
@@ -67,7 +67,7 @@ pub(super) async fn take(
     body: UploadBody,
 ) -> Result<Reply<JobView, 202>, Problem> {
     let mut parameters = reading.parse()?;
-    let _slot = place::take(&caller.app.uploads, &caller.claimant)?;
+    let _slot = request_permit::take(&caller.app.uploads, &caller.claimant)?;
     let held = HeldKey::take(caller, Uuid::nil())?;
     // Under a key there may be an answer already, whatever has become of the pool since.
     if caller.key.is_none() {
@@ -86,7 +86,7 @@ pub(super) async fn take(
     let submit = async move {
         let answer = store.submit_member_import(stored, business, &actor, pool, import).await;
         match &answer {
-            Ok(Answer { outcome: Ok(job), .. }) if job.id == id => intake.keep(),
+            Ok(CallResult { outcome: Ok(job), .. }) if job.id == id => intake.keep(),
             Ok(_) => {}
             // Whether it was committed is not known; the sweep asks the database later.
             Err(_) => intake.keep(),

@@ -1,10 +1,10 @@
 //! Pools and their members as the API shows them.
 
-use cuponera_core::pool::{AddedUsers, Pool, PoolMember};
+use cuponera_domain::pool::{AddedUsers, Pool, PoolMember};
 use poem_openapi::Object;
 use uuid::Uuid;
 
-use crate::time::Time;
+use crate::http::time::Time;
 
 /// A user pool.
 #[derive(Debug, Object)]

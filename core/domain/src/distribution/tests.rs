@@ -142,7 +142,7 @@ fn a_request_names_exactly_one_amount_within_its_limits() {
         u64::MAX,
     ) {
         Ok(_) => Vec::new(),
-        Err(Refusal::Invalid { faults }) => faults.into_iter().map(|fault| fault.field).collect(),
+        Err(Rejection::Invalid { faults }) => faults.into_iter().map(|fault| fault.field).collect(),
         Err(other) => panic!("{other:?}"),
     };
     assert_eq!(fields(Mode::Equal, Some(1), None, Some(MAX_SEED)), Vec::<String>::new());

@@ -9,28 +9,29 @@ mod slice;
 use serde_json::json;
 use sqlx::{PgExecutor, PgTransaction, query, query_file, query_file_scalar, query_scalar};
 
-use crate::distribution::OnShortage;
-use crate::error::{Error, Refusal, Result};
-use crate::id::BookId;
-use crate::job::ChunkWork;
-use crate::job::distribute::{CODES_PER_SLICE, CODES_RESERVED_AT_ONCE, Chunk, Spec};
-use crate::store::Store;
-use crate::store::chunk::{Claim, Finished, Pulse, finish_if_held, stop_job_if_held};
-use crate::store::deletion::Step;
-use crate::store::distribution::{as_room, check_assignable};
-use crate::store::pool;
-use crate::store::space::as_i64;
+use crate::Store;
+use crate::deletion::Step;
+use crate::distribution::{as_room, check_assignable};
+use crate::error::{Error, Result};
+use crate::job::claim::{Claim, ClaimState, begin};
+use crate::job::finish::{Finished, finish_if_held, stop_job_if_held};
+use crate::pool;
+use cuponera_domain::distribution::OnShortage;
+use cuponera_domain::id::BookId;
+use cuponera_domain::job::ChunkWork;
+use cuponera_domain::job::distribute::{CODES_PER_SLICE, CODES_RESERVED_AT_ONCE, Chunk, Spec};
+use cuponera_domain::rejection::Rejection;
 
-use super::begin;
+use super::space::as_i64;
 
 impl Store {
     /// The first step: notes the members of the pool, and how many codes they can be given.
-    pub async fn settle_noted_members(&self, claim: &Claim, spec: &Spec) -> Result<Step> {
+    pub async fn finish_noted_members(&self, claim: &Claim, spec: &Spec) -> Result<Step> {
         let mut connection = self.pool.acquire().await?;
         let mut transaction = begin(&mut connection, claim).await?;
         check_assignable(&mut *transaction, claim.business, spec.book).await?;
         pool::hold(&mut transaction, claim.business, spec.pool).await?;
-        query_file!("src/store/sql/note_members.sql", claim.job.0, spec.pool.0, spec.book.0)
+        query_file!("src/sql/note_members.sql", claim.job.0, spec.pool.0, spec.book.0)
             .execute(&mut *transaction)
             .await?;
         let rooms = rooms(&mut *transaction, claim).await?;
@@ -42,21 +43,21 @@ impl Store {
             total: Some(as_i64(needed)),
             ..Finished::default()
         };
-        self.settle_step_of(transaction, claim, finished).await
+        self.finish_step_of(transaction, claim, finished).await
     }
 
     /// The only step of a distribution that is not to be done: computes the result.
-    pub async fn settle_previewed(&self, claim: &Claim, spec: &Spec) -> Result<Step> {
+    pub async fn finish_previewed(&self, claim: &Claim, spec: &Spec) -> Result<Step> {
         let preview = self.preview(claim.business, spec.pool, spec.book, spec.rules).await?;
         let result = serde_json::to_value(&preview).map_err(Error::internal)?;
         let mut connection = self.pool.acquire().await?;
         let transaction = begin(&mut connection, claim).await?;
         let finished = Finished { result, total: Some(0), ..Finished::default() };
-        self.settle_step_of(transaction, claim, finished).await
+        self.finish_step_of(transaction, claim, finished).await
     }
 
     /// A middle step: reserves further codes. When the book has no more, the distribution ends or goes on with those it has.
-    pub async fn settle_reserved_codes(
+    pub async fn finish_reserved_codes(
         &self,
         claim: &Claim,
         spec: &Spec,
@@ -81,11 +82,11 @@ impl Store {
             _ if spec.rules.on_shortage == OnShortage::Partial => Chunk::Allocate { needed },
             _ => return self.stop_for_shortage(transaction, claim, needed, reserved).await,
         };
-        self.settle_step_of(transaction, claim, then([next])).await
+        self.finish_step_of(transaction, claim, then([next])).await
     }
 
     /// A middle step: decides how many of the reserved codes each member gets.
-    pub async fn settle_allocated(&self, claim: &Claim, spec: &Spec, needed: u64) -> Result<Step> {
+    pub async fn finish_allocated(&self, claim: &Claim, spec: &Spec, needed: u64) -> Result<Step> {
         let mut connection = self.pool.acquire().await?;
         let mut transaction = begin(&mut connection, claim).await?;
         let slices = query!(
@@ -100,7 +101,7 @@ impl Store {
         if reserved < needed && spec.rules.on_shortage == OnShortage::Fail {
             // The job had failed, and its codes were released before it was retried.
             let again = Chunk::Reserve { needed, from_position: 0, waits: false };
-            return self.settle_step_of(transaction, claim, then([again])).await;
+            return self.finish_step_of(transaction, claim, then([again])).await;
         }
         let (rooms, rules) = (rooms(&mut *transaction, claim).await?, spec.rules);
         let allocated = tokio::task::spawn_blocking(move || rules.allocate(&rooms, reserved.min(needed)));
@@ -118,7 +119,7 @@ impl Store {
             result: json!({ "short": needed.saturating_sub(reserved) }),
             ..then(slices.iter().map(|(slice, _)| Chunk::Assign { slice: *slice }))
         };
-        self.settle_step_of(transaction, claim, finished).await
+        self.finish_step_of(transaction, claim, finished).await
     }
 
     /// Fails the job because the book has too few codes. Housekeeping releases what it has reserved.
@@ -129,8 +130,8 @@ impl Store {
         needed: u64,
         available: u64,
     ) -> Result<Step> {
-        let refusal = Refusal::NotEnoughCodes { needed, available };
-        let stopped = stop_job_if_held(&mut transaction, claim, &refusal).await?;
+        let rejection = Rejection::NotEnoughCodes { needed, available };
+        let stopped = stop_job_if_held(&mut transaction, claim, &rejection).await?;
         // The job's row is locked after the chunk's by now.
         query!(
             "update job set result = result || $2 where id = $1 and status = 'FAILED'",
@@ -140,12 +141,12 @@ impl Store {
         .execute(&mut *transaction)
         .await?;
         Ok(match self.commit_if_held(transaction, claim, stopped).await? {
-            Pulse::Held => Step::Stopped,
-            Pulse::Lost => Step::Lost,
+            ClaimState::Held => Step::Stopped,
+            ClaimState::Lost => Step::Lost,
         })
     }
 
-    async fn settle_step_of(
+    async fn finish_step_of(
         &self,
         mut transaction: PgTransaction<'_>,
         claim: &Claim,
@@ -153,8 +154,8 @@ impl Store {
     ) -> Result<Step> {
         let status = finish_if_held(&mut transaction, claim, &finished).await?;
         Ok(match self.commit_if_held(transaction, claim, status).await? {
-            Pulse::Held => Step::Settled,
-            Pulse::Lost => Step::Lost,
+            ClaimState::Held => Step::Finished,
+            ClaimState::Lost => Step::Lost,
         })
     }
 }
@@ -203,18 +204,11 @@ async fn reserve(
     let (business, job, wanted) = (claim.business.0, claim.job.0, as_i64(wanted));
     let transaction = &mut **transaction;
     let positions = if waits {
-        query_file_scalar!(
-            "src/store/sql/reserve_held_codes.sql",
-            business,
-            book.0,
-            job,
-            from_position,
-            wanted
-        )
-        .fetch_all(transaction)
-        .await?
+        query_file_scalar!("src/sql/reserve_held_codes.sql", business, book.0, job, from_position, wanted)
+            .fetch_all(transaction)
+            .await?
     } else {
-        query_file_scalar!("src/store/sql/reserve_codes.sql", business, book.0, job, from_position, wanted)
+        query_file_scalar!("src/sql/reserve_codes.sql", business, book.0, job, from_position, wanted)
             .fetch_all(transaction)
             .await?
     };

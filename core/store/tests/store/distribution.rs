@@ -6,13 +6,14 @@ mod reservations;
 
 use std::collections::BTreeMap;
 
-use cuponera_core::book::BookRules;
-use cuponera_core::distribution::{Amount, Mode, OnShortage, Rules};
-use cuponera_core::error::{Error, Refusal, Result};
-use cuponera_core::id::{BookId, JobId, PoolId};
-use cuponera_core::job::distribute::Chunk;
-use cuponera_core::job::{Job, JobStatus, Task};
-use cuponera_core::store::{Claim, NewDistribution, Pulse, ReportRow, Step, Store};
+use cuponera_domain::book::BookRules;
+use cuponera_domain::distribution::{Amount, Mode, OnShortage, Rules};
+use cuponera_domain::id::{BookId, JobId, PoolId};
+use cuponera_domain::job::distribute::Chunk;
+use cuponera_domain::job::{Job, JobStatus, Task};
+use cuponera_domain::rejection::Rejection;
+use cuponera_store::{Claim, ClaimState, NewDistribution, ReportRow, Step, Store};
+use cuponera_store::{Error, Result};
 use cuponera_testkit::{World, claim, rules};
 use sqlx::{query, query_as, query_scalar};
 
@@ -33,7 +34,7 @@ pub(crate) async fn pool_of(world: &World, members: i32) -> PoolId {
                         select $1, 'user-' || lpad(n::text, 6, '0') from generate_series(0, $2 - 1) n)
          update user_pool set member_count = $2 where id = $1",
     )
-    .bind(pool)
+    .bind(pool.0)
     .bind(members)
     .execute(world.pool())
     .await
@@ -50,7 +51,7 @@ fn new(world: &World, pool: PoolId, mode: Mode, amount: Amount, on_shortage: OnS
     }
 }
 
-async fn submit(world: &World, new: NewDistribution) -> Result<Job, Refusal> {
+async fn submit(world: &World, new: NewDistribution) -> Result<Job, Rejection> {
     world.store().submit_distribution(None, world.business, "service:test", new).await.unwrap().outcome
 }
 
@@ -58,13 +59,13 @@ async fn submit(world: &World, new: NewDistribution) -> Result<Job, Refusal> {
 async fn work(store: &Store, claim: &Claim) -> Result<Step> {
     let Task::Distribute(spec, step) = &claim.task else { panic!("not a distribution: {:?}", claim.task) };
     match *step {
-        Chunk::NoteMembers if spec.dry_run => store.settle_previewed(claim, spec).await,
-        Chunk::NoteMembers => store.settle_noted_members(claim, spec).await,
+        Chunk::NoteMembers if spec.dry_run => store.finish_previewed(claim, spec).await,
+        Chunk::NoteMembers => store.finish_noted_members(claim, spec).await,
         Chunk::Reserve { needed, from_position, waits } => {
-            store.settle_reserved_codes(claim, spec, needed, from_position, waits).await
+            store.finish_reserved_codes(claim, spec, needed, from_position, waits).await
         }
-        Chunk::Allocate { needed } => store.settle_allocated(claim, spec, needed).await,
-        Chunk::Assign { slice } => store.settle_assigned_slice(claim, spec, slice).await,
+        Chunk::Allocate { needed } => store.finish_allocated(claim, spec, needed).await,
+        Chunk::Assign { slice } => store.finish_assigned_slice(claim, spec, slice).await,
     }
 }
 
@@ -83,7 +84,7 @@ async fn up_to_assign(world: &World) -> Claim {
         if is_assign(&chunk) {
             return chunk;
         }
-        assert_eq!(work(world.store(), &chunk).await.unwrap(), Step::Settled);
+        assert_eq!(work(world.store(), &chunk).await.unwrap(), Step::Finished);
     }
 }
 
@@ -91,9 +92,12 @@ async fn up_to_assign(world: &World) -> Claim {
 async fn work_all(world: &World) {
     while let Some(claim) = claim(world.store(), "worker").await {
         match work(world.store(), &claim).await {
-            Ok(Step::Settled | Step::Stopped) => {}
-            Err(Error::Refused(refusal)) => {
-                assert_eq!(world.store().stop_job_if_held(&claim, &refusal).await.unwrap(), Pulse::Held);
+            Ok(Step::Finished | Step::Stopped) => {}
+            Err(Error::Rejected(rejection)) => {
+                assert_eq!(
+                    world.store().stop_job_if_held(&claim, &rejection).await.unwrap(),
+                    ClaimState::Held
+                );
             }
             other => panic!("{other:?}"),
         }
@@ -120,7 +124,7 @@ async fn report(world: &World, id: JobId) -> Vec<ReportRow> {
 async fn held(world: &World, book: BookId) -> BTreeMap<String, i64> {
     let held =
         "select holder, count(*) from coupon where book_id = $1 and holder is not null group by holder";
-    let held: Vec<(String, i64)> = query_as(held).bind(book).fetch_all(world.pool()).await.unwrap();
+    let held: Vec<(String, i64)> = query_as(held).bind(book.0).fetch_all(world.pool()).await.unwrap();
     held.into_iter().collect()
 }
 

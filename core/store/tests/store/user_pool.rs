@@ -1,11 +1,13 @@
 //! User pools: members are counted exactly whatever races, and a deleted pool is gone at once.
 
-use cuponera_core::error::{Error, Refusal};
-use cuponera_core::id::PoolId;
-use cuponera_core::job::{JobStatus, Task};
-use cuponera_core::pool::{AddedUsers, PoolPatch};
-use cuponera_core::store::{ImportPart, ImportRow, NewMemberImport, Pulse, Rejection};
-use cuponera_core::{csv, job};
+use cuponera_domain::id::PoolId;
+use cuponera_domain::job::{JobStatus, Task};
+use cuponera_domain::pool::{AddedUsers, PoolPatch};
+use cuponera_domain::rejection::Rejection;
+use cuponera_domain::{csv, job};
+use cuponera_store::Error;
+use cuponera_store::GenerateId;
+use cuponera_store::{ClaimState, ImportPart, ImportRow, NewMemberImport, RejectedRow};
 use cuponera_testkit::{World, claim, key, race, read_as};
 use sqlx::query_scalar;
 
@@ -32,14 +34,17 @@ async fn a_name_is_unique_within_a_business_until_its_pool_is_deleted() {
     let first = new_pool(&world, " VIP ").await;
     assert_eq!(store.get_pool(business, first).await.unwrap().name, "VIP");
     let again = store.create_pool(None, business, "VIP", None).await.unwrap().outcome;
-    assert_eq!(again, Err(Refusal::NameTaken));
+    assert_eq!(again, Err(Rejection::NameTaken));
     let other = new_pool(&world, "Other").await;
     let renamed = PoolPatch { name: Some("VIP".into()), description: None };
     let renamed = store.update_pool(None, business, other, renamed).await.unwrap().outcome;
-    assert_eq!(renamed, Err(Refusal::NameTaken));
+    assert_eq!(renamed, Err(Rejection::NameTaken));
     let elsewhere = world.another_business().await;
     store.create_pool(None, elsewhere, "VIP", None).await.unwrap().outcome.unwrap();
-    assert!(matches!(store.get_pool(elsewhere, first).await, Err(Error::Refused(Refusal::NotFound { .. }))));
+    assert!(matches!(
+        store.get_pool(elsewhere, first).await,
+        Err(Error::Rejected(Rejection::NotFound { .. }))
+    ));
     store.delete_pool(business, first).await.unwrap();
     new_pool(&world, "VIP").await;
     let races =
@@ -65,10 +70,10 @@ async fn users_are_counted_as_added_known_or_invalid_and_the_answer_is_replayed(
     }
     assert_eq!(members(&world, pool).await, 5);
     let none = world.store().add_pool_users(None, world.business, pool, &[]).await.unwrap().outcome;
-    assert!(matches!(none, Err(Refusal::Invalid { .. })));
+    assert!(matches!(none, Err(Rejection::Invalid { .. })));
     let many =
         world.store().add_pool_users(None, world.business, pool, &ids(0..10_001)).await.unwrap().outcome;
-    assert!(matches!(many, Err(Refusal::Invalid { .. })));
+    assert!(matches!(many, Err(Rejection::Invalid { .. })));
     world.assert_invariants().await;
 }
 
@@ -116,7 +121,7 @@ async fn members_that_are_added_and_removed_at_once_are_counted_exactly() {
     add(&world, pool, std::slice::from_ref(&user)).await;
     world.store().remove_pool_user(world.business, pool, &user).await.unwrap();
     let again = world.store().remove_pool_user(world.business, pool, &user).await;
-    assert!(matches!(again, Err(Error::Refused(Refusal::NotFound { .. }))));
+    assert!(matches!(again, Err(Error::Rejected(Rejection::NotFound { .. }))));
     world.assert_invariants().await;
 }
 
@@ -136,9 +141,12 @@ async fn a_deleted_pool_takes_no_members_and_housekeeping_deletes_those_it_has()
     });
     let (added, deleted) = futures::join!(adding, store.delete_pool(business, pool));
     deleted.unwrap();
-    assert!(added.iter().all(|added| matches!(added, Ok(_) | Err(Refusal::NotFound { .. }))));
+    assert!(added.iter().all(|added| matches!(added, Ok(_) | Err(Rejection::NotFound { .. }))));
     assert!(store.list_pools(business, None, 10).await.unwrap().items.iter().all(|found| found.id == kept));
-    assert!(matches!(store.delete_pool(business, pool).await, Err(Error::Refused(Refusal::NotFound { .. }))));
+    assert!(matches!(
+        store.delete_pool(business, pool).await,
+        Err(Error::Rejected(Rejection::NotFound { .. }))
+    ));
     store.forget_deleted_pools().await.unwrap();
     let left: i64 = query_scalar("select count(*) from pool_member").fetch_one(world.pool()).await.unwrap();
     assert_eq!(left, 10);
@@ -148,7 +156,7 @@ async fn a_deleted_pool_takes_no_members_and_housekeeping_deletes_those_it_has()
 fn import(parts: usize) -> NewMemberImport {
     let part = |part: usize| job::import::Chunk { file: format!("uploads/x/{part}"), first_line: 1 };
     NewMemberImport {
-        id: cuponera_core::id::JobId::new(),
+        id: cuponera_domain::id::JobId::generate(),
         columns: csv::Columns::default(),
         delimiter: csv::Delimiter::default(),
         read_as: read_as(),
@@ -181,7 +189,7 @@ async fn an_import_adds_each_user_once_and_reports_the_others() {
     let lost = job::JobKind::ImportMembers;
     assert_eq!(first.task.kind(), lost);
     let mut part = part_of(&ids(0..10));
-    let rejection = Rejection {
+    let rejection = RejectedRow {
         line: 11,
         code: "a\u{200b}b".into(),
         reason: "bad_user_id".into(),
@@ -191,18 +199,18 @@ async fn an_import_adds_each_user_once_and_reports_the_others() {
     part.rejections.push(rejection);
     let other = part_of(&ids(5..12));
     let (one, two) = futures::join!(
-        world.store().settle_imported_members(&first, pool, &part),
-        world.store().settle_imported_members(&second, pool, &other)
+        world.store().finish_imported_members(&first, pool, &part),
+        world.store().finish_imported_members(&second, pool, &other)
     );
-    assert_eq!((one.unwrap(), two.unwrap()), (Pulse::Held, Pulse::Held));
-    let again = world.store().settle_imported_members(&second, pool, &part_of(&ids(50..60))).await.unwrap();
-    assert_eq!(again, Pulse::Lost, "a chunk that is done adds nothing");
+    assert_eq!((one.unwrap(), two.unwrap()), (ClaimState::Held, ClaimState::Held));
+    let again = world.store().finish_imported_members(&second, pool, &part_of(&ids(50..60))).await.unwrap();
+    assert_eq!(again, ClaimState::Lost, "a chunk that is done adds nothing");
     let done = world.store().get_job(world.business, submitted.id).await.unwrap();
     assert_eq!((done.status, done.succeeded, done.failed), (JobStatus::Succeeded, 10, 8));
     let counts = ["addedCount", "alreadyMembersCount", "duplicatesCount", "invalidRowsCount"];
     assert_eq!(counts.map(|count| done.result[count].as_i64()), [Some(10), Some(7), Some(0), Some(1)]);
     assert_eq!(members(&world, pool).await, 12);
-    let rejections = world.store().list_rejections(done.id, Default::default()).await.unwrap().rejections;
+    let rejections = world.store().list_rejected_rows(done.id, Default::default()).await.unwrap().rejections;
     assert_eq!(rejections.len(), 8);
     world.assert_invariants().await;
 }
@@ -215,9 +223,9 @@ async fn an_import_into_a_pool_that_was_deleted_stops() {
     submitted.unwrap().outcome.unwrap();
     world.store().delete_pool(world.business, pool).await.unwrap();
     let chunk = claim(world.store(), "one").await.unwrap();
-    let stopped = world.store().settle_imported_members(&chunk, pool, &part_of(&ids(0..5))).await;
-    assert!(matches!(stopped, Err(Error::Refused(Refusal::NotFound { .. }))));
-    let refused = world.store().submit_member_import(None, world.business, "test", pool, import(1)).await;
-    assert!(matches!(refused.unwrap().outcome, Err(Refusal::NotFound { .. })));
+    let stopped = world.store().finish_imported_members(&chunk, pool, &part_of(&ids(0..5))).await;
+    assert!(matches!(stopped, Err(Error::Rejected(Rejection::NotFound { .. }))));
+    let rejected = world.store().submit_member_import(None, world.business, "test", pool, import(1)).await;
+    assert!(matches!(rejected.unwrap().outcome, Err(Rejection::NotFound { .. })));
     world.assert_invariants().await;
 }

@@ -6,16 +6,18 @@ use serde_json::json;
 use sqlx::{PgConnection, PgTransaction, query, query_file, query_file_as};
 use uuid::Uuid;
 
+use crate::GenerateId;
+use crate::Store;
+use crate::deletion::Step;
+use crate::distribution::{check_assignable, clear_reservations};
 use crate::error::{Error, Result};
-use crate::id::{AssignmentId, BookId, EventId};
-use crate::job::distribute::Spec;
-use crate::store::Store;
-use crate::store::chunk::{Claim, Finished};
-use crate::store::deletion::Step;
-use crate::store::distribution::{check_assignable, clear_reservations};
+use crate::job::claim::{Claim, begin};
+use crate::job::finish::Finished;
+use cuponera_domain::id::{AssignmentId, BookId, EventId};
+use cuponera_domain::job::distribute::Spec;
 
+use super::super::chunk::discard;
 use super::super::copy::CopyRows;
-use super::super::{begin, discard};
 use super::{count, then};
 
 /// A slice whose codes are to be assigned.
@@ -47,13 +49,13 @@ struct Share<'a> {
 
 impl Store {
     /// A last step: assigns the codes of a slice to its members.
-    pub async fn settle_assigned_slice(&self, claim: &Claim, spec: &Spec, slice: i32) -> Result<Step> {
+    pub async fn finish_assigned_slice(&self, claim: &Claim, spec: &Spec, slice: i32) -> Result<Step> {
         let mut connection = self.pool.acquire().await?;
-        let settled = self.assign_slice(&mut connection, claim, spec, slice).await;
-        if settled.is_err() {
+        let finished = self.assign_slice(&mut connection, claim, spec, slice).await;
+        if finished.is_err() {
             discard(connection);
         }
-        settled
+        finished
     }
 
     async fn assign_slice(
@@ -65,7 +67,7 @@ impl Store {
     ) -> Result<Step> {
         let mut transaction = begin(connection, claim).await?;
         let Some(slice) = hold_slice(&mut transaction, claim, number).await? else {
-            return self.settle_step_of(transaction, claim, then([])).await;
+            return self.finish_step_of(transaction, claim, then([])).await;
         };
         check_assignable(&mut *transaction, claim.business, spec.book).await?;
         let codes = hold_codes(&mut transaction, claim, spec.book, &slice).await?;
@@ -89,7 +91,7 @@ impl Store {
             result: json!({ "given": given, "short": missing }),
             ..Finished::default()
         };
-        self.settle_step_of(transaction, claim, finished).await
+        self.finish_step_of(transaction, claim, finished).await
     }
 }
 
@@ -125,19 +127,14 @@ async fn hold_codes(
 ) -> Result<Vec<HeldCode>> {
     let mut codes = Vec::new();
     if let Some(positions) = &slice.positions {
-        let reserved = query_file_as!(
-            HeldCode,
-            "src/store/sql/hold_reserved_codes.sql",
-            book.0,
-            positions,
-            claim.job.0
-        );
+        let reserved =
+            query_file_as!(HeldCode, "src/sql/hold_reserved_codes.sql", book.0, positions, claim.job.0);
         codes = reserved.fetch_all(&mut **transaction).await?;
     }
     let missing = i64::from(slice.codes) - i64::try_from(codes.len()).map_err(Error::internal)?;
     if missing > 0 {
         tracing::info!(slice = slice.number, missing, "reserved codes are gone: others are taken");
-        let free = query_file_as!(HeldCode, "src/store/sql/hold_free_codes.sql", book.0, missing);
+        let free = query_file_as!(HeldCode, "src/sql/hold_free_codes.sql", book.0, missing);
         codes.extend(free.fetch_all(&mut **transaction).await?);
         // Those that another program has assigned are still marked.
         let positions = slice.positions.as_deref().unwrap_or_default();
@@ -153,10 +150,9 @@ async fn wish(
     slice: &Slice,
     codes: usize,
 ) -> Result<Vec<Share<'static>>> {
-    let members =
-        query_file!("src/store/sql/slice_members.sql", claim.business.0, claim.job.0, &slice.ordinals)
-            .fetch_all(&mut **transaction)
-            .await?;
+    let members = query_file!("src/sql/slice_members.sql", claim.business.0, claim.job.0, &slice.ordinals)
+        .fetch_all(&mut **transaction)
+        .await?;
     if members.len() != slice.counts.len() {
         return Err(Error::internal("a member of a slice is not noted"));
     }
@@ -184,7 +180,7 @@ async fn deal<'a>(
         .map(|share| (share.holder.as_str(), share.wanted))
         .collect();
     let granted = query_file!(
-        "src/store/sql/grant_codes.sql",
+        "src/sql/grant_codes.sql",
         book.0,
         &wanted.keys().map(|user| (*user).to_owned()).collect::<Vec<_>>(),
         &wanted.values().copied().collect::<Vec<_>>()
@@ -216,9 +212,9 @@ async fn assign(
     if given.is_empty() {
         return Ok(());
     }
-    let ids: Vec<Uuid> = given.iter().map(|_| AssignmentId::new().0).collect();
+    let ids: Vec<Uuid> = given.iter().map(|_| AssignmentId::generate().0).collect();
     let assigned = query_file!(
-        "src/store/sql/assign_distributed.sql",
+        "src/sql/assign_distributed.sql",
         claim.business.0,
         &given.iter().map(|(_, code)| code.code.clone()).collect::<Vec<_>>(),
         &given.iter().map(|(holder, _)| (*holder).to_owned()).collect::<Vec<_>>(),
@@ -233,7 +229,7 @@ async fn assign(
     let target = "coupon_event (id, business_id, book_id, position, version, from_status, to_status, action, user_id, actor)";
     let mut copy = CopyRows::start(transaction, target, 10).await?;
     for (holder, code) in &given {
-        copy.row().uuid(EventId::new().0).uuid(claim.business.0).uuid(book.0);
+        copy.row().uuid(EventId::generate().0).uuid(claim.business.0).uuid(book.0);
         copy.int(code.position).int(code.version + 1).text("AVAILABLE").text("ASSIGNED").text("ASSIGN");
         copy.text(holder).text(&actor);
         copy.flush_if_full().await?;

@@ -10,7 +10,7 @@ fn spread(given: &[ReportRow]) -> (i64, i64) {
 #[tokio::test]
 async fn equal_numbers_differ_by_one_at_most_and_each_code_has_one_holder() {
     let world = World::new().await;
-    world.plant_codes(60_000).await;
+    world.insert_codes(60_000).await;
     let pool = pool_of(&world, 20_000).await;
     let submitted =
         submit(&world, new(&world, pool, Mode::Equal, TOTAL(50_010), OnShortage::Fail)).await.unwrap();
@@ -42,7 +42,7 @@ async fn equal_numbers_differ_by_one_at_most_and_each_code_has_one_holder() {
 #[tokio::test]
 async fn each_member_gets_codes_in_addition_to_those_it_has_within_its_limit() {
     let world = World::with(limited_to(3)).await;
-    let codes = world.plant_codes(40).await;
+    let codes = world.insert_codes(40).await;
     for (code, user) in [(0, 0), (1, 0), (2, 1), (3, 2), (4, 2), (5, 2)] {
         world.give(&codes[code], &ids([user])[0]).await;
     }
@@ -62,8 +62,8 @@ async fn each_member_gets_codes_in_addition_to_those_it_has_within_its_limit() {
 async fn the_same_seed_gives_the_same_numbers_in_another_book() {
     let world = World::new().await;
     let other = world.another_book(&rules()).await;
-    world.plant_codes(3_000).await;
-    world.plant_codes_in(other, "OTHER", 4_000).await;
+    world.insert_codes(3_000).await;
+    world.insert_codes_into(other, "OTHER", 4_000).await;
     let pool = pool_of(&world, 300).await;
     let mut numbers = Vec::new();
     for (mode, book, seed) in [
@@ -97,7 +97,7 @@ async fn the_same_seed_gives_the_same_numbers_in_another_book() {
 #[tokio::test]
 async fn a_member_may_have_codes_of_several_slices() {
     let world = World::new().await;
-    world.plant_codes(25_000).await;
+    world.insert_codes(25_000).await;
     let pool = pool_of(&world, 2).await;
     let submitted =
         submit(&world, new(&world, pool, Mode::Equal, TOTAL(25_000), OnShortage::Fail)).await.unwrap();
@@ -111,12 +111,12 @@ async fn a_member_may_have_codes_of_several_slices() {
 #[tokio::test]
 async fn a_shortage_that_the_counts_show_is_refused_at_once() {
     let world = World::new().await;
-    world.plant_codes(10).await;
+    world.insert_codes(10).await;
     let pool = pool_of(&world, 4).await;
     for amount in [TOTAL(11), PER_USER(3)] {
-        let refused = submit(&world, new(&world, pool, Mode::Equal, amount, OnShortage::Fail)).await;
+        let rejected = submit(&world, new(&world, pool, Mode::Equal, amount, OnShortage::Fail)).await;
         let needed = if amount == TOTAL(11) { 11 } else { 12 };
-        assert_eq!(refused.unwrap_err(), Refusal::NotEnoughCodes { needed, available: 10 });
+        assert_eq!(rejected.unwrap_err(), Rejection::NotEnoughCodes { needed, available: 10 });
     }
     let partial =
         submit(&world, new(&world, pool, Mode::Equal, PER_USER(3), OnShortage::Partial)).await.unwrap();
@@ -141,7 +141,7 @@ async fn a_shortage_that_the_counts_show_is_refused_at_once() {
 #[tokio::test]
 async fn a_shortage_that_only_planning_shows_fails_the_job_and_assigns_nothing() {
     let world = World::new().await;
-    world.plant_codes(100).await;
+    world.insert_codes(100).await;
     let pool = pool_of(&world, 10).await;
     let first = submit(&world, new(&world, pool, Mode::Equal, TOTAL(60), OnShortage::Fail)).await.unwrap();
     let assign = up_to_assign(&world).await;
@@ -154,7 +154,7 @@ async fn a_shortage_that_only_planning_shows_fails_the_job_and_assigns_nothing()
     assert_eq!(["needed", "available"].map(|name| failed.result[name].as_i64()), [Some(50), Some(40)]);
     assert_eq!(held(&world, world.book).await.len(), 0);
     assert_eq!(world.store().release_reserved_codes().await.unwrap(), 1);
-    assert_eq!(work(world.store(), &assign).await.unwrap(), Step::Settled);
+    assert_eq!(work(world.store(), &assign).await.unwrap(), Step::Finished);
     assert_eq!(held(&world, world.book).await.values().sum::<i64>(), 60);
     assert_released(&world).await;
 }
@@ -162,7 +162,7 @@ async fn a_shortage_that_only_planning_shows_fails_the_job_and_assigns_nothing()
 #[tokio::test]
 async fn a_dry_run_of_a_large_pool_is_a_job_that_changes_nothing() {
     let world = World::with(limited_to(2)).await;
-    world.plant_codes(25).await;
+    world.insert_codes(25).await;
     let pool = pool_of(&world, 30).await;
     let new =
         NewDistribution { dry_run: true, ..new(&world, pool, Mode::Equal, PER_USER(1), OnShortage::Fail) };

@@ -1,104 +1,32 @@
 //! The operations on user pools and their members.
 
+mod doc;
+mod request;
 mod upload;
 mod view;
 
-use cuponera_core::book::Change;
-use cuponera_core::error::{FieldFault, Refusal};
-use cuponera_core::id::PoolId;
-use cuponera_core::pool::{PoolPatch, check};
-use cuponera_core::principal::parse_user_id;
+use cuponera_domain::id::PoolId;
+use cuponera_domain::pool::PoolPatch;
+use cuponera_domain::principal::parse_user_id;
+use cuponera_domain::rejection::Rejection;
 use poem_openapi::param::{Header, Path, Query};
 use poem_openapi::payload::Json;
-use poem_openapi::{ApiResponse, Object, OpenApi};
+use poem_openapi::{ApiResponse, OpenApi};
 use uuid::Uuid;
 
-use super::{Tag, cursor, limit, plain};
-use crate::body::{Body, Fields, FromFields};
-use crate::caller::Caller;
-use crate::idempotency::HeldKey;
-use crate::problem::Problem;
-use crate::reply::{Either, Reply};
-use crate::view::{JobView, List};
+use super::{JobView, List, Tag, cursor, limit, plain};
+use crate::auth::caller::Caller;
+use crate::http::body::Body;
+use crate::http::idempotency::HeldKey;
+use crate::http::problem::Problem;
+use crate::http::reply::{Either, Reply};
+use request::{NewPool, PoolChange, Users};
 use upload::{ReadingParameters, UsersBody};
 use view::{AddedView, MemberView, PoolView, RemovedView};
 
+pub(super) use doc::operations;
+
 pub(crate) struct Pools;
-
-/// A new pool.
-#[derive(Debug, Object)]
-#[oai(rename_all = "camelCase")]
-struct NewPool {
-    /// 1 to 200 characters after trimming; unique within the business.
-    #[oai(validator(min_length = 1, max_length = 200))]
-    name: String,
-    #[oai(validator(max_length = 5000))]
-    description: Option<String>,
-}
-
-impl FromFields for NewPool {
-    fn read(fields: &mut Fields) -> Option<Self> {
-        let (name, description) =
-            (fields.required::<String>("name"), fields.optional::<String>("description"));
-        note_faults(fields, name.as_deref().unwrap_or("-"), description.as_deref());
-        Some(Self { name: name?, description })
-    }
-}
-
-/// Faults of the name and the description are reported with the others.
-fn note_faults(fields: &mut Fields, name: &str, description: Option<&str>) {
-    if let Err(Refusal::Invalid { faults }) = check(name, description) {
-        for FieldFault { field, message } in faults {
-            fields.fault(&field, message);
-        }
-    }
-}
-
-/// A change of a pool. Absent fields keep their values; null removes the description.
-#[derive(Debug, Object)]
-#[oai(rename_all = "camelCase")]
-struct PoolChange {
-    #[oai(validator(min_length = 1, max_length = 200))]
-    name: Option<String>,
-    #[oai(validator(max_length = 5000))]
-    description: Option<String>,
-    #[oai(skip)]
-    patch: Patch,
-}
-
-/// The change, as a type of core.
-#[derive(Debug, Default)]
-struct Patch(PoolPatch);
-
-impl FromFields for PoolChange {
-    fn read(fields: &mut Fields) -> Option<Self> {
-        let name = match fields.change::<String>("name") {
-            Change::Keep => None,
-            Change::Set(name) => Some(name),
-        };
-        let description = match fields.change_or_clear::<String>("description") {
-            Change::Keep => None,
-            Change::Set(description) => Some(description),
-        };
-        note_faults(fields, name.as_deref().unwrap_or("-"), description.as_ref().and_then(Option::as_deref));
-        Some(Self { name: None, description: None, patch: Patch(PoolPatch { name, description }) })
-    }
-}
-
-/// Users.
-#[derive(Debug, Object)]
-#[oai(rename_all = "camelCase")]
-struct Users {
-    /// At most 10,000 user ids.
-    #[oai(validator(min_items = 1, max_items = 10000))]
-    user_ids: Vec<String>,
-}
-
-impl FromFields for Users {
-    fn read(fields: &mut Fields) -> Option<Self> {
-        Some(Self { user_ids: fields.required("userIds")? })
-    }
-}
 
 #[derive(ApiResponse)]
 enum Gone {
@@ -162,9 +90,9 @@ impl Pools {
         caller: Caller,
         /// The pool.
         id: Path<Uuid>,
-        body: Body<PoolChange>,
+        body: Body<PoolPatch, PoolChange>,
     ) -> Result<Json<PoolView>, Problem> {
-        let (store, business, patch) = (caller.store(), caller.business(), body.value.patch.0);
+        let (store, business, patch) = (caller.store(), caller.business(), body.value);
         let update = async move { store.update_pool(None, business, PoolId(id.0), patch).await };
         let pool = caller.app.run(update).await?.outcome.map_err(Problem::from)?;
         Ok(Json(pool.into()))
@@ -279,7 +207,8 @@ impl Pools {
         #[oai(name = "userId")]
         user: Path<String>,
     ) -> Result<Gone, Problem> {
-        let user = parse_user_id(&user.0).map_err(|message| Refusal::invalid("userId", message))?.to_owned();
+        let user =
+            parse_user_id(&user.0).map_err(|message| Rejection::invalid("userId", message))?.to_owned();
         let (store, business) = (caller.store(), caller.business());
         let remove = async move { store.remove_pool_user(business, PoolId(id.0), &user).await };
         caller.app.run(remove).await?;

@@ -1,9 +1,9 @@
-//! Examples and rejections of the operations on user pools and distributions.
+//! The document of the operations on user pools: examples and rejections.
 
 use serde_json::json;
 
-use super::Operation;
-use crate::document::examples::{BOOK, CODE, NOW, USER, counted_page, distribution, job, page, pool};
+use crate::document::Operation;
+use crate::document::examples::{NOW, USER, counted_page, job, pool};
 
 /// A file may be rejected as a whole.
 const OF_THE_FILE: &[&str] = &[
@@ -16,10 +16,9 @@ const OF_THE_FILE: &[&str] = &[
     "unknown_delimiter",
 ];
 
-pub(super) fn operations() -> Vec<Operation> {
+pub(in crate::routes) fn operations() -> Vec<Operation> {
     let mut operations = pools();
     operations.extend(users());
-    operations.extend(distributions());
     operations
 }
 
@@ -65,42 +64,5 @@ fn users() -> Vec<Operation> {
             .answers(200, "How many users were removed.", json!({"removed": 1}))
             .refuses(&["forbidden"]),
         Operation::of("removePoolUser").answers_nothing(204, "The user is removed.").refuses(&["forbidden"]),
-    ]
-}
-
-fn distributions() -> Vec<Operation> {
-    vec![
-        Operation::of("distributeCodes")
-            .body(json!({"couponBookId": BOOK, "mode": "EQUAL", "totalCodes": 1000, "seed": 42}))
-            .answers(
-                200,
-                "With `dryRun`: the result that the distribution would have.",
-                json!({
-                    "members": 300, "eligible": 300, "codesNeeded": 1000, "codesAvailable": 1000,
-                    "perUser": {"min": 3, "max": 4}, "short": 0, "sample": [{"userId": USER, "given": 4}],
-                }),
-            )
-            .answers(202, "The job that distributes the codes.", job("DISTRIBUTE"))
-            .located()
-            .refuses(&[
-                "forbidden",
-                "book_not_active",
-                "book_not_started",
-                "book_expired",
-                "not_enough_codes",
-            ]),
-        Operation::of("listDistributions")
-            .answers(200, "A page of distributions.", page(&distribution()))
-            .refuses(&["forbidden"]),
-        Operation::of("getDistribution")
-            .answers(200, "The distribution.", distribution())
-            .refuses(&["forbidden"]),
-        Operation::of("getDistributionReport")
-            .answers(
-                200,
-                "A CSV file: the user, the number of its codes, the codes, and a note.",
-                json!(format!("userId,given,codes,note\n{USER},1,{CODE},limit_reached\n")),
-            )
-            .refuses(&["forbidden", "job_discarded"]),
     ]
 }

@@ -1,10 +1,11 @@
 //! Decides how a file of users is read. If its first record has a name of a user column, it is the header. Otherwise the first column
 //! has the users, whatever they look like.
 
-use super::layout::{Layout, unclear};
+use super::columns::Layout;
 use super::names::{fold, is_user_name};
 use super::sample::{Sample, SampleRecord};
-use super::{ColumnLabel, Columns, CutError, Delimiter, ReadAs, ReadOptions};
+use super::{ColumnLabel, Columns, ReadAs, ReadOptions};
+use crate::csv::{CutError, Delimiter};
 
 /// Decides the layout of a file of which each sample is the beginning, read with one delimiter.
 pub(super) fn decide(samples: &[Sample], first_line: u64, options: &ReadOptions) -> Result<Layout, CutError> {
@@ -22,13 +23,13 @@ pub(super) fn decide(samples: &[Sample], first_line: u64, options: &ReadOptions)
     let Some(first) = sample.records.first() else { return Ok(Layout::of_nothing(first_line)) };
     let column = match &options.user_column {
         Some(ColumnLabel::Name(name)) => {
-            return Err(unclear(first, format!("userColumn is {name:?}, but no column has this name")));
+            return Err(first.unclear(format!("userColumn is {name:?}, but no column has this name")));
         }
         Some(ColumnLabel::Number(number)) => number - 1,
         None => 0,
     };
     if column >= sample.records.iter().map(|record| record.cells.len()).max().unwrap_or(0) {
-        return Err(unclear(first, format!("userColumn is {}, but no record has this column", column + 1)));
+        return Err(first.unclear(format!("userColumn is {}, but no record has this column", column + 1)));
     }
     if options.header == Some(true) {
         return Ok(below_header(sample, first, column));

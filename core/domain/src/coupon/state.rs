@@ -6,6 +6,7 @@
 //!                        │  └──unlock─────┘  │   unlock, or the TTL expires
 //!                        └──redeem (not the last use)
 //! ```
+//! A code is also redeemed from ASSIGNED, without a lock.
 //! The database decides: each statement of `store` repeats its precondition and is the transition. An
 //! expired lock counts as absent, whether or not the sweep has ended it. Therefore answers show
 //! [`effective`] instead of the stored status.

@@ -10,7 +10,7 @@ use super::exchange::Request;
 use super::fault::ClientError;
 use super::import::{Upload, save_errors, source_of};
 use super::jobs::check_output;
-use super::show::{Column, CellFormat, card, count, plain, table, text};
+use super::show::{CellFormat, Column, card, count, plain, table, text};
 use super::watch::{self, Job, Submitted};
 use super::{Client, Paging, RunCommand, print};
 
@@ -156,7 +156,11 @@ impl RunCommand for Pools {
             PoolVerb::Delete(named) => {
                 let id = find(client, &named.pool).await?;
                 client.ask(Request::delete(&["user-pools", &id])).await?;
-                if client.json { Ok(()) } else { print::print(&format!("{} is deleted.", plain(&named.pool))) }
+                if client.json {
+                    Ok(())
+                } else {
+                    print::print(&format!("{} is deleted.", plain(&named.pool)))
+                }
             }
             PoolVerb::Users(users) => users.run(client).await,
             PoolVerb::Add(several) => {
@@ -176,7 +180,8 @@ impl RunCommand for Pools {
             PoolVerb::Remove(several) => {
                 let id = find(client, &several.named.pool).await?;
                 let body = json!({"userIds": several.users});
-                let removed = client.ask(Request::post(&["user-pools", &id, "users", "remove"], body)).await?;
+                let removed =
+                    client.ask(Request::post(&["user-pools", &id, "users", "remove"], body)).await?;
                 client.show(&removed, |removed| {
                     format!("{} removed", count(removed["removed"].as_u64().unwrap_or_default()))
                 })
@@ -291,7 +296,9 @@ pub(super) async fn find(client: &Client, pool: &str) -> Result<String, ClientEr
         cursor = page.next_cursor();
         if cursor.is_none() {
             let name = plain(pool);
-            return Err(ClientError::not_found(format!("no pool is named {name:?}; see `cuponera pools list`")));
+            return Err(ClientError::not_found(format!(
+                "no pool is named {name:?}; see `cuponera pools list`"
+            )));
         }
     }
 }

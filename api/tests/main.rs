@@ -15,6 +15,7 @@ mod life;
 mod limits;
 mod metrics;
 mod openapi;
+mod pools;
 mod problems;
 mod queue;
 mod races;

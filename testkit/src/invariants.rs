@@ -14,17 +14,25 @@ pub async fn invariant_violations(pool: &PgPool) -> Vec<String> {
     let one_view = "set transaction isolation level repeatable read, read only";
     query(one_view).execute(&mut *snapshot).await.expect("taking a snapshot failed");
     let mut broken = Vec::new();
-    let has_rejections = query_scalar("select to_regclass('import_rejection') is not null");
-    let has_rejections: bool =
-        has_rejections.fetch_one(&mut *snapshot).await.expect("looking for a table failed");
     let has_rollbacks = query_scalar(
         "select exists (select from pg_attribute where attrelid = 'coupon'::regclass and attname = 'rollback_count')",
     );
     let has_rollbacks: bool =
         has_rollbacks.fetch_one(&mut *snapshot).await.expect("looking for a column failed");
     let of_redemptions = if has_rollbacks { INVARIANTS_WITH_ROLLBACKS } else { INVARIANTS_WITHOUT_ROLLBACKS };
-    let invariants = INVARIANTS.iter().chain(of_redemptions);
-    for (promise, offenders) in invariants.chain(has_rejections.then_some(&INVARIANT_OF_REJECTED_ROWS)) {
+    let mut invariants: Vec<&(&str, &str)> = INVARIANTS.iter().chain(of_redemptions).collect();
+    for (table, of_table) in [
+        ("import_rejection", std::slice::from_ref(&INVARIANT_OF_REJECTED_ROWS)),
+        ("distribution_slice", INVARIANTS_OF_DISTRIBUTIONS),
+    ] {
+        let exists: bool = query_scalar("select to_regclass($1) is not null")
+            .bind(table)
+            .fetch_one(&mut *snapshot)
+            .await
+            .expect("looking for a table failed");
+        invariants.extend(of_table.iter().filter(|_| exists));
+    }
+    for (promise, offenders) in invariants {
         let sql =
             format!("select row_to_json(offender)::text as offender from ({offenders}) offender limit 3");
         let rows = query(AssertSqlSafe(sql)).fetch_all(&mut *snapshot).await;
@@ -151,7 +159,8 @@ const INVARIANTS: &[(&str, &str)] = &[
             or (j.status <> 'CANCELLED' and j.chunks_failed <> c.failed)
             or (j.status = 'SUCCEEDED') <> (c.done = c.chunks and j.status <> 'CANCELLED')
             or (j.status = 'FAILED' and (c.failed = 0 or (c.done + c.failed <> c.chunks and not j.ordered
-                and j.error ->> 'code' not in ('not_found', 'book_closed', 'pattern_exhausted', 'book_in_use'))))",
+                and j.error ->> 'code' not in ('not_found', 'book_closed', 'pattern_exhausted', 'book_in_use', 'not_enough_codes',
+                                                'book_not_active', 'book_not_started', 'book_expired'))))",
     ),
     (
         "a generation has created the number of codes that it reports, in its book",
@@ -220,5 +229,31 @@ const INVARIANTS_WITH_ROLLBACKS: &[(&str, &str)] = &[
     (
         "each REVOKE, ROLLBACK and VOID has a reason",
         "select id, action from coupon_event where action in ('REVOKE', 'ROLLBACK', 'VOID') and coalesce(reason, '') = ''",
+    ),
+];
+
+/// The invariants for schemas that have distributions.
+const INVARIANTS_OF_DISTRIBUTIONS: &[(&str, &str)] = &[
+    (
+        "a reserved code is in a slice of the job that has reserved it",
+        "select c.code, c.status, c.reserved_by from coupon c
+         where c.reserved_by is not null and not exists (
+           select from distribution_slice s
+           where s.job_id = c.reserved_by and s.book_id = c.book_id and c.position = any(s.positions))",
+    ),
+    (
+        "a distribution has assigned the codes that its job and its report count",
+        "select d.job_id, j.succeeded, e.events, g.given from distribution d
+         join job j on j.id = d.job_id and j.discarding_at is null
+         left join (select actor, count(*) as events from coupon_event where action = 'ASSIGN' group by actor) e
+           on e.actor = 'job:' || d.job_id
+         left join (select job_id, sum(given) as given from distribution_given group by job_id) g on g.job_id = d.job_id
+         where j.succeeded <> coalesce(e.events, 0) or j.succeeded <> coalesce(g.given, 0)",
+    ),
+    (
+        "the number of members of a pool is counted",
+        "select p.id, p.member_count, m.members from user_pool p
+         left join (select pool_id, count(*) as members from pool_member group by pool_id) m on m.pool_id = p.id
+         where p.deleted_at is null and p.member_count <> coalesce(m.members, 0)",
     ),
 ];

@@ -59,10 +59,12 @@ async fn end_locks(mut locks: Locks, lead: &HousekeepingLease, stop: &Cancellati
 
 async fn run_roll_ups(store: &Store, lead: &HousekeepingLease, stop: &CancellationToken) {
     let mut counts = FailureLog::default();
+    let mut reserved = FailureLog::default();
     let mut stalled = FailureLog::default();
     while !stop.is_cancelled() {
         if lead.is_held() {
             counts.note(store.roll_up_counts().await.map(drop));
+            reserved.note(store.release_reserved_codes().await.map(drop));
             stalled.note(end_lapsed_sessions(store).await);
         }
         pause(ROLL_UP_INTERVAL, stop).await;

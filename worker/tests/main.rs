@@ -5,6 +5,7 @@
 mod adversity;
 mod conformance;
 mod dead_letters;
+mod distribution;
 
 mod fleet;
 mod losses;

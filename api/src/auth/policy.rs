@@ -42,9 +42,9 @@ pub(crate) struct Rule {
 
 use Access::{Account, Authenticated, Needs, Open};
 use Permission::{
-    AssignNamed, AssignRandom, CreateCodes, ManageApiKeys, ManageBooks, ManageJobs, ManageUsers, ReadBooks,
-    ReadCodes, ReadCoupons, ReadHistory, ReadJobs, ReadRedemptions, RevokeCoupons, RollBackRedemptions,
-    UseCoupons, VoidCoupons,
+    AssignNamed, AssignRandom, CreateCodes, Distribute, ManageApiKeys, ManageBooks, ManageJobs, ManagePools,
+    ManageUsers, ReadBooks, ReadCodes, ReadCoupons, ReadHistory, ReadJobs, ReadPools, ReadRedemptions,
+    RevokeCoupons, RollBackRedemptions, UseCoupons, VoidCoupons,
 };
 use Touches::{AllBooks, Nothing, OneBook};
 
@@ -59,7 +59,7 @@ pub(crate) fn operations() -> impl Iterator<Item = (&'static str, Access)> {
 }
 
 /// Every operation under `/api/v1`.
-const TABLE: [(&str, Access, Touches); 46] = [
+const TABLE: [(&str, Access, Touches); 59] = [
     ("login", Open, Nothing),
     ("refresh", Open, Nothing),
     ("logout", Account, Nothing),
@@ -99,6 +99,19 @@ const TABLE: [(&str, Access, Touches); 46] = [
     ("listRedemptions", Needs(ReadRedemptions), OneBook),
     ("getRedemption", Needs(ReadRedemptions), OneBook),
     ("rollBackRedemption", Needs(RollBackRedemptions), OneBook),
+    ("createUserPool", Needs(ManagePools), AllBooks),
+    ("listUserPools", Needs(ReadPools), AllBooks),
+    ("getUserPool", Needs(ReadPools), AllBooks),
+    ("updateUserPool", Needs(ManagePools), AllBooks),
+    ("deleteUserPool", Needs(ManagePools), AllBooks),
+    ("addPoolUsers", Needs(ManagePools), AllBooks),
+    ("listPoolUsers", Needs(ReadPools), AllBooks),
+    ("removePoolUsers", Needs(ManagePools), AllBooks),
+    ("removePoolUser", Needs(ManagePools), AllBooks),
+    ("distributeCodes", Needs(Distribute), OneBook),
+    ("listDistributions", Needs(ReadJobs), OneBook),
+    ("getDistribution", Needs(ReadJobs), OneBook),
+    ("getDistributionReport", Needs(ReadJobs), OneBook),
     ("listJobs", Needs(ReadJobs), AllBooks),
     ("getJob", Needs(ReadJobs), OneBook),
     ("followJob", Needs(ReadJobs), OneBook),

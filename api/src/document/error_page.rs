@@ -13,7 +13,7 @@ const HEAD: &str = "# Error codes
 
 Every rejection and every fault is a problem document (`application/problem+json`, RFC 9457). Match on its `code`. `status` is
 the HTTP status, `detail` a sentence for people. Some codes have additional fields: `invalid` has `errors`,
-`pattern_exhausted` has `remaining`, `coupon_locked` has `lockedUntil`, `unclear_header` has `firstRecord` and `parameters`,
+`pattern_exhausted` has `remaining`, `not_enough_codes` has `needed` and `available`, `coupon_locked` has `lockedUntil`, `unclear_header` has `firstRecord` and `parameters`,
 and the rejections of a file have `line`. Every response has an `X-Request-Id`, which is also in the log. New versions may add
 codes; handle an unknown code by its status.
 

@@ -11,6 +11,7 @@ pub(crate) const ASSIGNMENT: &str = "01939f2a-0000-7000-8000-000000000006";
 pub(crate) const LOCK: &str = "01939f2a-0000-7000-8000-000000000007";
 pub(crate) const REDEMPTION: &str = "01939f2a-0000-7000-8000-000000000008";
 pub(crate) const EVENT: &str = "01939f2a-0000-7000-8000-000000000009";
+pub(crate) const POOL: &str = "01939f2a-0000-7000-8000-00000000000b";
 pub(crate) const REQUEST: &str = "01939f2a-0000-7000-8000-00000000000a";
 pub(crate) const CODE: &str = "SUMMER-7KQ2WX4H";
 pub(crate) const USER: &str = "ana";
@@ -134,4 +135,19 @@ pub(crate) fn done_job() -> Value {
     job["finishedAt"] = json!(NOW);
     job["heartbeatAt"] = json!(NOW);
     job
+}
+
+pub(crate) fn pool() -> Value {
+    json!({
+        "id": POOL, "name": "Newsletter", "description": "Subscribers of the newsletter", "memberCount": 300, "createdAt": NOW,
+        "updatedAt": NOW,
+    })
+}
+
+/// A finished distribution.
+pub(crate) fn distribution() -> Value {
+    json!({
+        "jobId": JOB, "poolId": POOL, "couponBookId": BOOK, "mode": "EQUAL", "totalCodes": 1000, "seed": 42, "onShortage": "FAIL",
+        "status": "SUCCEEDED", "members": 300, "given": 1000, "short": 0, "createdAt": NOW,
+    })
 }

@@ -30,13 +30,15 @@ use catalog::Kind;
 use operation::Shape;
 
 /// The tags, in reading order.
-const READING_ORDER: [&str; 10] = [
+const READING_ORDER: [&str; 12] = [
     "Auth",
     "Coupon books",
     "Coupon codes",
     "Assignments",
     "Coupons",
     "Redemptions",
+    "User pools",
+    "Distributions",
     "Jobs",
     "Users",
     "API keys",

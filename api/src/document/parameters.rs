@@ -23,6 +23,7 @@ pub(super) fn complete(path: &str, operation: &str, parameter: &mut Value) {
 pub(super) fn variable(path: &str, parameter: &str) -> Option<(&'static str, &'static str)> {
     let of_id = || {
         [
+            ("/user-pools/", "userPoolId", examples::POOL),
             ("/users/", "accountId", examples::ACCOUNT),
             ("/api-keys/", "apiKeyId", examples::API_KEY),
             ("/coupon-books/", "couponBookId", examples::BOOK),
@@ -36,6 +37,8 @@ pub(super) fn variable(path: &str, parameter: &str) -> Option<(&'static str, &'s
     match parameter {
         "id" => of_id(),
         "bookId" | "couponBookId" => Some(("couponBookId", examples::BOOK)),
+        "poolId" => Some(("userPoolId", examples::POOL)),
+        "jobId" => Some(("jobId", examples::JOB)),
         "code" => Some(("code", examples::CODE)),
         "userId" => Some(("userId", examples::USER)),
         _ => None,

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use cuponera_domain::book::BookStatus;
 use cuponera_domain::coupon::state::CouponStatus;
+use cuponera_domain::distribution::{Mode, OnShortage};
 use cuponera_domain::job::{JobKind, JobStatus};
 use cuponera_domain::principal::MAX_USER_ID_BYTES;
 use serde_json::{Map, Value, json};
@@ -24,8 +25,10 @@ const NULL_OR: &[(&str, &[&str])] = &[
 const NULL_OR_ABSENT: &[(&str, &[&str])] = &[("CouponBook", &["totalCodesExpected", "metadata"])];
 
 /// Fields of requests that may be absent but not null.
-const NEVER_NULL: &[(&str, &[&str])] =
-    &[("BookChange", &["status", "name", "maxRedeemsPerUser", "lockTtlSeconds", "requireLock"])];
+const NEVER_NULL: &[(&str, &[&str])] = &[
+    ("BookChange", &["status", "name", "maxRedeemsPerUser", "lockTtlSeconds", "requireLock"]),
+    ("PoolChange", &["name"]),
+];
 
 /// Fields that hold any object.
 const OBJECTS: &[(&str, &str)] = &[
@@ -49,6 +52,8 @@ const TEXTS: &[(&str, &str, &str, &str)] = &[
     ("NamedAssignment", "userId", "pattern", BLANK_IS_NOTHING),
     ("NewBook", "name", "pattern", BLANK_IS_NOTHING),
     ("NewKey", "name", "pattern", ONE_LINE),
+    ("NewPool", "name", "pattern", BLANK_IS_NOTHING),
+    ("PoolChange", "name", "pattern", BLANK_IS_NOTHING),
     ("NewUser", "email", "format", "email"),
     ("NewUser", "userId", "pattern", BLANK_IS_NOTHING),
     ("RandomAssignment", "userId", "pattern", BLANK_IS_NOTHING),
@@ -112,6 +117,11 @@ fn words() -> Vec<(&'static str, &'static str, Vec<&'static str>)> {
         ),
         ("CouponEvent", "fromStatus", coupon()),
         ("CouponEvent", "toStatus", coupon()),
+        ("Distribution", "mode", Mode::ALL.map(Mode::as_str).to_vec()),
+        ("Distribution", "onShortage", OnShortage::ALL.map(OnShortage::as_str).to_vec()),
+        ("Distribution", "status", job_statuses()),
+        ("NewDistribution", "mode", Mode::ALL.map(Mode::as_str).to_vec()),
+        ("NewDistribution", "onShortage", OnShortage::ALL.map(OnShortage::as_str).to_vec()),
         ("Health", "status", vec!["ok", "degraded"]),
         ("Health", "database", connection()),
         ("Health", "redis", connection()),

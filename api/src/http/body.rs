@@ -366,7 +366,8 @@ pub(crate) fn must_be_json(request: &Request) -> Result<(), Problem> {
     if is_json(request) { Ok(()) } else { Err(unsupported_type("application/json")) }
 }
 
-fn is_json(request: &Request) -> bool {
+/// Whether the body is JSON, by its type.
+pub(crate) fn is_json(request: &Request) -> bool {
     let media = request.content_type().and_then(|text| text.split(';').next()).unwrap_or_default().trim();
     media.eq_ignore_ascii_case("application/json") || media.to_ascii_lowercase().ends_with("+json")
 }

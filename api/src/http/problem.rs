@@ -49,6 +49,10 @@ struct ProblemBody {
     errors: Option<Vec<ProblemField>>,
     /// With `pattern_exhausted`: the number of codes that are left.
     remaining: Option<u64>,
+    /// With `not_enough_codes`: the number of codes that the distribution needs.
+    needed: Option<u64>,
+    /// With `not_enough_codes`: the number of free codes.
+    available: Option<u64>,
     /// With `choose_business`: the businesses of the account.
     businesses: Option<Vec<MembershipView>>,
     /// With `storage_quota_exceeded`: the bytes that are stored for other jobs.
@@ -86,6 +90,8 @@ impl Problem {
                 detail: detail.into(),
                 errors: None,
                 remaining: None,
+                needed: None,
+                available: None,
                 businesses: None,
                 used_bytes: None,
                 allowed_bytes: None,
@@ -183,6 +189,9 @@ impl From<Rejection> for Problem {
         match &rejection {
             Rejection::Invalid { faults } => problem = problem.with_faults(faults),
             Rejection::PatternExhausted { remaining } => problem.body.remaining = Some(*remaining),
+            Rejection::NotEnoughCodes { needed, available } => {
+                (problem.body.needed, problem.body.available) = (Some(*needed), Some(*available));
+            }
             Rejection::StorageQuotaExceeded { used_bytes, allowed_bytes } => {
                 (problem.body.used_bytes, problem.body.allowed_bytes) =
                     (Some(*used_bytes), Some(*allowed_bytes));

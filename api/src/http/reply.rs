@@ -95,3 +95,32 @@ impl<T: Type + ToJSON, const STATUS: u16, const OTHER: u16> ApiResponse for Repl
         T::register(registry);
     }
 }
+
+/// One of two responses, which have different statuses.
+#[derive(Debug)]
+pub(crate) enum Either<A, B> {
+    /// The first.
+    This(A),
+    /// The second.
+    Other(B),
+}
+
+impl<A: IntoResponse, B: IntoResponse> IntoResponse for Either<A, B> {
+    fn into_response(self) -> Response {
+        match self {
+            Self::This(response) => response.into_response(),
+            Self::Other(response) => response.into_response(),
+        }
+    }
+}
+
+impl<A: ApiResponse, B: ApiResponse> ApiResponse for Either<A, B> {
+    fn meta() -> MetaResponses {
+        MetaResponses { responses: A::meta().responses.into_iter().chain(B::meta().responses).collect() }
+    }
+
+    fn register(registry: &mut Registry) {
+        A::register(registry);
+        B::register(registry);
+    }
+}

@@ -6,10 +6,12 @@ mod auth;
 mod books;
 mod codes;
 mod coupons;
+mod distributions;
 mod health;
 mod jobs;
 mod list;
 mod metrics;
+mod pools;
 mod redemptions;
 mod undo;
 mod uploads;
@@ -35,9 +37,11 @@ pub(crate) use auth::{Auth, MembershipView};
 pub(crate) use books::Books;
 pub(crate) use codes::Codes;
 pub(crate) use coupons::{Coupons, normalized};
+pub(crate) use distributions::Distributions;
 pub(crate) use health::Health;
 pub(crate) use jobs::{JobView, Jobs};
 pub(crate) use metrics::{METRICS, expose};
+pub(crate) use pools::Pools;
 pub(crate) use redemptions::Redemptions;
 pub(crate) use uploads::{MAX_CODES_KEPT, Upload};
 pub(crate) use users::Users;
@@ -67,6 +71,11 @@ pub(crate) enum Tag {
     Coupons,
     /// Uses of codes.
     Redemptions,
+    /// Sets of users to whom codes can be distributed.
+    #[oai(rename = "User pools")]
+    UserPools,
+    /// Codes of a book for all users of a pool.
+    Distributions,
     /// Long-running work.
     Jobs,
     /// Health checks.
@@ -95,11 +104,40 @@ still a `nextCursor`: the list ends where it is null.
 of requests are rejected with 422.";
 
 /// All operations, by resource.
-pub(crate) type Operations =
-    (Auth, Users, ApiKeys, Books, Codes, Upload, Assignments, Coupons, BulkVoids, Redemptions, Jobs, Health);
+pub(crate) type Operations = (
+    Auth,
+    Users,
+    ApiKeys,
+    Books,
+    Codes,
+    Upload,
+    Assignments,
+    Coupons,
+    BulkVoids,
+    Redemptions,
+    Pools,
+    Distributions,
+    Jobs,
+    Health,
+);
 
 pub(crate) fn operations() -> Operations {
-    (Auth, Users, ApiKeys, Books, Codes, Upload, Assignments, Coupons, BulkVoids, Redemptions, Jobs, Health)
+    (
+        Auth,
+        Users,
+        ApiKeys,
+        Books,
+        Codes,
+        Upload,
+        Assignments,
+        Coupons,
+        BulkVoids,
+        Redemptions,
+        Pools,
+        Distributions,
+        Jobs,
+        Health,
+    )
 }
 
 /// The document rows of all operations.
@@ -115,6 +153,8 @@ pub(crate) fn documentation() -> Vec<Operation> {
         coupons::operations(),
         void::operations(),
         redemptions::operations(),
+        pools::operations(),
+        distributions::operations(),
         jobs::operations(),
         health::operations(),
     ]

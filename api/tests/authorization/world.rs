@@ -60,6 +60,8 @@ impl World {
             (Some(from), Some(to)) => format!("{}{object}{}", &path[..from], &path[to + 1..]),
             _ => path.to_owned(),
         };
+        // The other parameter that a path may have.
+        let path = path.replace("{userId}", "ann");
         let method = Method::from_bytes(method.as_bytes()).expect("a method");
         let mut request = client.request(method, &format!("{path}{query}"));
         if !row.body.is_empty() {
@@ -72,9 +74,21 @@ impl World {
     /// Replaces each known word in braces by the id of an object.
     async fn fill_in(&self, text: &str) -> String {
         let mut text = text.to_owned();
-        for word in
-            ["new", "refresh", "account", "key", "book", "stock", "free", "held", "redemption", "job", "over"]
-        {
+        for word in [
+            "new",
+            "refresh",
+            "account",
+            "key",
+            "book",
+            "stock",
+            "free",
+            "held",
+            "redemption",
+            "job",
+            "over",
+            "pool",
+            "distribution",
+        ] {
             let place = format!("{{{word}}}");
             if text.contains(&place) {
                 text = text.replace(&place, &self.make(word).await);
@@ -123,8 +137,23 @@ impl World {
                 admin.post(&format!("jobs/{job}/cancel"), json!({})).await.expect(200);
                 job
             }
+            "pool" => self.make_pool().await,
+            "distribution" => {
+                let pool = self.make_pool().await;
+                let order = json!({"couponBookId": self.stock, "mode": "EQUAL", "codesPerUser": 1});
+                id_of(&admin.post(&format!("user-pools/{pool}/distributions"), order).await.expect(202))
+            }
             other => panic!("unknown object {other}"),
         }
+    }
+
+    /// A pool with one user.
+    async fn make_pool(&self) -> String {
+        let admin = self.server.admin();
+        let name = Uuid::now_v7().to_string();
+        let pool = id_of(&admin.post("user-pools", json!({ "name": name })).await.expect(201));
+        admin.post(&format!("user-pools/{pool}/users"), json!({"userIds": ["ann"]})).await.expect(200);
+        pool
     }
 
     fn take_free(&self) -> String {

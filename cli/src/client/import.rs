@@ -77,27 +77,31 @@ pub(crate) struct Import {
     errors: Option<PathBuf>,
 }
 
-/// An upload: its source, parameters and idempotency key.
+/// An upload: its source, target, parameters and idempotency key.
 #[derive(Debug)]
-struct Upload<'a> {
+pub(super) struct Upload<'a> {
     source: Source,
     size: Option<u64>,
+    path: &'a [&'a str],
     query: Vec<(&'static str, String)>,
     key: String,
     client: &'a Client,
 }
 
+/// The source of an upload.
 #[derive(Debug)]
-enum Source {
+pub(super) enum Source {
+    /// A regular file.
     File(PathBuf),
     /// A named pipe. Like standard input, it can be read only once.
     Pipe(PathBuf),
+    /// Standard input.
     Stdin,
 }
 
 impl RunCommand for Import {
     async fn run(self, client: &Client) -> Result<(), ClientError> {
-        let (source, size) = self.source().await?;
+        let (source, size) = source_of(&self.file).await?;
         self.check_errors_file()?;
         // Before a large file is sent, check the credential and the book.
         let book = books::find(client, &self.book).await?;
@@ -106,12 +110,7 @@ impl RunCommand for Import {
             "stopped; if the whole file was received, `cuponera jobs list` shows its job".to_owned(),
         );
         let query = self.query(book);
-        let upload = Upload { source, size, query, key: Uuid::now_v7().to_string(), client };
-        let job = upload.send().await.inspect_err(|fault| {
-            if client.json {
-                let _ = super::print_rejection(fault);
-            }
-        })?;
+        let job = Upload::new(client, &["coupon-codes", "upload"], query, source, size).send().await?;
         let submitted = Submitted { job: job.clone(), waits: !self.no_wait };
         let errors = self.errors.as_deref();
         let dry_run = self.dry_run;
@@ -142,26 +141,6 @@ impl Import {
         query
     }
 
-    /// The source, if it is readable, and the size of a regular file.
-    async fn source(&self) -> Result<(Source, Option<u64>), ClientError> {
-        if self.file == Path::new("-") {
-            return Ok((Source::Stdin, None));
-        }
-        let metadata =
-            tokio::fs::metadata(&self.file).await.map_err(|error| unreadable(&self.file, &error))?;
-        if metadata.is_dir() {
-            return Err(ClientError::Local(format!(
-                "{} is a folder, not a file",
-                plain(&self.file.display().to_string())
-            )));
-        }
-        if !metadata.is_file() {
-            return Ok((Source::Pipe(self.file.clone()), None));
-        }
-        open(&self.file).await?;
-        Ok((Source::File(self.file.clone()), Some(metadata.len())))
-    }
-
     /// Checks that the errors file is writable and is not the imported file.
     fn check_errors_file(&self) -> Result<(), ClientError> {
         let identity = |path: &Path| std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
@@ -175,9 +154,46 @@ impl Import {
     }
 }
 
-impl Upload<'_> {
+/// The source, if it is readable, and the size of a regular file.
+pub(super) async fn source_of(file: &Path) -> Result<(Source, Option<u64>), ClientError> {
+    if file == Path::new("-") {
+        return Ok((Source::Stdin, None));
+    }
+    let metadata = tokio::fs::metadata(file).await.map_err(|error| unreadable(file, &error))?;
+    if metadata.is_dir() {
+        let name = plain(&file.display().to_string());
+        return Err(ClientError::Local(format!("{name} is a folder, not a file")));
+    }
+    if !metadata.is_file() {
+        return Ok((Source::Pipe(file.to_owned()), None));
+    }
+    open(file).await?;
+    Ok((Source::File(file.to_owned()), Some(metadata.len())))
+}
+
+impl<'a> Upload<'a> {
+    /// An upload under a new idempotency key.
+    pub(super) fn new(
+        client: &'a Client,
+        path: &'a [&'a str],
+        query: Vec<(&'static str, String)>,
+        source: Source,
+        size: Option<u64>,
+    ) -> Self {
+        Self { source, size, path, query, key: Uuid::now_v7().to_string(), client }
+    }
+
+    /// Sends the file, and returns the job. Under `--json` the problem document of a rejection is printed.
+    pub(super) async fn send(&self) -> Result<JsonDocument, ClientError> {
+        let sent = self.send_until_answered().await;
+        if let (true, Err(fault)) = (self.client.json, &sent) {
+            let _ = super::print_rejection(fault);
+        }
+        sent
+    }
+
     /// Sends the file, with retries. All attempts use one idempotency key, so the file is imported once.
-    async fn send(&self) -> Result<JsonDocument, ClientError> {
+    async fn send_until_answered(&self) -> Result<JsonDocument, ClientError> {
         let server = &self.client.server;
         let mut attempts = server.attempts();
         loop {
@@ -202,7 +218,7 @@ impl Upload<'_> {
         let login = server.token().await?;
         let (sent, progress) = (Arc::new(AtomicU64::new(0)), self.client.progress());
         let request = server
-            .request(Method::POST, &["coupon-codes", "upload"], &self.query, login.as_ref())
+            .request(Method::POST, self.path, &self.query, login.as_ref())
             .header(CONTENT_TYPE, "text/csv")
             .header("Idempotency-Key", &self.key)
             .body(self.body(sent.clone()).await?);
@@ -257,9 +273,13 @@ fn describe(sent: u64, size: Option<u64>, elapsed: Duration) -> String {
     format!("uploading · {}{of} · {}/s", HumanBytes(sent), HumanBytes(rate))
 }
 
-async fn save_errors(client: &Client, job: &Job, path: &Path) -> Result<(), ClientError> {
+/// Writes the rejected rows of a job to a file.
+pub(super) async fn save_errors(client: &Client, job: &Job, path: &Path) -> Result<(), ClientError> {
     use std::io::Write;
     let id = job.id().parse().map_err(|_| ClientError::Local("the job has no id".to_owned()))?;
     let mut file = open_output(path)?;
-    download(client, id, &mut |piece| file.write_all(piece).map_err(|error| unwritable(path, &error))).await
+    download(client, id, "errors", &mut |piece| {
+        file.write_all(piece).map_err(|error| unwritable(path, &error))
+    })
+    .await
 }

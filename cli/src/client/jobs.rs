@@ -1,4 +1,4 @@
-//! `cuponera jobs`: lists, watches, cancels and retries jobs, and downloads their rejected rows.
+//! `cuponera jobs`: lists, watches, cancels and retries jobs, and downloads their rejected rows and reports.
 
 use std::fs::OpenOptions;
 use std::io::{self, IsTerminal, Write};
@@ -25,6 +25,7 @@ pub(super) const HELP: &str = help!(
   cuponera jobs list --status running
   cuponera jobs watch 0199b1f0-0000-7000-8000-000000000000
   cuponera jobs errors 0199b1f0-0000-7000-8000-000000000000 --output refused.csv
+  cuponera jobs report 0199b1f0-0000-7000-8000-000000000000 --output report.csv
 
 Under --json `watch` prints the job each time it changes, one object per line. Ctrl-C stops the watching, not the job."
 );
@@ -52,7 +53,9 @@ enum JobVerb {
     /// Run the unfinished part of a failed job again
     Retry(Named),
     /// Print the rows that a job rejected, as CSV: line, code, reason, row, detail
-    Errors(Errors),
+    Errors(Document),
+    /// Print the report of a distribution, as CSV: user, number of codes, codes, note
+    Report(Document),
 }
 
 /// A job.
@@ -83,8 +86,9 @@ enum JobStatus {
     Cancelled,
 }
 
+/// A CSV file of a job.
 #[derive(Debug, Args)]
-struct Errors {
+struct Document {
     /// The job's id
     id: Uuid,
     /// Write the rows to this file
@@ -117,7 +121,8 @@ impl RunCommand for Jobs {
                     format!("The job {id} runs again. To watch it: cuponera jobs watch {id}")
                 })
             }
-            JobVerb::Errors(errors) => errors.run(client).await,
+            JobVerb::Errors(errors) => errors.run(client, "errors").await,
+            JobVerb::Report(report) => report.run(client, "report").await,
         }
     }
 }
@@ -171,27 +176,27 @@ fn job_card(job: &Value) -> String {
     card(&FIELDS, job)
 }
 
-impl Errors {
-    async fn run(self, client: &Client) -> Result<(), ClientError> {
+impl Document {
+    async fn run(self, client: &Client, name: &'static str) -> Result<(), ClientError> {
         if client.json {
-            return Err(ClientError::Local("the rejected rows are CSV: omit --json".to_owned()));
+            return Err(ClientError::Local("the rows are CSV: omit --json".to_owned()));
         }
         match &self.output {
             Some(path) => {
                 let mut file = open_output(path)?;
-                download(client, self.id, &mut |piece| {
+                download(client, self.id, name, &mut |piece| {
                     file.write_all(piece).map_err(|error| unwritable(path, &error))
                 })
                 .await
             }
             None if io::stdout().is_terminal() => {
                 let mut lines = Lines::default();
-                download(client, self.id, &mut |piece| lines.take(piece)).await?;
+                download(client, self.id, name, &mut |piece| lines.take(piece)).await?;
                 lines.finish()
             }
             None => {
                 let mut out = io::stdout();
-                download(client, self.id, &mut |piece| {
+                download(client, self.id, name, &mut |piece| {
                     out.write_all(piece).map_err(|error| output_error(&error))
                 })
                 .await
@@ -222,13 +227,14 @@ pub(super) fn unwritable(path: &Path, error: &io::Error) -> ClientError {
     ClientError::Local(format!("cannot write {}: {error}", plain(&path.display().to_string())))
 }
 
-/// Passes the rejected rows of a job to `take`, piece by piece.
+/// Passes a CSV file of a job to `take`, piece by piece: `errors` or `report`.
 pub(super) async fn download(
     client: &Client,
     id: Uuid,
+    name: &'static str,
     take: &mut impl FnMut(&[u8]) -> Result<(), ClientError>,
 ) -> Result<(), ClientError> {
-    let mut response = open_errors(client, id).await?;
+    let mut response = open_document(client, id, name).await?;
     while let Some(piece) = next_piece(client, &mut response).await? {
         take(&piece)?;
     }
@@ -244,12 +250,12 @@ async fn next_piece(client: &Client, response: &mut Response) -> Result<Option<B
 }
 
 /// Retries until the answer begins.
-async fn open_errors(client: &Client, id: Uuid) -> Result<Response, ClientError> {
+async fn open_document(client: &Client, id: Uuid, name: &str) -> Result<Response, ClientError> {
     let id = id.to_string();
     let mut attempts = client.server.attempts();
     loop {
         let login = client.server.token().await?;
-        let request = client.server.request(Method::GET, &["jobs", &id, "errors"], &[], login.as_ref());
+        let request = client.server.request(Method::GET, &["jobs", &id, name], &[], login.as_ref());
         let sent = timeout(IDLE_TIMEOUT, request.send()).await;
         let sent = sent.map_err(|_| ClientError::Unavailable("the server does not answer".to_owned()))?;
         match client.server.judge(sent).await {

@@ -11,11 +11,13 @@ mod attempts;
 mod books;
 mod codes;
 mod coupons;
+mod distribute;
 mod exchange;
 mod fault;
 mod import;
 mod jobs;
 mod login;
+mod pools;
 pub(crate) mod print;
 mod progress;
 mod server;
@@ -108,6 +110,12 @@ pub(crate) enum Verb {
     /// Show the history of a code, newest first
     #[command(after_long_help = statuses!())]
     History(WithServer<coupons::History>),
+    /// Create, show and fill user pools
+    #[command(after_long_help = pools::HELP)]
+    Pools(WithServer<pools::Pools>),
+    /// Distribute codes of a book to the users of a pool
+    #[command(after_long_help = distribute::HELP)]
+    Distribute(WithServer<distribute::Distribute>),
     /// List, watch, cancel and retry jobs
     #[command(after_long_help = jobs::HELP)]
     Jobs(WithServer<jobs::Jobs>),
@@ -191,6 +199,8 @@ pub(crate) fn run(verb: Verb) -> ExitCode {
         Verb::Void(to) => to.run(),
         Verb::Redemptions(to) => to.run(),
         Verb::History(to) => to.run(),
+        Verb::Pools(to) => to.run(),
+        Verb::Distribute(to) => to.run(),
         Verb::Jobs(to) => to.run(),
     }
 }

@@ -45,6 +45,8 @@ id! {
     RedemptionId
     /// An event in the history of a coupon.
     EventId
+    /// A user pool.
+    PoolId
     /// A job.
     JobId
     /// A user account.

@@ -5,12 +5,14 @@
 pub mod book;
 pub mod coupon;
 pub mod csv;
+pub mod distribution;
 pub mod id;
 pub mod job;
 pub mod json;
 pub mod lock;
 pub mod number;
 pub mod page;
+pub mod pool;
 pub mod principal;
 pub mod rejection;
 pub mod text;

@@ -130,6 +130,20 @@ pub enum Rejection {
     /// The redemption was rolled back before.
     #[error("the redemption has been rolled back already")]
     AlreadyRolledBack,
+    /// The code is reserved for a distribution.
+    #[error("the code is reserved for a distribution")]
+    CouponReserved,
+    /// The book has too few free codes for a distribution.
+    #[error("the distribution needs {needed} codes, and the book has {available}")]
+    NotEnoughCodes {
+        /// Number of codes that the distribution needs.
+        needed: u64,
+        /// Number of free codes that are not reserved.
+        available: u64,
+    },
+    /// Another pool of the business has the name.
+    #[error("the business has a pool with this name")]
+    NameTaken,
     /// Fewer codes of the pattern remain than requested.
     #[error("the pattern has only {remaining} codes left")]
     PatternExhausted {
@@ -243,6 +257,9 @@ impl Rejection {
             Self::CouponExpired => "coupon_expired",
             Self::CouponVoid => "coupon_void",
             Self::AlreadyRolledBack => "already_rolled_back",
+            Self::CouponReserved => "coupon_reserved",
+            Self::NotEnoughCodes { .. } => "not_enough_codes",
+            Self::NameTaken => "name_taken",
             Self::PatternExhausted { .. } => "pattern_exhausted",
             Self::WrongJobState { .. } => "wrong_job_state",
             Self::JobDiscarded => "job_discarded",
@@ -286,6 +303,9 @@ impl Rejection {
             | Self::CouponAlreadyRedeemed
             | Self::CouponVoid
             | Self::AlreadyRolledBack
+            | Self::CouponReserved
+            | Self::NotEnoughCodes { .. }
+            | Self::NameTaken
             | Self::WrongJobState { .. }
             | Self::EmailTaken
             | Self::UserIdTaken

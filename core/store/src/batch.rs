@@ -375,6 +375,7 @@ pub(super) fn rejection(verdict: &str, detail: Option<Value>) -> Result<Rejectio
         "sold_out" => Rejection::SoldOut,
         "not_assigned" => Rejection::NotAssigned,
         "already_assigned" => Rejection::AlreadyAssigned,
+        "coupon_reserved" => Rejection::CouponReserved,
         "not_holder" => Rejection::NotHolder,
         "coupon_locked" => {
             Rejection::CouponLocked { locked_until: serde_json::from_value(detail).map_err(Error::internal)? }

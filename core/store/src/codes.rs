@@ -6,9 +6,11 @@
 mod allocate;
 mod chunk;
 mod copy;
+mod distributed;
 mod dry_run;
 mod generate;
 mod import;
+mod members;
 mod part;
 mod rejection;
 pub(super) mod space;

@@ -20,6 +20,7 @@ use cuponera_domain::rejection::Rejection;
 use super::Store;
 use super::book;
 use super::connect::HOT_STATEMENT_TIMEOUT;
+use super::distribution;
 use super::job::claim::{Claim, ClaimState, begin};
 use super::job::finish::{Finished, finish_if_held, stop_job_if_held};
 use super::job::read;
@@ -92,6 +93,9 @@ impl Store {
         let book = book::get(&mut **transaction, business, id).await?;
         if book.counts.given_out() > 0 {
             return Err(Rejection::BookInUse.into());
+        }
+        if distribution::is_under_way(&mut **transaction, id).await? {
+            return Err(Rejection::CouponReserved.into());
         }
         if book.counts.all() <= MAX_CODES_DELETED_AT_ONCE {
             delete_at_once(transaction, id).await?;

@@ -22,7 +22,7 @@ struct Index {
 }
 
 /// The indexes, in the order in which they are built.
-const INDEXES: [Index; 12] = [
+const INDEXES: [Index; 13] = [
     Index { name: "request_key_age", table: "request_key", columns: "(at)" },
     Index { name: "refresh_token_expiry", table: "refresh_token", columns: "(expires_at)" },
     Index {
@@ -34,6 +34,12 @@ const INDEXES: [Index; 12] = [
         name: "job_undiscarded",
         table: "job",
         columns: "(finished_at) where finished_at is not null and discarded_at is null",
+    },
+    // The codes that can be assigned: random assignment passes over those that are reserved without reading them.
+    Index {
+        name: "coupon_open",
+        table: "coupon",
+        columns: "(book_id, position) where is_free and reserved_by is null",
     },
     // Each claim counts the running chunks.
     Index { name: "job_chunk_running", table: "job_chunk", columns: "(job_id) where status = 'RUNNING'" },

@@ -11,11 +11,11 @@ mod retry;
 
 pub(super) mod read;
 
-mod discard;
+pub(super) mod discard;
 pub(super) mod storage;
 
 pub use claim::{Claim, ClaimState};
 pub use finish::Finished;
 pub use read::{JobFilter, MAX_JOBS_EXAMINED};
 pub use retry::Redrive;
-pub use submit::NewImport;
+pub use submit::{NewImport, NewMemberImport};

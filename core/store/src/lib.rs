@@ -35,6 +35,9 @@ mod job;
 
 mod codes;
 
+mod distribution;
+mod pool;
+
 mod outbox;
 
 mod dead_letter;
@@ -81,11 +84,14 @@ pub use coupon::{
 pub use dead_letter::{DeadLetterRun, Redriven};
 pub use deletion::{Deletion, MAX_CODES_DELETED_AT_ONCE, Step};
 pub use diagnostics::{ExamineError, Examined, ServerState, Untrimmed, examine};
+pub use distribution::{DistributionFilter, MAX_MEMBERS_PREVIEWED, NewDistribution, Preview, ReportRow};
 pub use error::{Error, Result, breaches};
 pub use event_log::{EventCursor, LoggedEvent};
 pub use expire::Expired;
 pub use generate_id::GenerateId;
-pub use job::{Claim, ClaimState, Finished, JobFilter, MAX_JOBS_EXAMINED, NewImport, Redrive};
+pub use job::{
+    Claim, ClaimState, Finished, JobFilter, MAX_JOBS_EXAMINED, NewImport, NewMemberImport, Redrive,
+};
 pub use lock::{Lock, LockOwner, Locked, Unlock, Unlocked};
 pub use login::{LoginHolder, RefreshGrant, Rotated};
 pub use notifier::Notifier;

@@ -110,7 +110,7 @@ fn validate<'a>(
 }
 
 /// The explanation of an invalid user id. It names the first hidden character.
-fn bad_user_id(user: &str, fault: &str) -> Cow<'static, str> {
+pub(super) fn bad_user_id(user: &str, fault: &str) -> Cow<'static, str> {
     let hidden = hidden_character(user).map(|character| format!(": it has U+{:04X}", u32::from(character)));
     format!("the user id {fault}{}", hidden.unwrap_or_default()).into()
 }

@@ -1,8 +1,10 @@
 //! The handlers of chunks: one file for each kind, and an entry in [`handle`].
 
 pub mod delete_book;
+pub mod distribute;
 pub mod generate;
 pub mod import;
+pub mod import_members;
 pub mod void_codes;
 
 use cuponera_domain::job::Task;
@@ -17,6 +19,8 @@ pub async fn handle(store: &Store, files: &Files, claim: &Claim) -> Result<Chunk
     match &claim.task {
         Task::GenerateCodes(spec, chunk) => generate::work(store, claim, spec, chunk).await,
         Task::ImportCodes(spec, chunk) => import::work(store, files, claim, spec, chunk).await,
+        Task::ImportMembers(spec, chunk) => import_members::work(store, files, claim, spec, chunk).await,
+        Task::Distribute(spec, step) => distribute::work(store, claim, spec, *step).await,
         Task::DeleteBook(_, step) => delete_book::work(store, claim, *step).await,
         Task::VoidCodes(spec, chunk) => void_codes::work(store, claim, spec, chunk).await,
         Task::Unreadable { reason, .. } => Err(Error::internal(reason.clone())),

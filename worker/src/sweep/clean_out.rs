@@ -54,6 +54,7 @@ impl Cleanup {
             store.forget_logins().await.map(drop),
             store.forget_password_attempts().await.map(drop),
             store.forget_dry_runs().await.map(drop),
+            store.forget_deleted_pools().await.map(drop),
             self.discard_jobs().await,
             self.delete_uploads().await,
         ];

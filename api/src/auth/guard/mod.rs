@@ -24,7 +24,7 @@ use crate::auth::caller::{app, authenticate};
 use crate::auth::credentials::{API_KEY, Identity, shows_unknown_key};
 use crate::auth::limits::RequestContext;
 use crate::auth::policy::{self, Access, Rule, forbidden};
-use crate::http::body::must_be_json;
+use crate::http::body::{is_json, must_be_json};
 use crate::http::edge::API;
 use crate::http::problem::Problem;
 use crate::http::query;
@@ -103,6 +103,8 @@ enum JsonBody {
     None,
     Optional,
     Required,
+    /// JSON, or a body of another type, which the operation reads itself.
+    OrOther,
 }
 
 impl Guard {
@@ -112,7 +114,11 @@ impl Guard {
         known.sort_unstable();
         let body = match &operation.request {
             Some(body) if body.content.iter().any(|content| content.content_type == JSON) => {
-                if body.required { JsonBody::Required } else { JsonBody::Optional }
+                match (body.content.len(), body.required) {
+                    (2.., _) => JsonBody::OrOther,
+                    (_, true) => JsonBody::Required,
+                    (_, false) => JsonBody::Optional,
+                }
             }
             _ => JsonBody::None,
         };
@@ -148,7 +154,12 @@ impl Guard {
         if self.body == JsonBody::Required {
             must_be_json(request)?;
         }
-        if self.body != JsonBody::None {
+        let reads_json = match self.body {
+            JsonBody::None => false,
+            JsonBody::OrOther => is_json(request),
+            JsonBody::Optional | JsonBody::Required => true,
+        };
+        if reads_json {
             permit.add(receive(request, &app.bodies, &claimant).await?);
         }
         permit.add(request_permit::take(&app.requests, &claimant)?);

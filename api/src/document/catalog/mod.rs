@@ -56,6 +56,10 @@ impl Kind {
                 problem["usedBytes"] = json!(10_737_000_000_u64);
                 problem["allowedBytes"] = json!(10_737_418_240_u64);
             }
+            "not_enough_codes" => {
+                problem["needed"] = json!(300);
+                problem["available"] = json!(250);
+            }
             "pattern_exhausted" => problem["remaining"] = json!(17),
             "not_utf8" | "record_too_long" | "unclosed_quote" => problem["line"] = json!(3),
             "unknown_delimiter" => problem["line"] = json!(1),
@@ -136,6 +140,9 @@ repeated.",
         "The code is locked until `lockedUntil`: by another user than the one of the request, or by its holder while the request is to take \
 it back.",
         "Check the `userId`. To take the code back, wait, unlock it, or void it."),
+    kind(409, "coupon_reserved", "the code is reserved for a distribution",
+        "A distribution of the book's codes is under way and has reserved the code. A book with reserved codes cannot be deleted.",
+        "Repeat the request when the job of the distribution has ended, or assign another code."),
     kind(409, "coupon_void", "the code is void",
         "The code is void. This status is final.",
         "Assign another code to the user."),
@@ -158,9 +165,16 @@ it back.",
     kind(409, "lock_stale", "a newer lock has replaced this lock",
         "A newer lock has replaced the lock with this `lockId`.",
         "Another client has locked the code for this user. Do not redeem it with the old lock."),
+    kind(409, "name_taken", "the business has a pool with this name",
+        "Another pool of the business has this name.",
+        "Use another name."),
     kind(409, "not_assigned", "the code is not assigned",
         "No user holds the code.",
         "Assign the code first."),
+    kind(409, "not_enough_codes", "the distribution needs 300 codes, and the book has 250",
+        "The book has too few free codes for the distribution; `needed` and `available` have both numbers. A job fails with this code, \
+and assigns nothing, if only its planning finds the shortage.",
+        "Add codes to the book, distribute fewer, or send `onShortage=PARTIAL`."),
     kind(409, "not_holder", "the user does not hold this code",
         "Another user holds the code.",
         "Check the code and the `userId`."),
@@ -266,12 +280,13 @@ the operators, and retry the job.",
 /// The values of `reason` in the errors file of an import, with their meanings.
 pub(crate) const ROW_REASONS: &[(&str, &str)] = &[
     ("already_exists", "The code already exists in the business."),
+    ("already_member", "The user is in the pool already."),
     (
         "bad_character",
         "The code has a character other than letters `A-Z`, digits, `-` and `_`; `detail` names it.",
     ),
     ("bad_user_id", "The user id is longer than 128 bytes or has control or zero-width characters."),
-    ("duplicate_in_file", "An earlier line has the same code."),
+    ("duplicate_in_file", "An earlier line has the same code, or the same user in a file of users."),
     ("empty", "The code is empty."),
     ("no_code_at_start", "The file has no header and no code in its first rows, so nothing is imported."),
     ("repeated_header", "The row repeats the header."),

@@ -17,7 +17,14 @@ pub(in crate::routes) fn operations() -> Vec<Operation> {
             .body(json!({"userId": USER}))
             .answers(201, "The code, assigned to the user.", assignment())
             .answers(200, "The user already holds the code.", assignment())
-            .refuses(&["forbidden", "already_assigned", "coupon_void", "user_limit_reached", "coupon_busy"])
+            .refuses(&[
+                "forbidden",
+                "already_assigned",
+                "coupon_reserved",
+                "coupon_void",
+                "user_limit_reached",
+                "coupon_busy",
+            ])
             .refuses(OF_THE_BOOK),
         Operation::of("revokeCode")
             .body(json!({"reason": "given by mistake"}))

@@ -35,7 +35,7 @@ pub(in crate::routes) fn operations() -> Vec<Operation> {
                 job("DELETE_BOOK"),
             )
             .located()
-            .refuses(&["forbidden", "book_in_use"]),
+            .refuses(&["forbidden", "book_in_use", "coupon_reserved"]),
         Operation::of("cloneCouponBook")
             .body(json!({"name": "Autumn"}))
             .answers(201, "The new book, in status `DRAFT`.", draft())

@@ -84,7 +84,7 @@ impl Jobs {
         caller: Caller,
         /// `QUEUED`, `RUNNING`, `SUCCEEDED`, `FAILED` or `CANCELLED`.
         status: Query<Option<String>>,
-        /// `GENERATE_CODES`, `IMPORT_CODES`, `DELETE_BOOK` or `VOID_CODES`.
+        /// `GENERATE_CODES`, `IMPORT_CODES`, `DELETE_BOOK`, `VOID_CODES`, `IMPORT_MEMBERS` or `DISTRIBUTE`.
         kind: Query<Option<String>>,
         /// `nextCursor` of the previous page.
         cursor: Query<Option<String>>,
@@ -98,12 +98,7 @@ impl Jobs {
                 JobStatus::parse,
                 "QUEUED, RUNNING, SUCCEEDED, FAILED, CANCELLED",
             )?,
-            kind: word(
-                "kind",
-                kind.0,
-                JobKind::parse,
-                "GENERATE_CODES, IMPORT_CODES, DELETE_BOOK, VOID_CODES",
-            )?,
+            kind: word("kind", kind.0, JobKind::parse, &JobKind::ALL.map(JobKind::as_str).join(", "))?,
             after: self::cursor(cursor.0, |text| text.parse().ok())?,
         };
         let page = caller.app.store.list_jobs(caller.business(), &filter, self::limit(limit.0)?).await?;

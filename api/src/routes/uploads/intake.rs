@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use cuponera_domain::csv::{CutError, Cutter, Limits, ReadOptions};
+use cuponera_domain::csv::{CutError, Cutter, Limits, ReadOptions, Summary};
 use cuponera_domain::id::{BookId, BusinessId, JobId};
 use cuponera_domain::job::import;
 use cuponera_domain::rejection::Rejection;
 use cuponera_platform::files::Files;
 use cuponera_store::GenerateId;
-use cuponera_store::NewImport;
 use cuponera_store::{Error, Result};
+use cuponera_store::{NewImport, NewMemberImport};
 use futures::{Stream, StreamExt};
 use sha2::{Digest, Sha256};
 use tokio::sync::Mutex;
@@ -26,7 +26,7 @@ use crate::http::problem::Problem;
 pub(super) const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// An upload that is being received. Dropping it deletes its parts unless it is kept, also if the client disconnects.
-pub(super) struct Intake {
+pub(in crate::routes) struct Intake {
     app: Arc<App>,
     business: BusinessId,
     job: JobId,
@@ -34,7 +34,7 @@ pub(super) struct Intake {
     repeats: Search,
     parts: Vec<import::Chunk>,
     bytes: u64,
-    pub(super) hasher: Sha256,
+    pub(in crate::routes) hasher: Sha256,
     /// Locked while a part is written, which continues after a disconnect. The deletion of the parts waits for it.
     writing: Arc<Mutex<()>>,
     is_kept: bool,
@@ -90,24 +90,42 @@ impl Intake {
     }
 
     pub(super) async fn finish(&mut self, book: BookId, dry_run: bool) -> Result<NewImport> {
+        let summary = self.store_rest().await?;
+        Ok(NewImport {
+            id: self.job,
+            book,
+            columns: summary.columns,
+            delimiter: summary.delimiter,
+            read_as: summary.read_as,
+            dry_run,
+            may_repeat_codes: self.repeats.may_repeat_codes().await?,
+            parts: std::mem::take(&mut self.parts),
+            rows: summary.records,
+            lines: summary.lines,
+        })
+    }
+
+    /// The same for a file of users.
+    pub(in crate::routes) async fn finish_users(&mut self) -> Result<NewMemberImport> {
+        let summary = self.store_rest().await?;
+        Ok(NewMemberImport {
+            id: self.job,
+            columns: summary.columns,
+            delimiter: summary.delimiter,
+            read_as: summary.read_as,
+            parts: std::mem::take(&mut self.parts),
+            rows: summary.records,
+        })
+    }
+
+    async fn store_rest(&mut self) -> Result<Summary> {
         let cutter = self.cutter.take().ok_or_else(|| Error::internal("the upload was already finished"))?;
         let cut = cutter.finish().map_err(bad_file)?;
         for part in cut.parts {
             self.repeats.take(&part, &cut.summary.columns, cut.summary.delimiter).await?;
             self.store(part.bytes, part.first_line).await?;
         }
-        Ok(NewImport {
-            id: self.job,
-            book,
-            columns: cut.summary.columns,
-            delimiter: cut.summary.delimiter,
-            read_as: cut.summary.read_as,
-            dry_run,
-            may_repeat_codes: self.repeats.may_repeat_codes().await?,
-            parts: std::mem::take(&mut self.parts),
-            rows: cut.summary.records,
-            lines: cut.summary.lines,
-        })
+        Ok(cut.summary)
     }
 
     async fn store(&mut self, bytes: Bytes, first_line: u64) -> Result<()> {
@@ -127,7 +145,7 @@ impl Intake {
     }
 
     /// Keeps the parts: the job refers to them.
-    pub(super) fn keep(&mut self) {
+    pub(in crate::routes) fn keep(&mut self) {
         self.is_kept = true;
     }
 }

@@ -38,7 +38,8 @@ use crate::http::reply::Reply;
 use crate::http::request_permit;
 use intake::{IDLE_TIMEOUT, Intake};
 use pace::{Budget, Paced};
-use parameters::Parameters;
+
+pub(super) use parameters::Parameters;
 
 pub(super) use doc::operations;
 pub(crate) use repeats::MAX_CODES_KEPT;
@@ -115,24 +116,34 @@ impl Upload {
         if let (Some(book), None) = (parameters.book, &caller.key) {
             caller.app.store.check_book_open(caller.business(), BookId(book)).await?;
         }
-        let reading = async {
-            match body {
-                UploadBody::Csv(body) => {
-                    let mut intake = Intake::new(&caller.app, caller.business(), parameters.reading.clone());
-                    intake.take_all(body).await?;
-                    Ok(Some(intake))
-                }
-                UploadBody::Form(form, budget) => read_form(form, &budget, &caller, &mut parameters).await,
-            }
-        };
-        let intake = tokio::select! {
-            intake = reading => intake?,
-            () = caller.ended(Lifetime::Login) => return Err(Problem::unauthorized()),
-        };
-        let intake = intake.ok_or_else(|| Rejection::invalid("file", "is required"))?;
-        caller.must_still_hold().await?;
+        let intake = receive(&caller, body, &mut parameters).await?;
         submit(&caller, &held, intake, parameters).await
     }
+}
+
+/// Stores a file as it arrives. The fields of a form are added to the parameters.
+pub(super) async fn receive(
+    caller: &Caller,
+    body: UploadBody,
+    parameters: &mut Parameters,
+) -> Result<Intake, Problem> {
+    let reading = async {
+        match body {
+            UploadBody::Csv(body) => {
+                let mut intake = Intake::new(&caller.app, caller.business(), parameters.reading.clone());
+                intake.take_all(body).await?;
+                Ok(Some(intake))
+            }
+            UploadBody::Form(form, budget) => read_form(form, &budget, caller, parameters).await,
+        }
+    };
+    let intake = tokio::select! {
+        intake = reading => intake?,
+        () = caller.ended(Lifetime::Login) => return Err(Problem::unauthorized()),
+    };
+    let intake = intake.ok_or_else(|| Rejection::invalid("file", "is required"))?;
+    caller.must_still_hold().await?;
+    Ok(intake)
 }
 
 /// Submits the job when all parts are stored.
@@ -190,9 +201,9 @@ async fn read_form(
             intake = Some(file);
             continue;
         }
-        if !Parameters::is_known(&name) {
+        if !parameters.is_known(&name) {
             let name: String = name.chars().take(50).collect();
-            let known = Parameters::NAMES.join(", ");
+            let known = parameters.names().join(", ");
             return Err(Rejection::invalid(&name, format!("is not known; known are: file, {known}")).into());
         }
         let text = small_text(field, &name).await?;

@@ -2,29 +2,40 @@
 
 use std::str::FromStr;
 
-use cuponera_domain::csv::{ColumnLabel, Delimiter, ReadOptions};
+use cuponera_domain::csv::{ColumnLabel, Content, Delimiter, ReadOptions};
 use cuponera_domain::rejection::Rejection;
 use cuponera_store::Result;
 use uuid::Uuid;
 
 /// The parameters of an upload. A parameter given in both the query and the form must have the same value.
 #[derive(Debug, Default)]
-pub(super) struct Parameters {
-    pub(super) book: Option<Uuid>,
-    pub(super) dry_run: Option<bool>,
-    pub(super) reading: ReadOptions,
+pub(in crate::routes) struct Parameters {
+    pub(in crate::routes) book: Option<Uuid>,
+    pub(in crate::routes) dry_run: Option<bool>,
+    pub(in crate::routes) reading: ReadOptions,
 }
 
 impl Parameters {
-    pub(super) const NAMES: [&str; 6] =
-        ["couponBookId", "dryRun", "delimiter", "header", "codeColumn", "userColumn"];
+    /// Those of a file of users.
+    pub(in crate::routes) fn of_users() -> Self {
+        let reading = ReadOptions { content: Content::Users, ..ReadOptions::default() };
+        Self { reading, ..Self::default() }
+    }
 
-    pub(super) fn is_known(name: &str) -> bool {
-        Self::NAMES.contains(&name)
+    /// The names of the parameters that the file may have.
+    pub(in crate::routes) fn names(&self) -> &'static [&'static str] {
+        match self.reading.content {
+            Content::Codes => &["couponBookId", "dryRun", "delimiter", "header", "codeColumn", "userColumn"],
+            Content::Users => &["delimiter", "header", "userColumn"],
+        }
+    }
+
+    pub(in crate::routes) fn is_known(&self, name: &str) -> bool {
+        self.names().contains(&name)
     }
 
     /// Sets a parameter from text. An empty text counts as absent, except for the book.
-    pub(super) fn set(&mut self, name: &str, text: &str) -> Result<()> {
+    pub(in crate::routes) fn set(&mut self, name: &str, text: &str) -> Result<()> {
         let reading = &mut self.reading;
         match name {
             "couponBookId" => put(&mut self.book, name, text, |text| {

@@ -8,6 +8,7 @@
 mod columns;
 mod header;
 mod headerless;
+mod members;
 pub(super) mod names;
 mod sample;
 
@@ -18,7 +19,7 @@ use super::CutError;
 use super::record::Delimiter;
 
 pub(super) use self::columns::Layout;
-pub use self::columns::{ColumnLabel, Columns, MetadataColumn, ReadAs, ReadOptions};
+pub use self::columns::{ColumnLabel, Columns, Content, MetadataColumn, ReadAs, ReadOptions};
 pub use self::names::{CODE_NAMES, USER_NAMES};
 pub(super) use self::names::{fold, is_column_name};
 pub(super) use self::sample::SAMPLE_BYTES;
@@ -35,6 +36,9 @@ pub(super) fn decide(
         Some(delimiter) => vec![read(delimiter)],
         None => Delimiter::ALL.into_iter().map(read).collect(),
     };
+    if options.content == Content::Users {
+        return members::decide(&samples, first_line, options);
+    }
     if options.header != Some(false)
         && let Some(candidate) = best_header(&samples, options)
     {

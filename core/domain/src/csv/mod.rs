@@ -26,7 +26,9 @@ mod tests;
 
 pub use cut::{Cut, Cutter, Limits, Part, Summary};
 pub use error::CutError;
-pub use layout::{CODE_NAMES, ColumnLabel, Columns, MetadataColumn, ReadAs, ReadOptions, USER_NAMES};
+pub use layout::{
+    CODE_NAMES, ColumnLabel, Columns, Content, MetadataColumn, ReadAs, ReadOptions, USER_NAMES,
+};
 pub use record::{Delimiter, Record, Records, begins_formula, records};
 pub use row::{Repeats, Row, RowError, RowParser};
 

@@ -13,7 +13,9 @@ use serde_json::Value;
 use crate::id::{BusinessId, JobId};
 
 pub use kind::generate::CODES_PER_CHUNK;
-pub use kind::{ChunkWork, JobKind, Task, Work, delete_book, generate, import, void_codes};
+pub use kind::{
+    ChunkWork, JobKind, Task, Work, delete_book, distribute, generate, import, import_members, void_codes,
+};
 pub use message::Message;
 pub use retry::{MAX_ATTEMPTS, MAX_CRASHES, retry_delay};
 pub use stage::Stage;

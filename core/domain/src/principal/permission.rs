@@ -34,6 +34,12 @@ pub enum Permission {
     ReadRedemptions,
     /// Give the use of a redemption back.
     RollBackRedemptions,
+    /// See user pools and their users.
+    ReadPools,
+    /// Create, change and delete user pools, add and remove their users.
+    ManagePools,
+    /// Distribute codes to the users of a pool.
+    Distribute,
     /// See jobs and their rejected rows.
     ReadJobs,
     /// Cancel, retry and redrive jobs.
@@ -45,15 +51,15 @@ pub enum Permission {
 }
 
 use Permission::{
-    AssignNamed, AssignRandom, CreateCodes, ForceUnlock, ManageApiKeys, ManageBooks, ManageJobs, ManageUsers,
-    ReadBooks, ReadCodes, ReadCoupons, ReadHistory, ReadJobs, ReadRedemptions, RevokeCoupons,
-    RollBackRedemptions, UseCoupons, VoidCoupons,
+    AssignNamed, AssignRandom, CreateCodes, Distribute, ForceUnlock, ManageApiKeys, ManageBooks, ManageJobs,
+    ManagePools, ManageUsers, ReadBooks, ReadCodes, ReadCoupons, ReadHistory, ReadJobs, ReadPools,
+    ReadRedemptions, RevokeCoupons, RollBackRedemptions, UseCoupons, VoidCoupons,
 };
 use RoleName::{Admin, Service, User};
 
 /// Each permission: its name in the API, its description, and the roles that have it. A USER has it only for its own
 /// coupons and for ACTIVE books.
-const TABLE: [(Permission, &str, &str, &[RoleName]); 18] = [
+const TABLE: [(Permission, &str, &str, &[RoleName]); 21] = [
     (ReadBooks, "books:read", "see books and their rules", &[Admin, Service, User]),
     (ManageBooks, "books:manage", "create, change and delete books", &[Admin, Service]),
     (ReadCodes, "codes:read", "list the codes of a book; the capacity of a pattern", &[Admin, Service]),
@@ -78,6 +84,14 @@ const TABLE: [(Permission, &str, &str, &[RoleName]); 18] = [
     (VoidCoupons, "coupons:void", "end codes permanently", &[Admin, Service]),
     (ReadRedemptions, "redemptions:read", "see redemptions", &[Admin, Service, User]),
     (RollBackRedemptions, "redemptions:rollback", "give the use of a redemption back", &[Admin, Service]),
+    (ReadPools, "pools:read", "see user pools and their users", &[Admin, Service]),
+    (
+        ManagePools,
+        "pools:manage",
+        "create, change and delete user pools, add and remove their users",
+        &[Admin, Service],
+    ),
+    (Distribute, "coupons:distribute", "distribute codes to the users of a pool", &[Admin, Service]),
     (ReadJobs, "jobs:read", "see jobs and their rejected rows", &[Admin, Service]),
     (ManageJobs, "jobs:manage", "cancel, retry and redrive jobs", &[Admin, Service]),
     (ManageUsers, "users:manage", "see, create and change users", &[Admin]),

@@ -30,7 +30,13 @@ impl Store {
 
     /// Deletes the rejected rows and the chunks of a marked job, after its files are deleted. It is not returned again.
     pub async fn discard_job(&self, job: JobId) -> Result<()> {
-        for (table, key) in [("import_rejection", "chunk, line"), ("job_chunk", "number")] {
+        for (table, key) in [
+            ("import_rejection", "chunk, line"),
+            ("distribution_given", "ordinal, slice"),
+            ("distribution_slice", "number"),
+            ("distribution_member", "ordinal"),
+            ("job_chunk", "number"),
+        ] {
             self.delete_in_slices(table, key, job).await?;
         }
         query!(
@@ -61,7 +67,7 @@ impl Store {
 }
 
 /// Rejects a job whose details are deleted or being deleted.
-pub(super) async fn check_undiscarded(executor: impl PgExecutor<'_>, job: JobId) -> Result<()> {
+pub(crate) async fn check_undiscarded(executor: impl PgExecutor<'_>, job: JobId) -> Result<()> {
     let is_discarded = query_scalar!(
         r#"select exists (select from job where id = $1 and discarding_at is not null) as "is_discarded!""#,
         job.0

@@ -9,9 +9,9 @@ use crate::error::{Error, Result};
 use crate::metrics;
 use cuponera_domain::coupon::pattern::Pattern;
 use cuponera_domain::csv::{Columns, Delimiter, ReadAs};
-use cuponera_domain::id::{BookId, BusinessId, JobId};
+use cuponera_domain::id::{BookId, BusinessId, JobId, PoolId};
 use cuponera_domain::job::generate::{self, MAX_CODES_PER_JOB};
-use cuponera_domain::job::{ChunkWork, Job, JobKind, JobWarning, Work, import};
+use cuponera_domain::job::{ChunkWork, Job, JobKind, JobWarning, Work, import, import_members};
 use cuponera_domain::rejection::Rejection;
 
 use super::finish::count_end;
@@ -19,6 +19,7 @@ use super::read::get;
 use crate::Store;
 use crate::codes::space::{as_i64, reserve};
 use crate::outbox::announce;
+use crate::pool;
 use crate::request_key::{CallResult, IdempotencyKey, KeyedChange};
 
 /// An upload whose parts are stored.
@@ -44,6 +45,23 @@ pub struct NewImport {
     pub rows: u64,
     /// The number of physical lines.
     pub lines: u64,
+}
+
+/// An upload of members whose parts are stored.
+#[derive(Debug, Clone)]
+pub struct NewMemberImport {
+    /// The id of the job, under which the parts are stored.
+    pub id: JobId,
+    /// The meaning of the columns.
+    pub columns: Columns,
+    /// The delimiter of the cells.
+    pub delimiter: Delimiter,
+    /// How the file was read, for the result of the job.
+    pub read_as: ReadAs,
+    /// The stored parts, in the order of the file.
+    pub parts: Vec<import::Chunk>,
+    /// The number of rows.
+    pub rows: u64,
 }
 
 /// A job to insert.
@@ -141,6 +159,40 @@ impl Store {
                 ordered,
                 total: Some(import.rows),
                 chunks: import.parts.into_iter().map(ChunkWork::ImportCodes).collect(),
+                delay: Duration::ZERO,
+                warnings: Vec::new(),
+            };
+            insert(&mut open.transaction, job, self).await
+        }
+        .await;
+        counted(self.notify_relay_after(open.commit(outcome).await))
+    }
+
+    /// Inserts the job of an upload of members.
+    pub async fn submit_member_import(
+        &self,
+        key: Option<IdempotencyKey>,
+        business: BusinessId,
+        actor: &str,
+        pool: PoolId,
+        import: NewMemberImport,
+    ) -> Result<CallResult<Job>> {
+        let mut open = match self.attempt(key).await? {
+            KeyedChange::Begun(open) => open,
+            KeyedChange::Answered(answer) => return Ok(answer),
+        };
+        let outcome = async {
+            pool::hold(&mut open.transaction, business, pool).await?;
+            let spec = import_members::Spec { pool, columns: import.columns, delimiter: import.delimiter };
+            let job = NewJob {
+                id: import.id,
+                business,
+                actor: actor.to_owned(),
+                result: spec.first_result(&import.read_as),
+                work: Work::ImportMembers(spec),
+                ordered: false,
+                total: Some(import.rows),
+                chunks: import.parts.into_iter().map(ChunkWork::ImportMembers).collect(),
                 delay: Duration::ZERO,
                 warnings: Vec::new(),
             };

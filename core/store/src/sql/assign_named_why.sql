@@ -11,6 +11,7 @@ select i.n as "n!",
     when b.status <> 'ACTIVE' then 'book_not_active'
     when b.starts_at > now() then 'book_not_started'
     when b.expires_at <= now() then 'book_expired'
+    when c.status = 'AVAILABLE' and c.reserved_by is not null then 'coupon_reserved'
     when q.held >= b.max_codes_per_user then 'user_limit_reached'
     else 'again'
   end as "verdict!",

@@ -27,17 +27,18 @@ need as materialized (
   select book_id, count(*) as wanted, floor(random() * max(span))::int as start
   from wish group by book_id order by book_id
 ),
--- Free codes from a random position on, then from the first position if those are too few.
+-- Free codes from a random position on, then from the first position if those are too few. Codes that are reserved for a distribution
+-- are not in the index `coupon_open`.
 ahead as materialized (
   select p.* from need cross join lateral (
     select c.business_id, c.book_id, c.position, c.code from coupon c
-    where c.book_id = need.book_id and c.is_free and c.position >= need.start
+    where c.book_id = need.book_id and c.is_free and c.reserved_by is null and c.position >= need.start
     order by c.position limit need.wanted for update skip locked) p
 ),
 behind as materialized (
   select p.* from need cross join lateral (
     select c.business_id, c.book_id, c.position, c.code from coupon c
-    where c.book_id = need.book_id and c.is_free and c.position < need.start
+    where c.book_id = need.book_id and c.is_free and c.reserved_by is null and c.position < need.start
     order by c.position limit need.wanted - (select count(*) from ahead a where a.book_id = need.book_id)
     for update skip locked) p
 ),

@@ -10,7 +10,8 @@ select i.n as "n!",
     when b.starts_at > now() then 'book_not_started'
     when b.expires_at <= now() then 'book_expired'
     when q.held >= b.max_codes_per_user then 'user_limit_reached'
-    when (select c.position from coupon c where c.book_id = i.book_id and c.is_free order by c.position limit 1) is not null
+    when (select c.position from coupon c where c.book_id = i.book_id and c.is_free and c.reserved_by is null
+          order by c.position limit 1) is not null
       then 'again'
     else 'sold_out'
   end as "verdict!",

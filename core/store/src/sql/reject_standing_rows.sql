@@ -4,5 +4,6 @@
 --
 -- $1 business, $2 job.
 delete from staged_row s using coupon c
-where c.business_id = $1 and c.code = s.code and not (c.job_id = $2 and c.position > s.position and c.version = 0)
+where c.business_id = $1 and c.code = s.code and not (c.job_id = $2 and c.position > s.position and c.version = 0
+                                                          and c.reserved_by is null)
 returning c.code, c.job_id = $2

@@ -41,7 +41,7 @@ held as materialized (
 -- An expired lock that is still in the row ends first, with an EXPIRE event.
 done as (
   update coupon c
-  set status = 'AVAILABLE', holder = null, assignment_id = null, assigned_at = null, expires_at = null,
+  set status = 'AVAILABLE', holder = null, assignment_id = null, assigned_at = null, expires_at = null, reserved_by = null,
       lock_id = null, locked_at = null, locked_until = null, version = h.version + 1 + (h.status = 'LOCKED')::int
   from held h
   where c.business_id = h.business_id and c.code = h.code and c.status in ('ASSIGNED', 'LOCKED')

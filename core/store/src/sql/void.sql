@@ -40,7 +40,7 @@ held as materialized (
 -- An expired lock that is still in the row ends first, with an EXPIRE event; a live one ends with the code.
 done as (
   update coupon c
-  set status = 'VOID', lock_id = null, locked_at = null, locked_until = null, version = h.version + 1 + h.lapsed::int
+  set status = 'VOID', reserved_by = null, lock_id = null, locked_at = null, locked_until = null, version = h.version + 1 + h.lapsed::int
   from held h
   where c.business_id = h.business_id and c.code = h.code and c.status in ('AVAILABLE', 'ASSIGNED', 'LOCKED')
   returning h.n, h.status as was, h.lapsed, c.business_id, c.book_id, c.position, c.version, c.code, c.holder

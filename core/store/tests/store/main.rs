@@ -5,6 +5,7 @@
 mod assign;
 mod book;
 mod deletion;
+mod distribution;
 mod event_log;
 mod generation;
 mod hold;
@@ -26,5 +27,6 @@ mod storage;
 mod storm;
 mod telemetry;
 mod undo;
+mod user_pool;
 mod versions;
 mod visibility;

@@ -100,3 +100,32 @@ async fn a_holder_of_very_many_codes_locks_and_redeems_as_fast_as_others() {
     }
     assert_few_blocks_touched(&world, 4).await;
 }
+
+/// While a distribution has reserved all codes of a book but a few, and after it: neither the search for a free code nor the finding
+/// that there is none reads the reserved codes.
+#[tokio::test]
+async fn codes_that_are_reserved_slow_no_assignment() {
+    let mut world = without_autovacuum().await;
+    world.store().build_indexes().await.unwrap();
+    let full = world.another_book(&rules()).await;
+    world.insert_codes(MANY).await;
+    world.insert_codes_into(full, "FULL", MANY).await;
+    query(
+        "update coupon set reserved_by = gen_random_uuid() where book_id = $1 or book_id = $2 and position not in (5, 9000, 19000)",
+    )
+    .bind(full.0)
+    .bind(world.book.0)
+    .execute(world.pool())
+    .await
+    .unwrap();
+    query("vacuum analyze coupon").execute(world.pool()).await.unwrap();
+    world.database.count_anew().await;
+    for number in 0..CALLS {
+        let mut random = world.random(&format!("eva-{number}"));
+        let outcome = world.run_batch(random.clone()).await.outcome;
+        assert_eq!(outcome.is_ok(), number < 3, "{outcome:?}");
+        random.ask.book = full;
+        assert_eq!(world.run_batch(random).await.outcome, Err(Rejection::SoldOut));
+    }
+    assert_few_blocks_touched(&world, 2).await;
+}

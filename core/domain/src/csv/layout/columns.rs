@@ -86,6 +86,19 @@ pub struct ReadOptions {
     pub code_column: Option<ColumnLabel>,
     /// The column of users.
     pub user_column: Option<ColumnLabel>,
+    /// The content of the rows.
+    #[serde(skip)]
+    pub content: Content,
+}
+
+/// The content of the rows of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Content {
+    /// Codes, perhaps with users.
+    #[default]
+    Codes,
+    /// Users. Their column is the column of codes in [`Columns`].
+    Users,
 }
 
 impl FromStr for ColumnLabel {

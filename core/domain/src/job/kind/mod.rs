@@ -5,8 +5,10 @@
 //! field has a default.
 
 pub mod delete_book;
+pub mod distribute;
 pub mod generate;
 pub mod import;
+pub mod import_members;
 pub mod void_codes;
 
 use serde::{Deserialize, Serialize};
@@ -108,6 +110,10 @@ kinds! {
     DeleteBook = "DELETE_BOOK", chunks "DELETE", in delete_book;
     /// Ends codes permanently.
     VoidCodes = "VOID_CODES", chunks "VOID", in void_codes;
+    /// Takes members of a user pool from an uploaded file.
+    ImportMembers = "IMPORT_MEMBERS", chunks "IMPORT_MEMBERS", in import_members;
+    /// Gives codes of a book to the members of a user pool.
+    Distribute = "DISTRIBUTE", chunks "DISTRIBUTE", in distribute;
 }
 
 impl JobKind {

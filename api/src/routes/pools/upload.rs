@@ -1,0 +1,154 @@
+//! A file of users on its way into a pool.
+
+use cuponera_domain::csv::{Content, ReadOptions};
+use cuponera_domain::id::PoolId;
+use cuponera_domain::rejection::Rejection;
+use cuponera_store::{CallResult, Error, Result};
+use poem::{Request, RequestBody};
+use poem_openapi::registry::{MetaMediaType, MetaRequest, MetaSchema, MetaSchemaRef, Registry};
+use poem_openapi::types::Type;
+use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
+use sha2::Digest;
+use uuid::Uuid;
+
+use super::request::Users;
+use crate::auth::caller::Caller;
+use crate::http::body::{Body, half, is_json};
+use crate::http::edge::unsupported_type;
+use crate::http::idempotency::HeldKey;
+use crate::http::problem::Problem;
+use crate::http::reply::Reply;
+use crate::http::request_permit;
+use crate::routes::JobView;
+use crate::routes::uploads::{Parameters, UploadBody, receive};
+
+/// The users of a request: a JSON body, or a file.
+pub(super) enum UsersBody {
+    Json(Body<Users>),
+    File(UploadBody),
+}
+
+/// How a file is to be read, as the query says.
+pub(super) struct ReadingParameters {
+    pub(super) delimiter: Option<String>,
+    pub(super) header: Option<bool>,
+    pub(super) user_column: Option<String>,
+}
+
+impl ReadingParameters {
+    /// Refuses parameters that mean nothing for JSON.
+    pub(super) fn must_be_absent(&self) -> Result<()> {
+        let given = [
+            ("delimiter", self.delimiter.is_some()),
+            ("header", self.header.is_some()),
+            ("userColumn", self.user_column.is_some()),
+        ];
+        match given.into_iter().find(|(_, is_given)| *is_given) {
+            Some((name, _)) => Err(Rejection::invalid(name, "is for a file, and the body is JSON").into()),
+            None => Ok(()),
+        }
+    }
+
+    fn parse(self) -> Result<Parameters> {
+        let mut parameters = Parameters::of_users();
+        parameters.reading.header = self.header;
+        for (name, value) in [("delimiter", self.delimiter), ("userColumn", self.user_column)] {
+            parameters.set(name, &value.unwrap_or_default())?;
+        }
+        Ok(parameters)
+    }
+}
+
+/// Stores a file and writes the job that adds its users.
+pub(super) async fn take(
+    caller: &Caller,
+    pool: PoolId,
+    reading: ReadingParameters,
+    body: UploadBody,
+) -> Result<Reply<JobView, 202>, Problem> {
+    let mut parameters = reading.parse()?;
+    let _slot = request_permit::take(&caller.app.uploads, &caller.claimant)?;
+    let held = HeldKey::take(caller, Uuid::nil())?;
+    // Under a key there may be an answer already, whatever has become of the pool since.
+    if caller.key.is_none() {
+        caller.app.store.get_pool(caller.business(), pool).await?;
+    }
+    let mut intake = receive(caller, body, &mut parameters).await?;
+    let unread = ReadOptions { content: Content::Users, ..ReadOptions::default() };
+    if parameters.reading != unread {
+        intake.hasher.update(serde_json::to_vec(&parameters.reading).map_err(Error::internal)?);
+    }
+    let stored = held.with_fingerprint(half(intake.hasher.clone()));
+    let import = intake.finish_users().await?;
+    let id = import.id;
+    let (store, business, actor) = (caller.store(), caller.business(), caller.principal.to_string());
+    // The parts go with the change, not with the request: a client that goes away now must not take them along.
+    let submit = async move {
+        let answer = store.submit_member_import(stored, business, &actor, pool, import).await;
+        match &answer {
+            Ok(CallResult { outcome: Ok(job), .. }) if job.id == id => intake.keep(),
+            Ok(_) => {}
+            // Whether it was committed is not known; the sweep asks the database later.
+            Err(_) => intake.keep(),
+        }
+        answer
+    };
+    let answer = caller.app.run(submit).await?;
+    Ok(Reply::of(answer, JobView::from)?.at(|job| format!("/api/v1/jobs/{}", job.id)))
+}
+
+impl<'a> ApiExtractor<'a> for UsersBody {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::RequestObject];
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn register(registry: &mut Registry) {
+        Users::register(registry);
+    }
+
+    fn request_meta() -> Option<MetaRequest> {
+        let file = || {
+            MetaSchemaRef::Inline(Box::new(MetaSchema {
+                format: Some("binary"),
+                ..MetaSchema::new("string")
+            }))
+        };
+        let form = MetaSchema {
+            properties: vec![
+                ("file", file()),
+                ("delimiter", <String as Type>::schema_ref()),
+                ("header", <bool as Type>::schema_ref()),
+                ("userColumn", <String as Type>::schema_ref()),
+            ],
+            required: vec!["file"],
+            ..MetaSchema::new("object")
+        };
+        let form = MetaSchemaRef::Inline(Box::new(form));
+        Some(MetaRequest {
+            description: Some("Users, or a file as the body or as the field `file` of a form."),
+            content: vec![
+                MetaMediaType { content_type: "application/json", schema: Users::schema_ref() },
+                MetaMediaType { content_type: "multipart/form-data", schema: form },
+                MetaMediaType { content_type: "text/csv", schema: file() },
+            ],
+            required: true,
+        })
+    }
+
+    async fn from_request(
+        request: &'a Request,
+        body: &mut RequestBody,
+        options: ExtractParamOptions<()>,
+    ) -> poem::Result<Self> {
+        if is_json(request) {
+            return Ok(Self::Json(Body::from_request(request, body, options).await?));
+        }
+        let media = request.content_type().and_then(|text| text.split(';').next()).unwrap_or_default().trim();
+        if ["text/csv", "multipart/form-data"].iter().any(|known| known.eq_ignore_ascii_case(media)) {
+            return Ok(Self::File(
+                UploadBody::from_request(request, body, ExtractParamOptions::default()).await?,
+            ));
+        }
+        Err(unsupported_type("application/json, multipart/form-data or text/csv").into())
+    }
+}

@@ -29,7 +29,7 @@ const LEASE: Duration = Duration::from_secs(15);
 /// Delay of a retry after an outage, before jitter.
 const OUTAGE_DELAY: Duration = Duration::from_secs(1);
 /// The log line of a lost chunk.
-const FENCED: &str = "the chunk was lost: another worker claimed it, or the job was stopped";
+const FENCED: &str = "the chunk was fenced: another worker claimed it, or the job was stopped";
 /// The log line of a job that a rule stops.
 const STOPPED: &str = "a rule stopped the job";
 /// How long a shutdown waits for running chunks: less than the time after which a supervisor kills the process.

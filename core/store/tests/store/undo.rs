@@ -134,7 +134,7 @@ async fn two_hundred_rollbacks_of_a_redemption_give_one_use_back() {
     }
 }
 
-/// Invariant I-61. All have read the redemption as one that stands before one of them rolls it back.
+/// Invariant I-51. All have read the redemption as one that stands before one of them rolls it back.
 #[tokio::test]
 async fn of_eight_rollbacks_that_all_saw_the_redemption_one_succeeds() {
     let (world, codes) = held(1, 3).await;
@@ -148,7 +148,7 @@ async fn of_eight_rollbacks_that_all_saw_the_redemption_one_succeeds() {
     world.assert_invariants().await;
 }
 
-/// Invariant I-62.
+/// Invariant I-52.
 #[tokio::test]
 async fn a_use_that_is_given_back_can_be_made_again_under_a_new_number() {
     let (world, codes) = held(1, 2).await;

@@ -108,7 +108,7 @@ const GIVE_TO_LEO: [&str; 4] = [
 ];
 
 /// The quota of the new holder is not in the snapshot of the statement.
-/// Invariant I-60.
+/// Invariant I-50.
 #[tokio::test]
 async fn a_code_that_gets_another_holder_at_the_last_moment_frees_the_quota_of_that_holder() {
     let (world, codes) = held(2, 1).await;
@@ -121,7 +121,7 @@ async fn a_code_that_gets_another_holder_at_the_last_moment_frees_the_quota_of_t
 }
 
 /// The other rollback is not in the snapshot of the statement.
-/// Invariant I-60.
+/// Invariant I-50.
 #[tokio::test]
 async fn of_two_rollbacks_of_a_code_at_once_the_second_knows_of_the_first() {
     let (world, codes) = held(1, 2).await;

@@ -16,9 +16,9 @@ COPY . .
 # Check queries against .sqlx instead of a database.
 ENV SQLX_OFFLINE=true CARGO_INCREMENTAL=0
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/src/target \
-    cargo build --locked --release --bin cuponera --bin cuponera-api --bin cuponera-worker \
+    cargo build --locked --profile dist --bin cuponera --bin cuponera-api --bin cuponera-worker \
     && mkdir /programs \
-    && cp target/release/cuponera target/release/cuponera-api target/release/cuponera-worker /programs/ \
+    && cp target/dist/cuponera target/dist/cuponera-api target/dist/cuponera-worker /programs/ \
     && strip /programs/*
 
 FROM debian:bookworm-slim

@@ -1,9 +1,10 @@
 # Each target is a few lines that call programs and scripts.
 
 CARGO ?= cargo
-# Run one command with a Postgres, or with a new database that has the schema.
-WITH_POSTGRES = SQLX_OFFLINE=true $(CARGO) run -q -p cuponera-tools --bin with-postgres --
-WITH_DATABASE = $(WITH_POSTGRES) env -u SQLX_OFFLINE $(CARGO) run -q -p cuponera-tools --bin with-database --
+# Run one command with a Postgres, or with a new database that has the schema. `tools` builds the programs.
+TARGET = $${CARGO_TARGET_DIR:-target}
+WITH_POSTGRES = SQLX_OFFLINE=true $(TARGET)/debug/with-postgres --
+WITH_DATABASE = $(WITH_POSTGRES) env -u SQLX_OFFLINE $(TARGET)/debug/with-database --
 
 # The current program. If the tests have built it already, pass CUPONERA=target/debug/cuponera to skip the build.
 ifndef CUPONERA
@@ -11,7 +12,7 @@ CUPONERA = target/debug/cuponera
 BUILT = debug
 endif
 
-.PHONY: run run-aws build debug postgres emulator redis test test-localstack soak lint lint-openapi lint-ops sqlx openapi fresh schemathesis deny coverage bench bench-quick storm storm-all storm-mixed
+.PHONY: run run-aws build debug tools postgres emulator redis test test-localstack soak lint lint-openapi lint-ops sqlx openapi fresh schemathesis deny coverage bench bench-quick storm storm-all storm-mixed
 
 run: postgres ## Install missing tools, build, and start everything on this machine
 	$(CARGO) build --release -p cuponera
@@ -24,8 +25,12 @@ run-aws: postgres emulator redis ## Run a fleet without Docker: emulators of SQS
 build:
 	$(CARGO) build --release -p cuponera
 
+# Without -p: a package alone selects fewer features of the dependencies than the tests do, and builds most of them again.
 debug:
-	$(CARGO) build -q -p cuponera
+	SQLX_OFFLINE=true $(CARGO) build -q --bin cuponera
+
+tools:
+	SQLX_OFFLINE=true $(CARGO) build -q --bin with-postgres --bin with-database
 
 postgres: ## Find Postgres binaries (15 or newer), or install them
 	./scripts/ensure-postgres.sh
@@ -36,15 +41,15 @@ emulator: ## Install the emulator of SQS and S3 for the tests
 redis: ## Install the Redis for the tests
 	./scripts/ensure-redis.sh >/dev/null
 
-test: postgres emulator redis ## Run all tests on a private Postgres
+test: postgres emulator redis tools ## Run all tests on a private Postgres
 	$(WITH_POSTGRES) $(CARGO) test --workspace
 
-test-localstack: postgres redis ## Run the tests of a fleet against LocalStack; needs Python 3.13 with venv, no Docker
+test-localstack: postgres redis tools ## Run the tests of a fleet against LocalStack; needs Python 3.13 with venv, no Docker
 	$(WITH_POSTGRES) ./scripts/with-localstack.sh sh -c '$(CARGO) test -p cuponera-worker && \
 		$(CARGO) test -p cuponera-platform --test files && $(CARGO) test -p cuponera-api --test main queue:: && \
 		$(CARGO) test -p cuponera --test main fleet:: && $(CARGO) test -p cuponera --test main queue::'
 
-soak: postgres emulator redis ## Run the long tests and storms in full, and a fleet of two versions: half an hour
+soak: postgres emulator redis tools ## Run the long tests and storms in full, and a fleet of two versions: half an hour
 	CUPONERA_SOAK=1 $(WITH_POSTGRES) $(CARGO) test --workspace
 	$(MAKE) storm-mixed
 
@@ -69,10 +74,10 @@ lint: lint-openapi ## Check formatting, clippy with warnings denied, and the Ope
 schemathesis: postgres $(BUILT) ## Check a running server against its OpenAPI document, as each role; needs Python 3.11 with venv
 	./scripts/schemathesis.sh $(CUPONERA)
 
-sqlx: postgres ## Generate .sqlx: the parameters and columns of the checked queries
+sqlx: postgres tools ## Generate .sqlx: the parameters and columns of the checked queries
 	$(WITH_DATABASE) ./scripts/write-queries.sh .sqlx
 
-fresh: postgres $(BUILT) ## Check that .sqlx and the generated files in docs/ are current
+fresh: postgres tools $(BUILT) ## Check that .sqlx and the generated files in docs/ are current
 	$(WITH_DATABASE) ./scripts/write-queries.sh target/queries
 	@# sqlx may infer from a plan whether a column is nullable: ignore differences in that.
 	diff -r -I '^ *\(null\|true\),\?$$' .sqlx target/queries
@@ -97,7 +102,7 @@ deny: ## Check licenses, advisories and sources of the dependencies; installs ca
 	command -v cargo-deny > /dev/null || $(CARGO) install --locked cargo-deny
 	$(CARGO) deny --locked check
 
-coverage: postgres ## Measure the line coverage of core, API and worker; installs cargo-tarpaulin if missing
+coverage: postgres tools ## Measure the line coverage of core, API and worker; installs cargo-tarpaulin if missing
 	command -v cargo-tarpaulin > /dev/null || $(CARGO) install --locked cargo-tarpaulin
 	$(WITH_POSTGRES) $(CARGO) tarpaulin --engine llvm --skip-clean --no-fail-fast --target-dir target/coverage --timeout 600 \
 		-p cuponera-domain -p cuponera-store -p cuponera-platform -p cuponera-api -p cuponera-worker --include-files 'core/*/src/*' 'api/src/*' 'worker/src/*'
@@ -105,12 +110,14 @@ coverage: postgres ## Measure the line coverage of core, API and worker; install
 lint-ops: ## Check docker-compose.yml, the Dockerfile, workflows and shell scripts; needs Python with venv, no Docker
 	./scripts/lint-ops.sh
 
+BENCH = --bin cuponera --bin cuponera-api --bin cuponera-worker --bin cuponera-bench
+
 bench: postgres ## Measure performance relative to yardsticks (docs/bench.md); needs psql and pgbench
-	$(CARGO) build --release --workspace --bins
+	$(CARGO) build --release $(BENCH)
 	./target/release/cuponera-bench
 
 bench-quick: postgres ## Measure the same rows with smaller sizes, in three minutes
-	$(CARGO) build --release --workspace --bins
+	$(CARGO) build --release $(BENCH)
 	./target/release/cuponera-bench --quick
 
 .PHONY: help

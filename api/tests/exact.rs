@@ -112,7 +112,7 @@ async fn numbers_of_metadata_and_discounts_are_kept_or_refused_and_never_rounded
         let redeem = format!(r#"{{"userId": "ann", "metadata": {{"till": {number}}}}}"#);
         let found = faults(post(&server, "coupons/ABC-1/redeem", &redeem).await);
         assert_eq!(found[0].0, "metadata.till", "{number}");
-        assert!(found[0].1.starts_with("has more digits than can be kept: "), "{found:?}");
+        assert!(found[0].1.starts_with("has more digits than can be stored exactly: "), "{found:?}");
         let discount = format!(
             r#"{{"name": "B", "discount": {{"type": "FIXED", "value": {number}, "currency": "EUR"}}}}"#
         );

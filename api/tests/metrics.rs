@@ -161,7 +161,7 @@ async fn open_connections_are_shown_until_they_are_closed() {
 
 /// A connection that has received an answer and stays open.
 fn connect(address: &str) -> TcpStream {
-    let mut stream = TcpStream::connect(address).expect("nobody listens");
+    let mut stream = TcpStream::connect(address).expect("the server does not listen");
     stream.set_read_timeout(Some(Duration::from_mins(1))).expect("a time-out");
     stream.write_all(b"GET /health/live HTTP/1.1\r\nhost: here\r\n\r\n").expect("the connection is closed");
     let mut answer = [0; 64];

@@ -176,7 +176,7 @@ async fn more_uploads_than_one_caller_has_places_for_are_told_to_come_back_and_a
         held.push(open_upload(&server.admin(), &book).await);
     }
     let one_too_many = async || held.iter().position(|(_, answer)| answer.is_finished());
-    let rejected = held.remove(eventually("an upload to be refused", one_too_many).await).1;
+    let rejected = held.remove(eventually("an upload to be rejected", one_too_many).await).1;
     let rejected = rejected.await.expect("the client failed");
     assert_eq!(rejected.header("retry-after"), "1");
     assert_eq!(rejected.rejected(503), "overloaded");

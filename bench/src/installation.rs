@@ -23,9 +23,9 @@ const POLL: Duration = Duration::from_millis(10);
 /// The programs of an installation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Programs {
-    /// `cuponera-api` and `cuponera-worker`, so that the memory of each can be measured.
+    /// `cuponera`, which runs API, worker and Postgres.
     One,
-    /// `cuponera-api` and `cuponera-worker`, so that each one's memory can be read.
+    /// `cuponera-api` and `cuponera-worker`, so that the memory of each can be measured.
     Two,
 }
 

@@ -277,7 +277,7 @@ impl NewPassword {
         Argon2Hasher::new().map_err(error_text)?.hash(self.text.clone()).await.map_err(error_text)
     }
 
-    /// What to print before it is given to an email. An account that is there already keeps its password.
+    /// The line to print about the password, before the account is created. An existing account keeps its password.
     async fn shown_for(&self, store: &Store, email: &str) -> Result<String, String> {
         match store.find_credential(email).await.map_err(error_text)? {
             Some(_) => {
@@ -292,7 +292,7 @@ impl NewPassword {
         if self.is_made_up {
             format!("  Password   {text}   (shown only once: keep it)\n")
         } else {
-            "  Password   the one from standard input\n".to_owned()
+            "  Password   as read from standard input\n".to_owned()
         }
     }
 }

@@ -314,7 +314,7 @@ fn without_settings(mut command: Command) -> Command {
 
 /// A client without the proxies of the environment.
 pub(crate) fn http() -> reqwest::Client {
-    reqwest::Client::builder().no_proxy().build().expect("a plain HTTP client needs nothing")
+    reqwest::Client::builder().no_proxy().build().expect("an HTTP client without options can be built")
 }
 
 /// Reads a pipe to its end in a separate thread, so that the process never blocks on it.

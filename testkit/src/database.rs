@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use cuponera_store::{Pools, Store};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, query, query_scalar};
 
+use crate::server::OwnServer;
 use crate::{eventually, template};
 
 /// URL of the server for test databases: a role that may create databases, and any existing database.
@@ -22,6 +23,8 @@ pub struct TestDatabase {
     name: String,
     url: String,
     store: Store,
+    // Declared last: stopped after the store is dropped.
+    own_server: Option<OwnServer>,
 }
 
 impl TestDatabase {
@@ -32,24 +35,37 @@ impl TestDatabase {
 
     /// Creates a database without a schema.
     pub async fn create_empty() -> Self {
+        let (name, server) = (new_name(), admin_url());
+        create_empty(&server, &name).await;
+        Self::open(name, &server, POOLS).await
+    }
+
+    /// Creates a database without a schema, on a Postgres that belongs to this test.
+    ///
+    /// For tests that stop a process with SIGSTOP. A connection that waits for the rows of a `COPY … FROM STDIN`
+    /// answers no signal between processes of the server. `DROP DATABASE` waits for an answer of all connections of
+    /// the server, so on a shared server all other tests would wait until the process continues or its
+    /// connection is ended.
+    pub async fn create_empty_on_own_server() -> Self {
+        let server = OwnServer::start().await;
         let name = new_name();
-        let mut admin = PgConnection::connect(&admin_url()).await.expect("the test server does not answer");
-        let made = query(AssertSqlSafe(format!(r#"create database "{name}" template template0"#)));
-        made.execute(&mut admin).await.expect("creating a database failed");
-        Self::open(name, POOLS).await
+        create_empty(server.url(), &name).await;
+        let mut database = Self::open(name, server.url(), POOLS).await;
+        database.own_server = Some(server);
+        database
     }
 
     /// Creates a database, with a store that has these pools.
     pub async fn create_with(pools: Pools) -> Self {
         let name = new_name();
         template::copy_to(&name).await;
-        Self::open(name, pools).await
+        Self::open(name, &admin_url(), pools).await
     }
 
-    async fn open(name: String, pools: Pools) -> Self {
-        let url = url_of(&name);
+    async fn open(name: String, server: &str, pools: Pools) -> Self {
+        let url = url_of(server, &name);
         let store = Store::connect(&url, pools).await.expect("the new database does not answer");
-        Self { name, url, store }
+        Self { name, url, store, own_server: None }
     }
 
     /// Its URL.
@@ -110,6 +126,9 @@ impl Drop for TestDatabase {
     /// Drops the database and ends its connections. This runs on another thread, because this thread may
     /// belong to a runtime. A later test run drops the databases of killed processes.
     fn drop(&mut self) {
+        if self.own_server.is_some() {
+            return; // The database ends with its server.
+        }
         let name = self.name.clone();
         let _ = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -117,6 +136,13 @@ impl Drop for TestDatabase {
         })
         .join();
     }
+}
+
+async fn create_empty(server: &str, name: &str) {
+    let mut admin = PgConnection::connect(server).await.expect("the test server does not answer");
+    let made = query(AssertSqlSafe(format!(r#"create database "{name}" template template0"#)));
+    made.execute(&mut admin).await.expect("creating a database failed");
+    admin.close().await.expect("closing the connection failed");
 }
 
 async fn drop_database(name: &str) -> sqlx::Result<()> {
@@ -135,11 +161,9 @@ pub(crate) fn admin_url() -> String {
     })
 }
 
-/// The URL of another database on the same server.
-pub(crate) fn url_of(database: &str) -> String {
-    let admin = admin_url();
-    let (address, parameters) =
-        admin.split_once('?').map_or((admin.as_str(), ""), |(left, right)| (left, right));
+/// The URL of another database on the server.
+pub(crate) fn url_of(server: &str, database: &str) -> String {
+    let (address, parameters) = server.split_once('?').unwrap_or((server, ""));
     let authority = address.find("://").map_or(0, |at| at + 3);
     let end = address[authority..].find('/').map_or(address.len(), |at| authority + at);
     let question = if parameters.is_empty() { "" } else { "?" };

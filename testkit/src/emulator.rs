@@ -281,7 +281,7 @@ fn aws(endpoint: &str) -> SdkConfig {
 
 /// Without the proxies of the environment.
 pub(crate) fn http() -> reqwest::Client {
-    reqwest::Client::builder().no_proxy().build().expect("a plain HTTP client needs nothing")
+    reqwest::Client::builder().no_proxy().build().expect("an HTTP client without options can be built")
 }
 
 /// A loopback address with a port that is free now.

@@ -14,6 +14,7 @@ mod programs;
 mod race;
 mod redis;
 mod rules;
+mod server;
 mod soak;
 mod template;
 mod work;

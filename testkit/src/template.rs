@@ -55,8 +55,8 @@ async fn make(admin: &mut PgConnection, template: &str) {
             run(admin, format!(r#"drop database "{other}" with (force)"#)).await;
         }
         run(admin, format!(r#"create database "{template}" template template0"#)).await;
-        let store =
-            Store::connect(&url_of(template), Pools::MIN).await.expect("the template does not answer");
+        let store = Store::connect(&url_of(&admin_url(), template), Pools::MIN).await;
+        let store = store.expect("the template does not answer");
         store.migrate().await.expect("the migrations failed");
         store.build_indexes().await.expect("the indexes could not be built");
         store.close().await;

@@ -1,6 +1,6 @@
 //! Rules for files that no compiler checks. Link targets, files in backticks and invariants in documents exist. Each numbered
 //! invariant is stated once and named by a test. No source file is too long. Packages use only what
-//! the table of packages allows.
+//! the table of packages allows. No identifier is a private word.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -24,6 +24,41 @@ const FOLDERS: [&str; 13] = [
 ];
 /// Maximum number of lines of a source file.
 const MAX_LINES: usize = 500;
+/// Private words for which the field has standard terms. No identifier is called so.
+const PRIVATE_WORDS: [&str; 32] = [
+    "Allowance",
+    "Bell",
+    "Board",
+    "Carrier",
+    "Desk",
+    "Ear",
+    "FieldFault",
+    "Hands",
+    "LetteredRun",
+    "Manners",
+    "Mood",
+    "Pulse",
+    "Reach",
+    "Refusal",
+    "RowFault",
+    "Sight",
+    "Sleeper",
+    "SqsFault",
+    "Standing",
+    "Trail",
+    "Tried",
+    "Visit",
+    "Walked",
+    "broken_promises",
+    "plant_codes",
+    "refusal",
+    "relent",
+    "settle_alone",
+    "settle_each",
+    "settle_imported",
+    "sight",
+    "trail",
+];
 /// Folders that are not part of the sources.
 const GENERATED: [&str; 4] = ["target", ".git", ".postgres", ".cuponera"];
 
@@ -198,6 +233,23 @@ fn the_domain_has_no_io_and_only_the_store_has_sql() {
     }
     for package in ["core/platform", "api", "worker", "cli"] {
         assert!(!dependencies(package).contains(&"sqlx".to_owned()), "{package} uses sqlx");
+    }
+}
+
+/// The identifiers of a source file: without its comments and literals.
+fn identifiers(text: &str) -> impl Iterator<Item = &str> {
+    text.lines()
+        .filter(|line| !line.trim_start().starts_with("//"))
+        .flat_map(|line| line.split('"').step_by(2))
+        .flat_map(|code| code.split(|c: char| !c.is_alphanumeric() && c != '_'))
+}
+
+#[test]
+fn no_identifier_is_a_private_word() {
+    for source in files_with("rs").iter().filter(|path| !path.ends_with("tools/tests/tidy.rs")) {
+        let text = read(source);
+        let private = identifiers(&text).find(|name| PRIVATE_WORDS.contains(name));
+        assert!(private.is_none(), "{}: use the field's term for {private:?}", source.display());
     }
 }
 

@@ -33,7 +33,7 @@ fn main() -> ExitCode {
 
 async fn work(settings: Settings) -> Result<(), String> {
     let stop = lifecycle::stop_on_signals(
-        "stopping at once; other workers take over its chunks when their leases end",
+        "stopping immediately; other workers claim its chunks when their leases expire",
     )?;
     let metrics = lifecycle::expose(&settings, &stop).await?;
     let queue = lifecycle::open_queue(&settings).await?;

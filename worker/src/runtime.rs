@@ -1,8 +1,8 @@
-//! The loop of a worker: a place to work, a delivery, a claim, the work under a heartbeat, the settling.
+//! The loop of a worker: a free slot, a delivery, a claim, the execution with heartbeats, and the end of the chunk.
 //!
-//! **Invariant.** Nothing a handler does counts before it settles, and settling needs the epoch of the claim. So a worker
-//! may die, freeze or be overtaken anywhere; it may also finish work that is no longer its own, for nothing. And a delivery
-//! is only a hint: it is given up once the database knows what became of the chunk, or when nothing was begun.
+//! **Invariant.** A handler has no effect until it finishes its chunk, and finishing requires the epoch of the claim. A
+//! worker may therefore crash, freeze or lose its claim at any point; the work of a lost claim is discarded. A delivery
+//! is only a hint: it is acknowledged when the outcome of its chunk is in the database, or when nothing was started.
 
 mod slot;
 
@@ -24,49 +24,49 @@ use tracing::{debug, error, info, warn};
 use crate::sweep::{self, Sweep};
 use slot::{DeliveryOutcome, Slot};
 
-/// How long a claim holds without a heartbeat. A dead worker's chunk is taken over after at most this.
+/// Duration of a claim without a heartbeat: the chunk of a crashed worker can be claimed again after this time.
 const LEASE: Duration = Duration::from_secs(15);
-/// How long after an outage a chunk is tried again, before jitter.
+/// Delay of a retry after an outage, before jitter.
 const OUTAGE_DELAY: Duration = Duration::from_secs(1);
-/// What the log says of a chunk that came to nothing here.
-const FENCED: &str = "the chunk was fenced: another has it, or the job was stopped";
+/// The log line of a lost chunk.
+const FENCED: &str = "the chunk was lost: another worker claimed it, or the job was stopped";
 /// The log line of a job that a rule stops.
-const STOPPED: &str = "a rule forbids the job to go on";
-/// How long a shutdown waits for chunks at work: within the time that a supervisor gives before it kills.
+const STOPPED: &str = "a rule stopped the job";
+/// How long a shutdown waits for running chunks: less than the time after which a supervisor kills the process.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(12);
 
-/// What became of a chunk, if nothing failed.
+/// The outcome of a chunk without an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChunkOutcome {
-    /// Its effect is committed and it is settled.
+    /// Its effect is committed and it is finished.
     Done,
-    /// A rule forbids the job to go on: the job has failed, and the chunk is settled.
+    /// A rule stopped the job: the job has failed, and the chunk is finished.
     Stopped,
-    /// It is another's by now, or its job was stopped; nothing was changed.
+    /// The claim was lost or the job was stopped. Nothing was changed.
     Lost,
 }
 
-/// What a worker needs.
+/// The parts and settings of a worker.
 #[derive(Debug, Clone)]
 pub struct Worker {
     /// The database.
     pub store: Store,
     /// Uploads and errors files.
     pub files: Files,
-    /// Where it hears of work.
+    /// The queue that announces chunks.
     pub queue: Queue,
-    /// Where it tells of progress, and hears of locks that have run out.
+    /// The cache, for the progress of jobs and for expired locks.
     pub cache: Cache,
-    /// How many chunks it works at once.
+    /// Number of chunks executed at once.
     pub concurrency: usize,
-    /// What it calls itself in the rows it claims.
+    /// Its name in the chunks that it claims.
     pub name: String,
     /// How long the chunks and files of a job are kept after its end.
     pub retention: Duration,
 }
 
 impl Worker {
-    /// A worker with these settings. `home` tells apart those whose process numbers are the same.
+    /// A worker with these settings. `home` distinguishes workers with the same process id.
     pub fn new(
         settings: &Settings,
         home: &str,
@@ -81,7 +81,7 @@ impl Worker {
         Self { store, files, queue, cache, concurrency, name, retention }
     }
 
-    /// Works until told to stop; then finishes what is at work and returns.
+    /// Executes chunks until `stop`, then finishes or releases the running ones.
     pub async fn run(self, stop: CancellationToken) {
         let tasks = TaskTracker::new();
         let (receivers, deleter) = self.queue.open(&self.store, LEASE, self.concurrency);
@@ -97,11 +97,11 @@ impl Worker {
         tasks.close();
         stop.cancelled().await;
         if tokio::time::timeout(SHUTDOWN_TIMEOUT, tasks.wait()).await.is_err() {
-            warn!("a chunk is still at work; another worker takes it over when its lease ends");
+            warn!("a chunk is still running; another worker claims it when its lease expires");
         }
     }
 
-    /// Tells those who poll how far the claim's job has come.
+    /// Publishes the progress of the claim's job in the cache.
     async fn publish_progress(&self, claim: &Claim) {
         if self.cache.state() != CacheState::Connected {
             return;
@@ -109,7 +109,7 @@ impl Worker {
         let begun = Instant::now();
         match self.store.get_job(claim.business, claim.job).await {
             Ok(job) => self.cache.keep_jobs(&[job], begun).await,
-            Err(failure) => debug!(error = failure.chain(), "the job's progress could not be read"),
+            Err(failure) => debug!(error = failure.chain(), "cannot read the job's progress"),
         }
     }
 
@@ -135,30 +135,33 @@ impl Worker {
                 warn!(
                     error = failure.chain(),
                     crashes = claim.crashes + 1,
-                    "a statement of the chunk took too long"
+                    "a statement of the chunk exceeded the time limit"
                 );
                 let delay = retry_delay(claim.crashes + 1, &mut rand::rng());
-                let reason = "a statement took longer than a worker allows";
+                let reason = "a statement exceeded the time limit of a worker";
                 let released = self.store.release_late_chunk_if_held(claim, delay, reason).await;
                 (ChunkEnd::Retried, self.note(released))
             }
             Err(failure) if failure.is_retryable() => {
-                warn!(error = failure.chain(), "the chunk waits for what it needs");
+                warn!(
+                    error = failure.chain(),
+                    "the chunk is released: a service that it needs is unavailable"
+                );
                 let delay = OUTAGE_DELAY.mul_f64(rand::rng().random_range(0.5..=1.5));
                 let released = self.store.release_chunk_if_held(claim, delay).await;
                 (ChunkEnd::Released, self.note(released))
             }
             Err(failure) if claim.attempts + 1 >= MAX_ATTEMPTS => {
-                error!(error = failure.chain(), "the chunk failed for the last time");
+                error!(error = failure.chain(), "the chunk failed permanently");
                 let detail =
-                    format!("part {} failed {MAX_ATTEMPTS} times; the log has the reason", claim.number);
+                    format!("part {} failed {MAX_ATTEMPTS} times; the log contains the cause", claim.number);
                 (ChunkEnd::Failed, self.record_failure(claim, "internal_error", detail).await)
             }
             Err(failure) => {
                 error!(
                     error = failure.chain(),
                     attempt = claim.attempts + 1,
-                    "the chunk failed and is tried again"
+                    "the chunk failed and is retried"
                 );
                 let delay = retry_delay(claim.attempts + 1, &mut rand::rng());
                 let retried = self.store.retry_chunk_if_held(claim, delay, &failure.to_string()).await;
@@ -172,7 +175,7 @@ impl Worker {
         self.note(self.store.fail_chunk_if_held(claim, &failure).await)
     }
 
-    /// If even this could not be written the lease runs out, and the chunk is taken over.
+    /// If this write fails too, the lease expires and the chunk is claimed again.
     fn note(&self, written: Result<ClaimState>) -> DeliveryOutcome {
         match written {
             Ok(ClaimState::Held) => DeliveryOutcome::Finished,
@@ -181,7 +184,7 @@ impl Worker {
                 DeliveryOutcome::Finished
             }
             Err(failure) => {
-                warn!(worker = self.name, error = failure.chain(), "the chunk could not be given back");
+                warn!(worker = self.name, error = failure.chain(), "cannot write the outcome of the chunk");
                 DeliveryOutcome::Unfinished
             }
         }

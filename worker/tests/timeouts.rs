@@ -53,7 +53,7 @@ async fn a_chunk_whose_statement_always_takes_too_long_is_set_aside_with_a_reaso
     .await;
     let error = failed.error.unwrap();
     assert_eq!((failed.status, error.code.as_str()), (JobStatus::Failed, "worker_lost"));
-    assert!(error.detail.contains("took longer than a statement may, 10 times"), "{error:?}");
+    assert!(error.detail.contains("exceeded the time limit of a statement, 10 times"), "{error:?}");
     holding.rollback().await.unwrap();
     world.store().retry_job_if_failed(None, world.business, job.id).await.unwrap().outcome.unwrap();
     let done = eventually("the job to succeed", async || {

@@ -122,7 +122,7 @@ impl Rule {
         }
         if self.touches == AllBooks && caller.scope.books.is_some() {
             return Err(forbidden(
-                "the API key is limited to some coupon books, and this is about all of them",
+                "the API key is limited to some coupon books, and this operation concerns all of them",
             ));
         }
         Ok(())

@@ -129,7 +129,7 @@ fn must_name_one_host(request: &Request) -> Result<(), Problem> {
     if host.is_some_and(is_host) && other.is_none() {
         return Ok(());
     }
-    let detail = "the request must have one Host header, with a host and perhaps a port";
+    let detail = "the request must have one Host header, with a host and an optional port";
     Err(Problem::new(StatusCode::BAD_REQUEST, "bad_request", detail))
 }
 
@@ -170,19 +170,17 @@ fn as_problem(error: &poem::Error) -> Problem {
         return Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", detail).with_faults(&[fault]);
     }
     if error.is::<ParsePathError>() {
-        return Problem::new(StatusCode::NOT_FOUND, "not_found", "there is nothing under this path");
+        return Problem::new(StatusCode::NOT_FOUND, "not_found", "this path does not exist");
     }
     if error.is::<ContentTypeError>() {
         return unsupported_type("application/json");
     }
     match error.status() {
-        StatusCode::NOT_FOUND => {
-            Problem::new(StatusCode::NOT_FOUND, "not_found", "there is nothing under this path")
-        }
+        StatusCode::NOT_FOUND => Problem::new(StatusCode::NOT_FOUND, "not_found", "this path does not exist"),
         StatusCode::METHOD_NOT_ALLOWED => Problem::new(
             StatusCode::METHOD_NOT_ALLOWED,
             "method_not_allowed",
-            "this path does not have this method",
+            "this path does not support this method",
         ),
         StatusCode::PAYLOAD_TOO_LARGE => {
             Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "the body is too large")

@@ -122,7 +122,7 @@ impl Cors {
         if is_only && (self.origins.iter().any(is_named) || is_own(origin, request)) {
             return Ok(());
         }
-        let reason = "the cookie is not taken from a page of another origin; CUPONERA_CORS_ORIGINS names the origins whose \
+        let reason = "the cookie is not accepted from pages of other origins; CUPONERA_CORS_ORIGINS names the origins whose \
                       pages may use it";
         Err(Rejection::Forbidden { reason: reason.to_owned() }.into())
     }

@@ -110,13 +110,13 @@ impl Problem {
 
     /// The rate limit is exceeded until `seconds` from now.
     pub(crate) fn rate_limited(seconds: u32) -> Self {
-        let detail = format!("too many requests: ask again in {seconds} s");
+        let detail = format!("too many requests: retry in {seconds} s");
         Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail).with_retry_after(seconds)
     }
 
     /// Too many wrong passwords for an email, from an address without a recent login to it.
     pub(crate) fn too_many_passwords(seconds: u32) -> Self {
-        let detail = format!("too many wrong passwords for this email: try again in {seconds} s");
+        let detail = format!("too many wrong passwords for this email: retry in {seconds} s");
         Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail).with_retry_after(seconds)
     }
 
@@ -130,13 +130,13 @@ impl Problem {
 
     /// A resource of the server is used up.
     pub(crate) fn overloaded() -> Self {
-        let detail = "the server has no free place for this request; ask again";
+        let detail = "the server has no capacity for this request: retry";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", detail).with_retry_after(1)
     }
 
     /// The body did not arrive in time.
     pub(crate) fn request_timeout() -> Self {
-        let detail = "the body did not come in time; send the request again";
+        let detail = "the body did not arrive in time: send the request again";
         Self::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", detail)
     }
 
@@ -145,7 +145,7 @@ impl Problem {
         Self::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "internal",
-            "the server has a fault; the log has it under the request's id",
+            "internal server error: the log contains the cause under the request id",
         )
     }
 
@@ -222,12 +222,11 @@ impl From<Error> for Problem {
             Error::Rejected(rejection) => rejection.into(),
             Error::Unavailable(_) => {
                 warn!(error = error.chain(), "a request failed temporarily");
-                let detail = "the server cannot do this right now; ask again";
+                let detail = "a service that the server needs is unavailable: retry";
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail).with_retry_after(1)
             }
             Error::Busy => {
-                let detail =
-                    "another transaction holds the coupon, or a row that the call changes: ask again";
+                let detail = "another transaction has locked a row that the call changes: retry";
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "coupon_busy", detail).with_retry_after(1)
             }
             Error::Internal(_) => {

@@ -42,7 +42,7 @@ pub(super) fn cursor<T>(text: Option<String>, parse: impl Fn(&str) -> Option<T>)
         None => Ok(None),
         Some(text) => match parse(&text) {
             Some(value) => Ok(Some(value)),
-            None => Err(Rejection::invalid("cursor", "is not one that a list gave").into()),
+            None => Err(Rejection::invalid("cursor", "must be the nextCursor of an earlier page").into()),
         },
     }
 }

@@ -30,12 +30,12 @@ const PROXY_HEADERS: [&str; 9] = [
 pub(crate) async fn expose(request: Request) -> poem::Result<Response> {
     let app = app(&request);
     if app.metrics.metrics_access() == MetricsAccess::OwnAddress {
-        let detail = "the metrics stand on an address of their own (CUPONERA_METRICS_ADDR)";
+        let detail = "the metrics have a separate address (CUPONERA_METRICS_ADDR)";
         return Err(Problem::new(StatusCode::NOT_FOUND, "not_found", detail).into());
     }
     if !is_from_this_machine(&request) {
-        let detail = "the metrics are for programs on the same machine; \
-                      CUPONERA_METRICS_ADDR gives them an address of their own";
+        let detail = "the metrics are available only to programs on the same machine; \
+                      CUPONERA_METRICS_ADDR gives them a separate address";
         return Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", detail).into());
     }
     Ok(Response::builder().content_type(MEDIA_TYPE).body(app.metrics.render().await))

@@ -123,8 +123,8 @@ async fn a_key_says_when_it_was_used_and_ends_when_it_expires() {
         .bind(plain)
         .fetch_one(server.database.pool())
         .await
-        .expect("looking failed");
-    assert_eq!(found, 0, "an older program would accept the key without its limits");
+        .expect("the query failed");
+    assert_eq!(found, 0, "a version without limits would accept the key");
     let expire = "update api_key set expires_at = now() where expires_at is not null";
     query(expire).execute(server.database.pool()).await.expect("expiring failed");
     eventually("the key to end", async || (limited.get("auth/me").await.status == 401).then_some(())).await;

@@ -36,7 +36,7 @@ async fn a_book_whose_time_is_over_is_not_made_but_a_book_may_be_ended_by_its_ti
         let rejected = server.service().post_with_key("coupon-books", "late", &past).await.expect(422);
         assert_eq!(rejected["errors"], json!([{"field": "expiresAt", "message": "must be in the future"}]));
     }
-    assert_eq!(server.admin().get("coupon-books").await.expect(200)["total"], 0, "nothing was made");
+    assert_eq!(server.admin().get("coupon-books").await.expect(200)["total"], 0, "a book was created");
     let soon = json!({"name": "In time", "expiresAt": chrono::Utc::now() + chrono::TimeDelta::hours(1)});
     let made = server.service().post_with_key("coupon-books", "in time", &soon).await.expect(201);
     let path = format!("coupon-books/{}", made["id"].as_str().unwrap_or_default());

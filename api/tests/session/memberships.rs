@@ -31,7 +31,7 @@ impl World {
         let mut there = member("ADMIN", "ana-there");
         there["password"] = json!("their idea of a password");
         let added = their_admin.post("users", there).await.expect(201);
-        assert_eq!(added["id"], made["id"], "an email is two accounts");
+        assert_eq!(added["id"], made["id"], "one email has two accounts");
         assert_eq!(
             (&added["role"], &added["userId"], &added["disabled"]),
             (&json!("ADMIN"), &json!("ana-there"), &json!(false))

@@ -40,7 +40,7 @@ async fn a_wrong_current_password_and_a_bad_new_one_are_named_and_change_nothing
     let server = server().await;
     let user = bearer(&server, &log_in_new_user(&server, "maria.gonzalez").await);
     let problem = user.post("auth/password", change("not the password", NEW)).await.expect(422);
-    assert_eq!(message(&problem, "currentPassword"), "is not right");
+    assert_eq!(message(&problem, "currentPassword"), "is wrong");
     for new in ["short", "maria.gonzalez", "Maria.Gonzalez@Shop.test", "eeeeeeeeeee", "qwertyuiop"] {
         let problem = user.post("auth/password", change(ADMIN_PASSWORD, new)).await.expect(422);
         assert!(!message(&problem, "newPassword").contains(new), "{problem}");

@@ -48,7 +48,7 @@ impl Sea {
         assert_eq!(self.count_rows(halves).await, 0, "a used refresh token has no successor");
         let halves =
             "select count(*) from coupon_book where metadata ->> 'number' is distinct from description";
-        assert_eq!(self.count_rows(halves).await, 0, "a change to a book was made in part");
+        assert_eq!(self.count_rows(halves).await, 0, "a change of a book is incomplete");
         let halves = "select count(*) from job where chunks_total <> (select count(*) from job_chunk c where c.job_id = job.id)";
         assert_eq!(self.count_rows(halves).await, 0, "a job lacks chunks");
         let halves = "select count(*) from code_space s where next_index <> (

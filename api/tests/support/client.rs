@@ -95,7 +95,7 @@ impl Client {
     /// The same caller at another address of this machine, with separate connections.
     pub(crate) fn on_address(&self, address: std::net::IpAddr) -> Self {
         let http = reqwest::Client::builder().no_proxy().local_address(address).build();
-        Self { http: http.expect("a plain HTTP client needs nothing"), ..self.clone() }
+        Self { http: http.expect("an HTTP client without options can be built"), ..self.clone() }
     }
 
     /// A request builder; paths without a leading slash are under `/api/v1`.
@@ -132,7 +132,7 @@ impl Client {
 
 /// Without the proxies of the environment.
 fn connections() -> reqwest::Client {
-    reqwest::Client::builder().no_proxy().build().expect("a plain HTTP client needs nothing")
+    reqwest::Client::builder().no_proxy().build().expect("an HTTP client without options can be built")
 }
 
 impl Unchecked {

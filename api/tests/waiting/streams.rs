@@ -77,7 +77,7 @@ async fn a_stream_tells_the_job_at_once_each_change_and_the_end() {
         );
         work_generation(server.database.store(), &claim).await;
         if succeeded < 120_000 {
-            let worked = events.job().await.expect("a chunk that is done is a change");
+            let worked = events.job().await.expect("a finished chunk is a change");
             assert_eq!(worked["progress"]["succeeded"], succeeded);
         }
     }

@@ -47,7 +47,7 @@ enum JobVerb {
     Show(Named),
     /// Wait until a job ends, and show its progress
     Watch(Named),
-    /// Cancel a job; what it has done stays
+    /// Cancel a job; its effects so far remain
     Cancel(Named),
     /// Run the unfinished part of a failed job again
     Retry(Named),

@@ -1,6 +1,6 @@
-//! The logins of this user, a file that only they can read: `login.json`, an entry for each server.
+//! The user's logins: `login.json`, with one entry for each server, readable only by the user.
 //!
-//! Promises: the file is whole or absent; a refresh token is used once, however many commands run at a time.
+//! Guarantees: the file is complete or absent, and a refresh token is used once, also by concurrent commands.
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
@@ -14,10 +14,10 @@ use serde::{Deserialize, Serialize};
 
 use super::fault::ClientError;
 
-/// Another command may hold the file while it waits for the server.
+/// Timeout of the file's lock. Another command may hold the lock while it waits for the server.
 const LOCK_TIMEOUT: Duration = Duration::from_mins(2);
 const LOCK_POLL: Duration = Duration::from_millis(20);
-/// A token is renewed this long before it runs out: it has to hold until the server has looked at it.
+/// An access token is refreshed this long before it expires, so that it is still valid when the server checks it.
 const MARGIN_SECONDS: i64 = 10;
 
 /// The file.
@@ -26,7 +26,7 @@ pub(crate) struct Logins {
     path: PathBuf,
 }
 
-/// The file while nobody else may change it.
+/// The file, locked against changes by other commands.
 #[derive(Debug)]
 pub(crate) struct LockedLogins<'a> {
     logins: &'a Logins,
@@ -43,7 +43,7 @@ pub(crate) struct Login {
     renew_at: DateTime<Utc>,
 }
 
-/// What the server gives for a password or a refresh token.
+/// The server's response to a password or a refresh token.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Session {
@@ -53,7 +53,7 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// As it is kept.
+    /// The login to store.
     pub(crate) fn of(self, email: &str) -> Login {
         let margin = MARGIN_SECONDS.min(self.expires_in / 2);
         let lives = TimeDelta::try_seconds(self.expires_in.saturating_sub(margin)).unwrap_or_default();
@@ -67,14 +67,14 @@ impl Session {
 }
 
 impl Login {
-    /// Whether its access token is about to run out.
+    /// Whether the access token has expired or is about to expire.
     pub(crate) fn is_stale(&self) -> bool {
         Utc::now() >= self.renew_at
     }
 }
 
 impl Logins {
-    /// In `$XDG_CONFIG_HOME/cuponera`, or `~/.config/cuponera`.
+    /// The file in `$XDG_CONFIG_HOME/cuponera` or `~/.config/cuponera`.
     pub(crate) fn find() -> Result<Self, ClientError> {
         let absolute =
             |name| std::env::var_os(name).map(PathBuf::from).filter(|path: &PathBuf| path.is_absolute());
@@ -82,7 +82,7 @@ impl Logins {
             absolute("XDG_CONFIG_HOME").or_else(|| absolute("HOME").map(|home| home.join(".config")));
         let config = config.ok_or_else(|| {
             ClientError::Local(
-                "neither XDG_CONFIG_HOME nor HOME is set: there is no place to keep a login".to_owned(),
+                "neither XDG_CONFIG_HOME nor HOME is set: there is no folder to store a login in".to_owned(),
             )
         })?;
         Ok(Self { path: config.join("cuponera/login.json") })
@@ -93,11 +93,11 @@ impl Logins {
         Ok(self.read()?.remove(url))
     }
 
-    /// Waits until no other command changes the file.
+    /// Locks the file; waits while another command holds the lock.
     pub(crate) async fn lock(&self) -> Result<LockedLogins<'_>, ClientError> {
         let folder = self.path.parent().unwrap_or(Path::new("/"));
         let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
-        made.map_err(|error| self.unusable("made", &error))?;
+        made.map_err(|error| self.unusable("created", &error))?;
         let lock = OpenOptions::new()
             .write(true)
             .create(true)
@@ -115,7 +115,7 @@ impl Logins {
                 Err(TryLockError::WouldBlock) => {
                     let path = self.path.display();
                     return Err(ClientError::Local(format!(
-                        "another command keeps {path} locked: end it and try again"
+                        "another command holds the lock of {path}: stop it and try again"
                     )));
                 }
                 Err(TryLockError::Error(error)) => return Err(self.unusable("locked", &error)),
@@ -135,7 +135,7 @@ impl Logins {
 
     fn write(&self, logins: &BTreeMap<String, Login>) -> std::io::Result<()> {
         let draft = self.path.with_extension("new");
-        // A leftover may have another mode: made anew rather than truncated.
+        // A leftover file may have another mode, so it is deleted and not truncated.
         match fs::remove_file(&draft) {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -160,7 +160,7 @@ impl LockedLogins<'_> {
         self.logins.login(url)
     }
 
-    /// Keeps a login; none forgets it.
+    /// Stores a login. `None` deletes it.
     pub(crate) fn keep(&self, url: &str, login: Option<Login>) -> Result<(), ClientError> {
         let mut logins = self.logins.read()?;
         match login {

@@ -184,7 +184,7 @@ fn schema(state: SchemaState) -> Finding {
             Finding::fault(CHECK, format!("step {step} was started and not finished"), fix)
         }
         SchemaState::Foreign { step } => {
-            let detail = format!("from another line of versions, different from step {step} on");
+            let detail = format!("its history differs from this program's from step {step} on");
             Finding::fault(CHECK, detail, "use the program that created it")
         }
         SchemaState::Closed => {
@@ -210,8 +210,8 @@ fn identifiers(stored: Untrimmed) -> Finding {
         return Finding::good(CHECK, detail);
     }
     let detail = format!(
-        "{detail}, except {lost_user_ids} user ids and {lost_emails} emails: another one is equal when trimmed, or a hidden \
-         character is inside. Users who can log in still act on their own codes"
+        "{detail}, except {lost_user_ids} user ids and {lost_emails} emails: another one is equal when trimmed, or \
+         trimming leaves a hidden character. Users who can log in can still act on their own codes"
     );
     let fix = "give each an id of its own in user_account, coupon, user_quota and redemption in one transaction, and delete \
                its row of untrimmed_user_id; give each email to its account with SQL, and delete its row of untrimmed_email";

@@ -76,14 +76,14 @@ async fn a_worker_that_is_told_to_end_in_the_middle_of_a_job_leaves_it_to_the_ot
 
 #[tokio::test]
 async fn a_worker_that_hangs_in_its_transaction_is_stood_in_for_and_does_no_harm_when_it_comes_back() {
-    let mut fleet = Fleet::on_aws(1).await;
+    let mut fleet = Fleet::on_aws_to_freeze(1).await;
     let admin = fleet.admin().await;
     let job = generate(&admin, &book(&admin).await, 600_000).await;
     let pool = fleet.database().pool().clone();
     let writes = async || {
         let writes = "select exists (select from pg_stat_activity where datname = current_database()
                                      and state = 'active' and query ilike 'copy coupon%')";
-        sqlx::query_scalar::<_, bool>(writes).fetch_one(&pool).await.expect("looking failed")
+        sqlx::query_scalar::<_, bool>(writes).fetch_one(&pool).await.expect("the query failed")
     };
     // At the worst moment: while it writes rows that the worker which takes over must also write.
     loop {

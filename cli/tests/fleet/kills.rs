@@ -77,7 +77,7 @@ async fn workers_killed_every_few_seconds_make_exactly_the_codes_asked_for() {
 
 #[tokio::test]
 async fn the_last_chunk_of_a_killed_worker_is_taken_over_in_time() {
-    let mut fleet = Fleet::on_aws(1).await;
+    let mut fleet = Fleet::on_aws_to_freeze(1).await;
     let admin = fleet.admin().await;
     let book = book(&admin).await;
     let pool = fleet.database().pool().clone();
@@ -86,7 +86,7 @@ async fn the_last_chunk_of_a_killed_worker_is_taken_over_in_time() {
             .bind(job["id"].as_str())
             .fetch_one(&pool)
             .await
-            .expect("looking failed")
+            .expect("the query failed")
     };
     // Freeze the worker while it works on a job of one chunk.
     let (job, worker) = loop {

@@ -163,7 +163,7 @@ async fn assert_kept(pool: &PgPool, told: &Told) {
     .bind(users)
     .fetch_one(pool)
     .await
-    .expect("looking failed");
+    .expect("the query failed");
     assert_eq!(strange, 0, "confirmed codes without their holder");
     let kept: i64 =
         query_scalar("select count(*) from redemption").fetch_one(pool).await.expect("counting failed");

@@ -137,6 +137,12 @@ impl Fleet {
         FleetInstallation::on_aws(TestDatabase::create().await).await.start(workers).await
     }
 
+    /// A fleet on AWS whose processes may be frozen.
+    pub(crate) async fn on_aws_to_freeze(workers: usize) -> Self {
+        let database = TestDatabase::create_empty_on_own_server().await;
+        FleetInstallation::on_aws(database).await.start(workers).await
+    }
+
     /// A fleet with only a database.
     pub(crate) async fn on_postgres(workers: usize) -> Self {
         FleetInstallation::on_postgres(TestDatabase::create().await).start(workers).await

@@ -11,7 +11,8 @@ use crate::number::is_kept;
 use crate::rejection::FieldError;
 
 /// The message for a number that would be rounded.
-pub const ROUNDED: &str = "has more digits than can be kept: send fewer, or a string where one is allowed";
+pub const ROUNDED: &str =
+    "has more digits than can be stored exactly: send fewer, or a string where one is allowed";
 /// The message for a repeated name.
 const REPEATED: &str = "must be given only once";
 /// The message for a string that the database cannot store.

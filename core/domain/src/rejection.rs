@@ -66,7 +66,7 @@ pub enum Rejection {
     #[error("the book has no free code left")]
     SoldOut,
     /// The user holds the maximum number of codes of the book.
-    #[error("the user already holds the {limit} codes that the book allows each user")]
+    #[error("the user already has {limit} codes of the book, the maximum for each user")]
     UserLimitReached {
         /// The book's `maxCodesPerUser`.
         limit: i32,
@@ -75,7 +75,7 @@ pub enum Rejection {
     #[error("the book is not active")]
     BookNotActive,
     /// The book's `startsAt` is in the future.
-    #[error("the book starts later")]
+    #[error("the book has not started yet")]
     BookNotStarted,
     /// The book's `expiresAt` has passed.
     #[error("the book has expired")]
@@ -87,7 +87,7 @@ pub enum Rejection {
     #[error("the book cannot be deleted: codes of it were assigned")]
     BookInUse,
     /// The transition between these statuses does not exist.
-    #[error("a book cannot go from {from} to {to}")]
+    #[error("the status of a book cannot change from {from} to {to}")]
     InvalidTransition {
         /// The current status.
         from: String,
@@ -95,7 +95,7 @@ pub enum Rejection {
         to: String,
     },
     /// The code has no holder.
-    #[error("the code is not assigned to anybody")]
+    #[error("the code is not assigned")]
     NotAssigned,
     /// Another user holds the code.
     #[error("the code is already assigned to another user")]
@@ -110,16 +110,16 @@ pub enum Rejection {
         locked_until: DateTime<Utc>,
     },
     /// The book requires a lock, and the code has no live lock.
-    #[error("the book asks for a lock before redeeming: lock the code first")]
+    #[error("the book requires a lock for a redemption: lock the code first")]
     LockRequired,
     /// The named lock was replaced by a newer lock.
-    #[error("the code was locked anew since that lock")]
+    #[error("a newer lock has replaced this lock")]
     LockStale,
     /// The lock expired or was released.
     #[error("the lock has expired: lock the code again")]
     LockExpired,
     /// The code was redeemed the maximum number of times.
-    #[error("the code has been redeemed as often as it may be")]
+    #[error("all uses of the code are redeemed")]
     CouponAlreadyRedeemed,
     /// The code has expired for its holder.
     #[error("the code has expired")]
@@ -145,7 +145,9 @@ pub enum Rejection {
         hint: String,
     },
     /// The chunks and files of the job were deleted.
-    #[error("the job ended long ago: its rejected rows and uploads are deleted, and it cannot be retried")]
+    #[error(
+        "the retention period of the job has ended: its rejected rows and uploads are deleted, and it cannot be retried"
+    )]
     JobDiscarded,
     /// The email belongs to another account.
     #[error("the email is already in use")]
@@ -154,10 +156,10 @@ pub enum Rejection {
     #[error("the userId is already in use")]
     UserIdTaken,
     /// The account belongs to another business as well.
-    #[error("the account belongs to another business too: only its owner can change its password")]
+    #[error("the account also belongs to another business: only its user can change the password")]
     AccountShared,
     /// The account is the last enabled admin of the business.
-    #[error("this is the last enabled admin of the business: make or enable another first")]
+    #[error("this is the last enabled admin of the business: create or enable another admin first")]
     LastAdmin,
     /// The uploaded file cannot be imported.
     #[error("{detail}")]
@@ -174,14 +176,14 @@ pub enum Rejection {
         first_record: Option<Vec<String>>,
     },
     /// The file exceeds the size limit of uploads.
-    #[error("the file is larger than {limit_bytes} bytes, the most that is taken")]
+    #[error("the file exceeds the limit of {limit_bytes} bytes")]
     TooLarge {
         /// The limit.
         limit_bytes: u64,
     },
     /// The file, or the rejected rows of an import, would exceed the storage quota of the business.
     #[error(
-        "uploads and rejected rows may have {allowed_bytes} bytes, and without this one {used_bytes} are used"
+        "the quota of uploads and rejected rows is {allowed_bytes} bytes, of which other jobs use {used_bytes}"
     )]
     StorageQuotaExceeded {
         /// Bytes stored for other jobs of the business.
@@ -193,7 +195,7 @@ pub enum Rejection {
     #[error("the Idempotency-Key was used before with another request: use a new key")]
     KeyReused,
     /// The first request with this key is still running.
-    #[error("the first request under this Idempotency-Key is still running: ask again shortly")]
+    #[error("the first request with this Idempotency-Key is still running: retry shortly")]
     KeyInProgress,
     /// A rejection stored by a newer program, with a code that this program does not know.
     #[error("{detail}")]

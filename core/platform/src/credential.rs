@@ -1,4 +1,4 @@
-//! Passwords, access tokens and the secrets of keys. What can be stolen from the database is only hashes.
+//! Passwords, access tokens and the secrets of keys. The database stores only their hashes.
 
 mod hashing;
 mod password;
@@ -13,7 +13,7 @@ pub use hashing::{Argon2Hasher, HASHES_AT_ONCE};
 pub use password::{MAX_PASSWORD_CHARS, MIN_PASSWORD_CHARS, check_password};
 pub use token::{MIN_JWT_SECRET_BYTES, Tokens, VerifiedToken};
 
-/// A new secret of so many random bytes, as hex.
+/// A new secret of this number of random bytes, as hex.
 pub fn random_secret(bytes: usize) -> Result<String> {
     let mut raw = vec![0_u8; bytes];
     rand::rngs::SysRng.try_fill_bytes(&mut raw).map_err(Error::internal)?;
@@ -24,7 +24,7 @@ pub fn random_secret(bytes: usize) -> Result<String> {
     }))
 }
 
-/// What is kept of a long random secret. It needs no slow hash: there is nothing to guess.
+/// The stored hash of a long random secret. A fast hash suffices, because the secret cannot be guessed.
 pub fn secret_hash(secret: &str) -> Vec<u8> {
     Sha256::digest(secret.as_bytes()).to_vec()
 }

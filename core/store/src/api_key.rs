@@ -1,4 +1,4 @@
-//! API keys: shown once, kept as hashes.
+//! API keys. A key is shown once; only its hash is stored.
 
 use chrono::{DateTime, Utc};
 use sha2::{Digest, Sha256};
@@ -14,7 +14,7 @@ use cuponera_domain::rejection::Rejection;
 
 use super::Store;
 
-/// How many keys a page examines: revoked ones are kept. A row has some 200 bytes.
+/// Maximum number of keys that a page examines, because revoked keys stay in the table. A row has about 200 bytes.
 const MAX_KEYS_EXAMINED: i64 = 1_000;
 
 /// An API key, without its secret.
@@ -22,39 +22,39 @@ const MAX_KEYS_EXAMINED: i64 = 1_000;
 pub struct ApiKey {
     /// Its id.
     pub id: ApiKeyId,
-    /// For people.
+    /// Shown to people.
     pub name: String,
     /// `ADMIN` or `SERVICE`.
     pub role: RoleName,
     /// The first characters of the key, to tell keys apart.
     pub hint: String,
-    /// What it is limited to.
+    /// Its limits.
     pub scope: KeyScope,
-    /// The account that made it; keys of versions before 0.2 have none.
+    /// The account that created it. Keys of versions before 0.2 have none.
     pub created_by: Option<AccountId>,
-    /// When it was made.
+    /// Time of creation.
     pub created_at: DateTime<Utc>,
-    /// When it expires, if it does.
+    /// Expiry, if any.
     pub expires_at: Option<DateTime<Utc>>,
-    /// When it was last used, to the minute.
+    /// Time of the last use, to the minute.
     pub last_used_at: Option<DateTime<Utc>>,
 }
 
-/// The caller that a key stands for.
+/// The caller that an API key identifies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyHolder {
     /// Its business and role.
     pub principal: Principal,
-    /// What the key is limited to.
+    /// The limits of the key.
     pub scope: KeyScope,
 }
 
-/// A key to be kept: only its hash is.
+/// A key to be stored.
 #[derive(Debug, Clone)]
 pub struct NewApiKey {
     /// The tenant.
     pub business: BusinessId,
-    /// For people.
+    /// Shown to people.
     pub name: String,
     /// `ADMIN` or `SERVICE`.
     pub role: RoleName,
@@ -62,16 +62,18 @@ pub struct NewApiKey {
     pub secret_hash: Vec<u8>,
     /// The first characters of the key.
     pub hint: String,
-    /// What it is limited to.
+    /// Its limits.
     pub scope: KeyScope,
-    /// The account that makes it. The key ends when that may no longer make keys; one without depends on no account.
+    /// The account that creates it. The key is revoked when this account may no longer create keys; `None`: it depends
+    /// on no account.
     pub created_by: Option<AccountId>,
-    /// When it expires, if it does.
+    /// Expiry, if any.
     pub expires_at: Option<DateTime<Utc>>,
 }
 
 impl NewApiKey {
-    /// The hash that the key is found by. One with a limit has another, by which programs that know no limits do not find it.
+    /// The stored hash. A key with limits has a different hash, so that programs that do not know limits do not find
+    /// it.
     fn stored_hash(&self) -> Vec<u8> {
         if self.scope.is_limited() || self.expires_at.is_some() {
             limited_hash(&self.secret_hash)
@@ -81,13 +83,13 @@ impl NewApiKey {
     }
 }
 
-/// The hash of a key with a limit.
+/// The stored hash of a key with limits.
 fn limited_hash(secret_hash: &[u8]) -> Vec<u8> {
     Sha256::digest(secret_hash).to_vec()
 }
 
 impl Store {
-    /// Keeps a key. Its books must be books of the business, and the account that makes it must still be allowed to.
+    /// Stores a key. Its books must belong to the business, and the account that creates it must have the permission.
     pub async fn create_api_key(&self, new: &NewApiKey) -> Result<ApiKey> {
         let id = ApiKeyId::generate();
         let books: Option<Vec<Uuid>> =
@@ -116,7 +118,7 @@ impl Store {
             (true, Some(created_at)) => created_at,
             (true, None) => return Err(Rejection::not_found("coupon book").into()),
             (false, _) => {
-                let reason = "the account may no longer make API keys".to_owned();
+                let reason = "the account may no longer create API keys".to_owned();
                 return Err(Rejection::Forbidden { reason }.into());
             }
         };
@@ -133,8 +135,8 @@ impl Store {
         })
     }
 
-    /// The caller that a key stands for, unless it is unknown, has expired or was revoked, or the account that made it may no longer
-    /// make keys. Notes the use, once a minute at most.
+    /// The caller of a key. `None` if the key is unknown, expired or revoked, or if the account that created it may no
+    /// longer create keys. Records the use, at most once a minute.
     pub async fn find_key_holder(&self, secret_hash: &[u8]) -> Result<Option<KeyHolder>> {
         let row = query_file!(
             "src/sql/find_key_holder.sql",
@@ -156,7 +158,7 @@ impl Store {
         .transpose()
     }
 
-    /// A business's live keys, newest first. A page may be short.
+    /// A business's live keys, newest first. A page may have fewer keys than the limit.
     pub async fn list_api_keys(
         &self,
         business: BusinessId,
@@ -189,7 +191,7 @@ impl Store {
         Ok(Page::of_examined(rows.collect::<Result<_>>()?, limit, |key: &ApiKey| key.id.to_string()))
     }
 
-    /// Ends a key for good.
+    /// Revokes a key permanently.
     pub async fn revoke_api_key(&self, business: BusinessId, id: ApiKeyId) -> Result<()> {
         let done = query!(
             "update api_key set revoked_at = now() where id = $1 and business_id = $2 and revoked_at is null",
@@ -202,12 +204,12 @@ impl Store {
     }
 }
 
-/// The roles of accounts that may make keys.
+/// The roles of accounts that may create keys.
 fn roles_that_create_keys() -> Vec<String> {
     Permission::ManageApiKeys.roles().iter().map(|role| role.as_str().to_owned()).collect()
 }
 
-/// A key's limits as they are stored. Permissions that only newer programs know allow nothing here.
+/// The limits of a stored key. Permissions that only newer versions know are ignored.
 fn scope_of(permissions: Option<Vec<String>>, books: Option<Vec<Uuid>>) -> KeyScope {
     let known = |names: Vec<String>| names.iter().filter_map(|name| Permission::parse(name)).collect();
     KeyScope {

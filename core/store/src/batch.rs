@@ -338,14 +338,14 @@ impl<T: Serialize> AnswersToStore<T> {
     }
 }
 
-/// The result of the items of a statement that failed. If one item can cause the error, all items are busy.
+/// The result of the items of a statement that failed. If a single item can cause the error, all items are busy.
 fn failed_attempts<T>(fault: sqlx::Error, items: usize) -> AttemptResult<T> {
     let sqlx::Error::Database(cause) = &fault else { return AttemptResult::Failed(fault.into()) };
     let code = cause.code().unwrap_or_default();
     // lock_timeout, statement_timeout, deadlock, serialization failure.
     let is_conflict = breaches(&fault, "request_key_pkey")
         || matches!(code.as_ref(), "55P03" | "57014" | "40P01" | "40001");
-    // Connections, resources, a server that stops: no item causes these.
+    // Errors of connections, resources or a stopping server, which no item causes.
     let is_of_the_server = matches!(code.get(..2), Some("08" | "53" | "57" | "58"));
     if is_conflict || items > 1 && !is_of_the_server {
         AttemptResult::Busy

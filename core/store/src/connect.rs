@@ -1,5 +1,5 @@
-//! Connections: pools for hot statements, reads, reports and the rest, each with a time limit for its statements; and whether
-//! the database answers.
+//! The connection pools for hot statements, reads, reports and other work, each with a statement timeout, and the check
+//! whether the database answers.
 
 use std::time::Duration;
 
@@ -12,37 +12,37 @@ use cuponera_domain::trace::TraceParent;
 use super::address::connect_options;
 use super::notifier::Notifier;
 
-/// The most connections of an API for reports.
+/// Maximum number of connections of an API for reports.
 const MAX_REPORT_CONNECTIONS: u32 = 2;
 /// How long a call waits for a free connection before it fails as unavailable.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a hot statement may run; it finds its rows by key. One that began before a change was committed is over this long
-/// after it.
+/// Timeout of a hot statement, which finds its rows by key. A statement that began before a commit has therefore ended
+/// this long after it.
 pub(super) const HOT_STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a read may run, in milliseconds. Each examines a bounded number of rows, so a longer one is a fault.
+/// Timeout of a read, in milliseconds. A read examines a bounded number of rows, so a longer one indicates an error.
 const READ_STATEMENT_MS: u128 = 5_000;
-/// How long a report may run, in milliseconds: it may read whole tables.
+/// Timeout of a report, in milliseconds. It may read whole tables.
 const REPORT_STATEMENT_MS: u128 = 60_000;
-/// How long an ordinary statement of an API or a command may run. The longest write a job and all its chunks.
+/// Timeout of an ordinary statement of an API or a command. The longest inserts a job with all its chunks.
 const ORDINARY_STATEMENT: Duration = Duration::from_secs(30);
-/// How long a statement of a worker may run. The longest copies or settles a chunk of 50,000 codes on a busy disk.
+/// Timeout of a worker's statement. The longest copies or finishes a chunk of 50,000 codes on a busy disk.
 const WORKER_STATEMENT: Duration = Duration::from_mins(2);
 
-/// The most connections each pool may open, and how long an ordinary statement may run.
+/// The maximum number of connections of each pool, and the timeout of ordinary statements.
 #[derive(Debug, Clone, Copy)]
 pub struct Pools {
     /// For the batched statements.
     pub hot: u32,
-    /// For hot calls that are attempted by themselves.
+    /// For hot calls that run alone.
     pub solo: u32,
     /// For lists, single rows and polls of jobs.
     pub reads: u32,
-    /// For statements that may read whole tables. With 0 they share the connections for reads, and their time limit.
+    /// For statements that may read whole tables. With 0 they use the pool for reads, and its timeout.
     pub reports: u32,
-    /// For everything else: ordinary writes, transactions, logins and the look-up of credentials.
+    /// For everything else: ordinary writes, transactions, logins and the lookup of credentials.
     pub rest: u32,
-    /// How long a statement of `rest` may run.
+    /// Timeout of a statement of `rest`.
     pub rest_statement: Duration,
 }
 
@@ -51,14 +51,15 @@ impl Pools {
     pub const MIN: Self =
         Self { hot: 1, solo: 1, reads: 1, reports: 1, rest: 1, rest_statement: ORDINARY_STATEMENT };
 
-    /// A worker's connections for as many chunks at once: for each chunk one that holds its transaction and one for its
-    /// lease, one for the outbox, and one for housekeeping.
+    /// The connections of a worker with this many concurrent chunks: two for each chunk (its transaction, its lease),
+    /// one for the outbox and one for housekeeping.
     pub const fn of_worker(chunks: u32) -> Self {
         Self { rest: chunks * 2 + 2, rest_statement: WORKER_STATEMENT, ..Self::MIN }
     }
 
-    /// An API's connections, out of a total of 4 or more. Half are for hot statements, of which an eighth of all, at most 4,
-    /// is for calls that are attempted by themselves. Reads and ordinary writes have halves of what the reports leave.
+    /// The connections of an API, `total` of at least 4. Half are for hot statements, including an eighth of all, at
+    /// most 4, for calls that run alone. The rest, after the reports, is divided equally among reads and ordinary
+    /// writes.
     pub fn of_api(total: u32) -> Self {
         let solo = (total / 8).clamp(1, 4);
         let reports = (total / 8).min(MAX_REPORT_CONNECTIONS);
@@ -76,26 +77,27 @@ impl Pools {
 /// The database.
 #[derive(Debug, Clone)]
 pub struct Store {
-    /// Connections that keep one plan for each statement: planning the batch statements costs more than running them.
+    /// Connections that keep one plan for each statement, because planning the batch statements costs more than running
+    /// them.
     pub(super) hot: PgPool,
-    /// The same for calls that are attempted by themselves: what they wait for keeps no batch from its connection.
+    /// The same for calls that run alone, so that their waits do not take connections from batches.
     pub(super) solo: PgPool,
-    /// For reads outside of transactions. They walk an index in its order and stop where the page is full.
+    /// For reads outside transactions. They read an index in its order and stop when the page is full.
     pub(super) reads: PgPool,
-    /// For statements that may read whole tables: they take no connection from the others.
+    /// For statements that may read whole tables, so that they take no connections from the others.
     pub(super) reports: PgPool,
-    /// The others, which plan for the values at hand.
+    /// For everything else. Plans are made for the actual values.
     pub(super) pool: PgPool,
-    /// Rung for new rows of the outbox; without one, workers are woken through the database itself.
+    /// Notified of new outbox rows. `None`: workers are woken through the database.
     pub(super) notifier: Option<Notifier>,
-    /// What jobs that are submitted through it name as their parent.
+    /// The trace parent of jobs that are submitted through this store.
     pub(super) trace: Option<TraceParent>,
-    /// The bytes of uploads and rejected rows that each business may have stored.
+    /// Maximum size in bytes of the stored uploads and rejected rows of a business.
     pub(super) storage_quota: Option<u64>,
 }
 
 impl Store {
-    /// Opens the pools; connections come as they are needed.
+    /// Creates the pools, and checks that the database answers. Other connections are opened when they are needed.
     pub async fn connect(url: &str, pools: Pools) -> Result<Self> {
         let options =
             connect_options(url).map_err(|error| Error::internal(format!("the database URL {error}")))?;
@@ -103,20 +105,21 @@ impl Store {
             ("timezone", "UTC"),
             ("idle_in_transaction_session_timeout", "60s"),
             ("lock_timeout", "20s"),
-            // Compiling a query costs more than any of ours takes, and a disabled plan node looks expensive enough for it.
+            // Compiling a query costs more than running any of ours, and the cost of a disabled plan node would trigger
+            // it.
             ("jit", "off"),
         ]);
         let at_most = |options: &PgConnectOptions, ms: u128| {
             options.clone().options([("statement_timeout", format!("{ms}ms"))])
         };
-        // A plan is kept, so it must also do for the table as it will be: made while that was empty, it would scan it whole.
-        // What a statement waits for is one item's, and the others of its batch wait with it.
+        // Plans are kept while tables grow: a plan made for an empty table would scan the whole table.
+        // The lock timeout is short, because all items of a batch wait with the one that waits.
         let hot = at_most(&options, HOT_STATEMENT_TIMEOUT.as_millis()).options([
             ("plan_cache_mode", "force_generic_plan"),
             ("enable_seqscan", "off"),
             ("lock_timeout", "100ms"),
         ]);
-        // Where statistics are missing, Postgres would rather read a whole book and sort it than walk its index.
+        // Without statistics Postgres would read and sort a whole book instead of reading its index in order.
         let reads = at_most(&options, READ_STATEMENT_MS)
             .options([("enable_seqscan", "off"), ("enable_bitmapscan", "off")]);
         let reads = pool(pools.reads).connect_lazy_with(reads);
@@ -139,14 +142,14 @@ impl Store {
         Ok(store)
     }
 
-    /// Work is announced on a queue outside the database: through the outbox, with this bell for whoever sends what is in it.
+    /// Announces work through the outbox, for a queue outside the database. New rows are reported to the notifier.
     #[must_use]
     pub fn with_outbox(mut self, notifier: &Notifier) -> Self {
         self.notifier = Some(notifier.clone());
         self
     }
 
-    /// The same connections, for a request of this trace: the jobs that it submits are part of it.
+    /// The same connections, for a request of this trace. The jobs that it submits belong to the trace.
     #[must_use]
     pub fn with_trace(mut self, trace: Option<TraceParent>) -> Self {
         self.trace = trace;
@@ -159,7 +162,7 @@ impl Store {
         Ok(())
     }
 
-    /// The pool for everything that is not hot: for tests and benches that look behind the curtain.
+    /// The pool for everything that is not hot, for tests and benches that query the tables.
     pub fn pool(&self) -> &PgPool {
         &self.pool
     }
@@ -183,12 +186,12 @@ fn transaction_pool(most: u32) -> PgPoolOptions {
     pool(most).after_release(|connection, _| Box::pin(is_outside_transactions(connection)))
 }
 
-/// Whether a connection that comes back may serve others. sqlx 0.9.0 hands one back with an open transaction if the future
-/// that begins it is dropped before the answer has come (its issue 4385). What is written next on such a connection would be
-/// acknowledged, and taken back later. It is closed, which rolls back. Statements of the hot pools and of reads begin no
-/// transaction.
+/// Whether a released connection may be reused. sqlx 0.9.0 returns a connection with an open transaction to the pool if
+/// the future of `begin` is dropped before the answer arrives (its issue 4385). The next write on it would be
+/// acknowledged and later rolled back. Such a connection is closed, which rolls back. Statements of the hot pools and
+/// of reads begin no transaction.
 async fn is_outside_transactions(connection: &mut PgConnection) -> sqlx::Result<bool> {
-    // Outside, a statement is a transaction of its own, and begins when it does. In one that failed, this fails.
+    // Outside a transaction both times are equal. In a failed transaction this statement fails.
     raw_sql("select now() = statement_timestamp()").fetch_one(connection).await?.try_get(0)
 }
 

@@ -1,8 +1,8 @@
-//! Deletion of books none of whose codes was ever assigned. A book of at most [`MAX_CODES_DELETED_AT_ONCE`] codes is deleted by
-//! the call itself. A larger one is closed by the call and deleted by a job, slice by slice.
+//! Deletion of books none of whose codes was ever assigned. The call itself deletes a book of at most
+//! [`MAX_CODES_DELETED_AT_ONCE`] codes. It closes a larger book, and a job deletes it in slices.
 //!
-//! **Invariant.** A code is deleted only while its `version` is 0, which the deleting statement checks on the row that it locks. So
-//! an assignment that commits first keeps its code, and the book with it.
+//! **Invariant.** A code is deleted only if its `version` is 0, which the deleting statement checks on the locked row.
+//! So if an assignment commits first, its code and the book remain.
 
 use std::time::Duration;
 
@@ -25,18 +25,18 @@ use super::job::finish::{Finished, finish_if_held, stop_job_if_held};
 use super::job::read;
 use super::job::submit::{self, NewJob};
 
-/// The largest book that a call deletes itself: a tenth of a second of work.
+/// Maximum number of codes of a book that the call itself deletes, in about 0.1 s.
 pub const MAX_CODES_DELETED_AT_ONCE: i64 = 10_000;
-/// How many codes a chunk deletes. An import of the same codes into another book waits for the chunk's commit.
+/// Number of codes that a chunk deletes. An import of the same codes into another book waits for the chunk's commit.
 const CODES_PER_SLICE: i64 = 10_000;
-/// How long after the book was closed the job begins. An assignment that began before the commit may still see an active book; it
-/// is over within [`HOT_STATEMENT_TIMEOUT`]. The other second is for its commit.
+/// Delay of the job after the book is closed. An assignment that began before that commit may still see an active book;
+/// it ends within [`HOT_STATEMENT_TIMEOUT`]. The additional second is for its commit.
 const CHECK_DELAY: Duration = HOT_STATEMENT_TIMEOUT.saturating_add(Duration::from_secs(1));
 
 /// The outcome of a call that deletes a book.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Deletion {
-    /// The book is gone.
+    /// The book is deleted.
     Done,
     /// The book is closed, and this job deletes it.
     Job(Box<Job>),
@@ -45,17 +45,17 @@ pub enum Deletion {
 /// The outcome of a step of a deletion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// Its effect is committed and its chunk is settled.
+    /// Its effect is committed and its chunk is finished.
     Finished,
-    /// A code was assigned before the book was closed: the book has its status back, and the job failed.
+    /// A code was assigned before the book was closed: the book's status is restored, and the job failed.
     Stopped,
-    /// The chunk is no longer this worker's, or the job was stopped; nothing was changed.
+    /// The claim was lost or the job was stopped. Nothing was changed.
     Lost,
 }
 
 impl Store {
-    /// Deletes a book, or submits the job that does, if no code of it was ever assigned. While such a job is open, the same job is
-    /// answered again. Otherwise the book stays as it is.
+    /// Deletes a book if no code of it was ever assigned, or submits a job that does. If such a job is already open,
+    /// returns that job. Otherwise the book is unchanged.
     pub async fn delete_book_if_unused(
         &self,
         business: BusinessId,
@@ -88,7 +88,7 @@ impl Store {
         if book::get(&mut **transaction, business, id).await?.counts.all() <= MAX_CODES_DELETED_AT_ONCE {
             lock_for_delete(transaction, id).await?;
         }
-        // The lock waited for chunks that were adding codes.
+        // The counts are read again, because the lock waited for chunks that were adding codes.
         let book = book::get(&mut **transaction, business, id).await?;
         if book.counts.given_out() > 0 {
             return Err(Rejection::BookInUse.into());
@@ -115,7 +115,7 @@ impl Store {
         Ok(Deletion::Job(Box::new(submit::insert(transaction, job, self).await?)))
     }
 
-    /// The first step: gives the book its status back and fails the job if a code was assigned before the book was closed.
+    /// The first step. If a code was assigned before the book was closed, restores the book's status and fails the job.
     pub async fn finish_unused_check(
         &self,
         claim: &Claim,
@@ -140,7 +140,7 @@ impl Store {
         if status != BookStatus::Closed {
             return Err(Error::internal("the book of a deletion is not closed"));
         }
-        // Chunks that added codes when the book was closed are over by now.
+        // Chunks that were adding codes when the book was closed have ended.
         let total = book::get(&mut *transaction, claim.business, id).await?.counts.all();
         let next = Chunk::DeleteCodes { from_position: 0 };
         let finished = Finished { total: Some(total), ..then(next) };
@@ -165,16 +165,16 @@ impl Store {
         self.finish_step(transaction, claim, finished).await
     }
 
-    /// The last step: deletes the book, unless another deletion has done so.
+    /// The last step: deletes the book, if it still exists.
     pub async fn finish_deleted_book(&self, claim: &Claim) -> Result<Step> {
         let id = claim.book()?;
         let mut connection = self.pool.acquire().await?;
         let mut transaction = begin(&mut connection, claim).await?;
         if lock_for_delete(&mut transaction, id).await?.is_some() {
-            // Looking for a code reads all that were deleted: the counts are asked first.
+            // The counts are checked first, because the search for a code reads all deleted rows.
             let counts = book::get(&mut *transaction, claim.business, id).await?.counts;
             if counts.all() != 0 && has_code(&mut *transaction, id, 0, i32::MAX).await? {
-                return Err(Error::internal("a book whose codes were deleted has one"));
+                return Err(Error::internal("a code remains after the codes of the book were deleted"));
             }
             delete_book(&mut transaction, id).await?;
         }
@@ -195,17 +195,17 @@ impl Store {
     }
 }
 
-/// A step that has deleted no codes and is the last.
+/// A last step that deleted no codes.
 fn nothing() -> Finished {
     Finished { result: json!({}), ..Finished::default() }
 }
 
-/// The same with a step to follow.
+/// The same, with another step.
 fn then(next: Chunk) -> Finished {
     Finished { next: vec![ChunkWork::DeleteBook(next)], ..nothing() }
 }
 
-/// The job that deletes the book, if one is not over.
+/// The open job that deletes the book, if any.
 async fn find_open_deletion(
     executor: impl PgExecutor<'_>,
     business: BusinessId,
@@ -223,7 +223,8 @@ async fn find_open_deletion(
     Ok(job.map(JobId))
 }
 
-/// Takes the book's row for its end, and answers its status: chunks that add codes are over then. `None` if the book is gone.
+/// Locks the book's row against all others and returns the status, `None` if the book does not exist. Chunks that add
+/// codes have then ended.
 async fn lock_for_delete(transaction: &mut PgTransaction<'_>, id: BookId) -> Result<Option<BookStatus>> {
     let status = query_scalar!("select status from coupon_book where id = $1 for update", id.0)
         .fetch_optional(&mut **transaction)
@@ -233,8 +234,8 @@ async fn lock_for_delete(transaction: &mut PgTransaction<'_>, id: BookId) -> Res
         .transpose()
 }
 
-/// Whether any code of the book was ever assigned: every change of a code writes an event. In the order of the index, so that no
-/// plan reads the table.
+/// Whether any code of the book was ever assigned: each change of a code writes an event. The order is that of the
+/// index, so no plan reads the table.
 async fn was_ever_assigned(executor: impl PgExecutor<'_>, id: BookId) -> Result<bool> {
     let event = query_scalar!(
         "select position from coupon_event where book_id = $1 order by position, version limit 1",
@@ -245,7 +246,7 @@ async fn was_ever_assigned(executor: impl PgExecutor<'_>, id: BookId) -> Result<
     Ok(event.is_some())
 }
 
-/// Closes a book none of whose codes was ever assigned, in one statement; otherwise the book stays as it is.
+/// Closes a book none of whose codes was ever assigned, in one statement. Otherwise the book is unchanged.
 async fn close_if_unused(
     transaction: &mut PgTransaction<'static>,
     business: BusinessId,
@@ -263,7 +264,8 @@ async fn close_if_unused(
     if closed.rows_affected() == 0 { Err(Rejection::BookInUse.into()) } else { Ok(()) }
 }
 
-/// Undoes the closing, once: the chunk forgets the status, so that a retry of the job changes no later status of the book.
+/// Restores the status, once: the chunk's stored status is removed, so that a retry of the job does not change a later
+/// status.
 async fn give_status_back(
     transaction: &mut PgTransaction<'_>,
     claim: &Claim,
@@ -298,7 +300,7 @@ async fn delete_at_once(transaction: &mut PgTransaction<'static>, id: BookId) ->
     delete_book(transaction, id).await
 }
 
-/// The position of the first code behind the slice that begins at `from_position`; `None` if the slice is the last.
+/// The first position after the slice that begins at `from_position`; `None` if the slice is the last.
 async fn find_end_of_slice(
     executor: impl PgExecutor<'_>,
     id: BookId,
@@ -315,7 +317,8 @@ async fn find_end_of_slice(
     Ok(position)
 }
 
-/// Deletes the codes at these positions that were never assigned; says how many. Refused if another is left there.
+/// Deletes the codes at these positions that were never assigned and returns their number. Rejected if a code remains
+/// there.
 async fn delete_codes(
     transaction: &mut PgTransaction<'_>,
     id: BookId,
@@ -336,7 +339,7 @@ async fn delete_codes(
     i64::try_from(gone.rows_affected()).map_err(Error::internal)
 }
 
-/// Whether a code stands at these positions.
+/// Whether a code exists at these positions.
 async fn has_code(
     executor: impl PgExecutor<'_>,
     id: BookId,
@@ -354,7 +357,7 @@ async fn has_code(
     Ok(code.is_some())
 }
 
-/// Takes deleted codes off the book's counts.
+/// Subtracts deleted codes from the book's counts.
 async fn count_deleted(transaction: &mut PgTransaction<'_>, id: BookId, deleted: i64) -> Result<()> {
     let deleted = i32::try_from(deleted).map_err(Error::internal)?;
     query!("insert into book_delta (book_id, generated, available) values ($1, $2, $2)", id.0, -deleted)
@@ -363,8 +366,8 @@ async fn count_deleted(transaction: &mut PgTransaction<'_>, id: BookId, deleted:
     Ok(())
 }
 
-/// Deletes a book that has no codes, with its counts. Deltas go first: folding them into the counts holds their rows, and may
-/// write the row of the counts.
+/// Deletes a book without codes, and its counts. Deltas are deleted first, because a roll-up locks them and may write
+/// the row of the counts.
 async fn delete_book(transaction: &mut PgTransaction<'_>, id: BookId) -> Result<()> {
     query!("delete from book_delta where book_id = $1", id.0).execute(&mut **transaction).await?;
     query!("delete from book_count where book_id = $1", id.0).execute(&mut **transaction).await?;

@@ -1,6 +1,6 @@
-//! Indexes of tables that may be large, built while the tables are in use. A step of the schema cannot do that: CREATE INDEX
-//! CONCURRENTLY runs outside a transaction, and waits for all transactions that began before it, among them those of
-//! programs that wait to migrate.
+//! Indexes of tables that may be large, built while the tables are in use. A migration step cannot do that: CREATE
+//! INDEX CONCURRENTLY runs outside a transaction, and waits for all transactions that began before it, including those
+//! of programs that wait to migrate.
 //!
 //! **Invariant.** No program needs one of these indexes for a correct answer.
 
@@ -35,11 +35,11 @@ const INDEXES: [Index; 12] = [
         table: "job",
         columns: "(finished_at) where finished_at is not null and discarded_at is null",
     },
-    // Each claim counts the chunks at work.
+    // Each claim counts the running chunks.
     Index { name: "job_chunk_running", table: "job_chunk", columns: "(job_id) where status = 'RUNNING'" },
     Index { name: "user_account_of_business", table: "user_account", columns: "(business_id, id)" },
     Index { name: "redemption_of_user", table: "redemption", columns: "(book_id, user_id, at)" },
-    // Not unique yet, and never on a table partitioned by time: there it could not be unique.
+    // Not unique yet, and never on a table partitioned by time, where it could not be unique.
     Index { name: "redemption_reference", table: "redemption", columns: "(business_id, code, reference)" },
     // Lists of redemptions.
     Index { name: "redemption_of_business", table: "redemption", columns: "(business_id, at, id)" },
@@ -49,23 +49,23 @@ const INDEXES: [Index; 12] = [
         table: "redemption",
         columns: "(business_id, reference, at, id) where reference is not null",
     },
-    // The index of this partitioned table is made by the schema; its older partitions get their parts here.
+    // A migration step creates the index of this partitioned table. The parts of its older partitions are built here.
     Index { name: EVENT_CURSOR, table: "coupon_event", columns: "(epoch, tx, id)" },
 ];
 const EVENT_CURSOR: &str = "coupon_event_cursor";
-/// Indexes of earlier versions that others have replaced. BRIN does not narrow a scan where freed pages are reused.
+/// Indexes of earlier versions that were replaced. BRIN does not narrow a scan where freed pages are reused.
 const REPLACED: [&str; 1] = ["request_key_at"];
 
-/// One process builds indexes at a time.
+/// The advisory lock of the process that builds indexes.
 const LOCK: i64 = 0x6375_706f_6964_7873;
-/// How often a process looks whether the one that builds has ended.
+/// Interval at which a process checks whether the building process has ended.
 const POLL: Duration = Duration::from_millis(200);
 
 impl Store {
-    /// Builds the indexes that are missing, and drops those that others have replaced. It may take minutes, and blocks no
-    /// call. A build that was interrupted begins again.
+    /// Builds missing indexes and drops replaced ones. It may take minutes and blocks no call. An interrupted build
+    /// starts over.
     pub async fn build_indexes(&self) -> Result<()> {
-        // On a connection of its own: building has no limits of time.
+        // A separate connection, because building has no statement timeout.
         let mut connection = self.pool.acquire().await?.detach();
         query("select set_config('statement_timeout', '0', false), set_config('lock_timeout', '0', false)")
             .execute(&mut connection)
@@ -98,7 +98,7 @@ async fn build_missing(connection: &mut PgConnection) -> Result<()> {
     Ok(())
 }
 
-/// Builds an index unless it is there and whole.
+/// Builds an index unless it exists and is valid.
 async fn build(connection: &mut PgConnection, name: &str, table: &str, columns: &str) -> Result<()> {
     let is_valid = query_scalar!(
         r#"select indisvalid as "is_valid!" from pg_index where indexrelid = to_regclass($1)"#,
@@ -115,11 +115,12 @@ async fn build(connection: &mut PgConnection, name: &str, table: &str, columns: 
     run(connection, format!("create index concurrently {name} on {table} {columns}")).await
 }
 
-/// Builds the part of a partitioned table's index that one partition lacks. The index is whole with the last part.
+/// Builds the missing part of a partitioned table's index for one partition. The index becomes valid with the last
+/// part.
 async fn build_part(connection: &mut PgConnection, index: &Index, partition: &str) -> Result<()> {
     let part = format!("{partition}_cursor");
     build(connection, &part, partition, index.columns).await?;
-    // It waits for readers of that part, which do not know of it yet, and calls wait behind it.
+    // ATTACH waits for readers of the partition, and other calls wait behind it, so its lock timeout is short.
     run(connection, "set lock_timeout = '100ms'".to_owned()).await?;
     let attach = format!("alter index {} attach partition {part}", index.name);
     loop {
@@ -147,7 +148,7 @@ async fn partitions_without(connection: &mut PgConnection, index: &Index) -> Res
     Ok(names)
 }
 
-/// The names are this file's, and those of partitions.
+/// Executes a statement whose names come from this file or are partitions.
 async fn run(connection: &mut PgConnection, sql: String) -> Result<()> {
     query(AssertSqlSafe(sql)).persistent(false).execute(connection).await?;
     Ok(())

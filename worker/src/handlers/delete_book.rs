@@ -1,4 +1,4 @@
-//! Deletion of a book: a step for each chunk. Taking a step again finds less to delete, or nothing.
+//! Deletion of a book: one step in each chunk. A repeated step finds less to delete, or nothing.
 
 use cuponera_domain::job::delete_book::Chunk;
 use cuponera_store::Result;
@@ -6,7 +6,7 @@ use cuponera_store::{Claim, Step, Store};
 
 use crate::runtime::ChunkOutcome;
 
-/// Takes a step and settles its chunk.
+/// Executes a step and finishes its chunk.
 pub async fn work(store: &Store, claim: &Claim, step: Chunk) -> Result<ChunkOutcome> {
     let taken = match step {
         Chunk::CheckUnused { status_before } => store.finish_unused_check(claim, status_before).await?,

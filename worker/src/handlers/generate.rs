@@ -1,7 +1,7 @@
 //! Generation: the codes of a range of the code space, at reserved positions of the book.
 //!
-//! Redoing a chunk makes the same codes. Foreign codes in the way are replaced from the space, by indexes noted on the
-//! chunk before they are used, so that none is lost to a redo.
+//! A repeated chunk generates the same codes. Codes that already exist are replaced by others of the space. The indexes
+//! of these are stored with the chunk before they are used, so that a repetition uses the same ones.
 
 use std::ops::Range;
 
@@ -14,11 +14,11 @@ use tracing::info;
 
 use crate::runtime::ChunkOutcome;
 
-/// Makes the chunk's codes and settles it.
+/// Generates the chunk's codes and finishes the chunk.
 pub async fn work(store: &Store, claim: &Claim, spec: &Spec, chunk: &Chunk) -> Result<ChunkOutcome> {
     let pattern = Pattern::parse(&spec.pattern).map_err(Error::internal)?;
     let space = store.find_space(claim.business, &spec.pattern).await?;
-    let space = space.ok_or_else(|| Error::internal("the job's code space is gone"))?;
+    let space = space.ok_or_else(|| Error::internal("the job's code space does not exist"))?;
     let space = CodeSpace::new(pattern.clone(), &space.key);
     let mut top_ups = chunk.top_ups.clone();
     if top_ups.is_empty() {
@@ -26,7 +26,7 @@ pub async fn work(store: &Store, claim: &Claim, spec: &Spec, chunk: &Chunk) -> R
         match store.finish_generated(claim, &codes[0], chunk.first_position, chunk.edge).await? {
             BulkOutcome::Finished => return Ok(ChunkOutcome::Done),
             BulkOutcome::Lost => return Ok(ChunkOutcome::Lost),
-            BulkOutcome::Conflict | BulkOutcome::MissingCodes(_) => info!("foreign codes stand in the way"),
+            BulkOutcome::Conflict | BulkOutcome::MissingCodes(_) => info!("some codes already exist"),
         }
     }
     loop {
@@ -52,13 +52,13 @@ pub async fn work(store: &Store, claim: &Claim, spec: &Spec, chunk: &Chunk) -> R
 
 #[derive(Debug, Clone, Copy)]
 enum Order {
-    /// As they go fastest into the table.
+    /// In byte order, which is the fastest to insert.
     Sorted,
-    /// The chunk's own before its top-ups.
+    /// The chunk's indexes, then its top-ups.
     ByIndex,
 }
 
-/// The codes of the ranges, made off the runtime's threads: small spaces take tens of milliseconds.
+/// The codes of the ranges. Generated on a blocking thread, because small spaces take tens of milliseconds.
 async fn codes(space: &CodeSpace, ranges: &[Range<u64>], order: Order) -> Result<Vec<Codes>> {
     let (space, ranges) = (space.clone(), ranges.to_vec());
     let made = tokio::task::spawn_blocking(move || {

@@ -14,10 +14,10 @@ use cuponera_store::{Error, Result};
 
 use crate::runtime::ChunkOutcome;
 
-/// How many rows a dry run reports.
+/// Number of rows in the sample of a dry run.
 const SAMPLE_ROWS: usize = 5;
 
-/// Imports the rows of a part, or only counts them, and settles the chunk.
+/// Imports the rows of a part, or only counts them, and finishes the chunk.
 pub async fn work(
     store: &Store,
     files: &Files,
@@ -38,7 +38,7 @@ pub async fn work(
     })
 }
 
-/// Parses a part, off the runtime's threads.
+/// Parses a part on a blocking thread.
 async fn parse(bytes: Bytes, columns: Columns, delimiter: Delimiter, first_line: u64) -> Result<ImportPart> {
     let parsed = tokio::task::spawn_blocking(move || {
         let mut part = ImportPart::default();
@@ -54,7 +54,7 @@ async fn parse(bytes: Bytes, columns: Columns, delimiter: Delimiter, first_line:
     parsed.await.map_err(Error::internal)?
 }
 
-/// Puts a record where it belongs: with the rows, or with the rejections.
+/// Adds a record to the rows or to the rejections.
 fn sort_in(part: &mut ImportPart, record: &Record<'_>, parser: &mut RowParser, seen: &mut HashSet<String>) {
     let row = parser.parse(record);
     let verdict = validate(&row, seen);
@@ -85,11 +85,10 @@ fn sort_in(part: &mut ImportPart, record: &Record<'_>, parser: &mut RowParser, s
     }
 }
 
-/// Why a row is rejected: a stable word, and a sentence.
+/// Why a row is rejected: a stable code and an explanation.
 type Reason = (&'static str, Cow<'static, str>);
 
-/// The code and the user of a valid row whose code was not seen before; or a stable word for what is wrong with it, and a
-/// sentence.
+/// The code and the user of a valid row whose code has not occurred before, or the reason of the rejection.
 fn validate<'a>(
     row: &Row<'a>,
     seen: &mut HashSet<String>,
@@ -110,7 +109,7 @@ fn validate<'a>(
     Ok((code, user))
 }
 
-/// What is wrong with a user id, with the character that nobody can see in it.
+/// The explanation of an invalid user id. It names the first hidden character.
 fn bad_user_id(user: &str, fault: &str) -> Cow<'static, str> {
     let hidden = hidden_character(user).map(|character| format!(": it has U+{:04X}", u32::from(character)));
     format!("the user id {fault}{}", hidden.unwrap_or_default()).into()

@@ -1,4 +1,4 @@
-//! What each kind of chunk does: a file for each, and an entry in [`handle`].
+//! The handlers of chunks: one file for each kind, and an entry in [`handle`].
 
 pub mod delete_book;
 pub mod generate;
@@ -12,7 +12,7 @@ use cuponera_store::{Error, Result};
 
 use crate::runtime::ChunkOutcome;
 
-/// Works a chunk to its settling.
+/// Executes a chunk and finishes it.
 pub async fn handle(store: &Store, files: &Files, claim: &Claim) -> Result<ChunkOutcome> {
     match &claim.task {
         Task::GenerateCodes(spec, chunk) => generate::work(store, claim, spec, chunk).await,

@@ -1,4 +1,4 @@
-//! One place to work: it holds one delivery and one chunk at a time, and asks for no more before it is free again.
+//! A slot of a worker. It holds one delivery and one chunk at a time, and receives the next delivery when it is free.
 
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
@@ -17,10 +17,10 @@ use tracing::{Instrument, error, error_span, field, info, warn};
 use super::{LEASE, Worker};
 use crate::handlers;
 
-/// Three beats a lease: two may be lost.
+/// Interval of heartbeats, three in each lease: two may fail.
 const HEARTBEAT: Duration = Duration::from_secs(5);
-/// How long a chunk may go on once the worker is told to stop; it takes well under a second. Then it is taken back and given
-/// to others.
+/// How long a chunk may run after the worker was stopped; it usually takes well under a second. Then it is aborted and
+/// released.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(8);
 
 pub(super) struct Slot {
@@ -29,13 +29,14 @@ pub(super) struct Slot {
     pub(super) stop: CancellationToken,
 }
 
-/// What a delivery led to.
+/// The result of a delivery.
 pub(super) enum DeliveryOutcome {
-    /// A chunk, or a dead letter: what became of it is in the database.
+    /// A chunk or a dead letter was processed, and its outcome is in the database.
     Finished,
-    /// A chunk whose end could not be written: it is free when its lease runs out, and its message comes back then.
+    /// A chunk whose outcome could not be written. It is runnable when its lease expires, and its message is then
+    /// delivered again.
     Unfinished,
-    /// Nothing to do.
+    /// No chunk was runnable.
     Nothing,
 }
 
@@ -57,7 +58,7 @@ impl Slot {
                     self.acknowledge(delivery, &found);
                 }
                 Err(failure) => {
-                    warn!(error = failure.chain(), "no chunk could be claimed");
+                    warn!(error = failure.chain(), "cannot claim a chunk");
                     let pause = patience.next_backoff().unwrap_or(LEASE);
                     self.receiver.give_back(delivery, pause).await;
                     let _ = tokio::time::timeout(pause, stop.cancelled()).await;
@@ -74,13 +75,13 @@ impl Slot {
         }
     }
 
-    /// Claims and works the chunk that Postgres finds fairest, whatever the message says.
+    /// Claims and executes the chunk that Postgres selects, whatever the message says.
     async fn follow(&self, delivery: &Delivery) -> Result<DeliveryOutcome> {
         let worker = &self.worker;
         if let Some(Message::Dead { job, attempt, .. }) = delivery.message() {
-            // Somebody moved a dead letter back among the others: that is to retry its job.
+            // An operator moved a dead letter back to the queue, to retry its job.
             let redriven = worker.store.redrive_job_if_failed(*job, *attempt).await?;
-            info!(%job, ?redriven, "a dead letter came back");
+            info!(%job, ?redriven, "a dead letter was received; its job is retried if it failed");
             return Ok(if redriven == Redriven::TooEarly {
                 DeliveryOutcome::Unfinished
             } else {
@@ -91,7 +92,7 @@ impl Slot {
             return Ok(DeliveryOutcome::Nothing);
         };
         self.receiver.claimed();
-        // At the level of errors, so that it is there however little is logged.
+        // An error span, so that it exists at every log level.
         let span = error_span!("chunk", job = %claim.job, number = claim.number, epoch = claim.epoch, trace = field::Empty);
         join_trace(&span, claim.trace);
         Ok(self.work(claim, delivery).instrument(span).await)
@@ -108,7 +109,7 @@ impl Slot {
         let worker = &self.worker;
         if claim.crashes >= MAX_CRASHES {
             let detail = format!(
-                "part {} ended its worker, or took longer than a statement may, {} times and was set aside",
+                "part {} ended its worker, or exceeded the time limit of a statement, {} times, and was set aside",
                 claim.number, claim.crashes
             );
             error!(crashes = claim.crashes, "the chunk is set aside");
@@ -120,7 +121,7 @@ impl Slot {
             return (ChunkEnd::Failed, worker.record_failure(claim, "unreadable_chunk", detail).await);
         }
         let (store, files, held) = (worker.store.clone(), worker.files.clone(), claim.clone());
-        // A task of its own, so that a panic is this chunk's and not the worker's.
+        // A separate task, so that a panic ends only this chunk.
         let mut work =
             tokio::spawn(async move { handlers::handle(&store, &files, &held).await }.in_current_span());
         let outcome = tokio::select! {
@@ -128,9 +129,9 @@ impl Slot {
             never = self.send_heartbeats(claim, delivery) => match never {},
             () = self.finish_deadline() => {
                 work.abort();
-                // What it had committed by then is settled, and giving the chunk back changes nothing.
+                // If the chunk was finished meanwhile, the release has no effect.
                 let _ = work.await;
-                warn!("the chunk is given back unfinished");
+                warn!("the chunk is released unfinished");
                 let released = worker.store.release_chunk_if_held(claim, Duration::ZERO).await;
                 return (ChunkEnd::Released, worker.note(released));
             }
@@ -140,13 +141,14 @@ impl Slot {
         ended
     }
 
-    /// Ends when a chunk has had its time after the worker was told to stop.
+    /// Resolves when the time of running chunks after a stop is over.
     async fn finish_deadline(&self) {
         self.stop.cancelled().await;
         tokio::time::sleep(FINISH_TIMEOUT).await;
     }
 
-    /// Holds the lease, and the message, for as long as it is polled. What it learns changes nothing: settling decides.
+    /// Renews the lease and the visibility of the message while it is polled. A lost lease changes nothing here:
+    /// finishing checks it.
     async fn send_heartbeats(&self, claim: &Claim, delivery: &Delivery) -> Infallible {
         let mut lost = false;
         loop {
@@ -158,10 +160,10 @@ impl Slot {
                 }
                 Ok(ClaimState::Lost) if lost => {}
                 Ok(ClaimState::Lost) => {
-                    info!("the chunk is no longer this worker's");
+                    info!("the chunk is claimed by another worker, or its job was stopped");
                     lost = true;
                 }
-                Err(failure) => warn!(error = failure.chain(), "the lease could not be renewed"),
+                Err(failure) => warn!(error = failure.chain(), "cannot renew the lease"),
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The hourly work: it makes partitions ahead, builds indexes, and deletes old rows and files.
+//! Hourly housekeeping: creates partitions in advance, builds indexes, and deletes old rows and files.
 
 use std::time::Duration;
 
@@ -12,12 +12,12 @@ use super::lead::HousekeepingLease;
 use super::{FailureLog, ROLL_UP_INTERVAL, pause};
 
 const CLEANUP_INTERVAL: Duration = Duration::from_hours(1);
-/// When a round is repeated in which a step failed.
+/// Interval after a round in which a step failed.
 const RETRY_INTERVAL: Duration = Duration::from_mins(1);
-/// An upload that no job refers to is left alone this long: its body may still be coming in.
+/// Minimum age at which an upload without a job is deleted: a younger one may still be arriving.
 const UPLOAD_GRACE: chrono::TimeDelta = chrono::TimeDelta::hours(24);
 
-/// The hourly work of the worker that keeps house.
+/// The hourly housekeeping of the worker with the lease.
 pub(super) struct Cleanup {
     pub(super) store: Store,
     pub(super) files: Files,
@@ -26,7 +26,7 @@ pub(super) struct Cleanup {
 }
 
 impl Cleanup {
-    /// Works until told to stop, and then drops the step at work. No step begins a transaction.
+    /// Runs until `stop`, which also aborts the running step. No step begins a transaction.
     pub(super) async fn run(&self, lead: &HousekeepingLease, stop: &CancellationToken) {
         let mut mood = FailureLog::default();
         while !stop.is_cancelled() {
@@ -41,12 +41,12 @@ impl Cleanup {
         }
     }
 
-    /// A step that fails keeps no other from being done; the first failure is returned.
+    /// Runs all steps, also after a failure, and returns the first error.
     async fn round(&self) -> Result<()> {
         let store = &self.store;
         let steps = [
             store.ensure_event_months().await,
-            // The steps after it find their rows by these indexes.
+            // The next steps find their rows by these indexes.
             store.build_indexes().await,
             store.begin_epoch_if_restored().await,
             store.forget_answers().await.map(drop),
@@ -60,7 +60,7 @@ impl Cleanup {
         steps.into_iter().collect()
     }
 
-    /// Deletes the files and chunks of jobs that ended long ago.
+    /// Deletes the files and chunks of jobs whose retention period has ended.
     async fn discard_jobs(&self) -> Result<()> {
         loop {
             let jobs = self.store.mark_jobs_to_discard(self.retention).await?;
@@ -71,13 +71,13 @@ impl Cleanup {
                 self.files.delete_upload(job).await?;
                 self.files.delete_errors(job).await?;
                 self.store.discard_job(job).await?;
-                info!(%job, "the chunks and files of a job that ended long ago were deleted");
+                info!(%job, "deleted the chunks and files of a job whose retention period has ended");
             }
         }
     }
 
-    /// Deletes the uploads of jobs that are over, and those that never became a job. Those that earlier versions stored are
-    /// not counted, and are found by the files alone.
+    /// Deletes the uploads of jobs that do not need them any more, and those without a job. Uploads of earlier versions
+    /// have no row and are found by their files.
     async fn delete_uploads(&self) -> Result<()> {
         loop {
             let unneeded = self.store.find_unneeded_uploads().await?;
@@ -93,7 +93,7 @@ impl Cleanup {
         let needed = self.store.jobs_that_need_files(&uploads).await?;
         for job in uploads.into_iter().filter(|job| !needed.contains(job)) {
             self.files.delete_upload(job).await?;
-            info!(%job, "the parts of an upload that is over were deleted");
+            info!(%job, "deleted the parts of an unneeded upload");
         }
         Ok(())
     }

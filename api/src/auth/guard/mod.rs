@@ -133,7 +133,7 @@ impl Guard {
             Some(Rule { access: Access::Open, .. }) => {}
             rule => {
                 let caller = authenticate_with_permit(request).await?;
-                rule.ok_or_else(|| forbidden("nobody may do this"))?.check(&caller)?;
+                rule.ok_or_else(|| forbidden("no role may do this"))?.check(&caller)?;
                 request.set_data(caller);
             }
         }

@@ -19,7 +19,7 @@ fn refusal_names() -> Vec<String> {
     names.split('"').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
-/// One of each refusal, with whatever fields it wants.
+/// One of each rejection. The object has the fields of all of them.
 fn refusals() -> Vec<Rejection> {
     let make = |name: String| {
         serde_json::from_value(json!({

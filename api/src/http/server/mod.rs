@@ -65,9 +65,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// The response to a connection above the limit.
 const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
-content-type: application/problem+json\r\nretry-after: 1\r\ncontent-length: 153\r\nconnection: close\r\n\r\n\
+content-type: application/problem+json\r\nretry-after: 1\r\ncontent-length: 150\r\nconnection: close\r\n\r\n\
 {\"type\":\"about:blank\",\"title\":\"Service Unavailable\",\"status\":503,\"code\":\"overloaded\",\
-\"detail\":\"the server has no free place for a connection; ask again\"}";
+\"detail\":\"the server has no capacity for this connection: retry\"}";
 /// Maximum number of connections that get this response at the same time. Others are closed without it.
 const MAX_REJECTIONS: usize = 256;
 /// How long a closing connection discards further input.

@@ -95,7 +95,7 @@ fn permissions_of(names: &[String], role: RoleName) -> Result<Vec<Permission>, S
 
 fn check_name(name: &str) -> Result<(), &'static str> {
     if !(1..=MAX_NAME_CHARS).contains(&name.chars().count()) {
-        Err("must have 1 to 100 characters besides the blanks around them")
+        Err("must have 1 to 100 characters, not counting leading and trailing blanks")
     } else if name.chars().any(char::is_control) {
         Err("must be on one line, without control characters")
     } else {

@@ -1,7 +1,7 @@
-//! Logging in, staying so, and leaving.
+//! The operations on logins: login, refresh, logout, change of business and password.
 //!
-//! A login is known by its refresh tokens, each good once. Programs carry them in bodies, browsers in a cookie that no
-//! script can read.
+//! A refresh token identifies its login and is valid once. Programs send it in bodies, browsers in a cookie that no script
+//! can read.
 
 mod browser;
 mod doc;
@@ -75,8 +75,8 @@ impl Auth {
             Some(token) => Some(token),
             None => transport.use_cookie()?,
         };
-        let token =
-            token.ok_or_else(|| Rejection::invalid("refreshToken", "is required, here or as the cookie"))?;
+        let token = token
+            .ok_or_else(|| Rejection::invalid("refreshToken", "is required, in the body or as the cookie"))?;
         // In a task, so that a disconnect of the client does not leave a stale cache entry.
         let held = app.clone();
         match app.run(async move { rotate(&held, &token).await }).await? {
@@ -160,7 +160,7 @@ impl Auth {
         let hash = Some(found.password_hash.clone());
         if !verify_counted(&caller.app, &caller.claimant, &email, caller.ip, current, hash).await? {
             info!(%account, "a password change failed: wrong current password");
-            return Err(Rejection::invalid("currentPassword", "is not right").into());
+            return Err(Rejection::invalid("currentPassword", "is wrong").into());
         }
         if !replace_password(&caller, found, login, new).await? {
             // The password was changed or the login ended while the new password was hashed.
@@ -291,7 +291,7 @@ fn choose(businesses: &[Membership], named: Option<BusinessId>) -> Result<Busine
 }
 
 fn invalid_credentials() -> Problem {
-    Problem::new(StatusCode::UNAUTHORIZED, "invalid_credentials", "the email or the password is not right")
+    Problem::new(StatusCode::UNAUTHORIZED, "invalid_credentials", "the email or the password is wrong")
 }
 
 /// Changes the password if the verified one is still current. Ends all other logins.

@@ -9,11 +9,11 @@ use uuid::Uuid;
 #[derive(Object)]
 #[oai(rename_all = "camelCase", skip_serializing_if_is_none)]
 pub(super) struct Session {
-    /// Send it as `Authorization: VerifiedToken …`.
+    /// Send it as `Authorization: Bearer …`.
     pub(super) access_token: String,
     /// Valid for one refresh. Absent for a browser, which gets it as a cookie.
     pub(super) refresh_token: Option<String>,
-    /// `VerifiedToken`.
+    /// `Bearer`.
     pub(super) token_type: String,
     /// Seconds until the access token expires.
     pub(super) expires_in: u64,

@@ -53,7 +53,7 @@ pub(super) struct NewBook {
     business_id: Option<Uuid>,
 }
 
-/// What is read of the body with the schema [`NewBook`].
+/// The parsed body with the schema [`NewBook`].
 #[derive(Debug)]
 pub(super) struct BookToCreate {
     pub(super) rules: BookRules,

@@ -262,9 +262,8 @@ fn too_many_streams(Full { bound, limit }: Full) -> Problem {
         Bound::Caller => "the caller",
         Bound::Address | Bound::Network => "the address",
     };
-    let detail = format!(
-        "{whose} has {limit} streams of events open, which is the limit: come back later, or ask for the job itself"
-    );
+    let detail =
+        format!("{whose} has reached the limit of {limit} open event streams: retry later, or poll the job");
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_streams", detail)
         .with_retry_after(RETRY_STREAM_SECONDS)
 }

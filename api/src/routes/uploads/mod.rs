@@ -209,7 +209,7 @@ async fn read_form(
 }
 
 fn only_once(name: &str) -> Problem {
-    Rejection::invalid(name, "must come only once").into()
+    Rejection::invalid(name, "must be given only once").into()
 }
 
 /// The next field of a form, if any. Bytes between fields are held in memory and therefore limited.

@@ -62,7 +62,7 @@ pub enum PatternError {
     },
     /// An unknown character in a group.
     #[error(
-        "{symbol:?} at character {at} means nothing in a group: use X (letter or digit), 9 (digit) or A (letter), \
+        "{symbol:?} at character {at} is not allowed in a group: use X (letter or digit), 9 (digit) or A (letter), \
          or move it outside the braces"
     )]
     UnknownSymbol {
@@ -348,7 +348,7 @@ mod tests {
             ),
             (
                 "  {XB}",
-                "'B' at character 5 means nothing in a group: use X (letter or digit), 9 (digit) or A (letter), \
+                "'B' at character 5 is not allowed in a group: use X (letter or digit), 9 (digit) or A (letter), \
                 or move it outside the braces",
             ),
             ("ñ{XX}", "'ñ' at character 1 cannot be part of a code: use letters A-Z, digits, - and _"),

@@ -9,6 +9,7 @@
 //!                           └──rollback────────────────────────────────────┘
 //! AVAILABLE, ASSIGNED, LOCKED ──void──▶ VOID
 //! ```
+//! A code is also redeemed from ASSIGNED, without a lock.
 //! The database decides: each statement of `store` repeats its precondition and is the transition. An
 //! expired lock counts as absent, whether or not the sweep has ended it. Therefore answers show
 //! [`effective`] instead of the stored status.

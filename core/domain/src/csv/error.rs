@@ -44,7 +44,7 @@ pub enum CutError {
     },
     /// It is uncertain which record is the header, or what its columns contain.
     #[error(
-        "line {line}: {why}. Settle it with the parameters header=true or header=false, codeColumn and userColumn \
+        "line {line}: {why}. Determine it with the parameters header=true or header=false, codeColumn and userColumn \
          (a column's name, or its number from 1) and delimiter"
     )]
     UnclearHeader {

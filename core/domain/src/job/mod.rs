@@ -1,4 +1,4 @@
-//! Jobs: long work as data. A job is a row with a tally, and chunks that are worked side by side and retried alone.
+//! Jobs: long work as data. A job is a row with totals, and chunks that run concurrently and are retried independently.
 
 mod kind;
 mod message;
@@ -19,27 +19,27 @@ pub use retry::{MAX_ATTEMPTS, MAX_CRASHES, retry_delay};
 pub use stage::Stage;
 pub use warning::JobWarning;
 
-/// Where a job stands: a function of the tally of its chunks, but for cancelling.
+/// The status of a job. Except for cancellation, it is a function of the statuses of its chunks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum JobStatus {
     /// No chunk was started.
     Queued,
-    /// Chunks are worked, or wait to be tried again.
+    /// Chunks run or wait for a retry.
     Running,
     /// All chunks are done.
     Succeeded,
-    /// All chunks are settled, and at least one could not be done; or the job cannot go on.
+    /// All chunks are finished and at least one failed, or a rule stopped the job.
     Failed,
-    /// Somebody stopped it.
+    /// A caller cancelled it.
     Cancelled,
 }
 
 impl JobStatus {
-    /// All of them.
+    /// All statuses.
     pub const ALL: [Self; 5] = [Self::Queued, Self::Running, Self::Succeeded, Self::Failed, Self::Cancelled];
 
-    /// As the API and the database spell it.
+    /// The name in the API and the database.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Queued => "QUEUED",
@@ -50,12 +50,12 @@ impl JobStatus {
         }
     }
 
-    /// The state of that name.
+    /// The status of that name.
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|status| status.as_str() == name)
     }
 
-    /// Whether nothing more will happen unless somebody retries.
+    /// Whether the job has ended. Only a retry changes it further.
     pub fn is_over(self) -> bool {
         match self {
             Self::Queued | Self::Running => false,
@@ -67,57 +67,57 @@ impl JobStatus {
 /// Why a job failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobError {
-    /// A stable word.
+    /// A stable code.
     pub code: String,
     /// A sentence for people.
     pub detail: String,
 }
 
-/// A job as its clients see it.
+/// A job as clients see it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Job {
     /// Its id.
     pub id: JobId,
     /// Its owner.
     pub business: BusinessId,
-    /// What it does: the name of a [`JobKind`], or of a kind that only newer programs know.
+    /// The name of a [`JobKind`], or of a kind that only newer versions know.
     pub kind: String,
-    /// Where it stands.
+    /// Its status.
     pub status: JobStatus,
-    /// How many rows it has to do, once known.
+    /// Total number of rows, once known.
     pub total: Option<i64>,
-    /// Rows done.
+    /// Number of rows done.
     pub succeeded: i64,
-    /// Rows refused: duplicates, invalid ones.
+    /// Number of rejected rows, such as duplicates and invalid rows.
     pub failed: i64,
-    /// What came out, so far or in the end.
+    /// The result so far, or the final result.
     pub result: Value,
     /// Why it failed.
     pub error: Option<JobError>,
-    /// What its owner should know all the same.
+    /// Warnings for the owner.
     #[serde(default)]
     pub warnings: Vec<JobWarning>,
-    /// How often it was started: the first time and each retry.
+    /// Number of starts: the first and each retry.
     pub attempts: i32,
-    /// When it was submitted.
+    /// Time of the submission.
     pub created_at: DateTime<Utc>,
-    /// When its first chunk was claimed.
+    /// Time at which its first chunk was claimed.
     pub started_at: Option<DateTime<Utc>>,
-    /// When it ended.
+    /// Time of its end.
     pub finished_at: Option<DateTime<Utc>>,
-    /// When a worker last said that it is at it.
+    /// Time of the last claim, heartbeat or end of a chunk.
     pub heartbeat_at: Option<DateTime<Utc>>,
     /// The database's time of this reading.
     pub read_at: DateTime<Utc>,
 }
 
 impl Job {
-    /// Rows done and refused.
+    /// Number of rows done or rejected.
     pub fn processed(&self) -> i64 {
         self.succeeded + self.failed
     }
 
-    /// Share of the rows that are processed, from 0 to 100.
+    /// Share of the processed rows, from 0 to 100.
     pub fn percent(&self) -> Option<f64> {
         match self.total? {
             0 => Some(100.0),
@@ -125,14 +125,14 @@ impl Job {
         }
     }
 
-    /// Rows a second since it started.
+    /// Processed rows per second since the start.
     pub fn rate_per_second(&self) -> Option<f64> {
         let seconds =
             as_f64((self.finished_at.unwrap_or(self.read_at) - self.started_at?).num_milliseconds()) / 1000.0;
         (seconds > 0.0 && self.processed() > 0).then(|| as_f64(self.processed()) / seconds)
     }
 
-    /// Seconds until the end at the rate so far; only while it runs.
+    /// Estimated seconds until the end; `None` if the job has ended.
     pub fn eta_seconds(&self) -> Option<f64> {
         let left = as_f64(self.total? - self.processed());
         (!self.status.is_over()).then_some(left / self.rate_per_second()?)

@@ -1,21 +1,21 @@
-//! When a chunk that failed is tried again.
+//! The retry delays of failed chunks.
 
 use std::time::Duration;
 
 use rand::RngExt;
 
-/// So often a chunk may fail with a passing fault before it is given up: with the delays below, about ten minutes.
+/// Number of attempts before a chunk fails permanently: with the delays below, about one minute.
 pub const MAX_ATTEMPTS: i32 = 8;
-/// How often a chunk may end its worker, or a statement of it take longer than it may, before it is set aside.
+/// Number of crashes of a worker, or of timeouts of a statement, after which a chunk is set aside.
 pub const MAX_CRASHES: i32 = 10;
 
 /// The first delay, before jitter.
 const BASE: Duration = Duration::from_millis(500);
-/// The longest delay, before jitter.
+/// The maximum delay, before jitter.
 const MAX_DELAY: Duration = Duration::from_mins(5);
 
-/// How long to wait before trying the given attempt (from 1) again: doubling, and anywhere between half and all of that,
-/// so that chunks which failed together do not come back together.
+/// The delay after the given attempt (from 1). It doubles with each attempt; jitter selects a value between half of it
+/// and all of it, so that chunks that failed together are not retried together.
 pub fn retry_delay(attempt: i32, rng: &mut impl RngExt) -> Duration {
     let doublings = u32::try_from(attempt.clamp(1, 20) - 1).unwrap_or(0);
     let full = BASE.saturating_mul(2_u32.saturating_pow(doublings)).min(MAX_DELAY);

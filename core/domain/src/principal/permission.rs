@@ -1,5 +1,5 @@
-//! What a caller may do: one table from roles to permissions. Each operation of the API needs one of them (`api/src/auth/policy.rs`),
-//! and an API key may be limited to some of its role's.
+//! Permissions, and the table of the roles that have them. Each operation of the API requires one
+//! (`api/src/auth/policy.rs`), and an API key may be limited to some permissions of its role.
 
 use super::RoleName;
 
@@ -18,9 +18,9 @@ pub enum Permission {
     ReadCoupons,
     /// See the events of a coupon.
     ReadHistory,
-    /// Give a user any free code of a book.
+    /// Assign any free code of a book to a user.
     AssignRandom,
-    /// Give a user the code that is named.
+    /// Assign a named code to a user.
     AssignNamed,
     /// Lock, unlock, redeem and validate a coupon for its holder.
     UseCoupons,
@@ -51,8 +51,8 @@ use Permission::{
 };
 use RoleName::{Admin, Service, User};
 
-/// Each permission, its name in the API, what it allows, and the roles that have it. A USER has it for its own coupons and for
-/// ACTIVE books only.
+/// Each permission: its name in the API, its description, and the roles that have it. A USER has it only for its own
+/// coupons and for ACTIVE books.
 const TABLE: [(Permission, &str, &str, &[RoleName]); 18] = [
     (ReadBooks, "books:read", "see books and their rules", &[Admin, Service, User]),
     (ManageBooks, "books:manage", "create, change and delete books", &[Admin, Service]),
@@ -60,8 +60,13 @@ const TABLE: [(Permission, &str, &str, &[RoleName]); 18] = [
     (CreateCodes, "codes:create", "generate and import codes", &[Admin, Service]),
     (ReadCoupons, "coupons:read", "see a coupon, and the coupons of a user", &[Admin, Service, User]),
     (ReadHistory, "coupons:history", "see the history of a coupon", &[Admin, Service]),
-    (AssignRandom, "coupons:assign-random", "give a user any free code of a book", &[Admin, Service, User]),
-    (AssignNamed, "coupons:assign", "give a user the code that is named", &[Admin, Service]),
+    (
+        AssignRandom,
+        "coupons:assign-random",
+        "assign any free code of a book to a user",
+        &[Admin, Service, User],
+    ),
+    (AssignNamed, "coupons:assign", "assign a named code to a user", &[Admin, Service]),
     (
         UseCoupons,
         "coupons:use",
@@ -80,17 +85,17 @@ const TABLE: [(Permission, &str, &str, &[RoleName]); 18] = [
 ];
 
 impl Permission {
-    /// All of them, in the order of the table.
+    /// All permissions, in the order of the table.
     pub fn all() -> impl Iterator<Item = Self> {
         TABLE.iter().map(|row| row.0)
     }
 
-    /// As the API and the database spell it.
+    /// The name in the API and the database.
     pub fn as_str(self) -> &'static str {
         self.row().1
     }
 
-    /// What it allows.
+    /// The description.
     pub fn meaning(self) -> &'static str {
         self.row().2
     }
@@ -111,7 +116,8 @@ impl Permission {
 }
 
 impl Permission {
-    /// Whether an API key may have it. Managing people and keys takes an account: a key that leaks must not make others.
+    /// Whether an API key may have it. Users and keys are managed by accounts only, so that a leaked key cannot create
+    /// more keys.
     pub fn is_for_keys(self) -> bool {
         !matches!(self, ManageUsers | ManageApiKeys)
     }
@@ -135,7 +141,7 @@ mod tests {
         let permissions: BTreeSet<Permission> = Permission::all().collect();
         let names: BTreeSet<&str> = Permission::all().map(Permission::as_str).collect();
         assert_eq!((permissions.len(), names.len()), (TABLE.len(), TABLE.len()));
-        // The last variant: a permission without a row would be taken for another.
+        // The last variant, because a permission without a row would be mistaken for another.
         assert_eq!(permissions.last(), Some(&ManageApiKeys));
         assert_eq!(permissions.len(), ManageApiKeys as usize + 1);
         for permission in Permission::all() {

@@ -1,5 +1,5 @@
-//! The slow hash of passwords: a few at a time, and the same work whether the account is known or not. Who goes first is up to
-//! the caller.
+//! The slow hash of passwords. At most [`HASHES_AT_ONCE`] run at once, and unknown accounts cost the same work as known
+//! ones. The order of waiting hashes is the caller's responsibility.
 
 use std::sync::Arc;
 
@@ -12,20 +12,20 @@ use tokio::sync::Semaphore;
 use super::random_secret;
 use cuponera_store::{Error, Result};
 
-/// How many hashes run at once: each takes 19 MiB and a core.
+/// Maximum number of concurrent hashes: each uses 19 MiB and a core.
 pub const HASHES_AT_ONCE: usize = 2;
 
-/// Hashes passwords with argon2id, the parameters that OWASP recommends (19 MiB, two passes, one lane).
+/// Hashes passwords with argon2id and the parameters that OWASP recommends (19 MiB, two passes, one lane).
 #[derive(Debug)]
 pub struct Argon2Hasher {
-    /// To have a core. A permit goes with the work, so that a caller who goes away does not make room for one hash too many.
+    /// A permit moves into the blocking work, so that a cancelled caller does not free it while its hash still runs.
     permits: Arc<Semaphore>,
-    /// What the password of an unknown email is checked against, so that it takes as long as that of a known one.
+    /// The hash for unknown emails, so that checking them takes as long as checking known ones.
     decoy: String,
 }
 
 impl Argon2Hasher {
-    /// A hasher; makes its decoy at once.
+    /// Creates a hasher and its decoy hash.
     pub fn new() -> Result<Self> {
         Ok(Self {
             permits: Arc::new(Semaphore::new(HASHES_AT_ONCE)),
@@ -33,12 +33,12 @@ impl Argon2Hasher {
         })
     }
 
-    /// The hash to keep, in PHC form.
+    /// The hash to store, in PHC form.
     pub async fn hash(&self, password: SecretString) -> Result<String> {
         self.work(move || hash(&password)).await
     }
 
-    /// Whether the password is the one of the hash. Without a hash the same work is done and the answer is no.
+    /// Whether the password matches the hash. Without a hash the same work is done, and the result is false.
     pub async fn verify(&self, password: SecretString, hash: Option<String>) -> Result<bool> {
         let known = hash.is_some();
         let hash = hash.unwrap_or_else(|| self.decoy.clone());

@@ -1,4 +1,4 @@
-//! Access tokens: short-lived, signed, and bound to the login that gave them.
+//! Access tokens: short-lived, signed, and bound to a login.
 
 use std::time::Duration;
 
@@ -12,19 +12,20 @@ use cuponera_domain::id::{BusinessId, LoginId};
 use cuponera_domain::principal::{Principal, Role, RoleName};
 use cuponera_store::{Error, Result};
 
-/// The fewest bytes a signing secret may have: as many as the signature's hash.
+/// Minimum size of a signing secret: the size of the signature's hash.
 pub const MIN_JWT_SECRET_BYTES: usize = 32;
-/// A token longer than this is none of ours and is not looked at.
+/// Maximum size of a token. Longer ones are rejected without parsing.
 const MAX_TOKEN_BYTES: usize = 4096;
 const ISSUER: &str = "cuponera";
 const AUDIENCE: &str = "cuponera-api";
-/// By how many seconds the clocks of two hosts that share a secret may differ before one refuses the other's new tokens.
+/// Maximum clock skew, in seconds, between two hosts that share a secret. With more, one rejects new tokens of the
+/// other.
 const CLOCK_SKEW_SECONDS: i64 = 60;
 
 /// Signs and checks access tokens (JWT, HS256).
 pub struct Tokens {
     signing: EncodingKey,
-    /// The key that signs, and then the one before it while the secret is rotated.
+    /// The signing key, then the previous key during a rotation of the secret.
     checking: Vec<DecodingKey>,
     rules: Validation,
     ttl: Duration,
@@ -36,14 +37,14 @@ impl std::fmt::Debug for Tokens {
     }
 }
 
-/// What a good token says of who bears it.
+/// The contents of a valid token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VerifiedToken {
-    /// Who.
+    /// The caller.
     pub principal: Principal,
-    /// The login that the token came from.
+    /// The login to which the token belongs.
     pub login: LoginId,
-    /// When the token expires.
+    /// The expiry of the token.
     pub expires_at: DateTime<Utc>,
 }
 
@@ -62,7 +63,7 @@ struct Claims {
 }
 
 impl Claims {
-    /// None if the claims do not go together; no account is a `SERVICE`, so no token is.
+    /// `None` if the claims contradict each other. An account never has the role `SERVICE`, so no token has it.
     fn into_verified(self) -> Option<VerifiedToken> {
         let role = match (self.role, self.user_id) {
             (RoleName::Admin, _) => Role::Admin,
@@ -75,7 +76,7 @@ impl Claims {
 }
 
 impl Tokens {
-    /// A signer with this secret, whose tokens live for `ttl`.
+    /// A signer with this secret. Its tokens expire after `ttl`.
     pub fn new(secret: &SecretString, ttl: Duration) -> Self {
         let mut rules = Validation::new(Algorithm::HS256);
         rules.set_audience(&[AUDIENCE]);
@@ -92,7 +93,7 @@ impl Tokens {
         }
     }
 
-    /// The same, and tokens that were signed with this secret are accepted too.
+    /// Also accepts tokens that were signed with this secret.
     #[must_use]
     pub fn accepting(mut self, previous: Option<&SecretString>) -> Self {
         self.checking
@@ -100,12 +101,12 @@ impl Tokens {
         self
     }
 
-    /// How long a token lives.
+    /// The lifetime of a token.
     pub fn ttl(&self) -> Duration {
         self.ttl
     }
 
-    /// A token that stands for an account, from one of its logins.
+    /// Issues a token for an account and one of its logins.
     pub fn issue(&self, principal: &Principal, login: LoginId) -> Result<String> {
         let now = Utc::now().timestamp();
         let user_id = match &principal.role {
@@ -126,14 +127,15 @@ impl Tokens {
         encode(&Header::new(Algorithm::HS256), &claims, &self.signing).map_err(Error::internal)
     }
 
-    /// Whom a token stands for; none if it is not ours, not for us, has run out, or would live longer than we let any.
+    /// Validates a token. `None` if its signature, issuer or audience is wrong, or if it has expired or expires later
+    /// than `ttl` allows.
     pub fn check(&self, token: &str) -> Option<VerifiedToken> {
         if token.len() > MAX_TOKEN_BYTES {
             return None;
         }
         let checked = |key| decode::<Claims>(token, key, &self.rules).ok();
         let claims = self.checking.iter().find_map(checked)?.claims;
-        // RFC 7519, 4.1.4: not on or after `exp`; the library lets that second pass.
+        // RFC 7519, 4.1.4: invalid on or after `exp`. The library still accepts that second.
         let left = claims.exp.saturating_sub(Utc::now().timestamp());
         if left <= 0 || left > self.ttl_seconds().saturating_add(CLOCK_SKEW_SECONDS) {
             return None;
@@ -169,7 +171,7 @@ mod tests {
     }
 
     impl TestAccount {
-        /// Whether a token stands for it.
+        /// Whether a token is valid for this account and login.
         fn is_found(&self, tokens: &Tokens, token: &str) -> bool {
             tokens
                 .check(token)

@@ -1,5 +1,5 @@
-//! The parameters of batch statements: each is an array with one value for each call. All statements have the first ones in
-//! common; here they are listed once.
+//! The parameters of batch statements: arrays with one value for each call. The parameters common to all statements are
+//! listed here once.
 
 use sqlx::Postgres;
 use sqlx::postgres::PgArguments;
@@ -76,8 +76,8 @@ impl WhyColumns {
     }
 }
 
-/// Executes the checked batch statement of a file: the parameters that all have in common, then its own. Returns the
-/// indexes and outcomes of the items that it changed.
+/// Executes the checked batch statement of a file, with the common parameters and then its own. Returns the indexes and
+/// outcomes of the items that it changed.
 macro_rules! apply_batch {
     ($pool:expr, $calls:expr, $file:tt, $($own:tt)*) => {{
         let columns = BatchColumns::of($calls);
@@ -100,8 +100,8 @@ macro_rules! apply_batch {
 }
 pub(crate) use apply_batch;
 
-/// Executes the checked why-statement of a file: the parameters that all have in common, then its own. `$foreign` is the
-/// value of [`Why::foreign`] for a row.
+/// Executes the checked why-statement of a file, with the common parameters and then its own. `$foreign` is the value
+/// of [`Why::foreign`] for a row.
 macro_rules! why_batch {
     ($pool:expr, $calls:expr, $file:tt, |$row:pat_param| $foreign:expr, $($own:tt)*) => {{
         let columns = WhyColumns::of($calls);

@@ -35,7 +35,7 @@ impl Store {
             .await?;
             let job = get(&mut *open.transaction, business, id).await?;
             if done.rows_affected() == 0 {
-                return Err(wrong_state(&job, "only one that is queued or running can be cancelled"));
+                return Err(wrong_state(&job, "only a queued or running job can be cancelled"));
             }
             Ok(job)
         }

@@ -199,7 +199,7 @@ async fn reserve_positions(
 fn book_is_full() -> Rejection {
     Rejection::invalid(
         "couponBookId",
-        "names a book that has no room for so many codes: it takes about 2 billion",
+        "names a book that cannot hold this many codes: the limit is about 2 billion",
     )
 }
 

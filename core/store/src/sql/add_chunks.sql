@@ -1,8 +1,8 @@
--- Adds chunks to the job of a chunk that is about to be settled in the same transaction, and sets the job's total if it is known by
--- now. Nothing is added if the chunk is held under another epoch or the job no longer runs. Lock order: chunk, then job.
+-- Adds chunks to the job of a chunk that is finished in the same transaction, and sets the job's total if it is known.
+-- Adds nothing if the chunk is held under another epoch or the job no longer runs. Lock order: chunk, then job.
 --
--- $1 job, $2 number, $3 epoch of the chunk that is held, $4 the works of the new chunks, $5 the job's total or null,
--- $6 whether the new chunks are to be announced through the outbox. Of an ordered job, settling announces the next one.
+-- $1 job, $2 number, $3 epoch of the held chunk, $4 the work of each new chunk, $5 the job's total or null,
+-- $6 whether to announce the new chunks through the outbox. For an ordered job, finishing a chunk announces the next.
 with held as materialized (
   select job_id from job_chunk where job_id = $1 and number = $2 and epoch = $3 and status = 'RUNNING' for update
 ),

@@ -1,4 +1,4 @@
--- Announces each chunk of a job that may run: all that are ready, or those of an ordered job whose turn it is. $1 the job.
+-- Announces the runnable chunks of a job: all ready chunks, or the next chunk of an ordered job. $1 the job.
 insert into outbox (kind, business_id, job_id, number, work, attempt, not_before)
 select 'CHUNK', j.business_id, j.id, c.number, j.kind, j.attempts, c.run_at
 from job j join job_chunk c on c.job_id = j.id

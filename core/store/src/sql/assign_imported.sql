@@ -1,6 +1,6 @@
--- Gives codes that this transaction has written to their users. The quotas are counted, and the events written, elsewhere.
--- The CASE hides the state from the planner. Where the statistics know only of codes that are given out, it would expect one free
--- code, and compare each row of the part with each code of it.
+-- Assigns codes that this transaction has inserted to their users. Other statements count the quotas and write the
+-- events. The CASE hides the status from the planner: with statistics from before the import, which show only assigned
+-- codes, it would expect one free code and compare each row of the part with each code of it.
 --
 -- $1 business, $5 book; per code: $2 codes, $3 users, $4 assignment ids.
 update coupon c

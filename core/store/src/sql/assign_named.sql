@@ -1,8 +1,8 @@
--- Gives each item the code it names, if that is free. Each code stands at most once in a batch.
+-- Assigns to each item the code that it names, if the code is free. Each code occurs at most once in a batch.
 --
--- $1..$9 are the columns every batch has (see store::batch); $10 codes, $11 users, $12 assignment ids.
+-- $1..$9 are the columns of every batch (see store::batch); $10 codes, $11 users, $12 assignment ids.
 -- Lock order: coupons by key, then quotas, sorted.
--- $13: whether to wait for coupons that other transactions hold; otherwise they are passed over.
+-- $13: whether to wait for coupons that other transactions hold; otherwise they are skipped.
 with item as materialized (
   select i.*, coalesce((select s.stored from stored_user_id s
                         where s.business_id = i.business_id and s.user_id = i.named_user_id), i.named_user_id) as user_id
@@ -14,7 +14,8 @@ waited as materialized (
   select 1 from item i join coupon c on c.business_id = i.business_id and c.code = i.code collate "C"
   where $13 order by c.business_id, c.code for update of c
 ),
--- By key alone: `is_free` would offer the index of all free codes, which looks short before the statistics know of a bulk load.
+-- Finds the rows by key alone: with `is_free`, the planner may choose the index of all free codes, which looks short
+-- while the statistics do not yet include a bulk load.
 free as materialized (
   select i.n, i.user_id, i.assignment_id, c.business_id, c.code, c.book_id, b.max_codes_per_user as cap, b.code_valid_days
   from item i
@@ -30,7 +31,7 @@ deal as materialized (
   select f.*, row_number() over (partition by f.book_id, f.user_id order by f.n) as turn
   from free f
 ),
--- At most the cap is asked for, or a first row would breach its CHECK.
+-- The first row of a quota must not exceed the cap, because of its CHECK.
 quota as (
   insert into user_quota as q (book_id, user_id, held, cap, granted)
   select book_id, user_id, least(count(*), cap), cap, least(count(*), cap)

@@ -1,4 +1,4 @@
--- The chunks that could run now and are in nobody's hands, how long the oldest of them could, and the messages not sent yet.
+-- The number of runnable chunks that no worker holds, how long the oldest has been runnable, and the unsent messages.
 select count(*) as "runnable!",
        extract(epoch from now() - min(case when c.status = 'READY' then c.run_at else c.lease_until end))::float8 as oldest_seconds,
        (select count(*) from outbox) as "unsent!"

@@ -1,9 +1,9 @@
--- Claims the fairest runnable chunk: of the business with the fewest chunks at work, then of the job with the fewest, then
--- of the job that has waited longest since its last claim. A chunk whose lease has run out is runnable again; that counts
--- as a crash of its worker unless the database itself was restarted since. A chunk of an ordered job is runnable when those
--- before it are settled.
+-- Claims the fairest runnable chunk: of the business with the fewest running chunks, then of the job with the fewest,
+-- then of the job whose last claim is the oldest. A chunk with an expired lease is runnable; claiming it counts as a
+-- crash of its worker unless the database was restarted since its claim. A chunk of an ordered job is runnable when
+-- all chunks before it are finished.
 --
--- $1 the worker, $2 seconds of lease, $3 the kinds it can work. Lock order: chunk, then job.
+-- $1 the worker, $2 seconds of lease, $3 the kinds that it can execute. Lock order: chunk, then job.
 with working as materialized (
   select c.job_id, j.business_id
   from job_chunk c join job j on j.id = c.job_id
@@ -11,7 +11,7 @@ with working as materialized (
 ),
 of_business as materialized (select business_id, count(*) as chunks from working group by business_id),
 of_job as materialized (select job_id, count(*) as chunks from working group by job_id),
--- Each open job once, whether or not it has a runnable chunk: `chosen` looks into as few as it has to.
+-- Each open job once, whether or not it has a runnable chunk: `chosen` reads only as many as it needs.
 candidate as materialized (
   select j.id, j.ordered,
          row_number() over (order by coalesce(b.chunks, 0), coalesce(w.chunks, 0), j.claimed_at nulls first, j.id) as turn

@@ -1,4 +1,4 @@
--- Claims the oldest due, unclaimed messages of a kind for the time of a lease. A relay that dies loses no message.
+-- Claims the oldest due, unclaimed messages of a kind for the time of a lease. A crashed relay loses no message.
 --
 -- $1 seconds of lease, $2 maximum number of messages, $3 kind.
 update outbox o

@@ -1,17 +1,17 @@
--- Counts an attempt at the password of an email unless it has too many. Returns whether the client's network is known, and the time of
--- the attempt if it was counted: one that is neither is refused.
+-- Counts an attempt at the password of an email unless it has too many. Returns whether the client's network is known,
+-- and the time of the attempt if it was counted. If neither, the attempt is rejected.
 --
--- $1 the email, $2 the network of the client, $3 how many wrong passwords an email may have in $4 seconds, $5 for how many days after a
--- login a network is known.
+-- $1 the email, $2 the client's network, $3 maximum number of wrong passwords of an email in $4 seconds, $5 the number
+-- of days after a login for which its network is known.
 with
--- A network from which the account was logged in to lately is neither counted nor refused.
+-- Attempts from a network of a recent login of the account are neither counted nor rejected.
 known as (
   select exists (
     select from login l
     where l.account_id = account_of_email($1) and l.address <<= $2::text::inet
       and l.created_at > now() - make_interval(days => $5)) as is_known
 ),
--- Of the times kept, the oldest decides: if it is in the window, there are $3 in it. The row is locked, so attempts at the same time
+-- If the oldest of the last $3 times is in the window, the limit is reached. The row is locked, so concurrent attempts
 -- are counted one after the other.
 counted as (
   insert into password_attempt as p (email_hash, failed_at, last_at)

@@ -1,9 +1,10 @@
--- Keeps an API key. Says whether its maker may make keys, and when it was made; null if one of its books is none of the business.
+-- Stores an API key. Returns whether the account that creates it may create keys, and the time of creation; the time
+-- is null if one of the key's books does not belong to the business.
 --
--- $1 id, $2 business, $3 name, $4 role, $5 hash, $6 hint, $7 permissions, $8 books, $9 expiry, $10 the account that makes it, $11 the
--- roles that may make keys.
+-- $1 id, $2 business, $3 name, $4 role, $5 hash, $6 hint, $7 permissions, $8 books, $9 expiry, $10 the account that
+-- creates it, $11 the roles that may create keys.
 with
--- The share of the membership makes a change of it wait, which then finds this key.
+-- The share lock delays a change of the membership until this commit, so that the change then finds this key.
 maker as (
   select account_id from membership
   where account_id = $10 and business_id = $2 and disabled_at is null and role = any($11::text[])

@@ -1,6 +1,6 @@
--- Ends sessions in the transaction of a chunk that they have lost. A frozen process keeps its connection, and with it
--- the row locks that the next worker needs; no timeout of Postgres ends a COPY that waits for its client. An ended
--- session can no longer commit, and could not have finished the chunk.
+-- Ends sessions in the transaction of a chunk that they have lost: it has a newer epoch, or its lease has expired. A
+-- frozen process keeps its connection and with it the row locks that the next worker needs, and no timeout of Postgres
+-- ends a COPY that waits for its client. An ended session cannot commit; it could not have finished the chunk either.
 with session as materialized (
   select pid, split_part(application_name, ' ', 2)::uuid as job_id, split_part(application_name, ' ', 3)::int as number,
          split_part(application_name, ' ', 4)::int as epoch

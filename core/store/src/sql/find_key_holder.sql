@@ -1,9 +1,9 @@
--- The caller that an API key stands for, if it is valid. Notes the use, once a minute at most.
+-- The caller of an API key, if the key is valid. Records the use, at most once a minute.
 --
--- $1 the key's hash, $2 the hash of a key with limits, $3 the roles that may make keys.
+-- $1 the key's hash, $2 the hash of a key with limits, $3 the roles that may create keys.
 with
--- A key ends with the right of its maker to make keys. It is revoked in the commit that takes that right; this also covers an
--- account that is deleted.
+-- A key is valid only while the account that created it may create keys. The commit that removes this right revokes
+-- the key; this condition also covers a deleted account.
 found as (
   select id, business_id, role, permissions, book_ids, last_used_at from api_key k
   where secret_hash = any(array[$1, $2]::bytea[]) and revoked_at is null and coalesce(expires_at > now(), true)

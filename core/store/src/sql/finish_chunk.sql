@@ -1,8 +1,8 @@
--- Settles a chunk as done and adds its part to the job's tally; the last one ends the job.
+-- Finishes a chunk and adds its part to the job's totals. The last chunk ends the job. Returns no row if the chunk is
+-- held under another epoch or the job no longer runs.
 --
--- $1 job, $2 number, $3 epoch, $4 rows done, $5 rows refused, $6 part of the result,
--- $7 whether the next chunk of an ordered job, runnable from now on, is to be announced through the outbox.
--- No row comes back if the chunk is held under another epoch or the job no longer runs.
+-- $1 job, $2 number, $3 epoch, $4 rows done, $5 rows rejected, $6 part of the result, $7 whether to announce the next
+-- chunk of an ordered job, which is now runnable, through the outbox.
 with chunk as (
   update job_chunk set status = 'DONE', lease_until = null, error = null
   where job_id = $1 and number = $2 and epoch = $3 and status = 'RUNNING'

@@ -1,7 +1,8 @@
--- Deletes from a slice of the logins that were last used longer ago than they are kept, the oldest first: those without a token that
--- could be used. Returns how many were examined and deleted, and where the slice ended.
+-- Deletes the logins without refresh tokens from a slice of the logins whose last use is older than the retention
+-- period, oldest first. Returns the numbers examined and deleted, and the end of the slice.
 --
--- $1 and $2 the last use and id after which the slice begins, $3 how many days they are kept, $4 how many are examined at most.
+-- $1 and $2 the last use and id after which the slice begins, $3 the retention period in days, $4 maximum number of
+-- logins to examine.
 with old as materialized (
   select id, last_used_at from login
   where last_used_at >= $1 and (last_used_at, id) > ($1, $2) and last_used_at < now() - make_interval(days => $3)

@@ -1,6 +1,7 @@
--- Deletes a slice of the refresh tokens that expired a week ago, the oldest first. Returns how many, and the end of the slice.
+-- Deletes a slice of the refresh tokens that expired at least a week ago, oldest first. Returns their number and the
+-- end of the slice.
 --
--- $1 the expiry at which the slice begins, $2 how many are deleted at most.
+-- $1 the expiry at which the slice begins, $2 maximum number of tokens.
 with old as materialized (
   select id, expires_at from refresh_token
   where expires_at >= $1 and expires_at < now() - interval '7 days'

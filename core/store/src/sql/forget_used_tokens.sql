@@ -1,7 +1,7 @@
--- Deletes a slice of the refresh tokens that were used up longer ago than they are kept, the oldest first. Returns how many, and the
--- end of the slice.
+-- Deletes a slice of the refresh tokens whose use is older than the retention period, oldest first. Returns their
+-- number and the end of the slice.
 --
--- $1 the use at which the slice begins, $2 how many days they are kept, $3 how many are deleted at most.
+-- $1 the time of use at which the slice begins, $2 the retention period in days, $3 maximum number of tokens.
 with old as materialized (
   select id, used_at from refresh_token
   where used_at >= $1 and used_at < now() - make_interval(days => $2)

@@ -1,8 +1,8 @@
--- Gives a chunk back, runnable after a delay, and announces it for then.
+-- Releases a chunk, which is runnable after a delay, and announces it for that time. Nothing changes, and `held` is
+-- false, if the chunk is held under another epoch.
 --
--- $1 job, $2 number, $3 epoch, $4 seconds of delay, $5 attempts spent, $6 the reason if there is one to keep,
--- $7 whether it is announced through the outbox, $8 crashes, or statements that took too long, to be counted. Nothing changes, and `held` is false, if the chunk is held under another
--- epoch.
+-- $1 job, $2 number, $3 epoch, $4 seconds of delay, $5 attempts to count, $6 the error to store or null, $7 whether to
+-- announce it through the outbox, $8 crashes or statement timeouts to count.
 with chunk as (
   update job_chunk
   set status = 'READY', lease_until = null, attempts = attempts + $5, crashes = crashes + $8, error = coalesce($6, error),

@@ -1,7 +1,7 @@
--- Counts codes towards users of a book, as many as its limit allows each; answers how many that are. A user who may have none is
--- left out. The limit is checked again on each row once it is locked.
+-- Counts codes for users of a book, up to the book's limit for each user. Returns the counted number of each user;
+-- users at the limit are omitted. The limit is checked again on each locked row.
 --
--- $1 book; per user: $2 ids, each once, $3 how many codes. Locks the rows in the order of the users.
+-- $1 book; per user: $2 distinct ids, $3 number of codes. Locks the rows in the order of the users.
 insert into user_quota as q (book_id, user_id, held, cap, granted)
 select $1, a.user_id, least(a.codes, b.max_codes_per_user), b.max_codes_per_user, least(a.codes, b.max_codes_per_user)
 from unnest($2::text[], $3::int[]) a (user_id, codes) join coupon_book b on b.id = $1

@@ -1,13 +1,13 @@
--- Announces chunks again that have been runnable for some time without anybody coming for them: their messages are lost, or
--- never were. Only Postgres knows, so only Postgres decides.
+-- Announces chunks again that have been runnable for some time without being claimed, because their messages may be
+-- lost. Only Postgres decides whether a chunk is runnable.
 --
--- An honest backlog must not be announced again and again. So nothing is, while all who work are busy: somebody must be
--- waiting in vain for messages ($1), or nobody at all be at work. At most $4 chunks are in the state of having been
--- announced again and still not claimed, however long the backlog; each of them has its turn again after 10 s, then 20 s, …
--- up to some 5 minutes. One whose message is still in the outbox needs no other.
+-- A mere backlog must not be announced again. So nothing is announced while all workers are busy: either a worker must
+-- have waited for messages without receiving one ($1), or no worker may be active. At most $4 chunks are announced
+-- again and still unclaimed at a time, however long the backlog. Each of them is repeated after 10 s, then 20 s, up to
+-- about 5 minutes. A chunk whose message is still in the outbox is skipped.
 --
--- $1 whether somebody waits in vain, $2 for how many seconds a ready chunk must have been runnable, $3 the same for one whose
--- lease ran out, $4 how many at most.
+-- $1 whether a worker waited without a message, $2 seconds for which a ready chunk must have been runnable, $3 the same
+-- for a chunk whose lease expired, $4 maximum number of chunks.
 with waiting as materialized (
   select j.id, j.business_id, j.kind, j.attempts, c.number, c.rescued_at, c.rescues,
          c.rescued_at is not null and c.rescued_at >= coalesce(c.claimed_at, '-infinity') as is_rescued
@@ -23,7 +23,7 @@ with waiting as materialized (
             and not exists (select from job o join job_chunk w on w.job_id = o.id
                             where o.status in ('QUEUED', 'RUNNING') and w.status = 'RUNNING' and w.lease_until > now()))
 ),
--- Those whose turn has come again, and new ones as far as there is room.
+-- Chunks whose repetition is due, and further chunks up to the maximum.
 lost as (
   (select * from waiting
    where is_rescued and rescued_at <= now() - make_interval(secs => 10 * 2 ^ least(rescues - 1, 5)))
@@ -32,7 +32,7 @@ lost as (
    order by id, number
    limit greatest(0, $4::bigint - (select count(*) from waiting where is_rescued)))
 ),
--- A row that another holds is being claimed, or rescued by another.
+-- A chunk that was claimed or rescued concurrently is skipped.
 noted as (
   update job_chunk c
   set rescued_at = now(), rescues = case when lost.is_rescued then lost.rescues + 1 else 1 end

@@ -1,10 +1,10 @@
 -- Starts a login to a business, with its first refresh token.
 --
--- $1 account, $2 business, $3 the password hash that was verified, $4 the login's id, $5 the client's address, $6 the token's id,
--- $7 its hash, $8 how many seconds it may be used.
+-- $1 account, $2 business, $3 the verified password hash, $4 the login's id, $5 the client's address, $6 the token's
+-- id, $7 its hash, $8 its lifetime in seconds.
 with
--- The member, if it is enabled and its password has not changed. The share of both rows waits for a change of them, and makes a
--- later one wait: it finds this login.
+-- The member, if it is enabled and its password is unchanged. The share lock on both rows waits for a concurrent
+-- change, and delays a later change, which then finds this login.
 member as (
   select a.id, m.business_id, a.email, m.role, m.user_id, m.created_at, m.disabled_at
   from user_account a join membership m on m.account_id = a.id

@@ -23,7 +23,7 @@ async fn delete(world: &World, book: BookId) -> Result<Deletion> {
 async fn submit(world: &World, book: BookId) -> Job {
     match delete(world, book).await.unwrap() {
         Deletion::Job(job) => *job,
-        Deletion::Done => panic!("the book was deleted at once"),
+        Deletion::Done => panic!("the book was deleted by the call"),
     }
 }
 
@@ -226,7 +226,7 @@ async fn an_assignment_that_began_before_the_book_was_closed_keeps_the_book_and_
     }
 }
 
-/// The book got its status back, and its owner closed it meanwhile.
+/// The book's status was restored, and its owner has closed it since.
 #[tokio::test]
 async fn a_retry_of_a_stopped_deletion_changes_no_later_status() {
     let world = World::new().await;

@@ -125,7 +125,7 @@ async fn a_database_restored_from_a_dump_begins_a_new_epoch_and_no_event_is_miss
     let after = follow_to(&world, &mut cursor, 20).await;
     assert_eq!((after.len(), cursor.epoch), (20, 2));
     let epochs: i64 = query_scalar("select count(*) from event_epoch").fetch_one(world.pool()).await.unwrap();
-    assert_eq!(epochs, 2, "a superfluous epoch was begun");
+    assert_eq!(epochs, 2, "an unnecessary epoch was begun");
 }
 
 /// A long reader of the log: a dump, or an export.

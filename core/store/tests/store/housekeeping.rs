@@ -24,7 +24,7 @@ async fn one_process_keeps_house_and_another_takes_over_when_it_ends() {
     let (leader, follower) = if one { ("one", "other") } else { ("other", "one") };
     assert!(lead(leader, LEASE).await && !lead(follower, LEASE).await);
     world.store().yield_housekeeping(follower).await.unwrap();
-    assert!(!lead(follower, LEASE).await, "another process gave up the lease");
+    assert!(!lead(follower, LEASE).await, "a process without the lease released it");
     world.store().yield_housekeeping(leader).await.unwrap();
     assert!(lead(follower, Duration::from_millis(50)).await);
     eventually("the lease to expire", async || lead(leader, LEASE).await.then_some(())).await;

@@ -71,7 +71,7 @@ async fn assert_only_one_waits<T>(
     let begun = Instant::now();
     let alone = world.store().run_alone(&calls[stuck], deadline()).await;
     assert!(matches!(alone, Err(Error::Busy)), "{alone:?}");
-    assert!(begun.elapsed() >= TIMEOUT, "the call was given up after {:?}", begun.elapsed());
+    assert!(begun.elapsed() >= TIMEOUT, "the call was abandoned after {:?}", begun.elapsed());
     held.rollback().await.expect("rolling back failed");
     let settled = world.run_batch(calls[stuck].clone()).await;
     assert!(settled.outcome.is_ok() && !settled.replayed, "{settled:?}");

@@ -1,5 +1,6 @@
-//! Jobs and their chunks: claimed fairly, held by lease and epoch, tallied in the commit that settles them.
+//! Jobs and chunks: claimed fairly, held by lease and epoch, and counted in the commit that finishes them.
 
+mod ordered;
 mod planned;
 
 use std::collections::HashSet;
@@ -7,15 +8,15 @@ use std::time::Duration;
 
 use cuponera_domain::coupon::pattern::Pattern;
 use cuponera_domain::id::{BookId, BusinessId, JobId};
-use cuponera_domain::job::{CODES_PER_CHUNK, Job, JobError, JobKind, JobStatus, import};
+use cuponera_domain::job::{CODES_PER_CHUNK, Job, JobError, JobKind, JobStatus};
 use cuponera_domain::rejection::Rejection;
 use cuponera_store::Error;
-use cuponera_store::{BulkOutcome, Claim, ClaimState, ImportPart, NewImport, Notifier, Redriven};
+use cuponera_store::{BulkOutcome, Claim, ClaimState, Notifier, Redriven};
 use cuponera_testkit::{World, claim, eventually, race, rules, waits_for, work_generation};
 use serde_json::json;
 use sqlx::{query, query_scalar};
 
-use crate::setup::{import_of, next};
+use crate::setup::next;
 
 async fn submit(world: &World, quantity: u64) -> Job {
     submit_in(world, world.business, world.book, quantity).await
@@ -31,7 +32,7 @@ async fn job(world: &World, id: JobId) -> Job {
     world.store().get_job(world.business, id).await.unwrap()
 }
 
-/// A claim whose lease has run out, as if its worker had died.
+/// A claim whose lease has expired, as if its worker had crashed.
 async fn next_and_die(world: &World) -> Claim {
     let claim = world.store().claim_chunk("dead", Duration::ZERO, &JobKind::ALL).await.unwrap();
     claim.expect("there is a runnable chunk")
@@ -43,20 +44,6 @@ async fn codes_in(world: &World) -> i64 {
 
 fn sorry() -> JobError {
     JobError { code: "sorry".to_owned(), detail: "it did not work".to_owned() }
-}
-
-/// A dry run of so many parts: its chunks run in order.
-async fn submit_ordered(world: &World, parts: u64) -> Job {
-    let part = |number| import::Chunk { file: format!("part-{number}"), first_line: number + 1 };
-    let parts_of_file = (0..parts).map(part).collect();
-    let import =
-        NewImport { dry_run: true, may_repeat_codes: true, lines: parts, ..import_of(world, parts_of_file) };
-    world.store().submit_import(None, world.business, "test", import).await.unwrap().outcome.unwrap()
-}
-
-async fn settle_empty(world: &World, claim: &Claim) {
-    let settled = world.store().finish_dry_run(claim, &ImportPart::default()).await.unwrap();
-    assert_eq!(settled, ClaimState::Held);
 }
 
 #[tokio::test]
@@ -88,7 +75,7 @@ async fn a_business_with_many_jobs_does_not_hold_up_another() {
     let book = world.store().create_book(None, other, &rules()).await.unwrap().outcome.unwrap().id;
     submit_in(&world, other, book, 3 * CODES_PER_CHUNK).await;
     for _ in 0..3 {
-        assert_eq!(next(&world).await.business, other, "it has fewer chunks at work");
+        assert_eq!(next(&world).await.business, other, "the business has fewer running chunks");
     }
 }
 
@@ -134,12 +121,12 @@ async fn a_chunk_whose_lease_ended_is_taken_over_and_its_old_worker_changes_noth
         ClaimState::Held
     );
     assert_eq!(work_generation(world.store(), &alive).await, BulkOutcome::Finished);
-    assert_eq!(work_generation(world.store(), &alive).await, BulkOutcome::Conflict, "its codes stand");
+    assert_eq!(work_generation(world.store(), &alive).await, BulkOutcome::Conflict, "the codes exist");
     assert_eq!((codes_in(&world).await, job(&world, submitted.id).await.status), (50, JobStatus::Succeeded));
     world.assert_invariants().await;
 }
 
-/// Both hold the same codes in hand and settle at the same moment.
+/// Both workers have generated the same codes and finish at the same moment.
 /// Invariant I-18.
 #[tokio::test]
 async fn of_two_workers_settling_one_chunk_at_once_the_later_claim_wins() {
@@ -167,7 +154,7 @@ async fn a_crash_counts_unless_the_database_went_down_with_the_worker() {
     let before_it_started =
         "update job_chunk set claimed_at = pg_postmaster_start_time() - interval '1 second'";
     query(before_it_started).execute(world.pool()).await.unwrap();
-    assert_eq!(next(&world).await.crashes, 3, "an outage spends nothing");
+    assert_eq!(next(&world).await.crashes, 3, "a restart of the database was counted as a crash");
 }
 
 #[tokio::test]
@@ -202,7 +189,11 @@ async fn cancelling_and_settling_at_once_leave_all_of_a_chunk_or_nothing() {
         let (cancelled, taken) = futures::join!(cancel, work_generation(world.store(), &chunk));
         let settled = taken == BulkOutcome::Finished;
         assert_eq!(codes_in(&world).await - before, if settled { 20 } else { 0 });
-        assert_eq!(cancelled.unwrap().outcome.is_err(), settled, "only one of them has its way");
+        assert_eq!(
+            cancelled.unwrap().outcome.is_err(),
+            settled,
+            "the chunk is finished or the job is cancelled, not both"
+        );
         world.assert_invariants().await;
     }
 }
@@ -213,7 +204,7 @@ async fn a_failed_job_is_retried_where_it_failed_and_nowhere_else() {
     let submitted = submit(&world, CODES_PER_CHUNK + 100).await;
     let (first, second) = (next(&world).await, next(&world).await);
     world.store().fail_chunk_if_held(&first, &sorry()).await.unwrap();
-    assert_eq!(job(&world, submitted.id).await.status, JobStatus::Running, "the other chunk goes on");
+    assert_eq!(job(&world, submitted.id).await.status, JobStatus::Running, "the other chunk continues");
     assert_eq!(work_generation(world.store(), &second).await, BulkOutcome::Finished);
     let failed = job(&world, submitted.id).await;
     assert_eq!((failed.status, failed.error, failed.succeeded), (JobStatus::Failed, Some(sorry()), 100));
@@ -226,7 +217,7 @@ async fn a_failed_job_is_retried_where_it_failed_and_nowhere_else() {
     assert_eq!((retried.status, retried.error, retried.finished_at), (JobStatus::Queued, None, None));
     let again = next(&world).await;
     assert_eq!((again.number, again.attempts, again.crashes), (first.number, 0, 0));
-    assert!(claim(world.store(), "worker").await.is_none(), "what is done stays done");
+    assert!(claim(world.store(), "worker").await.is_none(), "a finished chunk was claimed again");
     assert_eq!(work_generation(world.store(), &again).await, BulkOutcome::Finished);
     let done = job(&world, submitted.id).await;
     assert_eq!((done.status, done.attempts, done.percent()), (JobStatus::Succeeded, 2, Some(100.0)));
@@ -254,8 +245,8 @@ async fn a_rule_fails_a_job_at_once_without_a_dead_letter_and_a_retry_runs_what_
     let failed = job(&world, submitted.id).await;
     let code = failed.error.map(|error| error.code);
     assert_eq!((failed.status, code.as_deref()), (JobStatus::Failed, Some("book_closed")));
-    assert!(claim(&store, "worker").await.is_none(), "no chunk runs after the rule is known");
-    assert_eq!(work_generation(&store, &claims[2]).await, BulkOutcome::Lost, "the chunk was at work");
+    assert!(claim(&store, "worker").await.is_none(), "a chunk was claimed after a rule stopped the job");
+    assert_eq!(work_generation(&store, &claims[2]).await, BulkOutcome::Lost, "the chunk was running");
     assert_eq!(store.stop_job_if_held(&claims[2], &Rejection::BookClosed).await.unwrap(), ClaimState::Lost);
     assert_eq!(dead_letters(&world).await, 0);
     world.assert_invariants().await;
@@ -281,7 +272,7 @@ async fn a_chunk_that_failed_too_often_writes_a_dead_letter_and_lets_the_others_
     assert!(claim(&store, "worker").await.is_some());
 }
 
-/// A worker that settles its chunk holds the chunk's row and waits for the job's, which the retry holds.
+/// A worker that finishes its chunk has locked the chunk's row and waits for the job's row, which the retry has locked.
 #[tokio::test]
 async fn a_retry_waits_for_no_chunk_that_is_still_being_settled() {
     let world = World::new().await;
@@ -297,8 +288,8 @@ async fn a_retry_waits_for_no_chunk_that_is_still_being_settled() {
     world.assert_invariants().await;
 }
 
-/// Workers fail whatever they get while many retry: between any two steps of a retry the job may have been retried by
-/// another, and have failed again.
+/// Workers fail all chunks that they claim, while the job is retried many times: between two steps of a retry, another
+/// retry may have run and the job may have failed again.
 /// Invariant I-19.
 #[tokio::test]
 async fn retries_that_race_with_each_other_and_with_failures_leave_no_job_without_its_chunks() {
@@ -317,12 +308,12 @@ async fn retries_that_race_with_each_other_and_with_failures_leave_no_job_withou
         store.fail_chunk_if_held(&chunk, &sorry()).await.unwrap();
     }
     let failed = job(&world, id).await;
-    assert_eq!(failed.status, JobStatus::Failed, "it is open, and nobody can work it");
+    assert_eq!(failed.status, JobStatus::Failed, "the job is open without a runnable chunk");
     assert!(failed.attempts > 10, "{} retries are no race", failed.attempts);
     world.assert_invariants().await;
 }
 
-/// A letter of the first run is read, and before it counts the job is retried and fails once more.
+/// A dead letter of the first run is read. Before it is processed, the job is retried and fails again.
 #[tokio::test]
 async fn a_letter_of_an_earlier_run_starts_no_later_one_however_late_it_is_overtaken() {
     let world = World::new().await;
@@ -359,43 +350,6 @@ async fn giving_a_chunk_back_spends_no_attempt() {
     let again = next(&world).await;
     assert_eq!((again.attempts, again.crashes), (0, 0));
     assert!(again.epoch > chunk.epoch);
-}
-
-#[tokio::test]
-async fn an_ordered_job_works_one_chunk_at_a_time() {
-    let world = World::new().await;
-    let submitted = submit_ordered(&world, 3).await;
-    for number in 0..3 {
-        let claims = race(6, 0..6, async |_| claim(world.store(), "worker").await).await;
-        let claims: Vec<_> = claims.into_iter().flatten().collect();
-        assert_eq!(claims.iter().map(|claim| claim.number).collect::<Vec<_>>(), [number]);
-        // One that waits to be tried again holds up the others as well.
-        world.store().retry_chunk_if_held(&claims[0], Duration::from_hours(1), "later").await.unwrap();
-        assert!(claim(world.store(), "worker").await.is_none());
-        query("update job_chunk set run_at = now()").execute(world.pool()).await.unwrap();
-        settle_empty(&world, &next(&world).await).await;
-    }
-    assert_eq!(job(&world, submitted.id).await.status, JobStatus::Succeeded);
-    world.assert_invariants().await;
-}
-
-#[tokio::test]
-async fn an_ordered_job_stops_at_a_chunk_that_failed_and_a_retry_goes_on_from_there() {
-    let world = World::new().await;
-    let submitted = submit_ordered(&world, 3).await;
-    settle_empty(&world, &next(&world).await).await;
-    world.store().fail_chunk_if_held(&next(&world).await, &sorry()).await.unwrap();
-    assert_eq!(job(&world, submitted.id).await.status, JobStatus::Failed);
-    assert!(claim(world.store(), "worker").await.is_none(), "what comes later must not come first");
-    world.assert_invariants().await;
-    world.store().retry_job_if_failed(None, world.business, submitted.id).await.unwrap().outcome.unwrap();
-    for number in 1..3 {
-        let chunk = next(&world).await;
-        assert_eq!(chunk.number, number);
-        settle_empty(&world, &chunk).await;
-    }
-    assert_eq!(job(&world, submitted.id).await.status, JobStatus::Succeeded);
-    world.assert_invariants().await;
 }
 
 #[tokio::test]
@@ -462,7 +416,7 @@ async fn what_a_frozen_worker_holds_is_freed_once_its_lease_is_over_and_not_befo
     let world = World::new().await;
     submit(&world, 3 * CODES_PER_CHUNK).await;
     let (living, frozen, overtaken) = (next(&world).await, next(&world).await, next_and_die(&world).await);
-    assert_eq!(next(&world).await.number, overtaken.number, "somebody has taken it over");
+    assert_eq!(next(&world).await.number, overtaken.number, "another worker claimed the chunk");
     query("update job_chunk set lease_until = now() where number = $1")
         .bind(frozen.number)
         .execute(world.pool())
@@ -479,12 +433,12 @@ async fn what_a_frozen_worker_holds_is_freed_once_its_lease_is_over_and_not_befo
             .unwrap();
         sessions.push(session);
     }
-    // As a process does that stops in the middle of its rows: no time-out of Postgres ends this.
+    // As by a process that stops in the middle of its rows: no timeout of Postgres ends this COPY.
     for session in &mut sessions {
         copies.push(session.copy_in_raw("copy coupon from stdin").await.unwrap());
     }
     assert_eq!(world.store().end_lapsed_sessions().await.unwrap(), 2);
-    eventually("them to be gone", async || {
+    eventually("the sessions to end", async || {
         (world.store().end_lapsed_sessions().await.unwrap() == 0).then_some(())
     })
     .await;

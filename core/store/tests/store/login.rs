@@ -1,4 +1,5 @@
-//! Logins: given only to what was verified, good for one refresh at a time, and over once they are ended.
+//! Logins: they start only for verified credentials, a token can be refreshed once, and an ended login has no valid
+//! token.
 
 use cuponera_domain::id::{AccountId, LoginId};
 use cuponera_domain::principal::{Principal, Role, RoleName};
@@ -33,7 +34,7 @@ impl Setup {
         self.store().rotate_refresh_if_fresh(secret.as_bytes(), &grant(next)).await.unwrap()
     }
 
-    /// A change of an account in the middle of its transaction, made by `sql`.
+    /// A change of an account by `sql`, in an open transaction.
     async fn midway(&self, sql: &'static str, account: AccountId) -> PgTransaction<'static> {
         let mut transaction = self.database.pool().begin().await.unwrap();
         query(sql).bind(account.0).execute(&mut *transaction).await.unwrap();
@@ -73,7 +74,7 @@ async fn disabling_ends_a_login_that_was_given_the_moment_before() {
     let setup = Setup::new().await;
     let account = setup.account(RoleName::User).await;
     let mut transaction = setup.database.pool().begin().await.unwrap();
-    // As a login does it: the share of the row, then the token.
+    // As a login does: the share lock on the row, then the token.
     query("select from user_account where id = $1 for share")
         .bind(account.0)
         .execute(&mut *transaction)
@@ -137,7 +138,7 @@ async fn whatever_a_logout_races_with_the_login_is_over_after_it() {
             let mut step = 0;
             while let Rotated::Fresh(..) = setup.refresh(&name(step), &name(step + 1)).await {
                 step += 1;
-                assert!(step < 10_000, "the login goes on after its end");
+                assert!(step < 10_000, "the login was refreshed after its end");
             }
             step
         };
@@ -245,7 +246,7 @@ async fn a_password_that_an_admin_sets_while_the_account_becomes_a_member_elsewh
     let setup = Setup::new().await;
     let account = setup.account(RoleName::User).await;
     let elsewhere = setup.store().create_business("Another business").await.unwrap();
-    // As a membership is added.
+    // As when a membership is added.
     let mut adding = setup.midway("select from user_account where id = $1 for no key update", account).await;
     query("insert into membership (account_id, business_id, role, user_id) values ($1, $2, 'ADMIN', 'x')")
         .bind(account.0)

@@ -1,5 +1,5 @@
-//! Logins and accounts beside programs of the version before, which know only `user_account` and `refresh_token`: their statements,
-//! word for word, on today's schema.
+//! Logins and accounts with concurrent programs of the previous version, which use only `user_account` and
+//! `refresh_token`. Their statements are exact copies and run on the current schema.
 
 use cuponera_domain::id::{AccountId, LoginId};
 use cuponera_domain::principal::{KeyScope, RoleName};
@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::setup::{HASH, Setup, grant};
 
-/// What programs of the version before send.
+/// The statements of the previous version.
 mod before {
     pub(super) const START_LOGIN: &str =
         "insert into refresh_token (id, family_id, account_id, secret_hash, expires_at)
@@ -60,7 +60,7 @@ select u.family_id, u.id, u.business_id, u.email, u.role, u.user_id, u.created_a
 }
 
 impl Setup {
-    /// An admin that a program of the version before has made.
+    /// An admin created by a program of the previous version.
     async fn account_before(&self) -> AccountId {
         let (id, email) = (Uuid::now_v7(), format!("{}@shop.test", Uuid::now_v7()));
         self.create_before(id, &email, &id.to_string()).await.unwrap();
@@ -100,7 +100,7 @@ impl Setup {
         Ok(matches!(rotated, Rotated::Fresh(..)))
     }
 
-    /// Whether a program of the version before gives new tokens for this one.
+    /// Whether a program of the previous version exchanges this refresh token for new tokens.
     async fn refresh_before(&self, secret: &str, next: &str) -> sqlx::Result<bool> {
         let rotated =
             query(before::ROTATE).bind(secret.as_bytes()).bind(Uuid::now_v7()).bind(next.as_bytes());
@@ -165,16 +165,16 @@ async fn the_version_before_ends_a_login_with_the_successor_that_it_does_not_see
     let mut refresh = setup.database.pool().begin().await.unwrap();
     let rotated = query(before::ROTATE).bind("a".as_bytes()).bind(Uuid::now_v7()).bind("b".as_bytes());
     assert!(rotated.bind(3600.0).fetch_optional(&mut *refresh).await.unwrap().is_some());
-    // It waits for the token of the refresh, and revokes that one alone.
+    // It waits for the token that the refresh has locked, and revokes only that token.
     let end = setup.end_before(account, login);
     waits_for(setup.database.pool(), 1, refresh.commit(), end).await.unwrap();
     assert!(!setup.is_live(login).await);
     let usable = "select count(*) from refresh_token where used_at is null and revoked_at is null";
     let usable: i64 = query_scalar(usable).fetch_one(setup.database.pool()).await.unwrap();
-    assert_eq!(usable, 0, "once the used token is deleted, the version before accepts its successor");
+    assert_eq!(usable, 0, "the previous version accepts the successor after the used token is deleted");
 }
 
-/// A deadlock of the two versions ends one of them with an error that passes: it tries again.
+/// Repeats the call: a deadlock between the two versions ends one of them with a transient error.
 async fn until_done<T, E>(mut act: impl AsyncFnMut() -> Result<T, E>) -> T {
     loop {
         if let Ok(done) = act().await {
@@ -205,7 +205,7 @@ async fn whatever_a_logout_of_one_version_races_with_at_the_other_the_login_is_o
                     return step;
                 }
                 step += 1;
-                assert!(step < 10_000, "the login goes on after its end");
+                assert!(step < 10_000, "the login was refreshed after its end");
             }
         };
         let ending = async {
@@ -220,7 +220,7 @@ async fn whatever_a_logout_of_one_version_races_with_at_the_other_the_login_is_o
         assert!(!setup.refresh_before(&name(last), "x").await.unwrap(), "round {round}");
         let usable = "select count(*) from refresh_token where family_id = $1 and used_at is null and revoked_at is null";
         let usable: i64 = query_scalar(usable).bind(login.0).fetch_one(setup.database.pool()).await.unwrap();
-        assert_eq!(usable, 0, "a successor was written beside the end, and the version before accepts it");
+        assert_eq!(usable, 0, "a concurrent refresh inserted a successor that the previous version accepts");
     }
 }
 

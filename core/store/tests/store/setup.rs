@@ -1,4 +1,4 @@
-//! Set-ups that several files of tests share.
+//! Setups that several test files share.
 
 use std::time::Duration;
 

@@ -109,7 +109,7 @@ async fn insert_account(world: &World, user_id: &str) {
     query(insert).bind(world.business.0).bind(user_id).execute(world.pool()).await.unwrap();
 }
 
-/// Otherwise the codes of another user would be found once the user's own codes are taken back.
+/// Otherwise the codes of another user would be found after the user's own codes are unassigned.
 /// Invariant I-17.
 #[tokio::test]
 async fn whom_an_id_finds_does_not_change_when_codes_come_and_go() {

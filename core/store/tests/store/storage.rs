@@ -1,4 +1,4 @@
-//! The quota for uploads and rejected rows: exact for uploads that race, and checked for the rows that a chunk rejects.
+//! The quota of uploads and rejected rows: exact for concurrent uploads, and checked for the rows that a chunk rejects.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ async fn submit(world: &World) -> JobId {
     job.outcome.unwrap().id
 }
 
-/// So many rejected rows of so many bytes each.
+/// This number of rejected rows, each of this number of bytes.
 fn rejecting(rows: u64, bytes: usize) -> ImportPart {
     let rejection = |line| RejectedRow {
         line,
@@ -38,7 +38,7 @@ fn rejecting(rows: u64, bytes: usize) -> ImportPart {
     ImportPart { rejections: (1..=rows).map(rejection).collect(), ..ImportPart::default() }
 }
 
-/// The bytes of the business, of uploads and of rejected rows.
+/// The stored bytes of the business: uploads, and rejected rows.
 async fn stored(world: &World) -> (i64, i64) {
     query_as(
         "select coalesce(sum(upload_bytes), 0)::bigint, coalesce(sum(rejection_bytes), 0)::bigint from job_storage
@@ -50,7 +50,7 @@ async fn stored(world: &World) -> (i64, i64) {
     .unwrap()
 }
 
-/// Twelve uploads of three parts each, and room for twenty parts.
+/// Twelve uploads of three parts each; the quota allows twenty parts.
 /// Invariant I-49.
 #[tokio::test]
 async fn uploads_that_race_fill_the_quota_and_exceed_it_by_nothing() {
@@ -117,7 +117,7 @@ async fn rejected_rows_count_and_a_job_fails_whose_rows_do_not_fit() {
         panic!("{rejected:?}")
     };
     assert_eq!(i64::try_from(used_bytes).unwrap(), bytes);
-    assert_eq!(stored(&world).await, (0, bytes), "what was refused is not stored");
+    assert_eq!(stored(&world).await, (0, bytes), "a rejected upload was stored");
     query("update job set finished_at = now() - interval '2 days' where id = $1")
         .bind(first.0)
         .execute(world.pool())
@@ -166,5 +166,5 @@ async fn uploads_of_jobs_that_are_over_and_of_none_are_not_needed() {
     }
     assert_eq!(store.find_unneeded_uploads().await.unwrap(), []);
     assert_eq!(stored(&world).await.0, 2 * 1_000);
-    assert!(stored(&world).await.1 > 0, "the rejected rows are still there");
+    assert!(stored(&world).await.1 > 0, "the rejected rows were deleted");
 }

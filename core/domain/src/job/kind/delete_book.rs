@@ -1,4 +1,5 @@
-//! Deletion of a book and its codes, none of which was ever assigned. Each chunk is a step, and adds the chunk of the next.
+//! Deletion of a book and its codes, none of which was ever assigned. Each chunk is a step that adds the chunk of the
+//! next step.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -8,10 +9,10 @@ use crate::id::BookId;
 
 use super::WorksOn;
 
-/// What all chunks share.
+/// The parameters of the job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spec {
-    /// The book, which was closed when the job was submitted.
+    /// The book, which is closed when the job is submitted.
     pub book: BookId,
 }
 
@@ -22,7 +23,7 @@ impl WorksOn for Spec {
 }
 
 impl Spec {
-    /// The job's result before any code is deleted.
+    /// The job's result before the first chunk.
     pub fn first_result(self) -> Value {
         json!({ "deletedCount": 0, "couponBookId": self.book })
     }
@@ -32,10 +33,10 @@ impl Spec {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "step", rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Chunk {
-    /// Checks that no code was assigned by a statement that had begun before the book was closed. The next step is
+    /// Checks that no statement that had begun before the book was closed has assigned a code. The next step is
     /// [`Self::DeleteCodes`].
     CheckUnused {
-        /// The book's status before it was closed, until the book has it back.
+        /// The book's status before it was closed; `None` after it was restored.
         status_before: Option<BookStatus>,
     },
     /// Deletes a slice of the codes. The next step is the same from a later position, or [`Self::DeleteBook`].

@@ -1,4 +1,4 @@
-//! Generation: codes of a pattern, at reserved positions of a book.
+//! Generation: codes of a pattern at reserved positions of a book.
 
 use std::ops::Range;
 
@@ -9,17 +9,17 @@ use crate::id::BookId;
 
 use super::{ChunkWork, WorksOn};
 
-/// How many codes a chunk makes: a fraction of a second of work, and the batch that sorts well.
+/// Number of codes of a chunk: it takes a fraction of a second, and this batch size sorts well.
 pub const CODES_PER_CHUNK: u64 = 50_000;
-/// The most codes one job may be asked for.
+/// Maximum number of codes of a job.
 pub const MAX_CODES_PER_JOB: u64 = 100_000_000;
 
-/// What all chunks share.
+/// The parameters of the job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spec {
-    /// Where the codes go.
+    /// The book that gets the codes.
     pub book: BookId,
-    /// The pattern, in its canonical form.
+    /// The normalized pattern.
     pub pattern: String,
 }
 
@@ -30,27 +30,27 @@ impl WorksOn for Spec {
 }
 
 impl Spec {
-    /// The job's result before any code is made.
+    /// The job's result before the first chunk.
     pub fn first_result(&self) -> Value {
         json!({ "generatedCount": 0, "couponBookId": self.book })
     }
 }
 
-/// What a chunk makes.
+/// The parameters of a chunk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Chunk {
     /// Indexes of the code space.
     pub indexes: Range<u64>,
-    /// The position of the first code in the book; as many follow as there are indexes.
+    /// The position of the first code in the book. The number of positions is the number of indexes.
     pub first_position: i32,
-    /// Whether the job's first or last code is among them.
+    /// Whether the chunk has the job's first or last code.
     pub edge: Edge,
-    /// Further indexes, reserved because foreign codes stood in the way.
+    /// Further indexes, reserved to replace codes that already existed.
     #[serde(default)]
     pub top_ups: Vec<Range<u64>>,
 }
 
-/// Whether a chunk stands at an end of its job.
+/// Whether a chunk is the first or last of its job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Edge {
@@ -64,7 +64,7 @@ pub enum Edge {
     Both,
 }
 
-/// Cuts a range of indexes into chunks.
+/// Divides a range of indexes into chunks.
 pub fn chunks(indexes: &Range<u64>, first_position: i32) -> Vec<ChunkWork> {
     let count = (indexes.end - indexes.start).div_ceil(CODES_PER_CHUNK);
     let chunk = |number| {

@@ -1,4 +1,4 @@
-//! Import: the codes of an uploaded file, part by part.
+//! Import: the codes of an uploaded file, one part in each chunk.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -8,18 +8,18 @@ use crate::id::BookId;
 
 use super::WorksOn;
 
-/// What all chunks share.
+/// The parameters of the job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Spec {
-    /// Where the codes go.
+    /// The book that gets the codes.
     pub book: BookId,
-    /// What the file's columns mean.
+    /// The meaning of the file's columns.
     pub columns: Columns,
-    /// What stands between the fields.
+    /// The delimiter of the fields.
     pub delimiter: Delimiter,
-    /// The position of the file's line 0: line `n` goes to `first_position + n`.
+    /// The position of the file's line 0: line `n` gets position `first_position + n`.
     pub first_position: i32,
-    /// Whether it only counts.
+    /// Whether the job only counts the rows.
     pub dry_run: bool,
 }
 
@@ -30,7 +30,7 @@ impl WorksOn for Spec {
 }
 
 impl Spec {
-    /// The job's result before any row is done.
+    /// The job's result before the first chunk.
     pub fn first_result(&self, read_as: &ReadAs) -> Value {
         json!({
             "uploadedCount": 0, "unassignedCount": 0, "duplicatesCount": 0, "invalidRowsCount": 0,
@@ -39,11 +39,11 @@ impl Spec {
     }
 }
 
-/// The part of the file that a chunk takes.
+/// The part of the file that a chunk imports.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Chunk {
     /// The part in the file store.
     pub file: String,
-    /// The physical line its first byte stands on.
+    /// The physical line of its first byte.
     pub first_line: u64,
 }

@@ -1,7 +1,8 @@
-//! The kinds of jobs. Each has a file here, with what its jobs (`Spec`) and its chunks (`Chunk`) say in the database; a file in the
-//! worker's handlers, with what its chunks do; and an entry in [`kinds!`].
+//! The kinds of jobs. Each kind has a file here with the stored form of its jobs (`Spec`) and chunks (`Chunk`), a
+//! handler in the worker, and an entry in [`kinds!`].
 //!
-//! **Invariant.** What earlier versions wrote is read (`core/store/tests/store/versions.rs`): a field that is added has a default.
+//! **Invariant.** The stored forms of earlier versions stay readable (`core/store/tests/store/versions.rs`): a new
+//! field has a default.
 
 pub mod delete_book;
 pub mod generate;
@@ -13,32 +14,32 @@ use serde_json::Value;
 
 use crate::id::BookId;
 
-/// What a job works on.
+/// The object of a job.
 trait WorksOn {
-    /// The book, if there is one.
+    /// The book, if any.
     fn book(&self) -> Option<BookId>;
 }
 
-/// Makes the types that have one variant for each kind, from its name, the name of its chunks, and its module.
+/// Generates the enums over all kinds. Parameters: the kind, its name, the name of its chunks, its module.
 macro_rules! kinds {
     ($($(#[$doc:meta])* $kind:ident = $name:literal, chunks $chunks:literal, in $module:ident;)*) => {
-        /// What a job does.
+        /// The kind of a job.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
         pub enum JobKind {
             $($(#[$doc])* #[serde(rename = $name)] $kind,)*
         }
 
         impl JobKind {
-            /// All kinds this version works.
+            /// All kinds that this version can execute.
             pub const ALL: [Self; [$($name),*].len()] = [$(Self::$kind),*];
 
-            /// As the API and the database spell it.
+            /// The name in the API and the database.
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$kind => $name,)* }
             }
         }
 
-        /// What all chunks of a job share.
+        /// The parameters of a job, common to its chunks.
         #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
         #[serde(tag = "kind")]
         pub enum Work {
@@ -51,24 +52,24 @@ macro_rules! kinds {
                 match self { $(Self::$kind(_) => JobKind::$kind,)* }
             }
 
-            /// The book it works on, if it works on one.
+            /// The book of the job, if any.
             pub fn book(&self) -> Option<BookId> {
                 match self { $(Self::$kind(spec) => spec.book(),)* }
             }
         }
 
-        /// What one chunk does.
+        /// The parameters of a chunk.
         #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
         #[serde(tag = "chunk")]
         pub enum ChunkWork {
             $($(#[$doc])* #[serde(rename = $chunks)] $kind($module::Chunk),)*
         }
 
-        /// A chunk that was claimed, with what all chunks of its job share.
+        /// A claimed chunk, with the parameters of its job.
         #[derive(Debug, Clone, PartialEq)]
         pub enum Task {
             $($(#[$doc])* $kind($module::Spec, $module::Chunk),)*
-            /// This program cannot read the job or the chunk: a newer one wrote it, or it is damaged.
+            /// This program cannot read the job or the chunk: a newer version wrote it, or it is corrupt.
             Unreadable {
                 /// The kind of the job.
                 kind: JobKind,
@@ -83,7 +84,7 @@ macro_rules! kinds {
                 match self { $(Self::$kind(..) => JobKind::$kind,)* Self::Unreadable { kind, .. } => *kind }
             }
 
-            /// The book it works on, if it works on one.
+            /// The book of the job, if any.
             pub fn book(&self) -> Option<BookId> {
                 match self { $(Self::$kind(spec, _) => spec.book(),)* Self::Unreadable { .. } => None }
             }
@@ -99,9 +100,9 @@ macro_rules! kinds {
 }
 
 kinds! {
-    /// Makes codes from a pattern.
+    /// Generates codes of a pattern.
     GenerateCodes = "GENERATE_CODES", chunks "GENERATE", in generate;
-    /// Takes codes from an uploaded file.
+    /// Imports codes from an uploaded file.
     ImportCodes = "IMPORT_CODES", chunks "IMPORT", in import;
     /// Deletes a book and its codes, none of which was ever assigned.
     DeleteBook = "DELETE_BOOK", chunks "DELETE", in delete_book;
@@ -117,13 +118,14 @@ impl JobKind {
 }
 
 impl Task {
-    /// What a chunk of this kind is to do. What cannot be read is no error: the chunk is held by now, and has to be settled.
+    /// Parses a chunk of this kind. A parse error is a value, not an `Err`: the chunk is already claimed and must be
+    /// finished.
     pub fn read(kind: JobKind, work: Value, chunk: Value) -> Self {
         let read =
             || Ok::<_, serde_json::Error>((serde_json::from_value(work)?, serde_json::from_value(chunk)?));
         let task = match read() {
             Ok((work, chunk)) => {
-                Self::of(work, chunk).ok_or_else(|| "a chunk of another kind than its job".to_owned())
+                Self::of(work, chunk).ok_or_else(|| "the kinds of the chunk and of its job differ".to_owned())
             }
             Err(fault) => Err(fault.to_string()),
         };

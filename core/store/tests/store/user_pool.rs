@@ -98,7 +98,7 @@ async fn members_are_listed_in_order_by_prefix_and_page() {
     assert_eq!(list(Some("x"), None, 2).await.0, Vec::<String>::new());
 }
 
-/// Invariant I-50.
+/// Invariant I-53.
 #[tokio::test]
 async fn members_that_are_added_and_removed_at_once_are_counted_exactly() {
     let world = World::new().await;

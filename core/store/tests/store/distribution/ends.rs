@@ -24,7 +24,7 @@ async fn half_done(world: &World) -> (Job, Claim) {
     (submitted, second)
 }
 
-/// Invariant I-51.
+/// Invariant I-54.
 #[tokio::test]
 async fn a_cancelled_distribution_keeps_what_it_gave_and_releases_the_rest() {
     let world = World::new().await;

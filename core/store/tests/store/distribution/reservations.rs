@@ -81,7 +81,7 @@ async fn a_reserved_code_that_an_older_program_takes_is_replaced_or_counted_as_s
     assert_eq!(codes.len(), 21);
 }
 
-/// 50 clients take codes of the book for the same users while the codes are distributed. Invariant I-52.
+/// 50 clients take codes of the book for the same users while the codes are distributed. Invariant I-55.
 #[tokio::test]
 async fn no_limit_is_exceeded_while_others_assign_codes_of_the_book_to_the_same_users() {
     let world = World::with(limited_to(3)).await;

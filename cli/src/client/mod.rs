@@ -99,10 +99,10 @@ pub(crate) enum Verb {
     History(WithServer<coupons::History>),
     /// Create, show and fill user pools
     #[command(after_long_help = pools::HELP)]
-    Pools(To<pools::Pools>),
+    Pools(WithServer<pools::Pools>),
     /// Distribute codes of a book to the users of a pool
     #[command(after_long_help = distribute::HELP)]
-    Distribute(To<distribute::Distribute>),
+    Distribute(WithServer<distribute::Distribute>),
     /// List, watch, cancel and retry jobs
     #[command(after_long_help = jobs::HELP)]
     Jobs(WithServer<jobs::Jobs>),

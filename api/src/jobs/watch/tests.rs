@@ -292,7 +292,10 @@ async fn a_caller_above_its_share_of_streams_is_rejected_and_another_of_the_busi
     rejected.assert_status(StatusCode::SERVICE_UNAVAILABLE);
     rejected.assert_header("Retry-After", "5");
     let text = rejected.0.into_body().into_string().await.unwrap();
-    assert!(text.contains("\"too_many_streams\"") && text.contains("the limit of 250 open event streams"), "{text}");
+    assert!(
+        text.contains("\"too_many_streams\"") && text.contains("the limit of 250 open event streams"),
+        "{text}"
+    );
     let (watches, business) = (&installation.app.watches, installation.world.business);
     assert!(watches.stream_slot(&caller_of(business)).is_ok());
     held.pop();

@@ -1,8 +1,8 @@
 //! What a reservation keeps others from, and what it does not.
 
 use cuponera_domain::coupon::state::CouponStatus;
-use cuponera_store::CodeFilter;
-use cuponera_testkit::race;
+use cuponera_store::{CodeFilter, Void};
+use cuponera_testkit::{CallExt, race};
 
 use super::*;
 
@@ -79,6 +79,27 @@ async fn a_reserved_code_that_an_older_program_takes_is_replaced_or_counted_as_s
         assert_released(&world).await;
     }
     assert_eq!(codes.len(), 21);
+}
+
+/// A void does not wait for a distribution: the code leaves it, and another takes its place.
+#[tokio::test]
+async fn a_reserved_code_that_is_voided_is_replaced() {
+    let world = World::new().await;
+    world.insert_codes(21).await;
+    let pool = pool_of(&world, 20).await;
+    let submitted =
+        submit(&world, new(&world, pool, Mode::Equal, PER_USER(1), OnShortage::Fail)).await.unwrap();
+    let assign = up_to_assign(&world).await;
+    let reserved = "select code from coupon where reserved_by is not null order by position limit 1";
+    let code: String = query_scalar(reserved).fetch_one(world.pool()).await.unwrap();
+    let void = Void { code: code.clone(), user: None, only: None, reason: "leaked".to_owned() };
+    world.run_batch(world.call(void)).await.outcome.unwrap();
+    assert_eq!(work(world.store(), &assign).await.unwrap(), Step::Finished);
+    let done = job(&world, submitted.id).await;
+    assert_eq!((done.status, done.result["given"].as_i64()), (JobStatus::Succeeded, Some(20)));
+    assert_eq!(world.coupon(&code).await.status, CouponStatus::Void);
+    assert_released(&world).await;
+    world.assert_invariants().await;
 }
 
 /// 50 clients take codes of the book for the same users while the codes are distributed. Invariant I-55.

@@ -2,7 +2,7 @@
 
 use cuponera_domain::coupon::state::CouponStatus;
 use cuponera_store::{CodeFilter, Void};
-use cuponera_testkit::{CallExt, race};
+use cuponera_testkit::race;
 
 use super::*;
 

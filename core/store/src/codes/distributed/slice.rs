@@ -218,7 +218,8 @@ async fn assign(
         claim.business.0,
         &given.iter().map(|(_, code)| code.code.clone()).collect::<Vec<_>>(),
         &given.iter().map(|(holder, _)| (*holder).to_owned()).collect::<Vec<_>>(),
-        &ids
+        &ids,
+        book.0
     )
     .execute(&mut **transaction)
     .await?;

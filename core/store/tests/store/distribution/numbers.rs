@@ -41,6 +41,19 @@ async fn equal_numbers_differ_by_one_at_most_and_each_code_has_one_holder() {
 }
 
 #[tokio::test]
+async fn distributed_codes_expire_like_other_assigned_codes() {
+    let world = World::with(BookRules { code_valid_days: Some(30), ..rules() }).await;
+    world.insert_codes(5).await;
+    let pool = pool_of(&world, 5).await;
+    submit(&world, new(&world, pool, Mode::Equal, PER_USER(1), OnShortage::Fail)).await.unwrap();
+    work_all(&world).await;
+    let wrong = "select count(*) from coupon where expires_at is distinct from assigned_at + 30 * interval '24 hours'";
+    let wrong: i64 = query_scalar(wrong).fetch_one(world.pool()).await.unwrap();
+    assert_eq!((world.counts().await.given_out(), wrong), (5, 0));
+    world.assert_invariants().await;
+}
+
+#[tokio::test]
 async fn each_member_gets_codes_in_addition_to_those_it_has_within_its_limit() {
     let world = World::with(limited_to(3)).await;
     let codes = world.insert_codes(40).await;

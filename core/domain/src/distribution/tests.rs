@@ -46,9 +46,9 @@ proptest! {
 fn the_numbers_of_a_seed_never_change() {
     let rooms = [3, 0, u32::MAX, 2, 5, 9];
     let random = rules(Mode::Random, Amount::Total(14), 42).allocate(&rooms, 14);
-    assert_eq!(random.counts, [3, 0, 4, 1, 2, 4]);
+    assert_eq!(random.counts, [2, 0, 5, 2, 2, 3]);
     let equal = rules(Mode::Equal, Amount::Total(13), 42).allocate(&rooms, 13);
-    assert_eq!(equal.counts, [3, 0, 3, 2, 2, 3]);
+    assert_eq!(equal.counts, [3, 0, 3, 2, 3, 2]);
 }
 
 #[test]

@@ -26,7 +26,7 @@ fn refusals() -> Vec<Rejection> {
             "code": name, "what": "book", "reason": "r", "faults": [], "limit": 1, "from": "A", "to": "B",
             "locked_until": examples::LATER, "remaining": 1, "status": "FAILED", "hint": "h", "fault": "empty_file",
             "detail": "d", "line": 1, "limit_bytes": 1,
-            "used_bytes": 1, "allowed_bytes": 1,
+            "used_bytes": 1, "allowed_bytes": 1, "needed": 1, "available": 1,
         }))
         .unwrap_or_else(|error| panic!("{name}: {error}"))
     };
@@ -154,7 +154,7 @@ fn every_reason_of_a_refused_row_stands_here() {
     let of_header =
         [RowError::TooManyCells { cells: 2, columns: 1 }, RowError::RepeatedHeader, RowError::NoCodeAtStart];
     reasons.extend(of_header.map(RowError::reason));
-    reasons.push("bad_user_id");
+    reasons.extend(["already_member", "bad_user_id"]);
     reasons.sort_unstable();
     assert_eq!(reasons, ROW_REASONS.iter().map(|(reason, _)| *reason).collect::<Vec<_>>());
 }

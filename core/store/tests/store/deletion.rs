@@ -7,7 +7,7 @@ use cuponera_domain::id::{BookId, JobId};
 use cuponera_domain::job::delete_book::Chunk;
 use cuponera_domain::job::{Job, JobError, JobKind, JobStatus, Task};
 use cuponera_domain::rejection::Rejection;
-use cuponera_store::{Claim, ClaimState, Deletion, MAX_CODES_DELETED_AT_ONCE, Notifier, Step, Store};
+use cuponera_store::{Claim, ClaimState, Deletion, MAX_CODES_DELETED_AT_ONCE, Notifier, Revoke, Step, Store};
 use cuponera_store::{Error, Result};
 use cuponera_testkit::{World, claim, race, rules, waits_for};
 use serde_json::json;
@@ -279,24 +279,15 @@ async fn assignments_that_race_with_the_deletion_of_a_large_book_are_refused_or_
 }
 
 #[tokio::test]
-async fn a_book_whose_code_was_assigned_and_put_back_stays_as_it_is() {
+async fn a_book_with_a_revoked_code_stays_as_it_is() {
     let world = World::new().await;
     for (round, size) in [3, LARGE].into_iter().enumerate() {
         let id = world.another_book(&rules()).await;
         let codes = world.insert_codes_into(id, &format!("R{round}-"), size).await;
         world.give(&codes[1], "ana").await;
-        for put_back in [
-            "update coupon set status = 'AVAILABLE', holder = null, assignment_id = null, assigned_at = null, version = 2
-             where status = 'ASSIGNED'",
-            "insert into coupon_event (id, business_id, book_id, position, version, from_status, to_status, action, actor)
-             select gen_random_uuid(), business_id, book_id, position, 2, 'ASSIGNED', 'AVAILABLE', 'REVOKE', 'test'
-             from coupon_event where version = 1 and book_id = (select book_id from coupon_event order by at desc limit 1)",
-            "insert into book_delta (book_id, available, assigned)
-             select book_id, 1, -1 from coupon_event order by at desc limit 1",
-            "delete from user_quota",
-        ] {
-            query(put_back).execute(world.pool()).await.unwrap();
-        }
+        let reason = "given by mistake".to_owned();
+        let revoke = Revoke { code: codes[1].clone(), user: None, assignment: None, reason };
+        world.run_batch(world.call(revoke)).await.outcome.unwrap();
         let before = book(&world, id).await.unwrap();
         assert_eq!((before.counts.given_out(), before.counts.all()), (0, i64::from(size)));
         assert_in_use(&delete(&world, id).await);

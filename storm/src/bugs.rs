@@ -63,8 +63,8 @@ pub const BUGS: &[Bug] = &[
         edits: &[
             Edit {
                 statement: statement!("assign_named.sql"),
-                guard: "where c.status = 'AVAILABLE' and b.status",
-                instead: "where c.status in ('AVAILABLE', 'ASSIGNED') and b.status",
+                guard: "where c.status = 'AVAILABLE' and c.reserved_by is null and b.status",
+                instead: "where c.status in ('AVAILABLE', 'ASSIGNED') and c.reserved_by is null and b.status",
             },
             Edit {
                 statement: statement!("assign_named.sql"),

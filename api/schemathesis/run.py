@@ -145,7 +145,8 @@ def books_and_codes(admin):
     upload = upload_file(admin, book, file)
     codes = [admin.post("assignments/random", {"couponBookId": book, "userId": USER})["code"] for _ in range(SPARES)]
     lock = admin.post(f"coupons/{codes[0]}/lock", {"userId": USER, "ttlSeconds": 86400})["lockId"]
-    admin.post(f"coupons/{codes[1]}/redeem", {"userId": USER})
+    for code in codes[1:3]:
+        admin.post(f"coupons/{code}/redeem", {"userId": USER})
     free = admin.ask("GET", f"coupon-codes/book/{book}?status=AVAILABLE&limit={SPARES}")["data"]
     return {
         "book": book,
@@ -154,6 +155,20 @@ def books_and_codes(admin):
         "jobs": [generation, admin.done(upload), failed_job(admin, book)],
         "codes": codes + [code["code"] for code in free],
         "lock": lock,
+        "redemptions": [redemption["id"] for redemption in admin.ask("GET", "redemptions")["data"]],
+    } | pools_and_distributions(admin, book)
+
+
+def pools_and_distributions(admin, book):
+    """Pools with users, pools to delete, and the job of a distribution."""
+    pools = [admin.post("user-pools", {"name": f"Pool {number}"})["id"] for number in range(2)]
+    for pool in pools:
+        admin.ask("POST", f"user-pools/{pool}/users", json={"userIds": [USER, "eva"]})
+    wanted = {"couponBookId": book, "mode": "EQUAL", "codesPerUser": 1}
+    return {
+        "pools": pools,
+        "spare_pools": [admin.post("user-pools", {"name": f"Spare {number}"})["id"] for number in range(SPARES)],
+        "distributions": [admin.done(admin.post(f"user-pools/{pools[0]}/distributions", wanted))],
     }
 
 

@@ -135,7 +135,7 @@ impl Field for Uuid {
 }
 
 impl Field for Vec<String> {
-    const EXPECTED: &'static str = "an array of strings";
+    const EXPECTED: &'static str = "an array of strings without control characters";
     fn read(value: Value) -> Option<Self> {
         let Value::Array(values) = value else { return None };
         values.into_iter().map(<String as Field>::read).collect()

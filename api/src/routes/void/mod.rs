@@ -107,10 +107,11 @@ pub(super) async fn void_all(
     dry_run: bool,
 ) -> Result<BulkVoid, Problem> {
     let (store, business) = (caller.store(), caller.business());
+    // Also checks the key of a dry run, which stores nothing.
+    let held = HeldKey::take(caller, fingerprint)?;
     if dry_run {
         return Ok(BulkVoid::Preview(Json(store.preview_void(business, &selection).await?.into())));
     }
-    let held = HeldKey::take(caller, fingerprint)?;
     let (stored, actor) = (held.stored(), caller.principal.to_string());
     let submit = async move { store.submit_void(stored, business, &actor, selection, &reason).await };
     let answer = caller.app.run(submit).await?;

@@ -91,7 +91,7 @@ async fn users_are_added_by_a_file_with_or_without_a_header() {
         ("", "code\nana\n", vec!["ana", "code"], false, [2, 0, 0, 0]),
         ("", "ana,Ana\neva,Eva\nx\u{200b}y,X\n", vec!["ana", "eva"], false, [2, 0, 0, 1]),
         ("", "Doe, Jane\nRoe\n", vec!["Doe, Jane", "Roe"], false, [2, 0, 0, 0]),
-        ("?header=true", "whoever\nana\n", vec!["ana"], true, [1, 0, 0, 0]),
+        ("?header=true", "Name\nana\n", vec!["ana"], true, [1, 0, 0, 0]),
         ("?header=false", "userId\nana\n", vec!["ana", "userId"], false, [2, 0, 0, 0]),
         ("?userColumn=2", "1,ana\n2,eva\n", vec!["ana", "eva"], false, [2, 0, 0, 0]),
     ] {

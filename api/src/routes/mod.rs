@@ -71,7 +71,7 @@ pub(crate) enum Tag {
     Coupons,
     /// Uses of codes.
     Redemptions,
-    /// Sets of users to whom codes can be distributed.
+    /// Named sets of users, the receivers of distributions.
     #[oai(rename = "User pools")]
     UserPools,
     /// Codes of a book for all users of a pool.

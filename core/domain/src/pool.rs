@@ -1,4 +1,4 @@
-//! User pools: named sets of users to whom codes can be distributed.
+//! User pools: named sets of users, the receivers of distributions.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};

@@ -66,7 +66,7 @@ pub(crate) enum UploadBody {
 impl Upload {
     /// Upload codes as CSV
     ///
-    /// One code on each line, or a header with a column of codes and optionally one of users, to whom the codes are assigned;
+    /// One code on each line, or a header with a column of codes and optionally a column of users that receive the codes;
     /// other named columns become metadata. UTF-8; comma, semicolon, tab or pipe; any line endings. The format is detected from
     /// the file; if that is not possible, the parameters determine it (422 `unclear_header`). Duplicates and invalid rows are
     /// counted and listed by `GET /jobs/{id}/errors`. A file that cannot be read is 422 with the line, and nothing is stored.

@@ -10,7 +10,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use super::{Neighbor, Shares, active_book, address, keys, promised, with_shares};
-use crate::support::{Client, Server, connect_from, id_of};
+use crate::support::{Client, Reply, Server, connect_from, id_of};
 
 /// A job of the client's business, which does not end.
 async fn job_of(client: &Client) -> String {
@@ -23,6 +23,19 @@ async fn watch(n: u16, server: &str, key: &str, path: &str, header: &str) -> Tcp
     let mut stream = connect_from(&address(n).to_string(), server).await;
     let _ = stream.write_all(head.as_bytes()).await;
     stream
+}
+
+/// Waits until the job is cancelled. Like any client it asks again when the server is busy or the wait has ended.
+async fn until_cancelled(client: Client, job: &str) {
+    loop {
+        let request = client.request(Method::GET, &format!("jobs/{job}")).header("Prefer", "wait=60");
+        let reply = Reply::to(request).await;
+        match reply.status {
+            200 if reply.json()["status"] == "CANCELLED" => return,
+            200 | 503 => {}
+            _ => panic!("{reply:?}"),
+        }
+    }
 }
 
 /// Opens this many watches of a job of the server's business, with eight keys and from eight addresses.
@@ -58,22 +71,18 @@ async fn a_tenant_with_1000_streams_of_events_leaves_other_tenants_theirs() {
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_that_wait_for_a_job_hold_no_place_of_those_that_run() {
     let server = with_shares(Shares { max_requests: 16, ..Shares::default() }).await;
-    let (own, to) = (job_of(&server.admin()).await, server.anonymous().address());
-    let key = server.service().key().expect("a key").to_owned();
-    let mut held = Vec::new();
-    for n in 1..=20 {
-        held.push(watch(n, &to, &key, &format!("jobs/{own}"), "Prefer: wait=60\r\n").await);
-        let waits = usize::from(n);
-        eventually("a wait", async || (server.app.watching().waits == waits).then_some(())).await;
-    }
-    eventually("the slots to be free", async || (server.app.in_use().requests == 0).then_some(())).await;
-    assert_eq!(server.app.watching().waits, 20);
-    for _ in 0..20 {
-        server.admin().get("coupon-books").await.expect(200);
-    }
-    server.admin().post(&format!("jobs/{own}/cancel"), json!({})).await.expect(200);
-    eventually("the waits to end", async || (server.app.watching().waits == 0).then_some(())).await;
-    drop(held);
+    let own = job_of(&server.admin()).await;
+    let waits = join_all((0..20).map(|_| until_cancelled(server.service(), &own)));
+    let rest = async {
+        eventually("20 waits", async || (server.app.watching().waits == 20).then_some(())).await;
+        eventually("the slots to be free", async || (server.app.in_use().requests == 0).then_some(())).await;
+        for _ in 0..20 {
+            server.admin().get("coupon-books").await.expect(200);
+        }
+        server.admin().post(&format!("jobs/{own}/cancel"), json!({})).await.expect(200);
+    };
+    tokio::join!(waits, rest);
+    assert_eq!(server.app.watching().waits, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -86,7 +95,7 @@ async fn a_tenant_with_its_share_of_waits_is_answered_at_once_and_others_may_wai
         .await;
     let begun = Instant::now();
     let request = neighbor.request(Method::GET, &format!("jobs/{theirs}")).header("Prefer", "wait=1");
-    let reply = crate::support::Reply::to(request).await;
+    let reply = Reply::to(request).await;
     assert_eq!((reply.status, reply.header("Preference-Applied")), (200, "wait=1"));
     assert!(begun.elapsed() >= Duration::from_secs(1), "it did not wait");
     assert!(server.app.watching().waits <= 8, "a business gets half of them");

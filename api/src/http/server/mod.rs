@@ -7,6 +7,7 @@
 
 mod heads;
 mod pace;
+mod unread;
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -19,6 +20,8 @@ use std::time::Duration;
 
 use cuponera_platform::config::Settings;
 use cuponera_platform::telemetry::metrics;
+use http_body_util::BodyExt;
+use http_body_util::combinators::BoxBody;
 use hyper::body::{Body, Bytes, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -27,7 +30,7 @@ use poem::endpoint::BoxEndpoint;
 use poem::http::uri::Scheme;
 use poem::http::{HeaderValue, header};
 use poem::web::{LocalAddr, RemoteAddr};
-use poem::{Addr, Endpoint, Response};
+use poem::{Addr, Endpoint, Request, RequestParts, Response};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
@@ -40,6 +43,7 @@ use crate::app::App;
 use crate::shares::Permit;
 use heads::StrictHeads;
 use pace::Paced;
+use unread::CountedBody;
 
 /// Maximum number of connections that wait in the kernel to be accepted.
 const BACKLOG: u32 = 4_096;
@@ -248,8 +252,12 @@ impl Connection {
     ) -> Result<hyper::Response<impl Body<Data = Bytes, Error = io::Error> + use<>>, Infallible> {
         let (local, remote) = (LocalAddr(Addr::from(local)), RemoteAddr(Addr::from(self.peer)));
         let is_last = heads::is_last(request.headers());
-        let mut response = self.routes.get_response((request, local, remote, Scheme::HTTP).into()).await;
-        if is_last {
+        let (head, body) = request.into_parts();
+        let (body, unread) = CountedBody::new(body);
+        let parts = RequestParts::from((head, local, remote, Scheme::HTTP));
+        let body = BoxBody::new(body.map_err(io::Error::other));
+        let mut response = self.routes.get_response(Request::from_parts(parts, body.into())).await;
+        if is_last || unread.closes() {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         Ok(hyper::Response::from(response))

@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::net::TcpStream;
 
+use cuponera_testkit::eventually;
 use reqwest::multipart::{Form, Part};
 use serde_json::json;
 
@@ -100,6 +101,13 @@ async fn an_upload_over_the_quota_is_413_with_both_numbers_and_nothing_is_kept()
     let problem = server.upload(&book, file[..800_000].to_owned()).await.expect(413);
     assert_eq!((&problem["usedBytes"], &problem["allowedBytes"]), (&json!(300_000), &json!(1_000_000)));
     server.another_admin().await.post("coupon-books", json!({"name": "Theirs"})).await.expect(201);
+    // The parts of a rejected upload are deleted after its response.
+    eventually("the bytes of the rejected upload to be free", async || {
+        let stored = sqlx::query_scalar::<_, i64>("select sum(upload_bytes)::bigint from job_storage");
+        let stored = stored.fetch_one(server.database.pool()).await.expect("the bytes cannot be read");
+        (stored == 300_000).then_some(())
+    })
+    .await;
     server.upload(&book, file[..700_000].to_owned()).await.expect(202);
 }
 

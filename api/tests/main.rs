@@ -24,6 +24,7 @@ mod retention;
 mod session;
 mod shares;
 mod slow;
+mod statistics;
 mod storm;
 mod strict;
 mod undo;

@@ -6,6 +6,7 @@ mod client;
 mod database;
 mod doctor;
 mod health;
+mod reconcile;
 mod redrive;
 mod secrets;
 mod up;
@@ -13,6 +14,7 @@ mod up;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
+use cuponera_domain::id::BookId;
 use cuponera_platform::config::Settings;
 use cuponera_platform::lifecycle;
 
@@ -38,6 +40,15 @@ enum Verb {
     },
     /// Retry the jobs of all dead letters, and delete the dead letters from their queue.
     Redrive {
+        #[command(flatten)]
+        settings: Box<Settings>,
+    },
+    /// Compare the statistics with a recount of all codes, events and redemptions.
+    #[command(after_long_help = reconcile::HELP)]
+    Reconcile {
+        /// Only this book; all books and businesses by default.
+        #[arg(long, value_name = "ID")]
+        book: Option<uuid::Uuid>,
         #[command(flatten)]
         settings: Box<Settings>,
     },
@@ -101,6 +112,7 @@ fn main() -> ExitCode {
         Verb::Up { settings } => start(*settings, up::up),
         Verb::Migrate { settings } => start(*settings, up::migrate),
         Verb::Redrive { settings } => start(*settings, redrive::redrive),
+        Verb::Reconcile { book, settings } => reconcile::run(*settings, book.map(BookId)),
         Verb::Admin(verb) => start(verb.settings().clone(), |settings| admin::admin(settings, verb)),
         Verb::Health { url } => health::run(&url),
         Verb::Client(verb) => Ok(client::run(verb)),

@@ -9,6 +9,7 @@ mod pools;
 mod retries;
 mod session;
 mod shell;
+mod statistics;
 mod till;
 mod tls;
 mod undo;

@@ -8,6 +8,7 @@ mod crash;
 mod doctor;
 mod fleet;
 mod queue;
+mod reconcile;
 mod secrets;
 mod start;
 mod telemetry;

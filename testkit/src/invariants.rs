@@ -1,11 +1,22 @@
 //! The invariants of each database between two commits, checked in one snapshot.
 
-use sqlx::{AssertSqlSafe, PgPool, Row, query, query_scalar};
+use cuponera_store::compare_statistics;
+use sqlx::{AssertSqlSafe, PgConnection, PgPool, Row, query, query_scalar};
 
 /// Fails if an invariant is violated. The message lists each with its first violating rows.
 pub async fn assert_invariants(pool: &PgPool) {
     let broken = invariant_violations(pool).await;
     assert!(broken.is_empty(), "violated invariants:\n{}", broken.join("\n"));
+}
+
+/// The statistics that differ from a recount. An earlier schema has none.
+async fn wrong_statistics(snapshot: &mut PgConnection) -> Vec<String> {
+    let exists = query_scalar::<_, bool>("select to_regclass('stat_bucket') is not null");
+    if !exists.fetch_one(&mut *snapshot).await.expect("looking for a table failed") {
+        return Vec::new();
+    }
+    let differences = compare_statistics(snapshot, None).await.expect("recounting the statistics failed");
+    differences.iter().take(3).map(|difference| format!("statistics are exact: {difference:?}")).collect()
 }
 
 /// The violated invariants, one line each.
@@ -42,6 +53,7 @@ pub async fn invariant_violations(pool: &PgPool) -> Vec<String> {
             broken.push(format!("{promise}: {}", rows.join(" ")));
         }
     }
+    broken.extend(wrong_statistics(&mut snapshot).await);
     broken
 }
 

@@ -45,6 +45,7 @@ pub(crate) async fn run(sweep: Sweep, stop: CancellationToken) {
         lead.keep(&stop),
         end_locks(Locks::new(store.clone(), cache), &lead, &stop),
         run_roll_ups(&store, &lead, &stop),
+        run_statistics(&store, &lead, &stop),
         clean_out.run(&lead, &stop),
     );
 }
@@ -59,16 +60,41 @@ async fn end_locks(mut locks: Locks, lead: &HousekeepingLease, stop: &Cancellati
 
 async fn run_roll_ups(store: &Store, lead: &HousekeepingLease, stop: &CancellationToken) {
     let mut counts = FailureLog::default();
+    let mut statistics = FailureLog::default();
     let mut reserved = FailureLog::default();
     let mut stalled = FailureLog::default();
     while !stop.is_cancelled() {
         if lead.is_held() {
             counts.note(store.roll_up_counts().await.map(drop));
+            statistics.note(store.roll_up_statistics().await);
             reserved.note(store.release_reserved_codes().await.map(drop));
             stalled.note(end_lapsed_sessions(store).await);
         }
         pause(ROLL_UP_INTERVAL, stop).await;
     }
+}
+
+/// Lists top holders, and counts the events of an earlier version. Both may take longer than the interval of roll-ups.
+async fn run_statistics(store: &Store, lead: &HousekeepingLease, stop: &CancellationToken) {
+    let mut holders = FailureLog::default();
+    let mut backfill = FailureLog::default();
+    while !stop.is_cancelled() {
+        if lead.is_held() {
+            backfill.note(backfill_statistics(store, stop).await);
+            holders.note(list_top_holders(store, stop).await);
+        }
+        pause(ROLL_UP_INTERVAL, stop).await;
+    }
+}
+
+async fn backfill_statistics(store: &Store, stop: &CancellationToken) -> Result<()> {
+    while !stop.is_cancelled() && store.backfill_statistics().await? {}
+    Ok(())
+}
+
+async fn list_top_holders(store: &Store, stop: &CancellationToken) -> Result<()> {
+    while !stop.is_cancelled() && store.list_top_holders().await? {}
+    Ok(())
 }
 
 async fn end_lapsed_sessions(store: &Store) -> Result<()> {

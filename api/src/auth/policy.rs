@@ -44,7 +44,7 @@ use Access::{Account, Authenticated, Needs, Open};
 use Permission::{
     AssignNamed, AssignRandom, CreateCodes, Distribute, ManageApiKeys, ManageBooks, ManageJobs, ManagePools,
     ManageUsers, ReadBooks, ReadCodes, ReadCoupons, ReadHistory, ReadJobs, ReadPools, ReadRedemptions,
-    RevokeCoupons, RollBackRedemptions, UseCoupons, VoidCoupons,
+    ReadStatistics, RevokeCoupons, RollBackRedemptions, UseCoupons, VoidCoupons,
 };
 use Touches::{AllBooks, Nothing, OneBook};
 
@@ -59,7 +59,7 @@ pub(crate) fn operations() -> impl Iterator<Item = (&'static str, Access)> {
 }
 
 /// Every operation under `/api/v1`.
-const TABLE: [(&str, Access, Touches); 59] = [
+const TABLE: [(&str, Access, Touches); 61] = [
     ("login", Open, Nothing),
     ("refresh", Open, Nothing),
     ("logout", Account, Nothing),
@@ -99,6 +99,8 @@ const TABLE: [(&str, Access, Touches); 59] = [
     ("listRedemptions", Needs(ReadRedemptions), OneBook),
     ("getRedemption", Needs(ReadRedemptions), OneBook),
     ("rollBackRedemption", Needs(RollBackRedemptions), OneBook),
+    ("getBookStatistics", Needs(ReadStatistics), OneBook),
+    ("getStatistics", Needs(ReadStatistics), AllBooks),
     ("createUserPool", Needs(ManagePools), AllBooks),
     ("listUserPools", Needs(ReadPools), AllBooks),
     ("getUserPool", Needs(ReadPools), AllBooks),

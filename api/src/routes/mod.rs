@@ -13,6 +13,7 @@ mod list;
 mod metrics;
 mod pools;
 mod redemptions;
+mod statistics;
 mod undo;
 mod uploads;
 mod users;
@@ -21,6 +22,7 @@ mod void;
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
+use chrono::{DateTime, Datelike, Utc};
 use cuponera_domain::rejection::Rejection;
 use cuponera_store::Result;
 use poem_openapi::{
@@ -43,6 +45,7 @@ pub(crate) use jobs::{JobView, Jobs};
 pub(crate) use metrics::{METRICS, expose};
 pub(crate) use pools::Pools;
 pub(crate) use redemptions::Redemptions;
+pub(crate) use statistics::BookStatistics;
 pub(crate) use uploads::{MAX_CODES_KEPT, Upload};
 pub(crate) use users::Users;
 pub(crate) use void::BulkVoids;
@@ -71,6 +74,8 @@ pub(crate) enum Tag {
     Coupons,
     /// Uses of codes.
     Redemptions,
+    /// Sums of events by interval, the current state, and the users with the most codes.
+    Statistics,
     /// Named sets of users, the receivers of distributions.
     #[oai(rename = "User pools")]
     UserPools,
@@ -115,6 +120,7 @@ pub(crate) type Operations = (
     Coupons,
     BulkVoids,
     Redemptions,
+    BookStatistics,
     Pools,
     Distributions,
     Jobs,
@@ -133,6 +139,7 @@ pub(crate) fn operations() -> Operations {
         Coupons,
         BulkVoids,
         Redemptions,
+        BookStatistics,
         Pools,
         Distributions,
         Jobs,
@@ -153,6 +160,7 @@ pub(crate) fn documentation() -> Vec<Operation> {
         coupons::operations(),
         void::operations(),
         redemptions::operations(),
+        statistics::operations(),
         pools::operations(),
         distributions::operations(),
         jobs::operations(),
@@ -230,4 +238,19 @@ fn plain(name: &str, text: Option<String>) -> Result<Option<String>> {
         Some(text) if text.contains('\0') => Err(Rejection::invalid(name, "must not have zero bytes").into()),
         text => Ok(text),
     }
+}
+
+/// Rejects a time that Postgres or RFC 3339 does not have.
+fn storable(name: &str, time: Option<DateTime<Utc>>) -> Result<Option<DateTime<Utc>>> {
+    match time {
+        Some(time) if !is_storable(time) => {
+            Err(Rejection::invalid(name, "must be a time as in RFC 3339, in the years 0 to 9999").into())
+        }
+        time => Ok(time),
+    }
+}
+
+/// Whether Postgres and RFC 3339 both have the time.
+fn is_storable(time: DateTime<Utc>) -> bool {
+    (0..=9999).contains(&time.year())
 }

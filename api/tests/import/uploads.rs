@@ -170,7 +170,7 @@ async fn a_client_that_goes_away_in_the_middle_leaves_no_files() {
     .await
     .expect("the client panicked");
     // A full part was stored, so the upload could leave a file behind.
-    cuponera_testkit::eventually("a stored part", async || (files_kept(&server) > 0).then_some(())).await;
+    eventually("a stored part", async || (files_kept(&server) > 0).then_some(())).await;
     connection.flush().expect("flushing failed");
     drop(connection);
     assert_nothing_kept(&server).await;

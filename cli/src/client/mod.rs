@@ -23,6 +23,7 @@ mod progress;
 mod server;
 mod session;
 mod show;
+mod statistics;
 mod undo;
 mod watch;
 
@@ -116,6 +117,9 @@ pub(crate) enum Verb {
     /// Distribute codes of a book to the users of a pool
     #[command(after_long_help = distribute::HELP)]
     Distribute(WithServer<distribute::Distribute>),
+    /// Show the statistics of a book, or of all books, with a chart
+    #[command(after_long_help = statistics::HELP)]
+    Stats(WithServer<statistics::Statistics>),
     /// List, watch, cancel and retry jobs
     #[command(after_long_help = jobs::HELP)]
     Jobs(WithServer<jobs::Jobs>),
@@ -201,6 +205,7 @@ pub(crate) fn run(verb: Verb) -> ExitCode {
         Verb::History(to) => to.run(),
         Verb::Pools(to) => to.run(),
         Verb::Distribute(to) => to.run(),
+        Verb::Stats(to) => to.run(),
         Verb::Jobs(to) => to.run(),
     }
 }

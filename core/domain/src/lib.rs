@@ -15,5 +15,6 @@ pub mod page;
 pub mod pool;
 pub mod principal;
 pub mod rejection;
+pub mod statistics;
 pub mod text;
 pub mod trace;

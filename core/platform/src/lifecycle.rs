@@ -41,11 +41,11 @@ pub fn prepare() -> Result<(), String> {
 }
 
 /// Starts the log and runs a program with its checked settings.
-pub fn run<F: Future<Output = Result<(), String>>>(
+pub fn run<T, F: Future<Output = Result<T, String>>>(
     settings: Settings,
     checked: Result<(), Vec<String>>,
     program: impl FnOnce(Settings) -> F,
-) -> Result<(), String> {
+) -> Result<T, String> {
     checked.map_err(|faults| faults.join("\n"))?;
     let _telemetry = telemetry::start(&settings)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()

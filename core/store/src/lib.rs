@@ -28,7 +28,9 @@ mod book;
 mod coupon;
 mod deletion;
 mod event_log;
+mod reconcile;
 mod redemption;
+mod statistics;
 
 // Jobs, the codes that they write, and the messages that announce them.
 mod job;
@@ -99,6 +101,7 @@ pub use outbox::{Outgoing, OutgoingKind};
 pub use password_attempt::{AttemptCheck, PasswordAttempt};
 pub use pool_metrics::PoolLevel;
 pub use private_database::{PRIVATE_DATABASE, create_private_database, private_database_url};
+pub use reconcile::{Difference, compare_statistics};
 pub use redeem::{Redeem, Redeemed};
 pub use redemption::{MAX_REDEMPTIONS_EXAMINED, RedemptionFilter};
 pub use request_key::{CallResult, IdempotencyKey};
@@ -106,5 +109,6 @@ pub use rescue::{Backlog, RESCUE_AFTER, WorkerAvailability};
 pub use revoke::{Revoke, Revoked};
 pub use rollback::{Rollback, RolledBack};
 pub use schema::SchemaState;
+pub use statistics::Statistics;
 pub use void::{Void, VoidPreview, VoidSelection, Voided};
 pub use work_channel::listen_for_work;

@@ -251,6 +251,9 @@ Unknown and repeated names are invalid too, and so are numbers that would have t
         "The server has no capacity for this request: its limit is reached, or the share of the caller, its business, its address \
 or all requests without credentials.",
         "Repeat the request after `Retry-After` seconds with the same `Idempotency-Key`."),
+    kind(503, "statistics_not_ready", "the events of an earlier version are still being counted: retry",
+        "After an upgrade, a worker counts the events of the earlier version once. It takes about a second for a million events.",
+        "Repeat the request after `Retry-After` seconds. `cuponera-worker` or `cuponera up` must be running."),
     kind(503, "too_many_streams", "the caller has reached the limit of 250 open event streams: retry later, or poll the job",
         "The limit of open event streams is reached: 1,000 for the server, 500 for a business, or 250 for a caller or an address, unless \
 configured otherwise. `detail` names the limit.",

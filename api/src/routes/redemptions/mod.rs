@@ -3,7 +3,7 @@
 mod doc;
 mod view;
 
-use chrono::{DateTime, Datelike, Utc};
+use chrono::{DateTime, Utc};
 use cuponera_domain::coupon::redemption::Redemption;
 use cuponera_domain::id::{BookId, RedemptionId};
 use cuponera_domain::principal::Role;
@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::coupons::call;
 use super::undo::UndoRequest;
-use super::{List, Tag, cursor, limit, plain};
+use super::{List, Tag, cursor, is_storable, limit, plain, storable};
 use crate::auth::caller::Caller;
 use crate::http::body::Body;
 use crate::http::idempotency::HeldKey;
@@ -63,8 +63,8 @@ impl Redemptions {
             book,
             user: if is_for_all { None } else { Some(caller.user(user.0)?) },
             reference: plain("reference", reference.0)?,
-            from: time("from", from.0)?,
-            to: time("to", to.0)?,
+            from: storable("from", from.0)?,
+            to: storable("to", to.0)?,
             after: self::cursor(cursor.0, |text| {
                 let (micros, id) = text.split_once('.')?;
                 let at = DateTime::from_timestamp_micros(micros.parse().ok()?)?;
@@ -131,18 +131,4 @@ fn view(caller: &Caller, redemption: Redemption) -> PastRedemptionView {
         Role::Admin | Role::Service => redemption.into(),
         Role::User { .. } => PastRedemptionView::from(redemption).for_user(),
     }
-}
-
-fn time(name: &str, time: Option<DateTime<Utc>>) -> Result<Option<DateTime<Utc>>> {
-    match time {
-        Some(time) if !is_storable(time) => {
-            Err(Rejection::invalid(name, "must be a time as in RFC 3339, in the years 0 to 9999").into())
-        }
-        time => Ok(time),
-    }
-}
-
-/// Whether Postgres and RFC 3339 both have the time.
-fn is_storable(time: DateTime<Utc>) -> bool {
-    (0..=9999).contains(&time.year())
 }

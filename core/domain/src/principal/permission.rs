@@ -34,6 +34,8 @@ pub enum Permission {
     ReadRedemptions,
     /// Give the use of a redemption back.
     RollBackRedemptions,
+    /// See statistics.
+    ReadStatistics,
     /// See user pools and their users.
     ReadPools,
     /// Create, change and delete user pools, add and remove their users.
@@ -53,13 +55,13 @@ pub enum Permission {
 use Permission::{
     AssignNamed, AssignRandom, CreateCodes, Distribute, ForceUnlock, ManageApiKeys, ManageBooks, ManageJobs,
     ManagePools, ManageUsers, ReadBooks, ReadCodes, ReadCoupons, ReadHistory, ReadJobs, ReadPools,
-    ReadRedemptions, RevokeCoupons, RollBackRedemptions, UseCoupons, VoidCoupons,
+    ReadRedemptions, ReadStatistics, RevokeCoupons, RollBackRedemptions, UseCoupons, VoidCoupons,
 };
 use RoleName::{Admin, Service, User};
 
 /// Each permission: its name in the API, its description, and the roles that have it. A USER has it only for its own
 /// coupons and for ACTIVE books.
-const TABLE: [(Permission, &str, &str, &[RoleName]); 21] = [
+const TABLE: [(Permission, &str, &str, &[RoleName]); 22] = [
     (ReadBooks, "books:read", "see books and their rules", &[Admin, Service, User]),
     (ManageBooks, "books:manage", "create, change and delete books", &[Admin, Service]),
     (ReadCodes, "codes:read", "list the codes of a book; the capacity of a pattern", &[Admin, Service]),
@@ -84,6 +86,7 @@ const TABLE: [(Permission, &str, &str, &[RoleName]); 21] = [
     (VoidCoupons, "coupons:void", "end codes permanently", &[Admin, Service]),
     (ReadRedemptions, "redemptions:read", "see redemptions", &[Admin, Service, User]),
     (RollBackRedemptions, "redemptions:rollback", "give the use of a redemption back", &[Admin, Service]),
+    (ReadStatistics, "statistics:read", "see statistics of books and of the business", &[Admin, Service]),
     (ReadPools, "pools:read", "see user pools and their users", &[Admin, Service]),
     (
         ManagePools,

@@ -18,7 +18,7 @@ waited as materialized (
 -- a million. An id stored untrimmed is looked up only if the holder of the coupon is not the id itself.
 held as materialized (
   select i.n, i.new_lock, coalesce(i.ttl, b.lock_ttl_seconds) as ttl, c.business_id, c.code, c.status, c.version, c.lock_id,
-         c.locked_at, c.expires_at, coalesce(c.locked_until > now(), false) as live
+         c.locked_at, c.expires_at, c.was_locked, coalesce(c.locked_until > now(), false) as live
   from item i
   join coupon c on c.business_id = i.business_id and c.code = i.code collate "C"
   join coupon_book b on b.id = c.book_id
@@ -39,10 +39,10 @@ done as (
   update coupon c
   set status = 'LOCKED', lock_id = case when s.live then s.lock_id else s.new_lock end,
       locked_at = case when s.live then s.locked_at else now() end, locked_until = least(now() + make_interval(secs => s.ttl), s.expires_at),
-      version = s.version + 1 + s.lapsed::int
+      was_locked = true, version = s.version + 1 + s.lapsed::int
   from step s
   where c.business_id = s.business_id and c.code = s.code and c.status in ('ASSIGNED', 'LOCKED')
-  returning s.n, s.status as was, s.live, s.lapsed, c.business_id, c.book_id, c.position, c.version, c.code, c.holder,
+  returning s.n, s.status as was, s.live, s.lapsed, s.was_locked, c.business_id, c.book_id, c.position, c.version, c.code, c.holder,
             c.lock_id, c.locked_at, c.locked_until
 ),
 event as (
@@ -65,6 +65,10 @@ agenda as (
 delta as (
   insert into book_delta (book_id, assigned, locked)
   select book_id, -count(*), count(*) from done where was = 'ASSIGNED' group by book_id
+),
+statistic as (
+  insert into stat_delta (business_id, book_id, bucket_at, ever_locked)
+  select business_id, book_id, stat_bucket_of(now()), count(*) from done where not was_locked group by business_id, book_id
 ),
 answer as (
   select d.n, i.key, i.fingerprint, jsonb_build_object('code', d.code, 'lock', d.lock_id, 'locked_at', d.locked_at,

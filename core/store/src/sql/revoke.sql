@@ -23,7 +23,7 @@ seen as materialized (
 ),
 -- Finds the rows by key alone, as in redeem.sql.
 held as materialized (
-  select i.n, c.business_id, c.code, c.holder, c.status, c.version
+  select i.n, c.business_id, c.code, c.holder, c.status, c.version, c.was_locked
   from item i
   join seen s on s.n = i.n
   join coupon c on c.business_id = i.business_id and c.code = i.code collate "C"
@@ -42,10 +42,11 @@ held as materialized (
 done as (
   update coupon c
   set status = 'AVAILABLE', holder = null, assignment_id = null, assigned_at = null, expires_at = null, reserved_by = null,
-      lock_id = null, locked_at = null, locked_until = null, version = h.version + 1 + (h.status = 'LOCKED')::int
+      lock_id = null, locked_at = null, locked_until = null, was_locked = false,
+      version = h.version + 1 + (h.status = 'LOCKED')::int
   from held h
   where c.business_id = h.business_id and c.code = h.code and c.status in ('ASSIGNED', 'LOCKED')
-  returning h.n, h.status as was, h.holder, c.business_id, c.book_id, c.position, c.version, c.code
+  returning h.n, h.status as was, h.was_locked, h.holder, c.business_id, c.book_id, c.position, c.version, c.code
 ),
 quota as materialized (
   select q.book_id, q.user_id, d.freed
@@ -71,6 +72,10 @@ delta as (
   insert into book_delta (book_id, available, assigned, locked)
   select book_id, count(*), -count(*) filter (where was = 'ASSIGNED'), -count(*) filter (where was = 'LOCKED')
   from done group by book_id
+),
+statistic as (
+  insert into stat_delta (business_id, book_id, bucket_at, ever_locked)
+  select business_id, book_id, stat_bucket_of(now()), -count(*) from done where was_locked group by business_id, book_id
 ),
 answer as (
   select d.n, i.key, i.fingerprint, jsonb_build_object('code', d.code, 'book', d.book_id, 'version', d.version) as outcome

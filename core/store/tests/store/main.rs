@@ -23,6 +23,7 @@ mod pools;
 mod redeem;
 mod setup;
 mod spelling;
+mod statistics;
 mod storage;
 mod storm;
 mod telemetry;

@@ -9,10 +9,15 @@ pub async fn assert_invariants(pool: &PgPool) {
     assert!(broken.is_empty(), "violated invariants:\n{}", broken.join("\n"));
 }
 
-/// The statistics that differ from a recount. An earlier schema has none.
+/// The statistics that differ from a recount. An earlier schema has none, and after an upgrade they are not complete yet.
 async fn wrong_statistics(snapshot: &mut PgConnection) -> Vec<String> {
     let exists = query_scalar::<_, bool>("select to_regclass('stat_bucket') is not null");
     if !exists.fetch_one(&mut *snapshot).await.expect("looking for a table failed") {
+        return Vec::new();
+    }
+    let is_counting =
+        query_scalar::<_, bool>("select exists (select from stat_backfill where counted_from is not null)");
+    if is_counting.fetch_one(&mut *snapshot).await.expect("reading a row failed") {
         return Vec::new();
     }
     let differences = compare_statistics(snapshot, None).await.expect("recounting the statistics failed");

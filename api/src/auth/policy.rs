@@ -99,7 +99,7 @@ const TABLE: [(&str, Access, Touches); 61] = [
     ("listRedemptions", Needs(ReadRedemptions), OneBook),
     ("getRedemption", Needs(ReadRedemptions), OneBook),
     ("rollBackRedemption", Needs(RollBackRedemptions), OneBook),
-    ("getBookStatistics", Needs(ReadStatistics), OneBook),
+    ("getCouponBookStatistics", Needs(ReadStatistics), OneBook),
     ("getStatistics", Needs(ReadStatistics), AllBooks),
     ("createUserPool", Needs(ManagePools), AllBooks),
     ("listUserPools", Needs(ReadPools), AllBooks),

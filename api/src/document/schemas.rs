@@ -8,6 +8,7 @@ use cuponera_domain::coupon::state::CouponStatus;
 use cuponera_domain::distribution::{Mode, OnShortage};
 use cuponera_domain::job::{JobKind, JobStatus};
 use cuponera_domain::principal::MAX_USER_ID_BYTES;
+use cuponera_domain::statistics::Interval;
 use serde_json::{Map, Value, json};
 
 use crate::http::body::integer;
@@ -19,6 +20,9 @@ const PLAIN_TEXT: &str = r"^[^\x00-\x08\x0B-\x1F\x7F-\x9F]*$";
 const NULL_OR: &[(&str, &[&str])] = &[
     ("CouponBook", &["description", "maxCodesPerUser", "startsAt", "expiresAt", "codeValidDays", "discount"]),
     ("Progress", &["total", "percent", "ratePerSecond", "etaSeconds"]),
+    ("Rates", &["assignedOfGenerated", "redeemedOfAssigned", "lockToRedeem"]),
+    ("Statistics", &["topHoldersAsOf"]),
+    ("TimeToRedeem", &["medianSeconds", "p90Seconds"]),
 ];
 
 /// Fields that only some callers get, and that may then be null.
@@ -139,6 +143,7 @@ fn words() -> Vec<(&'static str, &'static str, Vec<&'static str>)> {
         ("Revocation", "status", vec!["AVAILABLE"]),
         ("Rollback", "status", vec!["ASSIGNED", "LOCKED", "VOID"]),
         ("Session", "tokenType", vec!["Bearer"]),
+        ("Statistics", "interval", Interval::ALL.map(Interval::as_str).to_vec()),
         ("Unlock", "status", vec!["ASSIGNED"]),
         ("User", "role", vec!["ADMIN", "USER"]),
         ("UserChange", "role", vec!["ADMIN", "USER"]),
@@ -163,8 +168,9 @@ pub(super) fn of_parameter(operation: &str, name: &str) -> Option<Value> {
         (_, "Idempotency-Key") => Some(json!({"minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$"})),
         (_, "code") => Some(json!({"pattern": "^[A-Za-z0-9_-]{3,64}$"})),
         (_, "userId") => Some(json!({"minLength": 1, "maxLength": 128, "pattern": BLANK_IS_NOTHING})),
-        (_, "q" | "prefix" | "cursor") => Some(json!({"pattern": r"^[^\x00]*$"})),
+        (_, "q" | "prefix" | "cursor" | "timeZone") => Some(json!({"pattern": r"^[^\x00]*$"})),
         (_, "pattern") => Some(json!({"pattern": CODE_PATTERN, "maxLength": 192})),
+        (_, "interval") => words(&Interval::ALL.map(Interval::as_str)),
         ("listJobs", "status") => words(&job_statuses()),
         ("listJobs", "kind") => words(&job_kinds()),
         ("listCouponBooks", "status") => words(&BookStatus::ALL.map(BookStatus::as_str)),

@@ -84,7 +84,7 @@ pub(super) const TABLE: &[Row] = &[
     row("assignCode", "{free}", r#"{"userId": "ann"}"#, with_success(TRUSTED, 201)),
     row("revokeCode", "{held}", r#"{"reason": "a reason"}"#, TRUSTED),
     row("listUserCoupons", "ann", "", [401, 200, 403, 200, 200, 200]),
-    row("getBookStatistics", "{book}", "", TRUSTED),
+    row("getCouponBookStatistics", "{book}", "", TRUSTED),
     row("getStatistics", "", "", [401, 403, 403, 200, 200, 200]),
     row("createUserPool", "", r#"{"name": "{new}"}"#, [401, 403, 403, 201, 201, 201]),
     row("listUserPools", "", "", [401, 403, 403, 200, 200, 200]),

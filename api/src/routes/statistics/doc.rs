@@ -9,7 +9,7 @@ pub(in crate::routes) fn operations() -> Vec<Operation> {
     let mut of_book = statistics();
     of_book["couponBookId"] = json!(BOOK);
     vec![
-        Operation::of("getBookStatistics")
+        Operation::of("getCouponBookStatistics")
             .answers(200, "The statistics of the book.", of_book)
             .refuses(&["forbidden", "statistics_not_ready"]),
         Operation::of("getStatistics")

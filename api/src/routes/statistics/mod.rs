@@ -31,7 +31,7 @@ impl BookStatistics {
     ///
     /// `totals`, `rates`, `timeToRedeem` and `series` are about the window, by the time of the events. `counts`, `funnel` and
     /// `topHolders` are about the current state. All numbers are exact and at most a second old, except for `topHolders`.
-    #[oai(path = "/coupon-books/:id/stats", method = "get", operation_id = "getBookStatistics")]
+    #[oai(path = "/coupon-books/:id/stats", method = "get", operation_id = "getCouponBookStatistics")]
     async fn of_book(
         &self,
         caller: Caller,

@@ -120,7 +120,7 @@ def things(operation, name):
         return SEED["spare_books"]
     if operation in ("updateUserPool", "deleteUserPool"):
         return SEED["spare_pools"]
-    if operation in ("getDistribution", "getDistributionReport"):
+    if "Distribution" in operation:
         return SEED["distributions"]
     if "Pool" in operation or operation == "distributeCodes":
         return SEED["pools"]

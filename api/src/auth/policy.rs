@@ -59,7 +59,7 @@ pub(crate) fn operations() -> impl Iterator<Item = (&'static str, Access)> {
 }
 
 /// Every operation under `/api/v1`.
-const TABLE: [(&str, Access, Touches); 59] = [
+const TABLE: [(&str, Access, Touches); 60] = [
     ("login", Open, Nothing),
     ("refresh", Open, Nothing),
     ("logout", Account, Nothing),
@@ -112,6 +112,7 @@ const TABLE: [(&str, Access, Touches); 59] = [
     ("listDistributions", Needs(ReadJobs), OneBook),
     ("getDistribution", Needs(ReadJobs), OneBook),
     ("getDistributionReport", Needs(ReadJobs), OneBook),
+    ("takeBackDistribution", Needs(RevokeCoupons), OneBook),
     ("listJobs", Needs(ReadJobs), AllBooks),
     ("getJob", Needs(ReadJobs), OneBook),
     ("followJob", Needs(ReadJobs), OneBook),

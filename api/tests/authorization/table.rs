@@ -102,6 +102,7 @@ pub(super) const TABLE: &[Row] = &[
     row("listDistributions", "", "", [401, 403, 403, 200, 200, 200]),
     row("getDistribution", "{distribution}", "", TRUSTED),
     row("getDistributionReport", "{distribution}", "", TRUSTED),
+    row("takeBackDistribution", "{given}", r#"{"reason": "a reason"}"#, with_success(TRUSTED, 202)),
     row("listJobs", "", "", [401, 403, 403, 200, 200, 200]),
     row("getJob", "{job}", "", TRUSTED),
     row("cancelJob", "{job}", "", TRUSTED),

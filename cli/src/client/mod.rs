@@ -116,6 +116,9 @@ pub(crate) enum Verb {
     /// Distribute codes of a book to the users of a pool
     #[command(after_long_help = distribute::HELP)]
     Distribute(WithServer<distribute::Distribute>),
+    /// Take back the unused codes of a distribution
+    #[command(after_long_help = undo::TAKE_BACK_HELP)]
+    TakeBack(WithServer<undo::TakeBack>),
     /// List, watch, cancel and retry jobs
     #[command(after_long_help = jobs::HELP)]
     Jobs(WithServer<jobs::Jobs>),
@@ -201,6 +204,7 @@ pub(crate) fn run(verb: Verb) -> ExitCode {
         Verb::History(to) => to.run(),
         Verb::Pools(to) => to.run(),
         Verb::Distribute(to) => to.run(),
+        Verb::TakeBack(to) => to.run(),
         Verb::Jobs(to) => to.run(),
     }
 }

@@ -26,6 +26,14 @@ async fn users_of_a_file_get_codes_and_the_report_has_a_line_for_each() {
     let report = world.run(&["jobs", "report", job["id"].as_str().expect("an id")]);
     report.prints(&["userId,given,codes,note", "ana,2,", "leo,2,"]);
     world.run(&words).fails(3, &["not_enough_codes"]);
+    let id = job["id"].as_str().expect("an id");
+    let held = world.json(&["codes", "list", "--book", &book, "--status", "assigned"]);
+    let used = &held["data"][0];
+    let [code, user] = ["code", "userId"].map(|name| used[name].as_str().expect("a text"));
+    world.run(&["redeem", code, "--user", user]);
+    let ran = world.run(&["take-back", id, "--reason", "wrong pool"]);
+    ran.prints(&["Took back 5 codes", "1 were used"]);
+    world.run(&["take-back", id]).prints(&["Took back 0 codes", "5 were taken back"]);
     world.run(&["pools", "remove", &pool, "ana"]).prints(&["1 removed"]);
     world.run(&["pools", "delete", &pool]).prints(&["is deleted"]);
     world.run(&["pools", "show", &pool]).fails(3, &["no pool is named"]);

@@ -5,6 +5,7 @@ pub mod distribute;
 pub mod generate;
 pub mod import;
 pub mod import_members;
+pub mod take_back;
 pub mod void_codes;
 
 use cuponera_domain::job::Task;
@@ -23,6 +24,7 @@ pub async fn handle(store: &Store, files: &Files, claim: &Claim) -> Result<Chunk
         Task::Distribute(spec, step) => distribute::work(store, claim, spec, *step).await,
         Task::DeleteBook(_, step) => delete_book::work(store, claim, *step).await,
         Task::VoidCodes(spec, chunk) => void_codes::work(store, claim, spec, chunk).await,
+        Task::TakeBack(spec, step) => take_back::work(store, claim, spec, step).await,
         Task::Unreadable { reason, .. } => Err(Error::internal(reason.clone())),
     }
 }

@@ -9,6 +9,7 @@ pub mod distribute;
 pub mod generate;
 pub mod import;
 pub mod import_members;
+pub mod take_back;
 pub mod void_codes;
 
 use serde::{Deserialize, Serialize};
@@ -114,6 +115,8 @@ kinds! {
     ImportMembers = "IMPORT_MEMBERS", chunks "IMPORT_MEMBERS", in import_members;
     /// Gives codes of a book to the members of a user pool.
     Distribute = "DISTRIBUTE", chunks "DISTRIBUTE", in distribute;
+    /// Makes the codes free again that a distribution assigned.
+    TakeBack = "TAKE_BACK", chunks "TAKE_BACK", in take_back;
 }
 
 impl JobKind {

@@ -41,7 +41,7 @@ async fn submit(fleet: &Fleet, store: &Store, members: i32, codes: u64) -> JobId
 
 /// Ends sessions of workers in the middle of their chunks until the job is over: their transactions are rolled back, as if the
 /// workers had been killed. Returns how many.
-async fn kill_chunks(fleet: &Fleet, job: JobId) -> i64 {
+pub(crate) async fn kill_chunks(fleet: &Fleet, job: JobId) -> i64 {
     let mut killed = 0;
     while !fleet.job(job).await.status.is_over() {
         let kill = "select count(pg_terminate_backend(pid)) from (

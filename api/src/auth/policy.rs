@@ -59,7 +59,7 @@ pub(crate) fn operations() -> impl Iterator<Item = (&'static str, Access)> {
 }
 
 /// Every operation under `/api/v1`.
-const TABLE: [(&str, Access, Touches); 60] = [
+const TABLE: [(&str, Access, Touches); 61] = [
     ("login", Open, Nothing),
     ("refresh", Open, Nothing),
     ("logout", Account, Nothing),
@@ -86,6 +86,7 @@ const TABLE: [(&str, Access, Touches); 60] = [
     ("listCodes", Needs(ReadCodes), OneBook),
     ("assignRandom", Needs(AssignRandom), OneBook),
     ("assignCode", Needs(AssignNamed), OneBook),
+    ("uploadAssignments", Needs(AssignNamed), OneBook),
     ("revokeCode", Needs(RevokeCoupons), OneBook),
     ("listUserCoupons", Needs(ReadCoupons), OneBook),
     ("lockCoupon", Needs(UseCoupons), OneBook),

@@ -32,7 +32,7 @@ use crate::auth::guard::Guarded;
 use crate::document::Operation;
 
 pub(crate) use api_keys::ApiKeys;
-pub(crate) use assignments::Assignments;
+pub(crate) use assignments::{AssignmentUploads, Assignments};
 pub(crate) use auth::{Auth, MembershipView};
 pub(crate) use books::Books;
 pub(crate) use codes::Codes;
@@ -112,6 +112,7 @@ pub(crate) type Operations = (
     Codes,
     Upload,
     Assignments,
+    AssignmentUploads,
     Coupons,
     BulkVoids,
     Redemptions,
@@ -130,6 +131,7 @@ pub(crate) fn operations() -> Operations {
         Codes,
         Upload,
         Assignments,
+        AssignmentUploads,
         Coupons,
         BulkVoids,
         Redemptions,

@@ -65,7 +65,7 @@ impl World {
         let method = Method::from_bytes(method.as_bytes()).expect("a method");
         let mut request = client.request(method, &format!("{path}{query}"));
         if !row.body.is_empty() {
-            let media = if row.operation == "uploadCodes" { "text/csv" } else { "application/json" };
+            let media = if row.operation.starts_with("upload") { "text/csv" } else { "application/json" };
             request = request.header("Content-Type", media).body(self.fill_in(row.body).await);
         }
         Reply::to(request).await

@@ -83,6 +83,9 @@ pub(crate) enum Verb {
     /// Assign a code to a user: a random code of a book, or a given code
     #[command(after_long_help = coupons::ASSIGN_HELP)]
     Assign(WithServer<coupons::Assign>),
+    /// Assign existing codes of a book to the users that a CSV file names
+    #[command(after_long_help = import::ASSIGN_HELP)]
+    AssignFile(WithServer<import::AssignFile>),
     /// Lock a code for its holder for a limited time
     #[command(after_long_help = coupons::TILL_HELP)]
     Lock(WithServer<coupons::Lock>),
@@ -193,6 +196,7 @@ pub(crate) fn run(verb: Verb) -> ExitCode {
         Verb::Codes(to) => to.run(),
         Verb::Capacity(to) => to.run(),
         Verb::Assign(to) => to.run(),
+        Verb::AssignFile(to) => to.run(),
         Verb::Lock(to) => to.run(),
         Verb::Unlock(to) => to.run(),
         Verb::Redeem(to) => to.run(),

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use sqlx::{PgConnection, PgExecutor, PgTransaction, query, query_file, query_scalar};
+use uuid::Uuid;
 
 use crate::GenerateId;
 use crate::Store;
@@ -225,7 +226,7 @@ pub(crate) struct OpenTakeBack {
 pub(crate) async fn find_open_take_backs(
     executor: impl PgExecutor<'_>,
     business: BusinessId,
-    distributions: &[uuid::Uuid],
+    distributions: &[Uuid],
 ) -> Result<Vec<OpenTakeBack>> {
     let rows = query!(
         r#"select id, (work->>'distribution')::uuid as "distribution!" from job
@@ -237,8 +238,10 @@ pub(crate) async fn find_open_take_backs(
     )
     .fetch_all(executor)
     .await?;
-    let open = |row: (uuid::Uuid, uuid::Uuid)| OpenTakeBack { job: JobId(row.0), distribution: JobId(row.1) };
-    Ok(rows.into_iter().map(|row| open((row.id, row.distribution))).collect())
+    let open = rows
+        .into_iter()
+        .map(|row| OpenTakeBack { job: JobId(row.id), distribution: JobId(row.distribution) });
+    Ok(open.collect())
 }
 
 /// Refuses if the distribution runs again, or its report is being deleted: both may happen while this job has failed. Locks the

@@ -20,8 +20,9 @@ code as materialized (
   where c.codes_before < $8::bigint + $5::int and (c.ordinal, c.slice, u.nth) > ($3::int, $4::int, $5::int)
   order by c.ordinal, c.slice, u.nth limit $8::bigint
 ),
+-- With a margin for a clock that was set back.
 since as materialized (
-  select created_at as at from job where id = $1
+  select created_at - interval '1 day' as at from job where id = $1
 )
 select d.ordinal as "ordinal!", d.slice as "slice!", d.nth::int as "nth!", d.code as "code!", m.user_id as "user_id!",
        case when e.actor = 'job:' || $1::text then c.assignment_id end as assignment_id

@@ -4,6 +4,7 @@
 //! **Invariant.** The stored forms of earlier versions stay readable (`core/store/tests/store/versions.rs`): a new
 //! field has a default.
 
+pub mod assign_codes;
 pub mod delete_book;
 pub mod distribute;
 pub mod generate;
@@ -117,6 +118,8 @@ kinds! {
     Distribute = "DISTRIBUTE", chunks "DISTRIBUTE", in distribute;
     /// Makes the codes free again that a distribution assigned.
     TakeBack = "TAKE_BACK", chunks "TAKE_BACK", in take_back;
+    /// Assigns existing codes to the users that an uploaded file names.
+    AssignCodes = "ASSIGN_CODES", chunks "ASSIGN", in assign_codes;
 }
 
 impl JobKind {

@@ -28,8 +28,7 @@ async fn users_of_a_file_get_codes_and_the_report_has_a_line_for_each() {
     world.run(&words).fails(3, &["not_enough_codes"]);
     let id = job["id"].as_str().expect("an id");
     let held = world.json(&["codes", "list", "--book", &book, "--status", "assigned"]);
-    let used = &held["data"][0];
-    let [code, user] = ["code", "userId"].map(|name| used[name].as_str().expect("a text"));
+    let [code, user] = ["code", "userId"].map(|name| held["data"][0][name].as_str().expect("a text"));
     world.run(&["redeem", code, "--user", user]);
     let ran = world.run(&["take-back", id, "--reason", "wrong pool"]);
     ran.prints(&["Took back 5 codes", "1 were used"]);

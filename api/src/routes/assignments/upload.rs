@@ -2,6 +2,7 @@
 
 use cuponera_domain::csv::Content;
 use cuponera_domain::id::BookId;
+use futures::FutureExt;
 use poem_openapi::OpenApi;
 use poem_openapi::param::{Header, Query};
 use uuid::Uuid;
@@ -68,6 +69,6 @@ impl AssignmentUploads {
         let (stored, import) = finish_codes(&caller, &held, &mut intake, &parameters).await?;
         let (store, business, actor) = (caller.store(), caller.business(), caller.principal.to_string());
         let change = async move { store.submit_assignments(stored, business, &actor, import).await };
-        submit_parts(&caller, intake, change).await
+        submit_parts(&caller, intake, change.boxed()).await
     }
 }

@@ -4,6 +4,7 @@ use cuponera_domain::csv::Content;
 use cuponera_domain::id::PoolId;
 use cuponera_domain::rejection::Rejection;
 use cuponera_store::Result;
+use futures::FutureExt;
 use poem::{Request, RequestBody};
 use poem_openapi::registry::{MetaMediaType, MetaRequest, Registry};
 use poem_openapi::types::Type;
@@ -75,7 +76,7 @@ pub(super) async fn take(
     let import = intake.finish_users().await?;
     let (store, business, actor) = (caller.store(), caller.business(), caller.principal.to_string());
     let change = async move { store.submit_member_import(stored, business, &actor, pool, import).await };
-    submit_parts(caller, intake, change).await
+    submit_parts(caller, intake, change.boxed()).await
 }
 
 impl<'a> ApiExtractor<'a> for UsersBody {

@@ -14,7 +14,8 @@ use cuponera_domain::job::Job;
 use cuponera_domain::principal::Permission;
 use cuponera_domain::rejection::Rejection;
 use cuponera_store::{CallResult, Error, IdempotencyKey, NewImport};
-use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt};
 use poem::http::StatusCode;
 use poem::web::Multipart;
 use poem::{Body, FromRequest, Request, RequestBody};
@@ -150,8 +151,8 @@ async fn submit(
 ) -> Result<Reply<JobView, 202>, Problem> {
     let (stored, import) = finish_codes(caller, held, &mut intake, &parameters).await?;
     let (store, business, actor) = (caller.store(), caller.business(), caller.principal.to_string());
-    submit_parts(caller, intake, async move { store.submit_import(stored, business, &actor, import).await })
-        .await
+    let change = async move { store.submit_import(stored, business, &actor, import).await };
+    submit_parts(caller, intake, change.boxed()).await
 }
 
 /// Completes an upload of codes, and the idempotency key with the content of the file and the parameters.
@@ -187,7 +188,7 @@ pub(super) fn stored_key(
 pub(super) async fn submit_parts(
     caller: &Caller,
     mut intake: Intake,
-    change: impl Future<Output = cuponera_store::Result<CallResult<Job>>> + Send + 'static,
+    change: BoxFuture<'static, cuponera_store::Result<CallResult<Job>>>,
 ) -> Result<Reply<JobView, 202>, Problem> {
     let submit = async move {
         let answer = change.await;

@@ -364,6 +364,6 @@ async fn codes_that_are_used_or_assigned_anew_meanwhile_stay_with_their_users() 
     let of = |which| i64::try_from(acts.iter().filter(|act| **act == which).count()).unwrap();
     assert_eq!((locked, redeemed), (of(Act::Locked), of(Act::Redeemed)));
     assert!(gone > 0 && locked > 0 && redeemed > 0, "the clients were too late: {:?}", done.result);
-    assert_eq!(rejected(&world, done.id).await.len() as i64, done.failed);
+    assert_eq!(i64::try_from(rejected(&world, done.id).await.len()).unwrap(), done.failed);
     world.assert_invariants().await;
 }

@@ -120,7 +120,7 @@ def things(operation, name):
         return SEED["spare_books"]
     if operation in ("updateUserPool", "deleteUserPool"):
         return SEED["spare_pools"]
-    if operation in ("getDistribution", "getDistributionReport"):
+    if "Distribution" in operation:
         return SEED["distributions"]
     if "Pool" in operation or operation == "distributeCodes":
         return SEED["pools"]
@@ -218,6 +218,9 @@ def fill_body(operation, body, dice):
         body["refreshToken"] = session()["refreshToken"]
     if "file" in body and dice.random() < REAL:
         body["file"] = f"code\nUP-{dice.randrange(10**12)}\n"
+        if operation == "uploadAssignments":
+            # A file without users is rejected.
+            body["file"] = f"code,userId\n{dice.choice(SEED['codes'])},{SEED['user']}\n"
 
 
 def kept(value):

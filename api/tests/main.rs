@@ -4,6 +4,7 @@
 
 mod support;
 
+mod assignments;
 mod authorization;
 mod books;
 mod browsers;

@@ -183,6 +183,66 @@ async fn codes_are_distributed_previewed_listed_and_reported() {
     server.assert_invariants().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_distribution_is_taken_back_except_for_what_was_used() {
+    let server = Server::start().await;
+    let admin = server.admin();
+    let book = server.book(json!({"maxCodesPerUser": 2})).await;
+    let order = json!({"couponBookId": book, "quantity": 6});
+    let generation = id_of(&admin.post("coupon-codes/generate", order).await.expect(202));
+    wait_for_job(&admin, &generation).await;
+    let id = pool(&admin, "Pool").await;
+    let users = json!({"userIds": ["ana", "eva", "leo"]});
+    admin.post(&format!("user-pools/{id}/users"), users).await.expect(200);
+    let order = json!({"couponBookId": book, "mode": "EQUAL", "codesPerUser": 2});
+    let given = id_of(&admin.post(&format!("user-pools/{id}/distributions"), order).await.expect(202));
+    wait_for_job(&admin, &given).await;
+    let held = async |user: &str| {
+        let page = admin.get(&format!("assignments/user/{user}?couponBookId={book}")).await.expect(200);
+        let codes = page["data"].as_array().expect("codes").iter();
+        codes.map(|coupon| coupon["code"].as_str().expect("a code").to_owned()).collect::<Vec<_>>()
+    };
+    let [of_ana, of_eva] = [held("ana").await, held("eva").await];
+    let (used, locked) = (&of_ana[0], &of_eva[0]);
+    admin.post(&format!("coupons/{used}/redeem"), json!({"userId": "ana"})).await.expect(200);
+    admin.post(&format!("coupons/{locked}/lock"), json!({"userId": "eva"})).await.expect(200);
+    let path = format!("jobs/{given}/take-back");
+    let faults = admin.post(&path, json!({"reason": " ", "dryRun": true})).await.expect(422);
+    assert_eq!(faults["errors"].as_array().map(Vec::len), Some(2));
+    for (other, status) in [(generation, 422), (id.clone(), 404)] {
+        assert_eq!(admin.post(&format!("jobs/{other}/take-back"), json!({})).await.status, status);
+    }
+    let reply = admin.post(&path, json!({"reason": "wrong pool"})).await;
+    let location = reply.header("location").to_owned();
+    let job = reply.expect(202);
+    assert_eq!(location, format!("/api/v1/jobs/{}", id_of(&job)));
+    let done = wait_for_job(&admin, &id_of(&job)).await;
+    assert_eq!((&done["kind"], &done["status"]), (&json!("TAKE_BACK"), &json!("SUCCEEDED")));
+    let expected = json!({"takenBackCount": 4, "goneCount": 0, "lockedCount": 1, "redeemedCount": 1,
+                          "distributionId": given, "couponBookId": book});
+    assert_eq!(done["result"], expected);
+    assert_eq!(done["progress"]["percent"], 100.0);
+    let errors = admin.get(&format!("jobs/{}/errors", id_of(&job))).await.text;
+    for (code, user, reason) in [(used, "ana", "coupon_already_redeemed"), (locked, "eva", "coupon_locked")] {
+        assert!(errors.contains(&format!("{code},{reason},{user} {code}")), "{errors}");
+    }
+    assert_eq!((held("ana").await, held("leo").await.len()), (vec![used.clone()], 0));
+    let history = admin.get(&format!("coupons/{}/history", of_ana[1])).await.expect(200);
+    let event = &history["data"][0];
+    assert_eq!(
+        ["action", "actor", "reason"].map(|name| event[name].as_str().unwrap_or_default().to_owned()),
+        ["REVOKE".to_owned(), format!("job:{}", id_of(&job)), "wrong pool".to_owned()]
+    );
+    // Without a body it is the rest.
+    admin.post(&format!("coupons/{locked}/unlock"), json!({"userId": "eva"})).await.expect(200);
+    let rest = Reply::to(admin.request(reqwest::Method::POST, &path)).await.expect(202);
+    let rest = wait_for_job(&admin, &id_of(&rest)).await;
+    assert_eq!((&rest["result"]["takenBackCount"], &rest["result"]["goneCount"]), (&json!(1), &json!(4)));
+    let history = admin.get(&format!("coupons/{locked}/history")).await.expect(200);
+    assert_eq!(history["data"][0]["reason"], format!("take-back of job {given}"));
+    server.assert_invariants().await;
+}
+
 /// Each of these rules is rejected with 422.
 async fn assert_rejected_rules(admin: &Client, path: &str, body: &impl Fn(Value) -> Value) {
     for wrong in [

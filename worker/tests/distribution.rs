@@ -1,4 +1,5 @@
-//! Distributions by a fleet: eight workers that lose their connections in the middle, and clients that take codes of the same book.
+//! Distributions by a fleet, and their take-back: eight workers that lose their connections in the middle, and clients that take or use
+//! codes of the same book.
 
 use std::time::Duration;
 
@@ -38,11 +39,14 @@ async fn submit(fleet: &Fleet, store: &Store, members: i32, codes: u64) -> JobId
     store.submit_distribution(None, world.business, "service:test", new).await.unwrap().outcome.unwrap().id
 }
 
+/// The maximum number of sessions that are ended: on a slow machine no chunk would end between two of them.
+const MAX_KILLED: i64 = 25;
+
 /// Ends sessions of workers in the middle of their chunks until the job is over: their transactions are rolled back, as if the
 /// workers had been killed. Returns how many.
-async fn kill_chunks(fleet: &Fleet, job: JobId) -> i64 {
+pub(crate) async fn kill_chunks(fleet: &Fleet, job: JobId) -> i64 {
     let mut killed = 0;
-    while !fleet.job(job).await.status.is_over() {
+    while killed < MAX_KILLED && !fleet.job(job).await.status.is_over() {
         let kill = "select count(pg_terminate_backend(pid)) from (
                       select pid from pg_stat_activity
                       where datname = current_database() and application_name like 'chunk %' and state <> 'idle' limit 1) s";
@@ -92,6 +96,46 @@ async fn killed_workers_and_other_clients_leave_a_distribution_exact() {
         count(&fleet.world, "select count(*) from coupon where holder like 'other-%'").await
     );
     assert_eq!(count(&fleet.world, "select count(*) from coupon where reserved_by is not null").await, 0);
+    fleet.world.assert_invariants().await;
+}
+
+/// The codes of 30,000 users with `CUPONERA_SOAK=1`. Invariant I-56.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_workers_and_users_of_the_codes_leave_a_take_back_exact() {
+    let (members, clients) = if is_soak() { (30_000, 50) } else { (6_000, 20) };
+    let fleet = Fleet::new().await;
+    fleet.world.insert_codes(2 * members).await;
+    let sqs = fleet.queue.connect().await;
+    let store = fleet.store(&sqs);
+    fleet.relay(&sqs);
+    for name in ["one", "two", "three", "four"] {
+        fleet.worker(name, &fleet.queue.connect().await).await;
+    }
+    let given = submit(&fleet, &store, members, u64::try_from(2 * members).unwrap()).await;
+    fleet.succeeded(given).await;
+    let codes: Vec<(String, String)> =
+        query_as("select code, holder from coupon order by md5(code) limit 3000")
+            .fetch_all(fleet.world.pool())
+            .await
+            .unwrap();
+    let submitted = store.submit_take_back(None, fleet.world.business, "service:test", given, None).await;
+    let job = submitted.unwrap().outcome.unwrap().id;
+    let using = race(clients, &codes, async |(code, user)| {
+        fleet.world.run_batch(fleet.world.redeem(code, user)).await.outcome.is_ok()
+    });
+    let (killed, used) = futures::join!(kill_chunks(&fleet, job), using);
+    let used = i64::try_from(used.iter().filter(|is_used| **is_used).count()).unwrap();
+    let done = fleet.succeeded(job).await;
+    assert!(killed > 0, "no chunk was interrupted");
+    assert!(used > 0, "no code was used");
+    assert_eq!((done.succeeded, done.failed), (i64::from(2 * members) - used, used));
+    assert_eq!(done.result["takenBackCount"], done.succeeded);
+    assert_eq!(
+        count(&fleet.world, "select count(*) from coupon where status = 'AVAILABLE'").await,
+        done.succeeded
+    );
+    let revoked = "select count(*) from coupon_event where action = 'REVOKE'";
+    assert_eq!(count(&fleet.world, revoked).await, done.succeeded);
     fleet.world.assert_invariants().await;
 }
 

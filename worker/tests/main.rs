@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails on an unexpected error")]
 
 mod adversity;
+mod assignments;
 mod conformance;
 mod dead_letters;
 mod distribution;

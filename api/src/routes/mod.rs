@@ -34,7 +34,7 @@ use crate::auth::guard::Guarded;
 use crate::document::Operation;
 
 pub(crate) use api_keys::ApiKeys;
-pub(crate) use assignments::Assignments;
+pub(crate) use assignments::{AssignmentUploads, Assignments};
 pub(crate) use auth::{Auth, MembershipView};
 pub(crate) use books::Books;
 pub(crate) use codes::Codes;
@@ -117,6 +117,7 @@ pub(crate) type Operations = (
     Codes,
     Upload,
     Assignments,
+    AssignmentUploads,
     Coupons,
     BulkVoids,
     Redemptions,
@@ -136,6 +137,7 @@ pub(crate) fn operations() -> Operations {
         Codes,
         Upload,
         Assignments,
+        AssignmentUploads,
         Coupons,
         BulkVoids,
         Redemptions,

@@ -28,6 +28,16 @@ impl FromFields for UndoRequest {
 /// The reason of an undo, trimmed. It is stored in the history of the code.
 pub(super) fn reason(fields: &mut Fields) -> Option<String> {
     let reason = fields.required::<String>("reason")?;
+    checked(fields, &reason)
+}
+
+/// The reason of an undo that has a reason of its own.
+pub(super) fn optional_reason(fields: &mut Fields) -> Option<String> {
+    let reason = fields.optional::<String>("reason")?;
+    checked(fields, &reason)
+}
+
+fn checked(fields: &mut Fields, reason: &str) -> Option<String> {
     let reason = reason.trim();
     if (1..=MAX_REASON_CHARS).contains(&reason.chars().count()) {
         return Some(reason.to_owned());

@@ -82,6 +82,10 @@ pub(super) const TABLE: &[Row] = &[
     row("listCodes", "{book}", "", TRUSTED),
     row("assignRandom", "", r#"{"couponBookId": "{stock}", "userId": "ann"}"#, with_success(HOLDER, 201)),
     row("assignCode", "{free}", r#"{"userId": "ann"}"#, with_success(TRUSTED, 201)),
+    Row {
+        query: "?couponBookId={stock}",
+        ..row("uploadAssignments", "", "{free},ann", with_success(TRUSTED, 202))
+    },
     row("revokeCode", "{held}", r#"{"reason": "a reason"}"#, TRUSTED),
     row("listUserCoupons", "ann", "", [401, 200, 403, 200, 200, 200]),
     row("getCouponBookStatistics", "{book}", "", TRUSTED),
@@ -104,6 +108,7 @@ pub(super) const TABLE: &[Row] = &[
     row("listDistributions", "", "", [401, 403, 403, 200, 200, 200]),
     row("getDistribution", "{distribution}", "", TRUSTED),
     row("getDistributionReport", "{distribution}", "", TRUSTED),
+    row("takeBackDistribution", "{given}", r#"{"reason": "a reason"}"#, with_success(TRUSTED, 202)),
     row("listJobs", "", "", [401, 403, 403, 200, 200, 200]),
     row("getJob", "{job}", "", TRUSTED),
     row("cancelJob", "{job}", "", TRUSTED),

@@ -65,7 +65,7 @@ impl World {
         let method = Method::from_bytes(method.as_bytes()).expect("a method");
         let mut request = client.request(method, &format!("{path}{query}"));
         if !row.body.is_empty() {
-            let media = if row.operation == "uploadCodes" { "text/csv" } else { "application/json" };
+            let media = if row.operation.starts_with("upload") { "text/csv" } else { "application/json" };
             request = request.header("Content-Type", media).body(self.fill_in(row.body).await);
         }
         Reply::to(request).await
@@ -88,6 +88,7 @@ impl World {
             "over",
             "pool",
             "distribution",
+            "given",
         ] {
             let place = format!("{{{word}}}");
             if text.contains(&place) {
@@ -138,13 +139,21 @@ impl World {
                 job
             }
             "pool" => self.make_pool().await,
-            "distribution" => {
-                let pool = self.make_pool().await;
-                let order = json!({"couponBookId": self.stock, "mode": "EQUAL", "codesPerUser": 1});
-                id_of(&admin.post(&format!("user-pools/{pool}/distributions"), order).await.expect(202))
+            "distribution" => self.make_distribution().await,
+            "given" => {
+                let job = self.make_distribution().await;
+                admin.post(&format!("jobs/{job}/cancel"), json!({})).await.expect(200);
+                job
             }
             other => panic!("unknown object {other}"),
         }
+    }
+
+    async fn make_distribution(&self) -> String {
+        let pool = self.make_pool().await;
+        let order = json!({"couponBookId": self.stock, "mode": "EQUAL", "codesPerUser": 1});
+        let path = format!("user-pools/{pool}/distributions");
+        id_of(&self.server.admin().post(&path, order).await.expect(202))
     }
 
     /// A pool with one user.

@@ -1,4 +1,4 @@
-//! `cuponera import`: streams a CSV file of any size to a server, shows the progress, and waits for the job.
+//! `cuponera import` and `assign-file`: stream a CSV file of any size to a server, show the progress, and wait for the job.
 
 mod report;
 
@@ -40,6 +40,17 @@ is detected. An ambiguous file is rejected; set its layout with --delimiter, --h
 Duplicates and invalid rows are counted and the rest is imported: that is success. All rules: docs/import.md."
 );
 
+pub(super) const ASSIGN_HELP: &str = help!(
+    "Examples:
+  cuponera assign-file holders.csv --book 'Summer 2027'
+  cuponera assign-file holders.csv --book 'Summer 2027' --dry-run
+  cuponera assign-file holders.csv --book 'Summer 2027' --user-column 3 --errors refused.csv
+
+The file has existing codes of the book and their users. The layout is detected as by `cuponera import`; without a header,
+the two columns are the code and the user. A code that another user holds, or that is void, is rejected, and the rest is
+assigned: that is success."
+);
+
 /// The buffer size for reading the file.
 const READ_BYTES: usize = 64 * 1024;
 /// Timeout of an upload without progress.
@@ -54,7 +65,7 @@ pub(crate) struct Import {
     /// The book's id, or its exact name
     #[arg(long, short)]
     book: String,
-    /// Only count the rows and show how the file is read; import nothing
+    /// Only count the rows and show how the file is read; change nothing
     #[arg(long)]
     dry_run: bool,
     /// The delimiter: , ; | or tab; detected if absent
@@ -76,6 +87,16 @@ pub(crate) struct Import {
     #[arg(long, value_name = "FILE", conflicts_with = "no_wait")]
     errors: Option<PathBuf>,
 }
+
+/// Options of `assign-file`.
+#[derive(Debug, Args)]
+pub(crate) struct AssignFile {
+    #[command(flatten)]
+    upload: Import,
+}
+
+/// The words for a job that succeeded; whether it was a dry run; the file with the rejected rows.
+type Report = fn(&Job, bool, Option<&Path>) -> String;
 
 /// An upload: its source, target, parameters and idempotency key.
 #[derive(Debug)]
@@ -101,6 +122,18 @@ pub(super) enum Source {
 
 impl RunCommand for Import {
     async fn run(self, client: &Client) -> Result<(), ClientError> {
+        self.run_to(client, &["coupon-codes", "upload"], report::report).await
+    }
+}
+
+impl RunCommand for AssignFile {
+    async fn run(self, client: &Client) -> Result<(), ClientError> {
+        self.upload.run_to(client, &["assignments", "upload"], report::assigned).await
+    }
+}
+
+impl Import {
+    async fn run_to(self, client: &Client, path: &[&str], report: Report) -> Result<(), ClientError> {
         let (source, size) = source_of(&self.file).await?;
         self.check_errors_file()?;
         // Before a large file is sent, check the credential and the book.
@@ -110,11 +143,11 @@ impl RunCommand for Import {
             "stopped; if the whole file was received, `cuponera jobs list` shows its job".to_owned(),
         );
         let query = self.query(book);
-        let job = Upload::new(client, &["coupon-codes", "upload"], query, source, size).send().await?;
+        let job = Upload::new(client, path, query, source, size).send().await?;
         let submitted = Submitted { job: job.clone(), waits: !self.no_wait };
         let errors = self.errors.as_deref();
         let dry_run = self.dry_run;
-        let ended = watch::wait_for_job(client, submitted, |job| report::report(job, dry_run, errors)).await;
+        let ended = watch::wait_for_job(client, submitted, |job| report(job, dry_run, errors)).await;
         match (ended, &self.errors) {
             (Ok(job), Some(path)) => save_errors(client, &job, path).await,
             // A job that failed may have rejected rows, too.
@@ -125,9 +158,7 @@ impl RunCommand for Import {
             (ended, _) => ended.map(drop),
         }
     }
-}
 
-impl Import {
     fn query(&self, book: String) -> Vec<(&'static str, String)> {
         let mut query = vec![("couponBookId", book), ("dryRun", self.dry_run.to_string())];
         let header = self.header.map(|header| header.to_string());

@@ -84,6 +84,9 @@ pub(crate) enum Verb {
     /// Assign a code to a user: a random code of a book, or a given code
     #[command(after_long_help = coupons::ASSIGN_HELP)]
     Assign(WithServer<coupons::Assign>),
+    /// Assign existing codes of a book to the users that a CSV file names
+    #[command(after_long_help = import::ASSIGN_HELP)]
+    AssignFile(WithServer<import::AssignFile>),
     /// Lock a code for its holder for a limited time
     #[command(after_long_help = coupons::TILL_HELP)]
     Lock(WithServer<coupons::Lock>),
@@ -120,6 +123,9 @@ pub(crate) enum Verb {
     /// Show the statistics of a book, or of all books, with a chart
     #[command(after_long_help = statistics::HELP)]
     Stats(WithServer<statistics::Statistics>),
+    /// Take back the unused codes of a distribution
+    #[command(after_long_help = undo::TAKE_BACK_HELP)]
+    TakeBack(WithServer<undo::TakeBack>),
     /// List, watch, cancel and retry jobs
     #[command(after_long_help = jobs::HELP)]
     Jobs(WithServer<jobs::Jobs>),
@@ -194,6 +200,7 @@ pub(crate) fn run(verb: Verb) -> ExitCode {
         Verb::Codes(to) => to.run(),
         Verb::Capacity(to) => to.run(),
         Verb::Assign(to) => to.run(),
+        Verb::AssignFile(to) => to.run(),
         Verb::Lock(to) => to.run(),
         Verb::Unlock(to) => to.run(),
         Verb::Redeem(to) => to.run(),
@@ -206,6 +213,7 @@ pub(crate) fn run(verb: Verb) -> ExitCode {
         Verb::Pools(to) => to.run(),
         Verb::Distribute(to) => to.run(),
         Verb::Stats(to) => to.run(),
+        Verb::TakeBack(to) => to.run(),
         Verb::Jobs(to) => to.run(),
     }
 }

@@ -1,4 +1,4 @@
-//! `cuponera revoke`, `rollback`, `void` and `redemptions`.
+//! `cuponera revoke`, `rollback`, `void`, `take-back` and `redemptions`.
 
 use std::io::Read;
 
@@ -29,6 +29,14 @@ pub(super) const VOID_HELP: &str = help!(
   cuponera void --file leaked.txt --reason leaked
 
 --job voids what a job generated or imported. Redeemed codes are never voided. A void code cannot be used again."
+);
+
+pub(super) const TAKE_BACK_HELP: &str = help!(
+    "Examples:
+  cuponera take-back 0199b1f0-0000-7000-8000-000000000000 --reason 'wrong pool'
+  cuponera jobs errors JOB
+
+Codes that are locked or were used stay with their users: cuponera jobs errors lists them. The distribution must be over."
 );
 
 /// The reason, and the user that must hold the code.
@@ -94,6 +102,19 @@ pub(crate) struct Void {
     dry_run: bool,
     /// Do not wait for the job
     #[arg(long, conflicts_with = "dry_run")]
+    no_wait: bool,
+}
+
+/// Options of `take-back`.
+#[derive(Debug, Args)]
+pub(crate) struct TakeBack {
+    /// The job of the distribution
+    job: Uuid,
+    /// The reason, for the history of each code
+    #[arg(long, short, value_name = "TEXT")]
+    reason: Option<String>,
+    /// Do not wait for the job
+    #[arg(long)]
     no_wait: bool,
 }
 
@@ -178,21 +199,49 @@ impl RunCommand for Void {
         }
         let submitted = Submitted { job: answer, waits };
         let words = |job: &Job| {
-            let [voided, redeemed, unknown] =
-                ["voidedCount", "redeemedCount", "notFoundCount"].map(|name| job.result(name));
-            let mut line = format!("Voided {} codes{}", count(voided), job.in_time());
-            for (number, why) in [(redeemed, "are redeemed"), (unknown, "do not exist")] {
-                if number > 0 {
-                    line.push_str("; ");
-                    line.push_str(&count(number));
-                    line.push(' ');
-                    line.push_str(why);
-                }
-            }
-            line
+            let others = [("redeemedCount", "are redeemed"), ("notFoundCount", "do not exist")];
+            format!(
+                "Voided {} codes{}{}",
+                count(job.result("voidedCount")),
+                job.in_time(),
+                rest(job, &others)
+            )
         };
         watch::wait_for_job(client, submitted, words).await.map(drop)
     }
+}
+
+impl RunCommand for TakeBack {
+    async fn run(self, client: &Client) -> Result<(), ClientError> {
+        let body = self.reason.map_or_else(|| json!({}), |reason| json!({ "reason": reason }));
+        let job = client.ask(Request::post(&["jobs", &self.job.to_string(), "take-back"], body)).await?;
+        let submitted = Submitted { job, waits: !self.no_wait };
+        let words = |job: &Job| {
+            let others = [
+                ("lockedCount", "are locked"),
+                ("redeemedCount", "were used"),
+                ("goneCount", "were taken back, assigned anew or voided before"),
+            ];
+            let taken = count(job.result("takenBackCount"));
+            format!("Took back {taken} codes{}{}", job.in_time(), rest(job, &others))
+        };
+        watch::wait_for_job(client, submitted, words).await.map(drop)
+    }
+}
+
+/// The numbers of a job's result that are not zero, in words.
+fn rest(job: &Job, numbers: &[(&str, &str)]) -> String {
+    let mut line = String::new();
+    for (name, words) in numbers {
+        let number = job.result(name);
+        if number > 0 {
+            line.push_str("; ");
+            line.push_str(&count(number));
+            line.push(' ');
+            line.push_str(words);
+        }
+    }
+    line
 }
 
 impl Void {

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use sqlx::PgPool;
+use sqlx::{PgExecutor, PgPool};
 
 use crate::GenerateId;
 use cuponera_domain::coupon::state::CouponStatus;
@@ -110,13 +110,21 @@ impl Transition for AssignNamed {
     }
 
     async fn why(pool: &PgPool, calls: &[&Call<Self>]) -> sqlx::Result<Vec<Why>> {
-        why_batch!(
-            pool,
-            calls,
-            "src/sql/assign_named_why.sql",
-            |_| false,
-            &column(calls, |call| call.ask.code.clone()),
-            &column(calls, |call| call.ask.user.clone()),
-        )
+        why_not_assigned(pool, calls).await
     }
+}
+
+/// Determines why these codes were not assigned.
+pub(super) async fn why_not_assigned(
+    executor: impl PgExecutor<'_>,
+    calls: &[&Call<AssignNamed>],
+) -> sqlx::Result<Vec<Why>> {
+    why_batch!(
+        executor,
+        calls,
+        "src/sql/assign_named_why.sql",
+        |_| false,
+        &column(calls, |call| call.ask.code.clone()),
+        &column(calls, |call| call.ask.user.clone()),
+    )
 }

@@ -4,11 +4,13 @@
 //! **Invariant.** The rows of a chunk, the counts they add and the end of the chunk commit together.
 
 mod allocate;
+mod assigned;
 mod chunk;
 mod copy;
 mod distributed;
 mod dry_run;
 mod generate;
+mod give;
 mod import;
 mod members;
 mod part;

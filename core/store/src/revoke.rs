@@ -1,5 +1,7 @@
 //! Revocation of codes: an unused code goes back to the free codes of its book.
 
+mod take_back;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sqlx::{PgExecutor, PgPool};
@@ -7,6 +9,8 @@ use sqlx::{PgExecutor, PgPool};
 use crate::GenerateId;
 use cuponera_domain::id::{AssignmentId, BookId, EventId};
 use cuponera_domain::lock::LockNote;
+
+pub(crate) use take_back::find_open_take_backs;
 
 use super::batch::parameters::{BatchColumns, WhyColumns, apply_batch, column, why_batch};
 use super::batch::{Call, Transition, Why};

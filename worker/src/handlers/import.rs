@@ -39,7 +39,12 @@ pub async fn work(
 }
 
 /// Parses a part on a blocking thread.
-async fn parse(bytes: Bytes, columns: Columns, delimiter: Delimiter, first_line: u64) -> Result<ImportPart> {
+pub(super) async fn parse(
+    bytes: Bytes,
+    columns: Columns,
+    delimiter: Delimiter,
+    first_line: u64,
+) -> Result<ImportPart> {
     let parsed = tokio::task::spawn_blocking(move || {
         let mut part = ImportPart::default();
         let text = std::str::from_utf8(&bytes).map_err(Error::internal)?;

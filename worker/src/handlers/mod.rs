@@ -1,10 +1,12 @@
 //! The handlers of chunks: one file for each kind, and an entry in [`handle`].
 
+pub mod assign_codes;
 pub mod delete_book;
 pub mod distribute;
 pub mod generate;
 pub mod import;
 pub mod import_members;
+pub mod take_back;
 pub mod void_codes;
 
 use cuponera_domain::job::Task;
@@ -23,6 +25,8 @@ pub async fn handle(store: &Store, files: &Files, claim: &Claim) -> Result<Chunk
         Task::Distribute(spec, step) => distribute::work(store, claim, spec, *step).await,
         Task::DeleteBook(_, step) => delete_book::work(store, claim, *step).await,
         Task::VoidCodes(spec, chunk) => void_codes::work(store, claim, spec, chunk).await,
+        Task::TakeBack(spec, step) => take_back::work(store, claim, spec, step).await,
+        Task::AssignCodes(spec, chunk) => assign_codes::work(store, files, claim, spec, chunk).await,
         Task::Unreadable { reason, .. } => Err(Error::internal(reason.clone())),
     }
 }

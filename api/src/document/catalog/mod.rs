@@ -292,6 +292,8 @@ pub(crate) const ROW_REASONS: &[(&str, &str)] = &[
     ("duplicate_in_file", "An earlier line has the same code, or the same user in a file of users."),
     ("empty", "The code is empty."),
     ("no_code_at_start", "The file has no header and no code in its first rows, so nothing is imported."),
+    ("no_user", "The row names no user: only in a file that assigns codes."),
+    ("other_book", "The code belongs to another book: only in a file that assigns codes."),
     ("repeated_header", "The row repeats the header."),
     ("too_long", "The code has more than 64 characters."),
     (
@@ -301,7 +303,7 @@ pub(crate) const ROW_REASONS: &[(&str, &str)] = &[
     ("too_short", "The code has fewer than 3 characters."),
     (
         "user_limit_reached",
-        "The code was imported but not assigned, because its user has reached the limit of the book.",
+        "The code was not assigned, because its user has reached the limit of the book. An import creates it as a free code.",
     ),
 ];
 

@@ -147,14 +147,18 @@ fn every_code_stands_once_and_belongs_to_an_operation() {
 #[test]
 fn every_reason_of_a_refused_row_stands_here() {
     let of_codes = [CodeError::Empty, CodeError::TooShort, CodeError::TooLong, CodeError::BadCharacter(' ')];
-    let of_rows =
-        [RowRejection::DuplicateInFile, RowRejection::AlreadyExists, RowRejection::UserLimitReached];
+    let of_rows = [
+        RowRejection::DuplicateInFile,
+        RowRejection::AlreadyExists,
+        RowRejection::UserLimitReached,
+        RowRejection::OtherBook,
+    ];
     let mut reasons: Vec<_> = of_codes.map(CodeError::reason).to_vec();
     reasons.extend(of_rows.map(RowRejection::reason));
     let of_header =
         [RowError::TooManyCells { cells: 2, columns: 1 }, RowError::RepeatedHeader, RowError::NoCodeAtStart];
     reasons.extend(of_header.map(RowError::reason));
-    reasons.extend(["already_member", "bad_user_id"]);
+    reasons.extend(["already_member", "bad_user_id", "no_user"]);
     reasons.sort_unstable();
     assert_eq!(reasons, ROW_REASONS.iter().map(|(reason, _)| *reason).collect::<Vec<_>>());
 }

@@ -3,8 +3,11 @@
 use serde_json::json;
 
 use crate::document::Operation;
-use crate::document::examples::{BOOK, CODE, USER, assignment, coupon, page};
+use crate::document::examples::{BOOK, CODE, USER, assignment, coupon, job, page};
 use crate::routes::coupons::{OF_THE_BOOK, OF_THE_HOLDER};
+use crate::routes::uploads::OF_THE_FILE;
+
+const FILE: &str = "code,userId\nVIP-001,ana\nVIP-002,eva\n";
 
 pub(in crate::routes) fn operations() -> Vec<Operation> {
     vec![
@@ -35,6 +38,14 @@ pub(in crate::routes) fn operations() -> Vec<Operation> {
             )
             .refuses(&["coupon_busy"])
             .refuses(OF_THE_HOLDER),
+        Operation::of("uploadAssignments")
+            .body_as("text/csv", json!(FILE))
+            .body_as("multipart/form-data", json!({"file": FILE, "couponBookId": BOOK, "dryRun": false}))
+            .answers(202, "The job that assigns the codes.", job("ASSIGN_CODES"))
+            .located()
+            .refuses(&["forbidden", "not_found"])
+            .refuses(OF_THE_BOOK)
+            .refuses(OF_THE_FILE),
         Operation::of("listUserCoupons")
             .answers(200, "A page of the user's coupons.", page(&coupon()))
             .refuses(&["forbidden"]),

@@ -2,6 +2,7 @@
 
 mod doc;
 mod request;
+mod upload;
 mod view;
 
 use chrono::{DateTime, Datelike};
@@ -28,6 +29,7 @@ use request::{NamedAssignment, RandomAssignment};
 use view::{AssignmentView, RevokedView};
 
 pub(super) use doc::operations;
+pub(crate) use upload::AssignmentUploads;
 
 pub(crate) struct Assignments;
 

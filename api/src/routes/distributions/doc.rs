@@ -39,5 +39,10 @@ pub(in crate::routes) fn operations() -> Vec<Operation> {
                 json!(format!("userId,given,codes,note\n{USER},1,{CODE},limit_reached\n")),
             )
             .refuses(&["forbidden", "job_discarded"]),
+        Operation::of("takeBackDistribution")
+            .body(json!({"reason": "wrong pool"}))
+            .answers(202, "The job that takes the codes back.", job("TAKE_BACK"))
+            .located()
+            .refuses(&["forbidden", "wrong_job_state", "job_discarded"]),
     ]
 }

@@ -1,4 +1,4 @@
-//! Distributing codes of a book to the users of a pool.
+//! Distributing codes of a book to the users of a pool, and taking them back.
 
 mod doc;
 mod request;
@@ -17,11 +17,11 @@ use uuid::Uuid;
 
 use super::{JobView, List, Tag, cursor, limit};
 use crate::auth::caller::Caller;
-use crate::http::body::Body;
+use crate::http::body::{Body, OptionalBody};
 use crate::http::idempotency::HeldKey;
 use crate::http::problem::Problem;
 use crate::http::reply::{Either, Reply};
-use request::{DistributionToSubmit, NewDistributionBody};
+use request::{DistributionToSubmit, NewDistributionBody, TakeBackRequest};
 use view::{DistributionView, PreviewView};
 
 pub(super) use doc::operations;
@@ -137,6 +137,36 @@ impl Distributions {
             report_csv(store.clone(), job).map_err(|error: Error| std::io::Error::other(error.chain()));
         let disposition = format!("attachment; filename=\"{job}-report.csv\"");
         Ok(Report::Csv(Binary(RawBody::from_bytes_stream(pieces)), disposition))
+    }
+
+    /// Take back the codes of a distribution
+    ///
+    /// A job makes every code free again that the distribution assigned, that its user still holds through that assignment, and that was
+    /// never used; each frees its place in `maxCodesPerUser`. Locked and used codes stay; they count as failed, and
+    /// `GET /jobs/{id}/errors` lists them with the user. Codes that were revoked, assigned anew or voided since then stay as they are and
+    /// count as succeeded (`goneCount`). The distribution must be over (409 `wrong_job_state`). While a take-back of the same distribution
+    /// is open, the response is that job.
+    #[oai(path = "/jobs/:id/take-back", method = "post", operation_id = "takeBackDistribution")]
+    async fn take_back(
+        &self,
+        caller: Caller,
+        /// The job of the distribution.
+        id: Path<Uuid>,
+        body: OptionalBody<TakeBackRequest>,
+        /// A repeated request with the same key returns the stored response.
+        #[oai(name = "Idempotency-Key")]
+        _key: Header<Option<String>>,
+    ) -> Result<Reply<JobView, 202>, Problem> {
+        let body = body.0;
+        let distribution = JobId(id.0);
+        caller.must_have_book_of_job(distribution).await?;
+        let held = HeldKey::take(&caller, body.fingerprint)?;
+        let (store, business, actor) = (caller.store(), caller.business(), caller.principal.to_string());
+        let (stored, reason) = (held.stored(), body.value.reason);
+        let submit =
+            async move { store.submit_take_back(stored, business, &actor, distribution, reason).await };
+        let answer = caller.app.run(submit).await?;
+        Ok(Reply::of(answer, JobView::from)?.at(|job| format!("/api/v1/jobs/{}", job.id)))
     }
 }
 

@@ -1,4 +1,4 @@
-//! The body of a request for a distribution.
+//! The bodies of requests for a distribution and for its take-back.
 
 use cuponera_domain::distribution::{Mode, OnShortage, Rules};
 use cuponera_domain::id::BookId;
@@ -7,6 +7,7 @@ use poem_openapi::Object;
 use uuid::Uuid;
 
 use crate::http::body::{Fields, FromFields};
+use crate::routes::undo::optional_reason;
 
 /// The codes that the users of a pool get.
 #[derive(Debug, Object)]
@@ -64,6 +65,20 @@ impl FromFields for DistributionToSubmit {
         }
         mode?;
         Some(Self { book: BookId(book?), rules: rules.ok()?, dry_run })
+    }
+}
+
+/// Why the codes of a distribution are taken back.
+#[derive(Debug, Object)]
+pub(super) struct TakeBackRequest {
+    /// 1 to 500 characters, for the history of each code; "take-back of job" and the id if absent.
+    #[oai(validator(min_length = 1, max_length = 500))]
+    pub(super) reason: Option<String>,
+}
+
+impl FromFields for TakeBackRequest {
+    fn read(fields: &mut Fields) -> Option<Self> {
+        Some(Self { reason: optional_reason(fields) })
     }
 }
 

@@ -84,7 +84,8 @@ impl Jobs {
         caller: Caller,
         /// `QUEUED`, `RUNNING`, `SUCCEEDED`, `FAILED` or `CANCELLED`.
         status: Query<Option<String>>,
-        /// `GENERATE_CODES`, `IMPORT_CODES`, `DELETE_BOOK`, `VOID_CODES`, `IMPORT_MEMBERS` or `DISTRIBUTE`.
+        /// `GENERATE_CODES`, `IMPORT_CODES`, `DELETE_BOOK`, `VOID_CODES`, `IMPORT_MEMBERS`, `DISTRIBUTE`,
+        /// `TAKE_BACK` or `ASSIGN_CODES`.
         kind: Query<Option<String>>,
         /// `nextCursor` of the previous page.
         cursor: Query<Option<String>>,

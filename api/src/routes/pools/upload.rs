@@ -1,26 +1,28 @@
 //! A file of users on its way into a pool.
 
-use cuponera_domain::csv::{Content, ReadOptions};
+use cuponera_domain::csv::Content;
 use cuponera_domain::id::PoolId;
 use cuponera_domain::rejection::Rejection;
-use cuponera_store::{CallResult, Error, Result};
+use cuponera_store::Result;
+use futures::FutureExt;
 use poem::{Request, RequestBody};
-use poem_openapi::registry::{MetaMediaType, MetaRequest, MetaSchema, MetaSchemaRef, Registry};
+use poem_openapi::registry::{MetaMediaType, MetaRequest, Registry};
 use poem_openapi::types::Type;
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
-use sha2::Digest;
 use uuid::Uuid;
 
 use super::request::Users;
 use crate::auth::caller::Caller;
-use crate::http::body::{Body, half, is_json};
+use crate::http::body::{Body, is_json};
 use crate::http::edge::unsupported_type;
 use crate::http::idempotency::HeldKey;
 use crate::http::problem::Problem;
 use crate::http::reply::Reply;
 use crate::http::request_permit;
 use crate::routes::JobView;
-use crate::routes::uploads::{Parameters, UploadBody, receive};
+use crate::routes::uploads::{
+    Parameters, Texts, UploadBody, file_schema, form_schema, names, receive, stored_key, submit_parts,
+};
 
 /// The users of a request: a JSON body, or a file.
 pub(super) enum UsersBody {
@@ -50,12 +52,8 @@ impl ReadingParameters {
     }
 
     fn parse(self) -> Result<Parameters> {
-        let mut parameters = Parameters::of_users();
-        parameters.reading.header = self.header;
-        for (name, value) in [("delimiter", self.delimiter), ("userColumn", self.user_column)] {
-            parameters.set(name, &value.unwrap_or_default())?;
-        }
-        Ok(parameters)
+        let Self { delimiter, header, user_column } = self;
+        Parameters::of_users(header, Texts { delimiter, user_column, code_column: None })
     }
 }
 
@@ -74,27 +72,11 @@ pub(super) async fn take(
         caller.app.store.get_pool(caller.business(), pool).await?;
     }
     let mut intake = receive(caller, body, &mut parameters).await?;
-    let unread = ReadOptions { content: Content::Users, ..ReadOptions::default() };
-    if parameters.reading != unread {
-        intake.hasher.update(serde_json::to_vec(&parameters.reading).map_err(Error::internal)?);
-    }
-    let stored = held.with_fingerprint(half(intake.hasher.clone()));
+    let stored = stored_key(&held, &mut intake, &parameters.reading)?;
     let import = intake.finish_users().await?;
-    let id = import.id;
     let (store, business, actor) = (caller.store(), caller.business(), caller.principal.to_string());
-    // The parts go with the change, not with the request: a client that goes away now must not take them along.
-    let submit = async move {
-        let answer = store.submit_member_import(stored, business, &actor, pool, import).await;
-        match &answer {
-            Ok(CallResult { outcome: Ok(job), .. }) if job.id == id => intake.keep(),
-            Ok(_) => {}
-            // Whether it was committed is not known; the sweep asks the database later.
-            Err(_) => intake.keep(),
-        }
-        answer
-    };
-    let answer = caller.app.run(submit).await?;
-    Ok(Reply::of(answer, JobView::from)?.at(|job| format!("/api/v1/jobs/{}", job.id)))
+    let change = async move { store.submit_member_import(stored, business, &actor, pool, import).await };
+    submit_parts(caller, intake, change.boxed()).await
 }
 
 impl<'a> ApiExtractor<'a> for UsersBody {
@@ -107,29 +89,15 @@ impl<'a> ApiExtractor<'a> for UsersBody {
     }
 
     fn request_meta() -> Option<MetaRequest> {
-        let file = || {
-            MetaSchemaRef::Inline(Box::new(MetaSchema {
-                format: Some("binary"),
-                ..MetaSchema::new("string")
-            }))
-        };
-        let form = MetaSchema {
-            properties: vec![
-                ("file", file()),
-                ("delimiter", <String as Type>::schema_ref()),
-                ("header", <bool as Type>::schema_ref()),
-                ("userColumn", <String as Type>::schema_ref()),
-            ],
-            required: vec!["file"],
-            ..MetaSchema::new("object")
-        };
-        let form = MetaSchemaRef::Inline(Box::new(form));
         Some(MetaRequest {
             description: Some("Users, or a file as the body or as the field `file` of a form."),
             content: vec![
                 MetaMediaType { content_type: "application/json", schema: Users::schema_ref() },
-                MetaMediaType { content_type: "multipart/form-data", schema: form },
-                MetaMediaType { content_type: "text/csv", schema: file() },
+                MetaMediaType {
+                    content_type: "multipart/form-data",
+                    schema: form_schema(names(Content::Users)),
+                },
+                MetaMediaType { content_type: "text/csv", schema: file_schema() },
             ],
             required: true,
         })

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use cuponera_domain::csv::{CutError, Cutter, Limits, ReadOptions, Summary};
+use cuponera_domain::csv::{Content, CutError, Cutter, Limits, ReadOptions, Summary};
 use cuponera_domain::id::{BookId, BusinessId, JobId};
-use cuponera_domain::job::import;
+use cuponera_domain::job::{assign_codes, import};
 use cuponera_domain::rejection::Rejection;
 use cuponera_platform::files::Files;
 use cuponera_store::GenerateId;
@@ -34,7 +34,7 @@ pub(in crate::routes) struct Intake {
     repeats: Search,
     parts: Vec<import::Chunk>,
     bytes: u64,
-    pub(in crate::routes) hasher: Sha256,
+    pub(super) hasher: Sha256,
     /// Locked while a part is written, which continues after a disconnect. The deletion of the parts waits for it.
     writing: Arc<Mutex<()>>,
     is_kept: bool,
@@ -42,11 +42,15 @@ pub(in crate::routes) struct Intake {
 
 impl Intake {
     pub(super) fn new(app: &Arc<App>, business: BusinessId, options: ReadOptions) -> Self {
+        let limits = match options.content {
+            Content::Codes | Content::Users => Limits::default(),
+            Content::Assignments => Limits { part_records: assign_codes::ROWS_PER_PART, ..Limits::default() },
+        };
         Self {
             app: app.clone(),
             business,
             job: JobId::generate(),
-            cutter: Some(Cutter::new(Limits::default(), options)),
+            cutter: Some(Cutter::new(limits, options)),
             repeats: Search::new(&app.room_for_codes),
             parts: Vec::new(),
             bytes: 0,
@@ -144,8 +148,13 @@ impl Intake {
         Ok(())
     }
 
+    /// The job that the parts are stored for.
+    pub(super) fn job(&self) -> JobId {
+        self.job
+    }
+
     /// Keeps the parts: the job refers to them.
-    pub(in crate::routes) fn keep(&mut self) {
+    pub(super) fn keep(&mut self) {
         self.is_kept = true;
     }
 }

@@ -8,13 +8,14 @@ mod repeats;
 
 use std::collections::HashSet;
 
-use cuponera_domain::csv::ReadOptions;
+use cuponera_domain::csv::{Content, ReadOptions};
 use cuponera_domain::id::BookId;
+use cuponera_domain::job::Job;
 use cuponera_domain::principal::Permission;
 use cuponera_domain::rejection::Rejection;
-use cuponera_store::CallResult;
-use cuponera_store::Error;
-use futures::StreamExt;
+use cuponera_store::{CallResult, Error, IdempotencyKey, NewImport};
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt};
 use poem::http::StatusCode;
 use poem::web::Multipart;
 use poem::{Body, FromRequest, Request, RequestBody};
@@ -39,9 +40,9 @@ use crate::http::request_permit;
 use intake::{IDLE_TIMEOUT, Intake};
 use pace::{Budget, Paced};
 
-pub(super) use parameters::Parameters;
+pub(super) use parameters::{Parameters, Texts, names};
 
-pub(super) use doc::operations;
+pub(super) use doc::{OF_THE_FILE, operations};
 pub(crate) use repeats::MAX_CODES_KEPT;
 
 /// Size of one read of a multipart file.
@@ -100,13 +101,8 @@ impl Upload {
         body: UploadBody,
     ) -> Result<Reply<JobView, 202>, Problem> {
         caller.must_have(Permission::CreateCodes)?;
-        let mut parameters = Parameters { book: book.0, dry_run: dry_run.0, ..Parameters::default() };
-        parameters.reading.header = header.0;
-        for (name, value) in
-            [("delimiter", delimiter.0), ("codeColumn", code_column.0), ("userColumn", user_column.0)]
-        {
-            parameters.set(name, &value.unwrap_or_default())?;
-        }
+        let texts = Texts { delimiter: delimiter.0, code_column: code_column.0, user_column: user_column.0 };
+        let mut parameters = Parameters::of_codes(Content::Codes, book.0, dry_run.0, header.0, texts)?;
         if let Some(book) = parameters.book {
             caller.must_have_book(BookId(book))?;
         }
@@ -146,31 +142,58 @@ pub(super) async fn receive(
     Ok(intake)
 }
 
-/// Submits the job when all parts are stored.
+/// Submits the job of an import when all parts are stored.
 async fn submit(
     caller: &Caller,
     held: &HeldKey,
     mut intake: Intake,
     parameters: Parameters,
 ) -> Result<Reply<JobView, 202>, Problem> {
+    let (stored, import) = finish_codes(caller, held, &mut intake, &parameters).await?;
+    let (store, business, actor) = (caller.store(), caller.business(), caller.principal.to_string());
+    let change = async move { store.submit_import(stored, business, &actor, import).await };
+    submit_parts(caller, intake, change.boxed()).await
+}
+
+/// Completes an upload of codes, and the idempotency key with the content of the file and the parameters.
+pub(super) async fn finish_codes(
+    caller: &Caller,
+    held: &HeldKey,
+    intake: &mut Intake,
+    parameters: &Parameters,
+) -> Result<(Option<IdempotencyKey>, NewImport), Problem> {
     let book = parameters.book.ok_or_else(|| Rejection::invalid("couponBookId", "is required"))?;
     caller.must_have_book(BookId(book))?;
     let dry_run = parameters.dry_run.unwrap_or(false);
     intake.hasher.update(book.as_bytes());
     intake.hasher.update([u8::from(dry_run)]);
+    let stored = stored_key(held, intake, &parameters.reading)?;
+    Ok((stored, intake.finish(BookId(book), dry_run).await?))
+}
+
+/// The idempotency key, with a hash of what the intake has received and of how the file is to be read.
+pub(super) fn stored_key(
+    held: &HeldKey,
+    intake: &mut Intake,
+    reading: &ReadOptions,
+) -> Result<Option<IdempotencyKey>, Error> {
     // Without these parameters the fingerprint is that of versions before them.
-    if parameters.reading != ReadOptions::default() {
-        intake.hasher.update(serde_json::to_vec(&parameters.reading).map_err(Error::internal)?);
+    if *reading != (ReadOptions { content: reading.content, ..ReadOptions::default() }) {
+        intake.hasher.update(serde_json::to_vec(reading).map_err(Error::internal)?);
     }
-    let stored = held.with_fingerprint(half(intake.hasher.clone()));
-    let import = intake.finish(BookId(book), dry_run).await?;
-    let id = import.id;
-    let (store, business, actor) = (caller.store(), caller.business(), caller.principal.to_string());
-    // The task owns the parts, so that a disconnect of the client does not delete them.
+    Ok(held.with_fingerprint(half(intake.hasher.clone())))
+}
+
+/// Submits the job of a file. The task owns the parts, so that a disconnect of the client does not delete them.
+pub(super) async fn submit_parts(
+    caller: &Caller,
+    mut intake: Intake,
+    change: BoxFuture<'static, cuponera_store::Result<CallResult<Job>>>,
+) -> Result<Reply<JobView, 202>, Problem> {
     let submit = async move {
-        let answer = store.submit_import(stored, business, &actor, import).await;
+        let answer = change.await;
         match &answer {
-            Ok(CallResult { outcome: Ok(job), .. }) if job.id == id => intake.keep(),
+            Ok(CallResult { outcome: Ok(job), .. }) if job.id == intake.job() => intake.keep(),
             Ok(_) => {}
             // The outcome of the commit is unknown; the sweep checks the database later.
             Err(_) => intake.keep(),
@@ -260,6 +283,23 @@ fn reject_too_large(request: &Request) -> Result<(), Problem> {
     Ok(())
 }
 
+/// The schema of a file as the body or as a field.
+pub(super) fn file_schema() -> MetaSchemaRef {
+    MetaSchemaRef::Inline(Box::new(MetaSchema { format: Some("binary"), ..MetaSchema::new("string") }))
+}
+
+/// The schema of a form with a file and these parameters.
+pub(super) fn form_schema(parameters: &[&'static str]) -> MetaSchemaRef {
+    let schema = |name: &&'static str| match *name {
+        "couponBookId" => (*name, <Uuid as Type>::schema_ref()),
+        "dryRun" | "header" => (*name, <bool as Type>::schema_ref()),
+        _ => (*name, <String as Type>::schema_ref()),
+    };
+    let properties = std::iter::once(("file", file_schema())).chain(parameters.iter().map(schema)).collect();
+    let form = MetaSchema { properties, required: vec!["file"], ..MetaSchema::new("object") };
+    MetaSchemaRef::Inline(Box::new(form))
+}
+
 impl<'a> ApiExtractor<'a> for UploadBody {
     const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::RequestObject];
     type ParamType = ();
@@ -268,33 +308,14 @@ impl<'a> ApiExtractor<'a> for UploadBody {
     fn register(_: &mut Registry) {}
 
     fn request_meta() -> Option<MetaRequest> {
-        let file = || {
-            MetaSchemaRef::Inline(Box::new(MetaSchema {
-                format: Some("binary"),
-                ..MetaSchema::new("string")
-            }))
-        };
-        let form = MetaSchema {
-            properties: vec![
-                ("file", file()),
-                ("couponBookId", <Uuid as Type>::schema_ref()),
-                ("dryRun", <bool as Type>::schema_ref()),
-                ("delimiter", <String as Type>::schema_ref()),
-                ("header", <bool as Type>::schema_ref()),
-                ("codeColumn", <String as Type>::schema_ref()),
-                ("userColumn", <String as Type>::schema_ref()),
-            ],
-            required: vec!["file"],
-            ..MetaSchema::new("object")
-        };
         Some(MetaRequest {
             description: Some("The file as the body, or as the field `file` of a form."),
             content: vec![
                 MetaMediaType {
                     content_type: "multipart/form-data",
-                    schema: MetaSchemaRef::Inline(Box::new(form)),
+                    schema: form_schema(names(Content::Codes)),
                 },
-                MetaMediaType { content_type: "text/csv", schema: file() },
+                MetaMediaType { content_type: "text/csv", schema: file_schema() },
             ],
             required: true,
         })

@@ -15,19 +15,46 @@ pub(in crate::routes) struct Parameters {
     pub(in crate::routes) reading: ReadOptions,
 }
 
+/// Parameters of a query as text.
+#[derive(Debug, Default)]
+pub(in crate::routes) struct Texts {
+    pub(in crate::routes) delimiter: Option<String>,
+    pub(in crate::routes) code_column: Option<String>,
+    pub(in crate::routes) user_column: Option<String>,
+}
+
 impl Parameters {
+    /// Those of a file of codes.
+    pub(in crate::routes) fn of_codes(
+        content: Content,
+        book: Option<Uuid>,
+        dry_run: Option<bool>,
+        header: Option<bool>,
+        texts: Texts,
+    ) -> Result<Self> {
+        let reading = ReadOptions { content, header, ..ReadOptions::default() };
+        Self { book, dry_run, reading }.with(texts)
+    }
+
     /// Those of a file of users.
-    pub(in crate::routes) fn of_users() -> Self {
-        let reading = ReadOptions { content: Content::Users, ..ReadOptions::default() };
-        Self { reading, ..Self::default() }
+    pub(in crate::routes) fn of_users(header: Option<bool>, texts: Texts) -> Result<Self> {
+        let reading = ReadOptions { content: Content::Users, header, ..ReadOptions::default() };
+        Self { reading, ..Self::default() }.with(texts)
+    }
+
+    fn with(mut self, texts: Texts) -> Result<Self> {
+        let Texts { delimiter, code_column, user_column } = texts;
+        for (name, value) in
+            [("delimiter", delimiter), ("codeColumn", code_column), ("userColumn", user_column)]
+        {
+            self.set(name, &value.unwrap_or_default())?;
+        }
+        Ok(self)
     }
 
     /// The names of the parameters that the file may have.
     pub(in crate::routes) fn names(&self) -> &'static [&'static str] {
-        match self.reading.content {
-            Content::Codes => &["couponBookId", "dryRun", "delimiter", "header", "codeColumn", "userColumn"],
-            Content::Users => &["delimiter", "header", "userColumn"],
-        }
+        names(self.reading.content)
     }
 
     pub(in crate::routes) fn is_known(&self, name: &str) -> bool {
@@ -51,6 +78,16 @@ impl Parameters {
             "userColumn" => put(&mut reading.user_column, name, text, column),
             _ => Err(Rejection::invalid(name, "is not known").into()),
         }
+    }
+}
+
+/// The names of the parameters of a file with this content.
+pub(in crate::routes) fn names(content: Content) -> &'static [&'static str] {
+    match content {
+        Content::Codes | Content::Assignments => {
+            &["couponBookId", "dryRun", "delimiter", "header", "codeColumn", "userColumn"]
+        }
+        Content::Users => &["delimiter", "header", "userColumn"],
     }
 }
 

@@ -1,4 +1,4 @@
-//! The report of an import as text: how the file was read, the counts, and a last line with the rows not imported.
+//! The report of an import, or of an upload of assignments, as text: how the file was read, the counts, and a last line with the rows not imported.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -26,6 +26,25 @@ pub(super) fn report(job: &Job, dry_run: bool, errors: Option<&Path>) -> String 
     }
     parts.push(last_line(job, dry_run, errors));
     parts.join("\n")
+}
+
+/// The report of a job that assigned codes.
+pub(super) fn assigned(job: &Job, dry_run: bool, errors: Option<&Path>) -> String {
+    let counted = |name: &str| count(job.result(name));
+    let assigned = if dry_run { "Would be assigned" } else { "Assigned" };
+    let lines = [
+        ("Read as", read_as(&job.answer.value["result"]["readAs"])),
+        (assigned, format!("{}{}", counted("assignedCount"), job.in_time())),
+        ("Held by their users before", counted("alreadyAssignedCount")),
+        ("Rejected", counted("rejectedCount")),
+        ("Duplicates", counted("duplicatesCount")),
+        ("Invalid rows", counted("invalidRowsCount")),
+    ];
+    let rejected = ["rejectedCount", "duplicatesCount", "invalidRowsCount"].map(|name| job.result(name));
+    let would_be = if dry_run { "would be assigned" } else { "assigned" };
+    let mut line = format!("{} {would_be}", self::counted(job.result("assignedCount"), "code", "codes"));
+    add_rejected(&mut line, job, rejected.iter().sum(), errors);
+    format!("{}\n{line}", pairs(&lines))
 }
 
 /// `UTF-8, delimiter ";", header; codes in "Código", users in "Cliente", metadata "Nota"; 2 lines skipped`
@@ -100,13 +119,24 @@ fn last_line(job: &Job, dry_run: bool, errors: Option<&Path>) -> String {
         let _ = write!(line, "; {} rejected", counted(rejected, "row", "rows"));
     }
     if unassigned + rejected > 0 {
-        let file = match errors {
-            Some(path) => plain(&path.display().to_string()),
-            None => format!("cuponera jobs errors {}", job.id()),
-        };
-        let _ = write!(line, ": see {file}");
+        let _ = write!(line, ": see {}", errors_of(job, errors));
     }
     line
+}
+
+fn add_rejected(line: &mut String, job: &Job, rejected: u64, errors: Option<&Path>) {
+    if rejected > 0 {
+        let rows = counted(rejected, "row", "rows");
+        let _ = write!(line, "; {rows} rejected: see {}", errors_of(job, errors));
+    }
+}
+
+/// Where the rejected rows of a job are.
+fn errors_of(job: &Job, errors: Option<&Path>) -> String {
+    match errors {
+        Some(path) => plain(&path.display().to_string()),
+        None => format!("cuponera jobs errors {}", job.id()),
+    }
 }
 
 fn counted(number: u64, one: &str, many: &str) -> String {

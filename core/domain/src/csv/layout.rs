@@ -5,6 +5,7 @@
 //! **Invariant:** a name in a header or the text of another column never becomes a code. If the file leaves
 //! this open, it is rejected with the observation and with the parameters that decide it.
 
+mod assignments;
 mod columns;
 mod header;
 mod headerless;
@@ -36,15 +37,23 @@ pub(super) fn decide(
         Some(delimiter) => vec![read(delimiter)],
         None => Delimiter::ALL.into_iter().map(read).collect(),
     };
-    if options.content == Content::Users {
-        return members::decide(&samples, first_line, options);
+    match options.content {
+        Content::Codes => decide_codes(&samples, first_line, options),
+        Content::Users => members::decide(&samples, first_line, options),
+        Content::Assignments => {
+            assignments::with_users(decide_codes(&samples, first_line, options)?, &samples, options)
+        }
     }
+}
+
+/// Decides the layout of a file of codes of which each sample is the beginning, read with one delimiter.
+fn decide_codes(samples: &[Sample], first_line: u64, options: &ReadOptions) -> Result<Layout, CutError> {
     if options.header != Some(false)
-        && let Some(candidate) = best_header(&samples, options)
+        && let Some(candidate) = best_header(samples, options)
     {
         return candidate.layout(options);
     }
-    let sample = best_sample(&samples, options);
+    let sample = best_sample(samples, options);
     if options.header == Some(true) && !sample.records.is_empty() {
         first_record_as_header(sample, options)
     } else {

@@ -77,7 +77,7 @@ async fn dry_run(
 }
 
 /// The number of further codes that each of these users may hold. Omits users without a limit.
-async fn remaining_limits(
+pub(super) async fn remaining_limits(
     transaction: &mut PgTransaction<'_>,
     claim: &Claim,
     holders: &[Option<String>],

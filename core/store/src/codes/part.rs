@@ -66,6 +66,8 @@ pub enum RowRejection {
     AlreadyExists,
     /// The code was imported, but its user may not hold one more: it is free.
     UserLimitReached,
+    /// The code belongs to another book of the business.
+    OtherBook,
 }
 
 impl RowRejection {
@@ -75,6 +77,7 @@ impl RowRejection {
             Self::DuplicateInFile => "duplicate_in_file",
             Self::AlreadyExists => "already_exists",
             Self::UserLimitReached => "user_limit_reached",
+            Self::OtherBook => "other_book",
         }
     }
 
@@ -86,6 +89,7 @@ impl RowRejection {
             Self::UserLimitReached => {
                 "the code is imported and free: its user may hold no more codes of the book"
             }
+            Self::OtherBook => "the code belongs to another coupon book",
         }
     }
 

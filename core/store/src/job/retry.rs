@@ -1,4 +1,5 @@
-//! Retries of failed jobs: one job, or all of a business. Only the unfinished chunks run again.
+//! Retries of failed jobs: one job, or all of a business. Only the unfinished chunks run again. A distribution is not retried while its
+//! codes are taken back.
 
 use serde::{Deserialize, Serialize};
 use sqlx::{PgTransaction, query, query_scalar};
@@ -8,8 +9,9 @@ use crate::Store;
 use crate::error::{Error, Result};
 use crate::outbox::announce;
 use crate::request_key::{CallResult, IdempotencyKey, KeyedChange};
+use crate::revoke::find_open_take_backs;
 use cuponera_domain::id::{BusinessId, JobId};
-use cuponera_domain::job::Job;
+use cuponera_domain::job::{Job, JobStatus};
 
 use super::cancel::wrong_state;
 use super::discard::check_undiscarded;
@@ -58,7 +60,11 @@ impl Store {
             let job = get(&mut *open.transaction, business, id).await?;
             if retried.is_empty() {
                 check_undiscarded(&mut *open.transaction, id).await?;
-                return Err(wrong_state(&job, "only a failed job can be retried"));
+                let hint = match job.status {
+                    JobStatus::Failed => "its codes are taken back: it can be retried when that is over",
+                    _ => "only a failed job can be retried",
+                };
+                return Err(wrong_state(&job, hint));
             }
             Ok(job)
         }
@@ -116,7 +122,10 @@ impl Store {
         business: BusinessId,
         which: JobSelection,
     ) -> Result<Vec<JobId>> {
-        let failed = hold_failed(transaction, business, which).await?;
+        let mut failed = hold_failed(transaction, business, which).await?;
+        // Their submissions lock the same rows. Read after the rows are locked.
+        let take_backs = find_open_take_backs(&mut **transaction, business, &failed).await?;
+        failed.retain(|id| take_backs.iter().all(|open| open.distribution.0 != *id));
         query!(
             "update job_chunk set status = 'READY', attempts = 0, crashes = 0, run_at = now(), error = null
              where job_id = any($1) and status = 'FAILED'",
@@ -124,7 +133,7 @@ impl Store {
         )
         .execute(&mut **transaction)
         .await?;
-        take_back(transaction, &failed).await?;
+        free_running(transaction, &failed).await?;
         let retried = query!(
             "update job set status = 'QUEUED', chunks_failed = 0, error = null, finished_at = null
              where id = any($1) and status = 'FAILED'",
@@ -174,7 +183,7 @@ async fn hold_failed(
 /// Makes the chunks runnable that were running when a rule stopped the jobs. Otherwise they would wait for the end of
 /// their leases, and count as crashes. A chunk whose row its worker holds is skipped and waits for the end of its
 /// lease: the worker may be waiting for the job's row, which this transaction holds.
-async fn take_back(transaction: &mut PgTransaction<'static>, jobs: &[Uuid]) -> Result<()> {
+async fn free_running(transaction: &mut PgTransaction<'static>, jobs: &[Uuid]) -> Result<()> {
     query!(
         "update job_chunk set status = 'READY', lease_until = null, run_at = now()
          where (job_id, number) in (select job_id, number from job_chunk

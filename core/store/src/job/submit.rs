@@ -11,13 +11,14 @@ use cuponera_domain::coupon::pattern::Pattern;
 use cuponera_domain::csv::{Columns, Delimiter, ReadAs};
 use cuponera_domain::id::{BookId, BusinessId, JobId, PoolId};
 use cuponera_domain::job::generate::{self, MAX_CODES_PER_JOB};
-use cuponera_domain::job::{ChunkWork, Job, JobKind, JobWarning, Work, import, import_members};
+use cuponera_domain::job::{ChunkWork, Job, JobKind, JobWarning, Work, assign_codes, import, import_members};
 use cuponera_domain::rejection::Rejection;
 
 use super::finish::count_end;
 use super::read::get;
 use crate::Store;
 use crate::codes::space::{as_i64, reserve};
+use crate::distribution::check_assignable;
 use crate::outbox::announce;
 use crate::pool;
 use crate::request_key::{CallResult, IdempotencyKey, KeyedChange};
@@ -166,6 +167,51 @@ impl Store {
         }
         .await;
         counted(self.notify_relay_after(open.commit(outcome).await))
+    }
+
+    /// Inserts the job of an upload of assignments. If two parts may have the same code, they are done one after the other.
+    pub async fn submit_assignments(
+        &self,
+        key: Option<IdempotencyKey>,
+        business: BusinessId,
+        actor: &str,
+        import: NewImport,
+    ) -> Result<CallResult<Job>> {
+        let mut open = match self.attempt(key).await? {
+            KeyedChange::Begun(open) => open,
+            KeyedChange::Answered(answer) => return Ok(answer),
+        };
+        let outcome = async {
+            check_assignable(&mut *open.transaction, business, import.book).await?;
+            let spec = assign_codes::Spec {
+                book: import.book,
+                columns: import.columns,
+                delimiter: import.delimiter,
+                dry_run: import.dry_run,
+                may_repeat_codes: import.may_repeat_codes,
+            };
+            let part = |import::Chunk { file, first_line }| assign_codes::Chunk::Part { file, first_line };
+            let job = NewJob {
+                id: import.id,
+                business,
+                actor: actor.to_owned(),
+                result: spec.first_result(&import.read_as),
+                work: Work::AssignCodes(spec),
+                ordered: import.dry_run || import.may_repeat_codes,
+                total: Some(import.rows),
+                chunks: import.parts.into_iter().map(part).map(ChunkWork::AssignCodes).collect(),
+                delay: Duration::ZERO,
+                warnings: Vec::new(),
+            };
+            insert(&mut open.transaction, job, self).await
+        }
+        .await;
+        counted(self.notify_relay_after(open.commit(outcome).await))
+    }
+
+    /// Checks that codes of the book can be assigned. Called before a long upload is received.
+    pub async fn check_book_assignable(&self, business: BusinessId, book: BookId) -> Result<()> {
+        check_assignable(&self.pool, business, book).await
     }
 
     /// Inserts the job of an upload of members.

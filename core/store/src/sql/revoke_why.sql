@@ -8,9 +8,9 @@ select i.n as "n!",
     when c.code is null then 'coupon_not_found'
     when c.status = 'VOID' then 'coupon_void'
     when c.status = 'AVAILABLE' then 'not_assigned'
+    when i.assignment_id is not null and c.assignment_id <> i.assignment_id then 'not_holder'
     when c.locked_until > now() then 'coupon_locked'
     when i.user_id is not null and c.holder <> u.user_id then 'not_holder'
-    when i.assignment_id is not null and c.assignment_id <> i.assignment_id then 'not_holder'
     when c.redeem_count > 0 or c.rollback_count > 0 then 'coupon_already_redeemed'
     else 'again'
   end as "verdict!",

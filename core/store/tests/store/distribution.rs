@@ -3,6 +3,7 @@
 mod ends;
 mod numbers;
 mod reservations;
+mod take_back;
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,6 @@
 //! Import: every row is imported or rejected, the first line of a code wins, and the rejections agree with the table of codes.
 
+mod assignments;
 mod parts;
 mod users;
 

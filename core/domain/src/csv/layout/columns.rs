@@ -99,6 +99,8 @@ pub enum Content {
     Codes,
     /// Users. Their column is the column of codes in [`Columns`].
     Users,
+    /// Codes with users: a file without a column of users is rejected, and other columns are not used.
+    Assignments,
 }
 
 impl FromStr for ColumnLabel {

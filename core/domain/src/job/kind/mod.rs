@@ -4,11 +4,13 @@
 //! **Invariant.** The stored forms of earlier versions stay readable (`core/store/tests/store/versions.rs`): a new
 //! field has a default.
 
+pub mod assign_codes;
 pub mod delete_book;
 pub mod distribute;
 pub mod generate;
 pub mod import;
 pub mod import_members;
+pub mod take_back;
 pub mod void_codes;
 
 use serde::{Deserialize, Serialize};
@@ -114,6 +116,10 @@ kinds! {
     ImportMembers = "IMPORT_MEMBERS", chunks "IMPORT_MEMBERS", in import_members;
     /// Gives codes of a book to the members of a user pool.
     Distribute = "DISTRIBUTE", chunks "DISTRIBUTE", in distribute;
+    /// Makes the codes free again that a distribution assigned.
+    TakeBack = "TAKE_BACK", chunks "TAKE_BACK", in take_back;
+    /// Assigns existing codes to the users that an uploaded file names.
+    AssignCodes = "ASSIGN_CODES", chunks "ASSIGN", in assign_codes;
 }
 
 impl JobKind {

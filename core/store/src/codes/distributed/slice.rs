@@ -4,20 +4,19 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 use sqlx::{PgConnection, PgTransaction, query, query_file, query_file_as};
-use uuid::Uuid;
 
-use crate::GenerateId;
 use crate::Store;
 use crate::deletion::Step;
 use crate::distribution::{check_assignable, clear_reservations};
 use crate::error::{Error, Result};
 use crate::job::claim::{Claim, begin};
 use crate::job::finish::Finished;
-use cuponera_domain::id::{AssignmentId, BookId, EventId};
+use cuponera_domain::id::BookId;
 use cuponera_domain::job::distribute::Spec;
 
 use super::super::chunk::discard;
 use super::super::copy::CopyRows;
+use super::super::give::{HeldCode, give, grant};
 use super::{count, then};
 
 /// A slice whose codes are to be assigned.
@@ -28,13 +27,6 @@ struct Slice {
     positions: Option<Vec<i32>>,
     ordinals: Vec<i32>,
     counts: Vec<i32>,
-}
-
-/// A code that the transaction holds.
-struct HeldCode {
-    code: String,
-    position: i32,
-    version: i32,
 }
 
 /// A member, and what it gets of a slice.
@@ -179,15 +171,7 @@ async fn deal<'a>(
         .filter(|share| share.wanted > 0)
         .map(|share| (share.holder.as_str(), share.wanted))
         .collect();
-    let granted = query_file!(
-        "src/sql/grant_codes.sql",
-        book.0,
-        &wanted.keys().map(|user| (*user).to_owned()).collect::<Vec<_>>(),
-        &wanted.values().copied().collect::<Vec<_>>()
-    )
-    .fetch_all(&mut **transaction)
-    .await?;
-    let granted: BTreeMap<String, i32> = granted.into_iter().map(|row| (row.user_id, row.granted)).collect();
+    let granted = grant(transaction, book, &wanted).await?;
     for share in shares {
         let given = granted.get(&share.holder).copied().unwrap_or(0).min(share.wanted);
         if given < share.wanted {
@@ -198,7 +182,7 @@ async fn deal<'a>(
     Ok(())
 }
 
-/// Assigns the codes of the shares, with their events, and changes the book's counts.
+/// Assigns the codes of the shares.
 async fn assign(
     transaction: &mut PgTransaction<'_>,
     claim: &Claim,
@@ -209,41 +193,7 @@ async fn assign(
     for share in shares {
         given.extend(share.codes.iter().map(|code| (share.holder.as_str(), code)));
     }
-    if given.is_empty() {
-        return Ok(());
-    }
-    let ids: Vec<Uuid> = given.iter().map(|_| AssignmentId::generate().0).collect();
-    let assigned = query_file!(
-        "src/sql/assign_distributed.sql",
-        claim.business.0,
-        &given.iter().map(|(_, code)| code.code.clone()).collect::<Vec<_>>(),
-        &given.iter().map(|(holder, _)| (*holder).to_owned()).collect::<Vec<_>>(),
-        &ids,
-        book.0
-    )
-    .execute(&mut **transaction)
-    .await?;
-    if assigned.rows_affected() != given.len() as u64 {
-        return Err(Error::internal("a code that is held was not free"));
-    }
-    let actor = format!("job:{}", claim.job);
-    let target = "coupon_event (id, business_id, book_id, position, version, from_status, to_status, action, user_id, actor)";
-    let mut copy = CopyRows::start(transaction, target, 10).await?;
-    for (holder, code) in &given {
-        copy.row().uuid(EventId::generate().0).uuid(claim.business.0).uuid(book.0);
-        copy.int(code.position).int(code.version + 1).text("AVAILABLE").text("ASSIGNED").text("ASSIGN");
-        copy.text(holder).text(&actor);
-        copy.flush_if_full().await?;
-    }
-    copy.finish().await?;
-    query!(
-        "insert into book_delta (book_id, available, assigned) values ($1, -$2::int, $2)",
-        book.0,
-        count(given.len())
-    )
-    .execute(&mut **transaction)
-    .await?;
-    Ok(())
+    give(transaction, claim, book, &given).await
 }
 
 /// Writes what each member got of a slice, for the report.

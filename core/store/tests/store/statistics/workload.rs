@@ -108,7 +108,8 @@ async fn world_with_a_clock() -> (World, Vec<String>) {
     ] {
         query(sql).execute(world.pool()).await.unwrap();
     }
-    let codes = world.insert_codes(300).await;
+    // Enough for the last operations to find some that are not used up.
+    let codes = world.insert_codes(i32::try_from(operations() * CLIENTS / 3).unwrap()).await;
     (world, codes)
 }
 

@@ -6,6 +6,7 @@ mod adversity;
 mod conformance;
 mod dead_letters;
 mod distribution;
+mod export;
 
 mod fleet;
 mod losses;

@@ -30,7 +30,7 @@ use catalog::Kind;
 use operation::Shape;
 
 /// The tags, in reading order.
-const READING_ORDER: [&str; 12] = [
+const READING_ORDER: [&str; 13] = [
     "Auth",
     "Coupon books",
     "Coupon codes",
@@ -39,6 +39,7 @@ const READING_ORDER: [&str; 12] = [
     "Redemptions",
     "User pools",
     "Distributions",
+    "Exports",
     "Jobs",
     "Users",
     "API keys",

@@ -7,6 +7,7 @@ mod books;
 mod codes;
 mod coupons;
 mod distributions;
+mod exports;
 mod health;
 mod jobs;
 mod list;
@@ -38,6 +39,7 @@ pub(crate) use books::Books;
 pub(crate) use codes::Codes;
 pub(crate) use coupons::{Coupons, normalized};
 pub(crate) use distributions::Distributions;
+pub(crate) use exports::Exports;
 pub(crate) use health::Health;
 pub(crate) use jobs::{JobView, Jobs};
 pub(crate) use metrics::{METRICS, expose};
@@ -76,6 +78,8 @@ pub(crate) enum Tag {
     UserPools,
     /// Codes of a book for all users of a pool.
     Distributions,
+    /// Codes, assignments, redemptions and events as CSV files.
+    Exports,
     /// Long-running work.
     Jobs,
     /// Health checks.
@@ -117,6 +121,7 @@ pub(crate) type Operations = (
     Redemptions,
     Pools,
     Distributions,
+    Exports,
     Jobs,
     Health,
 );
@@ -135,6 +140,7 @@ pub(crate) fn operations() -> Operations {
         Redemptions,
         Pools,
         Distributions,
+        Exports,
         Jobs,
         Health,
     )
@@ -155,6 +161,7 @@ pub(crate) fn documentation() -> Vec<Operation> {
         redemptions::operations(),
         pools::operations(),
         distributions::operations(),
+        exports::operations(),
         jobs::operations(),
         health::operations(),
     ]

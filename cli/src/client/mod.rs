@@ -13,6 +13,7 @@ mod codes;
 mod coupons;
 mod distribute;
 mod exchange;
+mod export;
 mod fault;
 mod import;
 mod jobs;
@@ -116,6 +117,9 @@ pub(crate) enum Verb {
     /// Distribute codes of a book to the users of a pool
     #[command(after_long_help = distribute::HELP)]
     Distribute(WithServer<distribute::Distribute>),
+    /// Export codes, assignments, redemptions or events to a CSV file
+    #[command(after_long_help = export::HELP)]
+    Export(Box<WithServer<export::Export>>),
     /// List, watch, cancel and retry jobs
     #[command(after_long_help = jobs::HELP)]
     Jobs(WithServer<jobs::Jobs>),
@@ -201,6 +205,7 @@ pub(crate) fn run(verb: Verb) -> ExitCode {
         Verb::History(to) => to.run(),
         Verb::Pools(to) => to.run(),
         Verb::Distribute(to) => to.run(),
+        Verb::Export(to) => to.run(),
         Verb::Jobs(to) => to.run(),
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod delete_book;
 pub mod distribute;
+pub mod export;
 pub mod generate;
 pub mod import;
 pub mod import_members;
@@ -21,6 +22,7 @@ pub async fn handle(store: &Store, files: &Files, claim: &Claim) -> Result<Chunk
         Task::ImportCodes(spec, chunk) => import::work(store, files, claim, spec, chunk).await,
         Task::ImportMembers(spec, chunk) => import_members::work(store, files, claim, spec, chunk).await,
         Task::Distribute(spec, step) => distribute::work(store, claim, spec, *step).await,
+        Task::Export(spec, chunk) => export::work(store, files, claim, spec, chunk).await,
         Task::DeleteBook(_, step) => delete_book::work(store, claim, *step).await,
         Task::VoidCodes(spec, chunk) => void_codes::work(store, claim, spec, chunk).await,
         Task::Unreadable { reason, .. } => Err(Error::internal(reason.clone())),

@@ -84,7 +84,7 @@ impl Jobs {
         caller: Caller,
         /// `QUEUED`, `RUNNING`, `SUCCEEDED`, `FAILED` or `CANCELLED`.
         status: Query<Option<String>>,
-        /// `GENERATE_CODES`, `IMPORT_CODES`, `DELETE_BOOK`, `VOID_CODES`, `IMPORT_MEMBERS` or `DISTRIBUTE`.
+        /// `GENERATE_CODES`, `IMPORT_CODES`, `DELETE_BOOK`, `VOID_CODES`, `IMPORT_MEMBERS`, `DISTRIBUTE` or `EXPORT`.
         kind: Query<Option<String>>,
         /// `nextCursor` of the previous page.
         cursor: Query<Option<String>>,

@@ -13,7 +13,7 @@ use crate::http::time::Time;
 #[oai(rename = "Job", rename_all = "camelCase", skip_serializing_if_is_none)]
 pub(crate) struct JobView {
     pub(crate) id: Uuid,
-    /// `GENERATE_CODES`, `IMPORT_CODES`, `DELETE_BOOK`, `VOID_CODES`, `IMPORT_MEMBERS` or `DISTRIBUTE`.
+    /// `GENERATE_CODES`, `IMPORT_CODES`, `DELETE_BOOK`, `VOID_CODES`, `IMPORT_MEMBERS`, `DISTRIBUTE` or `EXPORT`.
     kind: String,
     /// `QUEUED`, `RUNNING`, `SUCCEEDED`, `FAILED` or `CANCELLED`.
     status: String,

@@ -3,7 +3,7 @@
 mod doc;
 mod view;
 
-use chrono::{DateTime, Datelike, Utc};
+use chrono::{DateTime, Utc};
 use cuponera_domain::coupon::redemption::Redemption;
 use cuponera_domain::id::{BookId, RedemptionId};
 use cuponera_domain::principal::Role;
@@ -22,6 +22,7 @@ use crate::http::body::Body;
 use crate::http::idempotency::HeldKey;
 use crate::http::problem::Problem;
 use crate::http::reply::Reply;
+use crate::http::time::is_storable;
 use view::{PastRedemptionView, RollbackView};
 
 pub(super) use doc::operations;
@@ -140,9 +141,4 @@ fn time(name: &str, time: Option<DateTime<Utc>>) -> Result<Option<DateTime<Utc>>
         }
         time => Ok(time),
     }
-}
-
-/// Whether Postgres and RFC 3339 both have the time.
-fn is_storable(time: DateTime<Utc>) -> bool {
-    (0..=9999).contains(&time.year())
 }

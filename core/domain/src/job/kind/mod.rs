@@ -6,6 +6,7 @@
 
 pub mod delete_book;
 pub mod distribute;
+pub mod export;
 pub mod generate;
 pub mod import;
 pub mod import_members;
@@ -114,6 +115,8 @@ kinds! {
     ImportMembers = "IMPORT_MEMBERS", chunks "IMPORT_MEMBERS", in import_members;
     /// Gives codes of a book to the members of a user pool.
     Distribute = "DISTRIBUTE", chunks "DISTRIBUTE", in distribute;
+    /// Writes codes, assignments, redemptions or events to a file.
+    Export = "EXPORT", chunks "EXPORT", in export;
 }
 
 impl JobKind {

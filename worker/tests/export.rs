@@ -55,13 +55,14 @@ impl Rig {
             .unwrap();
     }
 
-    /// Works until no chunk is left. About every second claim is lost after a random time. Returns the number of lost claims.
+    /// Works until no chunk is left. The first claim of each chunk is lost after a random time, unless it has ended before. Returns the
+    /// number of lost claims.
     async fn work_with_losses(&self) -> u32 {
         let mut lost = 0;
         while let Some(claim) = claim(self.world.store(), "worker").await {
-            let patience = Duration::from_millis(rand::rng().random_range(0..300));
+            let patience = Duration::from_millis(rand::rng().random_range(0..100));
             let work = handlers::handle(self.world.store(), &self.files, &claim);
-            if rand::rng().random_bool(0.5) && tokio::time::timeout(patience, work).await.is_err() {
+            if claim.epoch == 1 && tokio::time::timeout(patience, work).await.is_err() {
                 lost += 1;
                 self.end_leases().await;
             } else if claim_is_held(&self.world, &claim).await {
@@ -107,7 +108,7 @@ async fn claim_is_held(world: &World, claim: &Claim) -> bool {
 
 /// The number of rows of a test: a million with `CUPONERA_SOAK=1`.
 fn rows_of_test() -> i32 {
-    if is_soak() { 1_000_000 } else { 20_000 }
+    if is_soak() { 1_000_000 } else { 120_000 }
 }
 
 /// Assigns, redeems and rolls back codes until `stop`; each code is `W-…` and is used by one writer.
@@ -199,7 +200,7 @@ async fn redemptions_and_events_are_those_of_the_plan_beside_writers_and_lost_wo
     };
     let writers = futures::future::join_all((0..4).map(|writer| write_until(world, writer, &stop)));
     let ((dumps, lost), written) = tokio::join!(export, writers);
-    assert!(lost > 0 && written.iter().sum::<u32>() > 20, "{lost} losses, {written:?} codes written");
+    assert!(lost > 2 && written.iter().sum::<u32>() > 20, "{lost} losses, {written:?} codes written");
     for (job, dump) in dumps {
         let rows = rig.rows(job).await;
         let dump: BTreeMap<String, String> = dump.into_iter().collect();
@@ -226,7 +227,8 @@ async fn each_code_is_exported_once_beside_writers_and_lost_workers() {
         (job, lost)
     };
     let writers = futures::future::join_all((0..4).map(|writer| write_until(world, writer, &stop)));
-    let ((job, _), _) = tokio::join!(export, writers);
+    let ((job, lost), _) = tokio::join!(export, writers);
+    assert!(lost > 1, "{lost} losses");
     let rows = rig.rows(job).await;
     let codes: Vec<String> =
         query_scalar("select code from coupon order by code").fetch_all(world.pool()).await.unwrap();
@@ -293,4 +295,46 @@ async fn a_cancelled_and_a_failed_export_leave_no_file() {
         assert_eq!(rig.work(&claim).await, ChunkOutcome::Done);
     }
     assert_eq!(rig.rows(job).await.len(), 3_000);
+}
+
+/// An import that is not finished moves a code from a later line to an earlier one between two pages. It was in the book when the export
+/// was planned, so it is exported, once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_code_that_an_import_moves_is_exported_once() {
+    // Read after the move, read before it, and both on the second part.
+    for (from, to) in [(55_000, 7), (7_000, 52_000), (58_000, 52_000)] {
+        let rig = Rig::new().await;
+        let world = &rig.world;
+        world.insert_codes(60_000).await;
+        // The positions to which the import moves codes are empty.
+        query("delete from coupon where position in (7, 52000)").execute(world.pool()).await.unwrap();
+        let import = query_scalar(
+            "insert into job (id, business_id, kind, status, book_id, created_by, work, chunks_total)
+             values (gen_random_uuid(), $1, 'IMPORT_CODES', 'RUNNING', $2, 'test', '{}', 1) returning id",
+        )
+        .bind(world.business.0)
+        .bind(world.book.0)
+        .fetch_one(world.pool())
+        .await
+        .map(JobId)
+        .unwrap();
+        query("update coupon set job_id = $1 where position % 1000 < 10")
+            .bind(import.0)
+            .execute(world.pool())
+            .await
+            .unwrap();
+        let before: Vec<String> =
+            query_scalar("select code from coupon order by code").fetch_all(world.pool()).await.unwrap();
+        let job = rig.submit(ExportKind::Codes).await;
+        let first = claim(world.store(), "worker").await.unwrap();
+        assert_eq!(rig.work(&first).await, ChunkOutcome::Done);
+        query("update coupon set position = $2 where position = $1")
+            .bind(from)
+            .bind(to)
+            .execute(world.pool())
+            .await
+            .unwrap();
+        rig.work_with_losses().await;
+        assert!(rig.rows(job).await.into_keys().eq(before), "{from} to {to}");
+    }
 }

@@ -42,13 +42,14 @@ pub struct StoredPart {
 
 impl Store {
     /// Notes a part, finishes its chunk, and adds the chunk of the next part or the one that joins all parts. A part of a lost claim
-    /// is not noted, and its file is not used.
+    /// is not noted, and its file is not used: if another claim has noted the part, the change is rolled back with the transaction.
     pub async fn finish_exported_part(&self, claim: &Claim, part: &ExportPart) -> Result<ClaimState> {
         let mut connection = self.pool.acquire().await?;
         let mut transaction = begin(&mut connection, claim).await?;
         let (rows, bytes) = (as_i64(part.rows)?, as_i64(part.bytes)?);
         query!(
-            "insert into export_part (job_id, number, epoch, rows, bytes) values ($1, $2, $3, $4, $5)",
+            "insert into export_part (job_id, number, epoch, rows, bytes) values ($1, $2, $3, $4, $5)
+             on conflict (job_id, number) do update set epoch = excluded.epoch, rows = excluded.rows, bytes = excluded.bytes",
             claim.job.0,
             claim.number,
             claim.epoch,

@@ -1,10 +1,10 @@
 //! Exports over HTTP: jobs and their files, ranges, files in a bucket, streams, and what a key limited to books may export.
 
 use cuponera_platform::files::Files;
-use cuponera_testkit::Emulator;
+use cuponera_testkit::{Emulator, eventually};
 use reqwest::{Method, redirect};
 use serde_json::{Value, json};
-use sqlx::query;
+use sqlx::{AssertSqlSafe, query, query_scalar};
 
 use crate::support::{Client, Limits, Reply, Server, id_of, wait_for_job};
 
@@ -185,6 +185,20 @@ async fn a_file_that_is_not_there_has_a_reason() {
         .await
         .expect("moving the files to the past failed");
     assert_eq!(file(&admin, &job, &[]).await.rejected(410), "export_expired");
+    // Housekeeping deletes the files of both, and what is stored of them.
+    let folder = server.files.path().join("exports").join(id_of(&job));
+    assert!(folder.exists());
+    server.start_worker().await;
+    for table in ["export_file", "export_part", "export_book", "job_storage where export_bytes > 0"] {
+        eventually("the exports to be deleted", async || {
+            let count = query_scalar(AssertSqlSafe(format!("select count(*) from {table}")));
+            (count.fetch_one(server.database.pool()).await.ok() == Some(0_i64)).then_some(())
+        })
+        .await;
+    }
+    assert!(!folder.exists());
+    assert_eq!(file(&admin, &job, &[]).await.rejected(410), "export_expired");
+    server.assert_invariants().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

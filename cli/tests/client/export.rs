@@ -19,7 +19,7 @@ async fn an_export_is_written_to_a_file_and_a_partial_download_is_continued() {
     assert!(text.contains(&format!("{code},ASSIGNED,'+34600,")), "{text}");
     let job = world.json(&["export", "codes", "--book", &name, "--no-wait"]);
     let job = job["id"].as_str().expect("an id");
-    world.json(&["jobs", "watch", job]);
+    world.run(&["jobs", "watch", job]).prints(&["SUCCEEDED"]);
     // An earlier download has ended after 100 bytes, or after all.
     world.run(&["export", "--job", job, "--out", "whole.csv"]).prints(&["Exported 20 rows"]);
     let whole = std::fs::read(world.path("whole.csv")).expect("the file is not written");

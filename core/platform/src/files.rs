@@ -9,7 +9,7 @@ mod bucket;
 mod export;
 
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path as FilePath;
+use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -34,6 +34,8 @@ pub struct Files {
     store: Arc<dyn ObjectStore>,
     /// Signs links to files of a bucket, whose names begin with this prefix.
     signer: Option<(Arc<dyn Signer>, Path)>,
+    /// The folder, if the files are in one.
+    folder: Option<PathBuf>,
 }
 
 impl Files {
@@ -72,7 +74,7 @@ impl Files {
     }
 
     fn of_bucket(client: AmazonS3, store: impl ObjectStore, prefix: &str) -> Self {
-        Self { store: Arc::new(store), signer: Some((Arc::new(client), Path::from(prefix))) }
+        Self { store: Arc::new(store), signer: Some((Arc::new(client), Path::from(prefix))), folder: None }
     }
 
     /// Opens a folder, which is created if it is absent.
@@ -80,7 +82,7 @@ impl Files {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(Error::unavailable)?;
         let store = LocalFileSystem::new_with_prefix(folder).map_err(Error::unavailable)?;
         let store = store.with_automatic_cleanup(true).with_fsync(true);
-        Ok(Self { store: Arc::new(store), signer: None })
+        Ok(Self { store: Arc::new(store), signer: None, folder: Some(folder.to_owned()) })
     }
 
     /// The file name of a part of an upload.

@@ -156,7 +156,14 @@ async fn the_parts_of_an_export_are_joined_in_their_order_and_ranges_are_read() 
         assert!(!files.join(&parts, &short).await.unwrap_err().is_retryable());
         assert!(files.get(&short).await.is_err());
         assert_eq!(files.exports_older_than(TimeDelta::days(-1)).await.unwrap(), [job]);
+        if let Place::Folder(folder) = &place {
+            // As a process leaves it that ends while it writes.
+            std::fs::write(folder.path().join(format!("{name}#1")), "incomplete").unwrap();
+        }
         files.delete_export(job).await.unwrap();
+        if let Place::Folder(folder) = &place {
+            assert!(!folder.path().join(format!("exports/{job}")).exists());
+        }
         assert_eq!(files.exports_older_than(TimeDelta::days(-1)).await.unwrap(), []);
     }
 }

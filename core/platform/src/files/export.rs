@@ -101,7 +101,13 @@ impl Files {
 
     /// Deletes all files of an export.
     pub async fn delete_export(&self, job: JobId) -> Result<()> {
-        self.delete_folder(&Path::from(format!("exports/{job}"))).await
+        self.delete_folder(&Path::from(format!("exports/{job}"))).await?;
+        // A process that ended while it joined the parts has left an incomplete file, which `object_store` does not list.
+        let Some(folder) = &self.folder else { return Ok(()) };
+        match tokio::fs::remove_dir_all(folder.join(format!("exports/{job}"))).await {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::unavailable(error)),
+            _ => Ok(()),
+        }
     }
 
     /// The exports whose files were last written longer than `age` ago.

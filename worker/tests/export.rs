@@ -88,7 +88,8 @@ impl Rig {
             assert!(rows.insert(row[0].clone(), row).is_none(), "a row occurs twice: {line}");
         }
         assert_eq!(done.result["rowCount"], rows.len());
-        assert_eq!((done.succeeded, done.total), (rows.len() as i64, Some(rows.len() as i64)));
+        let count = i64::try_from(rows.len()).unwrap();
+        assert_eq!((done.succeeded, done.total), (count, Some(count)));
         rows
     }
 }
@@ -139,11 +140,16 @@ async fn write_until(world: &World, writer: usize, stop: &AtomicBool) -> u32 {
 async fn plant_history(world: &World, count: i32) {
     for sql in [
         "insert into redemption (id, business_id, book_id, code, use_number, user_id)
-         select gen_random_uuid(), $1, $2, 'C' || lpad(n::text, 6, '0'), 1, 'ana' from generate_series(0, $3 - 1) n",
+         select gen_random_uuid(), $1, $2, 'C' || lpad(n::text, 6, '0'), 1, 'ana' from generate_series($3, $4 - 1) n",
         "insert into coupon_event (id, business_id, book_id, position, version, from_status, to_status, action, actor)
-         select gen_random_uuid(), $1, $2, n, 1, 'AVAILABLE', 'ASSIGNED', 'ASSIGN', 'test' from generate_series(0, $3 - 1) n",
+         select gen_random_uuid(), $1, $2, n, 1, 'AVAILABLE', 'ASSIGNED', 'ASSIGN', 'test' from generate_series($3, $4 - 1) n",
     ] {
-        query(sql).bind(world.business.0).bind(world.book.0).bind(count).execute(world.pool()).await.unwrap();
+        // Within the timeout of a statement.
+        for first in (0..count).step_by(100_000) {
+            let last = count.min(first + 100_000);
+            let planted = query(sql).bind(world.business.0).bind(world.book.0).bind(first).bind(last);
+            planted.execute(world.pool()).await.unwrap();
+        }
     }
 }
 

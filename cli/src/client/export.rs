@@ -87,18 +87,15 @@ impl RunCommand for Export {
         if let Some(out) = &self.out {
             check_output(out)?;
         }
-        let job = match self.job {
-            Some(id) => {
-                let job = watch::until_over(client, &id.to_string(), |_| Ok(())).await?;
-                job.verdict()?;
-                client.show(&job.answer, |_| exported(&job))?;
-                job
-            }
-            None => {
-                let answer = client.ask(Request::post(&["exports"], self.body(client).await?)).await?;
-                let submitted = Submitted { job: answer, waits: !self.no_wait };
-                watch::wait_for_job(client, submitted, exported).await?
-            }
+        let job = if let Some(id) = self.job {
+            let job = watch::until_over(client, &id.to_string(), |_| Ok(())).await?;
+            job.verdict()?;
+            client.show(&job.answer, |_| exported(&job))?;
+            job
+        } else {
+            let answer = client.ask(Request::post(&["exports"], self.body(client).await?)).await?;
+            let submitted = Submitted { job: answer, waits: !self.no_wait };
+            watch::wait_for_job(client, submitted, exported).await?
         };
         match &self.out {
             Some(out) if !self.no_wait => download(client, &job.id(), out).await,

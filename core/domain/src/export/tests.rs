@@ -3,6 +3,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::id::{AssignmentId, RedemptionId};
+use ExportKind::{Assignments, Codes, Events, Redemptions};
 
 fn coupon(code: &str, user: &str) -> Coupon {
     let at = |text: &str| DateTime::parse_from_rfc3339(text).unwrap().to_utc();
@@ -25,7 +26,7 @@ fn coupon(code: &str, user: &str) -> Coupon {
 }
 
 fn text_of(format: Format, coupon: &Coupon) -> String {
-    let mut rows = CsvRows::new(ExportKind::Codes, format);
+    let mut rows = CsvRows::new(Codes, format);
     rows.coupon(coupon);
     String::from_utf8(rows.into_bytes()).unwrap()
 }
@@ -52,7 +53,7 @@ fn text_that_begins_like_a_formula_is_escaped_and_numbers_are_not() {
         redeemed_at: coupon("A", "a").created_at,
         rolled_back_at: None,
     };
-    let mut rows = CsvRows::new(ExportKind::Redemptions, Format::default());
+    let mut rows = CsvRows::new(Redemptions, Format::default());
     rows.redemption(&redemption);
     let line = String::from_utf8(rows.into_bytes()).unwrap();
     assert!(line.contains(",ana,-1,'=1+1,2026-01-01T00:00:00.500Z,\r\n"), "{line}");
@@ -65,7 +66,7 @@ fn every_row_has_the_cells_of_the_header_with_each_delimiter() {
     for delimiter in Delimiter::ALL {
         let template = Some("https://shop.example/c/{code}?x=1,2;3|4".to_owned());
         let format = Format { bom: true, delimiter, raw: false, link_template: template };
-        let mut rows = CsvRows::new(ExportKind::Codes, format);
+        let mut rows = CsvRows::new(Codes, format);
         rows.header();
         rows.coupon(&odd);
         let bytes = rows.into_bytes();
@@ -94,7 +95,6 @@ fn a_request_that_makes_no_sense_has_faults() {
         faults(kind, &filter, &format).into_iter().map(|fault| fault.field).collect::<Vec<_>>()
     };
     let none: [&str; 0] = [];
-    use ExportKind::{Assignments, Codes, Events, Redemptions};
     assert_eq!(fields(Codes, status(CouponStatus::Available), link("https://x/{code}")), none);
     assert_eq!(fields(Assignments, status(CouponStatus::Available), Format::default()), ["status"]);
     assert_eq!(

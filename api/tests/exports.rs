@@ -179,6 +179,11 @@ async fn a_file_that_is_not_there_has_a_reason() {
     server.work().await;
     assert_eq!(file(&admin, &job, &[]).await.status, 200);
     assert_eq!(file(&admin, &cancelled, &[]).await.rejected(409), "wrong_job_state");
+    let files = server.files.path().join("exports").join(id_of(&job));
+    std::fs::rename(&files, files.with_extension("moved")).expect("moving the files failed");
+    assert_eq!(file(&admin, &job, &[]).await.rejected(410), "export_expired");
+    std::fs::rename(files.with_extension("moved"), &files).expect("moving the files failed");
+    assert_eq!(file(&admin, &job, &[]).await.status, 200);
     assert_eq!(file(&server.another_admin().await, &job, &[]).await.rejected(404), "not_found");
     query("update export_file set made_at = made_at - interval '7 days'")
         .execute(server.database.pool())

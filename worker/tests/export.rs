@@ -77,7 +77,7 @@ impl Rig {
         let done = self.world.store().get_job(self.world.business, job).await.unwrap();
         assert_eq!(done.status, JobStatus::Succeeded, "{done:?}");
         let file = self.world.store().get_export_file(self.world.business, job).await.unwrap();
-        let pieces = self.files.stream_range(&file.name, 0..file.bytes).await.unwrap();
+        let pieces = self.files.stream_range(&file.name, 0..file.bytes).await.unwrap().unwrap();
         let bytes: Vec<u8> = pieces.try_collect::<Vec<_>>().await.unwrap().concat();
         assert_eq!(bytes.len() as u64, file.bytes);
         let mut rows = BTreeMap::new();

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use cuponera_domain::id::JobId;
+use cuponera_domain::rejection::Rejection;
 use cuponera_store::{Error, ExportFile};
 use futures::TryStreamExt;
 use poem::Body as RawBody;
@@ -119,7 +120,8 @@ pub(super) async fn answer(
 }
 
 async fn body(caller: &Caller, file: &ExportFile, range: Range<u64>) -> Result<Binary<RawBody>, Problem> {
-    let pieces = caller.app.files.stream_range(&file.name, range).await?;
+    // A database that was restored from a dump may have exports without their files.
+    let pieces = caller.app.files.stream_range(&file.name, range).await?.ok_or(Rejection::ExportExpired)?;
     let pieces = pieces.map_err(|error: Error| std::io::Error::other(error.chain()));
     Ok(Binary(RawBody::from_bytes_stream(pieces)))
 }

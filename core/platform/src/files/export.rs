@@ -17,7 +17,7 @@ use tracing::warn;
 use cuponera_domain::id::JobId;
 use cuponera_store::{Error, Result};
 
-use super::{Files, classify};
+use super::Files;
 
 /// Size of the pieces in which a file is written. S3 allows 10,000 of them: 78 GiB.
 const PIECE_BYTES: usize = 8 * 1024 * 1024;
@@ -70,15 +70,18 @@ impl Files {
         Ok(bytes)
     }
 
-    /// Reads a range of a file as a stream.
+    /// Reads a range of a file as a stream; `None` if there is no such file.
     pub async fn stream_range(
         &self,
         name: &str,
         range: Range<u64>,
-    ) -> Result<BoxStream<'static, Result<Bytes>>> {
+    ) -> Result<Option<BoxStream<'static, Result<Bytes>>>> {
         let options = GetOptions { range: Some(GetRange::Bounded(range)), ..GetOptions::default() };
-        let found = self.store.get_opts(&Path::from(name), options).await.map_err(classify)?;
-        Ok(found.into_stream().map_err(Error::unavailable).boxed())
+        match self.store.get_opts(&Path::from(name), options).await {
+            Ok(found) => Ok(Some(found.into_stream().map_err(Error::unavailable).boxed())),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(failure) => Err(Error::unavailable(failure)),
+        }
     }
 
     /// A link with which a file can be downloaded from the bucket under a name, without credentials, for 15 minutes. `None` if the

@@ -113,9 +113,3 @@ begin
   group by 1, 2, 3, 4;
   return null;
 end $$;
-
-do $$
-begin
-  perform lock_exclusively('redemption');
-  alter table redemption add column if not exists tx xid8 not null default pg_current_xact_id();
-end $$;

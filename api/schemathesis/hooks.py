@@ -78,6 +78,9 @@ def before_call(context, case, kwargs):
         case.path_parameters["id"] = things(operation, "id")[0]
     if operation in CHANGES:
         spare_the_book(case, valid)
+    if operation == "getExportFile" and case.headers and "Range" in case.headers and "header" in valid:
+        # The file has these bytes.
+        case.headers["Range"] = "bytes=0-9"
     if case.headers and "Idempotency-Key" in case.headers and "header" in valid:
         # A key belongs to one request: a different request with it is rejected.
         request = zlib.crc32(repr((case.path_parameters, case.query, case.body)).encode())
@@ -122,6 +125,8 @@ def things(operation, name):
         return SEED["spare_pools"]
     if "Distribution" in operation:
         return SEED["distributions"]
+    if operation == "getExportFile":
+        return SEED["exports"]
     if "Pool" in operation or operation == "distributeCodes":
         return SEED["pools"]
     if "Redemption" in operation:
@@ -162,6 +167,9 @@ def fill_query(operation, query, dice):
             del query["cursor"]
     if isinstance(query.get("couponBookId"), str) and dice.random() < REAL:
         query["couponBookId"] = SEED["book"]
+    if isinstance(query.get("from"), str) and isinstance(query.get("to"), str):
+        # A period ends after its start.
+        query["from"], query["to"] = "2020-01-01T00:00:00Z", "2090-01-01T00:00:00Z"
     if isinstance(query.get("pattern"), str):
         query["pattern"] = possible(query["pattern"])
 
@@ -184,6 +192,14 @@ def fill_body(operation, body, dice):
         # Exactly one amount is valid, and RANDOM needs the total.
         body.pop("codesPerUser", None)
         body["totalCodes"] = dice.randrange(3) + 1
+    if operation == "createExport":
+        # A period ends after its start; a status and links are for codes.
+        if isinstance(body.get("from"), str) and isinstance(body.get("to"), str):
+            body["from"], body["to"] = "2020-01-01T00:00:00Z", "2090-01-01T00:00:00Z"
+        if body.get("kind") in ("REDEMPTIONS", "EVENTS"):
+            body["status"], body["linkTemplate"] = None, None
+        elif body.get("kind") == "ASSIGNMENTS" and body.get("status") == "AVAILABLE":
+            body["status"] = "ASSIGNED"
     if "metadata" in body:
         body["metadata"] = kept(body["metadata"])
     discount = body.get("discount")

@@ -156,6 +156,7 @@ def books_and_codes(admin):
         "codes": codes + [code["code"] for code in free],
         "lock": lock,
         "redemptions": [redemption["id"] for redemption in admin.ask("GET", "redemptions")["data"]],
+        "exports": [admin.done(admin.post("exports", {"kind": "CODES", "couponBookId": book}))],
     } | pools_and_distributions(admin, book)
 
 

@@ -9,6 +9,7 @@ mod authorization;
 mod books;
 mod browsers;
 mod exact;
+mod exports;
 mod generation;
 mod import;
 mod isolation;

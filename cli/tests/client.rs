@@ -1,6 +1,7 @@
 //! The subcommands that call a server, run as processes against one server that these tests share.
 
 mod books;
+mod export;
 mod fake;
 mod import;
 mod import_cases;

@@ -7,6 +7,7 @@ mod assignments;
 mod conformance;
 mod dead_letters;
 mod distribution;
+mod export;
 
 mod fleet;
 mod losses;

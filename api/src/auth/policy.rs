@@ -42,9 +42,9 @@ pub(crate) struct Rule {
 
 use Access::{Account, Authenticated, Needs, Open};
 use Permission::{
-    AssignNamed, AssignRandom, CreateCodes, Distribute, ManageApiKeys, ManageBooks, ManageJobs, ManagePools,
-    ManageUsers, ReadBooks, ReadCodes, ReadCoupons, ReadHistory, ReadJobs, ReadPools, ReadRedemptions,
-    ReadStatistics, RevokeCoupons, RollBackRedemptions, UseCoupons, VoidCoupons,
+    AssignNamed, AssignRandom, CreateCodes, Distribute, Export, ManageApiKeys, ManageBooks, ManageJobs,
+    ManagePools, ManageUsers, ReadBooks, ReadCodes, ReadCoupons, ReadHistory, ReadJobs, ReadPools,
+    ReadRedemptions, ReadStatistics, RevokeCoupons, RollBackRedemptions, UseCoupons, VoidCoupons,
 };
 use Touches::{AllBooks, Nothing, OneBook};
 
@@ -59,7 +59,7 @@ pub(crate) fn operations() -> impl Iterator<Item = (&'static str, Access)> {
 }
 
 /// Every operation under `/api/v1`.
-const TABLE: [(&str, Access, Touches); 63] = [
+const TABLE: [(&str, Access, Touches); 66] = [
     ("login", Open, Nothing),
     ("refresh", Open, Nothing),
     ("logout", Account, Nothing),
@@ -116,6 +116,9 @@ const TABLE: [(&str, Access, Touches); 63] = [
     ("getDistribution", Needs(ReadJobs), OneBook),
     ("getDistributionReport", Needs(ReadJobs), OneBook),
     ("takeBackDistribution", Needs(RevokeCoupons), OneBook),
+    ("createExport", Needs(Export), OneBook),
+    ("getExportFile", Needs(Export), OneBook),
+    ("exportCodes", Needs(Export), OneBook),
     ("listJobs", Needs(ReadJobs), AllBooks),
     ("getJob", Needs(ReadJobs), OneBook),
     ("followJob", Needs(ReadJobs), OneBook),

@@ -71,6 +71,7 @@ fn headers_of(status: u16) -> &'static [&'static str] {
     match status {
         401 => &["WWW-Authenticate"],
         404 | 410 => &[REPLAYED],
+        416 => &["Content-Range"],
         409 => &["Retry-After", REPLAYED],
         429 | 503 => &["Retry-After"],
         _ => &[],
@@ -97,6 +98,9 @@ pub(super) fn headers() -> Value {
         REPLAYED: header(
             false, "`true` if this is the stored response to an earlier request with the same key.",
             json!({"type": "string", "enum": ["true"]}), "true",
+        ),
+        "Content-Range": header(
+            true, "`bytes */` and the length of the file.", json!({"type": "string", "pattern": r"^bytes \*/[0-9]+$"}), "bytes */1000",
         ),
         "WWW-Authenticate": header(true, "The accepted authentication scheme.", text(), "Bearer"),
         "Retry-After": header(

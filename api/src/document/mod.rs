@@ -30,7 +30,7 @@ use catalog::Kind;
 use operation::Shape;
 
 /// The tags, in reading order.
-const READING_ORDER: [&str; 13] = [
+const READING_ORDER: [&str; 14] = [
     "Auth",
     "Coupon books",
     "Coupon codes",
@@ -40,6 +40,7 @@ const READING_ORDER: [&str; 13] = [
     "Statistics",
     "User pools",
     "Distributions",
+    "Exports",
     "Jobs",
     "Users",
     "API keys",

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use cuponera_domain::book::BookStatus;
 use cuponera_domain::coupon::state::CouponStatus;
 use cuponera_domain::distribution::{Mode, OnShortage};
+use cuponera_domain::export::ExportKind;
 use cuponera_domain::job::{JobKind, JobStatus};
 use cuponera_domain::principal::MAX_USER_ID_BYTES;
 use cuponera_domain::statistics::Interval;
@@ -55,6 +56,8 @@ const TEXTS: &[(&str, &str, &str, &str)] = &[
     ("LockRequest", "userId", "pattern", BLANK_IS_NOTHING),
     ("NamedAssignment", "userId", "pattern", BLANK_IS_NOTHING),
     ("NewBook", "name", "pattern", BLANK_IS_NOTHING),
+    ("NewExport", "delimiter", "pattern", "^(,|;|tab|\\|)$"),
+    ("NewExport", "linkTemplate", "pattern", LINK_TEMPLATE),
     ("NewKey", "name", "pattern", ONE_LINE),
     ("NewPool", "name", "pattern", BLANK_IS_NOTHING),
     ("PoolChange", "name", "pattern", BLANK_IS_NOTHING),
@@ -124,6 +127,8 @@ fn words() -> Vec<(&'static str, &'static str, Vec<&'static str>)> {
         ("Distribution", "mode", Mode::ALL.map(Mode::as_str).to_vec()),
         ("Distribution", "onShortage", OnShortage::ALL.map(OnShortage::as_str).to_vec()),
         ("Distribution", "status", job_statuses()),
+        ("NewExport", "kind", ExportKind::ALL.map(ExportKind::as_str).to_vec()),
+        ("NewExport", "status", coupon()),
         ("NewDistribution", "mode", Mode::ALL.map(Mode::as_str).to_vec()),
         ("NewDistribution", "onShortage", OnShortage::ALL.map(OnShortage::as_str).to_vec()),
         ("Health", "status", vec!["ok", "degraded"]),
@@ -174,7 +179,11 @@ pub(super) fn of_parameter(operation: &str, name: &str) -> Option<Value> {
         ("listJobs", "status") => words(&job_statuses()),
         ("listJobs", "kind") => words(&job_kinds()),
         ("listCouponBooks", "status") => words(&BookStatus::ALL.map(BookStatus::as_str)),
-        ("listCodes" | "listUserCoupons", "status") => words(&CouponStatus::ALL.map(CouponStatus::as_str)),
+        ("exportCodes", "delimiter") => words(&[",", ";", "tab", "|"]),
+        ("exportCodes", "linkTemplate") => Some(json!({"pattern": LINK_TEMPLATE, "maxLength": 1000})),
+        ("exportCodes" | "listCodes" | "listUserCoupons", "status") => {
+            words(&CouponStatus::ALL.map(CouponStatus::as_str))
+        }
         _ => None,
     }
 }
@@ -185,6 +194,9 @@ const BLANK_IS_NOTHING: &str =
 
 /// The same, on one line.
 const ONE_LINE: &str = r"^[^\x00-\x1F\x7F-\x9F]*[^\x00-\x1F\x7F-\x9F\s][^\x00-\x1F\x7F-\x9F]*$";
+
+/// A URL with the place of a code.
+const LINK_TEMPLATE: &str = r"^https?://[!-~]*\{code\}[!-~]*$";
 
 /// Literal text and groups of `X`, `9` and `A` in braces.
 const CODE_PATTERN: &str = r"^([A-Za-z0-9_-]|\{[XxAa9]+\})+$";

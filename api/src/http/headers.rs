@@ -26,9 +26,10 @@ const DOCUMENTATION_POLICY: &str = "default-src 'none'; script-src 'self' 'unsaf
      img-src 'self' data:; font-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// Request headers that a page may send.
-const SENT: &str = "Authorization, Content-Type, Idempotency-Key, Prefer, X-API-Key, X-Request-Id";
+const SENT: &str = "Authorization, Content-Type, Idempotency-Key, If-None-Match, If-Range, Prefer, Range, X-API-Key, X-Request-Id";
 /// Response headers that a page may read.
-const SHOWN: &str = "Idempotent-Replayed, Location, Preference-Applied, RateLimit, RateLimit-Policy, Retry-After, X-Request-Id";
+const SHOWN: &str = "Content-Disposition, Content-Range, ETag, Idempotent-Replayed, Location, Preference-Applied, RateLimit, \
+     RateLimit-Policy, Retry-After, X-Request-Id";
 /// How long a browser may cache a preflight response, in seconds.
 const REMEMBERED: &str = "600";
 

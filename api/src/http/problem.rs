@@ -27,6 +27,8 @@ const MAX_FIELD_CHARS: usize = 64;
 pub(crate) struct Problem {
     body: Box<ProblemBody>,
     retry_after_seconds: Option<u32>,
+    /// The length of the file of which a range was requested.
+    file_bytes: Option<u64>,
     is_replay: bool,
 }
 
@@ -101,6 +103,7 @@ impl Problem {
                 parameters: None,
             }),
             retry_after_seconds: None,
+            file_bytes: None,
             is_replay: false,
         }
     }
@@ -168,6 +171,12 @@ impl Problem {
     /// Adds `Retry-After`.
     pub(crate) fn with_retry_after(mut self, seconds: u32) -> Self {
         self.retry_after_seconds = Some(seconds);
+        self
+    }
+
+    /// Adds `Content-Range` with the length of the file.
+    pub(crate) fn with_content_range(mut self, file_bytes: u64) -> Self {
+        self.file_bytes = Some(file_bytes);
         self
     }
 
@@ -257,6 +266,11 @@ impl IntoResponse for Problem {
         }
         if let Some(seconds) = self.retry_after_seconds {
             response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+        }
+        if let Some(range) =
+            self.file_bytes.and_then(|bytes| HeaderValue::from_str(&format!("bytes */{bytes}")).ok())
+        {
+            response.headers_mut().insert(header::CONTENT_RANGE, range);
         }
         if self.is_replay {
             response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));

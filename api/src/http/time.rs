@@ -2,10 +2,15 @@
 
 use std::borrow::Cow;
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, Datelike, SecondsFormat, Utc};
 use poem_openapi::registry::{MetaSchema, MetaSchemaRef};
 use poem_openapi::types::{ParseError, ParseFromJSON, ParseResult, ToJSON, Type};
 use serde_json::Value;
+
+/// Whether Postgres and RFC 3339 both have the time.
+pub(crate) fn is_storable(time: DateTime<Utc>) -> bool {
+    (0..=9999).contains(&time.year())
+}
 
 /// An instant in a response.
 #[derive(Debug, Clone, Copy)]

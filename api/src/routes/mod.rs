@@ -7,6 +7,7 @@ mod books;
 mod codes;
 mod coupons;
 mod distributions;
+mod exports;
 mod health;
 mod jobs;
 mod list;
@@ -22,7 +23,7 @@ mod void;
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
-use chrono::{DateTime, Datelike, Utc};
+use chrono::{DateTime, Utc};
 use cuponera_domain::rejection::Rejection;
 use cuponera_store::Result;
 use poem_openapi::{
@@ -32,6 +33,7 @@ use serde_json::{Map, Value};
 
 use crate::auth::guard::Guarded;
 use crate::document::Operation;
+use crate::http::time::is_storable;
 
 pub(crate) use api_keys::ApiKeys;
 pub(crate) use assignments::{AssignmentUploads, Assignments};
@@ -40,6 +42,7 @@ pub(crate) use books::Books;
 pub(crate) use codes::Codes;
 pub(crate) use coupons::{Coupons, normalized};
 pub(crate) use distributions::Distributions;
+pub(crate) use exports::Exports;
 pub(crate) use health::Health;
 pub(crate) use jobs::{JobView, Jobs};
 pub(crate) use metrics::{METRICS, expose};
@@ -81,6 +84,8 @@ pub(crate) enum Tag {
     UserPools,
     /// Codes of a book for all users of a pool.
     Distributions,
+    /// Codes, assignments, redemptions and events as CSV files.
+    Exports,
     /// Long-running work.
     Jobs,
     /// Health checks.
@@ -108,44 +113,17 @@ still a `nextCursor`: the list ends where it is null.
 **Times** are RFC 3339 in UTC. New versions may add fields to responses. Unknown and repeated query parameters and fields \
 of requests are rejected with 422.";
 
-/// All operations, by resource.
-pub(crate) type Operations = (
-    Auth,
-    Users,
-    ApiKeys,
-    Books,
-    Codes,
-    Upload,
-    Assignments,
-    AssignmentUploads,
-    Coupons,
-    BulkVoids,
-    Redemptions,
-    BookStatistics,
-    Pools,
-    Distributions,
-    Jobs,
-    Health,
-);
+/// All operations. A tuple of poem-openapi has at most 16 elements.
+pub(crate) type Operations = (Callers, OnCodes, OnManyCodes);
+type Callers = (Auth, Users, ApiKeys, Health);
+type OnCodes = (Books, Codes, Assignments, Coupons, Redemptions, BookStatistics);
+type OnManyCodes = (Upload, AssignmentUploads, BulkVoids, Pools, Distributions, Exports, Jobs);
 
 pub(crate) fn operations() -> Operations {
     (
-        Auth,
-        Users,
-        ApiKeys,
-        Books,
-        Codes,
-        Upload,
-        Assignments,
-        AssignmentUploads,
-        Coupons,
-        BulkVoids,
-        Redemptions,
-        BookStatistics,
-        Pools,
-        Distributions,
-        Jobs,
-        Health,
+        (Auth, Users, ApiKeys, Health),
+        (Books, Codes, Assignments, Coupons, Redemptions, BookStatistics),
+        (Upload, AssignmentUploads, BulkVoids, Pools, Distributions, Exports, Jobs),
     )
 }
 
@@ -165,6 +143,7 @@ pub(crate) fn documentation() -> Vec<Operation> {
         statistics::operations(),
         pools::operations(),
         distributions::operations(),
+        exports::operations(),
         jobs::operations(),
         health::operations(),
     ]
@@ -250,9 +229,4 @@ fn storable(name: &str, time: Option<DateTime<Utc>>) -> Result<Option<DateTime<U
         }
         time => Ok(time),
     }
-}
-
-/// Whether Postgres and RFC 3339 both have the time.
-fn is_storable(time: DateTime<Utc>) -> bool {
-    (0..=9999).contains(&time.year())
 }

@@ -109,6 +109,10 @@ pub(super) const TABLE: &[Row] = &[
     row("getDistribution", "{distribution}", "", TRUSTED),
     row("getDistributionReport", "{distribution}", "", TRUSTED),
     row("takeBackDistribution", "{given}", r#"{"reason": "a reason"}"#, with_success(TRUSTED, 202)),
+    row("createExport", "", r#"{"kind": "CODES", "couponBookId": "{book}"}"#, with_success(TRUSTED, 202)),
+    // Allowed, but the job is not an export.
+    row("getExportFile", "{job}", "", [401, 403, 403, 404, 404, 404]),
+    row("exportCodes", "{book}", "", TRUSTED),
     row("listJobs", "", "", [401, 403, 403, 200, 200, 200]),
     row("getJob", "{job}", "", TRUSTED),
     row("cancelJob", "{job}", "", TRUSTED),

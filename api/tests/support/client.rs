@@ -98,6 +98,11 @@ impl Client {
         Self { http: http.expect("an HTTP client without options can be built"), ..self.clone() }
     }
 
+    /// The same with other connections.
+    pub(crate) fn over(&self, http: reqwest::Client) -> Self {
+        Self { http, ..self.clone() }
+    }
+
     /// A request builder; paths without a leading slash are under `/api/v1`.
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let path = if path.starts_with('/') { path.to_owned() } else { format!("/api/v1/{path}") };

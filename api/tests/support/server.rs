@@ -41,6 +41,8 @@ pub(crate) struct Limits {
     pub(crate) callers: cuponera_api::Limits,
     /// The web origins that may call the API.
     pub(crate) cors_origins: Vec<Origin>,
+    /// The file store; a folder by default.
+    pub(crate) bucket: Option<Files>,
     /// The queue; the database by default.
     pub(crate) queue: Option<Arc<Sqs>>,
     /// The shared Redis, if any.
@@ -57,6 +59,7 @@ impl Default for Limits {
             worker: true,
             callers: cuponera_api::Limits::default(),
             cors_origins: Vec::new(),
+            bucket: None,
             queue: None,
             redis: None,
             metrics_access: MetricsAccess::Loopback,
@@ -117,7 +120,7 @@ impl Server {
     async fn over(database: TestDatabase, business: BusinessId, files: TempDir, limits: Limits) -> Self {
         let stop = CancellationToken::new();
         if limits.worker {
-            start_worker(&database, &files, cache_of(&limits).await, &stop);
+            start_worker(&database, open_files(&files, &limits), cache_of(&limits).await, &stop);
         }
         let cache = cache_of(&limits).await;
         let (base, app) = start_api(database.store().clone(), &files, limits.clone(), cache, &stop);
@@ -128,7 +131,8 @@ impl Server {
 
     /// Starts a worker.
     pub(crate) async fn start_worker(&self) {
-        start_worker(&self.database, &self.files, cache_of(&self.limits).await, &self.stop);
+        let files = open_files(&self.files, &self.limits);
+        start_worker(&self.database, files, cache_of(&self.limits).await, &self.stop);
     }
 
     /// Starts another API on the same database, which shares nothing else with the first, like another process. Returns its
@@ -231,10 +235,10 @@ fn start_api_at(
     cache: Cache,
     stop: &CancellationToken,
 ) -> (String, Arc<App>) {
-    let queue = limits.queue.map_or_else(|| Queue::Postgres(Arc::default()), Queue::Sqs);
+    let queue = limits.queue.clone().map_or_else(|| Queue::Postgres(Arc::default()), Queue::Sqs);
     let builder = AppBuilder {
         store: queue.attach(store).with_storage_quota(limits.storage_bytes),
-        files: open(files),
+        files: open_files(files, &limits),
         queue,
         cache,
         tokens: tokens(),
@@ -252,11 +256,11 @@ fn start_api_at(
     (format!("http://{address}"), app)
 }
 
-fn start_worker(database: &TestDatabase, files: &TempDir, cache: Cache, stop: &CancellationToken) {
+fn start_worker(database: &TestDatabase, files: Files, cache: Cache, stop: &CancellationToken) {
     let wakeups = Arc::new(Wakeups::default());
     let worker = Worker {
         store: database.store().clone(),
-        files: open(files),
+        files,
         queue: Queue::Postgres(wakeups.clone()),
         cache,
         concurrency: 2,
@@ -274,6 +278,11 @@ async fn cache_of(limits: &Limits) -> Cache {
         None => Cache::none(),
         Some(url) => Cache::open(&url.clone().into()).await.expect("the address of Redis is invalid"),
     }
+}
+
+/// The bucket, if the test has one, otherwise the folder.
+fn open_files(files: &TempDir, limits: &Limits) -> Files {
+    limits.bucket.clone().unwrap_or_else(|| open(files))
 }
 
 pub(super) fn open(files: &TempDir) -> Files {

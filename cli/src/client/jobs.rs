@@ -31,7 +31,7 @@ Under --json `watch` prints the job each time it changes, one object per line. C
 );
 
 /// Timeout of a download without data.
-const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
+pub(super) const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Jobs.
 #[derive(Debug, Args)]
@@ -235,17 +235,24 @@ pub(super) async fn download(
     take: &mut impl FnMut(&[u8]) -> Result<(), ClientError>,
 ) -> Result<(), ClientError> {
     let mut response = open_document(client, id, name).await?;
-    while let Some(piece) = next_piece(client, &mut response).await? {
+    while let Some(piece) = next_piece(client, &mut response).await.map_err(AttemptError::into_error)? {
         take(&piece)?;
     }
     Ok(())
 }
 
-async fn next_piece(client: &Client, response: &mut Response) -> Result<Option<Bytes>, ClientError> {
+/// The next piece of a body; none at its end.
+pub(super) async fn next_piece(
+    client: &Client,
+    response: &mut Response,
+) -> Result<Option<Bytes>, AttemptError> {
     match timeout(IDLE_TIMEOUT, response.chunk()).await {
         Ok(Ok(piece)) => Ok(piece),
-        Ok(Err(error)) => Err(client.server.trouble(&error).into_error()),
-        Err(_) => Err(ClientError::Unavailable("the server stopped sending its answer".to_owned())),
+        Ok(Err(error)) => Err(client.server.trouble(&error)),
+        Err(_) => {
+            let fault = ClientError::Unavailable("the server stopped sending its answer".to_owned());
+            Err(AttemptError::Transient { fault, after: None, arrived: true })
+        }
     }
 }
 

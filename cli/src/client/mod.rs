@@ -13,6 +13,7 @@ mod codes;
 mod coupons;
 mod distribute;
 mod exchange;
+mod export;
 mod fault;
 mod import;
 mod jobs;
@@ -126,6 +127,9 @@ pub(crate) enum Verb {
     /// Take back the unused codes of a distribution
     #[command(after_long_help = undo::TAKE_BACK_HELP)]
     TakeBack(WithServer<undo::TakeBack>),
+    /// Export codes, assignments, redemptions or events to a CSV file
+    #[command(after_long_help = export::HELP)]
+    Export(Box<WithServer<export::Export>>),
     /// List, watch, cancel and retry jobs
     #[command(after_long_help = jobs::HELP)]
     Jobs(WithServer<jobs::Jobs>),
@@ -214,6 +218,7 @@ pub(crate) fn run(verb: Verb) -> ExitCode {
         Verb::Distribute(to) => to.run(),
         Verb::Stats(to) => to.run(),
         Verb::TakeBack(to) => to.run(),
+        Verb::Export(to) => to.run(),
         Verb::Jobs(to) => to.run(),
     }
 }

@@ -6,6 +6,7 @@ pub mod book;
 pub mod coupon;
 pub mod csv;
 pub mod distribution;
+pub mod export;
 pub mod id;
 pub mod job;
 pub mod json;

@@ -163,6 +163,9 @@ pub enum Rejection {
         "the retention period of the job has ended: its rejected rows and uploads are deleted, and it cannot be retried"
     )]
     JobDiscarded,
+    /// The file of the export was deleted.
+    #[error("the file of an export is kept for 7 days after it is complete: export again")]
+    ExportExpired,
     /// The email belongs to another account.
     #[error("the email is already in use")]
     EmailTaken,
@@ -195,9 +198,9 @@ pub enum Rejection {
         /// The limit.
         limit_bytes: u64,
     },
-    /// The file, or the rejected rows of an import, would exceed the storage quota of the business.
+    /// The file, the rejected rows of an import, or an export would exceed the storage quota of the business.
     #[error(
-        "the quota of uploads and rejected rows is {allowed_bytes} bytes, of which other jobs use {used_bytes}"
+        "the quota of uploads, rejected rows and exports is {allowed_bytes} bytes, of which other jobs use {used_bytes}"
     )]
     StorageQuotaExceeded {
         /// Bytes stored for other jobs of the business.
@@ -263,6 +266,7 @@ impl Rejection {
             Self::PatternExhausted { .. } => "pattern_exhausted",
             Self::WrongJobState { .. } => "wrong_job_state",
             Self::JobDiscarded => "job_discarded",
+            Self::ExportExpired => "export_expired",
             Self::EmailTaken => "email_taken",
             Self::UserIdTaken => "user_id_taken",
             Self::AccountShared => "account_shared",
@@ -285,7 +289,9 @@ impl Rejection {
                 RejectionClass::Invalid
             }
             Self::TooLarge { .. } | Self::StorageQuotaExceeded { .. } => RejectionClass::TooLarge,
-            Self::LockExpired | Self::CouponExpired | Self::JobDiscarded => RejectionClass::Gone,
+            Self::LockExpired | Self::CouponExpired | Self::JobDiscarded | Self::ExportExpired => {
+                RejectionClass::Gone
+            }
             Self::SoldOut
             | Self::UserLimitReached { .. }
             | Self::BookNotActive

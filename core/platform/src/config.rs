@@ -93,7 +93,7 @@ pub struct Settings {
     #[arg(long, env = "CUPONERA_UPLOAD_LIMIT", value_name = "SIZE", default_value = "2GiB")]
     pub upload_limit: ByteSize,
 
-    /// Maximum size of the stored uploads and rejected rows of a business.
+    /// Maximum size of the stored uploads, rejected rows and exports of a business.
     #[arg(long, env = "CUPONERA_STORAGE_QUOTA", value_name = "SIZE", default_value = "10GiB")]
     pub storage_quota: ByteSize,
 

@@ -1,22 +1,24 @@
-//! Stores uploaded parts and errors files: in a local folder, or for a fleet in a bucket, both with
+//! Stores uploaded parts, errors files and exports: in a local folder, or for a fleet in a bucket, both with
 //! `object_store`.
 //!
-//! Names: `uploads/<job>/<part>.csv`, `errors/<job>/<chunk>-<epoch>.csv`. A file is complete or absent, and
+//! Names: `uploads/<job>/<part>.csv`, `errors/<job>/<chunk>-<epoch>.csv`, and those of [`export`]. A file is complete or absent, and
 //! is durable before anything refers to it.
 
 mod address;
 mod bucket;
+mod export;
 
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path as FilePath;
+use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
-use object_store::aws::AmazonS3Builder;
+use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
+use object_store::signer::Signer;
 use object_store::{ObjectStore, ObjectStoreExt};
 use tracing::{info, warn};
 
@@ -30,6 +32,10 @@ pub use bucket::BucketState;
 #[derive(Debug, Clone)]
 pub struct Files {
     store: Arc<dyn ObjectStore>,
+    /// Signs links to files of a bucket, whose names begin with this prefix.
+    signer: Option<(Arc<dyn Signer>, Path)>,
+    /// The folder, if the files are in one.
+    folder: Option<PathBuf>,
 }
 
 impl Files {
@@ -40,7 +46,7 @@ impl Files {
             FilesAddress::Folder(folder) => Self::in_folder(folder)
                 .map_err(|error| format!("{} cannot be used: {}", folder.display(), error.chain())),
             FilesAddress::Bucket { name, prefix } => {
-                let store = bucket::of_environment(name, prefix)?;
+                let (client, store) = bucket::of_environment(name, prefix)?;
                 match bucket::check_bucket(&store, name).await {
                     BucketState::Exists => info!(bucket = name, "the bucket was found"),
                     BucketState::Unavailable(error) => {
@@ -48,7 +54,7 @@ impl Files {
                     }
                     BucketState::Rejected(fault) => return Err(fault),
                 }
-                Ok(Self { store: Arc::new(store) })
+                Ok(Self::of_bucket(client, store, prefix))
             }
         }
     }
@@ -56,15 +62,19 @@ impl Files {
     /// Checks a bucket without changing it.
     pub async fn examine_bucket(name: &str, prefix: &str) -> BucketState {
         match bucket::of_environment(name, prefix) {
-            Ok(store) => bucket::check_bucket(&store, name).await,
+            Ok((_, store)) => bucket::check_bucket(&store, name).await,
             Err(fault) => BucketState::Rejected(fault),
         }
     }
 
     /// Opens a prefix of a bucket, with the caller's endpoint and credentials.
     pub fn in_bucket(client: AmazonS3Builder, name: &str, prefix: &str) -> Result<Self> {
-        let store = bucket::open(client, name, prefix).map_err(Error::internal)?;
-        Ok(Self { store: Arc::new(store) })
+        let (client, store) = bucket::open(client, name, prefix).map_err(Error::internal)?;
+        Ok(Self::of_bucket(client, store, prefix))
+    }
+
+    fn of_bucket(client: AmazonS3, store: impl ObjectStore, prefix: &str) -> Self {
+        Self { store: Arc::new(store), signer: Some((Arc::new(client), Path::from(prefix))), folder: None }
     }
 
     /// Opens a folder, which is created if it is absent.
@@ -72,7 +82,7 @@ impl Files {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(Error::unavailable)?;
         let store = LocalFileSystem::new_with_prefix(folder).map_err(Error::unavailable)?;
         let store = store.with_automatic_cleanup(true).with_fsync(true);
-        Ok(Self { store: Arc::new(store) })
+        Ok(Self { store: Arc::new(store), signer: None, folder: Some(folder.to_owned()) })
     }
 
     /// The file name of a part of an upload.
@@ -122,8 +132,13 @@ impl Files {
 
     /// The jobs whose parts were last written longer than `age` ago.
     pub async fn uploads_older_than(&self, age: chrono::TimeDelta) -> Result<Vec<JobId>> {
+        self.jobs_older_than("uploads", age).await
+    }
+
+    /// The jobs whose files in a folder were last written longer than `age` ago.
+    async fn jobs_older_than(&self, folder: &str, age: chrono::TimeDelta) -> Result<Vec<JobId>> {
         let before = chrono::Utc::now() - age;
-        let folder = Path::from("uploads");
+        let folder = Path::from(folder);
         let files: Vec<_> = self.store.list(Some(&folder)).try_collect().await.map_err(Error::unavailable)?;
         let mut newest = std::collections::HashMap::new();
         for file in files {

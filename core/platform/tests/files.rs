@@ -131,6 +131,47 @@ async fn an_upload_is_as_old_as_its_newest_part() {
 }
 
 #[tokio::test]
+async fn the_parts_of_an_export_are_joined_in_their_order_and_ranges_are_read() {
+    for place in places().await {
+        let (files, job) = (place.files(), JobId::generate());
+        let parts: Vec<String> = (0..3).map(|part| Files::export_part_name(job, part, 1)).collect();
+        let contents = [large(), Bytes::new(), "end\n".into()];
+        for (part, content) in parts.iter().zip(&contents) {
+            files.put(part, content.clone()).await.unwrap();
+        }
+        let (name, whole) = (Files::export_name(job, 7), contents.concat());
+        assert_eq!(files.join(&parts, &name).await.unwrap(), whole.len() as u64);
+        assert!(files.get(&name).await.unwrap() == whole);
+        for range in [0..1, 5_999_999..6_000_001, 17..2_500_000, 0..whole.len()] {
+            let pieces =
+                files.stream_range(&name, range.start as u64..range.end as u64).await.unwrap().unwrap();
+            assert!(
+                pieces.try_collect::<Vec<_>>().await.unwrap().concat() == whole[range.clone()],
+                "{range:?}"
+            );
+        }
+        files.delete_export_parts(job).await.unwrap();
+        assert!(files.get(&parts[0]).await.is_err() && files.get(&name).await.is_ok());
+        // A part that does not exist leaves no file behind.
+        let short = Files::export_name(job, 8);
+        assert!(!files.join(&parts, &short).await.unwrap_err().is_retryable());
+        assert!(
+            files.get(&short).await.is_err() && files.stream_range(&short, 0..1).await.unwrap().is_none()
+        );
+        assert_eq!(files.exports_older_than(TimeDelta::days(-1)).await.unwrap(), [job]);
+        if let Place::Folder(folder) = &place {
+            // As a process leaves it that ends while it writes.
+            std::fs::write(folder.path().join(format!("{name}#1")), "incomplete").unwrap();
+        }
+        files.delete_export(job).await.unwrap();
+        if let Place::Folder(folder) = &place {
+            assert!(!folder.path().join(format!("exports/{job}")).exists());
+        }
+        assert_eq!(files.exports_older_than(TimeDelta::days(-1)).await.unwrap(), []);
+    }
+}
+
+#[tokio::test]
 async fn what_is_under_another_prefix_of_the_same_bucket_is_out_of_reach() {
     let bucket = Emulator::get().await.bucket().await;
     let under = |prefix: &str| Files::in_bucket(bucket.client(), bucket.name(), prefix).unwrap();

@@ -8,7 +8,7 @@ use cuponera_domain::coupon::state::{Coupon, CouponStatus, effective};
 
 use crate::error::Result;
 use crate::stored_status::StoredStatus;
-use cuponera_domain::id::{AssignmentId, BookId, BusinessId};
+use cuponera_domain::id::{BookId, BusinessId};
 use cuponera_domain::page::{ExaminedRow, Page};
 use cuponera_domain::rejection::Rejection;
 
@@ -47,14 +47,14 @@ pub struct HeldFilter {
 }
 
 /// A row, with the time of the database's clock.
-struct CouponRow {
-    coupon: Coupon,
-    now: DateTime<Utc>,
+pub(crate) struct CouponRow {
+    pub(crate) coupon: Coupon,
+    pub(crate) now: DateTime<Utc>,
 }
 
 impl CouponRow {
     /// The coupon with its effective status at the time of reading: an expired lock is treated as absent.
-    fn shown(mut self) -> Coupon {
+    pub(crate) fn shown(mut self) -> Coupon {
         self.coupon.status = effective(self.coupon.status, self.coupon.locked_until, self.now);
         if self.coupon.status != CouponStatus::Locked {
             self.coupon.locked_at = None;
@@ -67,13 +67,13 @@ impl CouponRow {
 macro_rules! shown {
     ($row:expr) => {{
         let row = $row;
-        CouponRow {
-            coupon: Coupon {
+        $crate::coupon::CouponRow {
+            coupon: cuponera_domain::coupon::state::Coupon {
                 code: row.code,
-                book: BookId(row.book_id),
+                book: cuponera_domain::id::BookId(row.book_id),
                 status: row.status.0,
                 holder: row.holder,
-                assignment: row.assignment_id.map(AssignmentId),
+                assignment: row.assignment_id.map(cuponera_domain::id::AssignmentId),
                 redeem_count: row.redeem_count,
                 max_redeems: row.max_redeems_per_user,
                 assigned_at: row.assigned_at,
@@ -89,6 +89,8 @@ macro_rules! shown {
         .shown()
     }};
 }
+
+pub(crate) use shown;
 
 /// Like `shown!`, for a row of a bounded list.
 macro_rules! examined {

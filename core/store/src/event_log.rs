@@ -14,7 +14,7 @@ use cuponera_domain::coupon::state::CouponEvent;
 
 use crate::error::{Error, Result};
 use crate::stored_status::StoredStatus;
-use cuponera_domain::id::{BookId, BusinessId, EventId};
+use cuponera_domain::id::{BookId, BusinessId};
 use cuponera_domain::page::Page;
 use cuponera_domain::rejection::Rejection;
 
@@ -57,8 +57,8 @@ pub struct LoggedEvent {
 macro_rules! event {
     ($row:expr) => {{
         let row = $row;
-        CouponEvent {
-            id: EventId(row.id),
+        cuponera_domain::coupon::state::CouponEvent {
+            id: cuponera_domain::id::EventId(row.id),
             action: row.action,
             from_status: row.from_status.0,
             to_status: row.to_status.0,
@@ -74,6 +74,7 @@ macro_rules! event {
         }
     }};
 }
+pub(crate) use event;
 
 impl Store {
     /// Prepares the event log at the start of a program: begins a new epoch if the database was restored from a dump,

@@ -38,6 +38,7 @@ mod job;
 mod codes;
 
 mod distribution;
+mod export;
 mod pool;
 
 mod outbox;
@@ -90,6 +91,7 @@ pub use distribution::{DistributionFilter, MAX_MEMBERS_PREVIEWED, NewDistributio
 pub use error::{Error, Result, breaches};
 pub use event_log::{EventCursor, LoggedEvent};
 pub use expire::Expired;
+pub use export::{ExportFile, ExportPage, ExportPart, ExportRow, Exported, NewExport, StoredPart};
 pub use generate_id::GenerateId;
 pub use job::{
     Claim, ClaimState, Finished, JobFilter, MAX_JOBS_EXAMINED, NewImport, NewMemberImport, Redrive,

@@ -35,10 +35,10 @@ pub struct RedemptionFilter {
 macro_rules! redemption {
     ($row:expr) => {{
         let row = $row;
-        Redemption {
-            id: RedemptionId(row.id),
+        cuponera_domain::coupon::redemption::Redemption {
+            id: cuponera_domain::id::RedemptionId(row.id),
             code: row.code,
-            book: BookId(row.book_id),
+            book: cuponera_domain::id::BookId(row.book_id),
             user: row.user_id,
             use_number: row.use_number,
             reference: row.reference,
@@ -48,6 +48,7 @@ macro_rules! redemption {
         }
     }};
 }
+pub(crate) use redemption;
 
 macro_rules! examined {
     ($row:expr) => {{

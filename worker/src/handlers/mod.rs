@@ -3,6 +3,7 @@
 pub mod assign_codes;
 pub mod delete_book;
 pub mod distribute;
+pub mod export;
 pub mod generate;
 pub mod import;
 pub mod import_members;
@@ -23,6 +24,7 @@ pub async fn handle(store: &Store, files: &Files, claim: &Claim) -> Result<Chunk
         Task::ImportCodes(spec, chunk) => import::work(store, files, claim, spec, chunk).await,
         Task::ImportMembers(spec, chunk) => import_members::work(store, files, claim, spec, chunk).await,
         Task::Distribute(spec, step) => distribute::work(store, claim, spec, *step).await,
+        Task::Export(spec, chunk) => export::work(store, files, claim, spec, chunk).await,
         Task::DeleteBook(_, step) => delete_book::work(store, claim, *step).await,
         Task::VoidCodes(spec, chunk) => void_codes::work(store, claim, spec, chunk).await,
         Task::TakeBack(spec, step) => take_back::work(store, claim, spec, step).await,

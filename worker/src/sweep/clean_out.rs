@@ -14,8 +14,8 @@ use super::{FailureLog, ROLL_UP_INTERVAL, pause};
 const CLEANUP_INTERVAL: Duration = Duration::from_hours(1);
 /// Interval after a round in which a step failed.
 const RETRY_INTERVAL: Duration = Duration::from_mins(1);
-/// Minimum age at which an upload without a job is deleted: a younger one may still be arriving.
-const UPLOAD_GRACE: chrono::TimeDelta = chrono::TimeDelta::hours(24);
+/// Minimum age at which a file without a job is deleted: a younger one may still be arriving.
+const FILE_GRACE: chrono::TimeDelta = chrono::TimeDelta::hours(24);
 
 /// The hourly housekeeping of the worker with the lease.
 pub(super) struct Cleanup {
@@ -57,6 +57,7 @@ impl Cleanup {
             store.forget_deleted_pools().await.map(drop),
             self.discard_jobs().await,
             self.delete_uploads().await,
+            self.delete_exports().await,
         ];
         steps.into_iter().collect()
     }
@@ -71,10 +72,32 @@ impl Cleanup {
             for job in jobs {
                 self.files.delete_upload(job).await?;
                 self.files.delete_errors(job).await?;
+                self.files.delete_export(job).await?;
                 self.store.discard_job(job).await?;
                 info!(%job, "deleted the chunks and files of a job whose retention period has ended");
             }
         }
+    }
+
+    /// Deletes the files of exports that are no longer needed, and those that a lost worker wrote later.
+    async fn delete_exports(&self) -> Result<()> {
+        loop {
+            let unneeded = self.store.find_unneeded_exports().await?;
+            for job in &unneeded {
+                self.files.delete_export(*job).await?;
+                self.store.forget_export(*job).await?;
+                info!(%job, "deleted the file of an export");
+            }
+            if unneeded.is_empty() {
+                break;
+            }
+        }
+        let exports = self.files.exports_older_than(FILE_GRACE).await?;
+        let kept = self.store.jobs_with_exports(&exports).await?;
+        for job in exports.into_iter().filter(|job| !kept.contains(job)) {
+            self.files.delete_export(job).await?;
+        }
+        Ok(())
     }
 
     /// Deletes the uploads of jobs that do not need them any more, and those without a job. Uploads of earlier versions
@@ -90,7 +113,7 @@ impl Cleanup {
                 break;
             }
         }
-        let uploads = self.files.uploads_older_than(UPLOAD_GRACE).await?;
+        let uploads = self.files.uploads_older_than(FILE_GRACE).await?;
         let needed = self.store.jobs_that_need_files(&uploads).await?;
         for job in uploads.into_iter().filter(|job| !needed.contains(job)) {
             self.files.delete_upload(job).await?;

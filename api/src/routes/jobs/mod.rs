@@ -85,7 +85,7 @@ impl Jobs {
         /// `QUEUED`, `RUNNING`, `SUCCEEDED`, `FAILED` or `CANCELLED`.
         status: Query<Option<String>>,
         /// `GENERATE_CODES`, `IMPORT_CODES`, `DELETE_BOOK`, `VOID_CODES`, `IMPORT_MEMBERS`, `DISTRIBUTE`,
-        /// `TAKE_BACK` or `ASSIGN_CODES`.
+        /// `TAKE_BACK`, `ASSIGN_CODES` or `EXPORT`.
         kind: Query<Option<String>>,
         /// `nextCursor` of the previous page.
         cursor: Query<Option<String>>,

@@ -14,7 +14,7 @@ use crate::http::time::Time;
 pub(crate) struct JobView {
     pub(crate) id: Uuid,
     /// `GENERATE_CODES`, `IMPORT_CODES`, `DELETE_BOOK`, `VOID_CODES`, `IMPORT_MEMBERS`, `DISTRIBUTE`,
-    /// `TAKE_BACK` or `ASSIGN_CODES`.
+    /// `TAKE_BACK`, `ASSIGN_CODES` or `EXPORT`.
     kind: String,
     /// `QUEUED`, `RUNNING`, `SUCCEEDED`, `FAILED` or `CANCELLED`.
     status: String,

@@ -16,12 +16,13 @@ use uuid::Uuid;
 
 use super::coupons::call;
 use super::undo::UndoRequest;
-use super::{List, Tag, cursor, is_storable, limit, plain, storable};
+use super::{List, Tag, cursor, limit, plain, storable};
 use crate::auth::caller::Caller;
 use crate::http::body::Body;
 use crate::http::idempotency::HeldKey;
 use crate::http::problem::Problem;
 use crate::http::reply::Reply;
+use crate::http::time::is_storable;
 use view::{PastRedemptionView, RollbackView};
 
 pub(super) use doc::operations;

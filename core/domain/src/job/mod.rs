@@ -14,8 +14,8 @@ use crate::id::{BusinessId, JobId};
 
 pub use kind::generate::CODES_PER_CHUNK;
 pub use kind::{
-    ChunkWork, JobKind, Task, Work, assign_codes, delete_book, distribute, generate, import, import_members,
-    take_back, void_codes,
+    ChunkWork, JobKind, Task, Work, assign_codes, delete_book, distribute, export, generate, import,
+    import_members, take_back, void_codes,
 };
 pub use message::Message;
 pub use retry::{MAX_ATTEMPTS, MAX_CRASHES, retry_delay};

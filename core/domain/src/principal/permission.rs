@@ -42,6 +42,8 @@ pub enum Permission {
     ManagePools,
     /// Distribute codes to the users of a pool.
     Distribute,
+    /// Export codes, assignments, redemptions and events.
+    Export,
     /// See jobs and their rejected rows.
     ReadJobs,
     /// Cancel, retry and redrive jobs.
@@ -53,15 +55,15 @@ pub enum Permission {
 }
 
 use Permission::{
-    AssignNamed, AssignRandom, CreateCodes, Distribute, ForceUnlock, ManageApiKeys, ManageBooks, ManageJobs,
-    ManagePools, ManageUsers, ReadBooks, ReadCodes, ReadCoupons, ReadHistory, ReadJobs, ReadPools,
-    ReadRedemptions, ReadStatistics, RevokeCoupons, RollBackRedemptions, UseCoupons, VoidCoupons,
+    AssignNamed, AssignRandom, CreateCodes, Distribute, Export, ForceUnlock, ManageApiKeys, ManageBooks,
+    ManageJobs, ManagePools, ManageUsers, ReadBooks, ReadCodes, ReadCoupons, ReadHistory, ReadJobs,
+    ReadPools, ReadRedemptions, ReadStatistics, RevokeCoupons, RollBackRedemptions, UseCoupons, VoidCoupons,
 };
 use RoleName::{Admin, Service, User};
 
 /// Each permission: its name in the API, its description, and the roles that have it. A USER has it only for its own
 /// coupons and for ACTIVE books.
-const TABLE: [(Permission, &str, &str, &[RoleName]); 22] = [
+const TABLE: [(Permission, &str, &str, &[RoleName]); 23] = [
     (ReadBooks, "books:read", "see books and their rules", &[Admin, Service, User]),
     (ManageBooks, "books:manage", "create, change and delete books", &[Admin, Service]),
     (ReadCodes, "codes:read", "list the codes of a book; the capacity of a pattern", &[Admin, Service]),
@@ -95,6 +97,7 @@ const TABLE: [(Permission, &str, &str, &[RoleName]); 22] = [
         &[Admin, Service],
     ),
     (Distribute, "coupons:distribute", "distribute codes to the users of a pool", &[Admin, Service]),
+    (Export, "exports:create", "export codes, assignments, redemptions and events", &[Admin, Service]),
     (ReadJobs, "jobs:read", "see jobs and their rejected rows", &[Admin, Service]),
     (ManageJobs, "jobs:manage", "cancel, retry and redrive jobs", &[Admin, Service]),
     (ManageUsers, "users:manage", "see, create and change users", &[Admin]),

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use futures::StreamExt;
-use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
 use object_store::{BackoffConfig, ClientConfigKey, Error, ObjectStore, RetryConfig};
@@ -26,10 +26,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const MAX_PAUSE: Duration = Duration::from_secs(2);
 
 /// A prefix of a bucket, with the client of the environment.
-pub(super) fn of_environment(
-    name: &str,
-    prefix: &str,
-) -> Result<PrefixStore<impl ObjectStore + use<>>, String> {
+pub(super) fn of_environment(name: &str, prefix: &str) -> Result<(AmazonS3, PrefixStore<AmazonS3>), String> {
     open(from_environment()?, name, prefix).map_err(|error| error.to_string())
 }
 
@@ -46,12 +43,12 @@ fn from_environment() -> Result<AmazonS3Builder, String> {
     Ok(if is_plain { builder.with_allow_http(true) } else { builder })
 }
 
-/// The same with the caller's client, and with all timeouts.
+/// The same with the caller's client, and with all timeouts. Returns the bucket and its prefix.
 pub(super) fn open(
     builder: AmazonS3Builder,
     name: &str,
     prefix: &str,
-) -> Result<PrefixStore<impl ObjectStore + use<>>, Error> {
+) -> Result<(AmazonS3, PrefixStore<AmazonS3>), Error> {
     let wait = |builder: AmazonS3Builder, (what, most): (ClientConfigKey, Duration)| {
         builder.with_config(AmazonS3ConfigKey::Client(what), humantime::format_duration(most).to_string())
     };
@@ -59,7 +56,7 @@ pub(super) fn open(
     let backoff = BackoffConfig { init_backoff: FIRST_PAUSE, max_backoff: MAX_PAUSE, base: 2.0 };
     let retry = RetryConfig { backoff, max_retries: RETRIES, retry_timeout: RETRY_FOR };
     let bucket = builder.with_bucket_name(name).with_retry(retry).build()?;
-    Ok(PrefixStore::new(bucket, Path::from(prefix)))
+    Ok((bucket.clone(), PrefixStore::new(bucket, Path::from(prefix))))
 }
 
 /// The result of checking a bucket.

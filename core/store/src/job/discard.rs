@@ -35,6 +35,9 @@ impl Store {
             ("distribution_given", "ordinal, slice"),
             ("distribution_slice", "number"),
             ("distribution_member", "ordinal"),
+            ("export_part", "number"),
+            ("export_book", "ordinal"),
+            ("export_file", "job_id"),
             ("job_chunk", "number"),
         ] {
             self.delete_in_slices(table, key, job).await?;

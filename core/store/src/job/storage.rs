@@ -1,8 +1,9 @@
-//! The stored bytes of uploads and rejected rows of each business, and its quota.
+//! The stored bytes of uploads, rejected rows and exports of each business, and its quota.
 //!
 //! **Invariant.** A part of an upload is counted before it is written, and its bytes are freed after it is deleted. Reservations
-//! of one business run one after the other in all processes, so uploads never exceed the quota. Rejected rows are checked after
-//! a chunk has written them, so concurrent chunks may exceed the quota by the rows that they write at the same time.
+//! of one business run one after the other in all processes, so uploads never exceed the quota. Rejected rows and
+//! parts of exports are checked after a chunk has written them, so concurrent chunks may exceed the quota by what they write at the
+//! same time.
 
 use sqlx::{PgConnection, PgTransaction, query, query_scalar};
 
@@ -105,6 +106,25 @@ pub(crate) async fn count_rejected_rows(
     check_quota(transaction, quota, claim.business, claim.job).await
 }
 
+/// Counts the part of an export that the chunk has written. Rejected if it exceeds the quota of the business.
+pub(crate) async fn count_export(
+    transaction: &mut PgTransaction<'_>,
+    quota: Option<u64>,
+    claim: &Claim,
+    bytes: u64,
+) -> Result<()> {
+    query!(
+        "insert into job_storage as s (job_id, business_id, export_bytes) values ($1, $2, $3)
+         on conflict (job_id) do update set export_bytes = s.export_bytes + excluded.export_bytes",
+        claim.job.0,
+        claim.business.0,
+        i64::try_from(bytes).map_err(Error::internal)?
+    )
+    .execute(&mut **transaction)
+    .await?;
+    check_quota(transaction, quota, claim.business, claim.job).await
+}
+
 /// Rejects if a business has stored more than its quota. The reported use excludes the bytes of the job itself.
 async fn check_quota(
     connection: &mut PgConnection,
@@ -114,8 +134,8 @@ async fn check_quota(
 ) -> Result<()> {
     let Some(allowed_bytes) = quota else { return Ok(()) };
     let stored = query!(
-        r#"select coalesce(sum(upload_bytes + rejection_bytes), 0)::bigint as "all!",
-                  coalesce(sum(upload_bytes + rejection_bytes) filter (where job_id <> $2), 0)::bigint as "others!"
+        r#"select coalesce(sum(upload_bytes + rejection_bytes + export_bytes), 0)::bigint as "all!",
+                  coalesce(sum(upload_bytes + rejection_bytes + export_bytes) filter (where job_id <> $2), 0)::bigint as "others!"
            from job_storage where business_id = $1"#,
         business.0,
         job.0

@@ -7,5 +7,5 @@ from redemption r
 cross join stat_backfill b
 join coupon c on c.business_id = r.business_id and c.code = r.code
 where (r.at >= $1 or $1::timestamptz is null) and r.at < $2 and r.use_number = 1 and c.assigned_at is not null
-  and pg_visible_in_snapshot(r.tx, b.snapshot)
+  and (r.epoch < b.epoch or r.epoch = b.epoch and pg_visible_in_snapshot(r.tx, b.snapshot))
 group by 1, 2, 3, 4

@@ -17,8 +17,8 @@ async fn insert_later_job(world: &World) -> JobId {
     query(
         "with job as (
            insert into job (id, business_id, kind, created_by, work, chunks_total)
-           values ($1, $2, 'EXPORT', 'service:test', '{\"kind\": \"EXPORT\", \"columns\": [\"code\"]}', 1) returning id)
-         insert into job_chunk (job_id, number, work) select id, 0, '{\"chunk\": \"EXPORT\", \"from\": 7}' from job",
+           values ($1, $2, 'ARCHIVE', 'service:test', '{\"kind\": \"ARCHIVE\", \"columns\": [\"code\"]}', 1) returning id)
+         insert into job_chunk (job_id, number, work) select id, 0, '{\"chunk\": \"ARCHIVE\", \"from\": 7}' from job",
     )
     .bind(id.0)
     .bind(world.business.0)
@@ -47,10 +47,10 @@ async fn a_job_of_a_later_kind_is_listed_shown_and_cancelled_and_never_claimed()
     for (filter, expected) in [(JobFilter::default(), vec![id, known.id]), (open, vec![id])] {
         let page = world.store().list_jobs(world.business, &filter, 10).await.unwrap();
         assert_eq!(page.items.iter().map(|job| job.id).collect::<Vec<_>>(), expected);
-        assert_eq!(page.items[0].kind, "EXPORT");
+        assert_eq!(page.items[0].kind, "ARCHIVE");
     }
     let shown = world.store().get_job(world.business, id).await.unwrap();
-    assert_eq!((shown.kind.as_str(), shown.status), ("EXPORT", JobStatus::Queued));
+    assert_eq!((shown.kind.as_str(), shown.status), ("ARCHIVE", JobStatus::Queued));
     assert!(claim(world.store(), "worker").await.is_none(), "only a later version knows its kind");
     assert_eq!(works_of(&world, id).await, before);
     let cancelled = world.store().cancel_job_if_open(None, world.business, id).await.unwrap();

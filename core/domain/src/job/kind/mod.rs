@@ -7,6 +7,7 @@
 pub mod assign_codes;
 pub mod delete_book;
 pub mod distribute;
+pub mod export;
 pub mod generate;
 pub mod import;
 pub mod import_members;
@@ -120,6 +121,8 @@ kinds! {
     TakeBack = "TAKE_BACK", chunks "TAKE_BACK", in take_back;
     /// Assigns existing codes to the users that an uploaded file names.
     AssignCodes = "ASSIGN_CODES", chunks "ASSIGN", in assign_codes;
+    /// Writes codes, assignments, redemptions or events to a file.
+    Export = "EXPORT", chunks "EXPORT", in export;
 }
 
 impl JobKind {

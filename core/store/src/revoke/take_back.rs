@@ -94,8 +94,12 @@ impl Store {
             let row = parts.get(row)?;
             Some(Place { ordinal: row.ordinal, slice: row.slice, codes_before: 0 })
         };
-        let next = parts.iter().enumerate().filter_map(|(row, part)| {
-            Some(Chunk::Part { from: place(row)?, until: place(row + 1), codes_before: part.codes_before })
+        let next = parts.iter().enumerate().map(|(row, part)| Chunk::Part {
+            // The first part begins at the start of the report: if this job fails and the distribution is retried, rows may be added
+            // there.
+            from: place(row).filter(|_| row > 0).unwrap_or_default(),
+            until: place(row + 1),
+            codes_before: part.codes_before,
         });
         let finished = Finished {
             result: json!({}),

@@ -43,7 +43,7 @@ impl Spec {
 }
 
 /// A place among the codes of a distribution: in the order of the members, of the slices, and of the codes of a member in a slice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 pub struct Place {
     /// The number of the member.
     pub ordinal: i32,

@@ -7,6 +7,7 @@ mod support;
 mod authorization;
 mod books;
 mod browsers;
+mod events;
 mod exact;
 mod generation;
 mod import;

@@ -30,13 +30,14 @@ use catalog::Kind;
 use operation::Shape;
 
 /// The tags, in reading order.
-const READING_ORDER: [&str; 12] = [
+const READING_ORDER: [&str; 13] = [
     "Auth",
     "Coupon books",
     "Coupon codes",
     "Assignments",
     "Coupons",
     "Redemptions",
+    "Events",
     "User pools",
     "Distributions",
     "Jobs",

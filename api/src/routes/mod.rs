@@ -7,6 +7,7 @@ mod books;
 mod codes;
 mod coupons;
 mod distributions;
+mod events;
 mod health;
 mod jobs;
 mod list;
@@ -38,6 +39,7 @@ pub(crate) use books::Books;
 pub(crate) use codes::Codes;
 pub(crate) use coupons::{Coupons, normalized};
 pub(crate) use distributions::Distributions;
+pub(crate) use events::{Events, LoggedEventView};
 pub(crate) use health::Health;
 pub(crate) use jobs::{JobView, Jobs};
 pub(crate) use metrics::{METRICS, expose};
@@ -71,6 +73,8 @@ pub(crate) enum Tag {
     Coupons,
     /// Uses of codes.
     Redemptions,
+    /// What happened to codes.
+    Events,
     /// Named sets of users, the receivers of distributions.
     #[oai(rename = "User pools")]
     UserPools,
@@ -115,6 +119,7 @@ pub(crate) type Operations = (
     Coupons,
     BulkVoids,
     Redemptions,
+    Events,
     Pools,
     Distributions,
     Jobs,
@@ -133,6 +138,7 @@ pub(crate) fn operations() -> Operations {
         Coupons,
         BulkVoids,
         Redemptions,
+        Events,
         Pools,
         Distributions,
         Jobs,
@@ -153,6 +159,7 @@ pub(crate) fn documentation() -> Vec<Operation> {
         coupons::operations(),
         void::operations(),
         redemptions::operations(),
+        events::operations(),
         pools::operations(),
         distributions::operations(),
         jobs::operations(),

@@ -16,4 +16,5 @@ pub mod pool;
 pub mod principal;
 pub mod rejection;
 pub mod text;
+pub mod time_range;
 pub mod trace;

@@ -3,18 +3,19 @@
 mod doc;
 mod view;
 
-use chrono::{DateTime, Datelike, Utc};
+use chrono::{DateTime, Utc};
 use cuponera_domain::coupon::redemption::Redemption;
 use cuponera_domain::id::{BookId, RedemptionId};
 use cuponera_domain::principal::Role;
 use cuponera_domain::rejection::Rejection;
-use cuponera_store::{RedemptionFilter, Result, Rollback};
+use cuponera_store::{RedemptionFilter, Rollback};
 use poem_openapi::OpenApi;
 use poem_openapi::param::{Header, Path, Query};
 use poem_openapi::payload::Json;
 use uuid::Uuid;
 
 use super::coupons::call;
+use super::list::{time, time_and_rest};
 use super::undo::UndoRequest;
 use super::{List, Tag, cursor, limit, plain};
 use crate::auth::caller::Caller;
@@ -66,9 +67,8 @@ impl Redemptions {
             from: time("from", from.0)?,
             to: time("to", to.0)?,
             after: self::cursor(cursor.0, |text| {
-                let (micros, id) = text.split_once('.')?;
-                let at = DateTime::from_timestamp_micros(micros.parse().ok()?)?;
-                Some((is_storable(at).then_some(at)?, id.parse().ok()?))
+                let (at, id) = time_and_rest(text)?;
+                Some((at, id.parse().ok()?))
             })?,
         };
         let limit = self::limit(limit.0)?;
@@ -131,18 +131,4 @@ fn view(caller: &Caller, redemption: Redemption) -> PastRedemptionView {
         Role::Admin | Role::Service => redemption.into(),
         Role::User { .. } => PastRedemptionView::from(redemption).for_user(),
     }
-}
-
-fn time(name: &str, time: Option<DateTime<Utc>>) -> Result<Option<DateTime<Utc>>> {
-    match time {
-        Some(time) if !is_storable(time) => {
-            Err(Rejection::invalid(name, "must be a time as in RFC 3339, in the years 0 to 9999").into())
-        }
-        time => Ok(time),
-    }
-}
-
-/// Whether Postgres and RFC 3339 both have the time.
-fn is_storable(time: DateTime<Utc>) -> bool {
-    (0..=9999).contains(&time.year())
 }

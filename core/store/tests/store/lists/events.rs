@@ -104,7 +104,7 @@ async fn each_filter_of_events_lists_what_a_plain_query_finds() {
     assert!(events.iter().all(|event| event.code.is_some()), "an event has no code");
 }
 
-/// Plants events, 300 seconds in each transaction at most, from now on. Only the first one is by `rare`. Returns the time of the
+/// Plants events, from now on, at most 300 seconds in each transaction. Only the first one is by `rare`. Returns the time of the
 /// first and of the last.
 async fn plant(world: &World, count: i64) -> (DateTime<Utc>, DateTime<Utc>) {
     let end: i64 = query_scalar("select pg_snapshot_xmin(pg_current_snapshot())::text::bigint - 10")
@@ -114,7 +114,7 @@ async fn plant(world: &World, count: i64) -> (DateTime<Utc>, DateTime<Utc>) {
     let in_each = count / end + 1;
     query(
         "insert into coupon_event (id, at, business_id, book_id, position, version, from_status, to_status, action, user_id, actor, tx)
-         select gen_random_uuid(), now() + n * make_interval(secs => 300.0 / $4), $1, $2, n::int, 1, 'AVAILABLE', 'ASSIGNED', 'ASSIGN',
+         select gen_random_uuid(), now() + n * make_interval(secs => least(300.0 / $4, 20, 25000000.0 / $3)), $1, $2, n::int, 1, 'AVAILABLE', 'ASSIGNED', 'ASSIGN',
                 'ana', case when n = 0 then 'rare' else 'often' end, (3 + n / $4)::text::xid8
          from generate_series(0, $3 - 1) n",
     )

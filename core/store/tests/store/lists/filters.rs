@@ -379,9 +379,9 @@ async fn each_page_of_a_filter_that_matches_nothing_or_only_the_last_code_reads_
             assert_eq!(items, found, "{filter:?}");
             // A small book with a prefix is read as a whole.
             let is_whole = filter.prefix.is_some() && codes <= 10_000;
-            let least = if is_whole { 1 } else { i64::from(codes) / examined };
+            let expected = if is_whole { 1 } else { i64::from(codes) / examined };
             assert!(
-                last.is_some() || i64::from(pages) >= least,
+                last.is_some() || i64::from(pages) >= expected,
                 "{pages} pages of {filter:?} examined {codes} codes"
             );
         }

@@ -73,11 +73,13 @@ pub(crate) struct Follower {
     filter: EventFilter,
     /// All events up to this position were returned or are in `pending`.
     position: EventCursor,
+    /// The last event that was returned.
+    last: EventCursor,
     /// The follower has to read the log up to this position itself.
     target: EventCursor,
     pending: VecDeque<LoggedEvent>,
     batches: broadcast::Receiver<Arc<Batch>>,
-    heartbeat: Interval,
+    heartbeats: Interval,
     is_new: bool,
     _slot: Permit,
 }
@@ -87,7 +89,7 @@ pub(crate) struct Follower {
 pub(crate) enum Followed {
     /// An event.
     Event(Box<LoggedEvent>),
-    /// All events up to this position were sent.
+    /// All events of the filter up to this position were sent.
     Position(EventCursor),
 }
 
@@ -126,18 +128,19 @@ impl Followers {
             );
         }
         let (batches, target) = self.0.join(end.committed);
-        let mut heartbeat = interval(HEARTBEAT);
-        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        heartbeat.reset();
+        let mut heartbeats = interval(HEARTBEAT);
+        heartbeats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        heartbeats.reset();
         Ok(Follower {
             shared: self.0.clone(),
             business,
             filter,
             position: after.unwrap_or(end.committed),
+            last: after.unwrap_or(end.committed),
             target,
             pending: VecDeque::new(),
             batches,
-            heartbeat,
+            heartbeats,
             is_new: true,
             _slot: slot,
         })
@@ -228,10 +231,11 @@ impl Follower {
     /// What to send next. None if the process stops.
     pub(crate) async fn next(&mut self) -> Option<Followed> {
         if std::mem::take(&mut self.is_new) {
-            return Some(Followed::Position(self.position));
+            return Some(self.heartbeat());
         }
         loop {
             if let Some(event) = self.pending.pop_front() {
+                self.last = event.cursor;
                 return Some(Followed::Event(Box::new(event)));
             }
             if self.shared.stop.is_cancelled() {
@@ -240,7 +244,7 @@ impl Follower {
             if self.position < self.target {
                 self.read().await?;
                 if self.pending.is_empty() {
-                    return Some(Followed::Position(self.position));
+                    return Some(self.heartbeat());
                 }
                 continue;
             }
@@ -251,10 +255,16 @@ impl Follower {
                     Err(RecvError::Lagged(_)) => self.target = self.shared.hub().position,
                     Err(RecvError::Closed) => return None,
                 },
-                _ = self.heartbeat.tick() => return Some(Followed::Position(self.position)),
+                _ = self.heartbeats.tick() => return Some(self.heartbeat()),
                 () = self.shared.stop.cancelled() => return None,
             }
         }
+    }
+
+    /// The position to resume at. It does not contain the id of an event of another business: it is the last event that was returned, or
+    /// before the transaction of the position, of which none was returned.
+    fn heartbeat(&self) -> Followed {
+        Followed::Position(self.last.max(EventCursor::before(self.position.epoch, self.position.tx)))
     }
 
     /// Takes the events of a batch that are after the own position.

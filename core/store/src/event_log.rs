@@ -42,7 +42,7 @@ pub struct EventCursor {
 
 impl EventCursor {
     /// The position before all events of a transaction.
-    pub(crate) fn before(epoch: i16, tx: u64) -> Self {
+    pub fn before(epoch: i16, tx: u64) -> Self {
         Self { epoch, tx, id: Uuid::nil() }
     }
 

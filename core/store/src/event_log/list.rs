@@ -43,9 +43,13 @@ pub struct EventFilter {
 }
 
 impl EventFilter {
+    fn has_book(&self, book: BookId) -> bool {
+        self.books.as_ref().is_none_or(|books| books.contains(&book))
+    }
+
     /// Whether an event is in the list, apart from the range and the position.
     pub fn matches(&self, event: &LoggedEvent) -> bool {
-        self.books.as_ref().is_none_or(|books| books.contains(&event.book))
+        self.has_book(event.book)
             && (self.user.is_none() || self.user == event.event.user)
             && self.action.as_ref().is_none_or(|action| *action == event.event.action)
             && self.actor.as_ref().is_none_or(|actor| *actor == event.event.actor)
@@ -85,16 +89,24 @@ impl Store {
         )
         .fetch_all(&self.reads)
         .await?;
-        let mut examined = Vec::with_capacity(rows.len());
+        let (mut examined, mut last) = (Vec::with_capacity(rows.len()), None);
         for row in rows {
             let is_found = row.is_found;
-            let event: LoggedEvent = logged!(row);
+            let mut event: LoggedEvent = logged!(row);
             // All events that follow are earlier than the range.
             let is_before_range = filter.range.from.is_some_and(|from| event.event.at < from - MAX_DELAY);
             if !is_found && is_before_range && self.is_ordered(event.cursor).await? {
                 break;
             }
-            examined.push(if is_found { ExaminedRow::Found(event) } else { ExaminedRow::Stopped(event) });
+            if is_found {
+                last = Some(event.cursor);
+                examined.push(ExaminedRow::Found(event));
+            } else {
+                if event.business != business || !filter.has_book(event.book) {
+                    event.cursor = without_event(event.cursor, last, before);
+                }
+                examined.push(ExaminedRow::Stopped(event));
+            }
         }
         Ok(Page::of_examined(examined, limit, |event: &LoggedEvent| event.cursor.to_string()))
     }
@@ -163,4 +175,12 @@ impl Store {
             Some(false) | None => Err(Error::unavailable("the index of the event log is being built")),
         }
     }
+}
+
+/// The position at which a list continues after an event that the caller may not see, without the id of the event: before the whole
+/// transaction, or before the last event found if it belongs to it. If a page had only events of one transaction, the position itself.
+fn without_event(cursor: EventCursor, last: Option<EventCursor>, before: EventCursor) -> EventCursor {
+    let whole = EventCursor::after(cursor.epoch, cursor.tx);
+    let next = last.map_or(whole, |last| last.min(whole));
+    if next < before { next } else { cursor }
 }

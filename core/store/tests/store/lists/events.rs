@@ -172,6 +172,40 @@ async fn a_page_of_events_reads_few_blocks_whatever_the_filter() {
     }
 }
 
+/// Of each 5,000 events one belongs to the business of the list.
+#[tokio::test]
+async fn no_cursor_names_an_event_of_another_business_and_each_own_event_is_listed_once() {
+    let world = world_with_old_statistics(async |_| {}).await;
+    plant(&world, 25_000).await;
+    let another = world.another_business().await;
+    query("update coupon_event set business_id = $1 where position % 5000 <> 7")
+        .bind(another.0)
+        .execute(world.pool())
+        .await
+        .unwrap();
+    let own = async |cursor: &str| {
+        let id = cursor.parse::<EventCursor>().unwrap().id;
+        let foreign: i64 =
+            query_scalar("select count(*) from coupon_event where id = $1 and business_id = $2")
+                .bind(id)
+                .bind(another.0)
+                .fetch_one(world.pool())
+                .await
+                .unwrap();
+        assert_eq!(foreign, 0, "a cursor names an event of another business");
+    };
+    let filter = EventFilter::default();
+    let (events, pages) = follow(async |cursor| page(&world, &filter, cursor).await, own).await;
+    let ids: Vec<Uuid> = events.iter().map(|event| event.event.id.0).collect();
+    assert_eq!(ids, expected(&rows(&world).await, world.business, &filter));
+    assert_eq!((ids.len(), pages > 1), (5, true));
+    // All events of one transaction.
+    query("update coupon_event set tx = '5'").execute(world.pool()).await.unwrap();
+    let (events, _) = listed(&world, &filter).await;
+    let ids: Vec<Uuid> = events.iter().map(|event| event.event.id.0).collect();
+    assert_eq!(ids, expected(&rows(&world).await, world.business, &filter));
+}
+
 /// The start of the list is searched, and its end is known, so that few other events are examined.
 #[tokio::test]
 async fn a_short_range_in_a_long_log_is_listed_in_few_pages_and_whole() {

@@ -172,6 +172,19 @@ def fill_query(operation, query, dice):
         query["from"], query["to"] = "2020-01-01T00:00:00Z", "2090-01-01T00:00:00Z"
     if isinstance(query.get("pattern"), str):
         query["pattern"] = possible(query["pattern"])
+    if "businessId" in query:
+        query["businessId"] = SEED["business"]
+    if isinstance(query.get("jobId"), str):
+        # Only jobs that created codes are valid.
+        query["jobId"] = SEED["jobs"][0]
+    # A stream does not end.
+    query.pop("follow", None)
+    for start, end in (("from", "to"), ("assignedFrom", "assignedTo"), ("redeemedFrom", "redeemedTo")):
+        if isinstance(query.get(start), str) and isinstance(query.get(end), str):
+            query[start], query[end] = "2020-01-01T00:00:00Z", "2090-01-01T00:00:00Z"
+    if operation == "listCodes" and query.get("userId") is not None:
+        # The cursor of a list of a user's codes has the time of the assignment.
+        query.pop("cursor", None)
 
 
 def fill_body(operation, body, dice):

@@ -194,9 +194,11 @@ def cursors(admin, seed):
         "listCodes": f"coupon-codes/book/{seed['book']}",
         "listUserCoupons": f"assignments/user/{USER}",
         "listJobs": "jobs",
+        "findCoupons": "coupons?q=SEED-",
+        "listEvents": "events",
         "getCouponHistory": f"coupons/{seed['codes'][0]}/history",
     }
-    return {name: admin.ask("GET", f"{path}?limit=1")["nextCursor"] for name, path in lists.items()}
+    return {name: admin.ask("GET", f"{path}{'&' if '?' in path else '?'}limit=1")["nextCursor"] for name, path in lists.items()}
 
 
 def ask_as(role, schemathesis, seed, work):

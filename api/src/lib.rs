@@ -10,6 +10,7 @@ mod auth;
 
 mod routes;
 
+mod follow;
 mod hot;
 mod jobs;
 mod shares;

@@ -8,6 +8,7 @@ mod assignments;
 mod authorization;
 mod books;
 mod browsers;
+mod events;
 mod exact;
 mod exports;
 mod generation;

@@ -6,6 +6,7 @@ mod fake;
 mod import;
 mod import_cases;
 mod jobs;
+mod lists;
 mod pools;
 mod retries;
 mod session;

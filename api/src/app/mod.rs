@@ -29,6 +29,7 @@ use crate::app::database_health::DatabaseHealth;
 use crate::auth::credential_cache::CredentialCache;
 use crate::auth::hashing::Hashing;
 use crate::auth::limits::Limiter;
+use crate::follow::Followers;
 use crate::hot::lanes::Lanes;
 use crate::hot::lock_notes::LockNotes;
 use crate::http::headers::Cors;
@@ -89,6 +90,7 @@ pub struct App {
     pub(crate) rollback: Lanes<Rollback>,
     pub(crate) void: Lanes<Void>,
     pub(crate) watches: Watches,
+    pub(crate) followers: Followers,
     pub(crate) limiter: Limiter,
     pub(crate) cors: Cors,
     pub(crate) metrics: Exposition,
@@ -147,6 +149,7 @@ impl App {
             rollback: Lanes::start("rollback", &store, UNDO_LANES, &shares, &notes, &tasks),
             void: Lanes::start("void", &store, UNDO_LANES, &shares, &notes, &tasks),
             watches: Watches::new(progress.clone(), tasks.clone(), &shares),
+            followers: Followers::new(store.clone(), tasks.clone()),
             store,
             files,
             queue,
@@ -185,6 +188,7 @@ impl App {
             shares.show();
         }
         self.watches.show();
+        self.followers.show();
         self.passwords.show();
         self.assign_random.show_waiting();
         self.assign_named.show_waiting();
@@ -247,6 +251,11 @@ impl App {
         }
     }
 
+    /// Whether the poller of the event log runs.
+    pub fn is_following_events(&self) -> bool {
+        self.followers.is_polling()
+    }
+
     /// The number of watchers of jobs.
     pub fn watching(&self) -> Watching {
         self.watches.watching()
@@ -255,6 +264,7 @@ impl App {
     /// Answers waiting requests immediately and ends event streams.
     pub(crate) fn end_watches(&self) {
         self.watches.stop();
+        self.followers.stop();
     }
 
     /// Stops the lanes and waits for running tasks, at most for `patience`.

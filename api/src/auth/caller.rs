@@ -116,6 +116,11 @@ impl Caller {
         }
     }
 
+    /// The books that the caller may access; none if it may access all of them.
+    pub(crate) fn books(&self) -> Option<&[BookId]> {
+        self.identity.scope.books.as_deref()
+    }
+
     /// The account and login of the caller. An API key has neither.
     pub(crate) fn account(&self) -> Result<(AccountId, LoginId), Problem> {
         let login = self.identity.login().ok_or_else(Problem::unauthorized)?;

@@ -29,6 +29,8 @@ pub(crate) enum Touches {
     /// The book, or the book of the code or job, that the request names. The operation checks it: see
     /// [`Caller::must_have_book`](crate::auth::caller::Caller::must_have_book).
     OneBook,
+    /// Any book of the business, but the operation shows such a key only rows of its books.
+    OwnBooks,
     /// Any book of the business: such a key may not call it.
     AllBooks,
 }
@@ -46,7 +48,7 @@ use Permission::{
     ManagePools, ManageUsers, ReadBooks, ReadCodes, ReadCoupons, ReadHistory, ReadJobs, ReadPools,
     ReadRedemptions, ReadStatistics, RevokeCoupons, RollBackRedemptions, UseCoupons, VoidCoupons,
 };
-use Touches::{AllBooks, Nothing, OneBook};
+use Touches::{AllBooks, Nothing, OneBook, OwnBooks};
 
 /// The rule of an operation. An operation without a row cannot be called.
 pub(crate) fn of(operation: &str) -> Option<Rule> {
@@ -59,7 +61,7 @@ pub(crate) fn operations() -> impl Iterator<Item = (&'static str, Access)> {
 }
 
 /// Every operation under `/api/v1`.
-const TABLE: [(&str, Access, Touches); 66] = [
+const TABLE: [(&str, Access, Touches); 68] = [
     ("login", Open, Nothing),
     ("refresh", Open, Nothing),
     ("logout", Account, Nothing),
@@ -95,6 +97,7 @@ const TABLE: [(&str, Access, Touches); 66] = [
     ("validateCoupon", Needs(UseCoupons), OneBook),
     ("voidCoupon", Needs(VoidCoupons), OneBook),
     ("voidCoupons", Needs(VoidCoupons), OneBook),
+    ("findCoupons", Needs(ReadCodes), OwnBooks),
     ("getCoupon", Needs(ReadCoupons), OneBook),
     ("getCouponHistory", Needs(ReadHistory), OneBook),
     ("listRedemptions", Needs(ReadRedemptions), OneBook),
@@ -102,6 +105,7 @@ const TABLE: [(&str, Access, Touches); 66] = [
     ("rollBackRedemption", Needs(RollBackRedemptions), OneBook),
     ("getCouponBookStatistics", Needs(ReadStatistics), OneBook),
     ("getStatistics", Needs(ReadStatistics), AllBooks),
+    ("listEvents", Needs(ReadHistory), OwnBooks),
     ("createUserPool", Needs(ManagePools), AllBooks),
     ("listUserPools", Needs(ReadPools), AllBooks),
     ("getUserPool", Needs(ReadPools), AllBooks),

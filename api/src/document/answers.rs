@@ -19,8 +19,9 @@ pub(super) fn describe(response: &mut Value, answer: &Answer) {
         if let Some(media) = content.remove("application/json; charset=utf-8") {
             content.insert("application/json".to_owned(), media);
         }
-        for media in content.values_mut() {
-            media["example"] = example.cloned().unwrap_or_default();
+        for (name, media) in content.iter_mut() {
+            let other = answer.other.as_ref().filter(|(other, _)| name == other).map(|(_, example)| example);
+            media["example"] = other.or(example).cloned().unwrap_or_default();
         }
     }
     if response.get("headers").is_none() {

@@ -71,7 +71,7 @@ pub(crate) fn draft() -> Value {
 }
 
 pub(crate) fn code() -> Value {
-    json!({"code": CODE, "status": "ASSIGNED", "userId": USER, "redeemCount": 0, "createdAt": NOW})
+    json!({"code": CODE, "status": "ASSIGNED", "userId": USER, "redeemCount": 0, "assignedAt": NOW, "createdAt": NOW})
 }
 
 pub(crate) fn coupon() -> Value {
@@ -106,6 +106,14 @@ pub(crate) fn event() -> Value {
         "id": EVENT, "action": "LOCK", "fromStatus": "ASSIGNED", "toStatus": "LOCKED", "userId": USER,
         "actor": format!("service:{API_KEY}"), "at": NOW, "ip": "192.0.2.7", "userAgent": "till/1.0", "requestId": REQUEST,
     })
+}
+
+/// The same in the list of all events.
+pub(crate) fn logged_event() -> Value {
+    let mut event = event();
+    event["code"] = json!(CODE);
+    event["couponBookId"] = json!(BOOK);
+    event
 }
 
 /// A new job.

@@ -30,13 +30,14 @@ use catalog::Kind;
 use operation::Shape;
 
 /// The tags, in reading order.
-const READING_ORDER: [&str; 14] = [
+const READING_ORDER: [&str; 15] = [
     "Auth",
     "Coupon books",
     "Coupon codes",
     "Assignments",
     "Coupons",
     "Redemptions",
+    "Events",
     "Statistics",
     "User pools",
     "Distributions",

@@ -22,6 +22,8 @@ pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) description: &'static str,
     pub(super) example: Option<Value>,
+    /// The example of another media type of the response.
+    pub(super) other: Option<(&'static str, Value)>,
     /// Whether the response has a `Location` header.
     pub(super) located: bool,
 }
@@ -53,13 +55,27 @@ impl Operation {
     }
 
     pub(crate) fn answers(mut self, status: u16, description: &'static str, example: Value) -> Self {
-        self.answers.push(Answer { status, description, example: Some(example), located: false });
+        self.answers.push(Answer {
+            status,
+            description,
+            example: Some(example),
+            other: None,
+            located: false,
+        });
         self
     }
 
     /// A response without a body.
     pub(crate) fn answers_nothing(mut self, status: u16, description: &'static str) -> Self {
-        self.answers.push(Answer { status, description, example: None, located: false });
+        self.answers.push(Answer { status, description, example: None, other: None, located: false });
+        self
+    }
+
+    /// The last response may also have another media type, with this example.
+    pub(crate) fn or_as(mut self, media: &'static str, example: Value) -> Self {
+        if let Some(answer) = self.answers.last_mut() {
+            answer.other = Some((media, example));
+        }
         self
     }
 

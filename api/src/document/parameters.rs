@@ -40,6 +40,7 @@ pub(super) fn variable(path: &str, parameter: &str) -> Option<(&'static str, &'s
         "poolId" => Some(("userPoolId", examples::POOL)),
         "jobId" => Some(("jobId", examples::JOB)),
         "code" => Some(("code", examples::CODE)),
+        "q" if path.ends_with("/coupons") => Some(("code", examples::CODE)),
         "userId" => Some(("userId", examples::USER)),
         _ => None,
     }

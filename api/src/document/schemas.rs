@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use cuponera_domain::book::BookStatus;
-use cuponera_domain::coupon::state::CouponStatus;
+use cuponera_domain::coupon::state::{ACTIONS, CouponStatus};
 use cuponera_domain::distribution::{Mode, OnShortage};
 use cuponera_domain::export::ExportKind;
 use cuponera_domain::job::{JobKind, JobStatus};
@@ -117,11 +117,7 @@ fn words() -> Vec<(&'static str, &'static str, Vec<&'static str>)> {
         ("Code", "status", coupon()),
         ("Coupon", "status", coupon()),
         ("CouponBook", "status", book()),
-        (
-            "CouponEvent",
-            "action",
-            vec!["ASSIGN", "LOCK", "UNLOCK", "EXPIRE", "REDEEM", "REVOKE", "ROLLBACK", "VOID"],
-        ),
+        ("CouponEvent", "action", ACTIONS.to_vec()),
         ("CouponEvent", "fromStatus", coupon()),
         ("CouponEvent", "toStatus", coupon()),
         ("Distribution", "mode", Mode::ALL.map(Mode::as_str).to_vec()),
@@ -173,9 +169,11 @@ pub(super) fn of_parameter(operation: &str, name: &str) -> Option<Value> {
         (_, "Idempotency-Key") => Some(json!({"minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$"})),
         (_, "code") => Some(json!({"pattern": "^[A-Za-z0-9_-]{3,64}$"})),
         (_, "userId") => Some(json!({"minLength": 1, "maxLength": 128, "pattern": BLANK_IS_NOTHING})),
-        (_, "q" | "prefix" | "cursor" | "timeZone") => Some(json!({"pattern": r"^[^\x00]*$"})),
+        ("findCoupons", "q") => Some(json!({"pattern": BLANK_IS_NOTHING})),
+        (_, "q" | "prefix" | "cursor" | "actor" | "timeZone") => Some(json!({"pattern": r"^[^\x00]*$"})),
         (_, "pattern") => Some(json!({"pattern": CODE_PATTERN, "maxLength": 192})),
         (_, "interval") => words(&Interval::ALL.map(Interval::as_str)),
+        (_, "action") => words(&ACTIONS),
         ("listJobs", "status") => words(&job_statuses()),
         ("listJobs", "kind") => words(&job_kinds()),
         ("listCouponBooks", "status") => words(&BookStatus::ALL.map(BookStatus::as_str)),

@@ -1,10 +1,14 @@
-//! Pages of lists: the parameters `limit` and `cursor`, and the response.
+//! Pages of lists: the parameters `limit` and `cursor`, ranges of times, and the response.
 
+use chrono::{DateTime, Utc};
 use cuponera_domain::page::{DEFAULT_LIMIT, MAX_LIMIT, Page};
 use cuponera_domain::rejection::Rejection;
+use cuponera_domain::time_range::TimeRange;
 use cuponera_store::Result;
 use poem_openapi::Object;
 use poem_openapi::types::{ParseFromJSON, ToJSON, Type};
+
+use crate::http::time::is_storable;
 
 /// One page of a list.
 #[derive(Debug, Object)]
@@ -45,4 +49,33 @@ pub(super) fn cursor<T>(text: Option<String>, parse: impl Fn(&str) -> Option<T>)
             None => Err(Rejection::invalid("cursor", "must be the nextCursor of an earlier page").into()),
         },
     }
+}
+
+/// The range from one parameter to another. A range that ends before it begins is rejected.
+pub(super) fn time_range(
+    from: (&str, Option<DateTime<Utc>>),
+    to: (&str, Option<DateTime<Utc>>),
+) -> Result<TimeRange> {
+    let range = TimeRange { from: time(from.0, from.1)?, to: time(to.0, to.1)? };
+    if range.is_reversed() {
+        return Err(Rejection::invalid(to.0, format!("must not be before `{}`", from.0)).into());
+    }
+    Ok(range)
+}
+
+/// Rejects a time that cannot be stored.
+pub(super) fn time(name: &str, time: Option<DateTime<Utc>>) -> Result<Option<DateTime<Utc>>> {
+    match time {
+        Some(time) if !is_storable(time) => {
+            Err(Rejection::invalid(name, "must be a time as in RFC 3339, in the years 0 to 9999").into())
+        }
+        time => Ok(time),
+    }
+}
+
+/// Parses the first part of a cursor, `microseconds.rest`. Returns the time and the rest.
+pub(super) fn time_and_rest(text: &str) -> Option<(DateTime<Utc>, &str)> {
+    let (micros, rest) = text.split_once('.')?;
+    let at = DateTime::from_timestamp_micros(micros.parse().ok()?)?;
+    is_storable(at).then_some((at, rest))
 }

@@ -7,6 +7,7 @@ mod books;
 mod codes;
 mod coupons;
 mod distributions;
+mod events;
 mod exports;
 mod health;
 mod jobs;
@@ -23,7 +24,6 @@ mod void;
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
-use chrono::{DateTime, Utc};
 use cuponera_domain::rejection::Rejection;
 use cuponera_store::Result;
 use poem_openapi::{
@@ -33,7 +33,6 @@ use serde_json::{Map, Value};
 
 use crate::auth::guard::Guarded;
 use crate::document::Operation;
-use crate::http::time::is_storable;
 
 pub(crate) use api_keys::ApiKeys;
 pub(crate) use assignments::{AssignmentUploads, Assignments};
@@ -42,6 +41,7 @@ pub(crate) use books::Books;
 pub(crate) use codes::Codes;
 pub(crate) use coupons::{Coupons, normalized};
 pub(crate) use distributions::Distributions;
+pub(crate) use events::{Events, LoggedEventView};
 pub(crate) use exports::Exports;
 pub(crate) use health::Health;
 pub(crate) use jobs::{JobView, Jobs};
@@ -77,6 +77,8 @@ pub(crate) enum Tag {
     Coupons,
     /// Uses of codes.
     Redemptions,
+    /// What happened to codes.
+    Events,
     /// Sums of events by interval, the current state, and the users with the most codes.
     Statistics,
     /// Named sets of users, the receivers of distributions.
@@ -116,13 +118,13 @@ of requests are rejected with 422.";
 /// All operations. A tuple of poem-openapi has at most 16 elements.
 pub(crate) type Operations = (Callers, OnCodes, OnManyCodes);
 type Callers = (Auth, Users, ApiKeys, Health);
-type OnCodes = (Books, Codes, Assignments, Coupons, Redemptions, BookStatistics);
+type OnCodes = (Books, Codes, Assignments, Coupons, Redemptions, Events, BookStatistics);
 type OnManyCodes = (Upload, AssignmentUploads, BulkVoids, Pools, Distributions, Exports, Jobs);
 
 pub(crate) fn operations() -> Operations {
     (
         (Auth, Users, ApiKeys, Health),
-        (Books, Codes, Assignments, Coupons, Redemptions, BookStatistics),
+        (Books, Codes, Assignments, Coupons, Redemptions, Events, BookStatistics),
         (Upload, AssignmentUploads, BulkVoids, Pools, Distributions, Exports, Jobs),
     )
 }
@@ -140,6 +142,7 @@ pub(crate) fn documentation() -> Vec<Operation> {
         coupons::operations(),
         void::operations(),
         redemptions::operations(),
+        events::operations(),
         statistics::operations(),
         pools::operations(),
         distributions::operations(),
@@ -218,15 +221,5 @@ fn plain(name: &str, text: Option<String>) -> Result<Option<String>> {
     match text {
         Some(text) if text.contains('\0') => Err(Rejection::invalid(name, "must not have zero bytes").into()),
         text => Ok(text),
-    }
-}
-
-/// Rejects a time that Postgres or RFC 3339 does not have.
-fn storable(name: &str, time: Option<DateTime<Utc>>) -> Result<Option<DateTime<Utc>>> {
-    match time {
-        Some(time) if !is_storable(time) => {
-            Err(Rejection::invalid(name, "must be a time as in RFC 3339, in the years 0 to 9999").into())
-        }
-        time => Ok(time),
     }
 }

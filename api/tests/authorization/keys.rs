@@ -28,6 +28,9 @@ fn needed() -> BTreeMap<String, String> {
     .collect()
 }
 
+/// The operations that a key of any book may call. A search finds only codes of its books.
+const ANY_BOOK: [&str; 2] = ["getMe", "findCoupons"];
+
 /// A new key with these fields, and a client that uses it.
 async fn key(server: &Server, fields: Value) -> (Client, Value) {
     let mut body = fields;
@@ -75,7 +78,7 @@ async fn a_key_of_another_book_may_touch_nothing() {
     let book = world.server.book(json!({})).await;
     let (limited, _) = key(&world.server, json!({"couponBookIds": [book]})).await;
     let mut wrong = Vec::new();
-    for row in TABLE.iter().filter(|row| row.statuses[0] == 401 && row.operation != "getMe") {
+    for row in TABLE.iter().filter(|row| row.statuses[0] == 401 && !ANY_BOOK.contains(&row.operation)) {
         let (method, path) = &operations[row.operation];
         let reply = world.ask(limited.clone(), method, path, row).await;
         if reply.status != 403 {

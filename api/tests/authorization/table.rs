@@ -137,6 +137,9 @@ pub(super) const TABLE: &[Row] = &[
     row("listRedemptions", "", "", KNOWN),
     row("getRedemption", "{redemption}", "", [401, 200, 404, 200, 200, 404]),
     row("rollBackRedemption", "{redemption}", r#"{"reason": "a reason"}"#, TRUSTED),
+    // Those of another business are none.
+    Row { query: "?q=NONE", ..row("findCoupons", "", "", [401, 403, 403, 200, 200, 200]) },
+    Row { query: "?couponBookId={book}", ..row("listEvents", "", "", TRUSTED) },
     row("getCoupon", "{held}", "", [401, 200, 404, 200, 200, 404]),
     row("getCouponHistory", "{held}", "", TRUSTED),
 ];

@@ -2,8 +2,9 @@
 
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
+use uuid::Uuid;
 
-use super::coupons::parse_code;
+use super::coupons::{parse_code, user_id};
 use super::exchange::Request;
 use super::fault::ClientError;
 use super::show::{CellFormat, Column, card, count, table, text};
@@ -24,6 +25,8 @@ pub(super) const HELP: &str = help!(
     "Examples:
   cuponera codes list --book 'Summer 2027' --status available
   cuponera codes list --book 'Summer 2027' --prefix SUMMER- --limit 500 --json
+  cuponera codes list --book 'Summer 2027' --user ana --redeemed-from 2027-06-01T00:00:00Z
+  cuponera codes find SUMMER-AB
   cuponera codes show SUMMER-ABCD-1234"
 );
 
@@ -54,7 +57,9 @@ pub(crate) struct Codes {
 #[derive(Debug, Subcommand)]
 enum CodeVerb {
     /// List the codes of a book, in order
-    List(List),
+    List(Box<List>),
+    /// Find codes of all books by their beginning
+    Find(Find),
     /// Show a code
     Show {
         /// The code
@@ -74,6 +79,32 @@ struct List {
     /// Only codes that start with this text
     #[arg(long, value_name = "TEXT")]
     prefix: Option<String>,
+    /// Only codes that this user holds or has redeemed
+    #[arg(long, short, value_parser = user_id)]
+    user: Option<String>,
+    /// Only codes that this job generated or imported
+    #[arg(long, value_name = "ID")]
+    job: Option<Uuid>,
+    /// Only codes that were assigned from this time on, such as 2027-06-01T00:00:00Z
+    #[arg(long, value_name = "TIME")]
+    assigned_from: Option<String>,
+    /// Only codes that were assigned before this time
+    #[arg(long, value_name = "TIME")]
+    assigned_to: Option<String>,
+    /// Only codes whose last redemption was at this time or later
+    #[arg(long, value_name = "TIME")]
+    redeemed_from: Option<String>,
+    /// Only codes whose last redemption was before this time
+    #[arg(long, value_name = "TIME")]
+    redeemed_to: Option<String>,
+    #[command(flatten)]
+    paging: Paging,
+}
+
+#[derive(Debug, Args)]
+struct Find {
+    /// The beginning of the codes
+    prefix: String,
     #[command(flatten)]
     paging: Paging,
 }
@@ -125,6 +156,7 @@ impl RunCommand for Codes {
     async fn run(self, client: &Client) -> Result<(), ClientError> {
         match self.verb {
             CodeVerb::List(list) => list.run(client).await,
+            CodeVerb::Find(find) => find.run(client).await,
             CodeVerb::Show { code } => {
                 let coupon = client.ask(Request::get(&["coupons", &code])).await?;
                 client.show(&coupon, coupon_card)
@@ -146,6 +178,23 @@ impl List {
         let path = ["coupon-codes", "book", &book];
         let status = self.status.map(|status| format!("{status:?}").to_uppercase());
         let ask = Request::get(&path).with("status", status).with("prefix", self.prefix);
+        let ask = ask.with("userId", self.user).with("jobId", self.job);
+        let ask = ask.with("assignedFrom", self.assigned_from).with("assignedTo", self.assigned_to);
+        let ask = ask.with("redeemedFrom", self.redeemed_from).with("redeemedTo", self.redeemed_to);
+        let page = client.ask_page(ask, self.paging).await?;
+        client.show_page(&page, |items| table(&COLUMNS, items))
+    }
+}
+
+impl Find {
+    async fn run(self, client: &Client) -> Result<(), ClientError> {
+        const COLUMNS: [Column; 4] = [
+            Column("CODE", "/code", CellFormat::Text),
+            Column("STATUS", "/status", CellFormat::Text),
+            Column("BOOK", "/couponBookId", CellFormat::Text),
+            Column("USER", "/userId", CellFormat::Text),
+        ];
+        let ask = Request::get(&["coupons"]).with("q", Some(self.prefix));
         let page = client.ask_page(ask, self.paging).await?;
         client.show_page(&page, |items| table(&COLUMNS, items))
     }

@@ -121,7 +121,7 @@ pub(super) fn parse_code(text: &str) -> Result<String, String> {
 }
 
 /// Parses a user id with the rules of the server.
-fn user_id(text: &str) -> Result<String, &'static str> {
+pub(super) fn user_id(text: &str) -> Result<String, &'static str> {
     parse_user_id(text).map(str::to_owned)
 }
 

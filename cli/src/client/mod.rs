@@ -12,6 +12,7 @@ mod books;
 mod codes;
 mod coupons;
 mod distribute;
+mod events;
 mod exchange;
 mod export;
 mod fault;
@@ -76,9 +77,9 @@ pub(crate) enum Verb {
     /// Import codes from a CSV file
     #[command(after_long_help = import::HELP)]
     Import(WithServer<import::Import>),
-    /// List the codes of a book, or show a code
+    /// List the codes of a book, find codes of all books, or show a code
     #[command(after_long_help = codes::HELP)]
-    Codes(WithServer<codes::Codes>),
+    Codes(Box<WithServer<codes::Codes>>),
     /// Show how many codes a pattern has left
     #[command(after_long_help = statuses!())]
     Capacity(WithServer<codes::Capacity>),
@@ -115,6 +116,9 @@ pub(crate) enum Verb {
     /// Show the history of a code, newest first
     #[command(after_long_help = statuses!())]
     History(WithServer<coupons::History>),
+    /// List the events of all codes, newest first, or follow them
+    #[command(after_long_help = events::HELP)]
+    Events(Box<WithServer<events::Events>>),
     /// Create, show and fill user pools
     #[command(after_long_help = pools::HELP)]
     Pools(WithServer<pools::Pools>),
@@ -214,6 +218,7 @@ pub(crate) fn run(verb: Verb) -> ExitCode {
         Verb::Void(to) => to.run(),
         Verb::Redemptions(to) => to.run(),
         Verb::History(to) => to.run(),
+        Verb::Events(to) => to.run(),
         Verb::Pools(to) => to.run(),
         Verb::Distribute(to) => to.run(),
         Verb::Stats(to) => to.run(),

@@ -18,4 +18,5 @@ pub mod principal;
 pub mod rejection;
 pub mod statistics;
 pub mod text;
+pub mod time_range;
 pub mod trace;

@@ -13,11 +13,13 @@ mod generate;
 mod give;
 mod import;
 mod members;
+mod of_job;
 mod part;
 mod rejection;
 pub(super) mod space;
 
 pub use generate::BulkOutcome;
+pub(crate) use of_job::CodesOfJob;
 pub use part::{ImportPart, ImportRow, RowRejection, SampleRow};
 pub(crate) use rejection::write as write_rejections;
 pub use rejection::{RejectedRow, RejectedRowCursor, RejectedRowPage};

@@ -1,9 +1,8 @@
-//! Reading coupons: one coupon, and lists.
+//! Reading coupons: one coupon, and the coupons of a user. [`list`] reads the codes of a book.
 
 use chrono::{DateTime, Utc};
 use sqlx::{query_file, query_scalar};
 
-use cuponera_domain::book::Book;
 use cuponera_domain::coupon::state::{Coupon, CouponStatus, effective};
 
 use crate::error::Result;
@@ -14,26 +13,9 @@ use cuponera_domain::rejection::Rejection;
 
 use super::Store;
 
-/// Maximum number of codes that a page examines by position. They are usually adjacent in the table: a block has about
-/// 40, and a page reads 3 MB.
-pub const MAX_NEIGHBORS_EXAMINED: i64 = 10_000;
 /// Maximum number of codes that a page examines by code or by holder. Each may be in a different block: a page reads at
 /// most 20 MB.
 pub const MAX_SCATTERED_EXAMINED: i64 = 2_000;
-/// Maximum number of positions that a page of free codes examines. Until the next vacuum the index of free codes also
-/// has the codes that were free before, each of which requires reading its block: a page reads less than 50 MB.
-pub const MAX_FREE_POSITIONS_EXAMINED: i32 = 200_000;
-
-/// A filter of a list of a book's codes.
-#[derive(Debug, Clone, Default)]
-pub struct CodeFilter {
-    /// Only codes with this status.
-    pub status: Option<CouponStatus>,
-    /// Only codes with this prefix.
-    pub prefix: Option<String>,
-    /// Only codes after this one.
-    pub after: Option<String>,
-}
 
 /// A filter of a list of a user's coupons.
 #[derive(Debug, Clone, Default)]
@@ -101,6 +83,10 @@ macro_rules! examined {
     }};
 }
 
+mod list;
+
+pub use list::{CodeFilter, MAX_FREE_POSITIONS_EXAMINED, MAX_NEIGHBORS_EXAMINED};
+
 impl Store {
     /// The coupon of that code, if it belongs to the business.
     pub async fn get_coupon(&self, business: BusinessId, code: &str) -> Result<Coupon> {
@@ -116,95 +102,6 @@ impl Store {
             code
         );
         Ok(book.fetch_optional(&self.reads).await?.map(BookId))
-    }
-
-    /// A book's codes, ordered by position, or by code if the filter has a prefix. A page may be short.
-    pub async fn list_codes(&self, book: &Book, filter: &CodeFilter, limit: u32) -> Result<Page<Coupon>> {
-        if filter.status.is_some_and(|status| !book.counts.may_show(status)) {
-            return Ok(Page::empty());
-        }
-        match (&filter.prefix, filter.status) {
-            (Some(prefix), _) if book.counts.all() <= MAX_NEIGHBORS_EXAMINED => {
-                self.codes_of_small_book(book, filter, prefix, limit).await
-            }
-            (Some(prefix), _) => self.codes_by_prefix(book, filter, prefix, limit).await,
-            (None, Some(CouponStatus::Available)) => self.free_codes(book, filter, limit).await,
-            (None, _) => self.codes_by_position(book, filter, limit).await,
-        }
-    }
-
-    async fn codes_by_position(&self, book: &Book, filter: &CodeFilter, limit: u32) -> Result<Page<Coupon>> {
-        let rows = query_file!(
-            "src/sql/codes_by_position.sql",
-            book.business.0,
-            book.id.0,
-            filter.status.map(StoredStatus) as _,
-            filter.after.as_deref(),
-            MAX_NEIGHBORS_EXAMINED,
-            most(limit)
-        )
-        .fetch_all(&self.reads)
-        .await?;
-        Ok(Page::of_examined(rows.into_iter().map(|row| examined!(row)).collect(), limit, code_of))
-    }
-
-    async fn free_codes(&self, book: &Book, filter: &CodeFilter, limit: u32) -> Result<Page<Coupon>> {
-        let rows = query_file!(
-            "src/sql/free_codes.sql",
-            book.business.0,
-            book.id.0,
-            filter.after.as_deref(),
-            MAX_FREE_POSITIONS_EXAMINED,
-            most(limit)
-        )
-        .fetch_all(&self.reads)
-        .await?;
-        Ok(Page::of_examined(rows.into_iter().map(|row| examined!(row)).collect(), limit, code_of))
-    }
-
-    async fn codes_by_prefix(
-        &self,
-        book: &Book,
-        filter: &CodeFilter,
-        prefix: &str,
-        limit: u32,
-    ) -> Result<Page<Coupon>> {
-        let rows = query_file!(
-            "src/sql/codes_by_prefix.sql",
-            book.business.0,
-            book.id.0,
-            filter.status.map(StoredStatus) as _,
-            prefix,
-            past(prefix),
-            filter.after.as_deref(),
-            MAX_SCATTERED_EXAMINED,
-            most(limit)
-        )
-        .fetch_all(&self.reads)
-        .await?;
-        Ok(Page::of_examined(rows.into_iter().map(|row| examined!(row)).collect(), limit, code_of))
-    }
-
-    async fn codes_of_small_book(
-        &self,
-        book: &Book,
-        filter: &CodeFilter,
-        prefix: &str,
-        limit: u32,
-    ) -> Result<Page<Coupon>> {
-        let rows = query_file!(
-            "src/sql/codes_of_small_book.sql",
-            book.business.0,
-            book.id.0,
-            filter.status.map(StoredStatus) as _,
-            prefix,
-            past(prefix),
-            filter.after.as_deref(),
-            most(limit)
-        )
-        .fetch_all(&self.reads)
-        .await?;
-        Ok(Page::cut(rows.into_iter().map(|row| shown!(row)).collect(), limit, code_of))
     }
 
     /// A user's coupons, in the order of their assignment. A page may be short.
@@ -232,10 +129,7 @@ impl Store {
         Ok(Page::of_examined(
             rows.into_iter().map(|row| examined!(row)).collect(),
             limit,
-            |coupon: &Coupon| {
-                let at = coupon.assigned_at.map_or(0, |at| at.timestamp_micros());
-                format!("{at}.{}", coupon.code)
-            },
+            place_of_assignment,
         ))
     }
 }
@@ -245,11 +139,8 @@ fn most(limit: u32) -> i64 {
     i64::from(limit) + 1
 }
 
-/// The first text after all codes with a prefix.
-fn past(prefix: &str) -> String {
-    format!("{prefix}\u{7f}")
-}
-
-fn code_of(coupon: &Coupon) -> String {
-    coupon.code.clone()
+/// The position of a coupon among those of its holder: the time of the assignment and the code.
+fn place_of_assignment(coupon: &Coupon) -> String {
+    let at = coupon.assigned_at.map_or(0, |at| at.timestamp_micros());
+    format!("{at}.{}", coupon.code)
 }

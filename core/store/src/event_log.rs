@@ -3,6 +3,8 @@
 //! **Invariant.** Events are ordered by (epoch, tx, id), and no event is committed below a position that a reader has
 //! passed. Ids do not have this property: they commit out of order.
 
+use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 use sqlx::{query, query_file, query_scalar};
@@ -38,6 +40,54 @@ pub struct EventCursor {
     pub id: Uuid,
 }
 
+impl EventCursor {
+    /// The position before all events of a transaction.
+    pub fn before(epoch: i16, tx: u64) -> Self {
+        Self { epoch, tx, id: Uuid::nil() }
+    }
+
+    /// The position after all events of a transaction and of earlier ones.
+    pub(crate) fn after(epoch: i16, tx: u64) -> Self {
+        Self { epoch, tx, id: Uuid::max() }
+    }
+}
+
+impl fmt::Display for EventCursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.epoch, self.tx, self.id)
+    }
+}
+
+/// A text is not a position in the event log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a position in the event log")]
+pub struct InvalidCursor;
+
+impl FromStr for EventCursor {
+    type Err = InvalidCursor;
+
+    /// Parses the text that `to_string` returns.
+    fn from_str(text: &str) -> Result<Self, InvalidCursor> {
+        let parts: Vec<&str> = text.splitn(3, '.').collect();
+        let [epoch, tx, id] = parts[..] else { return Err(InvalidCursor) };
+        let cursor = Self {
+            epoch: epoch.parse().map_err(|_| InvalidCursor)?,
+            tx: tx.parse().map_err(|_| InvalidCursor)?,
+            id: id.parse().map_err(|_| InvalidCursor)?,
+        };
+        if cursor.epoch >= 0 && cursor.to_string() == text { Ok(cursor) } else { Err(InvalidCursor) }
+    }
+}
+
+/// The end of the event log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EventLogEnd {
+    /// All events before this position are committed.
+    pub committed: EventCursor,
+    /// No event has a position after this one.
+    pub last: EventCursor,
+}
+
 /// An event with its position and its coupon.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LoggedEvent {
@@ -49,6 +99,8 @@ pub struct LoggedEvent {
     pub book: BookId,
     /// The coupon's position in the book.
     pub position: i32,
+    /// The coupon's code. Absent if the coupon does not exist.
+    pub code: Option<String>,
     /// The event.
     pub event: CouponEvent,
 }
@@ -75,6 +127,29 @@ macro_rules! event {
     }};
 }
 pub(crate) use event;
+
+/// The event of a row, with its position and its coupon.
+macro_rules! logged {
+    ($row:expr) => {{
+        let row = $row;
+        LoggedEvent {
+            cursor: EventCursor {
+                epoch: row.epoch,
+                tx: row.tx.parse().map_err(Error::internal)?,
+                id: row.id,
+            },
+            business: BusinessId(row.business_id),
+            book: BookId(row.book_id),
+            position: row.position,
+            code: row.code.clone(),
+            event: event!(row),
+        }
+    }};
+}
+
+mod list;
+
+pub use list::{EventFilter, MAX_EVENTS_EXAMINED};
 
 impl Store {
     /// Prepares the event log at the start of a program: begins a new epoch if the database was restored from a dump,
@@ -128,21 +203,23 @@ impl Store {
         let rows = query_file!("src/sql/events_after.sql", after.epoch, tx, after.id, limit)
             .fetch_all(&self.reads)
             .await?;
-        rows.into_iter()
-            .map(|row| {
-                Ok(LoggedEvent {
-                    cursor: EventCursor {
-                        epoch: row.epoch,
-                        tx: row.tx.parse().map_err(Error::internal)?,
-                        id: row.id,
-                    },
-                    business: BusinessId(row.business_id),
-                    book: BookId(row.book_id),
-                    position: row.position,
-                    event: event!(row),
-                })
-            })
-            .collect()
+        rows.into_iter().map(|row| Ok(logged!(row))).collect()
+    }
+
+    /// The current end of the log.
+    pub async fn event_log_end(&self) -> Result<EventLogEnd> {
+        let row = query!(
+            r#"select max(epoch) as "epoch!", pg_snapshot_xmin(pg_current_snapshot())::text as "committed!",
+                      pg_snapshot_xmax(pg_current_snapshot())::text as "last!"
+               from event_epoch"#
+        )
+        .fetch_one(&self.reads)
+        .await?;
+        let tx = |text: &str| text.parse().map_err(Error::internal);
+        Ok(EventLogEnd {
+            committed: EventCursor::before(row.epoch, tx(&row.committed)?),
+            last: EventCursor::after(row.epoch, tx(&row.last)?),
+        })
     }
 
     /// A coupon's events, newest first.
@@ -188,4 +265,21 @@ async fn repeat_while_locked<T, F: Future<Output = Result<T>>>(change: impl Fn()
         }
     }
     change().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_position_is_read_as_it_is_written_and_nothing_else_is() {
+        let cursor = EventCursor { epoch: 2, tx: u64::MAX, id: Uuid::max() };
+        assert_eq!(cursor.to_string().parse(), Ok(cursor));
+        let id = Uuid::nil();
+        for text in
+            ["", "1", "1.2", "1.2.3", &format!("-1.2.{id}"), &format!("1.02.{id}"), &format!("1.2.{id}.3")]
+        {
+            assert_eq!(text.parse::<EventCursor>(), Err(InvalidCursor), "{text}");
+        }
+    }
 }

@@ -5,7 +5,6 @@ mod request;
 mod upload;
 mod view;
 
-use chrono::{DateTime, Datelike};
 use cuponera_domain::coupon::code::Code;
 use cuponera_domain::coupon::state::CouponStatus;
 use cuponera_domain::id::BookId;
@@ -18,6 +17,7 @@ use uuid::Uuid;
 
 use super::codes::STATUSES;
 use super::coupons::{CouponView, call, normalized};
+use super::list::time_and_rest;
 use super::undo::UndoRequest;
 use super::{List, Tag, cursor, limit, word};
 use crate::auth::caller::Caller;
@@ -145,10 +145,8 @@ impl Assignments {
             book: book.0.map(BookId),
             status: word("status", status.0, CouponStatus::parse, STATUSES)?,
             after: self::cursor(cursor.0, |text| {
-                let (micros, code) = text.split_once('.')?;
-                let code = Code::parse(code).ok()?.into_string();
-                let at = DateTime::from_timestamp_micros(micros.parse().ok()?)?;
-                (0..=9999).contains(&at.year()).then_some((at, code))
+                let (at, code) = time_and_rest(text)?;
+                Some((at, Code::parse(code).ok()?.into_string()))
             })?,
         };
         let limit = self::limit(limit.0)?;

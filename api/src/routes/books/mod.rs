@@ -63,9 +63,7 @@ impl Books {
         _key: Header<Option<String>>,
     ) -> Result<Reply<BookView, 201>, Problem> {
         let held = HeldKey::take(&caller, body.fingerprint)?;
-        if body.value.business_id.is_some_and(|business| business != caller.business().0) {
-            return Err(Rejection::Forbidden { reason: "businessId is not the caller's".into() }.into());
-        }
+        must_be_own(&caller, body.value.business_id)?;
         let rules = body.value.rules;
         let (store, business, stored) = (caller.app.store.clone(), caller.business(), held.stored());
         let answer = caller.app.run(async move { store.create_book(stored, business, &rules).await }).await?;
@@ -85,11 +83,15 @@ impl Books {
         status: Query<Option<String>>,
         /// Part of the name.
         q: Query<Option<String>>,
+        /// The caller's business; 403 for another one.
+        #[oai(name = "businessId")]
+        business: Query<Option<Uuid>>,
         /// `nextCursor` of the previous page.
         cursor: Query<Option<String>>,
         /// 1 to 500; 50 if absent.
         limit: Query<Option<u32>>,
     ) -> Result<Json<List<BookView>>, Problem> {
+        must_be_own(&caller, business.0)?;
         let mut status = word("status", status.0, BookStatus::parse, STATUSES)?;
         if matches!(caller.principal.role, Role::User { .. }) {
             if status.is_some_and(|status| status != BookStatus::Active) {
@@ -215,6 +217,14 @@ impl Books {
             }
         })
     }
+}
+
+/// Rejects the id of another business.
+fn must_be_own(caller: &Caller, business: Option<Uuid>) -> Result<()> {
+    if business.is_some_and(|business| business != caller.business().0) {
+        return Err(Rejection::Forbidden { reason: "businessId is not the caller's".into() }.into());
+    }
+    Ok(())
 }
 
 /// The book with the fields that this caller may see.

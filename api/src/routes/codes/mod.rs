@@ -4,11 +4,12 @@ mod doc;
 mod request;
 mod view;
 
+use chrono::{DateTime, Utc};
 use cuponera_domain::coupon::code::Code;
 use cuponera_domain::coupon::pattern::Pattern;
 use cuponera_domain::coupon::space::CodeSpace;
 use cuponera_domain::coupon::state::CouponStatus;
-use cuponera_domain::id::BookId;
+use cuponera_domain::id::{BookId, JobId};
 use cuponera_domain::rejection::Rejection;
 use cuponera_platform::credential::random_secret;
 use cuponera_store::CodeFilter;
@@ -18,6 +19,7 @@ use poem_openapi::param::{Header, Path, Query};
 use poem_openapi::payload::Json;
 use uuid::Uuid;
 
+use super::list::{time_and_rest, time_range};
 use super::{JobView, List, Tag, cursor, limit, plain, word};
 use crate::auth::caller::Caller;
 use crate::http::body::Body;
@@ -37,6 +39,7 @@ pub(super) const STATUSES: &str = "AVAILABLE, ASSIGNED, LOCKED, REDEEMED, VOID";
 
 pub(crate) struct Codes;
 
+#[expect(clippy::too_many_arguments, reason = "each query parameter is an argument")]
 #[OpenApi(prefix_path = "/api/v1/coupon-codes", tag = "Tag::CouponCodes")]
 impl Codes {
     /// Get the capacity of a pattern
@@ -98,7 +101,9 @@ impl Codes {
 
     /// List a book's codes
     ///
-    /// A page may be short or empty before the end of the list: only `nextCursor` shows whether there are more.
+    /// In the order of the codes' positions in the book; with `userId` in the order of assignment, otherwise with `prefix` in the order of
+    /// the codes. All filters can be combined. `total` is present if there is no filter. A page may be short or empty before the end of
+    /// the list: only `nextCursor` shows whether there are more.
     #[oai(path = "/book/:bookId", method = "get", operation_id = "listCodes")]
     async fn list(
         &self,
@@ -110,6 +115,24 @@ impl Codes {
         status: Query<Option<String>>,
         /// The beginning of the codes.
         prefix: Query<Option<String>>,
+        /// Only codes that this user holds or has redeemed.
+        #[oai(name = "userId")]
+        user: Query<Option<String>>,
+        /// Only codes that this job generated or imported.
+        #[oai(name = "jobId")]
+        job: Query<Option<Uuid>>,
+        /// Only codes that were assigned to their holder from this time on.
+        #[oai(name = "assignedFrom")]
+        assigned_from: Query<Option<DateTime<Utc>>>,
+        /// Only codes that were assigned to their holder before this time.
+        #[oai(name = "assignedTo")]
+        assigned_to: Query<Option<DateTime<Utc>>>,
+        /// Only codes whose last redemption was at this time or later.
+        #[oai(name = "redeemedFrom")]
+        redeemed_from: Query<Option<DateTime<Utc>>>,
+        /// Only codes whose last redemption was before this time.
+        #[oai(name = "redeemedTo")]
+        redeemed_to: Query<Option<DateTime<Utc>>>,
         /// `nextCursor` of the previous page.
         #[oai(name = "cursor")]
         after: Query<Option<String>>,
@@ -118,18 +141,39 @@ impl Codes {
     ) -> Result<Json<List<CodeView>>, Problem> {
         caller.must_have_book(BookId(book.0))?;
         let book = caller.app.store.get_book(caller.business(), BookId(book.0)).await?;
+        let user = user.0.map(|user| caller.user(Some(user))).transpose()?;
+        let (after_assigned_at, after) = cursor(after.0, |text| place(text, user.is_some()))?.unzip();
         let filter = CodeFilter {
             status: word("status", status.0, CouponStatus::parse, STATUSES)?,
-            prefix: plain("prefix", prefix.0)?
-                .map(|prefix| prefix.trim().to_uppercase())
-                .filter(|prefix| !prefix.is_empty()),
-            after: cursor(after.0, |text| Code::parse(text).ok().map(Code::into_string))?,
+            prefix: self::prefix("prefix", prefix.0)?,
+            user,
+            job: job.0.map(JobId),
+            assigned: time_range(("assignedFrom", assigned_from.0), ("assignedTo", assigned_to.0))?,
+            redeemed: time_range(("redeemedFrom", redeemed_from.0), ("redeemedTo", redeemed_to.0))?,
+            after,
+            after_assigned_at: after_assigned_at.flatten(),
         };
-        let narrowed = filter.status.is_some() || filter.prefix.is_some();
         let mut page = caller.app.store.list_codes(&book, &filter, self::limit(limit.0)?).await?;
-        page.total = (!narrowed).then(|| book.counts.all());
+        page.total = filter.is_whole_book().then(|| book.counts.all());
         Ok(Json(List::of(page, CodeView::from)))
     }
+}
+
+/// Parses the cursor of a list of codes: a code, in lists of a user after the time of its assignment.
+fn place(text: &str, is_of_user: bool) -> Option<(Option<DateTime<Utc>>, String)> {
+    let (at, code) = if is_of_user {
+        let (at, code) = time_and_rest(text)?;
+        (Some(at), code)
+    } else {
+        (None, text)
+    };
+    Some((at, Code::parse(code).ok()?.into_string()))
+}
+
+/// Parses the beginning of codes, as codes are stored; none if it is blank.
+pub(super) fn prefix(name: &str, text: Option<String>) -> Result<Option<String>> {
+    let prefix = plain(name, text)?.map(|prefix| prefix.trim().to_uppercase());
+    Ok(prefix.filter(|prefix| !prefix.is_empty()))
 }
 
 fn parse_pattern(text: Option<&str>) -> Result<Pattern> {

@@ -15,7 +15,11 @@ pub(crate) struct CodeView {
     status: String,
     user_id: Option<String>,
     redeem_count: i32,
+    /// When it was assigned to its holder.
+    assigned_at: Option<Time>,
     locked_until: Option<Time>,
+    /// The last redemption.
+    redeemed_at: Option<Time>,
     /// When the code expires for its holder; absent if it is valid as long as its book.
     expires_at: Option<Time>,
     metadata: Option<Value>,
@@ -29,7 +33,9 @@ impl From<Coupon> for CodeView {
             status: coupon.status.as_str().into(),
             user_id: coupon.holder,
             redeem_count: coupon.redeem_count,
+            assigned_at: coupon.assigned_at.map(Time::from),
             locked_until: coupon.locked_until.map(Time::from),
+            redeemed_at: coupon.redeemed_at.map(Time::from),
             expires_at: coupon.expires_at.map(Time::from),
             metadata: coupon.metadata,
             created_at: coupon.created_at.into(),

@@ -66,6 +66,9 @@ fn changes() -> Vec<Operation> {
 
 fn views() -> Vec<Operation> {
     vec![
+        Operation::of("findCoupons")
+            .answers(200, "A page of coupons.", page(&coupon()))
+            .refuses(&["forbidden"]),
         Operation::of("getCoupon").answers(200, "The coupon.", coupon()).refuses(&["forbidden"]),
         Operation::of("voidCoupon")
             .body(json!({"reason": "published by mistake"}))

@@ -14,6 +14,7 @@ use poem_openapi::OpenApi;
 use poem_openapi::param::{Header, Path, Query};
 use poem_openapi::payload::Json;
 
+use super::codes::prefix;
 use super::undo::UndoRequest;
 use super::{List, Tag, cursor, limit};
 use crate::auth::caller::Caller;
@@ -192,6 +193,29 @@ impl Coupons {
             return Err(Rejection::not_found("coupon").into());
         }
         Ok(Json(coupon.into()))
+    }
+
+    /// Find codes of all books
+    ///
+    /// The coupons whose codes begin with `q`, in the order of their codes. An API key that is limited to some books finds their codes. A
+    /// page may be short or empty before the end of the list: only `nextCursor` shows whether there are more.
+    #[oai(path = "/", method = "get", operation_id = "findCoupons")]
+    async fn find(
+        &self,
+        caller: Caller,
+        /// The beginning of the codes, in upper or lower case.
+        q: Query<String>,
+        /// `nextCursor` of the previous page.
+        cursor: Query<Option<String>>,
+        /// 1 to 500; 50 if absent.
+        limit: Query<Option<u32>>,
+    ) -> Result<Json<List<CouponView>>, Problem> {
+        let prefix = prefix("q", Some(q.0))?.ok_or_else(|| Rejection::invalid("q", "must not be blank"))?;
+        let after = self::cursor(cursor.0, |text| Code::parse(text).ok().map(Code::into_string))?;
+        let limit = self::limit(limit.0)?;
+        let (store, business) = (&caller.app.store, caller.business());
+        let page = store.find_coupons(business, caller.books(), &prefix, after.as_deref(), limit).await?;
+        Ok(Json(List::of(page, CouponView::from)))
     }
 
     /// List the events of a coupon, newest first

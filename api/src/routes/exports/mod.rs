@@ -20,7 +20,8 @@ use poem_openapi::{ApiResponse, OpenApi};
 use uuid::Uuid;
 
 use super::codes::STATUSES;
-use super::{JobView, Tag, storable, word};
+use super::list::time;
+use super::{JobView, Tag, word};
 use crate::auth::caller::Caller;
 use crate::http::body::Body;
 use crate::http::idempotency::HeldKey;
@@ -133,8 +134,8 @@ impl Exports {
         caller.must_have_book(book)?;
         let filter = Filter {
             status: word("status", status.0, CouponStatus::parse, STATUSES)?,
-            from: storable("from", from.0)?,
-            to: storable("to", to.0)?,
+            from: time("from", from.0)?,
+            to: time("to", to.0)?,
         };
         let format = Format {
             bom: bom.0.unwrap_or(false),

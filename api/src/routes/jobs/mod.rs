@@ -251,7 +251,7 @@ async fn changed(
     Ok(answer)
 }
 
-fn too_many_streams(Full { bound, limit }: Full) -> Problem {
+pub(super) fn too_many_streams(Full { bound, limit }: Full) -> Problem {
     let whose = match bound {
         Bound::Total | Bound::Anonymous => "the server",
         Bound::Business => "the business",

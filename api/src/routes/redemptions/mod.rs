@@ -8,21 +8,21 @@ use cuponera_domain::coupon::redemption::Redemption;
 use cuponera_domain::id::{BookId, RedemptionId};
 use cuponera_domain::principal::Role;
 use cuponera_domain::rejection::Rejection;
-use cuponera_store::{RedemptionFilter, Result, Rollback};
+use cuponera_store::{RedemptionFilter, Rollback};
 use poem_openapi::OpenApi;
 use poem_openapi::param::{Header, Path, Query};
 use poem_openapi::payload::Json;
 use uuid::Uuid;
 
 use super::coupons::call;
+use super::list::{time, time_and_rest};
 use super::undo::UndoRequest;
-use super::{List, Tag, cursor, limit, plain, storable};
+use super::{List, Tag, cursor, limit, plain};
 use crate::auth::caller::Caller;
 use crate::http::body::Body;
 use crate::http::idempotency::HeldKey;
 use crate::http::problem::Problem;
 use crate::http::reply::Reply;
-use crate::http::time::is_storable;
 use view::{PastRedemptionView, RollbackView};
 
 pub(super) use doc::operations;
@@ -64,12 +64,11 @@ impl Redemptions {
             book,
             user: if is_for_all { None } else { Some(caller.user(user.0)?) },
             reference: plain("reference", reference.0)?,
-            from: storable("from", from.0)?,
-            to: storable("to", to.0)?,
+            from: time("from", from.0)?,
+            to: time("to", to.0)?,
             after: self::cursor(cursor.0, |text| {
-                let (micros, id) = text.split_once('.')?;
-                let at = DateTime::from_timestamp_micros(micros.parse().ok()?)?;
-                Some((is_storable(at).then_some(at)?, id.parse().ok()?))
+                let (at, id) = time_and_rest(text)?;
+                Some((at, id.parse().ok()?))
             })?,
         };
         let limit = self::limit(limit.0)?;

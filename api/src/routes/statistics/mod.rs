@@ -12,7 +12,8 @@ use poem_openapi::param::{Path, Query};
 use poem_openapi::payload::Json;
 use uuid::Uuid;
 
-use super::{Tag, plain, storable, word};
+use super::list::time;
+use super::{Tag, plain, word};
 use crate::auth::caller::Caller;
 use crate::http::problem::Problem;
 use view::StatisticsView;
@@ -90,8 +91,8 @@ fn window(
     time_zone: Option<String>,
 ) -> Result<Window, Problem> {
     let window = Window {
-        from: storable("from", from)?,
-        to: storable("to", to)?,
+        from: time("from", from)?,
+        to: time("to", to)?,
         interval: word("interval", interval, Interval::parse, INTERVALS)?.unwrap_or(Interval::Day),
         time_zone: plain("timeZone", time_zone)?.unwrap_or_else(|| "UTC".to_owned()),
     };

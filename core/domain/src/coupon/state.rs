@@ -106,12 +106,15 @@ pub struct Coupon {
     pub created_at: DateTime<Utc>,
 }
 
+/// The actions of events.
+pub const ACTIONS: [&str; 8] = ["ASSIGN", "LOCK", "UNLOCK", "EXPIRE", "REDEEM", "REVOKE", "ROLLBACK", "VOID"];
+
 /// An event in the history of a coupon.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CouponEvent {
     /// Its id.
     pub id: EventId,
-    /// The action: `ASSIGN LOCK UNLOCK EXPIRE REDEEM REVOKE ROLLBACK VOID`.
+    /// The action, one of [`ACTIONS`].
     pub action: String,
     /// The status before.
     pub from_status: CouponStatus,

@@ -10,13 +10,13 @@ pub enum Permission {
     ReadBooks,
     /// Create, change and delete books.
     ManageBooks,
-    /// List the codes of a book, and the capacity of a pattern.
+    /// List the codes of a book, find codes of all books, and the capacity of a pattern.
     ReadCodes,
     /// Generate and import codes.
     CreateCodes,
     /// See the coupons of a user, and a coupon.
     ReadCoupons,
-    /// See the events of a coupon.
+    /// See the events of a coupon, and those of all coupons.
     ReadHistory,
     /// Assign any free code of a book to a user.
     AssignRandom,
@@ -66,10 +66,10 @@ use RoleName::{Admin, Service, User};
 const TABLE: [(Permission, &str, &str, &[RoleName]); 23] = [
     (ReadBooks, "books:read", "see books and their rules", &[Admin, Service, User]),
     (ManageBooks, "books:manage", "create, change and delete books", &[Admin, Service]),
-    (ReadCodes, "codes:read", "list the codes of a book; the capacity of a pattern", &[Admin, Service]),
+    (ReadCodes, "codes:read", "list and find codes; the capacity of a pattern", &[Admin, Service]),
     (CreateCodes, "codes:create", "generate and import codes", &[Admin, Service]),
     (ReadCoupons, "coupons:read", "see a coupon, and the coupons of a user", &[Admin, Service, User]),
-    (ReadHistory, "coupons:history", "see the history of a coupon", &[Admin, Service]),
+    (ReadHistory, "coupons:history", "see the history of a coupon, and all events", &[Admin, Service]),
     (
         AssignRandom,
         "coupons:assign-random",

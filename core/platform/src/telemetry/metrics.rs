@@ -166,6 +166,17 @@ pub fn requests_running(count: usize) {
     gauge!("cuponera_http_requests_in_flight").set(as_f64(count));
 }
 
+/// Sets the number of streams of events.
+pub fn followers(count: usize) {
+    gauge!("cuponera_event_followers").set(as_f64(count));
+}
+
+/// Counts events that were read from the log for streams, by reader: the poller, or a follower that is behind it.
+pub fn events_read(reader: &'static str, count: usize) {
+    let events = counter!("cuponera_events_read_total", vec![label("reader", reader)]);
+    events.increment(u64::try_from(count).unwrap_or(0));
+}
+
 /// The lanes of one kind of write.
 #[derive(Debug, Clone)]
 pub struct Lane {

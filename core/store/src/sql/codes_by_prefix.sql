@@ -1,28 +1,32 @@
 -- One page of a book's codes with a prefix, in byte order.
 --
 -- $1 business, $2 book, $3 effective status if not null, $4 prefix, $5 the first text after all texts with the prefix,
--- $6 only after this code, if not null. $7 codes to examine, $8 codes to return.
+-- $6 only after this code, if not null. If not null: $7 job that created them, $8 assigned from this time on, $9 assigned before,
+-- $10 redeemed from this time on, $11 redeemed before. $12 codes to examine, $13 codes to return.
 --
 -- `examined` numbers the business's codes with the prefix, because the index does not contain the book. Postgres reads
 -- only the rows of it that the parts below need.
 with examined as materialized (
-  select row_number() over (order by c.code) as n, c.code, c.book_id, c.status, c.locked_until
+  select row_number() over (order by c.code) as n, c.code, c.book_id, c.status, c.locked_until, c.job_id, c.assigned_at, c.redeemed_at
   from coupon c
   where c.business_id = $1 and c.code >= $4 and c.code < $5 and c.code > coalesce($6, '')
   order by c.code
-  limit $7),
+  limit $12),
 -- The codes of the page. A CTE is read in its order; an explicit `order by` would read all of it first.
 found as materialized (
   select n, code from examined
   where book_id = $2
     and ($3::coupon_status is null
          or case when status = 'LOCKED' and locked_until <= now() then 'ASSIGNED' else status end = $3)
-  limit $8),
+    and ($7::uuid is null or job_id = $7)
+    and ($8::timestamptz is null or assigned_at >= $8) and ($9::timestamptz is null or assigned_at < $9)
+    and ($10::timestamptz is null or redeemed_at >= $10) and ($11::timestamptz is null or redeemed_at < $11)
+  limit $13),
 -- If the page is short because of the bound, the last code examined follows the page's codes.
 place as (
   select n, code, true as is_found from found
   union all
-  select n, code, false from examined where n = $7 and (select count(*) from found) < $8)
+  select n, code, false from examined where n = $12 and (select count(*) from found) < $13)
 select c.code, c.book_id, c.status as "status: StoredStatus", c.holder, c.assignment_id, c.redeem_count, b.max_redeems_per_user,
        c.assigned_at, c.locked_at, c.locked_until, c.redeemed_at, c.expires_at, c.metadata, c.created_at, now() as "now!", p.is_found as "is_found!"
 from place p

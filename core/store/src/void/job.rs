@@ -7,14 +7,14 @@ use std::ops::Range;
 use std::time::Duration;
 
 use serde_json::json;
-use sqlx::{PgConnection, PgExecutor, PgTransaction, query, query_file, query_scalar};
+use sqlx::{PgConnection, PgExecutor, PgTransaction, query_file, query_scalar};
 
 use crate::GenerateId;
 use crate::Store;
 use crate::batch::{Call, Visibility, Why, index};
 use crate::book;
 use crate::codes::space::as_i64;
-use crate::codes::{RejectedRow, write_rejections};
+use crate::codes::{CodesOfJob, RejectedRow, write_rejections};
 use crate::error::{Error, Result};
 use crate::job::claim::{Claim, ClaimState, begin};
 use crate::job::finish::{Finished, finish_if_held};
@@ -25,7 +25,7 @@ use cuponera_domain::book::Counts;
 use cuponera_domain::coupon::state::CouponStatus;
 use cuponera_domain::id::{BookId, BusinessId, JobId};
 use cuponera_domain::job::void_codes::{Chunk, Filter, Spec, chunks_of_list, chunks_of_positions};
-use cuponera_domain::job::{ChunkWork, Job, JobStatus, Work};
+use cuponera_domain::job::{ChunkWork, Job, Work};
 use cuponera_domain::principal::AuditContext;
 use cuponera_domain::rejection::Rejection;
 
@@ -281,45 +281,16 @@ async fn span_of(
     }
 }
 
-/// The positions of the codes that a job created. Each job that creates codes reserves positions that follow each other.
+/// The positions of the codes that a job created. Rejected while the job may still create codes.
 async fn span_of_job(connection: &mut PgConnection, business: BusinessId, id: JobId) -> Result<Span> {
-    let row = query!(
-        r#"select j.kind, j.status, j.total, j.work, b.id as "book?", b.next_position as "end?", c.work as "first_chunk?"
-           from job j
-           left join coupon_book b on b.id = j.book_id
-           left join job_chunk c on c.job_id = j.id and c.number = 0
-           where j.id = $1 and j.business_id = $2"#,
-        id.0,
-        business.0
-    )
-    .fetch_optional(connection)
-    .await?
-    .ok_or_else(|| Rejection::not_found("job"))?;
-    if !matches!(JobStatus::parse(&row.status), Some(status) if status.is_over()) {
+    let codes = CodesOfJob::find(connection, business, id).await?;
+    if !codes.is_over() {
         let hint = "its codes can be voided when it is over: cancel it first";
-        return Err(Rejection::WrongJobState { status: row.status, hint: hint.into() }.into());
+        return Err(Rejection::WrongJobState { status: codes.status, hint: hint.into() }.into());
     }
-    let (Some(book), Some(end)) = (row.book, row.end) else {
-        return Err(Rejection::not_found("coupon book").into());
-    };
-    let work: Option<Work> = serde_json::from_value(row.work).ok();
-    let first_chunk = row.first_chunk.and_then(|chunk| serde_json::from_value(chunk).ok());
-    let total = row.total.unwrap_or(ALL);
-    let (positions, ends_at_other_job, most) = match (work, first_chunk) {
-        (Some(Work::GenerateCodes(_)), Some(ChunkWork::GenerateCodes(chunk))) => {
-            let end = i64::from(chunk.first_position).saturating_add(total).min(i64::from(end));
-            (chunk.first_position..i32::try_from(end).map_err(Error::internal)?, false, ALL)
-        }
-        // The details of the job were deleted.
-        (Some(Work::GenerateCodes(_)), _) => (0..end, false, ALL),
-        (Some(Work::ImportCodes(spec)), _) if spec.dry_run => (0..0, false, ALL),
-        (Some(Work::ImportCodes(spec)), _) => (spec.first_position..end, true, total),
-        _ => {
-            return Err(Rejection::invalid("jobId", "must name a job that generates or imports codes").into());
-        }
-    };
+    let CodesOfJob { book, positions, ends_at_other_job, most, .. } = codes;
     let filter = Filter { job: Some(id), ..Filter::default() };
-    Ok(Span { book: BookId(book), positions, filter, ends_at_other_job, most })
+    Ok(Span { book, positions, filter, ends_at_other_job, most })
 }
 
 /// How many of the listed codes are in each status, and their books.

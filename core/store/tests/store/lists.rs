@@ -3,6 +3,8 @@
 
 mod books;
 mod callers;
+mod events;
+mod filters;
 
 use cuponera_domain::coupon::state::{Coupon, CouponStatus};
 use cuponera_domain::id::JobId;
@@ -154,7 +156,7 @@ fn held_after(cursor: Option<String>) -> Option<(chrono::DateTime<chrono::Utc>, 
 async fn a_page_of_codes_touches_few_blocks_whatever_the_filter() {
     let mut world = world_of_many_codes().await;
     for (status, prefix) in filters() {
-        let filter = CodeFilter { status, prefix, after: None };
+        let filter = CodeFilter { status, prefix, ..CodeFilter::default() };
         let blocks = touched(&mut world, COUPON_BLOCKS, async |world| {
             codes(world, filter.clone()).await.unwrap();
         })
@@ -188,7 +190,16 @@ async fn cursors_lead_to_each_code_once_while_codes_change() {
         for prefix in [None, Some("C0".to_owned())] {
             let bound = if prefix.is_some() { MAX_SCATTERED_EXAMINED } else { MAX_NEIGHBORS_EXAMINED };
             let page_after = async |after: Option<String>| {
-                codes(&world, CodeFilter { status: Some(status), prefix: prefix.clone(), after }).await
+                codes(
+                    &world,
+                    CodeFilter {
+                        status: Some(status),
+                        prefix: prefix.clone(),
+                        after,
+                        ..CodeFilter::default()
+                    },
+                )
+                .await
             };
             let (found, pages) = follow(page_after, async |cursor| take_back(&world, cursor).await).await;
             let found: Vec<_> = found.into_iter().map(|coupon| (coupon.code, coupon.status)).collect();
@@ -218,8 +229,9 @@ async fn cursors_of_all_codes_and_of_free_codes_lead_to_each_once_and_in_order()
     world.give("C000003", "ana").await;
     let listed = async |status, prefix: Option<&str>| {
         let prefix = prefix.map(str::to_owned);
-        let page_after =
-            async |after| codes(&world, CodeFilter { status, prefix: prefix.clone(), after }).await;
+        let page_after = async |after| {
+            codes(&world, CodeFilter { status, prefix: prefix.clone(), after, ..CodeFilter::default() }).await
+        };
         let (items, _) = follow(page_after, async |_| {}).await;
         items.into_iter().map(|coupon| coupon.code).collect::<Vec<_>>()
     };
@@ -250,7 +262,8 @@ async fn free_codes_are_found_span_by_span_where_many_were_given_out() {
         world.give(code, "ana").await;
     }
     let page_after = async |after| {
-        codes(&world, CodeFilter { status: Some(CouponStatus::Available), prefix: None, after }).await
+        codes(&world, CodeFilter { status: Some(CouponStatus::Available), after, ..CodeFilter::default() })
+            .await
     };
     let (found, pages) = follow(page_after, async |_| {}).await;
     let found: Vec<_> = found.into_iter().map(|coupon| coupon.code).collect();
@@ -285,10 +298,12 @@ async fn a_state_that_no_code_has_is_an_empty_list_that_reads_no_code() {
     for status in CouponStatus::ALL.into_iter().filter(|status| *status != CouponStatus::Available) {
         for prefix in [None, Some("C".to_owned())] {
             let blocks = touched(&mut world, COUPON_BLOCKS, async |world| {
-                let page =
-                    codes(world, CodeFilter { status: Some(status), prefix: prefix.clone(), after: None })
-                        .await
-                        .unwrap();
+                let page = codes(
+                    world,
+                    CodeFilter { status: Some(status), prefix: prefix.clone(), ..CodeFilter::default() },
+                )
+                .await
+                .unwrap();
                 assert_eq!((page.items.len(), page.next_cursor), (0, None));
             })
             .await;

@@ -1,0 +1,8 @@
+-- From which transaction on the events of an epoch are in the order of their times, apart from the time that a transaction runs before
+-- its first write. Events that were stored before the log had positions all have the transaction of the upgrade. Earlier versions do not
+-- read the column; the epochs that they begin get its default.
+do $$
+begin
+  perform lock_exclusively('event_epoch');
+  alter table event_epoch add column ordered_from xid8 not null default pg_current_xact_id();
+end $$;

@@ -115,15 +115,16 @@ impl Store {
         )
         .fetch_one(&self.reads)
         .await;
-        let found =
-            found.map_err(|error| match error.as_database_error().and_then(|error| error.code()) {
+        let found = found.map_err(|error| {
+            match error.as_database_error().and_then(sqlx::error::DatabaseError::code) {
                 Some(code) if code == INVALID_PARAMETER => Rejection::invalid(
                     "timeZone",
                     "must be a name of the IANA time zone database, such as Europe/Madrid",
                 )
                 .into(),
                 _ => Error::from(error),
-            })?;
+            }
+        })?;
         Ok(Window::cover(found.first, found.last, found.edges)?)
     }
 

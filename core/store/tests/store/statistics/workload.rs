@@ -5,7 +5,7 @@ use cuponera_domain::statistics::{EventSums, Interval, Window};
 use cuponera_testkit::{World, race, rules};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use sqlx::{AssertSqlSafe, query, query_as};
+use sqlx::{AssertSqlSafe, query, query_as, query_scalar};
 
 use super::{revoke, roll_back, statistics, total, window};
 
@@ -70,27 +70,25 @@ async fn holder(world: &World, code: &str, otherwise: &str) -> String {
 /// Sums of events by local time, without the code under test.
 async fn recount(world: &World, interval: Interval, time_zone: &str) -> Vec<EventSums> {
     let sql = format!(
-        "select count(*) filter (where action = 'ASSIGN'), count(*) filter (where action = 'LOCK' and from_status = 'ASSIGNED'),
-                count(*) filter (where action = 'UNLOCK'), count(*) filter (where action = 'EXPIRE'),
-                count(*) filter (where action = 'REDEEM'), count(*) filter (where action = 'REVOKE'),
-                count(*) filter (where action = 'ROLLBACK'), count(*) filter (where action = 'VOID')
+        "select array[count(*) filter (where action = 'ASSIGN'), count(*) filter (where action = 'LOCK' and from_status = 'ASSIGNED'),
+                      count(*) filter (where action = 'UNLOCK'), count(*) filter (where action = 'EXPIRE'),
+                      count(*) filter (where action = 'REDEEM'), count(*) filter (where action = 'REVOKE'),
+                      count(*) filter (where action = 'ROLLBACK'), count(*) filter (where action = 'VOID')]
          from coupon_event group by date_trunc('{}', at at time zone '{time_zone}') order by min(at)",
         interval.as_str()
     );
-    let rows: Vec<(i64, i64, i64, i64, i64, i64, i64, i64)> =
-        query_as(AssertSqlSafe(sql)).fetch_all(world.pool()).await.unwrap();
-    rows.into_iter()
-        .map(|(assigned, locked, unlocked, lock_expired, redeemed, revoked, rolled_back, voided)| EventSums {
-            assigned,
-            locked,
-            unlocked,
-            lock_expired,
-            redeemed,
-            revoked,
-            rolled_back,
-            voided,
-        })
-        .collect()
+    let rows: Vec<Vec<i64>> = query_scalar(AssertSqlSafe(sql)).fetch_all(world.pool()).await.unwrap();
+    let sums = |row: Vec<i64>| EventSums {
+        assigned: row[0],
+        locked: row[1],
+        unlocked: row[2],
+        lock_expired: row[3],
+        redeemed: row[4],
+        revoked: row[5],
+        rolled_back: row[6],
+        voided: row[7],
+    };
+    rows.into_iter().map(sums).collect()
 }
 
 /// The events are written at a clock that runs ahead: from before midnight in the first of these time zones to after midnight in the

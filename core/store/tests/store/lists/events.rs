@@ -111,20 +111,25 @@ async fn plant(world: &World, count: i64) -> (DateTime<Utc>, DateTime<Utc>) {
         .fetch_one(world.pool())
         .await
         .unwrap();
-    let in_each = count / end + 1;
-    query(
-        "insert into coupon_event (id, at, business_id, book_id, position, version, from_status, to_status, action, user_id, actor, tx)
-         select gen_random_uuid(), now() + n * make_interval(secs => least(300.0 / $4, 20, 25000000.0 / $3)), $1, $2, n::int, 1, 'AVAILABLE', 'ASSIGNED', 'ASSIGN',
-                'ana', case when n = 0 then 'rare' else 'often' end, (3 + n / $4)::text::xid8
-         from generate_series(0, $3 - 1) n",
-    )
-    .bind(world.business.0)
-    .bind(world.book.0)
-    .bind(count)
-    .bind(in_each)
-    .execute(world.pool())
-    .await
-    .unwrap();
+    let (in_each, now) = (count / end + 1, Utc::now());
+    for start in (0..count).step_by(1_000_000) {
+        query(
+            "insert into coupon_event (id, at, business_id, book_id, position, version, from_status, to_status, action, user_id, actor, tx)
+             select gen_random_uuid(), $7 + n * make_interval(secs => least(300.0 / $4, 20, 25000000.0 / $3)), $1, $2, n::int, 1,
+                    'AVAILABLE', 'ASSIGNED', 'ASSIGN', 'ana', case when n = 0 then 'rare' else 'often' end, (3 + n / $4)::text::xid8
+             from generate_series($5, $6 - 1) n",
+        )
+        .bind(world.business.0)
+        .bind(world.book.0)
+        .bind(count)
+        .bind(in_each)
+        .bind(start)
+        .bind(count.min(start + 1_000_000))
+        .bind(now)
+        .execute(world.pool())
+        .await
+        .unwrap();
+    }
     query("update event_epoch set ordered_from = '1'").execute(world.pool()).await.unwrap();
     query("vacuum coupon_event").execute(world.pool()).await.unwrap();
     query_as("select min(at), max(at) from coupon_event").fetch_one(world.pool()).await.unwrap()

@@ -1,5 +1,5 @@
--- From which transaction on the events of an epoch are in the order of their times, apart from the time that a transaction runs before
--- its first write. Events that were stored before the log had positions all have the transaction of the upgrade. Earlier versions do not
+-- `ordered_from`: from this transaction on, the events of an epoch are ordered by time, except for the delay between the start of a
+-- transaction and its first write. Events that were stored before the log had positions all have the transaction of the upgrade. Earlier versions do not
 -- read the column; the epochs that they begin get its default.
 do $$
 begin

@@ -25,11 +25,15 @@ create table stat_delta (
   revoked int not null default 0,
   rolled_back int not null default 0,
   voided int not null default 0,
-  -- Codes that have a use again, or no longer.
+  -- Codes that received their first use that stands, minus codes whose last one was rolled back.
   used int not null default 0,
   -- Codes that were locked for the first time since they were assigned, or are no longer assigned.
   ever_locked int not null default 0
 );
+
+-- Vacuumed as book_delta is: the rows are deleted every second.
+alter table stat_delta
+  set (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_cost_delay = 0);
 
 -- The sums of a book, and of a business, by bucket.
 create table stat_bucket (
@@ -49,7 +53,7 @@ create table stat_bucket (
   constraint stat_bucket_pkey primary key (scope_id, bucket_at)
 ) with (fillfactor = 80);
 
--- First redemptions of codes by the time since their assignment: not in redeem_time yet, and in it.
+-- First redemptions of codes by the time since their assignment, which are not in redeem_time yet.
 create table redeem_time_delta (
   business_id uuid not null,
   book_id uuid not null,
@@ -57,6 +61,11 @@ create table redeem_time_delta (
   step int not null,
   redeemed int not null
 );
+
+alter table redeem_time_delta
+  set (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_cost_delay = 0);
+
+-- First redemptions of the codes of a book, and of a business, by bucket and time since their assignment.
 create table redeem_time (
   scope_id uuid not null,
   bucket_at timestamptz not null,
@@ -71,6 +80,8 @@ create table stat_top_holder (
   is_book bool not null,
   changed_at timestamptz not null,
   listed_at timestamptz,
+  -- When the last listing was tried: one that fails does not hold up the others.
+  tried_at timestamptz not null default '-infinity',
   -- How long the last listing took.
   took interval not null default '0',
   holders jsonb not null default '[]',
@@ -104,7 +115,9 @@ begin
   return null;
 end $$;
 
-create function count_redeem_times() returns trigger language plpgsql as $$
+-- Finds each code by its key: a session plans this once, perhaps while there are few codes.
+create function count_redeem_times() returns trigger language plpgsql
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 begin
   insert into redeem_time_delta (business_id, book_id, bucket_at, step, redeemed)
   select r.business_id, r.book_id, stat_bucket_of(r.at), redeem_time_step(r.at - c.assigned_at), count(*)

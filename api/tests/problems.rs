@@ -46,7 +46,7 @@ fn bad_paths(admin: &Client, anonymous: &Client, book: &str) -> Vec<Case> {
     let bad_pattern = format!("coupon-codes/capacity?couponBookId={book}&pattern=%7B");
     vec![
         ("no credentials", anonymous.request(Method::GET, "jobs"), 401, "unauthorized"),
-        ("unknown route", get("coupons"), 404, "not_found"),
+        ("unknown route", get("nothing"), 404, "not_found"),
         ("unknown route at the root", get("/nothing"), 404, "not_found"),
         ("wrong method", admin.request(Method::PATCH, "jobs"), 405, "method_not_allowed"),
         ("malformed id", get("coupon-books/7"), 404, "not_found"),

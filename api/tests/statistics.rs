@@ -91,6 +91,8 @@ async fn a_wrong_window_is_422_and_names_its_parameter() {
         ("interval=year", "interval"),
         ("timeZone=Mars/Olympus", "timeZone"),
         ("timeZone=UTC%00", "timeZone"),
+        ("timeZone=UTC%2B2", "timeZone"),
+        ("timeZone=ABC-0:10&interval=hour", "timeZone"),
         ("zone=UTC", "zone"),
     ];
     for (query, field) in cases {

@@ -18,8 +18,8 @@ use crate::up::LAST_WORDS;
 const DIFFERENT: u8 = 5;
 
 pub(crate) const HELP: &str = "\
-It prints a line for each number that differs, and then how many differ: 0 is expected. It reads each table once, which takes
-about a second for a million events, and changes nothing. Calls and jobs go on meanwhile.
+It prints a line for each number that differs, then the number of differences. The expected number is 0. It reads whole tables, which
+takes a few seconds for a million events, and changes nothing. API calls and jobs continue to run.
 
 Exit status:
   0    no number differs

@@ -51,9 +51,9 @@ pub(crate) async fn run(sweep: Sweep, stop: CancellationToken) {
 }
 
 async fn end_locks(mut locks: Locks, lead: &HousekeepingLease, stop: &CancellationToken) {
-    let mut mood = FailureLog::default();
+    let mut failures = FailureLog::default();
     while !stop.is_cancelled() {
-        mood.note(locks.end_due_locks(lead).await);
+        failures.note(locks.end_due_locks(lead).await);
         pause(locks.pause(), stop).await;
     }
 }

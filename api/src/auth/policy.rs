@@ -97,7 +97,7 @@ const TABLE: [(&str, Access, Touches); 68] = [
     ("validateCoupon", Needs(UseCoupons), OneBook),
     ("voidCoupon", Needs(VoidCoupons), OneBook),
     ("voidCoupons", Needs(VoidCoupons), OneBook),
-    ("findCoupons", Needs(ReadCodes), OwnBooks),
+    ("findCoupons", Needs(ReadCodes), AllBooks),
     ("getCoupon", Needs(ReadCoupons), OneBook),
     ("getCouponHistory", Needs(ReadHistory), OneBook),
     ("listRedemptions", Needs(ReadRedemptions), OneBook),

@@ -121,6 +121,7 @@ impl Followers {
         filter: EventFilter,
         after: Option<EventCursor>,
     ) -> Result<Follower> {
+        self.0.store.must_have_event_index().await?;
         let end = self.0.store.event_log_end().await?;
         if after.is_some_and(|after| after > end.last) {
             return Err(
@@ -192,7 +193,7 @@ impl Shared {
     fn publish(&self, after: EventCursor, last: EventCursor, events: Vec<LoggedEvent>) {
         let mut hub = self.hub();
         hub.position = last;
-        // Without receivers nobody misses it.
+        // It fails only if there are no receivers.
         let _ = hub.batches.send(Arc::new(Batch { after, last, events }));
     }
 }
@@ -251,7 +252,7 @@ impl Follower {
             tokio::select! {
                 batch = self.batches.recv() => match batch {
                     Ok(batch) => self.take(&batch),
-                    // The next events to read are those that were dropped.
+                    // Batches were dropped: read the log up to the last batch.
                     Err(RecvError::Lagged(_)) => self.target = self.shared.hub().position,
                     Err(RecvError::Closed) => return None,
                 },

@@ -58,7 +58,7 @@ pub(crate) struct Codes {
 enum CodeVerb {
     /// List the codes of a book, in order
     List(Box<List>),
-    /// Find codes of all books by their beginning
+    /// Find codes of all books by prefix
     Find(Find),
     /// Show a code
     Show {

@@ -146,6 +146,10 @@ async fn download(client: &Client, job: &str, out: &Path) -> Result<(), ClientEr
     let part = PathBuf::from(name);
     let opened = OpenOptions::new().append(true).create(true).mode(0o600).open(&part);
     let mut file = opened.map_err(|error| unwritable(&part, &error))?;
+    // Two downloads would append to the same file.
+    file.try_lock().map_err(|error| {
+        ClientError::Local(format!("another download writes {}: {error}", plain(&part.display().to_string())))
+    })?;
     let mut attempts = client.server.attempts();
     loop {
         let before = length_of(&file, &part)?;

@@ -17,7 +17,7 @@ pub(super) const HELP: &str = help!(
   cuponera stats --interval week --time-zone Europe/Madrid
   cuponera stats --json | jq '.series[] | [.at, .redeemed]'
 
-The totals and the chart are about the window; the other numbers are about now."
+The totals, rates and the chart cover the window. The other numbers show the current state."
 );
 
 /// Width of the longest bar of a chart, in characters.

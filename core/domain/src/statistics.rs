@@ -72,8 +72,11 @@ pub struct Window {
 }
 
 impl Window {
-    /// Rejects a window that ends before it begins, or certainly has too many intervals.
+    /// Rejects a window that ends before it begins, or certainly has too many intervals, and text that is no name of a time zone.
     pub fn check(&self, now: DateTime<Utc>) -> Result<(), Rejection> {
+        if !may_be_zone(&self.time_zone) {
+            return Err(unknown_zone());
+        }
         let Some(from) = self.from else { return Ok(()) };
         let to = self.to.unwrap_or(now);
         if from > to {
@@ -96,8 +99,29 @@ impl Window {
         let last = edges.partition_point(|edge| *edge < to).max(first + 1);
         edges.truncate(last + 1);
         edges.drain(..first);
+        if edges.len() < 2 {
+            return Err(unknown_zone());
+        }
         if edges.len() > MAX_INTERVALS + 1 { Err(too_many_intervals()) } else { Ok(edges) }
     }
+}
+
+/// Whether a text may be a name of the IANA database. Postgres also accepts POSIX rules such as `Madrid1` and `UTC+2`, which have any
+/// offset, and the latter is west of Greenwich.
+fn may_be_zone(text: &str) -> bool {
+    let is_word = |word: &str| {
+        word.starts_with(|first: char| first.is_ascii_alphabetic())
+            && word.chars().all(|char| char.is_ascii_alphabetic() || char == '_' || char == '-')
+    };
+    match text.strip_prefix("Etc/GMT").filter(|offset| !offset.is_empty()) {
+        Some(offset) => offset.parse::<i8>().is_ok_and(|offset| (-14..=12).contains(&offset)),
+        None => text.split('/').all(is_word),
+    }
+}
+
+/// The rejection of a time zone.
+pub fn unknown_zone() -> Rejection {
+    Rejection::invalid("timeZone", "must be a name of the IANA time zone database, such as Europe/Madrid")
 }
 
 fn too_many_intervals() -> Rejection {
@@ -140,7 +164,7 @@ impl AddAssign for EventSums {
     }
 }
 
-/// How many codes of each stage of their life there are now.
+/// The current number of codes in each stage.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Funnel {
     /// All codes.
@@ -226,6 +250,34 @@ mod tests {
         assert!(window(0, 1_000).check(at(0)).is_ok());
         assert!(window(0, 10_000_000).check(at(0)).is_err());
         assert!(window(1, 0).check(at(0)).is_err());
+    }
+
+    #[test]
+    fn posix_rules_are_no_names_of_time_zones() {
+        for name in [
+            "UTC",
+            "Europe/Madrid",
+            "America/Port-au-Prince",
+            "America/Argentina/Buenos_Aires",
+            "Etc/GMT+12",
+            "Etc/GMT-14",
+        ] {
+            assert!(may_be_zone(name), "{name}");
+        }
+        for rule in [
+            "",
+            "UTC+2",
+            "Madrid1",
+            "ABC-0:10",
+            "<+05>-5",
+            "Etc/GMT+13",
+            "Etc/GMT+0:30",
+            "Europe/",
+            "/",
+            "Europe/Madrid ",
+        ] {
+            assert!(!may_be_zone(rule), "{rule}");
+        }
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //! INDEX CONCURRENTLY runs outside a transaction, and waits for all transactions that began before it, including those
 //! of programs that wait to migrate.
 //!
-//! **Invariant.** No program needs one of these indexes for a correct answer.
+//! **Invariant.** Without one of these indexes answers are correct but slow. Exception: lists and streams of events are unavailable until
+//! `coupon_event_cursor` is valid.
 
 use std::time::Duration;
 

@@ -43,7 +43,7 @@ macro_rules! differences {
 impl Store {
     /// The numbers of a book, or of all books and businesses, that differ from their recount. Reads whole tables, without a timeout.
     pub async fn reconcile(&self, book: Option<BookId>) -> Result<Vec<Difference>> {
-        if self.backfill_statistics_remains().await? {
+        if self.backfill_remains(&self.pool).await? {
             return Err(Error::internal(
                 "the events of an earlier version are still being counted: start a worker, and wait for it",
             ));

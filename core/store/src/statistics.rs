@@ -1,4 +1,4 @@
-//! Statistics of books and businesses: reading them, and the housekeeping that keeps them cheap to read.
+//! Statistics of books and businesses: reading them, and the housekeeping that adds new sums to the buckets.
 //!
 //! **Invariant.** Each event is in exactly one row of sums, which is either in a bucket or not yet. A reader adds both in one
 //! statement, so numbers are exact and never go backwards.
@@ -7,15 +7,14 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
-use sqlx::{query, query_file, query_scalar};
+use sqlx::{PgPool, query, query_file, query_file_scalar, query_scalar};
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
 use cuponera_domain::book::Counts;
 use cuponera_domain::id::{BookId, BusinessId};
-use cuponera_domain::rejection::Rejection;
 use cuponera_domain::statistics::{
-    DEFAULT_INTERVALS, EventSums, Funnel, MAX_TOP_HOLDERS, RedeemTimes, TopHolder, Window,
+    DEFAULT_INTERVALS, EventSums, Funnel, MAX_TOP_HOLDERS, RedeemTimes, TopHolder, Window, unknown_zone,
 };
 
 use super::Store;
@@ -24,6 +23,8 @@ use super::Store;
 const INVALID_PARAMETER: &str = "22023";
 /// Minimum time between two listings of the top holders of a book or a business.
 const LISTING_INTERVAL: Duration = Duration::from_secs(30);
+/// Maximum number of rows of sums that a roll-up adds in one statement.
+const ROLLED_UP_AT_ONCE: i64 = 50_000;
 /// A listing that takes longer is repeated after ten times its duration instead.
 const LISTING_SHARE: f64 = 10.0;
 
@@ -65,6 +66,9 @@ impl Store {
         if let Some(book) = book {
             self.get_book(business, book).await?;
         }
+        if self.backfill_remains(&self.reads).await? {
+            return Ok(None);
+        }
         let edges = self.intervals(window).await?;
         let scope = book.map_or(business.0, |book| book.0);
         let series = self.series(scope, &edges).await?;
@@ -72,9 +76,6 @@ impl Store {
         let now = query_file!("src/sql/stat_current.sql", business.0, book.map(|book| book.0))
             .fetch_one(&self.reads)
             .await?;
-        if now.is_counting {
-            return Ok(None);
-        }
         let counts = Counts {
             available: now.available,
             assigned: now.assigned,
@@ -117,11 +118,7 @@ impl Store {
         .await;
         let found = found.map_err(|error| {
             match error.as_database_error().and_then(sqlx::error::DatabaseError::code) {
-                Some(code) if code == INVALID_PARAMETER => Rejection::invalid(
-                    "timeZone",
-                    "must be a name of the IANA time zone database, such as Europe/Madrid",
-                )
-                .into(),
+                Some(code) if code == INVALID_PARAMETER => unknown_zone().into(),
                 _ => Error::from(error),
             }
         })?;
@@ -154,53 +151,67 @@ impl Store {
         Ok(RedeemTimes::new(steps.into_iter().map(|row| (row.step, row.redeemed)).collect()))
     }
 
-    /// Adds the sums of events to the buckets.
+    /// Adds all sums of events to the buckets, a bounded number in each statement.
     pub async fn roll_up_statistics(&self) -> Result<()> {
-        query_file!("src/sql/roll_up_statistics.sql").execute(&self.pool).await?;
-        query_file!("src/sql/roll_up_redeem_times.sql").execute(&self.pool).await?;
+        let is_full = |rolled_up: i64| rolled_up >= ROLLED_UP_AT_ONCE;
+        while is_full(
+            query_file_scalar!("src/sql/roll_up_statistics.sql", ROLLED_UP_AT_ONCE)
+                .fetch_one(&self.pool)
+                .await?,
+        ) {}
+        while is_full(
+            query_file_scalar!("src/sql/roll_up_redeem_times.sql", ROLLED_UP_AT_ONCE)
+                .fetch_one(&self.pool)
+                .await?,
+        ) {}
         Ok(())
     }
 
-    /// Counts the events of one month from before the statistics, the latest month first. Returns whether there may be more.
+    /// Counts the events of one month from before the statistics, the latest month first. Returns whether there may be more. It reads
+    /// the month without a timeout.
     pub async fn backfill_statistics(&self) -> Result<bool> {
         let mut transaction = self.pool.begin().await?;
-        let until = query_scalar!(
-            r#"select counted_from as "counted_from!" from stat_backfill where counted_from is not null for update skip locked"#
+        // The first step counts the current month and what follows it.
+        let month = query!(
+            r#"select counted_from as "until!",
+                      date_trunc('month', least(counted_from - interval '1 month', now()), 'UTC') as "from!",
+                      (select min(created_at) from business) as "first!"
+               from stat_backfill where counted_from is not null for update skip locked"#
         )
         .fetch_optional(&mut *transaction)
         .await?;
-        let Some(until) = until else { return Ok(false) };
-        let from = query_scalar!(
-            r#"select date_trunc('month', greatest(
-                 (select max(at) from coupon_event where at < $1), (select max(at) from redemption where at < $1)), 'UTC')"#,
-            until
-        )
-        .fetch_one(&mut *transaction)
-        .await?;
-        if from.is_some() {
-            query_file!("src/sql/backfill_events.sql", from, until).execute(&mut *transaction).await?;
-            query_file!("src/sql/backfill_redeem_times.sql", from, until).execute(&mut *transaction).await?;
-        }
+        let Some(month) = month else { return Ok(false) };
+        query!("select set_config('statement_timeout', '0', true)").fetch_one(&mut *transaction).await?;
+        query_file!("src/sql/backfill_events.sql", month.from, month.until)
+            .execute(&mut *transaction)
+            .await?;
+        query_file!("src/sql/backfill_redeem_times.sql", month.from, month.until)
+            .execute(&mut *transaction)
+            .await?;
+        // No event is older than the first business.
+        let from = Some(month.from).filter(|from| *from > month.first);
         query!("update stat_backfill set counted_from = $1", from).execute(&mut *transaction).await?;
         transaction.commit().await?;
         Ok(from.is_some())
     }
 
     /// Whether events from before the statistics are still to be counted.
-    pub(super) async fn backfill_statistics_remains(&self) -> Result<bool> {
+    pub(super) async fn backfill_remains(&self, pool: &PgPool) -> Result<bool> {
         let remains = query_scalar!(
             r#"select exists (select from stat_backfill where counted_from is not null) as "remains!""#
         );
-        Ok(remains.fetch_one(&self.pool).await?)
+        Ok(remains.fetch_one(pool).await?)
     }
 
     /// Lists the top holders of one book or business in which they may have changed. Returns whether there was one.
     pub async fn list_top_holders(&self) -> Result<bool> {
         let due = query!(
-            "select scope_id, is_book from stat_top_holder
-             where changed_at > coalesce(listed_at, '-infinity')
-               and coalesce(listed_at + greatest(make_interval(secs => $1), took * $2), '-infinity') <= now()
-             order by listed_at nulls first limit 1",
+            "update stat_top_holder set tried_at = now() where scope_id = (
+               select scope_id from stat_top_holder
+               where changed_at > coalesce(listed_at, '-infinity')
+                 and tried_at + greatest(make_interval(secs => $1), took * $2) <= now()
+               order by tried_at limit 1)
+             returning scope_id, is_book",
             LISTING_INTERVAL.as_secs_f64(),
             LISTING_SHARE
         )

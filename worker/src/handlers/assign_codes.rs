@@ -19,7 +19,7 @@ pub async fn work(
         Chunk::Part { file, first_line } => {
             let bytes = files.get(file).await?;
             let part = parse(bytes, spec.columns.clone(), spec.delimiter, *first_line).await?;
-            store.finish_assigned_part(claim, spec, &without_nobody(part)).await?
+            store.finish_assigned_part(claim, spec, &reject_rows_without_user(part)).await?
         }
         Chunk::Held { rows } => store.finish_assigned_held(claim, spec, rows).await?,
     };
@@ -30,10 +30,10 @@ pub async fn work(
 }
 
 /// Rejects the rows without a user, which an import would leave free.
-fn without_nobody(part: ImportPart) -> ImportPart {
+fn reject_rows_without_user(part: ImportPart) -> ImportPart {
     let ImportPart { rows, mut rejections, sample } = part;
-    let (rows, nobody): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| row.user.is_some());
-    rejections.extend(nobody.into_iter().map(|row| RejectedRow {
+    let (rows, without_user): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| row.user.is_some());
+    rejections.extend(without_user.into_iter().map(|row| RejectedRow {
         line: row.line,
         code: row.code,
         reason: "no_user".into(),

@@ -28,7 +28,7 @@ pub(super) struct Cleanup {
 impl Cleanup {
     /// Runs until `stop`, which also aborts the running step. No step begins a transaction.
     pub(super) async fn run(&self, lead: &HousekeepingLease, stop: &CancellationToken) {
-        let mut mood = FailureLog::default();
+        let mut failures = FailureLog::default();
         while !stop.is_cancelled() {
             if !lead.is_held() {
                 pause(ROLL_UP_INTERVAL, stop).await;
@@ -36,7 +36,7 @@ impl Cleanup {
             }
             let Some(done) = stop.run_until_cancelled(self.round()).await else { return };
             let next = if done.is_ok() { CLEANUP_INTERVAL } else { RETRY_INTERVAL };
-            mood.note(done);
+            failures.note(done);
             pause(next, stop).await;
         }
     }

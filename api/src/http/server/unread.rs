@@ -1,7 +1,7 @@
 //! Counts the bytes of a request body that its handler has not read.
 //!
-//! hyper closes a connection whose request body it cannot skip, after the response. A client that keeps connections open must
-//! learn that from the response, or its next request fails on the connection that is being closed.
+//! hyper closes a connection after the response if the body has not arrived completely. The response then needs `Connection: close`,
+//! because the next request of a client that keeps the connection open would fail.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,9 +9,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
-
-/// Maximum number of unread bytes that hyper skips to keep the connection. They normally arrive together with the head.
-const MAX_SKIPPED_BYTES: u64 = 8 * 1024;
 
 /// A request body whose bytes are counted when they are read.
 #[derive(Debug)]
@@ -33,9 +30,9 @@ impl CountedBody {
 }
 
 impl Unread {
-    /// Whether the connection is closed after the response.
+    /// Whether the connection is closed after the response: hyper may be unable to skip the rest.
     pub(super) fn closes(&self) -> bool {
-        self.0.load(Ordering::Relaxed) > MAX_SKIPPED_BYTES
+        self.0.load(Ordering::Relaxed) > 0
     }
 }
 

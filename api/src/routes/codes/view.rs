@@ -20,7 +20,7 @@ pub(crate) struct CodeView {
     locked_until: Option<Time>,
     /// The last redemption.
     redeemed_at: Option<Time>,
-    /// When the code expires for its holder; absent if it is valid as long as its book.
+    /// When the code expires for its holder; absent if it expires with its book.
     expires_at: Option<Time>,
     metadata: Option<Value>,
     created_at: Time,

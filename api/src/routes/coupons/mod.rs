@@ -197,8 +197,8 @@ impl Coupons {
 
     /// Find codes of all books
     ///
-    /// The coupons whose codes begin with `q`, in the order of their codes. An API key that is limited to some books finds their codes. A
-    /// page may be short or empty before the end of the list: only `nextCursor` shows whether there are more.
+    /// The coupons whose codes begin with `q`, in the order of their codes. An API key that is limited to some books lists the codes of
+    /// each of them instead.
     #[oai(path = "/", method = "get", operation_id = "findCoupons")]
     async fn find(
         &self,
@@ -214,7 +214,7 @@ impl Coupons {
         let after = self::cursor(cursor.0, |text| Code::parse(text).ok().map(Code::into_string))?;
         let limit = self::limit(limit.0)?;
         let (store, business) = (&caller.app.store, caller.business());
-        let page = store.find_coupons(business, caller.books(), &prefix, after.as_deref(), limit).await?;
+        let page = store.find_coupons(business, &prefix, after.as_deref(), limit).await?;
         Ok(Json(List::of(page, CouponView::from)))
     }
 

@@ -25,7 +25,7 @@ pub(crate) struct CouponView {
     locked_at: Option<Time>,
     locked_until: Option<Time>,
     redeemed_at: Option<Time>,
-    /// When the code expires for its holder; absent if it is valid as long as its book.
+    /// When the code expires for its holder; absent if it expires with its book.
     expires_at: Option<Time>,
     metadata: Option<Value>,
     created_at: Time,

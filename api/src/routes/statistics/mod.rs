@@ -30,8 +30,8 @@ pub(crate) struct BookStatistics;
 impl BookStatistics {
     /// Get the statistics of a book
     ///
-    /// `totals`, `rates`, `timeToRedeem` and `series` are about the window, by the time of the events. `counts`, `funnel` and
-    /// `topHolders` are about the current state. All numbers are exact and at most a second old, except for `topHolders`.
+    /// `totals`, `rates`, `timeToRedeem` and `series` cover the window, by the time of the events. `counts`, `funnel` and `topHolders` show
+    /// the current state. All numbers are exact and at most a second old, except for `timeToRedeem` and `topHolders`.
     #[oai(path = "/coupon-books/:id/stats", method = "get", operation_id = "getCouponBookStatistics")]
     async fn of_book(
         &self,
@@ -55,7 +55,7 @@ impl BookStatistics {
 
     /// Get the statistics of all books
     ///
-    /// As those of a book. A holder's codes of all books are added up.
+    /// The same numbers for all books. A holder's codes of all books are added up.
     #[oai(path = "/stats", method = "get", operation_id = "getStatistics")]
     async fn of_business(
         &self,

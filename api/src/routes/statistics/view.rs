@@ -35,7 +35,8 @@ pub(super) struct StatisticsView {
     series: Vec<IntervalView>,
     /// The 20 users that hold or have redeemed the most codes.
     top_holders: Vec<TopHolderView>,
-    /// When these users had the most codes, at most a minute ago; null before they are listed for the first time.
+    /// When these users had the most codes: at most a minute ago, unless the list takes longer than 6 s to make. Null before they are
+    /// listed for the first time.
     top_holders_as_of: Option<Time>,
 }
 

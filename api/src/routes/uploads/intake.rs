@@ -22,7 +22,7 @@ use super::repeats::Search;
 use crate::app::App;
 use crate::http::problem::Problem;
 
-/// How long an upload may send nothing, so that a client that is gone does not hold its key.
+/// How long an upload may send nothing, so that a disconnected client does not hold its key.
 pub(super) const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// An upload that is being received. Dropping it deletes its parts unless it is kept, also if the client disconnects.

@@ -1,4 +1,4 @@
-//! The upload of codes. The body is cut into parts as it arrives; it is never held in memory as a whole.
+//! The upload of files of codes, users and assignments. The body is cut into parts as it arrives; it is never held in memory as a whole.
 
 mod doc;
 mod intake;

@@ -39,10 +39,14 @@ impl CodesOfJob {
         .fetch_optional(connection)
         .await?
         .ok_or_else(|| Rejection::not_found("job"))?;
+        let work: Option<Work> = serde_json::from_value(row.work).ok();
+        if !matches!(work, Some(Work::GenerateCodes(_) | Work::ImportCodes(_))) {
+            let hint = "must name a job that generates or imports codes";
+            return Err(Rejection::invalid("jobId", hint).into());
+        }
         let (Some(book), Some(end)) = (row.book, row.end) else {
             return Err(Rejection::not_found("coupon book").into());
         };
-        let work: Option<Work> = serde_json::from_value(row.work).ok();
         let first_chunk = row.first_chunk.and_then(|chunk| serde_json::from_value(chunk).ok());
         let total = row.total.unwrap_or(i64::MAX);
         let (positions, ends_at_other_job, most) = match (work, first_chunk) {
@@ -54,10 +58,7 @@ impl CodesOfJob {
             (Some(Work::GenerateCodes(_)), _) => (0..end, false, i64::MAX),
             (Some(Work::ImportCodes(spec)), _) if spec.dry_run => (0..0, false, i64::MAX),
             (Some(Work::ImportCodes(spec)), _) => (spec.first_position..end, true, total),
-            _ => {
-                let hint = "must name a job that generates or imports codes";
-                return Err(Rejection::invalid("jobId", hint).into());
-            }
+            _ => (0..0, false, 0),
         };
         Ok(Self { status: row.status, book: BookId(book), positions, ends_at_other_job, most })
     }

@@ -10,7 +10,7 @@ use sqlx::query_file;
 
 use cuponera_domain::book::Book;
 use cuponera_domain::coupon::state::{Coupon, CouponStatus};
-use cuponera_domain::id::{BookId, BusinessId, JobId};
+use cuponera_domain::id::{BusinessId, JobId};
 use cuponera_domain::page::{ExaminedRow, Page};
 use cuponera_domain::time_range::TimeRange;
 
@@ -238,29 +238,25 @@ impl Store {
         Ok(Page::of_examined(rows, limit, place_of_assignment))
     }
 
-    /// The coupons of a business with a prefix, of all its books or of some, in byte order. A page may be short.
+    /// The coupons of a business with a prefix, of all its books, in byte order.
     pub async fn find_coupons(
         &self,
         business: BusinessId,
-        books: Option<&[BookId]>,
         prefix: &str,
         after: Option<&str>,
         limit: u32,
     ) -> Result<Page<Coupon>> {
-        let books: Option<Vec<_>> = books.map(|books| books.iter().map(|book| book.0).collect());
         let rows = query_file!(
             "src/sql/coupons_by_prefix.sql",
             business.0,
-            books.as_deref(),
             prefix,
             past(prefix),
             after,
-            MAX_SCATTERED_EXAMINED,
             most(limit)
         )
         .fetch_all(&self.reads)
         .await?;
-        Ok(Page::of_examined(rows.into_iter().map(|row| examined!(row)).collect(), limit, code_of))
+        Ok(Page::cut(rows.into_iter().map(|row| shown!(row)).collect(), limit, code_of))
     }
 }
 

@@ -17,7 +17,7 @@ use crate::stored_status::StoredStatus;
 
 /// Maximum number of events that a page examines. They are adjacent in the table: a block has about 30, and a page reads 3 MB.
 pub const MAX_EVENTS_EXAMINED: i64 = 10_000;
-/// Maximum time between the begin of a transaction, which is the time of its events, and its first write, which is its place in the log.
+/// Maximum time between the start of a transaction, which is the time of its events, and its first write, which is its place in the log.
 /// It is larger than all statement timeouts.
 const MAX_DELAY: TimeDelta = TimeDelta::minutes(10);
 
@@ -120,8 +120,8 @@ impl Store {
         Ok(stored.fetch_optional(&self.reads).await?.unwrap_or_else(|| user.to_owned()))
     }
 
-    /// A position that no event before `to` follows, and that few events from `to` on precede. It searches the transactions of the
-    /// current epoch, which are in the order of their times, apart from [`MAX_DELAY`].
+    /// An upper bound of the positions of the events before `to`. It searches the transactions of the current epoch, which are in the order
+    /// of their times, apart from [`MAX_DELAY`]. Events of earlier epochs follow the bound.
     async fn end_of_events_before(&self, to: DateTime<Utc>) -> Result<EventCursor> {
         let past = to.checked_add_signed(MAX_DELAY).unwrap_or(to);
         let row = query!(
@@ -165,7 +165,7 @@ impl Store {
 
     /// Fails as unavailable while the index of the log is being built, after an upgrade from a version without it: without the index,
     /// a page would read the whole log.
-    async fn must_have_event_index(&self) -> Result<()> {
+    pub async fn must_have_event_index(&self) -> Result<()> {
         let is_valid = query_scalar!(
             r#"select indisvalid as "is_valid!" from pg_index where indexrelid = to_regclass('coupon_event_cursor')"#
         );

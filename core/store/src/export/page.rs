@@ -123,7 +123,7 @@ impl Store {
         .fetch_all(&self.reads)
         .await?;
         let last =
-            is_full(found.len(), ROWS_PER_PAGE).then(|| found.last().map(|row| row.position)).flatten();
+            found.last().filter(|row| has_more(found.len(), row.read, ROWS_PER_PAGE)).map(|row| row.position);
         let next = match last.and_then(|last| last.checked_add(1)) {
             Some(start) => Some(Place::Positions { ordinal, book, positions: start..positions.end, imports }),
             None if imports.is_empty() => Place::after_book(ordinal),
@@ -154,8 +154,8 @@ impl Store {
         .fetch_all(&self.reads)
         .await?;
         let examined = found.len();
-        let last = is_full(examined, SCATTERED_PER_PAGE).then(|| found.last().map(|row| row.code.clone()));
-        let next = match last.flatten() {
+        let last = found.last().filter(|row| has_more(examined, row.read, SCATTERED_PER_PAGE));
+        let next = match last.map(|row| row.code.clone()) {
             Some(after) => Some(Place::Moving { ordinal, book, after, imports }),
             None => Place::after_book(ordinal),
         };
@@ -221,6 +221,11 @@ impl Store {
         let rows = found.map(|row| ExportRow::Redemption(Box::new(redemption!(row))));
         Ok(ExportPage { rows: rows.collect(), examined, next })
     }
+}
+
+/// Whether more codes may follow a page: its number or its bytes were limited.
+fn has_more(returned: usize, read: i64, limit: i64) -> bool {
+    read >= limit || i64::try_from(returned).is_ok_and(|returned| returned < read)
 }
 
 fn is_full(rows: usize, limit: i64) -> bool {

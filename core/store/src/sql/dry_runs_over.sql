@@ -1,4 +1,4 @@
--- Dry runs that have ended, cannot be retried and still have recorded codes. One index probe finds each job,
+-- Dry runs and uploads of assignments that have ended, cannot be retried and still have recorded codes. One index probe finds each job,
 -- independent of its number of codes.
 with recursive kept as (
   (select job_id from dry_run_code order by job_id limit 1)

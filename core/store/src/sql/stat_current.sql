@@ -13,19 +13,19 @@ count as (
   ) part
 ),
 stage as (
-  select sum(assigned - revoked) as assigned, sum(used) as used, sum(ever_locked) as ever_locked
+  select sum(assigned - revoked) as assigned, sum(used) as used, sum(ever_locked) as ever_locked,
+         coalesce(bool_or(may_change_holders), false) as may_change_holders
   from (
-    select assigned, revoked, used, ever_locked from stat_bucket where scope_id = coalesce($2, $1)
+    select assigned, revoked, used, ever_locked, false as may_change_holders from stat_bucket where scope_id = coalesce($2, $1)
     union all
-    select assigned, revoked, used, ever_locked from stat_delta where (book_id = $2 or $2 is null) and business_id = $1
+    select assigned, revoked, used, ever_locked, assigned > 0 or revoked > 0 or voided > 0 from stat_delta where (book_id = $2 or $2 is null) and business_id = $1
   ) part
 )
 select now() as "now!", coalesce(c.available, 0)::bigint as "available!", coalesce(c.assigned, 0)::bigint as "assigned!",
        coalesce(c.locked, 0)::bigint as "locked!", coalesce(c.redeemed, 0)::bigint as "redeemed!", coalesce(c.void, 0)::bigint as "void!",
        coalesce(s.assigned, 0)::bigint as "ever_assigned!", coalesce(s.ever_locked, 0)::bigint as "ever_locked!",
        coalesce(s.used, 0)::bigint as "used!",
-       coalesce(t.holders, '[]') as "holders!", case when t.changed_at <= t.listed_at then now() else t.listed_at end as listed_at,
-       exists (select from stat_backfill where counted_from is not null) as "is_counting!"
+       coalesce(t.holders, '[]') as "holders!", case when t.changed_at <= t.listed_at and not s.may_change_holders then now() else t.listed_at end as listed_at
 from count c
 cross join stage s
 left join stat_top_holder t on t.scope_id = coalesce($2, $1)

@@ -136,7 +136,7 @@ async fn top_holders_are_those_of_the_quotas_and_change_with_them() {
     assert!(!world.store().list_top_holders().await.unwrap(), "it was listed less than 30 s ago");
     let changed = statistics(&world, Some(world.book), &recently()).await;
     assert!(changed.top_holders_as_of.unwrap() < changed.as_of, "it is not of now");
-    query("update stat_top_holder set listed_at = listed_at - interval '31 s'")
+    query("update stat_top_holder set tried_at = tried_at - interval '31 s'")
         .execute(world.pool())
         .await
         .unwrap();

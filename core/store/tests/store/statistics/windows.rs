@@ -111,7 +111,7 @@ async fn weeks_begin_on_monday_and_months_on_their_first() {
 #[tokio::test]
 async fn unknown_time_zones_and_too_many_intervals_are_rejected() {
     let world = World::new().await;
-    for time_zone in ["Mars/Olympus", "", "Europe/Madrid'", "🙂", "-"] {
+    for time_zone in ["Mars/Olympus", "Nowhere", "Etc/Nothing"] {
         let window = window("2027-01-01T00:00:00Z", "2027-01-02T00:00:00Z", Interval::Day, time_zone);
         let found = world.store().statistics(world.business, None, &window).await;
         let field = match found {

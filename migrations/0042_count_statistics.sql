@@ -18,6 +18,6 @@ begin
   create trigger redemption_counted after insert on redemption referencing new table as inserted for each statement
     execute function count_redeem_times();
   insert into stat_backfill (epoch, snapshot, counted_from)
-  select (select max(epoch) from event_epoch), pg_current_snapshot(), 'infinity'
+  select (select max(epoch) from event_epoch), pg_current_snapshot(), '9999-01-01'
   where exists (select from coupon_event) or exists (select from redemption);
 end $$;

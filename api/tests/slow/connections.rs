@@ -131,25 +131,30 @@ async fn a_head_of_up_to_32_kib_is_answered_and_a_larger_one_is_431_before_it_ha
 async fn a_response_to_an_unread_body_says_that_the_connection_is_closed() {
     let server = without_worker().await;
     let address = server.anonymous().address();
-    let mut stream = connect_from("127.0.0.1", &address).await;
-    let post = |length: usize| {
-        format!(
-            "POST /api/v1/auth/login HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n\
+    let cases = [
+        ("auth/login", 2, "400", false),
+        ("auth/login", 1_000_000, "400", false),
+        ("auth/login", 3_000_000, "413", true),
+        // Rejected before the body is read.
+        ("coupon-books", 8_000, "401", true),
+        ("coupon-books", 2, "401", true),
+    ];
+    for (path, length, status, closes) in cases {
+        let request = format!(
+            "POST /api/v1/{path} HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n\
              Content-Length: {length}\r\n\r\n{}",
             " ".repeat(length)
-        )
-    };
-    for (length, status, closes) in [(2, "400", false), (1_000_000, "400", false), (3_000_000, "413", true)] {
+        );
+        let mut stream = connect_from("127.0.0.1", &address).await;
         let (mut answer, (mut reader, mut writer)) = (Vec::new(), stream.split());
         let read = async {
             while !answer.ends_with(b"}") {
                 assert_ne!(reader.read_buf(&mut answer).await.expect("the connection was reset"), 0);
             }
         };
-        let request = post(length);
         tokio::join!(read, async { writer.write_all(request.as_bytes()).await.expect("it was reset") });
         let answer = String::from_utf8_lossy(&answer).to_lowercase();
         assert!(answer.starts_with(&format!("http/1.1 {status} ")), "{answer}");
-        assert_eq!(answer.contains("\r\nconnection: close\r\n"), closes, "{length} bytes: {answer}");
+        assert_eq!(answer.contains("\r\nconnection: close\r\n"), closes, "{path}, {length} bytes: {answer}");
     }
 }

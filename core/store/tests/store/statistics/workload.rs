@@ -53,10 +53,10 @@ async fn work(world: &World, codes: &[String], client: usize) {
                 drop(world.run_batch(world.call(void)).await);
             }
             _ => {
-                query("update test_clock set ahead = ahead + interval '3 minutes'")
-                    .execute(world.pool())
-                    .await
-                    .unwrap();
+                // 16 hours in all, in one of fifty operations.
+                let step = 16.0 * 3_600.0 * 50.0 / f64::from(u32::try_from(operations() * CLIENTS).unwrap());
+                let sql = "update test_clock set ahead = ahead + make_interval(secs => $1)";
+                query(sql).bind(step).execute(world.pool()).await.unwrap();
             }
         }
     }

@@ -175,7 +175,9 @@ impl Store {
         let month = query!(
             r#"select counted_from as "until!",
                       date_trunc('month', least(counted_from - interval '1 month', now()), 'UTC') as "from!",
-                      (select min(created_at) from business) as "first!"
+                      (select min(to_date(right(c.relname, 7), 'YYYY_MM')::timestamp at time zone 'UTC')
+                       from pg_inherits i join pg_class c on c.oid = i.inhrelid
+                       where i.inhparent = 'coupon_event'::regclass and c.relname ~ '_[0-9]{4}_[0-9]{2}$') as "first!"
                from stat_backfill where counted_from is not null for update skip locked"#
         )
         .fetch_optional(&mut *transaction)
@@ -188,7 +190,7 @@ impl Store {
         query_file!("src/sql/backfill_redeem_times.sql", month.from, month.until)
             .execute(&mut *transaction)
             .await?;
-        // No event is older than the first business.
+        // The partitions of events are named by month, and each redemption has an event.
         let from = Some(month.from).filter(|from| *from > month.first);
         query!("update stat_backfill set counted_from = $1", from).execute(&mut *transaction).await?;
         transaction.commit().await?;

@@ -32,7 +32,6 @@ async fn events_from_before_the_statistics_are_counted_once_beside_those_after()
     use_codes(&world, &codes[..10]).await;
     // Some of them are of an earlier month.
     for sql in [
-        "update business set created_at = created_at - interval '50 days'",
         "select coupon_event_make_month(now() - interval '40 days')",
         "update coupon_event set at = at - interval '40 days' where position < 5",
         "update redemption set at = at - interval '40 days' where code < 'C000005'",

@@ -9,7 +9,7 @@ use cuponera_domain::id::JobId;
 use cuponera_domain::job::{JobStatus, Task};
 use cuponera_platform::files::Files;
 use cuponera_store::{Claim, NewExport, Rollback};
-use cuponera_testkit::{World, claim, is_soak};
+use cuponera_testkit::{World, claim, eventually, is_soak};
 use cuponera_worker::handlers;
 use cuponera_worker::runtime::ChunkOutcome;
 use futures::TryStreamExt;
@@ -170,8 +170,11 @@ async fn redemptions_and_events_are_those_of_the_plan_beside_writers_and_lost_wo
     plant_history(world, rows_of_test()).await;
     let stop = AtomicBool::new(false);
     let export = async {
-        // Writers are at work.
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        eventually("a writer to redeem a code", async || {
+            let sql = "select exists (select from redemption where code like 'W%')";
+            query_scalar::<_, bool>(sql).fetch_one(world.pool()).await.unwrap().then_some(())
+        })
+        .await;
         let mut reader = world.pool().begin().await.unwrap();
         query("set transaction isolation level repeatable read").execute(&mut *reader).await.unwrap();
         let snapshot: String =

@@ -20,7 +20,9 @@ pub(crate) struct Sizes {
     pub(crate) calls: u64,
     /// Codes that are generated, imported and copied.
     pub(crate) codes: u64,
-    /// Codes of the large book of `assign_flat`.
+    /// Codes that are distributed.
+    pub(crate) distributed: u64,
+    /// Codes of the large book of `assign_flat` and `lists_flat`.
     pub(crate) large_book: u64,
     /// Seconds of open-loop load.
     pub(crate) open_loop_seconds: u64,
@@ -35,6 +37,7 @@ impl Sizes {
     pub(crate) const FULL: Self = Self {
         calls: 64_000,
         codes: 1_000_000,
+        distributed: 250_000,
         large_book: 10_000_000,
         open_loop_seconds: 20,
         memory_codes: 10_000_000,
@@ -44,6 +47,7 @@ impl Sizes {
     pub(crate) const QUICK: Self = Self {
         calls: 16_000,
         codes: 200_000,
+        distributed: 50_000,
         large_book: 1_000_000,
         open_loop_seconds: 5,
         memory_codes: 1_000_000,

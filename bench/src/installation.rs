@@ -199,7 +199,13 @@ impl Installation {
     /// Generates codes; returns the id of the succeeded job.
     pub(crate) async fn generate(&self, book: &str, quantity: u64) -> Result<String> {
         let request = json!({ "couponBookId": book, "quantity": quantity });
-        let job = self.post("/coupon-codes/generate", &request).await?;
+        let job = self.run_job("/coupon-codes/generate", &request).await?;
+        Ok(job["id"].as_str().ok_or("the job has no id")?.to_owned())
+    }
+
+    /// Submits a job and returns it when it has succeeded.
+    pub(crate) async fn run_job(&self, path: &str, request: &Value) -> Result<Value> {
+        let job = self.post(path, request).await?;
         self.succeeded(&job).await
     }
 
@@ -218,14 +224,14 @@ impl Installation {
         Ok(answer.error_for_status()?.json().await?)
     }
 
-    async fn succeeded(&self, job: &Value) -> Result<String> {
+    async fn succeeded(&self, job: &Value) -> Result<Value> {
         let id = job["id"].as_str().ok_or("the job has no id")?;
         loop {
             let request = self.client.get(self.url(&format!("/jobs/{id}")));
             let answer = request.header("X-API-Key", &self.target.api_key).send().await?;
             let job: Value = answer.error_for_status()?.json().await?;
             match job["status"].as_str() {
-                Some("SUCCEEDED") => return Ok(id.to_owned()),
+                Some("SUCCEEDED") => return Ok(job),
                 Some("QUEUED" | "RUNNING") => tokio::time::sleep(POLL).await,
                 _ => return Err(format!("the job did not succeed: {job}").into()),
             }

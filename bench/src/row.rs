@@ -21,7 +21,7 @@ pub(crate) enum Unit {
     PerSecond,
     /// Seconds: lower is better.
     Seconds,
-    /// Milliseconds at the 99th percentile: lower is better.
+    /// Milliseconds at a percentile: lower is better.
     Milliseconds,
     /// MiB of peak memory: lower is better.
     Mebibytes,

@@ -2,9 +2,12 @@
 
 mod bounds;
 mod bulk;
+mod distribute;
+mod export;
 mod flat;
 mod hot;
 mod latency;
+mod lists;
 mod poll;
 
 use crate::row::Row;
@@ -18,7 +21,10 @@ pub(crate) const ROWS: &[Row] = &[
     bulk::GENERATE,
     bulk::IMPORT,
     bulk::IMPORT_HOLDERS,
+    distribute::DISTRIBUTE,
+    export::EXPORT,
     flat::ASSIGN_FLAT,
+    lists::LISTS_FLAT,
     bounds::MEMORY_WORKER,
     bounds::MEMORY_UPLOAD,
     bounds::START,

@@ -101,6 +101,81 @@ pub const BUGS: &[Bug] = &[
         }],
     },
     Bug {
+        name: "double_rollback",
+        does: "a redemption is rolled back more than once",
+        edits: &[Edit {
+            statement: statement!("rollback.sql"),
+            guard: "and r.rolled_back_at is null",
+            instead: "",
+        }],
+    },
+    Bug {
+        name: "revoke_used",
+        does: "a code that was redeemed is revoked",
+        edits: &[Edit {
+            statement: statement!("revoke.sql"),
+            guard: "and c.redeem_count = 0 and c.rollback_count = 0",
+            instead: "",
+        }],
+    },
+    Bug {
+        name: "void_redeemed",
+        does: "a code that is redeemed is voided",
+        edits: &[Edit {
+            statement: statement!("void.sql"),
+            guard: "and c.status in ('AVAILABLE', 'ASSIGNED', 'LOCKED')",
+            instead: "and c.status <> 'VOID'",
+        }],
+    },
+    Bug {
+        name: "foreign_take_back",
+        does: "a take-back revokes codes that were assigned anew",
+        edits: &[Edit {
+            statement: statement!("codes_to_take_back.sql"),
+            guard: "case when e.actor = 'job:' || $1::text then c.assignment_id end",
+            instead: "c.assignment_id",
+        }],
+    },
+    Bug {
+        name: "over_grant",
+        does: "a distribution exceeds the limit of a user",
+        edits: &[
+            Edit {
+                statement: statement!("grant_codes.sql"),
+                guard: "least(excluded.held, coalesce(excluded.cap, 2147483647) - q.held)",
+                instead: "excluded.held",
+            },
+            Edit {
+                statement: statement!("grant_codes.sql"),
+                guard: "cap = excluded.cap",
+                instead: "cap = null",
+            },
+            Edit {
+                statement: statement!("grant_codes.sql"),
+                guard: "where q.held < coalesce(excluded.cap, 2147483647)",
+                instead: "",
+            },
+        ],
+    },
+    Bug {
+        name: "late_export",
+        does: "an export contains events of after its plan",
+        edits: &[Edit {
+            statement: statement!("export_events.sql"),
+            guard: "pg_visible_in_snapshot(e.tx, $8::text::pg_snapshot)",
+            instead: "($8::text is not null)",
+        }],
+    },
+    Bug {
+        name: "hasty_follower",
+        does: "followers pass transactions that still run",
+        edits: &[Edit {
+            statement: statement!("events_after.sql"),
+            guard: "pg_snapshot_xmin(pg_current_snapshot())",
+            instead: "pg_snapshot_xmax(pg_current_snapshot())",
+        }],
+    },
+    Bug {
         name: "kept_lease",
         does: "a chunk of a dead worker is not taken over",
         edits: &[Edit {

@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{FromRow, PgConnection, query_as};
 
 use crate::Result;
+use crate::followers::Followers;
 use crate::history::{Entry, Response};
 use crate::installation::Installation;
 use crate::plan::Strike;
@@ -19,6 +20,7 @@ pub(crate) struct Evidence<'a> {
     pub(crate) strikes: &'a [Strike],
     /// Errors of faults: a program that did not stop or did not recover.
     pub(crate) unrecovered: &'a [String],
+    pub(crate) followers: &'a Followers,
     /// Ordered by coupon and version.
     pub(crate) events: Vec<Event>,
     pub(crate) jobs: Vec<Job>,
@@ -28,6 +30,7 @@ pub(crate) struct Evidence<'a> {
 #[derive(Debug, Clone, FromRow)]
 pub(crate) struct Event {
     pub(crate) business: String,
+    pub(crate) book: String,
     pub(crate) code: String,
     pub(crate) version: i32,
     pub(crate) action: String,
@@ -43,9 +46,12 @@ pub(crate) struct Event {
 #[derive(Debug, Clone, FromRow)]
 pub(crate) struct Job {
     pub(crate) id: String,
+    pub(crate) kind: String,
     pub(crate) book: Option<String>,
     pub(crate) status: String,
     pub(crate) succeeded: i64,
+    /// The code of the job's error.
+    pub(crate) error: Option<String>,
     /// The job's error, and its chunks that are not done.
     pub(crate) story: String,
 }
@@ -53,17 +59,18 @@ pub(crate) struct Job {
 impl<'a> Evidence<'a> {
     pub(crate) async fn read(
         installation: &'a Installation,
-        world: &'a World,
+        (world, followers): (&'a World, &'a Followers),
         history: &'a [Entry],
         (strikes, unrecovered): (&'a [Strike], &'a [String]),
         database: &mut PgConnection,
     ) -> Result<Self> {
-        let events = "select c.business_id::text as business, c.code, e.version, e.action, e.from_status::text, e.to_status::text,
-                             e.user_id, e.redeem_count, e.request_id, e.at
+        let events = "select c.business_id::text as business, c.book_id::text as book, c.code, e.version, e.action,
+                             e.from_status::text, e.to_status::text, e.user_id, e.redeem_count, e.request_id, e.at
                       from coupon_event e join coupon c on c.book_id = e.book_id and c.position = e.position
                       order by c.business_id, c.code, e.version";
         let events = query_as(events).fetch_all(&mut *database).await?;
-        let jobs = "select j.id::text, j.book_id::text as book, j.status, j.succeeded, concat(j.error::text, (
+        let jobs = "select j.id::text, j.kind, j.book_id::text as book, j.status, j.succeeded,
+                    j.error ->> 'code' as error, concat(j.error::text, (
                       select json_agg(json_build_object('number', c.number, 'status', c.status, 'worker', c.worker,
                                'attempts', c.attempts, 'runs_in', c.run_at - clock_timestamp(),
                                'lease', c.lease_until - clock_timestamp(), 'error', c.error, 'rescues', c.rescues,
@@ -71,7 +78,7 @@ impl<'a> Evidence<'a> {
                       from job_chunk c where c.job_id = j.id and c.status <> 'DONE')) as story
                     from job j order by j.id";
         let jobs = query_as(jobs).fetch_all(&mut *database).await?;
-        Ok(Self { installation, world, history, strikes, unrecovered, events, jobs })
+        Ok(Self { installation, world, history, strikes, unrecovered, followers, events, jobs })
     }
 
     /// The index of a business.

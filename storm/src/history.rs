@@ -34,6 +34,12 @@ pub(crate) struct About {
     pub(crate) user: Option<String>,
     /// The lock that the caller names.
     pub(crate) lock: Option<String>,
+    /// The redemption that the request rolls back.
+    pub(crate) redemption: Option<String>,
+    /// Whether the request submits a job.
+    pub(crate) submits: bool,
+    /// The book or the business of the requested statistics.
+    pub(crate) statistics_of: Option<String>,
     /// The number of codes that a job creates.
     pub(crate) quantity: Option<i64>,
     /// Whether the request concerns another business or user and must be rejected.

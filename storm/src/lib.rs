@@ -10,6 +10,7 @@ pub mod bugs;
 mod clients;
 mod evidence;
 pub mod faults;
+mod followers;
 mod history;
 mod installation;
 mod operations;

@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::clients::{self, ApiClient};
 use crate::evidence::Evidence;
+use crate::followers::Followers;
 use crate::history::Entry;
 use crate::installation::{Installation, Size, wait_until_ready};
 use crate::oracles::ORACLES;
@@ -69,6 +70,7 @@ async fn storm_installation(
     let world = World::make(&installation.apis[0]).await?;
     let api_client = ApiClient::to(&installation.apis, &world)?;
     let strikes = plan.strikes(size);
+    let followers = Followers::start(&installation.apis, &world)?;
     ended("start");
     let begun = Instant::now();
     let mut random = plan.random(size, 1);
@@ -88,7 +90,7 @@ async fn storm_installation(
     // A repeated request whose answer was lost may have created a job just now.
     until_no_job_is_open(installation, rest_ends.max(Instant::now() + LATE_REST)).await?;
     ended("repetition");
-    let findings = check(installation, &world, &history, (&strikes, &unrecovered)).await?;
+    let findings = check(installation, (&world, &followers), &history, (&strikes, &unrecovered)).await?;
     ended("checks");
     let is_violated = findings.iter().any(|finding| !finding.violations.is_empty());
     let logs = installation.logs().filter(|_| is_violated);
@@ -180,7 +182,7 @@ async fn repeat(api_client: &ApiClient<'_>, history: &[Entry], random: &mut StdR
 
 async fn check(
     installation: &Installation,
-    world: &World,
+    world: (&World, &Followers),
     history: &[Entry],
     faults: (&[Strike], &[String]),
 ) -> Result<Vec<Finding>> {

@@ -17,6 +17,11 @@ use crate::{Error, Result};
 /// Codes with holders. Half of the requests use the first `HOT_CODES`.
 const HELD_CODES: u32 = 60;
 const HOT_CODES: u32 = 6;
+/// Free codes that distributions and uploads assign.
+const GIVEN_CODES: u32 = 400;
+/// Users that a pool may have, and that it has first.
+const MEMBERS: u32 = 40;
+const FIRST_MEMBERS: u32 = 24;
 /// Codes that can be redeemed once and require a lock.
 const ONCE_CODES: u32 = 200;
 /// Free codes to assign: fewer than all users may hold together, so that they sell out.
@@ -27,6 +32,8 @@ const TAKERS: u32 = 120;
 /// Redemptions per held code, and free codes per user.
 const MAX_REDEEMS: u32 = 8;
 pub(crate) const MAX_CODES_PER_USER: usize = 4;
+/// Codes to distribute that a user may hold.
+pub(crate) const MAX_GIVEN_PER_USER: usize = 8;
 /// Timeout of a job of the setup.
 const SET_UP: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(20);
@@ -45,6 +52,9 @@ pub(crate) struct Tenant {
     pub(crate) once: String,
     /// The book of free codes to assign.
     pub(crate) free: String,
+    /// The book of free codes to distribute, and the pool of their users.
+    pub(crate) given: String,
+    pub(crate) pool: String,
     /// The book in which jobs create codes.
     pub(crate) made: String,
     api_key: String,
@@ -59,6 +69,10 @@ pub(crate) struct Known {
     pub(crate) locks: HashMap<(usize, String), Vec<String>>,
     /// Jobs, by tenant.
     pub(crate) jobs: [Vec<String>; 2],
+    /// Jobs that distribute, by tenant.
+    pub(crate) distributions: [Vec<String>; 2],
+    /// Codes and ids of redemptions, by tenant, newest last.
+    pub(crate) redemptions: [Vec<(String, String)>; 2],
 }
 
 /// The caller of a request.
@@ -117,16 +131,24 @@ impl Tenant {
         let held = admin.book(&json!({"maxRedeemsPerUser": MAX_REDEEMS, "lockTtlSeconds": 2})).await?;
         let once = admin.book(&json!({"requireLock": true, "lockTtlSeconds": 2})).await?;
         let free = admin.book(&json!({"maxCodesPerUser": MAX_CODES_PER_USER})).await?;
+        let given = admin.book(&json!({"maxCodesPerUser": MAX_GIVEN_PER_USER})).await?;
+        let pool = text(&admin.post("user-pools", &json!({"name": "Members"})).await?, "/id")?;
+        let members: Vec<String> = (0..FIRST_MEMBERS).map(|number| format!("p{number}")).collect();
+        admin.post(&format!("user-pools/{pool}/users"), &json!({"userIds": members})).await?;
         let made = admin.book(&json!({})).await?;
         let of_holders = |prefix: &str, codes: u32| {
             let lines = (0..codes).map(|number| format!("{prefix}-{number:04},{}\n", holder(number)));
             format!("code,userId\n{}", lines.collect::<String>())
         };
-        let free_codes: Vec<String> = (0..FREE_CODES).map(|number| format!("FREE-{number:04}")).collect();
+        let without_holders = |prefix: &str, codes: u32| {
+            let lines = (0..codes).map(|number| format!("{prefix}-{number:04}\n"));
+            format!("code\n{}", lines.collect::<String>())
+        };
         try_join_all([
             admin.import(&held, of_holders("HELD", HELD_CODES)),
             admin.import(&once, of_holders("ONCE", ONCE_CODES)),
-            admin.import(&free, format!("code\n{}\n", free_codes.join("\n"))),
+            admin.import(&free, without_holders("FREE", FREE_CODES)),
+            admin.import(&given, without_holders("GIVE", GIVEN_CODES)),
         ])
         .await?;
         let tokens = try_join_all((0..2).map(|number| admin.user(number))).await?;
@@ -135,6 +157,8 @@ impl Tenant {
             held,
             once,
             free,
+            given,
+            pool,
             made,
             api_key: text(&key, "/key")?,
             tokens,
@@ -168,6 +192,21 @@ pub(crate) fn once_number(random: &mut StdRng) -> u32 {
 
 pub(crate) fn free_code(random: &mut StdRng) -> String {
     format!("FREE-{:04}", random.random_range(0..FREE_CODES))
+}
+
+/// A held code of which few requests are.
+pub(crate) fn rarely_used_code(random: &mut StdRng) -> String {
+    format!("HELD-{:04}", random.random_range(HOT_CODES..HELD_CODES))
+}
+
+/// A code that distributions may assign.
+pub(crate) fn given_code(random: &mut StdRng) -> String {
+    format!("GIVE-{:04}", random.random_range(0..GIVEN_CODES))
+}
+
+/// A user that the pool may have.
+pub(crate) fn member(random: &mut StdRng) -> String {
+    format!("p{}", random.random_range(0..MEMBERS))
 }
 
 pub(crate) fn taker(random: &mut StdRng) -> String {

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::{Operation, nothing};
 use crate::history::About;
-use crate::world::{free_code, held_code, taker};
+use crate::world::{free_code, given_code, held_code, taker};
 
 pub(super) const ASSIGN_RANDOM: Operation = Operation {
     name: "assign_random",
@@ -32,10 +32,10 @@ pub(super) const ASSIGN_NAMED: Operation = Operation {
     name: "assign_named",
     weight: 8,
     ask: |client_state| {
-        let code = if client_state.random.random_bool(0.8) {
-            free_code(&mut client_state.random)
-        } else {
-            held_code(&mut client_state.random)
+        let code = match client_state.random.random_range(0..10) {
+            0..7 => free_code(&mut client_state.random),
+            7 => given_code(&mut client_state.random),
+            _ => held_code(&mut client_state.random),
         };
         let user = taker(&mut client_state.random);
         let about = About { code: Some(code.clone()), user: Some(user.clone()), ..About::default() };
@@ -46,9 +46,14 @@ pub(super) const ASSIGN_NAMED: Operation = Operation {
         let user = &entry.ask.about.user;
         match (answer.status, answer.code(), observation.after) {
             (201, _, Some(after)) => observation.before.is_free() && after.holder == *user,
-            (200, _, None) => observation.before.holder == *user,
+            (200, _, None) => !observation.before.is_void() && observation.before.holder == *user,
+            (409, "coupon_void", None) => observation.before.is_void(),
+            // The events do not show a reservation.
+            (409, "coupon_reserved", None) => observation.before.is_free(),
             (409, "already_assigned", None) => {
-                !observation.before.is_free() && observation.before.holder != *user
+                observation.before.holder.is_some()
+                    && !observation.before.is_void()
+                    && observation.before.holder != *user
             }
             (409, "user_limit_reached", None) => observation.before.is_free(),
             _ => false,

@@ -36,7 +36,7 @@ fn of_another_business(client_state: &mut ClientState, about: About) -> Request 
     let other = 1 - client_state.tenant();
     let tenant = &client_state.world.tenants[other];
     let job = client_state.world.known().jobs[other].choose(&mut client_state.random).cloned();
-    match (client_state.random.random_range(0..7), job) {
+    match (client_state.random.random_range(0..10), job) {
         (0 | 1, Some(job)) => client_state.get(format!("jobs/{job}"), about),
         (2, Some(job)) => client_state.post(format!("jobs/{job}/cancel"), Value::Null, about),
         (3, _) => client_state.get(format!("coupon-codes/book/{}", tenant.held), about),
@@ -56,6 +56,16 @@ fn of_another_business(client_state: &mut ClientState, about: About) -> Request 
             );
             Request { method: Method::PATCH, key: None, ..ask }
         }
+        (7, _) => client_state.get(format!("coupon-books/{}/stats", tenant.held), about),
+        (8, _) => {
+            let body = json!({"couponBookId": tenant.given, "mode": "EQUAL", "codesPerUser": 1});
+            client_state.post(format!("user-pools/{}/distributions", tenant.pool), body, about)
+        }
+        (9, _) => client_state.post(
+            "exports".to_owned(),
+            json!({"kind": "CODES", "couponBookId": tenant.held}),
+            about,
+        ),
         _ => client_state.get(format!("coupon-books/{}", tenant.held), about),
     }
 }

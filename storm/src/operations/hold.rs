@@ -36,7 +36,8 @@ pub(super) const LOCK: Operation = Operation {
             return is_right;
         }
         match (answer.status, answer.code(), observation.after) {
-            (200, _, Some(after)) => !observation.before.is_redeemed() && after.is_locked(),
+            (200, _, Some(after)) => observation.before.may_be_used() && after.is_locked(),
+            (409, "coupon_void", None) => observation.before.is_void(),
             (409, "coupon_already_redeemed", None) => observation.before.is_redeemed(),
             _ => false,
         }
@@ -66,7 +67,8 @@ pub(super) const UNLOCK: Operation = Operation {
                         observation.may_be_locked_by(lock) || observation.may_be_unlocked()
                     })
             }
-            (200, _, None) => !observation.before.is_locked() && !observation.before.is_redeemed(),
+            (200, _, None) => !observation.before.is_locked() && observation.before.may_be_used(),
+            (409, "coupon_void", None) => observation.before.is_void(),
             (409, "lock_stale", None) => {
                 believed.is_some_and(|lock| observation.may_be_locked_by_another_than(lock))
             }
@@ -121,7 +123,8 @@ pub(super) fn to_a_stranger(entry: &Entry, answer: &Response, observation: &Obse
     let is_refused = after.is_none();
     Some(match (answer.status, answer.code()) {
         (404, _) => is_refused && entry.ask.caller.user().is_some(),
-        (409, "not_assigned") => is_refused && before.holder.is_none(),
+        (409, "coupon_void") => is_refused && before.is_void(),
+        (409, "not_assigned") => is_refused && before.is_free(),
         (409, "coupon_locked") => is_refused && observation.may_be_locked(),
         (409, "not_holder") => is_refused && before.holder.is_some() && observation.may_be_unlocked(),
         _ => false,

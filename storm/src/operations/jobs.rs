@@ -23,7 +23,7 @@ pub(super) const GENERATE: Operation = Operation {
             if client_state.chance(0.1) { MANY_CODES } else { client_state.random.random_range(FEW_CODES) };
         let book = &client_state.world.tenants[client_state.tenant()].made;
         let body = json!({"couponBookId": book, "quantity": quantity, "pattern": "G-{XXXXXXXX}"});
-        let about = About { quantity: Some(quantity), ..About::default() };
+        let about = About { quantity: Some(quantity), submits: true, ..About::default() };
         client_state.post("coupon-codes/generate".to_owned(), body, about).by_service()
     },
     learns: job,
@@ -46,7 +46,7 @@ pub(super) const IMPORT: Operation = Operation {
             "coupon-codes/upload?couponBookId={}",
             client_state.world.tenants[client_state.tenant()].made
         );
-        let about = About { quantity: Some(IMPORTED), ..About::default() };
+        let about = About { quantity: Some(IMPORTED), submits: true, ..About::default() };
         let ask = client_state.post(path, Value::Null, about).by_service();
         Request { body: Body::Csv(format!("{header}\n{file}")), ..ask }
     },
@@ -89,7 +89,7 @@ pub(super) const RETRY: Operation = Operation {
     agrees: always,
 };
 
-fn job(ask: &Request, answer: &Response, known: &mut Known) {
+pub(super) fn job(ask: &Request, answer: &Response, known: &mut Known) {
     if let (202, Some(id)) = (answer.status, answer.body["id"].as_str()) {
         known.jobs[ask.caller.tenant()].push(id.to_owned());
     }

@@ -1,14 +1,18 @@
 //! The operations: the requests of clients, and which answers are correct.
 
 mod assign;
+mod distribute;
 mod foreign;
 mod hold;
 mod jobs;
 mod read;
 mod redeem;
+mod reports;
+mod undo;
 
 use rand::RngExt;
 use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
 use reqwest::Method;
 use serde_json::Value;
 
@@ -36,11 +40,22 @@ pub(crate) const OPERATIONS: &[Operation] = &[
     hold::UNLOCK,
     redeem::REDEEM,
     redeem::VALIDATE,
+    undo::REVOKE,
+    undo::VOID,
+    undo::ROLL_BACK,
+    undo::VOID_CODES,
     read::COUPON,
     read::HISTORY,
     read::HELD_BY_USER,
     read::CODES,
     read::BOOK,
+    reports::STATISTICS,
+    reports::LISTS,
+    reports::EXPORT,
+    distribute::POOL_USERS,
+    distribute::DISTRIBUTE,
+    distribute::TAKE_BACK,
+    distribute::UPLOAD_ASSIGNMENTS,
     jobs::GENERATE,
     jobs::IMPORT,
     jobs::JOB,
@@ -86,6 +101,11 @@ impl ClientState<'_> {
     /// Returns true with this probability.
     pub(crate) fn chance(&mut self, share: f64) -> bool {
         self.random.random_bool(share)
+    }
+
+    /// One of these; `None` if there are none.
+    pub(crate) fn choose<T: Clone>(&mut self, from: &[T]) -> Option<T> {
+        from.choose(&mut self.random).cloned()
     }
 
     /// A request that changes data; 85 % have a key.

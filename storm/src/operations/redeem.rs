@@ -9,12 +9,16 @@ pub(super) const REDEEM: Operation = Operation {
     name: "redeem",
     weight: 18,
     ask: |client_state| ask(client_state, "redeem"),
-    learns: nothing,
+    learns: |ask, answer, known| {
+        if let (Some(code), Some(id)) = (&ask.about.code, answer.body["redemptionId"].as_str()) {
+            known.redemptions[ask.caller.tenant()].push((code.clone(), id.to_owned()));
+        }
+    },
     agrees: |entry, answer, observation| {
         let Some(after) = observation.after else { return refuses(entry, answer, observation) };
         answer.status == 200
             && observation.before.holder == entry.ask.about.user
-            && !observation.before.is_redeemed()
+            && observation.before.may_be_used()
             && answer.body["redeemCount"] == after.redeem_count
             && answer.body["isFinalRedeem"] == after.is_redeemed()
             && is_fenced(entry, observation)
@@ -32,7 +36,7 @@ pub(super) const VALIDATE: Operation = Operation {
     agrees: |entry, answer, observation| {
         let is_allowed = answer.status == 200
             && observation.before.holder == entry.ask.about.user
-            && !observation.before.is_redeemed()
+            && observation.before.may_be_used()
             && is_fenced(entry, observation);
         observation.after.is_none() && (is_allowed || refuses(entry, answer, observation))
     },
@@ -60,6 +64,7 @@ fn refuses(entry: &Entry, answer: &Response, observation: &Observation) -> bool 
     }
     let believed = entry.ask.about.lock.as_deref();
     match (answer.status, answer.code()) {
+        (409, "coupon_void") => observation.before.is_void(),
         (409, "coupon_already_redeemed") => observation.before.is_redeemed(),
         (409, "lock_stale") => believed.is_some_and(|lock| observation.may_be_locked_by_another_than(lock)),
         (410, "lock_expired") => {

@@ -15,7 +15,17 @@ fn check(evidence: &Evidence) -> Verdict {
         .world
         .tenants
         .iter()
-        .map(|tenant| vec![&*tenant.id, &*tenant.held, &*tenant.once, &*tenant.free, &*tenant.made])
+        .map(|tenant| {
+            vec![
+                &*tenant.id,
+                &*tenant.held,
+                &*tenant.once,
+                &*tenant.free,
+                &*tenant.given,
+                &*tenant.pool,
+                &*tenant.made,
+            ]
+        })
         .collect();
     for entry in evidence.history {
         let Some(answer) = &entry.answer else { continue };

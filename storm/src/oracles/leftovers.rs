@@ -36,6 +36,16 @@ const LEFTOVERS: &[(&str, &str)] = &[
         "select count(*) from code_space s where next_index <> (
            select coalesce(sum(total), 0) from job j where j.business_id = s.business_id and j.work ->> 'pattern' = s.pattern)",
     ),
+    (
+        "reserved codes of distributions that are over",
+        "select count(*) from coupon c where c.reserved_by is not null and not exists (
+           select from job j where j.id = c.reserved_by and j.status in ('QUEUED', 'RUNNING'))",
+    ),
+    (
+        "slices with codes of distributions that are over",
+        "select count(*) from distribution_slice s join job j on j.id = s.job_id
+         where s.positions is not null and j.status in ('SUCCEEDED', 'FAILED', 'CANCELLED')",
+    ),
 ];
 
 pub(super) const LEFTOVERS_ORACLE: Oracle =

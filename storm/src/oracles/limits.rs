@@ -1,12 +1,13 @@
 //! `sold_out` and `user_limit_reached` are correct only if requests sent before the answer took the codes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 use futures::FutureExt;
 
 use super::{Oracle, Verdict};
-use crate::evidence::Evidence;
+use crate::evidence::{Event, Evidence};
+use crate::history::Entry;
 use crate::world::{FREE_CODES, MAX_CODES_PER_USER};
 
 pub(super) const LIMITS: Oracle =
@@ -14,6 +15,7 @@ pub(super) const LIMITS: Oracle =
 
 /// An assignment: when its request was sent, and its user.
 struct Assignment<'a> {
+    code: &'a str,
     called_at: DateTime<Utc>,
     user: Option<&'a str>,
 }
@@ -23,12 +25,16 @@ fn check(evidence: &Evidence) -> Verdict {
     let called: HashMap<&str, DateTime<Utc>> =
         evidence.history.iter().map(|entry| (entry.request_id.as_str(), entry.called_at)).collect();
     let mut taken: [Vec<Assignment>; 2] = [Vec::new(), Vec::new()];
-    for event in
-        evidence.events.iter().filter(|event| event.action == "ASSIGN" && event.code.starts_with("FREE"))
-    {
+    // A void takes a code too, if it was free.
+    let takes = |event: &&Event| {
+        event.from_status == "AVAILABLE" && event.to_status != "AVAILABLE" && event.code.starts_with("FREE")
+    };
+    for event in evidence.events.iter().filter(takes) {
         let called_at = event.request_id.as_deref().and_then(|id| called.get(id));
-        if let (Some(tenant), Some(&called_at)) = (evidence.tenant(&event.business), called_at) {
-            taken[tenant].push(Assignment { called_at, user: event.user_id.as_deref() });
+        if let Some(tenant) = evidence.tenant(&event.business) {
+            // The event of a job has no request. It began before its event.
+            let called_at = called_at.copied().unwrap_or(event.at);
+            taken[tenant].push(Assignment { code: &event.code, called_at, user: event.user_id.as_deref() });
         }
     }
     for entry in evidence.history {
@@ -36,10 +42,14 @@ fn check(evidence: &Evidence) -> Verdict {
         let taken = taken[entry.ask.caller.tenant()].iter().filter(|taken| taken.called_at < entry.ended_at);
         let user = entry.ask.about.user.as_deref();
         match answer.code() {
-            "sold_out" => verdict.check(u32::try_from(taken.count()) == Ok(FREE_CODES), || {
-                format!("sold_out before all codes were taken: {}", entry.description())
-            }),
-            "user_limit_reached" => {
+            // Revoked codes are taken more than once.
+            "sold_out" => {
+                let codes: HashSet<&str> = taken.map(|taken| taken.code).collect();
+                verdict.check(u32::try_from(codes.len()) == Ok(FREE_CODES), || {
+                    format!("sold_out before all codes were taken: {}", entry.description())
+                });
+            }
+            "user_limit_reached" if is_of_free_codes(entry) => {
                 let held = taken.filter(|taken| taken.user == user).count();
                 verdict.check(held >= MAX_CODES_PER_USER, || {
                     format!("user_limit_reached with {held} codes: {}", entry.description())
@@ -49,4 +59,8 @@ fn check(evidence: &Evidence) -> Verdict {
         }
     }
     verdict
+}
+
+fn is_of_free_codes(entry: &Entry) -> bool {
+    entry.ask.about.code.as_ref().is_none_or(|code| code.starts_with("FREE"))
 }

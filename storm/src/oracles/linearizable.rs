@@ -115,13 +115,28 @@ impl CouponHistory<'_> {
         answers: &HashMap<&str, &Response>,
         verdict: &mut Verdict,
     ) -> Vec<Coupon> {
-        let free =
-            Coupon { version: 0, status: "AVAILABLE".to_owned(), holder: None, redeem_count: 0, lock: None };
+        let free = Coupon {
+            version: 0,
+            status: "AVAILABLE".to_owned(),
+            holder: None,
+            redeem_count: 0,
+            rolled_back: Vec::new(),
+            lock: None,
+        };
+        let rolls_back: HashMap<&str, &str> = self
+            .entries
+            .iter()
+            .filter_map(|entry| Some((entry.request_id.as_str(), entry.ask.about.redemption.as_deref()?)))
+            .collect();
         let mut states = vec![free];
         for event in &self.events {
             let before = states.last().expect("states has a first element");
             let answer = event.request_id.as_deref().and_then(|id| answers.get(id));
-            let after = next(before, event, answer.map(|answer| &answer.body));
+            let mut after = next(before, event, answer.map(|answer| &answer.body));
+            if event.action == "ROLLBACK" {
+                let redemption = event.request_id.as_deref().and_then(|id| rolls_back.get(id));
+                after.rolled_back.extend(redemption.map(|id| (*id).to_owned()));
+            }
             verdict.check(follows(before, event, &after), || {
                 format!("{code} of business {tenant}: {event:?} does not follow from {before:?}")
             });
@@ -139,11 +154,22 @@ fn is_answered_before(entry: &Entry, called_at: DateTime<Utc>) -> bool {
 fn next(before: &Coupon, event: &Event, answer: Option<&Value>) -> Coupon {
     let holder = if event.to_status == "AVAILABLE" { None } else { event.user_id.clone() };
     let redeem_count = event.redeem_count.map_or(before.redeem_count, i64::from);
-    let lock = (event.to_status == "LOCKED").then(|| Lock {
+    let granted = || Lock {
         id: answer.and_then(|body| body["lockId"].as_str()).map(str::to_owned),
         until: answer.and_then(|body| body["lockedUntil"].as_str()?.parse().ok()),
-    });
-    Coupon { version: i64::from(event.version), status: event.to_status.clone(), holder, redeem_count, lock }
+    };
+    let lock = match event.action.as_str() {
+        "ROLLBACK" => before.lock.clone(),
+        _ => (event.to_status == "LOCKED").then(granted),
+    };
+    Coupon {
+        version: i64::from(event.version),
+        status: event.to_status.clone(),
+        holder,
+        redeem_count,
+        rolled_back: before.rolled_back.clone(),
+        lock,
+    }
 }
 
 /// Whether the event is a valid transition from this state.
@@ -158,9 +184,19 @@ fn follows(before: &Coupon, event: &Event, after: &Coupon) -> bool {
             "LOCK" => is_same_holder && adds == 0 && is_right_lock(&observation, after),
             "UNLOCK" => is_same_holder && adds == 0 && observation.may_be_locked(),
             "EXPIRE" => is_same_holder && adds == 0 && before.is_locked() && observation.may_be_unlocked(),
-            "REDEEM" => is_same_holder && adds == 1 && !before.is_free() && !before.is_redeemed(),
+            "REDEEM" => is_same_holder && adds == 1 && before.may_be_used(),
+            "REVOKE" => after.is_free() && adds == 0 && before.status == "ASSIGNED" && !before.was_used(),
+            "ROLLBACK" => is_same_holder && adds == -1 && is_right_after_rollback(before, after),
+            "VOID" => is_same_holder && adds == 0 && !before.is_void() && !before.is_redeemed(),
             _ => false,
         }
+}
+
+/// A rollback makes a redeemed code usable again, keeps any other status, and takes no redemption twice.
+fn is_right_after_rollback(before: &Coupon, after: &Coupon) -> bool {
+    let status = if before.is_redeemed() { "ASSIGNED" } else { before.status.as_str() };
+    let is_new = after.rolled_back.last().is_some_and(|id| !before.rolled_back.contains(id));
+    after.status == status && is_new
 }
 
 /// Renewing a live lock keeps its id; a new lock has a new id.

@@ -1,6 +1,9 @@
 //! The oracles, which check a storm's results.
 
 mod database;
+mod distributions;
+mod exports;
+mod followers;
 mod idempotency;
 mod isolation;
 mod jobs;
@@ -9,6 +12,7 @@ mod limits;
 mod linearizable;
 pub(crate) mod model;
 mod recovery;
+mod statistics;
 
 use futures::future::LocalBoxFuture;
 use sqlx::PgConnection;
@@ -39,6 +43,10 @@ pub(crate) const ORACLES: &[Oracle] = &[
     idempotency::IDEMPOTENCY,
     linearizable::LINEARIZABLE,
     limits::LIMITS,
+    distributions::DISTRIBUTIONS,
+    exports::EXPORTS,
+    statistics::STATISTICS,
+    followers::FOLLOWERS,
     database::INVARIANTS,
     leftovers::LEFTOVERS_ORACLE,
 ];

@@ -10,6 +10,8 @@ pub(crate) struct Coupon {
     pub(crate) status: String,
     pub(crate) holder: Option<String>,
     pub(crate) redeem_count: i64,
+    /// The redemptions that were rolled back.
+    pub(crate) rolled_back: Vec<String>,
     /// The lock, while the status is LOCKED.
     pub(crate) lock: Option<Lock>,
 }
@@ -42,6 +44,20 @@ impl Coupon {
 
     pub(crate) fn is_redeemed(&self) -> bool {
         self.status == "REDEEMED"
+    }
+
+    pub(crate) fn is_void(&self) -> bool {
+        self.status == "VOID"
+    }
+
+    /// Whether its holder may lock and redeem it.
+    pub(crate) fn may_be_used(&self) -> bool {
+        matches!(self.status.as_str(), "ASSIGNED" | "LOCKED")
+    }
+
+    /// Whether it was ever redeemed, even if all redemptions were rolled back.
+    pub(crate) fn was_used(&self) -> bool {
+        self.redeem_count > 0 || !self.rolled_back.is_empty()
     }
 }
 

@@ -119,24 +119,6 @@ pub const BUGS: &[Bug] = &[
         }],
     },
     Bug {
-        name: "void_redeemed",
-        does: "a code that is redeemed is voided",
-        edits: &[Edit {
-            statement: statement!("void.sql"),
-            guard: "and c.status in ('AVAILABLE', 'ASSIGNED', 'LOCKED')",
-            instead: "and c.status <> 'VOID'",
-        }],
-    },
-    Bug {
-        name: "foreign_take_back",
-        does: "a take-back revokes codes that were assigned anew",
-        edits: &[Edit {
-            statement: statement!("codes_to_take_back.sql"),
-            guard: "case when e.actor = 'job:' || $1::text then c.assignment_id end",
-            instead: "c.assignment_id",
-        }],
-    },
-    Bug {
         name: "over_grant",
         does: "a distribution exceeds the limit of a user",
         edits: &[

@@ -1,13 +1,16 @@
 //! `cuponera stats`: the statistics of a book, or of all books, with a chart.
 
 use std::fmt::Write;
+use std::io::IsTerminal;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use serde_json::Value;
 
 use super::exchange::Request;
 use super::fault::ClientError;
-use super::show::{count, pairs, plain, time};
+use super::print::print;
+use super::show::{count, pairs, plain, plain_json, time};
 use super::{Client, RunCommand, books};
 
 pub(super) const HELP: &str = help!(
@@ -15,13 +18,16 @@ pub(super) const HELP: &str = help!(
   cuponera stats
   cuponera stats --book 'Summer 2027' --interval hour --from 2027-07-01T00:00:00Z --to 2027-07-02T00:00:00Z
   cuponera stats --interval week --time-zone Europe/Madrid
+  cuponera stats --watch
   cuponera stats --json | jq '.series[] | [.at, .redeemed]'
 
-The totals, rates and the chart cover the window. The other numbers show the current state."
+With --watch the numbers are shown again when they change, until Ctrl-C; under --json as one object per line. The totals, rates and the chart cover the window. The other numbers show the current state."
 );
 
 /// Width of the longest bar of a chart, in characters.
 const BAR_CHARS: u64 = 30;
+/// Interval of the requests of `--watch`. The server's numbers are at most one second behind.
+const WATCH_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Options of `stats`.
 #[derive(Debug, Args)]
@@ -44,6 +50,9 @@ pub(crate) struct Statistics {
     /// What the chart shows
     #[arg(long, value_enum, default_value = "redeemed", ignore_case = true)]
     chart: Event,
+    /// Show the numbers again whenever they change
+    #[arg(long, short)]
+    watch: bool,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -73,14 +82,47 @@ impl RunCommand for Statistics {
             Some(book) => vec!["coupon-books", book.as_str(), "stats"],
             None => vec!["stats"],
         };
-        let ask = Request::get(&path)
-            .with("interval", Some(format!("{:?}", self.interval).to_lowercase()))
-            .with("from", self.from)
-            .with("to", self.to)
-            .with("timeZone", Some(self.time_zone));
-        let answer = client.ask(ask).await?;
-        client.show(&answer, |statistics| page(statistics, self.chart))
+        let ask = || {
+            Request::get(&path)
+                .with("interval", Some(format!("{:?}", self.interval).to_lowercase()))
+                .with("from", self.from.clone())
+                .with("to", self.to.clone())
+                .with("timeZone", Some(self.time_zone.clone()))
+        };
+        let answer = client.ask(ask()).await?;
+        if !self.watch {
+            return client.show(&answer, |statistics| page(statistics, self.chart));
+        }
+        let mut shown = Value::Null;
+        let mut answer = answer;
+        loop {
+            let numbers = without_times(&answer.value);
+            if numbers != shown {
+                shown = numbers;
+                if client.json {
+                    print(&plain_json(&answer.text))?;
+                } else {
+                    print(&format!("{}{}", clear_screen(), page(&answer.value, self.chart)))?;
+                }
+            }
+            tokio::time::sleep(WATCH_INTERVAL).await;
+            answer = client.ask(ask()).await?;
+        }
     }
+}
+
+/// The statistics without the times that change with each answer.
+fn without_times(statistics: &Value) -> Value {
+    let mut numbers = statistics.clone();
+    for name in ["asOf", "topHoldersAsOf"] {
+        numbers[name] = Value::Null;
+    }
+    numbers
+}
+
+/// Moves a terminal's cursor to the top of an empty screen; nothing in a file or a pipe.
+fn clear_screen() -> &'static str {
+    if std::io::stdout().is_terminal() { "\x1b[2J\x1b[H" } else { "" }
 }
 
 impl Event {

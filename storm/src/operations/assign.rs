@@ -48,14 +48,13 @@ pub(super) const ASSIGN_NAMED: Operation = Operation {
             (201, _, Some(after)) => observation.before.is_free() && after.holder == *user,
             (200, _, None) => !observation.before.is_void() && observation.before.holder == *user,
             (409, "coupon_void", None) => observation.before.is_void(),
-            // The events do not show a reservation.
-            (409, "coupon_reserved", None) => observation.before.is_free(),
             (409, "already_assigned", None) => {
                 observation.before.holder.is_some()
                     && !observation.before.is_void()
                     && observation.before.holder != *user
             }
-            (409, "user_limit_reached", None) => observation.before.is_free(),
+            // The events do not show a reservation.
+            (409, "user_limit_reached" | "coupon_reserved", None) => observation.before.is_free(),
             _ => false,
         }
     },

@@ -26,10 +26,10 @@ fn check(evidence: &Evidence) -> Verdict {
         evidence.history.iter().map(|entry| (entry.request_id.as_str(), entry.called_at)).collect();
     let mut taken: [Vec<Assignment>; 2] = [Vec::new(), Vec::new()];
     // A void takes a code too, if it was free.
-    let takes = |event: &&Event| {
+    let is_taking = |event: &&Event| {
         event.from_status == "AVAILABLE" && event.to_status != "AVAILABLE" && event.code.starts_with("FREE")
     };
-    for event in evidence.events.iter().filter(takes) {
+    for event in evidence.events.iter().filter(is_taking) {
         let called_at = event.request_id.as_deref().and_then(|id| called.get(id));
         if let Some(tenant) = evidence.tenant(&event.business) {
             // The event of a job has no request. It began before its event.

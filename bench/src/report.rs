@@ -153,7 +153,7 @@ pub(crate) const HEAD: &str =
     "row                        ours       yardstick   ratio  spread   floor     aim  verdict";
 
 /// The median of some figures.
-fn median(figures: impl Iterator<Item = f64>) -> f64 {
+pub(crate) fn median(figures: impl Iterator<Item = f64>) -> f64 {
     let mut figures: Vec<f64> = figures.collect();
     figures.sort_by(f64::total_cmp);
     match figures.len() {

@@ -56,7 +56,7 @@ pub(crate) async fn kill_chunks(fleet: &Fleet, job: JobId) -> i64 {
     killed
 }
 
-/// 100,000 users, 250,000 codes and 50 clients with `CUPONERA_SOAK=1`.
+/// Eight workers; 100,000 users, 250,000 codes and 50 clients with `CUPONERA_SOAK=1`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_workers_and_other_clients_leave_a_distribution_exact() {
     let load = if is_soak() {
@@ -71,7 +71,7 @@ async fn killed_workers_and_other_clients_leave_a_distribution_exact() {
     let sqs = fleet.queue.connect().await;
     let store = fleet.store(&sqs);
     fleet.relay(&sqs);
-    for name in ["one", "two", "three", "four"] {
+    for name in ["one", "two", "three", "four", "five", "six", "seven", "eight"] {
         fleet.worker(name, &fleet.queue.connect().await).await;
     }
     let job = submit(&fleet, &store, load.members, load.codes).await;

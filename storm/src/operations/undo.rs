@@ -103,12 +103,18 @@ pub(super) const VOID_CODES: Operation = Operation {
             json!({"filter": {"couponBookId": book, "prefix": format!("I-{client}-"), "status": "AVAILABLE"}})
         };
         let mut body = reason();
-        body["dryRun"] = client_state.chance(0.1).into();
+        let is_dry_run = client_state.chance(0.1);
+        body["dryRun"] = is_dry_run.into();
         for (name, value) in which.as_object().into_iter().flatten() {
             body[name] = value.clone();
         }
         let about = About { submits: true, ..About::default() };
-        client_state.post("coupons/void".to_owned(), body, about).by_service()
+        let mut request = client_state.post("coupons/void".to_owned(), body, about).by_service();
+        // A dry run changes nothing, so its answer is not stored: a repetition counts anew.
+        if is_dry_run {
+            request.key = None;
+        }
+        request
     },
     learns: job,
     agrees: always,

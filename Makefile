@@ -116,7 +116,7 @@ bench: postgres ## Measure performance relative to yardsticks (docs/bench.md); n
 	$(CARGO) build --release $(BENCH)
 	./target/release/cuponera-bench
 
-bench-quick: postgres ## Measure the same rows with smaller sizes, in four minutes
+bench-quick: postgres ## Measure the same rows with smaller sizes
 	$(CARGO) build --release $(BENCH)
 	./target/release/cuponera-bench --quick
 

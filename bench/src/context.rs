@@ -43,7 +43,7 @@ impl Sizes {
         memory_codes: 10_000_000,
         memory_upload_bytes: 1 << 30,
     };
-    /// Sizes with which all rows take less than four minutes.
+    /// Smaller sizes, for a quick check.
     pub(crate) const QUICK: Self = Self {
         calls: 16_000,
         codes: 200_000,

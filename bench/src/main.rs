@@ -32,7 +32,7 @@ struct Bench {
     /// The folder of the programs to measure.
     #[arg(long, default_value = "target/release")]
     programs: PathBuf,
-    /// Smaller sizes: all rows within four minutes.
+    /// Smaller sizes, for a quick check.
     #[arg(long)]
     quick: bool,
     /// Number of rounds of each row: by default 3, or 2 with --quick.

@@ -89,12 +89,11 @@ impl RunCommand for Statistics {
                 .with("to", self.to.clone())
                 .with("timeZone", Some(self.time_zone.clone()))
         };
-        let answer = client.ask(ask()).await?;
+        let mut answer = client.ask(ask()).await?;
         if !self.watch {
             return client.show(&answer, |statistics| page(statistics, self.chart));
         }
         let mut shown = Value::Null;
-        let mut answer = answer;
         loop {
             let numbers = without_times(&answer.value);
             if numbers != shown {

@@ -17,17 +17,17 @@ waited as materialized (
   where $15 order by c.business_id, c.code for update of c
 ),
 -- The versions in the snapshot. A coupon that has changed since is left for the next attempt: this snapshot may lack the quota of
--- its new holder.
+-- its new holder. The columns of an item stay with it from here on, as in void.sql.
 seen as materialized (
-  select i.n, c.version from item i join coupon c on c.business_id = i.business_id and c.code = i.code collate "C"
+  select i.*, c.version as seen_version
+  from item i join coupon c on c.business_id = i.business_id and c.code = i.code collate "C"
 ),
 -- Finds the rows by key alone, as in redeem.sql.
 held as materialized (
-  select i.n, c.business_id, c.code, c.holder, c.status, c.version, c.was_locked
-  from item i
-  join seen s on s.n = i.n
+  select i.*, c.holder, c.status, c.version, c.was_locked
+  from seen i
   join coupon c on c.business_id = i.business_id and c.code = i.code collate "C"
-  where c.version = s.version
+  where c.version = i.seen_version
     and c.status in ('ASSIGNED', 'LOCKED') and coalesce(c.locked_until <= now(), true)
     and c.redeem_count = 0 and c.rollback_count = 0
     and (i.user_id is null or c.holder is not distinct from i.user_id
@@ -46,7 +46,8 @@ done as (
       version = h.version + 1 + (h.status = 'LOCKED')::int
   from held h
   where c.business_id = h.business_id and c.code = h.code and c.status in ('ASSIGNED', 'LOCKED')
-  returning h.n, h.status as was, h.was_locked, h.holder, c.business_id, c.book_id, c.position, c.version, c.code
+  returning h.n, h.event_id, h.lapse_event_id, h.reason, h.actor, h.ip::inet, h.user_agent, h.request_id, h.key, h.fingerprint,
+            h.status as was, h.was_locked, h.holder, c.business_id, c.book_id, c.position, c.version, c.code
 ),
 quota as materialized (
   select q.book_id, q.user_id, d.freed
@@ -60,13 +61,13 @@ freed as (
 event as (
   insert into coupon_event (id, business_id, book_id, position, version, from_status, to_status, action, user_id,
                             reason, actor, ip, user_agent, request_id)
-  select i.lapse_event_id, d.business_id, d.book_id, d.position, d.version - 1, 'LOCKED'::coupon_status, 'ASSIGNED'::coupon_status,
-         'EXPIRE', d.holder, null, i.actor, i.ip::inet, i.user_agent, i.request_id
-  from done d join item i on i.n = d.n where d.was = 'LOCKED'
+  select d.lapse_event_id, d.business_id, d.book_id, d.position, d.version - 1, 'LOCKED'::coupon_status, 'ASSIGNED'::coupon_status,
+         'EXPIRE', d.holder, null, d.actor, d.ip, d.user_agent, d.request_id
+  from done d where d.was = 'LOCKED'
   union all
-  select i.event_id, d.business_id, d.book_id, d.position, d.version, 'ASSIGNED'::coupon_status, 'AVAILABLE'::coupon_status,
-         'REVOKE', d.holder, i.reason, i.actor, i.ip::inet, i.user_agent, i.request_id
-  from done d join item i on i.n = d.n
+  select d.event_id, d.business_id, d.book_id, d.position, d.version, 'ASSIGNED'::coupon_status, 'AVAILABLE'::coupon_status,
+         'REVOKE', d.holder, d.reason, d.actor, d.ip, d.user_agent, d.request_id
+  from done d
 ),
 delta as (
   insert into book_delta (book_id, available, assigned, locked)
@@ -78,8 +79,8 @@ statistic as (
   select business_id, book_id, stat_bucket_of(now()), -count(*) from done where was_locked group by business_id, book_id
 ),
 answer as (
-  select d.n, i.key, i.fingerprint, jsonb_build_object('code', d.code, 'book', d.book_id, 'version', d.version) as outcome
-  from done d join item i on i.n = d.n
+  select d.n, d.key, d.fingerprint, jsonb_build_object('code', d.code, 'book', d.book_id, 'version', d.version) as outcome
+  from done d
 ),
 key as (
   insert into request_key (id, fingerprint, answer)

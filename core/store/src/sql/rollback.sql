@@ -16,18 +16,18 @@ waited as materialized (
 -- The versions in the snapshot. A coupon that has changed since is left for the next attempt: this snapshot may lack its latest
 -- redemptions and rollbacks.
 seen as materialized (
-  select i.n, c.version from item i join coupon c on c.business_id = i.business_id and c.code = i.code collate "C"
+  select i.*, c.version as seen_version
+  from item i join coupon c on c.business_id = i.business_id and c.code = i.code collate "C"
 ),
 held as materialized (
   select i.n, r.id as redemption_id, c.business_id, c.code, c.status, c.version, c.redeem_count, c.rollback_count,
          b.max_redeems_per_user as most
-  from item i
-  join seen s on s.n = i.n
+  from seen i
   join redemption r on r.id = i.redemption_id
   join coupon c on c.business_id = i.business_id and c.code = i.code collate "C"
   join coupon_book b on b.id = c.book_id
   where r.business_id = i.business_id and r.code = i.code collate "C" and r.rolled_back_at is null
-    and c.version = s.version and c.redeem_count > 0
+    and c.version = i.seen_version and c.redeem_count > 0
     and (i.user_id is null or r.user_id = i.user_id
          or r.user_id = (select u.stored from stored_user_id u where u.business_id = i.business_id and u.user_id = i.user_id))
     and (i.key is null or (select 1 from request_key k where k.id = i.key) is null)

@@ -16,17 +16,18 @@ waited as materialized (
   where $15 order by c.business_id, c.code for update of c
 ),
 -- The versions in the snapshot. A coupon that has changed since is left for the next attempt: this snapshot may lack the quota of
--- its new holder.
+-- its new holder. The columns of an item stay with it from here on: Postgres joins two of these lists by comparing each row of one
+-- with each row of the other.
 seen as materialized (
-  select i.n, c.version from item i join coupon c on c.business_id = i.business_id and c.code = i.code collate "C"
+  select i.*, c.version as seen_version
+  from item i join coupon c on c.business_id = i.business_id and c.code = i.code collate "C"
 ),
 -- Finds the rows by key alone, as in redeem.sql.
 held as materialized (
-  select i.n, c.business_id, c.code, c.status, c.version, coalesce(c.locked_until <= now(), false) as lapsed
-  from item i
-  join seen s on s.n = i.n
+  select i.*, c.status, c.version, coalesce(c.locked_until <= now(), false) as lapsed
+  from seen i
   join coupon c on c.business_id = i.business_id and c.code = i.code collate "C"
-  where c.version = s.version
+  where c.version = i.seen_version
     and c.status in ('AVAILABLE', 'ASSIGNED', 'LOCKED')
     and (i.user_id is null or c.holder is not distinct from i.user_id
          or c.holder is not distinct from (select u.stored from stored_user_id u
@@ -43,7 +44,8 @@ done as (
   set status = 'VOID', reserved_by = null, lock_id = null, locked_at = null, locked_until = null, version = h.version + 1 + h.lapsed::int
   from held h
   where c.business_id = h.business_id and c.code = h.code and c.status in ('AVAILABLE', 'ASSIGNED', 'LOCKED')
-  returning h.n, h.status as was, h.lapsed, c.business_id, c.book_id, c.position, c.version, c.code, c.holder
+  returning h.n, h.event_id, h.lapse_event_id, h.reason, h.actor, h.ip::inet, h.user_agent, h.request_id, h.key, h.fingerprint,
+            h.status as was, h.lapsed, c.business_id, c.book_id, c.position, c.version, c.code, c.holder
 ),
 quota as materialized (
   select q.book_id, q.user_id, d.freed
@@ -57,13 +59,13 @@ freed as (
 event as (
   insert into coupon_event (id, business_id, book_id, position, version, from_status, to_status, action, user_id,
                             reason, actor, ip, user_agent, request_id)
-  select i.lapse_event_id, d.business_id, d.book_id, d.position, d.version - 1, 'LOCKED'::coupon_status, 'ASSIGNED'::coupon_status,
-         'EXPIRE', d.holder, null, i.actor, i.ip::inet, i.user_agent, i.request_id
-  from done d join item i on i.n = d.n where d.lapsed
+  select d.lapse_event_id, d.business_id, d.book_id, d.position, d.version - 1, 'LOCKED'::coupon_status, 'ASSIGNED'::coupon_status,
+         'EXPIRE', d.holder, null, d.actor, d.ip, d.user_agent, d.request_id
+  from done d where d.lapsed
   union all
-  select i.event_id, d.business_id, d.book_id, d.position, d.version, case when d.lapsed then 'ASSIGNED' else d.was end,
-         'VOID'::coupon_status, 'VOID', d.holder, i.reason, i.actor, i.ip::inet, i.user_agent, i.request_id
-  from done d join item i on i.n = d.n
+  select d.event_id, d.business_id, d.book_id, d.position, d.version, case when d.lapsed then 'ASSIGNED' else d.was end,
+         'VOID'::coupon_status, 'VOID', d.holder, d.reason, d.actor, d.ip, d.user_agent, d.request_id
+  from done d
 ),
 delta as (
   insert into book_delta (book_id, available, assigned, locked, void)
@@ -72,8 +74,8 @@ delta as (
   from done group by book_id
 ),
 answer as (
-  select d.n, i.key, i.fingerprint, jsonb_build_object('code', d.code, 'version', d.version) as outcome
-  from done d join item i on i.n = d.n
+  select d.n, d.key, d.fingerprint, jsonb_build_object('code', d.code, 'version', d.version) as outcome
+  from done d
 ),
 key as (
   insert into request_key (id, fingerprint, answer)

@@ -3,7 +3,9 @@
 use cuponera_domain::id::BookId;
 use cuponera_domain::rejection::Rejection;
 use cuponera_testkit::{World, rules};
-use sqlx::{AssertSqlSafe, query};
+use serde_json::Value;
+use sqlx::{AssertSqlSafe, query, query_scalar};
+use uuid::Uuid;
 
 /// Codes of each book. A statement that uses the wrong index reads all of them.
 const MANY: i32 = 20_000;
@@ -128,4 +130,68 @@ async fn codes_that_are_reserved_slow_no_assignment() {
         assert_eq!(world.run_batch(random).await.outcome, Err(Rejection::SoldOut));
     }
     assert_few_blocks_touched(&world, 2).await;
+}
+
+/// Executes a statement on as many codes as a chunk has, and returns how many pairs of rows its joins compared in vain.
+async fn compared_in_vain(world: &World, statement: &'static str, codes: &[String]) -> i64 {
+    let null = vec![None::<String>; codes.len()];
+    let ids = || -> Vec<Uuid> { codes.iter().map(|_| Uuid::now_v7()).collect() };
+    let is_void = statement.contains("only_status");
+    let explained = query_scalar(AssertSqlSafe(format!("explain (analyze, format json) {statement}")))
+        .bind((0..).take(codes.len()).collect::<Vec<i32>>())
+        .bind(vec![world.business.0; codes.len()])
+        .bind(ids())
+        .bind(vec!["job:test"; codes.len()])
+        .bind(&null)
+        .bind(&null)
+        .bind(&null)
+        .bind(vec![None::<Uuid>; codes.len()])
+        .bind(vec![None::<Uuid>; codes.len()])
+        .bind(codes)
+        .bind(&null);
+    let explained =
+        if is_void { explained.bind(&null) } else { explained.bind(vec![None::<Uuid>; codes.len()]) };
+    let plan: Value = explained
+        .bind(vec!["leaked"; codes.len()])
+        .bind(ids())
+        .bind(false)
+        .fetch_one(world.pool())
+        .await
+        .unwrap();
+    removed_by_join_filters(&plan)
+}
+
+fn removed_by_join_filters(node: &Value) -> i64 {
+    let count = |name: &str| node[name].as_f64().unwrap_or_default();
+    #[expect(clippy::cast_possible_truncation, reason = "a number of rows")]
+    let own = (count("Rows Removed by Join Filter") * count("Actual Loops")) as i64;
+    let below: i64 = match node {
+        Value::Array(nodes) => nodes.iter().map(removed_by_join_filters).sum(),
+        Value::Object(fields) => {
+            fields.values().filter(|field| !field.is_number()).map(removed_by_join_filters).sum()
+        }
+        _ => 0,
+    };
+    own + below
+}
+
+/// A chunk of a bulk void or take-back has thousands of codes. Its time is proportional to their number, not to its square.
+#[tokio::test]
+async fn the_statement_of_a_chunk_compares_each_code_with_its_own_row_only() {
+    let world = World::new().await;
+    world.insert_codes_into(world.book, "FREE", 2_500).await;
+    let codes = world.insert_codes_into(world.book, "HELD", 1_000).await;
+    query("update coupon set status = 'ASSIGNED', holder = 'ana', assignment_id = gen_random_uuid(), assigned_at = now(), version = 1 where code >= 'HELD'")
+        .execute(world.pool())
+        .await
+        .unwrap();
+    let free: Vec<String> = query_scalar("select code from coupon where code < 'HELD' order by code")
+        .fetch_all(world.pool())
+        .await
+        .unwrap();
+    let revoked = compared_in_vain(&world, include_str!("../../src/sql/revoke.sql"), &codes).await;
+    let voided = compared_in_vain(&world, include_str!("../../src/sql/void.sql"), &free).await;
+    let counts = world.counts().await;
+    assert_eq!((counts.available, counts.assigned, counts.void), (1_000, 0, 2_500));
+    assert!(revoked < 1_000 && voided < 2_500, "revoke compared {revoked} pairs in vain, void {voided}");
 }

@@ -31,7 +31,7 @@ PATIENCE_SECONDS = 120
 
 
 class Server:
-    """`cuponera up` with a separate folder and no rate limits."""
+    """`cuponera up` with a separate folder, no rate limits, and access tokens that are valid longer than a run takes."""
 
     def __init__(self, program, work):
         data = work / "data"
@@ -42,6 +42,7 @@ class Server:
             "CUPONERA_HTTP_ADDR": "127.0.0.1:0",
             "CUPONERA_DATA_DIR": str(data),
             "CUPONERA_ADMIN_PASSWORD": PASSWORD,
+            "CUPONERA_ACCESS_TOKEN_TTL": "24h",
             "CUPONERA_LOG": "warn",
         }
         self.log = open(work / "server.log", "w", encoding="utf-8")

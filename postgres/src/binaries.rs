@@ -2,11 +2,11 @@
 
 use std::cmp::Reverse;
 use std::env;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use crate::Error;
-use crate::launch::with_own_environment;
 
 /// The oldest Postgres that has everything Cuponera uses.
 pub(crate) const OLDEST_MAJOR: u32 = 15;
@@ -102,6 +102,18 @@ impl Install {
     pub(crate) fn program(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
+}
+
+/// A program without this process's environment, which contains secrets, and PG* variables, a time zone or
+/// a locale that would change the behavior of the Postgres programs.
+pub(crate) fn with_own_environment(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    command.env_clear().env("LC_ALL", "C").envs(kept_environment()).stdin(Stdio::null());
+    command
+}
+
+fn kept_environment() -> impl Iterator<Item = (&'static str, OsString)> {
+    ["PATH", "LD_LIBRARY_PATH"].into_iter().filter_map(|name| Some((name, std::env::var_os(name)?)))
 }
 
 fn candidates() -> Vec<PathBuf> {

@@ -11,19 +11,18 @@
 //! The working directory (`/proc/self/cwd`) would need no inherited descriptor, but Postgres 15 returns to
 //! its start folder by name, which fails.
 
-use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 
 use rustix::io::{FdFlags, fcntl_setfd};
 
 use crate::Error;
-use crate::binaries::Install;
+use crate::binaries::{Install, with_own_environment};
 
 /// In order of preference: the user made for Postgres, then a user without rights.
 const UNPRIVILEGED_USERS: [&str; 2] = ["postgres", "nobody"];
@@ -83,14 +82,6 @@ pub(crate) fn command(install: &Install, program: &str, run_as: RunAs) -> Comman
     command
 }
 
-/// A program without this process's environment, which contains secrets, and PG* variables, a time zone or
-/// a locale that would change the behavior of the Postgres programs.
-pub(crate) fn with_own_environment(program: impl AsRef<OsStr>) -> Command {
-    let mut command = Command::new(program);
-    command.env_clear().env("LC_ALL", "C").envs(kept_environment()).stdin(Stdio::null());
-    command
-}
-
 /// Spawns a program that inherits `folder`.
 ///
 /// If another thread spawns a program at the same moment, that program inherits the descriptor too. This is
@@ -110,10 +101,6 @@ pub(crate) fn spawn_error(install: &Install, program: &str, run_as: RunAs, sourc
         }
         _ => Error::Run { program: install.program(program), source },
     }
-}
-
-fn kept_environment() -> impl Iterator<Item = (&'static str, OsString)> {
-    ["PATH", "LD_LIBRARY_PATH"].into_iter().filter_map(|name| Some((name, std::env::var_os(name)?)))
 }
 
 fn find_user(passwd: &str, name: &str) -> Option<(u32, u32)> {

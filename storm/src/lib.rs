@@ -20,12 +20,13 @@ mod postgres_proxy;
 mod report;
 mod run;
 pub mod shrink;
+mod size;
 mod world;
 
-pub use installation::Size;
 pub use plan::Plan;
 pub use report::{Report, SizeReport};
 pub use run::storm;
+pub use size::Size;
 
 /// An error of the storm itself: a program or service could not be started or reached. Errors of the
 /// programs are violations.

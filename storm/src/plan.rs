@@ -9,7 +9,7 @@ use rand::{RngExt, SeedableRng};
 
 use crate::bugs::Bug;
 use crate::faults::{FAULTS, Fault};
-use crate::installation::Size;
+use crate::size::Size;
 
 /// Duration of the load.
 pub(crate) const STORM: Duration = Duration::from_secs(3);

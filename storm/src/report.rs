@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::history::Entry;
-use crate::installation::Size;
+use crate::size::Size;
 
 /// Maximum number of violations printed for an oracle.
 const MAX_SHOWN: usize = 3;

@@ -14,10 +14,11 @@ use crate::clients::{self, ApiClient};
 use crate::evidence::Evidence;
 use crate::followers::Followers;
 use crate::history::Entry;
-use crate::installation::{Installation, Size, wait_until_ready};
+use crate::installation::{Installation, wait_until_ready};
 use crate::oracles::ORACLES;
 use crate::plan::{Plan, STORM, Strike};
 use crate::report::{Finding, Report, SizeReport};
+use crate::size::Size;
 use crate::world::World;
 use crate::{Error, Result};
 

@@ -1,16 +1,13 @@
 //! A database for one test: a copy of the migrated template. Dropping the value drops the database.
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use cuponera_store::{Pools, Store};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, query, query_scalar};
 
+use crate::address::{PREFIX, admin_url, unix_seconds, url_of};
 use crate::server::OwnServer;
 use crate::{eventually, template};
-
-/// URL of the server for test databases: a role that may create databases, and any existing database.
-pub const URL_VARIABLE: &str = "CUPONERA_TEST_DATABASE_URL";
 
 /// Enough connections for a race, few enough for several concurrent tests on one server.
 const POOLS: Pools = Pools { hot: 24, solo: 8, reads: 8, reports: 2, rest: 12, ..Pools::MIN };
@@ -153,32 +150,7 @@ async fn drop_database(name: &str) -> sqlx::Result<()> {
     admin.close().await
 }
 
-/// The server's URL, for creating and dropping databases.
-pub(crate) fn admin_url() -> String {
-    let url = std::env::var(URL_VARIABLE).ok().filter(|url| !url.is_empty());
-    url.unwrap_or_else(|| {
-        panic!("{URL_VARIABLE} is not set: run `make test`, or set it to the URL of a Postgres whose role may create databases")
-    })
-}
-
-/// The URL of another database on the server.
-pub(crate) fn url_of(server: &str, database: &str) -> String {
-    let (address, parameters) = server.split_once('?').unwrap_or((server, ""));
-    let authority = address.find("://").map_or(0, |at| at + 3);
-    let end = address[authority..].find('/').map_or(address.len(), |at| authority + at);
-    let question = if parameters.is_empty() { "" } else { "?" };
-    format!("{}/{database}{question}{parameters}", &address[..end])
-}
-
-/// Prefix of the names of test databases; the creation time follows.
-pub(crate) const PREFIX: &str = "cuponera_test_";
-
 fn new_name() -> String {
     let number = MADE.fetch_add(1, Ordering::Relaxed);
     format!("{PREFIX}{}_{}_{number}", unix_seconds(), std::process::id())
-}
-
-/// Seconds since 1970-01-01 UTC.
-pub(crate) fn unix_seconds() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

@@ -3,6 +3,7 @@
 //! Run tests with `make test`. It starts a private Postgres and sets `CUPONERA_TEST_DATABASE_URL`; any
 //! other server works too.
 
+mod address;
 mod adversary;
 mod bucket;
 mod database;
@@ -20,9 +21,10 @@ mod template;
 mod work;
 mod world;
 
+pub use address::URL_VARIABLE;
 pub use adversary::{Adversary, FaultConfig};
 pub use bucket::TestBucket;
-pub use database::{TestDatabase, URL_VARIABLE};
+pub use database::TestDatabase;
 pub use dump::Dump;
 pub use emulator::{Emulator, TestQueue, free_address};
 pub use import_cases::{Counts, Expected, ImportCase, import_cases, import_files};

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use sqlx::migrate::Migrator;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, query, query_scalar};
 
-use crate::database::{PREFIX, admin_url, unix_seconds, url_of};
+use crate::address::{PREFIX, admin_url, unix_seconds, url_of};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
 

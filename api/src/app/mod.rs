@@ -2,6 +2,7 @@
 
 mod builder;
 pub(crate) mod database_health;
+mod open_files;
 
 use std::collections::HashSet;
 use std::future::Future;
@@ -33,7 +34,6 @@ use crate::follow::Followers;
 use crate::hot::lanes::Lanes;
 use crate::hot::lock_notes::LockNotes;
 use crate::http::headers::Cors;
-use crate::http::server::max_connections;
 use crate::jobs::dead_letters::DeadLetters;
 use crate::jobs::progress::Progress;
 use crate::jobs::watch::{Watches, Watching};
@@ -159,7 +159,10 @@ impl App {
             tokens,
             refresh_ttl,
             upload_limit,
-            connections: Shares::of_connections(limits.connections.unwrap_or_else(max_connections), &shares),
+            connections: Shares::of_connections(
+                limits.connections.unwrap_or_else(open_files::max_connections),
+                &shares,
+            ),
             limiter: Limiter::new(limits, cache.clone()),
             cache,
             cors: Cors::new(cors_origins),

@@ -6,7 +6,7 @@ use super::catalog::{self, Kind};
 use super::examples;
 use super::operation::Answer;
 use crate::http::problem::CONTENT_TYPE;
-use crate::http::reply::REPLAYED;
+use crate::http::problem::REPLAYED;
 
 /// The headers of every response.
 const OF_ALL: [&str; 3] = ["X-Request-Id", "RateLimit", "RateLimit-Policy"];

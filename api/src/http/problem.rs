@@ -11,12 +11,14 @@ use poem_openapi::types::{ToJSON, Type};
 use poem_openapi::{ApiResponse, Object};
 use tracing::{error, warn};
 
-use crate::http::reply::REPLAYED;
 use crate::http::time::Time;
 use crate::routes::MembershipView;
 
 /// The media type of a problem.
 pub(crate) const CONTENT_TYPE: &str = "application/problem+json";
+
+/// The header of a response that was stored by an earlier request with the same key.
+pub(crate) const REPLAYED: &str = "Idempotent-Replayed";
 
 /// Maximum length of a field name, in characters. Names come from the client; longer ones are cut.
 const MAX_FIELD_CHARS: usize = 64;

@@ -8,10 +8,7 @@ use poem_openapi::ApiResponse;
 use poem_openapi::registry::{MetaHeader, MetaMediaType, MetaResponse, MetaResponses, Registry};
 use poem_openapi::types::{ToJSON, Type};
 
-use crate::http::problem::Problem;
-
-/// The header of a response that was stored by an earlier request with the same key.
-pub(crate) const REPLAYED: &str = "Idempotent-Replayed";
+use crate::http::problem::{Problem, REPLAYED};
 
 /// A JSON response with status `STATUS`, or `OTHER` after [`Reply::other_if`].
 #[derive(Debug)]

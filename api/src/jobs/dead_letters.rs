@@ -3,10 +3,9 @@
 use std::sync::Arc;
 
 use cuponera_platform::queue::{Queue, delete_unneeded_dead_letters};
+use cuponera_store::Store;
 use tokio::sync::{Mutex, Semaphore};
 use tracing::warn;
-
-use crate::app::App;
 
 /// One pass that runs and one that waits. The waiting pass also covers all later requests.
 const MAX_PASSES: usize = 2;
@@ -26,12 +25,16 @@ impl Default for DeadLetters {
 }
 
 impl DeadLetters {
-    /// Starts a pass in the background, unless one already waits.
-    pub(crate) fn delete_stale(&self, app: &App) {
-        let Queue::Sqs(sqs) = &app.queue else { return };
-        let Ok(permit) = self.passes.clone().try_acquire_owned() else { return };
-        let (store, sqs, turn) = (app.store.clone(), sqs.clone(), self.turn.clone());
-        app.run_in_background(async move {
+    /// A pass, to run in the background; none if one already waits.
+    pub(crate) fn pass(
+        &self,
+        store: &Store,
+        queue: &Queue,
+    ) -> Option<impl Future<Output = ()> + Send + use<>> {
+        let Queue::Sqs(sqs) = queue else { return None };
+        let permit = self.passes.clone().try_acquire_owned().ok()?;
+        let (store, sqs, turn) = (store.clone(), sqs.clone(), self.turn.clone());
+        Some(async move {
             let _turn = turn.lock().await;
             if let Err(fault) = delete_unneeded_dead_letters(&store, &sqs).await {
                 warn!(
@@ -40,6 +43,6 @@ impl DeadLetters {
                 );
             }
             drop(permit);
-        });
+        })
     }
 }

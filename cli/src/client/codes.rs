@@ -4,7 +4,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::coupons::{parse_code, user_id};
+use super::coupons::{coupon_card, parse_code, user_id};
 use super::exchange::Request;
 use super::fault::ClientError;
 use super::show::{CellFormat, Column, card, count, table, text};
@@ -198,26 +198,6 @@ impl Find {
         let page = client.ask_page(ask, self.paging).await?;
         client.show_page(&page, |items| table(&COLUMNS, items))
     }
-}
-
-/// All fields of a code.
-pub(super) fn coupon_card(coupon: &Value) -> String {
-    const FIELDS: [Column; 13] = [
-        Column("Code", "/code", CellFormat::Text),
-        Column("Status", "/status", CellFormat::Text),
-        Column("Book", "/couponBookId", CellFormat::Text),
-        Column("User", "/userId", CellFormat::Text),
-        Column("Uses", "/redeemCount", CellFormat::Count),
-        Column("Uses allowed", "/maxRedeems", CellFormat::Count),
-        Column("Assigned", "/assignedAt", CellFormat::Time),
-        Column("Locked", "/lockedAt", CellFormat::Time),
-        Column("Locked until", "/lockedUntil", CellFormat::Time),
-        Column("Redeemed", "/redeemedAt", CellFormat::Time),
-        Column("Expires", "/expiresAt", CellFormat::Time),
-        Column("Metadata", "/metadata", CellFormat::Text),
-        Column("Created", "/createdAt", CellFormat::Time),
-    ];
-    card(&FIELDS, coupon)
 }
 
 impl RunCommand for Capacity {

@@ -6,10 +6,9 @@ use cuponera_domain::principal::parse_user_id;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::codes::coupon_card;
 use super::exchange::{JsonDocument, Request};
 use super::fault::ClientError;
-use super::show::{CellFormat, Column, count, table, text, time};
+use super::show::{CellFormat, Column, card, count, table, text, time};
 use super::{Client, Paging, RunCommand, books};
 
 pub(super) const ASSIGN_HELP: &str = help!(
@@ -219,4 +218,24 @@ impl RunCommand for History {
         let page = client.ask_page(Request::get(&path), self.paging).await?;
         client.show_page(&page, |items| table(&COLUMNS, items))
     }
+}
+
+/// All fields of a code.
+pub(super) fn coupon_card(coupon: &Value) -> String {
+    const FIELDS: [Column; 13] = [
+        Column("Code", "/code", CellFormat::Text),
+        Column("Status", "/status", CellFormat::Text),
+        Column("Book", "/couponBookId", CellFormat::Text),
+        Column("User", "/userId", CellFormat::Text),
+        Column("Uses", "/redeemCount", CellFormat::Count),
+        Column("Uses allowed", "/maxRedeems", CellFormat::Count),
+        Column("Assigned", "/assignedAt", CellFormat::Time),
+        Column("Locked", "/lockedAt", CellFormat::Time),
+        Column("Locked until", "/lockedUntil", CellFormat::Time),
+        Column("Redeemed", "/redeemedAt", CellFormat::Time),
+        Column("Expires", "/expiresAt", CellFormat::Time),
+        Column("Metadata", "/metadata", CellFormat::Text),
+        Column("Created", "/createdAt", CellFormat::Time),
+    ];
+    card(&FIELDS, coupon)
 }

@@ -18,7 +18,6 @@ use crate::cache::check_url;
 use crate::credential::{MIN_JWT_SECRET_BYTES, check_password};
 use crate::files::FilesAddress;
 use crate::queue::QueueAddress;
-use crate::telemetry::{Exposition, MetricsAccess};
 use cuponera_domain::principal::parse_email;
 use cuponera_domain::text;
 use cuponera_store::{Pools, connect_options};
@@ -233,15 +232,6 @@ impl Settings {
             None => Ok(FilesAddress::Folder(self.data_dir.join("files"))),
             Some(url) => url.parse().map_err(|fault| format!("CUPONERA_FILES_URL: {fault}")),
         }
-    }
-
-    /// The metrics of this process, with the access rule of the settings.
-    pub fn exposition(&self) -> Exposition {
-        Exposition::new(if self.metrics_addr.is_some() {
-            MetricsAccess::OwnAddress
-        } else {
-            MetricsAccess::Loopback
-        })
     }
 
     /// The address of the SQS queue, if one is configured.

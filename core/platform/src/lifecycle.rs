@@ -20,7 +20,7 @@ use crate::cache::Cache;
 use crate::config::Settings;
 use crate::files::Files;
 use crate::queue::{Queue, Relay, Sqs, Wakeups};
-use crate::telemetry::{self, Exposition};
+use crate::telemetry::{self, Exposition, MetricsAccess};
 use cuponera_store::Error;
 use cuponera_store::{Pools, Store, examine};
 
@@ -125,7 +125,9 @@ pub async fn open_queue(settings: &Settings) -> Result<Queue, String> {
 
 /// The metrics of this process, on a separate address if the settings name one.
 pub async fn expose(settings: &Settings, stop: &CancellationToken) -> Result<Exposition, String> {
-    let metrics = settings.exposition();
+    let access =
+        if settings.metrics_addr.is_some() { MetricsAccess::OwnAddress } else { MetricsAccess::Loopback };
+    let metrics = Exposition::new(access);
     if let Some(address) = settings.metrics_addr {
         let listener = TcpListener::bind(address).await.map_err(|error| {
             format!("cannot listen on {address}: {error}. Choose another address with CUPONERA_METRICS_ADDR")

@@ -14,7 +14,8 @@ use sqlx::{AssertSqlSafe, query};
 use tokio::time::sleep;
 
 use crate::Result;
-use crate::installation::{Installation, Size};
+use crate::installation::Installation;
+use crate::size::Size;
 
 /// A fault.
 pub struct Fault {

@@ -17,6 +17,7 @@ use tokio::sync::Mutex;
 
 use crate::plan::Plan;
 use crate::postgres_proxy::PostgresProxy;
+use crate::size::Size;
 use crate::{Error, Result};
 
 pub(crate) use program::Program;
@@ -30,28 +31,6 @@ const NO_LIMIT: &str = "1000000";
 const POLL: Duration = Duration::from_millis(10);
 /// A longer start has failed. The programs' own timeouts for their services are shorter.
 const START: Duration = Duration::from_secs(20);
-
-/// A deployment size.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Size {
-    /// `cuponera up` with a private Postgres.
-    One,
-    /// Two `cuponera-api` and two `cuponera-worker`, with Postgres, Redis, SQS and S3.
-    Fleet,
-}
-
-impl Size {
-    /// Both sizes.
-    pub const ALL: [Self; 2] = [Self::One, Self::Fleet];
-
-    /// Its name on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::One => "one",
-            Self::Fleet => "fleet",
-        }
-    }
-}
 
 /// A running installation. Fields are dropped in this order: the programs before the services that they
 /// use.

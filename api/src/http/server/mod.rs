@@ -47,10 +47,6 @@ use unread::CountedBody;
 
 /// Maximum number of connections that wait in the kernel to be accepted.
 const BACKLOG: u32 = 4_096;
-/// Maximum number of connections. A lower limit of open files lowers it.
-const MAX_CONNECTIONS: usize = 10_000;
-/// Files reserved for other uses: connections to the database, uploads, the log.
-const OTHER_FILES: usize = 512;
 /// Time limit of the first request head of a connection.
 const FIRST_HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time limit of the next request head. It is longer than the 60 s for which load balancers keep idle connections; otherwise
@@ -133,20 +129,6 @@ pub(crate) async fn serve(
         end.cancel();
         connections.wait().await;
     }
-}
-
-/// Raises the soft limit of open files to the hard limit. Returns the number of connections that it allows.
-pub(crate) fn max_connections() -> usize {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    if limit.current != limit.maximum {
-        let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-        if let Err(error) = setrlimit(Resource::Nofile, raised) {
-            debug!(%error, "the limit of open files stays as it is");
-        }
-    }
-    let files = getrlimit(Resource::Nofile).current.and_then(|files| usize::try_from(files).ok());
-    files.map_or(MAX_CONNECTIONS, |files| files.saturating_sub(OTHER_FILES).clamp(16, MAX_CONNECTIONS))
 }
 
 fn reject(tasks: &TaskTracker, rejections: &Arc<Semaphore>, mut stream: TcpStream) {

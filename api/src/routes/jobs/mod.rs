@@ -215,7 +215,9 @@ impl Jobs {
         if let Some(redrive) = answer.effect() {
             caller.app.progress.keep_anew(&redrive.jobs, begun).await;
         }
-        caller.app.dead_letters.delete_stale(&caller.app);
+        if let Some(pass) = caller.app.dead_letters.pass(&caller.app.store, &caller.app.queue) {
+            caller.app.run_in_background(pass);
+        }
         Reply::of(answer, RedriveView::from)
     }
 

@@ -54,6 +54,11 @@ impl CodeFilter {
         self.status.is_none() && self.prefix.is_none() && self.user.is_none() && self.has_only_status()
     }
 
+    /// Whether a page may examine codes of other books, and end at one of them.
+    pub fn examines_all_books(&self) -> bool {
+        self.user.is_some() || self.prefix.is_some()
+    }
+
     /// Whether neither the job nor the times limit the list.
     fn has_only_status(&self) -> bool {
         self.job.is_none() && self.assigned.is_unlimited() && self.redeemed.is_unlimited()

@@ -12,6 +12,7 @@ use cuponera_domain::book::Book;
 use cuponera_domain::coupon::state::{Coupon, CouponStatus};
 use cuponera_domain::id::{BusinessId, JobId};
 use cuponera_domain::page::{ExaminedRow, Page};
+use cuponera_domain::rejection::Rejection;
 use cuponera_domain::time_range::TimeRange;
 
 use super::{MAX_SCATTERED_EXAMINED, most, place_of_assignment};
@@ -141,7 +142,8 @@ impl Store {
         if positions.ends_at_other_job {
             rows.pop_if(|last| !last.is_found && filter.job.is_some_and(|job| job.0 != last.job_id));
         }
-        Ok(Page::of_examined(rows.into_iter().map(|row| examined!(row)).collect(), limit, code_of))
+        let rows = rows.into_iter().map(|row| examined!(row)).collect();
+        self.page_by_position(book, filter, rows, limit).await
     }
 
     async fn free_codes(&self, book: &Book, filter: &CodeFilter, limit: u32) -> Result<Page<Coupon>> {
@@ -155,7 +157,25 @@ impl Store {
         )
         .fetch_all(&self.reads)
         .await?;
-        Ok(Page::of_examined(rows.into_iter().map(|row| examined!(row)).collect(), limit, code_of))
+        let rows = rows.into_iter().map(|row| examined!(row)).collect();
+        self.page_by_position(book, filter, rows, limit).await
+    }
+
+    /// A page that begins at the position of the cursor's code. Rejected if the book does not have that code: its position is unknown
+    /// then, and no row follows it.
+    async fn page_by_position(
+        &self,
+        book: &Book,
+        filter: &CodeFilter,
+        rows: Vec<ExaminedRow<Coupon>>,
+        limit: u32,
+    ) -> Result<Page<Coupon>> {
+        if let Some(after) = filter.after.as_deref().filter(|_| rows.is_empty())
+            && self.find_book_of_code(book.business, after).await? != Some(book.id)
+        {
+            return Err(Rejection::invalid("cursor", "must be the nextCursor of an earlier page").into());
+        }
+        Ok(Page::of_examined(rows, limit, code_of))
     }
 
     async fn codes_by_prefix(

@@ -118,7 +118,7 @@ impl Codes {
         /// Only codes that this user holds or has redeemed.
         #[oai(name = "userId")]
         user: Query<Option<String>>,
-        /// Only codes that this job generated or imported.
+        /// Only codes that this job of the book generated or imported.
         #[oai(name = "jobId")]
         job: Query<Option<Uuid>>,
         /// Only codes that were assigned to their holder from this time on.

@@ -37,7 +37,7 @@ pub struct CodeFilter {
     pub prefix: Option<String>,
     /// Only codes that this user holds or has redeemed.
     pub user: Option<String>,
-    /// Only codes that this job created.
+    /// Only codes that this job of the book created.
     pub job: Option<JobId>,
     /// Only codes that were assigned to their holder in this range.
     pub assigned: TimeRange,
@@ -105,12 +105,11 @@ impl Store {
         }
     }
 
-    /// The positions of the codes of a job; none if they belong to another book.
+    /// The positions of the codes of a job. A job of another book is not found: the caller may have access to this book only.
     async fn positions_of_job(&self, book: &Book, job: JobId) -> Result<Positions> {
         let mut connection = self.reads.acquire().await?;
-        let codes = CodesOfJob::find(&mut connection, book.business, job).await?;
-        let range = if codes.book == book.id { codes.positions } else { 0..0 };
-        Ok(Positions { range, ends_at_other_job: codes.ends_at_other_job })
+        let codes = CodesOfJob::find(&mut connection, book.business, job, Some(book.id)).await?;
+        Ok(Positions { range: codes.positions, ends_at_other_job: codes.ends_at_other_job })
     }
 
     async fn codes_by_position(

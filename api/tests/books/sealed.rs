@@ -1,5 +1,5 @@
-//! Lists by prefix and by user for API keys that are limited to books: their pages examine the codes of all books, and their cursors
-//! show none of the other books.
+//! Lists by prefix and by user for API keys that are limited to books, and their search for codes: the pages examine the codes of all
+//! books, and the cursors show none of the other books.
 
 use cuponera_store::{MAX_NEIGHBORS_EXAMINED, MAX_SCATTERED_EXAMINED};
 use serde_json::json;
@@ -49,7 +49,9 @@ fn lists(book: &str) -> [String; 3] {
 async fn a_key_limited_to_a_book_gets_no_code_of_another_book_from_a_cursor() {
     let (server, book) = server_with_two_books().await;
     let limited = limited_to(&server, &book).await;
-    for list in lists(&book) {
+    let search = "coupons?q=p-&limit=500".to_owned();
+    for list in lists(&book).into_iter().chain([search]) {
+        let is_search = list.starts_with("coupons?");
         let (mut codes, mut cursors, mut query) = (Vec::new(), Vec::new(), String::new());
         loop {
             let page = limited.get(&format!("{list}{query}")).await.expect(200);
@@ -59,7 +61,12 @@ async fn a_key_limited_to_a_book_gets_no_code_of_another_book_from_a_cursor() {
             query = format!("&cursor={cursor}");
             cursors.push(cursor.to_owned());
         }
-        assert_eq!(codes, ["P-Z000007"], "{list}");
+        if is_search {
+            let all = (0..=MAX_NEIGHBORS_EXAMINED).map(|number| format!("P-Z{number:06}"));
+            assert!(codes.into_iter().eq(all), "the search has each code of the book once, in order");
+        } else {
+            assert_eq!(codes, ["P-Z000007"], "{list}");
+        }
         assert!(!cursors.is_empty(), "{list} has one page");
         let hex = "HIDDEN".bytes().map(|byte| format!("{byte:02x}")).collect::<String>();
         for cursor in &cursors {

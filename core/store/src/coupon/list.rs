@@ -10,7 +10,7 @@ use sqlx::query_file;
 
 use cuponera_domain::book::Book;
 use cuponera_domain::coupon::state::{Coupon, CouponStatus};
-use cuponera_domain::id::{BusinessId, JobId};
+use cuponera_domain::id::{BookId, BusinessId, JobId};
 use cuponera_domain::page::{ExaminedRow, Page};
 use cuponera_domain::rejection::Rejection;
 use cuponera_domain::time_range::TimeRange;
@@ -97,7 +97,9 @@ impl Store {
             (None, Some(prefix), _) if book.counts.all() <= MAX_NEIGHBORS_EXAMINED => {
                 self.codes_of_small_book(book, filter, prefix, limit).await
             }
-            (None, Some(prefix), _) => self.codes_by_prefix(book, filter, prefix, limit).await,
+            (None, Some(prefix), _) => {
+                self.codes_by_prefix(book.business, &[book.id], filter, prefix, limit).await
+            }
             (None, None, Some(CouponStatus::Available)) if filter.has_only_status() => {
                 self.free_codes(book, filter, limit).await
             }
@@ -179,15 +181,17 @@ impl Store {
 
     async fn codes_by_prefix(
         &self,
-        book: &Book,
+        business: BusinessId,
+        books: &[BookId],
         filter: &CodeFilter,
         prefix: &str,
         limit: u32,
     ) -> Result<Page<Coupon>> {
+        let books: Vec<_> = books.iter().map(|book| book.0).collect();
         let rows = query_file!(
             "src/sql/codes_by_prefix.sql",
-            book.business.0,
-            book.id.0,
+            business.0,
+            &books,
             filter.status.map(StoredStatus) as _,
             prefix,
             past(prefix),
@@ -262,14 +266,19 @@ impl Store {
         Ok(Page::of_examined(rows, limit, place_of_assignment))
     }
 
-    /// The coupons of a business with a prefix, of all its books, in byte order.
+    /// The coupons of a business with a prefix, in byte order: of all its books, or only of `books`. With `books` a page may be short.
     pub async fn find_coupons(
         &self,
         business: BusinessId,
+        books: Option<&[BookId]>,
         prefix: &str,
         after: Option<&str>,
         limit: u32,
     ) -> Result<Page<Coupon>> {
+        if let Some(books) = books {
+            let filter = CodeFilter { after: after.map(str::to_owned), ..CodeFilter::default() };
+            return self.codes_by_prefix(business, books, &filter, prefix, limit).await;
+        }
         let rows = query_file!(
             "src/sql/coupons_by_prefix.sql",
             business.0,

@@ -410,7 +410,7 @@ async fn each_page_of_a_filter_that_matches_nothing_or_only_the_last_code_reads_
 /// The codes of the business with a prefix.
 async fn found(world: &World, prefix: &str) -> Vec<String> {
     let page_after = async |cursor: Option<String>| {
-        world.store().find_coupons(world.business, prefix, cursor.as_deref(), LIMIT).await
+        world.store().find_coupons(world.business, None, prefix, cursor.as_deref(), LIMIT).await
     };
     let (items, _) = follow(page_after, async |_| {}).await;
     items.into_iter().map(|coupon| coupon.code).collect()
@@ -439,7 +439,7 @@ async fn codes_are_found_by_prefix_in_all_books_of_the_business() {
 async fn a_page_of_found_codes_reads_few_blocks() {
     let mut world = world_of_one_use(40_000).await;
     let blocks = touched(&mut world, COUPON_BLOCKS, async |world| {
-        world.store().find_coupons(world.business, "C", None, LIMIT).await.unwrap();
+        world.store().find_coupons(world.business, None, "C", None, LIMIT).await.unwrap();
     })
     .await;
     assert!(blocks < MAX_CODE_BLOCKS, "it read {blocks} blocks");

@@ -321,7 +321,8 @@ async fn a_file_expires_after_seven_days_or_with_the_details_of_its_job() {
             handlers::handle(&store, &rig.files, &claim).await.unwrap();
         }
         let done = store.get_job(rig.world.business, job).await.unwrap();
-        let expires_at: chrono::DateTime<chrono::Utc> = done.result["expiresAt"].as_str().unwrap().parse().unwrap();
+        let expires_at: chrono::DateTime<chrono::Utc> =
+            done.result["expiresAt"].as_str().unwrap().parse().unwrap();
         let left = expires_at - done.finished_at.unwrap();
         assert!((left.num_minutes() - days * 24 * 60).abs() <= 1, "{retention:?}: {left}");
     }

@@ -257,7 +257,9 @@ impl Follower {
                 return None;
             }
             if self.position < self.target {
-                let begin = || AbortOnDropHandle::new(self.shared.tasks.spawn(read(self.shared.clone(), self.position)));
+                let begin = || {
+                    AbortOnDropHandle::new(self.shared.tasks.spawn(read(self.shared.clone(), self.position)))
+                };
                 tokio::select! {
                     events = self.reading.get_or_insert_with(begin) => self.take_read(events.ok().flatten()?),
                     _ = self.heartbeats.tick() => {}

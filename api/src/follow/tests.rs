@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use cuponera_domain::id::BusinessId;
 use cuponera_platform::config::Shares as Settings;
-use cuponera_testkit::World;
+use cuponera_testkit::{World, eventually};
 use sqlx::query;
 use tokio::time::timeout;
 use uuid::Uuid;
@@ -18,10 +18,17 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// A follower that has to read the assignment of a code from the log, and the followers of its process. It has returned its first
 /// position.
 async fn follower_behind(world: &World) -> (Followers, Follower) {
-    let followers = Followers::with_heartbeat(world.store().clone(), TaskTracker::new(), Duration::from_millis(5));
+    let followers =
+        Followers::with_heartbeat(world.store().clone(), TaskTracker::new(), Duration::from_millis(5));
     let start = world.store().event_log_end().await.unwrap().committed;
     world.insert_codes(1).await;
     world.give("C000000", "ana").await;
+    // Transactions of other tests delay it.
+    eventually("the event to be committed", async || {
+        let events = world.store().events_after(start, 1).await.unwrap();
+        (!events.is_empty()).then_some(())
+    })
+    .await;
     let claimant = Claimant::Known { caller: Uuid::now_v7(), business: world.business, address: None };
     let slot = Shares::new("streams", 8, &Settings::default()).take(&claimant).unwrap();
     let mut follower = follow(&followers, slot, world.business, start).await;

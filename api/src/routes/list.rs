@@ -69,7 +69,7 @@ pub(super) fn sealed_cursor<T>(
 /// coupon of another book.
 pub(super) fn sealed<T>(caller: &Caller, mut page: Page<T>) -> Result<Page<T>> {
     if caller.books().is_some()
-        && let Some(cursor) = page.next_cursor
+        && let Some(cursor) = page.next_cursor.take()
     {
         page.next_cursor = Some(caller.app.tokens.cursors().seal(caller.business(), &cursor)?);
     }

@@ -68,10 +68,9 @@ async fn a_key_limited_to_a_book_gets_no_code_of_another_book_from_a_cursor() {
             assert_eq!(codes, ["P-Z000007"], "{list}");
         }
         assert!(!cursors.is_empty(), "{list} has one page");
-        let hex = "HIDDEN".bytes().map(|byte| format!("{byte:02x}")).collect::<String>();
-        for cursor in &cursors {
-            assert!(!cursor.contains("HIDDEN") && !cursor.contains(&hex), "{list}: {cursor}");
-        }
+        // Neither the text nor its bytes.
+        let is_seen = |cursor: &String| cursor.contains("HIDDEN") || cursor.contains("48494444454e");
+        assert!(!cursors.iter().any(is_seen), "{list}: {cursors:?}");
         let changed = cursors[0].replace(|char: char| char.is_ascii_digit(), "0");
         let reply = limited.get(&format!("{list}&cursor={changed}")).await;
         assert_eq!(reply.json()["errors"][0]["field"], "cursor", "{list}: {}", reply.text);

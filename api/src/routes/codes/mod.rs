@@ -142,7 +142,8 @@ impl Codes {
         caller.must_have_book(BookId(book.0))?;
         let book = caller.app.store.get_book(caller.business(), BookId(book.0)).await?;
         let user = user.0.map(|user| caller.user(Some(user))).transpose()?;
-        let (after_assigned_at, after) = sealed_cursor(&caller, after.0, |text| place(text, user.is_some()))?.unzip();
+        let (after_assigned_at, after) =
+            sealed_cursor(&caller, after.0, |text| place(text, user.is_some()))?.unzip();
         let filter = CodeFilter {
             status: word("status", status.0, CouponStatus::parse, STATUSES)?,
             prefix: self::prefix("prefix", prefix.0)?,

@@ -65,8 +65,8 @@ async fn failed_export(world: &World) -> JobId {
     };
     let job = world.store().submit_export(None, world.business, "test", export).await.unwrap();
     let now = Utc::now();
-    let next = Some(Place::Book { ordinal: 1 });
-    let part = ExportPart { rows: 1, bytes: PART, read_from: now, read_to: now, next };
+    let place = Some(Place::Book { ordinal: 1 });
+    let part = ExportPart { rows: 1, bytes: PART, read_from: now, read_to: now, next: place };
     let store = world.store();
     let first = next(world).await;
     assert_eq!(store.finish_exported_part(&first, &part).await.unwrap(), ClaimState::Held);

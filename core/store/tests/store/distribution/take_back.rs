@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use cuponera_domain::coupon::state::CouponStatus;
-use cuponera_domain::job::{JobError, JobKind};
 use cuponera_domain::job::take_back::Chunk as TakeBackStep;
+use cuponera_domain::job::{JobError, JobKind};
 use cuponera_store::{RejectedRowCursor, Revoke, Void};
 use cuponera_testkit::{key, race};
 use serde_json::json;

@@ -10,9 +10,7 @@ use cuponera_domain::id::{BookId, JobId};
 use cuponera_domain::page::Page;
 use cuponera_domain::rejection::Rejection;
 use cuponera_domain::time_range::TimeRange;
-use cuponera_store::{
-    CodeFilter, Error, MAX_NEIGHBORS_EXAMINED, MAX_SCATTERED_EXAMINED, NewExport, Result,
-};
+use cuponera_store::{CodeFilter, Error, MAX_NEIGHBORS_EXAMINED, MAX_SCATTERED_EXAMINED, NewExport, Result};
 use cuponera_testkit::{World, generate, is_soak, rules};
 use futures::future::join_all;
 use sqlx::{query, query_as};

@@ -3,6 +3,7 @@
 mod deletion;
 mod lists;
 mod rules;
+mod sealed;
 
 use serde_json::{Value, json};
 

@@ -82,7 +82,8 @@ impl Worker {
     }
 
     /// Executes chunks until `stop`, then finishes or releases the running ones.
-    pub async fn run(self, stop: CancellationToken) {
+    pub async fn run(mut self, stop: CancellationToken) {
+        self.store = self.store.with_job_retention(self.retention);
         let tasks = TaskTracker::new();
         let (receivers, deleter) = self.queue.open(&self.store, LEASE, self.concurrency);
         for (slot, receiver) in receivers.into_iter().enumerate() {

@@ -306,6 +306,28 @@ async fn a_cancelled_and_a_failed_export_leave_no_file() {
     assert_eq!(rig.rows(job).await.len(), 3_000);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_expires_after_seven_days_or_with_the_details_of_its_job() {
+    let rig = Rig::new().await;
+    let store = rig.world.store();
+    let day = Duration::from_hours(24);
+    for (retention, days) in [(None, 7), (Some(90 * day), 7), (Some(2 * day), 2)] {
+        let store = match retention {
+            Some(retention) => store.clone().with_job_retention(retention),
+            None => store.clone(),
+        };
+        let job = rig.submit(ExportKind::Codes).await;
+        while let Some(claim) = claim(&store, "worker").await {
+            handlers::handle(&store, &rig.files, &claim).await.unwrap();
+        }
+        let done = store.get_job(rig.world.business, job).await.unwrap();
+        let expires_at: chrono::DateTime<chrono::Utc> =
+            done.result["expiresAt"].as_str().unwrap().parse().unwrap();
+        let left = expires_at - done.finished_at.unwrap();
+        assert!((left.num_minutes() - days * 24 * 60).abs() <= 1, "{retention:?}: {left}");
+    }
+}
+
 /// An import that is not finished moves a code from a later line to an earlier one between two pages. It was in the book when the export
 /// was planned, so it is exported, once.
 #[tokio::test(flavor = "multi_thread")]

@@ -97,7 +97,7 @@ const TABLE: [(&str, Access, Touches); 68] = [
     ("validateCoupon", Needs(UseCoupons), OneBook),
     ("voidCoupon", Needs(VoidCoupons), OneBook),
     ("voidCoupons", Needs(VoidCoupons), OneBook),
-    ("findCoupons", Needs(ReadCodes), AllBooks),
+    ("findCoupons", Needs(ReadCodes), OwnBooks),
     ("getCoupon", Needs(ReadCoupons), OneBook),
     ("getCouponHistory", Needs(ReadHistory), OneBook),
     ("listRedemptions", Needs(ReadRedemptions), OneBook),

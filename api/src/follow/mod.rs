@@ -3,8 +3,13 @@
 //! **Invariant I-61.** A follower gets each committed event of its filter after its first position once, in the order of the log. A batch
 //! of the poller names the position that it follows. A follower whose own position is before it reads the events in between itself; one
 //! whose position is behind it skips them. So a follower that is slow, or that resumes at an earlier position, misses nothing.
+//!
+//! The log keeps all events, so a follower may resume at any position. Followers that read the log take turns: each turn is one page, and
+//! at most [`MAX_READERS`] followers of this process have a turn.
 
 pub(crate) mod stream;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,7 +24,7 @@ use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::task::JoinHandle;
 use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::warn;
 
 use crate::shares::Permit;
@@ -32,7 +37,7 @@ const MAX_BATCH: usize = 500;
 const MAX_BATCHES: usize = 16;
 /// Maximum number of followers that read the log at the same time.
 const MAX_READERS: usize = 2;
-/// The interval at which a stream without events sends its position.
+/// The interval at which a stream without events sends its position, also while it waits for its turn to read the log.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
 /// All followers of this process.
@@ -46,6 +51,7 @@ struct Shared {
     tasks: TaskTracker,
     stop: CancellationToken,
     readers: Semaphore,
+    heartbeat: Duration,
     hub: Mutex<Hub>,
 }
 
@@ -77,6 +83,8 @@ pub(crate) struct Follower {
     last: EventCursor,
     /// The follower has to read the log up to this position itself.
     target: EventCursor,
+    /// The running reading of the log. It is a task, because a stream whose client does not read is not polled: it would keep its turn.
+    reading: Option<AbortOnDropHandle<Option<Vec<LoggedEvent>>>>,
     pending: VecDeque<LoggedEvent>,
     batches: broadcast::Receiver<Arc<Batch>>,
     heartbeats: Interval,
@@ -95,6 +103,10 @@ pub(crate) enum Followed {
 
 impl Followers {
     pub(crate) fn new(store: Store, tasks: TaskTracker) -> Self {
+        Self::with_heartbeat(store, tasks, HEARTBEAT)
+    }
+
+    fn with_heartbeat(store: Store, tasks: TaskTracker, heartbeat: Duration) -> Self {
         metrics::followers(0);
         for reader in ["poller", "follower"] {
             metrics::events_read(reader, 0);
@@ -109,6 +121,7 @@ impl Followers {
             tasks,
             stop: CancellationToken::new(),
             readers: Semaphore::new(MAX_READERS),
+            heartbeat,
             hub: Mutex::new(hub),
         }))
     }
@@ -129,7 +142,7 @@ impl Followers {
             );
         }
         let (batches, target) = self.0.join(end.committed);
-        let mut heartbeats = interval(HEARTBEAT);
+        let mut heartbeats = interval(self.0.heartbeat);
         heartbeats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         heartbeats.reset();
         Ok(Follower {
@@ -139,6 +152,7 @@ impl Followers {
             position: after.unwrap_or(end.committed),
             last: after.unwrap_or(end.committed),
             target,
+            reading: None,
             pending: VecDeque::new(),
             batches,
             heartbeats,
@@ -243,7 +257,13 @@ impl Follower {
                 return None;
             }
             if self.position < self.target {
-                self.read().await?;
+                let begin = || {
+                    AbortOnDropHandle::new(self.shared.tasks.spawn(read(self.shared.clone(), self.position)))
+                };
+                tokio::select! {
+                    events = self.reading.get_or_insert_with(begin) => self.take_read(events.ok().flatten()?),
+                    _ = self.heartbeats.tick() => {}
+                }
                 if self.pending.is_empty() {
                     return Some(self.heartbeat());
                 }
@@ -280,31 +300,36 @@ impl Follower {
         self.position = self.position.max(batch.last);
     }
 
-    /// Reads the next events of the log. None if the process stops.
-    async fn read(&mut self) -> Option<()> {
-        let shared = self.shared.clone();
-        let reading = async {
-            let _turn = shared.readers.acquire().await.ok()?;
-            loop {
-                let limit = i64::try_from(MAX_BATCH).unwrap_or(i64::MAX);
-                match shared.store.events_after(self.position, limit).await {
-                    Ok(events) => return Some(events),
-                    Err(error) => warn!(error = error.chain(), "cannot read the event log"),
-                }
-                sleep(PERIOD).await;
-            }
-        };
-        let events = shared.stop.run_until_cancelled(reading).await??;
+    /// Takes the events that a reading after the own position has returned.
+    fn take_read(&mut self, events: Vec<LoggedEvent>) {
+        self.reading = None;
         metrics::events_read("follower", events.len());
         let last = events.last().map_or(self.target, |event| event.cursor);
         // A short page has all events that are committed, and those up to the target are.
         self.position = if events.len() < MAX_BATCH { last.max(self.target) } else { last };
         let events: Vec<_> = events.into_iter().filter(|event| self.is_followed(event)).collect();
         self.pending.extend(events);
-        Some(())
     }
 
     fn is_followed(&self, event: &LoggedEvent) -> bool {
         event.business == self.business && self.filter.matches(event)
     }
+}
+
+/// The next events after a position. None if the process stops. The turn ends with each attempt, so during an outage other followers get
+/// theirs.
+async fn read(shared: Arc<Shared>, after: EventCursor) -> Option<Vec<LoggedEvent>> {
+    let reading = async {
+        loop {
+            let turn = shared.readers.acquire().await.ok()?;
+            let read = shared.store.events_after(after, i64::try_from(MAX_BATCH).unwrap_or(i64::MAX)).await;
+            drop(turn);
+            match read {
+                Ok(events) => return Some(events),
+                Err(error) => warn!(error = error.chain(), "cannot read the event log"),
+            }
+            sleep(PERIOD).await;
+        }
+    };
+    shared.stop.run_until_cancelled(reading).await?
 }

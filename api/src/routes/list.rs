@@ -4,10 +4,12 @@ use chrono::{DateTime, Utc};
 use cuponera_domain::page::{DEFAULT_LIMIT, MAX_LIMIT, Page};
 use cuponera_domain::rejection::Rejection;
 use cuponera_domain::time_range::TimeRange;
+use cuponera_platform::credential::CursorSeal;
 use cuponera_store::Result;
 use poem_openapi::Object;
 use poem_openapi::types::{ParseFromJSON, ToJSON, Type};
 
+use crate::auth::caller::Caller;
 use crate::http::time::is_storable;
 
 /// One page of a list.
@@ -49,6 +51,29 @@ pub(super) fn cursor<T>(text: Option<String>, parse: impl Fn(&str) -> Option<T>)
             None => Err(Rejection::invalid("cursor", "must be the nextCursor of an earlier page").into()),
         },
     }
+}
+
+/// Parses the cursor of a list that [`sealed`] may have sealed.
+pub(super) fn sealed_cursor<T>(
+    caller: &Caller,
+    text: Option<String>,
+    parse: impl Fn(&str) -> Option<T>,
+) -> Result<Option<T>> {
+    let seal = caller.app.tokens.cursors();
+    cursor(text, |text| {
+        if CursorSeal::is_sealed(text) { parse(&seal.open(caller.business(), text)?) } else { parse(text) }
+    })
+}
+
+/// Seals the cursor of a list that examines coupons of all books, if the caller may not access all of them: the cursor may name a
+/// coupon of another book.
+pub(super) fn sealed<T>(caller: &Caller, mut page: Page<T>) -> Result<Page<T>> {
+    if caller.books().is_some()
+        && let Some(cursor) = page.next_cursor.take()
+    {
+        page.next_cursor = Some(caller.app.tokens.cursors().seal(caller.business(), &cursor)?);
+    }
+    Ok(page)
 }
 
 /// The range from one parameter to another. A range that ends before it begins is rejected.

@@ -28,8 +28,8 @@ fn needed() -> BTreeMap<String, String> {
     .collect()
 }
 
-/// The operation that a key of any book may call.
-const ANY_BOOK: [&str; 1] = ["getMe"];
+/// The operations that a key of any book may call. A search finds only codes of its books.
+const ANY_BOOK: [&str; 2] = ["getMe", "findCoupons"];
 
 /// A new key with these fields, and a client that uses it.
 async fn key(server: &Server, fields: Value) -> (Client, Value) {

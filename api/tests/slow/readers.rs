@@ -1,8 +1,10 @@
 //! Clients that read answers too slowly: the server closes their connections, however they divide their reads, and
 //! frees their slots.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use cuponera_store::Pools;
 use cuponera_testkit::eventually;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -80,4 +82,30 @@ async fn who_reads_an_errors_file_too_slowly_is_cut_off_and_the_file_is_closed()
     let stream = ask(&address, &format!("/api/v1/jobs/{job}/errors"), &token).await;
     read_slowly(&address, stream).await;
     eventually("the file to be closed", async || (server.open_files() == 0).then_some(())).await;
+}
+
+/// Its pages are read from the database while the client reads. Both APIs have one connection for reads.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_reads_a_streamed_export_too_slowly_is_cut_off_and_keeps_no_connection_to_the_database() {
+    let server = Server::start_with(Limits { worker: false, ..Limits::default() }).await;
+    let store = server.database.another_store(Pools { hot: 2, rest: 2, ..Pools::MIN }).await;
+    let address = server.another_api_limited_on(store.clone(), behind_a_proxy(Some(1))).await;
+    let beside = server.admin().at(&server.another_api_on(store).await);
+    let book = server.book(json!({})).await;
+    // About 4 MB as CSV, which is more than the socket buffers have.
+    let codes: Vec<String> = (0..60_000).map(|number| format!("CODE-{number:06}")).collect();
+    server.plant(&book, &codes.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let token = server.admin().token().expect("an admin has a token").to_owned();
+    let export = ask(&address, &format!("/api/v1/coupon-codes/book/{book}/export"), &token).await;
+    let is_cut_off = AtomicBool::new(false);
+    let reading = async {
+        read_slowly(&address, export).await;
+        is_cut_off.store(true, Ordering::Relaxed);
+    };
+    let others = async {
+        while !is_cut_off.load(Ordering::Relaxed) {
+            beside.get(&format!("coupon-codes/book/{book}?limit=1")).await.expect(200);
+        }
+    };
+    tokio::join!(reading, others);
 }

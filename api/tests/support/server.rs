@@ -153,7 +153,12 @@ impl Server {
     /// The same with other rate limits; returns host and port.
     pub(crate) async fn another_api_limited(&self, callers: cuponera_api::Limits) -> String {
         let pools = Pools { hot: 8, solo: 2, reads: 8, rest: 8, ..Pools::MIN };
-        let (store, cache) = (self.database.another_store(pools).await, cache_of(&self.limits).await);
+        self.another_api_limited_on(self.database.another_store(pools).await, callers).await
+    }
+
+    /// The same with a store of the test.
+    pub(crate) async fn another_api_limited_on(&self, store: Store, callers: cuponera_api::Limits) -> String {
+        let cache = cache_of(&self.limits).await;
         let limits = Limits { callers, ..self.limits.clone() };
         let (address, _) = start_api(store, &self.files, limits, cache, &self.stop);
         address.trim_start_matches("http://").to_owned()

@@ -1,7 +1,8 @@
-//! Passwords, access tokens and the secrets of keys. The database stores only their hashes.
+//! Passwords, access tokens, the secrets of keys, and sealed cursors. The database stores only the hashes of secrets.
 
 mod hashing;
 mod password;
+mod seal;
 mod token;
 
 use rand::TryRng;
@@ -11,17 +12,22 @@ use cuponera_store::{Error, Result};
 
 pub use hashing::{Argon2Hasher, HASHES_AT_ONCE};
 pub use password::{MAX_PASSWORD_CHARS, MIN_PASSWORD_CHARS, check_password};
+pub use seal::CursorSeal;
 pub use token::{MIN_JWT_SECRET_BYTES, Tokens, VerifiedToken};
 
 /// A new secret of this number of random bytes, as hex.
 pub fn random_secret(bytes: usize) -> Result<String> {
     let mut raw = vec![0_u8; bytes];
     rand::rngs::SysRng.try_fill_bytes(&mut raw).map_err(Error::internal)?;
-    Ok(raw.iter().fold(String::with_capacity(bytes * 2), |mut hex, byte| {
+    Ok(hex(&raw))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut hex, byte| {
         use std::fmt::Write;
         let _ = write!(hex, "{byte:02x}");
         hex
-    }))
+    })
 }
 
 /// The stored hash of a long random secret. A fast hash suffices, because the secret cannot be guessed.

@@ -94,6 +94,8 @@ pub struct Store {
     pub(super) trace: Option<TraceParent>,
     /// Maximum size in bytes of the stored uploads and rejected rows of a business.
     pub(super) storage_quota: Option<u64>,
+    /// How long the details of a job are kept after its end.
+    pub(super) job_retention: Option<Duration>,
 }
 
 impl Store {
@@ -137,6 +139,7 @@ impl Store {
             notifier: None,
             trace: None,
             storage_quota: None,
+            job_retention: None,
         };
         store.ping().await?;
         Ok(store)

@@ -154,6 +154,24 @@ impl Store {
         })
     }
 
+    /// Marks some of the exports that failed seven days ago, so that they are not retried and their parts may be deleted. Their parts
+    /// count towards the quota of the business.
+    pub async fn mark_failed_exports(&self) -> Result<()> {
+        query!(
+            "with due as (
+               select j.id from export_file f join job j on j.id = f.job_id
+               where j.status = 'FAILED' and j.discarding_at is null and j.finished_at < now() - make_interval(days => $1)
+               order by j.id limit $2
+               for no key update of j skip locked)
+             update job j set discarding_at = now() from due where j.id = due.id",
+            i32::try_from(FILE_DAYS).map_err(Error::internal)?,
+            FOUND_AT_ONCE
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
     /// Exports whose files are no longer needed: those that are complete for seven days, cancelled or discarded.
     pub async fn find_unneeded_exports(&self) -> Result<Vec<JobId>> {
         let jobs = query_scalar!(

@@ -10,7 +10,7 @@ use crate::GenerateId;
 use cuponera_domain::id::{AssignmentId, BookId, EventId};
 use cuponera_domain::lock::LockNote;
 
-pub(crate) use take_back::find_open_take_backs;
+pub(crate) use take_back::{divide_again, find_open_take_backs};
 
 use super::batch::parameters::{BatchColumns, WhyColumns, apply_batch, column, why_batch};
 use super::batch::{Call, Transition, Why};

@@ -9,9 +9,7 @@ use crate::runtime::ChunkOutcome;
 pub async fn work(store: &Store, claim: &Claim, spec: &Spec, step: &Chunk) -> Result<ChunkOutcome> {
     let finished = match step {
         Chunk::Divide => store.finish_divided(claim, spec).await?,
-        Chunk::Part { from, until, codes_before } => {
-            store.finish_taken_back_part(claim, spec, *from, *until, *codes_before).await?
-        }
+        Chunk::Part(part) => store.finish_taken_back_part(claim, spec, part).await?,
         Chunk::Held { codes } => store.finish_taken_back_held(claim, spec, codes).await?,
     };
     Ok(match finished {

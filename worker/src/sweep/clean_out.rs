@@ -82,6 +82,7 @@ impl Cleanup {
     /// Deletes the files of exports that are no longer needed, and those that a lost worker wrote later.
     async fn delete_exports(&self) -> Result<()> {
         loop {
+            self.store.mark_failed_exports().await?;
             let unneeded = self.store.find_unneeded_exports().await?;
             for job in &unneeded {
                 self.files.delete_export(*job).await?;

@@ -17,9 +17,9 @@ use uuid::Uuid;
 
 use super::codes::STATUSES;
 use super::coupons::{CouponView, call, normalized};
-use super::list::time_and_rest;
+use super::list::{sealed, sealed_cursor, time_and_rest};
 use super::undo::UndoRequest;
-use super::{List, Tag, cursor, limit, word};
+use super::{List, Tag, limit, word};
 use crate::auth::caller::Caller;
 use crate::http::body::Body;
 use crate::http::idempotency::HeldKey;
@@ -144,13 +144,13 @@ impl Assignments {
         let filter = HeldFilter {
             book: book.0.map(BookId),
             status: word("status", status.0, CouponStatus::parse, STATUSES)?,
-            after: self::cursor(cursor.0, |text| {
+            after: sealed_cursor(&caller, cursor.0, |text| {
                 let (at, code) = time_and_rest(text)?;
                 Some((at, Code::parse(code).ok()?.into_string()))
             })?,
         };
         let limit = self::limit(limit.0)?;
         let page = caller.app.store.list_held(caller.business(), &user, &filter, limit).await?;
-        Ok(Json(List::of(page, CouponView::from)))
+        Ok(Json(List::of(sealed(&caller, page)?, CouponView::from)))
     }
 }

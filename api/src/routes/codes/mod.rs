@@ -19,8 +19,8 @@ use poem_openapi::param::{Header, Path, Query};
 use poem_openapi::payload::Json;
 use uuid::Uuid;
 
-use super::list::{time_and_rest, time_range};
-use super::{JobView, List, Tag, cursor, limit, plain, word};
+use super::list::{sealed, sealed_cursor, time_and_rest, time_range};
+use super::{JobView, List, Tag, limit, plain, word};
 use crate::auth::caller::Caller;
 use crate::http::body::Body;
 use crate::http::idempotency::HeldKey;
@@ -118,7 +118,7 @@ impl Codes {
         /// Only codes that this user holds or has redeemed.
         #[oai(name = "userId")]
         user: Query<Option<String>>,
-        /// Only codes that this job generated or imported.
+        /// Only codes that this job of the book generated or imported.
         #[oai(name = "jobId")]
         job: Query<Option<Uuid>>,
         /// Only codes that were assigned to their holder from this time on.
@@ -142,7 +142,8 @@ impl Codes {
         caller.must_have_book(BookId(book.0))?;
         let book = caller.app.store.get_book(caller.business(), BookId(book.0)).await?;
         let user = user.0.map(|user| caller.user(Some(user))).transpose()?;
-        let (after_assigned_at, after) = cursor(after.0, |text| place(text, user.is_some()))?.unzip();
+        let (after_assigned_at, after) =
+            sealed_cursor(&caller, after.0, |text| place(text, user.is_some()))?.unzip();
         let filter = CodeFilter {
             status: word("status", status.0, CouponStatus::parse, STATUSES)?,
             prefix: self::prefix("prefix", prefix.0)?,
@@ -155,6 +156,9 @@ impl Codes {
         };
         let mut page = caller.app.store.list_codes(&book, &filter, self::limit(limit.0)?).await?;
         page.total = filter.is_whole_book().then(|| book.counts.all());
+        if filter.examines_all_books() {
+            page = sealed(&caller, page)?;
+        }
         Ok(Json(List::of(page, CodeView::from)))
     }
 }

@@ -15,6 +15,7 @@ use poem_openapi::param::{Header, Path, Query};
 use poem_openapi::payload::Json;
 
 use super::codes::prefix;
+use super::list::{sealed, sealed_cursor};
 use super::undo::UndoRequest;
 use super::{List, Tag, cursor, limit};
 use crate::auth::caller::Caller;
@@ -197,8 +198,8 @@ impl Coupons {
 
     /// Find codes of all books
     ///
-    /// The coupons whose codes begin with `q`, in the order of their codes. An API key that is limited to some books lists the codes of
-    /// each of them instead.
+    /// The coupons whose codes begin with `q`, in the order of their codes. An API key that is limited to some books finds the codes of
+    /// these books; its pages may be short or empty before the end of the list.
     #[oai(path = "/", method = "get", operation_id = "findCoupons")]
     async fn find(
         &self,
@@ -211,11 +212,11 @@ impl Coupons {
         limit: Query<Option<u32>>,
     ) -> Result<Json<List<CouponView>>, Problem> {
         let prefix = prefix("q", Some(q.0))?.ok_or_else(|| Rejection::invalid("q", "must not be blank"))?;
-        let after = self::cursor(cursor.0, |text| Code::parse(text).ok().map(Code::into_string))?;
+        let after = sealed_cursor(&caller, cursor.0, |text| Code::parse(text).ok().map(Code::into_string))?;
         let limit = self::limit(limit.0)?;
-        let (store, business) = (&caller.app.store, caller.business());
-        let page = store.find_coupons(business, &prefix, after.as_deref(), limit).await?;
-        Ok(Json(List::of(page, CouponView::from)))
+        let (store, business, books) = (&caller.app.store, caller.business(), caller.books());
+        let page = store.find_coupons(business, books, &prefix, after.as_deref(), limit).await?;
+        Ok(Json(List::of(sealed(&caller, page)?, CouponView::from)))
     }
 
     /// List the events of a coupon, newest first

@@ -12,6 +12,8 @@ use cuponera_domain::id::{BusinessId, LoginId};
 use cuponera_domain::principal::{Principal, Role, RoleName};
 use cuponera_store::{Error, Result};
 
+use super::CursorSeal;
+
 /// Minimum size of a signing secret: the size of the signature's hash.
 pub const MIN_JWT_SECRET_BYTES: usize = 32;
 /// Maximum size of a token. Longer ones are rejected without parsing.
@@ -29,6 +31,7 @@ pub struct Tokens {
     checking: Vec<DecodingKey>,
     rules: Validation,
     ttl: Duration,
+    cursors: CursorSeal,
 }
 
 impl std::fmt::Debug for Tokens {
@@ -90,15 +93,24 @@ impl Tokens {
             checking: vec![DecodingKey::from_secret(secret)],
             rules,
             ttl,
+            cursors: CursorSeal::new(secret),
         }
     }
 
-    /// Also accepts tokens that were signed with this secret.
+    /// Also accepts tokens that were signed, and cursors that were sealed, with this secret.
     #[must_use]
     pub fn accepting(mut self, previous: Option<&SecretString>) -> Self {
-        self.checking
-            .extend(previous.map(|secret| DecodingKey::from_secret(secret.expose_secret().as_bytes())));
+        if let Some(secret) = previous {
+            let secret = secret.expose_secret().as_bytes();
+            self.checking.push(DecodingKey::from_secret(secret));
+            self.cursors.accept(secret);
+        }
         self
+    }
+
+    /// Seals cursors with the same secret.
+    pub fn cursors(&self) -> &CursorSeal {
+        &self.cursors
     }
 
     /// The lifetime of a token.

@@ -25,16 +25,23 @@ pub(crate) struct CodesOfJob {
 }
 
 impl CodesOfJob {
-    /// The codes of a job of the business. Rejected if the job does not create codes.
-    pub(crate) async fn find(connection: &mut PgConnection, business: BusinessId, id: JobId) -> Result<Self> {
+    /// The codes of a job of the business. A job of another book than `only` is not found, like one of another business. Rejected if the
+    /// job does not create codes.
+    pub(crate) async fn find(
+        connection: &mut PgConnection,
+        business: BusinessId,
+        id: JobId,
+        only: Option<BookId>,
+    ) -> Result<Self> {
         let row = query!(
             r#"select j.kind, j.status, j.total, j.work, b.id as "book?", b.next_position as "end?", c.work as "first_chunk?"
                from job j
                left join coupon_book b on b.id = j.book_id
                left join job_chunk c on c.job_id = j.id and c.number = 0
-               where j.id = $1 and j.business_id = $2"#,
+               where j.id = $1 and j.business_id = $2 and ($3::uuid is null or j.book_id = $3)"#,
             id.0,
-            business.0
+            business.0,
+            only.map(|book| book.0)
         )
         .fetch_optional(connection)
         .await?

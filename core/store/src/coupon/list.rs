@@ -10,8 +10,9 @@ use sqlx::query_file;
 
 use cuponera_domain::book::Book;
 use cuponera_domain::coupon::state::{Coupon, CouponStatus};
-use cuponera_domain::id::{BusinessId, JobId};
+use cuponera_domain::id::{BookId, BusinessId, JobId};
 use cuponera_domain::page::{ExaminedRow, Page};
+use cuponera_domain::rejection::Rejection;
 use cuponera_domain::time_range::TimeRange;
 
 use super::{MAX_SCATTERED_EXAMINED, most, place_of_assignment};
@@ -36,7 +37,7 @@ pub struct CodeFilter {
     pub prefix: Option<String>,
     /// Only codes that this user holds or has redeemed.
     pub user: Option<String>,
-    /// Only codes that this job created.
+    /// Only codes that this job of the book created.
     pub job: Option<JobId>,
     /// Only codes that were assigned to their holder in this range.
     pub assigned: TimeRange,
@@ -52,6 +53,11 @@ impl CodeFilter {
     /// Whether all codes of the book are in the list.
     pub fn is_whole_book(&self) -> bool {
         self.status.is_none() && self.prefix.is_none() && self.user.is_none() && self.has_only_status()
+    }
+
+    /// Whether a page may examine codes of other books, and end at one of them.
+    pub fn examines_all_books(&self) -> bool {
+        self.user.is_some() || self.prefix.is_some()
     }
 
     /// Whether neither the job nor the times limit the list.
@@ -91,7 +97,9 @@ impl Store {
             (None, Some(prefix), _) if book.counts.all() <= MAX_NEIGHBORS_EXAMINED => {
                 self.codes_of_small_book(book, filter, prefix, limit).await
             }
-            (None, Some(prefix), _) => self.codes_by_prefix(book, filter, prefix, limit).await,
+            (None, Some(prefix), _) => {
+                self.codes_by_prefix(book.business, &[book.id], filter, prefix, limit).await
+            }
             (None, None, Some(CouponStatus::Available)) if filter.has_only_status() => {
                 self.free_codes(book, filter, limit).await
             }
@@ -99,12 +107,11 @@ impl Store {
         }
     }
 
-    /// The positions of the codes of a job; none if they belong to another book.
+    /// The positions of the codes of a job. A job of another book is not found: the caller may have access to this book only.
     async fn positions_of_job(&self, book: &Book, job: JobId) -> Result<Positions> {
         let mut connection = self.reads.acquire().await?;
-        let codes = CodesOfJob::find(&mut connection, book.business, job).await?;
-        let range = if codes.book == book.id { codes.positions } else { 0..0 };
-        Ok(Positions { range, ends_at_other_job: codes.ends_at_other_job })
+        let codes = CodesOfJob::find(&mut connection, book.business, job, Some(book.id)).await?;
+        Ok(Positions { range: codes.positions, ends_at_other_job: codes.ends_at_other_job })
     }
 
     async fn codes_by_position(
@@ -136,7 +143,8 @@ impl Store {
         if positions.ends_at_other_job {
             rows.pop_if(|last| !last.is_found && filter.job.is_some_and(|job| job.0 != last.job_id));
         }
-        Ok(Page::of_examined(rows.into_iter().map(|row| examined!(row)).collect(), limit, code_of))
+        let rows = rows.into_iter().map(|row| examined!(row)).collect();
+        self.page_by_position(book, filter, rows, limit).await
     }
 
     async fn free_codes(&self, book: &Book, filter: &CodeFilter, limit: u32) -> Result<Page<Coupon>> {
@@ -150,20 +158,40 @@ impl Store {
         )
         .fetch_all(&self.reads)
         .await?;
-        Ok(Page::of_examined(rows.into_iter().map(|row| examined!(row)).collect(), limit, code_of))
+        let rows = rows.into_iter().map(|row| examined!(row)).collect();
+        self.page_by_position(book, filter, rows, limit).await
+    }
+
+    /// A page that begins at the position of the cursor's code. Rejected if the book does not have that code: its position is unknown
+    /// then, and no row follows it.
+    async fn page_by_position(
+        &self,
+        book: &Book,
+        filter: &CodeFilter,
+        rows: Vec<ExaminedRow<Coupon>>,
+        limit: u32,
+    ) -> Result<Page<Coupon>> {
+        if let Some(after) = filter.after.as_deref().filter(|_| rows.is_empty())
+            && self.find_book_of_code(book.business, after).await? != Some(book.id)
+        {
+            return Err(Rejection::invalid("cursor", "must be the nextCursor of an earlier page").into());
+        }
+        Ok(Page::of_examined(rows, limit, code_of))
     }
 
     async fn codes_by_prefix(
         &self,
-        book: &Book,
+        business: BusinessId,
+        books: &[BookId],
         filter: &CodeFilter,
         prefix: &str,
         limit: u32,
     ) -> Result<Page<Coupon>> {
+        let books: Vec<_> = books.iter().map(|book| book.0).collect();
         let rows = query_file!(
             "src/sql/codes_by_prefix.sql",
-            book.business.0,
-            book.id.0,
+            business.0,
+            &books,
             filter.status.map(StoredStatus) as _,
             prefix,
             past(prefix),
@@ -238,14 +266,19 @@ impl Store {
         Ok(Page::of_examined(rows, limit, place_of_assignment))
     }
 
-    /// The coupons of a business with a prefix, of all its books, in byte order.
+    /// The coupons of a business with a prefix, in byte order: of all its books, or only of `books`. With `books` a page may be short.
     pub async fn find_coupons(
         &self,
         business: BusinessId,
+        books: Option<&[BookId]>,
         prefix: &str,
         after: Option<&str>,
         limit: u32,
     ) -> Result<Page<Coupon>> {
+        if let Some(books) = books {
+            let filter = CodeFilter { after: after.map(str::to_owned), ..CodeFilter::default() };
+            return self.codes_by_prefix(business, books, &filter, prefix, limit).await;
+        }
         let rows = query_file!(
             "src/sql/coupons_by_prefix.sql",
             business.0,

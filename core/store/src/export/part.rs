@@ -87,17 +87,18 @@ impl Store {
             .collect()
     }
 
-    /// Notes the complete file and finishes the chunk that joined it.
+    /// Notes the complete file and finishes the chunk that joined it. The file expires after seven days, or with the details of the job.
     pub async fn finish_joined_export(&self, claim: &Claim, name: &str, bytes: u64) -> Result<ClaimState> {
         let mut connection = self.pool.acquire().await?;
         let mut transaction = begin(&mut connection, claim).await?;
         let expires_at = query_scalar!(
             r#"update export_file set name = $2, bytes = $3, made_at = now() where job_id = $1
-               returning made_at + make_interval(days => $4) as "expires_at!""#,
+               returning made_at + least(make_interval(days => $4), make_interval(secs => $5::float8)) as "expires_at!""#,
             claim.job.0,
             name,
             as_i64(bytes)?,
-            i32::try_from(FILE_DAYS).map_err(Error::internal)?
+            i32::try_from(FILE_DAYS).map_err(Error::internal)?,
+            self.job_retention.map(|retention| retention.as_secs_f64())
         )
         .fetch_optional(&mut *transaction)
         .await?;

@@ -18,6 +18,13 @@ const MARKED_AT_ONCE: i64 = 100;
 const ROWS_AT_ONCE: i64 = 5_000;
 
 impl Store {
+    /// The same connections, for a worker that deletes the details of jobs this long after their end.
+    #[must_use]
+    pub fn with_job_retention(mut self, retention: Duration) -> Self {
+        self.job_retention = Some(retention);
+        self
+    }
+
     /// Marks some of the jobs that ended more than `retention` ago; their details may then be deleted. Also returns jobs that
     /// are marked already and still have details.
     pub async fn mark_jobs_to_discard(&self, retention: Duration) -> Result<Vec<JobId>> {

@@ -1,5 +1,5 @@
-//! Retries of failed jobs: one job, or all of a business. Only the unfinished chunks run again. A distribution is not retried while its
-//! codes are taken back.
+//! Retries of failed jobs: one job, or all of a business. Only the unfinished chunks run again; a take-back also divides
+//! its codes again. A distribution is not retried while its codes are taken back.
 
 use serde::{Deserialize, Serialize};
 use sqlx::{PgTransaction, query, query_scalar};
@@ -9,7 +9,7 @@ use crate::Store;
 use crate::error::{Error, Result};
 use crate::outbox::announce;
 use crate::request_key::{CallResult, IdempotencyKey, KeyedChange};
-use crate::revoke::find_open_take_backs;
+use crate::revoke::{divide_again, find_open_take_backs};
 use cuponera_domain::id::{BusinessId, JobId};
 use cuponera_domain::job::{Job, JobStatus};
 
@@ -134,6 +134,7 @@ impl Store {
         .execute(&mut **transaction)
         .await?;
         free_running(transaction, &failed).await?;
+        divide_again(transaction, &failed).await?;
         let retried = query!(
             "update job set status = 'QUEUED', chunks_failed = 0, error = null, finished_at = null
              where id = any($1) and status = 'FAILED'",

@@ -23,7 +23,7 @@ use crate::job::submit::{self, NewJob};
 use crate::request_key::{CallResult, IdempotencyKey, KeyedChange};
 use cuponera_domain::id::{AssignmentId, BookId, BusinessId, JobId};
 use cuponera_domain::job::take_back::{
-    AssignedCode, CODES_PER_CHUNK, Chunk, HELD_CODES_PER_CHUNK, MAX_PARTS, Place, Spec,
+    AssignedCode, CODES_PER_CHUNK, Chunk, HELD_CODES_PER_CHUNK, MAX_PARTS, Part, Place, Spec,
 };
 use cuponera_domain::job::{ChunkWork, Job, JobStatus, Work};
 use cuponera_domain::principal::AuditContext;
@@ -81,30 +81,38 @@ impl Store {
         }
     }
 
-    /// The first step: divides the codes into parts.
+    /// The first step, and the first after a retry: divides the codes that are not divided yet into parts.
     pub async fn finish_divided(&self, claim: &Claim, spec: &Spec) -> Result<ClaimState> {
         let mut connection = self.pool.acquire().await?;
         let mut transaction = begin(&mut connection, claim).await?;
         check_over(&mut *transaction, spec).await?;
-        let parts =
-            query_file!("src/sql/parts_to_take_back.sql", spec.distribution.0, MAX_PARTS, CODES_PER_CHUNK)
-                .fetch_all(&mut *transaction)
-                .await?;
+        let parts = query_file!(
+            "src/sql/parts_to_take_back.sql",
+            spec.distribution.0,
+            MAX_PARTS,
+            CODES_PER_CHUNK,
+            claim.job.0
+        )
+        .fetch_all(&mut *transaction)
+        .await?;
         let place = |row: usize| {
             let row = parts.get(row)?;
             Some(Place { ordinal: row.ordinal, slice: row.slice, codes_before: 0 })
         };
-        let next = parts.iter().enumerate().map(|(row, part)| Chunk::Part {
-            // The first part begins at the start of the report: if this job fails and the distribution is retried, rows may be added
-            // there.
-            from: place(row).filter(|_| row > 0).unwrap_or_default(),
-            until: place(row + 1),
-            codes_before: part.codes_before,
+        let next = parts.iter().enumerate().map(|(row, part)| {
+            Chunk::Part(Part {
+                from: place(row).unwrap_or_default(),
+                until: place(row + 1),
+                codes_before: part.codes_before,
+                slices: Some(part.slices.clone()),
+            })
         });
+        // A later division that finds no further codes leaves the total.
+        let nothing = (claim.number == 0).then_some(0);
         let finished = Finished {
             result: json!({}),
             next: next.map(ChunkWork::TakeBack).collect(),
-            total: Some(parts.first().map_or(0, |part| part.codes)),
+            total: parts.first().map(|part| part.codes).or(nothing),
             ..Finished::default()
         };
         let status = finish_if_held(&mut transaction, claim, &finished).await?;
@@ -116,18 +124,17 @@ impl Store {
         &self,
         claim: &Claim,
         spec: &Spec,
-        from: Place,
-        until: Option<Place>,
-        codes_before: i64,
+        part: &Part,
     ) -> Result<ClaimState> {
         let mut connection = self.pool.acquire().await?;
         let finished = async {
             let mut transaction = begin(&mut connection, claim).await?;
             check_over(&mut *transaction, spec).await?;
-            let piece = find_piece(&mut transaction, claim, spec, from, until, codes_before).await?;
+            let piece = find_piece(&mut transaction, claim, spec, part).await?;
             let mut next = Vec::new();
             if let Some(from) = piece.end {
-                next.push(Chunk::Part { from, until, codes_before: codes_before + CODES_PER_CHUNK });
+                let codes_before = part.codes_before + CODES_PER_CHUNK;
+                next.push(Chunk::Part(Part { from, codes_before, ..part.clone() }));
             }
             let done = take_back(&mut transaction, claim, spec, &piece.codes, Wait::No).await?;
             self.finish_codes(transaction, claim, &piece, done, next).await
@@ -218,6 +225,14 @@ async fn hold_ended(
     if row.is_discarded { Err(Rejection::JobDiscarded.into()) } else { Ok(book) }
 }
 
+/// Makes the take-backs among these jobs divide their codes again: their distributions may have been retried, and have assigned further
+/// codes, since they were divided. The caller has locked the jobs and retries them.
+pub(crate) async fn divide_again(transaction: &mut PgTransaction<'_>, retried: &[Uuid]) -> Result<()> {
+    let divide = serde_json::to_value(ChunkWork::TakeBack(Chunk::Divide)).map_err(Error::internal)?;
+    query_file!("src/sql/divide_again.sql", retried, divide).execute(&mut **transaction).await?;
+    Ok(())
+}
+
 /// An open take-back.
 pub(crate) struct OpenTakeBack {
     /// Its job.
@@ -278,27 +293,26 @@ async fn find_piece(
     transaction: &mut PgTransaction<'_>,
     claim: &Claim,
     spec: &Spec,
-    from: Place,
-    until: Option<Place>,
-    codes_before: i64,
+    part: &Part,
 ) -> Result<Piece> {
     let rows = query_file!(
         "src/sql/codes_to_take_back.sql",
         spec.distribution.0,
         claim.business.0,
-        from.ordinal,
-        from.slice,
-        from.codes_before,
-        until.map(|place| place.ordinal),
-        until.map(|place| place.slice),
-        CODES_PER_CHUNK
+        part.from.ordinal,
+        part.from.slice,
+        part.from.codes_before,
+        part.until.map(|place| place.ordinal),
+        part.until.map(|place| place.slice),
+        CODES_PER_CHUNK,
+        part.slices.as_deref()
     )
     .fetch_all(&mut **transaction)
     .await?;
     let found = as_i64(rows.len() as u64);
     let last = rows.last().filter(|_| found == CODES_PER_CHUNK);
     let end = last.map(|row| Place { ordinal: row.ordinal, slice: row.slice, codes_before: row.nth });
-    let codes = rows.into_iter().zip(codes_before + 1..).filter_map(|(row, number)| {
+    let codes = rows.into_iter().zip(part.codes_before + 1..).filter_map(|(row, number)| {
         let assignment = AssignmentId(row.assignment_id?);
         Some(AssignedCode { number, user: row.user_id, code: row.code, assignment })
     });

@@ -1,10 +1,10 @@
--- One page of a book's codes with a prefix, in byte order.
+-- One page of the codes of some books with a prefix, in byte order.
 --
--- $1 business, $2 book, $3 effective status if not null, $4 prefix, $5 the first text after all texts with the prefix,
+-- $1 business, $2 books, $3 effective status if not null, $4 prefix, $5 the first text after all texts with the prefix,
 -- $6 only after this code, if not null. If not null: $7 job that created them, $8 assigned from this time on, $9 assigned before,
 -- $10 redeemed from this time on, $11 redeemed before. $12 codes to examine, $13 codes to return.
 --
--- `examined` numbers the business's codes with the prefix, because the index does not contain the book. Postgres reads
+-- `examined` numbers the business's codes with the prefix, because the index does not contain the books. Postgres reads
 -- only the rows of it that the parts below need.
 with examined as materialized (
   select row_number() over (order by c.code) as n, c.code, c.book_id, c.status, c.locked_until, c.job_id, c.assigned_at, c.redeemed_at
@@ -15,7 +15,7 @@ with examined as materialized (
 -- The codes of the page. A CTE is read in its order; an explicit `order by` would read all of it first.
 found as materialized (
   select n, code from examined
-  where book_id = $2
+  where book_id = any($2)
     and ($3::coupon_status is null
          or case when status = 'LOCKED' and locked_until <= now() then 'ASSIGNED' else status end = $3)
     and ($7::uuid is null or job_id = $7)

@@ -3,11 +3,11 @@
 -- snapshot.
 --
 -- $1 job of the distribution, $2 business; the place of the first code: $3 ordinal, $4 slice, $5 codes of that row before it; the row
--- after the last code: $6 ordinal, $7 slice, or null; $8 maximum number of codes.
+-- after the last code: $6 ordinal, $7 slice, or null; $8 maximum number of codes; $9 only of these slices, if not null.
 with next as (
   select ordinal, slice, given, codes from distribution_given
   where job_id = $1 and (ordinal, slice) >= ($3::int, $4::int) and ($6::int is null or (ordinal, slice) < ($6, $7::int))
-    and given > 0
+    and given > 0 and ($9::text is null or slice <@ (select $9::text::int4multirange))
   order by ordinal, slice limit $8::bigint + 1
 ),
 counted as (

@@ -283,7 +283,7 @@ async fn span_of(
 
 /// The positions of the codes that a job created. Rejected while the job may still create codes.
 async fn span_of_job(connection: &mut PgConnection, business: BusinessId, id: JobId) -> Result<Span> {
-    let codes = CodesOfJob::find(connection, business, id).await?;
+    let codes = CodesOfJob::find(connection, business, id, None).await?;
     if !codes.is_over() {
         let hint = "its codes can be voided when it is over: cancel it first";
         return Err(Rejection::WrongJobState { status: codes.status, hint: hint.into() }.into());

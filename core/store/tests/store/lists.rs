@@ -10,10 +10,10 @@ use cuponera_domain::coupon::state::{Coupon, CouponStatus};
 use cuponera_domain::id::JobId;
 use cuponera_domain::job::{JobKind, JobStatus};
 use cuponera_domain::page::Page;
-use cuponera_store::Result;
+use cuponera_domain::rejection::Rejection;
 use cuponera_store::{
-    CodeFilter, HeldFilter, JobFilter, MAX_FREE_POSITIONS_EXAMINED, MAX_JOBS_EXAMINED,
-    MAX_NEIGHBORS_EXAMINED, MAX_SCATTERED_EXAMINED,
+    CodeFilter, Error, HeldFilter, JobFilter, MAX_FREE_POSITIONS_EXAMINED, MAX_JOBS_EXAMINED,
+    MAX_NEIGHBORS_EXAMINED, MAX_SCATTERED_EXAMINED, Result,
 };
 use cuponera_testkit::{World, rules};
 use sqlx::{AssertSqlSafe, query};
@@ -241,6 +241,29 @@ async fn cursors_of_all_codes_and_of_free_codes_lead_to_each_once_and_in_order()
         assert_eq!(listed(Some(CouponStatus::Available), prefix).await, free);
     }
     assert_eq!(listed(None, Some("C00001")).await, planted[10..20]);
+}
+
+/// Its position in the list is unknown.
+#[tokio::test]
+async fn a_cursor_whose_code_the_book_does_not_have_is_rejected() {
+    let world = World::new().await;
+    world.insert_codes(3).await;
+    let other = world.another_book(&rules()).await;
+    world.insert_codes_into(other, "OTHER", 1).await;
+    world.give("C000002", "ana").await;
+    for status in [None, Some(CouponStatus::Available), Some(CouponStatus::Assigned)] {
+        let after = async |code: &str| {
+            codes(&world, CodeFilter { status, after: Some(code.to_owned()), ..CodeFilter::default() }).await
+        };
+        for code in ["NONE", "OTHER000000"] {
+            let rejected = after(code).await.unwrap_err();
+            assert!(
+                matches!(&rejected, Error::Rejected(Rejection::Invalid { faults }) if faults[0].field == "cursor"),
+                "{status:?}: {rejected:?}"
+            );
+        }
+        assert_eq!(after("C000002").await.unwrap().items, [], "the end of the list");
+    }
 }
 
 #[tokio::test]

@@ -2,14 +2,19 @@
 
 use std::time::Duration;
 
+use chrono::Utc;
+use cuponera_domain::export::{ExportKind, Filter, Format};
 use cuponera_domain::id::JobId;
+use cuponera_domain::job::export::Place;
 use cuponera_domain::job::import;
 use cuponera_domain::rejection::Rejection;
 use cuponera_store::Error;
 use cuponera_store::GenerateId;
-use cuponera_store::{ClaimState, ImportPart, NewImport, RejectedRow, RejectedRowCursor, Store};
+use cuponera_store::{
+    ClaimState, ExportPart, ImportPart, NewExport, NewImport, RejectedRow, RejectedRowCursor, Store,
+};
 use cuponera_testkit::{World, race};
-use sqlx::{query, query_as};
+use sqlx::{query, query_as, query_scalar};
 
 use crate::setup::{import_of, next};
 
@@ -48,6 +53,81 @@ async fn stored(world: &World) -> (i64, i64) {
     .fetch_one(world.pool())
     .await
     .unwrap()
+}
+
+/// An export that failed after its first part.
+async fn failed_export(world: &World) -> JobId {
+    let export = NewExport {
+        kind: ExportKind::Codes,
+        book: Some(world.book),
+        filter: Filter::default(),
+        format: Format::default(),
+    };
+    let job = world.store().submit_export(None, world.business, "test", export).await.unwrap();
+    let now = Utc::now();
+    let place = Some(Place::Book { ordinal: 1 });
+    let part = ExportPart { rows: 1, bytes: PART, read_from: now, read_to: now, next: place };
+    let store = world.store();
+    let first = next(world).await;
+    assert_eq!(store.finish_exported_part(&first, &part).await.unwrap(), ClaimState::Held);
+    let second = next(world).await;
+    let full = Rejection::StorageQuotaExceeded { used_bytes: 0, allowed_bytes: PART };
+    assert_eq!(store.stop_job_if_held(&second, &full).await.unwrap(), ClaimState::Held);
+    job.outcome.unwrap().id
+}
+
+async fn end_days_ago(world: &World, job: JobId, days: i32) {
+    query("update job set finished_at = now() - make_interval(days => $2) where id = $1")
+        .bind(job.0)
+        .bind(days)
+        .execute(world.pool())
+        .await
+        .unwrap();
+}
+
+async fn stored_of_exports(world: &World) -> i64 {
+    query_scalar("select coalesce(sum(export_bytes), 0)::bigint from job_storage")
+        .fetch_one(world.pool())
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn a_failed_export_can_be_retried_for_seven_days_and_then_frees_its_bytes() {
+    let world = World::new().await;
+    let (store, job) = (world.store(), failed_export(&world).await);
+    end_days_ago(&world, job, 6).await;
+    store.mark_failed_exports().await.unwrap();
+    assert_eq!(store.find_unneeded_exports().await.unwrap(), []);
+    assert_eq!(stored_of_exports(&world).await, i64::try_from(PART).unwrap());
+    end_days_ago(&world, job, 8).await;
+    store.mark_failed_exports().await.unwrap();
+    let retried = store.retry_job_if_failed(None, world.business, job).await.unwrap().outcome;
+    assert_eq!(retried.unwrap_err(), Rejection::JobDiscarded);
+    assert_eq!(store.find_unneeded_exports().await.unwrap(), [job]);
+    store.forget_export(job).await.unwrap();
+    assert_eq!(stored_of_exports(&world).await, 0);
+    // Its chunks are kept as long as those of other jobs.
+    let retention = Duration::from_hours(90 * 24);
+    assert_eq!(store.mark_jobs_to_discard(retention).await.unwrap(), []);
+    end_days_ago(&world, job, 91).await;
+    assert_eq!(store.mark_jobs_to_discard(retention).await.unwrap(), [job]);
+    store.discard_job(job).await.unwrap();
+    assert_eq!(store.mark_jobs_to_discard(retention).await.unwrap(), []);
+    world.assert_invariants().await;
+}
+
+#[tokio::test]
+async fn a_failed_export_whose_details_are_deleted_frees_its_bytes() {
+    let world = World::new().await;
+    let (store, job) = (world.store(), failed_export(&world).await);
+    let retention = Duration::from_hours(24);
+    assert_eq!(store.mark_jobs_to_discard(retention).await.unwrap(), []);
+    end_days_ago(&world, job, 2).await;
+    assert_eq!(store.mark_jobs_to_discard(retention).await.unwrap(), [job]);
+    store.discard_job(job).await.unwrap();
+    assert_eq!((stored_of_exports(&world).await, store.find_unneeded_exports().await.unwrap()), (0, vec![]));
+    world.assert_invariants().await;
 }
 
 /// Twelve uploads of three parts each; the quota allows twenty parts.

@@ -1,5 +1,6 @@
 //! Take-back: the codes that a distribution assigned become free again, unless they were locked or used. The first chunk divides the
-//! report of the distribution into parts; the parts are taken back side by side, each piece by piece.
+//! report of the distribution into parts; the parts are taken back side by side, each piece by piece. A retry of the job divides again,
+//! because the distribution may have been retried and have assigned codes of further slices.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -66,21 +67,29 @@ pub struct AssignedCode {
     pub assignment: AssignmentId,
 }
 
-/// A part of the codes.
+/// A part of the codes of a distribution, from a place on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// The place before the first code.
+    pub from: Place,
+    /// The place after the last code; the end of the report if absent.
+    pub until: Option<Place>,
+    /// The number of codes of the distribution before the first one, in the order of the divisions.
+    pub codes_before: i64,
+    /// Only codes of these slices, in the form of `int4multirange`: those that were divided together. All slices if absent, as in parts of
+    /// earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slices: Option<String>,
+}
+
+/// A step of a take-back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "step", rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Chunk {
-    /// Divides the codes. The next steps are [`Self::Part`].
+    /// Divides the codes that no earlier step of the job has divided. The next steps are [`Self::Part`].
     Divide,
     /// Takes back the next codes. The next step is the same from a later place, if the part has more codes.
-    Part {
-        /// The place before the first code.
-        from: Place,
-        /// The place after the last code of the part; the end of the report if absent.
-        until: Option<Place>,
-        /// The number of codes of the distribution before the first one.
-        codes_before: i64,
-    },
+    Part(Part),
     /// Takes back codes that other transactions held: waits for them.
     Held {
         /// The codes.

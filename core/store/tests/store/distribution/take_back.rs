@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use cuponera_domain::coupon::state::CouponStatus;
-use cuponera_domain::job::JobKind;
 use cuponera_domain::job::take_back::Chunk as TakeBackStep;
+use cuponera_domain::job::{JobError, JobKind};
 use cuponera_store::{RejectedRowCursor, Revoke, Void};
 use cuponera_testkit::{key, race};
 use serde_json::json;
@@ -36,9 +36,7 @@ async fn step(store: &Store, claim: &Claim) -> Result<ClaimState> {
     let Task::TakeBack(spec, step) = &claim.task else { panic!("not a take-back: {:?}", claim.task) };
     match step {
         TakeBackStep::Divide => store.finish_divided(claim, spec).await,
-        TakeBackStep::Part { from, until, codes_before } => {
-            store.finish_taken_back_part(claim, spec, *from, *until, *codes_before).await
-        }
+        TakeBackStep::Part(part) => store.finish_taken_back_part(claim, spec, part).await,
         TakeBackStep::Held { codes } => store.finish_taken_back_held(claim, spec, codes).await,
     }
 }
@@ -247,6 +245,97 @@ async fn the_parts_have_each_code_once() {
         assert_eq!(held(&world, world.book).await.len(), 0);
         world.assert_invariants().await;
     }
+}
+
+/// Fails a chunk, as a worker does after its last attempt.
+async fn fail(world: &World, claim: &Claim) {
+    let error = JobError { code: "internal".to_owned(), detail: "a test".to_owned() };
+    assert_eq!(world.store().fail_chunk_if_held(claim, &error).await.unwrap(), ClaimState::Held);
+}
+
+async fn retry(world: &World, id: JobId) {
+    world.store().retry_job_if_failed(None, world.business, id).await.unwrap().outcome.unwrap();
+}
+
+/// A distribution of 1,000 codes to each of 30 members, whose second of three slices failed: the members in the middle of the report have
+/// no codes.
+async fn distributed_with_a_gap(world: &World) -> JobId {
+    world.insert_codes(30_000).await;
+    let pool = pool_of(world, 30).await;
+    let new = new(world, pool, Mode::Equal, PER_USER(1_000), OnShortage::Fail);
+    let given = submit(world, new).await.unwrap();
+    let mut chunk = Some(up_to_assign(world).await);
+    while let Some(claimed) = chunk {
+        match claimed.task {
+            Task::Distribute(_, Chunk::Assign { slice: 1 }) => fail(world, &claimed).await,
+            _ => assert_eq!(work(world.store(), &claimed).await.unwrap(), Step::Finished),
+        }
+        chunk = claim(world.store(), "worker").await;
+    }
+    assert_eq!(job(world, given.id).await.status, JobStatus::Failed);
+    given.id
+}
+
+/// The retried distribution assigns codes between those of parts that are done.
+#[tokio::test]
+async fn a_retried_take_back_takes_also_what_its_distribution_assigned_meanwhile() {
+    for (is_distribution_retried, total) in [(false, 20_000), (true, 30_000)] {
+        let world = World::new().await;
+        let given = distributed_with_a_gap(&world).await;
+        let open = take_back(&world, given).await;
+        while let Some(claimed) = claim(world.store(), "worker").await {
+            match &claimed.task {
+                Task::TakeBack(_, TakeBackStep::Part(part)) if part.until.is_none() => {
+                    fail(&world, &claimed).await;
+                }
+                _ => assert_eq!(step(world.store(), &claimed).await.unwrap(), ClaimState::Held),
+            }
+        }
+        let failed = job(&world, open.id).await;
+        assert_eq!((failed.status, failed.total), (JobStatus::Failed, Some(20_000)));
+        if is_distribution_retried {
+            retry(&world, given).await;
+            work_all(&world).await;
+            assert_eq!(job(&world, given).await.status, JobStatus::Succeeded);
+        }
+        retry(&world, open.id).await;
+        step_all(&world).await;
+        let done = job(&world, open.id).await;
+        assert_eq!(held(&world, world.book).await.len(), 0);
+        assert_eq!(
+            (done.status, done.total, done.succeeded, numbers(&done)),
+            (JobStatus::Succeeded, Some(total), total, [total, 0, 0, 0])
+        );
+        world.assert_invariants().await;
+    }
+}
+
+/// The lines of the rejected rows go on where those of the first division ended.
+#[tokio::test]
+async fn codes_of_a_second_division_have_numbers_of_their_own() {
+    let world = World::new().await;
+    let given = distributed_with_a_gap(&world).await;
+    let open = take_back(&world, given).await;
+    let divide = next(&world).await;
+    assert_eq!(step(world.store(), &divide).await.unwrap(), ClaimState::Held);
+    while let Some(claimed) = claim(world.store(), "worker").await {
+        fail(&world, &claimed).await;
+    }
+    retry(&world, given).await;
+    work_all(&world).await;
+    let users = ids(0..30);
+    let locked = [codes_of(&world, &users[0]).await.remove(0), codes_of(&world, &users[10]).await.remove(0)];
+    world.locked(&locked[0], &users[0]).await;
+    world.locked(&locked[1], &users[10]).await;
+    retry(&world, open.id).await;
+    step_all(&world).await;
+    let done = job(&world, open.id).await;
+    assert_eq!((done.status, numbers(&done)), (JobStatus::Succeeded, [29_998, 0, 2, 0]));
+    let mut rows = rejected(&world, open.id).await;
+    rows.sort();
+    let lines: Vec<_> = rows.iter().map(|row| (row.0 <= 1_000, row.0 > 20_000 && row.0 <= 21_000)).collect();
+    assert_eq!(lines, [(true, false), (false, true)], "{rows:?}");
+    world.assert_invariants().await;
 }
 
 #[tokio::test]

@@ -4,8 +4,9 @@
 //! chunk before job; coupons by key, then quotas, then keys; a book's row before its codes. Nothing waits for the
 //! network inside a transaction.
 
-// Connections and the schema.
+// Connections, transactions and the schema.
 mod address;
+mod audit;
 mod connect;
 mod index;
 mod schema;

@@ -1,5 +1,6 @@
 //! `GET /events`: the list, and the stream of new events.
 
+mod admin;
 mod follow;
 
 use serde_json::{Value, json};

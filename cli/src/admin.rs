@@ -8,7 +8,7 @@ use std::io::{Read, Write as _};
 
 use clap::{Args, Subcommand};
 use cuponera_domain::id::BusinessId;
-use cuponera_domain::principal::{RoleName, parse_email};
+use cuponera_domain::principal::{AuditContext, RoleName, parse_email};
 use cuponera_platform::config::Settings;
 use cuponera_platform::credential::{Argon2Hasher, check_password};
 use cuponera_platform::lifecycle;
@@ -102,7 +102,9 @@ pub(crate) async fn admin(settings: Settings, verb: AdminVerb) -> Result<(), Str
     }
     let work = Box::pin(async {
         let database = Database::open_or_join(&settings).await?;
-        let store = database.connect_with_schema(POOLS).await?;
+        let store = database.connect_with_schema(POOLS).await?.acting_as(AuditContext::of_program("cli"));
+        // Before the first change: its admin event needs a position after those of a restored database.
+        store.begin_epoch_if_restored().await.map_err(error_text)?;
         let done = task.run(&store).await;
         store.close().await;
         // Printed before the server is stopped, so that an error there does not hide a password that is now valid.

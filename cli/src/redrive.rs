@@ -1,5 +1,6 @@
 //! `cuponera redrive`: retries the jobs of all dead letters, after the operator has fixed the cause.
 
+use cuponera_domain::principal::AuditContext;
 use cuponera_platform::config::Settings;
 use cuponera_platform::lifecycle;
 use cuponera_platform::queue::{self, Queue};
@@ -21,6 +22,9 @@ async fn retry_all(settings: &Settings) -> Result<(), String> {
     };
     let database = Database::open_or_join(settings).await?;
     let store = queue.attach(database.connect_with_schema(settings.worker_pools()).await?);
+    let store = store.acting_as(AuditContext::of_program("cli"));
+    // Before the first change: its admin event needs a position after those of a restored database.
+    store.begin_epoch_if_restored().await.map_err(|fault| fault.chain())?;
     let report = queue::redrive(&store, sqs).await;
     store.close().await;
     let closed = database.close().await;

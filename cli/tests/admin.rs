@@ -140,6 +140,10 @@ async fn a_reset_password_ends_all_logins_and_the_log_has_neither_emails_nor_pas
     assert_eq!(log_in(&up, EMAIL, PASSWORD).await.0, 401);
     assert_eq!(log_in(&up, EMAIL, &password).await.0, 200);
     assert_eq!(log_in(&up, "nobody@example.com", &password).await.0, 401);
+    let events = up.log_in(&password).await.get("events?kind=ADMIN&actor=cli").await;
+    let actions: Vec<&Value> =
+        events["data"].as_array().expect("a page").iter().map(|event| &event["action"]).collect();
+    assert_eq!(actions, ["END", "CHANGE_PASSWORD"]);
     up.signal(Signal::TERM);
     let mut up = up;
     assert!(up.ended().await.success());

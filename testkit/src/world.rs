@@ -86,10 +86,9 @@ impl World {
     /// A call of a trusted backend, without an idempotency key.
     pub fn call<T>(&self, ask: T) -> Call<T> {
         let audit = AuditContext {
-            actor: "service:test".to_owned(),
             ip: Some(std::net::Ipv4Addr::LOCALHOST.into()),
             user_agent: Some("testkit".to_owned()),
-            request_id: None,
+            ..AuditContext::of_program("service:test")
         };
         Call { business: self.business, visibility: Visibility::All, audit, key: None, ask }
     }

@@ -30,15 +30,40 @@ pub(crate) struct Caller {
     identity: Identity,
     /// The owners to which its use of resources is charged.
     pub(crate) claimant: Claimant,
-    pub(crate) ip: Option<IpAddr>,
-    user_agent: Option<String>,
-    request_id: Option<Arc<str>>,
+    pub(crate) origin: Origin,
     /// The request's span.
     trace: Option<TraceParent>,
     /// Method and path: the scope of an idempotency key.
     pub(crate) operation: String,
     /// The bytes of the `Idempotency-Key` header.
     pub(crate) key: Option<Vec<u8>>,
+}
+
+/// Where a request comes from.
+#[derive(Debug, Clone)]
+pub(crate) struct Origin {
+    pub(crate) ip: Option<IpAddr>,
+    user_agent: Option<String>,
+    request_id: Option<Arc<str>>,
+}
+
+impl Origin {
+    pub(crate) fn of(request: &Request) -> Self {
+        Self {
+            ip: RequestContext::of(request).ip,
+            user_agent: request.header("User-Agent").map(str::to_owned),
+            request_id: request.data::<RequestId>().map(|id| id.0.clone()),
+        }
+    }
+
+    /// The audit context of a change by the program itself, for a request without credentials.
+    pub(crate) fn audit(&self) -> AuditContext {
+        AuditContext::of_program("system").with_request(
+            self.ip,
+            self.user_agent.as_deref(),
+            self.request_id.as_deref(),
+        )
+    }
 }
 
 /// The state that all routes share.
@@ -56,15 +81,15 @@ impl Caller {
     pub(crate) fn audit(&self) -> AuditContext {
         AuditContext::of_request(
             &self.principal,
-            self.ip,
-            self.user_agent.as_deref(),
-            self.request_id.as_deref(),
+            self.origin.ip,
+            self.origin.user_agent.as_deref(),
+            self.origin.request_id.as_deref(),
         )
     }
 
-    /// The database. Jobs that are submitted through it belong to the trace of the request.
+    /// The database, for changes: admin events have the audit context of this request, and jobs belong to its trace.
     pub(crate) fn store(&self) -> Store {
-        self.app.store.clone().with_trace(self.trace)
+        self.app.store.clone().with_trace(self.trace).acting_as(self.audit())
     }
 
     /// What the caller can see of the coupons of other users.
@@ -177,9 +202,7 @@ impl Caller {
             claimant: context.claimant_of(&identity.principal),
             principal: identity.principal.clone(),
             identity,
-            ip: context.ip,
-            user_agent: request.header("User-Agent").map(str::to_owned),
-            request_id: request.data::<RequestId>().map(|id| id.0.clone()),
+            origin: Origin::of(request),
             trace: request.data::<TraceParent>().copied(),
             key: request.headers().get("Idempotency-Key").map(|value| value.as_bytes().to_vec()),
             operation: format!("{} {}", request.method(), request.original_uri().path()),

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use cuponera_domain::admin_event;
 use cuponera_domain::book::BookStatus;
 use cuponera_domain::coupon::state::{ACTIONS, CouponStatus};
 use cuponera_domain::distribution::{Mode, OnShortage};
@@ -37,6 +38,8 @@ const NEVER_NULL: &[(&str, &[&str])] = &[
 
 /// Fields that hold any object.
 const OBJECTS: &[(&str, &str)] = &[
+    ("AdminEvent", "after"),
+    ("AdminEvent", "before"),
     ("BookChange", "metadata"),
     ("Code", "metadata"),
     ("Coupon", "metadata"),
@@ -111,6 +114,8 @@ fn words() -> Vec<(&'static str, &'static str, Vec<&'static str>)> {
     let held = || coupon().into_iter().filter(|word| *word != "AVAILABLE").collect();
     let connection = || vec!["connected", "disconnected", "disabled"];
     vec![
+        ("AdminEvent", "action", admin_event::ACTIONS.to_vec()),
+        ("AdminEvent", "subject", admin_event::SUBJECTS.to_vec()),
         ("ApiKey", "role", vec!["ADMIN", "SERVICE"]),
         ("Assignment", "status", held()),
         ("BookChange", "status", book()),
@@ -174,6 +179,7 @@ pub(super) fn of_parameter(operation: &str, name: &str) -> Option<Value> {
         (_, "pattern") => Some(json!({"pattern": CODE_PATTERN, "maxLength": 192})),
         (_, "interval") => words(&Interval::ALL.map(Interval::as_str)),
         (_, "action") => words(&ACTIONS),
+        ("listEvents", "kind") => words(&["COUPON", "ADMIN"]),
         ("listJobs", "status") => words(&job_statuses()),
         ("listJobs", "kind") => words(&job_kinds()),
         ("listCouponBooks", "status") => words(&BookStatus::ALL.map(BookStatus::as_str)),

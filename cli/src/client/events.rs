@@ -1,4 +1,4 @@
-//! `cuponera events`: lists the events of all codes, newest first, or follows them.
+//! `cuponera events`: lists the events of all codes or admin events, newest first, or follows the events of codes.
 
 use std::time::Duration;
 
@@ -19,7 +19,10 @@ pub(super) const HELP: &str = help!(
     "Examples:
   cuponera events --book 'Summer 2027' --action redeem --from 2027-06-01T00:00:00Z
   cuponera events --user ana --limit 500 --json
+  cuponera events --kind admin --from 2027-06-01T00:00:00Z
   cuponera events --follow
+
+--kind admin lists the changes of books, API keys, users, logins, user pools and jobs, for an ADMIN; --json shows the values before and after.
 
 With --follow each new event is printed once, also after the connection was lost; under --json as one object per line. Ctrl-C ends it."
 );
@@ -31,6 +34,9 @@ const PATH: [&str; 1] = ["events"];
 /// Options of `events`.
 #[derive(Debug, Args)]
 pub(crate) struct Events {
+    /// Events of codes, or admin events
+    #[arg(long, value_enum, ignore_case = true, default_value_t = Kind::Coupon)]
+    kind: Kind,
     /// Only of codes of this book: its id, or its exact name
     #[arg(long, short)]
     book: Option<String>,
@@ -56,6 +62,12 @@ pub(crate) struct Events {
     paging: Paging,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    Coupon,
+    Admin,
+}
+
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Action {
     Assign,
@@ -79,18 +91,28 @@ impl RunCommand for Events {
             Column("USER", "/userId", CellFormat::Text),
             Column("BY", "/actor", CellFormat::Text),
         ];
+        const ADMIN_COLUMNS: [Column; 5] = [
+            Column("AT", "/at", CellFormat::Time),
+            Column("SUBJECT", "/subject", CellFormat::Text),
+            Column("ACTION", "/action", CellFormat::Text),
+            Column("ID", "/subjectId", CellFormat::Text),
+            Column("BY", "/actor", CellFormat::Text),
+        ];
+        let is_admin = self.kind == Kind::Admin;
         let book = match &self.book {
             Some(book) => Some(books::find(client, book).await?),
             None => None,
         };
         let action = self.action.map(|action| format!("{action:?}").to_uppercase());
         let ask = Request::get(&PATH).with("couponBookId", book).with("userId", self.user);
-        let ask = ask.with("action", action).with("actor", self.actor);
+        let ask =
+            ask.with("action", action).with("actor", self.actor).with("kind", is_admin.then_some("ADMIN"));
         if self.follow {
             return follow(client, &ask.with("follow", Some(true)).query).await;
         }
         let page = client.ask_page(ask.with("from", self.from).with("to", self.to), self.paging).await?;
-        client.show_page(&page, |items| table(&COLUMNS, items))
+        let columns: &[Column] = if is_admin { &ADMIN_COLUMNS } else { &COLUMNS };
+        client.show_page(&page, |items| table(columns, items))
     }
 }
 

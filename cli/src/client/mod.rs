@@ -116,7 +116,7 @@ pub(crate) enum Verb {
     /// Show the history of a code, newest first
     #[command(after_long_help = statuses!())]
     History(WithServer<coupons::History>),
-    /// List the events of all codes, newest first, or follow them
+    /// List the events of all codes or admin events, newest first, or follow them
     #[command(after_long_help = events::HELP)]
     Events(Box<WithServer<events::Events>>),
     /// Create, show and fill user pools

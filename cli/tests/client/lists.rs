@@ -3,9 +3,10 @@
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
-use serde_json::Value;
+use reqwest::Method;
+use serde_json::{Value, json};
 
-use super::World;
+use super::{World, run};
 
 #[tokio::test]
 async fn codes_are_listed_by_each_filter_and_found_in_all_books() {
@@ -33,6 +34,20 @@ async fn codes_are_listed_by_each_filter_and_found_in_all_books() {
     world.run(&["codes", "list", "--book", &name, "--assigned-from", "soon"]).fails(3, &["assignedFrom"]);
     world.run(&["codes", "find", &codes[0].to_lowercase()]).prints(&[&codes[0], "REDEEMED", &id, "ana"]);
     world.run(&["codes", "find", " "]).fails(3, &["q"]);
+}
+
+#[tokio::test]
+async fn admin_events_are_listed_for_an_admin() {
+    let world = World::new().await;
+    let (_, id) = world.book(&[]);
+    let list = ["events", "--kind", "admin", "--limit", "500"];
+    world.run(&list).fails(3, &["only an ADMIN"]);
+    let (admin, key) = (world.admin().await, json!({"name": "Audit", "role": "ADMIN"}));
+    let made = admin.json(admin.request(Method::POST, "api-keys").json(&key), 201).await;
+    let key = made["key"].as_str().expect("a key");
+    let run_by_admin = |list: &[&str]| run(world.stranger(list).env("CUPONERA_API_KEY", key));
+    run_by_admin(&list).prints(&["BOOK", "CREATE", &id, "API_KEY", "admin:"]);
+    run_by_admin(&[&list[..], &["--user", "ana"]].concat()).fails(3, &["userId"]);
 }
 
 #[tokio::test]

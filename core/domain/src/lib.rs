@@ -2,6 +2,7 @@
 //!
 //! Times and random seeds are arguments. Errors are [`rejection::Rejection`]s, without HTTP.
 
+pub mod admin_event;
 pub mod book;
 pub mod coupon;
 pub mod csv;

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::id::{BookId, BusinessId};
+use crate::id::{AccountId, BookId, BusinessId, JobId};
 use crate::text;
 
 pub use permission::Permission;
@@ -121,8 +121,13 @@ impl fmt::Display for Principal {
 /// The origin of a change, as its event records it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditContext {
-    /// The actor: `admin:<id>`, `service:<id>`, `user:<user id>` or `job:<id>`.
+    /// The actor: `admin:<id>`, `service:<id>`, `user:<user id>`, `job:<id>`, or the name of a program.
     pub actor: String,
+    /// The id of the acting account or API key, and its business. In the events of another business, an account has the name that it has
+    /// there.
+    pub principal: Option<Uuid>,
+    /// See `principal`.
+    pub business: Option<BusinessId>,
     /// The client's address.
     pub ip: Option<IpAddr>,
     /// The client's `User-Agent`, shortened.
@@ -139,13 +144,52 @@ impl AuditContext {
         user_agent: Option<&str>,
         request_id: Option<&str>,
     ) -> Self {
+        let acting = Self {
+            principal: Some(principal.id),
+            business: Some(principal.business),
+            ..Self::of_program(&principal.to_string())
+        };
+        acting.with_request(ip, user_agent, request_id)
+    }
+
+    /// The origin of a change by a chunk of a job.
+    pub fn of_job(job: JobId) -> Self {
+        Self::of_program(&format!("job:{job}"))
+    }
+
+    /// The origin of a change by a program itself.
+    pub fn of_program(name: &str) -> Self {
         Self {
-            actor: principal.to_string(),
-            ip,
-            user_agent: user_agent.map(|text| text.chars().take(MAX_USER_AGENT_CHARS).collect()),
-            request_id: request_id.map(str::to_owned),
+            actor: name.to_owned(),
+            principal: None,
+            business: None,
+            ip: None,
+            user_agent: None,
+            request_id: None,
         }
     }
+
+    /// The same origin, of a request without credentials.
+    #[must_use]
+    pub fn with_request(
+        self,
+        ip: Option<IpAddr>,
+        user_agent: Option<&str>,
+        request_id: Option<&str>,
+    ) -> Self {
+        let (user_agent, request_id) = (user_agent.map(shortened), request_id.map(str::to_owned));
+        Self { ip, user_agent, request_id, ..self }
+    }
+
+    /// The same origin, with an account as the actor. In each business it has the name that it has there.
+    #[must_use]
+    pub fn with_account(self, account: AccountId) -> Self {
+        Self { principal: Some(account.0), ..self }
+    }
+}
+
+fn shortened(user_agent: &str) -> String {
+    user_agent.chars().take(MAX_USER_AGENT_CHARS).collect()
 }
 
 /// Maximum length of a user id, in bytes.

@@ -157,7 +157,7 @@ impl Store {
         new_hash: &str,
         kept: LoginId,
     ) -> Result<bool> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.begin().await?;
         let changed = query!(
             "update user_account set password_hash = $3, updated_at = now()
              where id = $1 and password_hash = $2
@@ -180,7 +180,7 @@ impl Store {
     /// Sets a new password for the account of an email, in all its businesses, and ends all its logins. Returns the account in
     /// its first business, as disabled if it is disabled in all businesses.
     pub async fn reset_password(&self, email: &str, password_hash: &str) -> Result<Account> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.begin().await?;
         let id = find_id(&mut transaction, email).await?.ok_or_else(|| Rejection::not_found("account"))?;
         let row = query!(
             r#"update user_account a set password_hash = $2, updated_at = now() where id = $1

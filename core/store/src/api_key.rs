@@ -98,6 +98,7 @@ impl Store {
             new.scope.permissions.as_ref().map(|permissions| {
                 permissions.iter().map(|permission| permission.as_str().to_owned()).collect()
             });
+        let mut transaction = self.begin().await?;
         let row = query_file!(
             "src/sql/create_api_key.sql",
             id.0,
@@ -112,8 +113,9 @@ impl Store {
             new.created_by.map(|account| account.0),
             &roles_that_create_keys()
         )
-        .fetch_one(&self.pool)
+        .fetch_one(&mut *transaction)
         .await?;
+        transaction.commit().await?;
         let created_at = match (row.may_create, row.created_at) {
             (true, Some(created_at)) => created_at,
             (true, None) => return Err(Rejection::not_found("coupon book").into()),
@@ -193,13 +195,15 @@ impl Store {
 
     /// Revokes a key permanently.
     pub async fn revoke_api_key(&self, business: BusinessId, id: ApiKeyId) -> Result<()> {
+        let mut transaction = self.begin().await?;
         let done = query!(
             "update api_key set revoked_at = now() where id = $1 and business_id = $2 and revoked_at is null",
             id.0,
             business.0
         )
-        .execute(&self.pool)
+        .execute(&mut *transaction)
         .await?;
+        transaction.commit().await?;
         if done.rows_affected() == 0 { Err(Rejection::not_found("API key").into()) } else { Ok(()) }
     }
 }

@@ -208,6 +208,7 @@ async fn now(transaction: &mut PgTransaction<'static>) -> Result<DateTime<Utc>> 
     Ok(query_scalar!(r#"select now() as "now!""#).fetch_one(&mut **transaction).await?)
 }
 
+/// Inserts a book in `DRAFT`, in one statement: a change of it would be another admin event.
 async fn insert(
     transaction: &mut PgTransaction<'static>,
     business: BusinessId,
@@ -215,19 +216,31 @@ async fn insert(
     rules: &BookRules,
 ) -> Result<()> {
     let made = query!(
-        "insert into coupon_book (id, business_id, name)
-         select $1, $2, $3 where $4::timestamptz is null or $4 > now()",
+        "insert into coupon_book (id, business_id, name, description, max_codes_per_user, max_redeems_per_user, total_codes_expected,
+                                  starts_at, expires_at, lock_ttl_seconds, require_lock, discount, metadata, code_valid_days)
+         select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14
+         where $9::timestamptz is null or $9 > now()",
         id.0,
         business.0,
-        rules.name,
-        rules.expires_at
+        rules.name.trim(),
+        rules.description,
+        rules.max_codes_per_user,
+        rules.max_redeems_per_user,
+        rules.total_codes_expected,
+        rules.starts_at,
+        rules.expires_at,
+        rules.lock_ttl_seconds,
+        rules.require_lock,
+        discount_of(rules)?,
+        rules.metadata,
+        rules.code_valid_days
     )
     .execute(&mut **transaction)
     .await?;
     if made.rows_affected() == 0 {
         return Err(Rejection::invalid("expiresAt", "must be in the future").into());
     }
-    write(transaction, id, BookStatus::Draft, rules).await
+    Ok(())
 }
 
 async fn write(
@@ -236,7 +249,6 @@ async fn write(
     status: BookStatus,
     rules: &BookRules,
 ) -> Result<()> {
-    let discount = rules.discount.as_ref().map(serde_json::to_value).transpose().map_err(Error::internal)?;
     query!(
         "update coupon_book
          set status = $2, name = $3, description = $4, max_codes_per_user = $5, max_redeems_per_user = $6,
@@ -254,13 +266,17 @@ async fn write(
         rules.expires_at,
         rules.lock_ttl_seconds,
         rules.require_lock,
-        discount,
+        discount_of(rules)?,
         rules.metadata,
         rules.code_valid_days
     )
     .execute(&mut **transaction)
     .await?;
     Ok(())
+}
+
+fn discount_of(rules: &BookRules) -> Result<Option<serde_json::Value>> {
+    rules.discount.as_ref().map(serde_json::to_value).transpose().map_err(Error::internal)
 }
 
 pub(super) async fn get(executor: impl PgExecutor<'_>, business: BusinessId, id: BookId) -> Result<Book> {

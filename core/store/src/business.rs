@@ -34,7 +34,7 @@ impl Store {
         admin: &str,
         password_hash: &str,
     ) -> Result<bool> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.begin().await?;
         query!("select pg_advisory_xact_lock(hashtext('cuponera_first_business')) as _held")
             .fetch_one(&mut *transaction)
             .await?;
@@ -56,7 +56,7 @@ impl Store {
         admin: &str,
         password_hash: &str,
     ) -> Result<BusinessId> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.begin().await?;
         let id = insert_with_admin(&mut transaction, name, admin, password_hash).await?;
         transaction.commit().await?;
         Ok(id)

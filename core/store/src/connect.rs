@@ -1,12 +1,14 @@
 //! The connection pools for hot statements, reads, reports and other work, each with a statement timeout, and the check
 //! whether the database answers.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{PgConnection, PgPool, Row, query_scalar, raw_sql};
 
 use crate::error::{Error, Result};
+use cuponera_domain::principal::AuditContext;
 use cuponera_domain::trace::TraceParent;
 
 use super::address::connect_options;
@@ -92,6 +94,8 @@ pub struct Store {
     pub(super) notifier: Option<Notifier>,
     /// The trace parent of jobs that are submitted through this store.
     pub(super) trace: Option<TraceParent>,
+    /// The audit context of changes: see [`Store::acting_as`].
+    pub(super) audit: Option<Arc<AuditContext>>,
     /// Maximum size in bytes of the stored uploads and rejected rows of a business.
     pub(super) storage_quota: Option<u64>,
     /// How long the details of a job are kept after its end.
@@ -138,6 +142,7 @@ impl Store {
                 .connect_lazy_with(at_most(&options, pools.rest_statement.as_millis())),
             notifier: None,
             trace: None,
+            audit: None,
             storage_quota: None,
             job_retention: None,
         };

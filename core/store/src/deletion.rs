@@ -63,7 +63,7 @@ impl Store {
         actor: &str,
         id: BookId,
     ) -> Result<Deletion> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.begin().await?;
         book::lock_for_change(&mut transaction, business, id).await?;
         if let Some(job) = find_open_deletion(&mut *transaction, business, id).await? {
             let job = read::get(&mut *transaction, business, job).await?;

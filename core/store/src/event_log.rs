@@ -1,4 +1,5 @@
-//! The event log: its monthly partitions, the cursor with which readers follow it, and the history of one coupon.
+//! The event log: its monthly partitions, the cursor with which readers follow it, and the history of one coupon. Admin events are a log
+//! with positions of the same kind.
 //!
 //! **Invariant.** Events are ordered by (epoch, tx, id), and no event is committed below a position that a reader has
 //! passed. Ids do not have this property: they commit out of order.
@@ -149,6 +150,9 @@ macro_rules! logged {
 
 mod list;
 
+mod admin;
+
+pub use admin::{AdminEvent, AdminEventFilter, MAX_ADMIN_EVENTS_EXAMINED};
 pub use list::{EventFilter, MAX_EVENTS_EXAMINED};
 
 impl Store {

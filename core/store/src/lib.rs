@@ -4,8 +4,9 @@
 //! chunk before job; coupons by key, then quotas, then keys; a book's row before its codes. Nothing waits for the
 //! network inside a transaction.
 
-// Connections and the schema.
+// Connections, transactions and the schema.
 mod address;
+mod audit;
 mod connect;
 mod index;
 mod schema;
@@ -89,7 +90,10 @@ pub use deletion::{Deletion, MAX_CODES_DELETED_AT_ONCE, Step};
 pub use diagnostics::{ExamineError, Examined, ServerState, Untrimmed, examine};
 pub use distribution::{DistributionFilter, MAX_MEMBERS_PREVIEWED, NewDistribution, Preview, ReportRow};
 pub use error::{Error, Result, breaches};
-pub use event_log::{EventCursor, EventFilter, EventLogEnd, InvalidCursor, LoggedEvent, MAX_EVENTS_EXAMINED};
+pub use event_log::{
+    AdminEvent, AdminEventFilter, EventCursor, EventFilter, EventLogEnd, InvalidCursor, LoggedEvent,
+    MAX_ADMIN_EVENTS_EXAMINED, MAX_EVENTS_EXAMINED,
+};
 pub use expire::Expired;
 pub use export::{ExportFile, ExportPage, ExportPart, ExportRow, Exported, NewExport, StoredPart};
 pub use generate_id::GenerateId;

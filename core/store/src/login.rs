@@ -59,6 +59,7 @@ impl Store {
         address: Option<IpAddr>,
     ) -> Result<Option<(LoginId, Account)>> {
         let login = LoginId::generate();
+        let mut transaction = self.begin().await?;
         let started = query_file!(
             "src/sql/start_login.sql",
             account.0,
@@ -70,8 +71,9 @@ impl Store {
             grant.secret_hash,
             grant.ttl.as_secs_f64()
         )
-        .fetch_optional(&self.pool)
+        .fetch_optional(&mut *transaction)
         .await?;
+        transaction.commit().await?;
         started.map(|row| Ok((login, account!(row)))).transpose()
     }
 
@@ -84,7 +86,7 @@ impl Store {
         grant: &RefreshGrant,
         address: Option<IpAddr>,
     ) -> Result<Option<(LoginId, Account)>> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.begin().await?;
         let row = query!(
             "select a.id, m.business_id, a.email, m.role, m.user_id, m.created_at, m.disabled_at
              from user_account a join membership m on m.account_id = a.id
@@ -154,49 +156,57 @@ impl Store {
 
     /// Ends the login of a token that was used before; returns it if it had not ended.
     async fn end_login_if_reused(&self, secret_hash: &[u8]) -> Result<Option<LoginId>> {
+        let mut transaction = self.begin().await?;
         let ended = query_scalar!(
             r#"select end_logins(array(
                  select family_id from refresh_token where secret_hash = $1 and used_at is not null)) as "id!""#,
             secret_hash
         )
-        .fetch_optional(&self.pool)
+        .fetch_optional(&mut *transaction)
         .await?;
+        transaction.commit().await?;
         Ok(ended.map(LoginId))
     }
 
     /// Ends a login of the account.
     pub async fn end_login(&self, account: AccountId, login: LoginId) -> Result<()> {
+        let mut transaction = self.begin().await?;
         query!(
             "select end_logins(array(select id from login where id = $2 and account_id = $1))",
             account.0,
             login.0
         )
-        .fetch_all(&self.pool)
+        .fetch_all(&mut *transaction)
         .await?;
+        transaction.commit().await?;
         Ok(())
     }
 
     /// Ends the login of the account that a refresh token belongs to; returns it if it had not ended.
     pub async fn end_login_of(&self, account: AccountId, secret_hash: &[u8]) -> Result<Option<LoginId>> {
+        let mut transaction = self.begin().await?;
         let ended = query_scalar!(
             r#"select end_logins(array(
                  select family_id from refresh_token where secret_hash = $2 and account_id = $1)) as "id!""#,
             account.0,
             secret_hash
         )
-        .fetch_optional(&self.pool)
+        .fetch_optional(&mut *transaction)
         .await?;
+        transaction.commit().await?;
         Ok(ended.map(LoginId))
     }
 
     /// Ends all logins of an account, to all businesses; returns those that had not ended.
     pub async fn end_all_logins(&self, account: AccountId) -> Result<Vec<LoginId>> {
+        let mut transaction = self.begin().await?;
         let ended = query_scalar!(
             r#"select end_logins(array(select id from login where account_id = $1 and ended_at is null)) as "id!""#,
             account.0
         )
-        .fetch_all(&self.pool)
+        .fetch_all(&mut *transaction)
         .await?;
+        transaction.commit().await?;
         Ok(ended.into_iter().map(LoginId).collect())
     }
 

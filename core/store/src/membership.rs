@@ -39,7 +39,7 @@ impl Store {
         id: AccountId,
         change: &AccountChange,
     ) -> Result<Account> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.begin().await?;
         if change.removes_admin() {
             require_an_admin(&mut transaction, business, id).await?;
         }

@@ -149,7 +149,7 @@ impl Store {
 
     /// Deletes a pool: it is gone at once, and housekeeping deletes its members. Waits for calls that add members.
     pub async fn delete_pool(&self, business: BusinessId, id: PoolId) -> Result<()> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.begin().await?;
         // `for update` waits for the transactions that hold the pool against deletion.
         query_scalar!(
             "select id from user_pool where id = $1 and business_id = $2 and deleted_at is null for update",
@@ -221,7 +221,7 @@ impl Store {
     /// Removes one user from a pool; refused if it is no member.
     pub async fn remove_pool_user(&self, business: BusinessId, id: PoolId, user: &str) -> Result<()> {
         let user = parse_user_id(user).map_err(|_| Rejection::not_found("member of the pool"))?;
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.begin().await?;
         hold(&mut transaction, business, id).await?;
         if remove(&mut transaction, id, &[user.to_owned()]).await? == 0 {
             return Err(Rejection::not_found("member of the pool").into());

@@ -83,7 +83,7 @@ impl Store {
         {
             return Ok(KeyedChange::Answered(answer));
         }
-        Ok(KeyedChange::Begun(Begun { store: self.clone(), key, transaction: self.pool.begin().await? }))
+        Ok(KeyedChange::Begun(Begun { store: self.clone(), key, transaction: self.begin().await? }))
     }
 }
 

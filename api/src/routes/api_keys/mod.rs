@@ -65,7 +65,8 @@ impl ApiKeys {
             created_by: Some(caller.account()?.0),
             expires_at: body.value.limits.expires_at,
         };
-        let made = caller.app.store.create_api_key(&new).await?;
+        let store = caller.store();
+        let made = caller.app.run(async move { store.create_api_key(&new).await }).await?;
         Ok(Made::Key(Json(ApiKeyView::from(made).showing(key))))
     }
 
@@ -96,9 +97,9 @@ impl ApiKeys {
         /// The key.
         id: Path<Uuid>,
     ) -> Result<Gone, Problem> {
-        let (app, business) = (caller.app.clone(), caller.business());
+        let (app, store, business) = (caller.app.clone(), caller.store(), caller.business());
         let revoke = async move {
-            let revoked = app.store.revoke_api_key(business, ApiKeyId(id.0)).await;
+            let revoked = store.revoke_api_key(business, ApiKeyId(id.0)).await;
             app.api_keys.invalidate_all();
             revoked
         };

@@ -11,13 +11,13 @@ mod view;
 use std::net::IpAddr;
 
 use cuponera_domain::id::{AccountId, BusinessId, LoginId};
-use cuponera_domain::principal::Role;
+use cuponera_domain::principal::{AuditContext, Role};
 use cuponera_domain::rejection::Rejection;
 use cuponera_domain::text;
 use cuponera_platform::credential::{check_password, random_secret, secret_hash};
 use cuponera_platform::telemetry::metrics;
 use cuponera_store::Result;
-use cuponera_store::{Account, AccountCredential, AttemptCheck, Membership, RefreshGrant, Rotated};
+use cuponera_store::{Account, AccountCredential, AttemptCheck, Membership, RefreshGrant, Rotated, Store};
 use poem::Request;
 use poem::http::StatusCode;
 use poem_openapi::OpenApi;
@@ -27,7 +27,7 @@ use tracing::{info, warn};
 
 use super::Tag;
 use crate::app::App;
-use crate::auth::caller::{Caller, app};
+use crate::auth::caller::{Caller, Origin, app};
 use crate::auth::limits::RequestContext;
 use crate::http::body::{Body, OptionalBody};
 use crate::http::problem::Problem;
@@ -54,8 +54,8 @@ impl Auth {
     #[oai(path = "/login", method = "post", operation_id = "login")]
     async fn login(&self, request: &Request, body: Body<Login>) -> Result<LoginResponse, Problem> {
         let app = app(request);
-        let context = RequestContext::of(request);
-        let granted = log_in(&app, &context.claimant(), body.value, context.ip).await?;
+        let claimant = RequestContext::of(request).claimant();
+        let granted = log_in(&app, &claimant, body.value, &Origin::of(request)).await?;
         granted.answer(&app, &TokenTransport::of(request.headers()))
     }
 
@@ -78,8 +78,8 @@ impl Auth {
         let token = token
             .ok_or_else(|| Rejection::invalid("refreshToken", "is required, in the body or as the cookie"))?;
         // In a task, so that a disconnect of the client does not leave a stale cache entry.
-        let held = app.clone();
-        match app.run(async move { rotate(&held, &token).await }).await? {
+        let (held, audit) = (app.clone(), Origin::of(request).audit());
+        match app.run(async move { rotate(&held, &token, audit).await }).await? {
             Some(granted) => granted.answer(&app, &transport),
             None => Err(Problem::new(
                 StatusCode::UNAUTHORIZED,
@@ -107,8 +107,8 @@ impl Auth {
             Logout { refresh_token: Some(token), .. } => Logins::OfToken(token),
             Logout { .. } => Logins::Own(login, transport.use_cookie()?),
         };
-        let app = caller.app.clone();
-        caller.app.run(async move { end(&app, account, logins).await }).await?;
+        let (app, store) = (caller.app.clone(), caller.store());
+        caller.app.run(async move { end(&app, &store, account, logins).await }).await?;
         Ok(LogoutResponse::Ended(transport.clear()))
     }
 
@@ -124,11 +124,11 @@ impl Auth {
         body: Body<Switch>,
     ) -> Result<LoginResponse, Problem> {
         let (account, login) = caller.account()?;
-        let (app, address) = (caller.app.clone(), caller.ip);
+        let (app, store, address) = (caller.app.clone(), caller.store(), caller.origin.ip);
         let (refresh_token, grant) = new_refresh_token(&app)?;
         let business = BusinessId(body.value.business_id);
         let change = async move {
-            let switched = app.store.switch_login(login, business, &grant, address).await;
+            let switched = store.switch_login(login, business, &grant, address).await;
             app.logins.invalidate(&login).await;
             switched
         };
@@ -158,7 +158,7 @@ impl Auth {
         let [current, new] = [current_password, new_password].map(SecretString::from);
         let email = text::trim(&found.email).to_owned();
         let hash = Some(found.password_hash.clone());
-        if !verify_counted(&caller.app, &caller.claimant, &email, caller.ip, current, hash).await? {
+        if !verify_counted(&caller.app, &caller.claimant, &email, caller.origin.ip, current, hash).await? {
             info!(%account, "a password change failed: wrong current password");
             return Err(Rejection::invalid("currentPassword", "is wrong").into());
         }
@@ -227,7 +227,8 @@ fn new_refresh_token(app: &App) -> Result<(String, RefreshGrant)> {
 }
 
 /// Does the same work for an unknown email, a wrong password and a disabled account. The log names accounts by their ids.
-async fn log_in(app: &App, by: &Claimant, login: Login, address: Option<IpAddr>) -> Result<Granted, Problem> {
+async fn log_in(app: &App, by: &Claimant, login: Login, origin: &Origin) -> Result<Granted, Problem> {
+    let address = origin.ip;
     let Login { email, password, business_id } = login;
     let found = app.store.find_credential(&email).await?;
     let hash = found.as_ref().map(|credential| credential.password_hash.clone());
@@ -243,9 +244,11 @@ async fn log_in(app: &App, by: &Claimant, login: Login, address: Option<IpAddr>)
     let businesses = app.store.list_memberships(account).await?;
     let business = choose(&businesses, business_id.map(BusinessId))?;
     let (refresh_token, grant) = new_refresh_token(app)?;
-    let started =
-        app.store.start_login_if_verified(account, business, &password_hash, &grant, address).await?;
-    let (login, account) = started.ok_or_else(invalid_credentials)?;
+    let store = app.store.clone().acting_as(origin.audit().with_account(account));
+    let start = async move {
+        store.start_login_if_verified(account, business, &password_hash, &grant, address).await
+    };
+    let (login, account) = app.run(start).await?.ok_or_else(invalid_credentials)?;
     info!(account = %account.id, %login, "logged in");
     Ok(Granted { account, login, refresh_token, businesses: Some(businesses) })
 }
@@ -303,18 +306,20 @@ async fn replace_password(
 ) -> Result<bool> {
     let (account, verified) = (found.account, found.password_hash);
     let app = &caller.app;
-    let (held, new) = (app.clone(), app.passwords.hash(&caller.claimant, new).await?);
+    let new = app.passwords.hash(&caller.claimant, new).await?;
+    let (held, store) = (app.clone(), caller.store());
     let change = async move {
-        let changed = held.store.change_password_if_unchanged(account, &verified, &new, kept).await;
+        let changed = store.change_password_if_unchanged(account, &verified, &new, kept).await;
         held.logins.invalidate_all();
         changed
     };
     app.run(change).await
 }
 
-async fn rotate(app: &App, token: &str) -> Result<Option<Granted>> {
+async fn rotate(app: &App, token: &str, audit: AuditContext) -> Result<Option<Granted>> {
     let (refresh_token, grant) = new_refresh_token(app)?;
-    match app.store.rotate_refresh_if_fresh(&secret_hash(token), &grant).await? {
+    let store = app.store.clone().acting_as(audit);
+    match store.rotate_refresh_if_fresh(&secret_hash(token), &grant).await? {
         Rotated::Fresh(account, login) => {
             Ok(Some(Granted { account, login, refresh_token, businesses: None }))
         }
@@ -336,19 +341,19 @@ enum Logins {
 }
 
 /// Ends logins. Invalidates their cache entries also if the change fails.
-async fn end(app: &App, account: AccountId, logins: Logins) -> Result<()> {
+async fn end(app: &App, store: &Store, account: AccountId, logins: Logins) -> Result<()> {
     match logins {
         Logins::All => {
-            let ended = app.store.end_all_logins(account).await;
+            let ended = store.end_all_logins(account).await;
             app.logins.invalidate_all();
             ended?;
         }
-        Logins::OfToken(token) => end_login_of_token(app, account, &token).await?,
+        Logins::OfToken(token) => end_login_of_token(app, store, account, &token).await?,
         Logins::Own(login, cookie) => {
             if let Some(token) = cookie {
-                end_login_of_token(app, account, &token).await?;
+                end_login_of_token(app, store, account, &token).await?;
             }
-            let ended = app.store.end_login(account, login).await;
+            let ended = store.end_login(account, login).await;
             app.logins.invalidate(&login).await;
             ended?;
         }
@@ -357,8 +362,8 @@ async fn end(app: &App, account: AccountId, logins: Logins) -> Result<()> {
     Ok(())
 }
 
-async fn end_login_of_token(app: &App, account: AccountId, token: &str) -> Result<()> {
-    match app.store.end_login_of(account, &secret_hash(token)).await {
+async fn end_login_of_token(app: &App, store: &Store, account: AccountId, token: &str) -> Result<()> {
+    match store.end_login_of(account, &secret_hash(token)).await {
         Ok(Some(login)) => app.logins.invalidate(&login).await,
         Ok(None) => {}
         Err(fault) => {

@@ -65,7 +65,7 @@ impl Books {
         let held = HeldKey::take(&caller, body.fingerprint)?;
         must_be_own(&caller, body.value.business_id)?;
         let rules = body.value.rules;
-        let (store, business, stored) = (caller.app.store.clone(), caller.business(), held.stored());
+        let (store, business, stored) = (caller.store(), caller.business(), held.stored());
         let answer = caller.app.run(async move { store.create_book(stored, business, &rules).await }).await?;
         Ok(Reply::of(answer, BookView::from)?.at(|book| format!("/api/v1/coupon-books/{}", book.id)))
     }
@@ -166,7 +166,7 @@ impl Books {
     ) -> Result<Reply<BookView, 201>, Problem> {
         let body = body.0;
         let held = HeldKey::take(&caller, body.fingerprint)?;
-        let (store, business, stored) = (caller.app.store.clone(), caller.business(), held.stored());
+        let (store, business, stored) = (caller.store(), caller.business(), held.stored());
         let clone = async move { store.clone_book(stored, business, BookId(id.0), body.value.name).await };
         let answer = caller.app.run(clone).await?;
         Ok(Reply::of(answer, BookView::from)?.at(|book| format!("/api/v1/coupon-books/{}", book.id)))
@@ -237,7 +237,7 @@ fn view(caller: &Caller, book: Book) -> BookView {
 
 async fn change(caller: &Caller, id: BookId, patch: BookPatch) -> Result<BookView> {
     caller.must_have_book(id)?;
-    let (store, business) = (caller.app.store.clone(), caller.business());
+    let (store, business) = (caller.store(), caller.business());
     let answer = caller.app.run(async move { store.update_book(None, business, id, patch).await }).await?;
     answer.outcome.map(BookView::from).map_err(Error::from)
 }

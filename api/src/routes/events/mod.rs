@@ -1,5 +1,6 @@
 //! The operation on the events of a business: a list, or a stream.
 
+mod admin;
 mod doc;
 mod view;
 
@@ -7,7 +8,7 @@ use chrono::{DateTime, Utc};
 use cuponera_domain::coupon::state::ACTIONS;
 use cuponera_domain::id::BookId;
 use cuponera_domain::rejection::{FieldError, Rejection};
-use cuponera_store::{EventCursor, EventFilter, Result};
+use cuponera_store::{AdminEventFilter, EventCursor, EventFilter, Result};
 use poem::{IntoResponse, Response};
 use poem_openapi::param::{Header, Query};
 use poem_openapi::payload::{Json, Payload};
@@ -25,13 +26,14 @@ use crate::follow::stream::{self, EventStream};
 use crate::http::problem::Problem;
 
 pub(super) use doc::operations;
+use view::EventView;
 pub(crate) use view::LoggedEventView;
 
 pub(crate) struct Events;
 
 /// A page of the list, or the stream.
 enum EventsReply {
-    Page(List<LoggedEventView>),
+    Page(List<EventView>),
     Stream(Box<EventStream>),
 }
 
@@ -43,6 +45,10 @@ impl Events {
     /// The list has the newest events first. A page may be short or empty before the end of the list: only `nextCursor` shows whether there
     /// are more. An API key that is limited to some books sees the events of their codes.
     ///
+    /// With `kind=ADMIN` the list has the changes of books, API keys, users, logins, user pools and jobs instead: what was done, by which
+    /// actor, and the values before and after, without secrets. It needs the permission `events:admin`, which only an ADMIN has, and cannot
+    /// be combined with `couponBookId`, `userId`, `action` and `follow`.
+    ///
     /// With `follow=true` the response is a stream of server-sent events: each event that is committed from now on, once, with the JSON of
     /// the list as `data`. An event is sent when all transactions that began to write before it have ended, usually within a second. The
     /// stream may begin with events that were committed while such a transaction was running. The `id` of an event is its position; send it
@@ -52,6 +58,8 @@ impl Events {
     async fn list(
         &self,
         caller: Caller,
+        /// `COUPON` for events of codes, or `ADMIN`; `COUPON` if absent.
+        kind: Query<Option<String>>,
         /// Only of codes of this book.
         #[oai(name = "couponBookId")]
         book: Query<Option<Uuid>>,
@@ -76,6 +84,23 @@ impl Events {
         /// 1 to 500; 50 if absent.
         limit: Query<Option<u32>>,
     ) -> Result<EventsReply, Problem> {
+        let kind = word("kind", kind.0, EventKind::parse, &EventKind::WORDS.join(", "))?;
+        if kind == Some(EventKind::Admin) {
+            admin::check_access(&caller)?;
+            let of_coupons = [
+                ("couponBookId", book.0.is_some()),
+                ("userId", user.0.is_some()),
+                ("action", action.0.is_some()),
+                ("follow", follow.0 == Some(true)),
+            ];
+            reject_given(&of_coupons, "kind=ADMIN")?;
+            let filter = AdminEventFilter {
+                actor: plain("actor", actor.0)?,
+                range: time_range(("from", from.0), ("to", to.0))?,
+                before: self::cursor(cursor.0, |text| text.parse().ok())?,
+            };
+            return Ok(EventsReply::Page(admin::page(&caller, &filter, self::limit(limit.0)?).await?));
+        }
         let filter = EventFilter {
             books: books(&caller, book.0.map(BookId)).await?,
             user: user.0.map(|user| caller.user(Some(user))).transpose()?,
@@ -90,8 +115,35 @@ impl Events {
         }
         let limit = self::limit(limit)?;
         let page = caller.app.store.list_events(caller.business(), &filter, limit).await?;
-        Ok(EventsReply::Page(List::of(page, LoggedEventView::from)))
+        Ok(EventsReply::Page(List::of(page, |event| EventView::Coupon(event.into()))))
     }
+}
+
+/// The events of a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum EventKind {
+    Coupon,
+    Admin,
+}
+
+impl EventKind {
+    const WORDS: [&str; 2] = ["COUPON", "ADMIN"];
+
+    fn parse(text: &str) -> Option<Self> {
+        [Self::Coupon, Self::Admin]
+            .into_iter()
+            .zip(Self::WORDS)
+            .find(|(_, word)| *word == text)
+            .map(|(kind, _)| kind)
+    }
+}
+
+/// Rejects the parameters that are given and cannot be combined with another one.
+fn reject_given(parameters: &[(&str, bool)], with: &str) -> Result<()> {
+    let given = parameters.iter().filter(|(_, is_given)| *is_given);
+    let faults: Vec<_> =
+        given.map(|(name, _)| FieldError::new(*name, format!("cannot be combined with `{with}`"))).collect();
+    if faults.is_empty() { Ok(()) } else { Err(Rejection::Invalid { faults }.into()) }
 }
 
 /// The books whose events the caller sees: the named one, or those of its API key. None if there is no limit.
@@ -114,12 +166,7 @@ async fn follow_events(
         ("cursor", filter.before.is_some()),
         ("limit", limit.is_some()),
     ];
-    let given = of_list.into_iter().filter(|(_, is_given)| *is_given);
-    let faults: Vec<_> =
-        given.map(|(name, _)| FieldError::new(name, "cannot be combined with `follow`")).collect();
-    if !faults.is_empty() {
-        return Err(Rejection::Invalid { faults }.into());
-    }
+    reject_given(&of_list, "follow")?;
     if let Some(user) = &filter.user {
         filter.user = Some(caller.app.store.stored_user(caller.business(), user).await?);
     }
@@ -152,7 +199,7 @@ impl IntoResponse for EventsReply {
 impl ApiResponse for EventsReply {
     fn meta() -> MetaResponses {
         let media = |content_type, schema| MetaMediaType { content_type, schema };
-        let page = media(Json::<List<LoggedEventView>>::CONTENT_TYPE, List::<LoggedEventView>::schema_ref());
+        let page = media(Json::<List<EventView>>::CONTENT_TYPE, List::<EventView>::schema_ref());
         MetaResponses {
             responses: vec![MetaResponse {
                 description: "",
@@ -165,6 +212,6 @@ impl ApiResponse for EventsReply {
     }
 
     fn register(registry: &mut Registry) {
-        List::<LoggedEventView>::register(registry);
+        List::<EventView>::register(registry);
     }
 }

@@ -1,10 +1,19 @@
 //! Events in lists and streams.
 
 use cuponera_store::LoggedEvent;
-use poem_openapi::Object;
+use poem_openapi::{Object, Union};
 use uuid::Uuid;
 
+use super::admin::AdminEventView;
 use crate::http::time::Time;
+
+/// An item of the list.
+#[derive(Debug, Union)]
+#[oai(rename = "AnyEvent", one_of)]
+pub(crate) enum EventView {
+    Coupon(LoggedEventView),
+    Admin(AdminEventView),
+}
 
 /// An event of a code.
 #[derive(Debug, Object)]

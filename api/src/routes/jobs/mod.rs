@@ -172,7 +172,7 @@ impl Jobs {
     ) -> Result<Reply<JobView>, Problem> {
         caller.must_have_book_of_job(JobId(id.0)).await?;
         let held = HeldKey::take(&caller, half_hash(&[]))?;
-        let (store, business, stored) = (caller.app.store.clone(), caller.business(), held.stored());
+        let (store, business, stored) = (caller.store(), caller.business(), held.stored());
         let change = async move { store.cancel_job_if_open(stored, business, JobId(id.0)).await };
         Reply::of(changed(&caller, change).await?, JobView::from)
     }
@@ -190,7 +190,7 @@ impl Jobs {
     ) -> Result<Reply<JobView, 202>, Problem> {
         caller.must_have_book_of_job(JobId(id.0)).await?;
         let held = HeldKey::take(&caller, half_hash(&[]))?;
-        let (store, business, stored) = (caller.app.store.clone(), caller.business(), held.stored());
+        let (store, business, stored) = (caller.store(), caller.business(), held.stored());
         let change = async move { store.retry_job_if_failed(stored, business, JobId(id.0)).await };
         Ok(Reply::of(changed(&caller, change).await?, JobView::from)?
             .at(|job| format!("/api/v1/jobs/{}", job.id)))
@@ -209,7 +209,7 @@ impl Jobs {
         _key: Header<Option<String>>,
     ) -> Result<Reply<RedriveView>, Problem> {
         let held = HeldKey::take(&caller, half_hash(&[]))?;
-        let (store, business, stored) = (caller.app.store.clone(), caller.business(), held.stored());
+        let (store, business, stored) = (caller.store(), caller.business(), held.stored());
         let begun = Instant::now();
         let answer = caller.app.run(async move { store.redrive_jobs(stored, business).await }).await?;
         if let Some(redrive) = answer.effect() {

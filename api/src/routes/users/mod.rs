@@ -54,7 +54,7 @@ impl Users {
             role: body.value.role_name.unwrap_or(RoleName::User),
             user_id: body.value.user_id,
         };
-        let (store, stored) = (caller.app.store.clone(), held.stored());
+        let (store, stored) = (caller.store(), held.stored());
         let answer = caller.app.run(async move { store.create_account(stored, &new).await }).await?;
         Reply::of(answer, UserView::from)
     }
@@ -89,10 +89,10 @@ impl Users {
             Some(password) => Some(hash_for(&caller, id, password).await?),
             None => None,
         };
-        let (app, business) = (caller.app.clone(), caller.business());
+        let (app, store, business) = (caller.app.clone(), caller.store(), caller.business());
         let change = AccountChange { password_hash, disabled, role: role_name };
         let change = async move {
-            let changed = app.store.update_account(business, id, &change).await;
+            let changed = store.update_account(business, id, &change).await;
             app.logins.invalidate_all();
             app.api_keys.invalidate_all();
             changed

@@ -313,7 +313,7 @@ async fn explain<'a>(
     let call = |row: &&ImportRow| Call {
         business: claim.business,
         visibility: Visibility::All,
-        audit: AuditContext { actor: String::new(), ip: None, user_agent: None, request_id: None },
+        audit: AuditContext::of_program(""),
         key: None,
         ask: AssignNamed { code: row.code.clone(), user: user(row).to_owned() },
     };

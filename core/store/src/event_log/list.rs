@@ -19,10 +19,19 @@ use crate::stored_status::StoredStatus;
 pub const MAX_EVENTS_EXAMINED: i64 = 10_000;
 /// Maximum time between the start of a transaction, which is the time of its events, and its first write, which is its place in the log.
 /// It is larger than all statement timeouts.
-const MAX_DELAY: TimeDelta = TimeDelta::minutes(10);
+pub(super) const MAX_DELAY: TimeDelta = TimeDelta::minutes(10);
 
 /// A search for a time ends when this number of transactions is left.
 const SEARCH_SPAN: u64 = 64;
+
+/// A log whose transactions are in the order of their times.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Log {
+    /// The events of coupons.
+    Coupon,
+    /// Admin events.
+    Admin,
+}
 
 /// A filter of a list of events.
 #[derive(Debug, Clone, Default)]
@@ -66,7 +75,7 @@ impl Store {
         self.must_have_event_index().await?;
         let before = match (filter.before, filter.range.to) {
             (Some(before), _) => before,
-            (None, Some(to)) => self.end_of_events_before(to).await?,
+            (None, Some(to)) => self.end_of_events_before(Log::Coupon, to).await?,
             (None, None) => EventCursor::after(i16::MAX, u64::MAX),
         };
         let books: Option<Vec<Uuid>> =
@@ -122,7 +131,7 @@ impl Store {
 
     /// An upper bound of the positions of the events before `to`. It searches the transactions of the current epoch, which are in the order
     /// of their times, apart from [`MAX_DELAY`]. Events of earlier epochs follow the bound.
-    async fn end_of_events_before(&self, to: DateTime<Utc>) -> Result<EventCursor> {
+    pub(super) async fn end_of_events_before(&self, log: Log, to: DateTime<Utc>) -> Result<EventCursor> {
         let past = to.checked_add_signed(MAX_DELAY).unwrap_or(to);
         let row = query!(
             r#"select epoch, ordered_from::text as "begin!", pg_snapshot_xmax(pg_current_snapshot())::text as "end!"
@@ -135,7 +144,7 @@ impl Store {
         let (mut low, mut high) = (tx(&row.begin)?, tx(&row.end)?);
         while high.saturating_sub(low) > SEARCH_SPAN {
             let middle = low + (high - low) / 2;
-            match self.time_of_event_from(row.epoch, middle).await? {
+            match self.time_of_event_from(log, row.epoch, middle).await? {
                 Some(at) if at < past => low = middle,
                 Some(_) | None => high = middle,
             }
@@ -154,13 +163,29 @@ impl Store {
     }
 
     /// The time of the first event of the epoch at a transaction or later.
-    async fn time_of_event_from(&self, epoch: i16, tx: u64) -> Result<Option<DateTime<Utc>>> {
-        let at = query_scalar!(
-            "select at from coupon_event where epoch = $1 and tx >= $2::text::xid8 order by epoch, tx, id limit 1",
-            epoch,
-            tx.to_string()
-        );
-        Ok(at.fetch_optional(&self.reads).await?)
+    async fn time_of_event_from(&self, log: Log, epoch: i16, tx: u64) -> Result<Option<DateTime<Utc>>> {
+        let (tx, reads) = (tx.to_string(), &self.reads);
+        let at = match log {
+            Log::Coupon => {
+                query_scalar!(
+                    "select at from coupon_event where epoch = $1 and tx >= $2::text::xid8 order by epoch, tx, id limit 1",
+                    epoch,
+                    tx
+                )
+                .fetch_optional(reads)
+                .await?
+            }
+            Log::Admin => {
+                query_scalar!(
+                    "select at from admin_event where epoch = $1 and tx >= $2::text::xid8 order by epoch, tx, id limit 1",
+                    epoch,
+                    tx
+                )
+                .fetch_optional(reads)
+                .await?
+            }
+        };
+        Ok(at)
     }
 
     /// Fails as unavailable while the index of the log is being built, after an upgrade from a version without it: without the index,

@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use sqlx::{Connection, PgConnection, PgTransaction, query, query_file, query_file_scalar, query_scalar};
 
+use crate::audit;
 use crate::error::{Error, Result};
 use crate::metrics;
 use cuponera_domain::id::{BookId, BusinessId, JobId};
 use cuponera_domain::job::{JobKind, Task};
+use cuponera_domain::principal::AuditContext;
 use cuponera_domain::trace::TraceParent;
 
 use crate::Store;
@@ -203,13 +205,17 @@ impl Store {
     }
 }
 
-/// Begins the transaction of a chunk and names the session after the claim. If the process stops in the transaction,
-/// [`Store::end_lapsed_sessions`] ends the session after the lease.
+/// Begins the transaction of a chunk, with its job as the actor, and names the session after the claim. If the process stops in the
+/// transaction, [`Store::end_lapsed_sessions`] ends the session after the lease.
 pub(crate) async fn begin<'c>(connection: &'c mut PgConnection, claim: &Claim) -> Result<PgTransaction<'c>> {
     let mut transaction = connection.begin().await?;
-    query_scalar!("select set_config('application_name', $1, true)", claim.session_name())
-        .fetch_one(&mut *transaction)
-        .await?;
+    query!(
+        "select set_config('application_name', $1, true) as session, set_config('cuponera.audit', $2, true) as audit",
+        claim.session_name(),
+        audit::setting(&AuditContext::of_job(claim.job))?
+    )
+    .fetch_one(&mut *transaction)
+    .await?;
     Ok(transaction)
 }
 

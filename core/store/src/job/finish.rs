@@ -10,7 +10,7 @@ use crate::work_channel::notify_workers;
 use cuponera_domain::job::{ChunkWork, Job, JobError, JobKind, JobStatus};
 use cuponera_domain::rejection::Rejection;
 
-use super::claim::{Claim, ClaimState};
+use super::claim::{Claim, ClaimState, begin};
 
 /// The counts, result and further chunks that a chunk adds to its job.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -30,7 +30,8 @@ pub struct Finished {
 impl Store {
     /// Finishes a chunk that only plans: its effect is to add chunks to the job.
     pub async fn finish_planned(&self, claim: &Claim, finished: &Finished) -> Result<ClaimState> {
-        let mut transaction = self.pool.begin().await?;
+        let mut connection = self.pool.acquire().await?;
+        let mut transaction = begin(&mut connection, claim).await?;
         let status = finish_if_held(&mut transaction, claim, finished).await?;
         self.commit_if_held(transaction, claim, status).await
     }
@@ -38,7 +39,8 @@ impl Store {
     /// Fails a chunk that failed or crashed too often, and writes a dead letter for the operator. The job fails when all its
     /// chunks are finished or failed.
     pub async fn fail_chunk_if_held(&self, claim: &Claim, error: &JobError) -> Result<ClaimState> {
-        let mut transaction = self.pool.begin().await?;
+        let mut connection = self.pool.acquire().await?;
+        let mut transaction = begin(&mut connection, claim).await?;
         let failed = query_file_scalar!(
             "src/sql/fail_chunk.sql",
             claim.job.0,
@@ -56,7 +58,8 @@ impl Store {
 
     /// Fails the job at once because a rule rejects it. Writes no dead letter, because only the owner can correct the cause.
     pub async fn stop_job_if_held(&self, claim: &Claim, rejection: &Rejection) -> Result<ClaimState> {
-        let mut transaction = self.pool.begin().await?;
+        let mut connection = self.pool.acquire().await?;
+        let mut transaction = begin(&mut connection, claim).await?;
         let stopped = stop_job_if_held(&mut transaction, claim, rejection).await?;
         self.commit_if_held(transaction, claim, stopped).await
     }

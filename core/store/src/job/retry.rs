@@ -79,7 +79,7 @@ impl Store {
         id: JobId,
         attempts: i32,
     ) -> Result<bool> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.begin().await?;
         let retried =
             self.retry_if_failed(&mut transaction, business, JobSelection::Run(id, attempts)).await?;
         transaction.commit().await?;

@@ -377,8 +377,7 @@ async fn take_back(
             .fetch_one(&mut *transaction)
             .await?;
     }
-    let audit =
-        AuditContext { actor: format!("job:{}", claim.job), ip: None, user_agent: None, request_id: None };
+    let audit = AuditContext::of_job(claim.job);
     let call = |code: &AssignedCode| Call {
         business: claim.business,
         visibility: Visibility::All,

@@ -1,6 +1,7 @@
 //! Lists: the cost of a page does not depend on the filter, the number of rows or the statistics, and following the
 //! cursors returns each row once.
 
+mod admin_events;
 mod books;
 mod callers;
 mod events;

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails on an unexpected error")]
 
+mod admin_event;
 mod assign;
 mod book;
 mod deletion;

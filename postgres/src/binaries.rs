@@ -113,7 +113,7 @@ pub(crate) fn with_own_environment(program: impl AsRef<OsStr>) -> Command {
 }
 
 fn kept_environment() -> impl Iterator<Item = (&'static str, OsString)> {
-    ["PATH", "LD_LIBRARY_PATH"].into_iter().filter_map(|name| Some((name, std::env::var_os(name)?)))
+    ["PATH", "LD_LIBRARY_PATH"].into_iter().filter_map(|name| Some((name, env::var_os(name)?)))
 }
 
 fn candidates() -> Vec<PathBuf> {

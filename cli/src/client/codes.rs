@@ -1,7 +1,7 @@
 //! `cuponera generate`, `codes` and `capacity`.
 
 use clap::{Args, Subcommand, ValueEnum};
-use serde_json::{Value, json};
+use serde_json::json;
 use uuid::Uuid;
 
 use super::coupons::{coupon_card, parse_code, user_id};

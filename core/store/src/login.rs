@@ -210,7 +210,8 @@ impl Store {
         Ok(ended.into_iter().map(LoginId).collect())
     }
 
-    /// The caller of a login. `None` if the login has ended or the membership is disabled or deleted.
+    /// The caller of a login. `None` if the login has ended or the membership is disabled or deleted. It does not wait for the
+    /// connections that a flood of wrong passwords uses.
     pub async fn find_login_holder(&self, login: LoginId) -> Result<Option<LoginHolder>> {
         let row = query!(
             r#"select l.account_id, l.business_id, m.role, m.user_id, a.business_id = l.business_id as "is_first!"
@@ -220,7 +221,7 @@ impl Store {
                where l.id = $1 and l.ended_at is null and m.disabled_at is null"#,
             login.0
         )
-        .fetch_optional(&self.pool)
+        .fetch_optional(&self.reads)
         .await?;
         row.map(|row| {
             let role = match RoleName::parse(&row.role) {

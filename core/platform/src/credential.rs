@@ -1,4 +1,5 @@
-//! Passwords, access tokens and the secrets of keys. The database stores only their hashes.
+//! Passwords, access tokens and the secrets of keys. The database stores only their hashes. The secrets of webhooks sign requests, so
+//! they are stored themselves.
 
 mod hashing;
 mod password;
@@ -7,6 +8,7 @@ mod token;
 use rand::TryRng;
 use sha2::{Digest, Sha256};
 
+use cuponera_domain::webhook::signature::{SECRET_BYTES, Secret};
 use cuponera_store::{Error, Result};
 
 pub use hashing::{Argon2Hasher, HASHES_AT_ONCE};
@@ -22,6 +24,13 @@ pub fn random_secret(bytes: usize) -> Result<String> {
         let _ = write!(hex, "{byte:02x}");
         hex
     }))
+}
+
+/// A new secret of a webhook.
+pub fn webhook_secret() -> Result<Secret> {
+    let mut bytes = [0; SECRET_BYTES];
+    rand::rngs::SysRng.try_fill_bytes(&mut bytes).map_err(Error::internal)?;
+    Ok(Secret::new(bytes))
 }
 
 /// The stored hash of a long random secret. A fast hash suffices, because the secret cannot be guessed.

@@ -89,6 +89,7 @@ impl World {
             "pool",
             "distribution",
             "given",
+            "webhook",
         ] {
             let place = format!("{{{word}}}");
             if text.contains(&place) {
@@ -137,6 +138,10 @@ impl World {
                 let job = id_of(&admin.post("coupon-codes/generate", order).await.expect(202));
                 admin.post(&format!("jobs/{job}/cancel"), json!({})).await.expect(200);
                 job
+            }
+            "webhook" => {
+                let body = json!({"url": "https://receiver.example/hooks"});
+                id_of(&admin.post("webhooks", body).await.expect(201))
             }
             "pool" => self.make_pool().await,
             "distribution" => self.make_distribution().await,

@@ -48,6 +48,8 @@ pub enum Permission {
     ReadJobs,
     /// Cancel, retry and redrive jobs.
     ManageJobs,
+    /// See, create, change and test webhooks.
+    ManageWebhooks,
     /// See, create and change users.
     ManageUsers,
     /// See, create and revoke API keys.
@@ -56,14 +58,15 @@ pub enum Permission {
 
 use Permission::{
     AssignNamed, AssignRandom, CreateCodes, Distribute, Export, ForceUnlock, ManageApiKeys, ManageBooks,
-    ManageJobs, ManagePools, ManageUsers, ReadBooks, ReadCodes, ReadCoupons, ReadHistory, ReadJobs,
-    ReadPools, ReadRedemptions, ReadStatistics, RevokeCoupons, RollBackRedemptions, UseCoupons, VoidCoupons,
+    ManageJobs, ManagePools, ManageUsers, ManageWebhooks, ReadBooks, ReadCodes, ReadCoupons, ReadHistory,
+    ReadJobs, ReadPools, ReadRedemptions, ReadStatistics, RevokeCoupons, RollBackRedemptions, UseCoupons,
+    VoidCoupons,
 };
 use RoleName::{Admin, Service, User};
 
 /// Each permission: its name in the API, its description, and the roles that have it. A USER has it only for its own
 /// coupons and for ACTIVE books.
-const TABLE: [(Permission, &str, &str, &[RoleName]); 23] = [
+const TABLE: [(Permission, &str, &str, &[RoleName]); 24] = [
     (ReadBooks, "books:read", "see books and their rules", &[Admin, Service, User]),
     (ManageBooks, "books:manage", "create, change and delete books", &[Admin, Service]),
     (ReadCodes, "codes:read", "list and find codes; the capacity of a pattern", &[Admin, Service]),
@@ -100,6 +103,7 @@ const TABLE: [(Permission, &str, &str, &[RoleName]); 23] = [
     (Export, "exports:create", "export codes, assignments, redemptions and events", &[Admin, Service]),
     (ReadJobs, "jobs:read", "see jobs and their rejected rows", &[Admin, Service]),
     (ManageJobs, "jobs:manage", "cancel, retry and redrive jobs", &[Admin, Service]),
+    (ManageWebhooks, "webhooks:manage", "see, create, change, test and replay webhooks", &[Admin]),
     (ManageUsers, "users:manage", "see, create and change users", &[Admin]),
     (ManageApiKeys, "api-keys:manage", "see, create and revoke API keys", &[Admin]),
 ];

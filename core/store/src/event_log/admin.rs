@@ -62,11 +62,7 @@ impl Store {
         filter: &AdminEventFilter,
         limit: u32,
     ) -> Result<Page<AdminEvent>> {
-        let before = match (filter.before, filter.range.to) {
-            (Some(before), _) => before,
-            (None, Some(to)) => self.end_of_events_before(Log::Admin, to).await?,
-            (None, None) => EventCursor::after(i16::MAX, u64::MAX),
-        };
+        let before = self.start_of_page(Log::Admin, filter.before, filter.range.to).await?;
         let rows = query_file!(
             "src/sql/admin_events.sql",
             business.0,

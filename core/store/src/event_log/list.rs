@@ -73,11 +73,7 @@ impl Store {
         limit: u32,
     ) -> Result<Page<LoggedEvent>> {
         self.must_have_event_index().await?;
-        let before = match (filter.before, filter.range.to) {
-            (Some(before), _) => before,
-            (None, Some(to)) => self.end_of_events_before(Log::Coupon, to).await?,
-            (None, None) => EventCursor::after(i16::MAX, u64::MAX),
-        };
+        let before = self.start_of_page(Log::Coupon, filter.before, filter.range.to).await?;
         let books: Option<Vec<Uuid>> =
             filter.books.as_ref().map(|books| books.iter().map(|book| book.0).collect());
         let rows = query_file!(
@@ -129,9 +125,23 @@ impl Store {
         Ok(stored.fetch_optional(&self.reads).await?.unwrap_or_else(|| user.to_owned()))
     }
 
+    /// The position before which a page begins: that of the cursor, or of the end of the range, or after all events.
+    pub(super) async fn start_of_page(
+        &self,
+        log: Log,
+        cursor: Option<EventCursor>,
+        to: Option<DateTime<Utc>>,
+    ) -> Result<EventCursor> {
+        match (cursor, to) {
+            (Some(cursor), _) => Ok(cursor),
+            (None, Some(to)) => self.end_of_events_before(log, to).await,
+            (None, None) => Ok(EventCursor::after(i16::MAX, u64::MAX)),
+        }
+    }
+
     /// An upper bound of the positions of the events before `to`. It searches the transactions of the current epoch, which are in the order
     /// of their times, apart from [`MAX_DELAY`]. Events of earlier epochs follow the bound.
-    pub(super) async fn end_of_events_before(&self, log: Log, to: DateTime<Utc>) -> Result<EventCursor> {
+    async fn end_of_events_before(&self, log: Log, to: DateTime<Utc>) -> Result<EventCursor> {
         let past = to.checked_add_signed(MAX_DELAY).unwrap_or(to);
         let row = query!(
             r#"select epoch, ordered_from::text as "begin!", pg_snapshot_xmax(pg_current_snapshot())::text as "end!"

@@ -129,6 +129,10 @@ def things(operation, name):
         return SEED["exports"]
     if "Pool" in operation or operation == "distributeCodes":
         return SEED["pools"]
+    if operation == "deleteWebhook":
+        return SEED["spare_webhooks"]
+    if "Webhook" in operation:
+        return SEED["webhooks"]
     if "Redemption" in operation:
         return SEED["redemptions"]
     kinds = {"CouponBook": "books", "Job": "jobs", "User": "accounts", "ApiKey": "api_keys"}
@@ -211,6 +215,15 @@ def fill_body(operation, body, dice):
         # Exactly one amount is valid, and RANDOM needs the total.
         body.pop("codesPerUser", None)
         body["totalCodes"] = dice.randrange(3) + 1
+    if operation in ("createWebhook", "updateWebhook"):
+        # The schema has no rule for addresses, and `*` stands alone.
+        if isinstance(body.get("url"), str):
+            body["url"] = "https://receiver.example/hooks"
+        if isinstance(body.get("eventTypes"), list):
+            body["eventTypes"] = [kind for kind in body["eventTypes"] if kind != "*"] or ["*"]
+        if "enabled" in body:
+            # A disabled webhook rejects tests and replays.
+            body["enabled"] = True
     if operation == "createExport":
         # A period ends after its start; a status and links are for codes.
         if isinstance(body.get("from"), str) and isinstance(body.get("to"), str):

@@ -158,7 +158,7 @@ def books_and_codes(admin):
         "lock": lock,
         "redemptions": [redemption["id"] for redemption in admin.ask("GET", "redemptions")["data"]],
         "exports": [admin.done(admin.post("exports", {"kind": "CODES", "couponBookId": book}))],
-    } | pools_and_distributions(admin, book)
+    } | pools_and_distributions(admin, book) | webhooks(admin)
 
 
 def pools_and_distributions(admin, book):
@@ -172,6 +172,15 @@ def pools_and_distributions(admin, book):
         "spare_pools": [admin.post("user-pools", {"name": f"Spare {number}"})["id"] for number in range(SPARES)],
         "distributions": [admin.done(admin.post(f"user-pools/{pools[0]}/distributions", wanted))],
     }
+
+
+def webhooks(admin):
+    """Webhooks with deliveries, and others to delete."""
+    made = [admin.post("webhooks", {"url": f"https://receiver.example/{number}"})["id"] for number in range(SPARES + 2)]
+    for webhook in made[:2]:
+        admin.post(f"webhooks/{webhook}/test", None)
+        admin.post(f"webhooks/{webhook}/test", None)
+    return {"webhooks": made[:2], "spare_webhooks": made[2:]}
 
 
 def failed_job(admin, book):
@@ -195,6 +204,8 @@ def cursors(admin, seed):
         "listCodes": f"coupon-codes/book/{seed['book']}",
         "listUserCoupons": f"assignments/user/{USER}",
         "listJobs": "jobs",
+        "listWebhooks": "webhooks",
+        "listWebhookDeliveries": f"webhooks/{seed['webhooks'][0]}/deliveries",
         "findCoupons": "coupons?q=SEED-",
         "listEvents": "events",
         "getCouponHistory": f"coupons/{seed['codes'][0]}/history",

@@ -34,3 +34,4 @@ mod undo;
 mod upgrade;
 mod waiting;
 mod warnings;
+mod webhooks;

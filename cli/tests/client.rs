@@ -15,6 +15,7 @@ mod statistics;
 mod till;
 mod tls;
 mod undo;
+mod webhooks;
 mod world;
 
 pub(crate) use world::{Ran, World, finish, run};

@@ -40,6 +40,7 @@ pub async fn invariant_violations(pool: &PgPool) -> Vec<String> {
     for (table, of_table) in [
         ("import_rejection", std::slice::from_ref(&INVARIANT_OF_REJECTED_ROWS)),
         ("distribution_slice", INVARIANTS_OF_DISTRIBUTIONS),
+        ("webhook_delivery", INVARIANTS_OF_WEBHOOKS),
     ] {
         let exists: bool = query_scalar("select to_regclass($1) is not null")
             .bind(table)
@@ -272,5 +273,26 @@ const INVARIANTS_OF_DISTRIBUTIONS: &[(&str, &str)] = &[
         "select p.id, p.member_count, m.members from user_pool p
          left join (select pool_id, count(*) as members from pool_member group by pool_id) m on m.pool_id = p.id
          where p.deleted_at is null and p.member_count <> coalesce(m.members, 0)",
+    ),
+];
+
+const INVARIANTS_OF_WEBHOOKS: &[(&str, &str)] = &[
+    (
+        "the first pending delivery of each subject has a time",
+        "select d.id, d.subject from webhook_delivery d
+         where d.status = 'PENDING' and d.next_attempt_at is null
+           and not exists (select from webhook_delivery e
+                           where e.webhook_id = d.webhook_id and e.subject = d.subject and e.status = 'PENDING' and e.number < d.number)",
+    ),
+    (
+        "each delivery has as many attempts as it counts",
+        "select d.id, d.attempts, a.attempts as stored from webhook_delivery d
+         left join (select delivery_id, count(*) as attempts from webhook_attempt group by delivery_id) a on a.delivery_id = d.id
+         where d.attempts <> coalesce(a.attempts, 0)",
+    ),
+    (
+        "a webhook gets events of its business only",
+        "select d.id from webhook_delivery d join webhook w on w.id = d.webhook_id join coupon_event e on e.id = d.event_id
+         where e.business_id <> w.business_id",
     ),
 ];

@@ -13,6 +13,7 @@ mod import_cases;
 mod invariants;
 mod programs;
 mod race;
+mod receiver;
 mod redis;
 mod rules;
 mod server;
@@ -31,6 +32,7 @@ pub use import_cases::{Counts, Expected, ImportCase, import_cases, import_files}
 pub use invariants::{assert_invariants, invariant_violations};
 pub use programs::programs_beside;
 pub use race::{eventually, race, waits_for};
+pub use receiver::{Answer, Received, Receiver};
 pub use redis::Redis;
 pub use rules::{active, rules};
 pub use soak::{bound, is_soak};

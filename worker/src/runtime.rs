@@ -6,9 +6,11 @@
 
 mod slot;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cuponera_domain::job::{JobError, MAX_ATTEMPTS, retry_delay};
+use cuponera_domain::webhook::address::AllowedNetworks;
 use cuponera_platform::cache::{Cache, CacheState};
 use cuponera_platform::config::Settings;
 use cuponera_platform::files::Files;
@@ -17,10 +19,12 @@ use cuponera_platform::telemetry::metrics::ChunkEnd;
 use cuponera_store::{Claim, ClaimState, Store};
 use cuponera_store::{Error, Result};
 use rand::RngExt;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, error, info, warn};
 
+use crate::deliver::{Delivering, Sender};
 use crate::sweep::{self, Sweep};
 use slot::{DeliveryOutcome, Slot};
 
@@ -63,6 +67,8 @@ pub struct Worker {
     pub name: String,
     /// How long the chunks and files of a job are kept after its end.
     pub retention: Duration,
+    /// Sends events to webhooks.
+    pub sender: Sender,
 }
 
 impl Worker {
@@ -78,7 +84,8 @@ impl Worker {
         let name = format!("{home}-{}", std::process::id());
         let (concurrency, retention) = (settings.concurrency(), settings.job_retention);
         let store = store.with_storage_quota(settings.storage_quota.as_u64());
-        Self { store, files, queue, cache, concurrency, name, retention }
+        let sender = Sender::new(AllowedNetworks::new(settings.webhook_allow.clone()));
+        Self { store, files, queue, cache, concurrency, name, retention, sender }
     }
 
     /// Executes chunks until `stop`, then finishes or releases the running ones.
@@ -93,8 +100,11 @@ impl Worker {
         if let Some(deleter) = deleter {
             tasks.spawn(deleter.run());
         }
-        let Self { store, files, cache, name, retention, .. } = self;
-        tasks.spawn(sweep::run(Sweep { store, files, cache, name, retention }, stop.clone()));
+        let Self { store, files, cache, name, retention, sender, .. } = self;
+        let wake = Arc::new(Notify::new());
+        let delivering = Delivering { store: store.clone(), sender, wake: wake.clone() };
+        tasks.spawn(delivering.run(stop.clone()));
+        tasks.spawn(sweep::run(Sweep { store, files, cache, name, retention, wake }, stop.clone()));
         tasks.close();
         stop.cancelled().await;
         if tokio::time::timeout(SHUTDOWN_TIMEOUT, tasks.wait()).await.is_err() {

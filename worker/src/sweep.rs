@@ -1,18 +1,21 @@
-//! Housekeeping: expired locks, counts, partitions, and the deletion of old rows and files. No decision depends on it,
-//! and no call waits for it.
+//! Housekeeping: expired locks, counts, deliveries of webhooks, partitions, and the deletion of old rows and files. No
+//! decision depends on it, and no call waits for it.
 //!
 //! One worker at a time does it. In addition, each worker ends the locks that Redis hands to it.
 
 mod clean_out;
 mod lead;
 mod locks;
+mod webhooks;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use cuponera_platform::cache::Cache;
 use cuponera_platform::files::Files;
 use cuponera_store::Result;
 use cuponera_store::Store;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -32,11 +35,13 @@ pub(crate) struct Sweep {
     pub(crate) name: String,
     /// How long the details of a job are kept after its end.
     pub(crate) retention: Duration,
+    /// Notified of new deliveries of webhooks.
+    pub(crate) wake: Arc<Notify>,
 }
 
 /// Does the housekeeping until the worker stops.
 pub(crate) async fn run(sweep: Sweep, stop: CancellationToken) {
-    let Sweep { store, files, cache, name, retention } = sweep;
+    let Sweep { store, files, cache, name, retention, wake } = sweep;
     let lead = HousekeepingLease::new(store.clone(), name);
     let clean_out = Cleanup { store: store.clone(), files, retention };
     // The first round of each task then knows whether this worker has the lease. An error counts as no.
@@ -46,6 +51,8 @@ pub(crate) async fn run(sweep: Sweep, stop: CancellationToken) {
         end_locks(Locks::new(store.clone(), cache), &lead, &stop),
         run_roll_ups(&store, &lead, &stop),
         run_statistics(&store, &lead, &stop),
+        webhooks::create_deliveries(&store, &lead, &wake, &stop),
+        webhooks::forget_deliveries(&store, &lead, &stop),
         clean_out.run(&lead, &stop),
     );
 }

@@ -7,6 +7,7 @@ use cuponera_domain::coupon::pattern::Pattern;
 use cuponera_domain::csv::{Columns, Delimiter};
 use cuponera_domain::id::JobId;
 use cuponera_domain::job::{Job, JobStatus, import};
+use cuponera_domain::webhook::address::AllowedNetworks;
 use cuponera_platform::cache::Cache;
 use cuponera_platform::files::Files;
 use cuponera_platform::queue::{Queue, Relay, Sqs};
@@ -14,6 +15,7 @@ use cuponera_store::GenerateId;
 use cuponera_store::{NewImport, Pools, Store};
 use cuponera_testkit::{Emulator, TestQueue, World, eventually, read_as};
 use cuponera_worker::Worker;
+use cuponera_worker::deliver::Sender;
 use sqlx::query_scalar;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
@@ -66,6 +68,7 @@ impl Fleet {
             concurrency: 2,
             name: name.to_owned(),
             retention: Duration::from_hours(90 * 24),
+            sender: Sender::new(AllowedNetworks::default()),
         };
         let worker = tokio::spawn(worker.run(stop.clone()));
         Process { worker, stop, relay, relay_stop }

@@ -13,3 +13,4 @@ mod fleet;
 mod losses;
 mod shutdown;
 mod timeouts;
+mod webhooks;

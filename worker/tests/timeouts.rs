@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cuponera_domain::job::JobStatus;
+use cuponera_domain::webhook::address::AllowedNetworks;
 use cuponera_platform::cache::Cache;
 use cuponera_platform::files::Files;
 use cuponera_platform::queue::{Queue, Wakeups};
 use cuponera_store::Pools;
 use cuponera_testkit::{World, eventually};
 use cuponera_worker::Worker;
+use cuponera_worker::deliver::Sender;
 use sqlx::query;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -28,6 +30,7 @@ async fn start_worker(world: &World, files: &TempDir, stop: &CancellationToken) 
         concurrency: 1,
         name: "worker".to_owned(),
         retention: Duration::from_hours(90 * 24),
+        sender: Sender::new(AllowedNetworks::default()),
     };
     tokio::spawn(worker.run(stop.clone()));
     let (url, stop) = (world.database.url().to_owned(), stop.clone());

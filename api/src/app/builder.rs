@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use cuponera_domain::webhook::address::AllowedNetworks;
 use cuponera_platform::cache::Cache;
 use cuponera_platform::config::{Origin, Settings};
 use cuponera_platform::credential::Tokens;
@@ -36,6 +37,8 @@ pub struct AppBuilder {
     pub limits: Limits,
     /// The web origins whose pages may call the API.
     pub cors_origins: Vec<Origin>,
+    /// The private networks to which webhooks may be sent.
+    pub webhook_networks: AllowedNetworks,
     /// The metrics, and the address on which they are read.
     pub metrics: Exposition,
 }
@@ -63,6 +66,7 @@ impl AppBuilder {
             lanes: settings.lanes(),
             limits: limits(settings),
             cors_origins: settings.cors_origins.clone(),
+            webhook_networks: AllowedNetworks::new(settings.webhook_allow.clone()),
             metrics,
         }
     }

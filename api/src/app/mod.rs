@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use cuponera_domain::id::LoginId;
+use cuponera_domain::webhook::address::AllowedNetworks;
 use cuponera_platform::cache::Cache as Redis;
 use cuponera_platform::credential::Tokens;
 use cuponera_platform::files::Files;
@@ -93,6 +94,8 @@ pub struct App {
     pub(crate) followers: Followers,
     pub(crate) limiter: Limiter,
     pub(crate) cors: Cors,
+    /// The private networks to which webhooks may be sent.
+    pub(crate) webhook_networks: AllowedNetworks,
     pub(crate) metrics: Exposition,
     pub(crate) connections: Shares,
     /// Memory for JSON bodies, in units of [`BODY_UNIT_BYTES`].
@@ -126,6 +129,7 @@ impl App {
             lanes,
             limits,
             cors_origins,
+            webhook_networks,
             metrics,
         } = builder;
         metrics.watch("api", &store);
@@ -166,6 +170,7 @@ impl App {
             limiter: Limiter::new(limits, cache.clone()),
             cache,
             cors: Cors::new(cors_origins),
+            webhook_networks,
             metrics,
             bodies: Shares::new("bodies", bodies, &shares),
             requests: Shares::new("requests", requests, &shares),

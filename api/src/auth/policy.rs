@@ -45,8 +45,8 @@ pub(crate) struct Rule {
 use Access::{Account, Authenticated, Needs, Open};
 use Permission::{
     AssignNamed, AssignRandom, CreateCodes, Distribute, Export, ManageApiKeys, ManageBooks, ManageJobs,
-    ManagePools, ManageUsers, ReadBooks, ReadCodes, ReadCoupons, ReadHistory, ReadJobs, ReadPools,
-    ReadRedemptions, ReadStatistics, RevokeCoupons, RollBackRedemptions, UseCoupons, VoidCoupons,
+    ManagePools, ManageUsers, ManageWebhooks, ReadBooks, ReadCodes, ReadCoupons, ReadHistory, ReadJobs,
+    ReadPools, ReadRedemptions, ReadStatistics, RevokeCoupons, RollBackRedemptions, UseCoupons, VoidCoupons,
 };
 use Touches::{AllBooks, Nothing, OneBook, OwnBooks};
 
@@ -61,7 +61,7 @@ pub(crate) fn operations() -> impl Iterator<Item = (&'static str, Access)> {
 }
 
 /// Every operation under `/api/v1`.
-const TABLE: [(&str, Access, Touches); 68] = [
+const TABLE: [(&str, Access, Touches); 77] = [
     ("login", Open, Nothing),
     ("refresh", Open, Nothing),
     ("logout", Account, Nothing),
@@ -74,6 +74,15 @@ const TABLE: [(&str, Access, Touches); 68] = [
     ("createApiKey", Needs(ManageApiKeys), AllBooks),
     ("listApiKeys", Needs(ManageApiKeys), AllBooks),
     ("revokeApiKey", Needs(ManageApiKeys), AllBooks),
+    ("createWebhook", Needs(ManageWebhooks), AllBooks),
+    ("listWebhooks", Needs(ManageWebhooks), AllBooks),
+    ("getWebhook", Needs(ManageWebhooks), AllBooks),
+    ("updateWebhook", Needs(ManageWebhooks), AllBooks),
+    ("deleteWebhook", Needs(ManageWebhooks), AllBooks),
+    ("rotateWebhookSecret", Needs(ManageWebhooks), AllBooks),
+    ("testWebhook", Needs(ManageWebhooks), AllBooks),
+    ("replayWebhook", Needs(ManageWebhooks), AllBooks),
+    ("listWebhookDeliveries", Needs(ManageWebhooks), AllBooks),
     ("createCouponBook", Needs(ManageBooks), AllBooks),
     ("listCouponBooks", Needs(ReadBooks), AllBooks),
     ("getCouponBook", Needs(ReadBooks), OneBook),

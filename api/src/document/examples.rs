@@ -12,6 +12,8 @@ pub(crate) const LOCK: &str = "01939f2a-0000-7000-8000-000000000007";
 pub(crate) const REDEMPTION: &str = "01939f2a-0000-7000-8000-000000000008";
 pub(crate) const EVENT: &str = "01939f2a-0000-7000-8000-000000000009";
 pub(crate) const POOL: &str = "01939f2a-0000-7000-8000-00000000000b";
+pub(crate) const WEBHOOK: &str = "01939f2a-0000-7000-8000-00000000000c";
+pub(crate) const DELIVERY: &str = "01939f2a-0000-7000-8000-00000000000d";
 pub(crate) const REQUEST: &str = "01939f2a-0000-7000-8000-00000000000a";
 pub(crate) const CODE: &str = "SUMMER-7KQ2WX4H";
 pub(crate) const USER: &str = "ana";
@@ -114,6 +116,33 @@ pub(crate) fn logged_event() -> Value {
     event["code"] = json!(CODE);
     event["couponBookId"] = json!(BOOK);
     event
+}
+
+/// A webhook, without its secret.
+pub(crate) fn webhook() -> Value {
+    json!({
+        "id": WEBHOOK, "url": "https://shop.example/hooks", "description": "Points for redemptions",
+        "eventTypes": ["coupon.redeemed", "coupon.rolled_back"], "perCode": false, "enabled": true, "createdAt": NOW, "updatedAt": NOW,
+        "lastDelivery": {"id": DELIVERY, "eventId": EVENT, "type": "coupon.redeemed", "status": "DELIVERED", "at": NOW},
+    })
+}
+
+/// A delivery that has ended.
+pub(crate) fn webhook_delivery() -> Value {
+    let mut event = logged_event();
+    event["action"] = json!("REDEEM");
+    event["fromStatus"] = json!("LOCKED");
+    event["toStatus"] = json!("REDEEMED");
+    event["redeemCount"] = json!(1);
+    event["redemptionId"] = json!(REDEMPTION);
+    json!({
+        "id": DELIVERY, "eventId": EVENT, "type": "coupon.redeemed", "status": "DELIVERED", "createdAt": NOW,
+        "attempts": [
+            {"at": NOW, "status": 503, "error": "the receiver answered 503", "durationMs": 12, "answer": "later"},
+            {"at": NOW, "status": 200, "durationMs": 9},
+        ],
+        "request": {"id": EVENT, "type": "coupon.redeemed", "timestamp": NOW, "data": event},
+    })
 }
 
 /// A new job.

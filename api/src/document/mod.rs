@@ -30,7 +30,7 @@ use catalog::Kind;
 use operation::Shape;
 
 /// The tags, in reading order.
-const READING_ORDER: [&str; 15] = [
+const READING_ORDER: [&str; 16] = [
     "Auth",
     "Coupon books",
     "Coupon codes",
@@ -43,6 +43,7 @@ const READING_ORDER: [&str; 15] = [
     "Distributions",
     "Exports",
     "Jobs",
+    "Webhooks",
     "Users",
     "API keys",
     "Health",

@@ -29,6 +29,7 @@ pub(super) fn variable(path: &str, parameter: &str) -> Option<(&'static str, &'s
             ("/coupon-books/", "couponBookId", examples::BOOK),
             ("/jobs/", "jobId", examples::JOB),
             ("/redemptions/", "redemptionId", examples::REDEMPTION),
+            ("/webhooks/", "webhookId", examples::WEBHOOK),
         ]
         .into_iter()
         .find(|(part, ..)| path.contains(part))

@@ -11,6 +11,9 @@ use cuponera_domain::export::ExportKind;
 use cuponera_domain::job::{JobKind, JobStatus};
 use cuponera_domain::principal::MAX_USER_ID_BYTES;
 use cuponera_domain::statistics::Interval;
+use cuponera_domain::webhook::DisabledReason;
+use cuponera_domain::webhook::delivery::DeliveryStatus;
+use cuponera_domain::webhook::event_type::{ALL_EVENTS, EventType};
 use serde_json::{Map, Value, json};
 
 use crate::http::body::integer;
@@ -34,6 +37,7 @@ const NULL_OR_ABSENT: &[(&str, &[&str])] = &[("CouponBook", &["totalCodesExpecte
 const NEVER_NULL: &[(&str, &[&str])] = &[
     ("BookChange", &["status", "name", "maxRedeemsPerUser", "lockTtlSeconds", "requireLock"]),
     ("PoolChange", &["name"]),
+    ("WebhookChange", &["url", "eventTypes", "perCode", "enabled"]),
 ];
 
 /// Fields that hold any object.
@@ -48,6 +52,7 @@ const OBJECTS: &[(&str, &str)] = &[
     ("NewBook", "metadata"),
     ("PastRedemption", "metadata"),
     ("RedeemRequest", "metadata"),
+    ("WebhookDelivery", "request"),
 ];
 
 /// A schema, a field, and the pattern or format of its text.
@@ -74,6 +79,8 @@ const TEXTS: &[(&str, &str, &str, &str)] = &[
     ("ValidateRequest", "userId", "pattern", BLANK_IS_NOTHING),
     ("VoidFilter", "prefix", "pattern", BLANK_IS_NOTHING),
     ("VoidRequest", "reason", "pattern", BLANK_IS_NOTHING),
+    ("NewWebhook", "url", "format", "uri"),
+    ("WebhookChange", "url", "format", "uri"),
 ];
 
 /// Password fields, with their minimum and maximum number of characters.
@@ -155,6 +162,9 @@ fn words() -> Vec<(&'static str, &'static str, Vec<&'static str>)> {
         ("UserChange", "role", vec!["ADMIN", "USER"]),
         ("VoidFilter", "status", vec!["AVAILABLE", "ASSIGNED", "LOCKED"]),
         ("VoidedCode", "status", vec!["VOID"]),
+        ("LastDelivery", "status", DeliveryStatus::ALL.map(DeliveryStatus::as_str).to_vec()),
+        ("Webhook", "disabledReason", DisabledReason::ALL.map(DisabledReason::as_str).to_vec()),
+        ("WebhookDelivery", "status", DeliveryStatus::ALL.map(DeliveryStatus::as_str).to_vec()),
     ]
 }
 
@@ -220,6 +230,10 @@ pub(super) fn complete(schemas: &mut Map<String, Value>, requests: &BTreeSet<Str
     }
     for (schema, field) in OBJECTS {
         change(schema, field, &|field| field["type"] = json!("object"));
+    }
+    let types: Vec<_> = EventType::ALL.into_iter().map(EventType::as_str).chain([ALL_EVENTS]).collect();
+    for schema in ["NewWebhook", "WebhookChange"] {
+        change(schema, "eventTypes", &|field| field["items"]["enum"] = json!(types));
     }
     for (schema, field, keyword, value) in TEXTS {
         change(schema, field, &|field| field[*keyword] = json!(value));

@@ -20,6 +20,7 @@ mod undo;
 mod uploads;
 mod users;
 mod void;
+mod webhooks;
 
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
@@ -52,6 +53,7 @@ pub(crate) use statistics::BookStatistics;
 pub(crate) use uploads::{MAX_CODES_KEPT, Upload};
 pub(crate) use users::Users;
 pub(crate) use void::BulkVoids;
+pub(crate) use webhooks::Webhooks;
 
 use list::{List, cursor, limit};
 
@@ -90,6 +92,8 @@ pub(crate) enum Tag {
     Exports,
     /// Long-running work.
     Jobs,
+    /// Receivers of events, and the deliveries to them.
+    Webhooks,
     /// Health checks.
     Health,
 }
@@ -101,7 +105,7 @@ Coupon books, millions of codes, and each redeemed exactly as often as allowed.
 **Authenticate.** People log in with `POST /api/v1/auth/login` and send the `accessToken` as `Authorization: Bearer …`. Backends \
 send a key as `X-API-Key`; an admin creates one with `POST /api/v1/api-keys`. On this page, enter either under *Authorize*.
 
-**Roles.** An `ADMIN` may do everything in its business. A `SERVICE` (a trusted backend) may do the same, except manage users and API keys; \
+**Roles.** An `ADMIN` may do everything in its business. A `SERVICE` (a trusted backend) may do the same, except manage users, API keys and webhooks; \
 both name the `userId` they act for. A `USER` acts for itself only and may omit `userId`; coupons of others are 404 for it.
 
 **Errors** are problem documents (RFC 9457, `application/problem+json`) with a stable `code`: see [all codes](/docs/errors).
@@ -117,13 +121,13 @@ of requests are rejected with 422.";
 
 /// All operations. A tuple of poem-openapi has at most 16 elements.
 pub(crate) type Operations = (Callers, OnCodes, OnManyCodes);
-type Callers = (Auth, Users, ApiKeys, Health);
+type Callers = (Auth, Users, ApiKeys, Webhooks, Health);
 type OnCodes = (Books, Codes, Assignments, Coupons, Redemptions, Events, BookStatistics);
 type OnManyCodes = (Upload, AssignmentUploads, BulkVoids, Pools, Distributions, Exports, Jobs);
 
 pub(crate) fn operations() -> Operations {
     (
-        (Auth, Users, ApiKeys, Health),
+        (Auth, Users, ApiKeys, Webhooks, Health),
         (Books, Codes, Assignments, Coupons, Redemptions, Events, BookStatistics),
         (Upload, AssignmentUploads, BulkVoids, Pools, Distributions, Exports, Jobs),
     )
@@ -148,6 +152,7 @@ pub(crate) fn documentation() -> Vec<Operation> {
         distributions::operations(),
         exports::operations(),
         jobs::operations(),
+        webhooks::operations(),
         health::operations(),
     ]
     .into_iter()

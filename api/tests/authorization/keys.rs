@@ -49,7 +49,8 @@ async fn a_key_with_one_permission_may_do_what_the_page_says_and_nothing_else() 
     permissions.sort();
     permissions.dedup();
     for permission in permissions {
-        if permission == "users:manage" || permission == "api-keys:manage" {
+        // A SERVICE has none of them.
+        if ["users:manage", "api-keys:manage", "webhooks:manage"].contains(&permission.as_str()) {
             continue;
         }
         let (limited, _) = key(&world.server, json!({"permissions": [permission]})).await;
@@ -154,4 +155,18 @@ async fn limits_that_are_none_are_refused_with_the_field() {
         assert_eq!(reply.json()["errors"][0]["field"], field, "{fields}");
         assert_eq!(reply.rejected(422), "invalid", "{fields}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_a_key_of_an_admin_may_manage_webhooks() {
+    let server = Server::start().await;
+    let permissions = json!(["webhooks:manage"]);
+    let service = json!({"name": "A key", "role": "SERVICE", "permissions": permissions});
+    assert_eq!(server.admin().post("api-keys", service).await.rejected(422), "invalid");
+    let (admin, _) = key(&server, json!({"role": "ADMIN", "permissions": permissions})).await;
+    admin.post("webhooks", json!({"url": "https://receiver.example/"})).await.expect(201);
+    assert_eq!(admin.get("coupon-books").await.rejected(403), "forbidden");
+    let (other, _) = key(&server, json!({"role": "ADMIN", "permissions": ["books:read"]})).await;
+    assert_eq!(other.get("webhooks").await.rejected(403), "forbidden");
+    assert_eq!(server.service().get("webhooks").await.rejected(403), "forbidden");
 }

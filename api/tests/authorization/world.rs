@@ -89,6 +89,7 @@ impl World {
             "pool",
             "distribution",
             "given",
+            "webhook",
         ] {
             let place = format!("{{{word}}}");
             if text.contains(&place) {
@@ -138,6 +139,7 @@ impl World {
                 admin.post(&format!("jobs/{job}/cancel"), json!({})).await.expect(200);
                 job
             }
+            "webhook" => self.make_webhook().await,
             "pool" => self.make_pool().await,
             "distribution" => self.make_distribution().await,
             "given" => {
@@ -154,6 +156,16 @@ impl World {
         let order = json!({"couponBookId": self.stock, "mode": "EQUAL", "codesPerUser": 1});
         let path = format!("user-pools/{pool}/distributions");
         id_of(&self.server.admin().post(&path, order).await.expect(202))
+    }
+
+    /// A webhook. A business has at most 100, so the one before is deleted.
+    async fn make_webhook(&self) -> String {
+        let admin = self.server.admin();
+        let before = admin.get("webhooks").await.expect(200);
+        for webhook in before["data"].as_array().into_iter().flatten() {
+            admin.delete(&format!("webhooks/{}", id_of(webhook))).await;
+        }
+        id_of(&admin.post("webhooks", json!({"url": "https://receiver.example/hooks"})).await.expect(201))
     }
 
     /// A pool with one user.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use cuponera_api::{App, AppBuilder};
 use cuponera_domain::id::{AccountId, BusinessId, LoginId};
 use cuponera_domain::principal::{Principal, Role, RoleName};
+use cuponera_domain::webhook::address::AllowedNetworks;
 use cuponera_platform::cache::Cache;
 use cuponera_platform::config::Origin;
 use cuponera_platform::credential::{Argon2Hasher, Tokens, random_secret, secret_hash};
@@ -16,6 +17,7 @@ use cuponera_platform::telemetry::{Exposition, MetricsAccess};
 use cuponera_store::{NewAccount, NewApiKey, Pools, RefreshGrant, Store};
 use cuponera_testkit::{Dump, TestDatabase};
 use cuponera_worker::Worker;
+use cuponera_worker::deliver::Sender;
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use tempfile::TempDir;
@@ -41,6 +43,8 @@ pub(crate) struct Limits {
     pub(crate) callers: cuponera_api::Limits,
     /// The web origins that may call the API.
     pub(crate) cors_origins: Vec<Origin>,
+    /// The private networks to which webhooks may be sent.
+    pub(crate) webhook_networks: Vec<&'static str>,
     /// The file store; a folder by default.
     pub(crate) bucket: Option<Files>,
     /// The queue; the database by default.
@@ -59,6 +63,7 @@ impl Default for Limits {
             worker: true,
             callers: cuponera_api::Limits::default(),
             cors_origins: Vec::new(),
+            webhook_networks: Vec::new(),
             bucket: None,
             queue: None,
             redis: None,
@@ -120,7 +125,7 @@ impl Server {
     async fn over(database: TestDatabase, business: BusinessId, files: TempDir, limits: Limits) -> Self {
         let stop = CancellationToken::new();
         if limits.worker {
-            start_worker(&database, open_files(&files, &limits), cache_of(&limits).await, &stop);
+            start_worker(&database, open_files(&files, &limits), &limits, cache_of(&limits).await, &stop);
         }
         let cache = cache_of(&limits).await;
         let (base, app) = start_api(database.store().clone(), &files, limits.clone(), cache, &stop);
@@ -132,7 +137,7 @@ impl Server {
     /// Starts a worker.
     pub(crate) async fn start_worker(&self) {
         let files = open_files(&self.files, &self.limits);
-        start_worker(&self.database, files, cache_of(&self.limits).await, &self.stop);
+        start_worker(&self.database, files, &self.limits, cache_of(&self.limits).await, &self.stop);
     }
 
     /// Starts another API on the same database, which shares nothing else with the first, like another process. Returns its
@@ -252,6 +257,7 @@ fn start_api_at(
         lanes: 2,
         limits: limits.callers,
         cors_origins: limits.cors_origins,
+        webhook_networks: networks(&limits.webhook_networks),
         metrics: Exposition::new(limits.metrics_access),
     };
     let listener = cuponera_api::bind(SocketAddr::new(ip, 0)).expect("there is no free port");
@@ -261,7 +267,17 @@ fn start_api_at(
     (format!("http://{address}"), app)
 }
 
-fn start_worker(database: &TestDatabase, files: Files, cache: Cache, stop: &CancellationToken) {
+fn networks(networks: &[&str]) -> AllowedNetworks {
+    AllowedNetworks::new(networks.iter().map(|network| network.parse().expect("a network")).collect())
+}
+
+fn start_worker(
+    database: &TestDatabase,
+    files: Files,
+    limits: &Limits,
+    cache: Cache,
+    stop: &CancellationToken,
+) {
     let wakeups = Arc::new(Wakeups::default());
     let worker = Worker {
         store: database.store().clone(),
@@ -271,6 +287,7 @@ fn start_worker(database: &TestDatabase, files: Files, cache: Cache, stop: &Canc
         concurrency: 2,
         name: "worker".to_owned(),
         retention: Duration::from_hours(90 * 24),
+        sender: Sender::new(networks(&limits.webhook_networks)),
     };
     tokio::spawn(worker.run(stop.clone()));
     let (url, stop) = (database.url().to_owned(), stop.clone());

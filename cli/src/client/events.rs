@@ -1,16 +1,12 @@
 //! `cuponera events`: lists the events of all codes or admin events, newest first, or follows the events of codes.
 
-use std::time::Duration;
-
 use clap::{Args, ValueEnum};
-use reqwest::{Method, Response};
 use serde_json::Value;
-use tokio::time::timeout;
 
-use super::attempts::AttemptError;
 use super::coupons::user_id;
 use super::exchange::Request;
 use super::fault::ClientError;
+use super::follow::{PATH, follow};
 use super::print::print;
 use super::show::{CellFormat, Column, plain_json, table, text, time};
 use super::{Client, Paging, RunCommand, books};
@@ -26,10 +22,6 @@ pub(super) const HELP: &str = help!(
 
 With --follow each new event is printed once, also after the connection was lost; under --json as one object per line. Ctrl-C ends it."
 );
-
-/// Timeout of a stream without data. The server sends a heartbeat every 15 seconds.
-const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
-const PATH: [&str; 1] = ["events"];
 
 /// Options of `events`.
 #[derive(Debug, Args)]
@@ -108,7 +100,11 @@ impl RunCommand for Events {
         let ask =
             ask.with("action", action).with("actor", self.actor).with("kind", is_admin.then_some("ADMIN"));
         if self.follow {
-            return follow(client, &ask.with("follow", Some(true)).query).await;
+            let query = ask.with("follow", Some(true)).query;
+            return follow(client, &query, async |data| {
+                print(&if client.json { plain_json(data) } else { line(data) })
+            })
+            .await;
         }
         let page = client.ask_page(ask.with("from", self.from).with("to", self.to), self.paging).await?;
         let columns: &[Column] = if is_admin { &ADMIN_COLUMNS } else { &COLUMNS };
@@ -116,110 +112,10 @@ impl RunCommand for Events {
     }
 }
 
-/// Prints events until the command is interrupted. A lost connection is resumed after the last event.
-async fn follow(client: &Client, query: &[(&'static str, String)]) -> Result<(), ClientError> {
-    let mut blocks = Blocks::default();
-    let mut attempts = client.server.attempts();
-    loop {
-        let fault = match open(client, query, blocks.last.as_deref()).await {
-            Ok(mut response) => {
-                attempts = client.server.attempts();
-                blocks.rest.clear();
-                read(client, &mut response, &mut blocks).await?
-            }
-            Err(fault) => fault,
-        };
-        match fault {
-            AttemptError::Permanent(fault) => return Err(fault),
-            AttemptError::Transient { fault, after, .. } => attempts.pause(fault, after).await?,
-        }
-    }
-}
-
-async fn open(
-    client: &Client,
-    query: &[(&'static str, String)],
-    last: Option<&str>,
-) -> Result<Response, AttemptError> {
-    let login = client.server.token().await.map_err(AttemptError::Permanent)?;
-    let mut request = client.server.request(Method::GET, &PATH, query, login.as_ref());
-    if let Some(last) = last {
-        request = request.header("Last-Event-ID", last);
-    }
-    let sent = timeout(IDLE_TIMEOUT, request.send()).await.map_err(|_| stopped())?;
-    client.server.judge(sent).await
-}
-
-/// Prints the events of a response. Returns why it ended.
-async fn read(
-    client: &Client,
-    response: &mut Response,
-    blocks: &mut Blocks,
-) -> Result<AttemptError, ClientError> {
-    loop {
-        match timeout(IDLE_TIMEOUT, response.chunk()).await {
-            Ok(Ok(Some(piece))) => {
-                for data in blocks.take(&piece) {
-                    print(&if client.json { plain_json(&data) } else { line(&data) })?;
-                }
-            }
-            Ok(Ok(None)) | Err(_) => return Ok(stopped()),
-            Ok(Err(error)) => return Ok(client.server.trouble(&error)),
-        }
-    }
-}
-
-fn stopped() -> AttemptError {
-    let fault = ClientError::Unavailable("the server stopped sending events".to_owned());
-    AttemptError::Transient { fault, after: None, arrived: false }
-}
-
 /// An event on one line.
-fn line(data: &str) -> String {
+pub(super) fn line(data: &str) -> String {
     let event: Value = serde_json::from_str(data).unwrap_or_default();
     let [at, action, code, user, actor] =
         ["/at", "/action", "/code", "/userId", "/actor"].map(|pointer| text(&event, pointer));
     format!("{}  {action:<8}  {code}  {user}  {actor}", time(&at))
-}
-
-/// The blocks of a stream of server-sent events.
-#[derive(Debug, Default)]
-struct Blocks {
-    rest: Vec<u8>,
-    /// The last id.
-    last: Option<String>,
-}
-
-impl Blocks {
-    /// The data of the blocks that end in this piece.
-    fn take(&mut self, piece: &[u8]) -> Vec<String> {
-        self.rest.extend_from_slice(piece);
-        let mut found = Vec::new();
-        while let Some(end) = self.rest.windows(2).position(|pair| pair == b"\n\n") {
-            let block: Vec<u8> = self.rest.drain(..end + 2).collect();
-            let block = String::from_utf8_lossy(&block);
-            let field = |name: &str| block.lines().find_map(|line| line.strip_prefix(name));
-            found.extend(field("data: ").map(str::to_owned));
-            if let Some(id) = field("id: ") {
-                self.last = Some(id.to_owned());
-            }
-        }
-        found
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn events_are_read_whatever_the_pieces_and_the_last_id_is_kept() {
-        let stream = b"retry: 2000\n\nid: 1\n\nid: 2\nevent: event\ndata: {\"a\": \"\xc3\xb1\"}\n\n:\n\nid: 3\n\nid: 4\nda";
-        for size in 1..stream.len() {
-            let mut blocks = Blocks::default();
-            let found: Vec<String> = stream.chunks(size).flat_map(|piece| blocks.take(piece)).collect();
-            assert_eq!(found, ["{\"a\": \"ñ\"}"]);
-            assert_eq!(blocks.last.as_deref(), Some("3"));
-        }
-    }
 }

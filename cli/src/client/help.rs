@@ -10,7 +10,7 @@ Exit status:
   2    a usage error
   3    the server rejected the request (4xx); the reason is printed, under --json with its problem document
   4    the server is unreachable or unavailable, also after retries
-  5    the job failed or was cancelled
+  5    the job failed or was cancelled, or the test event of a webhook was not delivered
   130  Ctrl-C; a submitted job continues"
     };
 }

@@ -16,8 +16,10 @@ mod events;
 mod exchange;
 mod export;
 mod fault;
+mod follow;
 mod import;
 mod jobs;
+mod listen;
 mod login;
 mod pools;
 pub(crate) mod print;
@@ -28,6 +30,7 @@ mod show;
 mod statistics;
 mod undo;
 mod watch;
+mod webhooks;
 
 use std::cell::RefCell;
 use std::process::ExitCode;
@@ -137,6 +140,12 @@ pub(crate) enum Verb {
     /// List, watch, cancel and retry jobs
     #[command(after_long_help = jobs::HELP)]
     Jobs(WithServer<jobs::Jobs>),
+    /// Create, show, change and test webhooks, and show their deliveries
+    #[command(after_long_help = webhooks::HELP)]
+    Webhooks(Box<WithServer<webhooks::Webhooks>>),
+    /// Print events, and send them to a receiver under development, signed as webhooks are
+    #[command(after_long_help = listen::HELP)]
+    Listen(WithServer<listen::Listen>),
 }
 
 /// A subcommand with the options of its server.
@@ -225,6 +234,8 @@ pub(crate) fn run(verb: Verb) -> ExitCode {
         Verb::TakeBack(to) => to.run(),
         Verb::Export(to) => to.run(),
         Verb::Jobs(to) => to.run(),
+        Verb::Webhooks(to) => to.run(),
+        Verb::Listen(to) => to.run(),
     }
 }
 

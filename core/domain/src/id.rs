@@ -55,4 +55,8 @@ id! {
     LoginId
     /// An API key.
     ApiKeyId
+    /// A webhook.
+    WebhookId
+    /// The delivery of an event to a webhook.
+    DeliveryId
 }

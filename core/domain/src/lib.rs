@@ -21,3 +21,4 @@ pub mod statistics;
 pub mod text;
 pub mod time_range;
 pub mod trace;
+pub mod webhook;

@@ -144,6 +144,15 @@ pub enum Rejection {
     /// Another pool of the business has the name.
     #[error("the business has a pool with this name")]
     NameTaken,
+    /// The business has the maximum number of webhooks.
+    #[error("the business has {limit} webhooks, the maximum: delete one first")]
+    WebhookLimitReached {
+        /// The maximum.
+        limit: i64,
+    },
+    /// The webhook is disabled.
+    #[error("the webhook is disabled: enable it first")]
+    WebhookDisabled,
     /// Fewer codes of the pattern remain than requested.
     #[error("the pattern has only {remaining} codes left")]
     PatternExhausted {
@@ -263,6 +272,8 @@ impl Rejection {
             Self::CouponReserved => "coupon_reserved",
             Self::NotEnoughCodes { .. } => "not_enough_codes",
             Self::NameTaken => "name_taken",
+            Self::WebhookLimitReached { .. } => "webhook_limit_reached",
+            Self::WebhookDisabled => "webhook_disabled",
             Self::PatternExhausted { .. } => "pattern_exhausted",
             Self::WrongJobState { .. } => "wrong_job_state",
             Self::JobDiscarded => "job_discarded",
@@ -312,6 +323,8 @@ impl Rejection {
             | Self::CouponReserved
             | Self::NotEnoughCodes { .. }
             | Self::NameTaken
+            | Self::WebhookLimitReached { .. }
+            | Self::WebhookDisabled
             | Self::WrongJobState { .. }
             | Self::EmailTaken
             | Self::UserIdTaken

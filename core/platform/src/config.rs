@@ -134,6 +134,17 @@ pub struct Settings {
     )]
     pub trusted_proxies: Vec<IpNet>,
 
+    /// The private networks to which webhooks may be sent, separated by commas, such as 10.0.0.0/8; also the only networks of
+    /// receivers without TLS (http). Public addresses are always allowed over https. Set it for the API and the worker.
+    #[arg(
+        long,
+        env = "CUPONERA_WEBHOOK_ALLOW",
+        value_name = "NETWORKS",
+        value_delimiter = ',',
+        value_parser = network
+    )]
+    pub webhook_allow: Vec<IpNet>,
+
     /// The web origins that may call the API, separated by commas, such as https://shop.example; or * for all, without cookies.
     #[arg(long, env = "CUPONERA_CORS_ORIGINS", value_name = "ORIGINS", value_delimiter = ',')]
     pub cors_origins: Vec<Origin>,

@@ -1,4 +1,5 @@
-//! Passwords, access tokens, the secrets of keys, and sealed cursors. The database stores only the hashes of secrets.
+//! Passwords, access tokens, the secrets of keys, and sealed cursors. The database stores only the hashes of secrets. The secrets of
+//! webhooks sign requests, so they are stored themselves.
 
 mod hashing;
 mod password;
@@ -8,6 +9,7 @@ mod token;
 use rand::TryRng;
 use sha2::{Digest, Sha256};
 
+use cuponera_domain::webhook::signature::{SECRET_BYTES, Secret};
 use cuponera_store::{Error, Result};
 
 pub use hashing::{Argon2Hasher, HASHES_AT_ONCE};
@@ -28,6 +30,13 @@ fn hex(bytes: &[u8]) -> String {
         let _ = write!(hex, "{byte:02x}");
         hex
     })
+}
+
+/// A new secret of a webhook.
+pub fn webhook_secret() -> Result<Secret> {
+    let mut bytes = [0; SECRET_BYTES];
+    rand::rngs::SysRng.try_fill_bytes(&mut bytes).map_err(Error::internal)?;
+    Ok(Secret::new(bytes))
 }
 
 /// The stored hash of a long random secret. A fast hash suffices, because the secret cannot be guessed.

@@ -54,9 +54,10 @@ impl Pools {
         Self { hot: 1, solo: 1, reads: 1, reports: 1, rest: 1, rest_statement: ORDINARY_STATEMENT };
 
     /// The connections of a worker with this many concurrent chunks: two for each chunk (its transaction, its lease),
-    /// one for the outbox and one for housekeeping.
+    /// one each for the outbox, housekeeping, the reader of events for webhooks and the claims of their deliveries, and
+    /// two for the ends of attempts.
     pub const fn of_worker(chunks: u32) -> Self {
-        Self { rest: chunks * 2 + 2, rest_statement: WORKER_STATEMENT, ..Self::MIN }
+        Self { rest: chunks * 2 + 6, rest_statement: WORKER_STATEMENT, ..Self::MIN }
     }
 
     /// The connections of an API, `total` of at least 4. Half are for hot statements, including an eighth of all, at

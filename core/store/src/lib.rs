@@ -64,6 +64,9 @@ mod api_key;
 mod login;
 mod password_attempt;
 
+// Receivers of events.
+mod webhook;
+
 // Housekeeping and diagnostics.
 mod sweep;
 
@@ -117,4 +120,5 @@ pub use rollback::{Rollback, RolledBack};
 pub use schema::SchemaState;
 pub use statistics::Statistics;
 pub use void::{Void, VoidPreview, VoidSelection, Voided};
+pub use webhook::{AttemptOutcome, ClaimLimits, ClaimedDelivery, Finish, ReadRound, WebhookWithSecret};
 pub use work_channel::listen_for_work;

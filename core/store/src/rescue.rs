@@ -25,6 +25,8 @@ pub struct Backlog {
     pub oldest: Option<Duration>,
     /// Messages that are not sent yet.
     pub unsent: i64,
+    /// Pending deliveries of webhooks, at most 100,000.
+    pub deliveries: i64,
 }
 
 /// Whether the caller of a rescue knows that a worker slot is free.
@@ -60,6 +62,6 @@ impl Store {
         let row = query_file!("src/sql/backlog.sql").fetch_one(&mut *look).await?;
         look.rollback().await?;
         let oldest = row.oldest_seconds.map(|seconds| Duration::from_secs_f64(seconds.max(0.0)));
-        Ok(Backlog { runnable: row.runnable, oldest, unsent: row.unsent })
+        Ok(Backlog { runnable: row.runnable, oldest, unsent: row.unsent, deliveries: row.deliveries })
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use cuponera_domain::coupon::pattern::Pattern;
 use cuponera_domain::job::{JobKind, JobStatus};
 use cuponera_domain::principal::RoleName;
+use cuponera_domain::webhook::address::AllowedNetworks;
 use cuponera_platform::credential::{Tokens, secret_hash};
 use cuponera_platform::files::Files;
 use cuponera_platform::queue::Queue;
@@ -130,6 +131,7 @@ impl Installation {
             lanes: 1,
             limits: crate::Limits::default(),
             cors_origins: Vec::new(),
+            webhook_networks: AllowedNetworks::default(),
             metrics: Exposition::new(MetricsAccess::Loopback),
         };
         let app = App::start(builder).unwrap();

@@ -50,6 +50,8 @@ pub enum Permission {
     ManageJobs,
     /// See admin events.
     ReadAdminEvents,
+    /// See, create, change and test webhooks.
+    ManageWebhooks,
     /// See, create and change users.
     ManageUsers,
     /// See, create and revoke API keys.
@@ -58,9 +60,9 @@ pub enum Permission {
 
 use Permission::{
     AssignNamed, AssignRandom, CreateCodes, Distribute, Export, ForceUnlock, ManageApiKeys, ManageBooks,
-    ManageJobs, ManagePools, ManageUsers, ReadAdminEvents, ReadBooks, ReadCodes, ReadCoupons, ReadHistory,
-    ReadJobs, ReadPools, ReadRedemptions, ReadStatistics, RevokeCoupons, RollBackRedemptions, UseCoupons,
-    VoidCoupons,
+    ManageJobs, ManagePools, ManageUsers, ManageWebhooks, ReadAdminEvents, ReadBooks, ReadCodes, ReadCoupons,
+    ReadHistory, ReadJobs, ReadPools, ReadRedemptions, ReadStatistics, RevokeCoupons, RollBackRedemptions,
+    UseCoupons, VoidCoupons,
 };
 use RoleName::{Admin, Service, User};
 
@@ -109,6 +111,7 @@ const TABLE: [(Permission, &str, &str, &[RoleName]); 24] = [
         "see the changes of books, keys, users, logins, pools and jobs",
         &[Admin],
     ),
+    (ManageWebhooks, "webhooks:manage", "see, create, change, test and replay webhooks", &[Admin]),
     (ManageUsers, "users:manage", "see, create and change users", &[Admin]),
     (ManageApiKeys, "api-keys:manage", "see, create and revoke API keys", &[Admin]),
 ];

@@ -6,6 +6,7 @@
 
 mod list;
 mod shares;
+mod webhooks;
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -18,6 +19,9 @@ use cuponera_domain::job::JobKind;
 
 pub use list::{ALL, Described, Kind};
 pub use shares::{Bound, RESOURCES, Resource};
+pub use webhooks::{
+    AttemptEnd, webhook_attempt_ended, webhook_attempted, webhook_disabled, webhook_events_read,
+};
 
 /// From the time of an index lookup in memory to the timeout of a client.
 const SECONDS: [f64; 15] =
@@ -255,6 +259,7 @@ pub fn prepare_jobs() {
             chunks(kind, outcome).increment(0);
         }
     }
+    webhooks::prepare();
     counter!("cuponera_locks_expired_total").increment(0);
     counter!("cuponera_redis_outages_total").increment(0);
 }
@@ -294,12 +299,13 @@ pub(super) fn pool_waited(part: &'static str, pool: &'static str, waited: Durati
 }
 
 /// Sets the backlog in the database; `None` if it does not answer.
-pub(super) fn backlog(backlog: Option<(i64, Duration, i64)>) {
+pub(super) fn backlog(backlog: Option<(i64, Duration, i64, i64)>) {
     gauge!("cuponera_database_up").set(f64::from(u8::from(backlog.is_some())));
-    let Some((runnable, oldest, unsent)) = backlog else { return };
+    let Some((runnable, oldest, unsent, deliveries)) = backlog else { return };
     gauge!("cuponera_chunks_runnable").set(count(runnable));
     gauge!("cuponera_chunks_oldest_runnable_seconds").set(oldest.as_secs_f64());
     gauge!("cuponera_outbox_unsent").set(count(unsent));
+    gauge!("cuponera_webhook_deliveries_pending").set(count(deliveries));
 }
 
 fn count(number: i64) -> f64 {

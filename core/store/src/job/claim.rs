@@ -179,7 +179,8 @@ impl Store {
     /// that knows that no other program uses this database. Returns the number of leased chunks.
     pub async fn end_all_leases(&self) -> Result<u64> {
         let ended = query!(
-            "with house as (update housekeeping_lease set until = now() where until > now())
+            "with house as (update housekeeping_lease set until = now() where until > now()),
+                  delivery as (update webhook_delivery set lease_until = null where status = 'PENDING' and lease_until is not null)
              update job_chunk set lease_until = now()
              where status = 'RUNNING' and lease_until > now()
                and job_id in (select id from job where status in ('QUEUED', 'RUNNING'))"

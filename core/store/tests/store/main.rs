@@ -32,3 +32,4 @@ mod undo;
 mod user_pool;
 mod versions;
 mod visibility;
+mod webhook;

@@ -1,0 +1,220 @@
+//! The reader of events: each committed event becomes one delivery for each webhook that gets it.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use cuponera_domain::webhook::WebhookPatch;
+use cuponera_store::{Redeemed, Rollback};
+use cuponera_testkit::World;
+use futures::future::join_all;
+use serde_json::Value;
+use sqlx::{query, query_scalar};
+
+use super::{create, deliveries, new_webhook, read, read_to_end, types, webhook};
+
+fn data(body: &str) -> Value {
+    serde_json::from_str::<Value>(body).unwrap()["data"].take()
+}
+
+async fn redeem(world: &World, code: &str) -> Redeemed {
+    world.run_batch(world.redeem(code, "ana")).await.outcome.unwrap()
+}
+
+/// Invariant I-64.
+#[tokio::test]
+async fn an_event_that_is_committed_after_a_later_one_is_delivered() {
+    let world = World::new().await;
+    let code = &world.insert_codes(1).await[0];
+    let webhook = webhook(&world).await;
+    let mut late = world.pool().begin().await.unwrap();
+    // Its transaction is older than that of the assignment, and its event is committed after it.
+    query(
+        "insert into coupon_event (id, business_id, book_id, position, version, from_status, to_status, action, actor)
+         values (gen_random_uuid(), $1, $2, 900, 1, 'AVAILABLE', 'ASSIGNED', 'ASSIGN', 'late')",
+    )
+    .bind(world.business.0)
+    .bind(world.book.0)
+    .execute(&mut *late)
+    .await
+    .unwrap();
+    world.give(code, "ana").await;
+    for _ in 0..3 {
+        let round = world.store().read_webhook_events(100).await.unwrap();
+        assert_eq!(round.created, 0, "an event after a running transaction was read");
+    }
+    late.commit().await.unwrap();
+    read(&world, 2).await;
+    let actors: Vec<Value> = deliveries(&world, webhook)
+        .await
+        .iter()
+        .map(|delivery| data(&delivery.body)["actor"].take())
+        .collect();
+    assert_eq!(actors, ["late", "service:test"]);
+    assert_eq!(read_to_end(&world).await, 0, "an event was read twice");
+}
+
+/// Invariant I-64.
+#[tokio::test(flavor = "multi_thread")]
+async fn several_readers_beside_writers_create_each_delivery_once() {
+    let world = World::new().await;
+    let codes = world.insert_codes(60).await;
+    let webhooks =
+        [webhook(&world).await, create(&world, world.business, new_webhook(&["coupon.redeemed"])).await];
+    let is_over = AtomicBool::new(false);
+    let writers = async {
+        join_all(codes.iter().map(async |code| {
+            world.give(code, "ana").await;
+            world.locked(code, "ana").await;
+            redeem(&world, code).await;
+        }))
+        .await;
+        is_over.store(true, Ordering::Relaxed);
+    };
+    let reader = async || {
+        while !is_over.load(Ordering::Relaxed) {
+            world.store().read_webhook_events(7).await.unwrap();
+        }
+    };
+    tokio::join!(writers, reader(), reader(), reader());
+    read_to_end(&world).await;
+    let all = deliveries(&world, webhooks[0]).await;
+    let ids: BTreeSet<_> = all.iter().map(|delivery| delivery.event).collect();
+    assert_eq!((all.len(), ids.len()), (180, 180));
+    assert_eq!(deliveries(&world, webhooks[1]).await.len(), 60);
+    world.assert_invariants().await;
+}
+
+#[tokio::test]
+async fn a_webhook_gets_the_types_that_it_names_from_its_creation_on() {
+    let world = World::new().await;
+    let codes = world.insert_codes(2).await;
+    world.give(&codes[0], "ana").await;
+    let (all, some) = (
+        webhook(&world).await,
+        create(&world, world.business, new_webhook(&["coupon.redeemed", "coupon.rolled_back"])).await,
+    );
+    let other = world.another_business().await;
+    let theirs = create(&world, other, new_webhook(&["*"])).await;
+    world.locked(&codes[0], "ana").await;
+    let redeemed = redeem(&world, &codes[0]).await;
+    let reason = "a mistake".to_owned();
+    let rollback = Rollback { redemption: redeemed.redemption, code: codes[0].clone(), user: None, reason };
+    world.run_batch(world.call(rollback)).await.outcome.unwrap();
+    read(&world, 3 + 2).await;
+    let of_all = deliveries(&world, all).await;
+    assert_eq!(types(&of_all), ["coupon.locked", "coupon.redeemed", "coupon.rolled_back"]);
+    let of_some = deliveries(&world, some).await;
+    assert_eq!(types(&of_some), ["coupon.redeemed", "coupon.rolled_back"]);
+    for delivery in &of_some {
+        let data = data(&delivery.body);
+        assert_eq!(data["redemptionId"], redeemed.redemption.to_string(), "{data}");
+        assert_eq!(
+            (&data["code"], &data["id"]),
+            (&codes[0].as_str().into(), &delivery.event.to_string().into())
+        );
+    }
+    assert_eq!(data(&of_all[0].body).get("redemptionId"), None);
+    let theirs: i64 = query_scalar("select count(*) from webhook_delivery where webhook_id = $1")
+        .bind(theirs.0)
+        .fetch_one(world.pool())
+        .await
+        .unwrap();
+    assert_eq!(theirs, 0, "a webhook got an event of another business");
+    world.assert_invariants().await;
+}
+
+#[tokio::test]
+async fn a_disabled_webhook_gets_no_events_and_one_that_is_enabled_gets_those_from_then_on() {
+    let world = World::new().await;
+    let codes = world.insert_codes(3).await;
+    let webhook = webhook(&world).await;
+    let set = async |enabled| {
+        let patch = WebhookPatch { enabled: Some(enabled), ..WebhookPatch::default() };
+        world.store().update_webhook(world.business, webhook, &patch).await.unwrap()
+    };
+    world.give(&codes[0], "ana").await;
+    read(&world, 1).await;
+    assert!(!set(false).await.enabled);
+    world.give(&codes[1], "ana").await;
+    assert!(set(true).await.enabled);
+    world.give(&codes[2], "ana").await;
+    read(&world, 1).await;
+    let of: Vec<Value> = deliveries(&world, webhook)
+        .await
+        .iter()
+        .map(|delivery| data(&delivery.body)["code"].take())
+        .collect();
+    assert_eq!(of, [codes[0].as_str(), codes[2].as_str()]);
+    assert_eq!(read_to_end(&world).await, 0);
+}
+
+#[tokio::test]
+async fn events_of_a_job_are_only_for_webhooks_that_want_them_per_code() {
+    let world = World::new().await;
+    let codes = world.insert_codes(1).await;
+    let (plain, per_code) = (
+        webhook(&world).await,
+        create(
+            &world,
+            world.business,
+            cuponera_domain::webhook::NewWebhook { per_code: true, ..new_webhook(&["*"]) },
+        )
+        .await,
+    );
+    let mut call = world.named(&codes[0], "ana");
+    call.audit.actor = "job:01939f2a-0000-7000-8000-000000000005".to_owned();
+    world.run_batch(call).await.outcome.unwrap();
+    read(&world, 1).await;
+    assert_eq!(deliveries(&world, plain).await.len(), 0);
+    assert_eq!(deliveries(&world, per_code).await.len(), 1);
+}
+
+/// A restored database numbers its transactions from the start.
+#[tokio::test]
+async fn after_a_restore_no_event_is_skipped_or_delivered_twice() {
+    let world = World::new().await;
+    let codes = world.insert_codes(30).await;
+    let webhook = webhook(&world).await;
+    for code in &codes[..10] {
+        world.give(code, "ana").await;
+    }
+    read(&world, 10).await;
+    for code in &codes[10..20] {
+        world.give(code, "ana").await;
+    }
+    // As if this were a dump of a database with more transactions.
+    for sql in [
+        "update coupon_event set tx = (tx::text::bigint + 1000000)::text::xid8",
+        "update webhook_cursor set tx = (tx::text::bigint + 1000000)::text::xid8",
+        "update event_epoch set tx = (tx::text::bigint + 1000000)::text::xid8",
+        "update webhook set since_snapshot = format('%s:%s:', x, x)::pg_snapshot
+         from (select pg_snapshot_xmin(since_snapshot)::text::bigint + 1000000 as x from webhook) s",
+    ] {
+        query(sql).execute(world.pool()).await.unwrap();
+    }
+    world.store().open_event_log().await.unwrap();
+    for code in &codes[20..] {
+        world.give(code, "ana").await;
+    }
+    read(&world, 20).await;
+    let all = deliveries(&world, webhook).await;
+    let of: BTreeSet<String> = all.iter().map(|delivery| data(&delivery.body)["code"].to_string()).collect();
+    assert_eq!((all.len(), of.len()), (30, 30));
+    assert_eq!(read_to_end(&world).await, 0);
+}
+
+#[tokio::test]
+async fn without_a_webhook_nothing_is_read_and_the_first_one_gets_no_earlier_events() {
+    let world = World::new().await;
+    let codes = world.insert_codes(5).await;
+    for code in &codes[..4] {
+        world.give(code, "ana").await;
+    }
+    let round = world.store().read_webhook_events(2).await.unwrap();
+    assert_eq!((round.examined, round.created, round.age), (0, 0, Duration::ZERO));
+    let webhook = webhook(&world).await;
+    world.give(&codes[4], "ana").await;
+    read(&world, 1).await;
+    assert_eq!(deliveries(&world, webhook).await.len(), 1);
+}

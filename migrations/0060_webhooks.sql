@@ -19,9 +19,10 @@ create table webhook (
   -- The epoch and the snapshot of its creation or of the last time that it was enabled. It gets no event that is visible in the snapshot.
   since_epoch smallint not null,
   since_snapshot pg_snapshot not null default pg_current_snapshot(),
-  -- The first failed attempt after the last success.
+  -- The first failed attempt after the last success, or after a day without attempts.
   failing_since timestamptz,
   last_delivery_id uuid,
+  last_attempt_at timestamptz,
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
   -- Set when the webhook is deleted. Housekeeping then deletes its deliveries, and the row after them.
@@ -86,4 +87,5 @@ create table webhook_cursor (
   id uuid not null
 );
 insert into webhook_cursor (source, epoch, tx, id)
-select 'coupon_event', max(epoch), pg_snapshot_xmin(pg_current_snapshot()), '00000000-0000-0000-0000-000000000000' from event_epoch;
+select source, max(epoch), pg_snapshot_xmin(pg_current_snapshot()), '00000000-0000-0000-0000-000000000000'
+from event_epoch, (values ('coupon_event'), ('admin_event')) log (source) group by source;

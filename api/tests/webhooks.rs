@@ -102,7 +102,7 @@ async fn forbidden_receivers_and_unknown_types_are_rejected_by_the_field() {
             "{url}: {problem}"
         );
     }
-    let body = json!({"url": "nowhere", "eventTypes": ["coupon.redeemed", "book.closed"], "perCode": 1, "events": []});
+    let body = json!({"url": "nowhere", "eventTypes": ["coupon.redeemed", "book.opened"], "perCode": 1, "events": []});
     let problem = admin.post("webhooks", body).await.expect(422);
     let fields: Vec<&str> = problem["errors"]
         .as_array()
@@ -113,7 +113,7 @@ async fn forbidden_receivers_and_unknown_types_are_rejected_by_the_field() {
     assert_eq!(fields, ["url", "eventTypes", "perCode", "events"], "{problem}");
     let message = problem["errors"][1]["message"].as_str().expect("a message");
     assert!(
-        message.contains("`book.closed`")
+        message.contains("`book.opened`")
             && message.contains("coupon.lock_expired")
             && message.contains("webhook.disabled"),
         "{message}"
@@ -124,7 +124,7 @@ async fn forbidden_receivers_and_unknown_types_are_rejected_by_the_field() {
     }
     let id = id_of(&admin.post("webhooks", json!({"url": "https://shop.example/"})).await.expect(201));
     for change in
-        [json!({"url": "https://10.0.0.1/"}), json!({"url": null}), json!({"eventTypes": ["job.failed"]})]
+        [json!({"url": "https://10.0.0.1/"}), json!({"url": null}), json!({"eventTypes": ["job.done"]})]
     {
         assert_eq!(admin.patch(&format!("webhooks/{id}"), change).await.rejected(422), "invalid");
     }
@@ -209,6 +209,38 @@ async fn an_event_reaches_its_receiver_as_the_api_shows_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn events_of_books_and_jobs_have_them_as_the_api_shows_them() {
+    let server = server().await;
+    let admin = server.admin();
+    let receiver = Receiver::healthy().await;
+    let id = id_of(&admin.post("webhooks", json!({"url": receiver.url()})).await.expect(201));
+    let rules = json!({"name": "Summer", "description": "10 %", "discount": {"type": "PERCENT", "value": 10.5}, "metadata": {"a": [1]},
+                       "maxCodesPerUser": 2, "expiresAt": "2199-01-01T00:00:00Z"});
+    let book = id_of(&admin.post("coupon-books", rules).await.expect(201));
+    let path = format!("coupon-books/{book}");
+    let activated = admin.patch(&path, json!({"status": "ACTIVE"})).await.expect(200);
+    let delivery = ended(&admin, &id, "book.activated").await;
+    assert_eq!(delivery["request"]["data"], activated);
+    let job = json!({"couponBookId": book, "quantity": 20, "pattern": "A-{XXXXXXXX}"});
+    let job = id_of(&admin.post("coupon-codes/generate", job).await.expect(202));
+    let delivery = ended(&admin, &id, "job.succeeded").await;
+    assert_eq!(delivery["request"]["data"], admin.get(&format!("jobs/{job}")).await.expect(200));
+    admin.patch(&path, json!({"status": "PAUSED"})).await.expect(200);
+    ended(&admin, &id, "book.paused").await;
+    admin.patch(&path, json!({"status": "CLOSED"})).await.expect(200);
+    ended(&admin, &id, "book.closed").await;
+    let received = receiver.received();
+    let of_book: Vec<Value> =
+        received.iter().map(|request| request.json()).filter(|body| body["data"]["id"] == *book).collect();
+    let found: Vec<_> = of_book.iter().map(|body| (&body["type"], &body["data"]["status"])).collect();
+    assert_eq!(
+        json!(found),
+        json!([["book.activated", "ACTIVE"], ["book.paused", "PAUSED"], ["book.closed", "CLOSED"]])
+    );
+    server.assert_invariants().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_failed_delivery_is_replayed_and_a_disabled_webhook_is_shown_as_its_event_shows_it() {
     let server = server().await;
     let admin = server.admin();
@@ -221,7 +253,12 @@ async fn a_failed_delivery_is_replayed_and_a_disabled_webhook_is_shown_as_its_ev
     })
     .await;
     let other = Receiver::healthy().await;
-    let id = id_of(&admin.post("webhooks", json!({"url": gone.url()})).await.expect(201));
+    let id = id_of(
+        &admin
+            .post("webhooks", json!({"url": gone.url(), "eventTypes": ["coupon.assigned"]}))
+            .await
+            .expect(201),
+    );
     let listener = id_of(
         &admin
             .post("webhooks", json!({"url": other.url(), "eventTypes": ["webhook.disabled"]}))

@@ -292,7 +292,8 @@ const INVARIANTS_OF_WEBHOOKS: &[(&str, &str)] = &[
     ),
     (
         "a webhook gets events of its business only",
-        "select d.id from webhook_delivery d join webhook w on w.id = d.webhook_id join coupon_event e on e.id = d.event_id
+        "select d.id from webhook_delivery d join webhook w on w.id = d.webhook_id
+         join (select id, business_id from coupon_event union all select id, business_id from admin_event) e on e.id = d.event_id
          where e.business_id <> w.business_id",
     ),
 ];

@@ -36,7 +36,7 @@ const OUTAGE_DELAY: Duration = Duration::from_secs(1);
 const FENCED: &str = "the chunk was fenced: another worker claimed it, or the job was stopped";
 /// The log line of a job that a rule stops.
 const STOPPED: &str = "a rule stopped the job";
-/// How long a shutdown waits for running chunks: less than the time after which a supervisor kills the process.
+/// How long a shutdown waits for running chunks and attempts: less than the time after which a supervisor kills the process.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(12);
 
 /// The outcome of a chunk without an error.
@@ -108,7 +108,9 @@ impl Worker {
         tasks.close();
         stop.cancelled().await;
         if tokio::time::timeout(SHUTDOWN_TIMEOUT, tasks.wait()).await.is_err() {
-            warn!("a chunk is still running; another worker claims it when its lease expires");
+            warn!(
+                "a chunk or an attempt of a webhook is still running; another worker claims it when its lease expires"
+            );
         }
     }
 

@@ -69,12 +69,14 @@ async fn run_roll_ups(store: &Store, lead: &HousekeepingLease, stop: &Cancellati
     let mut counts = FailureLog::default();
     let mut statistics = FailureLog::default();
     let mut reserved = FailureLog::default();
+    let mut expiries = FailureLog::default();
     let mut stalled = FailureLog::default();
     while !stop.is_cancelled() {
         if lead.is_held() {
             counts.note(store.roll_up_counts().await.map(drop));
             statistics.note(store.roll_up_statistics().await);
             reserved.note(store.release_reserved_codes().await.map(drop));
+            expiries.note(store.record_expiries().await.map(drop));
             stalled.note(end_lapsed_sessions(store).await);
         }
         pause(ROLL_UP_INTERVAL, stop).await;

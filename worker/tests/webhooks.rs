@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cuponera_domain::id::WebhookId;
+use cuponera_domain::id::{BusinessId, WebhookId};
 use cuponera_domain::webhook::NewWebhook;
 use cuponera_domain::webhook::address::AllowedNetworks;
 use cuponera_domain::webhook::delivery::{Delivery, DeliveryStatus};
@@ -69,6 +69,10 @@ impl Running {
 
 /// A webhook of all events.
 async fn webhook(world: &World, url: &str) -> WebhookId {
+    webhook_of(world, world.business, url).await
+}
+
+async fn webhook_of(world: &World, business: BusinessId, url: &str) -> WebhookId {
     let new = NewWebhook {
         url: url.to_owned(),
         description: None,
@@ -76,7 +80,7 @@ async fn webhook(world: &World, url: &str) -> WebhookId {
         per_code: false,
         enabled: true,
     };
-    let created = world.store().create_webhook(None, world.business, &new, &secret()).await.unwrap();
+    let created = world.store().create_webhook(None, business, &new, &secret()).await.unwrap();
     created.outcome.unwrap().webhook.id
 }
 

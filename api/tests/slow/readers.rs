@@ -50,7 +50,7 @@ async fn read_slowly(server: &str, mut stream: TcpStream) {
 
 /// The page is one buffered body, which hyper frees before a byte is sent.
 #[tokio::test(flavor = "multi_thread")]
-async fn who_reads_a_page_too_slowly_is_cut_off_and_a_stream_where_nothing_happens_is_not() {
+async fn a_client_that_reads_a_page_too_slowly_is_cut_off_and_a_stream_where_nothing_happens_is_not() {
     let server = Server::start_with(Limits { worker: false, ..Limits::default() }).await;
     let address = server.another_api_limited(behind_a_proxy(Some(2))).await;
     let book = server.book(json!({})).await;

@@ -18,7 +18,7 @@ pub(super) const HELP: &str = help!(
   cuponera events --kind admin --from 2027-06-01T00:00:00Z
   cuponera events --follow
 
---kind admin lists the changes of books, API keys, users, logins, user pools and jobs, for an ADMIN; --json shows the values before and after.
+--kind admin lists the changes of books, API keys, users, logins, user pools, jobs and webhooks, for an ADMIN; --json shows the values before and after.
 
 With --follow each new event is printed once, also after the connection was lost; under --json as one object per line. Ctrl-C ends it."
 );

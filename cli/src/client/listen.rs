@@ -28,7 +28,7 @@ pub(super) const HELP: &str = help!(
 
 Prints each event that is committed from now on, also after the connection was lost. With --forward-to it also sends the event to a receiver
 under development, once, in the form and with the signature of a webhook; the secret is generated for the command and printed first. No
-webhook is created. Under --json each line is the body of a request. Ctrl-C ends it."
+webhook is created. The events that bulk jobs write for each code are sent too, as with perCode. Under --json each line is the body of a request. Ctrl-C ends it."
 );
 
 /// Timeout of a request to the receiver, as for webhooks.
@@ -106,7 +106,13 @@ async fn redemption(client: &Client, event: &Value, event_type: EventType) -> Op
     let time = if event_type == EventType::CouponRedeemed { "redeemedAt" } else { "rolledBackAt" };
     let ask = Request::get(&["redemptions"]).with("couponBookId", text("couponBookId"));
     let ask = ask.with("userId", text("userId")).with("limit", Some(MAX_REDEMPTIONS));
-    let page = client.server.send(ask).await.ok()?;
+    let page = match client.server.send(ask).await {
+        Ok(page) => page,
+        Err(_) => {
+            note("  without redemptionId: the redemptions cannot be read (permission redemptions:read)");
+            return None;
+        }
+    };
     let of_event = |item: &&Value| item["code"] == event["code"] && item[time] == event["at"];
     page.items().iter().find(of_event).map(|item| item["id"].clone())
 }

@@ -275,7 +275,8 @@ async fn test(client: &Client, webhook: &str) -> Result<(), ClientError> {
     let delivery = text(&sent.value, "/id");
     let deadline = Instant::now() + TEST_TIMEOUT;
     loop {
-        let page = client.ask(Request::get(&["webhooks", &id, "deliveries"])).await?;
+        let path = ["webhooks", &*id, "deliveries"];
+        let page = client.ask(Request::get(&path).with("limit", Some(LOOKUP_PAGE))).await?;
         let found = page.items().iter().find(|item| item["id"] == *delivery);
         match found {
             Some(item) if item["status"] != "PENDING" => return show_test(client, item),

@@ -34,7 +34,7 @@ async fn webhooks_are_created_shown_changed_tested_and_deleted() {
     world.run(&["webhooks", "test", &url]).fails(3, &["disabled"]);
     world.run(&["webhooks", "create", "https://127.0.0.1/"]).fails(3, &["url", "private"]);
     world
-        .run(&["webhooks", "create", "https://shop.example/", "--event", "book.closed"])
+        .run(&["webhooks", "create", "https://shop.example/", "--event", "book.opened"])
         .fails(3, &["coupon.voided"]);
     world.run(&["webhooks", "delete", &url]).prints(&["deleted"]);
     world.run(&["webhooks", "show", &url]).fails(3, &["no webhook"]);

@@ -1,15 +1,17 @@
 //! The words of admin events, which triggers of the database write.
 
 /// The kinds of changed objects.
-pub const SUBJECTS: [&str; 8] =
-    ["BOOK", "API_KEY", "USER", "MEMBERSHIP", "LOGIN", "POOL", "JOB", "DEAD_LETTER"];
+pub const SUBJECTS: [&str; 9] =
+    ["BOOK", "API_KEY", "USER", "MEMBERSHIP", "LOGIN", "POOL", "JOB", "DEAD_LETTER", "WEBHOOK"];
 
 /// The kinds of changes. `CREATE`, `UPDATE` and `DELETE` are those of most objects.
-pub const ACTIONS: [&str; 17] = [
+pub const ACTIONS: [&str; 18] = [
     "CREATE",
     "UPDATE",
     "DELETE",
-    // Keys and accounts.
+    // Books whose `expiresAt` has passed.
+    "EXPIRE",
+    // Keys, accounts and webhooks.
     "REVOKE",
     "CHANGE_SECRET",
     "CHANGE_PASSWORD",

@@ -1,7 +1,7 @@
 //! The audit context of a transaction: triggers of the changed tables read it from the setting `cuponera.audit` and write it to the
 //! admin events of the transaction.
 //!
-//! **Invariant I-63.** Each change of a book, an API key, an account, a membership, a login, a pool or a job writes an admin event in the
+//! **Invariant I-63.** Each change of a book, an API key, an account, a membership, a login, a pool, a job or a webhook writes an admin event in the
 //! transaction of the change, with the actor, and without secrets. The tables of coupons have no such trigger.
 
 use std::sync::Arc;

@@ -54,6 +54,8 @@ macro_rules! book {
 /// Maximum number of books that a page examines. With its name and description a row may have 6 KB: a page reads less
 /// than 6 MB.
 pub const MAX_BOOKS_EXAMINED: i64 = 1_000;
+/// Maximum number of expired books that a statement records.
+const MAX_EXPIRIES: i64 = 100;
 /// Maximum number of books that are counted for the total of a list.
 const MAX_BOOKS_COUNTED: i64 = 10_000;
 
@@ -106,6 +108,12 @@ impl Store {
     /// The book, if it belongs to the business.
     pub async fn get_book(&self, business: BusinessId, id: BookId) -> Result<Book> {
         get(&self.reads, business, id).await
+    }
+
+    /// Records the books that have expired, as admin events; returns their number.
+    pub async fn record_expiries(&self) -> Result<u64> {
+        let recorded = query_file!("src/sql/record_expiries.sql", MAX_EXPIRIES).fetch_all(&self.pool).await?;
+        u64::try_from(recorded.len()).map_err(Error::internal)
     }
 
     /// A business's books, newest first. A page may be short. The total is absent if the business has more than 10,000

@@ -23,7 +23,7 @@ struct Index {
 }
 
 /// The indexes, in the order in which they are built.
-const INDEXES: [Index; 13] = [
+const INDEXES: [Index; 14] = [
     Index { name: "request_key_age", table: "request_key", columns: "(at)" },
     Index { name: "refresh_token_expiry", table: "refresh_token", columns: "(expires_at)" },
     Index {
@@ -55,6 +55,12 @@ const INDEXES: [Index; 13] = [
         name: "redemption_with_reference",
         table: "redemption",
         columns: "(business_id, reference, at, id) where reference is not null",
+    },
+    // The redemption of an event for a webhook.
+    Index {
+        name: "redemption_rolled_back",
+        table: "redemption",
+        columns: "(business_id, rolled_back_at) where rolled_back_at is not null",
     },
     // A migration step creates the index of this partitioned table. The parts of its older partitions are built here.
     Index { name: EVENT_CURSOR, table: "coupon_event", columns: "(epoch, tx, id)" },

@@ -104,6 +104,10 @@ impl Store {
         };
         let outcome = async {
             let id = WebhookId::generate();
+            // Calls at the same time count each other's webhooks.
+            query!("select from business where id = $1 for no key update", business.0)
+                .execute(&mut *open.transaction)
+                .await?;
             let created = query!(
                 "insert into webhook (id, business_id, url, description, event_types, per_code, enabled, secret, since_epoch)
                  select $1, $2, $3, $4, $5, $6, $7, $8, (select max(epoch) from event_epoch)
@@ -165,8 +169,8 @@ impl Store {
         id: WebhookId,
         patch: &WebhookPatch,
     ) -> Result<Webhook> {
-        let mut transaction = self.pool.begin().await?;
-        hold(&mut transaction, business, id).await?;
+        let mut transaction = self.begin().await?;
+        lock_webhook(&mut transaction, business, id).await?;
         query!(
             "update webhook
              set url = coalesce($2, url), description = case when $3 then $4 else description end,
@@ -194,17 +198,17 @@ impl Store {
 
     /// Deletes a webhook: it is gone at once, and housekeeping deletes its deliveries.
     pub async fn delete_webhook(&self, business: BusinessId, id: WebhookId) -> Result<()> {
+        let mut transaction = self.begin().await?;
         let gone = query!(
             "update webhook set deleted_at = now(), enabled = false, disabled_reason = null
              where id = $1 and business_id = $2 and deleted_at is null",
             id.0,
             business.0
         );
-        if gone.execute(&self.pool).await?.rows_affected() == 0 {
-            Err(no_such_webhook().into())
-        } else {
-            Ok(())
+        if gone.execute(&mut *transaction).await?.rows_affected() == 0 {
+            return Err(no_such_webhook().into());
         }
+        Ok(transaction.commit().await?)
     }
 
     /// Gives a webhook a new secret. The old one stays valid for 24 hours; one that was replaced before is dropped.
@@ -220,7 +224,7 @@ impl Store {
             KeyedChange::Answered(answer) => return Ok(answer),
         };
         let outcome = async {
-            hold(&mut open.transaction, business, id).await?;
+            lock_webhook(&mut open.transaction, business, id).await?;
             query!(
                 "update webhook set old_secret = secret, old_secret_until = now() + make_interval(secs => $3), secret = $2,
                                     updated_at = now()
@@ -252,7 +256,11 @@ async fn get(executor: impl PgExecutor<'_>, business: BusinessId, id: WebhookId)
 }
 
 /// Locks a webhook of a business.
-async fn hold(transaction: &mut PgTransaction<'_>, business: BusinessId, id: WebhookId) -> Result<()> {
+async fn lock_webhook(
+    transaction: &mut PgTransaction<'_>,
+    business: BusinessId,
+    id: WebhookId,
+) -> Result<()> {
     query_scalar!(
         "select id from webhook where id = $1 and business_id = $2 and deleted_at is null for no key update",
         id.0,
@@ -265,7 +273,7 @@ async fn hold(transaction: &mut PgTransaction<'_>, business: BusinessId, id: Web
 }
 
 /// Locks webhooks, in the order of their ids.
-async fn hold_all(transaction: &mut PgTransaction<'_>, ids: &[Uuid]) -> Result<()> {
+async fn lock_webhooks(transaction: &mut PgTransaction<'_>, ids: &[Uuid]) -> Result<()> {
     query!("select id from webhook where id = any($1) order by id for no key update", ids)
         .fetch_all(&mut **transaction)
         .await?;
@@ -305,14 +313,20 @@ impl NewDeliveries {
         )
         .execute(&mut **transaction)
         .await?;
-        free(transaction, &self.webhooks, &self.subjects).await?;
+        schedule_first_pending(transaction, &self.webhooks, &self.subjects).await?;
         Ok(created.rows_affected())
     }
 }
 
 /// Makes the first pending delivery of each subject due.
-async fn free(transaction: &mut PgTransaction<'_>, webhooks: &[Uuid], subjects: &[String]) -> Result<()> {
-    sqlx::query_file!("src/sql/free_deliveries.sql", webhooks, subjects).execute(&mut **transaction).await?;
+async fn schedule_first_pending(
+    transaction: &mut PgTransaction<'_>,
+    webhooks: &[Uuid],
+    subjects: &[String],
+) -> Result<()> {
+    sqlx::query_file!("src/sql/schedule_first_pending.sql", webhooks, subjects)
+        .execute(&mut **transaction)
+        .await?;
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! Delivers events to webhooks: claims due deliveries, attempts them, and records the ends of the attempts.
 //!
-//! **Invariant.** A receiver that does not answer delays no other one: it has a bounded number of attempts at a time, and receivers whose
-//! last attempt failed together have at most a quarter of all. A worker that dies loses no event, because its leases end.
+//! **Invariant.** A receiver that does not answer delays no other one: it has a bounded number of attempts at a time. The receivers of a
+//! business together have at most a quarter of all, and so have all receivers whose last attempt failed. A worker that dies loses no event, because its leases end.
 
 mod resolve;
 mod sender;
@@ -39,6 +39,8 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_ATTEMPTS: usize = 256;
 /// Of these, attempts for webhooks whose last attempt failed.
 const MAX_FAILING: usize = 64;
+/// Maximum number of attempts for the webhooks of one business.
+const MAX_EACH_BUSINESS: i64 = 64;
 /// Maximum number of attempts for one webhook.
 const MAX_EACH: i64 = 4;
 /// The same for one whose last attempt failed.
@@ -121,6 +123,7 @@ impl Running {
         ClaimLimits {
             all: room(MAX_ATTEMPTS, self.webhooks.len()),
             failing: room(MAX_FAILING, failing),
+            each_business: MAX_EACH_BUSINESS,
             each: MAX_EACH,
             each_failing: MAX_EACH_FAILING,
             running: running.into_iter().collect(),
@@ -191,7 +194,10 @@ impl Parts {
             };
             match recorded {
                 Ok(finish) => return note(delivery, outcome, finish),
-                Err(failure) if failure.is_retryable() && begun.elapsed() < RECORDING => {}
+                Err(failure)
+                    if failure.is_retryable()
+                        && begun.elapsed() < RECORDING
+                        && !self.give_up.is_cancelled() => {}
                 Err(failure) => {
                     warn!(error = failure.chain(), "cannot record an attempt of a webhook; it is made again");
                     return;

@@ -1,4 +1,4 @@
-//! Reads the event log and creates the deliveries of webhooks, and deletes old ones, on the worker with the lease. The database decides
+//! Reads the logs of events and creates the deliveries of webhooks, and deletes old ones, on the worker with the lease. The database decides
 //! which events are read. Both begin transactions, so they are not cancelled.
 
 use std::time::{Duration, Instant};
@@ -11,9 +11,9 @@ use tokio_util::sync::CancellationToken;
 use super::lead::HousekeepingLease;
 use super::{FailureLog, pause};
 
-/// Interval of readings of the log.
+/// Polling interval of the logs.
 const READ_INTERVAL: Duration = Duration::from_millis(250);
-/// Maximum number of events that one transaction reads: about 1 MB with their codes.
+/// Maximum number of events of a log that one transaction reads.
 const PAGE: i64 = 1_000;
 /// Interval of the deletion of old deliveries.
 const FORGET_INTERVAL: Duration = Duration::from_hours(1);
@@ -29,18 +29,20 @@ pub(super) async fn create_deliveries(
     while !stop.is_cancelled() {
         if lead.is_held() {
             failures.note(read(store, lead, wake, stop).await);
+        } else {
+            metrics::webhook_events_read(0, Duration::ZERO);
         }
         pause(READ_INTERVAL, stop).await;
     }
 }
 
-/// Deletes old deliveries once an hour until the worker stops. A failure is retried after the interval of readings.
+/// Deletes old deliveries once an hour until the worker stops. A failure is retried after the polling interval.
 pub(super) async fn forget_deliveries(store: &Store, lead: &HousekeepingLease, stop: &CancellationToken) {
     let mut failures = FailureLog::default();
     let mut last: Option<Instant> = None;
     while !stop.is_cancelled() {
         if lead.is_held() && last.is_none_or(|last| last.elapsed() >= FORGET_INTERVAL) {
-            let forgotten = store.forget_deliveries().await.map(drop);
+            let forgotten = forget(store, lead, stop).await;
             last = forgotten.is_ok().then(Instant::now);
             failures.note(forgotten);
         }
@@ -48,7 +50,7 @@ pub(super) async fn forget_deliveries(store: &Store, lead: &HousekeepingLease, s
     }
 }
 
-/// Reads the log to its end.
+/// Reads the logs to their ends.
 async fn read(
     store: &Store,
     lead: &HousekeepingLease,
@@ -57,14 +59,19 @@ async fn read(
 ) -> Result<()> {
     while lead.is_held() && !stop.is_cancelled() {
         let round = store.read_webhook_events(PAGE).await?;
-        let is_whole = round.examined == PAGE;
-        metrics::webhook_events_read(round.examined, if is_whole { round.age } else { Duration::ZERO });
+        metrics::webhook_events_read(round.examined, round.lag);
         if round.created > 0 {
             wake.notify_one();
         }
-        if !is_whole {
+        if !round.is_behind {
             break;
         }
     }
+    Ok(())
+}
+
+/// Deletes old deliveries, one slice after the other.
+async fn forget(store: &Store, lead: &HousekeepingLease, stop: &CancellationToken) -> Result<()> {
+    while lead.is_held() && !stop.is_cancelled() && store.forget_deliveries().await? > 0 {}
     Ok(())
 }

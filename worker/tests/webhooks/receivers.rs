@@ -8,7 +8,9 @@ use cuponera_domain::webhook::{DisabledReason, MAX_WEBHOOKS};
 use cuponera_testkit::{Answer, Receiver, World, eventually};
 use sqlx::query;
 
-use super::{Running, assert_in_order, assert_signed, count, deliveries, local, three_events, webhook};
+use super::{
+    Running, assert_in_order, assert_signed, count, deliveries, local, three_events, webhook, webhook_of,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn events_arrive_signed_and_in_order_whatever_the_receiver_answers_first() {
@@ -110,6 +112,29 @@ async fn dead_receivers_do_not_delay_a_healthy_one() {
         .unwrap();
     assert_eq!(held, 0, "a worker that stopped holds deliveries");
     world.assert_invariants().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_receivers_that_do_not_answer_do_not_delay_another_business() {
+    let world = World::new().await;
+    let codes = world.insert_codes(5).await;
+    let dead = Receiver::answering(|_, _| Answer::Hang).await;
+    for number in 0..MAX_WEBHOOKS {
+        webhook(&world, &format!("{}/{number}", dead.url())).await;
+    }
+    let (other, healthy) = (world.another_business().await, Receiver::healthy().await);
+    let well = webhook_of(&world, other, &healthy.url()).await;
+    let worker = Running::start(&world, "worker", local()).await;
+    for code in &codes {
+        world.give(code, "ana").await;
+    }
+    // The share of a business.
+    eventually("the receivers to be called", async || (dead.received().len() >= 64).then_some(())).await;
+    world.store().test_webhook(None, other, well).await.unwrap().outcome.unwrap();
+    eventually("the other business to be served", async || (!healthy.received().is_empty()).then_some(()))
+        .await;
+    assert_eq!(dead.received().len(), 64, "the event came after a call that did not end");
+    worker.stop().await;
 }
 
 /// Invariant I-65.

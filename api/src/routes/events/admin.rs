@@ -14,7 +14,7 @@ use crate::routes::List;
 
 use super::view::EventView;
 
-/// A change of a book, an API key, an account, a membership, a login, a user pool or a job.
+/// A change of a book, an API key, an account, a membership, a login, a user pool, a job or a webhook.
 #[derive(Debug, Object)]
 #[oai(rename = "AdminEvent", rename_all = "camelCase", skip_serializing_if_is_none)]
 pub(crate) struct AdminEventView {

@@ -45,7 +45,7 @@ impl Events {
     /// The list has the newest events first. A page may be short or empty before the end of the list: only `nextCursor` shows whether there
     /// are more. An API key that is limited to some books sees the events of their codes.
     ///
-    /// With `kind=ADMIN` the list has the changes of books, API keys, users, logins, user pools and jobs instead: what was done, by which
+    /// With `kind=ADMIN` the list has the changes of books, API keys, users, logins, user pools, jobs and webhooks instead: what was done, by which
     /// actor, and the values before and after, without secrets. It needs the permission `events:admin`, which only an ADMIN has, and cannot
     /// be combined with `couponBookId`, `userId`, `action` and `follow`.
     ///

@@ -61,26 +61,21 @@ pub(super) struct WebhookChange {
 
 impl FromFields for WebhookPatch {
     fn read(fields: &mut Fields) -> Option<Self> {
-        let set = |change| match change {
-            Change::Keep => None,
-            Change::Set(value) => Some(value),
-        };
-        let url = match fields.change::<String>("url") {
-            Change::Keep => None,
-            Change::Set(url) => Some(url),
-        };
+        let url = set(fields.change::<String>("url"));
         note_url(fields, url.as_deref());
-        let description = match fields.change_or_clear::<String>("description") {
-            Change::Keep => None,
-            Change::Set(description) => Some(description),
-        };
+        let description = set(fields.change_or_clear::<String>("description"));
         note_description(fields, description.as_ref().and_then(Option::as_deref));
-        let event_types = match fields.change::<Vec<String>>("eventTypes") {
-            Change::Keep => None,
-            Change::Set(types) => event_types(fields, &types),
-        };
+        let types = set(fields.change::<Vec<String>>("eventTypes"));
+        let event_types = types.and_then(|types| event_types(fields, &types));
         let (per_code, enabled) = (set(fields.change("perCode")), set(fields.change("enabled")));
         Some(Self { url, description, event_types, per_code, enabled })
+    }
+}
+
+fn set<T>(change: Change<T>) -> Option<T> {
+    match change {
+        Change::Keep => None,
+        Change::Set(value) => Some(value),
     }
 }
 

@@ -24,13 +24,27 @@ pub enum EventType {
     CouponRolledBack,
     /// A code was voided.
     CouponVoided,
+    /// A book was activated.
+    BookActivated,
+    /// A book was paused.
+    BookPaused,
+    /// A book was closed.
+    BookClosed,
+    /// `expiresAt` of an active or paused book has passed.
+    BookExpired,
+    /// A job succeeded.
+    JobSucceeded,
+    /// A job failed.
+    JobFailed,
+    /// A job was cancelled.
+    JobCancelled,
     /// The service disabled a webhook.
     WebhookDisabled,
 }
 
 impl EventType {
     /// All types.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 16] = [
         Self::CouponAssigned,
         Self::CouponLocked,
         Self::CouponUnlocked,
@@ -39,6 +53,13 @@ impl EventType {
         Self::CouponRevoked,
         Self::CouponRolledBack,
         Self::CouponVoided,
+        Self::BookActivated,
+        Self::BookPaused,
+        Self::BookClosed,
+        Self::BookExpired,
+        Self::JobSucceeded,
+        Self::JobFailed,
+        Self::JobCancelled,
         Self::WebhookDisabled,
     ];
 
@@ -53,6 +74,13 @@ impl EventType {
             Self::CouponRevoked => "coupon.revoked",
             Self::CouponRolledBack => "coupon.rolled_back",
             Self::CouponVoided => "coupon.voided",
+            Self::BookActivated => "book.activated",
+            Self::BookPaused => "book.paused",
+            Self::BookClosed => "book.closed",
+            Self::BookExpired => "book.expired",
+            Self::JobSucceeded => "job.succeeded",
+            Self::JobFailed => "job.failed",
+            Self::JobCancelled => "job.cancelled",
             Self::WebhookDisabled => "webhook.disabled",
         }
     }
@@ -73,7 +101,22 @@ impl EventType {
             Self::CouponRevoked => Some("REVOKE"),
             Self::CouponRolledBack => Some("ROLLBACK"),
             Self::CouponVoided => Some("VOID"),
-            Self::WebhookDisabled => None,
+            _ => None,
+        }
+    }
+
+    /// The admin events of this type: the subject with the new status of a created or updated object, or with the action. None if they
+    /// are not admin events.
+    pub fn admin_change(self) -> Option<&'static str> {
+        match self {
+            Self::BookActivated => Some("BOOK ACTIVE"),
+            Self::BookPaused => Some("BOOK PAUSED"),
+            Self::BookClosed => Some("BOOK CLOSED"),
+            Self::BookExpired => Some("BOOK EXPIRE"),
+            Self::JobSucceeded => Some("JOB SUCCEED"),
+            Self::JobFailed => Some("JOB FAIL"),
+            Self::JobCancelled => Some("JOB CANCEL"),
+            _ => None,
         }
     }
 
@@ -95,6 +138,7 @@ mod tests {
         }
         for kind in EventType::ALL {
             assert_eq!(EventType::parse(kind.as_str()), Some(kind));
+            assert!(kind.action().is_none() || kind.admin_change().is_none());
         }
         assert_eq!(EventType::parse(TEST_EVENT), None);
     }

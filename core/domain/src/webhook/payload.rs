@@ -5,8 +5,10 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::Webhook;
+use crate::book::Book;
 use crate::coupon::state::CouponEvent;
 use crate::id::{BookId, RedemptionId};
+use crate::job::Job;
 
 /// The body of a request. It is stored, so that all attempts send the same bytes.
 pub fn body(event: Uuid, event_type: &str, at: DateTime<Utc>, data: &Value) -> String {
@@ -36,6 +38,62 @@ pub fn coupon_data(
         ("reason", event.reason.as_deref().map(Value::from)),
         ("redeemCount", event.redeem_count.map(Value::from)),
         ("redemptionId", redemption.map(|id| json!(id))),
+    ])
+}
+
+/// `data` of an event of a book: the book as the API shows it to an admin.
+pub fn book_data(book: &Book) -> Value {
+    let (rules, counts) = (&book.rules, &book.counts);
+    json!({
+        "id": book.id,
+        "businessId": book.business,
+        "name": rules.name,
+        "description": rules.description,
+        "status": book.status.as_str(),
+        "maxCodesPerUser": rules.max_codes_per_user,
+        "maxRedeemsPerUser": rules.max_redeems_per_user,
+        "totalCodesExpected": rules.total_codes_expected,
+        "startsAt": rules.starts_at.map(time),
+        "expiresAt": rules.expires_at.map(time),
+        "codeValidDays": rules.code_valid_days,
+        "lockTtlSeconds": rules.lock_ttl_seconds,
+        "requireLock": rules.require_lock,
+        "discount": rules.discount,
+        "metadata": rules.metadata,
+        "generatedCount": counts.all(),
+        "counts": counts,
+        "isActive": book.is_active,
+        "isExpired": book.is_expired,
+        "createdAt": time(book.created_at),
+        "updatedAt": time(book.updated_at),
+    })
+}
+
+/// `data` of an event of a job: the job as the API shows it.
+pub fn job_data(job: &Job) -> Value {
+    let rounded = |number: f64| (number * 10.0).round() / 10.0;
+    let progress = json!({
+        "total": job.total,
+        "processed": job.processed(),
+        "succeeded": job.succeeded,
+        "failed": job.failed,
+        "percent": job.percent().map(rounded),
+        "ratePerSecond": job.rate_per_second().map(rounded),
+        "etaSeconds": job.eta_seconds().map(rounded),
+    });
+    object([
+        ("id", Some(json!(job.id))),
+        ("kind", Some(json!(job.kind))),
+        ("status", Some(json!(job.status.as_str()))),
+        ("progress", Some(progress)),
+        ("result", Some(job.result.clone())),
+        ("error", job.error.as_ref().map(|error| json!({"code": error.code, "detail": error.detail}))),
+        ("warnings", (!job.warnings.is_empty()).then(|| json!(job.warnings))),
+        ("attempts", Some(json!(job.attempts))),
+        ("createdAt", Some(time(job.created_at))),
+        ("startedAt", job.started_at.map(time)),
+        ("finishedAt", job.finished_at.map(time)),
+        ("heartbeatAt", job.heartbeat_at.map(time)),
     ])
 }
 

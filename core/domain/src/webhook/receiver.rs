@@ -148,7 +148,6 @@ mod tests {
             "https://",
             "https://user@shop.example/",
             "https://user:secret@shop.example/",
-            "https://:@shop.example/x@y:z",
             "https://shop.example/#a",
             " https://shop.example/",
             "https://shop.example/a b",
@@ -157,14 +156,14 @@ mod tests {
             "http://8.8.8.8/",
             "javascript:alert(1)",
         ] {
-            let found = parse(text, &[]);
-            // An empty user name is none.
-            assert!(found.is_err() || text.contains("://:@"), "{text}: {found:?}");
+            assert!(parse(text, &[]).is_err(), "{text}");
         }
         assert!(parse(&format!("https://shop.example/{}", "x".repeat(MAX_URL_CHARS)), &[]).is_err());
         for (text, url) in [
             ("https://shop.example", "https://shop.example/"),
             ("HTTPS://Shop.Example:8443/hooks?a=1", "https://shop.example:8443/hooks?a=1"),
+            // An empty user name is none.
+            ("https://:@shop.example/x@y:z", "https://shop.example/x@y:z"),
             ("https://8.8.8.8/", "https://8.8.8.8/"),
             ("https://[2606:4700::1111]/", "https://[2606:4700::1111]/"),
         ] {

@@ -26,6 +26,8 @@ const JITTER: f64 = 0.2;
 pub const MAX_RETRY_AFTER: Duration = Duration::from_hours(24);
 /// A webhook is disabled if all attempts failed for this time.
 pub const DISABLED_AFTER: TimeDelta = TimeDelta::days(3);
+/// After this time without an attempt, the time of failures begins anew. It is longer than all delays.
+pub const FORGOTTEN_AFTER: TimeDelta = TimeDelta::hours(25);
 
 /// The delay after an attempt that failed. `attempts` counts it and those before it. None after the last attempt. The next attempt is
 /// not earlier than the receiver demands.

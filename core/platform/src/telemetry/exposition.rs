@@ -110,9 +110,9 @@ impl Exposition {
             let update = tokio::spawn(async move { store.backlog().await });
             let backlog =
                 timeout(REFRESH_TIMEOUT, update).await.ok().and_then(Result::ok).and_then(Result::ok);
-            let told =
+            let backlog =
                 backlog.map(|all| (all.runnable, all.oldest.unwrap_or_default(), all.unsent, all.deliveries));
-            metrics::backlog(told);
+            metrics::backlog(backlog);
         }
         *looked = Some(Instant::now());
     }

@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 /// Maximum number of admin events that a page examines. Each may be in a different block, so a page reads 16 MB.
 pub const MAX_ADMIN_EVENTS_EXAMINED: i64 = 2_000;
 
-/// A change of a book, an API key, an account, a membership, a login, a pool or a job.
+/// A change of a book, an API key, an account, a membership, a login, a pool, a job or a webhook.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AdminEvent {
     /// The position of the event.

@@ -1,4 +1,4 @@
--- Creates deliveries in the given order. The first of each subject is made due by `free_deliveries.sql`.
+-- Creates deliveries in the given order. The first of each subject is made due by `schedule_first_pending.sql`.
 --
 -- $1 ids, $2 webhooks, $3 events, $4 types, $5 subjects, $6 bodies.
 insert into webhook_delivery (id, webhook_id, event_id, type, subject, body)

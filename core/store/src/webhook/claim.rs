@@ -13,12 +13,15 @@ use cuponera_domain::webhook::DisabledReason;
 use cuponera_domain::webhook::delivery::{Attempt, DeliveryStatus};
 use cuponera_domain::webhook::event_type::{ALL_EVENTS, EventType, TEST_EVENT};
 use cuponera_domain::webhook::payload::{body, webhook_data};
-use cuponera_domain::webhook::schedule::DISABLED_AFTER;
+use cuponera_domain::webhook::schedule::{DISABLED_AFTER, FORGOTTEN_AFTER};
 use cuponera_domain::webhook::signature::Secret;
 
-use super::{NewDeliveries, free, get, unreadable};
+use super::{NewDeliveries, get, schedule_first_pending, unreadable};
 use crate::Store;
 use crate::error::Result;
+
+/// How long the end of an attempt waits for the row of its webhook, which the reader or a replay may hold, before other ends come first.
+const PATIENCE: &str = "100ms";
 
 /// How many deliveries a worker may claim.
 #[derive(Debug, Clone)]
@@ -27,6 +30,8 @@ pub struct ClaimLimits {
     pub all: i64,
     /// Of these, deliveries to webhooks whose last attempt failed.
     pub failing: i64,
+    /// For each business, with those that run.
+    pub each_business: i64,
     /// For each webhook, with those that run.
     pub each: i64,
     /// The same for a webhook whose last attempt failed.
@@ -113,7 +118,8 @@ impl Store {
             &webhooks,
             &running,
             limits.each,
-            limits.each_failing
+            limits.each_failing,
+            limits.each_business
         )
         .fetch_all(&self.pool)
         .await?;
@@ -145,7 +151,11 @@ impl Store {
         attempt: &Attempt,
         outcome: AttemptOutcome,
     ) -> Result<Finish> {
+        let is_test = claimed.event_type == TEST_EVENT;
         let mut transaction = self.pool.begin().await?;
+        query_scalar!("select set_config('lock_timeout', $1, true)", PATIENCE)
+            .fetch_one(&mut *transaction)
+            .await?;
         let business = query_scalar!(
             "select business_id from webhook where id = $1 for no key update",
             claimed.webhook.0
@@ -165,7 +175,8 @@ impl Store {
             attempt.error,
             i32::try_from(attempt.duration_ms).unwrap_or(i32::MAX),
             attempt.answer,
-            claimed.event_type != TEST_EVENT
+            !is_test,
+            FORGOTTEN_AFTER.as_seconds_f64()
         )
         .fetch_optional(&mut *transaction)
         .await?;
@@ -173,11 +184,17 @@ impl Store {
             return Ok(Finish::Lost);
         }
         if outcome.status() != DeliveryStatus::Pending {
-            free(&mut transaction, &[claimed.webhook.0], std::slice::from_ref(&claimed.subject)).await?;
+            schedule_first_pending(
+                &mut transaction,
+                &[claimed.webhook.0],
+                std::slice::from_ref(&claimed.subject),
+            )
+            .await?;
         }
         let disabled = match outcome {
             AttemptOutcome::Delivered => None,
             AttemptOutcome::Gone => Some(DisabledReason::Gone),
+            AttemptOutcome::Retry(_) | AttemptOutcome::Failed if is_test => None,
             AttemptOutcome::Retry(_) | AttemptOutcome::Failed => Some(DisabledReason::Failing),
         };
         let disabled = match disabled {
@@ -249,6 +266,6 @@ async fn disable(
 impl ClaimLimits {
     /// At most `all` deliveries, from any webhook.
     pub fn at_most(all: i64) -> Self {
-        Self { all, failing: all, each: all, each_failing: all, running: Vec::new() }
+        Self { all, failing: all, each_business: all, each: all, each_failing: all, running: Vec::new() }
     }
 }

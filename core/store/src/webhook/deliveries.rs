@@ -17,7 +17,7 @@ use cuponera_domain::webhook::event_type::TEST_EVENT;
 use cuponera_domain::webhook::payload::{body, webhook_data};
 use cuponera_domain::webhook::schedule::DELAYS;
 
-use super::{free, get, hold, hold_all, unreadable};
+use super::{get, lock_webhook, lock_webhooks, schedule_first_pending, unreadable};
 use crate::Store;
 use crate::request_key::{CallResult, IdempotencyKey, KeyedChange};
 
@@ -25,6 +25,9 @@ use crate::request_key::{CallResult, IdempotencyKey, KeyedChange};
 const DELIVERIES_KEPT_DAYS: i32 = 30;
 /// Maximum number of deliveries that a transaction deletes or replays: a few milliseconds of work, during which their webhooks are locked.
 const SLICE: i64 = 1_000;
+
+/// A call stops when it has replayed this number of deliveries, so that a client can wait for it.
+const MAX_REPLAYED: u64 = 100_000;
 
 impl Store {
     /// A webhook's deliveries, newest first, with all their attempts.
@@ -101,7 +104,8 @@ impl Store {
         open.commit(outcome).await
     }
 
-    /// Makes the failed deliveries that were created since a time pending again, except tests, in slices; returns their number.
+    /// Makes the failed deliveries that were created since a time pending again, except tests, in slices; returns their number. A
+    /// call replays at most [`MAX_REPLAYED`].
     pub async fn replay_deliveries(
         &self,
         key: Option<IdempotencyKey>,
@@ -118,7 +122,7 @@ impl Store {
         let mut count = 0;
         let replayed = loop {
             match self.replay_slice(business, id, since).await {
-                Ok(0) => break Ok(count),
+                Ok(slice) if slice == 0 || count + slice >= MAX_REPLAYED => break Ok(count + slice),
                 Ok(slice) => count += slice,
                 Err(failure) => break Err(failure),
             }
@@ -131,7 +135,7 @@ impl Store {
 
     async fn replay_slice(&self, business: BusinessId, id: WebhookId, since: DateTime<Utc>) -> Result<u64> {
         let mut transaction = self.pool.begin().await?;
-        hold(&mut transaction, business, id).await?;
+        lock_webhook(&mut transaction, business, id).await?;
         must_be_enabled(&mut transaction, id).await?;
         let subjects = query_scalar!(
             "update webhook_delivery set status = 'PENDING', tries = 0
@@ -158,66 +162,48 @@ impl Store {
         )
         .execute(&mut *transaction)
         .await?;
-        free(&mut transaction, &vec![id.0; subjects.len()], &subjects).await?;
+        schedule_first_pending(&mut transaction, &vec![id.0; subjects.len()], &subjects).await?;
         transaction.commit().await?;
         u64::try_from(subjects.len()).map_err(Error::internal)
     }
 
-    /// Deletes deliveries after 30 days, those of deleted webhooks, and the webhooks that have none left; returns the number of deleted
-    /// deliveries.
+    /// Deletes a slice of the deliveries that are older than 30 days or of a deleted webhook, or a deleted webhook that has none left. Returns
+    /// the number of deleted rows: 0 if nothing is left to delete.
     pub async fn forget_deliveries(&self) -> Result<u64> {
-        let mut deleted = 0;
-        loop {
-            let old = query!(
-                "select id, webhook_id from webhook_delivery where created_at < now() - make_interval(days => $1)
-                 order by created_at limit $2",
-                DELIVERIES_KEPT_DAYS,
-                SLICE
-            )
-            .fetch_all(&self.pool)
-            .await?;
+        let old = query!(
+            "select id, webhook_id from webhook_delivery where created_at < now() - make_interval(days => $1)
+             order by created_at limit $2",
+            DELIVERIES_KEPT_DAYS,
+            SLICE
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        if !old.is_empty() {
             let (ids, webhooks): (Vec<Uuid>, Vec<Uuid>) =
                 old.into_iter().map(|row| (row.id, row.webhook_id)).unzip();
-            let slice = self.forget_slice(&ids, &webhooks, DELIVERIES_KEPT_DAYS).await?;
-            deleted += slice;
-            if slice < SLICE.unsigned_abs() {
-                break;
-            }
+            return self.forget_slice(&ids, &webhooks, DELIVERIES_KEPT_DAYS).await;
         }
-        Ok(deleted + self.forget_deleted_webhooks().await?)
-    }
-
-    async fn forget_deleted_webhooks(&self) -> Result<u64> {
-        let mut deleted = 0;
-        let webhooks =
-            query_scalar!("select id from webhook where deleted_at is not null order by id limit 100")
-                .fetch_all(&self.pool)
-                .await?;
-        for webhook in webhooks {
-            loop {
-                let ids = query_scalar!(
-                    "select id from webhook_delivery where webhook_id = $1 order by number limit $2",
-                    webhook,
-                    SLICE
-                )
-                .fetch_all(&self.pool)
-                .await?;
-                if ids.is_empty() {
-                    break;
-                }
-                deleted += self.forget_slice(&ids, &[webhook], 0).await?;
-            }
-            query!("delete from webhook where id = $1 and deleted_at is not null", webhook)
-                .execute(&self.pool)
-                .await?;
+        let deleted =
+            query_scalar!("select id from webhook where deleted_at is not null order by id limit 1");
+        let Some(webhook) = deleted.fetch_optional(&self.pool).await? else { return Ok(0) };
+        let ids = query_scalar!(
+            "select id from webhook_delivery where webhook_id = $1 order by number limit $2",
+            webhook,
+            SLICE
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        if !ids.is_empty() {
+            return self.forget_slice(&ids, &[webhook], 0).await;
         }
-        Ok(deleted)
+        let gone = query!("delete from webhook where id = $1 and deleted_at is not null", webhook);
+        Ok(gone.execute(&self.pool).await?.rows_affected())
     }
 
     /// Deletes deliveries of these webhooks that are older than some days.
     async fn forget_slice(&self, ids: &[Uuid], webhooks: &[Uuid], days: i32) -> Result<u64> {
         let mut transaction = self.pool.begin().await?;
-        hold_all(&mut transaction, webhooks).await?;
+        lock_webhooks(&mut transaction, webhooks).await?;
         let gone =
             query_file!("src/sql/forget_deliveries.sql", ids, days).fetch_all(&mut *transaction).await?;
         let deleted = u64::try_from(gone.len()).map_err(Error::internal)?;
@@ -225,7 +211,7 @@ impl Store {
         let pending = gone.into_iter().filter(|row| row.status == DeliveryStatus::Pending.as_str());
         let (webhooks, subjects): (Vec<Uuid>, Vec<String>) =
             pending.map(|row| (row.webhook_id, row.subject)).unzip();
-        free(&mut transaction, &webhooks, &subjects).await?;
+        schedule_first_pending(&mut transaction, &webhooks, &subjects).await?;
         transaction.commit().await?;
         Ok(deleted)
     }
@@ -236,7 +222,7 @@ async fn create_test(
     business: BusinessId,
     id: WebhookId,
 ) -> Result<Delivery> {
-    hold(transaction, business, id).await?;
+    lock_webhook(transaction, business, id).await?;
     must_be_enabled(transaction, id).await?;
     let data = webhook_data(&get(&mut **transaction, business, id).await?);
     let (delivery, event) = (DeliveryId::generate(), Uuid::now_v7());

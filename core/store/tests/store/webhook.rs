@@ -91,3 +91,14 @@ async fn finish(world: &World, claimed: &ClaimedDelivery, outcome: AttemptOutcom
     };
     world.store().finish_attempt_if_held(claimed, &attempt(status), outcome).await.unwrap()
 }
+
+/// Deletes all deliveries and webhooks that are due for deletion; returns their number.
+async fn forget(world: &World) -> u64 {
+    let mut deleted = 0;
+    loop {
+        match world.store().forget_deliveries().await.unwrap() {
+            0 => return deleted,
+            slice => deleted += slice,
+        }
+    }
+}

@@ -98,7 +98,7 @@ pub const ALL: &[Described] = &[
     metric("cuponera_webhook_events_read_total", Kind::Counter, &[],
            "Events read from the event log for webhooks by this worker"),
     metric("cuponera_webhook_reader_lag_seconds", Kind::Gauge, &[],
-           "Age of the last event that this worker read for webhooks; 0 at the end of the log"),
+           "Age of the first event that is not read for webhooks; 0 if all are read, and on workers that do not read"),
     metric("cuponera_webhook_attempts_total", Kind::Counter, &["outcome"],
            "Attempts of this worker to deliver events to webhooks, by outcome"),
     metric("cuponera_webhook_attempt_duration_seconds", Kind::Histogram, &[],

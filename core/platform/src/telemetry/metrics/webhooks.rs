@@ -63,7 +63,7 @@ fn disabled(reason: DisabledReason) -> Counter {
     counter!("cuponera_webhooks_disabled_total", vec![label("reason", reason.as_str())])
 }
 
-/// Counts events that were read for webhooks, and sets the age of the last one if there are more.
+/// Counts events that were read for webhooks, and sets the age of the first one that was not.
 pub fn webhook_events_read(count: i64, lag: Duration) {
     counter!("cuponera_webhook_events_read_total").increment(u64::try_from(count).unwrap_or(0));
     gauge!("cuponera_webhook_reader_lag_seconds").set(lag.as_secs_f64());

@@ -1,11 +1,15 @@
 //! What is recorded of each kind of change.
 
+use chrono::Utc;
 use cuponera_domain::book::{BookPatch, BookStatus, Change};
 use cuponera_domain::id::ApiKeyId;
 use cuponera_domain::job::JobError;
 use cuponera_domain::pool::PoolPatch;
 use cuponera_domain::principal::{KeyScope, RoleName};
-use cuponera_store::{AccountChange, JobFilter, NewApiKey, Notifier, Store};
+use cuponera_domain::webhook::NewWebhook;
+use cuponera_domain::webhook::delivery::Attempt;
+use cuponera_domain::webhook::signature::Secret;
+use cuponera_store::{AccountChange, AttemptOutcome, ClaimLimits, JobFilter, NewApiKey, Notifier, Store};
 use cuponera_testkit::{World, claim, generate, rules};
 use serde_json::{Value, json};
 use sqlx::{query, query_scalar};
@@ -263,4 +267,40 @@ async fn a_job_is_recorded_when_it_is_submitted_retried_cancelled_ended_and_disc
     assert_eq!(events.iter().map(Stored::what).collect::<Vec<_>>(), [("JOB", "DISCARD"); 2]);
     assert!(events.iter().all(|event| event.actor == "system"));
     assert_eq!(store.list_jobs(business, &JobFilter::default(), 10).await.unwrap().items.len(), 2);
+}
+
+/// Invariant I-63.
+#[tokio::test]
+async fn a_webhook_is_recorded_without_its_secrets_and_its_deliveries_are_not() {
+    let (world, store, admin) = administered().await;
+    let new = NewWebhook {
+        url: "https://receiver.example/".to_owned(),
+        description: None,
+        event_types: vec!["*".to_owned()],
+        per_code: false,
+        enabled: true,
+    };
+    let made = store.create_webhook(None, world.business, &new, &Secret::new([7; 32])).await.unwrap();
+    let id = made.outcome.unwrap().webhook.id;
+    let event = one(&world).await;
+    let created =
+        json!({"url": "https://receiver.example/", "eventTypes": ["*"], "perCode": false, "enabled": true});
+    assert_eq!(values(&event), ("WEBHOOK", "CREATE", Value::Null, created.clone()));
+    assert_eq!((event.actor, event.subject_id), (format!("admin:{admin}"), id.to_string()));
+    store.rotate_webhook_secret(None, world.business, id, &Secret::new([8; 32])).await.unwrap();
+    assert_eq!(values(&one(&world).await), ("WEBHOOK", "CHANGE_SECRET", Value::Null, Value::Null));
+    store.test_webhook(None, world.business, id).await.unwrap().outcome.unwrap();
+    let claimed = store.claim_deliveries(&ClaimLimits::at_most(1), Duration::from_mins(1)).await.unwrap();
+    let attempt = Attempt { at: Utc::now(), status: Some(410), error: None, duration_ms: 1, answer: None };
+    store.finish_attempt_if_held(&claimed[0], &attempt, AttemptOutcome::Gone).await.unwrap();
+    let (before, after) = (
+        json!({"enabled": true, "disabledReason": null}),
+        json!({"enabled": false, "disabledReason": "GONE"}),
+    );
+    assert_eq!(values(&one(&world).await), ("WEBHOOK", "UPDATE", before, after));
+    store.delete_webhook(world.business, id).await.unwrap();
+    let event = one(&world).await;
+    assert_eq!((event.what(), &*event.actor), (("WEBHOOK", "DELETE"), &*format!("admin:{admin}")));
+    while store.forget_deliveries().await.unwrap() > 0 {}
+    assert_eq!(took(&world).await, [], "housekeeping of a deleted webhook was recorded");
 }

@@ -6,7 +6,7 @@ use sqlx::{query_as, query_scalar};
 /// The columns that are not recorded: keys, secrets, and what changes without a decision of a person.
 const UNRECORDED: &[(&str, &[&str])] = &[
     ("api_key", &["id", "business_id", "secret_hash", "hint", "created_at", "last_used_at"]),
-    ("coupon_book", &["id", "business_id", "next_position", "created_at", "updated_at"]),
+    ("coupon_book", &["id", "business_id", "next_position", "created_at", "updated_at", "expiry_recorded"]),
     (
         "job",
         &[
@@ -37,6 +37,23 @@ const UNRECORDED: &[(&str, &[&str])] = &[
         &["id", "business_id", "password_hash", "role", "user_id", "created_at", "updated_at", "disabled_at"],
     ),
     ("user_pool", &["id", "business_id", "member_count", "created_at", "updated_at"]),
+    (
+        "webhook",
+        &[
+            "id",
+            "business_id",
+            "secret",
+            "old_secret",
+            "old_secret_until",
+            "since_epoch",
+            "since_snapshot",
+            "failing_since",
+            "last_delivery_id",
+            "last_attempt_at",
+            "created_at",
+            "updated_at",
+        ],
+    ),
 ];
 
 /// Invariant I-63.
@@ -93,6 +110,7 @@ async fn only_the_tables_of_the_administration_have_triggers_of_admin_events() {
         "pool_member",
         "user_account",
         "user_pool",
+        "webhook",
     ];
     assert_eq!(tables, expected);
 }

@@ -14,7 +14,7 @@ use cuponera_testkit::{World, race};
 use serde_json::Value;
 use sqlx::query;
 
-use super::{LEASE, claim, create, deliveries, finish, new_webhook, read, types, webhook};
+use super::{LEASE, claim, create, deliveries, finish, forget, new_webhook, read, types, webhook};
 
 const RETRY: AttemptOutcome = AttemptOutcome::Retry(Duration::ZERO);
 
@@ -115,7 +115,8 @@ async fn a_failing_webhook_has_few_attempts_and_the_others_come_first() {
         .execute(world.pool())
         .await
         .unwrap();
-    let limits = |all, running| ClaimLimits { all, failing: 3, each: 8, each_failing: 2, running };
+    let limits =
+        |all, running| ClaimLimits { all, failing: 3, each_business: 100, each: 8, each_failing: 2, running };
     let claim = async |limits| {
         let claimed = world.store().claim_deliveries(&limits, Duration::ZERO).await.unwrap();
         let of = |webhook| claimed.iter().filter(|claimed| claimed.webhook == webhook).count();
@@ -125,6 +126,39 @@ async fn a_failing_webhook_has_few_attempts_and_the_others_come_first() {
     assert_eq!(claim(limits(8, vec![])).await, (8, 0));
     assert_eq!(claim(limits(100, vec![(healthy, 5), (dead, 2)])).await, (3, 0));
     assert_eq!(claim(ClaimLimits { failing: 1, ..limits(100, vec![]) }).await, (8, 1));
+}
+
+#[tokio::test]
+async fn a_business_has_a_share_of_the_attempts_and_the_others_come_next_to_it() {
+    let world = World::new().await;
+    let other = world.another_business().await;
+    let theirs = create(&world, other, new_webhook(&["*"])).await;
+    for _ in 0..9 {
+        world.store().test_webhook(None, other, theirs).await.unwrap().outcome.unwrap();
+    }
+    let codes = world.insert_codes(10).await;
+    let (dead, healthy) = (webhook(&world).await, webhook(&world).await);
+    for code in &codes {
+        world.give(code, "ana").await;
+    }
+    read(&world, 20).await;
+    let claim = async |all, each_business, running| {
+        let limits = ClaimLimits { all, failing: 100, each_business, each: 100, each_failing: 100, running };
+        let claimed = world.store().claim_deliveries(&limits, Duration::ZERO).await.unwrap();
+        [dead, healthy, theirs]
+            .map(|webhook| claimed.iter().filter(|claimed| claimed.webhook == webhook).count())
+    };
+    assert_eq!(claim(100, 6, vec![]).await, [3, 3, 6]);
+    assert_eq!(claim(8, 100, vec![]).await, [2, 2, 4], "a business with two webhooks has more attempts");
+    assert_eq!(claim(100, 6, vec![(dead, 4)]).await, [0, 2, 6], "running attempts are not counted");
+    assert_eq!(claim(100, 6, vec![(dead, 5), (healthy, 3)]).await, [0, 0, 6]);
+    query("update webhook set failing_since = now() where id = $1")
+        .bind(dead.0)
+        .execute(world.pool())
+        .await
+        .unwrap();
+    assert_eq!(claim(100, 6, vec![(dead, 3)]).await, [0, 3, 6], "failing webhooks have more than half");
+    assert_eq!(claim(100, 30, vec![]).await, [10, 10, 9]);
 }
 
 #[tokio::test]
@@ -142,10 +176,10 @@ async fn a_receiver_that_is_gone_disables_its_webhook_and_the_others_are_notifie
     assert_eq!(finish(&world, &claimed[1], AttemptOutcome::Delivered).await, Finish::Recorded);
     let shown = world.store().get_webhook(world.business, gone).await.unwrap();
     assert_eq!((shown.enabled, shown.disabled_reason), (false, Some(DisabledReason::Gone)));
-    let told: Vec<_> = claim(&world).await;
-    assert_eq!(told.iter().map(|claimed| claimed.webhook).collect::<BTreeSet<_>>(), others.into());
-    assert_eq!(told[0].event, told[1].event, "the event has an id for each webhook");
-    for claimed in &told {
+    let notified = claim(&world).await;
+    assert_eq!(notified.iter().map(|claimed| claimed.webhook).collect::<BTreeSet<_>>(), others.into());
+    assert_eq!(notified[0].event, notified[1].event, "the event has an id for each webhook");
+    for claimed in &notified {
         let body: Value = serde_json::from_str(&claimed.body).unwrap();
         assert_eq!(body["type"], "webhook.disabled");
         assert_eq!(
@@ -184,6 +218,15 @@ async fn three_days_of_failures_disable_a_webhook_and_a_success_starts_anew() {
     age("2 days 23 hours").await;
     assert_eq!(fail().await, Finish::Recorded);
     age("2 hours").await;
+    // Nothing is known of a time without attempts: it is no time of failures.
+    query("update webhook set last_attempt_at = now() - interval '26 hours'")
+        .execute(world.pool())
+        .await
+        .unwrap();
+    assert_eq!(fail().await, Finish::Recorded, "a day without attempts counts as a failure");
+    age("2 days").await;
+    assert_eq!(fail().await, Finish::Recorded);
+    age("1 day").await;
     assert_eq!(fail().await, Finish::Disabled(DisabledReason::Failing));
     assert_eq!(claim(&world).await.len(), 0);
 }
@@ -207,6 +250,14 @@ async fn a_test_is_attempted_once_and_its_failure_counts_for_nothing() {
         (last.id, last.status, last.event_type.as_str()),
         (test.id, DeliveryStatus::Failed, "webhook.test")
     );
+    // A test of a receiver that has failed for days must not disable its webhook.
+    query("update webhook set failing_since = now() - interval '4 days'")
+        .execute(world.pool())
+        .await
+        .unwrap();
+    world.store().test_webhook(None, world.business, webhook).await.unwrap().outcome.unwrap();
+    assert_eq!(finish(&world, &claim(&world).await[0], AttemptOutcome::Failed).await, Finish::Recorded);
+    assert!(world.store().get_webhook(world.business, webhook).await.unwrap().enabled);
 }
 
 #[tokio::test]
@@ -246,16 +297,16 @@ async fn deliveries_are_kept_for_thirty_days_and_end_with_their_webhook() {
     for claimed in &claim(&world).await {
         finish(&world, claimed, RETRY).await;
     }
-    assert_eq!(world.store().forget_deliveries().await.unwrap(), 0);
+    assert_eq!(forget(&world).await, 0);
     let age = "update webhook_delivery set created_at = created_at - interval '31 days' where type = 'coupon.assigned'";
     query(age).execute(world.pool()).await.unwrap();
-    assert_eq!(world.store().forget_deliveries().await.unwrap(), 2);
+    assert_eq!(forget(&world).await, 2);
     assert_eq!(types(&deliveries(&world, webhook).await), ["coupon.locked", "coupon.unlocked"]);
     world.assert_invariants().await;
     assert_eq!(claim(&world).await[0].event_type, "coupon.locked", "it waits for a deleted delivery");
     world.store().delete_webhook(world.business, webhook).await.unwrap();
     assert_eq!(claim(&world).await.len(), 0);
-    assert_eq!(world.store().forget_deliveries().await.unwrap(), 2);
+    assert_eq!(forget(&world).await, 2 + 1);
     let rows: (i64, i64, i64) = sqlx::query_as(
         "select (select count(*) from webhook), (select count(*) from webhook_delivery), (select count(*) from webhook_attempt)",
     )
@@ -277,12 +328,13 @@ async fn the_number_of_webhooks_is_limited_and_an_old_secret_signs_for_a_day() {
     query("update webhook set old_secret_until = now()").execute(world.pool()).await.unwrap();
     finish(&world, &claimed[0], RETRY).await;
     assert_eq!(claim(&world).await[0].secrets, [Secret::new([8; 32])]);
-    for _ in 1..MAX_WEBHOOKS {
-        create(&world, world.business, new_webhook(&["*"])).await;
-    }
-    let more =
-        world.store().create_webhook(None, world.business, &new_webhook(&["*"]), &Secret::new([1; 32])).await;
-    assert_eq!(more.unwrap().outcome.unwrap_err(), Rejection::WebhookLimitReached { limit: MAX_WEBHOOKS });
+    let made = race(8, 0..MAX_WEBHOOKS + 9, async |_| {
+        let new = new_webhook(&["*"]);
+        world.store().create_webhook(None, world.business, &new, &Secret::new([1; 32])).await.unwrap().outcome
+    })
+    .await;
+    let rejected: Vec<_> = made.into_iter().filter_map(Result::err).collect();
+    assert_eq!(rejected, vec![Rejection::WebhookLimitReached { limit: MAX_WEBHOOKS }; 10]);
     let page = world.store().list_webhooks(world.business, None, 60).await.unwrap();
     let cursor = page.next_cursor.unwrap().parse().unwrap();
     let rest = world.store().list_webhooks(world.business, Some(cursor), 60).await.unwrap();

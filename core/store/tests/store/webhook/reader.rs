@@ -4,14 +4,15 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use cuponera_domain::webhook::WebhookPatch;
+use cuponera_domain::book::{BookPatch, BookStatus, Change};
+use cuponera_domain::webhook::{MAX_WEBHOOKS, WebhookPatch};
 use cuponera_store::{Redeemed, Rollback};
-use cuponera_testkit::World;
+use cuponera_testkit::{World, eventually, generate};
 use futures::future::join_all;
-use serde_json::Value;
+use serde_json::{Value, json};
 use sqlx::{query, query_scalar};
 
-use super::{create, deliveries, new_webhook, read, read_to_end, types, webhook};
+use super::{PAGE, claim, create, deliveries, new_webhook, read, read_to_end, types, webhook};
 
 fn data(body: &str) -> Value {
     serde_json::from_str::<Value>(body).unwrap()["data"].take()
@@ -186,6 +187,7 @@ async fn after_a_restore_no_event_is_skipped_or_delivered_twice() {
     // As if this were a dump of a database with more transactions.
     for sql in [
         "update coupon_event set tx = (tx::text::bigint + 1000000)::text::xid8",
+        "update admin_event set tx = (tx::text::bigint + 1000000)::text::xid8",
         "update webhook_cursor set tx = (tx::text::bigint + 1000000)::text::xid8",
         "update event_epoch set tx = (tx::text::bigint + 1000000)::text::xid8",
         "update webhook set since_snapshot = format('%s:%s:', x, x)::pg_snapshot
@@ -212,9 +214,103 @@ async fn without_a_webhook_nothing_is_read_and_the_first_one_gets_no_earlier_eve
         world.give(code, "ana").await;
     }
     let round = world.store().read_webhook_events(2).await.unwrap();
-    assert_eq!((round.examined, round.created, round.age), (0, 0, Duration::ZERO));
+    assert_eq!((round.examined, round.created, round.lag), (0, 0, Duration::ZERO));
     let webhook = webhook(&world).await;
     world.give(&codes[4], "ana").await;
     read(&world, 1).await;
     assert_eq!(deliveries(&world, webhook).await.len(), 1);
+}
+
+/// Invariant I-64.
+#[tokio::test]
+async fn changes_of_books_and_ends_of_jobs_are_delivered_in_order_with_the_status_that_they_had() {
+    let world = World::new().await;
+    let all = webhook(&world).await;
+    let some = create(&world, world.business, new_webhook(&["book.paused", "job.succeeded"])).await;
+    let store = world.store();
+    let set = async |status| {
+        let patch = BookPatch { status: Change::Set(status), ..BookPatch::default() };
+        store.update_book(None, world.business, world.book, patch).await.unwrap().outcome.unwrap();
+    };
+    set(BookStatus::Paused).await;
+    set(BookStatus::Active).await;
+    let job = generate(store, world.business, world.book, "G-{XXXXXXXX}", 5).await.id;
+    set(BookStatus::Closed).await;
+    read(&world, 4 + 2).await;
+    let of_all = deliveries(&world, all).await;
+    assert_eq!(types(&of_all), ["book.paused", "book.activated", "job.succeeded", "book.closed"]);
+    let shown: Vec<Value> = of_all.iter().map(|delivery| data(&delivery.body)).collect();
+    let found: Vec<_> = shown.iter().map(|data| (&data["id"], &data["status"])).collect();
+    let (book, job) = (json!(world.book), json!(job));
+    assert_eq!(
+        json!(found),
+        json!([[book, "PAUSED"], [book, "ACTIVE"], [job, "SUCCEEDED"], [book, "CLOSED"]])
+    );
+    assert_eq!(types(&deliveries(&world, some).await), ["book.paused", "job.succeeded"]);
+    assert_eq!(claim(&world).await.len(), 2 + 2, "a later event of the book is due");
+    assert_eq!(read_to_end(&world).await, 0);
+    world.assert_invariants().await;
+}
+
+#[tokio::test]
+async fn a_page_that_many_webhooks_get_is_read_in_parts_and_the_age_of_the_rest_is_known() {
+    let world = World::new().await;
+    let codes = world.insert_codes(25).await;
+    let mut webhooks = Vec::new();
+    for _ in 0..MAX_WEBHOOKS {
+        webhooks.push(webhook(&world).await);
+    }
+    assert_eq!(read_to_end(&world).await, 0, "the changes of webhooks are events of webhooks");
+    let mut late = world.pool().begin().await.unwrap();
+    query("select pg_current_xact_id()").execute(&mut *late).await.unwrap();
+    for code in &codes {
+        world.give(code, "ana").await;
+    }
+    let round = world.store().read_webhook_events(PAGE).await.unwrap();
+    assert_eq!((round.examined, round.created, round.is_behind), (0, 0, false));
+    assert!(round.lag > Duration::ZERO, "events that wait for a transaction are not counted");
+    late.rollback().await.unwrap();
+    let first = eventually("a part of the events to be read", async || {
+        let round = world.store().read_webhook_events(PAGE).await.unwrap();
+        (round.created > 0).then_some(round)
+    })
+    .await;
+    // 2,000 rows, without the last event, of which some may be missing.
+    assert_eq!((first.created, first.is_behind), (1_900, true));
+    read(&world, 600).await;
+    for webhook in webhooks {
+        assert_eq!(deliveries(&world, webhook).await.len(), codes.len());
+    }
+    assert_eq!(read_to_end(&world).await, 0);
+    world.assert_invariants().await;
+}
+
+#[tokio::test]
+async fn each_passing_of_the_end_of_a_book_is_an_event_once() {
+    let world = World::new().await;
+    let webhook = webhook(&world).await;
+    let expire = async |sql| query(sql).bind(world.book.0).execute(world.pool()).await.unwrap();
+    expire("update coupon_book set expires_at = now() + interval '1 hour' where id = $1").await;
+    assert_eq!(world.store().record_expiries().await.unwrap(), 0);
+    expire("update coupon_book set expires_at = now() - interval '1 second' where id = $1").await;
+    // A change that holds the row delays neither a call nor the other books.
+    let mut change = world.pool().begin().await.unwrap();
+    query("select from coupon_book where id = $1 for update")
+        .bind(world.book.0)
+        .execute(&mut *change)
+        .await
+        .unwrap();
+    assert_eq!(world.store().record_expiries().await.unwrap(), 0);
+    change.rollback().await.unwrap();
+    let (one, another) = tokio::join!(world.store().record_expiries(), world.store().record_expiries());
+    assert_eq!(one.unwrap() + another.unwrap(), 1);
+    read(&world, 1).await;
+    expire("update coupon_book set expires_at = now() - interval '1 minute' where id = $1").await;
+    assert_eq!(world.store().record_expiries().await.unwrap(), 1);
+    read(&world, 1).await;
+    expire("update coupon_book set expires_at = now(), status = 'CLOSED' where id = $1").await;
+    assert_eq!(world.store().record_expiries().await.unwrap(), 0);
+    let deliveries = deliveries(&world, webhook).await;
+    assert_eq!(types(&deliveries), ["book.expired"; 2]);
+    assert_eq!(data(&deliveries[0].body)["isExpired"], true);
 }

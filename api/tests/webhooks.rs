@@ -1,6 +1,6 @@
 //! Webhooks over HTTP: rules, secrets, and the way of an event to a receiver.
 
-use cuponera_testkit::{Answer, Receiver, eventually};
+use cuponera_testkit::{Answer, Received, Receiver, eventually};
 use serde_json::{Value, json};
 
 use crate::support::{Client, Limits, Server, id_of};
@@ -169,12 +169,12 @@ async fn an_event_reaches_its_receiver_as_the_api_shows_it() {
         .expect(200);
     let delivery = ended(&admin, &id, "coupon.rolled_back").await;
     assert_eq!((&delivery["status"], &delivery["attempts"][0]["status"]), (&json!("DELIVERED"), &json!(204)));
-    let received = receiver.received();
-    assert_eq!(received.len(), 2);
+    let requests = receiver.received();
+    assert_eq!(requests.len(), 2);
     let library =
         standardwebhooks::Webhook::new(made["secret"].as_str().expect("a secret")).expect("a valid secret");
     let events = admin.get("events").await.expect(200);
-    for (request, event_type) in received.iter().zip(types) {
+    for (request, event_type) in requests.iter().zip(types) {
         library.verify(request.body.as_bytes(), &request.headers).expect("a valid signature");
         let body = request.json();
         assert_eq!((&body["type"], &body["id"]), (&json!(event_type), &json!(request.header("webhook-id"))));
@@ -186,7 +186,7 @@ async fn an_event_reaches_its_receiver_as_the_api_shows_it() {
         let shown = events["data"].as_array().expect("events").iter().find(|event| event["id"] == body["id"]);
         assert_eq!((Some(&data), &body["timestamp"]), (shown, &data["at"]));
     }
-    assert_eq!(delivery["request"], received[1].json());
+    assert_eq!(delivery["request"], requests[1].json());
     let shown = admin.get(&format!("webhooks/{id}")).await.expect(200);
     assert_eq!(
         (&shown["lastDelivery"]["id"], &shown["lastDelivery"]["status"]),
@@ -229,9 +229,9 @@ async fn events_of_books_and_jobs_have_them_as_the_api_shows_them() {
     ended(&admin, &id, "book.paused").await;
     admin.patch(&path, json!({"status": "CLOSED"})).await.expect(200);
     ended(&admin, &id, "book.closed").await;
-    let received = receiver.received();
+    let requests = receiver.received();
     let of_book: Vec<Value> =
-        received.iter().map(|request| request.json()).filter(|body| body["data"]["id"] == *book).collect();
+        requests.iter().map(Received::json).filter(|body| body["data"]["id"] == *book).collect();
     let found: Vec<_> = of_book.iter().map(|body| (&body["type"], &body["data"]["status"])).collect();
     assert_eq!(
         json!(found),

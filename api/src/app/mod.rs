@@ -180,13 +180,17 @@ impl App {
             good_keys: Cache::builder().max_capacity(MAX_GOOD_KEYS).time_to_idle(GOOD_KEY_TTL).build(),
             tasks,
         });
-        let seen = Arc::downgrade(&app);
-        app.metrics.on_scrape(move || {
-            if let Some(app) = seen.upgrade() {
+        app.show_when_scraped();
+        Ok(app)
+    }
+
+    fn show_when_scraped(self: &Arc<Self>) {
+        let app = Arc::downgrade(self);
+        self.metrics.on_scrape(move || {
+            if let Some(app) = app.upgrade() {
                 app.show();
             }
         });
-        Ok(app)
     }
 
     /// Updates the metrics that are only measured when they are read.

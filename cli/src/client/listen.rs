@@ -106,12 +106,9 @@ async fn redemption(client: &Client, event: &Value, event_type: EventType) -> Op
     let time = if event_type == EventType::CouponRedeemed { "redeemedAt" } else { "rolledBackAt" };
     let ask = Request::get(&["redemptions"]).with("couponBookId", text("couponBookId"));
     let ask = ask.with("userId", text("userId")).with("limit", Some(MAX_REDEMPTIONS));
-    let page = match client.server.send(ask).await {
-        Ok(page) => page,
-        Err(_) => {
-            note("  without redemptionId: the redemptions cannot be read (permission redemptions:read)");
-            return None;
-        }
+    let Ok(page) = client.server.send(ask).await else {
+        note("  without redemptionId: the redemptions cannot be read (permission redemptions:read)");
+        return None;
     };
     let of_event = |item: &&Value| item["code"] == event["code"] && item[time] == event["at"];
     page.items().iter().find(of_event).map(|item| item["id"].clone())

@@ -60,8 +60,8 @@ async fn listen_prints_events_and_sends_them_with_a_signature_of_the_printed_sec
     // The stream may begin after the first redemptions.
     let request = eventually("an event to be sent", async || {
         world.json(&["redeem", &code, "--user", "ana"]);
-        let received = receiver.received();
-        received.into_iter().find(|request| request.json()["type"] == "coupon.redeemed")
+        let requests = receiver.received();
+        requests.into_iter().find(|request| request.json()["type"] == "coupon.redeemed")
     })
     .await;
     let printed = eventually("the event to be printed", async || {

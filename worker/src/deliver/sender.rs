@@ -56,11 +56,12 @@ struct Exchange {
 impl Sender {
     /// A sender that resolves names as the operating system does.
     pub fn new(allowed: AllowedNetworks) -> Self {
-        Self::with_resolver(allowed, Arc::new(SystemResolver))
+        Self::with_resolver(allowed, SystemResolver)
     }
 
     /// A sender with another resolver, whose addresses are checked.
-    pub fn with_resolver(allowed: AllowedNetworks, resolver: Arc<dyn Resolve>) -> Self {
+    pub fn with_resolver(allowed: AllowedNetworks, resolver: impl Resolve + 'static) -> Self {
+        let resolver: Arc<dyn Resolve> = Arc::new(resolver);
         let client = |transport| {
             let checked = CheckedResolver { inner: resolver.clone(), allowed: allowed.clone(), transport };
             Client::builder()

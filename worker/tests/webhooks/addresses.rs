@@ -1,7 +1,6 @@
 //! Forbidden addresses: no request reaches them, whatever the form of the URL, and also if the address of a name changes.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 
 use cuponera_domain::webhook::delivery::{Attempt, DeliveryStatus};
 use cuponera_testkit::{Answer, Receiver, World, eventually};
@@ -143,7 +142,7 @@ async fn a_name_that_resolves_to_a_private_address_is_not_called() {
     let dns = DnsServer::start(vec![Ipv4Addr::LOCALHOST]).await;
     let urls = [format!("https://receiver.example:{port}/"), format!("http://receiver.example:{port}/")];
     // http is only for allowed networks, so the second URL is checked by the resolver too.
-    let sender = Sender::with_resolver(networks(&["10.0.0.0/8"]), Arc::new(DnsClient(dns.address)));
+    let sender = Sender::with_resolver(networks(&["10.0.0.0/8"]), DnsClient(dns.address));
     for (url, attempt) in attempt_each(&urls, sender).await {
         let error = attempt.error.unwrap();
         assert!(error.contains("resolves to a private, local or reserved address"), "{url}: {error}");
@@ -167,7 +166,7 @@ async fn a_name_whose_address_changes_between_check_and_use_is_not_followed() {
     let world = World::new().await;
     let code = &world.insert_codes(1).await[0];
     let id = webhook(&world, &format!("http://receiver.example:{port}/hooks")).await;
-    let sender = Sender::with_resolver(networks(&["127.0.0.2/32"]), Arc::new(DnsClient(dns.address)));
+    let sender = Sender::with_resolver(networks(&["127.0.0.2/32"]), DnsClient(dns.address));
     let worker = Running::start(&world, "worker", sender).await;
     world.give(code, "ana").await;
     eventually("two attempts", async || {

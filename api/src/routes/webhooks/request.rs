@@ -106,7 +106,9 @@ fn note_url(fields: &mut Fields, url: Option<&str>) {
 
 fn note_description(fields: &mut Fields, description: Option<&str>) {
     if let Some(Err(Rejection::Invalid { faults })) = description.map(check_description) {
-        faults.into_iter().for_each(|fault| fields.fault("description", fault.message));
+        for fault in faults {
+            fields.fault("description", fault.message);
+        }
     }
 }
 

@@ -48,7 +48,7 @@ pub enum Permission {
     ReadJobs,
     /// Cancel, retry and redrive jobs.
     ManageJobs,
-    /// See admin events.
+    /// See admin events, and the state of the audit chain.
     ReadAdminEvents,
     /// See, create, change and test webhooks.
     ManageWebhooks,
@@ -68,7 +68,7 @@ use RoleName::{Admin, Service, User};
 
 /// Each permission: its name in the API, its description, and the roles that have it. A USER has it only for its own
 /// coupons and for ACTIVE books.
-const TABLE: [(Permission, &str, &str, &[RoleName]); 24] = [
+const TABLE: [(Permission, &str, &str, &[RoleName]); 25] = [
     (ReadBooks, "books:read", "see books and their rules", &[Admin, Service, User]),
     (ManageBooks, "books:manage", "create, change and delete books", &[Admin, Service]),
     (ReadCodes, "codes:read", "list and find codes; the capacity of a pattern", &[Admin, Service]),
@@ -108,7 +108,7 @@ const TABLE: [(Permission, &str, &str, &[RoleName]); 24] = [
     (
         ReadAdminEvents,
         "events:admin",
-        "see the changes of books, keys, users, logins, pools and jobs",
+        "see the changes of books, keys, users, logins, pools and jobs, and the state of the audit chain",
         &[Admin],
     ),
     (ManageWebhooks, "webhooks:manage", "see, create, change, test and replay webhooks", &[Admin]),

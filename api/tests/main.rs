@@ -5,6 +5,7 @@
 mod support;
 
 mod assignments;
+mod audit;
 mod authorization;
 mod books;
 mod browsers;

@@ -74,6 +74,7 @@ impl Installation {
             command.env("CUPONERA_DATA_DIR", folder.join("data")).env("CUPONERA_HTTP_ADDR", &address);
             command.env("CUPONERA_DATABASE_URL", &database_url).env("CUPONERA_ADMIN_PASSWORD", PASSWORD);
             command.env("CUPONERA_JWT_SECRET", PASSWORD.repeat(2));
+            command.env("CUPONERA_AUDIT_KEY", "be7c4a11".repeat(8));
             command
         };
         let programs = match programs {

@@ -1,6 +1,7 @@
 //! The `cuponera` program: parses the command line and runs one subcommand.
 
 mod admin;
+mod audit;
 mod banner;
 mod client;
 mod database;
@@ -52,6 +53,9 @@ enum Verb {
         #[command(flatten)]
         settings: Box<Settings>,
     },
+    /// Verify and export the seals over the event logs, and show their state; `up` may be running.
+    #[command(subcommand)]
+    Audit(audit::AuditVerb),
     /// Create businesses and admins, and reset passwords; `up` may be running.
     #[command(subcommand)]
     Admin(admin::AdminVerb),
@@ -113,6 +117,7 @@ fn main() -> ExitCode {
         Verb::Migrate { settings } => start(*settings, up::migrate),
         Verb::Redrive { settings } => start(*settings, redrive::redrive),
         Verb::Reconcile { book, settings } => reconcile::run(*settings, book.map(BookId)),
+        Verb::Audit(verb) => audit::run(verb),
         Verb::Admin(verb) => start(verb.settings().clone(), |settings| admin::admin(settings, verb)),
         Verb::Health { url } => health::run(&url),
         Verb::Client(verb) => Ok(client::run(verb)),

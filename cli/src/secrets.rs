@@ -5,11 +5,14 @@ use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
+use cuponera_domain::audit::AuditKey;
 use cuponera_platform::credential::random_secret;
 use secrecy::SecretString;
 
 const JWT_SECRET_FILE: &str = "jwt.secret";
 const JWT_SECRET_BYTES: usize = 32;
+const AUDIT_KEY_FILE: &str = "audit.key";
+const AUDIT_KEY_BYTES: usize = 32;
 /// 72 random bits, printed as 18 hex digits.
 const PASSWORD_BYTES: usize = 9;
 
@@ -39,6 +42,29 @@ pub(crate) fn jwt_secret(folder: &Path) -> Result<SecretString, String> {
     write_for_owner(&path, &secret)
         .map_err(|error| format!("{} cannot be written: {error}", path.display()))?;
     Ok(secret.into())
+}
+
+/// Reads the key of the seals over the event logs. The first call generates it.
+pub(crate) fn audit_key(folder: &Path) -> Result<AuditKey, String> {
+    if let Some(key) = stored_audit_key(folder)? {
+        return Ok(key);
+    }
+    let path = folder.join(AUDIT_KEY_FILE);
+    let key = random_secret(AUDIT_KEY_BYTES).map_err(|error| error.chain())?;
+    write_for_owner(&path, &key).map_err(|error| format!("{} cannot be written: {error}", path.display()))?;
+    key.parse().map_err(|fault| format!("{} {fault}", path.display()))
+}
+
+/// Reads the key of the seals, if the data folder has one.
+pub(crate) fn stored_audit_key(folder: &Path) -> Result<Option<AuditKey>, String> {
+    let path = folder.join(AUDIT_KEY_FILE);
+    match fs::read_to_string(&path) {
+        Ok(key) => {
+            key.parse().map(Some).map_err(|fault| format!("{} {fault}, or restore it", path.display()))
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(format!("{} cannot be read: {error}", path.display())),
+    }
 }
 
 /// Generates a password.

@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::sync::Arc;
 
 use cuponera_api::{App, AppBuilder};
+use cuponera_domain::audit::AuditKey;
 use cuponera_platform::config::Settings;
 use cuponera_platform::credential::Argon2Hasher;
 use cuponera_platform::lifecycle::{self, RunningRelay};
@@ -91,6 +92,7 @@ impl Installation {
         let metrics = lifecycle::expose(settings, stop).await?;
         let queue = lifecycle::open_queue(settings).await?;
         let secret = jwt_secret(settings)?;
+        let audit_key = audit_key(settings)?;
         let files = lifecycle::open_files(settings).await?;
         let database = Database::open(settings).await?;
         let store = queue.attach(database.connect(settings.pools()).await?);
@@ -101,6 +103,7 @@ impl Installation {
         let cache = lifecycle::open_cache(settings, &metrics).await?;
         let own = queue.attach(database.connect(settings.worker_pools()).await?);
         let worker = Worker::new(settings, "up", own, files.clone(), queue.clone(), cache.clone());
+        let worker = Worker { audit_key: Some(audit_key), ..worker };
         let builder =
             AppBuilder::new(settings, &secret, store.clone(), files, queue.clone(), cache, metrics.clone());
         let app = App::start(builder).map_err(|error| error.chain())?;
@@ -144,6 +147,13 @@ fn jwt_secret(settings: &Settings) -> Result<SecretString, String> {
     match &settings.jwt_secret {
         Some(secret) => Ok(secret.clone()),
         None => secrets::jwt_secret(&settings.data_dir),
+    }
+}
+
+fn audit_key(settings: &Settings) -> Result<AuditKey, String> {
+    match settings.audit_key()? {
+        Some(key) => Ok(key),
+        None => secrets::audit_key(&settings.data_dir),
     }
 }
 

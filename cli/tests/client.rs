@@ -1,5 +1,6 @@
 //! The subcommands that call a server, run as processes against one server that these tests share.
 
+mod audit;
 mod books;
 mod export;
 mod fake;

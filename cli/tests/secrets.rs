@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use crate::support::{EMAIL, Installation, Process, http};
 
 const JWT_SECRET: &str = "canary-jwt-secret-0123456789-abcdef";
+const AUDIT_KEY: &str = "ca4a12ca4a12ca4a12ca4a12ca4a12ca4a12ca4a12ca4a12ca4a12ca4a12ca4a";
 const ADMIN_PASSWORD: &str = "canary-admin-password";
 const USER_PASSWORD: &str = "canary-user-password";
 const WRONG_PASSWORD: &str = "canary-wrong-password";
@@ -34,7 +35,7 @@ struct Planter {
 impl Planter {
     fn new(base: String) -> Self {
         let planted = [JWT_SECRET, ADMIN_PASSWORD, USER_PASSWORD, WRONG_PASSWORD, WRONG_TOKEN, WRONG_KEY];
-        let planted = planted.into_iter().chain([DATABASE_PASSWORD]).chain(CODES);
+        let planted = planted.into_iter().chain([DATABASE_PASSWORD, AUDIT_KEY]).chain(CODES);
         Self { http: http(), base, secrets: planted.map(str::to_owned).collect(), errors: String::new() }
     }
 
@@ -215,6 +216,7 @@ async fn secrets_are_in_no_log_and_no_error_however_much_is_logged() {
             .command()
             .env("CUPONERA_LOG", "trace")
             .env("CUPONERA_JWT_SECRET", JWT_SECRET)
+            .env("CUPONERA_AUDIT_KEY", AUDIT_KEY)
             .env("CUPONERA_ADMIN_PASSWORD", ADMIN_PASSWORD),
     );
     process.serves().await;

@@ -80,6 +80,19 @@ impl TestDatabase {
         Store::connect(&self.url, pools).await.expect("the test database does not answer")
     }
 
+    /// Creates a copy of the database, as if restored from a dump. The connections of the store are closed and reopened.
+    pub async fn copy(&mut self) -> Self {
+        let alone = self.close().await;
+        alone.close().await.expect("closing the connection failed");
+        let (name, server) = (new_name(), admin_url());
+        let mut admin = PgConnection::connect(&server).await.expect("the test server does not answer");
+        let copied = query(AssertSqlSafe(format!(r#"create database "{name}" template "{}""#, self.name)));
+        copied.execute(&mut admin).await.expect("copying the database failed");
+        admin.close().await.expect("closing the connection failed");
+        self.store = self.another_store(POOLS).await;
+        Self::open(name, &server, POOLS).await
+    }
+
     /// Closes the store's connections, so that they report their statistics, and queries the statistics.
     pub async fn close_and_ask(&self, sql: &'static str) -> i64 {
         let mut alone = self.close().await;

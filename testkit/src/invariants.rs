@@ -1,6 +1,7 @@
 //! The invariants of each database between two commits, checked in one snapshot.
 
-use cuponera_store::compare_statistics;
+use cuponera_domain::audit::AuditKey;
+use cuponera_store::{VerifyOptions, compare_statistics, verify_chain};
 use sqlx::{AssertSqlSafe, PgConnection, PgPool, Row, query, query_scalar};
 
 /// Fails if an invariant is violated. The message lists each with its first violating rows.
@@ -22,6 +23,25 @@ async fn wrong_statistics(snapshot: &mut PgConnection) -> Vec<String> {
     }
     let differences = compare_statistics(snapshot, None).await.expect("recounting the statistics failed");
     differences.iter().take(3).map(|difference| format!("statistics are exact: {difference:?}")).collect()
+}
+
+/// The differences between the sealed events and the logs. An earlier schema has no seals.
+async fn wrong_seals(snapshot: &mut PgConnection) -> Vec<String> {
+    let exists = query_scalar::<_, bool>("select to_regclass('audit_seal') is not null");
+    if !exists.fetch_one(&mut *snapshot).await.expect("looking for a table failed") {
+        return Vec::new();
+    }
+    let verified =
+        verify_chain(snapshot, VerifyOptions::default()).await.expect("verifying the seals failed");
+    verified.findings.iter().take(3).map(|finding| format!("seals are valid: {finding}")).collect()
+}
+
+/// Verifies the seals with their key. Returns the number of seals and the findings.
+pub async fn seal_findings(connection: &mut PgConnection, key: &str) -> (i64, Vec<String>) {
+    let key: AuditKey = key.parse().expect("the key is 64 hexadecimal digits");
+    let options = VerifyOptions { key: Some(&key), ..VerifyOptions::default() };
+    let verified = verify_chain(connection, options).await.expect("verifying the seals failed");
+    (verified.seals, verified.findings.iter().map(ToString::to_string).collect())
 }
 
 /// The violated invariants, one line each.
@@ -60,6 +80,7 @@ pub async fn invariant_violations(pool: &PgPool) -> Vec<String> {
         }
     }
     broken.extend(wrong_statistics(&mut snapshot).await);
+    broken.extend(wrong_seals(&mut snapshot).await);
     broken
 }
 

@@ -29,7 +29,7 @@ pub use database::TestDatabase;
 pub use dump::Dump;
 pub use emulator::{Emulator, TestQueue, free_address};
 pub use import_cases::{Counts, Expected, ImportCase, import_cases, import_files};
-pub use invariants::{assert_invariants, invariant_violations};
+pub use invariants::{assert_invariants, invariant_violations, seal_findings};
 pub use programs::programs_beside;
 pub use race::{eventually, race, waits_for};
 pub use receiver::{Answer, Received, Receiver};

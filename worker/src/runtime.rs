@@ -9,6 +9,7 @@ mod slot;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use cuponera_domain::audit::AuditKey;
 use cuponera_domain::job::{JobError, MAX_ATTEMPTS, retry_delay};
 use cuponera_domain::webhook::address::AllowedNetworks;
 use cuponera_platform::cache::{Cache, CacheState};
@@ -69,6 +70,8 @@ pub struct Worker {
     pub retention: Duration,
     /// Sends events to webhooks.
     pub sender: Sender,
+    /// The key of the seals over the event logs. Without it nothing is sealed.
+    pub audit_key: Option<AuditKey>,
 }
 
 impl Worker {
@@ -85,7 +88,9 @@ impl Worker {
         let (concurrency, retention) = (settings.concurrency(), settings.job_retention);
         let store = store.with_storage_quota(settings.storage_quota.as_u64());
         let sender = Sender::new(AllowedNetworks::new(settings.webhook_allow.clone()));
-        Self { store, files, queue, cache, concurrency, name, retention, sender }
+        // The settings were checked at the start.
+        let audit_key = settings.audit_key().ok().flatten();
+        Self { store, files, queue, cache, concurrency, name, retention, sender, audit_key }
     }
 
     /// Executes chunks until `stop`, then finishes or releases the running ones.
@@ -100,11 +105,12 @@ impl Worker {
         if let Some(deleter) = deleter {
             tasks.spawn(deleter.run());
         }
-        let Self { store, files, cache, name, retention, sender, .. } = self;
+        let Self { store, files, cache, name, retention, sender, audit_key, .. } = self;
         let wake = Arc::new(Notify::new());
         let delivering = Delivering { store: store.clone(), sender, wake: wake.clone() };
         tasks.spawn(delivering.run(stop.clone()));
-        tasks.spawn(sweep::run(Sweep { store, files, cache, name, retention, wake }, stop.clone()));
+        let sweep = Sweep { store, files, cache, name, retention, wake, audit_key };
+        tasks.spawn(sweep::run(sweep, stop.clone()));
         tasks.close();
         stop.cancelled().await;
         if tokio::time::timeout(SHUTDOWN_TIMEOUT, tasks.wait()).await.is_err() {

@@ -1,16 +1,18 @@
-//! Housekeeping: expired locks, counts, deliveries of webhooks, partitions, and the deletion of old rows and files. No
-//! decision depends on it, and no call waits for it.
+//! Housekeeping: expired locks, counts, deliveries of webhooks, seals of the event logs, partitions, and the deletion of old
+//! rows and files. No decision depends on it, and no call waits for it.
 //!
 //! One worker at a time does it. In addition, each worker ends the locks that Redis hands to it.
 
 mod clean_out;
 mod lead;
 mod locks;
+mod seals;
 mod webhooks;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use cuponera_domain::audit::AuditKey;
 use cuponera_platform::cache::Cache;
 use cuponera_platform::files::Files;
 use cuponera_store::Result;
@@ -37,11 +39,13 @@ pub(crate) struct Sweep {
     pub(crate) retention: Duration,
     /// Notified of new deliveries of webhooks.
     pub(crate) wake: Arc<Notify>,
+    /// The key of the seals over the event logs.
+    pub(crate) audit_key: Option<AuditKey>,
 }
 
 /// Does the housekeeping until the worker stops.
 pub(crate) async fn run(sweep: Sweep, stop: CancellationToken) {
-    let Sweep { store, files, cache, name, retention, wake } = sweep;
+    let Sweep { store, files, cache, name, retention, wake, audit_key } = sweep;
     let lead = HousekeepingLease::new(store.clone(), name);
     let clean_out = Cleanup { store: store.clone(), files, retention };
     // The first round of each task then knows whether this worker has the lease. An error counts as no.
@@ -53,6 +57,7 @@ pub(crate) async fn run(sweep: Sweep, stop: CancellationToken) {
         run_statistics(&store, &lead, &stop),
         webhooks::create_deliveries(&store, &lead, &wake, &stop),
         webhooks::forget_deliveries(&store, &lead, &stop),
+        seals::seal_events(&store, audit_key.as_ref(), &lead, &stop),
         clean_out.run(&lead, &stop),
     );
 }

@@ -69,6 +69,7 @@ impl Fleet {
             name: name.to_owned(),
             retention: Duration::from_hours(90 * 24),
             sender: Sender::new(AllowedNetworks::default()),
+            audit_key: None,
         };
         let worker = tokio::spawn(worker.run(stop.clone()));
         Process { worker, stop, relay, relay_stop }

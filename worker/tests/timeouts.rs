@@ -31,6 +31,7 @@ async fn start_worker(world: &World, files: &TempDir, stop: &CancellationToken) 
         name: "worker".to_owned(),
         retention: Duration::from_hours(90 * 24),
         sender: Sender::new(AllowedNetworks::default()),
+        audit_key: None,
     };
     tokio::spawn(worker.run(stop.clone()));
     let (url, stop) = (world.database.url().to_owned(), stop.clone());

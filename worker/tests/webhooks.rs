@@ -56,6 +56,7 @@ impl Running {
             name: name.to_owned(),
             retention: Duration::from_hours(90 * 24),
             sender,
+            audit_key: None,
         };
         let task = tokio::spawn(worker.run(stop.clone()));
         Self { stop, task, _files: files }

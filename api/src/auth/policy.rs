@@ -45,8 +45,9 @@ pub(crate) struct Rule {
 use Access::{Account, Authenticated, Needs, Open};
 use Permission::{
     AssignNamed, AssignRandom, CreateCodes, Distribute, Export, ManageApiKeys, ManageBooks, ManageJobs,
-    ManagePools, ManageUsers, ManageWebhooks, ReadBooks, ReadCodes, ReadCoupons, ReadHistory, ReadJobs,
-    ReadPools, ReadRedemptions, ReadStatistics, RevokeCoupons, RollBackRedemptions, UseCoupons, VoidCoupons,
+    ManagePools, ManageUsers, ManageWebhooks, ReadAdminEvents, ReadBooks, ReadCodes, ReadCoupons,
+    ReadHistory, ReadJobs, ReadPools, ReadRedemptions, ReadStatistics, RevokeCoupons, RollBackRedemptions,
+    UseCoupons, VoidCoupons,
 };
 use Touches::{AllBooks, Nothing, OneBook, OwnBooks};
 
@@ -61,7 +62,7 @@ pub(crate) fn operations() -> impl Iterator<Item = (&'static str, Access)> {
 }
 
 /// Every operation under `/api/v1`.
-const TABLE: [(&str, Access, Touches); 77] = [
+const TABLE: [(&str, Access, Touches); 78] = [
     ("login", Open, Nothing),
     ("refresh", Open, Nothing),
     ("logout", Account, Nothing),
@@ -115,6 +116,7 @@ const TABLE: [(&str, Access, Touches); 77] = [
     ("getCouponBookStatistics", Needs(ReadStatistics), OneBook),
     ("getStatistics", Needs(ReadStatistics), AllBooks),
     ("listEvents", Needs(ReadHistory), OwnBooks),
+    ("getAudit", Needs(ReadAdminEvents), AllBooks),
     ("createUserPool", Needs(ManagePools), AllBooks),
     ("listUserPools", Needs(ReadPools), AllBooks),
     ("getUserPool", Needs(ReadPools), AllBooks),

@@ -23,7 +23,7 @@ const HEAD: &str =
 ";
 
 /// Tags of operations that need an access token; the other operations use an API key.
-const FOR_PEOPLE: [&str; 4] = ["Auth", "Users", "API keys", "Webhooks"];
+const FOR_PEOPLE: [&str; 5] = ["Auth", "Users", "API keys", "Webhooks", "Audit"];
 
 pub(crate) fn http_file() -> String {
     let document = &DOCUMENT.value;

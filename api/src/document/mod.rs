@@ -30,7 +30,7 @@ use catalog::Kind;
 use operation::Shape;
 
 /// The tags, in reading order.
-const READING_ORDER: [&str; 16] = [
+const READING_ORDER: [&str; 17] = [
     "Auth",
     "Coupon books",
     "Coupon codes",
@@ -46,6 +46,7 @@ const READING_ORDER: [&str; 16] = [
     "Webhooks",
     "Users",
     "API keys",
+    "Audit",
     "Health",
 ];
 

@@ -30,7 +30,9 @@ pub(crate) fn permission_page() -> String {
             .collect();
         let operations = match permission {
             Permission::ForceUnlock => "`unlockCoupon` with `force`".to_owned(),
-            Permission::ReadAdminEvents => "`listEvents` with `kind=ADMIN`".to_owned(),
+            Permission::ReadAdminEvents => {
+                format!("{}, `listEvents` with `kind=ADMIN`", operations.join(" "))
+            }
             _ => operations.join(" "),
         };
         let _ = writeln!(

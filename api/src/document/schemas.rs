@@ -23,6 +23,7 @@ const PLAIN_TEXT: &str = r"^[^\x00-\x08\x0B-\x1F\x7F-\x9F]*$";
 
 /// Fields that are always present and may be null.
 const NULL_OR: &[(&str, &[&str])] = &[
+    ("Audit", &["sealedThrough"]),
     ("CouponBook", &["description", "maxCodesPerUser", "startsAt", "expiresAt", "codeValidDays", "discount"]),
     ("Progress", &["total", "percent", "ratePerSecond", "etaSeconds"]),
     ("Rates", &["assignedOfGenerated", "redeemedOfAssigned", "lockToRedeem"]),

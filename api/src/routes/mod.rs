@@ -2,6 +2,7 @@
 
 mod api_keys;
 mod assignments;
+mod audit;
 mod auth;
 mod books;
 mod codes;
@@ -37,6 +38,7 @@ use crate::document::Operation;
 
 pub(crate) use api_keys::ApiKeys;
 pub(crate) use assignments::{AssignmentUploads, Assignments};
+pub(crate) use audit::Audit;
 pub(crate) use auth::{Auth, MembershipView};
 pub(crate) use books::Books;
 pub(crate) use codes::Codes;
@@ -94,6 +96,8 @@ pub(crate) enum Tag {
     Jobs,
     /// Receivers of events, and the deliveries to them.
     Webhooks,
+    /// The seals over the event logs.
+    Audit,
     /// Health checks.
     Health,
 }
@@ -121,13 +125,13 @@ of requests are rejected with 422.";
 
 /// All operations. A tuple of poem-openapi has at most 16 elements.
 pub(crate) type Operations = (Callers, OnCodes, OnManyCodes);
-type Callers = (Auth, Users, ApiKeys, Webhooks, Health);
+type Callers = (Auth, Users, ApiKeys, Webhooks, Audit, Health);
 type OnCodes = (Books, Codes, Assignments, Coupons, Redemptions, Events, BookStatistics);
 type OnManyCodes = (Upload, AssignmentUploads, BulkVoids, Pools, Distributions, Exports, Jobs);
 
 pub(crate) fn operations() -> Operations {
     (
-        (Auth, Users, ApiKeys, Webhooks, Health),
+        (Auth, Users, ApiKeys, Webhooks, Audit, Health),
         (Books, Codes, Assignments, Coupons, Redemptions, Events, BookStatistics),
         (Upload, AssignmentUploads, BulkVoids, Pools, Distributions, Exports, Jobs),
     )
@@ -153,6 +157,7 @@ pub(crate) fn documentation() -> Vec<Operation> {
         exports::operations(),
         jobs::operations(),
         webhooks::operations(),
+        audit::operations(),
         health::operations(),
     ]
     .into_iter()

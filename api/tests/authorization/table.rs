@@ -99,6 +99,7 @@ pub(super) const TABLE: &[Row] = &[
     row("listUserCoupons", "ann", "", [401, 200, 403, 200, 200, 200]),
     row("getCouponBookStatistics", "{book}", "", TRUSTED),
     row("getStatistics", "", "", [401, 403, 403, 200, 200, 200]),
+    row("getAudit", "", "", ADMINS),
     row("createUserPool", "", r#"{"name": "{new}"}"#, [401, 403, 403, 201, 201, 201]),
     row("listUserPools", "", "", [401, 403, 403, 200, 200, 200]),
     row("getUserPool", "{pool}", "", TRUSTED),

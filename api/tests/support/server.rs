@@ -28,6 +28,8 @@ use uuid::Uuid;
 use super::client::Client;
 
 pub(crate) const JWT_SECRET: &str = "a secret that signs the access tokens of tests";
+/// The key of the seals.
+const AUDIT_KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 pub(crate) const ADMIN_EMAIL: &str = "admin@shop.test";
 pub(crate) const ADMIN_PASSWORD: &str = "correct horse battery";
 
@@ -288,6 +290,7 @@ fn start_worker(
         name: "worker".to_owned(),
         retention: Duration::from_hours(90 * 24),
         sender: Sender::new(networks(&limits.webhook_networks)),
+        audit_key: AUDIT_KEY.parse().ok(),
     };
     tokio::spawn(worker.run(stop.clone()));
     let (url, stop) = (database.url().to_owned(), stop.clone());

@@ -8,6 +8,7 @@ mod help;
 
 mod address;
 mod attempts;
+pub(crate) mod audit;
 mod books;
 mod codes;
 mod coupons;
@@ -240,7 +241,7 @@ pub(crate) fn run(verb: Verb) -> ExitCode {
 }
 
 impl<V: RunCommand> WithServer<V> {
-    fn run(self) -> ExitCode {
+    pub(crate) fn run(self) -> ExitCode {
         let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => runtime,
             Err(error) => return ClientError::Local(error.to_string()).report(),

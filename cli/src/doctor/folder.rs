@@ -28,7 +28,7 @@ pub(super) fn data_folder(settings: &Settings) -> Vec<Finding> {
         let detail = format!("its mode is {mode:03o}: other users of this machine can read it");
         findings.push(Finding::warning(CHECK, detail, format!("chmod 700 {}", folder.display())));
     }
-    for name in ["jwt.secret", "postgres.password"] {
+    for name in ["jwt.secret", "postgres.password", "audit.key"] {
         findings.extend(secret(&folder.join(name)));
     }
     findings

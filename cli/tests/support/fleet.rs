@@ -12,6 +12,8 @@ use super::{Admin, EMAIL, PASSWORD, Process, cuponera, without_settings};
 
 /// The JWT secret.
 pub(crate) const SECRET: &str = "a-secret-of-this-test-32-bytes-or-more";
+/// The key of the seals.
+const AUDIT_KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 /// The AWS secret of the processes; no log may contain it.
 pub(crate) const AWS_SECRET: &str = "a-secret-of-aws";
 
@@ -78,6 +80,7 @@ impl FleetInstallation {
             .env("CUPONERA_DATABASE_POOL", "8")
             .env("CUPONERA_HTTP_ADDR", "127.0.0.1:0")
             .env("CUPONERA_JWT_SECRET", SECRET)
+            .env("CUPONERA_AUDIT_KEY", AUDIT_KEY)
             .env("CUPONERA_WORKER_CONCURRENCY", "2");
         if let Some(Aws { queue, bucket, redis }) = &self.aws {
             command

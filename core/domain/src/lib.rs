@@ -3,6 +3,7 @@
 //! Times and random seeds are arguments. Errors are [`rejection::Rejection`]s, without HTTP.
 
 pub mod admin_event;
+pub mod audit;
 pub mod book;
 pub mod coupon;
 pub mod csv;

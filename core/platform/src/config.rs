@@ -18,6 +18,7 @@ use crate::cache::check_url;
 use crate::credential::{MIN_JWT_SECRET_BYTES, check_password};
 use crate::files::FilesAddress;
 use crate::queue::QueueAddress;
+use cuponera_domain::audit::{AuditKey, InvalidKey};
 use cuponera_domain::principal::parse_email;
 use cuponera_domain::text;
 use cuponera_store::{Pools, connect_options};
@@ -71,6 +72,11 @@ pub struct Settings {
     /// The previous secret, while CUPONERA_JWT_SECRET is rotated: access tokens signed with it are also accepted.
     #[arg(long, env = "CUPONERA_JWT_SECRET_PREVIOUS", value_name = "SECRET", hide_env_values = true)]
     pub jwt_secret_previous: Option<SecretString>,
+
+    /// The key of the seals over the event logs: 32 bytes as 64 hexadecimal digits, the same for every worker of this installation.
+    /// Default: `up` generates it once and stores it in the data folder; another worker without it seals nothing.
+    #[arg(long, env = "CUPONERA_AUDIT_KEY", value_name = "KEY", hide_env_values = true)]
+    pub audit_key: Option<SecretString>,
 
     /// The email of the first admin. Used only if the database has no business.
     #[arg(long, env = "CUPONERA_ADMIN_EMAIL", value_name = "EMAIL", default_value = "admin@example.com", value_parser = trimmed)]
@@ -190,6 +196,9 @@ impl Settings {
                 faults.push(format!("{name}: must have at least {MIN_JWT_SECRET_BYTES} bytes"));
             }
         }
+        if let Err(fault) = self.audit_key() {
+            faults.push(fault);
+        }
         if parse_email(&self.admin_email).is_err() {
             faults.push("CUPONERA_ADMIN_EMAIL: must be an email address".to_owned());
         }
@@ -235,6 +244,12 @@ impl Settings {
             faults.push("CUPONERA_METRICS_ADDR: must not be the address of the API".to_owned());
         }
         if faults.is_empty() { Ok(()) } else { Err(faults) }
+    }
+
+    /// The key of the seals, if it is configured.
+    pub fn audit_key(&self) -> Result<Option<AuditKey>, String> {
+        let key = self.audit_key.as_ref().map(|key| key.expose_secret().parse()).transpose();
+        key.map_err(|fault: InvalidKey| format!("CUPONERA_AUDIT_KEY: {fault}"))
     }
 
     /// The address of the file store.

@@ -64,8 +64,10 @@ mod api_key;
 mod login;
 mod password_attempt;
 
-// Receivers of events.
+// Readers of events: webhooks, and the chain of seals.
 mod webhook;
+
+mod audit_chain;
 
 // Housekeeping and diagnostics.
 mod sweep;
@@ -77,6 +79,10 @@ pub use account::{Account, AccountChange, AccountCredential, Membership, NewAcco
 pub use address::{AddressError, connect_options};
 pub use api_key::{ApiKey, KeyHolder, NewApiKey};
 pub use assign::{AssignNamed, AssignRandom, Assigned};
+pub use audit_chain::{
+    AnchorLines, AuditStatus, LastVerification, MAX_EVENTS_SEALED, MAX_FINDINGS, SealRound, SealingLag,
+    Verification, VerifyOptions, verify_chain,
+};
 pub use batch::{AttemptResult, Call, TIMEOUT, Transition, Visibility};
 pub use book::MAX_BOOKS_EXAMINED;
 pub use business::Business;

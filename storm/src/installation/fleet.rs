@@ -18,6 +18,9 @@ use crate::bugs::Bug;
 use crate::plan::Plan;
 use crate::postgres_proxy::PostgresProxy;
 
+/// The key of the seals.
+pub(super) const AUDIT_KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+
 const PROGRAMS: [(&str, &str); 4] = [
     ("api 1", "cuponera-api"),
     ("api 2", "cuponera-api"),
@@ -105,6 +108,7 @@ fn settings(services: &Services, folder: &Path, queue: &str) -> Result<Vec<(Stri
         ("CUPONERA_DATABASE_POOL", "10".to_owned()),
         ("CUPONERA_WORKER_CONCURRENCY", "2".to_owned()),
         ("CUPONERA_JWT_SECRET", PASSWORD.repeat(2)),
+        ("CUPONERA_AUDIT_KEY", AUDIT_KEY.to_owned()),
         ("CUPONERA_REDIS_URL", redis_url(services)?),
         ("CUPONERA_QUEUE_URL", queue.to_owned()),
         ("CUPONERA_FILES_URL", format!("s3://{}/storm", services.bucket.name())),

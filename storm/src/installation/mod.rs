@@ -98,6 +98,14 @@ impl Installation {
         self.programs.iter().map(|program| (program.name.as_str(), program.log()))
     }
 
+    /// The key of the seals over the event logs.
+    pub(crate) fn audit_key(&self) -> Result<String> {
+        match &self.fleet {
+            Some(_) => Ok(fleet::AUDIT_KEY.to_owned()),
+            None => Ok(std::fs::read_to_string(self.data_dir().join("audit.key"))?),
+        }
+    }
+
     fn data_dir(&self) -> PathBuf {
         self.folder.path().join("data")
     }

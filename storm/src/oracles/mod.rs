@@ -12,6 +12,7 @@ mod limits;
 mod linearizable;
 pub(crate) mod model;
 mod recovery;
+mod seals;
 mod statistics;
 
 use futures::future::LocalBoxFuture;
@@ -47,6 +48,7 @@ pub(crate) const ORACLES: &[Oracle] = &[
     exports::EXPORTS,
     statistics::STATISTICS,
     followers::FOLLOWERS,
+    seals::SEALS,
     database::INVARIANTS,
     leftovers::LEFTOVERS_ORACLE,
 ];

@@ -141,6 +141,7 @@ impl Fleet {
             ("CUPONERA_FILES_URL", format!("s3://{BUCKET}/cuponera")),
             ("CUPONERA_HTTP_ADDR", self.address.to_string()),
             ("CUPONERA_JWT_SECRET", "a secret for development, not for anything else".to_owned()),
+            ("CUPONERA_AUDIT_KEY", "de7e109a".repeat(8)),
             ("AWS_ENDPOINT_URL", emulator.url().to_owned()),
             ("AWS_REGION", "us-east-1".to_owned()),
             ("AWS_ACCESS_KEY_ID", "test".to_owned()),

@@ -48,7 +48,7 @@ pub enum Permission {
     ReadJobs,
     /// Cancel, retry and redrive jobs.
     ManageJobs,
-    /// See admin events.
+    /// See admin events, and the state of the audit chain.
     ReadAdminEvents,
     /// See, create, change and test webhooks.
     ManageWebhooks,
@@ -108,7 +108,7 @@ const TABLE: [(Permission, &str, &str, &[RoleName]); 25] = [
     (
         ReadAdminEvents,
         "events:admin",
-        "see the changes of books, keys, users, logins, pools, jobs and webhooks",
+        "see the changes of books, keys, users, logins, pools, jobs and webhooks, and the state of the audit chain",
         &[Admin],
     ),
     (ManageWebhooks, "webhooks:manage", "see, create, change, test and replay webhooks", &[Admin]),

@@ -5,7 +5,8 @@ use clap::Arg;
 use super::Settings;
 
 /// Settings that `cuponera-api` does not use.
-const NOT_OF_THE_API: &[&str] = &["admin_email", "admin_password", "job_retention", "worker_concurrency"];
+const NOT_OF_THE_API: &[&str] =
+    &["admin_email", "admin_password", "audit_key", "job_retention", "worker_concurrency"];
 /// Settings that `cuponera-worker` does not use.
 const NOT_OF_THE_WORKER: &[&str] = &[
     "access_token_ttl",

@@ -114,6 +114,14 @@ impl Exposition {
                 backlog.map(|all| (all.runnable, all.oldest.unwrap_or_default(), all.unsent, all.deliveries));
             metrics::backlog(backlog);
         }
+        if let Some((_, store)) = stores.last() {
+            let store = store.clone();
+            let update = tokio::spawn(async move { store.sealing_lag().await });
+            let lag = timeout(REFRESH_TIMEOUT, update).await.ok().and_then(Result::ok).and_then(Result::ok);
+            if let Some(lag) = lag {
+                metrics::sealing_lag(lag.lag, lag.oldest_writer);
+            }
+        }
         *looked = Some(Instant::now());
     }
 

@@ -4,6 +4,7 @@
 //! **Invariant.** The values of labels come from the program: kinds, outcomes, route templates. They never
 //! contain a code, a user, an address, a key or any other value that callers choose.
 
+mod audit;
 mod list;
 mod shares;
 mod webhooks;
@@ -17,6 +18,8 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 use cuponera_domain::job::JobKind;
 
+pub(super) use audit::sealing_lag;
+pub use audit::{SealerState, events_sealed, sealer};
 pub use list::{ALL, Described, Kind};
 pub use shares::{Bound, RESOURCES, Resource};
 pub use webhooks::{
@@ -260,6 +263,7 @@ pub fn prepare_jobs() {
         }
     }
     webhooks::prepare();
+    audit::prepare();
     counter!("cuponera_locks_expired_total").increment(0);
     counter!("cuponera_redis_outages_total").increment(0);
 }

@@ -4,6 +4,7 @@
 
 mod admin_event;
 mod assign;
+mod audit_chain;
 mod book;
 mod deletion;
 mod distribution;

@@ -1,0 +1,141 @@
+//! Compares the events of a range with the leaves that were sealed.
+//!
+//! **Invariant I-69.** Each sealed leaf is matched by exactly one event, and each event of a sealed range by exactly one leaf; everything
+//! else is reported.
+//!
+//! The ids are stored beside the leaves, and only help to name what is missing: an id is part of the canonical line, so a changed id is a
+//! missing event and an inserted one.
+
+use uuid::Uuid;
+
+use super::{HASH_BYTES, Hash, ID_BYTES, SALT_BYTES, Salt};
+
+/// The ids, leaves and salts of a seal, and which of them were matched.
+#[derive(Debug)]
+pub struct SealedPage {
+    ids: Vec<Uuid>,
+    leaves: Vec<Hash>,
+    salts: Vec<Option<Salt>>,
+    is_matched: Vec<bool>,
+    /// The expected index of the next event.
+    next: usize,
+}
+
+/// The result of the comparison of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Comparison {
+    /// The leaf is the sealed one.
+    Same,
+    /// The leaf is another one.
+    Changed,
+    /// The event is sealed, but cannot be compared without its salt.
+    WithoutSalt,
+    /// The event is not sealed.
+    Inserted,
+    /// The event is sealed once and occurs again.
+    Repeated,
+}
+
+impl SealedPage {
+    /// The content of a seal. None if the leaves are not as many as the ids. Salts that are absent count as deleted.
+    pub fn new(ids: &[u8], leaves: &[u8], salts: &[u8]) -> Option<Self> {
+        let (ids, no_id) = ids.as_chunks::<ID_BYTES>();
+        let (leaves, no_leaf) = leaves.as_chunks::<HASH_BYTES>();
+        let (salts, _) = salts.as_chunks::<SALT_BYTES>();
+        if ids.len() != leaves.len() || !no_id.is_empty() || !no_leaf.is_empty() {
+            return None;
+        }
+        let mut salts: Vec<_> = salts.iter().take(ids.len()).map(|salt| Salt::from_stored(*salt)).collect();
+        salts.resize(ids.len(), None);
+        Some(Self {
+            ids: ids.iter().map(|id| Uuid::from_bytes(*id)).collect(),
+            leaves: leaves.to_vec(),
+            salts,
+            is_matched: vec![false; ids.len()],
+            next: 0,
+        })
+    }
+
+    /// Number of sealed events.
+    #[expect(clippy::len_without_is_empty, reason = "a seal has events")]
+    pub fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Compares the next event. Without `leaf_of`, only its existence is checked.
+    pub fn compare(&mut self, id: Uuid, leaf_of: Option<impl FnOnce(&Salt) -> Hash>) -> Comparison {
+        let is_free = |index: usize| self.ids.get(index) == Some(&id) && !self.is_matched[index];
+        let index = if is_free(self.next) {
+            self.next
+        } else {
+            match (0..self.ids.len()).find(|index| is_free(*index)) {
+                Some(index) => index,
+                None if self.ids.contains(&id) => return Comparison::Repeated,
+                None => return Comparison::Inserted,
+            }
+        };
+        self.is_matched[index] = true;
+        self.next = index + 1;
+        match (leaf_of, self.salts[index]) {
+            (None, _) => Comparison::Same,
+            (Some(_), None) => Comparison::WithoutSalt,
+            (Some(leaf_of), Some(salt)) => {
+                if leaf_of(&salt) == self.leaves[index] {
+                    Comparison::Same
+                } else {
+                    Comparison::Changed
+                }
+            }
+        }
+    }
+
+    /// The sealed events that were not compared.
+    pub fn missing(&self) -> impl Iterator<Item = Uuid> {
+        self.ids.iter().zip(&self.is_matched).filter(|(_, is_matched)| !**is_matched).map(|(id, _)| *id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::event::tests::{SALT, coupon_event};
+    use super::*;
+
+    /// The comparisons of these events with a seal of the events 1, 2 and 3, and the missing events.
+    fn compare(events: &[u128], salts: &[u8]) -> (Vec<Comparison>, Vec<u128>) {
+        let sealed = [1, 2, 3].map(coupon_event);
+        let ids: Vec<u8> = sealed.iter().flat_map(|event| event.position.id.into_bytes()).collect();
+        let leaves: Vec<u8> = sealed.iter().flat_map(|event| event.leaf(&SALT)).collect();
+        let mut page = SealedPage::new(&ids, &leaves, salts).unwrap();
+        let compared = events
+            .iter()
+            .map(|id| page.compare(Uuid::from_u128(*id), Some(|salt: &Salt| coupon_event(*id).leaf(salt))));
+        (compared.collect(), page.missing().map(|id| id.as_u128()).collect())
+    }
+
+    /// Invariant I-69.
+    #[test]
+    fn each_leaf_is_matched_by_one_event() {
+        use Comparison::{Inserted, Repeated, Same, WithoutSalt};
+        let salts = [7; 3 * SALT_BYTES];
+        assert_eq!(compare(&[1, 2, 3], &salts), (vec![Same; 3], vec![]));
+        assert_eq!(compare(&[1, 3], &salts), (vec![Same; 2], vec![2]));
+        assert_eq!(compare(&[], &salts), (vec![], vec![1, 2, 3]));
+        assert_eq!(compare(&[1, 4, 2, 3], &salts), (vec![Same, Inserted, Same, Same], vec![]));
+        assert_eq!(compare(&[1, 2, 2, 3], &salts), (vec![Same, Same, Repeated, Same], vec![]));
+        assert_eq!(compare(&[1, 2, 3], &salts[..20]), (vec![Same, WithoutSalt, WithoutSalt], vec![]));
+    }
+
+    /// Invariant I-69.
+    #[test]
+    fn a_changed_event_is_reported_and_events_of_another_book_are_only_counted() {
+        let event = coupon_event(1);
+        let salt = [7; SALT_BYTES];
+        let sealed = || SealedPage::new(event.position.id.as_bytes(), &event.leaf(&SALT), &salt).unwrap();
+        let mut changed = event.clone();
+        changed.version += 1;
+        let id = event.position.id;
+        assert_eq!(sealed().compare(id, Some(|salt: &Salt| changed.leaf(salt))), Comparison::Changed);
+        assert_eq!(sealed().compare(id, None::<fn(&Salt) -> Hash>), Comparison::Same);
+        assert!(SealedPage::new(id.as_bytes(), &[], &salt).is_none());
+    }
+}

@@ -1,4 +1,4 @@
--- Admin events of webhooks. The secrets are not recorded; attempts and failures of deliveries are none.
+-- Admin events of webhooks. The secrets are not recorded; attempts and failures of deliveries write no admin event.
 
 create function admin_values(hook webhook) returns jsonb language sql stable as $$
   select jsonb_build_object(

@@ -158,6 +158,31 @@ pub const BUGS: &[Bug] = &[
         }],
     },
     Bug {
+        name: "hasty_webhooks",
+        does: "webhooks pass transactions that still run",
+        edits: &[Edit {
+            statement: statement!("webhook_page.sql"),
+            guard: "pg_snapshot_xmin(pg_current_snapshot())",
+            instead: "pg_snapshot_xmax(pg_current_snapshot())",
+        }],
+    },
+    Bug {
+        name: "reversed_deliveries",
+        does: "webhooks get the last event of a code first",
+        edits: &[
+            Edit {
+                statement: statement!("schedule_first_pending.sql"),
+                guard: "order by p.number limit 1",
+                instead: "order by p.number desc limit 1",
+            },
+            Edit {
+                statement: statement!("claim_deliveries.sql"),
+                guard: "e.status = 'PENDING' and e.number < d.number",
+                instead: "e.status = 'PENDING' and false",
+            },
+        ],
+    },
+    Bug {
         name: "kept_lease",
         does: "a chunk of a dead worker is not taken over",
         edits: &[Edit {

@@ -10,6 +10,7 @@ use crate::followers::Followers;
 use crate::history::{Entry, Response};
 use crate::installation::Installation;
 use crate::plan::Strike;
+use crate::receivers::Receivers;
 use crate::world::World;
 
 /// All evidence, read when the work is done.
@@ -21,6 +22,7 @@ pub(crate) struct Evidence<'a> {
     /// Errors of faults: a program that did not stop or did not recover.
     pub(crate) unrecovered: &'a [String],
     pub(crate) followers: &'a Followers,
+    pub(crate) receivers: &'a Receivers,
     /// Ordered by coupon and version.
     pub(crate) events: Vec<Event>,
     pub(crate) jobs: Vec<Job>,
@@ -59,7 +61,7 @@ pub(crate) struct Job {
 impl<'a> Evidence<'a> {
     pub(crate) async fn read(
         installation: &'a Installation,
-        (world, followers): (&'a World, &'a Followers),
+        (world, followers, receivers): (&'a World, &'a Followers, &'a Receivers),
         history: &'a [Entry],
         (strikes, unrecovered): (&'a [Strike], &'a [String]),
         database: &mut PgConnection,
@@ -78,7 +80,7 @@ impl<'a> Evidence<'a> {
                       from job_chunk c where c.job_id = j.id and c.status <> 'DONE')) as story
                     from job j order by j.id";
         let jobs = query_as(jobs).fetch_all(&mut *database).await?;
-        Ok(Self { installation, world, history, strikes, unrecovered, followers, events, jobs })
+        Ok(Self { installation, world, history, strikes, unrecovered, followers, receivers, events, jobs })
     }
 
     /// The index of a business.

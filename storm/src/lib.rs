@@ -17,6 +17,7 @@ mod operations;
 mod oracles;
 mod plan;
 mod postgres_proxy;
+mod receivers;
 mod report;
 mod run;
 pub mod shrink;

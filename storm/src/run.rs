@@ -17,6 +17,7 @@ use crate::history::Entry;
 use crate::installation::{Installation, wait_until_ready};
 use crate::oracles::ORACLES;
 use crate::plan::{Plan, STORM, Strike};
+use crate::receivers::Receivers;
 use crate::report::{Finding, Report, SizeReport};
 use crate::size::Size;
 use crate::world::World;
@@ -68,7 +69,8 @@ async fn storm_installation(
 ) -> Result<SizeReport> {
     let mut phases = Vec::new();
     let mut ended = |phase| phases.push((phase, started.elapsed()));
-    let world = World::make(&installation.apis[0]).await?;
+    let receivers = Receivers::start().await;
+    let world = World::make(&installation.apis[0], &receivers.urls()).await?;
     let api_client = ApiClient::to(&installation.apis, &world)?;
     let strikes = plan.strikes(size);
     let followers = Followers::start(&installation.apis, &world)?;
@@ -91,7 +93,8 @@ async fn storm_installation(
     // A repeated request whose answer was lost may have created a job just now.
     until_no_job_is_open(installation, rest_ends.max(Instant::now() + LATE_REST)).await?;
     ended("repetition");
-    let findings = check(installation, (&world, &followers), &history, (&strikes, &unrecovered)).await?;
+    let findings =
+        check(installation, (&world, &followers, &receivers), &history, (&strikes, &unrecovered)).await?;
     ended("checks");
     let is_violated = findings.iter().any(|finding| !finding.violations.is_empty());
     let logs = installation.logs().filter(|_| is_violated);
@@ -183,7 +186,7 @@ async fn repeat(api_client: &ApiClient<'_>, history: &[Entry], random: &mut StdR
 
 async fn check(
     installation: &Installation,
-    world: (&World, &Followers),
+    world: (&World, &Followers, &Receivers),
     history: &[Entry],
     faults: (&[Strike], &[String]),
 ) -> Result<Vec<Finding>> {

@@ -12,6 +12,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::installation::{EMAIL, OTHER_EMAIL, PASSWORD};
+use crate::receivers::EVENT_TYPES;
 use crate::{Error, Result};
 
 /// Codes with holders. Half of the requests use the first `HOT_CODES`.
@@ -115,17 +116,21 @@ impl World {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Creates the test data through an API.
-    pub(crate) async fn make(api: &str) -> Result<Self> {
-        let tenants = try_join_all([Tenant::make(api, EMAIL), Tenant::make(api, OTHER_EMAIL)]).await?;
+    /// Creates the test data through an API. Each business has a webhook to its receiver.
+    pub(crate) async fn make(api: &str, receivers: &[String; 2]) -> Result<Self> {
+        let [first, second] = receivers;
+        let tenants =
+            try_join_all([Tenant::make(api, EMAIL, first), Tenant::make(api, OTHER_EMAIL, second)]).await?;
         let tenants = <[Tenant; 2]>::try_from(tenants).map_err(|_| "expected two businesses")?;
         Ok(Self { tenants, known: Mutex::default() })
     }
 }
 
 impl Tenant {
-    async fn make(api: &str, email: &str) -> Result<Self> {
+    async fn make(api: &str, email: &str, receiver: &str) -> Result<Self> {
         let admin = Admin::log_in(api, email).await?;
+        let webhook = json!({"url": receiver, "eventTypes": EVENT_TYPES, "perCode": true});
+        admin.post("webhooks", &webhook).await?;
         let key = admin.post("api-keys", &json!({"name": "storm"})).await?;
         let me = admin.send(admin.request(Method::GET, "auth/me")).await?;
         let held = admin.book(&json!({"maxRedeemsPerUser": MAX_REDEEMS, "lockTtlSeconds": 2})).await?;

@@ -11,7 +11,8 @@ use tokio::sync::Mutex;
 
 use super::program::{Program, finish};
 use super::{
-    EMAIL, Installation, NO_LIMIT, OTHER_EMAIL, PASSWORD, Services, folder, of_database, wait_until_ready,
+    EMAIL, Installation, NO_LIMIT, OTHER_EMAIL, PASSWORD, Services, WEBHOOK_NETWORK, folder, of_database,
+    wait_until_ready,
 };
 use crate::Result;
 use crate::bugs::Bug;
@@ -114,6 +115,7 @@ fn settings(services: &Services, folder: &Path, queue: &str) -> Result<Vec<(Stri
         ("CUPONERA_FILES_URL", format!("s3://{}/storm", services.bucket.name())),
         ("CUPONERA_LOG_FORMAT", "json".to_owned()),
         ("CUPONERA_RATE_LIMIT_USER", NO_LIMIT.to_owned()),
+        ("CUPONERA_WEBHOOK_ALLOW", WEBHOOK_NETWORK.to_owned()),
         ("AWS_ENDPOINT_URL", services.bucket.endpoint().to_owned()),
         ("AWS_ENDPOINT_URL_SQS", services.queue.endpoint()),
         ("AWS_REGION", "us-east-1".to_owned()),

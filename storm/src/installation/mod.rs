@@ -27,6 +27,8 @@ pub(crate) const OTHER_EMAIL: &str = "other@example.com";
 pub(crate) const PASSWORD: &str = "correct horse battery";
 /// End users in a storm send more requests than real users.
 const NO_LIMIT: &str = "1000000";
+/// The network of the receivers of webhooks.
+const WEBHOOK_NETWORK: &str = "127.0.0.0/8";
 /// Interval for polling a start.
 const POLL: Duration = Duration::from_millis(10);
 /// A longer start has failed. The programs' own timeouts for their services are shorter.

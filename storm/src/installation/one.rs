@@ -7,7 +7,9 @@ use cuponera_testkit::free_address;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::program::{Program, finish};
-use super::{EMAIL, Installation, NO_LIMIT, OTHER_EMAIL, PASSWORD, POLL, folder, wait_until_ready};
+use super::{
+    EMAIL, Installation, NO_LIMIT, OTHER_EMAIL, PASSWORD, POLL, WEBHOOK_NETWORK, folder, wait_until_ready,
+};
 use crate::Result;
 
 /// Time for an immediate shutdown of Postgres.
@@ -25,6 +27,7 @@ pub(super) async fn start(programs: &Path) -> Result<Installation> {
         ("CUPONERA_ADMIN_PASSWORD", PASSWORD.to_owned()),
         ("CUPONERA_LOG_FORMAT", "json".to_owned()),
         ("CUPONERA_RATE_LIMIT_USER", NO_LIMIT.to_owned()),
+        ("CUPONERA_WEBHOOK_ALLOW", WEBHOOK_NETWORK.to_owned()),
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .into();

@@ -14,6 +14,7 @@ pub(crate) mod model;
 mod recovery;
 mod seals;
 mod statistics;
+mod webhooks;
 
 use futures::future::LocalBoxFuture;
 use sqlx::PgConnection;
@@ -48,6 +49,7 @@ pub(crate) const ORACLES: &[Oracle] = &[
     exports::EXPORTS,
     statistics::STATISTICS,
     followers::FOLLOWERS,
+    webhooks::WEBHOOKS,
     seals::SEALS,
     database::INVARIANTS,
     leftovers::LEFTOVERS_ORACLE,

@@ -93,8 +93,8 @@ impl Seal {
     }
 }
 
-/// The root over leaves, in the order of the log: the SHA-256 of all leaves, which are stored with the seal. A proof of one event consists
-/// of the leaves of its seal, so a tree would only shorten proofs that nobody sends.
+/// The root over leaves, in the order of the log: the SHA-256 of all leaves, which are stored with the seal. The leaves of a seal are the
+/// proof of one of its events. A tree would make proofs shorter, and no operation returns proofs.
 pub fn root_of(leaves: &[u8]) -> Hash {
     sha256(leaves)
 }

@@ -201,13 +201,19 @@ impl Store {
     /// Fails as unavailable while the index of the log is being built, after an upgrade from a version without it: without the index,
     /// a page would read the whole log.
     pub async fn must_have_event_index(&self) -> Result<()> {
+        if self.has_event_index().await? {
+            Ok(())
+        } else {
+            Err(Error::unavailable("the index of the event log is being built"))
+        }
+    }
+
+    /// Whether the index of the log is complete.
+    pub(crate) async fn has_event_index(&self) -> Result<bool> {
         let is_valid = query_scalar!(
             r#"select indisvalid as "is_valid!" from pg_index where indexrelid = to_regclass('coupon_event_cursor')"#
         );
-        match is_valid.fetch_optional(&self.reads).await? {
-            Some(true) => Ok(()),
-            Some(false) | None => Err(Error::unavailable("the index of the event log is being built")),
-        }
+        Ok(is_valid.fetch_optional(&self.reads).await? == Some(true))
     }
 }
 

@@ -60,12 +60,12 @@ pub struct ReadRound {
 }
 
 impl Store {
-    /// Reads the next events of each log, at most `limit`, and creates their deliveries. Without an enabled webhook it reads nothing.
+    /// Reads the next events of each log, at most `limit`, and creates their deliveries. Without an enabled webhook, or while
+    /// the index of the log is being built, it reads nothing.
     pub async fn read_webhook_events(&self, limit: i64) -> Result<ReadRound> {
-        if !self.has_enabled_webhook().await? {
+        if !self.has_enabled_webhook().await? || !self.has_event_index().await? {
             return Ok(ReadRound::default());
         }
-        self.must_have_event_index().await?;
         let mut round = ReadRound::default();
         for source in [Source::CouponEvents, Source::AdminEvents] {
             let read = self.read_log(source, limit).await?;

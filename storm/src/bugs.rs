@@ -158,15 +158,6 @@ pub const BUGS: &[Bug] = &[
         }],
     },
     Bug {
-        name: "hasty_webhooks",
-        does: "webhooks pass transactions that still run",
-        edits: &[Edit {
-            statement: statement!("webhook_page.sql"),
-            guard: "pg_snapshot_xmin(pg_current_snapshot())",
-            instead: "pg_snapshot_xmax(pg_current_snapshot())",
-        }],
-    },
-    Bug {
         name: "reversed_deliveries",
         does: "webhooks get the last event of a code first",
         edits: &[

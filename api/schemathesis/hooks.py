@@ -73,6 +73,9 @@ def before_call(context, case, kwargs):
             # Fields of the form come before the file.
             case.body = {"file": case.body["file"]}
         replace_hidden_user(case.body)
+    if operation == "generateCodes" and isinstance(case.body, dict):
+        # Also in a body that was generated as invalid: the server may accept it, such as a string that is a valid pattern.
+        limit_quantity(case.body)
     if case.path_parameters and case.path_parameters.get("id") in SEED["callers"]:
         # From any source: an ADMIN would disable the callers of this run, or revoke their keys.
         case.path_parameters["id"] = things(operation, "id")[0]
@@ -240,8 +243,6 @@ def fill_body(operation, body, dice):
         discount["value"] = min(discount["value"], 2**53)
     if isinstance(body.get("lockId"), str) and dice.random() < REAL:
         body["lockId"] = SEED["lock"]
-    if isinstance(body.get("quantity"), int):
-        body["quantity"] = body["quantity"] % MAX_QUANTITY + 1
     if isinstance(body.get("pattern"), str):
         # Enough codes for all jobs of a run.
         body["pattern"] = possible(body["pattern"])[:120] if operation != "generateCodes" else roomy(body["pattern"])
@@ -269,6 +270,12 @@ def fill_body(operation, body, dice):
         if operation == "uploadAssignments":
             # A file without users is rejected.
             body["file"] = f"code,userId\n{dice.choice(SEED['codes'])},{SEED['user']}\n"
+
+
+def limit_quantity(body):
+    quantity = body.get("quantity")
+    if isinstance(quantity, (int, float)) and quantity > MAX_QUANTITY:
+        body["quantity"] = quantity % MAX_QUANTITY + 1
 
 
 def kept(value):

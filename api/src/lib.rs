@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use poem::{EndpointExt, IntoEndpoint, Route};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -81,13 +82,18 @@ fn fixed(media: &'static str, text: impl Into<Bytes>) -> impl IntoEndpoint {
 }
 
 /// Serves until `stop` is cancelled, then waits for running requests and tasks, up to their time limits.
-pub async fn serve(listener: TcpListener, app: Arc<App>, stop: CancellationToken) {
-    let endpoint = routes(app.clone()).into_endpoint().map_to_response();
-    let eviction = stop.run_until_cancelled(app.evict_idle_callers());
-    let ending = async {
-        stop.cancelled().await;
-        app.end_watches();
+///
+/// Boxed, so that programs and tests link to the endpoints instead of compiling them again.
+pub fn serve(listener: TcpListener, app: Arc<App>, stop: CancellationToken) -> BoxFuture<'static, ()> {
+    let serving = async move {
+        let endpoint = routes(app.clone()).into_endpoint().map_to_response();
+        let eviction = stop.run_until_cancelled(app.evict_idle_callers());
+        let ending = async {
+            stop.cancelled().await;
+            app.end_watches();
+        };
+        tokio::join!(http::server::serve(listener, endpoint, &stop, &app), eviction, ending);
+        app.finish(FINISH_TIMEOUT).await;
     };
-    tokio::join!(http::server::serve(listener, endpoint, &stop, &app), eviction, ending);
-    app.finish(FINISH_TIMEOUT).await;
+    Box::pin(serving)
 }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::fmt::Write;
 use std::time::{Duration, Instant};
 
-use cuponera_testkit::{assert_invariants, eventually};
+use cuponera_testkit::{assert_invariants, eventually, is_soak};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use reqwest::Method;
@@ -15,17 +15,21 @@ use sqlx::{PgPool, query_scalar};
 
 use crate::support::{Admin, Installation, PASSWORD, Process};
 
-/// Number of kills during running jobs.
-const KILLS: u32 = 10;
+/// Number of kills during running jobs, in a soak and in other runs.
+const KILLS: (u32, u32) = (10, 5);
 /// The same for deletions, which take less than a second.
-const KILLS_OF_DELETIONS: u32 = 4;
+const KILLS_OF_DELETIONS: (u32, u32) = (4, 2);
 /// Maximum number of kills for each tenth of a job. The kills are spread over its rows, because a chunk that was
 /// running at too many kills is set aside.
 const MAX_KILLS_A_TENTH: u32 = 2;
 /// The longest pause before a kill, after the job is seen running.
 const MAX_PAUSE_MS: u64 = 250;
 /// The private Postgres is killed at every n-th kill.
-const POSTGRES_TOO: u32 = 4;
+const POSTGRES_TOO: u32 = 2;
+
+fn wanted((soak, other): (u32, u32)) -> u32 {
+    if is_soak() { soak } else { other }
+}
 
 /// An installation that is killed repeatedly.
 struct Victim {
@@ -143,7 +147,7 @@ fn assert_progress(job: &Value, succeeded: usize, failed: usize) {
 async fn a_generation_killed_over_and_over_makes_exactly_the_codes_asked_for() {
     const QUANTITY: usize = 400_000;
     let mut victim = Victim::new().await;
-    while victim.kills < KILLS {
+    while victim.kills < wanted(KILLS) {
         let book = victim.book().await;
         let order = json!({"couponBookId": book, "quantity": QUANTITY});
         let job = victim.admin.post("coupon-codes/generate", &order, 202).await;
@@ -165,7 +169,7 @@ async fn a_generation_killed_over_and_over_makes_exactly_the_codes_asked_for() {
 async fn a_deletion_killed_over_and_over_deletes_each_code_once_and_then_the_book() {
     const QUANTITY: usize = 400_000;
     let mut victim = Victim::new().await;
-    while victim.kills < KILLS_OF_DELETIONS {
+    while victim.kills < wanted(KILLS_OF_DELETIONS) {
         let book = victim.book().await;
         let order = json!({"couponBookId": book, "quantity": QUANTITY});
         let made = victim.admin.post("coupon-codes/generate", &order, 202).await;
@@ -208,7 +212,7 @@ async fn an_import_killed_over_and_over_takes_each_row_exactly_once() {
     const REPEATED: usize = ROWS / 100;
     let mut victim = Victim::new().await;
     let mut files = 0;
-    while victim.kills < KILLS {
+    while victim.kills < wanted(KILLS) {
         files += 1;
         let (file, expected) = file(&format!("FILE{files}"), ROWS);
         let book = victim.book().await;

@@ -1,6 +1,8 @@
 //! A database for one test: a copy of the migrated template. Dropping the value drops the database.
 
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use cuponera_store::{Pools, Store};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, query, query_scalar};
@@ -11,6 +13,9 @@ use crate::{eventually, template};
 
 /// Enough connections for a race, few enough for several concurrent tests on one server.
 const POOLS: Pools = Pools { hot: 24, solo: 8, reads: 8, reports: 2, rest: 12, ..Pools::MIN };
+
+/// The limit of the wait for a dropped database.
+const DROP_WAIT: Duration = Duration::from_secs(1);
 
 static MADE: AtomicU32 = AtomicU32::new(0);
 
@@ -133,18 +138,20 @@ impl TestDatabase {
 }
 
 impl Drop for TestDatabase {
-    /// Drops the database and ends its connections. This runs on another thread, because this thread may
-    /// belong to a runtime. A later test run drops the databases of killed processes.
+    /// Drops the database and ends its connections, on another thread, because this thread may belong to a
+    /// runtime. The wait for it is limited: the drop waits for all connections that are being opened, and one
+    /// that this thread was opening goes on only after it. A later test run drops what is left.
     fn drop(&mut self) {
         if self.own_server.is_some() {
             return; // The database ends with its server.
         }
         let name = self.name.clone();
-        let _ = std::thread::spawn(move || {
+        let (done, dropped) = mpsc::channel();
+        std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.map(|runtime| runtime.block_on(drop_database(&name)))
-        })
-        .join();
+            let _ = done.send(runtime.map(|runtime| runtime.block_on(drop_database(&name))));
+        });
+        let _ = dropped.recv_timeout(DROP_WAIT);
     }
 }
 

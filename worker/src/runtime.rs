@@ -6,6 +6,7 @@
 
 mod slot;
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -94,7 +95,13 @@ impl Worker {
     }
 
     /// Executes chunks until `stop`, then finishes or releases the running ones.
-    pub async fn run(mut self, stop: CancellationToken) {
+    ///
+    /// Boxed, so that programs and tests link to the handlers instead of compiling them again.
+    pub fn run(self, stop: CancellationToken) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(self.run_until_stopped(stop))
+    }
+
+    async fn run_until_stopped(mut self, stop: CancellationToken) {
         self.store = self.store.with_job_retention(self.retention);
         let tasks = TaskTracker::new();
         let (receivers, deleter) = self.queue.open(&self.store, LEASE, self.concurrency);

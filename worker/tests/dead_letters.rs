@@ -86,10 +86,11 @@ async fn a_chunk_that_cannot_be_read_is_set_aside_with_the_reason_and_runs_once_
 
 #[tokio::test]
 async fn a_book_closed_under_a_job_fails_it_at_once_and_leaves_no_letter() {
+    const CHUNKS: u32 = 12;
     let fleet = Fleet::new().await;
     let sqs = fleet.queue.connect().await;
     let store = fleet.store(&sqs);
-    let job = fleet.generate(&store, 40 * CODES_PER_CHUNK).await;
+    let job = fleet.generate(&store, u64::from(CHUNKS) * CODES_PER_CHUNK).await;
     let worker = fleet.worker("worker", &sqs).await;
     eventually("a chunk to be finished", async || (fleet.job(job.id).await.succeeded > 0).then_some(()))
         .await;
@@ -100,7 +101,7 @@ async fn a_book_closed_under_a_job_fails_it_at_once_and_leaves_no_letter() {
     let waiting = "select count(*) from job_chunk where status = 'READY'";
     let (waiting, done) = (count(&fleet.world, waiting).await, failed.succeeded / 50_000);
     assert!(
-        waiting >= 40 - done - 2,
+        waiting >= i64::from(CHUNKS) - done - 2,
         "{waiting} chunks wait and {done} are done: more than two were running"
     );
     assert_eq!((dead_letters_unsent(&fleet).await, fleet.queue.dead_letters().await.len()), (0, 0));
@@ -110,7 +111,7 @@ async fn a_book_closed_under_a_job_fails_it_at_once_and_leaves_no_letter() {
     store.retry_job_if_failed(None, fleet.world.business, job.id).await.unwrap().outcome.unwrap();
     fleet.worker("another", &fleet.queue.connect().await).await;
     let done = fleet.succeeded(job.id).await;
-    assert_eq!((done.succeeded, done.attempts), (40 * 50_000, 2));
+    assert_eq!((done.succeeded, done.attempts), (i64::from(CHUNKS) * 50_000, 2));
     fleet.world.assert_invariants().await;
 }
 

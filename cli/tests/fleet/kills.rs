@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use cuponera_testkit::{bound, eventually};
+use cuponera_testkit::{bound, eventually, is_soak};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
@@ -13,14 +13,17 @@ use crate::support::Admin;
 use crate::support::fleet::Fleet;
 
 const QUANTITY: u64 = 500_000;
-/// Maximum number of kills. Each costs the work of the running chunks and the rest of their leases.
-const MAX_KILLS: u32 = 8;
 /// The longest pause between two kills; shorter if the job would end before.
 const MAX_PAUSE: Duration = Duration::from_millis(2_500);
 /// The promised time until the chunk of a dead worker is taken over.
 const TAKEN_OVER_WITHIN: Duration = Duration::from_secs(20);
 /// Without the rescue of chunks, a take-over waits until the message was hidden twice, for 34 s.
 const FOUND_BY_CHANCE: Duration = Duration::from_secs(30);
+
+/// Maximum number of kills. Each costs the work of the running chunks and the rest of their leases.
+fn max_kills() -> u32 {
+    if is_soak() { 8 } else { 4 }
+}
 
 async fn status(admin: &Admin, job: &Value) -> Value {
     admin.get(&format!("jobs/{}", job["id"].as_str().expect("an id"))).await["status"].clone()
@@ -52,11 +55,11 @@ async fn workers_killed_every_few_seconds_make_exactly_the_codes_asked_for() {
     assert_made(&fleet, &admin.over(&job).await).await;
     let undisturbed = begun.elapsed();
 
-    let longest_pause = MAX_PAUSE.min(undisturbed / MAX_KILLS);
+    let longest_pause = MAX_PAUSE.min(undisturbed / max_kills());
     let begun = Instant::now();
     let job = generate(&admin, &book, QUANTITY).await;
     let mut kills = 0;
-    while kills < MAX_KILLS {
+    while kills < max_kills() {
         eventually("the job to run", async || (status(&admin, &job).await != "QUEUED").then_some(())).await;
         tokio::time::sleep(longest_pause.mul_f64(random.random_range(0.0..1.0))).await;
         if status(&admin, &job).await != "RUNNING" {

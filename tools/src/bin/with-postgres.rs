@@ -1,29 +1,40 @@
 //! Runs a command with a private Postgres for tests: `with-postgres -- COMMAND ARGS…`.
 //!
-//! The data folder is in the build folder and is kept between runs, for a quick start. It is disposable, so
-//! the server does not wait for the disk. The server stops after the command, whose exit status is
-//! returned.
+//! The server and the temporary files of the command are in memory if there is enough of it: each test creates
+//! and deletes a database of a thousand files, which takes most of its time on the file systems of disks. Else
+//! the data folder is in the build folder and is kept between runs. It is disposable, so the server does not
+//! wait for the disk. The server stops after the command, whose exit status is returned.
 
 use std::ffi::{OsStr, OsString};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{ExitCode, ExitStatus};
 
 use cuponera_postgres::{Binaries, Options, PrivatePostgres};
 use cuponera_tools::URL_VARIABLE;
+use rustix::fs::statvfs;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// No durability, and enough connections for several concurrent races.
-const SETTINGS: [(&str, &str); 4] = [
+/// No durability, enough connections for several concurrent races, and cheap copies of the template: its pages are
+/// logged, and compressing them takes longer than writing them.
+const SETTINGS: [(&str, &str); 6] = [
     ("fsync", "off"),
     ("full_page_writes", "off"),
     ("synchronous_commit", "off"),
     ("max_connections", "400"),
+    ("wal_compression", "off"),
+    ("shared_buffers", "512MB"),
 ];
+
+/// A file system in memory.
+const MEMORY: &str = "/dev/shm";
+/// Several times what the tests use.
+const NEEDED_BYTES: u64 = 6 << 30;
 
 type AnyError = Box<dyn std::error::Error>;
 
@@ -41,13 +52,23 @@ async fn main() -> ExitCode {
 async fn run() -> Result<ExitStatus, AnyError> {
     let mut arguments = std::env::args_os().skip(1).skip_while(|argument| argument == "--");
     let command = arguments.next().ok_or("usage: with-postgres -- COMMAND ARGS…")?;
-    let mut options = Options::new(data_dir()?);
+    let build = build_folder()?;
+    let memory = memory_folder(&build);
+    let data = memory.as_ref().map_or_else(|| build.join("test-postgres"), |folder| folder.join("postgres"));
+    let mut options = Options::new(data);
     for (name, value) in SETTINGS {
         options = options.with_setting(name, value);
     }
     let postgres = PrivatePostgres::start(&Binaries::find()?, &options).await?;
-    let status = run_beside(&postgres, command, arguments).await;
+    let temporary = memory.as_ref().map(|folder| folder.join("tmp"));
+    if let Some(folder) = &temporary {
+        std::fs::create_dir_all(folder)?;
+    }
+    let status = run_beside(&postgres, command, arguments, temporary.as_deref()).await;
     postgres.stop().await?;
+    if let Some(folder) = memory {
+        std::fs::remove_dir_all(folder)?;
+    }
     Ok(status?)
 }
 
@@ -55,10 +76,14 @@ async fn run_beside(
     postgres: &PrivatePostgres,
     command: OsString,
     arguments: impl Iterator<Item = OsString>,
+    temporary: Option<&Path>,
 ) -> io::Result<ExitStatus> {
     let mut command = Command::new(command);
     for (name, _) in std::env::vars_os().filter(|(name, _)| is_libpq_variable(name)) {
         command.env_remove(name);
+    }
+    if let Some(folder) = temporary {
+        command.env("TMPDIR", folder);
     }
     let mut child = command.args(arguments).env(URL_VARIABLE, postgres.url()).spawn()?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -89,11 +114,19 @@ fn pass_on(child: &Child, signal: Signal) {
     }
 }
 
-/// `test-postgres` in the build folder, which is two levels above this program.
-fn data_dir() -> Result<PathBuf, AnyError> {
+/// The build folder, which is two levels above this program.
+fn build_folder() -> Result<PathBuf, AnyError> {
     let program = std::env::current_exe()?;
-    let target = program.ancestors().nth(2).ok_or("this program is not in a build folder")?;
-    Ok(target.join("test-postgres"))
+    Ok(program.ancestors().nth(2).ok_or("this program is not in a build folder")?.to_owned())
+}
+
+/// A folder in memory, the same for each run with this build folder. `None` if there is not enough memory.
+fn memory_folder(build: &Path) -> Option<PathBuf> {
+    let found = statvfs(MEMORY).ok()?;
+    let is_enough = found.f_bavail.saturating_mul(found.f_frsize) >= NEEDED_BYTES;
+    let mut hasher = DefaultHasher::new();
+    build.hash(&mut hasher);
+    is_enough.then(|| Path::new(MEMORY).join(format!("cuponera-tests-{:016x}", hasher.finish())))
 }
 
 /// As in a shell: a command ended by a signal has status 128 plus the signal's number.

@@ -155,11 +155,14 @@ async fn two_workers_that_lose_their_leases_deliver_each_event_and_in_order() {
         [Running::start(&world, "one", local()).await, Running::start(&world, "two", local()).await];
     three_events(&world, &codes).await;
     eventually("all events to be delivered", async || {
-        // As if the workers were frozen: their leases end at once.
-        query("update webhook_delivery set lease_until = now() where status = 'PENDING' and lease_until is not null")
-            .execute(world.pool())
-            .await
-            .unwrap();
+        // As if the workers were frozen: their leases end at once. Retries are due without their delay.
+        query(
+            "update webhook_delivery set lease_until = now(), next_attempt_at = now()
+             where status = 'PENDING' and next_attempt_at is not null",
+        )
+        .execute(world.pool())
+        .await
+        .unwrap();
         let all = deliveries(&world, id).await;
         (count(&all, DeliveryStatus::Delivered) == codes.len() * 3).then_some(())
     })

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use cuponera_testkit::bound;
 use serde_json::json;
+use sqlx::query_scalar;
 use tokio::task::JoinSet;
 
 use super::{Neighbor, Shares, address, with_shares};
@@ -25,17 +26,19 @@ fn promised() -> Duration {
 async fn logins_from_new_addresses_are_served_while_250_addresses_try_passwords() {
     let server = with_shares(Shares::default()).await;
     let mut neighbor = Neighbor::of(&server).await;
-    let (is_over, rejected) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let is_over = Arc::new(AtomicBool::new(false));
+    let (rejected, wrong) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let mut attack = JoinSet::new();
     for n in 0..ATTACKERS {
         let client = server.anonymous().on_address(address(0x100 + n));
-        let (is_over, rejected) = (is_over.clone(), rejected.clone());
+        let (is_over, rejected, wrong) = (is_over.clone(), rejected.clone(), wrong.clone());
         attack.spawn(async move {
             for guess in 0.. {
                 let body =
                     json!({"email": format!("user-{n}-{guess}@shop.test"), "password": "a guess of mine"});
                 let status = client.post("auth/login", body).await.status;
                 rejected.fetch_add(usize::from(status == 503), Ordering::Relaxed);
+                wrong.fetch_add(usize::from(status == 401), Ordering::Relaxed);
                 if is_over.load(Ordering::Relaxed) {
                     return;
                 }
@@ -66,4 +69,14 @@ async fn logins_from_new_addresses_are_served_while_250_addresses_try_passwords(
     );
     assert!(p95 < promised(), "{p95:?}");
     neighbor.assert_served("logins from 250 addresses");
+    // Each guess has an email of its own, so each one that was counted has a row; so has the admin.
+    let counted: i64 = query_scalar("select count(*) from password_attempt")
+        .fetch_one(server.database.pool())
+        .await
+        .expect("counting failed");
+    let verified = wrong.load(Ordering::Relaxed) + 1;
+    assert!(
+        counted.unsigned_abs() <= verified as u64,
+        "{counted} attempts in the database, {verified} verified"
+    );
 }

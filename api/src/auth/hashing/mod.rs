@@ -62,6 +62,13 @@ type Rank = (u32, u32, Reverse<u64>);
 #[derive(Debug)]
 struct HashPermit(Option<Arc<Queue>>);
 
+/// The turn of a request that has waited in the queue: the right to hash one password.
+#[derive(Debug)]
+pub(crate) struct Turn {
+    permit: HashPermit,
+    usage_guard: UsageGuard,
+}
+
 /// Counts a request under its usage keys until it is dropped, and for ten minutes more if it did not succeed.
 #[derive(Debug)]
 struct UsageGuard {
@@ -84,7 +91,7 @@ impl Hashing {
 
     /// Hashes a password. `Unavailable` if the queue rejects it.
     pub(crate) async fn hash(&self, by: &Claimant, password: SecretString) -> Result<String> {
-        let (permit, mut usage_guard) = self.queue.clone().wait(by, None).await?;
+        let Turn { permit, mut usage_guard } = self.queue.clone().wait(by, None).await?;
         let passwords = self.passwords.clone();
         self.work(async move {
             let hash = passwords.hash(password).await;
@@ -95,17 +102,22 @@ impl Hashing {
         .await
     }
 
-    /// Whether the password matches the hash. Without a hash it does the same work and returns false. `account` is the text
-    /// that was sent. `Unavailable` if the queue rejects it.
+    /// Waits until it is the turn of this request. `account` is the text that was sent. `Unavailable` if the queue rejects it.
+    ///
+    /// What a login needs from the database comes after this, so a flood of rejected logins takes nothing from it.
+    pub(crate) async fn turn(&self, by: &Claimant, account: &str) -> Result<Turn> {
+        let account = self.accounts.hash_one(account.to_lowercase());
+        self.queue.clone().wait(by, Some(account)).await
+    }
+
+    /// Whether the password matches the hash. Without a hash it does the same work and returns false.
     pub(crate) async fn verify(
         &self,
-        by: &Claimant,
-        account: &str,
+        turn: Turn,
         password: SecretString,
         hash: Option<String>,
     ) -> Result<bool> {
-        let account = self.accounts.hash_one(account.to_lowercase());
-        let (permit, mut usage_guard) = self.queue.clone().wait(by, Some(account)).await?;
+        let Turn { permit, mut usage_guard } = turn;
         let passwords = self.passwords.clone();
         self.work(async move {
             let matches = passwords.verify(password, hash).await;
@@ -143,13 +155,13 @@ impl Queue {
     }
 
     /// Waits for a permit.
-    async fn wait(self: Arc<Self>, by: &Claimant, account: Option<u64>) -> Result<(HashPermit, UsageGuard)> {
+    async fn wait(self: Arc<Self>, by: &Claimant, account: Option<u64>) -> Result<Turn> {
         let side = usize::from(!matches!(by, Claimant::Known { .. }));
         let usage_keys: Vec<_> =
             by.competitors().map(UsageKey::Owner).chain(account.map(UsageKey::Account)).collect();
         let (usage_guard, permit) = self.enter(side, usage_keys);
         let permit = permit.await.map_err(|_| Error::unavailable("too many passwords wait to be hashed"))?;
-        Ok((permit, usage_guard))
+        Ok(Turn { permit, usage_guard })
     }
 
     /// Adds a request to the queue. If the queue is then too long, removes the request with the highest rank.

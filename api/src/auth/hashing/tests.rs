@@ -153,15 +153,17 @@ fn failures_expire_after_ten_minutes() {
 async fn a_dropped_caller_keeps_its_permit_until_its_hash_is_done() {
     let hashing = Hashing::new(64, TaskTracker::new()).unwrap();
     let by = stranger(1);
-    let mut gone: Vec<_> = (0..HASHES_AT_ONCE)
-        .map(|_| Box::pin(hashing.verify(&by, "x", "x".to_owned().into(), None)))
-        .collect();
+    let verify = async || {
+        let turn = hashing.turn(&by, "x").await.unwrap();
+        hashing.verify(turn, "x".to_owned().into(), None).await.unwrap()
+    };
+    let mut gone: Vec<_> = (0..HASHES_AT_ONCE).map(|_| Box::pin(verify())).collect();
     for one in &mut gone {
         assert!(futures::poll!(one).is_pending());
     }
     drop(gone);
     assert_eq!(hashing.queue.state().running, HASHES_AT_ONCE, "the permit of a running hash was released");
-    assert!(!hashing.verify(&by, "x", "x".to_owned().into(), None).await.unwrap());
+    assert!(!verify().await);
     assert_eq!(
         hashing.queue.state().usage.len(),
         2,

@@ -28,6 +28,7 @@ use tracing::{info, warn};
 use super::Tag;
 use crate::app::App;
 use crate::auth::caller::{Caller, Origin, app};
+use crate::auth::hashing::Turn;
 use crate::auth::limits::RequestContext;
 use crate::http::body::{Body, OptionalBody};
 use crate::http::problem::Problem;
@@ -158,7 +159,8 @@ impl Auth {
         let [current, new] = [current_password, new_password].map(SecretString::from);
         let email = text::trim(&found.email).to_owned();
         let hash = Some(found.password_hash.clone());
-        if !verify_counted(&caller.app, &caller.claimant, &email, caller.origin.ip, current, hash).await? {
+        let turn = caller.app.passwords.turn(&caller.claimant, &email).await?;
+        if !verify_counted(&caller.app, turn, &email, caller.origin.ip, current, hash).await? {
             info!(%account, "a password change failed: wrong current password");
             return Err(Rejection::invalid("currentPassword", "is wrong").into());
         }
@@ -230,9 +232,10 @@ fn new_refresh_token(app: &App) -> Result<(String, RefreshGrant)> {
 async fn log_in(app: &App, by: &Claimant, login: Login, origin: &Origin) -> Result<Granted, Problem> {
     let address = origin.ip;
     let Login { email, password, business_id } = login;
+    let turn = app.passwords.turn(by, &email).await?;
     let found = app.store.find_credential(&email).await?;
     let hash = found.as_ref().map(|credential| credential.password_hash.clone());
-    let matches = verify_counted(app, by, &email, address, password.into(), hash).await?;
+    let matches = verify_counted(app, turn, &email, address, password.into(), hash).await?;
     let Some(AccountCredential { account, password_hash, .. }) = found else {
         info!("a login failed: unknown account");
         return Err(invalid_credentials());
@@ -258,7 +261,7 @@ async fn log_in(app: &App, by: &Claimant, login: Login, origin: &Origin) -> Resu
 /// [`Store::count_password_attempt`]: cuponera_store::Store::count_password_attempt
 async fn verify_counted(
     app: &App,
-    by: &Claimant,
+    turn: Turn,
     email: &str,
     address: Option<IpAddr>,
     password: SecretString,
@@ -273,7 +276,7 @@ async fn verify_counted(
             return Err(Problem::too_many_passwords(seconds as u32));
         }
     };
-    let verified = app.passwords.verify(by, email, password, hash).await;
+    let verified = app.passwords.verify(turn, password, hash).await;
     if !matches!(verified, Ok(false)) {
         app.store.take_back_password_attempt(email, attempt).await?;
     }

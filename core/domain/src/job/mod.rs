@@ -120,11 +120,11 @@ impl Job {
         self.succeeded + self.failed
     }
 
-    /// Share of the processed rows, from 0 to 100.
+    /// Share of the processed rows, from 0 to 100: rows may be added while an export reads them.
     pub fn percent(&self) -> Option<f64> {
         match self.total? {
             0 => Some(100.0),
-            total => Some(as_f64(self.processed()) * 100.0 / as_f64(total)),
+            total => Some((as_f64(self.processed()) * 100.0 / as_f64(total)).min(100.0)),
         }
     }
 
@@ -137,7 +137,7 @@ impl Job {
 
     /// Estimated seconds until the end; `None` if the job has ended.
     pub fn eta_seconds(&self) -> Option<f64> {
-        let left = as_f64(self.total? - self.processed());
+        let left = as_f64((self.total? - self.processed()).max(0));
         (!self.status.is_over()).then_some(left / self.rate_per_second()?)
     }
 }
@@ -145,4 +145,32 @@ impl Job {
 #[expect(clippy::cast_precision_loss, reason = "rates and percentages, not sums")]
 fn as_f64(number: i64) -> f64 {
     number as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+    use uuid::Uuid;
+
+    use super::Job;
+
+    /// A job that has run for ten seconds.
+    fn job(total: Option<i64>, succeeded: i64) -> Job {
+        let job = json!({
+            "id": Uuid::nil(), "business": Uuid::nil(), "kind": "EXPORT", "status": "RUNNING",
+            "total": total, "succeeded": succeeded, "failed": 0, "result": {}, "error": Value::Null, "attempts": 1,
+            "created_at": "2026-01-01T00:00:00Z", "started_at": "2026-01-01T00:00:00Z", "finished_at": Value::Null,
+            "heartbeat_at": Value::Null, "read_at": "2026-01-01T00:00:10Z",
+        });
+        serde_json::from_value(job).expect("a job")
+    }
+
+    #[test]
+    fn progress_stays_within_its_limits_if_more_rows_come_than_were_planned() {
+        let progress = |job: Job| (job.percent(), job.eta_seconds());
+        assert_eq!(progress(job(Some(200), 50)), (Some(25.0), Some(30.0)));
+        assert_eq!(progress(job(Some(200), 500)), (Some(100.0), Some(0.0)));
+        assert_eq!(progress(job(Some(0), 0)), (Some(100.0), None));
+        assert_eq!(progress(job(None, 500)), (None, None));
+    }
 }

@@ -220,7 +220,7 @@ async fn create_admin(
     Ok(format!("  Business   {}  {}\n  Admin      {email}\n{shown}", found.id, found.name))
 }
 
-async fn find_business(store: &Store, id_or_name: &str) -> Result<Business, String> {
+pub(crate) async fn find_business(store: &Store, id_or_name: &str) -> Result<Business, String> {
     let mut found = store.list_businesses(Some(id_or_name)).await.map_err(error_text)?;
     match (found.pop(), found.len()) {
         (Some(only), 0) => Ok(only),
@@ -313,7 +313,7 @@ fn checked_email(flag: &str, email: &str) -> Result<String, String> {
 }
 
 /// The message of an error: a rejection as it is, other errors with their causes.
-fn error_text(error: Error) -> String {
+pub(crate) fn error_text(error: Error) -> String {
     match error {
         Error::Rejected(rejection) => rejection.to_string(),
         fault => fault.chain(),

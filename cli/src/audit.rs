@@ -200,7 +200,7 @@ async fn with_store<T>(
 }
 
 /// The key of the settings, otherwise that of the data folder.
-fn key(settings: &Settings) -> Result<Option<AuditKey>, String> {
+pub(crate) fn key(settings: &Settings) -> Result<Option<AuditKey>, String> {
     match settings.audit_key()? {
         Some(key) => Ok(Some(key)),
         None => secrets::stored_audit_key(&settings.data_dir),

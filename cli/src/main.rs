@@ -6,6 +6,7 @@ mod banner;
 mod client;
 mod database;
 mod doctor;
+mod forget;
 mod health;
 mod reconcile;
 mod redrive;
@@ -56,6 +57,14 @@ enum Verb {
     /// Verify and export the seals over the event logs, and show their state; `up` may be running.
     #[command(subcommand)]
     Audit(audit::AuditVerb),
+    /// Erase a user of a business: a pseudonym takes the place of the id everywhere; `up` may be running.
+    #[command(after_long_help = forget::HELP)]
+    Forget {
+        #[command(flatten)]
+        what: forget::Forget,
+        #[command(flatten)]
+        settings: Box<Settings>,
+    },
     /// Create businesses and admins, and reset passwords; `up` may be running.
     #[command(subcommand)]
     Admin(admin::AdminVerb),
@@ -118,6 +127,7 @@ fn main() -> ExitCode {
         Verb::Redrive { settings } => start(*settings, redrive::redrive),
         Verb::Reconcile { book, settings } => reconcile::run(*settings, book.map(BookId)),
         Verb::Audit(verb) => audit::run(verb),
+        Verb::Forget { what, settings } => forget::run(*settings, what),
         Verb::Admin(verb) => start(verb.settings().clone(), |settings| admin::admin(settings, verb)),
         Verb::Health { url } => health::run(&url),
         Verb::Client(verb) => Ok(client::run(verb)),

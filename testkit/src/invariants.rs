@@ -25,9 +25,9 @@ async fn wrong_statistics(snapshot: &mut PgConnection) -> Vec<String> {
     differences.iter().take(3).map(|difference| format!("statistics are exact: {difference:?}")).collect()
 }
 
-/// The differences between the sealed events and the logs. An earlier schema has no seals.
+/// The differences between the sealed events and the logs. An earlier schema has no seals, or no erasures.
 async fn wrong_seals(snapshot: &mut PgConnection) -> Vec<String> {
-    let exists = query_scalar::<_, bool>("select to_regclass('audit_seal') is not null");
+    let exists = query_scalar::<_, bool>("select to_regclass('audit_erasure') is not null");
     if !exists.fetch_one(&mut *snapshot).await.expect("looking for a table failed") {
         return Vec::new();
     }

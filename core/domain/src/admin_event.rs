@@ -1,11 +1,11 @@
-//! The words of admin events, which triggers of the database write.
+//! The words of admin events. Triggers of the database write them, except for `ERASE`.
 
 /// The kinds of changed objects.
 pub const SUBJECTS: [&str; 9] =
     ["BOOK", "API_KEY", "USER", "MEMBERSHIP", "LOGIN", "POOL", "JOB", "DEAD_LETTER", "WEBHOOK"];
 
 /// The kinds of changes. `CREATE`, `UPDATE` and `DELETE` are those of most objects.
-pub const ACTIONS: [&str; 18] = [
+pub const ACTIONS: [&str; 19] = [
     "CREATE",
     "UPDATE",
     "DELETE",
@@ -15,6 +15,8 @@ pub const ACTIONS: [&str; 18] = [
     "REVOKE",
     "CHANGE_SECRET",
     "CHANGE_PASSWORD",
+    // Users: the id of the subject is the pseudonym.
+    "ERASE",
     // Logins.
     "START",
     "END",

@@ -7,6 +7,7 @@
 mod address;
 mod bucket;
 mod export;
+mod search;
 
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path as FilePath, PathBuf};
@@ -27,6 +28,7 @@ use cuponera_store::{Error, Result};
 
 pub use address::FilesAddress;
 pub use bucket::BucketState;
+pub use search::FoundIn;
 
 /// The file store.
 #[derive(Debug, Clone)]

@@ -69,6 +69,9 @@ mod webhook;
 
 mod audit_chain;
 
+// Erasure of users, in all of these.
+mod erasure;
+
 // Housekeeping and diagnostics.
 mod sweep;
 
@@ -98,6 +101,7 @@ pub use dead_letter::{DeadLetterRun, Redriven};
 pub use deletion::{Deletion, MAX_CODES_DELETED_AT_ONCE, Step};
 pub use diagnostics::{ExamineError, Examined, ServerState, Untrimmed, examine};
 pub use distribution::{DistributionFilter, MAX_MEMBERS_PREVIEWED, NewDistribution, Preview, ReportRow};
+pub use erasure::{Erased, Erasure, ErasurePreview, ErasureProgress, ErasureStart};
 pub use error::{Error, Result, breaches};
 pub use event_log::{
     AdminEvent, AdminEventFilter, EventCursor, EventFilter, EventLogEnd, InvalidCursor, LoggedEvent,

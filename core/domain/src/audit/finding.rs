@@ -46,6 +46,13 @@ pub enum Finding {
         /// The event.
         event: EventName,
     },
+    /// The record of an erasure is not that of the chain, so it proves no event.
+    ErasureBroken {
+        /// The seal whose events were erased.
+        seal: i64,
+        /// The pseudonym of the user.
+        pseudonym: String,
+    },
     /// A coupon lacks the events of some versions.
     VersionsMissing {
         /// The coupon's book.
@@ -181,6 +188,12 @@ impl fmt::Display for Finding {
             Self::EventRepeated { seal, event } => write!(f, "seal {seal}: {event} exists more than once"),
             Self::EventWithoutSalt { seal, event } => {
                 write!(f, "seal {seal}: {event} has no salt, and no erasure is recorded")
+            }
+            Self::ErasureBroken { seal, pseudonym } => {
+                write!(
+                    f,
+                    "seal {seal}: the erasure of {pseudonym} is not as it was recorded, or its admin event is missing"
+                )
             }
             Self::VersionsMissing { book, place, first, last } => {
                 let versions = if first == last {

@@ -3,6 +3,7 @@
 //! A seal covers a range of one log. It contains the root over the leaves of the events in the range, the hash of the previous seal, and an
 //! HMAC under a key that the database does not have. A leaf is the SHA-256 of the canonical line of an event.
 
+mod erased;
 mod event;
 mod finding;
 mod key;
@@ -14,6 +15,7 @@ use std::fmt;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+pub use erased::ErasedPage;
 pub use event::{AdminEventForm, CouponEventForm, SALT_BYTES, Salt};
 pub use finding::{EventName, Finding, SealFault};
 pub use key::{AuditKey, Fingerprint, InvalidKey};
@@ -28,7 +30,7 @@ pub const HASH_BYTES: usize = 32;
 /// Size of the id of an event.
 pub const ID_BYTES: usize = 16;
 
-/// A log of events. A further kind of record, such as that of an erasure, is a further log.
+/// A log of events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Log {
     /// The events of coupons.

@@ -6,6 +6,8 @@
 //! The ids are stored beside the leaves, and only help to name what is missing: an id is part of the canonical line, so a changed id is a
 //! missing event and an inserted one.
 
+use std::collections::HashMap;
+
 use uuid::Uuid;
 
 use super::{HASH_BYTES, Hash, ID_BYTES, SALT_BYTES, Salt};
@@ -17,6 +19,8 @@ pub struct SealedPage {
     leaves: Vec<Hash>,
     salts: Vec<Option<Salt>>,
     is_matched: Vec<bool>,
+    /// The leaves and salts of events that were erased after they were sealed.
+    erased: HashMap<Uuid, (Hash, Option<Salt>)>,
     /// The expected index of the next event.
     next: usize,
 }
@@ -52,6 +56,7 @@ impl SealedPage {
             leaves: leaves.to_vec(),
             salts,
             is_matched: vec![false; ids.len()],
+            erased: HashMap::new(),
             next: 0,
         })
     }
@@ -60,6 +65,21 @@ impl SealedPage {
     #[expect(clippy::len_without_is_empty, reason = "a seal has events")]
     pub fn len(&self) -> usize {
         self.ids.len()
+    }
+
+    /// Adds the events that an erasure has changed; a later erasure takes the place of an earlier one. False if there are not as many
+    /// leaves and salts as ids.
+    pub fn add_erased(&mut self, ids: &[u8], leaves: &[u8], salts: &[u8]) -> bool {
+        let (ids, no_id) = ids.as_chunks::<ID_BYTES>();
+        let (leaves, no_leaf) = leaves.as_chunks::<HASH_BYTES>();
+        let (salts, no_salt) = salts.as_chunks::<SALT_BYTES>();
+        let is_whole = no_id.is_empty() && no_leaf.is_empty() && no_salt.is_empty();
+        if !is_whole || ids.len() != leaves.len() || ids.len() != salts.len() {
+            return false;
+        }
+        let erased = leaves.iter().zip(salts).map(|(leaf, salt)| (*leaf, Salt::from_stored(*salt)));
+        self.erased.extend(ids.iter().map(|id| Uuid::from_bytes(*id)).zip(erased));
+        true
     }
 
     /// Compares the next event. Without `leaf_of`, only its existence is checked.
@@ -76,16 +96,15 @@ impl SealedPage {
         };
         self.is_matched[index] = true;
         self.next = index + 1;
-        match (leaf_of, self.salts[index]) {
-            (None, _) => Comparison::Same,
-            (Some(_), None) => Comparison::WithoutSalt,
-            (Some(leaf_of), Some(salt)) => {
-                if leaf_of(&salt) == self.leaves[index] {
-                    Comparison::Same
-                } else {
-                    Comparison::Changed
-                }
-            }
+        let Some(leaf_of) = leaf_of else { return Comparison::Same };
+        let expected = match self.salts[index] {
+            Some(salt) => Some((self.leaves[index], salt)),
+            None => self.erased.get(&id).and_then(|(leaf, salt)| salt.map(|salt| (*leaf, salt))),
+        };
+        match expected {
+            None => Comparison::WithoutSalt,
+            Some((leaf, salt)) if leaf_of(&salt) == leaf => Comparison::Same,
+            Some(_) => Comparison::Changed,
         }
     }
 
@@ -97,6 +116,7 @@ impl SealedPage {
 
 #[cfg(test)]
 mod tests {
+    use super::super::CouponEventForm;
     use super::super::event::tests::{SALT, coupon_event};
     use super::*;
 
@@ -137,5 +157,35 @@ mod tests {
         assert_eq!(sealed().compare(id, Some(|salt: &Salt| changed.leaf(salt))), Comparison::Changed);
         assert_eq!(sealed().compare(id, None::<fn(&Salt) -> Hash>), Comparison::Same);
         assert!(SealedPage::new(id.as_bytes(), &[], &salt).is_none());
+    }
+
+    /// Invariant I-72.
+    #[test]
+    fn an_event_without_its_salt_is_compared_with_the_leaf_of_its_last_erasure() {
+        let (sealed, mut event) = (coupon_event(1), coupon_event(1));
+        event.holder = Some("erased-1".to_owned());
+        let id = sealed.position.id;
+        let no_salt = [0; SALT_BYTES];
+        let page = || SealedPage::new(id.as_bytes(), &sealed.leaf(&SALT), &no_salt).unwrap();
+        let other = Salt::new([8; SALT_BYTES]);
+        let erased = |event: &CouponEventForm, erasures: &[(Hash, [u8; SALT_BYTES])]| {
+            let mut page = page();
+            for (leaf, salt) in erasures {
+                assert!(page.add_erased(id.as_bytes(), leaf, salt));
+            }
+            page.compare(id, Some(|salt: &Salt| event.leaf(salt)))
+        };
+        let erasure = (event.leaf(&other), [8; SALT_BYTES]);
+        assert_eq!(erased(&event, &[]), Comparison::WithoutSalt);
+        assert_eq!(erased(&event, &[erasure]), Comparison::Same);
+        assert_eq!(erased(&sealed, &[erasure]), Comparison::Changed);
+        assert_eq!(erased(&event, &[(event.leaf(&other), no_salt)]), Comparison::WithoutSalt);
+        let mut again = event.clone();
+        again.actor = "user:erased-2".to_owned();
+        let both = [(event.leaf(&other), no_salt), (again.leaf(&other), [8; SALT_BYTES])];
+        assert_eq!(erased(&again, &both), Comparison::Same);
+        assert_eq!(erased(&event, &both), Comparison::Changed);
+        assert!(!page().add_erased(id.as_bytes(), &[], &no_salt));
+        assert!(!page().add_erased(id.as_bytes(), &sealed.leaf(&SALT), &[]));
     }
 }

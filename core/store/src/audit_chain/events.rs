@@ -17,12 +17,64 @@ pub(super) enum Event {
     Admin(Box<AdminEventForm>),
 }
 
+/// The event of a row.
+macro_rules! coupon_event {
+    ($row:ident) => {{
+        let tx = $row.tx.parse().map_err(Error::internal)?;
+        Event::Coupon(Box::new(CouponEventForm {
+            position: Position { epoch: $row.epoch, tx, id: $row.id },
+            at: $row.at,
+            business: BusinessId($row.business_id),
+            book: BookId($row.book_id),
+            place: $row.position,
+            version: $row.version,
+            from: $row.from_status.0,
+            to: $row.to_status.0,
+            action: $row.action,
+            redeem_count: $row.redeem_count,
+            reason: $row.reason,
+            request_id: $row.request_id,
+            holder: $row.user_id,
+            actor: $row.actor,
+            ip: $row.ip,
+            user_agent: $row.user_agent,
+        }))
+    }};
+}
+pub(super) use coupon_event;
+
+/// The same of an admin event.
+macro_rules! admin_event {
+    ($row:ident) => {{
+        let tx = $row.tx.parse().map_err(Error::internal)?;
+        Event::Admin(Box::new(AdminEventForm {
+            position: Position { epoch: $row.epoch, tx, id: $row.id },
+            at: $row.at,
+            business: BusinessId($row.business_id),
+            subject: $row.subject,
+            subject_id: $row.subject_id,
+            action: $row.action,
+            request_id: $row.request_id,
+            before: $row.before,
+            after: $row.after,
+            actor: $row.actor,
+            ip: $row.ip,
+            user_agent: $row.user_agent,
+        }))
+    }};
+}
+pub(super) use admin_event;
+
 impl Event {
-    pub(super) fn id(&self) -> Uuid {
+    pub(super) fn position(&self) -> Position {
         match self {
-            Self::Coupon(event) => event.position.id,
-            Self::Admin(event) => event.position.id,
+            Self::Coupon(event) => event.position,
+            Self::Admin(event) => event.position,
         }
+    }
+
+    pub(super) fn id(&self) -> Uuid {
+        self.position().id
     }
 
     pub(super) fn leaf(&self, salt: &Salt) -> Hash {
@@ -124,25 +176,7 @@ fn coupon_events(
     .fetch(connection);
     rows.map(|row| {
         let row = row?;
-        let tx = row.tx.parse().map_err(Error::internal)?;
-        Ok(Event::Coupon(Box::new(CouponEventForm {
-            position: Position { epoch: row.epoch, tx, id: row.id },
-            at: row.at,
-            business: BusinessId(row.business_id),
-            book: BookId(row.book_id),
-            place: row.position,
-            version: row.version,
-            from: row.from_status.0,
-            to: row.to_status.0,
-            action: row.action,
-            redeem_count: row.redeem_count,
-            reason: row.reason,
-            request_id: row.request_id,
-            holder: row.user_id,
-            actor: row.actor,
-            ip: row.ip,
-            user_agent: row.user_agent,
-        })))
+        Ok(coupon_event!(row))
     })
     .boxed()
 }
@@ -164,21 +198,7 @@ fn admin_events(
     .fetch(connection);
     rows.map(|row| {
         let row = row?;
-        let tx = row.tx.parse().map_err(Error::internal)?;
-        Ok(Event::Admin(Box::new(AdminEventForm {
-            position: Position { epoch: row.epoch, tx, id: row.id },
-            at: row.at,
-            business: BusinessId(row.business_id),
-            subject: row.subject,
-            subject_id: row.subject_id,
-            action: row.action,
-            request_id: row.request_id,
-            before: row.before,
-            after: row.after,
-            actor: row.actor,
-            ip: row.ip,
-            user_agent: row.user_agent,
-        })))
+        Ok(admin_event!(row))
     })
     .boxed()
 }

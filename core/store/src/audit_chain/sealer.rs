@@ -2,10 +2,12 @@
 //!
 //! **Invariant I-70.** Two sealers produce one chain: a seal is appended by one statement, and only as the successor of the seal whose hash
 //! it contains. The key must be that of the last seal.
+//!
+//! **Invariant I-73.** A seal has the leaves of events as they are: it is not appended if an erasure has changed events since they were read.
 
 use futures::TryStreamExt;
 use rand::TryRng;
-use sqlx::{PgConnection, query_file};
+use sqlx::{PgConnection, query_file, query_scalar};
 
 use cuponera_domain::audit::{
     AuditKey, FORM, HASH_BYTES, ID_BYTES, Log, Position, SALT_BYTES, Salt, Seal, root_of,
@@ -26,7 +28,7 @@ pub enum SealRound {
     Sealed(i32),
     /// No event can be sealed now: there is none, or the index of the log is being built.
     UpToDate,
-    /// Another sealer has appended a seal meanwhile. Nothing was changed.
+    /// Another sealer has appended a seal meanwhile, or an erasure has changed events. Nothing was changed.
     Raced,
     /// The chain was begun with another key. Nothing was changed.
     OtherKey,
@@ -40,6 +42,8 @@ impl Store {
         }
         // These connections read an index in its order, and nothing here begins a transaction.
         let mut connection = self.reads.acquire().await?;
+        // Before the events are read.
+        let erasures = query_scalar!("select erasures from audit_guard").fetch_one(&mut *connection).await?;
         let head = head(&mut *connection).await?;
         if head.as_ref().is_some_and(|head| head.seal.key != key.fingerprint()) {
             return Ok(SealRound::OtherKey);
@@ -68,12 +72,12 @@ impl Store {
             key: key.fingerprint(),
             created_at: page.now,
         };
-        let is_appended = self.append(&seal, &seal.sign(key), &sealed).await?;
+        let is_appended = self.append(&seal, &seal.sign(key), &sealed, erasures).await?;
         Ok(if is_appended { SealRound::Sealed(sealed.count) } else { SealRound::Raced })
     }
 
-    /// Appends a seal, unless there is one of its number.
-    async fn append(&self, seal: &Seal, hmac: &[u8], sealed: &Sealed) -> Result<bool> {
+    /// Appends a seal, unless there is one of its number or another number of erasures.
+    async fn append(&self, seal: &Seal, hmac: &[u8], sealed: &Sealed, erasures: i64) -> Result<bool> {
         let appended = query_file!(
             "src/sql/create_seal.sql",
             seal.number,
@@ -94,7 +98,8 @@ impl Store {
             hmac,
             &seal.key[..],
             seal.created_at,
-            &sealed.salts
+            &sealed.salts,
+            erasures
         )
         .execute(&self.pool)
         .await?;

@@ -2,7 +2,8 @@
 //!
 //! **Invariant I-69.** Each sealed leaf is matched by exactly one event, and each event of a sealed range by exactly one leaf.
 //!
-//! Memory is bounded: a few seals and one event at a time. Sealed ranges do not change, so no snapshot is held; the worker may seal meanwhile.
+//! Memory is bounded: a few seals and one event at a time. Only an erasure changes sealed ranges, and it waits for a verification, so no
+//! snapshot is held; the worker may seal meanwhile.
 
 use std::io;
 
@@ -16,7 +17,7 @@ use cuponera_domain::audit::{
 use cuponera_domain::id::BookId;
 
 use super::events::{self, Event};
-use super::{StoredSeal, end_of_log, stored_seal};
+use super::{ERASURE_LOCK, StoredSeal, end_of_log, erasure, stored_seal};
 use crate::Store;
 use crate::error::{Error, Result};
 
@@ -70,6 +71,9 @@ impl Store {
         )
         .execute(&mut connection)
         .await?;
+        query!("select pg_advisory_lock_shared($1) as _held", ERASURE_LOCK)
+            .fetch_one(&mut connection)
+            .await?;
         verify_chain(&mut connection, options).await
     }
 }
@@ -206,6 +210,7 @@ impl<'c, 'a> Verifier<'c, 'a> {
         if seal.form != FORM || self.book.is_some() && seal.log == Log::Admin {
             return Ok(());
         }
+        self.add_erasures(seal, &mut page).await?;
         let mut found = Vec::new();
         let mut events = events::events(self.connection, seal.log, seal.from, seal.through);
         while let Some(event) = events.try_next().await? {
@@ -230,6 +235,17 @@ impl<'c, 'a> Verifier<'c, 'a> {
         self.may_lack_versions |= seal.log == Log::Coupon && !found.is_empty();
         let room = MAX_FINDINGS - self.result.findings.len();
         self.result.findings.extend(found.into_iter().take(room));
+        Ok(())
+    }
+
+    /// Adds the events of the seal that erasures have changed, if they are recorded in the chain.
+    async fn add_erasures(&mut self, seal: &Seal, page: &mut SealedPage) -> Result<()> {
+        let key = self.key.filter(|key| key.fingerprint() == seal.key);
+        for erased in erasure::of_seal(self.connection, seal.number).await? {
+            if !erased.is_recorded(key) || !page.add_erased(&erased.ids, &erased.leaves, &erased.salts) {
+                self.find(Finding::ErasureBroken { seal: seal.number, pseudonym: erased.pseudonym });
+            }
+        }
         Ok(())
     }
 

@@ -35,6 +35,16 @@ impl Store {
         Ok(marked.into_iter().map(JobId).collect())
     }
 
+    /// Marks a job that has ended, before its retention period ends. False if it has not ended.
+    pub async fn mark_job_to_discard(&self, job: JobId) -> Result<bool> {
+        let marked = query!(
+            "update job set discarding_at = coalesce(discarding_at, now())
+             where id = $1 and status in ('SUCCEEDED', 'FAILED', 'CANCELLED')",
+            job.0
+        );
+        Ok(marked.execute(&self.pool).await?.rows_affected() == 1)
+    }
+
     /// Deletes the rejected rows and the chunks of a marked job, after its files are deleted. It is not returned again.
     pub async fn discard_job(&self, job: JobId) -> Result<()> {
         for (table, key) in [

@@ -73,6 +73,18 @@ impl Store {
         Ok(jobs.into_iter().map(JobId).collect())
     }
 
+    /// The jobs of a business that may have uploads, errors files or exports.
+    pub async fn jobs_with_files(&self, business: BusinessId) -> Result<Vec<JobId>> {
+        let jobs = query_scalar!(
+            "select id from job where business_id = $1 and discarded_at is null
+               and kind in ('IMPORT_CODES', 'IMPORT_MEMBERS', 'ASSIGN_CODES', 'EXPORT') order by id",
+            business.0
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(jobs.into_iter().map(JobId).collect())
+    }
+
     /// Those of these jobs that still need their uploaded parts: unfinished jobs, and failed jobs, which may be retried.
     pub async fn jobs_that_need_files(&self, ids: &[JobId]) -> Result<Vec<JobId>> {
         let ids: Vec<uuid::Uuid> = ids.iter().map(|id| id.0).collect();

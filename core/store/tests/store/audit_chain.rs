@@ -12,7 +12,7 @@ use sqlx::{PgConnection, query};
 /// Small, so that a workload has several seals.
 const PAGE: i64 = 7;
 
-fn key() -> AuditKey {
+pub(crate) fn key() -> AuditKey {
     "5e".repeat(32).parse().unwrap()
 }
 
@@ -30,7 +30,7 @@ async fn sealed_world() -> World {
 }
 
 /// Waits until all events are older than all transactions. Transactions in other databases of the server count too.
-async fn wait_until_sealable(world: &World) {
+pub(crate) async fn wait_until_sealable(world: &World) {
     let end = world.store().event_log_end().await.unwrap().last;
     // The log has no end after `end` until another transaction has one.
     query("select pg_current_xact_id()").execute(world.pool()).await.unwrap();
@@ -48,7 +48,7 @@ async fn work(world: &World, code: &str) {
 }
 
 /// Seals what can be sealed now; returns the number of events.
-async fn seal(store: &Store) -> i32 {
+pub(crate) async fn seal(store: &Store) -> i32 {
     let mut events = 0;
     for log in Log::ALL {
         loop {
@@ -64,7 +64,7 @@ async fn seal(store: &Store) -> i32 {
 }
 
 /// Seals all events that are committed now. Transactions in other databases of the server delay a sealer too.
-async fn seal_to_end(world: &World) {
+pub(crate) async fn seal_to_end(world: &World) {
     eventually("all events to be sealed", async || {
         seal(world.store()).await;
         (verify(world).await.unsealed == 0).then_some(())
@@ -72,14 +72,14 @@ async fn seal_to_end(world: &World) {
     .await;
 }
 
-async fn verify(world: &World) -> Verification {
+pub(crate) async fn verify(world: &World) -> Verification {
     let key = key();
     let options = VerifyOptions { key: Some(&key), ..VerifyOptions::default() };
     world.store().verify_audit(options).await.unwrap()
 }
 
 /// The findings after these statements, which are rolled back.
-async fn findings_after(world: &World, statements: &[String]) -> Vec<String> {
+pub(crate) async fn findings_after(world: &World, statements: &[String]) -> Vec<String> {
     let mut transaction = world.pool().begin().await.unwrap();
     for sql in statements {
         let done = query(sqlx::AssertSqlSafe(sql.clone())).execute(&mut *transaction).await;
@@ -97,7 +97,7 @@ async fn verify_on(connection: &mut PgConnection) -> Verification {
 }
 
 /// The findings as short texts, in their order.
-fn texts(verification: &Verification) -> Vec<String> {
+pub(crate) fn texts(verification: &Verification) -> Vec<String> {
     assert_eq!(i64::try_from(verification.findings.len()).unwrap(), verification.found);
     verification.findings.iter().map(text).collect()
 }
@@ -112,6 +112,7 @@ fn text(finding: &Finding) -> String {
         Finding::EventInserted { event, .. } => format!("inserted {}", of(event)),
         Finding::EventRepeated { event, .. } => format!("repeated {}", of(event)),
         Finding::EventWithoutSalt { event, .. } => format!("no salt {}", of(event)),
+        Finding::ErasureBroken { seal, pseudonym } => format!("erasure of {pseudonym} in {seal}"),
         Finding::VersionsMissing { place, first, last, .. } => format!("coupon {place} lacks {first}-{last}"),
         Finding::VersionRepeated { place, version, .. } => format!("coupon {place} repeats {version}"),
         Finding::SealBroken { seal, fault } => format!("seal {seal} {fault:?}"),

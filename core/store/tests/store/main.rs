@@ -8,6 +8,7 @@ mod audit_chain;
 mod book;
 mod deletion;
 mod distribution;
+mod erasure;
 mod event_log;
 mod generation;
 mod hold;

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use sqlx::{query, query_scalar};
+use sqlx::{PgTransaction, query, query_scalar};
 use uuid::Uuid;
 
 use crate::Store;
@@ -68,34 +68,7 @@ impl Store {
             *counted.entry(coupon.book_id).or_default() += 1;
         }
         let (books, counts): (Vec<Uuid>, Vec<i32>) = counted.into_iter().unzip();
-        query!(
-            "select from user_quota where book_id = any ($1) and user_id = any (array[$2, $3]) order by book_id, user_id for update",
-            &books,
-            id,
-            pseudonym
-        )
-        .execute(&mut *transaction)
-        .await?;
-        query!(
-            "update user_quota q set held = q.held - m.moved from unnest($1::uuid[], $2::int[]) m (book_id, moved)
-             where q.book_id = m.book_id and q.user_id = $3",
-            &books,
-            &counts,
-            id
-        )
-        .execute(&mut *transaction)
-        .await?;
-        // Without a cap: a new user with the same id may get as many codes during the erasure.
-        query!(
-            "insert into user_quota as q (book_id, user_id, held, granted)
-             select m.book_id, $3, m.moved, m.moved from unnest($1::uuid[], $2::int[]) m (book_id, moved) order by m.book_id
-             on conflict (book_id, user_id) do update set held = q.held + excluded.held, cap = null",
-            &books,
-            &counts,
-            pseudonym
-        )
-        .execute(&mut *transaction)
-        .await?;
+        move_quotas(&mut transaction, &books, &counts, id, pseudonym).await?;
         let redemptions = query!(
             "update redemption set user_id = $3 where business_id = $1 and code = any ($2) and user_id = $4",
             business,
@@ -150,4 +123,43 @@ impl Store {
         transaction.commit().await?;
         Ok(deleted)
     }
+}
+
+/// Moves the quotas of coupons that were erased: both quotas of a book are locked first, in the order of the calls.
+async fn move_quotas(
+    transaction: &mut PgTransaction<'static>,
+    books: &[Uuid],
+    counts: &[i32],
+    id: &str,
+    pseudonym: &str,
+) -> Result<()> {
+    query!(
+        "select from user_quota where book_id = any ($1) and user_id = any (array[$2, $3]) order by book_id, user_id for update",
+        books,
+        id,
+        pseudonym
+    )
+    .execute(&mut **transaction)
+    .await?;
+    query!(
+        "update user_quota q set held = q.held - m.moved from unnest($1::uuid[], $2::int[]) m (book_id, moved)
+         where q.book_id = m.book_id and q.user_id = $3",
+        books,
+        counts,
+        id
+    )
+    .execute(&mut **transaction)
+    .await?;
+    // Without a cap: a new user with the same id may get as many codes during the erasure.
+    query!(
+        "insert into user_quota as q (book_id, user_id, held, granted)
+         select m.book_id, $3, m.moved, m.moved from unnest($1::uuid[], $2::int[]) m (book_id, moved) order by m.book_id
+         on conflict (book_id, user_id) do update set held = q.held + excluded.held, cap = null",
+        books,
+        counts,
+        pseudonym
+    )
+    .execute(&mut **transaction)
+    .await?;
+    Ok(())
 }

@@ -15,7 +15,7 @@ async fn sealed_world() -> World {
     let codes = world.insert_codes(6).await;
     for code in &codes {
         let mut call = world.named(code, "ana");
-        call.audit.actor = "user:eva".to_owned();
+        "user:eva".clone_into(&mut call.audit.actor);
         world.run_batch(call).await.outcome.unwrap();
     }
     world.give(&world.insert_codes_into(world.book, "D", 1).await[0], "eva").await;
@@ -183,7 +183,7 @@ async fn an_erasure_waits_for_a_seal_that_is_being_appended() {
         erase(&world, "ana").await
     };
     let both = async { tokio::join!(sealing, erasing) };
-    let (round, erased) = waits_for(world.pool(), 2, holding.rollback(), both).await;
+    let (round, erased) = Box::pin(waits_for(world.pool(), 2, holding.rollback(), both)).await;
     assert_eq!((round, erased.events), (SealRound::Sealed(1), 1));
     assert_eq!(deleted_salts(&world).await, (1, 0));
     seal_to_end(&world).await;
@@ -201,5 +201,5 @@ async fn an_erasure_excludes_another_one_and_a_verification() {
         Ok::<(), sqlx::Error>(())
     };
     let verifying = world.store().verify_audit(VerifyOptions::default());
-    waits_for(world.pool(), 1, ending, verifying).await.unwrap();
+    Box::pin(waits_for(world.pool(), 1, ending, verifying)).await.unwrap();
 }

@@ -25,8 +25,8 @@ fn by_ana<T>(world: &World, ask: T, key: Option<IdempotencyKey>) -> Call<T> {
     Call { business: world.business, visibility: Visibility::All, audit, key, ask }
 }
 
-fn new_key() -> Option<IdempotencyKey> {
-    Some(IdempotencyKey { id: Uuid::now_v7(), fingerprint: Uuid::nil() })
+fn new_key() -> IdempotencyKey {
+    IdempotencyKey { id: Uuid::now_v7(), fingerprint: Uuid::nil() }
 }
 
 async fn create_account(world: &World) -> AccountId {
@@ -37,7 +37,7 @@ async fn create_account(world: &World) -> AccountId {
         role: RoleName::User,
         user_id: Some(ANA.to_owned()),
     };
-    world.store().create_account(new_key(), &new).await.unwrap().outcome.unwrap().id
+    world.store().create_account(Some(new_key()), &new).await.unwrap().outcome.unwrap().id
 }
 
 /// Coupons, redemptions, a rollback, quotas, answers, events and deliveries.
@@ -45,7 +45,7 @@ async fn use_codes(world: &World) {
     let codes = world.insert_codes(6).await;
     for code in &codes[..4] {
         let mut assign = world.named(code, ANA);
-        assign.key = new_key();
+        assign.key = Some(new_key());
         world.run_batch(assign).await.outcome.unwrap();
     }
     world.give(&codes[4], "eva").await;
@@ -56,7 +56,7 @@ async fn use_codes(world: &World) {
         reference: None,
         metadata: None,
     };
-    world.run_batch(by_ana(world, redeem(&codes[0]), new_key())).await.outcome.unwrap();
+    world.run_batch(by_ana(world, redeem(&codes[0]), Some(new_key()))).await.outcome.unwrap();
     let redeemed = world.run_batch(by_ana(world, redeem(&codes[1]), None)).await.outcome.unwrap();
     let rollback = Rollback {
         redemption: redeemed.redemption,

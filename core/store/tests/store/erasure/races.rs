@@ -93,17 +93,22 @@ async fn a_transaction_that_commits_after_the_first_pass_is_erased() {
     .execute(&mut *late)
     .await
     .unwrap();
-    let is_waiting = AtomicBool::new(false);
+    let is_over = AtomicBool::new(false);
     let erasing = async {
         let erasure = begin(world.store(), &world, "ana-needle").await;
-        let report = |progress: cuponera_store::ErasureProgress| {
-            is_waiting.fetch_or(progress.is_waiting, Ordering::Relaxed);
-        };
-        world.store().erase_rows(&erasure, Some(&key()), report).await.unwrap();
-        world.store().finish_erasure(*erasure).await.unwrap()
+        world.store().erase_rows(&erasure, Some(&key()), |_| {}).await.unwrap();
+        world.store().finish_erasure(*erasure).await.unwrap();
+        is_over.store(true, Ordering::Relaxed);
     };
     let committing = async {
-        eventually("the erasure to wait", async || is_waiting.load(Ordering::Relaxed).then_some(())).await;
+        // The last statement of a connection of the erasure.
+        let waiting = "select exists (select from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()
+                         and query like 'select pg_snapshot_xmin(pg_current_snapshot()) >= $1%')";
+        eventually("the erasure to wait", async || {
+            let is_waiting: bool = query_scalar(waiting).fetch_one(world.pool()).await.unwrap();
+            (is_waiting || is_over.load(Ordering::Relaxed)).then_some(())
+        })
+        .await;
         late.commit().await.unwrap();
     };
     join(erasing, committing).await;

@@ -54,6 +54,8 @@ Exit status:
 
 /// What is erased.
 #[derive(Debug, Args)]
+// The subcommand has a group of this name.
+#[group(skip)]
 pub(crate) struct Forget {
     /// The id of the user, as calls name it
     #[arg(long, value_name = "ID")]

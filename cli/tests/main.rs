@@ -8,7 +8,6 @@ mod client;
 mod crash;
 mod doctor;
 mod fleet;
-mod forget;
 mod queue;
 mod reconcile;
 mod secrets;

@@ -8,6 +8,7 @@ mod client;
 mod crash;
 mod doctor;
 mod fleet;
+mod forget;
 mod queue;
 mod reconcile;
 mod secrets;

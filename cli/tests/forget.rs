@@ -1,0 +1,126 @@
+//! `cuponera forget`, beside a running installation.
+
+use std::fs;
+use std::path::Path;
+
+use cuponera_testkit::eventually;
+use reqwest::Method;
+use serde_json::{Value, json};
+use sqlx::{AssertSqlSafe, PgPool, query_scalar};
+
+use crate::support::{Admin, Installation, PASSWORD, Process, http};
+
+const USER: &str = "ana-needle";
+const USER_EMAIL: &str = "ana-needle@shop.test";
+const USER_PASSWORD: &str = "a password of the user";
+
+/// Runs the command; returns the exit status, standard output and standard error.
+async fn forget(installation: &Installation, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let mut process = Process::spawn(&mut installation.verb(&[&["forget"], arguments].concat()));
+    let status = process.ended().await;
+    (status.code(), process.stdout(), process.stderr())
+}
+
+/// A book with codes; of an import the user holds one, and another row is rejected. Then an export, whose job is returned.
+async fn work(admin: &Admin) -> Value {
+    let book = admin.post("coupon-books", &json!({"name": "Summer"}), 201).await["id"].clone();
+    let book = book.as_str().expect("an id");
+    let request = admin.request(Method::PATCH, &format!("coupon-books/{book}"));
+    admin.json(request.json(&json!({"status": "ACTIVE"})), 200).await;
+    let user = json!({"email": USER_EMAIL, "password": USER_PASSWORD, "role": "USER", "userId": USER});
+    admin.post("users", &user, 201).await;
+    let file = format!("code,userId\r\nSUMMER1,{USER}\r\nSUMMER2,\r\nSUMMER1,{USER}\r\n");
+    let upload = admin.request(Method::POST, &format!("coupon-codes/upload?couponBookId={book}"));
+    let import = admin.json(upload.header("Content-Type", "text/csv").body(file), 202).await;
+    let import = admin.over(&import).await;
+    assert_eq!(import["progress"]["failed"], 1, "{import}");
+    admin.post("coupons/SUMMER1/redeem", &json!({"userId": USER}), 200).await;
+    let export = admin.post("exports", &json!({"kind": "CODES", "couponBookId": book}), 202).await;
+    let export = admin.over(&export).await;
+    assert_eq!(export["status"], "SUCCEEDED", "{export}");
+    export
+}
+
+async fn tables_with(database: &PgPool, text: &str) -> Vec<String> {
+    let tables = "select c.oid::regclass::text from pg_class c join pg_namespace n on n.oid = c.relnamespace
+                  where n.nspname = 'public' and c.relkind in ('r', 'p') and not c.relispartition order by 1";
+    let tables: Vec<String> = query_scalar(tables).fetch_all(database).await.expect("reading failed");
+    let mut found = Vec::new();
+    for table in tables {
+        let sql = format!("select exists (select from {table} t where position($1 in t::text) > 0)");
+        let has: bool =
+            query_scalar(AssertSqlSafe(sql)).bind(text).fetch_one(database).await.expect("reading failed");
+        if has {
+            found.push(table);
+        }
+    }
+    found
+}
+
+/// The files below a folder that contain the text.
+fn files_with(folder: &Path, text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).into_iter().flatten() {
+        let path = entry.expect("reading failed").path();
+        if path.is_dir() {
+            found.extend(files_with(&path, text));
+        } else if String::from_utf8_lossy(&fs::read(&path).expect("reading failed")).contains(text) {
+            found.push(path.display().to_string());
+        }
+    }
+    found
+}
+
+async fn log_in(up: &Process) -> u16 {
+    let base = up.banner("API").expect("an address");
+    let body = json!({"email": USER_EMAIL, "password": USER_PASSWORD});
+    http().post(format!("{base}/auth/login")).json(&body).send().await.expect("no answer").status().as_u16()
+}
+
+#[tokio::test]
+async fn beside_a_running_installation_a_user_is_erased_and_the_chain_remains_valid() {
+    let installation = Installation::new();
+    let mut up = installation.up().await;
+    let admin = up.log_in(PASSWORD).await;
+    let export = work(&admin).await;
+    assert_eq!(log_in(&up).await, 200);
+    let database = installation.database().await;
+    let files = installation.data_dir().join("files");
+    assert!(!files_with(&files, USER).is_empty());
+    eventually("events to be sealed", async || {
+        let sealed = "select exists (select from audit_seal where log = 'COUPON')";
+        query_scalar::<_, bool>(sealed).fetch_one(&database).await.expect("reading failed").then_some(())
+    })
+    .await;
+
+    let (code, _, complaint) = forget(&installation, &["--user", USER]).await;
+    assert!(code == Some(2) && complaint.contains("--yes"), "{complaint}");
+    let (code, _, complaint) = forget(&installation, &["--user", "bob", "--yes"]).await;
+    assert!(code == Some(1) && complaint.contains("has no user \"bob\""), "{complaint}");
+    let (code, printed, complaint) = forget(&installation, &["--user", USER, "--dry-run", "--json"]).await;
+    assert_eq!(code, Some(0), "{complaint}");
+    let preview: Value = serde_json::from_str(&printed).expect("JSON");
+    assert_eq!((&preview["coupons"], &preview["hasAccount"]), (&json!(1), &json!(true)), "{preview}");
+    assert_eq!(log_in(&up).await, 200);
+
+    let (code, printed, complaint) =
+        forget(&installation, &["--business", "My business", "--user", USER, "--yes", "--json"]).await;
+    assert_eq!(code, Some(0), "{complaint}");
+    let erased: Value = serde_json::from_str(&printed).expect("JSON");
+    assert_eq!((&erased["coupons"], &erased["hadAccount"]), (&json!(1), &json!(true)), "{erased}");
+    assert_eq!(erased["deletedExports"], json!([export["id"]]), "{erased}");
+    assert_eq!(tables_with(&database, USER).await, Vec::<String>::new());
+    assert_eq!(files_with(&files, USER), Vec::<String>::new());
+    assert_eq!(log_in(&up).await, 401);
+    let path = format!("jobs/{}/file", export["id"].as_str().expect("an id"));
+    let gone = admin.json(admin.request(Method::GET, &path), 410).await;
+    assert_eq!(gone["code"], "export_expired", "{gone}");
+    let coupon = admin.get("coupons/SUMMER1").await;
+    assert_eq!(coupon["userId"], erased["pseudonym"], "{coupon}");
+
+    let mut verify = Process::spawn(&mut installation.verb(&["audit", "verify"]));
+    assert_eq!(verify.ended().await.code(), Some(0), "{}{}", verify.stdout(), verify.stderr());
+    up.stop().await;
+    let (code, _, complaint) = forget(&installation, &["--user", USER, "--yes"]).await;
+    assert!(code == Some(1) && complaint.contains("has no user"), "{complaint}");
+}

@@ -21,7 +21,7 @@ use crate::Store;
 use crate::error::{Error, Result};
 use crate::stored_status::StoredStatus;
 
-/// The number of events of a log that a batch reads: about 100 ms in which nothing is sealed.
+/// The number of events of a log that a batch reads. Nothing is sealed meanwhile.
 const EVENTS_AT_ONCE: i64 = 20_000;
 
 /// What is replaced in events.

@@ -145,7 +145,7 @@ fn assert_progress(job: &Value, succeeded: usize, failed: usize) {
 
 #[tokio::test]
 async fn a_generation_killed_over_and_over_makes_exactly_the_codes_asked_for() {
-    const QUANTITY: usize = 400_000;
+    const QUANTITY: usize = 200_000;
     let mut victim = Victim::new().await;
     while victim.kills < wanted(KILLS) {
         let book = victim.book().await;
@@ -208,7 +208,7 @@ fn file(prefix: &str, rows: usize) -> (String, Vec<String>) {
 
 #[tokio::test]
 async fn an_import_killed_over_and_over_takes_each_row_exactly_once() {
-    const ROWS: usize = 200_000;
+    const ROWS: usize = 100_000;
     const REPEATED: usize = ROWS / 100;
     let mut victim = Victim::new().await;
     let mut files = 0;

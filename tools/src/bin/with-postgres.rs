@@ -16,7 +16,7 @@ use std::process::{ExitCode, ExitStatus};
 use cuponera_postgres::{Binaries, Options, PrivatePostgres};
 use cuponera_tools::URL_VARIABLE;
 use rustix::fs::statvfs;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -120,13 +120,26 @@ fn build_folder() -> Result<PathBuf, AnyError> {
     Ok(program.ancestors().nth(2).ok_or("this program is not in a build folder")?.to_owned())
 }
 
-/// A folder in memory, the same for each run with this build folder. `None` if there is not enough memory.
+/// A new folder in memory, of this process. Deletes those of ended processes of the same build folder. `None` if there is not
+/// enough memory.
 fn memory_folder(build: &Path) -> Option<PathBuf> {
     let found = statvfs(MEMORY).ok()?;
-    let is_enough = found.f_bavail.saturating_mul(found.f_frsize) >= NEEDED_BYTES;
+    if found.f_bavail.saturating_mul(found.f_frsize) < NEEDED_BYTES {
+        return None;
+    }
     let mut hasher = DefaultHasher::new();
     build.hash(&mut hasher);
-    is_enough.then(|| Path::new(MEMORY).join(format!("cuponera-tests-{:016x}", hasher.finish())))
+    let prefix = format!("cuponera-tests-{:016x}-", hasher.finish());
+    for entry in std::fs::read_dir(MEMORY).ok()?.flatten() {
+        let name = entry.file_name();
+        let owner =
+            name.to_str().and_then(|name| name.strip_prefix(&prefix)).and_then(|pid| pid.parse().ok());
+        if owner.and_then(Pid::from_raw).is_some_and(|pid| test_kill_process(pid).is_err()) {
+            // A Postgres that still runs there ends without its files.
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+    Some(Path::new(MEMORY).join(format!("{prefix}{}", std::process::id())))
 }
 
 /// As in a shell: a command ended by a signal has status 128 plus the signal's number.

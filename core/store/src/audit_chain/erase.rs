@@ -171,7 +171,7 @@ fn delete_salt(salts: &mut [u8], index: usize) {
     }
 }
 
-/// An event may concern two users, of whom one was erased before.
+/// An event may name two users, and one of them may have been erased before.
 async fn delete_salts_of_earlier_erasures(
     transaction: &mut PgTransaction<'static>,
     seal: i64,

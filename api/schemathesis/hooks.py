@@ -186,18 +186,25 @@ def fill_query(operation, query, dice):
         query["jobId"] = SEED["jobs"][0]
     # A stream does not end.
     query.pop("follow", None)
-    if operation == "listEvents" and query.get("kind") == "ADMIN":
-        # Only for an ADMIN, and without the filters of codes.
-        if ROLE != "ADMIN":
-            query.pop("kind")
-        for name in ("couponBookId", "userId", "action"):
-            query.pop(name, None)
+    if operation == "listEvents":
+        fill_event_filters(query)
     for start, end in (("from", "to"), ("assignedFrom", "assignedTo"), ("redeemedFrom", "redeemedTo")):
         if isinstance(query.get(start), str) and isinstance(query.get(end), str):
             query[start], query[end] = "2020-01-01T00:00:00Z", "2090-01-01T00:00:00Z"
     if operation == "listCodes" and query.get("userId") is not None:
         # The cursor of a list of a user's codes has the time of the assignment.
         query.pop("cursor", None)
+
+
+def fill_event_filters(query):
+    """Only an ADMIN sees admin events, which have other actions than codes, and other filters."""
+    if query.get("kind") == "ADMIN" and ROLE != "ADMIN":
+        del query["kind"]
+    is_admin = query.get("kind") == "ADMIN"
+    for name in ("couponBookId", "userId") if is_admin else ("subject", "subjectId"):
+        query.pop(name, None)
+    if "action" in query:
+        query["action"] = "CREATE" if is_admin else "LOCK"
 
 
 def fill_body(operation, body, dice):

@@ -24,6 +24,8 @@ pub(crate) struct Sizes {
     pub(crate) distributed: u64,
     /// Codes of the large book of `assign_flat` and `lists_flat`.
     pub(crate) large_book: u64,
+    /// Deliveries of a round of `deliveries`.
+    pub(crate) deliveries: u64,
     /// Seconds of open-loop load.
     pub(crate) open_loop_seconds: u64,
     /// Codes of the job during which the worker's memory is measured.
@@ -39,6 +41,7 @@ impl Sizes {
         codes: 1_000_000,
         distributed: 250_000,
         large_book: 10_000_000,
+        deliveries: 32_000,
         open_loop_seconds: 20,
         memory_codes: 10_000_000,
         memory_upload_bytes: 1 << 30,
@@ -49,6 +52,7 @@ impl Sizes {
         codes: 200_000,
         distributed: 50_000,
         large_book: 1_000_000,
+        deliveries: 8_000,
         open_loop_seconds: 5,
         memory_codes: 1_000_000,
         memory_upload_bytes: 100 << 20,

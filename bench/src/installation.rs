@@ -75,6 +75,7 @@ impl Installation {
             command.env("CUPONERA_DATABASE_URL", &database_url).env("CUPONERA_ADMIN_PASSWORD", PASSWORD);
             command.env("CUPONERA_JWT_SECRET", PASSWORD.repeat(2));
             command.env("CUPONERA_AUDIT_KEY", "be7c4a11".repeat(8));
+            command.env("CUPONERA_WEBHOOK_ALLOW", "127.0.0.0/8");
             command
         };
         let programs = match programs {
@@ -188,6 +189,22 @@ impl Installation {
             return Ok(());
         }
         Err(format!("{count} codes are {status}, expected {expected}").into())
+    }
+
+    /// Writes one event of each of the first codes of a book, with this version, by SQL. The codes do not change.
+    pub(crate) async fn write_events(&self, book: &str, events: u64, version: u64) -> Result<()> {
+        query(
+            "insert into coupon_event (id, business_id, book_id, position, version, from_status, to_status, action, user_id, actor)
+             select gen_random_uuid(), $1::uuid, $2::uuid, n, $4, 'ASSIGNED', 'LOCKED', 'LOCK', 'u' || n, 'bench'
+             from generate_series(0, $3 - 1) n",
+        )
+        .bind(&self.business)
+        .bind(book)
+        .bind(i32::try_from(events)?)
+        .bind(i32::try_from(version)?)
+        .execute(&self.pool)
+        .await?;
+        Ok(())
     }
 
     /// Empties the table of codes and runs a checkpoint, so that both sides start in the same state.

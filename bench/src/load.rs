@@ -103,7 +103,7 @@ pub(crate) async fn closed_loop(
         })
     });
     try_join_all(clients).await?;
-    Ok(as_f64(count) / begun.elapsed().as_secs_f64())
+    Ok(rate(count, begun.elapsed()))
 }
 
 /// Sends calls at a constant rate, even while earlier calls are unanswered. A latency is measured from the
@@ -155,7 +155,8 @@ fn joined<T: Send + 'static>(
     async move { task.await? }
 }
 
+/// Number of calls or other units of work per second.
 #[expect(clippy::cast_precision_loss, reason = "rates, not sums")]
-fn as_f64(number: u64) -> f64 {
-    number as f64
+pub(crate) fn rate(count: u64, time: Duration) -> f64 {
+    count as f64 / time.as_secs_f64()
 }

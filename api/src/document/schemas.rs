@@ -186,11 +186,14 @@ pub(super) fn of_parameter(operation: &str, name: &str) -> Option<Value> {
         (_, "code") => Some(json!({"pattern": "^[A-Za-z0-9_-]{3,64}$"})),
         (_, "userId") => Some(json!({"minLength": 1, "maxLength": 128, "pattern": BLANK_IS_NOTHING})),
         ("findCoupons", "q") => Some(json!({"pattern": BLANK_IS_NOTHING})),
-        (_, "q" | "prefix" | "cursor" | "actor" | "timeZone") => Some(json!({"pattern": r"^[^\x00]*$"})),
+        (_, "q" | "prefix" | "cursor" | "actor" | "timeZone" | "subjectId") => {
+            Some(json!({"pattern": r"^[^\x00]*$"}))
+        }
         (_, "pattern") => Some(json!({"pattern": CODE_PATTERN, "maxLength": 192})),
         (_, "interval") => words(&Interval::ALL.map(Interval::as_str)),
-        (_, "action") => words(&ACTIONS),
+        ("listEvents", "action") => words(&admin_event::actions_of_all_events().collect::<Vec<_>>()),
         ("listEvents", "kind") => words(&["COUPON", "ADMIN"]),
+        ("listEvents", "subject") => words(&admin_event::SUBJECTS),
         ("listJobs", "status") => words(&job_statuses()),
         ("listJobs", "kind") => words(&job_kinds()),
         ("listCouponBooks", "status") => words(&BookStatus::ALL.map(BookStatus::as_str)),

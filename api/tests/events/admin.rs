@@ -149,9 +149,15 @@ async fn admin_events_are_listed_by_each_filter_and_page_by_page() {
     let by = name_of(&service).await;
     let at = page["data"][1]["at"].as_str().expect("a time").to_owned();
     let count = page["data"].as_array().expect("a page").len();
+    let keys = all(&page, "subject").iter().filter(|subject| **subject == "API_KEY").count();
+    assert!(keys > 0);
     for (query, expected) in [
         (format!("actor={by}"), 4),
         ("actor=nobody".to_owned(), 0),
+        ("subject=POOL".to_owned(), 4),
+        (format!("subject=POOL&subjectId={}", page["data"][2]["subjectId"].as_str().expect("an id")), 1),
+        ("subject=POOL&action=DELETE".to_owned(), 0),
+        ("subject=API_KEY&action=CREATE".to_owned(), keys),
         (format!("from={at}"), 2),
         (format!("to={at}"), count - 2),
         (format!("from={at}&to={at}"), 0),
@@ -214,6 +220,11 @@ async fn filters_of_codes_and_following_are_rejected_for_admin_events() {
         (&format!("kind=ADMIN&couponBookId={id}"), "couponBookId"),
         ("kind=ADMIN&userId=ann", "userId"),
         ("kind=ADMIN&action=LOCK", "action"),
+        ("kind=ADMIN&subject=CAR", "subject"),
+        ("kind=ADMIN&subjectId=%00", "subjectId"),
+        ("action=CREATE", "action"),
+        ("subject=BOOK", "subject"),
+        (&format!("subjectId={id}"), "subjectId"),
         ("kind=ADMIN&follow=true", "follow"),
         ("kind=ADMIN&cursor=odd", "cursor"),
         ("kind=ADMIN&limit=0", "limit"),

@@ -2,6 +2,7 @@
 
 mod bounds;
 mod bulk;
+mod deliveries;
 mod distribute;
 mod export;
 mod flat;
@@ -9,6 +10,7 @@ mod hot;
 mod latency;
 mod lists;
 mod poll;
+mod seal;
 
 use crate::row::Row;
 
@@ -25,6 +27,8 @@ pub(crate) const ROWS: &[Row] = &[
     export::EXPORT,
     flat::ASSIGN_FLAT,
     lists::LISTS_FLAT,
+    seal::SEAL,
+    deliveries::DELIVERIES,
     bounds::MEMORY_WORKER,
     bounds::MEMORY_UPLOAD,
     bounds::START,

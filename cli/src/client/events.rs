@@ -1,6 +1,7 @@
 //! `cuponera events`: lists the events of all codes or admin events, newest first, or follows the events of codes.
 
 use clap::{Args, ValueEnum};
+use cuponera_domain::admin_event;
 use serde_json::Value;
 
 use super::coupons::user_id;
@@ -15,7 +16,7 @@ pub(super) const HELP: &str = help!(
     "Examples:
   cuponera events --book 'Summer 2027' --action redeem --from 2027-06-01T00:00:00Z
   cuponera events --user ana --limit 500 --json
-  cuponera events --kind admin --from 2027-06-01T00:00:00Z
+  cuponera events --kind admin --subject book --action delete --from 2027-06-01T00:00:00Z
   cuponera events --follow
 
 --kind admin lists the changes of books, API keys, users, logins, user pools, jobs and webhooks, for an ADMIN; --json shows the values before and after.
@@ -35,9 +36,15 @@ pub(crate) struct Events {
     /// Only of this user
     #[arg(long, short, value_parser = user_id)]
     user: Option<String>,
-    /// Only with this action
-    #[arg(long, value_enum, ignore_case = true)]
-    action: Option<Action>,
+    /// Only with this action, such as redeem; with --kind admin, such as delete
+    #[arg(long, value_parser = action)]
+    action: Option<String>,
+    /// With --kind admin: only changes of this kind of object, such as book
+    #[arg(long, value_name = "KIND", value_parser = subject)]
+    subject: Option<String>,
+    /// With --kind admin: only changes of the objects with this id
+    #[arg(long, value_name = "ID")]
+    subject_id: Option<String>,
     /// Only by this actor, such as sweep, or service: followed by the id of an API key
     #[arg(long)]
     actor: Option<String>,
@@ -60,16 +67,23 @@ enum Kind {
     Admin,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Action {
-    Assign,
-    Lock,
-    Unlock,
-    Expire,
-    Redeem,
-    Revoke,
-    Rollback,
-    Void,
+fn action(text: &str) -> Result<String, String> {
+    one_of(text, admin_event::actions_of_all_events())
+}
+
+fn subject(text: &str) -> Result<String, String> {
+    one_of(text, admin_event::SUBJECTS.into_iter())
+}
+
+/// The word of the API for a text such as `change-secret`.
+fn one_of(text: &str, mut words: impl Iterator<Item = &'static str> + Clone) -> Result<String, String> {
+    let all = words.clone();
+    let word = text.to_uppercase().replace('-', "_");
+    let known = words.find(|known| *known == word);
+    known.map(str::to_owned).ok_or_else(|| {
+        let choices: Vec<String> = all.map(|known| known.to_lowercase().replace('_', "-")).collect();
+        format!("must be one of {}", choices.join(", "))
+    })
 }
 
 impl RunCommand for Events {
@@ -95,10 +109,10 @@ impl RunCommand for Events {
             Some(book) => Some(books::find(client, book).await?),
             None => None,
         };
-        let action = self.action.map(|action| format!("{action:?}").to_uppercase());
         let ask = Request::get(&PATH).with("couponBookId", book).with("userId", self.user);
         let ask =
-            ask.with("action", action).with("actor", self.actor).with("kind", is_admin.then_some("ADMIN"));
+            ask.with("action", self.action).with("subject", self.subject).with("subjectId", self.subject_id);
+        let ask = ask.with("actor", self.actor).with("kind", is_admin.then_some("ADMIN"));
         if self.follow {
             let query = ask.with("follow", Some(true)).query;
             return follow(client, &query, async |data| {

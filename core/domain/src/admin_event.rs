@@ -1,5 +1,7 @@
 //! The words of admin events. Triggers of the database write them, except for `ERASE`.
 
+use crate::coupon::state;
+
 /// The kinds of changed objects.
 pub const SUBJECTS: [&str; 9] =
     ["BOOK", "API_KEY", "USER", "MEMBERSHIP", "LOGIN", "POOL", "JOB", "DEAD_LETTER", "WEBHOOK"];
@@ -32,3 +34,9 @@ pub const ACTIONS: [&str; 19] = [
     "RETRY",
     "DISCARD",
 ];
+
+/// The actions of all events: those of codes, then the others of admin events.
+pub fn actions_of_all_events() -> impl Iterator<Item = &'static str> + Clone {
+    let others = ACTIONS.into_iter().filter(|action| !state::ACTIONS.contains(action));
+    state::ACTIONS.into_iter().chain(others)
+}

@@ -299,6 +299,11 @@ impl NewDeliveries {
         self.bodies.push(body);
     }
 
+    /// The body of the last one, if it is of this event: the webhooks that get an event follow each other and get the same bytes.
+    fn body_of(&self, event: Uuid) -> Option<String> {
+        self.bodies.last().filter(|_| self.events.last() == Some(&event)).cloned()
+    }
+
     /// Creates them; returns their number. The transaction holds the webhooks, unless each subject is new.
     async fn create(&self, transaction: &mut PgTransaction<'_>) -> Result<u64> {
         let ids: Vec<Uuid> = self.webhooks.iter().map(|_| DeliveryId::generate().0).collect();

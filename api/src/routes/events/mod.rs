@@ -5,6 +5,7 @@ mod doc;
 mod view;
 
 use chrono::{DateTime, Utc};
+use cuponera_domain::admin_event::{self, SUBJECTS};
 use cuponera_domain::coupon::state::ACTIONS;
 use cuponera_domain::id::BookId;
 use cuponera_domain::rejection::{FieldError, Rejection};
@@ -47,7 +48,7 @@ impl Events {
     ///
     /// With `kind=ADMIN` the list has the changes of books, API keys, users, logins, user pools, jobs and webhooks instead: what was done, by which
     /// actor, and the values before and after, without secrets. It needs the permission `events:admin`, which only an ADMIN has, and cannot
-    /// be combined with `couponBookId`, `userId`, `action` and `follow`.
+    /// be combined with `couponBookId`, `userId` and `follow`. For example, `subject=BOOK&action=DELETE` lists the deleted books.
     ///
     /// With `follow=true` the response is a stream of server-sent events: each event that is committed from now on, once, with the JSON of
     /// the list as `data`. An event is sent when all transactions that began to write before it have ended, usually within a second. The
@@ -66,8 +67,14 @@ impl Events {
         /// Only of this user.
         #[oai(name = "userId")]
         user: Query<Option<String>>,
-        /// `ASSIGN`, `LOCK`, `UNLOCK`, `EXPIRE`, `REDEEM`, `REVOKE`, `ROLLBACK` or `VOID`.
+        /// `ASSIGN`, `LOCK`, `UNLOCK`, `EXPIRE`, `REDEEM`, `REVOKE`, `ROLLBACK` or `VOID`; with `kind=ADMIN` an action of these events, such
+        /// as `CREATE`, `UPDATE` or `DELETE`.
         action: Query<Option<String>>,
+        /// With `kind=ADMIN`: only changes of this kind of object, such as `BOOK`.
+        subject: Query<Option<String>>,
+        /// With `kind=ADMIN`: only changes of the objects with this id.
+        #[oai(name = "subjectId")]
+        subject_id: Query<Option<String>>,
         /// Only by this actor: `admin:…`, `service:…`, `user:…`, `job:…` or `sweep`.
         actor: Query<Option<String>>,
         /// Only from this time on.
@@ -90,21 +97,30 @@ impl Events {
             let of_coupons = [
                 ("couponBookId", book.0.is_some()),
                 ("userId", user.0.is_some()),
-                ("action", action.0.is_some()),
                 ("follow", follow.0 == Some(true)),
             ];
-            reject_given(&of_coupons, "kind=ADMIN")?;
+            reject_given(&of_coupons, "cannot be combined with `kind=ADMIN`")?;
             let filter = AdminEventFilter {
+                subject: word("subject", subject.0, one_of(&SUBJECTS), &SUBJECTS.join(", "))?,
+                subject_id: plain("subjectId", subject_id.0)?,
+                action: word(
+                    "action",
+                    action.0,
+                    one_of(&admin_event::ACTIONS),
+                    &admin_event::ACTIONS.join(", "),
+                )?,
                 actor: plain("actor", actor.0)?,
                 range: time_range(("from", from.0), ("to", to.0))?,
                 before: self::cursor(cursor.0, |text| text.parse().ok())?,
             };
             return Ok(EventsReply::Page(admin::page(&caller, &filter, self::limit(limit.0)?).await?));
         }
+        let of_admin_events = [("subject", subject.0.is_some()), ("subjectId", subject_id.0.is_some())];
+        reject_given(&of_admin_events, "needs `kind=ADMIN`")?;
         let filter = EventFilter {
             books: books(&caller, book.0.map(BookId)).await?,
             user: user.0.map(|user| caller.user(Some(user))).transpose()?,
-            action: word("action", action.0, known_action, &ACTIONS.join(", "))?,
+            action: word("action", action.0, one_of(&ACTIONS), &ACTIONS.join(", "))?,
             actor: plain("actor", actor.0)?,
             range: time_range(("from", from.0), ("to", to.0))?,
             before: self::cursor(cursor.0, |text| text.parse().ok())?,
@@ -138,11 +154,10 @@ impl EventKind {
     }
 }
 
-/// Rejects the parameters that are given and cannot be combined with another one.
-fn reject_given(parameters: &[(&str, bool)], with: &str) -> Result<()> {
+/// Rejects the parameters that are given, with this fault.
+fn reject_given(parameters: &[(&str, bool)], fault: &str) -> Result<()> {
     let given = parameters.iter().filter(|(_, is_given)| *is_given);
-    let faults: Vec<_> =
-        given.map(|(name, _)| FieldError::new(*name, format!("cannot be combined with `{with}`"))).collect();
+    let faults: Vec<_> = given.map(|(name, _)| FieldError::new(*name, fault.to_owned())).collect();
     if faults.is_empty() { Ok(()) } else { Err(Rejection::Invalid { faults }.into()) }
 }
 
@@ -166,7 +181,7 @@ async fn follow_events(
         ("cursor", filter.before.is_some()),
         ("limit", limit.is_some()),
     ];
-    reject_given(&of_list, "follow")?;
+    reject_given(&of_list, "cannot be combined with `follow`")?;
     if let Some(user) = &filter.user {
         filter.user = Some(caller.app.store.stored_user(caller.business(), user).await?);
     }
@@ -183,8 +198,8 @@ fn position(text: &str) -> Result<EventCursor> {
         .map_err(|_| Rejection::invalid("Last-Event-ID", "must be the id of an event of this stream").into())
 }
 
-fn known_action(text: &str) -> Option<String> {
-    ACTIONS.contains(&text).then(|| text.to_owned())
+fn one_of(words: &[&str]) -> impl Fn(&str) -> Option<String> {
+    |text| words.contains(&text).then(|| text.to_owned())
 }
 
 impl IntoResponse for EventsReply {

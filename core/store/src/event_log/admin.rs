@@ -46,6 +46,12 @@ pub struct AdminEvent {
 /// A filter of a list of admin events.
 #[derive(Debug, Clone, Default)]
 pub struct AdminEventFilter {
+    /// Only changes of this kind of object.
+    pub subject: Option<String>,
+    /// Only of the objects with this id.
+    pub subject_id: Option<String>,
+    /// Only with this action.
+    pub action: Option<String>,
     /// Only by this actor.
     pub actor: Option<String>,
     /// Only in this range.
@@ -73,7 +79,10 @@ impl Store {
             before.tx.to_string(),
             before.id,
             MAX_ADMIN_EVENTS_EXAMINED,
-            i64::from(limit) + 1
+            i64::from(limit) + 1,
+            filter.subject.as_deref(),
+            filter.subject_id.as_deref(),
+            filter.action.as_deref()
         )
         .fetch_all(&self.reads)
         .await?;

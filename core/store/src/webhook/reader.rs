@@ -230,22 +230,16 @@ async fn of_coupon_events(
     .await?;
     let end = cut!(rows, end);
     let mut new = NewDeliveries::default();
-    let mut last: Option<(Uuid, String)> = None;
     for row in rows {
         let (webhook, event_type, code) = (row.webhook_id, row.event_type.clone(), row.code.clone());
         let (book, redemption) = (BookId(row.book_id), row.redemption_id.map(RedemptionId));
         let subject = format!("coupon:{book}:{}", row.position);
         let event = event!(row);
-        // The webhooks that get an event follow each other and get the same bytes.
-        let text = last.take().filter(|(of, _)| *of == event.id.0).map_or_else(
-            || {
-                let data = coupon_data(&event, code.as_deref(), book, redemption);
-                body(event.id.0, &event_type, event.at, &data)
-            },
-            |(_, text)| text,
-        );
-        new.push(webhook, event.id.0, &event_type, subject, text.clone());
-        last = Some((event.id.0, text));
+        let text = new.body_of(event.id.0).unwrap_or_else(|| {
+            let data = coupon_data(&event, code.as_deref(), book, redemption);
+            body(event.id.0, &event_type, event.at, &data)
+        });
+        new.push(webhook, event.id.0, &event_type, subject, text);
     }
     Ok((new, end))
 }
@@ -275,12 +269,10 @@ async fn of_admin_events(
     .await?;
     let end = cut!(rows, end);
     let mut new = NewDeliveries::default();
-    let mut last: Option<(Uuid, String)> = None;
     for row in rows {
-        // The webhooks that get an event follow each other and get the same bytes.
-        let text = match last.take() {
-            Some((event, text)) if event == row.id => text,
-            _ => {
+        let text = match new.body_of(row.id) {
+            Some(text) => text,
+            None => {
                 let business = BusinessId(row.business_id);
                 let data = match row.subject.as_str() {
                     "BOOK" => book_as_shown(transaction, business, &row.subject_id).await?,
@@ -291,8 +283,7 @@ async fn of_admin_events(
             }
         };
         let subject = format!("{}:{}", row.subject.to_lowercase(), row.subject_id);
-        new.push(row.webhook_id, row.id, &row.event_type, subject, text.clone());
-        last = Some((row.id, text));
+        new.push(row.webhook_id, row.id, &row.event_type, subject, text);
     }
     Ok((new, end))
 }

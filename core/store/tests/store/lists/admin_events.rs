@@ -5,7 +5,7 @@ use cuponera_domain::page::Page;
 use cuponera_domain::time_range::TimeRange;
 use cuponera_store::{AdminEvent, AdminEventFilter, EventCursor, MAX_ADMIN_EVENTS_EXAMINED, Result};
 use cuponera_testkit::World;
-use sqlx::{query, query_as};
+use sqlx::{query, query_as, query_scalar};
 use uuid::Uuid;
 
 use super::{LIMIT, follow, touched, world_with_old_statistics};
@@ -56,7 +56,37 @@ async fn each_filter_of_admin_events_lists_what_a_plain_query_finds() {
             .execute(world.pool())
             .await
             .unwrap();
+        query("update admin_event set subject = 'JOB', action = 'FAIL' from generate_series(0, 600) n where subject_id = n::text and n % 90 = 0")
+            .execute(world.pool())
+            .await
+            .unwrap();
         let middle = first + (last - first) / 2;
+        let of = |subject: Option<&str>, id: Option<&str>, action: Option<&str>| AdminEventFilter {
+            subject: subject.map(str::to_owned),
+            subject_id: id.map(str::to_owned),
+            action: action.map(str::to_owned),
+            ..AdminEventFilter::default()
+        };
+        for filter in [
+            of(Some("JOB"), None, None),
+            of(None, Some("90"), None),
+            of(None, None, Some("UPDATE")),
+            of(Some("BOOK"), Some("60"), Some("UPDATE")),
+            of(Some("JOB"), None, Some("UPDATE")),
+        ] {
+            let expected: Vec<Uuid> = query_scalar(
+                "select id from admin_event where business_id = $1 and subject = coalesce($2, subject)
+                   and subject_id = coalesce($3, subject_id) and action = coalesce($4, action) order by epoch desc, tx desc, id desc",
+            )
+            .bind(world.business.0)
+            .bind(&filter.subject)
+            .bind(&filter.subject_id)
+            .bind(&filter.action)
+            .fetch_all(world.pool())
+            .await
+            .unwrap();
+            assert_eq!(listed(&world, &filter).await.0, expected, "{filter:?}");
+        }
         for actor in [None, Some("often"), Some("other"), Some("nobody")] {
             for (from, to) in [
                 (None, None),
@@ -66,7 +96,7 @@ async fn each_filter_of_admin_events_lists_what_a_plain_query_finds() {
                 (Some(last), Some(last)),
             ] {
                 let (actor, range) = (actor.map(str::to_owned), TimeRange { from, to });
-                let filter = AdminEventFilter { actor: actor.clone(), range, before: None };
+                let filter = AdminEventFilter { actor: actor.clone(), range, ..AdminEventFilter::default() };
                 let rows: Vec<(Uuid, String, DateTime<Utc>)> = query_as(
                     "select id, actor, at from admin_event where business_id = $1 order by epoch desc, tx desc, id desc",
                 )

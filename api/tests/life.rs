@@ -114,6 +114,61 @@ async fn a_code_of_several_uses_is_final_after_the_last_and_every_use_ends_its_l
     server.assert_invariants().await;
 }
 
+/// Invariant I-80.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redemption_with_a_known_reference_is_returned_and_not_made_again() {
+    let server = with_codes(json!({"maxRedeemsPerUser": 3}), &["ORDERED"]).await;
+    let ann = server.user("ann");
+    let redeem =
+        async |reference: &str| post(&ann, "coupons/ORDERED/redeem", json!({"reference": reference})).await;
+    let first = redeem("order 1").await;
+    assert_eq!((&first["replayed"], &first["redeemCount"]), (&json!(false), &json!(1)));
+    // An empty reference is none.
+    assert_eq!(redeem(" ").await["redeemCount"], 2);
+    let mut expected = first.clone();
+    expected["replayed"] = json!(true);
+    assert_eq!(redeem("order 1").await, expected);
+    assert_eq!(redeem("order 2").await["status"], "REDEEMED");
+    assert_eq!(redeem("order 1").await, expected, "all uses are made");
+    assert_eq!(ann.get("coupons/ORDERED").await.expect(200)["redeemCount"], 3);
+    let id = first["redemptionId"].as_str().expect("an id");
+    let reason = json!({"reason": "returned"});
+    server.service().post(&format!("redemptions/{id}/rollback"), reason).await.expect(200);
+    let body = json!({"reference": "order 1"});
+    assert_eq!(ann.post("coupons/ORDERED/redeem", body).await.rejected(409), "already_rolled_back");
+    let by_another = json!({"reference": "order 1", "userId": "eva"});
+    let rejected = server.service().post("coupons/ORDERED/redeem", by_another.clone()).await.rejected(409);
+    assert_eq!(rejected, "reference_used");
+    let eva = server.user("eva").post("coupons/ORDERED/redeem", by_another).await;
+    assert_eq!(eva.rejected(404), "not_found");
+    server.assert_invariants().await;
+}
+
+/// Invariant I-81.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_known_recipient_key_returns_its_code() {
+    let server = with_codes(json!({}), &["HELD"]).await;
+    let book = server.book(json!({})).await;
+    server.plant(&book, &["R-1", "R-2"]).await;
+    let service = server.service();
+    let ask = |user: &str, key: &str| json!({"couponBookId": book, "userId": user, "recipientKey": key});
+    let first = service.post("assignments/random", ask("ann", "mail 1")).await.expect(201);
+    assert_eq!(service.post("assignments/random", ask("ann", "mail 1")).await.expect(200), first);
+    service.post("assignments/random", ask("ann", "mail 2")).await.expect(201);
+    let code = first["code"].as_str().expect("a code");
+    service.post(&format!("coupons/{code}/redeem"), json!({"userId": "ann"})).await.expect(200);
+    let again = service.post("assignments/random", ask("ann", "mail 1")).await.expect(200);
+    assert_eq!((&again["code"], &again["status"]), (&first["code"], &json!("REDEEMED")));
+    let other = service.post("assignments/random", ask("eva", "mail 1")).await;
+    assert_eq!(other.rejected(409), "recipient_key_used");
+    for key in ["", "  ", &"x".repeat(201)] {
+        let reply = service.post("assignments/random", ask("ann", key)).await;
+        assert_eq!(reply.json()["errors"][0]["field"], "recipientKey", "{key:?}");
+        assert_eq!(reply.rejected(422), "invalid");
+    }
+    server.assert_invariants().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn validate_refuses_as_redeem_would_and_changes_nothing() {
     let server = with_codes(json!({"requireLock": true}), &["ASKED"]).await;

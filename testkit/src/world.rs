@@ -95,7 +95,7 @@ impl World {
 
     /// Assigns a random code of the book.
     pub fn random(&self, user: &str) -> Call<AssignRandom> {
-        self.call(AssignRandom { book: self.book, user: user.to_owned() })
+        self.call(AssignRandom { book: self.book, user: user.to_owned(), recipient_key: None })
     }
 
     /// Assigns a code by name.

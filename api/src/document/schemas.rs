@@ -72,6 +72,7 @@ const TEXTS: &[(&str, &str, &str, &str)] = &[
     ("PoolChange", "name", "pattern", BLANK_IS_NOTHING),
     ("NewUser", "email", "format", "email"),
     ("NewUser", "userId", "pattern", BLANK_IS_NOTHING),
+    ("RandomAssignment", "recipientKey", "pattern", BLANK_IS_NOTHING),
     ("RandomAssignment", "userId", "pattern", BLANK_IS_NOTHING),
     ("RedeemRequest", "userId", "pattern", BLANK_IS_NOTHING),
     ("UndoRequest", "reason", "pattern", BLANK_IS_NOTHING),

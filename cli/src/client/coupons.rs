@@ -14,7 +14,10 @@ use super::{Client, Paging, RunCommand, books};
 pub(super) const ASSIGN_HELP: &str = help!(
     "Examples:
   cuponera assign --book 'Summer 2027' --user ana
-  cuponera assign SUMMER-ABCD-1234 --user ana"
+  cuponera assign --book 'Summer 2027' --user ana --recipient-key 'mailing 7, customer 4711'
+  cuponera assign SUMMER-ABCD-1234 --user ana
+
+With --recipient-key a repeated call gets the code of the first one, at any time."
 );
 
 pub(super) const TILL_HELP: &str = help!(
@@ -23,7 +26,7 @@ pub(super) const TILL_HELP: &str = help!(
   cuponera redeem SUMMER-ABCD-1234 --user ana --reference receipt-4711
   cuponera redeem SUMMER-ABCD-1234 --user ana --lock-id 0199b1f0-0000-7000-8000-000000000000
 
-With --lock-id the call is rejected if that lock is no longer the current one."
+With --lock-id the call is rejected if that lock is no longer the current one. With --reference a repeated call shows the first redemption."
 );
 
 /// Options of `assign`.
@@ -38,6 +41,9 @@ pub(crate) struct Assign {
     book: Option<String>,
     #[command(flatten)]
     user: User,
+    /// With --book: your own key of the recipient
+    #[arg(long, value_name = "KEY", requires = "book")]
+    recipient_key: Option<String>,
 }
 
 /// The user that a call acts for.
@@ -89,7 +95,7 @@ pub(crate) struct Redeem {
     /// Require the lock with this id
     #[arg(long, value_name = "ID")]
     lock_id: Option<Uuid>,
-    /// Your own reference, such as a receipt number
+    /// Your own reference, such as a receipt number: the code is redeemed once for each
     #[arg(long, value_name = "TEXT")]
     reference: Option<String>,
 }
@@ -149,6 +155,9 @@ impl RunCommand for Assign {
             (None, book) => {
                 let book = books::find(client, &book.unwrap_or_default()).await?;
                 body.insert("couponBookId".to_owned(), book.into());
+                if let Some(key) = self.recipient_key {
+                    body.insert("recipientKey".to_owned(), key.into());
+                }
                 client.ask(Request::post(&["assignments", "random"], body.into())).await?
             }
         };
@@ -189,7 +198,12 @@ impl RunCommand for Redeem {
             let [used, most] = ["redeemCount", "maxRedeems"]
                 .map(|name| redemption[name].as_u64().map_or_else(String::new, count));
             let last = if redemption["isFinalRedeem"] == true { ", the last" } else { "" };
-            format!("{code} is redeemed: use {used} of {most}{last}.\nRedemption id: {id}")
+            let was = if redemption["replayed"] == true {
+                "was redeemed with this reference before"
+            } else {
+                "is redeemed"
+            };
+            format!("{code} {was}: use {used} of {most}{last}.\nRedemption id: {id}")
         })
     }
 }

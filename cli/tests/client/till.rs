@@ -7,8 +7,10 @@ async fn a_code_is_given_locked_redeemed_and_its_history_tells_all_of_it() {
     let world = World::new().await;
     let (name, _) = world.book(&["--max-redeems-per-user", "2"]);
     world.codes(&name, 3);
-    let given = world.json(&["assign", "--book", &name, "--user", "ana"]);
+    let assign = ["assign", "--book", &name, "--user", "ana", "--recipient-key", "mail 1"];
+    let given = world.json(&assign);
     let code = given["code"].as_str().expect("a code");
+    world.run(&assign).prints(&[code, "ana"]);
     world.run(&["assign", code, "--user", "ana"]).prints(&[code, "ana"]);
     world.run(&["assign", code, "--user", "bob"]).fails(3, &["already_assigned"]);
     world.run(&["validate", code, "--user", "ana"]).prints(&["could be redeemed", "ASSIGNED"]);
@@ -21,6 +23,9 @@ async fn a_code_is_given_locked_redeemed_and_its_history_tells_all_of_it() {
     world
         .run(&["redeem", code, "--user", "ana", "--reference", "r1"])
         .prints(&["use 1 of 2", "Redemption id"]);
+    world
+        .run(&["redeem", code, "--user", "ana", "--reference", "r1"])
+        .prints(&["was redeemed with this reference before", "use 1 of 2"]);
     let last = world.json(&["redeem", code, "--user", "ana"]);
     assert_eq!((&last["isFinalRedeem"], &last["status"]), (&true.into(), &"REDEEMED".into()));
     world.run(&["redeem", code, "--user", "ana"]).fails(3, &["coupon_already_redeemed"]);
@@ -53,6 +58,7 @@ async fn a_command_line_that_cannot_be_meant_is_refused_before_anything_is_sent(
         (&["redeem", "../books", "--user", "ana"][..], "only letters"),
         (&["assign", "--user", "ana"], "--book"),
         (&["assign", "ABC-1", "--book", "x", "--user", "ana"], "cannot be used"),
+        (&["assign", "ABC-1", "--recipient-key", "x", "--user", "ana"], "--book"),
         (&["redeem", "ABC-1", "--lock-id", "x"], "--lock-id"),
         (&["generate", "--book", "x", "--quantity", "many"], "many"),
         (&["jobs", "watch", "x"], "<ID>"),

@@ -130,6 +130,12 @@ pub enum Rejection {
     /// The redemption was rolled back before.
     #[error("the redemption has been rolled back already")]
     AlreadyRolledBack,
+    /// Another user redeemed the code with this reference.
+    #[error("another user redeemed the code with this reference")]
+    ReferenceUsed,
+    /// Another user has the code of this recipient key.
+    #[error("another user has the code of this recipientKey")]
+    RecipientKeyUsed,
     /// The code is reserved for a distribution.
     #[error("the code is reserved for a distribution")]
     CouponReserved,
@@ -269,6 +275,8 @@ impl Rejection {
             Self::CouponExpired => "coupon_expired",
             Self::CouponVoid => "coupon_void",
             Self::AlreadyRolledBack => "already_rolled_back",
+            Self::ReferenceUsed => "reference_used",
+            Self::RecipientKeyUsed => "recipient_key_used",
             Self::CouponReserved => "coupon_reserved",
             Self::NotEnoughCodes { .. } => "not_enough_codes",
             Self::NameTaken => "name_taken",
@@ -320,6 +328,8 @@ impl Rejection {
             | Self::CouponAlreadyRedeemed
             | Self::CouponVoid
             | Self::AlreadyRolledBack
+            | Self::ReferenceUsed
+            | Self::RecipientKeyUsed
             | Self::CouponReserved
             | Self::NotEnoughCodes { .. }
             | Self::NameTaken

@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sqlx::{PgExecutor, PgPool};
+use uuid::Uuid;
 
 use crate::GenerateId;
 use cuponera_domain::coupon::state::CouponStatus;
@@ -19,6 +20,8 @@ pub struct AssignRandom {
     pub book: BookId,
     /// The user.
     pub user: String,
+    /// The caller's key of the recipient: a repeated one gets the same code.
+    pub recipient_key: Option<String>,
 }
 
 /// Assign a code to a user.
@@ -43,7 +46,7 @@ pub struct Assigned {
     pub user: String,
     /// When it was assigned.
     pub assigned_at: DateTime<Utc>,
-    /// Whether the user held the code before this call.
+    /// Whether the code was assigned to the user before this call.
     pub repeated: bool,
     /// The status of the code; after a repeated call it may be locked or redeemed.
     #[serde(default = "assigned")]
@@ -65,12 +68,17 @@ impl Transition for AssignRandom {
         &self.user
     }
 
+    fn natural_key(&self) -> Option<(Uuid, &str)> {
+        Some((self.book.0, self.recipient_key.as_deref()?))
+    }
+
     async fn apply(pool: &PgPool, calls: &[&Call<Self>], _: bool) -> sqlx::Result<Vec<(i32, Value)>> {
         BatchColumns::of(calls)
             .bind(sqlx::query_as(include_str!("sql/assign_random.sql")))
             .bind(column(calls, |call| call.ask.book.0))
             .bind(column(calls, |call| call.ask.user.clone()))
             .bind(column(calls, |_| AssignmentId::generate().0))
+            .bind(column(calls, |call| call.ask.recipient_key.clone()))
             .fetch_all(pool)
             .await
     }
@@ -83,6 +91,7 @@ impl Transition for AssignRandom {
             |_| false,
             &column(calls, |call| call.ask.book.0),
             &column(calls, |call| call.ask.user.clone()),
+            &column(calls, |call| call.ask.recipient_key.clone()) as _,
         )
     }
 }

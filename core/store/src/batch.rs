@@ -40,6 +40,8 @@ use super::request_key::{CallResult, IdempotencyKey, insert_absent, to_stored};
 pub const TIMEOUT: Duration = Duration::from_secs(2);
 /// Maximum pause between two attempts of such a call. Each attempt also waits for the coupon.
 const PAUSE: Duration = Duration::from_millis(10);
+/// The constraints of keys that a concurrent call may have inserted first: the next attempt finds its answer.
+const UNIQUE_KEYS: [&str; 3] = ["request_key_pkey", "used_reference_pkey", "recipient_key_pkey"];
 /// Maximum number of busy calls of one batch that run at once.
 const AT_ONCE: usize = 8;
 
@@ -103,6 +105,11 @@ pub trait Transition: Sized + Send + Sync {
 
     /// The row for which calls compete: a code, or a user whose limit is counted.
     fn row(&self) -> &str;
+
+    /// A permanent key of the caller's, with its scope, which may occur only once in a statement.
+    fn natural_key(&self) -> Option<(Uuid, &str)> {
+        None
+    }
 
     /// Executes all items that no rule rejects, in one statement, and returns their indexes and outcomes. `waits`: wait
     /// for a named coupon that another transaction holds instead of skipping it. Random assignment never waits for a
@@ -218,16 +225,19 @@ impl Store {
     }
 }
 
-/// The indexes of the remaining calls, with each code and each key at most once.
+/// The indexes of the remaining calls, with each code and each key at most once. A code excludes its references.
 fn distinct<T: Transition>(calls: &[Call<T>], open: impl Fn(usize) -> bool) -> Vec<usize> {
     let mut codes = HashSet::new();
     let mut keys = HashSet::new();
+    let mut natural_keys = HashSet::new();
     (0..calls.len())
         .filter(|place| open(*place))
         .filter(|place| {
             let call = &calls[*place];
             let code_is_new = call.ask.code().is_none_or(|code| codes.insert((call.business, code)));
-            code_is_new && call.key.as_ref().is_none_or(|key| keys.insert(key.id))
+            code_is_new
+                && call.key.as_ref().is_none_or(|key| keys.insert(key.id))
+                && call.ask.natural_key().is_none_or(|key| natural_keys.insert(key))
         })
         .collect()
 }
@@ -343,7 +353,7 @@ fn failed_attempts<T>(fault: sqlx::Error, items: usize) -> AttemptResult<T> {
     let sqlx::Error::Database(cause) = &fault else { return AttemptResult::Failed(fault.into()) };
     let code = cause.code().unwrap_or_default();
     // lock_timeout, statement_timeout, deadlock, serialization failure.
-    let is_conflict = breaches(&fault, "request_key_pkey")
+    let is_conflict = UNIQUE_KEYS.iter().any(|constraint| breaches(&fault, constraint))
         || matches!(code.as_ref(), "55P03" | "57014" | "40P01" | "40001");
     // Errors of connections, resources or a stopping server, which no item causes.
     let is_of_the_server = matches!(code.get(..2), Some("08" | "53" | "57" | "58"));
@@ -384,6 +394,8 @@ pub(super) fn rejection(verdict: &str, detail: Option<Value>) -> Result<Rejectio
         "coupon_expired" => Rejection::CouponExpired,
         "coupon_void" => Rejection::CouponVoid,
         "already_rolled_back" => Rejection::AlreadyRolledBack,
+        "reference_used" => Rejection::ReferenceUsed,
+        "recipient_key_used" => Rejection::RecipientKeyUsed,
         "lock_required" => Rejection::LockRequired,
         "lock_stale" => Rejection::LockStale,
         "lock_expired" => Rejection::LockExpired,

@@ -46,7 +46,7 @@ const INDEXES: [Index; 14] = [
     Index { name: "job_chunk_running", table: "job_chunk", columns: "(job_id) where status = 'RUNNING'" },
     Index { name: "user_account_of_business", table: "user_account", columns: "(business_id, id)" },
     Index { name: "redemption_of_user", table: "redemption", columns: "(book_id, user_id, at)" },
-    // Not unique yet, and never on a table partitioned by time, where it could not be unique.
+    // Not unique: earlier programs made several redemptions with one reference.
     Index { name: "redemption_reference", table: "redemption", columns: "(business_id, code, reference)" },
     // Lists of redemptions.
     Index { name: "redemption_of_business", table: "redemption", columns: "(business_id, at, id)" },

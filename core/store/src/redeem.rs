@@ -24,7 +24,7 @@ pub struct Redeem {
     pub user: String,
     /// The id of the caller's lock; rejected if it is not the live lock.
     pub lock: Option<LockId>,
-    /// The caller's reference for the sale.
+    /// The caller's reference for the sale. The code is redeemed once for each.
     pub reference: Option<String>,
     /// Data that the caller stores with the redemption.
     pub metadata: Option<Value>,
@@ -46,6 +46,9 @@ pub struct Redeemed {
     /// The version of the coupon's row; 0 if the call changed nothing.
     #[serde(default)]
     pub version: i32,
+    /// Whether an earlier call with the same reference made it.
+    #[serde(default)]
+    pub replayed: bool,
 }
 
 impl Redeemed {
@@ -91,6 +94,7 @@ impl Transition for Redeem {
             &column(calls, |call| call.ask.code.clone()),
             &column(calls, |call| call.ask.user.clone()),
             &column(calls, |call| call.ask.lock.map(|lock| lock.0)) as _,
+            &column(calls, |call| call.ask.reference.clone()) as _,
         )
     }
 

@@ -12,9 +12,17 @@ const FILE: &str = "code,userId\nVIP-001,ana\nVIP-002,eva\n";
 pub(in crate::routes) fn operations() -> Vec<Operation> {
     vec![
         Operation::of("assignRandom")
-            .body(json!({"couponBookId": BOOK, "userId": USER}))
+            .body(json!({"couponBookId": BOOK, "userId": USER, "recipientKey": "mailing 7, customer 4711"}))
             .answers(201, "The code, assigned to the user.", assignment())
-            .refuses(&["forbidden", "not_found", "sold_out", "user_limit_reached", "coupon_busy"])
+            .answers(200, "The code that was assigned for the `recipientKey` before.", assignment())
+            .refuses(&[
+                "forbidden",
+                "not_found",
+                "sold_out",
+                "user_limit_reached",
+                "recipient_key_used",
+                "coupon_busy",
+            ])
             .refuses(OF_THE_BOOK),
         Operation::of("assignCode")
             .body(json!({"userId": USER}))

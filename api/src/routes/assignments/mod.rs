@@ -37,7 +37,9 @@ pub(crate) struct Assignments;
 impl Assignments {
     /// Assign a random free code of a book to a user
     ///
-    /// 409 `sold_out`, `user_limit_reached`, `book_not_active`, `book_not_started` or `book_expired` if none can be assigned.
+    /// 409 `sold_out`, `user_limit_reached`, `book_not_active`, `book_not_started` or `book_expired` if none can be assigned. With a
+    /// `recipientKey` a repeated request returns 200 and the code that was assigned first, whatever its status and that of the book;
+    /// 409 `recipient_key_used` if it was assigned to another user.
     #[oai(path = "/random", method = "post", operation_id = "assignRandom")]
     async fn random(
         &self,
@@ -46,7 +48,7 @@ impl Assignments {
         /// A repeated request with the same key returns the stored response.
         #[oai(name = "Idempotency-Key")]
         _key: Header<Option<String>>,
-    ) -> Result<Reply<AssignmentView, 201>, Problem> {
+    ) -> Result<Reply<AssignmentView, 201, 200>, Problem> {
         let user = caller.user(body.value.user_id)?;
         caller.must_have_book(BookId(body.value.coupon_book_id))?;
         let held = HeldKey::take(&caller, body.fingerprint)?;
@@ -56,12 +58,14 @@ impl Assignments {
             visibility: caller.visibility(),
             audit: caller.audit(),
             key: held.stored(),
-            ask: AssignRandom { book: BookId(body.value.coupon_book_id), user },
+            ask: AssignRandom {
+                book: BookId(body.value.coupon_book_id),
+                user,
+                recipient_key: body.value.recipient_key,
+            },
         };
-        Reply::of(
-            caller.app.assign_random.execute(&lane, &caller.claimant, call).await?,
-            AssignmentView::from,
-        )
+        let answer = caller.app.assign_random.execute(&lane, &caller.claimant, call).await?;
+        Ok(Reply::of(answer, AssignmentView::from)?.other_if(|assignment| assignment.repeated))
     }
 
     /// Assign a given code to a user

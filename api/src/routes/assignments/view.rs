@@ -14,7 +14,7 @@ pub(crate) struct AssignmentView {
     code: String,
     coupon_book_id: Uuid,
     user_id: String,
-    /// `ASSIGNED`; the current status if the user already held it.
+    /// `ASSIGNED`; the current status if it was assigned before.
     status: String,
     assigned_at: Time,
     #[oai(skip)]

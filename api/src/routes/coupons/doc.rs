@@ -46,10 +46,10 @@ fn changes() -> Vec<Operation> {
                 "The redemption.",
                 json!({
                     "code": CODE, "status": "REDEEMED", "redemptionId": REDEMPTION, "redeemCount": 1, "maxRedeems": 1,
-                    "isFinalRedeem": true, "redeemedAt": NOW,
+                    "isFinalRedeem": true, "redeemedAt": NOW, "replayed": false,
                 }),
             )
-            .refuses(&["coupon_busy"])
+            .refuses(&["coupon_busy", "reference_used", "already_rolled_back"])
             .refuses(OF_THE_HOLDER)
             .refuses(OF_ITS_TIME)
             .refuses(OF_THE_BOOK)

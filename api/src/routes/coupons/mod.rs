@@ -91,7 +91,9 @@ impl Coupons {
     /// Redeem a code once
     ///
     /// 409 `coupon_already_redeemed` after the last allowed redemption, `lock_required` if the book requires a lock, `lock_stale`
-    /// if the coupon has another lock than the given one; 410 `lock_expired` if the given lock expired.
+    /// if the coupon has another lock than the given one; 410 `lock_expired` if the given lock expired. With a `reference` a repeated request
+    /// of the user returns the first redemption, with `replayed`; 409 `already_rolled_back` if that was rolled back, `reference_used` if
+    /// another user made it.
     #[oai(path = "/:code/redeem", method = "post", operation_id = "redeemCoupon")]
     async fn redeem(
         &self,

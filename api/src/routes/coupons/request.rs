@@ -59,7 +59,8 @@ pub(super) struct RedeemRequest {
     pub(super) user_id: Option<String>,
     /// The caller's lock: the request is rejected if the coupon has another.
     pub(super) lock_id: Option<Uuid>,
-    /// The caller's own reference of the sale, up to 200 characters.
+    /// Your own reference of the sale, up to 200 characters, such as the id of an order. A code is redeemed once for each: a request with
+    /// the same reference returns the first redemption, at any time. An empty text counts as absent.
     #[oai(validator(max_length = 200))]
     pub(super) reference: Option<String>,
     /// Any object, up to 16 KiB.
@@ -73,6 +74,7 @@ impl FromFields for RedeemRequest {
         if reference.as_ref().is_some_and(|text| text.chars().count() > MAX_REFERENCE_CHARS) {
             fields.fault("reference", "must have at most 200 characters");
         }
+        let reference = reference.filter(|text| !text.trim().is_empty());
         let metadata = fields.optional::<Map<String, Value>>("metadata").map(Value::Object);
         if metadata.as_ref().is_some_and(|value| value.to_string().len() > MAX_METADATA_BYTES) {
             fields.fault("metadata", "must have at most 16384 bytes as JSON");

@@ -137,6 +137,8 @@ pub(crate) struct RedemptionView {
     max_redeems: i32,
     is_final_redeem: bool,
     redeemed_at: Time,
+    /// Whether an earlier request with the same `reference` made this redemption.
+    replayed: bool,
 }
 
 impl From<Redeemed> for RedemptionView {
@@ -150,6 +152,7 @@ impl From<Redeemed> for RedemptionView {
             max_redeems: redeemed.max_redeems,
             is_final_redeem,
             redeemed_at: redeemed.redeemed_at.into(),
+            replayed: redeemed.replayed,
         }
     }
 }

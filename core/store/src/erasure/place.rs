@@ -19,6 +19,7 @@ pub(super) enum Place {
     Coupons,
     Redemptions,
     Quotas,
+    RecipientKeys,
     Pools,
     TopHolders,
     Jobs,
@@ -27,10 +28,11 @@ pub(super) enum Place {
 }
 
 /// All places, in the order of a pass.
-pub(super) const ALL: [Place; 8] = [
+pub(super) const ALL: [Place; 9] = [
     Place::Coupons,
     Place::Redemptions,
     Place::Quotas,
+    Place::RecipientKeys,
     Place::Pools,
     Place::TopHolders,
     Place::Jobs,
@@ -45,12 +47,28 @@ impl Store {
             Place::Coupons => self.erase_coupons(erasure).await,
             Place::Redemptions => self.erase_redemptions(erasure).await,
             Place::Quotas => self.erase_quotas(erasure).await,
+            Place::RecipientKeys => self.erase_recipient_keys(erasure).await,
             Place::Pools => self.erase_members(erasure).await,
             Place::TopHolders => self.erase_top_holders(erasure).await,
             Place::Jobs => self.erase_jobs(erasure).await,
             Place::Answers => self.erase_answers(erasure).await,
             Place::Deliveries => self.erase_deliveries(erasure).await,
         }
+    }
+
+    /// The keys are replaced too: they may contain the id, and a later user with them is a new one.
+    async fn erase_recipient_keys(&self, erasure: &Erasure) -> Result<i64> {
+        let mut transaction = self.begin().await?;
+        let changed = query!(
+            "update recipient_key set user_id = $3, key = 'erased-' || gen_random_uuid()
+             where business_id = $1 and user_id = any ($2)",
+            erasure.ids().business.0,
+            &erasure.ids().user_ids,
+            erasure.pseudonym()
+        );
+        let changed = execute(&mut transaction, changed).await?;
+        transaction.commit().await?;
+        Ok(changed)
     }
 
     async fn erase_members(&self, erasure: &Erasure) -> Result<i64> {

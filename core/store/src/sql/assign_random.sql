@@ -1,15 +1,17 @@
 -- Gives each item a random free code of its book.
 --
--- $1..$9 are the columns of every batch (see store::batch); $10 books, $11 users, $12 assignment ids.
+-- $1..$9 are the columns of every batch (see store::batch); $10 books, $11 users, $12 assignment ids, $13 recipient keys.
 -- Coupons that other transactions hold are skipped. Lock order: coupons, then quotas, sorted.
 with item as materialized (
   select i.*, coalesce((select s.stored from stored_user_id s
                         where s.business_id = i.business_id and s.user_id = i.named_user_id), i.named_user_id) as user_id
   from unnest($1::int[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::uuid[], $9::uuid[],
-                       $10::uuid[], $11::text[], $12::uuid[])
-    i (n, business_id, event_id, actor, ip, user_agent, request_id, key, fingerprint, book_id, named_user_id, assignment_id)
+                       $10::uuid[], $11::text[], $12::uuid[], $13::text[])
+    i (n, business_id, event_id, actor, ip, user_agent, request_id, key, fingerprint, book_id, named_user_id, assignment_id,
+       recipient_key)
 ),
--- The items that this snapshot allows. An item whose key has an answer is left to assign_random_why.sql.
+-- The items that this snapshot allows. An item whose key has an answer, or whose recipient key has a code, is left to
+-- assign_random_why.sql.
 wish as materialized (
   select f.*, row_number() over (partition by f.book_id order by f.n) as ticket
   from (
@@ -19,7 +21,9 @@ wish as materialized (
     join coupon_book b on b.id = i.book_id and b.business_id = i.business_id and b.status = 'ACTIVE'
       and coalesce(b.starts_at <= now(), true) and coalesce(b.expires_at > now(), true)
     left join user_quota q on q.book_id = i.book_id and q.user_id = i.user_id
-    where i.key is null or (select 1 from request_key k where k.id = i.key) is null
+    where (i.key is null or (select 1 from request_key k where k.id = i.key) is null)
+      and (i.recipient_key is null
+           or (select 1 from recipient_key r where r.book_id = i.book_id and r.key = i.recipient_key) is null)
   ) f
   where f.cap is null or f.held + f.nth <= f.cap
 ),
@@ -68,6 +72,12 @@ done as (
   from deal d join quota q on q.book_id = d.book_id and q.user_id = d.user_id
   where d.turn <= q.granted and c.business_id = d.business_id and c.code = d.code and c.status = 'AVAILABLE'
   returning d.n, c.business_id, c.book_id, c.position, c.version, c.code, c.holder, c.assignment_id, c.assigned_at
+),
+-- No `on conflict`: of two assignments with one key, one fails and then finds the other.
+recipient as (
+  insert into recipient_key (book_id, key, business_id, assignment_id, code, user_id, assigned_at)
+  select d.book_id, i.recipient_key, d.business_id, d.assignment_id, d.code, d.holder, d.assigned_at
+  from done d join item i on i.n = d.n where i.recipient_key is not null order by d.book_id, i.recipient_key
 ),
 event as (
   insert into coupon_event (id, business_id, book_id, position, version, from_status, to_status, action, user_id,

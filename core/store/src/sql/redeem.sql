@@ -32,6 +32,9 @@ held as materialized (
              when b.require_lock then coalesce(c.locked_until > now(), false)
              else true end
     and (i.key is null or (select 1 from request_key k where k.id = i.key) is null)
+    and (i.reference is null
+         or (select 1 from redemption r
+             where r.business_id = i.business_id and r.code = i.code collate "C" and r.reference = i.reference limit 1) is null)
     and (select count(*) from waited) >= 0
   order by c.business_id, c.code for update of c skip locked
 ),
@@ -49,6 +52,12 @@ redemption as (
   insert into redemption (id, business_id, book_id, code, use_number, user_id, reference, metadata)
   select i.redemption_id, d.business_id, d.book_id, d.code, d.redeem_count + d.rollback_count, d.holder, i.reference, i.metadata
   from done d join item i on i.n = d.n
+),
+-- No `on conflict`: of two redemptions with one reference, one fails and then finds the other.
+reference as (
+  insert into used_reference (business_id, code, reference)
+  select d.business_id, d.code, i.reference from done d join item i on i.n = d.n where i.reference is not null
+  order by d.business_id, d.code
 ),
 event as (
   insert into coupon_event (id, business_id, book_id, position, version, from_status, to_status, action, user_id,

@@ -1,10 +1,13 @@
 -- Why an item of redeem changed nothing, by the current rows. `Store::validate` uses it too. `again`: no rule rejects
--- the item.
+-- the item. `already`: the first redemption of the code with this reference, by the same user; of earlier programs there may be several.
 select i.n as "n!",
   case
     when k.id is not null and k.fingerprint <> i.fingerprint then 'key_reused'
     when k.id is not null then 'replay'
     when c.code is null then 'coupon_not_found'
+    when r.user_id <> u.user_id then 'reference_used'
+    when r.rolled_back_at is not null then 'already_rolled_back'
+    when r.id is not null then 'already'
     when c.status = 'VOID' then 'coupon_void'
     when c.holder is null then 'not_assigned'
     when c.holder <> u.user_id and c.locked_until > now() then 'coupon_locked'
@@ -25,11 +28,17 @@ select i.n as "n!",
   end as "verdict!",
   case
     when k.id is not null then k.answer
+    when r.user_id = u.user_id and r.rolled_back_at is null then jsonb_build_object('Ok', jsonb_build_object('code', c.code,
+      'redemption', r.id, 'max_redeems', b.max_redeems_per_user, 'redeemed_at', r.at, 'replayed', true,
+      -- The uses at that time.
+      'redeem_count', (select count(*) from redemption o
+                       where o.business_id = c.business_id and o.code = c.code and o.use_number <= r.use_number
+                         and (o.rolled_back_at is null or o.rolled_back_at > r.at))))
     when c.locked_until > now() and c.holder <> u.user_id then to_jsonb(c.locked_until)
   end as detail,
   (c.holder is distinct from u.user_id) as "foreign!"
-from unnest($1::int[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::uuid[])
-  i (n, business_id, key, fingerprint, code, user_id, lock_id)
+from unnest($1::int[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::uuid[], $8::text[])
+  i (n, business_id, key, fingerprint, code, user_id, lock_id, reference)
 left join request_key k on k.id = i.key
 left join coupon c on c.business_id = i.business_id and c.code = i.code collate "C"
 cross join lateral (
@@ -38,3 +47,7 @@ cross join lateral (
                              where s.business_id = i.business_id and s.user_id = i.user_id), i.user_id)
          end as user_id) u
 left join coupon_book b on b.id = c.book_id
+left join lateral (
+  select r.id, r.at, r.user_id, r.use_number, r.rolled_back_at from redemption r
+  where r.business_id = i.business_id and r.code = i.code collate "C" and r.reference = i.reference
+  order by r.use_number limit 1) r on true

@@ -285,7 +285,8 @@ fn in_days(from: i64, until: i64) -> BookPatch {
 #[tokio::test]
 async fn a_book_that_does_not_exist_is_not_found() {
     let world = World::new().await;
-    let unknown = world.call(AssignRandom { book: BookId::generate(), user: "ana".to_owned() });
+    let unknown =
+        world.call(AssignRandom { book: BookId::generate(), user: "ana".to_owned(), recipient_key: None });
     assert_eq!(world.run_batch(unknown).await.outcome, Err(Rejection::not_found("coupon book")));
     let none = world.store().get_book(world.business, BookId::generate()).await;
     assert!(matches!(none, Err(Error::Rejected(Rejection::NotFound { .. }))));

@@ -21,6 +21,7 @@ mod lifetime;
 mod lists;
 mod login;
 mod mixed_logins;
+mod natural_keys;
 mod plan;
 mod pools;
 mod redeem;

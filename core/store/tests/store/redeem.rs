@@ -89,13 +89,15 @@ async fn batches_that_name_the_same_codes_in_opposite_orders_do_not_deadlock() {
 }
 
 #[tokio::test]
-async fn redeeming_twice_is_one_redemption() {
+async fn redeeming_twice_with_a_reference_is_one_redemption() {
     let (world, code) = good_for(1).await;
     let mut call = world.redeem(&code, "ana");
     call.ask.reference = Some("sale 7".to_owned());
     call.ask.metadata = Some(serde_json::json!({ "till": 3 }));
     assert!(world.run_batch(call.clone()).await.outcome.unwrap().is_final());
-    assert_eq!(world.run_batch(call).await.outcome, Err(Rejection::CouponAlreadyRedeemed));
+    assert!(world.run_batch(call).await.outcome.unwrap().replayed);
+    let without = world.redeem(&code, "ana");
+    assert_eq!(world.run_batch(without).await.outcome, Err(Rejection::CouponAlreadyRedeemed));
     let kept: (String, serde_json::Value) =
         sqlx::query_as("select reference, metadata from redemption").fetch_one(world.pool()).await.unwrap();
     assert_eq!(kept, ("sale 7".to_owned(), serde_json::json!({ "till": 3 })));

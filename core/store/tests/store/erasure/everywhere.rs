@@ -42,6 +42,10 @@ async fn create_account(world: &World) -> AccountId {
 
 /// Coupons, redemptions, a rollback, quotas, answers, events and deliveries.
 async fn use_codes(world: &World) {
+    let mut random = world.random(ANA);
+    world.insert_codes_into(world.book, "R", 1).await;
+    random.ask.recipient_key = Some(format!("mailing 7 for {ANA}"));
+    world.run_batch(random).await.outcome.unwrap();
     let codes = world.insert_codes(6).await;
     for code in &codes[..4] {
         let mut assign = world.named(code, ANA);
@@ -192,6 +196,7 @@ async fn after_an_erasure_no_column_has_the_id_or_the_email_or_the_account() {
         "job_chunk",
         "membership",
         "pool_member",
+        "recipient_key",
         "redemption",
         "request_key",
         "stat_top_holder",

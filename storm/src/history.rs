@@ -36,6 +36,8 @@ pub(crate) struct About {
     pub(crate) lock: Option<String>,
     /// The redemption that the request rolls back.
     pub(crate) redemption: Option<String>,
+    /// The permanent key of the request: the reference of a redemption, or the key of a recipient.
+    pub(crate) natural_key: Option<String>,
     /// Whether the request submits a job.
     pub(crate) submits: bool,
     /// The book or the business of the requested statistics.

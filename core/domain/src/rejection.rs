@@ -133,8 +133,8 @@ pub enum Rejection {
     /// Another user redeemed the code with this reference.
     #[error("another user redeemed the code with this reference")]
     ReferenceUsed,
-    /// Another user has the code of this recipient key.
-    #[error("another user has the code of this recipientKey")]
+    /// The recipient key was used for another user, or for a code that was taken back.
+    #[error("the recipientKey was used for another user, or its code was taken back")]
     RecipientKeyUsed,
     /// The code is reserved for a distribution.
     #[error("the code is reserved for a distribution")]

@@ -7,23 +7,33 @@ use super::{Operation, nothing};
 use crate::history::About;
 use crate::world::{free_code, given_code, held_code, taker};
 
+/// Number of recipient keys of each user.
+const RECIPIENT_KEYS: u32 = 3;
+
 pub(super) const ASSIGN_RANDOM: Operation = Operation {
     name: "assign_random",
     weight: 12,
     ask: |client_state| {
         let user = client_state.caller.user().unwrap_or_else(|| taker(&mut client_state.random));
         let book = &client_state.world.tenants[client_state.tenant()].free;
-        let body = json!({"couponBookId": book, "userId": user});
-        client_state.post(
-            "assignments/random".to_owned(),
-            body,
-            About { user: Some(user), ..About::default() },
-        )
+        let mut body = json!({"couponBookId": book, "userId": user});
+        let key = format!("mail {} for {user}", client_state.random.random_range(0..RECIPIENT_KEYS));
+        let natural_key = client_state.chance(0.3).then_some(key);
+        if let Some(key) = &natural_key {
+            body["recipientKey"] = key.as_str().into();
+        }
+        let about = About { user: Some(user), natural_key, ..About::default() };
+        client_state.post("assignments/random".to_owned(), body, about)
     },
     learns: nothing,
     agrees: |entry, answer, observation| {
         // A rejected request has no coupon; the oracle `limits` checks it.
-        let Some(after) = observation.after else { return false };
+        let Some(after) = observation.after else {
+            // The key was used before. The oracle `natural_keys` compares the codes.
+            return answer.status == 200
+                && entry.ask.about.natural_key.is_some()
+                && !observation.before.is_free();
+        };
         answer.status == 201 && observation.before.is_free() && after.holder == entry.ask.about.user
     },
 };

@@ -1,21 +1,38 @@
 //! Redeeming a code, and validating a redemption.
 
+use rand::RngExt;
+
 use super::hold::{believed_lock, coupon, to_a_stranger, with_lock};
 use super::{ClientState, Operation, nothing};
-use crate::history::{Entry, Request, Response};
+use crate::history::{Body, Entry, Request, Response};
 use crate::oracles::model::Observation;
+
+/// Number of references of each code.
+const REFERENCES: u32 = 2;
 
 pub(super) const REDEEM: Operation = Operation {
     name: "redeem",
     weight: 18,
-    ask: |client_state| ask(client_state, "redeem"),
+    ask: |client_state| {
+        let mut ask = ask(client_state, "redeem");
+        if client_state.chance(0.3) {
+            let reference = format!("sale {}", client_state.random.random_range(0..REFERENCES));
+            if let Body::Json(body) = &mut ask.body {
+                body["reference"] = reference.as_str().into();
+            }
+            ask.about.natural_key = Some(reference);
+        }
+        ask
+    },
     learns: |ask, answer, known| {
         if let (Some(code), Some(id)) = (&ask.about.code, answer.body["redemptionId"].as_str()) {
             known.redemptions[ask.caller.tenant()].push((code.clone(), id.to_owned()));
         }
     },
     agrees: |entry, answer, observation| {
-        let Some(after) = observation.after else { return refuses(entry, answer, observation) };
+        let Some(after) = observation.after else {
+            return is_known_reference(entry, answer, observation) || refuses(entry, answer, observation);
+        };
         answer.status == 200
             && observation.before.holder == entry.ask.about.user
             && observation.before.may_be_used()
@@ -41,6 +58,19 @@ pub(super) const VALIDATE: Operation = Operation {
         observation.after.is_none() && (is_allowed || refuses(entry, answer, observation))
     },
 };
+
+/// Whether the answer is that of a reference that was used before. The oracle `natural_keys` compares the redemptions.
+fn is_known_reference(entry: &Entry, answer: &Response, observation: &Observation) -> bool {
+    entry.ask.about.natural_key.is_some()
+        && match (answer.status, answer.code()) {
+            (200, _) => answer.body["replayed"] == true && observation.before.was_used(),
+            (409, "already_rolled_back") => !observation.before.rolled_back.is_empty(),
+            (409, "reference_used") => {
+                observation.before.was_used() && observation.before.holder != entry.ask.about.user
+            }
+            _ => false,
+        }
+}
 
 fn ask(client_state: &mut ClientState, verb: &str) -> Request {
     let mut about = coupon(client_state);

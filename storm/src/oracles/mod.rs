@@ -11,6 +11,7 @@ mod leftovers;
 mod limits;
 mod linearizable;
 pub(crate) mod model;
+mod natural_keys;
 mod recovery;
 mod seals;
 mod statistics;
@@ -43,6 +44,7 @@ pub(crate) const ORACLES: &[Oracle] = &[
     isolation::ISOLATION,
     jobs::JOBS,
     idempotency::IDEMPOTENCY,
+    natural_keys::NATURAL_KEYS,
     linearizable::LINEARIZABLE,
     limits::LIMITS,
     distributions::DISTRIBUTIONS,

@@ -39,7 +39,7 @@ impl Assignments {
     ///
     /// 409 `sold_out`, `user_limit_reached`, `book_not_active`, `book_not_started` or `book_expired` if none can be assigned. With a
     /// `recipientKey` a repeated request returns 200 and the code that was assigned first, whatever its status and that of the book;
-    /// 409 `recipient_key_used` if it was assigned to another user.
+    /// 409 `recipient_key_used` if it was assigned to another user, or was revoked.
     #[oai(path = "/random", method = "post", operation_id = "assignRandom")]
     async fn random(
         &self,

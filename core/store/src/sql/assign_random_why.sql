@@ -7,8 +7,8 @@ select i.n as "n!",
     when k.id is not null and k.fingerprint <> i.fingerprint then 'key_reused'
     when k.id is not null then 'replay'
     when b.id is null then 'book_not_found'
-    when r.user_id <> u.user_id then 'recipient_key_used'
-    when r.key is not null then 'already'
+    when r.user_id = u.user_id and c.assignment_id = r.assignment_id then 'already'
+    when r.key is not null then 'recipient_key_used'
     when b.status <> 'ACTIVE' then 'book_not_active'
     when b.starts_at > now() then 'book_not_started'
     when b.expires_at <= now() then 'book_expired'
@@ -20,10 +20,9 @@ select i.n as "n!",
   end as "verdict!",
   case
     when k.id is not null then k.answer
-    when r.user_id = u.user_id then jsonb_build_object('Ok', jsonb_build_object('id', r.assignment_id, 'code', r.code, 'book', r.book_id,
-      'user', r.user_id, 'assigned_at', r.assigned_at, 'repeated', true,
-      'status', (select case when c.status = 'LOCKED' and c.locked_until <= now() then 'ASSIGNED' else c.status end
-                 from coupon c where c.business_id = r.business_id and c.code = r.code)))
+    when r.user_id = u.user_id and c.assignment_id = r.assignment_id then jsonb_build_object('Ok', jsonb_build_object(
+      'id', r.assignment_id, 'code', r.code, 'book', r.book_id, 'user', r.user_id, 'assigned_at', r.assigned_at, 'repeated', true,
+      'status', case when c.status = 'LOCKED' and c.locked_until <= now() then 'ASSIGNED' else c.status end))
     else to_jsonb(b.max_codes_per_user)
   end as detail
 from unnest($1::int[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[], $6::text[], $7::text[])
@@ -35,3 +34,4 @@ cross join lateral (
     as user_id) u
 left join user_quota q on q.book_id = i.book_id and q.user_id = u.user_id
 left join recipient_key r on r.book_id = b.id and r.key = i.recipient_key
+left join coupon c on c.business_id = r.business_id and c.code = r.code

@@ -5,7 +5,7 @@ use cuponera_domain::coupon::state::CouponStatus;
 use cuponera_domain::id::BookId;
 use cuponera_domain::rejection::Rejection;
 use cuponera_store::{
-    AssignRandom, Assigned, Call, CallResult, Pools, Redeem, Redeemed, Rollback, Store, Transition,
+    AssignRandom, Assigned, Call, CallResult, Pools, Redeem, Redeemed, Revoke, Rollback, Store, Transition,
 };
 use cuponera_testkit::{CallExt, World, race, rules};
 use sqlx::{query, query_scalar};
@@ -182,6 +182,26 @@ async fn a_recipient_key_finds_its_code_whatever_became_of_the_code_and_the_book
     assert_eq!(other, Err(Rejection::RecipientKeyUsed));
     let new = world.run_batch(assign(&world, world.book, "ana", "mail 2")).await.outcome;
     assert_eq!(new, Err(Rejection::BookNotActive));
+    world.assert_invariants().await;
+}
+
+/// Invariant I-81.
+#[tokio::test]
+async fn a_recipient_key_whose_code_was_taken_back_is_rejected() {
+    let world = World::new().await;
+    world.insert_codes(1).await;
+    let first = world.run_batch(assign(&world, world.book, "ana", "mail 1")).await.outcome.unwrap();
+    let revoke =
+        Revoke { code: first.code.clone(), user: None, assignment: None, reason: "a mistake".to_owned() };
+    world.run_batch(world.call(revoke)).await.outcome.unwrap();
+    for user in ["ana", "eva"] {
+        let again = world.run_batch(assign(&world, world.book, user, "mail 1")).await.outcome;
+        assert_eq!(again, Err(Rejection::RecipientKeyUsed), "{user}");
+    }
+    // Another user may hold the code now.
+    world.give(&first.code, "eva").await;
+    let again = world.run_batch(assign(&world, world.book, "ana", "mail 1")).await.outcome;
+    assert_eq!(again, Err(Rejection::RecipientKeyUsed));
     world.assert_invariants().await;
 }
 

@@ -5,8 +5,9 @@ use std::path::Path;
 
 use cuponera_testkit::eventually;
 use reqwest::Method;
+use rustix::process::Signal;
 use serde_json::{Value, json};
-use sqlx::{AssertSqlSafe, PgPool, query_scalar};
+use sqlx::{AssertSqlSafe, PgPool, query, query_scalar};
 
 use crate::support::{Admin, Installation, PASSWORD, Process, http};
 
@@ -123,4 +124,41 @@ async fn beside_a_running_installation_a_user_is_erased_and_the_chain_remains_va
     up.stop().await;
     let (code, _, complaint) = forget(&installation, &["--user", USER, "--yes"]).await;
     assert!(code == Some(1) && complaint.contains("has no user"), "{complaint}");
+}
+
+/// The command waits for a coupon that a transaction holds when the signal comes.
+#[tokio::test]
+async fn an_erasure_that_a_signal_ends_is_continued_with_the_same_pseudonym() {
+    let installation = Installation::new();
+    let mut up = installation.up().await;
+    let admin = up.log_in(PASSWORD).await;
+    work(&admin).await;
+    let database = installation.database().await;
+    let mut holding = database.begin().await.expect("beginning failed");
+    let hold = "select from coupon where code = 'SUMMER1' for update";
+    query(hold).execute(&mut *holding).await.expect("the coupon does not exist");
+    let mut process = Process::spawn(&mut installation.verb(&["forget", "--user", USER, "--yes"]));
+    eventually("the command to wait", async || {
+        let waits = "select exists (select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock')";
+        query_scalar::<_, bool>(waits).fetch_one(&database).await.expect("reading failed").then_some(())
+    })
+    .await;
+    process.signal(Signal::TERM);
+    let status = process.ended().await;
+    assert!(
+        status.code() == Some(1) && process.stderr().contains("a signal stopped"),
+        "{}",
+        process.stderr()
+    );
+    holding.rollback().await.expect("rolling back failed");
+    let pseudonym: String = query_scalar("select pseudonym from erasure")
+        .fetch_one(&database)
+        .await
+        .expect("the erasure is not stored");
+    let (code, printed, complaint) = forget(&installation, &["--user", USER, "--yes", "--json"]).await;
+    assert!(code == Some(0) && complaint.contains("continuing an erasure"), "{complaint}");
+    let erased: Value = serde_json::from_str(&printed).expect("JSON");
+    assert_eq!(erased["pseudonym"], pseudonym, "{erased}");
+    assert_eq!(tables_with(&database, USER).await, Vec::<String>::new());
+    up.stop().await;
 }

@@ -120,6 +120,8 @@ def things(operation, name):
         return [SEED["user"]]
     if name == "code":
         return SEED["codes"]
+    if name == "deliveryId":
+        return SEED["deliveries"]
     if name == "bookId":
         return [SEED["book"]]
     if operation in CHANGES:

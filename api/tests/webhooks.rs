@@ -290,7 +290,18 @@ async fn a_failed_delivery_is_replayed_and_a_disabled_webhook_is_shown_as_its_ev
         .map(|attempt| &attempt["answer"])
         .collect();
     assert_eq!(answers, [&json!("answer 0"), &json!("answer 1")]);
-    let [first, second] = &gone.received()[..] else { panic!("not two requests") };
+    let path = format!("webhooks/{id}/deliveries/{}/replay", delivered["id"].as_str().expect("an id"));
+    let pending = admin.post(&path, json!({})).await.expect(202);
+    assert_eq!((&pending["id"], &pending["status"]), (&delivered["id"], &json!("PENDING")));
+    eventually("the delivery to be attempted again", async || {
+        let delivery = ended(&admin, &id, "coupon.assigned").await;
+        (delivery["attempts"].as_array().map(Vec::len) == Some(3)).then_some(())
+    })
+    .await;
+    let unknown =
+        format!("webhooks/{listener}/deliveries/{}/replay", delivered["id"].as_str().expect("an id"));
+    assert_eq!(admin.post(&unknown, json!({})).await.rejected(404), "not_found");
+    let [first, second, _] = &gone.received()[..] else { panic!("not three requests") };
     assert_eq!((first.header("webhook-id"), &first.body), (second.header("webhook-id"), &second.body));
     server.assert_invariants().await;
 }

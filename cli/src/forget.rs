@@ -69,6 +69,9 @@ pub(crate) struct Forget {
     /// Show what is stored about the user, and change nothing
     #[arg(long, conflicts_with = "yes")]
     dry_run: bool,
+    /// Search everything, even if no coupon, account, quota or pool has the id
+    #[arg(long, conflicts_with = "dry_run")]
+    force: bool,
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
@@ -99,7 +102,12 @@ async fn forget(settings: &Settings, what: &Forget) -> Result<String, String> {
 async fn forget_in(store: &Store, settings: &Settings, what: &Forget, user: &str) -> Result<String, String> {
     let business = business_of(store, what.business.as_deref()).await?;
     let id = BusinessId(business.id);
-    let unknown = || format!("{} has no user {user:?}", business.name);
+    let unknown = || {
+        format!(
+            "{} has no user {user:?}. Rejected rows, reports and files are not searched for that: to erase the id there, use --force",
+            business.name
+        )
+    };
     if what.dry_run {
         let preview = store.preview_erasure(id, user).await.map_err(error_text)?.ok_or_else(unknown)?;
         return Ok(if what.json { json_of_preview(&preview) } else { words_of_preview(&preview) });
@@ -111,7 +119,7 @@ async fn forget_in(store: &Store, settings: &Settings, what: &Forget, user: &str
     let files = lifecycle::open_files(settings).await?;
     // Before the first change: its admin event needs a position after those of a restored database.
     store.begin_epoch_if_restored().await.map_err(error_text)?;
-    let erasure = match store.begin_erasure(id, user).await.map_err(error_text)? {
+    let erasure = match store.begin_erasure(id, user, what.force).await.map_err(error_text)? {
         ErasureStart::Begun(erasure) => *erasure,
         ErasureStart::UnknownUser => return Err(unknown()),
         ErasureStart::JobsOpen(jobs) => return Err(jobs_open(&jobs)),
@@ -167,7 +175,7 @@ async fn erase(
     if !open.is_empty() {
         return Err(jobs_open(&open));
     }
-    let deleted = delete_files(store, files, business, &erasure.texts()).await.map_err(error_text)?;
+    let deleted = delete_files(store, files, business, &erasure.texts()).await?;
     let erased = store.finish_erasure(erasure).await.map_err(error_text)?;
     Ok((erased, deleted))
 }
@@ -186,31 +194,40 @@ async fn delete_files(
     files: &Files,
     business: BusinessId,
     texts: &[String],
-) -> cuponera_store::Result<DeletedFiles> {
+) -> Result<DeletedFiles, String> {
     let mut deleted = DeletedFiles::default();
-    for job in store.jobs_with_files(business).await? {
-        let found = files.search(job, texts).await?;
+    for job in store.jobs_with_files(business).await.map_err(error_text)? {
+        let found = files.search(job, texts).await.map_err(error_text)?;
         if found == FoundIn::default() {
             continue;
         }
-        let is_needed = found.errors || !store.jobs_that_need_files(&[job]).await?.is_empty();
-        if is_needed && store.mark_job_to_discard(job).await? {
-            files.delete_upload(job).await?;
-            files.delete_errors(job).await?;
-            files.delete_export(job).await?;
-            store.discard_job(job).await?;
+        let needed = store.jobs_that_need_files(&[job]).await.map_err(error_text)?;
+        if found.errors || !needed.is_empty() {
+            if !store.mark_job_to_discard(job).await.map_err(error_text)? {
+                // It was retried meanwhile.
+                return Err(jobs_open(&[job]));
+            }
+            delete_all_files(store, files, job).await.map_err(error_text)?;
             deleted.discarded.push(job);
         } else if found.export {
-            files.delete_export(job).await?;
-            store.forget_export(job).await?;
+            files.delete_export(job).await.map_err(error_text)?;
+            store.forget_export(job).await.map_err(error_text)?;
             deleted.exports.push(job);
         } else {
-            files.delete_upload(job).await?;
-            store.free_upload(job).await?;
+            files.delete_upload(job).await.map_err(error_text)?;
+            store.free_upload(job).await.map_err(error_text)?;
             deleted.uploads.push(job);
         }
     }
     Ok(deleted)
+}
+
+/// Deletes the files and the details of a job that is marked.
+async fn delete_all_files(store: &Store, files: &Files, job: JobId) -> cuponera_store::Result<()> {
+    files.delete_upload(job).await?;
+    files.delete_errors(job).await?;
+    files.delete_export(job).await?;
+    store.discard_job(job).await
 }
 
 fn words_of_progress(ErasureProgress { pass, rows, events, is_waiting }: ErasureProgress) -> String {

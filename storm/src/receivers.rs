@@ -6,7 +6,8 @@ use std::sync::{Mutex, PoisonError};
 use cuponera_testkit::{Answer, Received, Receiver};
 
 /// The event types of the webhooks of a storm: a part of the events, so that they are delivered soon after it.
-pub(crate) const EVENT_TYPES: [&str; 3] = ["coupon.redeemed", "coupon.rolled_back", "coupon.revoked"];
+pub(crate) const EVENT_TYPES: [&str; 4] =
+    ["coupon.redeemed", "coupon.rolled_back", "coupon.revoked", "coupon.lock_expired"];
 /// The first attempt of one event in this number is rejected.
 const REJECTED: usize = 7;
 

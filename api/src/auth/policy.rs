@@ -83,6 +83,7 @@ const TABLE: [(&str, Access, Touches); 78] = [
     ("rotateWebhookSecret", Needs(ManageWebhooks), AllBooks),
     ("testWebhook", Needs(ManageWebhooks), AllBooks),
     ("replayWebhook", Needs(ManageWebhooks), AllBooks),
+    ("replayWebhookDelivery", Needs(ManageWebhooks), AllBooks),
     ("listWebhookDeliveries", Needs(ManageWebhooks), AllBooks),
     ("createCouponBook", Needs(ManageBooks), AllBooks),
     ("listCouponBooks", Needs(ReadBooks), AllBooks),

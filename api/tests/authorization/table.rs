@@ -76,6 +76,7 @@ pub(super) const TABLE: &[Row] = &[
     row("rotateWebhookSecret", "{webhook}", "", ITS_ADMIN),
     row("testWebhook", "{webhook}", "", with_success(ITS_ADMIN, 202)),
     row("replayWebhook", "{webhook}", r#"{"since": "2026-01-01T00:00:00Z"}"#, with_success(ITS_ADMIN, 202)),
+    row("replayWebhookDelivery", "{delivery}", "", with_success(ITS_ADMIN, 202)),
     row("listWebhookDeliveries", "{webhook}", "", ITS_ADMIN),
     row("createCouponBook", "", r#"{"name": "A book"}"#, [401, 403, 403, 201, 201, 201]),
     row("listCouponBooks", "", "", KNOWN),

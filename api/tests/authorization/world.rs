@@ -60,8 +60,8 @@ impl World {
             (Some(from), Some(to)) => format!("{}{object}{}", &path[..from], &path[to + 1..]),
             _ => path.to_owned(),
         };
-        // The other parameter that a path may have.
-        let path = path.replace("{userId}", "ann");
+        // The other parameter that a path may have. The object of a delivery names it with its webhook.
+        let path = path.replace("{userId}", "ann").replace("/deliveries/{deliveryId}", "");
         let method = Method::from_bytes(method.as_bytes()).expect("a method");
         let mut request = client.request(method, &format!("{path}{query}"));
         if !row.body.is_empty() {
@@ -90,6 +90,7 @@ impl World {
             "distribution",
             "given",
             "webhook",
+            "delivery",
         ] {
             let place = format!("{{{word}}}");
             if text.contains(&place) {
@@ -140,6 +141,11 @@ impl World {
                 job
             }
             "webhook" => self.make_webhook().await,
+            "delivery" => {
+                let webhook = self.make_webhook().await;
+                let sent = admin.post(&format!("webhooks/{webhook}/test"), json!({})).await.expect(202);
+                format!("{webhook}/deliveries/{}", id_of(&sent))
+            }
             "pool" => self.make_pool().await,
             "distribution" => self.make_distribution().await,
             "given" => {

@@ -18,6 +18,7 @@ pub(super) const HELP: &str = help!(
   cuponera webhooks test https://shop.example/hooks
   cuponera webhooks deliveries https://shop.example/hooks --limit 10
   cuponera webhooks replay https://shop.example/hooks --since 2027-06-01T00:00:00Z
+  cuponera webhooks replay https://shop.example/hooks --delivery 0199b1f0-0000-7000-8000-000000000000
   cuponera webhooks update https://shop.example/hooks --enabled true
 
 A webhook is given by its id or its exact URL."
@@ -25,6 +26,8 @@ A webhook is given by its id or its exact URL."
 
 /// The page size of look-ups: the maximum of the API.
 const LOOKUP_PAGE: u32 = 500;
+/// Number of deliveries among which a test is looked for.
+const NEWEST: u32 = 20;
 /// How long the outcome of a test is waited for: an attempt takes at most 10 s.
 const TEST_TIMEOUT: Duration = Duration::from_secs(30);
 const TEST_PAUSE: Duration = Duration::from_millis(200);
@@ -108,9 +111,12 @@ struct Update {
 struct Replay {
     #[command(flatten)]
     named: Named,
-    /// Deliveries that were created from this time on, such as 2027-06-01T00:00:00Z
-    #[arg(long, value_name = "TIME")]
-    since: String,
+    /// Failed deliveries that were created from this time on, such as 2027-06-01T00:00:00Z
+    #[arg(long, value_name = "TIME", required_unless_present = "delivery")]
+    since: Option<String>,
+    /// The delivery with this id, also if it was delivered
+    #[arg(long, value_name = "ID", conflicts_with = "since")]
+    delivery: Option<Uuid>,
 }
 
 #[derive(Debug, Args)]
@@ -150,6 +156,11 @@ impl RunCommand for Webhooks {
             WebhookVerb::Test(named) => test(client, &named.webhook).await,
             WebhookVerb::Replay(replay) => {
                 let id = find(client, &replay.named.webhook).await?;
+                if let Some(delivery) = replay.delivery {
+                    let path = ["webhooks", &*id, "deliveries", &delivery.to_string(), "replay"];
+                    let replayed = client.ask(Request::post(&path, Value::Null)).await?;
+                    return client.show(&replayed, |_| "the delivery is attempted again".to_owned());
+                }
                 let body = json!({"since": replay.since});
                 let replayed = client.ask(Request::post(&["webhooks", &id, "replay"], body)).await?;
                 client.show(&replayed, |replayed| {
@@ -276,7 +287,7 @@ async fn test(client: &Client, webhook: &str) -> Result<(), ClientError> {
     let deadline = Instant::now() + TEST_TIMEOUT;
     loop {
         let path = ["webhooks", &*id, "deliveries"];
-        let page = client.ask(Request::get(&path).with("limit", Some(LOOKUP_PAGE))).await?;
+        let page = client.ask(Request::get(&path).with("limit", Some(NEWEST))).await?;
         let found = page.items().iter().find(|item| item["id"] == *delivery);
         match found {
             Some(item) if item["status"] != "PENDING" => return show_test(client, item),

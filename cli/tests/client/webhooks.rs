@@ -30,6 +30,10 @@ async fn webhooks_are_created_shown_changed_tested_and_deleted() {
     world.run(&["webhooks", "test", &url]).fails(5, &["not delivered"]);
     world.run(&["webhooks", "deliveries", &url]).prints(&["webhook.test", "FAILED"]);
     world.run(&["webhooks", "replay", &url, "--since", "2026-01-01T00:00:00Z"]).prints(&["0 deliveries"]);
+    let deliveries = world.json(&["webhooks", "deliveries", &url]);
+    let delivery = deliveries["data"][0]["id"].as_str().expect("an id");
+    world.run(&["webhooks", "replay", &url, "--delivery", delivery]).prints(&["is attempted again"]);
+    world.run(&["webhooks", "replay", &url]).fails(2, &["--since"]);
     world.run(&["webhooks", "update", &url, "--enabled", "false"]).prints(&["false"]);
     world.run(&["webhooks", "test", &url]).fails(3, &["disabled"]);
     world.run(&["webhooks", "create", "https://127.0.0.1/"]).fails(3, &["url", "private"]);

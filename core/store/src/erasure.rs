@@ -1,7 +1,7 @@
 //! Erasure of a user: a pseudonym takes the place of the user's ids in all rows of a business.
 //!
 //! **Invariant I-71.** After an erasure no column of the database has the id of the user, except for what calls wrote that began after the
-//! last pass: they concern a new user with the same id. Free texts that clients wrote (reasons, references, metadata, names) are not searched.
+//! last pass had begun: they concern a new user with the same id. Free texts that clients wrote (reasons, references, metadata, names) are not searched.
 //!
 //! An erasure runs in passes over all places, in transactions that each change a bounded number of rows, and ends with the pass that finds
 //! nothing. Before each pass but the first, all transactions that began before the end of the pass before it have ended, so their rows
@@ -18,7 +18,7 @@ use std::time::Duration;
 use rand::TryRng;
 use sqlx::postgres::PgArguments;
 use sqlx::query::Query;
-use sqlx::{Connection, PgConnection, PgTransaction, Postgres, query, query_scalar};
+use sqlx::{Connection, PgConnection, PgTransaction, Postgres, query, query_file, query_scalar};
 use uuid::Uuid;
 
 use cuponera_domain::audit::{AuditKey, Log, Position};
@@ -153,27 +153,9 @@ impl Store {
         )
         .fetch_one(&self.pool)
         .await?;
-        let row = query!(
-            r#"with account as (
-                 select m.account_id,
-                        exists (select from membership o where o.account_id = m.account_id and o.business_id <> $1) as is_shared
-                 from membership m where m.business_id = $1 and m.user_id = any ($3))
-               select count(c.code) as "coupons!", count(c.metadata) as "with_metadata!",
-                      exists (select from account) as "has_account!",
-                      coalesce((select bool_or(is_shared) from account), false) as "is_shared!",
-                      exists (select from erasure where business_id = $1 and user_id = $2) as "is_begun!",
-                      exists (select from redemption r where r.business_id = $1 and r.user_id = any ($3))
-                      or exists (select from coupon_book b join user_quota q on q.book_id = b.id and q.user_id = any ($3)
-                                 where b.business_id = $1)
-                      or exists (select from user_pool p join pool_member m on m.pool_id = p.id and m.user_id = any ($3)
-                                 where p.business_id = $1) as "is_known!"
-               from coupon c where c.business_id = $1 and c.holder = any ($3)"#,
-            business.0,
-            user,
-            &ids
-        )
-        .fetch_one(&self.reports)
-        .await?;
+        let row = query_file!("src/sql/erasure_preview.sql", business.0, user, &ids)
+            .fetch_one(&self.reports)
+            .await?;
         let exists = row.coupons > 0 || row.has_account || row.is_begun || row.is_known;
         Ok(exists.then_some(ErasurePreview {
             coupons: row.coupons,
@@ -185,15 +167,21 @@ impl Store {
     }
 
     /// Begins the erasure of a user, or continues one that was interrupted. Erases the account of a user in the same transaction: its
-    /// logins end. Rejected for the last enabled admin of a business.
-    pub async fn begin_erasure(&self, business: BusinessId, user: &str) -> Result<ErasureStart> {
+    /// logins end. Rejected for the last enabled admin of a business. With `is_forced` also if nothing is known of the user: rejected
+    /// rows, reports and files may have the id.
+    pub async fn begin_erasure(
+        &self,
+        business: BusinessId,
+        user: &str,
+        is_forced: bool,
+    ) -> Result<ErasureStart> {
         self.must_have_event_index().await?;
         let mut lock = self.pool.acquire().await?.detach();
         let is_ours = query_scalar!(r#"select pg_try_advisory_lock($1) as "is_ours!""#, ERASURE_LOCK);
         if !is_ours.fetch_one(&mut lock).await? {
             return Ok(ErasureStart::Locked);
         }
-        let not_begun = match self.begin_locked(business, user).await {
+        let not_begun = match self.begin_locked(business, user, is_forced).await {
             Ok(Begun::Recorded(recorded)) => {
                 return Ok(ErasureStart::Begun(Box::new(Erasure { recorded, lock })));
             }
@@ -206,8 +194,8 @@ impl Store {
     }
 
     /// The same, with the lock.
-    async fn begin_locked(&self, business: BusinessId, user: &str) -> Result<Begun> {
-        if self.preview_erasure(business, user).await?.is_none() {
+    async fn begin_locked(&self, business: BusinessId, user: &str, is_forced: bool) -> Result<Begun> {
+        if !is_forced && self.preview_erasure(business, user).await?.is_none() {
             return Ok(Begun::UnknownUser);
         }
         let open = self.open_jobs_of_users(business).await?;
@@ -266,6 +254,8 @@ impl Store {
         while progress.pass < MAX_PASSES {
             progress.pass += 1;
             let before = progress;
+            // Such a job may have read the id, and write it after this pass has searched the place.
+            let has_open_jobs = !self.open_jobs_of_users(erasure.ids().business).await?.is_empty();
             for place in place::ALL {
                 progress.rows += self.erase_place(erasure, place).await?;
                 report(progress);
@@ -276,14 +266,15 @@ impl Store {
                     report(progress);
                 }
             }
-            if progress.pass > 1 && (progress.rows, progress.events) == (before.rows, before.events) {
+            let has_found = (progress.rows, progress.events) != (before.rows, before.events);
+            if progress.pass > 1 && !has_found && !has_open_jobs {
                 return Ok(progress);
             }
             report(ErasureProgress { is_waiting: true, ..progress });
             self.wait_for_earlier_transactions().await?;
         }
         Err(Error::unavailable(format!(
-            "the id was found again in each of {MAX_PASSES} passes: clients still use it"
+            "the id was found again in each of {MAX_PASSES} passes, or jobs that may write it were open: clients still use it"
         )))
     }
 

@@ -7,6 +7,8 @@ mod claim;
 mod deliveries;
 mod reader;
 
+use std::fmt;
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use sqlx::{PgExecutor, PgTransaction, query, query_file_as, query_scalar};
@@ -30,12 +32,19 @@ pub use claim::{AttemptOutcome, ClaimLimits, ClaimedDelivery, Finish};
 pub use reader::ReadRound;
 
 /// A webhook with a new secret, which is shown once.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WebhookWithSecret {
     /// The webhook.
     pub webhook: Webhook,
     /// The secret as text.
     pub secret: String,
+}
+
+/// Without the secret.
+impl fmt::Debug for WebhookWithSecret {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.debug_struct("WebhookWithSecret").field("webhook", &self.webhook).finish_non_exhaustive()
+    }
 }
 
 /// A row of `webhooks.sql`.

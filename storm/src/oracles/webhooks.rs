@@ -20,7 +20,7 @@ const POLL: Duration = Duration::from_millis(100);
 
 /// The events of the types, as `subject` and id, by code in the order of the versions.
 const EXPECTED: &str = "select book_id::text || ' ' || position, id::text from coupon_event
-    where business_id = $1::text::uuid and action in ('REDEEM', 'ROLLBACK', 'REVOKE')
+    where business_id = $1::text::uuid and action in ('REDEEM', 'ROLLBACK', 'REVOKE', 'EXPIRE')
     order by book_id, position, version";
 
 async fn check(evidence: &Evidence<'_>, database: &mut PgConnection) -> Result<Verdict> {

@@ -39,6 +39,9 @@ pub(in crate::routes) fn operations() -> Vec<Operation> {
             .body(json!({"since": NOW}))
             .answers(202, "The number of deliveries that are attempted again.", json!({"count": 12}))
             .refuses(&["forbidden", "webhook_disabled"]),
+        Operation::of("replayWebhookDelivery")
+            .answers(202, "The delivery that is attempted again.", replayed_delivery())
+            .refuses(&["forbidden", "webhook_disabled"]),
         Operation::of("listWebhookDeliveries")
             .answers(200, "A page of deliveries.", page(&webhook_delivery()))
             .refuses(&["forbidden"]),
@@ -49,6 +52,14 @@ fn with_secret() -> Value {
     let mut webhook = webhook();
     webhook["secret"] = json!("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo=");
     webhook
+}
+
+/// A delivery that is attempted again.
+fn replayed_delivery() -> Value {
+    let mut delivery = webhook_delivery();
+    delivery["status"] = json!("PENDING");
+    delivery["nextAttemptAt"] = json!(NOW);
+    delivery
 }
 
 /// A delivery before its attempt.

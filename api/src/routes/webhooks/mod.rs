@@ -4,7 +4,7 @@ mod doc;
 mod request;
 mod view;
 
-use cuponera_domain::id::WebhookId;
+use cuponera_domain::id::{DeliveryId, WebhookId};
 use cuponera_domain::rejection::Rejection;
 use cuponera_domain::webhook::receiver::Receiver;
 use cuponera_domain::webhook::{NewWebhook, WebhookPatch};
@@ -29,7 +29,7 @@ pub(super) use doc::operations;
 pub(crate) struct Webhooks;
 
 #[derive(ApiResponse)]
-enum Gone {
+enum Deleted {
     /// Done.
     #[oai(status = 204)]
     Done,
@@ -116,10 +116,10 @@ impl Webhooks {
         caller: Caller,
         /// The webhook.
         id: Path<Uuid>,
-    ) -> Result<Gone, Problem> {
+    ) -> Result<Deleted, Problem> {
         let (store, business) = (caller.store(), caller.business());
         caller.app.run(async move { store.delete_webhook(business, WebhookId(id.0)).await }).await?;
-        Ok(Gone::Done)
+        Ok(Deleted::Done)
     }
 
     /// Replace the secret of a webhook
@@ -182,6 +182,34 @@ impl Webhooks {
         let since = body.value.since_at;
         let replay = async move { store.replay_deliveries(stored, business, WebhookId(id.0), since).await };
         Reply::of(caller.app.run(replay).await?, |count| ReplayView { count })
+    }
+
+    /// Attempt a delivery again
+    ///
+    /// A delivery that is `FAILED` or `DELIVERED` becomes `PENDING`, with a new schedule of attempts; a test is attempted once. A pending
+    /// one stays as it is.
+    #[oai(
+        path = "/:id/deliveries/:deliveryId/replay",
+        method = "post",
+        operation_id = "replayWebhookDelivery"
+    )]
+    async fn replay_delivery(
+        &self,
+        caller: Caller,
+        /// The webhook.
+        id: Path<Uuid>,
+        /// The delivery.
+        #[oai(name = "deliveryId")]
+        delivery: Path<Uuid>,
+        /// A repeated request with the same key returns the stored response.
+        #[oai(name = "Idempotency-Key")]
+        _key: Header<Option<String>>,
+    ) -> Result<Reply<DeliveryView, 202>, Problem> {
+        let held = HeldKey::take(&caller, half_hash(&[]))?;
+        let (store, business, stored) = (caller.store(), caller.business(), held.stored());
+        let (webhook, delivery) = (WebhookId(id.0), DeliveryId(delivery.0));
+        let replay = async move { store.replay_delivery(stored, business, webhook, delivery).await };
+        Reply::of(caller.app.run(replay).await?, DeliveryView::from)
     }
 
     /// List the deliveries of a webhook, newest first

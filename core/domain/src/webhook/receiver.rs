@@ -57,6 +57,10 @@ impl Receiver {
             return Err("must not have blanks or control characters".to_owned());
         }
         let url = Url::parse(text).map_err(|error| format!("is not a URL: {error}"))?;
+        // The stored form, in which other characters than ASCII take up to nine.
+        if url.as_str().len() > MAX_URL_CHARS {
+            return Err(format!("must have at most {MAX_URL_CHARS} characters in its percent-encoded form"));
+        }
         let transport = match url.scheme() {
             "https" => Transport::Https,
             "http" => Transport::Http,
@@ -158,6 +162,9 @@ mod tests {
         ] {
             assert!(parse(text, &[]).is_err(), "{text}");
         }
+        // Each of these characters has six in the stored form.
+        let stored_too_long = format!("https://shop.example/{}", "ñ".repeat(MAX_URL_CHARS / 5));
+        assert!(parse(&stored_too_long, &[]).unwrap_err().contains("percent-encoded"));
         assert!(parse(&format!("https://shop.example/{}", "x".repeat(MAX_URL_CHARS)), &[]).is_err());
         for (text, url) in [
             ("https://shop.example", "https://shop.example/"),

@@ -63,7 +63,6 @@ impl Store {
         progress: &mut EraseLog,
     ) -> Result<Option<i64>> {
         let mut transaction = self.begin().await?;
-        query!("update audit_guard set erasures = erasures + 1").execute(&mut *transaction).await?;
         // A wrong estimate must not turn a range into a scan of the whole log.
         query!(
             "select set_config('enable_seqscan', 'off', true) as a, set_config('enable_bitmapscan', 'off', true) as b,
@@ -80,6 +79,9 @@ impl Store {
             Log::Admin => erase_admin_events(&mut transaction, ids, from, through).await?,
         };
         if !erased.is_empty() {
+            // After the change of the events, and before the seals are read: a sealer that has read the old events has appended its seal,
+            // which is then read here, or appends nothing.
+            query!("update audit_guard set erasures = erasures + 1").execute(&mut *transaction).await?;
             erase_salts(&mut transaction, ids, key, log, &erased).await?;
         }
         let count = i64::try_from(erased.len()).map_err(Error::internal)?;

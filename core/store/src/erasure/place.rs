@@ -1,6 +1,6 @@
 //! The places, other than accounts, coupons and events, that have ids of users.
 
-use sqlx::{query, query_scalar};
+use sqlx::{query, query_file, query_scalar};
 use uuid::Uuid;
 
 use crate::Store;
@@ -10,6 +10,8 @@ use super::{Erasure, execute};
 
 /// Number of rows of a table that a batch reads.
 const ROWS_AT_ONCE: i64 = 20_000;
+/// Number of jobs that a batch reads. Each may have a result of some KB.
+const JOBS_AT_ONCE: i64 = 1_000;
 /// Number of chunks whose rejected rows a batch reads: at most 5,000 rows each.
 const CHUNKS_AT_ONCE: i32 = 4;
 
@@ -119,23 +121,18 @@ impl Store {
 
     /// Jobs, their chunks, rejected rows, and reports. Of a job whose details are deleted, the row remains.
     async fn erase_jobs(&self, erasure: &Erasure) -> Result<i64> {
-        let mut transaction = self.begin().await?;
-        let changed = query!(
-            "update job set created_by = ($3::text[])[array_position($2::text[], created_by)]
-             where business_id = $1 and created_by = any ($2)",
-            erasure.ids().business.0,
-            &erasure.ids().actors,
-            &erasure.ids().erased_actors
-        );
-        let mut rows = execute(&mut transaction, changed).await?;
-        transaction.commit().await?;
+        let texts = erasure.texts_in_rows();
+        let (mut rows, mut after) = (0, Uuid::nil());
+        while let Some((last, changed)) = self.erase_some_jobs(erasure, &texts, after).await? {
+            after = last;
+            rows += changed;
+        }
         let jobs = query!(
             "select id, chunks_total, kind from job where business_id = $1 and discarded_at is null order by id",
             erasure.ids().business.0
         )
         .fetch_all(&self.pool)
         .await?;
-        let texts = erasure.texts_in_rows();
         for job in jobs {
             rows += self.erase_chunks(erasure, job.id, &texts).await?;
             match job.kind.as_str() {
@@ -147,6 +144,29 @@ impl Store {
             }
         }
         Ok(rows)
+    }
+
+    async fn erase_some_jobs(
+        &self,
+        erasure: &Erasure,
+        texts: &[String],
+        after: Uuid,
+    ) -> Result<Option<(Uuid, i64)>> {
+        let mut transaction = self.begin().await?;
+        let done = query_file!(
+            "src/sql/erase_jobs.sql",
+            erasure.ids().business.0,
+            after,
+            JOBS_AT_ONCE,
+            &erasure.ids().actors,
+            &erasure.ids().erased_actors,
+            texts,
+            erasure.pseudonym()
+        )
+        .fetch_one(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        Ok(done.last.map(|last| (last, done.changed)))
     }
 
     async fn erase_chunks(&self, erasure: &Erasure, job: Uuid, texts: &[String]) -> Result<i64> {
@@ -223,6 +243,7 @@ impl Store {
 
     /// Stored answers of requests. A row has no business, but its book, or its account, has.
     async fn erase_answers(&self, erasure: &Erasure) -> Result<i64> {
+        let texts = erasure.texts_in_rows();
         let (mut rows, mut after) = (0, Uuid::nil());
         loop {
             let mut transaction = self.begin().await?;
@@ -262,6 +283,17 @@ impl Store {
                 erasure.account().map(|account| account.to_string())
             );
             rows += execute(&mut transaction, accounts).await?;
+            let jobs = query!(
+                "update request_key set answer = erased_json(answer, $4, $5)
+                 where id > $1 and id <= $2 and answer -> 'Ok' ? 'result' and answer -> 'Ok' ->> 'business' = $3::text
+                   and erased_json(answer, $4, $5) <> answer",
+                after,
+                last,
+                erasure.ids().business.to_string(),
+                &texts,
+                erasure.pseudonym()
+            );
+            rows += execute(&mut transaction, jobs).await?;
             transaction.commit().await?;
             after = last;
         }

@@ -30,7 +30,7 @@ webhook_with_room as (
   where w.enabled and w.deleted_at is null
     and coalesce(b.running, 0) < $8::bigint and (w.failing_since is null or coalesce(b.failing, 0) < $8::bigint / 2)
 ),
--- Earlier pending deliveries of the subject exclude one, whatever its time.
+-- Earlier pending deliveries of the subject exclude one, whatever its time. Nothing is locked here: most of these are not chosen.
 due as (
   select d.id, w.id as webhook_id, w.business_id, w.is_failing, w.running, w.of_business, w.failing_of_business, d.next_attempt_at
   from webhook_with_room w cross join lateral (
@@ -38,8 +38,7 @@ due as (
     where d.webhook_id = w.id and d.status = 'PENDING' and d.next_attempt_at <= now() and coalesce(d.lease_until <= now(), true)
       and not exists (select from webhook_delivery e
                       where e.webhook_id = d.webhook_id and e.subject = d.subject and e.status = 'PENDING' and e.number < d.number)
-    order by d.next_attempt_at limit w.room
-    for update of d skip locked) d
+    order by d.next_attempt_at limit w.room) d
 ),
 -- The place among the attempts of the webhook, and then of the business.
 placed as (
@@ -58,9 +57,15 @@ chosen as (
         from placed_in_business where place <= $8::bigint and (not is_failing or failing_place <= $8::bigint / 2)) p
   where not is_failing or turn <= $2::bigint
   order by is_failing, place, id limit $1::bigint
+),
+-- Those that another worker claims at the same time are left to it.
+held as materialized (
+  select d.id, c.is_failing from chosen c join webhook_delivery d on d.id = c.id
+  where d.status = 'PENDING' and d.next_attempt_at <= now() and coalesce(d.lease_until <= now(), true)
+  for update of d skip locked
 )
 update webhook_delivery d set lease_until = now() + make_interval(secs => $3), claim = d.claim + 1
-from chosen c, webhook w
-where d.id = c.id and w.id = d.webhook_id
-returning d.id, d.webhook_id, d.claim, d.event_id, d.type as event_type, d.subject, d.body, d.tries, c.is_failing as "is_failing!", w.url, w.secret,
+from held h, webhook w
+where d.id = h.id and w.id = d.webhook_id
+returning d.id, d.webhook_id, d.claim, d.event_id, d.type as event_type, d.subject, d.body, d.tries, h.is_failing as "is_failing!", w.url, w.secret,
           case when w.old_secret_until > now() then w.old_secret end as old_secret

@@ -1,5 +1,5 @@
 -- Replaces a user in the admin events after a position and up to another one, and returns the changed events in the order of the log.
--- Address and user agent are those of the actor.
+-- Address and user agent are those of the actor. The events of erasures have pseudonyms only, by which a verification finds them.
 --
 -- $1 epoch, $2 transaction, $3 id; $4 epoch, $5 transaction, $6 id; $7 business, $8 identifiers of the user, $9 pseudonym, $10 the user as
 -- an actor, $11 the actors in their place.
@@ -11,7 +11,7 @@ with erased as (
       ip = case when e.actor = any ($10) then null else e.ip end,
       user_agent = case when e.actor = any ($10) then null else e.user_agent end
   where (e.epoch, e.tx, e.id) > ($1, $2::text::xid8, $3) and (e.epoch, e.tx, e.id) <= ($4, $5::text::xid8, $6)
-    and e.business_id = $7
+    and e.business_id = $7 and e.action <> 'ERASE'
     and (e.actor = any ($10) or e.subject in ('USER', 'MEMBERSHIP') and e.subject_id = any ($8)
          or e.before is distinct from erased_values(e.before, $8, $9, $10, $11)
          or e.after is distinct from erased_values(e.after, $8, $9, $10, $11))

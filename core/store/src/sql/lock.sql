@@ -4,11 +4,12 @@
 -- new locks, $14 ids for the events of expired locks. Every value in SET comes from `held`: the target row first has
 -- the values of the snapshot, and a CHECK would see a mixture.
 -- $15: whether to wait for coupons that other transactions hold; otherwise they are skipped.
+-- The ids of the events of a coupon are in their order: $3, drawn first, is that of the event of an expired lock.
 with item as materialized (
   select * from unnest($1::int[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::uuid[], $9::uuid[],
                        $10::text[], $11::text[], $12::int[], $13::uuid[], $14::uuid[])
-    i (n, business_id, event_id, actor, ip, user_agent, request_id, key, fingerprint, code, user_id, ttl, new_lock,
-       lapse_event_id)
+    i (n, business_id, lapse_event_id, actor, ip, user_agent, request_id, key, fingerprint, code, user_id, ttl, new_lock,
+       event_id)
 ),
 waited as materialized (
   select 1 from item i join coupon c on c.business_id = i.business_id and c.code = i.code collate "C"

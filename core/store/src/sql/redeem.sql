@@ -1,13 +1,14 @@
 -- Redeems each item's code once. Each code occurs at most once in a batch.
 --
 -- $1..$9 are the columns of every batch (see store::batch); $10 codes, $11 users, $12 lock ids that the callers name,
--- $13 redemption ids, $14 references, $15 metadata, $16 ids for the events of expired locks.
+-- $13 redemption ids, $14 references, $15 metadata, $16 ids of the events.
 -- $17: whether to wait for coupons that other transactions hold; otherwise they are skipped.
+-- The ids of the events of a coupon are in their order: $3, drawn first, is that of the event of an expired lock.
 with item as materialized (
   select * from unnest($1::int[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::uuid[], $9::uuid[],
                        $10::text[], $11::text[], $12::uuid[], $13::uuid[], $14::text[], $15::jsonb[], $16::uuid[])
-    i (n, business_id, event_id, actor, ip, user_agent, request_id, key, fingerprint, code, user_id, lock_id, redemption_id,
-       reference, metadata, lapse_event_id)
+    i (n, business_id, lapse_event_id, actor, ip, user_agent, request_id, key, fingerprint, code, user_id, lock_id, redemption_id,
+       reference, metadata, event_id)
 ),
 waited as materialized (
   select 1 from item i join coupon c on c.business_id = i.business_id and c.code = i.code collate "C"

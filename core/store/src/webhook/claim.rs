@@ -198,9 +198,7 @@ impl Store {
             AttemptOutcome::Retry(_) | AttemptOutcome::Failed => Some(DisabledReason::Failing),
         };
         let disabled = match disabled {
-            Some(reason)
-                if disable(&mut transaction, BusinessId(business), claimed.webhook, reason).await? =>
-            {
+            Some(reason) if disable(&mut transaction, BusinessId(business), claimed, reason).await? => {
                 Some(reason)
             }
             _ => None,
@@ -223,21 +221,23 @@ impl Store {
 }
 
 /// Disables a webhook and creates the deliveries of `webhook.disabled` to the other webhooks of the business. Returns false if the webhook
-/// is already disabled, or has not failed for long enough.
+/// is already disabled, has another URL than the receiver that is gone, or has not failed for long enough.
 async fn disable(
     transaction: &mut PgTransaction<'_>,
     business: BusinessId,
-    id: WebhookId,
+    claimed: &ClaimedDelivery,
     reason: DisabledReason,
 ) -> Result<bool> {
+    let id = claimed.webhook;
     let disabled = query!(
         "update webhook set enabled = false, disabled_reason = $2, updated_at = now()
          where id = $1 and enabled and deleted_at is null
-           and ($2 = 'GONE' or failing_since <= now() - make_interval(secs => $3))
+           and ($2 = 'GONE' and url = $4 or $2 <> 'GONE' and failing_since <= now() - make_interval(secs => $3))
          returning updated_at",
         id.0,
         reason.as_str(),
-        DISABLED_AFTER.as_seconds_f64()
+        DISABLED_AFTER.as_seconds_f64(),
+        claimed.url
     )
     .fetch_optional(&mut **transaction)
     .await?;

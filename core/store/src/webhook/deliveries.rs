@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use sqlx::{PgTransaction, query, query_file, query_scalar};
+use sqlx::{PgExecutor, PgTransaction, query, query_file, query_scalar};
 use uuid::Uuid;
 
 use chrono::{DateTime, Utc};
@@ -29,6 +29,24 @@ const SLICE: i64 = 1_000;
 /// A call stops when it has replayed this number of deliveries, so that a client can wait for it.
 const MAX_REPLAYED: u64 = 100_000;
 
+/// The delivery of a row.
+macro_rules! delivery {
+    ($row:expr, $attempts:expr) => {{
+        let row = $row;
+        Delivery {
+            id: DeliveryId(row.id),
+            number: row.number,
+            event: row.event_id,
+            event_type: row.event_type,
+            status: DeliveryStatus::parse(&row.status).ok_or_else(|| unreadable("status"))?,
+            created_at: row.created_at,
+            next_attempt_at: row.next_attempt_at,
+            attempts: $attempts,
+            body: row.body,
+        }
+    }};
+}
+
 impl Store {
     /// A webhook's deliveries, newest first, with all their attempts.
     pub async fn list_deliveries(
@@ -49,44 +67,14 @@ impl Store {
         .fetch_all(&self.reads)
         .await?;
         let ids: Vec<Uuid> = rows.iter().map(|row| row.id).collect();
-        let mut attempts = self.attempts_of(&ids).await?;
+        let mut attempts = attempts_of(&self.reads, &ids).await?;
         let deliveries = rows.into_iter().map(|row| {
-            Ok(Delivery {
-                id: DeliveryId(row.id),
-                number: row.number,
-                event: row.event_id,
-                event_type: row.event_type,
-                status: DeliveryStatus::parse(&row.status).ok_or_else(|| unreadable("status"))?,
-                created_at: row.created_at,
-                next_attempt_at: row.next_attempt_at,
-                attempts: attempts.remove(&row.id).unwrap_or_default(),
-                body: row.body,
-            })
+            let attempts = attempts.remove(&row.id).unwrap_or_default();
+            Ok(delivery!(row, attempts))
         });
         Ok(Page::cut(deliveries.collect::<Result<_>>()?, limit, |delivery: &Delivery| {
             delivery.number.to_string()
         }))
-    }
-
-    async fn attempts_of(&self, deliveries: &[Uuid]) -> Result<HashMap<Uuid, Vec<Attempt>>> {
-        let rows = query!(
-            "select delivery_id, at, http_status, error, duration_ms, answer from webhook_attempt
-             where delivery_id = any($1) order by delivery_id, number",
-            deliveries
-        )
-        .fetch_all(&self.reads)
-        .await?;
-        let mut attempts: HashMap<Uuid, Vec<Attempt>> = HashMap::new();
-        for row in rows {
-            attempts.entry(row.delivery_id).or_default().push(Attempt {
-                at: row.at,
-                status: row.http_status.and_then(|status| status.try_into().ok()),
-                error: row.error,
-                duration_ms: row.duration_ms.try_into().unwrap_or(0),
-                answer: row.answer,
-            });
-        }
-        Ok(attempts)
     }
 
     /// Creates the delivery of a test event, whose data is the webhook. It is attempted once.
@@ -133,6 +121,23 @@ impl Store {
         }
     }
 
+    /// Makes a delivery that has ended pending again, also one that was delivered, with a new schedule of attempts. A pending one stays
+    /// as it is.
+    pub async fn replay_delivery(
+        &self,
+        key: Option<IdempotencyKey>,
+        business: BusinessId,
+        webhook: WebhookId,
+        delivery: DeliveryId,
+    ) -> Result<CallResult<Delivery>> {
+        let mut open = match self.attempt(key).await? {
+            KeyedChange::Begun(open) => open,
+            KeyedChange::Answered(answer) => return Ok(answer),
+        };
+        let outcome = replay_one(&mut open.transaction, business, webhook, delivery).await;
+        open.commit(outcome).await
+    }
+
     async fn replay_slice(&self, business: BusinessId, id: WebhookId, since: DateTime<Utc>) -> Result<u64> {
         let mut transaction = self.pool.begin().await?;
         lock_webhook(&mut transaction, business, id).await?;
@@ -150,19 +155,7 @@ impl Store {
         )
         .fetch_all(&mut *transaction)
         .await?;
-        // Later deliveries of the same subjects wait again, unless they are being attempted.
-        query!(
-            "update webhook_delivery d set next_attempt_at = null
-             where d.webhook_id = $1 and d.subject = any($2) and d.status = 'PENDING' and d.next_attempt_at is not null
-               and d.lease_until is null
-               and exists (select from webhook_delivery e
-                           where e.webhook_id = $1 and e.subject = d.subject and e.status = 'PENDING' and e.number < d.number)",
-            id.0,
-            &subjects
-        )
-        .execute(&mut *transaction)
-        .await?;
-        schedule_first_pending(&mut transaction, &vec![id.0; subjects.len()], &subjects).await?;
+        schedule_replayed(&mut transaction, id, &subjects).await?;
         transaction.commit().await?;
         u64::try_from(subjects.len()).map_err(Error::internal)
     }
@@ -217,6 +210,87 @@ impl Store {
     }
 }
 
+/// Makes the first pending deliveries of these subjects due. The later ones wait again, unless they are being attempted.
+async fn schedule_replayed(
+    transaction: &mut PgTransaction<'static>,
+    id: WebhookId,
+    subjects: &[String],
+) -> Result<()> {
+    query!(
+        "update webhook_delivery d set next_attempt_at = null
+         where d.webhook_id = $1 and d.subject = any($2) and d.status = 'PENDING' and d.next_attempt_at is not null
+           and d.lease_until is null
+           and exists (select from webhook_delivery e
+                       where e.webhook_id = $1 and e.subject = d.subject and e.status = 'PENDING' and e.number < d.number)",
+        id.0,
+        subjects
+    )
+    .execute(&mut **transaction)
+    .await?;
+    schedule_first_pending(transaction, &vec![id.0; subjects.len()], subjects).await
+}
+
+async fn replay_one(
+    transaction: &mut PgTransaction<'static>,
+    business: BusinessId,
+    webhook: WebhookId,
+    id: DeliveryId,
+) -> Result<Delivery> {
+    lock_webhook(transaction, business, webhook).await?;
+    must_be_enabled(transaction, webhook).await?;
+    let subjects = query_scalar!(
+        "update webhook_delivery set status = 'PENDING', tries = case when type = $3 then $4 else 0 end
+         where id = $1 and webhook_id = $2 and status <> 'PENDING' returning subject",
+        id.0,
+        webhook.0,
+        TEST_EVENT,
+        last_try()?
+    )
+    .fetch_all(&mut **transaction)
+    .await?;
+    schedule_replayed(transaction, webhook, &subjects).await?;
+    let row = query!(
+        "select id, number, event_id, type as event_type, status, created_at, next_attempt_at, body from webhook_delivery
+         where id = $1 and webhook_id = $2",
+        id.0,
+        webhook.0
+    )
+    .fetch_optional(&mut **transaction)
+    .await?
+    .ok_or_else(|| Rejection::not_found("delivery"))?;
+    let attempts = attempts_of(&mut **transaction, &[id.0]).await?.remove(&id.0).unwrap_or_default();
+    Ok(delivery!(row, attempts))
+}
+
+async fn attempts_of(
+    executor: impl PgExecutor<'_>,
+    deliveries: &[Uuid],
+) -> Result<HashMap<Uuid, Vec<Attempt>>> {
+    let rows = query!(
+        "select delivery_id, at, http_status, error, duration_ms, answer from webhook_attempt
+         where delivery_id = any($1) order by delivery_id, number",
+        deliveries
+    )
+    .fetch_all(executor)
+    .await?;
+    let mut attempts: HashMap<Uuid, Vec<Attempt>> = HashMap::new();
+    for row in rows {
+        attempts.entry(row.delivery_id).or_default().push(Attempt {
+            at: row.at,
+            status: row.http_status.and_then(|status| status.try_into().ok()),
+            error: row.error,
+            duration_ms: row.duration_ms.try_into().unwrap_or(0),
+            answer: row.answer,
+        });
+    }
+    Ok(attempts)
+}
+
+/// The number of tries before the last one.
+fn last_try() -> Result<i32> {
+    Ok(i32::try_from(DELAYS.len()).map_err(Error::internal)? - 1)
+}
+
 async fn create_test(
     transaction: &mut PgTransaction<'static>,
     business: BusinessId,
@@ -227,7 +301,6 @@ async fn create_test(
     let data = webhook_data(&get(&mut **transaction, business, id).await?);
     let (delivery, event) = (DeliveryId::generate(), Uuid::now_v7());
     let text = body(event, TEST_EVENT, Utc::now(), &data);
-    let last_try = i32::try_from(DELAYS.len()).map_err(Error::internal)? - 1;
     let row = query!(
         "insert into webhook_delivery (id, webhook_id, event_id, type, subject, body, next_attempt_at, tries)
          values ($1, $2, $3, $4, $5, $6, now(), $7)
@@ -238,7 +311,7 @@ async fn create_test(
         TEST_EVENT,
         format!("event:{event}"),
         text,
-        last_try
+        last_try()?
     )
     .fetch_one(&mut **transaction)
     .await?;

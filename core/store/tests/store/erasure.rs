@@ -18,7 +18,7 @@ const ANA: &str = r#"ana-needle "é""#;
 const NEEDLE: &str = "ana-needle";
 
 async fn begin(store: &Store, world: &World, user: &str) -> Box<Erasure> {
-    match store.begin_erasure(world.business, user).await.unwrap() {
+    match store.begin_erasure(world.business, user, false).await.unwrap() {
         ErasureStart::Begun(erasure) => erasure,
         other => panic!("{other:?}"),
     }

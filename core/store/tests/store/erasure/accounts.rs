@@ -63,7 +63,7 @@ async fn an_account_of_two_businesses_only_leaves_the_one() {
 #[tokio::test]
 async fn the_last_admin_an_unknown_user_and_a_user_of_an_open_job_are_not_erased() {
     let world = World::new().await;
-    let begin = async |user: &str| world.store().begin_erasure(world.business, user).await;
+    let begin = async |user: &str| world.store().begin_erasure(world.business, user, false).await;
     assert!(matches!(begin("ana").await.unwrap(), ErasureStart::UnknownUser));
     create(&world, world.business, "ana@shop.test", "ana", RoleName::Admin).await;
     assert!(matches!(begin("ana").await, Err(Error::Rejected(Rejection::LastAdmin))));
@@ -95,4 +95,27 @@ async fn the_stored_spelling_of_an_id_is_erased_too() {
     assert_eq!(erased.coupons, 1);
     assert_eq!(tables_with(&world, "ana-needle").await, Vec::<String>::new());
     world.assert_invariants().await;
+}
+
+#[tokio::test]
+async fn a_user_of_rejected_rows_only_is_erased_on_demand() {
+    let world = World::new().await;
+    query(
+        "with job as (
+           insert into job (id, business_id, kind, status, created_by, work, chunks_total, chunks_done, finished_at, failed)
+           values (gen_random_uuid(), $1, 'IMPORT_CODES', 'SUCCEEDED', 'service:test', '{}', 1, 1, now(), 1) returning id)
+         insert into import_rejection (job_id, chunk, line, code, reason, detail, row)
+         select id, 0, 1, 'C1', 'invalid', 'too long', 'C1,zoe-needle' from job",
+    )
+    .bind(world.business.0)
+    .execute(world.pool())
+    .await
+    .unwrap();
+    let begin =
+        async |is_forced| world.store().begin_erasure(world.business, "zoe-needle", is_forced).await.unwrap();
+    assert!(matches!(begin(false).await, ErasureStart::UnknownUser));
+    let ErasureStart::Begun(erasure) = begin(true).await else { panic!("the erasure has not begun") };
+    world.store().erase_rows(&erasure, None, |_| {}).await.unwrap();
+    world.store().finish_erasure(*erasure).await.unwrap();
+    assert_eq!(tables_with(&world, "zoe-needle").await, Vec::<String>::new());
 }

@@ -194,7 +194,7 @@ async fn an_erasure_waits_for_a_seal_that_is_being_appended() {
 async fn an_erasure_excludes_another_one_and_a_verification() {
     let world = sealed_world().await;
     let erasure = begin(world.store(), &world, "ana").await;
-    let second = world.store().begin_erasure(world.business, "eva").await.unwrap();
+    let second = world.store().begin_erasure(world.business, "eva", false).await.unwrap();
     assert!(matches!(second, ErasureStart::Locked), "{second:?}");
     let ending = async {
         world.store().finish_erasure(*erasure).await.unwrap();
@@ -202,4 +202,36 @@ async fn an_erasure_excludes_another_one_and_a_verification() {
     };
     let verifying = world.store().verify_audit(VerifyOptions::default());
     Box::pin(waits_for(world.pool(), 1, ending, verifying)).await.unwrap();
+}
+
+/// A pseudonym holds codes like any other user.
+/// Invariant I-72.
+#[tokio::test]
+async fn the_erasure_of_a_pseudonym_leaves_the_chain_valid() {
+    let world = sealed_world().await;
+    let ana = erase(&world, "ana").await;
+    seal_to_end(&world).await;
+    assert_eq!(erase(&world, &ana.pseudonym).await.events, 6);
+    assert_eq!(texts(&verify(&world).await), Vec::<String>::new());
+    seal_to_end(&world).await;
+    assert_eq!(texts(&verify(&world).await), Vec::<String>::new());
+}
+
+/// A sealer appends nothing if the row has changed since it read the events.
+/// Invariant I-73.
+#[tokio::test]
+async fn a_batch_that_changes_no_event_delays_no_sealer() {
+    let world = sealed_world().await;
+    let guard = "select erasures from audit_guard";
+    let before = count(&world, guard).await;
+    let ErasureStart::Begun(erasure) =
+        world.store().begin_erasure(world.business, "leo", true).await.unwrap()
+    else {
+        panic!("the erasure has not begun")
+    };
+    world.store().erase_rows(&erasure, Some(&key()), |_| {}).await.unwrap();
+    world.store().finish_erasure(*erasure).await.unwrap();
+    assert_eq!(count(&world, guard).await, before);
+    erase(&world, "ana").await;
+    assert_eq!(count(&world, guard).await, before + 1);
 }

@@ -89,8 +89,14 @@ async fn note_in_jobs(world: &World) {
         let created_by = created_by.replace("needle", ANA);
         query(
             "with job as (
-               insert into job (id, business_id, kind, status, created_by, work, chunks_total, chunks_done, finished_at, failed)
-               values ($1, $2, $3, 'SUCCEEDED', $4, '{}', 1, 1, now(), ($3 = 'IMPORT_CODES')::int) returning id),
+               insert into job (id, business_id, kind, status, created_by, work, chunks_total, chunks_done, finished_at, failed, result, error)
+               select $1, $2, $3, 'SUCCEEDED', $4, jsonb_build_object('user', $5::text), 1, 1, now(), ($3 = 'IMPORT_CODES')::int, named, named
+               from (select jsonb_build_object('sample', jsonb_build_array(jsonb_build_object('userId', $5::text))) as named) n
+               returning id, business_id, result),
+             answered as (
+               insert into request_key (id, fingerprint, answer)
+               select gen_random_uuid(), id, jsonb_build_object('Ok', jsonb_build_object('id', id, 'business', business_id, 'result', result))
+               from job),
              chunk as (
                insert into job_chunk (job_id, number, status, work)
                select id, 0, 'DONE', jsonb_build_object('rows', jsonb_build_array(jsonb_build_object('user', $5::text, 'text', $6::text)))
@@ -211,7 +217,7 @@ async fn after_an_erasure_no_column_has_the_id_or_the_email_or_the_account() {
 
     let erased = erase(&world, ANA).await;
     assert_eq!(parse_user_id(&erased.pseudonym), Ok(erased.pseudonym.as_str()));
-    assert_eq!((erased.coupons, erased.coupons_with_metadata, erased.had_account), (5, 1, true));
+    assert_eq!((erased.coupons, erased.coupons_with_metadata, erased.had_account), (6, 1, true));
     assert_eq!(tables_with(&world, NEEDLE).await, Vec::<String>::new());
     assert_eq!(tables_with(&world, &account.to_string()).await, Vec::<String>::new());
     assert_eq!(tables_with(&world, "203.0.113.7").await, Vec::<String>::new(), "the address of the user");
@@ -241,7 +247,7 @@ async fn others_are_as_before(world: &World, pseudonym: &str) {
         .fetch_all(world.pool())
         .await
         .unwrap();
-    assert_eq!(held, [(pseudonym.to_owned(), 5), ("eva".to_owned(), 2)]);
+    assert_eq!(held, [(pseudonym.to_owned(), 6), ("eva".to_owned(), 2)]);
     let members: Vec<String> = query_scalar("select user_id from pool_member order by user_id")
         .fetch_all(world.pool())
         .await
@@ -255,7 +261,7 @@ async fn others_are_as_before(world: &World, pseudonym: &str) {
     .await
     .unwrap();
     assert!(records.iter().all(|(actor, _)| actor == "cli"), "{records:?}");
-    assert_eq!(records.last().unwrap().1["coupons"], 5, "{records:?}");
+    assert_eq!(records.last().unwrap().1["coupons"], 6, "{records:?}");
     let bodies: Vec<String> =
         query_scalar("select body from webhook_delivery").fetch_all(world.pool()).await.unwrap();
     assert!(bodies.iter().all(|body| serde_json::from_str::<Value>(body).is_ok()), "{bodies:?}");

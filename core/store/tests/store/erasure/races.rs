@@ -128,7 +128,7 @@ async fn an_interrupted_erasure_continues_with_the_same_pseudonym() {
         let store = world.database.another_store(Pools { rest: 2, ..Pools::MIN }).await;
         // The lock of the interrupted run ends with its connection.
         let erasure = eventually("the erasure to begin", async || {
-            match store.begin_erasure(world.business, "ana-needle").await.unwrap() {
+            match store.begin_erasure(world.business, "ana-needle", false).await.unwrap() {
                 ErasureStart::Begun(erasure) => Some(erasure),
                 ErasureStart::Locked => None,
                 other => panic!("{other:?}"),
@@ -175,4 +175,37 @@ async fn an_interrupted_erasure_continues_with_the_same_pseudonym() {
     seal_to_end(&world).await;
     assert_eq!(texts(&verify(&world).await), Vec::<String>::new());
     world.assert_invariants().await;
+}
+
+/// A job may have read the id, and writes it after the pass has searched the codes.
+/// Invariant I-71.
+#[tokio::test]
+async fn an_erasure_passes_again_while_a_job_that_may_write_the_id_is_open() {
+    let world = World::new().await;
+    let codes = world.insert_codes(2).await;
+    world.give(&codes[0], "ana-needle").await;
+    let erasure = begin(world.store(), &world, "ana-needle").await;
+    query(
+        "insert into job (id, business_id, kind, created_by, work, chunks_total)
+         values (gen_random_uuid(), $1, 'IMPORT_CODES', 'service:test', '{}', 1)",
+    )
+    .bind(world.business.0)
+    .execute(world.pool())
+    .await
+    .unwrap();
+    let has_waited = AtomicBool::new(false);
+    let report = |progress: cuponera_store::ErasureProgress| {
+        has_waited.fetch_or(progress.is_waiting && progress.pass >= 3, Ordering::Relaxed);
+    };
+    let key = key();
+    let erasing = world.store().erase_rows(&erasure, Some(&key), report);
+    let working = async {
+        eventually("the third pass", async || has_waited.load(Ordering::Relaxed).then_some(())).await;
+        world.give(&codes[1], "ana-needle").await;
+        execute(&world, "update job set status = 'SUCCEEDED', finished_at = now(), chunks_done = 1").await;
+    };
+    let (progress, ()) = join(erasing, working).await;
+    assert!(progress.unwrap().pass > 3);
+    world.store().finish_erasure(*erasure).await.unwrap();
+    assert_eq!(tables_with(&world, "ana-needle").await, Vec::<String>::new());
 }

@@ -12,7 +12,7 @@ use cuponera_domain::webhook::{DisabledReason, MAX_WEBHOOKS, WebhookPatch};
 use cuponera_store::{AttemptOutcome, ClaimLimits, Finish};
 use cuponera_testkit::{World, race};
 use serde_json::Value;
-use sqlx::query;
+use sqlx::{query, query_scalar};
 
 use super::{LEASE, claim, create, deliveries, finish, forget, new_webhook, read, types, webhook};
 
@@ -99,6 +99,23 @@ async fn workers_that_claim_at_once_get_different_deliveries() {
     let claimed: Vec<_> = claims.into_iter().flatten().map(|claimed| claimed.id).collect();
     assert_eq!(claimed.iter().collect::<BTreeSet<_>>().len(), claimed.len(), "a delivery was claimed twice");
     assert_eq!(claimed.len() + claim(&world).await.len(), 50);
+}
+
+#[tokio::test]
+async fn a_claim_locks_only_the_deliveries_that_it_takes() {
+    let world = World::new().await;
+    let codes = world.insert_codes(3).await;
+    for _ in 0..20 {
+        webhook(&world).await;
+    }
+    for code in &codes {
+        world.give(code, "ana").await;
+    }
+    read(&world, 60).await;
+    assert_eq!(world.store().claim_deliveries(&ClaimLimits::at_most(4), LEASE).await.unwrap().len(), 4);
+    // A lock leaves its transaction in the row. A claim writes another version of it.
+    let locked = "select count(*) from webhook_delivery where xmax <> '0' and lease_until is null";
+    assert_eq!(query_scalar::<_, i64>(locked).fetch_one(world.pool()).await.unwrap(), 0);
 }
 
 #[tokio::test]
@@ -195,6 +212,18 @@ async fn a_receiver_that_is_gone_disables_its_webhook_and_the_others_are_notifie
     assert_eq!((shown.enabled, shown.disabled_reason), (true, None));
     assert_eq!(claim(&world).await.len(), 1, "a pending delivery does not continue");
     world.assert_invariants().await;
+}
+
+#[tokio::test]
+async fn a_receiver_that_is_gone_does_not_disable_a_webhook_that_has_another_url_now() {
+    let world = World::new().await;
+    let id = with_events(&world).await;
+    let claimed = claim(&world).await.remove(0);
+    let url = "https://receiver.example/new".to_owned();
+    let patch = WebhookPatch { url: Some(url), ..WebhookPatch::default() };
+    world.store().update_webhook(world.business, id, &patch).await.unwrap();
+    assert_eq!(finish(&world, &claimed, AttemptOutcome::Gone).await, Finish::Recorded);
+    assert!(world.store().get_webhook(world.business, id).await.unwrap().enabled);
 }
 
 #[tokio::test]

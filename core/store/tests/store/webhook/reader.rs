@@ -1,13 +1,13 @@
 //! The reader of events: each committed event becomes one delivery for each webhook that gets it.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use cuponera_domain::book::{BookPatch, BookStatus, Change};
+use cuponera_domain::book::{BookPatch, BookRules, BookStatus, Change};
 use cuponera_domain::webhook::{MAX_WEBHOOKS, WebhookPatch};
-use cuponera_store::{Redeemed, Rollback};
-use cuponera_testkit::{World, eventually, generate};
+use cuponera_store::{Call, Redeemed, Revoke, Rollback, Void};
+use cuponera_testkit::{World, eventually, generate, rules};
 use futures::future::join_all;
 use serde_json::{Value, json};
 use sqlx::{query, query_scalar};
@@ -72,18 +72,59 @@ async fn several_readers_beside_writers_create_each_delivery_once() {
         .await;
         is_over.store(true, Ordering::Relaxed);
     };
+    let created = AtomicU64::new(0);
     let reader = async || {
         while !is_over.load(Ordering::Relaxed) {
-            world.store().read_webhook_events(7).await.unwrap();
+            let round = world.store().read_webhook_events(7).await.unwrap();
+            created.fetch_add(round.created, Ordering::Relaxed);
         }
     };
     tokio::join!(writers, reader(), reader(), reader());
-    read_to_end(&world).await;
+    let rest = read_to_end(&world).await;
+    // A reader that lost the race for a position creates nothing: the unique constraint would hide that.
+    assert_eq!(created.load(Ordering::Relaxed) + rest, 180 + 60);
     let all = deliveries(&world, webhooks[0]).await;
     let ids: BTreeSet<_> = all.iter().map(|delivery| delivery.event).collect();
     assert_eq!((all.len(), ids.len()), (180, 180));
     assert_eq!(deliveries(&world, webhooks[1]).await.len(), 60);
     world.assert_invariants().await;
+}
+
+/// A call that finds an expired lock writes two events of the coupon in one transaction.
+/// Invariant I-65.
+#[tokio::test]
+async fn the_end_of_an_expired_lock_is_before_the_event_of_the_call_that_found_it() {
+    let world = World::with(BookRules { max_redeems_per_user: 2, ..rules() }).await;
+    let codes = world.insert_codes(2).await;
+    let webhook = webhook(&world).await;
+    let mut expected = Vec::new();
+    for code in &codes {
+        world.give(code, "ana").await;
+        world.locked(code, "ana").await;
+        expected.extend(["coupon.assigned", "coupon.locked"]);
+    }
+    world.expire_all_locks().await;
+    world.locked(&codes[0], "ana").await;
+    world.run_batch(void(&world, &codes[1])).await.outcome.unwrap();
+    expected.extend(["coupon.lock_expired", "coupon.locked", "coupon.lock_expired", "coupon.voided"]);
+    world.expire_all_locks().await;
+    redeem(&world, &codes[0]).await;
+    expected.extend(["coupon.lock_expired", "coupon.redeemed"]);
+    read_to_end(&world).await;
+    assert_eq!(types(&deliveries(&world, webhook).await), expected);
+    let code = &world.insert_codes_into(world.book, "R", 1).await[0];
+    world.give(code, "ana").await;
+    world.locked(code, "ana").await;
+    world.expire_all_locks().await;
+    let revoke = Revoke { code: code.clone(), user: None, assignment: None, reason: "a mistake".to_owned() };
+    world.run_batch(world.call(revoke)).await.outcome.unwrap();
+    read_to_end(&world).await;
+    let all = deliveries(&world, webhook).await;
+    assert_eq!(types(&all)[all.len() - 2..], ["coupon.lock_expired", "coupon.revoked"]);
+}
+
+fn void(world: &World, code: &str) -> Call<Void> {
+    world.call(Void { code: code.to_owned(), user: None, only: None, reason: "a mistake".to_owned() })
 }
 
 #[tokio::test]

@@ -272,7 +272,7 @@ async fn a_test_is_attempted_once_and_its_failure_counts_for_nothing() {
     assert_eq!((types(&shown), shown[0].status), (vec!["webhook.test"], DeliveryStatus::Failed));
     assert_eq!(shown[0].attempts[0].status, Some(500));
     let failing: Option<chrono::DateTime<Utc>> =
-        sqlx::query_scalar("select failing_since from webhook").fetch_one(world.pool()).await.unwrap();
+        query_scalar("select failing_since from webhook").fetch_one(world.pool()).await.unwrap();
     assert_eq!(failing, None);
     let last = world.store().get_webhook(world.business, webhook).await.unwrap().last_delivery.unwrap();
     assert_eq!(

@@ -56,6 +56,7 @@ Exit status:
 #[derive(Debug, Args)]
 // The subcommand has a group of this name.
 #[group(skip)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option")]
 pub(crate) struct Forget {
     /// The id of the user, as calls name it
     #[arg(long, value_name = "ID")]

@@ -270,17 +270,16 @@ async fn of_admin_events(
     let end = cut!(rows, end);
     let mut new = NewDeliveries::default();
     for row in rows {
-        let text = match new.body_of(row.id) {
-            Some(text) => text,
-            None => {
-                let business = BusinessId(row.business_id);
-                let data = match row.subject.as_str() {
-                    "BOOK" => book_as_shown(transaction, business, &row.subject_id).await?,
-                    _ => job_as_shown(transaction, business, &row.subject_id).await?,
-                };
-                let data = at_event(data, &row.subject_id, row.status.as_deref());
-                body(row.id, &row.event_type, row.at, &data)
-            }
+        let text = if let Some(text) = new.body_of(row.id) {
+            text
+        } else {
+            let business = BusinessId(row.business_id);
+            let data = match row.subject.as_str() {
+                "BOOK" => book_as_shown(transaction, business, &row.subject_id).await?,
+                _ => job_as_shown(transaction, business, &row.subject_id).await?,
+            };
+            let data = at_event(data, &row.subject_id, row.status.as_deref());
+            body(row.id, &row.event_type, row.at, &data)
         };
         let subject = format!("{}:{}", row.subject.to_lowercase(), row.subject_id);
         new.push(row.webhook_id, row.id, &row.event_type, subject, text);

@@ -40,6 +40,7 @@ pub(super) fn variable(path: &str, parameter: &str) -> Option<(&'static str, &'s
         "bookId" | "couponBookId" => Some(("couponBookId", examples::BOOK)),
         "poolId" => Some(("userPoolId", examples::POOL)),
         "jobId" => Some(("jobId", examples::JOB)),
+        "deliveryId" => Some(("deliveryId", examples::DELIVERY)),
         "code" => Some(("code", examples::CODE)),
         "q" if path.ends_with("/coupons") => Some(("code", examples::CODE)),
         "userId" => Some(("userId", examples::USER)),

@@ -42,7 +42,7 @@ pub(crate) struct Assign {
     #[command(flatten)]
     user: User,
     /// With --book: your own key of the recipient
-    #[arg(long, value_name = "KEY", requires = "book")]
+    #[arg(long, value_name = "KEY", conflicts_with = "code")]
     recipient_key: Option<String>,
 }
 

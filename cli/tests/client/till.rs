@@ -58,7 +58,7 @@ async fn a_command_line_that_cannot_be_meant_is_refused_before_anything_is_sent(
         (&["redeem", "../books", "--user", "ana"][..], "only letters"),
         (&["assign", "--user", "ana"], "--book"),
         (&["assign", "ABC-1", "--book", "x", "--user", "ana"], "cannot be used"),
-        (&["assign", "ABC-1", "--recipient-key", "x", "--user", "ana"], "--book"),
+        (&["assign", "ABC-1", "--recipient-key", "x", "--user", "ana"], "cannot be used"),
         (&["redeem", "ABC-1", "--lock-id", "x"], "--lock-id"),
         (&["generate", "--book", "x", "--quantity", "many"], "many"),
         (&["jobs", "watch", "x"], "<ID>"),

@@ -89,8 +89,8 @@ async fn note_in_jobs(world: &World) {
         let created_by = created_by.replace("needle", ANA);
         query(
             "with job as (
-               insert into job (id, business_id, kind, status, created_by, work, chunks_total, chunks_done, finished_at, failed, result, error)
-               select $1, $2, $3, 'SUCCEEDED', $4, jsonb_build_object('user', $5::text), 1, 1, now(), ($3 = 'IMPORT_CODES')::int, named, named
+               insert into job (id, business_id, kind, status, created_by, work, chunks_total, chunks_done, finished_at, failed, result)
+               select $1, $2, $3, 'SUCCEEDED', $4, jsonb_build_object('user', $5::text), 1, 1, now(), ($3 = 'IMPORT_CODES')::int, named
                from (select jsonb_build_object('sample', jsonb_build_array(jsonb_build_object('userId', $5::text))) as named) n
                returning id, business_id, result),
              answered as (

@@ -45,6 +45,7 @@ Metadata, reasons, references, names and descriptions are not searched. Backups,
 undone. Calls with the id that begin after the erasure concern a new user.
 
 It waits for no job: while imports, distributions, take-backs or exports of the business run, it changes nothing. Calls and other jobs continue.
+A user that only rejected rows, reports or files name is unknown: erase such an id with --force.
 If it is interrupted, run it again: it continues with the same pseudonym.
 
 Exit status:

@@ -1,10 +1,10 @@
 -- Locks each item's code for its holder, or renews the live lock. Each code occurs at most once in a batch.
 --
 -- $1..$9 are the columns of every batch (see store::batch); $10 codes, $11 users, $12 requested seconds, $13 ids for
--- new locks, $14 ids for the events of expired locks. Every value in SET comes from `held`: the target row first has
+-- new locks, $14 ids of the events. Every value in SET comes from `held`: the target row first has
 -- the values of the snapshot, and a CHECK would see a mixture.
 -- $15: whether to wait for coupons that other transactions hold; otherwise they are skipped.
--- The ids of the events of a coupon are in their order: $3, drawn first, is that of the event of an expired lock.
+-- $3 is the id of the event of an expired lock: it is drawn before that of the call's event, and the log is in the order of the ids.
 with item as materialized (
   select * from unnest($1::int[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::uuid[], $9::uuid[],
                        $10::text[], $11::text[], $12::int[], $13::uuid[], $14::uuid[])

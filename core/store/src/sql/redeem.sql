@@ -3,7 +3,7 @@
 -- $1..$9 are the columns of every batch (see store::batch); $10 codes, $11 users, $12 lock ids that the callers name,
 -- $13 redemption ids, $14 references, $15 metadata, $16 ids of the events.
 -- $17: whether to wait for coupons that other transactions hold; otherwise they are skipped.
--- The ids of the events of a coupon are in their order: $3, drawn first, is that of the event of an expired lock.
+-- $3 is the id of the event of an expired lock: it is drawn before that of the call's event, and the log is in the order of the ids.
 with item as materialized (
   select * from unnest($1::int[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::uuid[], $9::uuid[],
                        $10::text[], $11::text[], $12::uuid[], $13::uuid[], $14::text[], $15::jsonb[], $16::uuid[])

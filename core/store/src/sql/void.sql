@@ -2,10 +2,10 @@
 -- transaction, with some thousand items: only once in a transaction, because the quotas are locked in the order of one statement.
 --
 -- $1..$9 are the columns of every batch (see store::batch); $10 codes, $11 users that must hold them or null, $12 effective
--- statuses that they must have or null, $13 reasons, $14 ids for the events of expired locks.
+-- statuses that they must have or null, $13 reasons, $14 ids of the events.
 -- $15: whether to wait for coupons that other transactions hold; otherwise they are skipped.
 -- Lock order: coupons by key, then quotas, then idempotency keys. The holder stays in the row, but no longer counts in a quota.
--- The ids of the events of a coupon are in their order: $3, drawn first, is that of the event of an expired lock.
+-- $3 is the id of the event of an expired lock: it is drawn before that of the call's event, and the log is in the order of the ids.
 with item as materialized (
   select * from unnest($1::int[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::uuid[], $9::uuid[],
                        $10::text[], $11::text[], $12::text[], $13::text[], $14::uuid[])

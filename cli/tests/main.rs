@@ -9,6 +9,7 @@ mod crash;
 mod doctor;
 mod fleet;
 mod forget;
+mod own_payments;
 mod queue;
 mod reconcile;
 mod secrets;

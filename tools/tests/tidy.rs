@@ -7,12 +7,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Folders of the project. Text in backticks that begins with one of them is a path.
-const FOLDERS: [&str; 13] = [
+const FOLDERS: [&str; 14] = [
     "api/",
     "bench/",
     "cli/",
     "core/",
     "docs/",
+    "examples/",
     "localstack/",
     "migrations/",
     "postgres/",

@@ -114,7 +114,7 @@ async fn a_code_of_several_uses_is_final_after_the_last_and_every_use_ends_its_l
     server.assert_invariants().await;
 }
 
-/// Invariant I-80.
+/// Invariant I-74.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redemption_with_a_known_reference_is_returned_and_not_made_again() {
     let server = with_codes(json!({"maxRedeemsPerUser": 3}), &["ORDERED"]).await;
@@ -144,7 +144,7 @@ async fn a_redemption_with_a_known_reference_is_returned_and_not_made_again() {
     server.assert_invariants().await;
 }
 
-/// Invariant I-81.
+/// Invariant I-75.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_known_recipient_key_returns_its_code() {
     let server = with_codes(json!({}), &["HELD"]).await;

@@ -63,7 +63,7 @@ fn redemptions(answers: &[CallResult<Redeemed>]) -> Vec<&Redeemed> {
     answers.iter().map(|answer| answer.outcome.as_ref().unwrap()).collect()
 }
 
-/// Invariant I-80.
+/// Invariant I-74.
 #[tokio::test]
 async fn a_thousand_redemptions_with_one_reference_from_four_servers_are_one() {
     let (world, code) = plenty().await;
@@ -86,7 +86,7 @@ async fn a_thousand_redemptions_with_one_reference_from_four_servers_are_one() {
     world.assert_invariants().await;
 }
 
-/// Invariant I-80.
+/// Invariant I-74.
 #[tokio::test]
 async fn a_reference_is_found_whatever_became_of_the_code_and_the_book() {
     let (world, code) = plenty().await;
@@ -116,7 +116,7 @@ async fn a_reference_is_found_whatever_became_of_the_code_and_the_book() {
     world.assert_invariants().await;
 }
 
-/// Invariant I-80.
+/// Invariant I-74.
 #[tokio::test]
 async fn of_redemptions_with_one_reference_that_an_earlier_program_made_the_first_keeps_it() {
     let (world, code) = plenty().await;
@@ -131,7 +131,7 @@ async fn of_redemptions_with_one_reference_that_an_earlier_program_made_the_firs
     world.assert_invariants().await;
 }
 
-/// Invariant I-80.
+/// Invariant I-74.
 #[tokio::test]
 async fn a_reference_is_of_one_code_of_one_business() {
     let (world, code) = plenty().await;
@@ -148,7 +148,7 @@ fn assignments(answers: &[CallResult<Assigned>]) -> Vec<&Assigned> {
     answers.iter().map(|answer| answer.outcome.as_ref().unwrap()).collect()
 }
 
-/// Invariant I-81.
+/// Invariant I-75.
 #[tokio::test]
 async fn a_thousand_assignments_with_one_recipient_key_from_four_servers_are_one() {
     let world = World::new().await;
@@ -167,7 +167,7 @@ async fn a_thousand_assignments_with_one_recipient_key_from_four_servers_are_one
     world.assert_invariants().await;
 }
 
-/// Invariant I-81.
+/// Invariant I-75.
 #[tokio::test]
 async fn a_recipient_key_finds_its_code_whatever_became_of_the_code_and_the_book() {
     let world = World::new().await;
@@ -185,7 +185,7 @@ async fn a_recipient_key_finds_its_code_whatever_became_of_the_code_and_the_book
     world.assert_invariants().await;
 }
 
-/// Invariant I-81.
+/// Invariant I-75.
 #[tokio::test]
 async fn a_recipient_key_whose_code_was_taken_back_is_rejected() {
     let world = World::new().await;
@@ -205,7 +205,7 @@ async fn a_recipient_key_whose_code_was_taken_back_is_rejected() {
     world.assert_invariants().await;
 }
 
-/// Invariant I-81.
+/// Invariant I-75.
 #[tokio::test]
 async fn a_recipient_key_is_of_one_book_and_is_not_used_by_a_rejected_call() {
     let world = World::new().await;

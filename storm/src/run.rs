@@ -23,10 +23,10 @@ use crate::size::Size;
 use crate::world::World;
 use crate::{Error, Result};
 
-/// Time for all jobs to end after the faults: longer than the rescue of a lost message takes.
-const REST: Duration = Duration::from_secs(7);
+/// Maximum time for all jobs to end after the faults: the rescue of a lost message, on a machine that runs several storms at once.
+const REST: Duration = Duration::from_secs(20);
 /// The same for jobs created by repeated requests.
-const LATE_REST: Duration = Duration::from_secs(1);
+const LATE_REST: Duration = Duration::from_secs(5);
 /// Time for a fault to recover.
 const RECOVERY: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(50);

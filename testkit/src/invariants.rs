@@ -183,11 +183,13 @@ const INVARIANTS: &[(&str, &str)] = &[
            and a.locked_until = c.locked_until)",
     ),
     (
-        "the redemption of a stored answer exists, and no two stored answers have the same redemption",
-        "select k.id, k.answer from request_key k
-         where k.answer -> 'Ok' ? 'redemption' and (
-           not exists (select from redemption r where r.id = (k.answer -> 'Ok' ->> 'redemption')::uuid)
-           or exists (select from request_key o where o.id <> k.id and o.answer -> 'Ok' ->> 'redemption' = k.answer -> 'Ok' ->> 'redemption'))",
+        "the redemption of a stored answer exists, and no two stored answers have made the same redemption",
+        "with stored as (
+           select id, answer, answer -> 'Ok' ->> 'redemption' as redemption, coalesce(answer -> 'Ok' -> 'replayed' = 'true', false) as is_replay
+           from request_key where answer -> 'Ok' ? 'redemption')
+         select k.id, k.answer from stored k
+         where not exists (select from redemption r where r.id = k.redemption::uuid)
+           or exists (select from stored o where o.id <> k.id and o.redemption = k.redemption and not o.is_replay and not k.is_replay)",
     ),
     (
         "a job's tally equals the statuses of its chunks",

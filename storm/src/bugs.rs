@@ -92,6 +92,31 @@ pub const BUGS: &[Bug] = &[
         }],
     },
     Bug {
+        name: "repeated_reference",
+        does: "a code is redeemed again with a reference that was used",
+        edits: &[
+            Edit {
+                statement: statement!("redeem.sql"),
+                guard: "and r.reference = i.reference limit 1) is null",
+                instead: "and r.reference = i.reference limit 1) is distinct from 2",
+            },
+            Edit {
+                statement: statement!("redeem.sql"),
+                guard: "on i.n = d.n where i.reference is not null",
+                instead: "on i.n = d.n where false",
+            },
+        ],
+    },
+    Bug {
+        name: "repeated_recipient",
+        does: "a recipient gets another code for each request",
+        edits: &[Edit {
+            statement: statement!("assign_random.sql"),
+            guard: "where i.recipient_key is not null order by",
+            instead: "where false order by",
+        }],
+    },
+    Bug {
         name: "foreign_job",
         does: "a job is visible to another business",
         edits: &[Edit {

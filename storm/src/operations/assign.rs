@@ -7,9 +7,6 @@ use super::{Operation, nothing};
 use crate::history::About;
 use crate::world::{free_code, given_code, held_code, taker};
 
-/// Number of recipient keys of each user.
-const RECIPIENT_KEYS: u32 = 3;
-
 pub(super) const ASSIGN_RANDOM: Operation = Operation {
     name: "assign_random",
     weight: 12,
@@ -17,8 +14,9 @@ pub(super) const ASSIGN_RANDOM: Operation = Operation {
         let user = client_state.caller.user().unwrap_or_else(|| taker(&mut client_state.random));
         let book = &client_state.world.tenants[client_state.tenant()].free;
         let mut body = json!({"couponBookId": book, "userId": user});
-        let key = format!("mail {} for {user}", client_state.random.random_range(0..RECIPIENT_KEYS));
-        let natural_key = client_state.chance(0.3).then_some(key);
+        // One key of each user: many requests repeat it.
+        let key = format!("mail for {user}");
+        let natural_key = client_state.chance(0.6).then_some(key);
         if let Some(key) = &natural_key {
             body["recipientKey"] = key.as_str().into();
         }

@@ -1,26 +1,23 @@
 //! Redeeming a code, and validating a redemption.
 
-use rand::RngExt;
-
 use super::hold::{believed_lock, coupon, to_a_stranger, with_lock};
 use super::{ClientState, Operation, nothing};
 use crate::history::{Body, Entry, Request, Response};
 use crate::oracles::model::Observation;
 
-/// Number of references of each code.
-const REFERENCES: u32 = 2;
+/// The reference of a part of the requests: many repeat it for a code.
+const REFERENCE: &str = "sale 1";
 
 pub(super) const REDEEM: Operation = Operation {
     name: "redeem",
     weight: 18,
     ask: |client_state| {
         let mut ask = ask(client_state, "redeem");
-        if client_state.chance(0.3) {
-            let reference = format!("sale {}", client_state.random.random_range(0..REFERENCES));
+        if client_state.chance(0.6) {
             if let Body::Json(body) = &mut ask.body {
-                body["reference"] = reference.as_str().into();
+                body["reference"] = REFERENCE.into();
             }
-            ask.about.natural_key = Some(reference);
+            ask.about.natural_key = Some(REFERENCE.to_owned());
         }
         ask
     },

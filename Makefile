@@ -12,7 +12,7 @@ CUPONERA = target/debug/cuponera
 BUILT = debug
 endif
 
-.PHONY: run run-aws build debug tools postgres emulator redis test test-localstack soak lint lint-openapi lint-ops sqlx openapi fresh schemathesis deny coverage bench bench-quick storm storm-all storm-mixed
+.PHONY: run run-aws build debug tools postgres emulator redis test test-localstack soak lint lint-format lint-openapi lint-ops sqlx openapi fresh schemathesis deny coverage bench bench-quick storm storm-all storm-mixed
 
 run: postgres ## Install missing tools, build, and start everything on this machine
 	$(CARGO) build --release -p cuponera
@@ -67,8 +67,7 @@ storm-all: postgres emulator redis ## Run a hundred seeds, and each bug: half an
 	@$(STORM) --seed 1-100
 	@./target/debug/cuponera-storm --all-bugs
 
-lint: lint-openapi ## Check formatting, clippy with warnings denied, and the OpenAPI document
-	$(CARGO) fmt --all --check
+lint: lint-format lint-openapi ## Check formatting, clippy with warnings denied, and the OpenAPI document
 	SQLX_OFFLINE=true $(CARGO) clippy --workspace --all-targets -- -D warnings
 
 schemathesis: postgres $(BUILT) ## Check a running server against its OpenAPI document, as each role; needs Python 3.11 with venv
@@ -94,6 +93,9 @@ openapi: $(BUILT) ## Generate docs/openapi.json, docs/cuponera.http, docs/errors
 	$(CUPONERA) openapi --format errors > target/openapi/errors.md
 	$(CUPONERA) openapi --format permissions > target/openapi/permissions.md
 	cd target/openapi && mv openapi.json cuponera.http errors.md permissions.md ../../docs/
+
+lint-format:
+	$(CARGO) fmt --all --check
 
 lint-openapi: ## Check docs/openapi.json with redocly and redocly.yaml; needs npx (Node.js 20 or newer)
 	./scripts/lint-openapi.sh docs/openapi.json

@@ -4,7 +4,7 @@
 use super::super::CutError;
 use super::columns::{ColumnLabel, Columns, Layout, ReadAs, ReadOptions};
 use super::header::{Candidate, has_any_name};
-use super::names::is_column_name;
+use super::names::{is_code_name, is_column_name};
 use super::sample::{Sample, SampleRecord, has_digit, mask};
 use crate::coupon::code::Code;
 
@@ -69,6 +69,12 @@ fn certain_start(sample: &Sample, first: &SampleRecord, options: &ReadOptions) -
         let why = "it has a known name for users, but none for codes";
         return Err(named.unclear(why));
     }
+    if let Some(repeated) = repeated_with_name(sample, options) {
+        return Err(repeated.unclear("it occurs more than once and has a column name"));
+    }
+    if let Some(named) = rare_name_for_codes(sample) {
+        return Err(named.unclear("it has a known name for codes, and most other records have none there"));
+    }
     let code = code_index(options);
     let is_name =
         |record: &&SampleRecord| record.folded.get(code).is_some_and(|folded| is_column_name(folded));
@@ -90,6 +96,26 @@ fn first_with_name<'a>(sample: &'a Sample, options: &ReadOptions) -> Option<&'a 
         most_filled = most_filled.max(record.filled);
         is_below_titles && has_any_name(record, options)
     })
+}
+
+/// The first record with a known name for codes in a column in which most records have none: it may be a
+/// header below titles with as many cells.
+fn rare_name_for_codes(sample: &Sample) -> Option<&SampleRecord> {
+    let is_name = |record: &SampleRecord, column: usize| {
+        record.folded.get(column).is_some_and(|folded| is_code_name(folded))
+    };
+    let is_rare = |column: usize| {
+        2 * rows(sample).filter(|record| is_name(record, column)).count() < rows(sample).count()
+    };
+    rows(sample)
+        .find(|record| (0..record.folded.len()).any(|column| is_name(record, column) && is_rare(column)))
+}
+
+/// The first record with a known name that occurs again, as the headers of appended files do.
+fn repeated_with_name<'a>(sample: &'a Sample, options: &ReadOptions) -> Option<&'a SampleRecord> {
+    let occurrences =
+        |record: &SampleRecord| rows(sample).filter(|other| other.cells == record.cells).count();
+    rows(sample).find(|record| has_any_name(record, options) && occurrences(record) > 1)
 }
 
 /// Without names, columns are given by number and must exist.
@@ -201,6 +227,10 @@ fn looks_like_a_header(records: &[&SampleRecord], codes: &[Code], code: usize) -
     let has_lower_case =
         |record: &&SampleRecord| record.cell(code).contains(|c: char| c.is_ascii_lowercase());
     let is_number = |code: &Code| code.as_str().bytes().all(|byte| byte.is_ascii_digit());
+    // A year, a word or a name with a number: titles and a header may be of different kinds.
+    let is_like_a_title = |record: &&SampleRecord| {
+        has_lower_case(record) || record.code(code).is_some_and(|code| is_number(&code) || !has_digit(&code))
+    };
     let masks: Vec<String> = codes.iter().map(mask).collect();
     let is_unlike_the_last = |mask: &String| Some(mask) != masks.last();
     let [first, rest @ ..] = records else { return false };
@@ -210,7 +240,8 @@ fn looks_like_a_header(records: &[&SampleRecord], codes: &[Code], code: usize) -
     (is_above_a_series && is_only_at_start(&masks, is_unlike_the_last))
         || is_only_at_start(codes, is_number)
         || is_only_at_start(codes, |code| !has_digit(code))
-        || (!is_uniform && is_only_at_start(records, has_lower_case))
+        || (!is_uniform
+            && (is_only_at_start(records, has_lower_case) || is_only_at_start(records, is_like_a_title)))
         || (!has_digit(&codes[0]) && !rest.is_empty() && rest.iter().all(|other| other.filled > first.filled))
         || (!rest.is_empty() && names_numbers(first, rest, code))
 }

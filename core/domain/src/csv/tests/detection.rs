@@ -12,7 +12,7 @@ use super::super::layout::names::{fold, is_code_name};
 use super::super::{
     ColumnLabel, Cut, CutError, Delimiter, Limits, MetadataColumn, ReadOptions, RowParser, records,
 };
-use super::{cut_every_way, cut_whole};
+use super::{config, cut_every_way, cut_whole};
 use crate::coupon::code::Code;
 
 /// A file, its delimiter, its columns of codes and users, the number of lines above its rows, and the
@@ -169,6 +169,14 @@ fn what_is_not_certain_is_refused_with_what_was_seen() {
         ("ABCD\nWXYZ\nVALE\n", 3, &["VALE"]),
         ("COL1\nABC-1\nABC-2\nABC-3\n", 1, &["COL1"]),
         ("2027\n2028\nAB1\nABC2\n", 1, &["2027"]),
+        (
+            "Summer-27,nota\nSummer-27,Coupon Code\nQ70000\nSummer-27,Coupon Code",
+            2,
+            &["Summer-27", "Coupon Code"],
+        ),
+        ("VALID,nota\nTOTAL,Coupon Code\nVALID,Q70000", 2, &["TOTAL", "Coupon Code"]),
+        ("TYPE,nota,nota\nnota,importe,Coupon Code\nTYPE,Q70000", 2, &["nota", "importe", "Coupon Code"]),
+        ("2027\nSummer-27\n2027,nota,nota\nQ70000", 1, &["2027"]),
         ("code,voucher\nA1B,x\n", 1, &["code", "voucher"]),
         ("code,nota,NOTA\nA1B,x,y\n", 1, &["code", "nota", "NOTA"]),
         ("code,user,cliente\nA1B,x,y\n", 1, &["code", "user", "cliente"]),
@@ -354,7 +362,7 @@ fn any_messy_file() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config(4000))]
 
     /// Titles, any header or none, and the repeated header: if the file is accepted, either all codes are
     /// from the rows' column of codes, or a header names the column that was read.

@@ -7,7 +7,16 @@ mod names;
 mod random;
 mod rows;
 
+use proptest::test_runner::Config;
+
 use super::{Cut, CutError, Cutter, Delimiter, Limits, Part, ReadOptions, records};
+
+/// Property tests with this number of cases, or a hundred times as many with `CUPONERA_SOAK=1`.
+fn config(cases: u32) -> Config {
+    let is_soak = std::env::var_os("CUPONERA_SOAK").is_some_and(|value| value == "1");
+    let cases = if is_soak { cases * 100 } else { cases };
+    Config { cases, failure_persistence: None, ..Config::default() }
+}
 
 /// Options for a comma-separated file without a header: nothing is detected.
 fn explicit_options() -> ReadOptions {

@@ -7,7 +7,7 @@ use proptest::sample::select;
 
 use super::super::record::Splitter;
 use super::super::{Cut, Delimiter, Limits, ReadOptions};
-use super::{break_count, cut_every_way, cut_in_pieces, cut_whole, explicit_options, records_of};
+use super::{break_count, config, cut_every_way, cut_in_pieces, cut_whole, explicit_options, records_of};
 
 type Cells = Vec<String>;
 
@@ -116,7 +116,7 @@ fn assert_parts_by_counting(file: &str, cut: &Cut) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config(2000))]
 
     #[test]
     fn pushes_do_not_matter(file in any_bytes(), limits in any_limits(), size in 1..9_usize) {

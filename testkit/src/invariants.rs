@@ -25,9 +25,9 @@ async fn wrong_statistics(snapshot: &mut PgConnection) -> Vec<String> {
     differences.iter().take(3).map(|difference| format!("statistics are exact: {difference:?}")).collect()
 }
 
-/// The differences between the sealed events and the logs. An earlier schema has no seals, or no erasures.
+/// The differences between the sealed events and the logs. An earlier schema has no seals, no erasures, or no archives.
 async fn wrong_seals(snapshot: &mut PgConnection) -> Vec<String> {
-    let exists = query_scalar::<_, bool>("select to_regclass('audit_erasure') is not null");
+    let exists = query_scalar::<_, bool>("select to_regclass('audit_archive') is not null");
     if !exists.fetch_one(&mut *snapshot).await.expect("looking for a table failed") {
         return Vec::new();
     }
@@ -69,7 +69,9 @@ pub async fn invariant_violations(pool: &PgPool) -> Vec<String> {
             .expect("looking for a table failed");
         invariants.extend(of_table.iter().filter(|_| exists));
     }
+    let kept_from = events_kept_from(&mut snapshot).await;
     for (promise, offenders) in invariants {
+        let offenders = offenders.replace("$kept_from", &kept_from);
         let sql =
             format!("select row_to_json(offender)::text as offender from ({offenders}) offender limit 3");
         let rows = query(AssertSqlSafe(sql)).fetch_all(&mut *snapshot).await;
@@ -84,21 +86,36 @@ pub async fn invariant_violations(pool: &PgPool) -> Vec<String> {
     broken
 }
 
-/// Each invariant, and a query for the rows that violate it.
+/// The time from which on all events are in the log, as a literal. Earlier ones may be archived.
+async fn events_kept_from(snapshot: &mut PgConnection) -> String {
+    let exists = query_scalar::<_, bool>("select to_regprocedure('coupon_events_kept_from()') is not null");
+    if !exists.fetch_one(&mut *snapshot).await.expect("looking for a function failed") {
+        return "'-infinity'::timestamptz".to_owned();
+    }
+    query_scalar("select quote_literal(coupon_events_kept_from()) || '::timestamptz'")
+        .fetch_one(&mut *snapshot)
+        .await
+        .expect("reading the time failed")
+}
+
+/// Each invariant, and a query for the rows that violate it. `$kept_from` is the time from which on all events are in the log.
 const INVARIANTS: &[(&str, &str)] = &[
     (
-        "a coupon's events are numbered from 1 to its version without a gap",
+        "a coupon's events are numbered from 1, or from its first event that is not archived, to its version without a gap",
         "select c.code, c.version, e.events, e.last from coupon c
          left join (select book_id, position, count(*) events, count(distinct version) versions, min(version) first, max(version) last
                     from coupon_event group by book_id, position) e using (book_id, position)
-         where coalesce(e.events, 0) <> c.version or coalesce(e.versions, 0) <> c.version or coalesce(e.last, 0) <> c.version
-            or e.first <> 1",
+         where case when c.created_at >= $kept_from
+           then coalesce(e.events, 0) <> c.version or coalesce(e.versions, 0) <> c.version or coalesce(e.last, 0) <> c.version
+             or e.first <> 1
+           else e.versions <> e.events or e.events <> e.last - e.first + 1 or e.last <> c.version end",
     ),
     (
         "each event starts in the state in which the previous event ended; the first starts as AVAILABLE",
         "select * from (
            select book_id, position, version, action, from_status,
-                  lag(to_status, 1, 'AVAILABLE') over (partition by book_id, position order by version) as before
+                  coalesce(lag(to_status) over (partition by book_id, position order by version),
+                           case when version = 1 or $kept_from = '-infinity' then 'AVAILABLE' else from_status end) as before
            from coupon_event) e where from_status <> before",
     ),
     (
@@ -136,7 +153,7 @@ const INVARIANTS: &[(&str, &str)] = &[
          left join (select book_id, position, count(*) filter (where action = 'REDEEM')
                            - count(*) filter (where action = 'ROLLBACK') as uses
                     from coupon_event group by book_id, position) e using (book_id, position)
-         where coalesce(e.uses, 0) <> c.redeem_count",
+         where coalesce(e.uses, 0) <> c.redeem_count and c.created_at >= $kept_from",
     ),
     (
         "every redemption is of its coupon's book and business and by its holder",
@@ -253,7 +270,7 @@ const INVARIANTS_WITH_ROLLBACKS: &[(&str, &str)] = &[
         "select c.code, c.rollback_count, e.undone from coupon c
          left join (select book_id, position, count(*) filter (where action = 'ROLLBACK') as undone
                     from coupon_event group by book_id, position) e using (book_id, position)
-         where coalesce(e.undone, 0) <> c.rollback_count",
+         where coalesce(e.undone, 0) <> c.rollback_count and c.created_at >= $kept_from",
     ),
     (
         "redeemed_at is the time of the last redemption that stands",
@@ -289,7 +306,7 @@ const INVARIANTS_OF_DISTRIBUTIONS: &[(&str, &str)] = &[
          left join (select actor, count(*) as events from coupon_event where action = 'ASSIGN' group by actor) e
            on e.actor = 'job:' || d.job_id
          left join (select job_id, sum(given) as given from distribution_given group by job_id) g on g.job_id = d.job_id
-         where j.succeeded <> coalesce(e.events, 0) or j.succeeded <> coalesce(g.given, 0)",
+         where j.succeeded <> coalesce(g.given, 0) or j.succeeded <> coalesce(e.events, 0) and j.created_at >= $kept_from",
     ),
     (
         "the number of members of a pool is counted",

@@ -1,13 +1,13 @@
-//! The words of admin events. Triggers of the database write them, except for `ERASE`.
+//! The words of admin events. Triggers of the database write them, except for `ERASE` and `ARCHIVE`.
 
 use crate::coupon::state;
 
 /// The kinds of changed objects.
-pub const SUBJECTS: [&str; 9] =
-    ["BOOK", "API_KEY", "USER", "MEMBERSHIP", "LOGIN", "POOL", "JOB", "DEAD_LETTER", "WEBHOOK"];
+pub const SUBJECTS: [&str; 10] =
+    ["BOOK", "API_KEY", "USER", "MEMBERSHIP", "LOGIN", "POOL", "JOB", "DEAD_LETTER", "WEBHOOK", "EVENTS"];
 
 /// The kinds of changes. `CREATE`, `UPDATE` and `DELETE` are those of most objects.
-pub const ACTIONS: [&str; 19] = [
+pub const ACTIONS: [&str; 20] = [
     "CREATE",
     "UPDATE",
     "DELETE",
@@ -33,6 +33,8 @@ pub const ACTIONS: [&str; 19] = [
     "FAIL",
     "RETRY",
     "DISCARD",
+    // Events of a month: the id of the subject is the month.
+    "ARCHIVE",
 ];
 
 /// The actions of all events: those of codes, then the others of admin events.

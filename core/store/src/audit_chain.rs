@@ -3,6 +3,9 @@
 //! **Invariant I-68.** The seals of a log cover ranges that follow each other without a gap, and each ends below the oldest transaction
 //! that was running: an event that is committed late is not below the end of a seal. So each committed event is in one seal, or will be.
 
+mod archive;
+mod archive_scan;
+mod archived;
 mod erase;
 mod erasure;
 mod events;
@@ -18,12 +21,15 @@ use crate::Store;
 use crate::error::{Error, Result};
 use crate::event_log::EventCursor;
 
+pub use archive::{ArchiveLock, ArchiveObstacle, DetachRound, RecordedArchive};
+pub use archive_scan::ScannedMonth;
+pub use archived::{ArchiveContent, OpenArchive};
 pub(crate) use erase::{EraseLog, ErasedIds};
 pub use sealer::{MAX_EVENTS_SEALED, SealRound};
 pub use status::{AuditStatus, LastVerification, SealingLag};
 pub use verify::{AnchorLines, MAX_FINDINGS, Verification, VerifyOptions, verify_chain};
 
-/// The advisory lock of an erasure. A verification shares it: it reads seals and their events in several snapshots.
+/// The advisory lock of an erasure or an archive. A verification shares it: it reads seals and their events in several snapshots.
 pub(crate) const ERASURE_LOCK: i64 = 0x6375_706f_6572_6173;
 
 /// Number of seals that an export reads at once.

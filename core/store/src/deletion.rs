@@ -238,16 +238,16 @@ async fn lock_for_delete(transaction: &mut PgTransaction<'_>, id: BookId) -> Res
         .transpose()
 }
 
-/// Whether any code of the book was ever assigned: each change of a code writes an event. The order is that of the
+/// Whether any code of the book was ever assigned: each change of a code writes an event, and an archive notes the books of its
+/// events. The order is that of the
 /// index, so no plan reads the table.
 async fn was_ever_assigned(executor: impl PgExecutor<'_>, id: BookId) -> Result<bool> {
-    let event = query_scalar!(
-        "select position from coupon_event where book_id = $1 order by position, version limit 1",
+    let was_assigned = query_scalar!(
+        r#"select (select position from coupon_event where book_id = $1 order by position, version limit 1) is not null
+                  or exists (select from archived_book where book_id = $1) as "was_assigned!""#,
         id.0
-    )
-    .fetch_optional(executor)
-    .await?;
-    Ok(event.is_some())
+    );
+    Ok(was_assigned.fetch_one(executor).await?)
 }
 
 /// Closes a book none of whose codes was ever assigned, in one statement. Otherwise the book is unchanged.
@@ -259,7 +259,8 @@ async fn close_if_unused(
     let closed = query!(
         "update coupon_book set status = 'CLOSED', updated_at = now()
          where id = $1 and business_id = $2
-           and (select position from coupon_event where book_id = $1 order by position, version limit 1) is null",
+           and (select position from coupon_event where book_id = $1 order by position, version limit 1) is null
+           and not exists (select from archived_book where book_id = $1)",
         id.0,
         business.0
     )

@@ -55,6 +55,7 @@ struct Recorded {
 enum Begun {
     Recorded(Recorded),
     UnknownUser,
+    ArchiveOpen,
     JobsOpen(Vec<JobId>),
 }
 
@@ -67,7 +68,9 @@ pub enum ErasureStart {
     UnknownUser,
     /// These jobs may still write the id. Nothing was changed.
     JobsOpen(Vec<JobId>),
-    /// Another erasure, or a verification of the audit chain, is running.
+    /// The archive of a month of events was interrupted. Nothing was changed.
+    ArchiveOpen,
+    /// Another erasure, an archive, or a verification of the audit chain is running.
     Locked,
 }
 
@@ -186,6 +189,7 @@ impl Store {
                 return Ok(ErasureStart::Begun(Box::new(Erasure { recorded, lock })));
             }
             Ok(Begun::UnknownUser) => Ok(ErasureStart::UnknownUser),
+            Ok(Begun::ArchiveOpen) => Ok(ErasureStart::ArchiveOpen),
             Ok(Begun::JobsOpen(jobs)) => Ok(ErasureStart::JobsOpen(jobs)),
             Err(error) => Err(error),
         };
@@ -197,6 +201,10 @@ impl Store {
     async fn begin_locked(&self, business: BusinessId, user: &str, is_forced: bool) -> Result<Begun> {
         if !is_forced && self.preview_erasure(business, user).await?.is_none() {
             return Ok(Begun::UnknownUser);
+        }
+        // Its file has the events as they are, and their salts remain until it is complete.
+        if self.find_open_archive().await?.is_some() {
+            return Ok(Begun::ArchiveOpen);
         }
         let open = self.open_jobs_of_users(business).await?;
         if !open.is_empty() {

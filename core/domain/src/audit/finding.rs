@@ -53,6 +53,36 @@ pub enum Finding {
         /// The pseudonym of the user.
         pseudonym: String,
     },
+    /// The record of an archive is not that of the chain, so it proves no event.
+    ArchiveBroken {
+        /// The archived month.
+        month: String,
+    },
+    /// The file of an archive has another length, hash or line than was recorded.
+    ArchiveFileChanged {
+        /// The archived month.
+        month: String,
+        /// The name of the file.
+        file: String,
+    },
+    /// The line of an event in an archive is not the sealed one.
+    ArchivedEventChanged {
+        /// The seal that covers it.
+        seal: i64,
+        /// The archived month.
+        month: String,
+        /// The id of the event.
+        id: Uuid,
+    },
+    /// The file of an archive lacks an event.
+    ArchivedEventMissing {
+        /// The seal that covers it.
+        seal: i64,
+        /// The archived month.
+        month: String,
+        /// The id of the event.
+        id: Uuid,
+    },
     /// A coupon lacks the events of some versions.
     VersionsMissing {
         /// The coupon's book.
@@ -194,6 +224,18 @@ impl fmt::Display for Finding {
                     f,
                     "seal {seal}: the erasure of {pseudonym} is not as it was recorded, or its admin event is missing"
                 )
+            }
+            Self::ArchiveBroken { month } => {
+                write!(f, "the archive of {month} is not as it was recorded, or its admin event is missing")
+            }
+            Self::ArchiveFileChanged { month, file } => {
+                write!(f, "the file {file} of the archive of {month} is not as it was written")
+            }
+            Self::ArchivedEventChanged { seal, month, id } => {
+                write!(f, "seal {seal}: event {id} was changed in the archive of {month}")
+            }
+            Self::ArchivedEventMissing { seal, month, id } => {
+                write!(f, "seal {seal}: event {id} is missing in the archive of {month}")
             }
             Self::VersionsMissing { book, place, first, last } => {
                 let versions = if first == last {

@@ -3,6 +3,7 @@
 //! A seal covers a range of one log. It contains the root over the leaves of the events in the range, the hash of the previous seal, and an
 //! HMAC under a key that the database does not have. A leaf is the SHA-256 of the canonical line of an event.
 
+mod archive;
 mod erased;
 mod event;
 mod finding;
@@ -15,6 +16,10 @@ use std::fmt;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+pub use archive::{
+    ArchiveRecord, ArchiveRoot, EventBits, FileDigest, InvalidMonth, Month, hash_text, leaf_of_line,
+    position_of_line,
+};
 pub use erased::ErasedPage;
 pub use event::{AdminEventForm, CouponEventForm, SALT_BYTES, Salt};
 pub use finding::{EventName, Finding, SealFault};

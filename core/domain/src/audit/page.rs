@@ -10,7 +10,7 @@ use std::collections::HashMap;
 
 use uuid::Uuid;
 
-use super::{HASH_BYTES, Hash, ID_BYTES, SALT_BYTES, Salt};
+use super::{EventBits, HASH_BYTES, Hash, ID_BYTES, SALT_BYTES, Salt};
 
 /// The ids, leaves and salts of a seal, and which of them were matched.
 #[derive(Debug)]
@@ -19,6 +19,8 @@ pub struct SealedPage {
     leaves: Vec<Hash>,
     salts: Vec<Option<Salt>>,
     is_matched: Vec<bool>,
+    /// Events that are not in the log any more, but in an archive.
+    is_archived: Vec<bool>,
     /// The leaves and salts of events that were erased after they were sealed.
     erased: HashMap<Uuid, (Hash, Option<Salt>)>,
     /// The expected index of the next event.
@@ -56,6 +58,7 @@ impl SealedPage {
             leaves: leaves.to_vec(),
             salts,
             is_matched: vec![false; ids.len()],
+            is_archived: vec![false; ids.len()],
             erased: HashMap::new(),
             next: 0,
         })
@@ -82,9 +85,49 @@ impl SealedPage {
         true
     }
 
+    /// Marks events that an archive contains: they are not expected in the log. False if these cannot be events of the seal, or another
+    /// archive contains one of them.
+    pub fn add_archived(&mut self, events: &EventBits) -> bool {
+        let is_new =
+            events.fit(self.len()) && !(0..self.len()).any(|at| events.has(at) && self.is_archived[at]);
+        for (index, is_archived) in self.is_archived.iter_mut().enumerate() {
+            *is_archived |= is_new && events.has(index);
+        }
+        is_new
+    }
+
+    /// The index of an event, and the salt of its line: that of its last erasure, if there was one. `None` without a salt.
+    pub fn salt_of(&self, id: Uuid) -> Option<(usize, Salt)> {
+        let index = self.ids.iter().position(|known| *known == id)?;
+        let salt = self.salts[index].or_else(|| self.erased.get(&id).and_then(|(_, salt)| *salt));
+        salt.map(|salt| (index, salt))
+    }
+
+    /// Compares the next line of the archive that contains these events, by its leaf. The line of an erased event is that after its last
+    /// erasure.
+    pub fn compare_line(&mut self, events: &EventBits, id: Uuid, leaf: &Hash) -> Comparison {
+        let is_archived = |index: &usize| self.ids[*index] == id && events.has(*index);
+        let Some(index) = (0..self.ids.len()).find(is_archived) else { return Comparison::Inserted };
+        if self.is_matched[index] {
+            return Comparison::Repeated;
+        }
+        self.is_matched[index] = true;
+        let expected = self.erased.get(&id).map_or(&self.leaves[index], |(leaf, _)| leaf);
+        if expected == leaf { Comparison::Same } else { Comparison::Changed }
+    }
+
+    /// The events of an archive of which no line was compared.
+    pub fn missing_lines(&self, events: &EventBits) -> impl Iterator<Item = Uuid> {
+        (0..self.ids.len())
+            .filter(|index| events.has(*index) && !self.is_matched[*index])
+            .map(|index| self.ids[index])
+    }
+
     /// Compares the next event. Without `leaf_of`, only its existence is checked.
     pub fn compare(&mut self, id: Uuid, leaf_of: Option<impl FnOnce(&Salt) -> Hash>) -> Comparison {
-        let is_free = |index: usize| self.ids.get(index) == Some(&id) && !self.is_matched[index];
+        let is_free = |index: usize| {
+            self.ids.get(index) == Some(&id) && !self.is_matched[index] && !self.is_archived[index]
+        };
         let index = if is_free(self.next) {
             self.next
         } else {
@@ -108,9 +151,10 @@ impl SealedPage {
         }
     }
 
-    /// The sealed events that were not compared.
+    /// The sealed events that were not compared and are not archived.
     pub fn missing(&self) -> impl Iterator<Item = Uuid> {
-        self.ids.iter().zip(&self.is_matched).filter(|(_, is_matched)| !**is_matched).map(|(id, _)| *id)
+        let is_missing = |index: &usize| !self.is_matched[*index] && !self.is_archived[*index];
+        (0..self.ids.len()).filter(is_missing).map(|index| self.ids[index])
     }
 }
 
@@ -187,5 +231,42 @@ mod tests {
         assert_eq!(erased(&event, &both), Comparison::Changed);
         assert!(!page().add_erased(id.as_bytes(), &[], &no_salt));
         assert!(!page().add_erased(id.as_bytes(), &sealed.leaf(&SALT), &[]));
+    }
+
+    /// Invariant I-75.
+    #[test]
+    fn an_archived_event_is_expected_in_its_archive_and_not_in_the_log() {
+        let sealed = [1, 2, 3].map(coupon_event);
+        let ids: Vec<u8> = sealed.iter().flat_map(|event| event.position.id.into_bytes()).collect();
+        let leaves: Vec<u8> = sealed.iter().flat_map(|event| event.leaf(&SALT)).collect();
+        let mut events = EventBits::none_of(3);
+        events.add(0);
+        events.add(2);
+        let id = Uuid::from_u128;
+        let page = || {
+            let mut page = SealedPage::new(&ids, &leaves, &[7; 3 * SALT_BYTES]).unwrap();
+            assert!(page.add_archived(&events));
+            page
+        };
+        assert_eq!(page().missing().collect::<Vec<_>>(), [id(2)]);
+        assert_eq!(page().missing_lines(&events).collect::<Vec<_>>(), [id(1), id(3)]);
+        let mut page_of_all = page();
+        assert_eq!(page_of_all.compare_line(&events, id(1), &sealed[0].leaf(&SALT)), Comparison::Same);
+        assert_eq!(page_of_all.compare_line(&events, id(1), &sealed[0].leaf(&SALT)), Comparison::Repeated);
+        assert_eq!(page_of_all.compare_line(&events, id(2), &sealed[1].leaf(&SALT)), Comparison::Inserted);
+        assert_eq!(page_of_all.compare_line(&events, id(3), &sealed[0].leaf(&SALT)), Comparison::Changed);
+        assert_eq!(page_of_all.missing_lines(&events).count(), 0);
+        // In the log it is one too many.
+        let leaf_of = |salt: &Salt| coupon_event(1).leaf(salt);
+        assert_eq!(page().compare(id(1), Some(leaf_of)), Comparison::Repeated);
+        assert!(!page().add_archived(&events) && !page().add_archived(&EventBits::none_of(9)));
+        // The line of an erased event is that of the erasure.
+        let mut erased = page();
+        let other = Salt::new([8; SALT_BYTES]);
+        let leaf = coupon_event(1).leaf(&other);
+        assert!(erased.add_erased(id(1).as_bytes(), &leaf, &[0; SALT_BYTES]));
+        assert_eq!(erased.compare_line(&events, id(1), &leaf), Comparison::Same);
+        assert_eq!(page().salt_of(id(3)), Some((2, SALT)));
+        assert_eq!(page().salt_of(id(4)), None);
     }
 }

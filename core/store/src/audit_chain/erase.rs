@@ -167,7 +167,7 @@ impl Page {
 }
 
 /// Zeros take the place of a salt.
-fn delete_salt(salts: &mut [u8], index: usize) {
+pub(super) fn delete_salt(salts: &mut [u8], index: usize) {
     if let Some(salt) = salts.as_chunks_mut::<SALT_BYTES>().0.get_mut(index) {
         *salt = [0; SALT_BYTES];
     }

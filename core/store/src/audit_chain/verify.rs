@@ -2,8 +2,8 @@
 //!
 //! **Invariant I-69.** Each sealed leaf is matched by exactly one event, and each event of a sealed range by exactly one leaf.
 //!
-//! Memory is bounded: a few seals and one event at a time. Only an erasure changes sealed ranges, and it waits for a verification, so no
-//! snapshot is held; the worker may seal meanwhile.
+//! Memory is bounded: a few seals, one event and one line of each archive at a time. Only an erasure and an archive change sealed ranges, and
+//! they wait for a verification, so no snapshot is held; the worker may seal meanwhile.
 
 use std::io;
 
@@ -11,11 +11,12 @@ use futures::TryStreamExt;
 use sqlx::{PgConnection, query, query_file, query_scalar};
 
 use cuponera_domain::audit::{
-    AuditKey, Comparison, FORM, Finding, HASH_BYTES, Hash, Log, Position, Salt, Seal, SealFault, SealedPage,
-    root_of, sealed_number,
+    AuditKey, Comparison, EventBits, FORM, Finding, HASH_BYTES, Hash, Log, Position, Salt, Seal, SealFault,
+    SealedPage, root_of, sealed_number,
 };
 use cuponera_domain::id::BookId;
 
+use super::archived::{self, Archive, FileState, OpenArchive};
 use super::events::{self, Event};
 use super::{ERASURE_LOCK, StoredSeal, end_of_log, erasure, stored_seal};
 use crate::Store;
@@ -40,6 +41,8 @@ pub struct VerifyOptions<'a> {
     pub book: Option<BookId>,
     /// An export to compare the seals with.
     pub anchor: Option<AnchorLines<'a>>,
+    /// Opens the files of archives. Without it, only the records of archives are verified.
+    pub open_archive: Option<OpenArchive<'a>>,
 }
 
 /// The result of a verification.
@@ -51,6 +54,10 @@ pub struct Verification {
     pub last_seal: i64,
     /// Number of sealed events that were compared.
     pub events: i64,
+    /// Number of sealed events that are archived.
+    pub archived: i64,
+    /// The files of archives that the file store does not have. Their events are only proved to be archived.
+    pub absent_files: Vec<String>,
     /// Number of events after the last seals.
     pub unsealed: i64,
     /// The findings, at most [`MAX_FINDINGS`].
@@ -110,6 +117,10 @@ struct Verifier<'c, 'a> {
     key: Option<&'a AuditKey>,
     book: Option<BookId>,
     anchor: Option<Anchor<'a>>,
+    open_archive: Option<OpenArchive<'a>>,
+    archives: Vec<Archive>,
+    /// The first seal that is verified.
+    first: i64,
     /// The expected number of the next seal.
     next: i64,
     /// The hash of the previous seal; `None` if that is missing or cannot be read.
@@ -133,6 +144,9 @@ impl<'c, 'a> Verifier<'c, 'a> {
             key: options.key,
             book: options.book,
             anchor: None,
+            open_archive: options.open_archive,
+            archives: Vec::new(),
+            first,
             next: first,
             previous: (first == 1).then_some([0; HASH_BYTES]),
             ends,
@@ -141,6 +155,11 @@ impl<'c, 'a> Verifier<'c, 'a> {
         };
         if first > 1 {
             verifier.previous = verifier.hash_of(first - 1).await?;
+        }
+        let (archives, broken) = archived::load(verifier.connection, verifier.key).await?;
+        verifier.archives = archives;
+        for month in broken {
+            verifier.find(Finding::ArchiveBroken { month: month.to_string() });
         }
         if let Some(lines) = options.anchor {
             verifier.anchor = Some(Anchor::start(lines, first)?);
@@ -211,6 +230,7 @@ impl<'c, 'a> Verifier<'c, 'a> {
             return Ok(());
         }
         self.add_erasures(seal, &mut page).await?;
+        let in_archives = self.add_archived(seal, &mut page).await?;
         let mut found = Vec::new();
         let mut events = events::events(self.connection, seal.log, seal.from, seal.through);
         while let Some(event) = events.try_next().await? {
@@ -235,7 +255,7 @@ impl<'c, 'a> Verifier<'c, 'a> {
         self.may_lack_versions |= seal.log == Log::Coupon && !found.is_empty();
         let room = MAX_FINDINGS - self.result.findings.len();
         self.result.findings.extend(found.into_iter().take(room));
-        Ok(())
+        self.compare_lines(seal, &mut page, &in_archives).await
     }
 
     /// Adds the events of the seal that erasures have changed, if they are recorded in the chain.
@@ -244,6 +264,79 @@ impl<'c, 'a> Verifier<'c, 'a> {
         for erased in erasure::of_seal(self.connection, seal.number).await? {
             if !erased.is_recorded(key) || !page.add_erased(&erased.ids, &erased.leaves, &erased.salts) {
                 self.find(Finding::ErasureBroken { seal: seal.number, pseudonym: erased.pseudonym });
+            }
+        }
+        Ok(())
+    }
+
+    /// Marks the events of the seal that are archived. Returns them, with the index of each archive.
+    async fn add_archived(&mut self, seal: &Seal, page: &mut SealedPage) -> Result<Vec<(usize, EventBits)>> {
+        let mut added = Vec::new();
+        if seal.log != Log::Coupon || self.archives.is_empty() {
+            return Ok(added);
+        }
+        for (month, events) in archived::of_seal(self.connection, seal.number).await? {
+            let Some(index) = self.archives.iter().position(|archive| archive.month == month) else {
+                continue;
+            };
+            if page.add_archived(&events) {
+                self.result.archived += events.count();
+                added.push((index, events));
+            } else {
+                self.find(Finding::ArchiveBroken { month: month.to_string() });
+            }
+        }
+        Ok(added)
+    }
+
+    /// Compares the archived events of the seal with the lines of the files.
+    async fn compare_lines(
+        &mut self,
+        seal: &Seal,
+        page: &mut SealedPage,
+        in_archives: &[(usize, EventBits)],
+    ) -> Result<()> {
+        let Some(open) = self.open_archive else { return Ok(()) };
+        // Of a file that is read from its beginning, no line is skipped.
+        let after = if self.first == 1 { Position::default() } else { seal.from };
+        for (index, events) in in_archives {
+            let archive = &mut self.archives[*index];
+            if !archive.open(open, after).await? {
+                continue;
+            }
+            let (seal, through, mut found) = (seal.number, seal.through, Vec::new());
+            while let Some(line) = archive.next_up_to(through).await? {
+                let (month, id) = (archive.month.to_string(), line.position.id);
+                match page.compare_line(events, id, &line.leaf) {
+                    Comparison::Same => {}
+                    Comparison::Changed => found.push(Finding::ArchivedEventChanged { seal, month, id }),
+                    Comparison::WithoutSalt | Comparison::Inserted | Comparison::Repeated => {
+                        archive.has_other_lines = true;
+                    }
+                }
+            }
+            let month = archive.month.to_string();
+            let missing = page.missing_lines(events);
+            found.extend(missing.map(|id| Finding::ArchivedEventMissing { seal, month: month.clone(), id }));
+            for finding in found {
+                self.find(finding);
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the rest of the files of archives, and compares their hashes.
+    async fn finish_archives(&mut self) -> Result<()> {
+        for mut archive in std::mem::take(&mut self.archives) {
+            let is_whole = self.first == 1 || archive.has_other_lines;
+            match archive.finish().await? {
+                FileState::NotRead | FileState::AsRecorded => {}
+                FileState::Absent => self.result.absent_files.push(archive.file),
+                FileState::Changed if !is_whole => {}
+                FileState::Changed => {
+                    let (month, file) = (archive.month.to_string(), archive.file);
+                    self.find(Finding::ArchiveFileChanged { month, file });
+                }
             }
         }
         Ok(())
@@ -271,6 +364,7 @@ impl<'c, 'a> Verifier<'c, 'a> {
             let Some((seal, _)) = anchor.next_up_to(i64::MAX)? else { break };
             self.find(Finding::AnchoredSealMissing { seal });
         }
+        self.finish_archives().await?;
         for (log, end) in Log::ALL.into_iter().zip(self.ends) {
             self.result.unsealed += count_after(self.connection, log, end).await?;
         }

@@ -1,13 +1,17 @@
--- The buckets of books and businesses that differ from their events.
+-- The buckets of books and businesses that differ from their events. Buckets before the oldest month that is not archived have no events to
+-- compare with.
 --
 -- $1 book or null.
-with event as (
+with kept as materialized (
+  select coupon_events_kept_from() as begin
+),
+event as (
   select business_id, book_id, stat_bucket_of(at) as bucket_at, count(*) filter (where action = 'ASSIGN') as assigned,
          count(*) filter (where action = 'LOCK' and from_status <> 'LOCKED') as locked,
          count(*) filter (where action = 'UNLOCK') as unlocked, count(*) filter (where action = 'EXPIRE') as lock_expired,
          count(*) filter (where action = 'REDEEM') as redeemed, count(*) filter (where action = 'REVOKE') as revoked,
          count(*) filter (where action = 'ROLLBACK') as rolled_back, count(*) filter (where action = 'VOID') as voided
-  from coupon_event where $1::uuid is null or book_id = $1
+  from coupon_event where at >= (select begin from kept) and ($1::uuid is null or book_id = $1)
   group by 1, 2, 3
 ),
 recounted as (
@@ -28,7 +32,7 @@ stored as (
     select scope.id, bucket_at, assigned, locked, unlocked, lock_expired, redeemed, revoked, rolled_back, voided
     from stat_delta cross join lateral (values (book_id), (business_id)) scope (id)
   ) part
-  where $1::uuid is null or scope_id = $1
+  where bucket_at >= (select begin from kept) and ($1::uuid is null or scope_id = $1)
   group by 1, 2
 )
 select scope_id as "scope_id!", v.number as "number!", bucket_at, coalesce(v.stored, 0)::bigint as "stored!",

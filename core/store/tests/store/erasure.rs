@@ -25,7 +25,7 @@ async fn begin(store: &Store, world: &World, user: &str) -> Box<Erasure> {
 }
 
 /// Erases a user completely.
-async fn erase(world: &World, user: &str) -> Erased {
+pub(crate) async fn erase(world: &World, user: &str) -> Erased {
     let store = world.store().clone().acting_as(AuditContext::of_program("cli"));
     let erasure = begin(&store, world, user).await;
     store.erase_rows(&erasure, Some(&key()), |_| {}).await.unwrap();

@@ -33,7 +33,7 @@ async fn create(world: &World, business: BusinessId, new: NewWebhook) -> Webhook
 }
 
 /// A webhook of all events.
-async fn webhook(world: &World) -> WebhookId {
+pub(crate) async fn webhook(world: &World) -> WebhookId {
     create(world, world.business, new_webhook(&["*"])).await
 }
 
@@ -65,7 +65,7 @@ async fn read_to_end(world: &World) -> u64 {
 }
 
 /// A webhook's deliveries, oldest first.
-async fn deliveries(world: &World, webhook: WebhookId) -> Vec<Delivery> {
+pub(crate) async fn deliveries(world: &World, webhook: WebhookId) -> Vec<Delivery> {
     let page = world.store().list_deliveries(world.business, webhook, None, 500).await.unwrap();
     page.items.into_iter().rev().collect()
 }

@@ -214,7 +214,8 @@ async fn a_verification_of_a_part_reports_what_concerns_it() {
         let change = format!("update coupon_event set actor = 'x' where id = '{id}'");
         sqlx::query(sqlx::AssertSqlSafe(change)).execute(&mut *transaction).await.unwrap();
         let key = key();
-        let options = |from, book| VerifyOptions { key: Some(&key), from, book, anchor: None };
+        let options =
+            |from, book| VerifyOptions { key: Some(&key), from, book, anchor: None, open_archive: None };
         let from = cuponera_store::verify_chain(&mut transaction, options(Some(3), None)).await.unwrap();
         assert_eq!((from.found > 0, from.seals > 0), (expected, true), "from the third seal");
         for (book, is_found) in [(world.book, true), (BookId::generate(), false)] {

@@ -10,8 +10,10 @@ use clap::Subcommand;
 use cuponera_domain::audit::AuditKey;
 use cuponera_domain::id::BookId;
 use cuponera_platform::config::Settings;
+use cuponera_platform::files::Files;
 use cuponera_platform::lifecycle;
-use cuponera_store::{Pools, Store, Verification, VerifyOptions};
+use cuponera_store::{ArchiveContent, Pools, Store, Verification, VerifyOptions};
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use serde_json::json;
 
 use crate::client::print::{note, output_error, print};
@@ -33,7 +35,8 @@ Examples:
 
 It recomputes the hashes of all sealed events, the chain and its HMACs, and prints a line for each difference. It reads the logs once, and
 the installation continues to run. The key is CUPONERA_AUDIT_KEY, otherwise that of the data folder. The result of a verification of the
-whole chain is shown by GET /api/v1/audit. Events that are not sealed yet are counted and are no findings.
+whole chain is shown by GET /api/v1/audit. Events that are not sealed yet are counted and are no findings. Archived events are compared in their
+files (`cuponera archive`); if a file is not in the file store, a note names it, and its events are only proved to be archived.
 
 Only an anchor (cuponera audit export) that is kept elsewhere shows that the last seals were removed together with their events, or that the
 chain was rewritten with the key.
@@ -108,9 +111,8 @@ struct Part {
 fn verify(settings: Settings, part: Part, as_json: bool) -> Result<ExitCode, String> {
     let checked = settings.check();
     let verification = lifecycle::run(settings, checked, |settings| async move {
-        let work = Box::pin(with_store(&settings, async |store: &Store| {
-            verify_part(store, key(&settings)?, &part).await
-        }));
+        let work =
+            Box::pin(with_store(&settings, async |store: &Store| verify_part(store, &settings, &part).await));
         lifecycle::unless_stopped(LAST_WORDS, work).await
     })?;
     let status = if verification.found == 0 { ExitCode::SUCCESS } else { ExitCode::from(FINDINGS) };
@@ -118,23 +120,37 @@ fn verify(settings: Settings, part: Part, as_json: bool) -> Result<ExitCode, Str
     Ok(print(&text).map_or_else(ClientError::report, |()| status))
 }
 
-async fn verify_part(store: &Store, key: Option<AuditKey>, part: &Part) -> Result<Verification, String> {
+async fn verify_part(store: &Store, settings: &Settings, part: &Part) -> Result<Verification, String> {
+    let key = key(settings)?;
     let error_text = |error: cuponera_store::Error| error.chain();
     if key.is_none() && store.audit_status().await.map_err(error_text)?.seals > 0 {
         return Err("the key of the seals is missing: set CUPONERA_AUDIT_KEY".to_owned());
     }
     let mut anchor = part.anchor.as_deref().map(Anchor::open).transpose()?;
+    let has_archives = store.has_archives().await.map_err(error_text)?;
+    let files = if has_archives { Some(lifecycle::open_files(settings).await?) } else { None };
+    let open = files.map(|files| move |name: String| open_archive(files.clone(), name).boxed());
     let options = VerifyOptions {
         key: key.as_ref(),
         from: part.from,
         book: part.book,
         anchor: anchor.as_mut().map(|lines| lines as _),
+        open_archive: open.as_ref().map(|open| open as _),
     };
     let verification = store.verify_audit(options).await.map_err(error_text)?;
+    for file in &verification.absent_files {
+        note(&format!("{file} is not in the file store: its events are only proved to be archived"));
+    }
     if part.from.is_none() && part.book.is_none() {
         store.record_verification(&verification).await.map_err(error_text)?;
     }
     Ok(verification)
+}
+
+/// The content of the file of an archive; `None` if the file store does not have it.
+async fn open_archive(files: Files, name: String) -> cuponera_store::Result<Option<ArchiveContent>> {
+    let content = files.find(&name).await?;
+    Ok(content.map(|content| content.map_ok(|piece| piece.to_vec()).boxed()))
 }
 
 fn export(settings: Settings, out: Option<PathBuf>) -> Result<ExitCode, String> {
@@ -237,15 +253,19 @@ fn words_of(verification: &Verification) -> String {
     for finding in &verification.findings {
         let _ = writeln!(text, "{}", plain(&finding.to_string()));
     }
-    let Verification { seals, events, unsealed, found, .. } = verification;
-    let _ = writeln!(text, "seals: {seals}, events: {events}, not sealed yet: {unsealed}, findings: {found}");
+    let Verification { seals, events, archived, unsealed, found, .. } = verification;
+    let _ = writeln!(
+        text,
+        "seals: {seals}, events: {events}, archived: {archived}, not sealed yet: {unsealed}, findings: {found}"
+    );
     text
 }
 
 fn json_of(verification: &Verification) -> String {
-    let Verification { seals, last_seal, events, unsealed, findings, found } = verification;
+    let Verification { seals, last_seal, events, archived, absent_files, unsealed, findings, found } =
+        verification;
     let result = json!({
-        "seals": seals, "lastSeal": last_seal, "events": events, "unsealed": unsealed, "found": found, "findings": findings,
+        "seals": seals, "lastSeal": last_seal, "events": events, "archived": archived, "absentFiles": absent_files, "unsealed": unsealed, "found": found, "findings": findings,
     });
     result.to_string()
 }

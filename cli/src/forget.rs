@@ -126,8 +126,12 @@ async fn forget_in(store: &Store, settings: &Settings, what: &Forget, user: &str
         ErasureStart::UnknownUser => return Err(unknown()),
         ErasureStart::JobsOpen(jobs) => return Err(jobs_open(&jobs)),
         ErasureStart::Locked => {
-            return Err("another erasure, or a verification of the audit chain, is running: try again later"
-                .to_owned());
+            return Err(
+                "another erasure, an archive, or a verification of the audit chain is running: try again later".to_owned(),
+            );
+        }
+        ErasureStart::ArchiveOpen => {
+            return Err("an archive of events was interrupted: run `cuponera archive` again first".to_owned());
         }
     };
     if erasure.is_continued() {

@@ -1,6 +1,7 @@
 //! The `cuponera` program: parses the command line and runs one subcommand.
 
 mod admin;
+mod archive;
 mod audit;
 mod banner;
 mod client;
@@ -62,6 +63,14 @@ enum Verb {
     Forget {
         #[command(flatten)]
         what: forget::Forget,
+        #[command(flatten)]
+        settings: Box<Settings>,
+    },
+    /// Move the events of old months to files; `up` may be running.
+    #[command(after_long_help = archive::HELP)]
+    Archive {
+        #[command(flatten)]
+        what: archive::Archive,
         #[command(flatten)]
         settings: Box<Settings>,
     },
@@ -128,6 +137,7 @@ fn main() -> ExitCode {
         Verb::Reconcile { book, settings } => reconcile::run(*settings, book.map(BookId)),
         Verb::Audit(verb) => audit::run(verb),
         Verb::Forget { what, settings } => forget::run(*settings, what),
+        Verb::Archive { what, settings } => archive::run(*settings, what),
         Verb::Admin(verb) => start(verb.settings().clone(), |settings| admin::admin(settings, verb)),
         Verb::Health { url } => health::run(&url),
         Verb::Client(verb) => Ok(client::run(verb)),

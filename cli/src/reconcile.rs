@@ -19,7 +19,8 @@ const DIFFERENT: u8 = 5;
 
 pub(crate) const HELP: &str = "\
 It prints a line for each number that differs, then the number of differences. The expected number is 0. It reads whole tables, which
-takes a few seconds for a million events, and changes nothing. API calls and jobs continue to run.
+takes a few seconds for a million events, and changes nothing. API calls and jobs continue to run. Statistics of archived months are
+not compared with events.
 
 Exit status:
   0    no number differs

@@ -1,10 +1,11 @@
 //! Stores uploaded parts, errors files and exports: in a local folder, or for a fleet in a bucket, both with
 //! `object_store`.
 //!
-//! Names: `uploads/<job>/<part>.csv`, `errors/<job>/<chunk>-<epoch>.csv`, and those of [`export`]. A file is complete or absent, and
+//! Names: `uploads/<job>/<part>.csv`, `errors/<job>/<chunk>-<epoch>.csv`, `archive/<partition>-<hash>.jsonl`, and those of [`export`]. A file is complete or absent, and
 //! is durable before anything refers to it.
 
 mod address;
+mod archive;
 mod bucket;
 mod export;
 mod search;
@@ -27,6 +28,7 @@ use cuponera_domain::id::JobId;
 use cuponera_store::{Error, Result};
 
 pub use address::FilesAddress;
+pub use archive::FileWriter;
 pub use bucket::BucketState;
 pub use search::FoundIn;
 

@@ -222,6 +222,8 @@ impl Coupons {
     }
 
     /// List the events of a coupon, newest first
+    ///
+    /// Events of archived months are absent, so the oldest one may not be the assignment.
     #[oai(path = "/:code/history", method = "get", operation_id = "getCouponHistory")]
     async fn history(
         &self,

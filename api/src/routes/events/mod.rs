@@ -44,7 +44,7 @@ impl Events {
     /// List or follow the events of all codes
     ///
     /// The list has the newest events first. A page may be short or empty before the end of the list: only `nextCursor` shows whether there
-    /// are more. An API key that is limited to some books sees the events of their codes.
+    /// are more. An API key that is limited to some books sees the events of their codes. Events of archived months are absent.
     ///
     /// With `kind=ADMIN` the list has the changes of books, API keys, users, logins, user pools, jobs and webhooks instead: what was done, by which
     /// actor, and the values before and after, without secrets. It needs the permission `events:admin`, which only an ADMIN has, and cannot

@@ -20,9 +20,9 @@ use cuponera_store::{Error, Result};
 use super::Files;
 
 /// Size of the pieces in which a file is written. S3 allows 10,000 of them: 78 GiB.
-const PIECE_BYTES: usize = 8 * 1024 * 1024;
+pub(super) const PIECE_BYTES: usize = 8 * 1024 * 1024;
 /// Maximum number of pieces that are being sent.
-const PIECES_IN_FLIGHT: usize = 2;
+pub(super) const PIECES_IN_FLIGHT: usize = 2;
 /// How long a link to a file is valid. A download that has begun continues.
 const LINK_VALID: Duration = Duration::from_mins(15);
 

@@ -1,6 +1,6 @@
 //! Archives of months of coupon events: the record of an archive, its file, and the events of a seal that it contains.
 //!
-//! **Invariant I-74.** The record names the events of each seal that are archived. Its root, with the hash of the file, is under the key of the
+//! **Invariant I-76.** The record names the events of each seal that are archived. Its root, with the hash of the file, is under the key of the
 //! seals and in an admin event.
 
 use std::fmt;
@@ -253,7 +253,7 @@ mod tests {
         );
     }
 
-    /// Invariant I-74.
+    /// Invariant I-76.
     #[test]
     fn the_hmac_of_an_archive_covers_each_value_and_the_root_each_bit() {
         let mut events = EventBits::none_of(9);

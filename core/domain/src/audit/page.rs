@@ -233,7 +233,7 @@ mod tests {
         assert!(!page().add_erased(id.as_bytes(), &sealed.leaf(&SALT), &[]));
     }
 
-    /// Invariant I-75.
+    /// Invariant I-77.
     #[test]
     fn an_archived_event_is_expected_in_its_archive_and_not_in_the_log() {
         let sealed = [1, 2, 3].map(coupon_event);

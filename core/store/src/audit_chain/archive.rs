@@ -6,10 +6,10 @@
 //! 4. [`Store::detach_month`] takes the events out of the log.
 //! 5. [`Store::complete_archive`] drops the partition and deletes the salts.
 //!
-//! **Invariant I-75.** An event is in the log or in an archive, never in none: the partition is detached in the transaction that marks the
+//! **Invariant I-77.** An event is in the log or in an archive, never in none: the partition is detached in the transaction that marks the
 //! archive, and after its record is sealed.
 //!
-//! **Invariant I-76.** No call waits for an archive: the lock of the log is requested for 50 ms at most.
+//! **Invariant I-78.** No call waits for an archive: the lock of the log is requested for 50 ms at most.
 
 use std::fmt;
 

@@ -1,6 +1,6 @@
 //! The archives of a chain, as a verification reads them: their records, and the lines of their files.
 //!
-//! **Invariant I-74.** An event that is not in the log is valid only if the record of an archive has it: under the key of the seals, with a root
+//! **Invariant I-76.** An event that is not in the log is valid only if the record of an archive has it: under the key of the seals, with a root
 //! that an admin event has.
 //!
 //! Memory is bounded: of each file one piece and one line. The files are read in the order of the log, as the seals are.

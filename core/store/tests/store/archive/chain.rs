@@ -1,4 +1,4 @@
-//! Invariants I-74 and I-75: the audit chain and archived events.
+//! Invariants I-76 and I-77: the audit chain and archived events.
 
 use cuponera_domain::audit::Month;
 use cuponera_store::{OpenArchive, VerifyOptions, verify_chain};
@@ -9,7 +9,7 @@ use sqlx::{AssertSqlSafe, query, query_scalar};
 use super::{Folder, aged_world, archive, archived, count, month, verify_files};
 use crate::audit_chain::{key, seal_to_end, texts, verify};
 
-/// Invariants I-74 and I-75.
+/// Invariants I-76 and I-77.
 #[tokio::test]
 async fn archived_months_are_proved_by_their_files_and_without_them_by_their_records() {
     let (world, _) = aged_world().await;
@@ -51,7 +51,7 @@ async fn archived_months_are_proved_by_their_files_and_without_them_by_their_rec
     world.assert_invariants().await;
 }
 
-/// Invariant I-75.
+/// Invariant I-77.
 #[tokio::test]
 async fn the_salts_of_archived_events_are_deleted_and_those_of_others_are_kept() {
     let (world, _) = aged_world().await;
@@ -102,7 +102,7 @@ fn sorted(mut texts: Vec<String>) -> Vec<String> {
     texts
 }
 
-/// Invariant I-74.
+/// Invariant I-76.
 #[tokio::test]
 async fn a_changed_record_of_an_archive_proves_nothing_and_an_event_that_was_removed_by_hand_is_found() {
     let (world, _) = aged_world().await;
@@ -179,7 +179,7 @@ async fn findings_with(world: &World, folder: &Folder, name: &str, lines: &[Stri
     sorted(found)
 }
 
-/// Invariant I-75.
+/// Invariant I-77.
 #[tokio::test]
 async fn a_changed_file_is_found_and_an_absent_one_is_reported() {
     let (world, _) = aged_world().await;

@@ -24,7 +24,7 @@ async fn archive_all(world: &World, folder: &Folder) {
     }
 }
 
-/// Invariant I-77.
+/// Invariant I-79.
 #[tokio::test]
 async fn a_coupon_whose_first_events_are_archived_is_used_rolled_back_and_reconciled() {
     let world = World::new().await;
@@ -57,7 +57,7 @@ async fn a_coupon_whose_first_events_are_archived_is_used_rolled_back_and_reconc
     assert_eq!(archived(&world, &folder).await, 4);
 }
 
-/// Invariant I-77.
+/// Invariant I-79.
 #[tokio::test]
 async fn a_book_whose_events_are_all_archived_is_not_deleted() {
     let world = World::new().await;
@@ -92,7 +92,7 @@ async fn a_book_whose_events_are_all_archived_is_not_deleted() {
     delete(unused).await.unwrap();
 }
 
-/// Invariants I-71 and I-75.
+/// Invariants I-71 and I-77.
 #[tokio::test]
 async fn a_user_is_erased_before_and_after_an_archive_and_the_chain_remains_valid() {
     let (world, _) = aged_world().await;
@@ -115,7 +115,7 @@ async fn a_user_is_erased_before_and_after_an_archive_and_the_chain_remains_vali
     assert_eq!(deleted, 8);
 }
 
-/// Invariant I-77.
+/// Invariant I-79.
 #[tokio::test]
 async fn lists_and_streams_of_events_begin_at_the_oldest_month_that_is_not_archived() {
     let (world, _) = aged_world().await;
@@ -138,7 +138,7 @@ async fn lists_and_streams_of_events_begin_at_the_oldest_month_that_is_not_archi
     assert_eq!(list(EventFilter { range, ..EventFilter::default() }).await, Vec::<uuid::Uuid>::new());
 }
 
-/// Invariant I-77.
+/// Invariant I-79.
 #[tokio::test]
 async fn a_database_that_was_restored_from_a_dump_is_recognized_without_its_archived_events() {
     let world = World::new().await;
@@ -163,7 +163,7 @@ async fn a_database_that_was_restored_from_a_dump_is_recognized_without_its_arch
     assert_eq!(epochs().await, 2);
 }
 
-/// Invariant I-75.
+/// Invariant I-77.
 #[tokio::test]
 async fn each_business_gets_an_admin_event_and_a_month_without_events_is_dropped() {
     let world = World::new().await;

@@ -1,4 +1,4 @@
-//! Invariants I-75 and I-76: the steps of an archive, interrupted between any two of them, and beside calls.
+//! Invariants I-77 and I-78: the steps of an archive, interrupted between any two of them, and beside calls.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -41,7 +41,7 @@ async fn execute(world: &World, folder: &Folder, month: Month, steps: usize) {
     }
 }
 
-/// Invariant I-75.
+/// Invariant I-77.
 #[tokio::test]
 async fn an_archive_that_ends_after_any_step_is_continued_and_the_chain_is_valid_meanwhile() {
     for steps in 0..=5 {
@@ -73,7 +73,7 @@ async fn an_archive_that_ends_after_any_step_is_continued_and_the_chain_is_valid
     }
 }
 
-/// Invariant I-76.
+/// Invariant I-78.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_call_waits_for_a_month_that_is_detached_behind_a_long_reader() {
     let (world, _) = aged_world().await;
@@ -118,7 +118,7 @@ async fn no_call_waits_for_a_month_that_is_detached_behind_a_long_reader() {
     world.assert_invariants().await;
 }
 
-/// Invariant I-75.
+/// Invariant I-77.
 #[tokio::test]
 async fn a_month_is_detached_only_after_its_record_is_sealed_and_without_later_events() {
     let (world, _) = aged_world().await;

@@ -5,13 +5,18 @@ use object_store::ObjectStoreExt;
 use object_store::path::Path;
 
 use cuponera_domain::id::JobId;
+use cuponera_domain::text;
 use cuponera_store::{Error, Result};
 
 use super::{Files, classify};
 
-/// What separates the cells of a file: the delimiters and quotes, the apostrophe before a formula, the end of a line, and the last byte
-/// of a byte order mark.
-const SEPARATORS: &[u8] = b",;|\"' \t\r\n\xbf";
+/// What separates the cells of a file, besides blanks and zero-width characters: the delimiters and quotes, and the apostrophe before a
+/// formula.
+const SEPARATORS: &[char] = &[',', ';', '|', '"', '\''];
+/// Maximum length of a character in UTF-8.
+const MAX_CHAR_BYTES: usize = 4;
+/// Follows the last part of a file, so that each text is followed by a whole character.
+const END: &[u8] = b"\n\n\n\n";
 
 /// Which files of a job contain one of the texts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -45,7 +50,7 @@ impl Files {
                     return Ok(true);
                 }
             }
-            if search.finds_in(b"\n") {
+            if search.finds_in(END) {
                 return Ok(true);
             }
         }
@@ -69,22 +74,46 @@ impl Search {
         }
     }
 
-    /// Whether a text ends before the last byte of the part.
+    /// Whether a text ends at least [`MAX_CHAR_BYTES`] before the end of the parts so far, between separators.
     fn finds_in(&mut self, part: &[u8]) -> bool {
         self.tail.extend_from_slice(part);
-        let is_separator = |byte: &u8| SEPARATORS.contains(byte);
+        let tail = &self.tail[..];
         let is_found = self.texts.iter().any(|text| {
-            self.tail.windows(text.len() + 2).any(|window| {
-                is_separator(&window[0])
-                    && window[1..=text.len()] == text[..]
-                    && is_separator(&window[text.len() + 1])
+            occurrences(tail, text).any(|start| {
+                let (before, after) = (&tail[..start], &tail[start + text.len()..]);
+                after.len() >= MAX_CHAR_BYTES
+                    && last_char(before).is_some_and(is_separator)
+                    && first_char(after).is_some_and(is_separator)
             })
         });
         let longest = self.texts.iter().map(Vec::len).max().unwrap_or(0);
-        let kept = self.tail.len().saturating_sub(longest + 1);
+        let kept = self.tail.len().saturating_sub(longest + 2 * MAX_CHAR_BYTES);
         self.tail.drain(..kept);
         is_found
     }
+}
+
+/// Where a text begins, also inside another occurrence of it.
+fn occurrences(bytes: &[u8], text: &[u8]) -> impl Iterator<Item = usize> {
+    let find = move |from: usize| memchr::memmem::find(&bytes[from..], text).map(|at| from + at);
+    std::iter::successors(find(0), move |at| find(at + 1))
+}
+
+/// Whether a character is no part of a cell at this place: an import removes blanks and zero-width characters at the ends.
+fn is_separator(character: char) -> bool {
+    SEPARATORS.contains(&character) || text::trim(character.encode_utf8(&mut [0; MAX_CHAR_BYTES])).is_empty()
+}
+
+fn first_char(bytes: &[u8]) -> Option<char> {
+    let bytes = &bytes[..bytes.len().min(MAX_CHAR_BYTES)];
+    bytes.utf8_chunks().next()?.valid().chars().next()
+}
+
+fn last_char(bytes: &[u8]) -> Option<char> {
+    let bytes = &bytes[bytes.len().saturating_sub(MAX_CHAR_BYTES)..];
+    // The first bytes may be the rest of another character.
+    let last = bytes.utf8_chunks().last()?;
+    if last.invalid().is_empty() { last.valid().chars().next_back() } else { None }
 }
 
 #[cfg(test)]
@@ -94,7 +123,7 @@ mod tests {
     fn finds(parts: &[&str], texts: &[&str]) -> bool {
         let texts: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
         let mut search = Search::new(&texts);
-        parts.iter().any(|part| search.finds_in(part.as_bytes())) || search.finds_in(b"\n")
+        parts.iter().any(|part| search.finds_in(part.as_bytes())) || search.finds_in(END)
     }
 
     /// Invariant I-71.
@@ -111,6 +140,14 @@ mod tests {
             }
         }
         assert!(finds(&["\u{feff}ana"], &["eva", "ana"]));
+        for padded in ["C1,\u{a0}ana,x", "C1,ana\u{a0}\n", "C1,\u{200b}ana\u{2060},x", "C1;\u{3000}ana", "ana\u{feff}"] {
+            let mut search = Search::new(&["ana".to_owned()]);
+            assert!(padded.bytes().any(|byte| search.finds_in(&[byte])) || search.finds_in(END), "{padded:?}");
+        }
+        assert!(finds(&["xa,a,a\n"], &["a,a"]));
+        for other in ["mañana", "anañ", "C1,ana\u{301}", "ñana,", "C1,日ana日"] {
+            assert!(!finds(&[other], &["ana"]), "{other:?}");
+        }
         assert!(!finds(&["x"], &[]));
     }
 }

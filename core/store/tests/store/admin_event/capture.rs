@@ -6,9 +6,9 @@ use cuponera_domain::id::ApiKeyId;
 use cuponera_domain::job::JobError;
 use cuponera_domain::pool::PoolPatch;
 use cuponera_domain::principal::{KeyScope, RoleName};
-use cuponera_domain::webhook::NewWebhook;
 use cuponera_domain::webhook::delivery::Attempt;
 use cuponera_domain::webhook::signature::Secret;
+use cuponera_domain::webhook::{NewWebhook, WebhookPatch};
 use cuponera_store::{AccountChange, AttemptOutcome, ClaimLimits, JobFilter, NewApiKey, Notifier, Store};
 use cuponera_testkit::{World, claim, generate, rules};
 use serde_json::{Value, json};
@@ -303,4 +303,32 @@ async fn a_webhook_is_recorded_without_its_secrets_and_its_deliveries_are_not() 
     assert_eq!((event.what(), &*event.actor), (("WEBHOOK", "DELETE"), &*format!("admin:{admin}")));
     while store.forget_deliveries().await.unwrap() > 0 {}
     assert_eq!(took(&world).await, [], "housekeeping of a deleted webhook was recorded");
+}
+
+/// Invariant I-63.
+#[tokio::test]
+async fn a_changed_query_of_a_webhook_is_recorded_without_its_text() {
+    let (world, store, _) = administered().await;
+    let new = NewWebhook {
+        url: "https://receiver.example/hooks?token=needle-1".to_owned(),
+        description: None,
+        event_types: vec!["*".to_owned()],
+        per_code: false,
+        enabled: true,
+    };
+    let made = store.create_webhook(None, world.business, &new, &Secret::new([7; 32])).await.unwrap();
+    let id = made.outcome.unwrap().webhook.id;
+    let created = one(&world).await;
+    let patch = WebhookPatch {
+        url: Some("https://receiver.example/hooks?token=needle-2".to_owned()),
+        ..WebhookPatch::default()
+    };
+    store.update_webhook(world.business, id, &patch).await.unwrap();
+    let updated = one(&world).await;
+    assert_eq!(created.after.as_ref().unwrap()["url"], "https://receiver.example/hooks");
+    assert_eq!(updated.what(), ("WEBHOOK", "UPDATE"));
+    let queries = [&created.after, &updated.before, &updated.after]
+        .map(|values| values.as_ref().unwrap()["query"].as_str().unwrap().to_owned());
+    assert!(queries[0] == queries[1] && queries[1] != queries[2], "{queries:?}");
+    assert!(!format!("{created:?}{updated:?}").contains("needle"));
 }

@@ -230,3 +230,37 @@ async fn a_path_allows_what_the_template_has_that_says_most_of_it() {
         assert_eq!((reply.status, reply.header("allow")), (405, allowed), "{path}");
     }
 }
+
+/// A rejection that is stored with a key has the language of each request.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_sentence_of_a_problem_is_in_the_language_that_the_request_prefers() {
+    let server = Server::start().await;
+    let book = server.book(json!({})).await;
+    let assign = |language: &'static str| {
+        server
+            .admin()
+            .request(Method::POST, "assignments/random")
+            .header("Accept-Language", language)
+            .header("Idempotency-Key", "one-key")
+            .json(&json!({"couponBookId": book, "userId": "ana"}))
+    };
+    for (language, expected, tag) in [
+        ("es-MX, en;q=0.5", "No quedan códigos libres.", "es"),
+        ("fr", "the book has no free code left", "en"),
+        ("en, es", "the book has no free code left", "en"),
+        ("es", "No quedan códigos libres.", "es"),
+    ] {
+        let reply = Reply::to(assign(language)).await;
+        assert_eq!(reply.outcome(), "409 sold_out", "{}", reply.text);
+        assert_eq!((&reply.json()["detail"], reply.header("Content-Language")), (&json!(expected), tag));
+        assert_eq!(reply.header("Vary"), "Accept-Language");
+    }
+    let unknown = server.admin().request(Method::GET, "coupons/ABC-1").header("Accept-Language", "es");
+    let problem = Reply::to(unknown).await.rejected(404);
+    assert_eq!(problem, "not_found");
+    let bad = server.admin().request(Method::GET, "coupon-books?limit=0").header("Accept-Language", "es");
+    let reply = Reply::to(bad).await;
+    assert_eq!(reply.json()["detail"], "La petición no es válida. Campos que hay que corregir: limit.");
+    let found = server.admin().request(Method::GET, "coupon-books").header("Accept-Language", "es");
+    assert_eq!(Reply::to(found).await.header("Content-Language"), "");
+}

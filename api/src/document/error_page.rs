@@ -8,12 +8,14 @@ use serde_json::Value;
 
 use super::catalog::{JOB_FAILURES, KINDS, ROW_REASONS};
 use super::{DOCUMENT, codes_of, operations_of};
+use crate::http::problem::spanish;
 
 const HEAD: &str = "# Error codes
 
 Every rejection and every fault is a problem document (`application/problem+json`, RFC 9457). Match on its `code`. `status` is
-the HTTP status, `detail` a sentence for people. Some codes have additional fields: `invalid` has `errors`,
-`pattern_exhausted` has `remaining`, `not_enough_codes` has `needed` and `available`, `coupon_locked` has `lockedUntil`, `unclear_header` has `firstRecord` and `parameters`,
+the HTTP status, `detail` a sentence for people: in English, or in Spanish if the request prefers it (`Accept-Language: es`). A shop can show
+it. Words in braces below are the values of fields of the problem. Some codes have additional fields: `invalid` has `errors`,
+`pattern_exhausted` has `remaining`, `user_limit_reached` and `webhook_limit_reached` have `limit`, `invalid_transition` has `from` and `to`, `wrong_job_state` has `jobStatus`, `not_enough_codes` has `needed` and `available`, `coupon_locked` has `lockedUntil`, `unclear_header` has `firstRecord` and `parameters`,
 and the rejections of a file have `line`. Every response has an `X-Request-Id`, which is also in the log. New versions may add
 codes; handle an unknown code by its status.
 
@@ -38,8 +40,12 @@ pub(crate) fn error_page() -> String {
         };
         let _ = write!(
             page,
-            "\n## {}\n\n**{}** · {}\n\n*Remedy:* {}\n\n*Returned by:* {answered}\n",
-            kind.code, kind.status, kind.meaning, kind.remedy
+            "\n## {}\n\n**{}** · {}\n\n*Remedy:* {}\n\n*In Spanish:* {}\n\n*Returned by:* {answered}\n",
+            kind.code,
+            kind.status,
+            kind.meaning,
+            kind.remedy,
+            spanish::sentence(kind.code).unwrap_or_default(),
         );
     }
     page.push_str(

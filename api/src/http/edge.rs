@@ -18,6 +18,7 @@ use uuid::Uuid;
 use crate::app::App;
 use crate::auth::limits::RequestContext;
 use crate::http::headers;
+use crate::http::language::Language;
 use crate::http::problem::Problem;
 use crate::http::traffic;
 use crate::routes::methods_of;
@@ -62,6 +63,7 @@ pub(crate) async fn edge<E: Endpoint>(
             Ok(response) => response,
             Err(problem) => problem.into_response(),
         };
+        Problem::translate(&mut response, Language::accepted(&asked));
         context.write_headers(response.headers_mut());
         app.cors.mark(&asked, response.headers_mut());
         headers::secure(&path, response.headers_mut());

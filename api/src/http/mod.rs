@@ -15,6 +15,7 @@ pub(crate) mod prefer;
 pub(crate) mod query;
 pub(crate) mod spelling;
 
+pub(crate) mod language;
 pub(crate) mod problem;
 pub(crate) mod reply;
 pub(crate) mod time;

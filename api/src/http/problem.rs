@@ -9,10 +9,14 @@ use poem::{IntoResponse, Response};
 use poem_openapi::registry::{MetaMediaType, MetaResponse, MetaResponses, Registry};
 use poem_openapi::types::{ToJSON, Type};
 use poem_openapi::{ApiResponse, Object};
+use serde_json::Value;
 use tracing::{error, warn};
 
+use crate::http::language::Language;
 use crate::http::time::Time;
 use crate::routes::MembershipView;
+
+pub(crate) mod spanish;
 
 /// The media type of a problem.
 pub(crate) const CONTENT_TYPE: &str = "application/problem+json";
@@ -47,10 +51,20 @@ struct ProblemBody {
     status: u16,
     /// The stable code to match on, such as `sold_out` or `coupon_locked`.
     code: String,
-    /// A sentence for people.
+    /// A sentence for people, in English, or in Spanish if `Accept-Language` prefers it.
     detail: String,
     /// All invalid fields.
     errors: Option<Vec<ProblemField>>,
+    /// With `user_limit_reached` and `webhook_limit_reached`: the maximum.
+    limit: Option<i64>,
+    /// With `too_large`, if a file exceeds it: the maximum number of bytes.
+    limit_bytes: Option<u64>,
+    /// With `invalid_transition`: the status of the book.
+    from: Option<String>,
+    /// With `invalid_transition`: the requested status.
+    to: Option<String>,
+    /// With `wrong_job_state`: the status of the job.
+    job_status: Option<String>,
     /// With `pattern_exhausted`: the number of codes that are left.
     remaining: Option<u64>,
     /// With `not_enough_codes`: the number of codes that the distribution needs.
@@ -93,6 +107,11 @@ impl Problem {
                 code: code.into(),
                 detail: detail.into(),
                 errors: None,
+                limit: None,
+                limit_bytes: None,
+                from: None,
+                to: None,
+                job_status: None,
                 remaining: None,
                 needed: None,
                 available: None,
@@ -188,6 +207,38 @@ impl Problem {
         self
     }
 
+    /// If the response is a problem, puts its sentence into this language.
+    pub(crate) fn translate(response: &mut Response, language: Language) {
+        let Some(mut problem) = response.extensions_mut().remove::<Self>() else { return };
+        let translated = match language {
+            Language::English => None,
+            Language::Spanish => problem.in_spanish(),
+        };
+        let language = if translated.is_some() { language } else { Language::English };
+        if let Some(detail) = translated {
+            problem.body.detail = detail;
+            response.set_body(problem.body.to_json_string());
+        }
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_LANGUAGE, HeaderValue::from_static(language.tag()));
+        headers.append(header::VARY, HeaderValue::from_static("Accept-Language"));
+    }
+
+    /// The sentence with the values of this problem. `None` for a code of a newer version.
+    pub(crate) fn in_spanish(&self) -> Option<String> {
+        let fields = self.body.to_json()?;
+        let mut parts = spanish::sentence(&self.body.code)?.split(['{', '}']);
+        let mut sentence = parts.next()?.to_owned();
+        while let (Some(name), Some(text)) = (parts.next(), parts.next()) {
+            sentence.push_str(&match name {
+                "retryAfter" => self.retry_after_seconds?.to_string(),
+                name => words(fields.get(name)?)?,
+            });
+            sentence.push_str(text);
+        }
+        Some(sentence)
+    }
+
     /// The HTTP status.
     pub(crate) fn status(&self) -> StatusCode {
         StatusCode::from_u16(self.body.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
@@ -199,6 +250,13 @@ impl From<Rejection> for Problem {
         let mut problem = Self::new(status_of(rejection.class()), rejection.code(), rejection.to_string());
         match &rejection {
             Rejection::Invalid { faults } => problem = problem.with_faults(faults),
+            Rejection::UserLimitReached { limit } => problem.body.limit = Some(i64::from(*limit)),
+            Rejection::WebhookLimitReached { limit } => problem.body.limit = Some(*limit),
+            Rejection::TooLarge { limit_bytes } => problem.body.limit_bytes = Some(*limit_bytes),
+            Rejection::InvalidTransition { from, to } => {
+                (problem.body.from, problem.body.to) = (Some(from.clone()), Some(to.clone()));
+            }
+            Rejection::WrongJobState { status, .. } => problem.body.job_status = Some(status.clone()),
             Rejection::PatternExhausted { remaining } => problem.body.remaining = Some(*remaining),
             Rejection::NotEnoughCodes { needed, available } => {
                 (problem.body.needed, problem.body.available) = (Some(*needed), Some(*available));
@@ -222,6 +280,17 @@ impl From<Rejection> for Problem {
             _ => {}
         }
         problem
+    }
+}
+
+/// A value in a sentence. Of invalid fields, their names.
+fn words(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Object(field) => words(field.get("field")?),
+        Value::Array(all) => Some(all.iter().filter_map(words).collect::<Vec<_>>().join(", ")),
+        Value::Null | Value::Bool(_) => None,
     }
 }
 
@@ -277,6 +346,7 @@ impl IntoResponse for Problem {
         if self.is_replay {
             response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
         }
+        response.extensions_mut().insert(self);
         response
     }
 }

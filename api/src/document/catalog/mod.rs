@@ -61,6 +61,14 @@ impl Kind {
                 problem["available"] = json!(250);
             }
             "pattern_exhausted" => problem["remaining"] = json!(17),
+            "user_limit_reached" => problem["limit"] = json!(2),
+            "webhook_limit_reached" => problem["limit"] = json!(100),
+            "too_large" => problem["limitBytes"] = json!(2_147_483_648_u64),
+            "invalid_transition" => {
+                problem["from"] = json!("CLOSED");
+                problem["to"] = json!("ACTIVE");
+            }
+            "wrong_job_state" => problem["jobStatus"] = json!("SUCCEEDED"),
             "not_utf8" | "record_too_long" | "unclosed_quote" => problem["line"] = json!(3),
             "unknown_delimiter" => problem["line"] = json!(1),
             "unclear_header" => {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use cuponera_domain::coupon::code::CodeError;
 use cuponera_domain::csv::{CutError, RowError};
-use cuponera_domain::rejection::Rejection;
+use cuponera_domain::rejection::{FieldError, Rejection, RejectionClass};
 use cuponera_store::RowRejection;
 
 use super::*;
@@ -126,6 +126,37 @@ fn nothing_stands_here_that_is_never_answered() {
         let answered = refusals.contains(&kind.code) || files.contains(&kind.code);
         assert!(answered || edge.contains_key(kind.code), "nothing answers {}", kind.code);
     }
+}
+
+#[test]
+fn every_problem_has_a_sentence_in_spanish_with_its_values() {
+    let mut problems: Vec<Problem> = refusals().into_iter().map(Problem::from).collect();
+    let of_core: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    for kind in KINDS {
+        let status = StatusCode::from_u16(kind.status).unwrap();
+        if !of_core.contains(&format!("{} {}", kind.status, kind.code)) {
+            let fault = FieldError::new("userId", "is required");
+            problems.push(Problem::new(status, kind.code, kind.detail).with_faults(&[fault]).with_retry_after(7));
+        }
+    }
+    let of_files = |problem: &Problem| cut_errors().iter().any(|error| problem.to_string().ends_with(error.code()));
+    for problem in problems.iter().filter(|problem| !of_files(problem)) {
+        let sentence = problem.in_spanish();
+        assert!(sentence.is_some_and(|sentence| !sentence.contains(['{', '}'])), "{problem}");
+    }
+    for error in cut_errors() {
+        let (fault, detail, line) = (error.code().to_owned(), error.to_string(), error.line());
+        let first_record = (fault == "unclear_header").then(|| vec!["Type".to_owned()]);
+        let problem = Problem::from(Rejection::BadFile { fault, detail, line, first_record });
+        assert!(problem.in_spanish().is_some(), "{error:?}");
+    }
+    let limit = Problem::from(Rejection::UserLimitReached { limit: 3 }).in_spanish().unwrap();
+    assert_eq!(limit, "El usuario ya tiene 3 códigos de este libro de cupones, el máximo por usuario.");
+    let faults = vec![FieldError::new("userId", "is required"), FieldError::new("code", "is empty")];
+    let invalid = Problem::from(Rejection::Invalid { faults }).in_spanish().unwrap();
+    assert_eq!(invalid, "La petición no es válida. Campos que hay que corregir: userId, code.");
+    let newer = Rejection::Unknown { code: "newer".into(), class: RejectionClass::Gone, detail: "d".into() };
+    assert_eq!(Problem::from(newer).in_spanish(), None);
 }
 
 #[test]

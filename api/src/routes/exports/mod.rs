@@ -107,6 +107,9 @@ impl Exports {
     /// The response begins immediately and is read from the database while it is sent. Each code that existed at the request is sent
     /// exactly once, with the values that it has when it is read. For large books `POST /exports` makes a file whose download can be
     /// continued.
+    ///
+    /// The response pauses while no code matches the filter. If an import of the book runs or failed, its codes come last, after a search in
+    /// all codes of the business: retry or cancel a failed import before the export of a large book, or use `POST /exports`.
     #[oai(path = "/coupon-codes/book/:bookId/export", method = "get", operation_id = "exportCodes")]
     async fn codes(
         &self,

@@ -23,7 +23,7 @@ const MIN_BYTES_PER_SECOND: u32 = 16 * 1024;
 #[derive(Debug)]
 pub(crate) struct Paced<S> {
     stream: S,
-    allowance: RateLimitDecision,
+    allowance: WaitAllowance,
     /// Created at the first wait, because most connections never wait.
     timer: Option<Pin<Box<Sleep>>>,
     is_too_slow: bool,
@@ -31,13 +31,13 @@ pub(crate) struct Paced<S> {
 
 /// The remaining time that writes may wait.
 #[derive(Debug)]
-struct RateLimitDecision {
+struct WaitAllowance {
     left: Duration,
     /// The beginning of the current wait.
     waits_since: Option<Instant>,
 }
 
-impl RateLimitDecision {
+impl WaitAllowance {
     fn new() -> Self {
         Self { left: GRACE, waits_since: None }
     }
@@ -59,7 +59,7 @@ impl RateLimitDecision {
 
 impl<S> Paced<S> {
     pub(crate) fn new(stream: S) -> Self {
-        Self { stream, allowance: RateLimitDecision::new(), timer: None, is_too_slow: false }
+        Self { stream, allowance: WaitAllowance::new(), timer: None, is_too_slow: false }
     }
 
     /// The inner stream, and whether its client was too slow.
@@ -147,7 +147,7 @@ mod tests {
     /// When a client that reads this many bytes after each pause is cut off. None if it still reads after a day.
     fn cut_off_after(bytes: u32, pause: Duration) -> Option<Duration> {
         let begun = Instant::now();
-        let (mut allowance, mut now) = (RateLimitDecision::new(), begun);
+        let (mut allowance, mut now) = (WaitAllowance::new(), begun);
         while now - begun < MINUTE * 60 * 24 {
             let deadline = allowance.wait(now);
             if deadline <= now + pause {
@@ -184,7 +184,7 @@ mod tests {
     #[test]
     fn a_stream_that_is_read_at_once_is_never_cut_off_however_little_it_has_to_send() {
         let mut now = Instant::now();
-        let mut allowance = RateLimitDecision::new();
+        let mut allowance = WaitAllowance::new();
         for _ in 0..10_000 {
             now += MINUTE;
             allowance.take(now, 3);
@@ -195,7 +195,7 @@ mod tests {
     #[test]
     fn many_bytes_taken_at_once_are_no_credit_for_stopping_later() {
         let now = Instant::now();
-        let mut allowance = RateLimitDecision::new();
+        let mut allowance = WaitAllowance::new();
         allowance.take(now, u32::MAX);
         assert_eq!(allowance.wait(now), now + GRACE);
     }

@@ -109,7 +109,7 @@ impl Exports {
     /// continued.
     ///
     /// The response pauses while no code matches the filter. If an import of the book runs or failed, its codes come last, after a search in
-    /// all codes of the business: retry or cancel a failed import before the export of a large book, or use `POST /exports`.
+    /// all codes of the business: retry a failed import, or retry and cancel it, before the export of a large book, or use `POST /exports`.
     #[oai(path = "/coupon-codes/book/:bookId/export", method = "get", operation_id = "exportCodes")]
     async fn codes(
         &self,

@@ -36,7 +36,8 @@ Examples:
 It recomputes the hashes of all sealed events, the chain and its HMACs, and prints a line for each difference. It reads the logs once, and
 the installation continues to run. The key is CUPONERA_AUDIT_KEY, otherwise that of the data folder. The result of a verification of the
 whole chain is shown by GET /api/v1/audit. Events that are not sealed yet are counted and are no findings. Archived events are compared in their
-files (`cuponera archive`); if a file is not in the file store, a note names it, and its events are only proved to be archived.
+files (`cuponera archive`), which are read from the file store; an absent file is a finding. With --without-files no file is read, and archived
+events are only proved to be archived.
 
 Only an anchor (cuponera audit export) that is kept elsewhere shows that the last seals were removed together with their events, or that the
 chain was rewritten with the key.
@@ -70,6 +71,9 @@ pub(crate) enum AuditVerb {
         /// An earlier export, to compare the seals with
         #[arg(long, value_name = "FILE")]
         anchor: Option<PathBuf>,
+        /// Do not read the files of archived events, for example where their bucket cannot be reached
+        #[arg(long)]
+        without_files: bool,
         /// Print the result as JSON
         #[arg(long)]
         json: bool,
@@ -92,8 +96,8 @@ pub(crate) enum AuditVerb {
 /// Runs the subcommand, prints its result, and returns the exit status.
 pub(crate) fn run(verb: AuditVerb) -> Result<ExitCode, String> {
     match verb {
-        AuditVerb::Verify { from, book, anchor, json, settings } => {
-            let part = Part { from, book: book.map(BookId), anchor };
+        AuditVerb::Verify { from, book, anchor, without_files, json, settings } => {
+            let part = Part { from, book: book.map(BookId), anchor, without_files };
             verify(*settings, part, json)
         }
         AuditVerb::Export { out, settings } => export(*settings, out),
@@ -106,6 +110,7 @@ struct Part {
     from: Option<i64>,
     book: Option<BookId>,
     anchor: Option<PathBuf>,
+    without_files: bool,
 }
 
 fn verify(settings: Settings, part: Part, as_json: bool) -> Result<ExitCode, String> {
@@ -128,7 +133,8 @@ async fn verify_part(store: &Store, settings: &Settings, part: &Part) -> Result<
     }
     let mut anchor = part.anchor.as_deref().map(Anchor::open).transpose()?;
     let has_archives = store.has_archives().await.map_err(error_text)?;
-    let files = if has_archives { Some(lifecycle::open_files(settings).await?) } else { None };
+    let is_without_files = has_archives && part.without_files;
+    let files = if has_archives && !is_without_files { Some(lifecycle::open_files(settings).await?) } else { None };
     let open = files.map(|files| move |name: String| open_archive(files.clone(), name).boxed());
     let options = VerifyOptions {
         key: key.as_ref(),
@@ -138,10 +144,7 @@ async fn verify_part(store: &Store, settings: &Settings, part: &Part) -> Result<
         open_archive: open.as_ref().map(|open| open as _),
     };
     let verification = store.verify_audit(options).await.map_err(error_text)?;
-    for file in &verification.absent_files {
-        note(&format!("{file} is not in the file store: its events are only proved to be archived"));
-    }
-    if part.from.is_none() && part.book.is_none() {
+    if part.from.is_none() && part.book.is_none() && !is_without_files {
         store.record_verification(&verification).await.map_err(error_text)?;
     }
     Ok(verification)
@@ -262,10 +265,9 @@ fn words_of(verification: &Verification) -> String {
 }
 
 fn json_of(verification: &Verification) -> String {
-    let Verification { seals, last_seal, events, archived, absent_files, unsealed, findings, found } =
-        verification;
+    let Verification { seals, last_seal, events, archived, unsealed, findings, found } = verification;
     let result = json!({
-        "seals": seals, "lastSeal": last_seal, "events": events, "archived": archived, "absentFiles": absent_files, "unsealed": unsealed, "found": found, "findings": findings,
+        "seals": seals, "lastSeal": last_seal, "events": events, "archived": archived, "unsealed": unsealed, "found": found, "findings": findings,
     });
     result.to_string()
 }

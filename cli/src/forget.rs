@@ -131,7 +131,10 @@ async fn forget_in(store: &Store, settings: &Settings, what: &Forget, user: &str
             );
         }
         ErasureStart::ArchiveOpen => {
-            return Err("an archive of events was interrupted: run `cuponera archive` again first".to_owned());
+            return Err(
+                "an archive of events was interrupted: run `cuponera archive` again first, or give it up with `cuponera archive --abandon`"
+                    .to_owned(),
+            );
         }
     };
     if erasure.is_continued() {

@@ -1,8 +1,10 @@
 //! `cuponera archive`, beside a running installation.
 
 use std::fs;
+use std::time::Duration;
 
 use cuponera_testkit::eventually;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use sqlx::{PgPool, query, query_scalar};
 
@@ -27,20 +29,24 @@ async fn month(database: &PgPool, ago: i32) -> String {
     query_scalar(sql).bind(ago).fetch_one(database).await.expect("reading failed")
 }
 
-/// Inserts five events of the third month before this one, and waits until they are sealed.
-async fn insert_old_events(database: &PgPool) {
+/// Inserts five events of the month that began this many months before the current one.
+async fn insert_old_events(database: &PgPool, ago: i32) {
     for sql in [
-        "select coupon_event_make_month(now() - interval '3 months')",
+        "select coupon_event_make_month(now() - make_interval(months => $1))",
         "insert into coupon_event (id, at, business_id, book_id, position, version, from_status, to_status, action, actor, user_id)
-         select gen_random_uuid(), (date_trunc('month', now() at time zone 'UTC') - interval '3 months' + interval '10 days') at time zone 'UTC',
+         select gen_random_uuid(), (date_trunc('month', now() at time zone 'UTC') - make_interval(months => $1) + interval '10 days') at time zone 'UTC',
                 (select id from business limit 1), gen_random_uuid(), n, 1, 'AVAILABLE', 'ASSIGNED', 'ASSIGN', 'test', 'ana-needle'
          from generate_series(1, 5) n",
     ] {
-        query(sql).execute(database).await.expect("inserting failed");
+        query(sql).bind(ago).execute(database).await.expect("inserting failed");
     }
+}
+
+async fn wait_until_sealed(database: &PgPool, events: i64) {
     eventually("the events to be sealed", async || {
-        let sealed = "select exists (select from audit_seal where log = 'COUPON')";
-        query_scalar::<_, bool>(sealed).fetch_one(database).await.expect("reading failed").then_some(())
+        let sealed = "select coalesce(sum(count), 0)::bigint from audit_seal where log = 'COUPON'";
+        let sealed: i64 = query_scalar(sealed).fetch_one(database).await.expect("reading failed");
+        (sealed == events).then_some(())
     })
     .await;
 }
@@ -50,7 +56,8 @@ async fn beside_a_running_installation_an_old_month_is_moved_to_a_file_that_a_ve
     let installation = Installation::new();
     let mut up = installation.up().await;
     let database = installation.database().await;
-    insert_old_events(&database).await;
+    insert_old_events(&database, 3).await;
+    wait_until_sealed(&database, 5).await;
     let (old, previous, current) =
         (month(&database, 3).await, month(&database, 1).await, month(&database, 0).await);
 
@@ -64,7 +71,12 @@ async fn beside_a_running_installation_an_old_month_is_moved_to_a_file_that_a_ve
         run(&installation, &["archive", "--before", &previous, "--dry-run", "--json"]).await;
     assert_eq!(code, Some(0), "{complaint}");
     let preview: Value = serde_json::from_str(&printed).expect("JSON");
-    assert_eq!(preview, json!({"months": [{"month": old, "events": 5, "obstacle": null}]}));
+    assert_eq!(
+        preview,
+        json!({"months": [{"month": old, "events": 5, "obstacle": null}], "interrupted": null})
+    );
+    let (code, printed, complaint) = run(&installation, &["archive", "--abandon"]).await;
+    assert_eq!((code, printed.as_str()), (Some(0), "no archive was interrupted\n"), "{complaint}");
 
     let (code, printed, complaint) =
         run(&installation, &["archive", "--before", &previous, "--yes", "--json"]).await;
@@ -89,13 +101,44 @@ async fn beside_a_running_installation_an_old_month_is_moved_to_a_file_that_a_ve
     );
     fs::remove_file(&file).expect("removing failed");
     let (code, result, complaint) = verified(&installation).await;
-    assert_eq!(
-        (code, &result["archived"], &result["absentFiles"]),
-        (Some(0), &json!(5), &json!([name])),
-        "{result}"
-    );
-    assert!(complaint.contains("is not in the file store"), "{complaint}");
+    assert_eq!((code, &result["archived"]), (Some(5), &json!(5)), "{complaint}");
+    assert_eq!(result["findings"], json!([{"finding": "ARCHIVE_FILE_ABSENT", "month": old, "file": name}]));
+    let (code, printed, complaint) =
+        run(&installation, &["audit", "verify", "--without-files", "--json"]).await;
+    assert!(code == Some(0) && printed.contains("\"archived\":5"), "{printed} {complaint}");
     let (code, printed, complaint) = run(&installation, &["archive", "--before", &previous, "--yes"]).await;
     assert_eq!((code, printed.as_str()), (Some(0), "there was no month to archive\n"), "{complaint}");
+    up.stop().await;
+}
+
+/// Months are archived one after the other, by commands that are killed at any moment.
+#[tokio::test]
+async fn a_command_that_is_killed_is_continued_and_no_event_is_lost() {
+    let installation = Installation::new();
+    let mut up = installation.up().await;
+    let database = installation.database().await;
+    let months = 3..=7;
+    for ago in months.clone() {
+        insert_old_events(&database, ago).await;
+    }
+    let events = 5 * i64::try_from(months.count()).expect("a few");
+    wait_until_sealed(&database, events).await;
+    let previous = month(&database, 1).await;
+    let mut is_killed = 0;
+    for delay in (0..60).map(|step| Duration::from_millis(150 + 10 * step)) {
+        let mut command = Process::spawn(&mut installation.verb(&["archive", "--before", &previous, "--yes"]));
+        tokio::time::sleep(delay).await;
+        command.signal(Signal::KILL);
+        is_killed += usize::from(!command.ended().await.success());
+        let left: i64 = query_scalar("select count(*) from coupon_event").fetch_one(&database).await.expect("a count");
+        if left == 0 {
+            break;
+        }
+    }
+    assert!(is_killed > 2, "{is_killed}");
+    let (code, _, complaint) = run(&installation, &["archive", "--before", &previous, "--yes"]).await;
+    assert_eq!(code, Some(0), "{complaint}");
+    let (code, result, complaint) = verified(&installation).await;
+    assert_eq!((code, &result["archived"], &result["found"]), (Some(0), &json!(events), &json!(0)), "{result} {complaint}");
     up.stop().await;
 }

@@ -141,6 +141,11 @@ impl Followers {
                 Rejection::invalid("Last-Event-ID", "must be the id of an event of this stream").into()
             );
         }
+        if let Some(after) = after
+            && let Some(month) = self.0.store.find_archive_after(after).await?
+        {
+            return Err(Rejection::EventsArchived { month: month.to_string() }.into());
+        }
         let (batches, target) = self.0.join(end.committed);
         let mut heartbeats = interval(self.0.heartbeat);
         heartbeats.set_missed_tick_behavior(MissedTickBehavior::Delay);

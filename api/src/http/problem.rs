@@ -65,6 +65,8 @@ struct ProblemBody {
     to: Option<String>,
     /// With `wrong_job_state`: the status of the job.
     job_status: Option<String>,
+    /// With `events_archived`: the last archived month, such as `2027-06`.
+    month: Option<String>,
     /// With `pattern_exhausted`: the number of codes that are left.
     remaining: Option<u64>,
     /// With `not_enough_codes`: the number of codes that the distribution needs.
@@ -112,6 +114,7 @@ impl Problem {
                 from: None,
                 to: None,
                 job_status: None,
+                month: None,
                 remaining: None,
                 needed: None,
                 available: None,
@@ -256,6 +259,7 @@ impl From<Rejection> for Problem {
             Rejection::InvalidTransition { from, to } => {
                 (problem.body.from, problem.body.to) = (Some(from.clone()), Some(to.clone()));
             }
+            Rejection::EventsArchived { month } => problem.body.month = Some(month.clone()),
             Rejection::WrongJobState { status, .. } => problem.body.job_status = Some(status.clone()),
             Rejection::PatternExhausted { remaining } => problem.body.remaining = Some(*remaining),
             Rejection::NotEnoughCodes { needed, available } => {

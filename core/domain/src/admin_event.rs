@@ -1,4 +1,4 @@
-//! The words of admin events. Triggers of the database write them, except for `ERASE` and `ARCHIVE`.
+//! The words of admin events. Triggers of the database write them, except for `ERASE`, `ARCHIVE` and `ABANDON`.
 
 use crate::coupon::state;
 
@@ -7,7 +7,7 @@ pub const SUBJECTS: [&str; 10] =
     ["BOOK", "API_KEY", "USER", "MEMBERSHIP", "LOGIN", "POOL", "JOB", "DEAD_LETTER", "WEBHOOK", "EVENTS"];
 
 /// The kinds of changes. `CREATE`, `UPDATE` and `DELETE` are those of most objects.
-pub const ACTIONS: [&str; 20] = [
+pub const ACTIONS: [&str; 21] = [
     "CREATE",
     "UPDATE",
     "DELETE",
@@ -35,6 +35,7 @@ pub const ACTIONS: [&str; 20] = [
     "DISCARD",
     // Events of a month: the id of the subject is the month.
     "ARCHIVE",
+    "ABANDON",
 ];
 
 /// The actions of all events: those of codes, then the others of admin events.

@@ -181,6 +181,14 @@ pub enum Rejection {
     /// The file of the export was deleted.
     #[error("the file of an export is kept for 7 days after it is complete: export again")]
     ExportExpired,
+    /// Events after the position of a follower were archived.
+    #[error(
+        "events after this position are archived, up to {month}: follow without Last-Event-ID, and read the files of the archives"
+    )]
+    EventsArchived {
+        /// The last month that is archived, such as `2027-06`.
+        month: String,
+    },
     /// The email belongs to another account.
     #[error("the email is already in use")]
     EmailTaken,
@@ -286,6 +294,7 @@ impl Rejection {
             Self::WrongJobState { .. } => "wrong_job_state",
             Self::JobDiscarded => "job_discarded",
             Self::ExportExpired => "export_expired",
+            Self::EventsArchived { .. } => "events_archived",
             Self::EmailTaken => "email_taken",
             Self::UserIdTaken => "user_id_taken",
             Self::AccountShared => "account_shared",
@@ -308,9 +317,11 @@ impl Rejection {
                 RejectionClass::Invalid
             }
             Self::TooLarge { .. } | Self::StorageQuotaExceeded { .. } => RejectionClass::TooLarge,
-            Self::LockExpired | Self::CouponExpired | Self::JobDiscarded | Self::ExportExpired => {
-                RejectionClass::Gone
-            }
+            Self::LockExpired
+            | Self::CouponExpired
+            | Self::JobDiscarded
+            | Self::ExportExpired
+            | Self::EventsArchived { .. } => RejectionClass::Gone,
             Self::SoldOut
             | Self::UserLimitReached { .. }
             | Self::BookNotActive

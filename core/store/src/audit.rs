@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use sqlx::{PgTransaction, query_scalar};
+use sqlx::{Connection, PgConnection, PgTransaction, query_scalar};
 
 use super::Store;
 use crate::error::{Error, Result};
@@ -23,12 +23,24 @@ impl Store {
     /// Begins the transaction of a change, with the audit context of this store.
     pub(super) async fn begin(&self) -> Result<PgTransaction<'static>> {
         let mut transaction = self.pool.begin().await?;
+        self.set_context(&mut transaction).await?;
+        Ok(transaction)
+    }
+
+    /// The same, on a connection of the caller's.
+    pub(super) async fn begin_on<'c>(&self, connection: &'c mut PgConnection) -> Result<PgTransaction<'c>> {
+        let mut transaction = connection.begin().await?;
+        self.set_context(&mut transaction).await?;
+        Ok(transaction)
+    }
+
+    async fn set_context(&self, transaction: &mut PgConnection) -> Result<()> {
         if let Some(audit) = &self.audit {
             query_scalar!("select set_config('cuponera.audit', $1, true)", setting(audit)?)
-                .fetch_one(&mut *transaction)
+                .fetch_one(transaction)
                 .await?;
         }
-        Ok(transaction)
+        Ok(())
     }
 }
 

@@ -4,6 +4,7 @@
 //! that was running: an event that is committed late is not below the end of a seal. So each committed event is in one seal, or will be.
 
 mod archive;
+mod archive_obstacle;
 mod archive_scan;
 mod archived;
 mod erase;
@@ -21,7 +22,8 @@ use crate::Store;
 use crate::error::{Error, Result};
 use crate::event_log::EventCursor;
 
-pub use archive::{ArchiveLock, ArchiveObstacle, DetachRound, RecordedArchive};
+pub use archive::{ArchiveLock, DetachRound, RecordedArchive};
+pub use archive_obstacle::{ArchiveObstacle, LogReader};
 pub use archive_scan::ScannedMonth;
 pub use archived::{ArchiveContent, OpenArchive};
 pub(crate) use erase::{EraseLog, ErasedIds};

@@ -84,7 +84,7 @@ pub use api_key::{ApiKey, KeyHolder, NewApiKey};
 pub use assign::{AssignNamed, AssignRandom, Assigned};
 pub use audit_chain::{
     AnchorLines, ArchiveContent, ArchiveLock, ArchiveObstacle, AuditStatus, DetachRound, LastVerification,
-    MAX_EVENTS_SEALED, MAX_FINDINGS, OpenArchive, RecordedArchive, ScannedMonth, SealRound, SealingLag,
+    LogReader, MAX_EVENTS_SEALED, MAX_FINDINGS, OpenArchive, RecordedArchive, ScannedMonth, SealRound, SealingLag,
     Verification, VerifyOptions, verify_chain,
 };
 pub use batch::{AttemptResult, Call, TIMEOUT, Transition, Visibility};

@@ -68,6 +68,7 @@ impl Kind {
                 problem["from"] = json!("CLOSED");
                 problem["to"] = json!("ACTIVE");
             }
+            "events_archived" => problem["month"] = json!("2027-06"),
             "wrong_job_state" => problem["jobStatus"] = json!("SUCCEEDED"),
             "not_utf8" | "record_too_long" | "unclosed_quote" => problem["line"] = json!(3),
             "unknown_delimiter" => problem["line"] = json!(1),
@@ -213,6 +214,9 @@ and assigns nothing, if only its planning finds the shortage.",
     kind(410, "coupon_expired", "the code has expired",
         "The code was assigned longer ago than `codeValidDays` of its book allowed then; `expiresAt` of the coupon is the time.",
         "Inform the user, or assign another code."),
+    kind(410, "events_archived", "events after this position are archived, up to 2027-06: follow without Last-Event-ID, and read the files of the archives",
+        "Events after the position of `Last-Event-ID` are archived; `month` is the last archived month. A stream would pass over them.",
+        "Follow without `Last-Event-ID`. `cuponera archive` has written the archived events to files."),
     kind(410, "export_expired", "the file of an export is kept for 7 days after it is complete: export again",
         "The file of the export was deleted, 7 days after it was complete.",
         "Export again."),

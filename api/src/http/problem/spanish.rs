@@ -23,6 +23,7 @@ const SENTENCES: &[(&str, &str)] = &[
     ("coupon_void", "El código está anulado."),
     ("email_taken", "Ese correo electrónico ya está en uso."),
     ("empty_file", "El archivo no tiene filas: ponga un código en cada línea."),
+    ("events_archived", "Los eventos posteriores a esa posición están archivados, hasta {month}."),
     ("export_expired", "El archivo exportado se borró 7 días después de completarse: exporte de nuevo."),
     ("forbidden", "No tiene permiso para hacer esto."),
     ("internal", "Error interno del servidor."),

@@ -13,6 +13,6 @@ pub(in crate::routes) fn operations() -> Vec<Operation> {
         Operation::of("listEvents")
             .answers(200, "A page of events, or with `follow=true` the stream.", page(&logged_event()))
             .or_as(stream::CONTENT_TYPE, followed)
-            .refuses(&["forbidden", "not_found", "too_many_streams"]),
+            .refuses(&["events_archived", "forbidden", "not_found", "too_many_streams"]),
     ]
 }

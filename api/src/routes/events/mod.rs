@@ -53,7 +53,7 @@ impl Events {
     /// With `follow=true` the response is a stream of server-sent events: each event that is committed from now on, once, with the JSON of
     /// the list as `data`. An event is sent when all transactions that began to write before it have ended, usually within a second. The
     /// stream may begin with events that were committed while such a transaction was running. The `id` of an event is its position; send it
-    /// as `Last-Event-ID` to resume after it. Ids without data are sent as a heartbeat. The stream ends when the access token or API key
+    /// as `Last-Event-ID` to resume after it (410 if later events are archived). Ids without data are sent as a heartbeat. The stream ends when the access token or API key
     /// becomes invalid. It cannot be combined with `from`, `to`, `cursor` and `limit`.
     #[oai(path = "/", method = "get", operation_id = "listEvents")]
     async fn list(

@@ -63,6 +63,12 @@ impl Month {
         Self(self.0.checked_sub_months(Months::new(1)).unwrap_or(self.0))
     }
 
+    /// The month after.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0.checked_add_months(Months::new(1)).unwrap_or(self.0))
+    }
+
     /// The name of the file of its coupon events. The hash of the content is part of it, so another content has another name.
     pub fn file_name(self, sha256: &Hash) -> String {
         format!("archive/{}-{}.jsonl", self.partition(), hex(&sha256[..8]))
@@ -245,6 +251,7 @@ mod tests {
         assert_eq!(Month::of_partition("coupon_event_2027_06"), Some(month("2027-06")));
         assert_eq!(Month::of_partition("coupon_event_rest"), None);
         assert_eq!(month("2027-01").previous(), month("2026-12"));
+        assert_eq!(month("2026-12").next(), month("2027-01"));
         assert_eq!(Month::of("2027-06-30T23:59:59.999999Z".parse().unwrap()), month("2027-06"));
         assert_eq!(month("2027-06").start().to_rfc3339(), "2027-06-01T00:00:00+00:00");
         assert_eq!(

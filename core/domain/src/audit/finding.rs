@@ -65,6 +65,13 @@ pub enum Finding {
         /// The name of the file.
         file: String,
     },
+    /// The file store does not have the file of an archive.
+    ArchiveFileAbsent {
+        /// The archived month.
+        month: String,
+        /// The name of the file.
+        file: String,
+    },
     /// The line of an event in an archive is not the sealed one.
     ArchivedEventChanged {
         /// The seal that covers it.
@@ -230,6 +237,9 @@ impl fmt::Display for Finding {
             }
             Self::ArchiveFileChanged { month, file } => {
                 write!(f, "the file {file} of the archive of {month} is not as it was written")
+            }
+            Self::ArchiveFileAbsent { month, file } => {
+                write!(f, "the file {file} of the archive of {month} is not in the file store")
             }
             Self::ArchivedEventChanged { seal, month, id } => {
                 write!(f, "seal {seal}: event {id} was changed in the archive of {month}")

@@ -11,28 +11,28 @@
 //!
 //! **Invariant I-78.** No call waits for an archive: the lock of the log is requested for 50 ms at most.
 
-use std::fmt;
+use std::collections::HashMap;
 
 use serde_json::json;
 use sqlx::{Connection, PgConnection, query, query_file, query_scalar};
 use uuid::Uuid;
 
 use cuponera_domain::audit::{
-    ArchiveRecord, ArchiveRoot, AuditKey, EventBits, ID_BYTES, Log, Month, SALT_BYTES, hash_text,
+    ArchiveRecord, ArchiveRoot, AuditKey, EventBits, Hash, ID_BYTES, Log, Month, SALT_BYTES, hash_text,
 };
-use cuponera_domain::id::JobId;
 
-use super::archive_scan::{ScannedMonth, range_of};
+use super::ERASURE_LOCK;
+use super::archive_scan::ScannedMonth;
 use super::erase::delete_salt;
 use super::sealer::{MAX_EVENTS_SEALED, SealRound};
-use super::{ERASURE_LOCK, end_of_log};
 use crate::Store;
 use crate::error::{Error, Result};
 
 /// The SQLSTATE of a lock timeout.
 const LOCK_TIMEOUT: &str = "55P03";
 
-/// Excludes other archives, erasures and verifications of the audit chain.
+/// Excludes other archives, erasures and verifications of the audit chain. Each step that changes something runs on its connection: if the
+/// server has ended that, the lock is lost, and the step fails.
 #[derive(Debug)]
 pub struct ArchiveLock(PgConnection);
 
@@ -40,48 +40,6 @@ impl ArchiveLock {
     /// Ends the exclusion. Dropping it has the same effect, later.
     pub async fn release(self) -> Result<()> {
         Ok(self.0.close().await?)
-    }
-}
-
-/// Why a month cannot be archived yet.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ArchiveObstacle {
-    /// Its events are not all sealed.
-    Unsealed,
-    /// The statistics have not counted the events of an earlier version.
-    Uncounted,
-    /// The reader of events for webhooks is behind.
-    Undelivered,
-    /// Exports that may read its events.
-    Exports(Vec<JobId>),
-    /// Distributions that began before its end and can still be taken back: a take-back reads their events.
-    Distributions(Vec<JobId>),
-}
-
-impl fmt::Display for ArchiveObstacle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let list = |jobs: &[JobId]| jobs.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
-        match self {
-            Self::Unsealed => f.write_str(
-                "its events are not all sealed: start a worker with the audit key, and see `cuponera audit status`",
-            ),
-            Self::Uncounted => {
-                f.write_str("the statistics have not counted the events of an earlier version: start a worker, and wait for it")
-            }
-            Self::Undelivered => {
-                f.write_str("the webhooks have not got its events: start a worker, and wait for it")
-            }
-            Self::Exports(jobs) => {
-                write!(f, "these exports of events may read it: wait until they have ended, or cancel them: {}", list(jobs))
-            }
-            Self::Distributions(jobs) => {
-                write!(
-                    f,
-                    "these distributions can still be taken back, until their details are deleted (CUPONERA_JOB_RETENTION): {}",
-                    list(jobs)
-                )
-            }
-        }
     }
 }
 
@@ -94,6 +52,8 @@ pub enum DetachRound {
     Unsealed,
     /// An export of events may read the month. Nothing was changed.
     Exporting,
+    /// Events of the month were added after it was recorded: the record cannot be used. Nothing was changed.
+    Later,
     /// A reader or another change holds a lock. Nothing was changed.
     Locked,
 }
@@ -109,6 +69,8 @@ pub struct RecordedArchive {
     pub events: i64,
     /// The length of the file.
     pub bytes: i64,
+    /// Its SHA-256.
+    pub sha256: Hash,
     /// Whether the events are not in the log any more.
     pub is_detached: bool,
 }
@@ -123,65 +85,13 @@ impl Store {
         Ok(is_ours.then_some(ArchiveLock(lock)))
     }
 
-    /// The current month of the database.
-    pub async fn current_month(&self) -> Result<Month> {
-        let now = query_scalar!(r#"select now() as "now!""#).fetch_one(&self.pool).await?;
-        Ok(Month::of(now))
-    }
-
-    /// The months whose events are in the log, oldest first.
-    pub async fn event_months(&self) -> Result<Vec<Month>> {
-        let names = query_scalar!(
-            r#"select c.relname::text as "name!" from pg_inherits i join pg_class c on c.oid = i.inhrelid
-               where i.inhparent = 'coupon_event'::regclass order by 1"#
-        )
-        .fetch_all(&self.pool)
-        .await?;
-        Ok(names.iter().filter_map(|name| Month::of_partition(name)).collect())
-    }
-
-    /// The number of events of a month in the log. Reads the month.
-    pub async fn count_events_of(&self, month: Month) -> Result<i64> {
-        let count = query_scalar!(
-            r#"select count(*) as "count!" from coupon_event
-               where at >= $1 and at < $1 + interval '1 month'"#,
-            month.start()
-        );
-        Ok(count.fetch_one(&self.pool).await?)
-    }
-
-    /// Why a month cannot be archived yet.
-    pub async fn archive_obstacle(&self, month: Month) -> Result<Option<ArchiveObstacle>> {
-        let mut connection = self.pool.acquire().await?;
-        let Some((_, through)) = range_of(&mut connection, month).await? else { return Ok(None) };
-        if end_of_log(&mut *connection, Log::Coupon, i64::MAX).await?.is_none_or(|end| end < through) {
-            return Ok(Some(ArchiveObstacle::Unsealed));
-        }
-        let found = query_file!(
-            "src/sql/archive_obstacles.sql",
-            month.start(),
-            through.epoch,
-            through.tx.to_string(),
-            through.id
-        )
-        .fetch_one(&mut *connection)
-        .await?;
-        let jobs = |ids: Vec<Uuid>| ids.into_iter().map(JobId).collect();
-        Ok(if found.is_uncounted {
-            Some(ArchiveObstacle::Uncounted)
-        } else if found.is_undelivered {
-            Some(ArchiveObstacle::Undelivered)
-        } else if !found.exports.is_empty() {
-            Some(ArchiveObstacle::Exports(jobs(found.exports)))
-        } else if !found.distributions.is_empty() {
-            Some(ArchiveObstacle::Distributions(jobs(found.distributions)))
-        } else {
-            None
-        })
-    }
-
     /// Records the archive of a month, whose file is complete. Each business that has events of the month gets an admin event.
-    pub async fn record_archive(&self, scanned: &ScannedMonth, key: &AuditKey) -> Result<()> {
+    pub async fn record_archive(
+        &self,
+        lock: &mut ArchiveLock,
+        scanned: &ScannedMonth,
+        key: &AuditKey,
+    ) -> Result<()> {
         let ScannedMonth { month, events, bytes, sha256, through, seals, books, businesses } = scanned;
         let file = scanned.file_name();
         let mut root = ArchiveRoot::default();
@@ -197,7 +107,7 @@ impl Store {
         let (numbers, bits): (Vec<i64>, Vec<Vec<u8>>) =
             seals.iter().map(|(seal, bits)| (*seal, bits.as_bytes().to_vec())).unzip();
         let values = json!({"file": file, "sha256": hash_text(sha256), "root": hash_text(&root)});
-        let mut transaction = self.begin().await?;
+        let mut transaction = self.begin_on(&mut lock.0).await?;
         let event =
             query_file!("src/sql/record_archived_events.sql", month.to_string(), values, &owners, &counts)
                 .fetch_one(&mut *transaction)
@@ -243,24 +153,33 @@ impl Store {
     /// The archive that was recorded and is not complete: an interrupted one.
     pub async fn find_open_archive(&self) -> Result<Option<RecordedArchive>> {
         let row = query!(
-            r#"select month, file, events, bytes, detached_at is not null as "is_detached!"
+            r#"select month, file, events, bytes, sha256, detached_at is not null as "is_detached!"
                from audit_archive where completed_at is null order by month limit 1"#
         )
         .fetch_optional(&self.pool)
         .await?;
-        Ok(row.map(|row| RecordedArchive {
-            month: Month::of_day(row.month),
-            file: row.file,
-            events: row.events,
-            bytes: row.bytes,
-            is_detached: row.is_detached,
-        }))
+        let recorded = row.map(|row| {
+            Ok(RecordedArchive {
+                month: Month::of_day(row.month),
+                file: row.file,
+                events: row.events,
+                bytes: row.bytes,
+                sha256: Hash::try_from(row.sha256).map_err(|_| Error::internal("a stored hash has another length"))?,
+                is_detached: row.is_detached,
+            })
+        });
+        recorded.transpose()
     }
 
-    /// Whether there are archives.
-    pub async fn has_archives(&self) -> Result<bool> {
-        let has = query_scalar!(r#"select exists (select from audit_archive) as "has!""#);
-        Ok(has.fetch_one(&self.pool).await?)
+    /// Gives up a recorded archive whose events are still in the log: deletes its record, with admin events. False if there is none.
+    pub async fn abandon_archive(&self, lock: &mut ArchiveLock, month: Month) -> Result<bool> {
+        let mut transaction = self.begin_on(&mut lock.0).await?;
+        let abandoned = query_file!("src/sql/abandon_archive.sql", month.first_day())
+            .fetch_one(&mut *transaction)
+            .await?
+            .abandoned;
+        transaction.commit().await?;
+        Ok(abandoned > 0)
     }
 
     /// Seals the admin events that exist. The record of an archive may follow a transaction that still runs: see [`DetachRound::Unsealed`].
@@ -275,9 +194,9 @@ impl Store {
     }
 
     /// Takes the events of a recorded month out of the log.
-    pub async fn detach_month(&self, month: Month) -> Result<DetachRound> {
+    pub async fn detach_month(&self, lock: &mut ArchiveLock, month: Month) -> Result<DetachRound> {
         let answer = query_scalar!(r#"select coupon_event_detach_month($1) as "answer!""#, month.first_day())
-            .fetch_one(&self.pool)
+            .fetch_one(&mut lock.0)
             .await;
         match answer {
             Err(error) if is_lock_timeout(&error) => Ok(DetachRound::Locked),
@@ -286,6 +205,7 @@ impl Store {
                 "DETACHED" => Ok(DetachRound::Detached),
                 "UNSEALED" => Ok(DetachRound::Unsealed),
                 "EXPORTING" => Ok(DetachRound::Exporting),
+                "LATER" => Ok(DetachRound::Later),
                 other => Err(Error::internal(format!("an unknown answer: {other}"))),
             },
         }
@@ -306,74 +226,88 @@ impl Store {
     }
 
     /// Drops the detached partition of a month, and deletes the salts of its events. False if a reader holds a lock of the partition.
-    pub async fn complete_archive(&self, month: Month) -> Result<bool> {
+    pub async fn complete_archive(&self, lock: &mut ArchiveLock, month: Month) -> Result<bool> {
         let dropped = query!("select coupon_event_drop_month($1) as dropped", month.first_day())
-            .execute(&self.pool)
+            .execute(&mut lock.0)
             .await;
         match dropped {
             Err(error) if is_lock_timeout(&error) => return Ok(false),
             other => other?,
         };
-        self.delete_archived_salts(month).await?;
-        Ok(true)
-    }
-
-    /// Deletes the salts: a line in the file has the digests that were sealed, so nothing needs the salts any more, and without them no digest
-    /// can be compared with a user.
-    async fn delete_archived_salts(&self, month: Month) -> Result<()> {
-        let mut transaction = self.begin().await?;
-        let first_day = month.first_day();
-        query!(
-            "delete from audit_salt t using audit_archived a join audit_seal s on s.number = a.seal
-             where a.month = $1 and t.seal = a.seal and bit_count(a.events) = s.count",
-            first_day
-        )
-        .execute(&mut *transaction)
-        .await?;
-        // Seals that also have events of other months.
-        let partial = query!(
-            "select t.seal, t.salts, a.events from audit_archived a join audit_salt t on t.seal = a.seal
-             where a.month = $1 for update of t",
-            first_day
-        )
-        .fetch_all(&mut *transaction)
-        .await?;
-        for row in partial {
-            let (mut salts, bits) = (row.salts, EventBits::from_stored(row.events));
-            let events = salts.len() / SALT_BYTES;
-            (0..events).filter(|index| bits.has(*index)).for_each(|index| delete_salt(&mut salts, index));
-            query!("update audit_salt set salts = $2 where seal = $1", row.seal, &salts)
-                .execute(&mut *transaction)
-                .await?;
-        }
-        let erased = query!(
-            "select e.number, e.ids, e.salts, s.ids as sealed, a.events
-             from audit_archived a join audit_erasure e on e.seal = a.seal join audit_seal s on s.number = a.seal
-             where a.month = $1 for update of e",
-            first_day
-        )
-        .fetch_all(&mut *transaction)
-        .await?;
-        for row in erased {
-            let (mut salts, bits) = (row.salts, EventBits::from_stored(row.events));
-            let sealed = row.sealed.as_chunks::<ID_BYTES>().0;
-            for (index, id) in row.ids.as_chunks::<ID_BYTES>().0.iter().enumerate() {
-                let is_archived = sealed.iter().position(|known| known == id).is_some_and(|at| bits.has(at));
-                if is_archived {
-                    delete_salt(&mut salts, index);
-                }
-            }
-            query!("update audit_erasure set salts = $2 where number = $1", row.number, &salts)
-                .execute(&mut *transaction)
-                .await?;
-        }
-        query!("update audit_archive set completed_at = now() where month = $1", first_day)
-            .execute(&mut *transaction)
+        delete_archived_salts(&mut lock.0, month).await?;
+        query!("update audit_archive set completed_at = now() where month = $1", month.first_day())
+            .execute(&mut lock.0)
             .await?;
-        Ok(transaction.commit().await?)
+        Ok(true)
     }
 }
 
-fn is_lock_timeout(error: &sqlx::Error) -> bool {
+/// Deletes the salts: a line in the file has the digests that were sealed, so nothing needs the salts any more, and without them no digest
+/// can be compared with a user.
+async fn delete_archived_salts(connection: &mut PgConnection, month: Month) -> Result<()> {
+    query!(
+        "delete from audit_salt t using audit_archived a join audit_seal s on s.number = a.seal
+         where a.month = $1 and t.seal = a.seal and bit_count(a.events) = s.count",
+        month.first_day()
+    )
+    .execute(&mut *connection)
+    .await?;
+    // Seals that also have events of other months, and erased events.
+    let seals = query_scalar!(
+        r#"select a.seal from audit_archived a
+           where a.month = $1 and (exists (select from audit_salt t where t.seal = a.seal)
+                                   or exists (select from audit_erasure e where e.seal = a.seal))
+           order by a.seal"#,
+        month.first_day()
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    for seal in seals {
+        delete_salts_of(connection, month, seal).await?;
+    }
+    Ok(())
+}
+
+/// The same, of one seal.
+async fn delete_salts_of(connection: &mut PgConnection, month: Month, seal: i64) -> Result<()> {
+    let mut transaction = connection.begin().await?;
+    let sealed = query!(
+        "select a.events, s.ids from audit_archived a join audit_seal s on s.number = a.seal where a.month = $1 and a.seal = $2",
+        month.first_day(),
+        seal
+    )
+    .fetch_one(&mut *transaction)
+    .await?;
+    let bits = EventBits::from_stored(sealed.events);
+    let salts = query_scalar!("select salts from audit_salt where seal = $1 for update", seal)
+        .fetch_optional(&mut *transaction)
+        .await?;
+    if let Some(mut salts) = salts {
+        let events = salts.len() / SALT_BYTES;
+        (0..events).filter(|index| bits.has(*index)).for_each(|index| delete_salt(&mut salts, index));
+        query!("update audit_salt set salts = $2 where seal = $1", seal, &salts)
+            .execute(&mut *transaction)
+            .await?;
+    }
+    let index_of: HashMap<[u8; ID_BYTES], usize> =
+        sealed.ids.as_chunks().0.iter().enumerate().map(|(index, id)| (*id, index)).collect();
+    let erased = query!("select number, ids, salts from audit_erasure where seal = $1 for update", seal)
+        .fetch_all(&mut *transaction)
+        .await?;
+    for row in erased {
+        let mut salts = row.salts;
+        for (index, id) in row.ids.as_chunks::<ID_BYTES>().0.iter().enumerate() {
+            if index_of.get(id).is_some_and(|at| bits.has(*at)) {
+                delete_salt(&mut salts, index);
+            }
+        }
+        query!("update audit_erasure set salts = $2 where number = $1", row.number, &salts)
+            .execute(&mut *transaction)
+            .await?;
+    }
+    Ok(transaction.commit().await?)
+}
+
+pub(super) fn is_lock_timeout(error: &sqlx::Error) -> bool {
     error.as_database_error().and_then(sqlx::error::DatabaseError::code).as_deref() == Some(LOCK_TIMEOUT)
 }

@@ -128,6 +128,7 @@ impl<'c, W: AsyncFnMut(Vec<u8>) -> Result<()>> Scan<'c, W> {
 
     async fn run(mut self, (first, through): (Position, Position)) -> Result<ScannedMonth> {
         let mut next = self.seal_of(first).await?;
+        let mut end = None;
         'seals: loop {
             let rows = query_file!("src/sql/audit_seals_with_leaves.sql", next, PAGE)
                 .fetch_all(&mut *self.connection)
@@ -137,11 +138,18 @@ impl<'c, W: AsyncFnMut(Vec<u8>) -> Result<()>> Scan<'c, W> {
             }
             for row in rows {
                 let number = row.number;
-                next = number + 1;
+                // A seal that was removed would leave its events out of the archive.
+                if number != next {
+                    return Err(unproved(self.month, next));
+                }
+                next += 1;
                 let (ids, leaves, salts) = (row.ids, row.leaves, row.salts.unwrap_or_default());
                 let stored = stored_seal!(row).ok_or_else(|| unproved(self.month, number))?;
                 if stored.seal.log != Log::Coupon {
                     continue;
+                }
+                if end.replace(stored.seal.through).is_some_and(|end| end != stored.seal.from) {
+                    return Err(unproved(self.month, number));
                 }
                 let page =
                     SealedPage::new(&ids, &leaves, &salts).ok_or_else(|| unproved(self.month, number))?;
@@ -153,9 +161,23 @@ impl<'c, W: AsyncFnMut(Vec<u8>) -> Result<()>> Scan<'c, W> {
             }
         }
         self.flush().await?;
+        self.check_count().await?;
         let Self { month, digest, events, seals, books, businesses, .. } = self;
         let (bytes, sha256) = digest.finish();
         Ok(ScannedMonth { month, events, bytes, sha256, through, seals, books, businesses })
+    }
+
+    /// Fails if the month has events that no seal proves.
+    async fn check_count(&mut self) -> Result<()> {
+        let sql = format!("select count(*) from {}", self.month.partition());
+        let count: i64 = query_scalar(AssertSqlSafe(sql)).fetch_one(&mut *self.connection).await?;
+        if count == self.events {
+            return Ok(());
+        }
+        let (month, events) = (self.month, self.events);
+        Err(Error::internal(format!(
+            "{month} has {count} events, of which the seals prove {events}: run `cuponera audit verify`"
+        )))
     }
 
     /// The number of the seal that covers an event.

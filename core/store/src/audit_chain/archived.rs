@@ -30,6 +30,8 @@ const MAX_LINE_BYTES: usize = 1024 * 1024;
 pub(super) struct Archive {
     pub(super) month: Month,
     pub(super) file: String,
+    /// The position of its last event.
+    pub(super) through: Position,
     bytes: i64,
     sha256: Hash,
     lines: Lines,
@@ -86,8 +88,10 @@ pub(super) async fn load(
             && key.is_none_or(|key| record.sign(key)[..] == row.hmac[..]);
         if is_recorded {
             let (file, bytes) = (row.file, row.bytes);
+            let tx = row.through_tx.parse().map_err(Error::internal)?;
+            let through = Position { epoch: row.through_epoch, tx, id: row.through_id };
             let lines = Lines::NotOpened;
-            archives.push(Archive { month, file, bytes, sha256, lines, has_other_lines: false });
+            archives.push(Archive { month, file, through, bytes, sha256, lines, has_other_lines: false });
         } else {
             broken.push(month);
         }

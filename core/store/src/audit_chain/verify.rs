@@ -15,7 +15,9 @@ use cuponera_domain::audit::{
     SealedPage, root_of, sealed_number,
 };
 use cuponera_domain::id::BookId;
+use uuid::Uuid;
 
+use super::archive::is_lock_timeout;
 use super::archived::{self, Archive, FileState, OpenArchive};
 use super::events::{self, Event};
 use super::{ERASURE_LOCK, StoredSeal, end_of_log, erasure, stored_seal};
@@ -56,8 +58,6 @@ pub struct Verification {
     pub events: i64,
     /// Number of sealed events that are archived.
     pub archived: i64,
-    /// The files of archives that the file store does not have. Their events are only proved to be archived.
-    pub absent_files: Vec<String>,
     /// Number of events after the last seals.
     pub unsealed: i64,
     /// The findings, at most [`MAX_FINDINGS`].
@@ -78,9 +78,17 @@ impl Store {
         )
         .execute(&mut connection)
         .await?;
+        // Waits until the lock timeout of the connection, 20 seconds.
         query!("select pg_advisory_lock_shared($1) as _held", ERASURE_LOCK)
             .fetch_one(&mut connection)
-            .await?;
+            .await
+            .map_err(|error| {
+                if is_lock_timeout(&error) {
+                    Error::unavailable("an erasure or an archive is running: verify the chain when it has ended")
+                } else {
+                    error.into()
+                }
+            })?;
         verify_chain(&mut connection, options).await
     }
 }
@@ -255,7 +263,8 @@ impl<'c, 'a> Verifier<'c, 'a> {
         self.may_lack_versions |= seal.log == Log::Coupon && !found.is_empty();
         let room = MAX_FINDINGS - self.result.findings.len();
         self.result.findings.extend(found.into_iter().take(room));
-        self.compare_lines(seal, &mut page, &in_archives).await
+        self.compare_lines(seal, &mut page, &in_archives).await?;
+        if seal.log == Log::Coupon { self.finish_archives(seal.through).await } else { Ok(()) }
     }
 
     /// Adds the events of the seal that erasures have changed, if they are recorded in the chain.
@@ -325,20 +334,21 @@ impl<'c, 'a> Verifier<'c, 'a> {
         Ok(())
     }
 
-    /// Reads the rest of the files of archives, and compares their hashes.
-    async fn finish_archives(&mut self) -> Result<()> {
-        for mut archive in std::mem::take(&mut self.archives) {
+    /// Reads the rest of the files of archives that end at a position or before, and compares their hashes. So no file is open for longer than
+    /// the seals of its events are read.
+    async fn finish_archives(&mut self, through: Position) -> Result<()> {
+        let mut found = Vec::new();
+        for archive in self.archives.iter_mut().filter(|archive| archive.through <= through) {
             let is_whole = self.first == 1 || archive.has_other_lines;
+            let (month, file) = (archive.month.to_string(), archive.file.clone());
             match archive.finish().await? {
                 FileState::NotRead | FileState::AsRecorded => {}
-                FileState::Absent => self.result.absent_files.push(archive.file),
+                FileState::Absent => found.push(Finding::ArchiveFileAbsent { month, file }),
                 FileState::Changed if !is_whole => {}
-                FileState::Changed => {
-                    let (month, file) = (archive.month.to_string(), archive.file);
-                    self.find(Finding::ArchiveFileChanged { month, file });
-                }
+                FileState::Changed => found.push(Finding::ArchiveFileChanged { month, file }),
             }
         }
+        found.into_iter().for_each(|finding| self.find(finding));
         Ok(())
     }
 
@@ -364,7 +374,8 @@ impl<'c, 'a> Verifier<'c, 'a> {
             let Some((seal, _)) = anchor.next_up_to(i64::MAX)? else { break };
             self.find(Finding::AnchoredSealMissing { seal });
         }
-        self.finish_archives().await?;
+        let end = Position { epoch: i16::MAX, tx: u64::MAX, id: Uuid::max() };
+        self.finish_archives(end).await?;
         for (log, end) in Log::ALL.into_iter().zip(self.ends) {
             self.result.unsealed += count_after(self.connection, log, end).await?;
         }

@@ -6,7 +6,8 @@
 with webhook_start as (
   select since_epoch as epoch, pg_snapshot_xmin(since_snapshot) as tx from webhook
   where enabled and deleted_at is null order by 1, 2 limit 1)
-select exists (select from stat_backfill where counted_from is not null) as "is_uncounted!",
+select exists (select from audit_archive a where a.month = ($1::timestamptz at time zone 'UTC')::date and a.detached_at is not null) as "was_archived!",
+       exists (select from stat_backfill where counted_from is not null) as "is_uncounted!",
        exists (select from webhook_start w cross join webhook_cursor c
                where c.source = 'coupon_event' and (c.epoch, c.tx, c.id) < ($2, $3::text::xid8, $4)
                  and (w.epoch, w.tx) <= ($2, $3::text::xid8)) as "is_undelivered!",

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use cuponera_domain::audit::Month;
 use cuponera_domain::principal::AuditContext;
 use cuponera_store::{
-    ArchiveContent, DetachRound, OpenArchive, Redeemed, Result, ScannedMonth, Store, Verification,
+    ArchiveContent, ArchiveLock, DetachRound, OpenArchive, Redeemed, Result, ScannedMonth, Store, Verification,
     VerifyOptions,
 };
 use cuponera_testkit::{World, eventually};
@@ -129,21 +129,35 @@ async fn write_file(world: &World, folder: &Folder, month: Month) -> ScannedMont
     scanned
 }
 
+/// Runs a step with the lock.
+async fn locked<T>(world: &World, step: impl AsyncFnOnce(&Store, &mut ArchiveLock) -> T) -> T {
+    let store = acting(world);
+    let mut lock = store.lock_archives().await.unwrap().expect("no erasure and no verification is running");
+    let done = step(&store, &mut lock).await;
+    lock.release().await.unwrap();
+    done
+}
+
 async fn record(world: &World, scanned: &ScannedMonth) {
-    acting(world).record_archive(scanned, &key()).await.unwrap();
+    locked(world, async |store, lock| store.record_archive(lock, scanned, &key()).await.unwrap()).await;
+}
+
+/// One attempt to detach a month.
+async fn try_detach(world: &World, month: Month) -> DetachRound {
+    locked(world, async |store, lock| store.detach_month(lock, month).await.unwrap()).await
 }
 
 /// Seals the record and detaches the month. Transactions in other databases of the server delay the seal.
 async fn detach(world: &World, month: Month) {
     eventually("the month to be detached", async || {
         world.store().seal_archive(&key()).await.unwrap();
-        (world.store().detach_month(month).await.unwrap() == DetachRound::Detached).then_some(())
+        (try_detach(world, month).await == DetachRound::Detached).then_some(())
     })
     .await;
 }
 
 async fn complete(world: &World, month: Month) {
-    assert!(world.store().complete_archive(month).await.unwrap());
+    assert!(locked(world, async |store, lock| store.complete_archive(lock, month).await.unwrap()).await);
 }
 
 /// Archives a month as the command does: continues what was interrupted. Returns the name of the file.
@@ -179,7 +193,6 @@ async fn verify_files(world: &World, folder: &Folder) -> Verification {
 async fn archived(world: &World, folder: &Folder) -> i64 {
     let verification = verify_files(world, folder).await;
     assert_eq!(texts(&verification), Vec::<String>::new());
-    assert_eq!(verification.absent_files, Vec::<String>::new());
     verification.archived
 }
 

@@ -115,6 +115,7 @@ fn text(finding: &Finding) -> String {
         Finding::ErasureBroken { seal, pseudonym } => format!("erasure of {pseudonym} in {seal}"),
         Finding::ArchiveBroken { month } => format!("archive of {month}"),
         Finding::ArchiveFileChanged { month, .. } => format!("file of {month}"),
+        Finding::ArchiveFileAbsent { month, .. } => format!("no file of {month}"),
         Finding::ArchivedEventChanged { id, .. } => format!("archived and changed {id}"),
         Finding::ArchivedEventMissing { id, .. } => format!("archived and missing {id}"),
         Finding::VersionsMissing { place, first, last, .. } => format!("coupon {place} lacks {first}-{last}"),

@@ -90,6 +90,9 @@ async fn a_book_whose_events_are_all_archived_is_not_deleted() {
         assert_eq!(status, BookStatus::Active);
     }
     delete(unused).await.unwrap();
+    // As a program of an earlier version does it.
+    let deleted = query("delete from coupon_book where id = $1").bind(small.0).execute(world.pool()).await;
+    assert!(deleted.unwrap_err().to_string().contains("are archived"));
 }
 
 /// Invariants I-71 and I-77.
@@ -125,7 +128,13 @@ async fn lists_and_streams_of_events_begin_at_the_oldest_month_that_is_not_archi
     .fetch_all(world.pool())
     .await
     .unwrap();
+    let before_all = EventCursor::default();
+    assert_eq!(world.store().find_archive_after(before_all).await.unwrap(), None);
     archive_all(&world, &Folder::default()).await;
+    // A follower would pass over their events.
+    assert_eq!(world.store().find_archive_after(before_all).await.unwrap(), Some(month(&world, 2).await));
+    let end = world.store().event_log_end().await.unwrap().last;
+    assert_eq!(world.store().find_archive_after(end).await.unwrap(), None);
     let streamed = world.store().events_after(EventCursor::default(), 100).await.unwrap();
     assert_eq!(streamed.iter().map(|event| event.event.id.0).collect::<Vec<_>>(), kept);
     let list = async |filter: EventFilter| {

@@ -12,8 +12,8 @@ use sqlx::{AssertSqlSafe, query, query_scalar};
 use uuid::Uuid;
 
 use super::{
-    Folder, age, aged_world, archive, archived, complete, count, detach, key, month, record, redeem,
-    write_file,
+    Folder, age, aged_world, archive, archived, complete, count, detach, key, locked, month, record, redeem,
+    try_detach, write_file,
 };
 use crate::audit_chain::{seal_to_end, texts, verify, wait_until_sealable};
 
@@ -56,7 +56,7 @@ async fn an_archive_that_ends_after_any_step_is_continued_and_the_chain_is_valid
         assert_eq!(world.store().reconcile(None).await.unwrap(), []);
         if steps > 1 {
             // Its file has the events as they are.
-            let erasure = world.store().begin_erasure(world.business, "ana").await.unwrap();
+            let erasure = world.store().begin_erasure(world.business, "ana", false).await.unwrap();
             assert!(matches!(erasure, ErasureStart::ArchiveOpen), "{erasure:?}");
         }
         let file = archive(&world, &folder, month).await;
@@ -85,9 +85,10 @@ async fn no_call_waits_for_a_month_that_is_detached_behind_a_long_reader() {
     let mut reader = world.pool().begin().await.unwrap();
     query("select count(*) from coupon_event").fetch_one(&mut *reader).await.unwrap();
     let attempts = AtomicUsize::new(0);
+    let mut lock = world.store().lock_archives().await.unwrap().unwrap();
     let detaching = async {
         loop {
-            match world.store().detach_month(month).await.unwrap() {
+            match world.store().detach_month(&mut lock, month).await.unwrap() {
                 DetachRound::Locked => attempts.fetch_add(1, Ordering::Relaxed),
                 DetachRound::Detached => return,
                 other => panic!("{other:?}"),
@@ -110,6 +111,7 @@ async fn no_call_waits_for_a_month_that_is_detached_behind_a_long_reader() {
         times.into_iter().max().unwrap()
     };
     let ((), slowest) = tokio::join!(detaching, writing);
+    lock.release().await.unwrap();
     assert!(attempts.into_inner() > 0, "the month was detached before the reader ended");
     assert!(slowest < Duration::from_secs(2), "an assignment took {slowest:?}");
     complete(&world, month).await;
@@ -126,17 +128,102 @@ async fn a_month_is_detached_only_after_its_record_is_sealed_and_without_later_e
     let month = month(&world, 3).await;
     let scanned = write_file(&world, &folder, month).await;
     record(&world, &scanned).await;
-    assert_eq!(world.store().detach_month(month).await.unwrap(), DetachRound::Unsealed);
+    assert_eq!(try_detach(&world, month).await, DetachRound::Unsealed);
     wait_until_sealable(&world).await;
     seal_to_end(&world).await;
     // An event whose transaction began in the month.
     let late = "insert into coupon_event (id, at, business_id, book_id, position, version, from_status, to_status, action, actor)
                 values (gen_random_uuid(), $1, gen_random_uuid(), gen_random_uuid(), 1, 1, 'AVAILABLE', 'ASSIGNED', 'ASSIGN', 'late')";
     query(late).bind(month.start()).execute(world.pool()).await.unwrap();
-    let error = world.store().detach_month(month).await.unwrap_err().chain();
-    assert!(error.contains("were added after they were archived"), "{error}");
-    query("delete from coupon_event where actor = 'late'").execute(world.pool()).await.unwrap();
-    assert_eq!(world.store().detach_month(month).await.unwrap(), DetachRound::Detached);
+    assert_eq!(try_detach(&world, month).await, DetachRound::Later);
+    // The record is given up, and the month is archived with the event.
+    let abandon = async || locked(&world, async |store, lock| store.abandon_archive(lock, month).await.unwrap()).await;
+    assert!(abandon().await && !abandon().await);
+    assert_eq!(world.store().find_open_archive().await.unwrap(), None);
+    let of_month = "select count(*) from admin_event where subject = 'EVENTS' and action = 'ABANDON' and after ? 'root'";
+    assert_eq!(count(&world, of_month).await, 1);
+    wait_until_sealable(&world).await;
+    seal_to_end(&world).await;
+    let erasure = world.store().begin_erasure(world.business, "nobody", false).await.unwrap();
+    assert!(matches!(erasure, ErasureStart::UnknownUser), "{erasure:?}");
+    archive(&world, &folder, month).await;
+    assert!(!abandon().await, "a detached month was given up");
+    seal_to_end(&world).await;
+    assert_eq!(archived(&world, &folder).await, 9);
+}
+
+/// The step fails with the lock: an erasure may run by then.
+#[tokio::test]
+async fn an_archive_whose_connection_was_ended_records_and_detaches_nothing() {
+    let (world, _) = aged_world().await;
+    let folder = Folder::default();
+    let month = month(&world, 3).await;
+    let scanned = write_file(&world, &folder, month).await;
+    let end = "select pg_terminate_backend(pid) from pg_locks where locktype = 'advisory' and granted
+                 and database = (select oid from pg_database where datname = current_database())";
+    let mut lock = world.store().lock_archives().await.unwrap().unwrap();
+    query(end).execute(world.pool()).await.unwrap();
+    assert!(world.store().record_archive(&mut lock, &scanned, &key()).await.is_err());
+    assert_eq!(world.store().find_open_archive().await.unwrap(), None);
+    record(&world, &scanned).await;
+    wait_until_sealable(&world).await;
+    seal_to_end(&world).await;
+    let mut lock = world.store().lock_archives().await.unwrap().unwrap();
+    query(end).execute(world.pool()).await.unwrap();
+    assert!(world.store().detach_month(&mut lock, month).await.is_err());
+    assert!(!world.store().find_open_archive().await.unwrap().unwrap().is_detached);
+}
+
+/// Invariant I-77.
+#[tokio::test]
+async fn a_month_of_which_a_seal_or_an_event_of_no_seal_was_removed_is_not_archived() {
+    let (world, _) = aged_world().await;
+    let (month, audit_key) = (month(&world, 3).await, key());
+    let scan = async || world.store().scan_month(month, &audit_key, async |_| Ok(())).await;
+    assert_eq!(scan().await.unwrap().unwrap().events, 8);
+    // The second seal has the last event of the month.
+    let mut removed = 0;
+    for sql in [
+        "update audit_seal set number = -2 where number = 2",
+        "update audit_seal set number = -1 where number = 1",
+    ] {
+        let mut transaction = world.pool().begin().await.unwrap();
+        query("set constraints all deferred").execute(&mut *transaction).await.unwrap();
+        if query(sql).execute(&mut *transaction).await.is_ok() {
+            transaction.commit().await.unwrap();
+            let error = scan().await.unwrap_err().chain();
+            assert!(error.contains("cuponera audit verify"), "{error}");
+            removed += 1;
+        }
+    }
+    assert!(removed > 0, "no seal could be removed");
+}
+
+/// Invariant I-78.
+#[tokio::test]
+async fn a_reader_of_another_month_is_no_obstacle_and_one_of_the_log_is_named() {
+    let (world, _) = aged_world().await;
+    let folder = Folder::default();
+    let month = month(&world, 3).await;
+    execute(&world, &folder, month, 3).await;
+    wait_until_sealable(&world).await;
+    seal_to_end(&world).await;
+    let mut other = world.pool().begin().await.unwrap();
+    let sql = format!("lock table only {} in share update exclusive mode", super::month(&world, 0).await.partition());
+    query(AssertSqlSafe(sql)).execute(&mut *other).await.unwrap();
+    assert_eq!(world.store().find_log_reader(month).await.unwrap(), None);
+    let mut reader = world.pool().begin().await.unwrap();
+    query("select count(*) from coupon_event").fetch_one(&mut *reader).await.unwrap();
+    let pid: i32 = query_scalar("select pg_backend_pid()").fetch_one(&mut *reader).await.unwrap();
+    let found = cuponera_testkit::eventually("the reader to be named", async || {
+        world.store().find_log_reader(month).await.unwrap()
+    })
+    .await;
+    assert_eq!(found.pid, pid);
+    assert_eq!(try_detach(&world, month).await, DetachRound::Locked);
+    reader.rollback().await.unwrap();
+    assert_eq!(try_detach(&world, month).await, DetachRound::Detached);
+    other.rollback().await.unwrap();
 }
 
 async fn obstacle(world: &World, month: Month) -> Option<ArchiveObstacle> {
@@ -205,7 +292,7 @@ async fn a_month_is_kept_for_exports_of_events_and_for_distributions_that_can_be
     let job = world.store().submit_export(None, world.business, "test", export).await.unwrap();
     let job = job.outcome.unwrap().id;
     assert_eq!(obstacle(&world, month).await, Some(ArchiveObstacle::Exports(vec![job])));
-    assert_eq!(world.store().detach_month(month).await.unwrap(), DetachRound::Exporting);
+    assert_eq!(try_detach(&world, month).await, DetachRound::Exporting);
     world.store().cancel_job_if_open(None, world.business, job).await.unwrap().outcome.unwrap();
     assert_eq!(obstacle(&world, month).await, None);
     // The submission of an export that has taken its snapshot.
@@ -215,7 +302,7 @@ async fn a_month_is_kept_for_exports_of_events_and_for_distributions_that_can_be
         .execute(&mut *submitting)
         .await
         .unwrap();
-    assert_eq!(world.store().detach_month(month).await.unwrap(), DetachRound::Locked);
+    assert_eq!(try_detach(&world, month).await, DetachRound::Locked);
     submitting.rollback().await.unwrap();
 
     let sql =

@@ -36,5 +36,5 @@ pub use receiver::{Answer, Received, Receiver};
 pub use redis::Redis;
 pub use rules::{active, rules};
 pub use soak::{bound, is_soak};
-pub use work::{claim, codes_of, generate, generation_of, read_as, work_generation};
+pub use work::{claim, codes_of, generate, generation_of, no_lines, read_as, work_generation};
 pub use world::{CallExt, World, key};

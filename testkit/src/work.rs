@@ -1,5 +1,6 @@
 //! The part of a worker that tests of the store need: claiming a chunk, and generating codes.
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -9,7 +10,8 @@ use cuponera_domain::csv::{ColumnLabel, Delimiter, ReadAs};
 use cuponera_domain::id::{BookId, BusinessId};
 use cuponera_domain::job::generate::Edge;
 use cuponera_domain::job::{Job, JobKind, Task};
-use cuponera_store::{BulkOutcome, Claim, Store};
+use cuponera_store::{BulkOutcome, Claim, Result, Store};
+use futures::future::BoxFuture;
 
 /// Longer than any test.
 const LEASE: Duration = Duration::from_mins(10);
@@ -65,6 +67,11 @@ pub async fn codes_of(store: &Store, claim: &Claim, indexes: Range<u64>) -> Code
     let mut codes = CodeSpace::new(pattern, &space.key).codes(indexes).expect("the space is too small");
     codes.sort();
     codes
+}
+
+/// For imports of files with a row on each line, which never need it.
+pub fn no_lines<'a>(_places: Vec<u64>) -> BoxFuture<'a, Result<HashMap<u64, u64>>> {
+    panic!("the places of the rows are lines");
 }
 
 /// How a file with one code per line and no header is read.

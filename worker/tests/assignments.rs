@@ -28,7 +28,7 @@ async fn killed_workers_and_other_clients_leave_assignments_exact() {
         let lines: Vec<String> =
             codes.iter().enumerate().map(|(n, code)| format!("{code},user-{}", n % 300)).collect();
         fleet.files().put(&file, lines.join("\n").into_bytes().into()).await.unwrap();
-        parts.push(import::Chunk { file, first_line: number as u64 * 1_000 + 1 });
+        parts.push(import::Chunk::at_line(file, number as u64 * 1_000 + 1));
     }
     let import = NewImport {
         id,
@@ -40,7 +40,7 @@ async fn killed_workers_and_other_clients_leave_assignments_exact() {
         may_repeat_codes: false,
         parts,
         rows: codes.len() as u64,
-        lines: codes.len() as u64,
+        last_place: codes.len() as u64,
     };
     let submitted = store.submit_assignments(None, fleet.world.business, "service:test", import).await;
     assert_eq!(submitted.unwrap().outcome.unwrap().id, id);

@@ -9,7 +9,7 @@ use cuponera_domain::job::{CODES_PER_CHUNK, JobError, JobKind, JobStatus, import
 use cuponera_platform::queue::{Delivery, Queue, Receiver, Relay, Wakeups};
 use cuponera_store::GenerateId;
 use cuponera_store::{Claim, ClaimState, ImportPart, NewImport, Store};
-use cuponera_testkit::{Emulator, World, work_generation};
+use cuponera_testkit::{Emulator, World, no_lines, work_generation};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::fleet::{generate, import_to, submit_dry_run};
@@ -146,7 +146,7 @@ async fn a_chunk_to_be_tried_later_is_delivered_then(rig: Rig) {
 }
 
 async fn the_next_chunk_of_an_ordered_job_is_delivered_when_its_turn_comes(rig: Rig) {
-    let part = |number: u64| import::Chunk { file: format!("part-{number}"), first_line: number + 1 };
+    let part = |number: u64| import::Chunk::at_line(format!("part-{number}"), number + 1);
     let parts = (0..4).map(part).collect();
     let job = submit_dry_run(&rig.world, &rig.store, JobId::generate(), parts, 0).await.id;
     let mut receiver = rig.place();
@@ -161,7 +161,7 @@ async fn the_next_chunk_of_an_ordered_job_is_delivered_when_its_turn_comes(rig: 
 }
 
 async fn the_chunks_of_a_file_with_users_are_delivered_side_by_side_if_it_repeats_no_code(rig: Rig) {
-    let part = |number: u64| import::Chunk { file: format!("part-{number}"), first_line: number + 1 };
+    let part = |number: u64| import::Chunk::at_line(format!("part-{number}"), number + 1);
     let columns = Columns { user_id: Some(1), ..Columns::default() };
     let parts = (0..4).map(part).collect();
     let import = NewImport { columns, parts, may_repeat_codes: false, ..import_to(&rig.world) };
@@ -175,7 +175,7 @@ async fn the_chunks_of_a_file_with_users_are_delivered_side_by_side_if_it_repeat
         claims.push(claim);
     }
     for claim in claims.iter().rev() {
-        let finished = rig.store.finish_imported(claim, &ImportPart::default(), 0).await.unwrap();
+        let finished = rig.store.finish_imported(claim, &ImportPart::default(), 0, &no_lines).await.unwrap();
         assert_eq!(finished, ClaimState::Held);
     }
     assert_eq!(rig.status(job.id).await, JobStatus::Succeeded);

@@ -116,7 +116,7 @@ impl Fleet {
             let lines: Vec<String> = (0..codes).map(|code| format!("D{part:03}-{code:06}")).collect();
             let file = format!("uploads/{id}/{part}");
             self.files().put(&file, lines.join("\n").into_bytes().into()).await.unwrap();
-            stored.push(import::Chunk { file, first_line: part * codes + 1 });
+            stored.push(import::Chunk::at_line(file, part * codes + 1));
         }
         submit_dry_run(&self.world, store, id, stored, parts * codes).await
     }
@@ -173,7 +173,7 @@ pub(crate) async fn submit_dry_run(
     parts: Vec<import::Chunk>,
     rows: u64,
 ) -> Job {
-    let import = NewImport { id, parts, rows, lines: rows, dry_run: true, ..import_to(world) };
+    let import = NewImport { id, parts, rows, last_place: rows, dry_run: true, ..import_to(world) };
     store.submit_import(None, world.business, "test", import).await.unwrap().outcome.unwrap()
 }
 
@@ -189,6 +189,6 @@ pub(crate) fn import_to(world: &World) -> NewImport {
         may_repeat_codes: true,
         parts: Vec::new(),
         rows: 0,
-        lines: 0,
+        last_place: 0,
     }
 }

@@ -10,6 +10,7 @@ mod distribution;
 mod export;
 
 mod fleet;
+mod import;
 mod losses;
 mod shutdown;
 mod timeouts;

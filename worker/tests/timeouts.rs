@@ -18,9 +18,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::fleet::generate;
 
-/// A worker with a statement timeout of 0.2 s, which is woken by the database.
-async fn start_worker(world: &World, files: &TempDir, stop: &CancellationToken) {
-    let pools = Pools { rest_statement: Duration::from_millis(200), ..Pools::of_worker(1) };
+/// A worker that is woken by the database.
+pub(crate) async fn start_worker(world: &World, pools: Pools, files: &TempDir, stop: &CancellationToken) {
     let wakeups = Arc::new(Wakeups::default());
     let worker = Worker {
         store: world.database.another_store(pools).await,
@@ -46,7 +45,8 @@ async fn a_chunk_whose_statement_always_takes_too_long_is_set_aside_with_a_reaso
     let job = generate(&world, world.store(), 50).await;
     let mut holding = world.pool().begin().await.unwrap();
     query("select from coupon_book for update").execute(&mut *holding).await.unwrap();
-    start_worker(&world, &files, &stop).await;
+    let pools = Pools { rest_statement: Duration::from_millis(200), ..Pools::of_worker(1) };
+    start_worker(&world, pools, &files, &stop).await;
     let failed = eventually("the job to fail", async || {
         // Its delays grow to minutes.
         let hurry = "with due as (update job_chunk set run_at = now() where status = 'READY') select pg_notify('cuponera_work', '')";

@@ -14,15 +14,21 @@ const ROWS: usize = 120_000;
 const REPEAT_EVERY: usize = 1_000;
 const DISTANCE: usize = 55_555;
 
-/// The file, and the lines of its duplicates.
-fn file() -> (String, Vec<usize>) {
+/// The file, and the lines of its duplicates. With blank lines, the position of a code is not its line.
+fn file(has_blank_lines: bool) -> (String, Vec<usize>) {
     let (mut file, mut repeats) = ("code,row\n".to_owned(), Vec::new());
+    // The header is line 1.
+    let mut line = 1;
     for row in 0..ROWS {
         let repeated = row % REPEAT_EVERY == 0 && row >= DISTANCE;
         let code = if repeated { row - DISTANCE } else { row };
-        // The header is line 1.
+        if has_blank_lines && row % 7 == 0 {
+            file.push_str("\n\n");
+            line += 2;
+        }
+        line += 1;
         if repeated {
-            repeats.push(row + 2);
+            repeats.push(line);
         }
         writeln!(file, "BIG-{code:06},{row}").expect("writing to a string cannot fail");
     }
@@ -31,9 +37,15 @@ fn file() -> (String, Vec<usize>) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_duplicates_in_different_parts_the_first_line_wins() {
+    for has_blank_lines in [false, true] {
+        import_with_duplicates(has_blank_lines).await;
+    }
+}
+
+async fn import_with_duplicates(has_blank_lines: bool) {
     let server = Server::start().await;
     let book = server.book(json!({})).await;
-    let (file, repeats) = file();
+    let (file, repeats) = file(has_blank_lines);
     let job = import(&server, &book, file).await;
     let repeated = i64::try_from(repeats.len()).expect("few");
     assert_eq!(counts_of(&job), [120_000 - repeated, repeated, 0]);
@@ -43,8 +55,7 @@ async fn of_duplicates_in_different_parts_the_first_line_wins() {
     assert_eq!(lines, repeats, "the rejected lines are not the repeated ones");
     assert!(errors.iter().all(|[_, _, reason, ..]| reason == "duplicate_in_file"));
     // The database has the row of the first line.
-    for line in repeats.iter().take(5) {
-        let row = line - 2 - DISTANCE;
+    for row in (DISTANCE..ROWS).filter(|row| row % REPEAT_EVERY == 0).take(5).map(|row| row - DISTANCE) {
         let coupon = server.admin().get(&format!("coupons/BIG-{row:06}")).await.expect(200);
         assert_eq!(coupon["metadata"]["row"], row.to_string());
     }

@@ -19,6 +19,7 @@ mod rejection;
 pub(super) mod space;
 
 pub use generate::BulkOutcome;
+pub use import::FindLines;
 pub(crate) use of_job::CodesOfJob;
 pub use part::{ImportPart, ImportRow, RowRejection, SampleRow};
 pub(crate) use rejection::write as write_rejections;

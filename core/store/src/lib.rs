@@ -91,7 +91,7 @@ pub use batch::{AttemptResult, Call, TIMEOUT, Transition, Visibility};
 pub use book::MAX_BOOKS_EXAMINED;
 pub use business::Business;
 pub use codes::{
-    BulkOutcome, ImportPart, ImportRow, RejectedRow, RejectedRowCursor, RejectedRowPage, RowRejection,
+    BulkOutcome, FindLines, ImportPart, ImportRow, RejectedRow, RejectedRowCursor, RejectedRowPage, RowRejection,
     SampleRow, Space,
 };
 pub use connect::{Pools, Store};

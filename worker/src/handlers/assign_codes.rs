@@ -1,6 +1,7 @@
 //! Upload of assignments: the rows of one part of an uploaded file. Each row assigns a code to a user, or is rejected with a reason.
 
 use cuponera_domain::job::assign_codes::{Chunk, Spec};
+use cuponera_domain::job::import::Begin;
 use cuponera_platform::files::Files;
 use cuponera_store::{Claim, ClaimState, ImportPart, RejectedRow, Result, Store};
 
@@ -18,7 +19,7 @@ pub async fn work(
     let finished = match chunk {
         Chunk::Part { file, first_line } => {
             let bytes = files.get(file).await?;
-            let part = parse(bytes, spec.columns.clone(), spec.delimiter, *first_line).await?;
+            let part = parse(bytes, spec.columns.clone(), spec.delimiter, Begin::Line { first_line: *first_line }).await?;
             store.finish_assigned_part(claim, spec, &reject_rows_without_user(part)).await?
         }
         Chunk::Held { rows } => store.finish_assigned_held(claim, spec, rows).await?,

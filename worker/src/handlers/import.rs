@@ -1,16 +1,17 @@
 //! Import: the rows of one part of an uploaded file. Every row is imported, or rejected with a reason.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use bytes::Bytes;
 use cuponera_domain::coupon::code::Code;
 use cuponera_domain::csv::{Columns, Delimiter, Record, Row, RowError, RowParser, records};
-use cuponera_domain::job::import::{Chunk, Spec};
+use cuponera_domain::job::import::{Begin, Chunk, Spec};
 use cuponera_domain::principal::{hidden_character, parse_user_id};
 use cuponera_platform::files::Files;
 use cuponera_store::{Claim, ClaimState, ImportPart, ImportRow, RejectedRow, RowRejection, SampleRow, Store};
 use cuponera_store::{Error, Result};
+use futures::FutureExt;
 
 use crate::runtime::ChunkOutcome;
 
@@ -26,11 +27,12 @@ pub async fn work(
     chunk: &Chunk,
 ) -> Result<ChunkOutcome> {
     let bytes = files.get(&chunk.file).await?;
-    let part = parse(bytes, spec.columns.clone(), spec.delimiter, chunk.first_line).await?;
+    let part = parse(bytes, spec.columns.clone(), spec.delimiter, chunk.begin).await?;
     let pulse = if spec.dry_run {
         store.finish_dry_run(claim, &part).await?
     } else {
-        store.finish_imported(claim, &part, spec.first_position).await?
+        let lines = move |places: Vec<u64>| find_lines(store, files, claim, spec.delimiter, places).boxed();
+        store.finish_imported(claim, &part, spec.first_position, &lines).await?
     };
     Ok(match pulse {
         ClaimState::Held => ChunkOutcome::Done,
@@ -38,20 +40,55 @@ pub async fn work(
     })
 }
 
+/// The lines of rows of a file, by the numbers of the rows before them.
+async fn find_lines(
+    store: &Store,
+    files: &Files,
+    claim: &Claim,
+    delimiter: Delimiter,
+    places: Vec<u64>,
+) -> Result<HashMap<u64, u64>> {
+    let parts = store.import_parts(claim.job).await?;
+    let mut wanted: BTreeMap<usize, HashSet<u64>> = BTreeMap::new();
+    for place in places {
+        let before = parts.partition_point(|part| matches!(part.begin, Begin::Record { record, .. } if record <= place));
+        wanted.entry(before.saturating_sub(1)).or_default().insert(place);
+    }
+    let mut found = HashMap::new();
+    for (index, places) in wanted {
+        let Some(Chunk { file, begin: Begin::Record { record: first, line } }) = parts.get(index) else {
+            return Err(Error::internal("a place is not in the file"));
+        };
+        let (bytes, first, line) = (files.get(file).await?, *first, *line);
+        let lines = tokio::task::spawn_blocking(move || {
+            let text = std::str::from_utf8(&bytes).map_err(Error::internal)?;
+            let rows = (first..).zip(records(text, delimiter, line)).map(|(place, record)| (place, record.line));
+            Ok::<_, Error>(rows.filter(|(place, _)| places.contains(place)).collect::<Vec<_>>())
+        });
+        found.extend(lines.await.map_err(Error::internal)??);
+    }
+    Ok(found)
+}
+
 /// Parses a part on a blocking thread.
 pub(super) async fn parse(
     bytes: Bytes,
     columns: Columns,
     delimiter: Delimiter,
-    first_line: u64,
+    begin: Begin,
 ) -> Result<ImportPart> {
     let parsed = tokio::task::spawn_blocking(move || {
         let mut part = ImportPart::default();
         let text = std::str::from_utf8(&bytes).map_err(Error::internal)?;
         let mut parser = RowParser::new(&columns, delimiter);
         let mut seen = HashSet::new();
-        for record in records(text, delimiter, first_line) {
-            sort_in(&mut part, &record, &mut parser, &mut seen);
+        let (first_line, first_record) = match begin {
+            Begin::Line { first_line } => (first_line, None),
+            Begin::Record { record, line } => (line, Some(record)),
+        };
+        for (index, record) in (0..).zip(records(text, delimiter, first_line)) {
+            let place = first_record.map_or(record.line, |first| first + index);
+            sort_in(&mut part, (place, &record), &mut parser, &mut seen);
         }
         part.rows.sort_unstable_by(|a, b| a.code.cmp(&b.code));
         Ok(part)
@@ -60,7 +97,12 @@ pub(super) async fn parse(
 }
 
 /// Adds a record to the rows or to the rejections.
-fn sort_in(part: &mut ImportPart, record: &Record<'_>, parser: &mut RowParser, seen: &mut HashSet<String>) {
+fn sort_in(
+    part: &mut ImportPart,
+    (place, record): (u64, &Record<'_>),
+    parser: &mut RowParser,
+    seen: &mut HashSet<String>,
+) {
     let row = parser.parse(record);
     let verdict = validate(&row, seen);
     if part.sample.len() < SAMPLE_ROWS {
@@ -76,6 +118,7 @@ fn sort_in(part: &mut ImportPart, record: &Record<'_>, parser: &mut RowParser, s
         Ok((code, user)) => part.rows.push(ImportRow {
             code: code.into_string(),
             line: record.line,
+            place,
             user: user.map(str::to_owned),
             metadata: row.metadata.map(str::to_owned),
             text: record.raw.to_owned(),

@@ -22,7 +22,7 @@ pub async fn work(
     chunk: &Chunk,
 ) -> Result<ChunkOutcome> {
     let bytes = files.get(&chunk.file).await?;
-    let (parsed_as, first_line) = (spec.clone(), chunk.first_line);
+    let (parsed_as, first_line) = (spec.clone(), chunk.first_line());
     // Off the runtime's threads.
     let part = tokio::task::spawn_blocking(move || parse(&bytes, &parsed_as, first_line));
     let part = part.await.map_err(Error::internal)??;
@@ -63,6 +63,7 @@ fn sort_in(part: &mut ImportPart, record: &Record<'_>, parser: &mut RowParser, s
             part.rows.push(ImportRow {
                 code: user.to_owned(),
                 line: record.line,
+                place: record.line,
                 user: None,
                 metadata: None,
                 text: record.raw.to_owned(),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use cuponera_domain::csv::{Content, CutError, Cutter, Limits, ReadOptions, Summary};
+use cuponera_domain::csv::{Content, CutError, Cutter, Limits, Part, ReadOptions, Summary};
 use cuponera_domain::id::{BookId, BusinessId, JobId};
 use cuponera_domain::job::{assign_codes, import};
 use cuponera_domain::rejection::Rejection;
@@ -33,6 +33,7 @@ pub(in crate::routes) struct Intake {
     cutter: Option<Cutter>,
     repeats: Search,
     parts: Vec<import::Chunk>,
+    rows: Rows,
     bytes: u64,
     pub(super) hasher: Sha256,
     /// Locked while a part is written, which continues after a disconnect. The deletion of the parts waits for it.
@@ -53,6 +54,7 @@ impl Intake {
             cutter: Some(Cutter::new(limits, options)),
             repeats: Search::new(&app.room_for_codes),
             parts: Vec::new(),
+            rows: Rows::default(),
             bytes: 0,
             hasher: Sha256::new(),
             writing: Arc::default(),
@@ -88,13 +90,14 @@ impl Intake {
             if let Some((columns, delimiter)) = cutter.layout() {
                 self.repeats.take(&part, columns, delimiter).await?;
             }
-            self.store(part.bytes, part.first_line).await?;
+            self.store(part).await?;
         }
         Ok(())
     }
 
     pub(super) async fn finish(&mut self, book: BookId, dry_run: bool) -> Result<NewImport> {
         let summary = self.store_rest().await?;
+        let last_place = if self.rows.has_other_lines { summary.records } else { summary.lines };
         Ok(NewImport {
             id: self.job,
             book,
@@ -103,9 +106,9 @@ impl Intake {
             read_as: summary.read_as,
             dry_run,
             may_repeat_codes: self.repeats.may_repeat_codes().await?,
-            parts: std::mem::take(&mut self.parts),
+            parts: self.rows.places_of(std::mem::take(&mut self.parts)),
             rows: summary.records,
-            lines: summary.lines,
+            last_place,
         })
     }
 
@@ -127,12 +130,14 @@ impl Intake {
         let cut = cutter.finish().map_err(bad_file)?;
         for part in cut.parts {
             self.repeats.take(&part, &cut.summary.columns, cut.summary.delimiter).await?;
-            self.store(part.bytes, part.first_line).await?;
+            self.store(part).await?;
         }
         Ok(cut.summary)
     }
 
-    async fn store(&mut self, bytes: Bytes, first_line: u64) -> Result<()> {
+    async fn store(&mut self, part: Part) -> Result<()> {
+        self.rows.take(&part);
+        let Part { bytes, first_line, .. } = part;
         let file = Files::part_name(self.job, self.parts.len());
         let (files, name) = (self.app.files.clone(), file.clone());
         let writing = self.writing.clone().lock_owned().await;
@@ -144,7 +149,7 @@ impl Intake {
             written
         };
         self.app.run(write).await?;
-        self.parts.push(import::Chunk { file, first_line });
+        self.parts.push(import::Chunk::at_line(file, first_line));
         Ok(())
     }
 
@@ -156,6 +161,40 @@ impl Intake {
     /// Keeps the parts: the job refers to them.
     pub(super) fn keep(&mut self) {
         self.is_kept = true;
+    }
+}
+
+/// Where the rows of a file are.
+#[derive(Debug, Default)]
+struct Rows {
+    /// The number of rows before each part.
+    before: Vec<u64>,
+    count: u64,
+    /// The line after the last part.
+    next_line: Option<u64>,
+    /// Whether there are lines without a row after the first row: blank lines, or rows of several lines.
+    has_other_lines: bool,
+}
+
+impl Rows {
+    fn take(&mut self, part: &Part) {
+        self.has_other_lines |=
+            part.lines != part.records || self.next_line.is_some_and(|line| line != part.first_line);
+        self.before.push(self.count);
+        self.count += part.records;
+        self.next_line = Some(part.first_line + part.lines);
+    }
+
+    /// The parts, by rows if places cannot be lines: a file of blank lines would take a position for each.
+    fn places_of(&self, parts: Vec<import::Chunk>) -> Vec<import::Chunk> {
+        if !self.has_other_lines {
+            return parts;
+        }
+        let by_rows = |(part, record): (import::Chunk, &u64)| {
+            let begin = import::Begin::Record { record: *record, line: part.first_line() };
+            import::Chunk { begin, ..part }
+        };
+        parts.into_iter().zip(&self.before).map(by_rows).collect()
     }
 }
 

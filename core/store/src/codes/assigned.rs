@@ -173,6 +173,7 @@ fn row_of(row: &HeldRow) -> ImportRow {
     ImportRow {
         code: row.code.clone(),
         line: row.line,
+        place: row.line,
         user: Some(row.user.clone()),
         metadata: None,
         text: row.text.clone(),

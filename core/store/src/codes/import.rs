@@ -3,21 +3,27 @@
 //!
 //! **Invariant.** The codes of a chunk, its rejections, the counts and the end of the chunk commit together.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
-use sqlx::{PgConnection, PgTransaction, query, query_as, query_file};
+use futures::future::BoxFuture;
+use sqlx::{PgConnection, PgTransaction, query, query_as, query_file, query_scalar};
 
 use crate::GenerateId;
 use crate::Store;
 use crate::error::{Error, Result};
 use crate::job::claim::{Claim, ClaimState, begin};
-use cuponera_domain::id::EventId;
+use cuponera_domain::id::{EventId, JobId};
+use cuponera_domain::job::import::{Begin, Chunk};
+use cuponera_domain::job::{ChunkWork, Task};
 
 use super::allocate::{Allocated, AllocatedRow, allocate};
 use super::chunk::{AssignmentTimes, count_new, discard, is_conflict, lock_open_book};
 use super::copy::CopyRows;
 use super::part::{ImportPart, ImportRow, RowRejection};
 use super::rejection::RejectedRow;
+
+/// Finds the lines of rows of other parts, by their places. It reads the parts.
+pub type FindLines<'a> = &'a (dyn Fn(Vec<u64>) -> BoxFuture<'a, Result<HashMap<u64, u64>>> + Send + Sync);
 
 /// Maximum number of attempts while other transactions add and delete the codes of the part.
 const MAX_TRIES: usize = 20;
@@ -36,6 +42,21 @@ struct Import<'a> {
     claim: &'a Claim,
     part: &'a ImportPart,
     first_position: i32,
+    /// The lines of rows of other parts, by their places. `None`: a place is a line.
+    lines: Option<HashMap<u64, u64>>,
+}
+
+/// The result of an attempt.
+enum Attempt {
+    Done(ClaimState),
+    /// The rows at these places are to be rejected, and their lines are not known. Nothing was changed.
+    NeedsLines(Vec<u64>),
+}
+
+/// The result of writing the rows.
+enum Written<'a> {
+    Sorted(SortedRows<'a>),
+    NeedsLines(Vec<u64>),
 }
 
 /// The rows whose codes belong to this chunk, and the others.
@@ -47,20 +68,30 @@ struct SortedRows<'a> {
 }
 
 impl Store {
-    /// Imports the rows and finishes the chunk. Line `n` gets position `first_position + n`, so of two lines with one code
+    /// Imports the rows and finishes the chunk. The row at place `n` gets position `first_position + n`, so of two lines with one code
     /// the earlier line has the lower position. The earlier line is imported in any order of the parts, unless the code of
     /// the later line is already assigned: its events are stored under its position.
+    ///
+    /// If places are not lines, `find_lines` is called for rows of other parts that are rejected.
     pub async fn finish_imported(
         &self,
         claim: &Claim,
         part: &ImportPart,
         first_position: i32,
+        find_lines: FindLines<'_>,
     ) -> Result<ClaimState> {
-        let import = Import { claim, part, first_position };
+        let has_places = matches!(&claim.task, Task::ImportCodes(_, Chunk { begin: Begin::Record { .. }, .. }));
+        let lines = has_places.then(HashMap::new);
+        let mut import = Import { claim, part, first_position, lines };
         for method in std::iter::once(Method::Direct).chain([Method::Staged; MAX_TRIES]) {
             let mut connection = self.pool.acquire().await?;
             match import.finish(self, &mut connection, method).await {
-                Ok(pulse) => return Ok(pulse),
+                Ok(Attempt::Done(state)) => return Ok(state),
+                // Files are not read while rows are locked.
+                Ok(Attempt::NeedsLines(places)) => {
+                    drop(connection);
+                    import.lines.get_or_insert_default().extend(find_lines(places).await?);
+                }
                 Err(error) => {
                     discard(connection);
                     if !is_conflict(&error) {
@@ -73,19 +104,41 @@ impl Store {
     }
 }
 
+impl Store {
+    /// The parts of an import, in the order of the file.
+    pub async fn import_parts(&self, job: JobId) -> Result<Vec<Chunk>> {
+        let works = query_scalar!("select work from job_chunk where job_id = $1 order by number", job.0)
+            .fetch_all(&self.pool)
+            .await?;
+        let part = |work| match serde_json::from_value(work) {
+            Ok(ChunkWork::ImportCodes(part)) => Ok(part),
+            Ok(_) => Err(Error::internal("a chunk of an import is of another kind")),
+            Err(error) => Err(Error::internal(error)),
+        };
+        works.into_iter().map(part).collect()
+    }
+}
+
 impl<'a> Import<'a> {
     async fn finish(
         &self,
         store: &Store,
         connection: &mut PgConnection,
         method: Method,
-    ) -> Result<ClaimState> {
+    ) -> Result<Attempt> {
         let book = self.claim.book()?;
         let mut transaction = begin(connection, self.claim).await?;
         let times = lock_open_book(&mut transaction, book).await?;
-        let SortedRows { taken, mut rejections, added } = match method {
-            Method::Direct => self.all(),
+        let written = match method {
+            Method::Direct => Written::Sorted(self.all()),
             Method::Staged => self.take_new(&mut transaction).await?,
+        };
+        let SortedRows { taken, mut rejections, added } = match written {
+            Written::Sorted(sorted) => sorted,
+            Written::NeedsLines(places) => {
+                transaction.rollback().await?;
+                return Ok(Attempt::NeedsLines(places));
+            }
         };
         let Allocated { rows, limited } = allocate(&mut transaction, self.claim, &taken).await?;
         rejections.extend(limited);
@@ -97,7 +150,7 @@ impl<'a> Import<'a> {
         let count = |rows: usize| i32::try_from(rows).map_err(Error::internal);
         count_new(&mut transaction, book, count(added)?, count(assigned)?).await?;
         let status = self.part.finish(&mut transaction, store.storage_quota, self.claim, &rejections).await?;
-        store.commit_if_held(transaction, self.claim, status).await
+        store.commit_if_held(transaction, self.claim, status).await.map(Attempt::Done)
     }
 
     /// All rows, as if none of their codes existed.
@@ -140,22 +193,29 @@ impl<'a> Import<'a> {
     }
 
     /// Writes the rows whose codes are new or exist for later lines of the file.
-    async fn take_new(&self, transaction: &mut PgTransaction<'_>) -> Result<SortedRows<'a>> {
+    async fn take_new(&self, transaction: &mut PgTransaction<'_>) -> Result<Written<'a>> {
         self.stage(transaction).await?;
         let (mut added, mut open) = (0, self.part.rows.len());
         let (mut rejections, mut rejected) = (Vec::new(), HashSet::new());
         for _ in 0..MAX_TRIES {
             let new = self.insert_new(transaction).await?;
             let displaced = self.displace_later_lines(transaction).await?;
+            let unknown: Vec<u64> =
+                displaced.iter().map(|(_, place)| *place).filter(|place| self.line_at(*place).is_none()).collect();
+            if !unknown.is_empty() {
+                return Ok(Written::NeedsLines(unknown));
+            }
             let standing = self.reject_standing(transaction).await?;
             added += new;
             open -= new + displaced.len() + standing.len();
-            rejections.extend(displaced);
+            rejections.extend(displaced.iter().filter_map(|(code, place)| {
+                Some(RowRejection::DuplicateInFile.at(self.line_at(*place)?, code, code))
+            }));
             rejections.extend(standing.iter().map(|(row, why)| why.of(row)));
             rejected.extend(standing.into_iter().map(|(row, _)| row.line));
             if open == 0 {
                 let taken = self.part.rows.iter().filter(|row| !rejected.contains(&row.line)).collect();
-                return Ok(SortedRows { taken, rejections, added });
+                return Ok(Written::Sorted(SortedRows { taken, rejections, added }));
             }
         }
         Err(Error::unavailable("other transactions keep changing the codes of this part"))
@@ -187,18 +247,18 @@ impl<'a> Import<'a> {
         usize::try_from(new.rows_affected()).map_err(Error::internal)
     }
 
-    /// Replaces codes of later lines of the file by staged rows, and rejects the later lines. These are lines of another
-    /// part, so only their codes are known here.
-    async fn displace_later_lines(&self, transaction: &mut PgTransaction<'_>) -> Result<Vec<RejectedRow>> {
+    /// Replaces codes of later lines of the file by staged rows. Returns the replaced codes with their places. These are lines of another
+    /// part, so only their codes and places are known here.
+    async fn displace_later_lines(&self, transaction: &mut PgTransaction<'_>) -> Result<Vec<(String, u64)>> {
         let displaced: Vec<(String, i32)> = query_as(include_str!("../sql/displace_later_lines.sql"))
             .bind(self.claim.business.0)
             .bind(self.claim.job.0)
             .fetch_all(&mut **transaction)
             .await?;
-        let reject = |(code, position): &(String, i32)| {
-            RowRejection::DuplicateInFile.at(self.line_at(*position), code, code)
+        let with_place = |(code, position): (String, i32)| {
+            (code, u64::try_from(position - self.first_position).unwrap_or(0))
         };
-        Ok(displaced.iter().map(reject).collect())
+        Ok(displaced.into_iter().map(with_place).collect())
     }
 
     /// The staged rows whose codes exist and are not replaced.
@@ -271,10 +331,14 @@ impl<'a> Import<'a> {
     }
 
     fn position_of(&self, row: &ImportRow) -> i32 {
-        self.first_position.saturating_add(i32::try_from(row.line).unwrap_or(i32::MAX))
+        self.first_position.saturating_add(i32::try_from(row.place).unwrap_or(i32::MAX))
     }
 
-    fn line_at(&self, position: i32) -> u64 {
-        u64::try_from(position - self.first_position).unwrap_or(0)
+    /// The line of a row of another part, if it is known.
+    fn line_at(&self, place: u64) -> Option<u64> {
+        match &self.lines {
+            None => Some(place),
+            Some(lines) => lines.get(&place).copied(),
+        }
     }
 }

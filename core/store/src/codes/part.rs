@@ -19,6 +19,8 @@ pub struct ImportRow {
     pub code: String,
     /// The physical line it starts on.
     pub line: u64,
+    /// Its place in the file, which decides on its position.
+    pub place: u64,
     /// The user to assign the code to.
     pub user: Option<String>,
     /// The other columns, as JSON.

@@ -44,8 +44,8 @@ pub struct NewImport {
     pub parts: Vec<import::Chunk>,
     /// The number of rows.
     pub rows: u64,
-    /// The number of physical lines.
-    pub lines: u64,
+    /// The highest place of a row in the file, or more ([`import::Begin`]).
+    pub last_place: u64,
 }
 
 /// An upload of members whose parts are stored.
@@ -140,7 +140,7 @@ impl Store {
                 check_open(&mut *open.transaction, business, import.book).await?;
                 0
             } else {
-                reserve_positions(&mut open.transaction, business, import.book, import.lines + 1).await?
+                reserve_positions(&mut open.transaction, business, import.book, import.last_place + 1).await?
             };
             let names_users = import.columns.user_id.is_some();
             let ordered = import.dry_run || names_users && import.may_repeat_codes;
@@ -190,7 +190,10 @@ impl Store {
                 dry_run: import.dry_run,
                 may_repeat_codes: import.may_repeat_codes,
             };
-            let part = |import::Chunk { file, first_line }| assign_codes::Chunk::Part { file, first_line };
+            let part = |part: import::Chunk| {
+                let first_line = part.first_line();
+                assign_codes::Chunk::Part { file: part.file, first_line }
+            };
             let job = NewJob {
                 id: import.id,
                 business,

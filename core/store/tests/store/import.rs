@@ -4,7 +4,7 @@ mod assignments;
 mod parts;
 mod users;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use cuponera_domain::book::BookRules;
@@ -15,7 +15,8 @@ use cuponera_store::GenerateId;
 use cuponera_store::{
     Claim, ClaimState, ImportPart, ImportRow, NewImport, RejectedRow, RejectedRowCursor, RowRejection,
 };
-use cuponera_testkit::{World, claim, race, read_as, rules};
+use cuponera_testkit::{World, claim, no_lines, race, read_as, rules};
+use futures::FutureExt;
 use sqlx::{query, query_as, query_scalar};
 
 /// One part of a file: its rows by code, line and user.
@@ -33,7 +34,7 @@ async fn submit_import(world: &World, import: NewImport) -> Job {
 
 fn import_of(book: BookId, parts: usize) -> NewImport {
     let part =
-        |number: usize| import::Chunk { file: format!("part-{number}"), first_line: number as u64 * 100 + 1 };
+        |number: usize| import::Chunk::at_line(format!("part-{number}"), number as u64 * 100 + 1);
     NewImport {
         id: JobId::generate(),
         book,
@@ -44,7 +45,7 @@ fn import_of(book: BookId, parts: usize) -> NewImport {
         may_repeat_codes: true,
         parts: (0..parts).map(part).collect(),
         rows: 10,
-        lines: parts as u64 * 100,
+        last_place: parts as u64 * 100,
     }
 }
 
@@ -72,6 +73,7 @@ fn parsed(part: Part<'_>) -> ImportPart {
     let row = |(code, line, user): &(&str, u64, Option<&str>)| ImportRow {
         code: (*code).to_owned(),
         line: *line,
+        place: *line,
         user: user.map(str::to_owned),
         metadata: Some(format!(r#"{{"line": {line}}}"#)),
         text: format!("{code},{line}"),
@@ -87,7 +89,7 @@ async fn run_batch(world: &World, claim: &Claim, part: &ImportPart) -> ClaimStat
     let settled = if spec.dry_run {
         store.finish_dry_run(claim, part).await
     } else {
-        store.finish_imported(claim, part, spec.first_position).await
+        store.finish_imported(claim, part, spec.first_position, &no_lines).await
     };
     settled.unwrap()
 }
@@ -248,6 +250,58 @@ async fn the_first_line_of_a_code_wins_whichever_part_is_worked_first() {
         assert_eq!((done.status, done.succeeded, done.failed), (JobStatus::Succeeded, 3, 1));
         world.assert_invariants().await;
     }
+}
+
+/// Of a file with blank lines, the places of rows are not lines, and the line of a row of another part is read from its file.
+#[tokio::test]
+async fn a_displaced_row_of_a_file_with_blank_lines_is_rejected_with_its_line() {
+    let world = World::new().await;
+    let part = |record, line| import::Chunk {
+        file: format!("part-{record}"),
+        begin: import::Begin::Record { record, line },
+    };
+    let import = NewImport { parts: vec![part(0, 1), part(2, 700)], last_place: 4, ..import_of(world.book, 0) };
+    let submitted = submit_import(&world, import).await;
+    let (first, second) = (next(&world).await, next(&world).await);
+    let Task::ImportCodes(spec, _) = &first.task else { panic!("not an import") };
+    let at_places = |part: Part<'_>, places: &[u64]| {
+        let mut parsed = parsed(part);
+        for row in &mut parsed.rows {
+            let index = part.iter().position(|(code, ..)| *code == row.code).unwrap();
+            row.place = places[index];
+        }
+        parsed
+    };
+    let late = at_places(&[("TWO", 700, None), ("DUP", 900, None)], &[2, 3]);
+    let early = at_places(&[("ONE", 1, None), ("DUP", 500, None)], &[0, 1]);
+    let pool = world.pool();
+    let find_lines = |places: Vec<u64>| {
+        async move {
+            assert_eq!(places, [3]);
+            // No row is locked while a file is read.
+            let free = "select code from coupon order by code for update nowait";
+            assert_eq!(query_scalar::<_, String>(free).fetch_all(pool).await.unwrap(), ["DUP", "TWO"]);
+            Ok(HashMap::from([(3, 900)]))
+        }
+        .boxed()
+    };
+    let finish = async |claim: &Claim, part: &ImportPart| {
+        let done = world.store().finish_imported(claim, part, spec.first_position, &find_lines).await;
+        assert_eq!(done.unwrap(), ClaimState::Held);
+    };
+    finish(&second, &late).await;
+    finish(&first, &early).await;
+    assert_eq!(rejected_by(&world, &first).await, rejected([(900, "DUP", RowRejection::DuplicateInFile)]));
+    let positions = [position_of(&world, "ONE").await, position_of(&world, "DUP").await, position_of(&world, "TWO").await];
+    assert_eq!(positions.map(|position| position - spec.first_position), [0, 1, 2]);
+    let next: i32 = query_scalar("select next_position from coupon_book where id = $1")
+        .bind(world.book.0)
+        .fetch_one(pool)
+        .await
+        .unwrap();
+    assert_eq!(next, spec.first_position + 5);
+    assert_eq!(job(&world, submitted.id).await.status, JobStatus::Succeeded);
+    world.assert_invariants().await;
 }
 
 /// Concurrent parts of one file with the same codes: in any order, the lines of the first part win.

@@ -60,7 +60,7 @@ pub(crate) fn import_of(world: &World, parts: Vec<import::Chunk>) -> NewImport {
         may_repeat_codes: false,
         parts,
         rows: 0,
-        lines: 0,
+        last_place: 0,
     }
 }
 

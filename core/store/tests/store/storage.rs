@@ -13,7 +13,7 @@ use cuponera_store::GenerateId;
 use cuponera_store::{
     ClaimState, ExportPart, ImportPart, NewExport, NewImport, RejectedRow, RejectedRowCursor, Store,
 };
-use cuponera_testkit::{World, race};
+use cuponera_testkit::{World, no_lines, race};
 use sqlx::{query, query_as, query_scalar};
 
 use crate::setup::{import_of, next};
@@ -25,8 +25,8 @@ fn with_quota(world: &World, bytes: u64) -> Store {
 }
 
 async fn submit(world: &World) -> JobId {
-    let part = import::Chunk { file: "part".to_owned(), first_line: 1 };
-    let import = NewImport { rows: 10, lines: 10, ..import_of(world, vec![part]) };
+    let part = import::Chunk::at_line("part".to_owned(), 1);
+    let import = NewImport { rows: 10, last_place: 10, ..import_of(world, vec![part]) };
     let job = world.store().submit_import(None, world.business, "test", import).await.unwrap();
     job.outcome.unwrap().id
 }
@@ -177,7 +177,7 @@ async fn rejected_rows_count_and_a_job_fails_whose_rows_do_not_fit() {
     let store = with_quota(&world, 4_000);
     let first = submit(&world).await;
     assert_eq!(
-        store.finish_imported(&next(&world).await, &rejecting(10, 10), 0).await.unwrap(),
+        store.finish_imported(&next(&world).await, &rejecting(10, 10), 0, &no_lines).await.unwrap(),
         ClaimState::Held
     );
     let (_, bytes) = stored(&world).await;
@@ -191,7 +191,7 @@ async fn rejected_rows_count_and_a_job_fails_whose_rows_do_not_fit() {
     assert_eq!(bytes, written.0);
     submit(&world).await;
     let late = next(&world).await;
-    let rejected = store.finish_imported(&late, &rejecting(40, 10), 0).await;
+    let rejected = store.finish_imported(&late, &rejecting(40, 10), 0, &no_lines).await;
     let Err(Error::Rejected(Rejection::StorageQuotaExceeded { used_bytes, allowed_bytes: 4_000 })) = rejected
     else {
         panic!("{rejected:?}")
@@ -215,7 +215,7 @@ async fn of_a_rejected_row_the_first_kibibyte_is_kept() {
     let mut part = rejecting(1, 0);
     part.rejections[0].row = "é".repeat(40_000);
     part.rejections[0].code = "c".repeat(40_000);
-    world.store().finish_imported(&next(&world).await, &part, 0).await.unwrap();
+    world.store().finish_imported(&next(&world).await, &part, 0, &no_lines).await.unwrap();
     let page = world.store().list_rejected_rows(job, RejectedRowCursor::default()).await.unwrap();
     assert_eq!(
         (page.rejections[0].row.as_str(), page.rejections[0].code.len()),
@@ -232,7 +232,7 @@ async fn uploads_of_jobs_that_are_over_and_of_none_are_not_needed() {
     for job in [done, open, lost, coming] {
         store.reserve_upload_if_room(world.business, job, PART).await.unwrap();
     }
-    store.finish_imported(&next(&world).await, &rejecting(1, 10), 0).await.unwrap();
+    store.finish_imported(&next(&world).await, &rejecting(1, 10), 0, &no_lines).await.unwrap();
     query("update job_storage set reserved_at = now() - interval '2 days' where job_id = $1")
         .bind(lost.0)
         .execute(world.pool())

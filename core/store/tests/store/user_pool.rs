@@ -154,7 +154,7 @@ async fn a_deleted_pool_takes_no_members_and_housekeeping_deletes_those_it_has()
 }
 
 fn import(parts: usize) -> NewMemberImport {
-    let part = |part: usize| job::import::Chunk { file: format!("uploads/x/{part}"), first_line: 1 };
+    let part = |part: usize| job::import::Chunk::at_line(format!("uploads/x/{part}"), 1);
     NewMemberImport {
         id: cuponera_domain::id::JobId::generate(),
         columns: csv::Columns::default(),
@@ -169,6 +169,7 @@ fn part_of(users: &[String]) -> ImportPart {
     let row = |(line, user): (u64, &String)| ImportRow {
         code: user.clone(),
         line,
+        place: line,
         user: None,
         metadata: None,
         text: user.clone(),

@@ -68,7 +68,7 @@ async fn the_last_admin_an_unknown_user_and_a_user_of_an_open_job_are_not_erased
     create(&world, world.business, "ana@shop.test", "ana", RoleName::Admin).await;
     assert!(matches!(begin("ana").await, Err(Error::Rejected(Rejection::LastAdmin))));
     let admin = create(&world, world.business, "eva@shop.test", "eva", RoleName::Admin).await;
-    let parts = vec![cuponera_domain::job::import::Chunk { file: "a".to_owned(), first_line: 1 }];
+    let parts = vec![cuponera_domain::job::import::Chunk::at_line("a".to_owned(), 1)];
     let job =
         world.store().submit_import(None, world.business, "service:test", import_of(&world, parts)).await;
     let job = job.unwrap().outcome.unwrap().id;

@@ -12,10 +12,10 @@ use crate::setup::{import_of, next};
 
 /// A dry run with this number of parts: its chunks run in order.
 async fn submit_ordered(world: &World, parts: u64) -> Job {
-    let part = |number| import::Chunk { file: format!("part-{number}"), first_line: number + 1 };
+    let part = |number| import::Chunk::at_line(format!("part-{number}"), number + 1);
     let parts_of_file = (0..parts).map(part).collect();
     let import =
-        NewImport { dry_run: true, may_repeat_codes: true, lines: parts, ..import_of(world, parts_of_file) };
+        NewImport { dry_run: true, may_repeat_codes: true, last_place: parts, ..import_of(world, parts_of_file) };
     world.store().submit_import(None, world.business, "test", import).await.unwrap().outcome.unwrap()
 }
 

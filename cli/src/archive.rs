@@ -59,6 +59,7 @@ Exit status:
 #[derive(Debug, Args)]
 // The subcommand has a group of this name.
 #[group(skip)]
+#[expect(clippy::struct_excessive_bools, reason = "each flag of the command line is a field")]
 pub(crate) struct Archive {
     /// Archive the months before this one, for example 2027-01; it may be the previous month at the latest
     #[arg(long, value_name = "YYYY-MM", required_unless_present = "abandon")]

@@ -126,11 +126,13 @@ async fn a_command_that_is_killed_is_continued_and_no_event_is_lost() {
     let previous = month(&database, 1).await;
     let mut is_killed = 0;
     for delay in (0..60).map(|step| Duration::from_millis(150 + 10 * step)) {
-        let mut command = Process::spawn(&mut installation.verb(&["archive", "--before", &previous, "--yes"]));
+        let mut command =
+            Process::spawn(&mut installation.verb(&["archive", "--before", &previous, "--yes"]));
         tokio::time::sleep(delay).await;
         command.signal(Signal::KILL);
         is_killed += usize::from(!command.ended().await.success());
-        let left: i64 = query_scalar("select count(*) from coupon_event").fetch_one(&database).await.expect("a count");
+        let left: i64 =
+            query_scalar("select count(*) from coupon_event").fetch_one(&database).await.expect("a count");
         if left == 0 {
             break;
         }
@@ -139,6 +141,10 @@ async fn a_command_that_is_killed_is_continued_and_no_event_is_lost() {
     let (code, _, complaint) = run(&installation, &["archive", "--before", &previous, "--yes"]).await;
     assert_eq!(code, Some(0), "{complaint}");
     let (code, result, complaint) = verified(&installation).await;
-    assert_eq!((code, &result["archived"], &result["found"]), (Some(0), &json!(events), &json!(0)), "{result} {complaint}");
+    assert_eq!(
+        (code, &result["archived"], &result["found"]),
+        (Some(0), &json!(events), &json!(0)),
+        "{result} {complaint}"
+    );
     up.stop().await;
 }

@@ -14,11 +14,8 @@ use crate::fleet::{count, import_to};
 use crate::timeouts::start_worker;
 
 /// The parts of a file, each with the number of rows before it and its first line. The second and third part repeat codes of the first.
-const PARTS: [(u64, u64, &str); 3] = [
-    (0, 1, "AAA1\n\n\nBBB2\nCCC3\n"),
-    (3, 6, "DDD4\n\nBBB2\n\n"),
-    (5, 10, "\"CCC3\"\nEEE5\n\n\nAAA1\n"),
-];
+const PARTS: [(u64, u64, &str); 3] =
+    [(0, 1, "AAA1\n\n\nBBB2\nCCC3\n"), (3, 6, "DDD4\n\nBBB2\n\n"), (5, 10, "\"CCC3\"\nEEE5\n\n\nAAA1\n")];
 
 /// The first part is imported last, so its rows displace those of the others.
 #[tokio::test(flavor = "multi_thread")]
@@ -60,7 +57,8 @@ async fn displaced_rows_of_other_parts_are_rejected_with_the_lines_of_their_file
             .await
             .unwrap();
     assert_eq!(rejected, [(8, "BBB2".into()), (10, "CCC3".into()), (14, "AAA1".into())]);
-    let codes: Vec<String> = query_scalar("select code from coupon order by position").fetch_all(pool).await.unwrap();
+    let codes: Vec<String> =
+        query_scalar("select code from coupon order by position").fetch_all(pool).await.unwrap();
     assert_eq!(codes, ["AAA1", "BBB2", "CCC3", "DDD4", "EEE5"]);
     world.assert_invariants().await;
 }

@@ -17,7 +17,8 @@ impl Language {
         let values = headers.get_all(header::ACCEPT_LANGUAGE).iter().filter_map(|value| value.to_str().ok());
         let (mut best, mut most) = (Self::default(), 0.0);
         for range in values.flat_map(|value| value.split(',')) {
-            let (tag, quality) = range.split_once(';').map_or((range, 1.0), |(tag, rest)| (tag, quality(rest)));
+            let (tag, quality) =
+                range.split_once(';').map_or((range, 1.0), |(tag, rest)| (tag, quality(rest)));
             if let Some(language) = Self::of_tag(tag.trim())
                 && quality > most
             {
@@ -48,7 +49,10 @@ impl Language {
 /// The weight of a parameter such as `q=0.5`; 0 if it is not valid.
 fn quality(parameter: &str) -> f32 {
     let value = parameter.trim().strip_prefix("q=").or_else(|| parameter.trim().strip_prefix("Q="));
-    value.and_then(|value| value.trim().parse().ok()).filter(|value| (0.0..=1.0).contains(value)).unwrap_or(0.0)
+    value
+        .and_then(|value| value.trim().parse().ok())
+        .filter(|value| (0.0..=1.0).contains(value))
+        .unwrap_or(0.0)
 }
 
 #[cfg(test)]
@@ -67,10 +71,30 @@ mod tests {
 
     #[test]
     fn the_language_with_the_highest_weight_is_chosen_and_english_without_one() {
-        for spanish in ["es", "ES-mx", "es-419,en;q=0.9", "fr, es;q=0.2", "en;q=0.3, es ; q=0.5", "es,en", "en;q=0,es;q=0.1"] {
+        for spanish in [
+            "es",
+            "ES-mx",
+            "es-419,en;q=0.9",
+            "fr, es;q=0.2",
+            "en;q=0.3, es ; q=0.5",
+            "es,en",
+            "en;q=0,es;q=0.1",
+        ] {
             assert_eq!(accepted(&[spanish]), "es", "{spanish}");
         }
-        for english in ["", "*", "fr", "en,es", "es;q=0", "es;q=NaN", "es;q=2", "es;q=0.5,en-GB", "est", ";;,", "es;level=1"] {
+        for english in [
+            "",
+            "*",
+            "fr",
+            "en,es",
+            "es;q=0",
+            "es;q=NaN",
+            "es;q=2",
+            "es;q=0.5,en-GB",
+            "est",
+            ";;,",
+            "es;level=1",
+        ] {
             assert_eq!(accepted(&[english]), "en", "{english}");
         }
         assert_eq!(accepted(&["fr", "es"]), "es");

@@ -84,15 +84,15 @@ pub use api_key::{ApiKey, KeyHolder, NewApiKey};
 pub use assign::{AssignNamed, AssignRandom, Assigned};
 pub use audit_chain::{
     AnchorLines, ArchiveContent, ArchiveLock, ArchiveObstacle, AuditStatus, DetachRound, LastVerification,
-    LogReader, MAX_EVENTS_SEALED, MAX_FINDINGS, OpenArchive, RecordedArchive, ScannedMonth, SealRound, SealingLag,
-    Verification, VerifyOptions, verify_chain,
+    LogReader, MAX_EVENTS_SEALED, MAX_FINDINGS, OpenArchive, RecordedArchive, ScannedMonth, SealRound,
+    SealingLag, Verification, VerifyOptions, verify_chain,
 };
 pub use batch::{AttemptResult, Call, TIMEOUT, Transition, Visibility};
 pub use book::MAX_BOOKS_EXAMINED;
 pub use business::Business;
 pub use codes::{
-    BulkOutcome, FindLines, ImportPart, ImportRow, RejectedRow, RejectedRowCursor, RejectedRowPage, RowRejection,
-    SampleRow, Space,
+    BulkOutcome, FindLines, ImportPart, ImportRow, RejectedRow, RejectedRowCursor, RejectedRowPage,
+    RowRejection, SampleRow, Space,
 };
 pub use connect::{Pools, Store};
 pub use coupon::{

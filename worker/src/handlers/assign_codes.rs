@@ -19,7 +19,9 @@ pub async fn work(
     let finished = match chunk {
         Chunk::Part { file, first_line } => {
             let bytes = files.get(file).await?;
-            let part = parse(bytes, spec.columns.clone(), spec.delimiter, Begin::Line { first_line: *first_line }).await?;
+            let part =
+                parse(bytes, spec.columns.clone(), spec.delimiter, Begin::Line { first_line: *first_line })
+                    .await?;
             store.finish_assigned_part(claim, spec, &reject_rows_without_user(part)).await?
         }
         Chunk::Held { rows } => store.finish_assigned_held(claim, spec, rows).await?,

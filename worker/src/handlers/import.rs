@@ -51,7 +51,8 @@ async fn find_lines(
     let parts = store.import_parts(claim.job).await?;
     let mut wanted: BTreeMap<usize, HashSet<u64>> = BTreeMap::new();
     for place in places {
-        let before = parts.partition_point(|part| matches!(part.begin, Begin::Record { record, .. } if record <= place));
+        let before = parts
+            .partition_point(|part| matches!(part.begin, Begin::Record { record, .. } if record <= place));
         wanted.entry(before.saturating_sub(1)).or_default().insert(place);
     }
     let mut found = HashMap::new();
@@ -62,7 +63,8 @@ async fn find_lines(
         let (bytes, first, line) = (files.get(file).await?, *first, *line);
         let lines = tokio::task::spawn_blocking(move || {
             let text = std::str::from_utf8(&bytes).map_err(Error::internal)?;
-            let rows = (first..).zip(records(text, delimiter, line)).map(|(place, record)| (place, record.line));
+            let rows =
+                (first..).zip(records(text, delimiter, line)).map(|(place, record)| (place, record.line));
             Ok::<_, Error>(rows.filter(|(place, _)| places.contains(place)).collect::<Vec<_>>())
         });
         found.extend(lines.await.map_err(Error::internal)??);

@@ -136,10 +136,12 @@ fn every_problem_has_a_sentence_in_spanish_with_its_values() {
         let status = StatusCode::from_u16(kind.status).unwrap();
         if !of_core.contains(&format!("{} {}", kind.status, kind.code)) {
             let fault = FieldError::new("userId", "is required");
-            problems.push(Problem::new(status, kind.code, kind.detail).with_faults(&[fault]).with_retry_after(7));
+            problems
+                .push(Problem::new(status, kind.code, kind.detail).with_faults(&[fault]).with_retry_after(7));
         }
     }
-    let of_files = |problem: &Problem| cut_errors().iter().any(|error| problem.to_string().ends_with(error.code()));
+    let of_files =
+        |problem: &Problem| cut_errors().iter().any(|error| problem.to_string().ends_with(error.code()));
     for problem in problems.iter().filter(|problem| !of_files(problem)) {
         let sentence = problem.in_spanish();
         assert!(sentence.is_some_and(|sentence| !sentence.contains(['{', '}'])), "{problem}");

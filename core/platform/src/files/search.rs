@@ -140,9 +140,14 @@ mod tests {
             }
         }
         assert!(finds(&["\u{feff}ana"], &["eva", "ana"]));
-        for padded in ["C1,\u{a0}ana,x", "C1,ana\u{a0}\n", "C1,\u{200b}ana\u{2060},x", "C1;\u{3000}ana", "ana\u{feff}"] {
+        for padded in
+            ["C1,\u{a0}ana,x", "C1,ana\u{a0}\n", "C1,\u{200b}ana\u{2060},x", "C1;\u{3000}ana", "ana\u{feff}"]
+        {
             let mut search = Search::new(&["ana".to_owned()]);
-            assert!(padded.bytes().any(|byte| search.finds_in(&[byte])) || search.finds_in(END), "{padded:?}");
+            assert!(
+                padded.bytes().any(|byte| search.finds_in(&[byte])) || search.finds_in(END),
+                "{padded:?}"
+            );
         }
         assert!(finds(&["xa,a,a\n"], &["a,a"]));
         for other in ["mañana", "anañ", "C1,ana\u{301}", "ñana,", "C1,日ana日"] {

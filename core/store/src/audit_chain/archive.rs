@@ -164,7 +164,8 @@ impl Store {
                 file: row.file,
                 events: row.events,
                 bytes: row.bytes,
-                sha256: Hash::try_from(row.sha256).map_err(|_| Error::internal("a stored hash has another length"))?,
+                sha256: Hash::try_from(row.sha256)
+                    .map_err(|_| Error::internal("a stored hash has another length"))?,
                 is_detached: row.is_detached,
             })
         });

@@ -84,7 +84,9 @@ impl Store {
             .await
             .map_err(|error| {
                 if is_lock_timeout(&error) {
-                    Error::unavailable("an erasure or an archive is running: verify the chain when it has ended")
+                    Error::unavailable(
+                        "an erasure or an archive is running: verify the chain when it has ended",
+                    )
                 } else {
                     error.into()
                 }
@@ -348,7 +350,9 @@ impl<'c, 'a> Verifier<'c, 'a> {
                 FileState::Changed => found.push(Finding::ArchiveFileChanged { month, file }),
             }
         }
-        found.into_iter().for_each(|finding| self.find(finding));
+        for finding in found {
+            self.find(finding);
+        }
         Ok(())
     }
 

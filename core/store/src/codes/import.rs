@@ -80,7 +80,8 @@ impl Store {
         first_position: i32,
         find_lines: FindLines<'_>,
     ) -> Result<ClaimState> {
-        let has_places = matches!(&claim.task, Task::ImportCodes(_, Chunk { begin: Begin::Record { .. }, .. }));
+        let has_places =
+            matches!(&claim.task, Task::ImportCodes(_, Chunk { begin: Begin::Record { .. }, .. }));
         let lines = has_places.then(HashMap::new);
         let mut import = Import { claim, part, first_position, lines };
         for method in std::iter::once(Method::Direct).chain([Method::Staged; MAX_TRIES]) {
@@ -120,12 +121,7 @@ impl Store {
 }
 
 impl<'a> Import<'a> {
-    async fn finish(
-        &self,
-        store: &Store,
-        connection: &mut PgConnection,
-        method: Method,
-    ) -> Result<Attempt> {
+    async fn finish(&self, store: &Store, connection: &mut PgConnection, method: Method) -> Result<Attempt> {
         let book = self.claim.book()?;
         let mut transaction = begin(connection, self.claim).await?;
         let times = lock_open_book(&mut transaction, book).await?;
@@ -200,8 +196,11 @@ impl<'a> Import<'a> {
         for _ in 0..MAX_TRIES {
             let new = self.insert_new(transaction).await?;
             let displaced = self.displace_later_lines(transaction).await?;
-            let unknown: Vec<u64> =
-                displaced.iter().map(|(_, place)| *place).filter(|place| self.line_at(*place).is_none()).collect();
+            let unknown: Vec<u64> = displaced
+                .iter()
+                .map(|(_, place)| *place)
+                .filter(|place| self.line_at(*place).is_none())
+                .collect();
             if !unknown.is_empty() {
                 return Ok(Written::NeedsLines(unknown));
             }

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex};
 use cuponera_domain::audit::Month;
 use cuponera_domain::principal::AuditContext;
 use cuponera_store::{
-    ArchiveContent, ArchiveLock, DetachRound, OpenArchive, Redeemed, Result, ScannedMonth, Store, Verification,
-    VerifyOptions,
+    ArchiveContent, ArchiveLock, DetachRound, OpenArchive, Redeemed, Result, ScannedMonth, Store,
+    Verification, VerifyOptions,
 };
 use cuponera_testkit::{World, eventually};
 use futures::future::BoxFuture;
@@ -51,7 +51,7 @@ impl Folder {
 
     /// Replaces the content of a file.
     fn put(&self, name: &str, lines: &[String]) {
-        let content: String = lines.iter().map(|line| format!("{line}\n")).collect();
+        let content = lines.iter().flat_map(|line| [line.as_str(), "\n"]).collect::<String>();
         self.0.lock().unwrap().insert(name.to_owned(), content.into_bytes());
     }
 }
@@ -132,7 +132,8 @@ async fn write_file(world: &World, folder: &Folder, month: Month) -> ScannedMont
 /// Runs a step with the lock.
 async fn locked<T>(world: &World, step: impl AsyncFnOnce(&Store, &mut ArchiveLock) -> T) -> T {
     let store = acting(world);
-    let mut lock = store.lock_archives().await.unwrap().expect("no erasure and no verification is running");
+    // The server ends the connections of earlier steps a moment later.
+    let mut lock = eventually("the lock", async || store.lock_archives().await.unwrap()).await;
     let done = step(&store, &mut lock).await;
     lock.release().await.unwrap();
     done
@@ -163,14 +164,13 @@ async fn complete(world: &World, month: Month) {
 /// Archives a month as the command does: continues what was interrupted. Returns the name of the file.
 async fn archive(world: &World, folder: &Folder, month: Month) -> String {
     let open = world.store().find_open_archive().await.unwrap();
-    let open = match open {
-        Some(open) => open,
-        None => {
-            assert_eq!(world.store().archive_obstacle(month).await.unwrap(), None);
-            let scanned = write_file(world, folder, month).await;
-            record(world, &scanned).await;
-            world.store().find_open_archive().await.unwrap().unwrap()
-        }
+    let open = if let Some(open) = open {
+        open
+    } else {
+        assert_eq!(world.store().archive_obstacle(month).await.unwrap(), None);
+        let scanned = write_file(world, folder, month).await;
+        record(world, &scanned).await;
+        world.store().find_open_archive().await.unwrap().unwrap()
     };
     assert_eq!(open.month, month);
     if !open.is_detached {

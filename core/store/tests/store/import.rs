@@ -33,8 +33,7 @@ async fn submit_import(world: &World, import: NewImport) -> Job {
 }
 
 fn import_of(book: BookId, parts: usize) -> NewImport {
-    let part =
-        |number: usize| import::Chunk::at_line(format!("part-{number}"), number as u64 * 100 + 1);
+    let part = |number: usize| import::Chunk::at_line(format!("part-{number}"), number as u64 * 100 + 1);
     NewImport {
         id: JobId::generate(),
         book,
@@ -260,7 +259,8 @@ async fn a_displaced_row_of_a_file_with_blank_lines_is_rejected_with_its_line() 
         file: format!("part-{record}"),
         begin: import::Begin::Record { record, line },
     };
-    let import = NewImport { parts: vec![part(0, 1), part(2, 700)], last_place: 4, ..import_of(world.book, 0) };
+    let import =
+        NewImport { parts: vec![part(0, 1), part(2, 700)], last_place: 4, ..import_of(world.book, 0) };
     let submitted = submit_import(&world, import).await;
     let (first, second) = (next(&world).await, next(&world).await);
     let Task::ImportCodes(spec, _) = &first.task else { panic!("not an import") };
@@ -292,7 +292,11 @@ async fn a_displaced_row_of_a_file_with_blank_lines_is_rejected_with_its_line() 
     finish(&second, &late).await;
     finish(&first, &early).await;
     assert_eq!(rejected_by(&world, &first).await, rejected([(900, "DUP", RowRejection::DuplicateInFile)]));
-    let positions = [position_of(&world, "ONE").await, position_of(&world, "DUP").await, position_of(&world, "TWO").await];
+    let positions = [
+        position_of(&world, "ONE").await,
+        position_of(&world, "DUP").await,
+        position_of(&world, "TWO").await,
+    ];
     assert_eq!(positions.map(|position| position - spec.first_position), [0, 1, 2]);
     let next: i32 = query_scalar("select next_position from coupon_book where id = $1")
         .bind(world.book.0)

@@ -14,8 +14,12 @@ use crate::setup::{import_of, next};
 async fn submit_ordered(world: &World, parts: u64) -> Job {
     let part = |number| import::Chunk::at_line(format!("part-{number}"), number + 1);
     let parts_of_file = (0..parts).map(part).collect();
-    let import =
-        NewImport { dry_run: true, may_repeat_codes: true, last_place: parts, ..import_of(world, parts_of_file) };
+    let import = NewImport {
+        dry_run: true,
+        may_repeat_codes: true,
+        last_place: parts,
+        ..import_of(world, parts_of_file)
+    };
     world.store().submit_import(None, world.business, "test", import).await.unwrap().outcome.unwrap()
 }
 

@@ -218,11 +218,7 @@ impl Work<'_> {
     async fn archive_before(&mut self, before: Month) -> Result<(), String> {
         while let Some(open) = self.store.find_open_archive().await.map_err(error_text)? {
             if open.month >= before {
-                return Err(format!(
-                    "the archive of {} was interrupted: complete it with --before {}, or give it up with `cuponera archive --abandon`",
-                    open.month,
-                    open.month.next()
-                ));
+                return Err(later_interrupted(open.month));
             }
             note(&format!("continuing the archive of {}, which was interrupted", open.month));
             self.finish(open).await?;
@@ -270,7 +266,8 @@ impl Work<'_> {
             return Ok(());
         }
         note(&format!("{month}: writing {} events ({bytes} bytes) to {name}", scanned.events));
-        let mut writer = self.files.begin(&name).await.map_err(error_text)?;
+        let length = u64::try_from(bytes).unwrap_or(0);
+        let mut writer = self.files.begin(&name, length).await.map_err(error_text)?;
         let written = self.store.scan_month(month, self.key, async |piece| writer.write(piece).await).await;
         match written {
             Ok(Some(again)) if again == *scanned => writer.finish().await.map_err(error_text)?,
@@ -353,7 +350,10 @@ impl Work<'_> {
                 DetachRound::Exporting => {
                     let obstacle = self.store.archive_obstacle(month).await.map_err(error_text)?;
                     let why = obstacle.map_or_else(String::new, |obstacle| format!(": {obstacle}"));
-                    return Err(format!("{month} cannot be archived yet{why}"));
+                    return Err(format!(
+                        "{month} is recorded and cannot leave the log yet{why}\nno user can be erased until the archive is complete: run the \
+                         command again then, or give the archive up with `cuponera archive --abandon`"
+                    ));
                 }
                 DetachRound::Later => {
                     self.store.abandon_archive(&mut self.lock, month).await.map_err(error_text)?;
@@ -383,6 +383,14 @@ impl Work<'_> {
     }
 }
 
+/// Why nothing is done if the archive of a month that is not before the named one was interrupted.
+fn later_interrupted(month: Month) -> String {
+    format!(
+        "the archive of {month} was interrupted: complete it with --before {}, or give it up with `cuponera archive --abandon`",
+        month.next()
+    )
+}
+
 async fn wait(reason: &str, pause: &mut Duration) {
     if *pause > FIRST_PAUSE {
         note(&format!("waiting: {reason}"));
@@ -394,7 +402,7 @@ async fn wait(reason: &str, pause: &mut Duration) {
 async fn preview(store: &Store, before: Month, as_json: bool) -> Result<String, String> {
     let open = store.find_open_archive().await.map_err(error_text)?.map(|open| open.month);
     let mut months = Vec::new();
-    for month in months_before(store, before).await? {
+    for month in months_before(store, before).await?.into_iter().filter(|month| Some(*month) != open) {
         let events = store.count_events_of(month).await.map_err(error_text)?;
         let obstacle = store.archive_obstacle(month).await.map_err(error_text)?;
         months.push((month, events, obstacle.map(|obstacle| obstacle.to_string())));
@@ -407,8 +415,14 @@ async fn preview(store: &Store, before: Month, as_json: bool) -> Result<String, 
         return Ok(json!({"months": months, "interrupted": open.map(|month| month.to_string())}).to_string());
     }
     let mut text = String::new();
-    if let Some(month) = open {
-        let _ = writeln!(text, "the archive of {month} was interrupted and is completed first");
+    match open {
+        Some(month) if month >= before => {
+            let _ = writeln!(text, "{}", later_interrupted(month));
+        }
+        Some(month) => {
+            let _ = writeln!(text, "the archive of {month} was interrupted and is completed first");
+        }
+        None => {}
     }
     for (month, events, obstacle) in &months {
         let obstacle = obstacle.as_ref().map(|obstacle| format!(": {obstacle}")).unwrap_or_default();

@@ -134,6 +134,12 @@ async fn verify_part(store: &Store, settings: &Settings, part: &Part) -> Result<
     let mut anchor = part.anchor.as_deref().map(Anchor::open).transpose()?;
     let has_archives = store.has_archives().await.map_err(error_text)?;
     let is_without_files = has_archives && part.without_files;
+    if has_archives && !is_without_files && settings.database_url.is_some() && settings.files_url.is_none() {
+        return Err(
+            "CUPONERA_FILES_URL is not set: name the file store with the archived events, or use --without-files"
+                .to_owned(),
+        );
+    }
     let files =
         if has_archives && !is_without_files { Some(lifecycle::open_files(settings).await?) } else { None };
     let open = files.map(|files| move |name: String| open_archive(files.clone(), name).boxed());

@@ -14,8 +14,8 @@ const HEAD: &str = "# Error codes
 
 Every rejection and every fault is a problem document (`application/problem+json`, RFC 9457). Match on its `code`. `status` is
 the HTTP status, `detail` a sentence for people: in English, or in Spanish if the request prefers it (`Accept-Language: es`). A shop can show
-it. Words in braces below are the values of fields of the problem. Some codes have additional fields: `invalid` has `errors`,
-`pattern_exhausted` has `remaining`, `user_limit_reached` and `webhook_limit_reached` have `limit`, `invalid_transition` has `from` and `to`, `wrong_job_state` has `jobStatus`, `not_enough_codes` has `needed` and `available`, `coupon_locked` has `lockedUntil`, `unclear_header` has `firstRecord` and `parameters`,
+it; the messages of invalid fields are in English. Words in braces below are the values of fields of the problem. Some codes have additional fields: `invalid` has `errors`,
+`pattern_exhausted` has `remaining`, `user_limit_reached` and `webhook_limit_reached` have `limit`, `invalid_transition` has `from` and `to`, `wrong_job_state` has `jobStatus`, `events_archived` has `month`, `too_large` may have `limitBytes`, `storage_quota_exceeded` has `usedBytes` and `allowedBytes`, `not_enough_codes` has `needed` and `available`, `coupon_locked` has `lockedUntil`, `unclear_header` has `firstRecord` and `parameters`,
 and the rejections of a file have `line`. Every response has an `X-Request-Id`, which is also in the log. New versions may add
 codes; handle an unknown code by its status.
 

@@ -4,7 +4,8 @@
 //! of the poller names the position that it follows. A follower whose own position is before it reads the events in between itself; one
 //! whose position is behind it skips them. So a follower that is slow, or that resumes at an earlier position, misses nothing.
 //!
-//! The log keeps all events, so a follower may resume at any position. Followers that read the log take turns: each turn is one page, and
+//! The log keeps all events that are not archived, so a follower may resume at any position after those; before them it is rejected, and a
+//! stream that still reads them ends. Followers that read the log take turns: each turn is one page, and
 //! at most [`MAX_READERS`] followers of this process have a turn.
 
 pub(crate) mod stream;
@@ -321,7 +322,18 @@ impl Follower {
     }
 }
 
-/// The next events after a position. None if the process stops. The turn ends with each attempt, so during an outage other followers get
+/// The events of a page, if none after its position are archived. Asked after the page was read: a month may be archived at any moment.
+async fn complete(
+    store: &Store,
+    after: EventCursor,
+    page: Result<Vec<LoggedEvent>>,
+) -> Result<Option<Vec<LoggedEvent>>> {
+    let events = page?;
+    Ok(store.find_archive_after(after).await?.is_none().then_some(events))
+}
+
+/// The next events after a position. None if the process stops, or if events after the position are archived: the client resumes, and is
+/// rejected. The turn ends with each attempt, so during an outage other followers get
 /// theirs.
 async fn read(shared: Arc<Shared>, after: EventCursor) -> Option<Vec<LoggedEvent>> {
     let reading = async {
@@ -329,8 +341,8 @@ async fn read(shared: Arc<Shared>, after: EventCursor) -> Option<Vec<LoggedEvent
             let turn = shared.readers.acquire().await.ok()?;
             let read = shared.store.events_after(after, i64::try_from(MAX_BATCH).unwrap_or(i64::MAX)).await;
             drop(turn);
-            match read {
-                Ok(events) => return Some(events),
+            match complete(&shared.store, after, read).await {
+                Ok(events) => return events,
                 Err(error) => warn!(error = error.chain(), "cannot read the event log"),
             }
             sleep(PERIOD).await;

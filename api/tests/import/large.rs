@@ -42,6 +42,28 @@ async fn of_duplicates_in_different_parts_the_first_line_wins() {
     }
 }
 
+/// Blank lines take no positions of the book, wherever they are.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_of_blank_lines_takes_one_position_for_each_row() {
+    let server = Server::start().await;
+    let blank = "\n".repeat(100_000);
+    for (name, file) in [
+        ("ABOVE", format!("{blank}ABOVE-1\nABOVE-2")),
+        ("AMONG", format!("AMONG-1\n{blank}AMONG-2")),
+        ("BELOW", format!("BELOW-1\nBELOW-2\n{blank}")),
+    ] {
+        let book = server.book(json!({})).await;
+        let job = import(&server, &book, file).await;
+        assert_eq!(counts_of(&job), [2, 0, 0], "{name}");
+        let next: i32 = sqlx::query_scalar("select next_position from coupon_book where id = $1::uuid")
+            .bind(&book)
+            .fetch_one(server.database.pool())
+            .await
+            .expect("reading failed");
+        assert!(next <= 4, "{name}: {next} positions");
+    }
+}
+
 async fn import_with_duplicates(has_blank_lines: bool) {
     let server = Server::start().await;
     let book = server.book(json!({})).await;

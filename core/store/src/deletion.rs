@@ -239,8 +239,7 @@ async fn lock_for_delete(transaction: &mut PgTransaction<'_>, id: BookId) -> Res
 }
 
 /// Whether any code of the book was ever assigned: each change of a code writes an event, and an archive notes the books of its
-/// events. The order is that of the
-/// index, so no plan reads the table.
+/// events. The order is that of the index, so no plan reads the table.
 async fn was_ever_assigned(executor: impl PgExecutor<'_>, id: BookId) -> Result<bool> {
     let was_assigned = query_scalar!(
         r#"select (select position from coupon_event where book_id = $1 order by position, version limit 1) is not null

@@ -25,6 +25,9 @@ use crate::http::problem::Problem;
 /// How long an upload may send nothing, so that a disconnected client does not hold its key.
 pub(super) const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 
+/// Maximum number of lines above the first row, such as titles and a header, and after the last one, that take positions.
+const MAX_LINES_ABOVE_ROWS: u64 = 200;
+
 /// An upload that is being received. Dropping it deletes its parts unless it is kept, also if the client disconnects.
 pub(in crate::routes) struct Intake {
     app: Arc<App>,
@@ -97,6 +100,7 @@ impl Intake {
 
     pub(super) async fn finish(&mut self, book: BookId, dry_run: bool) -> Result<NewImport> {
         let summary = self.store_rest().await?;
+        self.rows.has_other_lines |= summary.lines - summary.records > MAX_LINES_ABOVE_ROWS;
         let last_place = if self.rows.has_other_lines { summary.records } else { summary.lines };
         Ok(NewImport {
             id: self.job,
@@ -172,7 +176,7 @@ struct Rows {
     count: u64,
     /// The line after the last part.
     next_line: Option<u64>,
-    /// Whether there are lines without a row after the first row: blank lines, or rows of several lines.
+    /// Whether there are lines without a row between the rows, or many above them: blank lines, or rows of several lines.
     has_other_lines: bool,
 }
 

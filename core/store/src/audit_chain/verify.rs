@@ -315,8 +315,12 @@ impl<'c, 'a> Verifier<'c, 'a> {
             if !archive.open(open, after).await? {
                 continue;
             }
-            let (seal, through, mut found) = (seal.number, seal.through, Vec::new());
+            let (seal, from, through, mut found) = (seal.number, seal.from, seal.through, Vec::new());
             while let Some(line) = archive.next_up_to(through).await? {
+                // Of a seal that is missing or broken.
+                if line.position <= from {
+                    continue;
+                }
                 let (month, id) = (archive.month.to_string(), line.position.id);
                 match page.compare_line(events, id, &line.leaf) {
                     Comparison::Same => {}

@@ -161,6 +161,11 @@ async fn a_changed_record_of_an_archive_proves_nothing_and_an_event_that_was_rem
             with(&[broken.clone(), format!("changed {record}")]),
         ),
         (
+            "a seal",
+            "delete from audit_seal where number = 1".to_owned(),
+            sorted(vec!["seals 1-1 missing".to_owned(), "seal 2 Range".to_owned()]),
+        ),
+        (
             "another event",
             format!("delete from coupon_event where id = '{kept}'"),
             sorted(vec![format!("missing {kept}"), format!("coupon {place} lacks 2-2")]),

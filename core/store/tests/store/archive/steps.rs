@@ -154,6 +154,24 @@ async fn a_month_is_detached_only_after_its_record_is_sealed_and_without_later_e
     assert_eq!(archived(&world, &folder).await, 9);
 }
 
+/// The file of a recorded month is written again while its events are in the log.
+#[tokio::test]
+async fn a_recorded_month_can_be_scanned_again_and_has_the_same_file() {
+    let (world, _) = aged_world().await;
+    let folder = Folder::default();
+    let month = month(&world, 3).await;
+    let scanned = write_file(&world, &folder, month).await;
+    record(&world, &scanned).await;
+    let content = folder.lines(&scanned.file_name());
+    folder.0.lock().unwrap().clear();
+    let again = write_file(&world, &folder, month).await;
+    assert_eq!((folder.lines(&again.file_name()), again.sha256), (content, scanned.sha256));
+    wait_until_sealable(&world).await;
+    seal_to_end(&world).await;
+    archive(&world, &folder, month).await;
+    assert_eq!(archived(&world, &folder).await, 8);
+}
+
 /// The step fails with the lock: an erasure may run by then.
 #[tokio::test]
 async fn an_archive_whose_connection_was_ended_records_and_detaches_nothing() {

@@ -172,6 +172,27 @@ async fn the_parts_of_an_export_are_joined_in_their_order_and_ranges_are_read() 
 }
 
 #[tokio::test]
+async fn the_file_of_an_archive_exists_when_it_is_complete_and_a_rewritten_one_replaces_it() {
+    for place in places().await {
+        let (files, name) = (place.files(), "archive/coupon_event_2027_06-ab.jsonl");
+        for content in [Bytes::from_static(b"{}\n"), large(), [large(), large()].concat().into()] {
+            let mut writer = files.begin(name, content.len() as u64).await.unwrap();
+            for piece in content.chunks(1_000_000) {
+                writer.write(piece.to_vec()).await.unwrap();
+            }
+            writer.finish().await.unwrap();
+            let read = place.files().find(name).await.unwrap().unwrap();
+            let pieces: Vec<Bytes> = read.try_collect().await.unwrap();
+            assert!(pieces.concat() == content);
+        }
+        let mut aborted = files.begin("archive/b", 1).await.unwrap();
+        aborted.write(vec![1]).await.unwrap();
+        aborted.abort().await;
+        assert!(files.find("archive/b").await.unwrap().is_none());
+    }
+}
+
+#[tokio::test]
 async fn what_is_under_another_prefix_of_the_same_bucket_is_out_of_reach() {
     let bucket = Emulator::get().await.bucket().await;
     let under = |prefix: &str| Files::in_bucket(bucket.client(), bucket.name(), prefix).unwrap();

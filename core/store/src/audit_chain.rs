@@ -14,7 +14,7 @@ mod sealer;
 mod status;
 mod verify;
 
-use sqlx::{PgExecutor, query_file};
+use sqlx::{Connection, PgConnection, PgExecutor, query, query_file};
 
 use cuponera_domain::audit::{Finding, Fingerprint, Hash, Log, Position, Seal, SealFault};
 
@@ -33,6 +33,12 @@ pub use verify::{AnchorLines, MAX_FINDINGS, Verification, VerifyOptions, verify_
 
 /// The advisory lock of an erasure or an archive. A verification shares it: it reads seals and their events in several snapshots.
 pub(crate) const ERASURE_LOCK: i64 = 0x6375_706f_6572_6173;
+
+/// Closes a connection that holds the lock. The server would end it a moment later, and a command that follows would find the lock.
+pub(crate) async fn release_lock(mut connection: PgConnection) -> Result<()> {
+    query!("select pg_advisory_unlock_all() as released").execute(&mut connection).await?;
+    Ok(connection.close().await?)
+}
 
 /// Number of seals that an export reads at once.
 const EXPORT_PAGE: i64 = 1_000;

@@ -26,7 +26,7 @@ use cuponera_domain::id::{BusinessId, JobId};
 use serde_json::json;
 
 use crate::Store;
-use crate::audit_chain::{ERASURE_LOCK, EraseLog, ErasedIds};
+use crate::audit_chain::{ERASURE_LOCK, EraseLog, ErasedIds, release_lock};
 use crate::error::{Error, Result};
 
 /// Maximum number of passes. More are needed only while clients still use the id.
@@ -193,7 +193,7 @@ impl Store {
             Ok(Begun::JobsOpen(jobs)) => Ok(ErasureStart::JobsOpen(jobs)),
             Err(error) => Err(error),
         };
-        lock.close().await?;
+        release_lock(lock).await?;
         not_begun
     }
 
@@ -315,7 +315,7 @@ impl Store {
         .execute(&mut *transaction)
         .await?;
         transaction.commit().await?;
-        lock.close().await?;
+        release_lock(lock).await?;
         Ok(Erased {
             pseudonym,
             events,

@@ -21,10 +21,10 @@ use cuponera_domain::audit::{
     ArchiveRecord, ArchiveRoot, AuditKey, EventBits, Hash, ID_BYTES, Log, Month, SALT_BYTES, hash_text,
 };
 
-use super::ERASURE_LOCK;
 use super::archive_scan::ScannedMonth;
 use super::erase::delete_salt;
 use super::sealer::{MAX_EVENTS_SEALED, SealRound};
+use super::{ERASURE_LOCK, release_lock};
 use crate::Store;
 use crate::error::{Error, Result};
 
@@ -39,7 +39,7 @@ pub struct ArchiveLock(PgConnection);
 impl ArchiveLock {
     /// Ends the exclusion. Dropping it has the same effect, later.
     pub async fn release(self) -> Result<()> {
-        Ok(self.0.close().await?)
+        release_lock(self.0).await
     }
 }
 

@@ -20,7 +20,7 @@ use uuid::Uuid;
 use super::archive::is_lock_timeout;
 use super::archived::{self, Archive, FileState, OpenArchive};
 use super::events::{self, Event};
-use super::{ERASURE_LOCK, StoredSeal, end_of_log, erasure, stored_seal};
+use super::{ERASURE_LOCK, StoredSeal, end_of_log, erasure, release_lock, stored_seal};
 use crate::Store;
 use crate::error::{Error, Result};
 
@@ -91,7 +91,9 @@ impl Store {
                     error.into()
                 }
             })?;
-        verify_chain(&mut connection, options).await
+        let verified = verify_chain(&mut connection, options).await;
+        release_lock(connection).await?;
+        verified
     }
 }
 

@@ -18,7 +18,7 @@ use std::time::Duration;
 use rand::TryRng;
 use sqlx::postgres::PgArguments;
 use sqlx::query::Query;
-use sqlx::{Connection, PgConnection, PgTransaction, Postgres, query, query_file, query_scalar};
+use sqlx::{PgConnection, PgTransaction, Postgres, query, query_file, query_scalar};
 use uuid::Uuid;
 
 use cuponera_domain::audit::{AuditKey, Log, Position};

@@ -92,8 +92,8 @@ impl Store {
                 }
             })?;
         let verified = verify_chain(&mut connection, options).await;
-        release_lock(connection).await?;
-        verified
+        let released = release_lock(connection).await;
+        verified.and_then(|verified| released.map(|()| verified))
     }
 }
 

@@ -5,6 +5,7 @@
 mod admin_event;
 mod assign;
 mod audit_chain;
+mod bearer;
 mod book;
 mod deletion;
 mod distribution;

@@ -42,7 +42,7 @@ redis: ## Install the Redis for the tests
 	./scripts/ensure-redis.sh >/dev/null
 
 test: postgres emulator redis tools ## Run all tests on a private Postgres
-	$(WITH_POSTGRES) $(CARGO) test --workspace
+	$(WITH_POSTGRES) $(CARGO) test --workspace --no-fail-fast
 
 test-localstack: postgres redis tools ## Run the tests of a fleet against LocalStack; needs Python 3.13 with venv, no Docker
 	$(WITH_POSTGRES) ./scripts/with-localstack.sh sh -c '$(CARGO) test -p cuponera-worker && \

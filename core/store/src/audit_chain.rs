@@ -14,7 +14,10 @@ mod sealer;
 mod status;
 mod verify;
 
-use sqlx::{Connection, PgConnection, PgExecutor, query, query_file};
+use std::time::Duration;
+
+use sqlx::{Connection, PgConnection, PgExecutor, PgPool, query, query_file, query_scalar};
+use tokio::time::{Instant, sleep};
 
 use cuponera_domain::audit::{Finding, Fingerprint, Hash, Log, Position, Seal, SealFault};
 
@@ -34,10 +37,44 @@ pub use verify::{AnchorLines, MAX_FINDINGS, Verification, VerifyOptions, verify_
 /// The advisory lock of an erasure or an archive. A verification shares it: it reads seals and their events in several snapshots.
 pub(crate) const ERASURE_LOCK: i64 = 0x6375_706f_6572_6173;
 
+/// The longest wait for that lock. The server ends the session of a program that was killed at the end of its statement.
+const LOCK_WAIT: Duration = Duration::from_secs(5);
+const LOCK_PAUSE: Duration = Duration::from_millis(100);
+
+/// Takes the lock alone, on a connection of its own. `None` if another command holds it.
+pub(crate) async fn take_lock(pool: &PgPool) -> Result<Option<PgConnection>> {
+    let mut connection = pool.acquire().await?.detach();
+    let started = Instant::now();
+    while !query_scalar!(r#"select pg_try_advisory_lock($1) as "is_ours!""#, ERASURE_LOCK)
+        .fetch_one(&mut connection)
+        .await?
+    {
+        if started.elapsed() >= LOCK_WAIT {
+            connection.close().await?;
+            return Ok(None);
+        }
+        sleep(LOCK_PAUSE).await;
+    }
+    Ok(Some(connection))
+}
+
 /// Closes a connection that holds the lock. The server would end it a moment later, and a command that follows would find the lock.
 pub(crate) async fn release_lock(mut connection: PgConnection) -> Result<()> {
     query!("select pg_advisory_unlock_all() as released").execute(&mut connection).await?;
     Ok(connection.close().await?)
+}
+
+/// A connection that reads long ranges of the logs, without a timeout.
+async fn connect_to_read(pool: &PgPool) -> Result<PgConnection> {
+    let mut connection = pool.acquire().await?.detach();
+    // A wrong estimate must not turn a range into a scan of the whole log.
+    query(
+        "select set_config('statement_timeout', '0', false), set_config('enable_seqscan', 'off', false),
+                set_config('enable_bitmapscan', 'off', false)",
+    )
+    .execute(&mut connection)
+    .await?;
+    Ok(connection)
 }
 
 /// Number of seals that an export reads at once.

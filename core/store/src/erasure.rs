@@ -26,7 +26,7 @@ use cuponera_domain::id::{BusinessId, JobId};
 use serde_json::json;
 
 use crate::Store;
-use crate::audit_chain::{ERASURE_LOCK, EraseLog, ErasedIds, release_lock};
+use crate::audit_chain::{EraseLog, ErasedIds, release_lock, take_lock};
 use crate::error::{Error, Result};
 
 /// Maximum number of passes. More are needed only while clients still use the id.
@@ -179,11 +179,7 @@ impl Store {
         is_forced: bool,
     ) -> Result<ErasureStart> {
         self.must_have_event_index().await?;
-        let mut lock = self.pool.acquire().await?.detach();
-        let is_ours = query_scalar!(r#"select pg_try_advisory_lock($1) as "is_ours!""#, ERASURE_LOCK);
-        if !is_ours.fetch_one(&mut lock).await? {
-            return Ok(ErasureStart::Locked);
-        }
+        let Some(lock) = take_lock(&self.pool).await? else { return Ok(ErasureStart::Locked) };
         let not_begun = match self.begin_locked(business, user, is_forced).await {
             Ok(Begun::Recorded(recorded)) => {
                 return Ok(ErasureStart::Begun(Box::new(Erasure { recorded, lock })));

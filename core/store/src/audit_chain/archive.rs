@@ -24,7 +24,7 @@ use cuponera_domain::audit::{
 use super::archive_scan::ScannedMonth;
 use super::erase::delete_salt;
 use super::sealer::{MAX_EVENTS_SEALED, SealRound};
-use super::{ERASURE_LOCK, release_lock};
+use super::{release_lock, take_lock};
 use crate::Store;
 use crate::error::{Error, Result};
 
@@ -76,13 +76,9 @@ pub struct RecordedArchive {
 }
 
 impl Store {
-    /// Excludes other archives, erasures and verifications. `None` if one runs.
+    /// Excludes other archives, erasures and verifications. `None` if one runs and does not end within five seconds.
     pub async fn lock_archives(&self) -> Result<Option<ArchiveLock>> {
-        let mut lock = self.pool.acquire().await?.detach();
-        let is_ours = query_scalar!(r#"select pg_try_advisory_lock($1) as "is_ours!""#, ERASURE_LOCK)
-            .fetch_one(&mut lock)
-            .await?;
-        Ok(is_ours.then_some(ArchiveLock(lock)))
+        Ok(take_lock(&self.pool).await?.map(ArchiveLock))
     }
 
     /// Records the archive of a month, whose file is complete. Each business that has events of the month gets an admin event.

@@ -16,7 +16,7 @@ use cuponera_domain::audit::{
 
 use super::archived::{self, unproved};
 use super::events::{self, Event};
-use super::{StoredSeal, erasure, stored_seal};
+use super::{StoredSeal, connect_to_read, erasure, stored_seal};
 use crate::Store;
 use crate::error::{Error, Result};
 
@@ -63,14 +63,7 @@ impl Store {
         write: impl AsyncFnMut(Vec<u8>) -> Result<()>,
     ) -> Result<Option<ScannedMonth>> {
         self.must_have_event_index().await?;
-        let mut connection = self.pool.acquire().await?.detach();
-        // A wrong estimate must not turn a range into a scan of the whole log.
-        query(
-            "select set_config('statement_timeout', '0', false), set_config('enable_seqscan', 'off', false),
-                    set_config('enable_bitmapscan', 'off', false)",
-        )
-        .execute(&mut connection)
-        .await?;
+        let mut connection = connect_to_read(&self.pool).await?;
         let range = range_of(&mut connection, month).await?;
         let scanned = match range {
             None => None,

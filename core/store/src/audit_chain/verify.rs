@@ -20,7 +20,7 @@ use uuid::Uuid;
 use super::archive::is_lock_timeout;
 use super::archived::{self, Archive, FileState, OpenArchive};
 use super::events::{self, Event};
-use super::{ERASURE_LOCK, StoredSeal, end_of_log, erasure, release_lock, stored_seal};
+use super::{ERASURE_LOCK, StoredSeal, connect_to_read, end_of_log, erasure, release_lock, stored_seal};
 use crate::Store;
 use crate::error::{Error, Result};
 
@@ -70,14 +70,7 @@ impl Store {
     /// Verifies the chain, without a timeout.
     pub async fn verify_audit(&self, options: VerifyOptions<'_>) -> Result<Verification> {
         self.must_have_event_index().await?;
-        let mut connection = self.pool.acquire().await?.detach();
-        // A wrong estimate must not turn a range into a scan of the whole log.
-        query(
-            "select set_config('statement_timeout', '0', false), set_config('enable_seqscan', 'off', false),
-                    set_config('enable_bitmapscan', 'off', false)",
-        )
-        .execute(&mut connection)
-        .await?;
+        let mut connection = connect_to_read(&self.pool).await?;
         // Waits until the lock timeout of the connection, 20 seconds.
         query!("select pg_advisory_lock_shared($1) as _held", ERASURE_LOCK)
             .fetch_one(&mut connection)

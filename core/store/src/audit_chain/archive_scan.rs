@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures::TryStreamExt;
-use sqlx::{AssertSqlSafe, Connection, PgConnection, query, query_as, query_file, query_scalar};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, query_as, query_file, query_scalar};
 use uuid::Uuid;
 
 use cuponera_domain::audit::{

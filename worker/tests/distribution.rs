@@ -50,8 +50,10 @@ pub(crate) async fn kill_chunks(fleet: &Fleet, job: JobId) -> i64 {
         let kill = "select count(pg_terminate_backend(pid)) from (
                       select pid from pg_stat_activity
                       where datname = current_database() and application_name like 'chunk %' and state <> 'idle' limit 1) s";
-        killed += count(&fleet.world, kill).await;
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        let found = count(&fleet.world, kill).await;
+        killed += found;
+        // A chunk takes a moment on a fast machine.
+        tokio::time::sleep(Duration::from_millis(if found > 0 { 200 } else { 10 })).await;
     }
     killed
 }

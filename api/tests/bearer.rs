@@ -60,6 +60,26 @@ async fn a_user_sees_validates_locks_and_redeems_a_free_code_of_a_flyer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_user_finds_a_free_code_only_while_the_book_is_active() {
+    let (server, book) = with_codes(json!({}), &["FLY-1", "FLY-2"]).await;
+    let (ann, admin) = (server.user("ann"), server.admin());
+    ann.post("coupons/FLY-2/lock", json!({})).await.expect(200);
+    admin.patch(&format!("coupon-books/{book}"), json!({"status": "PAUSED"})).await.expect(200);
+    let unknown = ann.get("coupons/FLY-0").await;
+    assert_eq!((ann.get("coupons/FLY-1").await.text, 404), (unknown.text, unknown.status));
+    for action in ["lock", "redeem", "validate"] {
+        let reply = ann.post(&format!("coupons/FLY-1/{action}"), json!({})).await;
+        assert_eq!(reply.rejected(404), "not_found", "{action}");
+        let own = ann.post(&format!("coupons/FLY-2/{action}"), json!({})).await;
+        assert_eq!(own.rejected(409), "book_not_active", "{action}");
+        let trusted =
+            server.service().post(&format!("coupons/FLY-1/{action}"), json!({"userId": "ann"})).await;
+        assert_eq!(trusted.rejected(409), "book_not_active", "{action}");
+    }
+    ann.get("coupons/FLY-2").await.expect(200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_trusted_caller_redeems_a_ticket_without_a_user() {
     let (server, _) = with_codes(json!({"maxRedeemsPerUser": 2}), &["TICKET-1", "TICKET-2"]).await;
     let service = server.service();

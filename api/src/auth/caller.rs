@@ -120,6 +120,12 @@ impl Caller {
         book.map_or(Ok(()), |book| self.must_have_book(book))
     }
 
+    /// Whether it is a USER that guessed codes until it has no token for a miss.
+    pub(crate) fn is_guessing(&self) -> bool {
+        matches!(self.principal.role, Role::User { .. })
+            && self.app.limiter.is_guessing(self.principal.id, self.origin.ip)
+    }
+
     /// The same for the book of a job.
     pub(crate) async fn must_have_book_of_job(&self, job: JobId) -> Result<()> {
         if self.identity.scope.books.is_none() {

@@ -89,6 +89,37 @@ async fn ten_thousand_guesses_of_one_user_are_told_ten_times_a_minute_and_the_ho
     assert!(found + more <= told(10, elapsed), "{found} and {more} in {elapsed:?}");
 }
 
+/// Invariant I-36.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_without_a_token_finds_no_free_flyer_until_it_has_one_again() {
+    const ADDRESS: &str = "198.51.100.1";
+    let server = guarded().await;
+    let book = server.book(json!({"codeKind": "BEARER"})).await;
+    server.plant(&book, &["FLY-1", "FLY-2", "FLY-3"]).await;
+    let (mallory, ann, admin) = (server.user("mallory"), server.user("ann"), server.admin());
+    lock(&mallory, ADDRESS, "FLY-3").await.expect(200);
+    for _ in 0..10 {
+        lock(&mallory, ADDRESS, "UNKNOWN-1").await.rejected(404);
+    }
+    let mut wait = 0;
+    for (method, path) in [
+        (Method::GET, "coupons/FLY-1"),
+        (Method::POST, "coupons/FLY-1/validate"),
+        (Method::POST, "coupons/FLY-1/lock"),
+        (Method::POST, "coupons/FLY-1/redeem"),
+    ] {
+        let request = mallory.request(method, path).header("X-Forwarded-For", ADDRESS).json(&json!({}));
+        let reply = Reply::to(request).await;
+        wait = reply.header("retry-after").parse().expect("seconds");
+        assert_eq!(reply.rejected(429), "rate_limited", "{path}");
+    }
+    assert_eq!(admin.get("coupons/FLY-1").await.expect(200)["status"], "AVAILABLE");
+    lock(&mallory, ADDRESS, "FLY-3").await.expect(200);
+    lock(&ann, ADDRESS, "FLY-2").await.expect(200);
+    tokio::time::sleep(Duration::from_secs(wait)).await;
+    lock(&mallory, ADDRESS, "FLY-1").await.expect(200);
+}
+
 /// A user without earlier guesses that gets 429. One or two users may get 404, because the address regains a miss
 /// every second.
 async fn refused_newcomer(server: &Server, address: &str) -> Client {

@@ -95,7 +95,7 @@ pub enum Rejection {
         to: String,
     },
     /// A job has added codes to the book, or is to add them.
-    #[error("codeKind cannot change: codes were added to the book")]
+    #[error("codeKind cannot change: codes were added to the book, or a job that adds them was submitted")]
     CodeKindFixed,
     /// The code has no holder.
     #[error("the code is not assigned")]

@@ -388,7 +388,7 @@ pub(super) fn rejection(verdict: &str, detail: Option<Value>) -> Result<Rejectio
             Rejection::UserLimitReached { limit: serde_json::from_value(detail).map_err(Error::internal)? }
         }
         "sold_out" => Rejection::SoldOut,
-        "user_required" => Rejection::invalid("userId", "is required: the code is not of a BEARER book"),
+        "user_required" => Rejection::invalid("userId", "is required: the code belongs to a UNIQUE book"),
         "not_assigned" => Rejection::NotAssigned,
         "already_assigned" => Rejection::AlreadyAssigned,
         "coupon_reserved" => Rejection::CouponReserved,

@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 use std::hash::Hash;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cuponera_platform::cache::{Cache, RateLimitDecision};
 use cuponera_platform::config::Rate;
@@ -89,6 +89,12 @@ fn one_every(rate: Rate) -> Duration {
 }
 
 impl RateLimitState {
+    /// When the bucket has a token again, if it is empty.
+    pub(super) fn next_token(&self) -> Option<Instant> {
+        let wait = one_every(self.rate).min(Duration::from_secs(self.reset_seconds.into()));
+        (self.remaining == 0).then(|| Instant::now() + wait)
+    }
+
     /// Adds the headers `RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers).
     pub(crate) fn write_headers(&self, headers: &mut HeaderMap) {
         let Self { name, rate, remaining, reset_seconds } = self;

@@ -1,8 +1,9 @@
 //! Rate limits: one token bucket for each address, user and key.
 //!
 //! Requests with valid credentials count by caller, others by address. Requests of a USER for codes of others have a separate,
-//! stricter limit. Above it such a request gets 429 instead of 404, while the user's own codes are still found. So guessing
-//! codes reveals nothing, and cannot lock out a holder at the same address.
+//! stricter limit. Above it such a request gets 429 instead of 404, while the user's own codes are still found. Free codes of BEARER books are
+//! not found either until there is a token again ([`Limiter::is_guessing`]). So guessing codes reveals nothing, and cannot lock out a holder
+//! at the same address.
 
 mod address;
 mod bucket;
@@ -10,7 +11,7 @@ mod bucket;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cuponera_domain::principal::{Principal, RoleName};
 use cuponera_platform::cache::Cache as Redis;
@@ -29,7 +30,7 @@ use bucket::Bucket;
 pub(crate) use address::client_address;
 pub(crate) use bucket::RateLimitState;
 
-/// How long an address counts as limited after a rejected request.
+/// How long an address counts as limited after a rejected request. Longer than until the next token of a bucket of misses.
 const SPENT_TTL: Duration = Duration::from_mins(1);
 const MAX_SPENT: u64 = 100_000;
 
@@ -83,6 +84,9 @@ pub(crate) struct Limiter {
     missing_address: Option<Bucket<IpAddr>>,
     /// Addresses with an anonymous request rejected during the last minute.
     spent: Cache<IpAddr, ()>,
+    /// Users, and addresses, without a token for a miss: until when.
+    guessing_users: Cache<Uuid, Instant>,
+    guessing_addresses: Cache<IpAddr, Instant>,
     trusted_proxies: Vec<IpNet>,
     redis: Redis,
 }
@@ -136,7 +140,7 @@ impl RequestContext {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn count(&self, taken: Result<RateLimitState, RateLimitState>) -> Result<(), Problem> {
+    fn count(&self, taken: Taken) -> Result<(), Problem> {
         match taken {
             Ok(state) => {
                 // If a request is counted twice, the headers show the first count.
@@ -152,6 +156,9 @@ impl RequestContext {
     }
 }
 
+/// The state of a bucket after a request took a token, or found none.
+type Taken = Result<RateLimitState, RateLimitState>;
+
 impl Limiter {
     pub(crate) fn new(limits: Limits, redis: Redis) -> Self {
         Self {
@@ -162,6 +169,8 @@ impl Limiter {
             missing_user: limits.misses.map(|misses| Bucket::new("misses", misses.user)),
             missing_address: limits.misses.map(|misses| Bucket::new("misses", misses.address)),
             spent: Cache::builder().max_capacity(MAX_SPENT).time_to_live(SPENT_TTL).build(),
+            guessing_users: Cache::builder().max_capacity(MAX_SPENT).time_to_live(SPENT_TTL).build(),
+            guessing_addresses: Cache::builder().max_capacity(MAX_SPENT).time_to_live(SPENT_TTL).build(),
             trusted_proxies: limits.trusted_proxies,
             redis,
         }
@@ -232,8 +241,23 @@ impl Limiter {
         let by_address =
             async { Some(self.missing_address.as_ref()?.take(&self.redis, &address_of(context.ip?)).await) };
         let (by_user, by_address) = tokio::join!(by_user, by_address);
+        let next_token = |taken: Option<Taken>| taken?.unwrap_or_else(|state| state).next_token();
+        if let Some(until) = next_token(by_user) {
+            self.guessing_users.insert(principal.id, until);
+        }
+        if let (Some(until), Some(ip)) = (next_token(by_address), context.ip) {
+            self.guessing_addresses.insert(address_of(ip), until);
+        }
         let rejected = [by_user, by_address].into_iter().flatten().find_map(Result::err);
         rejected.map_or(Ok(()), |state| context.count(Err(state)))
+    }
+
+    /// Whether a user, or its address, has no token for a miss. Calls that run at the same time may all begin before the first of them is
+    /// counted: a caller has at most its share of them.
+    pub(crate) fn is_guessing(&self, user: Uuid, ip: Option<IpAddr>) -> bool {
+        let until =
+            [self.guessing_users.get(&user), ip.and_then(|ip| self.guessing_addresses.get(&address_of(ip)))];
+        until.into_iter().flatten().any(|until| Instant::now() < until)
     }
 
     /// Drops the buckets that are full again.

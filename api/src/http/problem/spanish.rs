@@ -15,6 +15,7 @@ const SENTENCES: &[(&str, &str)] = &[
     ("book_not_active", "El libro de cupones no está activo."),
     ("book_not_started", "El libro de cupones todavía no ha empezado."),
     ("choose_business", "La cuenta pertenece a varias empresas: elija una."),
+    ("code_kind_fixed", "codeKind no se puede cambiar: ya se añadieron códigos al libro de cupones."),
     ("coupon_already_redeemed", "El código ya se ha canjeado todas las veces permitidas."),
     ("coupon_busy", "Otra operación está usando el código: inténtelo de nuevo."),
     ("coupon_expired", "El código ha caducado."),

@@ -4,7 +4,9 @@ mod doc;
 mod request;
 mod view;
 
+use cuponera_domain::book::BookStatus;
 use cuponera_domain::coupon::code::Code;
+use cuponera_domain::coupon::state::Coupon;
 use cuponera_domain::id::LockId;
 use cuponera_domain::principal::{Permission, Role};
 use cuponera_domain::rejection::Rejection;
@@ -52,7 +54,7 @@ impl Coupons {
         let body = body.0;
         let user = caller.user(body.value.user_id)?;
         let code = normalized(&code.0)?;
-        caller.must_have_book_of_code(&code).await?;
+        must_be_no_guess(&caller, &code).await?;
         let held = HeldKey::take(&caller, body.fingerprint)?;
         let lane = code.clone();
         let call = call(&caller, &held, Lock { code, user, ttl_seconds: body.value.ttl_seconds });
@@ -113,7 +115,7 @@ impl Coupons {
         let body = body.0;
         let presenter = caller.presenter(body.value.user_id)?;
         let code = normalized(&code.0)?;
-        caller.must_have_book_of_code(&code).await?;
+        must_be_no_guess(&caller, &code).await?;
         let held = HeldKey::take(&caller, body.fingerprint)?;
         let lane = code.clone();
         let ask = Redeem {
@@ -141,7 +143,7 @@ impl Coupons {
         let body = body.0.value;
         let presenter = caller.presenter(body.user_id)?;
         let code = normalized(&code.0)?;
-        caller.must_have_book_of_code(&code).await?;
+        must_be_no_guess(&caller, &code).await?;
         let ask = Redeem {
             code: code.clone(),
             presenter,
@@ -157,7 +159,8 @@ impl Coupons {
             ask,
         };
         caller.app.store.validate(&call).await?;
-        let coupon = caller.app.store.get_coupon(caller.business(), &code).await?;
+        // Another user may have become the holder meanwhile.
+        let coupon = visible(&caller, &code).await?;
         Ok(Json(Validation { valid: true, coupon: coupon.into() }))
     }
 
@@ -188,7 +191,7 @@ impl Coupons {
 
     /// Get a coupon
     ///
-    /// A USER gets its own coupons and the free codes of `BEARER` books.
+    /// A USER gets its own coupons and the free codes of `BEARER` books that are `ACTIVE`.
     #[oai(path = "/:code", method = "get", operation_id = "getCoupon")]
     async fn get(
         &self,
@@ -198,11 +201,7 @@ impl Coupons {
     ) -> Result<Json<CouponView>, Problem> {
         let code = normalized(&code.0)?;
         caller.must_have_book_of_code(&code).await?;
-        let coupon = caller.app.store.get_coupon(caller.business(), &code).await?;
-        let is_visible = is_own(&caller, coupon.holder.as_deref()) || coupon.is_open_to_bearers();
-        if caller.visibility() == Visibility::OwnOnly && !is_visible {
-            return Err(Rejection::not_found("coupon").into());
-        }
+        let coupon = visible(&caller, &code).await?;
         Ok(Json(coupon.into()))
     }
 
@@ -260,6 +259,24 @@ pub(super) fn call<T>(caller: &Caller, held: &HeldKey, ask: T) -> Call<T> {
         key: held.stored(),
         ask,
     }
+}
+
+/// Rejects a code of a book that the API key is not limited to, and for a USER without a token for a miss each code that is not its own.
+async fn must_be_no_guess(caller: &Caller, code: &str) -> Result<()> {
+    caller.must_have_book_of_code(code).await?;
+    if caller.is_guessing() { visible(caller, code).await.map(drop) } else { Ok(()) }
+}
+
+/// The coupon, if the caller may see it: a USER sees its own coupons, and the free codes of `BEARER` books that are `ACTIVE`.
+async fn visible(caller: &Caller, code: &str) -> Result<Coupon> {
+    let store = &caller.app.store;
+    let coupon = store.get_coupon(caller.business(), code).await?;
+    let is_visible = caller.visibility() != Visibility::OwnOnly
+        || is_own(caller, coupon.holder.as_deref())
+        || coupon.is_open_to_bearers()
+            && !caller.is_guessing()
+            && store.get_book(caller.business(), coupon.book).await?.status == BookStatus::Active;
+    if is_visible { Ok(coupon) } else { Err(Rejection::not_found("coupon").into()) }
 }
 
 fn is_own(caller: &Caller, holder: Option<&str>) -> bool {

@@ -2,7 +2,7 @@
 -- is first assigned to the user of the item, within the user's limit, as in redeem.sql.
 --
 -- $1..$9 are the columns of every batch (see store::batch); $10 codes, $11 users, $12 requested seconds, $13 ids for
--- new locks, $14 ids of the events, $15 ids for new assignments. Every value in SET comes from `held`: the target row first has
+-- new locks, $14 ids of the events, $15 ids for new assignments. Every value in SET comes from `ready`: the target row first has
 -- the values of the snapshot, and a CHECK would see a mixture.
 -- $16: whether to wait for coupons that other transactions hold; otherwise they are skipped.
 -- $3 is the id of the event before that of the call: the end of an expired lock, or the assignment. It is drawn before the id of the call's

@@ -37,7 +37,7 @@ select i.n as "n!",
     when c.status = 'ASSIGNED' then jsonb_build_object('Ok', jsonb_build_object('code', c.code))
     when p.is_presented then to_jsonb(b.max_codes_per_user)
   end as detail,
-  case when c.status = 'AVAILABLE' and b.code_kind = 'BEARER' then false
+  case when c.status = 'AVAILABLE' and b.code_kind = 'BEARER' and b.status = 'ACTIVE' then false
        else c.holder is distinct from u.user_id and not i.forced end as "foreign!"
 from unnest($1::int[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::uuid[], $8::bool[])
   i (n, business_id, key, fingerprint, code, user_id, lock_id, forced)

@@ -1,6 +1,6 @@
 -- Why an item of redeem changed nothing, by the current rows. `Store::validate` uses it too. `again`: no rule rejects
 -- the item. `already`: the first redemption of the code with this reference, by the same user; of earlier programs there may be several.
--- `user_required`: an item without a user presents a BEARER code, and this code is none.
+-- `user_required`: the item names no user, and the code's book is not BEARER.
 select i.n as "n!",
   case
     when k.id is not null and k.fingerprint <> i.fingerprint then 'key_reused'
@@ -43,7 +43,7 @@ select i.n as "n!",
     when c.locked_until > now() and c.holder <> u.user_id then to_jsonb(c.locked_until)
     when c.status = 'AVAILABLE' then to_jsonb(b.max_codes_per_user)
   end as detail,
-  case when c.status = 'AVAILABLE' and b.code_kind = 'BEARER' then false else c.holder is distinct from u.user_id end as "foreign!"
+  case when c.status = 'AVAILABLE' and b.code_kind = 'BEARER' and b.status = 'ACTIVE' then false else c.holder is distinct from u.user_id end as "foreign!"
 from unnest($1::int[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::uuid[], $8::text[])
   i (n, business_id, key, fingerprint, code, user_id, lock_id, reference)
 left join request_key k on k.id = i.key

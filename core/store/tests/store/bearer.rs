@@ -7,7 +7,7 @@ use chrono::TimeDelta;
 use cuponera_domain::book::{BookRules, CodeKind};
 use cuponera_domain::coupon::state::CouponStatus;
 use cuponera_domain::rejection::Rejection;
-use cuponera_store::{Call, Error, Presenter, Redeem, Revoke};
+use cuponera_store::{Call, Error, Presenter, Redeem, Revoke, Rollback, Void};
 use cuponera_testkit::{CallExt, World, rules};
 use sqlx::{query, query_as, query_scalar};
 
@@ -127,18 +127,40 @@ async fn a_code_that_is_redeemed_without_a_user_belongs_to_its_bearer() {
     }
     assert_eq!(world.coupon(&codes[0]).await.holder.as_deref(), Some("bearer:C000000"));
     assert_eq!(world.run_batch(world.redeem(&codes[0], "ana")).await.outcome, Err(Rejection::NotHolder));
-    let holder: String =
-        query_scalar("select distinct user_id from redemption where code = $1 group by user_id")
-            .bind(&codes[0])
-            .fetch_one(world.pool())
-            .await
-            .unwrap();
-    assert_eq!(holder, "bearer:C000000");
+    let users: Vec<String> = query_scalar("select user_id from redemption where code = $1")
+        .bind(&codes[0])
+        .fetch_all(world.pool())
+        .await
+        .unwrap();
+    assert_eq!(users, ["bearer:C000000"; 2]);
     let mut with_reference = without_user(&world, &codes[1]);
     with_reference.ask.reference = Some("sale 7".to_owned());
     let first = world.run_batch(with_reference.clone()).await.outcome.unwrap();
     let second = world.run_batch(with_reference).await.outcome.unwrap();
     assert_eq!((first.redemption, second.replayed), (second.redemption, true));
+    world.assert_invariants().await;
+}
+
+#[tokio::test]
+async fn a_redemption_without_a_user_is_rolled_back_and_its_code_revoked_or_voided() {
+    let world = World::with(bearer()).await;
+    let codes = world.insert_codes(2).await;
+    for code in &codes {
+        let redeemed = world.run_batch(without_user(&world, code)).await.outcome.unwrap();
+        let rollback = Rollback {
+            redemption: redeemed.redemption,
+            code: code.clone(),
+            user: None,
+            reason: "a reason".to_owned(),
+        };
+        world.run_batch(world.call(rollback)).await.outcome.unwrap();
+        assert_eq!(world.coupon(code).await.holder.as_deref(), Some(format!("bearer:{code}").as_str()));
+    }
+    world.run_batch(revoke(&world, &codes[0])).await.outcome.unwrap();
+    let void = Void { code: codes[1].clone(), user: None, only: None, reason: "a reason".to_owned() };
+    world.run_batch(world.call(void)).await.outcome.unwrap();
+    world.run_batch(world.redeem(&codes[0], "ana")).await.outcome.unwrap();
+    assert_eq!(world.run_batch(without_user(&world, &codes[1])).await.outcome, Err(Rejection::CouponVoid));
     world.assert_invariants().await;
 }
 
@@ -245,7 +267,7 @@ async fn a_presented_code_is_redeemed_once_for_a_key_and_rolled_back_to_its_hold
     let second = world.run_batch(call).await;
     assert_eq!((first.replayed, second.replayed), (false, true));
     assert_eq!(first.outcome, second.outcome);
-    let rollback = cuponera_store::Rollback {
+    let rollback = Rollback {
         redemption: first.outcome.unwrap().redemption,
         code: code.clone(),
         user: None,

@@ -142,7 +142,7 @@ async fn a_code_that_is_redeemed_without_a_user_belongs_to_its_bearer() {
 }
 
 #[tokio::test]
-async fn a_redemption_without_a_user_is_rolled_back_and_its_code_revoked_or_voided() {
+async fn a_redemption_without_a_user_is_rolled_back_and_its_code_voided_or_redeemed_again() {
     let world = World::with(bearer()).await;
     let codes = world.insert_codes(2).await;
     for code in &codes {
@@ -156,10 +156,13 @@ async fn a_redemption_without_a_user_is_rolled_back_and_its_code_revoked_or_void
         world.run_batch(world.call(rollback)).await.outcome.unwrap();
         assert_eq!(world.coupon(code).await.holder.as_deref(), Some(format!("bearer:{code}").as_str()));
     }
-    world.run_batch(revoke(&world, &codes[0])).await.outcome.unwrap();
+    // A code that was used remains with its holder.
+    let revoked = world.run_batch(revoke(&world, &codes[0])).await.outcome;
+    assert_eq!(revoked, Err(Rejection::CouponAlreadyRedeemed));
+    assert_eq!(world.run_batch(world.redeem(&codes[0], "ana")).await.outcome, Err(Rejection::NotHolder));
+    world.run_batch(without_user(&world, &codes[0])).await.outcome.unwrap();
     let void = Void { code: codes[1].clone(), user: None, only: None, reason: "a reason".to_owned() };
     world.run_batch(world.call(void)).await.outcome.unwrap();
-    world.run_batch(world.redeem(&codes[0], "ana")).await.outcome.unwrap();
     assert_eq!(world.run_batch(without_user(&world, &codes[1])).await.outcome, Err(Rejection::CouponVoid));
     world.assert_invariants().await;
 }

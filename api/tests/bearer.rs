@@ -1,6 +1,6 @@
 //! BEARER books over HTTP: the user who presents a free code becomes its holder.
 
-use cuponera_testkit::{Receiver, eventually};
+use cuponera_testkit::{Received, Receiver, eventually};
 use serde_json::{Value, json};
 
 use crate::support::{Limits, Server, id_of};
@@ -153,12 +153,12 @@ async fn a_receiver_gets_the_assignment_before_the_redemption() {
     server.admin().post("webhooks", webhook).await.expect(201);
     bearer_book(&server, json!({}), &["HOOK-1", "HOOK-2"]).await;
     server.user("ann").post("coupons/HOOK-1/redeem", json!({})).await.expect(200);
-    let received = eventually("both deliveries", async || {
-        let received = receiver.received();
-        (received.len() >= 2).then_some(received)
+    let deliveries = eventually("both deliveries", async || {
+        let deliveries = receiver.received();
+        (deliveries.len() >= 2).then_some(deliveries)
     })
     .await;
-    let bodies: Vec<Value> = received.iter().map(|request| request.json()).collect();
+    let bodies: Vec<Value> = deliveries.iter().map(Received::json).collect();
     let types: Vec<&Value> = bodies.iter().map(|body| &body["type"]).collect();
     assert_eq!(types, [&json!("coupon.assigned"), &json!("coupon.redeemed")]);
     assert_eq!(

@@ -29,17 +29,17 @@ const ONCE_CODES: u32 = 200;
 pub(crate) const FREE_CODES: u32 = 400;
 /// Codes of the book whose free codes are assigned to the users who present them. Half of the requests use the first `HOT_FLYERS`.
 const FLYERS: u32 = 240;
-const HOT_FLYERS: u32 = 30;
+const HOT_FLYERS: u32 = 12;
 const USERS: u32 = 8;
 /// Users of the book of free codes.
 const TAKERS: u32 = 120;
 /// Users who present flyers.
-const PRESENTERS: u32 = 30;
+const PRESENTERS: u32 = 6;
 /// Redemptions per held code, and free codes per user.
 const MAX_REDEEMS: u32 = 8;
 pub(crate) const MAX_CODES_PER_USER: usize = 4;
 /// Flyers that a user may hold.
-pub(crate) const MAX_FLYERS_PER_USER: usize = 4;
+pub(crate) const MAX_FLYERS_PER_USER: usize = 2;
 /// Codes to distribute that a user may hold.
 pub(crate) const MAX_GIVEN_PER_USER: usize = 8;
 /// Timeout of a job of the setup.

@@ -6,7 +6,7 @@ use futures::FutureExt;
 use serde_json::Value;
 
 use super::{Oracle, Verdict};
-use crate::evidence::Evidence;
+use crate::evidence::{Event, Evidence};
 use crate::history::{Entry, Response};
 
 pub(super) const IDEMPOTENCY: Oracle =
@@ -15,10 +15,17 @@ pub(super) const IDEMPOTENCY: Oracle =
 fn check(evidence: &Evidence) -> Verdict {
     let mut verdict = Verdict::default();
     let mut effects: HashMap<&str, usize> = HashMap::new();
-    // EXPIRE is not counted: a request may write it beside its effect, and for the unlock of an expired
-    // lock it is the only event.
-    for event in evidence.events.iter().filter(|event| event.action != "EXPIRE") {
-        if let Some(request) = &event.request_id {
+    let uses: HashSet<_> =
+        evidence.events.iter().filter(|event| is_use(event)).map(|event| place(event, 0)).collect();
+    for event in &evidence.events {
+        // EXPIRE is not counted: a request may write it beside its effect, and for the unlock of an expired lock it is the only event. The
+        // ASSIGN of a code of a BEARER book is a part of the lock or the redemption that follows.
+        let is_counted = match event.action.as_str() {
+            "EXPIRE" => false,
+            "ASSIGN" => !uses.contains(&place(event, 1)),
+            _ => true,
+        };
+        if let Some(request) = event.request_id.as_deref().filter(|_| is_counted) {
             *effects.entry(request).or_default() += 1;
         }
     }
@@ -32,6 +39,15 @@ fn check(evidence: &Evidence) -> Verdict {
         });
     }
     verdict
+}
+
+fn is_use(event: &Event) -> bool {
+    matches!(event.action.as_str(), "LOCK" | "REDEEM")
+}
+
+/// The request and the place in the history of its code of the event that is `after` versions later.
+fn place(event: &Event, after: i32) -> (Option<&str>, &str, &str, i32) {
+    (event.request_id.as_deref(), &event.business, &event.code, event.version + after)
 }
 
 /// The part of an answer that is the same for each repetition. A job continues meanwhile, so only its id is

@@ -141,7 +141,7 @@ def books_and_codes(admin):
     """A book whose codes have all statuses, a BEARER book with free codes, and other books to change and delete."""
     book = active_book(admin, maxRedeemsPerUser=1000)
     flyers = [f"FLYER-{number}" for number in range(SPARES)]
-    admin.done(upload_file(admin, active_book(admin, codeKind="BEARER"), "".join(f"{code}\n" for code in flyers)))
+    admin.done(upload_file(admin, active_book(admin, codeKind="BEARER"), "code\n" + "".join(f"{code}\n" for code in flyers)))
     wanted = {"couponBookId": book, "quantity": CODES, "pattern": "SEED-{XXXXXXXX}"}
     generation = admin.done(admin.post("coupon-codes/generate", wanted))
     file = "code,userId\nVIP-001,ana\nVIP-001,\nbad!,\n"

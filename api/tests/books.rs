@@ -17,7 +17,7 @@ async fn a_new_book_has_the_defaults_and_is_a_draft() {
     let book = reply.expect(201);
     assert_eq!(location, format!("/api/v1/coupon-books/{}", id_of(&book)));
     let expected = json!({
-        "name": "Plain", "description": null, "status": "DRAFT", "maxCodesPerUser": null, "maxRedeemsPerUser": 1,
+        "name": "Plain", "description": null, "status": "DRAFT", "codeKind": "UNIQUE", "maxCodesPerUser": null, "maxRedeemsPerUser": 1,
         "totalCodesExpected": null, "startsAt": null, "expiresAt": null, "lockTtlSeconds": 300, "requireLock": false,
         "discount": null, "metadata": null, "generatedCount": 0,
         "counts": {"available": 0, "assigned": 0, "locked": 0, "redeemed": 0, "void": 0},
@@ -32,7 +32,7 @@ async fn a_new_book_has_the_defaults_and_is_a_draft() {
 
 fn every_field(server: &Server) -> Value {
     json!({
-        "name": "Summer", "description": "Two\nlines", "maxCodesPerUser": 2, "maxRedeemsPerUser": 3,
+        "name": "Summer", "description": "Two\nlines", "codeKind": "BEARER", "maxCodesPerUser": 2, "maxRedeemsPerUser": 3,
         "totalCodesExpected": 10_000_000, "startsAt": "2026-06-01T00:00:00Z", "expiresAt": "9999-12-31T23:59:59Z",
         "lockTtlSeconds": 86_400, "requireLock": true, "discount": {"type": "FIXED", "value": 2.5, "currency": "EUR"},
         "metadata": {"shop": ["Berlin", 7, null]}, "businessId": server.business.to_string(),
@@ -68,7 +68,7 @@ async fn a_change_keeps_what_it_does_not_name_and_null_empties() {
         }
     }
     assert!(after["updatedAt"].as_str() > before["updatedAt"].as_str());
-    for field in ["name", "status", "maxRedeemsPerUser", "lockTtlSeconds", "requireLock"] {
+    for field in ["name", "status", "codeKind", "maxRedeemsPerUser", "lockTtlSeconds", "requireLock"] {
         let mut change = json!({});
         change[field] = Value::Null;
         let problem = server.admin().patch(&path, change).await.expect(422);
@@ -85,6 +85,8 @@ async fn values_out_of_range_are_refused_when_a_book_is_made_and_when_it_is_chan
         ("name", json!({"name": ""})),
         ("name", json!({"name": "x".repeat(201)})),
         ("description", json!({"description": "x".repeat(5_001)})),
+        ("codeKind", json!({"codeKind": "SHARED"})),
+        ("codeKind", json!({"codeKind": "bearer"})),
         ("maxCodesPerUser", json!({"maxCodesPerUser": 0})),
         ("maxRedeemsPerUser", json!({"maxRedeemsPerUser": 0})),
         ("maxRedeemsPerUser", json!({"maxRedeemsPerUser": 3_000_000_000_u64})),

@@ -7,6 +7,7 @@ mod support;
 mod assignments;
 mod audit;
 mod authorization;
+mod bearer;
 mod books;
 mod browsers;
 mod events;

@@ -1,12 +1,13 @@
 //! Rules of books.
 
-use cuponera_domain::book::{BookPatch, BookRules, BookStatus, Change, DEFAULT_LOCK_TTL_SECONDS};
+use cuponera_domain::book::{BookPatch, BookRules, BookStatus, Change, CodeKind, DEFAULT_LOCK_TTL_SECONDS};
 
 /// Rules of a book with one use for each code and no other limits.
 pub fn rules() -> BookRules {
     BookRules {
         name: "A book".to_owned(),
         description: None,
+        code_kind: CodeKind::Unique,
         max_codes_per_user: None,
         max_redeems_per_user: 1,
         total_codes_expected: None,

@@ -8,7 +8,7 @@ use cuponera_domain::id::{BookId, BusinessId};
 use cuponera_domain::principal::AuditContext;
 use cuponera_store::{
     AssignNamed, AssignRandom, Assigned, Call, CallResult, IdempotencyKey, Lock, LockOwner, Locked, Pools,
-    Redeem, Store, Transition, Unlock, Visibility,
+    Presenter, Redeem, Store, Transition, Unlock, Visibility,
 };
 use sha2::{Digest, Sha256};
 use sqlx::{PgPool, query, query_scalar};
@@ -115,8 +115,8 @@ impl World {
 
     /// Redeems a code, whether it is locked or not.
     pub fn redeem(&self, code: &str, user: &str) -> Call<Redeem> {
-        let (code, user) = (code.to_owned(), user.to_owned());
-        self.call(Redeem { code, user, lock: None, reference: None, metadata: None })
+        let (code, presenter) = (code.to_owned(), Presenter::User(user.to_owned()));
+        self.call(Redeem { code, presenter, lock: None, reference: None, metadata: None })
     }
 
     /// Executes one call as a batch.

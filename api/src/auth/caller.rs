@@ -9,7 +9,7 @@ use cuponera_domain::rejection::Rejection;
 use cuponera_domain::text;
 use cuponera_domain::trace::TraceParent;
 use cuponera_store::Result;
-use cuponera_store::{Store, Visibility};
+use cuponera_store::{Presenter, Store, Visibility};
 use poem::{Request, RequestBody};
 use poem_openapi::registry::{MetaSecurityScheme, Registry};
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
@@ -190,6 +190,14 @@ impl Caller {
                 Ok(user_id) => Ok(user_id.to_owned()),
                 Err(message) => Err(Rejection::invalid("userId", message).into()),
             },
+        }
+    }
+
+    /// The user who presents a code: as [`Self::user`], but a trusted caller may name none.
+    pub(crate) fn presenter(&self, named: Option<String>) -> Result<Presenter> {
+        match (&self.principal.role, named) {
+            (Role::Admin | Role::Service, None) => Ok(Presenter::Bearer),
+            (_, named) => self.user(named).map(Presenter::User),
         }
     }
 

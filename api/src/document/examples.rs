@@ -52,7 +52,7 @@ pub(crate) fn api_key() -> Value {
 pub(crate) fn book() -> Value {
     json!({
         "id": BOOK, "businessId": BUSINESS, "name": "Summer", "description": null, "status": "ACTIVE",
-        "maxCodesPerUser": 2, "maxRedeemsPerUser": 1, "totalCodesExpected": null, "startsAt": null,
+        "codeKind": "UNIQUE", "maxCodesPerUser": 2, "maxRedeemsPerUser": 1, "totalCodesExpected": null, "startsAt": null,
         "expiresAt": "2027-08-31T22:00:00Z", "codeValidDays": 30, "lockTtlSeconds": 300, "requireLock": false,
         "discount": {"type": "PERCENT", "value": 10.0}, "metadata": null, "generatedCount": 1000,
         "counts": {"available": 998, "assigned": 1, "locked": 1, "redeemed": 0, "void": 0},
@@ -78,8 +78,8 @@ pub(crate) fn code() -> Value {
 
 pub(crate) fn coupon() -> Value {
     json!({
-        "id": ASSIGNMENT, "code": CODE, "couponBookId": BOOK, "status": "ASSIGNED", "userId": USER, "redeemCount": 0,
-        "maxRedeems": 1, "assignedAt": NOW, "expiresAt": "2026-12-31T12:00:00Z", "createdAt": NOW,
+        "id": ASSIGNMENT, "code": CODE, "couponBookId": BOOK, "kind": "UNIQUE", "status": "ASSIGNED", "userId": USER,
+        "redeemCount": 0, "maxRedeems": 1, "assignedAt": NOW, "expiresAt": "2026-12-31T12:00:00Z", "createdAt": NOW,
     })
 }
 

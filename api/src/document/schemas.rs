@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use cuponera_domain::admin_event;
-use cuponera_domain::book::BookStatus;
+use cuponera_domain::book::{BookStatus, CodeKind};
 use cuponera_domain::coupon::state::{ACTIONS, CouponStatus};
 use cuponera_domain::distribution::{Mode, OnShortage};
 use cuponera_domain::export::ExportKind;
@@ -36,7 +36,7 @@ const NULL_OR_ABSENT: &[(&str, &[&str])] = &[("CouponBook", &["totalCodesExpecte
 
 /// Fields of requests that may be absent but not null.
 const NEVER_NULL: &[(&str, &[&str])] = &[
-    ("BookChange", &["status", "name", "maxRedeemsPerUser", "lockTtlSeconds", "requireLock"]),
+    ("BookChange", &["status", "name", "codeKind", "maxRedeemsPerUser", "lockTtlSeconds", "requireLock"]),
     ("PoolChange", &["name"]),
     ("WebhookChange", &["url", "eventTypes", "perCode", "enabled"]),
 ];
@@ -121,15 +121,19 @@ fn words() -> Vec<(&'static str, &'static str, Vec<&'static str>)> {
     let book = || BookStatus::ALL.map(BookStatus::as_str).to_vec();
     let coupon = || CouponStatus::ALL.map(CouponStatus::as_str).to_vec();
     let held = || coupon().into_iter().filter(|word| *word != "AVAILABLE").collect();
+    let kind = || CodeKind::SUPPORTED.map(CodeKind::as_str).to_vec();
     let connection = || vec!["connected", "disconnected", "disabled"];
     vec![
         ("AdminEvent", "action", admin_event::ACTIONS.to_vec()),
         ("AdminEvent", "subject", admin_event::SUBJECTS.to_vec()),
         ("ApiKey", "role", vec!["ADMIN", "SERVICE"]),
         ("Assignment", "status", held()),
+        ("BookChange", "codeKind", kind()),
         ("BookChange", "status", book()),
         ("Code", "status", coupon()),
+        ("Coupon", "kind", kind()),
         ("Coupon", "status", coupon()),
+        ("CouponBook", "codeKind", kind()),
         ("CouponBook", "status", book()),
         ("CouponEvent", "action", ACTIONS.to_vec()),
         ("CouponEvent", "fromStatus", coupon()),
@@ -137,6 +141,7 @@ fn words() -> Vec<(&'static str, &'static str, Vec<&'static str>)> {
         ("Distribution", "mode", Mode::ALL.map(Mode::as_str).to_vec()),
         ("Distribution", "onShortage", OnShortage::ALL.map(OnShortage::as_str).to_vec()),
         ("Distribution", "status", job_statuses()),
+        ("NewBook", "codeKind", kind()),
         ("NewExport", "kind", ExportKind::ALL.map(ExportKind::as_str).to_vec()),
         ("NewExport", "status", coupon()),
         ("NewDistribution", "mode", Mode::ALL.map(Mode::as_str).to_vec()),

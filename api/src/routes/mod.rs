@@ -110,7 +110,7 @@ Coupon books, millions of codes, and each redeemed exactly as often as allowed.
 send a key as `X-API-Key`; an admin creates one with `POST /api/v1/api-keys`. On this page, enter either under *Authorize*.
 
 **Roles.** An `ADMIN` may do everything in its business. A `SERVICE` (a trusted backend) may do the same, except manage users, API keys and webhooks; \
-both name the `userId` they act for. A `USER` acts for itself only and may omit `userId`; coupons of others are 404 for it.
+both name the `userId` they act for. A `USER` acts for itself only and may omit `userId`; coupons of others are 404 for it. A trusted caller may redeem a code of a `BEARER` book without a `userId`.
 
 **Errors** are problem documents (RFC 9457, `application/problem+json`) with a stable `code`: see [all codes](/docs/errors).
 

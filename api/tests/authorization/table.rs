@@ -154,3 +154,17 @@ pub(super) const TABLE: &[Row] = &[
     row("getCoupon", "{held}", "", [401, 200, 404, 200, 200, 404]),
     row("getCouponHistory", "{held}", "", TRUSTED),
 ];
+
+/// The operations on a free code of a BEARER book, which a USER may present. A trusted caller may redeem it without a user.
+pub(super) const PRESENTED: &[Row] = &[
+    row("getCoupon", "{presented}", "", [401, 200, 200, 200, 200, 404]),
+    row("lockCoupon", "{presented}", r#"{"userId": "ann"}"#, HOLDER),
+    row("lockCoupon", "{presented}", "{}", [401, 200, 200, 422, 422, 422]),
+    row("redeemCoupon", "{presented}", r#"{"userId": "ann"}"#, HOLDER),
+    row("redeemCoupon", "{presented}", "{}", [401, 200, 200, 200, 200, 404]),
+    row("validateCoupon", "{presented}", r#"{"userId": "ann"}"#, HOLDER),
+    row("validateCoupon", "{presented}", "{}", [401, 200, 200, 200, 200, 404]),
+    // It has no lock and no holder.
+    row("unlockCoupon", "{presented}", r#"{"userId": "ann"}"#, [401, 409, 403, 409, 409, 404]),
+    row("getCouponHistory", "{presented}", "", TRUSTED),
+];

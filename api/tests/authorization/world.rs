@@ -17,6 +17,8 @@ pub(super) struct World {
     stock: String,
     /// Unassigned codes of another book, for assignment by name.
     free: Mutex<Vec<String>>,
+    /// Unassigned codes of a BEARER book.
+    presented: Mutex<Vec<String>>,
 }
 
 impl World {
@@ -24,14 +26,18 @@ impl World {
     pub(super) async fn new() -> Self {
         let server = Server::start_with(Limits { worker: false, ..Limits::default() }).await;
         let (stock, named) = (server.book(json!({})).await, server.book(json!({})).await);
-        for book in [&stock, &named] {
+        let bearer = server.book(json!({"codeKind": "BEARER"})).await;
+        for book in [&stock, &named, &bearer] {
             let id = BookId(book.parse().expect("an id"));
             let store = server.database.store();
             cuponera_testkit::generate(store, server.business, id, "{XXXXXXXX}", 600).await;
         }
-        let codes = server.codes(&named).await.into_iter();
-        let free = codes.map(|code| code["code"].as_str().expect("a code").to_owned()).collect();
-        Self { another_admin: server.another_admin().await, server, stock, free: Mutex::new(free) }
+        let codes_of = async |book: &str| {
+            let codes = server.codes(book).await.into_iter();
+            Mutex::new(codes.map(|code| code["code"].as_str().expect("a code").to_owned()).collect())
+        };
+        let (free, presented) = (codes_of(&named).await, codes_of(&bearer).await);
+        Self { another_admin: server.another_admin().await, server, stock, free, presented }
     }
 
     pub(super) fn everybody(&self) -> [Client; 6] {
@@ -82,6 +88,7 @@ impl World {
             "book",
             "stock",
             "free",
+            "presented",
             "held",
             "redemption",
             "job",
@@ -118,6 +125,7 @@ impl World {
             "book" => self.server.book(json!({})).await,
             "stock" => self.stock.clone(),
             "free" => self.take_free(),
+            "presented" => take(&self.presented),
             "held" => {
                 let code = self.take_free();
                 self.server.give(&code, "ann").await;
@@ -184,6 +192,10 @@ impl World {
     }
 
     fn take_free(&self) -> String {
-        self.free.lock().expect("the mutex is not poisoned").pop().expect("an unassigned code is left")
+        take(&self.free)
     }
+}
+
+fn take(codes: &Mutex<Vec<String>>) -> String {
+    codes.lock().expect("the mutex is not poisoned").pop().expect("an unassigned code is left")
 }

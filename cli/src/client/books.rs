@@ -101,6 +101,14 @@ enum BookStatus {
     Closed,
 }
 
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum CodeKind {
+    /// A code is assigned before it is locked or redeemed
+    Unique,
+    /// The user who locks or redeems a free code becomes its holder
+    Bearer,
+}
+
 /// The rules of a new book.
 #[derive(Debug, Args)]
 struct Create {
@@ -109,6 +117,9 @@ struct Create {
     /// The description
     #[arg(long, value_name = "TEXT")]
     description: Option<String>,
+    /// How the codes get their holders; unique if absent
+    #[arg(long, value_enum, ignore_case = true)]
+    code_kind: Option<CodeKind>,
     /// The maximum number of codes that a user may hold or have redeemed; no limit if absent
     #[arg(long, value_name = "CODES")]
     max_codes_per_user: Option<i32>,
@@ -217,11 +228,12 @@ impl List {
 }
 
 fn book_card(book: &Value) -> String {
-    const FIELDS: [Column; 22] = [
+    const FIELDS: [Column; 23] = [
         Column("Name", "/name", CellFormat::Text),
         Column("Id", "/id", CellFormat::Text),
         Column("Status", "/status", CellFormat::Text),
         Column("Description", "/description", CellFormat::Text),
+        Column("Kind of codes", "/codeKind", CellFormat::Text),
         Column("Codes", "/generatedCount", CellFormat::Count),
         Column("  available", "/counts/available", CellFormat::Count),
         Column("  assigned", "/counts/assigned", CellFormat::Count),
@@ -250,6 +262,7 @@ impl Create {
         let fields = [
             ("name", Some(json!(self.name))),
             ("description", self.description.map(Value::from)),
+            ("codeKind", self.code_kind.map(|kind| format!("{kind:?}").to_uppercase().into())),
             ("maxCodesPerUser", self.max_codes_per_user.map(Value::from)),
             ("maxRedeemsPerUser", self.max_redeems_per_user.map(Value::from)),
             ("totalCodesExpected", self.total_codes_expected.map(Value::from)),

@@ -25,8 +25,10 @@ pub(super) const TILL_HELP: &str = help!(
   cuponera lock SUMMER-ABCD-1234 --user ana --ttl 60
   cuponera redeem SUMMER-ABCD-1234 --user ana --reference receipt-4711
   cuponera redeem SUMMER-ABCD-1234 --user ana --lock-id 0199b1f0-0000-7000-8000-000000000000
+  cuponera redeem FLYER-ABCD-1234
 
-With --lock-id the call is rejected if that lock is no longer the current one. With --reference a repeated call shows the first redemption."
+With --lock-id the call is rejected if that lock is no longer the current one. With --reference a repeated call shows the first redemption.
+A code of a BEARER book may be redeemed without --user: its holder is then bearer:<code>."
 );
 
 /// Options of `assign`.
@@ -49,7 +51,7 @@ pub(crate) struct Assign {
 /// The user that a call acts for.
 #[derive(Debug, Args)]
 struct User {
-    /// The id of the user; optional only for a login with the role USER
+    /// The id of the user; optional for a login with the role USER, and for redeem and validate of codes of BEARER books
     #[arg(long = "user", short = 'u', value_name = "USER", value_parser = user_id)]
     id: Option<String>,
 }
@@ -236,10 +238,11 @@ impl RunCommand for History {
 
 /// All fields of a code.
 pub(super) fn coupon_card(coupon: &Value) -> String {
-    const FIELDS: [Column; 13] = [
+    const FIELDS: [Column; 14] = [
         Column("Code", "/code", CellFormat::Text),
         Column("Status", "/status", CellFormat::Text),
         Column("Book", "/couponBookId", CellFormat::Text),
+        Column("Kind", "/kind", CellFormat::Text),
         Column("User", "/userId", CellFormat::Text),
         Column("Uses", "/redeemCount", CellFormat::Count),
         Column("Uses allowed", "/maxRedeems", CellFormat::Count),

@@ -38,6 +38,20 @@ async fn a_code_is_given_locked_redeemed_and_its_history_tells_all_of_it() {
 }
 
 #[tokio::test]
+async fn a_code_of_a_bearer_book_is_redeemed_without_a_user_or_by_the_first_user_who_presents_it() {
+    let world = World::new().await;
+    let (name, _) = world.book(&["--code-kind", "bearer", "--max-codes-per-user", "1"]);
+    world.run(&["books", "show", &name]).prints(&["Kind of codes", "BEARER"]);
+    let codes = world.codes(&name, 3);
+    world.run(&["validate", &codes[0]]).prints(&["could be redeemed", "AVAILABLE"]);
+    world.run(&["redeem", &codes[0]]).prints(&["use 1 of 1"]);
+    world.run(&["codes", "show", &codes[0]]).prints(&["REDEEMED", &format!("bearer:{}", codes[0])]);
+    world.run(&["redeem", &codes[1], "--user", "ana"]).prints(&["use 1 of 1"]);
+    world.run(&["redeem", &codes[2], "--user", "ana"]).fails(3, &["user_limit_reached"]);
+    world.run(&["history", &codes[1]]).prints(&["ASSIGN", "REDEEM", "ana"]);
+}
+
+#[tokio::test]
 async fn what_cannot_be_done_is_refused_with_its_reason() {
     let world = World::new().await;
     let (name, _) = world.book(&[]);

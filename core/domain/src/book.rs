@@ -72,6 +72,40 @@ impl BookStatus {
     }
 }
 
+/// How the codes of a book get their holders.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum CodeKind {
+    /// A code is assigned before it is locked or redeemed.
+    #[default]
+    Unique,
+    /// The user who locks or redeems a free code becomes its holder.
+    Bearer,
+    /// A code has no holder. No book has this kind yet: see [`BookRules::check`].
+    Shared,
+}
+
+impl CodeKind {
+    /// All kinds.
+    pub const ALL: [Self; 3] = [Self::Unique, Self::Bearer, Self::Shared];
+    /// The kinds that a book may have.
+    pub const SUPPORTED: [Self; 2] = [Self::Unique, Self::Bearer];
+
+    /// The name in the API and the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unique => "UNIQUE",
+            Self::Bearer => "BEARER",
+            Self::Shared => "SHARED",
+        }
+    }
+
+    /// The kind of that name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
+}
+
 /// The discount of a code, for information only: the shop computes prices.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Discount {
@@ -102,6 +136,9 @@ pub struct BookRules {
     pub name: String,
     /// Shown to people.
     pub description: Option<String>,
+    /// How the codes get their holders. Fixed once the book has codes. Absent in answers that earlier programs have stored.
+    #[serde(default)]
+    pub code_kind: CodeKind,
     /// Maximum number of codes that a user may hold or have redeemed; no limit if absent.
     pub max_codes_per_user: Option<i32>,
     /// Maximum number of redemptions of a code.
@@ -137,6 +174,9 @@ impl BookRules {
         }
         if self.description.as_ref().is_some_and(|text| text.chars().count() > MAX_DESCRIPTION_CHARS) {
             fault("description", "must have at most 5000 characters");
+        }
+        if self.code_kind == CodeKind::Shared {
+            fault("codeKind", "must be UNIQUE or BEARER: SHARED is not supported yet");
         }
         if self.max_codes_per_user.is_some_and(|most| most < 1) {
             fault("maxCodesPerUser", "must be at least 1");
@@ -239,6 +279,7 @@ pub struct BookPatch {
     pub status: Change<BookStatus>,
     pub name: Change<String>,
     pub description: Change<Option<String>>,
+    pub code_kind: Change<CodeKind>,
     pub max_codes_per_user: Change<Option<i32>>,
     pub max_redeems_per_user: Change<i32>,
     pub total_codes_expected: Change<Option<i64>>,
@@ -253,7 +294,7 @@ pub struct BookPatch {
 
 impl BookPatch {
     /// The book's status and rules after the change. Once codes are assigned, `max_redeems_per_user` can
-    /// only be increased.
+    /// only be increased. The store checks that a book with codes keeps its `code_kind`.
     pub fn apply(self, book: &Book) -> Result<(BookStatus, BookRules), Rejection> {
         let status = match self.status {
             Change::Keep => book.status,
@@ -262,6 +303,7 @@ impl BookPatch {
         let mut rules = book.rules.clone();
         self.name.apply(&mut rules.name);
         self.description.apply(&mut rules.description);
+        self.code_kind.apply(&mut rules.code_kind);
         self.max_codes_per_user.apply(&mut rules.max_codes_per_user);
         self.max_redeems_per_user.apply(&mut rules.max_redeems_per_user);
         self.total_codes_expected.apply(&mut rules.total_codes_expected);

@@ -94,6 +94,9 @@ pub enum Rejection {
         /// The requested status.
         to: String,
     },
+    /// A job has added codes to the book, or is to add them.
+    #[error("codeKind cannot change: codes were added to the book")]
+    CodeKindFixed,
     /// The code has no holder.
     #[error("the code is not assigned")]
     NotAssigned,
@@ -272,6 +275,7 @@ impl Rejection {
             Self::BookClosed => "book_closed",
             Self::BookInUse => "book_in_use",
             Self::InvalidTransition { .. } => "invalid_transition",
+            Self::CodeKindFixed => "code_kind_fixed",
             Self::NotAssigned => "not_assigned",
             Self::AlreadyAssigned => "already_assigned",
             Self::NotHolder => "not_holder",
@@ -330,6 +334,7 @@ impl Rejection {
             | Self::BookClosed
             | Self::BookInUse
             | Self::InvalidTransition { .. }
+            | Self::CodeKindFixed
             | Self::NotAssigned
             | Self::AlreadyAssigned
             | Self::NotHolder

@@ -305,6 +305,11 @@ fn conclude<T: Transition>(call: &Call<T>, why: Why) -> Result<Verdict<T::Outcom
         "again" => Verdict::Again,
         "replay" => Verdict::Known(CallResult { outcome: stored(why.detail)?, replayed: true }),
         "key_reused" => Verdict::Known(CallResult { outcome: Err(Rejection::KeyReused), replayed: false }),
+        // Not stored, like other invalid fields.
+        "user_required" => {
+            let outcome = Err(rejection("user_required", None)?);
+            Verdict::Known(CallResult { outcome, replayed: false })
+        }
         "already" => Verdict::New(stored(why.detail)?),
         _ if why.foreign && call.visibility == Visibility::OwnOnly => {
             Verdict::New(Err(Rejection::not_found("coupon")))
@@ -383,6 +388,7 @@ pub(super) fn rejection(verdict: &str, detail: Option<Value>) -> Result<Rejectio
             Rejection::UserLimitReached { limit: serde_json::from_value(detail).map_err(Error::internal)? }
         }
         "sold_out" => Rejection::SoldOut,
+        "user_required" => Rejection::invalid("userId", "is required: the code is not of a BEARER book"),
         "not_assigned" => Rejection::NotAssigned,
         "already_assigned" => Rejection::AlreadyAssigned,
         "coupon_reserved" => Rejection::CouponReserved,

@@ -5,6 +5,7 @@ use sqlx::{PgExecutor, PgTransaction, query, query_file, query_scalar};
 
 use crate::GenerateId;
 use crate::error::{Error, Result};
+use crate::stored_kind::StoredKind;
 use cuponera_domain::book::{Book, BookPatch, BookRules, BookStatus, Counts};
 use cuponera_domain::id::{BookId, BusinessId};
 use cuponera_domain::page::{ExaminedRow, Page};
@@ -25,6 +26,7 @@ macro_rules! book {
             rules: BookRules {
                 name: row.name,
                 description: row.description,
+                code_kind: row.code_kind.0,
                 max_codes_per_user: row.max_codes_per_user,
                 max_redeems_per_user: row.max_redeems_per_user,
                 total_codes_expected: row.total_codes_expected,
@@ -187,7 +189,7 @@ impl Store {
             lock_for_change(&mut open.transaction, business, id).await?;
             let book = get(&mut *open.transaction, business, id).await?;
             let (status, rules) = patch.apply(&book)?;
-            write(&mut open.transaction, id, status, &rules).await?;
+            write_if_kind_is_open(&mut open.transaction, id, status, &rules).await?;
             get(&mut *open.transaction, business, id).await
         }
         .await;
@@ -225,8 +227,9 @@ async fn insert(
 ) -> Result<()> {
     let made = query!(
         "insert into coupon_book (id, business_id, name, description, max_codes_per_user, max_redeems_per_user, total_codes_expected,
-                                  starts_at, expires_at, lock_ttl_seconds, require_lock, discount, metadata, code_valid_days)
-         select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14
+                                  starts_at, expires_at, lock_ttl_seconds, require_lock, discount, metadata, code_valid_days,
+                                  code_kind)
+         select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15
          where $9::timestamptz is null or $9 > now()",
         id.0,
         business.0,
@@ -241,7 +244,8 @@ async fn insert(
         rules.require_lock,
         discount_of(rules)?,
         rules.metadata,
-        rules.code_valid_days
+        rules.code_valid_days,
+        rules.code_kind.as_str()
     )
     .execute(&mut **transaction)
     .await?;
@@ -251,18 +255,20 @@ async fn insert(
     Ok(())
 }
 
-async fn write(
+/// Writes the rules of a locked book. Its `code_kind` changes only while no positions are reserved: a job that adds codes reserves them with
+/// an update of this row, so it either comes first and is seen here, or creates codes of the new kind.
+async fn write_if_kind_is_open(
     transaction: &mut PgTransaction<'static>,
     id: BookId,
     status: BookStatus,
     rules: &BookRules,
 ) -> Result<()> {
-    query!(
+    let written = query!(
         "update coupon_book
          set status = $2, name = $3, description = $4, max_codes_per_user = $5, max_redeems_per_user = $6,
              total_codes_expected = $7, starts_at = $8, expires_at = $9, lock_ttl_seconds = $10, require_lock = $11,
-             discount = $12, metadata = $13, code_valid_days = $14, updated_at = now()
-         where id = $1",
+             discount = $12, metadata = $13, code_valid_days = $14, code_kind = $15, updated_at = now()
+         where id = $1 and (code_kind = $15 or next_position = 0)",
         id.0,
         status.as_str(),
         rules.name.trim(),
@@ -276,10 +282,14 @@ async fn write(
         rules.require_lock,
         discount_of(rules)?,
         rules.metadata,
-        rules.code_valid_days
+        rules.code_valid_days,
+        rules.code_kind.as_str()
     )
     .execute(&mut **transaction)
     .await?;
+    if written.rows_affected() == 0 {
+        return Err(Rejection::CodeKindFixed.into());
+    }
     Ok(())
 }
 

@@ -6,6 +6,7 @@ use sqlx::{query_file, query_scalar};
 use cuponera_domain::coupon::state::{Coupon, CouponStatus, effective};
 
 use crate::error::Result;
+use crate::stored_kind::StoredKind;
 use crate::stored_status::StoredStatus;
 use cuponera_domain::id::{BookId, BusinessId};
 use cuponera_domain::page::{ExaminedRow, Page};
@@ -53,6 +54,7 @@ macro_rules! shown {
             coupon: cuponera_domain::coupon::state::Coupon {
                 code: row.code,
                 book: cuponera_domain::id::BookId(row.book_id),
+                kind: row.code_kind.0,
                 status: row.status.0,
                 holder: row.holder,
                 assignment: row.assignment_id.map(cuponera_domain::id::AssignmentId),

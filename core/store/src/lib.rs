@@ -57,6 +57,7 @@ mod generate_id;
 mod membership;
 pub mod metrics;
 mod private_database;
+mod stored_kind;
 mod stored_status;
 mod work_channel;
 
@@ -122,7 +123,7 @@ pub use password_attempt::{AttemptCheck, PasswordAttempt};
 pub use pool_metrics::PoolLevel;
 pub use private_database::{PRIVATE_DATABASE, create_private_database, private_database_url};
 pub use reconcile::{Difference, compare_statistics};
-pub use redeem::{Redeem, Redeemed};
+pub use redeem::{Presenter, Redeem, Redeemed};
 pub use redemption::{MAX_REDEMPTIONS_EXAMINED, RedemptionFilter};
 pub use request_key::{CallResult, IdempotencyKey};
 pub use rescue::{Backlog, RESCUE_AFTER, WorkerAvailability};

@@ -6,13 +6,13 @@ use serde_json::Value;
 use sqlx::PgPool;
 
 use crate::GenerateId;
-use cuponera_domain::id::{EventId, LockId};
+use cuponera_domain::id::{AssignmentId, EventId, LockId};
 use cuponera_domain::lock::{Hold, LockNote};
 
 use super::batch::parameters::{BatchColumns, WhyColumns, apply_batch, column, why_batch};
 use super::batch::{Call, Transition, Why};
 
-/// Lock a code for its holder, or renew the live lock.
+/// Lock a code for its holder, or renew the live lock. A free code of a BEARER book is assigned to the user.
 #[derive(Debug, Clone)]
 pub struct Lock {
     /// The code.
@@ -90,6 +90,7 @@ impl Transition for Lock {
             &column(calls, |call| call.ask.ttl_seconds) as _,
             &column(calls, |_| LockId::generate().0),
             &column(calls, |_| EventId::generate().0),
+            &column(calls, |_| AssignmentId::generate().0),
             waits,
         )
     }

@@ -7,7 +7,7 @@ use sqlx::PgPool;
 
 use crate::GenerateId;
 use crate::error::{Error, Result};
-use cuponera_domain::id::{EventId, LockId, RedemptionId};
+use cuponera_domain::id::{AssignmentId, EventId, LockId, RedemptionId};
 use cuponera_domain::lock::LockNote;
 use cuponera_domain::rejection::Rejection;
 
@@ -20,14 +20,32 @@ use super::batch::{Call, Transition, Visibility, Why, rejection};
 pub struct Redeem {
     /// The code.
     pub code: String,
-    /// The holder.
-    pub user: String,
+    /// The user who presents it.
+    pub presenter: Presenter,
     /// The id of the caller's lock; rejected if it is not the live lock.
     pub lock: Option<LockId>,
     /// The caller's reference for the sale. The code is redeemed once for each.
     pub reference: Option<String>,
     /// Data that the caller stores with the redemption.
     pub metadata: Option<Value>,
+}
+
+/// The user who presents a code.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Presenter {
+    /// This user. A free code of a BEARER book is assigned to it.
+    User(String),
+    /// No user: a trusted caller redeems a code of a BEARER book, whose holder is then `bearer:<code>`.
+    Bearer,
+}
+
+impl Presenter {
+    fn user(&self) -> Option<String> {
+        match self {
+            Self::User(user) => Some(user.clone()),
+            Self::Bearer => None,
+        }
+    }
 }
 
 /// A redemption of a code.
@@ -75,12 +93,13 @@ impl Transition for Redeem {
             calls,
             "src/sql/redeem.sql",
             &column(calls, |call| call.ask.code.clone()),
-            &column(calls, |call| call.ask.user.clone()),
+            &column(calls, |call| call.ask.presenter.user()) as _,
             &column(calls, |call| call.ask.lock.map(|lock| lock.0)) as _,
             &column(calls, |_| RedemptionId::generate().0),
             &column(calls, |call| call.ask.reference.clone()) as _,
             &column(calls, |call| call.ask.metadata.clone()) as _,
             &column(calls, |_| EventId::generate().0),
+            &column(calls, |_| AssignmentId::generate().0),
             waits,
         )
     }
@@ -92,7 +111,7 @@ impl Transition for Redeem {
             "src/sql/redeem_why.sql",
             |row| row.foreign,
             &column(calls, |call| call.ask.code.clone()),
-            &column(calls, |call| call.ask.user.clone()),
+            &column(calls, |call| call.ask.presenter.user()) as _,
             &column(calls, |call| call.ask.lock.map(|lock| lock.0)) as _,
             &column(calls, |call| call.ask.reference.clone()) as _,
         )

@@ -22,11 +22,11 @@ pub(in crate::routes) fn operations() -> Vec<Operation> {
         Operation::of("updateCouponBook")
             .body(json!({"status": "ACTIVE"}))
             .answers(200, "The changed book.", book())
-            .refuses(&["forbidden", "invalid_transition"]),
+            .refuses(&["forbidden", "invalid_transition", "code_kind_fixed"]),
         Operation::of("replaceCouponBook")
             .body(json!({"name": "Late summer", "expiresAt": "2027-09-30T22:00:00Z"}))
             .answers(200, "The changed book.", book())
-            .refuses(&["forbidden", "invalid_transition"]),
+            .refuses(&["forbidden", "invalid_transition", "code_kind_fixed"]),
         Operation::of("deleteCouponBook")
             .answers_nothing(204, "The book and its codes are deleted.")
             .answers(

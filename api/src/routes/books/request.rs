@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use cuponera_domain::book::{
-    BookPatch, BookRules, BookStatus, Change, DEFAULT_LOCK_TTL_SECONDS, Discount, DiscountKind,
+    BookPatch, BookRules, BookStatus, Change, CodeKind, DEFAULT_LOCK_TTL_SECONDS, Discount, DiscountKind,
     MAX_NAME_CHARS,
 };
 use cuponera_domain::rejection::Rejection;
@@ -10,8 +10,8 @@ use poem_openapi::Object;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::STATUSES;
 use super::view::{DiscountKindView, DiscountView};
+use super::{CODE_KINDS, STATUSES};
 use crate::http::body::{Fields, FromFields};
 use crate::routes::undo::reason;
 
@@ -24,6 +24,9 @@ pub(super) struct NewBook {
     name: String,
     #[oai(validator(max_length = 5000))]
     description: Option<String>,
+    /// `UNIQUE` if absent: a code is assigned before it is locked or redeemed. `BEARER`: the user who locks or redeems a free code becomes
+    /// its holder.
+    code_kind: Option<String>,
     /// The number of codes that a user may hold or have redeemed; no limit if absent.
     #[oai(validator(minimum(value = "1")))]
     max_codes_per_user: Option<i32>,
@@ -63,10 +66,14 @@ pub(super) struct BookToCreate {
 impl FromFields for BookToCreate {
     fn read(fields: &mut Fields) -> Option<Self> {
         let name = fields.required::<String>("name");
+        let code_kind = fields.optional::<String>("codeKind");
+        let code_kind =
+            code_kind.and_then(|name| fields.word("codeKind", &name, CodeKind::parse, CODE_KINDS));
         let rules = BookRules {
             // A missing name has its fault already.
             name: name.clone().unwrap_or_else(|| "-".into()),
             description: fields.optional("description"),
+            code_kind: code_kind.unwrap_or_default(),
             max_codes_per_user: fields.optional("maxCodesPerUser"),
             max_redeems_per_user: fields.optional("maxRedeemsPerUser").unwrap_or(1),
             total_codes_expected: fields.optional("totalCodesExpected"),
@@ -133,6 +140,8 @@ pub(super) struct BookChange {
     name: Option<String>,
     #[oai(validator(max_length = 5000))]
     description: Option<String>,
+    /// Cannot change once codes were added, or a job is to add them.
+    code_kind: Option<String>,
     /// No limit if null.
     #[oai(validator(minimum(value = "1")))]
     max_codes_per_user: Option<i32>,
@@ -162,6 +171,12 @@ impl FromFields for BookPatch {
                 fields.word("status", &name, BookStatus::parse, STATUSES).map_or(Change::Keep, Change::Set)
             }
         };
+        let code_kind = match fields.change::<String>("codeKind") {
+            Change::Keep => Change::Keep,
+            Change::Set(name) => {
+                fields.word("codeKind", &name, CodeKind::parse, CODE_KINDS).map_or(Change::Keep, Change::Set)
+            }
+        };
         let discount = match fields.change_or_clear::<Map<String, Value>>("discount") {
             Change::Keep => Change::Keep,
             Change::Set(None) => Change::Set(None),
@@ -177,6 +192,7 @@ impl FromFields for BookPatch {
             status,
             name: fields.change("name"),
             description: fields.change_or_clear("description"),
+            code_kind,
             max_codes_per_user: fields.change_or_clear("maxCodesPerUser"),
             max_redeems_per_user: fields.change("maxRedeemsPerUser"),
             total_codes_expected: fields.change_or_clear("totalCodesExpected"),

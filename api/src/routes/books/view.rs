@@ -72,6 +72,8 @@ pub(crate) struct BookView {
     description: Option<String>,
     /// `DRAFT`, `ACTIVE`, `PAUSED` or `CLOSED`.
     status: String,
+    /// `UNIQUE`: a code is assigned before it is locked or redeemed. `BEARER`: the user who locks or redeems a free code becomes its holder.
+    code_kind: String,
     /// The number of codes that a user may hold or have redeemed; no limit if null.
     max_codes_per_user: Option<i32>,
     /// The number of times that a code may be redeemed.
@@ -124,6 +126,7 @@ impl From<Book> for BookView {
             name: rules.name,
             description: rules.description,
             status: book.status.as_str().into(),
+            code_kind: rules.code_kind.as_str().into(),
             max_codes_per_user: rules.max_codes_per_user,
             max_redeems_per_user: rules.max_redeems_per_user,
             total_codes_expected: MaybeUndefined::from_opt_null(rules.total_codes_expected),

@@ -12,6 +12,8 @@ pub(in crate::routes) const OF_THE_HOLDER: &[&str] =
     &["forbidden", "not_assigned", "not_holder", "coupon_locked", "coupon_void", "coupon_already_redeemed"];
 /// A redemption may need a lock.
 const OF_THE_LOCK: &[&str] = &["lock_required", "lock_stale", "lock_expired"];
+/// A lock or a redemption assigns a free code of a BEARER book.
+const OF_THE_BEARER: &[&str] = &["coupon_reserved", "user_limit_reached"];
 /// A code may be valid for some days after its assignment.
 const OF_ITS_TIME: &[&str] = &["coupon_expired"];
 
@@ -33,6 +35,7 @@ fn changes() -> Vec<Operation> {
             .refuses(&["coupon_busy"])
             .refuses(OF_THE_HOLDER)
             .refuses(OF_ITS_TIME)
+            .refuses(OF_THE_BEARER)
             .refuses(OF_THE_BOOK),
         Operation::of("unlockCoupon")
             .body(json!({"userId": USER, "lockId": LOCK}))
@@ -52,6 +55,7 @@ fn changes() -> Vec<Operation> {
             .refuses(&["coupon_busy", "reference_used", "already_rolled_back"])
             .refuses(OF_THE_HOLDER)
             .refuses(OF_ITS_TIME)
+            .refuses(OF_THE_BEARER)
             .refuses(OF_THE_BOOK)
             .refuses(OF_THE_LOCK),
         Operation::of("validateCoupon")
@@ -59,6 +63,7 @@ fn changes() -> Vec<Operation> {
             .answers(200, "The coupon can be redeemed now.", json!({"valid": true, "coupon": coupon()}))
             .refuses(OF_THE_HOLDER)
             .refuses(OF_ITS_TIME)
+            .refuses(OF_THE_BEARER)
             .refuses(OF_THE_BOOK)
             .refuses(OF_THE_LOCK),
     ]

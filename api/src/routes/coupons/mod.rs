@@ -36,7 +36,8 @@ impl Coupons {
     /// Lock a code for its holder
     ///
     /// A repeated request renews the same lock. 409 `not_assigned`, `coupon_already_redeemed`, `coupon_void`,
-    /// `book_not_active`; for a trusted caller also 409 `not_holder` or `coupon_locked` if another user holds it.
+    /// `book_not_active`; for a trusted caller also 409 `not_holder` or `coupon_locked` if another user holds it. A free code of a
+    /// `BEARER` book is assigned to the user and locked, in one step; 409 `user_limit_reached` if the user has `maxCodesPerUser` codes.
     #[oai(path = "/:code/lock", method = "post", operation_id = "lockCoupon")]
     async fn lock(
         &self,
@@ -94,6 +95,10 @@ impl Coupons {
     /// if the coupon has another lock than the given one; 410 `lock_expired` if the given lock expired. With a `reference` a repeated request
     /// of the user returns the first redemption, with `replayed`; 409 `already_rolled_back` if that was rolled back, `reference_used` if
     /// another user made it.
+    ///
+    /// A free code of a `BEARER` book is assigned to the user and redeemed, in one step; 409 `user_limit_reached` if the user has
+    /// `maxCodesPerUser` codes. A trusted caller may omit `userId` for a code of such a book: the holder of a free code is then
+    /// `bearer:<code>`.
     #[oai(path = "/:code/redeem", method = "post", operation_id = "redeemCoupon")]
     async fn redeem(
         &self,
@@ -106,14 +111,14 @@ impl Coupons {
         _key: Header<Option<String>>,
     ) -> Result<Reply<RedemptionView>, Problem> {
         let body = body.0;
-        let user = caller.user(body.value.user_id)?;
+        let presenter = caller.presenter(body.value.user_id)?;
         let code = normalized(&code.0)?;
         caller.must_have_book_of_code(&code).await?;
         let held = HeldKey::take(&caller, body.fingerprint)?;
         let lane = code.clone();
         let ask = Redeem {
             code,
-            user,
+            presenter,
             lock: body.value.lock_id.map(LockId),
             reference: body.value.reference,
             metadata: body.value.metadata,
@@ -134,12 +139,12 @@ impl Coupons {
         body: OptionalBody<ValidateRequest>,
     ) -> Result<Json<Validation>, Problem> {
         let body = body.0.value;
-        let user = caller.user(body.user_id)?;
+        let presenter = caller.presenter(body.user_id)?;
         let code = normalized(&code.0)?;
         caller.must_have_book_of_code(&code).await?;
         let ask = Redeem {
             code: code.clone(),
-            user,
+            presenter,
             lock: body.lock_id.map(LockId),
             reference: None,
             metadata: None,
@@ -182,6 +187,8 @@ impl Coupons {
     }
 
     /// Get a coupon
+    ///
+    /// A USER gets its own coupons and the free codes of `BEARER` books.
     #[oai(path = "/:code", method = "get", operation_id = "getCoupon")]
     async fn get(
         &self,
@@ -192,7 +199,8 @@ impl Coupons {
         let code = normalized(&code.0)?;
         caller.must_have_book_of_code(&code).await?;
         let coupon = caller.app.store.get_coupon(caller.business(), &code).await?;
-        if caller.visibility() == Visibility::OwnOnly && !is_own(&caller, coupon.holder.as_deref()) {
+        let is_visible = is_own(&caller, coupon.holder.as_deref()) || coupon.is_open_to_bearers();
+        if caller.visibility() == Visibility::OwnOnly && !is_visible {
             return Err(Rejection::not_found("coupon").into());
         }
         Ok(Json(coupon.into()))

@@ -55,7 +55,7 @@ impl FromFields for UnlockRequest {
 #[derive(Debug, Object)]
 #[oai(rename_all = "camelCase")]
 pub(super) struct RedeemRequest {
-    /// The holder. A USER may omit it.
+    /// The holder. A USER may omit it; a trusted caller may omit it for codes of `BEARER` books.
     pub(super) user_id: Option<String>,
     /// The caller's lock: the request is rejected if the coupon has another.
     pub(super) lock_id: Option<Uuid>,
@@ -87,7 +87,7 @@ impl FromFields for RedeemRequest {
 #[derive(Debug, Object)]
 #[oai(rename_all = "camelCase")]
 pub(super) struct ValidateRequest {
-    /// The holder. A USER may omit it.
+    /// The holder. A USER may omit it; a trusted caller may omit it for codes of `BEARER` books.
     pub(super) user_id: Option<String>,
     /// The caller's lock.
     pub(super) lock_id: Option<Uuid>,

@@ -16,6 +16,8 @@ pub(crate) struct CouponView {
     id: Option<Uuid>,
     code: String,
     coupon_book_id: Uuid,
+    /// `codeKind` of the book.
+    kind: String,
     /// `AVAILABLE`, `ASSIGNED`, `LOCKED`, `REDEEMED` or `VOID`.
     status: String,
     user_id: Option<String>,
@@ -37,6 +39,7 @@ impl From<Coupon> for CouponView {
             id: coupon.assignment.map(|id| id.0),
             code: coupon.code,
             coupon_book_id: coupon.book.0,
+            kind: coupon.kind.as_str().into(),
             status: coupon.status.as_str().into(),
             user_id: coupon.holder,
             redeem_count: coupon.redeem_count,

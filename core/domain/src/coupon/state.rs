@@ -9,6 +9,7 @@
 //!                           └──rollback────────────────────────────────────┘
 //! AVAILABLE, ASSIGNED, LOCKED ──void──▶ VOID
 //! ```
+//! In a book of kind [`CodeKind::Bearer`], lock and redeem also assign a free code, as the step before their own.
 //! A code is also redeemed from ASSIGNED, without a lock.
 //! The database decides: each statement of `store` repeats its precondition and is the transition. An
 //! expired lock counts as absent, whether or not the sweep has ended it. Therefore answers show
@@ -18,6 +19,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::book::CodeKind;
 use crate::id::{AssignmentId, BookId, EventId};
 
 /// The status of a coupon.
@@ -80,6 +82,8 @@ pub struct Coupon {
     pub code: String,
     /// Its book.
     pub book: BookId,
+    /// The kind of the codes of its book.
+    pub kind: CodeKind,
     /// Its status; see [`effective`].
     pub status: CouponStatus,
     /// The user id of the holder.
@@ -104,6 +108,16 @@ pub struct Coupon {
     pub metadata: Option<Value>,
     /// Creation time.
     pub created_at: DateTime<Utc>,
+}
+
+impl Coupon {
+    /// Whether any user may lock and redeem the code, and becomes its holder.
+    pub fn is_open_to_bearers(&self) -> bool {
+        match self.kind {
+            CodeKind::Bearer => self.status == CouponStatus::Available,
+            CodeKind::Unique | CodeKind::Shared => false,
+        }
+    }
 }
 
 /// The actions of events.

@@ -2,6 +2,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::*;
+use crate::book::CodeKind;
 use crate::id::{AssignmentId, RedemptionId};
 use ExportKind::{Assignments, Codes, Events, Redemptions};
 
@@ -10,6 +11,7 @@ fn coupon(code: &str, user: &str) -> Coupon {
     Coupon {
         code: code.into(),
         book: BookId(Uuid::nil()),
+        kind: CodeKind::Unique,
         status: CouponStatus::Assigned,
         holder: Some(user.into()),
         assignment: Some(AssignmentId(Uuid::nil())),

@@ -50,6 +50,7 @@ pub fn book_data(book: &Book) -> Value {
         "name": rules.name,
         "description": rules.description,
         "status": book.status.as_str(),
+        "codeKind": rules.code_kind,
         "maxCodesPerUser": rules.max_codes_per_user,
         "maxRedeemsPerUser": rules.max_redeems_per_user,
         "totalCodesExpected": rules.total_codes_expected,

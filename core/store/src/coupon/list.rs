@@ -19,6 +19,7 @@ use super::{MAX_SCATTERED_EXAMINED, most, place_of_assignment};
 use crate::Store;
 use crate::codes::CodesOfJob;
 use crate::error::Result;
+use crate::stored_kind::StoredKind;
 use crate::stored_status::StoredStatus;
 
 /// Maximum number of codes that a page examines by position. They are usually adjacent in the table: a block has about

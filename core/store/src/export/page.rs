@@ -8,6 +8,7 @@ use crate::coupon::shown;
 use crate::error::Result;
 use crate::event_log::event;
 use crate::redemption::redemption;
+use crate::stored_kind::StoredKind;
 use crate::stored_status::StoredStatus;
 use cuponera_domain::coupon::redemption::Redemption;
 use cuponera_domain::coupon::state::{Coupon, CouponEvent};

@@ -6,6 +6,7 @@ mod admin_event;
 mod archive;
 mod assign;
 mod audit_chain;
+mod bearer;
 mod book;
 mod deletion;
 mod distribution;

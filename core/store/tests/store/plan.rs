@@ -2,10 +2,13 @@
 
 use cuponera_domain::id::BookId;
 use cuponera_domain::rejection::Rejection;
+use cuponera_store::Presenter;
 use cuponera_testkit::{World, rules};
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, query, query_as, query_scalar};
 use uuid::Uuid;
+
+use crate::bearer::bearer;
 
 /// Codes of each book. A statement that uses the wrong index reads all of them.
 const MANY: i32 = 20_000;
@@ -101,6 +104,46 @@ async fn a_holder_of_very_many_codes_locks_and_redeems_as_fast_as_others() {
         assert_eq!(again, Err(Rejection::CouponAlreadyRedeemed));
     }
     assert_few_blocks_touched(&world, 4).await;
+}
+
+/// When the statistics were updated, no code was free.
+#[tokio::test]
+async fn a_free_code_of_a_bearer_book_is_presented_as_fast_as_a_held_one_is_used() {
+    let mut world = without_autovacuum().await;
+    let (old, flyers) = (world.another_book(&rules()).await, world.another_book(&bearer()).await);
+    world.insert_codes_into(old, "OLD", MANY).await;
+    assign_all(&world, old, "somebody").await;
+    analyze_with_a_code_for_each_holder(&world).await;
+    let codes = world.insert_codes_into(flyers, "FLY", MANY).await;
+    world.database.count_anew().await;
+    for codes in codes.chunks(3).take(CALLS) {
+        world.run_batch(world.redeem(&codes[0], "ana")).await.outcome.unwrap();
+        world.locked(&codes[1], "ana").await;
+        let mut without_user = world.redeem(&codes[2], "");
+        without_user.ask.presenter = Presenter::Bearer;
+        world.run_batch(without_user).await.outcome.unwrap();
+        assert_eq!(world.run_batch(world.lock(&codes[0], "eva")).await.outcome, Err(Rejection::NotHolder));
+    }
+    assert_few_blocks_touched(&world, 4).await;
+}
+
+/// A call for a code that is held counts no quota: it reads no row of a quota, and a connection reads the index only when it plans.
+#[tokio::test]
+async fn a_held_code_is_locked_and_redeemed_without_reading_quotas() {
+    let mut world = World::new().await;
+    let codes = world.insert_codes(i32::try_from(CALLS).unwrap()).await;
+    for code in &codes {
+        world.give(code, "ana").await;
+    }
+    world.database.count_anew().await;
+    for code in &codes {
+        world.locked(code, "ana").await;
+        world.run_batch(world.unlock(code, "ana")).await.outcome.unwrap();
+        world.run_batch(world.redeem(code, "ana")).await.outcome.unwrap();
+    }
+    let touched = "select heap_blks_read + heap_blks_hit + (idx_blks_read + idx_blks_hit) / 10
+                   from pg_statio_user_tables where relname = 'user_quota'";
+    assert_eq!(world.database.close_and_ask(touched).await, 0);
 }
 
 /// While a distribution has reserved all codes of a book but a few, and after it: neither the search for a free code nor the finding

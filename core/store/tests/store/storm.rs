@@ -1,6 +1,6 @@
 //! Random concurrent calls on a few coupons: events, counts and limits agree with the table.
 
-use cuponera_domain::book::BookRules;
+use cuponera_domain::book::{BookRules, CodeKind};
 use cuponera_store::{Call, Transition};
 use cuponera_testkit::{CallExt, World, race, rules};
 use rand::rngs::StdRng;
@@ -42,10 +42,19 @@ async fn run_batch<T: Transition>(
 
 #[tokio::test]
 async fn locks_releases_redemptions_and_sweeps_at_once_leave_a_whole_trail() {
-    let world = World::with(BookRules { max_redeems_per_user: 40, ..rules() }).await;
+    for kind in CodeKind::SUPPORTED {
+        use_all_at_once(kind).await;
+    }
+}
+
+/// Codes of a BEARER book are assigned by the calls.
+async fn use_all_at_once(code_kind: CodeKind) {
+    let world = World::with(BookRules { code_kind, max_redeems_per_user: 40, ..rules() }).await;
     let codes = world.insert_codes(i32::try_from(COUPONS).unwrap()).await;
-    for code in &codes {
-        world.give(code, "ana").await;
+    if code_kind == CodeKind::Unique {
+        for code in &codes {
+            world.give(code, "ana").await;
+        }
     }
     let calls = race(20, 0..BATCHES, async |seed| settle_some(&world, &codes, seed).await);
     let sweeps = race(1, 0..40, async |_| {

@@ -4,7 +4,7 @@ use cuponera_domain::id::{AccountId, JobId};
 use cuponera_domain::principal::{AuditContext, Principal, Role, RoleName, parse_user_id};
 use cuponera_domain::webhook::NewWebhook;
 use cuponera_domain::webhook::signature::Secret;
-use cuponera_store::{Call, GenerateId, IdempotencyKey, NewAccount, Redeem, Rollback, Visibility};
+use cuponera_store::{Call, GenerateId, IdempotencyKey, NewAccount, Presenter, Redeem, Rollback, Visibility};
 use cuponera_testkit::{World, eventually};
 use serde_json::{Value, json};
 use sqlx::{query, query_as, query_scalar};
@@ -55,7 +55,7 @@ async fn use_codes(world: &World) {
     world.give(&codes[4], "eva").await;
     let redeem = |code: &String| Redeem {
         code: code.clone(),
-        user: ANA.to_owned(),
+        presenter: Presenter::User(ANA.to_owned()),
         lock: None,
         reference: None,
         metadata: None,

@@ -2,12 +2,13 @@
 
 use cuponera_domain::book::BookRules;
 use cuponera_domain::statistics::{EventSums, Interval, Window};
-use cuponera_testkit::{World, race, rules};
+use cuponera_testkit::{World, race};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use sqlx::{AssertSqlSafe, query, query_as, query_scalar};
 
 use super::{revoke, roll_back, statistics, total, window};
+use crate::bearer::bearer;
 
 const CLIENTS: usize = 32;
 const USERS: usize = 20;
@@ -96,7 +97,7 @@ async fn recount(world: &World, interval: Interval, time_zone: &str) -> Vec<Even
 const TIME_ZONES: [&str; 3] = ["Asia/Kolkata", "Europe/Madrid", "America/New_York"];
 
 async fn world_with_a_clock() -> (World, Vec<String>) {
-    let world = World::with(BookRules { max_redeems_per_user: 2, lock_ttl_seconds: 1, ..rules() }).await;
+    let world = World::with(BookRules { max_redeems_per_user: 2, lock_ttl_seconds: 1, ..bearer() }).await;
     for sql in [
         "create table test_clock (ahead interval not null)",
         "insert into test_clock select date_trunc('day', now(), 'UTC') + interval '2 days 18 hours' - now()",

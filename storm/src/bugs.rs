@@ -42,18 +42,18 @@ pub const BUGS: &[Bug] = &[
         edits: &[
             Edit {
                 statement: statement!("redeem.sql"),
-                guard: "and c.status in ('ASSIGNED', 'LOCKED') and c.redeem_count < b.max_redeems_per_user",
+                guard: "and c.status in ('AVAILABLE', 'ASSIGNED', 'LOCKED') and c.redeem_count < b.max_redeems_per_user",
                 instead: "",
             },
             Edit {
                 statement: statement!("redeem.sql"),
-                guard: "and c.status in ('ASSIGNED', 'LOCKED') and c.redeem_count < h.most",
+                guard: "and c.status in ('AVAILABLE', 'ASSIGNED', 'LOCKED') and c.redeem_count < r.most",
                 instead: "",
             },
             Edit {
                 statement: statement!("redeem.sql"),
-                guard: "h.redeem_count + 1 = h.most",
-                instead: "h.redeem_count + 1 >= h.most",
+                guard: "r.redeem_count + 1 = r.most",
+                instead: "r.redeem_count + 1 >= r.most",
             },
         ],
     },
@@ -163,6 +163,43 @@ pub const BUGS: &[Bug] = &[
                 instead: "",
             },
         ],
+    },
+    Bug {
+        name: "over_present",
+        does: "a user presents more codes of a BEARER book than it allows",
+        edits: &[
+            Edit {
+                statement: statement!("redeem.sql"),
+                guard: "least(excluded.held, coalesce(excluded.cap, 2147483647) - q.held)",
+                instead: "excluded.held",
+            },
+            Edit { statement: statement!("redeem.sql"), guard: "cap = excluded.cap", instead: "cap = null" },
+            Edit {
+                statement: statement!("redeem.sql"),
+                guard: "where q.held < coalesce(excluded.cap, 2147483647)",
+                instead: "",
+            },
+            Edit {
+                statement: statement!("lock.sql"),
+                guard: "least(excluded.held, coalesce(excluded.cap, 2147483647) - q.held)",
+                instead: "excluded.held",
+            },
+            Edit { statement: statement!("lock.sql"), guard: "cap = excluded.cap", instead: "cap = null" },
+            Edit {
+                statement: statement!("lock.sql"),
+                guard: "where q.held < coalesce(excluded.cap, 2147483647)",
+                instead: "",
+            },
+        ],
+    },
+    Bug {
+        name: "second_bearer",
+        does: "a user redeems a code of a BEARER book that another user holds",
+        edits: &[Edit {
+            statement: statement!("redeem.sql"),
+            guard: "when c.status = 'AVAILABLE' then b.code_kind = 'BEARER' and c.reserved_by is null",
+            instead: "when b.code_kind = 'BEARER' then true",
+        }],
     },
     Bug {
         name: "late_export",

@@ -70,7 +70,7 @@ async fn storm_installation(
     let mut phases = Vec::new();
     let mut ended = |phase| phases.push((phase, started.elapsed()));
     let receivers = Receivers::start().await;
-    let world = World::make(&installation.apis[0], &receivers.urls()).await?;
+    let world = World::make(&installation.apis, &receivers.urls()).await?;
     let api_client = ApiClient::to(&installation.apis, &world)?;
     let strikes = plan.strikes(size);
     let followers = Followers::start(&installation.apis, &world)?;

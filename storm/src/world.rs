@@ -27,12 +27,19 @@ const FIRST_MEMBERS: u32 = 24;
 const ONCE_CODES: u32 = 200;
 /// Free codes to assign: fewer than all users may hold together, so that they sell out.
 pub(crate) const FREE_CODES: u32 = 400;
+/// Codes of the book whose free codes are assigned to the users who present them. Half of the requests use the first `HOT_FLYERS`.
+const FLYERS: u32 = 240;
+const HOT_FLYERS: u32 = 30;
 const USERS: u32 = 8;
 /// Users of the book of free codes.
 const TAKERS: u32 = 120;
+/// Users who present flyers.
+const PRESENTERS: u32 = 30;
 /// Redemptions per held code, and free codes per user.
 const MAX_REDEEMS: u32 = 8;
 pub(crate) const MAX_CODES_PER_USER: usize = 4;
+/// Flyers that a user may hold.
+pub(crate) const MAX_FLYERS_PER_USER: usize = 4;
 /// Codes to distribute that a user may hold.
 pub(crate) const MAX_GIVEN_PER_USER: usize = 8;
 /// Timeout of a job of the setup.
@@ -56,6 +63,8 @@ pub(crate) struct Tenant {
     /// The book of free codes to distribute, and the pool of their users.
     pub(crate) given: String,
     pub(crate) pool: String,
+    /// The BEARER book. `None` in a fleet of two versions, if the earlier one does not know such books.
+    pub(crate) flyers: Option<String>,
     /// The book in which jobs create codes.
     pub(crate) made: String,
     api_key: String,
@@ -116,18 +125,19 @@ impl World {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Creates the test data through an API. Each business has a webhook to its receiver.
-    pub(crate) async fn make(api: &str, receivers: &[String; 2]) -> Result<Self> {
+    /// Creates the test data through the APIs. Each business has a webhook to its receiver.
+    pub(crate) async fn make(apis: &[String], receivers: &[String; 2]) -> Result<Self> {
         let [first, second] = receivers;
         let tenants =
-            try_join_all([Tenant::make(api, EMAIL, first), Tenant::make(api, OTHER_EMAIL, second)]).await?;
+            try_join_all([Tenant::make(apis, EMAIL, first), Tenant::make(apis, OTHER_EMAIL, second)]).await?;
         let tenants = <[Tenant; 2]>::try_from(tenants).map_err(|_| "expected two businesses")?;
         Ok(Self { tenants, known: Mutex::default() })
     }
 }
 
 impl Tenant {
-    async fn make(api: &str, email: &str, receiver: &str) -> Result<Self> {
+    async fn make(apis: &[String], email: &str, receiver: &str) -> Result<Self> {
+        let [api, ..] = apis else { return Err("the installation has no API".into()) };
         let admin = Admin::log_in(api, email).await?;
         let webhook = json!({"url": receiver, "eventTypes": EVENT_TYPES, "perCode": true});
         admin.post("webhooks", &webhook).await?;
@@ -137,6 +147,7 @@ impl Tenant {
         let once = admin.book(&json!({"requireLock": true, "lockTtlSeconds": 2})).await?;
         let free = admin.book(&json!({"maxCodesPerUser": MAX_CODES_PER_USER})).await?;
         let given = admin.book(&json!({"maxCodesPerUser": MAX_GIVEN_PER_USER})).await?;
+        let flyers = flyers(apis, email).await?;
         let pool = text(&admin.post("user-pools", &json!({"name": "Members"})).await?, "/id")?;
         let members: Vec<String> = (0..FIRST_MEMBERS).map(|number| format!("p{number}")).collect();
         admin.post(&format!("user-pools/{pool}/users"), &json!({"userIds": members})).await?;
@@ -156,6 +167,9 @@ impl Tenant {
             admin.import(&given, without_holders("GIVE", GIVEN_CODES)),
         ])
         .await?;
+        if let Some(flyers) = &flyers {
+            admin.import(flyers, without_holders("FLYR", FLYERS)).await?;
+        }
         let tokens = try_join_all((0..2).map(|number| admin.user(number))).await?;
         Ok(Self {
             id: text(&me, "/businessId")?,
@@ -164,10 +178,24 @@ impl Tenant {
             free,
             given,
             pool,
+            flyers,
             made,
             api_key: text(&key, "/key")?,
             tokens,
         })
+    }
+}
+
+/// Creates the BEARER book through the last API, which runs the earlier version in a fleet of two.
+async fn flyers(apis: &[String], email: &str) -> Result<Option<String>> {
+    let [.., api] = apis else { return Ok(None) };
+    let rules = json!({
+        "codeKind": "BEARER", "maxCodesPerUser": MAX_FLYERS_PER_USER, "maxRedeemsPerUser": 2, "lockTtlSeconds": 2,
+    });
+    match Admin::log_in(api, email).await?.book(&rules).await {
+        Ok(book) => Ok(Some(book)),
+        Err(error) if error.to_string().contains("\"codeKind\"") => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
@@ -207,6 +235,17 @@ pub(crate) fn rarely_used_code(random: &mut StdRng) -> String {
 /// A code that distributions may assign.
 pub(crate) fn given_code(random: &mut StdRng) -> String {
     format!("GIVE-{:04}", random.random_range(0..GIVEN_CODES))
+}
+
+/// A code of the BEARER book, hot codes more often.
+pub(crate) fn flyer(random: &mut StdRng) -> String {
+    let codes = if random.random_bool(0.5) { HOT_FLYERS } else { FLYERS };
+    format!("FLYR-{:04}", random.random_range(0..codes))
+}
+
+/// A user who presents flyers.
+pub(crate) fn presenter(random: &mut StdRng) -> String {
+    format!("f{}", random.random_range(0..PRESENTERS))
 }
 
 /// A user that the pool may have.

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{ClientState, Operation, nothing};
 use crate::history::{About, Entry, Response};
 use crate::oracles::model::Observation;
-use crate::world::{Caller, held_by, held_number, holder, once_number};
+use crate::world::{Caller, flyer, held_by, held_number, holder, once_number, presenter};
 
 /// Maximum TTL in requests, in seconds. It is short, so that many locks expire within a storm.
 const MAX_TTL: u32 = 3;
@@ -32,6 +32,10 @@ pub(super) const LOCK: Operation = Operation {
         }
     },
     agrees: |entry, answer, observation| {
+        // A lock that assigns a code begins after its assignment. The oracle `limits` checks the limit.
+        if is_presentable(entry, observation) {
+            return (answer.status, answer.code(), observation.after) == (409, "user_limit_reached", None);
+        }
         if let Some(is_right) = to_a_stranger(entry, answer, observation) {
             return is_right;
         }
@@ -55,6 +59,9 @@ pub(super) const UNLOCK: Operation = Operation {
     },
     learns: nothing,
     agrees: |entry, answer, observation| {
+        if is_presentable(entry, observation) {
+            return (answer.status, answer.code(), observation.after) == (409, "not_assigned", None);
+        }
         if let Some(is_right) = to_a_stranger(entry, answer, observation) {
             return is_right;
         }
@@ -78,8 +85,14 @@ pub(super) const UNLOCK: Operation = Operation {
     },
 };
 
-/// A code with a holder, and a user, usually the holder. End users name themselves.
+/// A code with a holder, and a user, usually the holder; or a flyer, and a user who presents it. End users name themselves.
 pub(super) fn coupon(client_state: &mut ClientState) -> About {
+    // A flyer that another user holds counts as a guess of an end user, and guesses are limited.
+    let flyers = if client_state.caller.user().is_some() { 0.01 } else { 0.2 };
+    let has_flyers = client_state.world.tenants[client_state.tenant()].flyers.is_some();
+    if client_state.chance(flyers) && has_flyers {
+        return presented(client_state);
+    }
     let (prefix, number) = if client_state.chance(0.7) {
         ("HELD", held_number(&mut client_state.random))
     } else {
@@ -93,6 +106,22 @@ pub(super) fn coupon(client_state: &mut ClientState) -> About {
         Caller::Service(_) => (number, holder(if client_state.chance(0.9) { number } else { number + 1 })),
     };
     About { code: Some(format!("{prefix}-{number:04}")), user: Some(user), ..About::default() }
+}
+
+/// A flyer, and a user who presents it. The holder of a flyer that is redeemed without a user is `bearer:<code>`.
+fn presented(client_state: &mut ClientState) -> About {
+    let code = flyer(&mut client_state.random);
+    let user = client_state.caller.user().unwrap_or_else(|| match client_state.random.random_range(0..4) {
+        0 => format!("bearer:{code}"),
+        1 => holder(client_state.random.random_range(0..2)),
+        _ => presenter(&mut client_state.random),
+    });
+    About { code: Some(code), user: Some(user), ..About::default() }
+}
+
+/// Whether a lock or a redemption would assign the coupon: a free flyer.
+pub(super) fn is_presentable(entry: &Entry, observation: &Observation) -> bool {
+    observation.before.is_free() && entry.ask.about.code.as_ref().is_some_and(|code| code.starts_with("FLYR"))
 }
 
 /// With this probability, a lock that was granted on the code: usually the newest, otherwise any.

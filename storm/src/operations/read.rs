@@ -1,6 +1,6 @@
 //! Reads: a coupon, its history, lists and counts.
 
-use super::hold::coupon;
+use super::hold::{coupon, is_presentable};
 use super::{Operation, always, nothing};
 use crate::history::About;
 
@@ -19,6 +19,7 @@ pub(super) const COUPON: Operation = Operation {
         let before = observation.before;
         if let Some(user) = entry.ask.caller.user()
             && before.holder != Some(user)
+            && !is_presentable(entry, observation)
         {
             return answer.status == 404;
         }

@@ -1,6 +1,6 @@
 //! Redeeming a code, and validating a redemption.
 
-use super::hold::{believed_lock, coupon, to_a_stranger, with_lock};
+use super::hold::{believed_lock, coupon, is_presentable, to_a_stranger, with_lock};
 use super::{ClientState, Operation, nothing};
 use crate::history::{Body, Entry, Request, Response};
 use crate::oracles::model::Observation;
@@ -48,9 +48,9 @@ pub(super) const VALIDATE: Operation = Operation {
     },
     learns: nothing,
     agrees: |entry, answer, observation| {
+        let is_holder = observation.before.holder == entry.ask.about.user && observation.before.may_be_used();
         let is_allowed = answer.status == 200
-            && observation.before.holder == entry.ask.about.user
-            && observation.before.may_be_used()
+            && (is_holder || is_presentable(entry, observation))
             && is_fenced(entry, observation);
         observation.after.is_none() && (is_allowed || refuses(entry, answer, observation))
     },
@@ -73,7 +73,13 @@ fn ask(client_state: &mut ClientState, verb: &str) -> Request {
     let mut about = coupon(client_state);
     about.lock = believed_lock(client_state, &about, 0.6);
     let path = format!("coupons/{}/{verb}", about.code.as_deref().unwrap_or_default());
-    client_state.post(path, with_lock(&about), about)
+    let mut body = with_lock(&about);
+    if about.user.as_ref().is_some_and(|user| user.starts_with("bearer:"))
+        && let Some(fields) = body.as_object_mut()
+    {
+        fields.remove("userId");
+    }
+    client_state.post(path, body, about)
 }
 
 /// Whether the named lock, or the lock that the book requires, may be the live lock.
@@ -86,6 +92,14 @@ fn is_fenced(entry: &Entry, observation: &Observation) -> bool {
 
 /// Whether this is the correct rejection.
 fn refuses(entry: &Entry, answer: &Response, observation: &Observation) -> bool {
+    if is_presentable(entry, observation) {
+        return match (answer.status, answer.code()) {
+            // The oracle `limits` checks the limit.
+            (409, "user_limit_reached") => true,
+            (410, "lock_expired") => entry.ask.about.lock.is_some(),
+            _ => false,
+        };
+    }
     if let Some(is_right) = to_a_stranger(entry, answer, observation) {
         return is_right;
     }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::jobs::job;
 use super::{ClientState, Operation, always, nothing};
 use crate::history::About;
-use crate::world::{free_code, given_code, held_code, once_number, rarely_used_code};
+use crate::world::{flyer, free_code, given_code, held_code, once_number, rarely_used_code};
 
 /// Maximum number of codes that a bulk void names.
 const FEW_CODES: u32 = 4;
@@ -16,8 +16,9 @@ pub(super) const REVOKE: Operation = Operation {
     weight: 5,
     ask: |client_state| {
         let code = match client_state.random.random_range(0..10) {
-            0..4 => free_code(&mut client_state.random),
-            4..8 => given_code(&mut client_state.random),
+            0..3 => free_code(&mut client_state.random),
+            3..6 => given_code(&mut client_state.random),
+            6..8 => flyer(&mut client_state.random),
             8 => held_code(&mut client_state.random),
             _ => format!("ONCE-{:04}", once_number(&mut client_state.random)),
         };
@@ -125,7 +126,8 @@ fn code_to_void(client_state: &mut ClientState) -> String {
     match client_state.random.random_range(0..20) {
         0..10 => format!("ONCE-{:04}", once_number(&mut client_state.random)),
         10..14 => free_code(&mut client_state.random),
-        14..18 => given_code(&mut client_state.random),
+        14..17 => given_code(&mut client_state.random),
+        17 => flyer(&mut client_state.random),
         _ => rarely_used_code(&mut client_state.random),
     }
 }

@@ -6,7 +6,7 @@ use sqlx::{AssertSqlSafe, PgConnection, query_as};
 use super::{Oracle, Verdict};
 use crate::Result;
 use crate::evidence::Evidence;
-use crate::world::MAX_GIVEN_PER_USER;
+use crate::world::{MAX_FLYERS_PER_USER, MAX_GIVEN_PER_USER};
 
 pub(super) const DISTRIBUTIONS: Oracle =
     Oracle { name: "distributions", check: |evidence, database| check(evidence, database).boxed_local() };
@@ -67,7 +67,7 @@ const RULES: &[(&str, &str)] = &[
     ),
 ];
 
-/// The users that hold more codes of the distributed book than it allows.
+/// The users that hold more codes of a book than it allows.
 const OVER_LIMIT: &str = "select c.holder, count(*)::text from coupon c
     where c.book_id = $1::text::uuid and c.holder is not null and c.status <> 'VOID'
     group by c.holder having count(*) > $2";
@@ -82,12 +82,12 @@ async fn check(evidence: &Evidence<'_>, database: &mut PgConnection) -> Result<V
         verdict.check(found.is_empty(), || format!("{rule}: {found:?}"));
     }
     for tenant in &evidence.world.tenants {
-        let found: Vec<(String, String)> = query_as(OVER_LIMIT)
-            .bind(&tenant.given)
-            .bind(i64::try_from(MAX_GIVEN_PER_USER)?)
-            .fetch_all(&mut *database)
-            .await?;
-        verdict.check(found.is_empty(), || format!("users over the limit of the book: {found:?}"));
+        let flyers = tenant.flyers.as_ref().map(|book| (book, MAX_FLYERS_PER_USER));
+        for (book, limit) in [(&tenant.given, MAX_GIVEN_PER_USER)].into_iter().chain(flyers) {
+            let found: Vec<(String, String)> =
+                query_as(OVER_LIMIT).bind(book).bind(i64::try_from(limit)?).fetch_all(&mut *database).await?;
+            verdict.check(found.is_empty(), || format!("users over the limit of the book: {found:?}"));
+        }
     }
     Ok(verdict)
 }

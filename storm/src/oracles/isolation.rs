@@ -4,6 +4,7 @@ use futures::FutureExt;
 
 use super::{Oracle, Verdict};
 use crate::evidence::Evidence;
+use crate::world::Tenant;
 
 pub(super) const ISOLATION: Oracle =
     Oracle { name: "isolation", check: |evidence, _| async move { Ok(check(evidence)) }.boxed_local() };
@@ -16,15 +17,10 @@ fn check(evidence: &Evidence) -> Verdict {
         .tenants
         .iter()
         .map(|tenant| {
-            vec![
-                &*tenant.id,
-                &*tenant.held,
-                &*tenant.once,
-                &*tenant.free,
-                &*tenant.given,
-                &*tenant.pool,
-                &*tenant.made,
-            ]
+            let flyers = tenant.flyers.as_deref();
+            let Tenant { id, held, once, free, given, pool, made, .. } = tenant;
+            let names = [id, held, once, free, given, pool, made].map(String::as_str);
+            names.into_iter().chain(flyers).collect()
         })
         .collect();
     for entry in evidence.history {

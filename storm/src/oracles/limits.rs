@@ -7,8 +7,7 @@ use futures::FutureExt;
 
 use super::{Oracle, Verdict};
 use crate::evidence::{Event, Evidence};
-use crate::history::Entry;
-use crate::world::{FREE_CODES, MAX_CODES_PER_USER};
+use crate::world::{FREE_CODES, MAX_CODES_PER_USER, MAX_FLYERS_PER_USER};
 
 pub(super) const LIMITS: Oracle =
     Oracle { name: "limits", check: |evidence, _| async move { Ok(check(evidence)) }.boxed_local() };
@@ -27,7 +26,7 @@ fn check(evidence: &Evidence) -> Verdict {
     let mut taken: [Vec<Assignment>; 2] = [Vec::new(), Vec::new()];
     // A void takes a code too, if it was free.
     let is_taking = |event: &&Event| {
-        event.from_status == "AVAILABLE" && event.to_status != "AVAILABLE" && event.code.starts_with("FREE")
+        event.from_status == "AVAILABLE" && event.to_status != "AVAILABLE" && limit_of(&event.code).is_some()
     };
     for event in evidence.events.iter().filter(is_taking) {
         let called_at = event.request_id.as_deref().and_then(|id| called.get(id));
@@ -44,14 +43,18 @@ fn check(evidence: &Evidence) -> Verdict {
         match answer.code() {
             // Revoked codes are taken more than once.
             "sold_out" => {
-                let codes: HashSet<&str> = taken.map(|taken| taken.code).collect();
+                let codes: HashSet<&str> =
+                    taken.map(|taken| taken.code).filter(|code| code.starts_with("FREE")).collect();
                 verdict.check(u32::try_from(codes.len()) == Ok(FREE_CODES), || {
                     format!("sold_out before all codes were taken: {}", entry.description())
                 });
             }
-            "user_limit_reached" if is_of_free_codes(entry) => {
-                let held = taken.filter(|taken| taken.user == user).count();
-                verdict.check(held >= MAX_CODES_PER_USER, || {
+            "user_limit_reached" => {
+                // A random assignment names no code.
+                let code = entry.ask.about.code.as_deref().unwrap_or("FREE");
+                let Some((prefix, limit)) = limit_of(code) else { continue };
+                let held = taken.filter(|taken| taken.user == user && taken.code.starts_with(prefix)).count();
+                verdict.check(held >= limit, || {
                     format!("user_limit_reached with {held} codes: {}", entry.description())
                 });
             }
@@ -61,6 +64,9 @@ fn check(evidence: &Evidence) -> Verdict {
     verdict
 }
 
-fn is_of_free_codes(entry: &Entry) -> bool {
-    entry.ask.about.code.as_ref().is_none_or(|code| code.starts_with("FREE"))
+/// The prefix of the codes of the book, and the number of codes that a user may hold.
+fn limit_of(code: &str) -> Option<(&'static str, usize)> {
+    [("FREE", MAX_CODES_PER_USER), ("FLYR", MAX_FLYERS_PER_USER)]
+        .into_iter()
+        .find(|(prefix, _)| code.starts_with(prefix))
 }

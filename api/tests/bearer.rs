@@ -27,7 +27,7 @@ async fn history(server: &Server, code: &str) -> Vec<String> {
     events.map(|event| format!("{} {}", word(event, "action"), word(event, "userId"))).collect()
 }
 
-/// Invariant I-90.
+/// Invariant I-80.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_user_sees_validates_locks_and_redeems_a_free_code_of_a_flyer() {
     let (server, book) = with_codes(json!({"maxCodesPerUser": 2}), &["FLY-1", "FLY-2", "FLY-3"]).await;

@@ -48,7 +48,7 @@ fn event(version: i32, action: &str, user: &str) -> (i32, String, String) {
     (version, action.to_owned(), user.to_owned())
 }
 
-/// Invariant I-90.
+/// Invariant I-80.
 #[tokio::test]
 async fn redeeming_a_free_code_first_assigns_it_to_its_presenter() {
     let world = World::with(BookRules { code_valid_days: Some(30), ..bearer() }).await;
@@ -68,7 +68,7 @@ async fn redeeming_a_free_code_first_assigns_it_to_its_presenter() {
     world.assert_invariants().await;
 }
 
-/// Invariant I-90.
+/// Invariant I-80.
 #[tokio::test]
 async fn locking_a_free_code_first_assigns_it_to_its_presenter() {
     let world = World::with(BookRules { require_lock: true, code_valid_days: Some(1), ..bearer() }).await;

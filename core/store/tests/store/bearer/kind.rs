@@ -36,7 +36,7 @@ async fn the_kind_changes_until_a_job_adds_codes() {
     assert!(matches!(created, Err(Rejection::Invalid { .. })), "{created:?}");
 }
 
-/// Invariant I-90.
+/// Invariant I-80.
 #[tokio::test]
 async fn a_change_of_the_kind_waits_for_a_job_that_adds_codes() {
     let world = World::new().await;

@@ -9,7 +9,7 @@ use super::*;
 /// The limit of the user in a race for many codes.
 const LIMIT: i32 = 5;
 
-/// Invariant I-90.
+/// Invariant I-80.
 #[tokio::test]
 async fn of_many_users_who_present_a_code_one_becomes_its_holder() {
     let world = World::with(limited_to(1)).await;
@@ -34,7 +34,7 @@ async fn of_many_users_who_present_a_code_one_becomes_its_holder() {
 }
 
 /// All have read the code as free before one of them takes it.
-/// Invariant I-90.
+/// Invariant I-80.
 #[tokio::test]
 async fn of_users_who_all_have_seen_a_code_free_one_becomes_its_holder() {
     for by in ["redeem", "lock"] {
@@ -59,7 +59,7 @@ async fn of_users_who_all_have_seen_a_code_free_one_becomes_its_holder() {
     }
 }
 
-/// Invariant I-90.
+/// Invariant I-80.
 #[tokio::test]
 async fn a_user_who_presents_many_codes_at_once_gets_exactly_the_limit() {
     let world = World::with(limited_to(LIMIT)).await;

@@ -247,10 +247,10 @@ def fill_body(operation, body, dice):
             body["status"] = "ASSIGNED"
     if "metadata" in body:
         body["metadata"] = kept(body["metadata"])
-    discount = body.get("discount")
-    if isinstance(discount, dict) and isinstance(discount.get("value"), int):
-        # A double represents every integer up to this exactly. Larger integers that it would round are rejected.
-        discount["value"] = min(discount["value"], 2**53)
+    if isinstance(body.get("discount"), dict):
+        fit_discount(body["discount"])
+    if operation in ("lockCoupon", "redeemCoupon", "validateCoupon"):
+        fit_amount(body)
     if isinstance(body.get("lockId"), str) and dice.random() < REAL:
         body["lockId"] = SEED["lock"]
     if isinstance(body.get("pattern"), str):
@@ -280,6 +280,26 @@ def fill_body(operation, body, dice):
         if operation == "uploadAssignments":
             # A file without users is rejected.
             body["file"] = f"code,userId\n{dice.choice(SEED['codes'])},{SEED['user']}\n"
+
+
+def fit_discount(discount):
+    """The schema has no rule for the decimals of a currency, its largest amount, and the currency that amounts need."""
+    value = discount.get("value")
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        discount["value"] = max(round(min(value, 100), 2), 0.01)
+    discount["currency"] = "EUR"
+    for name in ("minAmount", "maxDiscount"):
+        if isinstance(discount.get(name), str):
+            discount[name] = "20.00"
+
+
+def fit_amount(body):
+    """An amount has the decimals of its currency, and both are given or none."""
+    if isinstance(body.get("amount"), str) and isinstance(body.get("currency"), str):
+        body["amount"], body["currency"] = "49.90", "EUR"
+    else:
+        body.pop("amount", None)
+        body.pop("currency", None)
 
 
 def limit_quantity(body):

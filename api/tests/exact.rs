@@ -95,7 +95,7 @@ async fn an_unknown_field_is_refused_with_the_nearest_one_there_is() {
     );
     assert_eq!(
         message("discount.Value"),
-        "is not known; did you mean value? known are: currency, type, value"
+        "is not known; did you mean value? known are: currency, maxDiscount, minAmount, type, value"
     );
     assert!(message("zzz").starts_with("is not known; known are: businessId, "));
 }

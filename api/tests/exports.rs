@@ -116,7 +116,10 @@ async fn each_kind_has_its_rows() {
     let (header, held) = rows(json!({"kind": "ASSIGNMENTS"})).await;
     assert_eq!((header.as_str(), held.len()), ("id,code,couponBookId,userId,status,assignedAt", 3));
     let (header, uses) = rows(json!({"kind": "REDEMPTIONS", "couponBookId": book})).await;
-    assert_eq!(header, "id,code,couponBookId,userId,useNumber,reference,redeemedAt,rolledBackAt");
+    assert_eq!(
+        header,
+        "id,code,couponBookId,userId,useNumber,reference,redeemedAt,rolledBackAt,amount,discount,total,currency"
+    );
     assert_eq!(uses.len(), 1);
     assert_eq!(uses[0][..6], [&redemption, "C-1", &book, "'@ana", "1", "'=sale"]);
     let (header, events) = rows(json!({"kind": "EVENTS", "couponBookId": book})).await;

@@ -4,6 +4,7 @@
 
 mod support;
 
+mod amounts;
 mod assignments;
 mod audit;
 mod authorization;

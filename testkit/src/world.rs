@@ -105,7 +105,7 @@ impl World {
 
     /// Locks a code for the default TTL of the book.
     pub fn lock(&self, code: &str, user: &str) -> Call<Lock> {
-        self.call(Lock { code: code.to_owned(), user: user.to_owned(), ttl_seconds: None })
+        self.call(Lock { code: code.to_owned(), user: user.to_owned(), ttl_seconds: None, amount: None })
     }
 
     /// Releases a user's lock of a code, whatever its id.
@@ -116,7 +116,7 @@ impl World {
     /// Redeems a code, whether it is locked or not.
     pub fn redeem(&self, code: &str, user: &str) -> Call<Redeem> {
         let (code, presenter) = (code.to_owned(), Presenter::User(user.to_owned()));
-        self.call(Redeem { code, presenter, lock: None, reference: None, metadata: None })
+        self.call(Redeem { code, presenter, lock: None, reference: None, metadata: None, amount: None })
     }
 
     /// Executes one call as a batch.

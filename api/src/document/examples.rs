@@ -86,7 +86,8 @@ pub(crate) fn coupon() -> Value {
 /// A use of the code.
 pub(crate) fn redemption() -> Value {
     json!({
-        "id": REDEMPTION, "code": CODE, "couponBookId": BOOK, "userId": USER, "useNumber": 1, "reference": "sale 17", "redeemedAt": NOW,
+        "id": REDEMPTION, "code": CODE, "couponBookId": BOOK, "userId": USER, "useNumber": 1, "reference": "sale 17", "amount": "49.90",
+        "discount": "4.99", "total": "44.91", "currency": "EUR", "redeemedAt": NOW,
     })
 }
 

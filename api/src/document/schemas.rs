@@ -61,7 +61,14 @@ const TEXTS: &[(&str, &str, &str, &str)] = &[
     ("BookChange", "name", "pattern", BLANK_IS_NOTHING),
     ("BookVoid", "reason", "pattern", BLANK_IS_NOTHING),
     ("CloneRequest", "name", "pattern", BLANK_IS_NOTHING),
+    ("Discount", "maxDiscount", "pattern", MONEY),
+    ("Discount", "minAmount", "pattern", MONEY),
+    ("DiscountOnAmount", "amount", "pattern", MONEY),
+    ("DiscountOnAmount", "currency", "pattern", CURRENCY),
+    ("DiscountOnAmount", "total", "pattern", MONEY),
     ("Generation", "pattern", "pattern", CODE_PATTERN),
+    ("LockRequest", "amount", "pattern", MONEY),
+    ("LockRequest", "currency", "pattern", CURRENCY),
     ("LockRequest", "userId", "pattern", BLANK_IS_NOTHING),
     ("NamedAssignment", "userId", "pattern", BLANK_IS_NOTHING),
     ("NewBook", "name", "pattern", BLANK_IS_NOTHING),
@@ -74,10 +81,22 @@ const TEXTS: &[(&str, &str, &str, &str)] = &[
     ("NewUser", "userId", "pattern", BLANK_IS_NOTHING),
     ("RandomAssignment", "recipientKey", "pattern", BLANK_IS_NOTHING),
     ("RandomAssignment", "userId", "pattern", BLANK_IS_NOTHING),
+    ("PastRedemption", "amount", "pattern", MONEY),
+    ("PastRedemption", "currency", "pattern", CURRENCY),
+    ("PastRedemption", "discount", "pattern", MONEY),
+    ("PastRedemption", "total", "pattern", MONEY),
+    ("RedeemRequest", "amount", "pattern", MONEY),
+    ("RedeemRequest", "currency", "pattern", CURRENCY),
     ("RedeemRequest", "userId", "pattern", BLANK_IS_NOTHING),
+    ("Redemption", "amount", "pattern", MONEY),
+    ("Redemption", "currency", "pattern", CURRENCY),
+    ("Redemption", "discount", "pattern", MONEY),
+    ("Redemption", "total", "pattern", MONEY),
     ("UndoRequest", "reason", "pattern", BLANK_IS_NOTHING),
     ("UndoRequest", "userId", "pattern", BLANK_IS_NOTHING),
     ("UnlockRequest", "userId", "pattern", BLANK_IS_NOTHING),
+    ("ValidateRequest", "amount", "pattern", MONEY),
+    ("ValidateRequest", "currency", "pattern", CURRENCY),
     ("ValidateRequest", "userId", "pattern", BLANK_IS_NOTHING),
     ("VoidFilter", "prefix", "pattern", BLANK_IS_NOTHING),
     ("VoidRequest", "reason", "pattern", BLANK_IS_NOTHING),
@@ -218,6 +237,12 @@ const BLANK_IS_NOTHING: &str =
 
 /// The same, on one line.
 const ONE_LINE: &str = r"^[^\x00-\x1F\x7F-\x9F]*[^\x00-\x1F\x7F-\x9F\s][^\x00-\x1F\x7F-\x9F]*$";
+
+/// An amount of money: a decimal number with at most the decimals of its currency.
+const MONEY: &str = r"^[0-9]+(\.[0-9]{1,4})?$";
+
+/// An ISO 4217 code.
+const CURRENCY: &str = "^[A-Z]{3}$";
 
 /// A URL with the place of a code.
 const LINK_TEMPLATE: &str = r"^https?://[!-~]*\{code\}[!-~]*$";

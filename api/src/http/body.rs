@@ -39,7 +39,7 @@ pub(crate) struct Body<T, S = T> {
 
 /// An optional body. An absent body is read as an object without fields.
 #[derive(Debug)]
-pub(crate) struct OptionalBody<T>(pub(crate) Body<T>);
+pub(crate) struct OptionalBody<T, S = T>(pub(crate) Body<T, S>);
 
 /// A value that is read from the fields of a JSON object.
 pub(crate) trait FromFields: Sized {
@@ -400,17 +400,17 @@ impl<'a, T: FromFields + Send, S: Type> ApiExtractor<'a> for Body<T, S> {
     }
 }
 
-impl<'a, T: FromFields + Type> ApiExtractor<'a> for OptionalBody<T> {
+impl<'a, T: FromFields + Send, S: Type> ApiExtractor<'a> for OptionalBody<T, S> {
     const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::RequestObject];
     type ParamType = ();
     type ParamRawType = ();
 
     fn register(registry: &mut Registry) {
-        T::register(registry);
+        S::register(registry);
     }
 
     fn request_meta() -> Option<MetaRequest> {
-        Some(meta::<T>(false))
+        Some(meta::<S>(false))
     }
 
     async fn from_request(

@@ -79,6 +79,10 @@ struct ProblemBody {
     used_bytes: Option<u64>,
     /// With `storage_quota_exceeded`: the bytes that may be stored.
     allowed_bytes: Option<u64>,
+    /// With `currency_mismatch` and `amount_too_small`: the currency of the discount.
+    currency: Option<String>,
+    /// With `amount_too_small`: the smallest amount that has the discount.
+    min_amount: Option<String>,
     /// With `coupon_locked`: the end of the lock.
     locked_until: Option<Time>,
     /// With a file that cannot be imported: the line of the fault, from 1.
@@ -121,6 +125,8 @@ impl Problem {
                 businesses: None,
                 used_bytes: None,
                 allowed_bytes: None,
+                currency: None,
+                min_amount: None,
                 locked_until: None,
                 line: None,
                 first_record: None,
@@ -268,6 +274,11 @@ impl From<Rejection> for Problem {
             Rejection::StorageQuotaExceeded { used_bytes, allowed_bytes } => {
                 (problem.body.used_bytes, problem.body.allowed_bytes) =
                     (Some(*used_bytes), Some(*allowed_bytes));
+            }
+            Rejection::CurrencyMismatch { currency } => problem.body.currency = Some(currency.clone()),
+            Rejection::AmountTooSmall { min_amount, currency } => {
+                problem.body.currency = Some(currency.clone());
+                problem.body.min_amount = Some(min_amount.clone());
             }
             Rejection::CouponLocked { locked_until } => {
                 problem.body.locked_until = Some((*locked_until).into());

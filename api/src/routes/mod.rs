@@ -1,5 +1,6 @@
 //! The operations: one folder for each resource, with its handlers, request bodies, response views and document rows.
 
+mod amounts;
 mod api_keys;
 mod assignments;
 mod audit;

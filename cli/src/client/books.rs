@@ -15,6 +15,7 @@ use super::{Client, Paging, RunCommand, print};
 pub(super) const HELP: &str = help!(
     "Examples:
   cuponera books create 'Summer 2027' --max-codes-per-user 1 --discount 10%
+  cuponera books create 'Autumn 2027' --discount 20% --min-amount 50.00 --max-discount 25.00 --currency EUR
   cuponera books activate 'Summer 2027'
   cuponera books list --status active
   cuponera books show 'Summer 2027' --json
@@ -144,9 +145,18 @@ struct Create {
     /// Redeem only locked codes
     #[arg(long)]
     require_lock: bool,
-    /// The discount of a code, such as 10% or '5 EUR'; for information only
+    /// The discount of a code, such as 10% or '5 EUR'
     #[arg(long, value_name = "DISCOUNT", value_parser = parse_discount)]
     discount: Option<Value>,
+    /// The smallest amount that has the discount, such as 20.00
+    #[arg(long, value_name = "AMOUNT", requires = "discount")]
+    min_amount: Option<String>,
+    /// The largest discount, such as 5.00
+    #[arg(long, value_name = "AMOUNT", requires = "discount")]
+    max_discount: Option<String>,
+    /// The currency of these amounts, such as EUR, if the discount names none; other currencies have no discount
+    #[arg(long, value_name = "CODE", requires = "discount")]
+    currency: Option<String>,
     /// Any JSON object
     #[arg(long, value_name = "JSON", value_parser = parse_object)]
     metadata: Option<Value>,
@@ -259,6 +269,17 @@ fn book_card(book: &Value) -> String {
 impl Create {
     /// Absent options are omitted; the server applies its defaults.
     fn body(self) -> Value {
+        let discount = self.discount.map(|mut discount| {
+            let limits = [
+                ("minAmount", self.min_amount),
+                ("maxDiscount", self.max_discount),
+                ("currency", self.currency),
+            ];
+            for (name, text) in limits.into_iter().filter_map(|(name, text)| Some((name, text?))) {
+                discount[name] = text.into();
+            }
+            discount
+        });
         let fields = [
             ("name", Some(json!(self.name))),
             ("description", self.description.map(Value::from)),
@@ -271,7 +292,7 @@ impl Create {
             ("codeValidDays", self.code_valid_days.map(Value::from)),
             ("lockTtlSeconds", self.lock_ttl.map(Value::from)),
             ("requireLock", self.require_lock.then_some(Value::Bool(true))),
-            ("discount", self.discount),
+            ("discount", discount),
             ("metadata", self.metadata),
         ];
         fields

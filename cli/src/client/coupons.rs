@@ -24,10 +24,12 @@ pub(super) const TILL_HELP: &str = help!(
     "Examples:
   cuponera lock SUMMER-ABCD-1234 --user ana --ttl 60
   cuponera redeem SUMMER-ABCD-1234 --user ana --reference receipt-4711
+  cuponera redeem SUMMER-ABCD-1234 --user ana --amount 49.90 --currency EUR
   cuponera redeem SUMMER-ABCD-1234 --user ana --lock-id 0199b1f0-0000-7000-8000-000000000000
   cuponera redeem FLYER-ABCD-1234
 
 With --lock-id the call is rejected if that lock is no longer the current one. With --reference a repeated call shows the first redemption.
+With --amount the discount of the book is computed, and a redemption stores both.
 A code of a BEARER book may be redeemed without --user: its holder is then bearer:<code>."
 );
 
@@ -66,6 +68,17 @@ struct Held {
     user: User,
 }
 
+/// The amount of the sale.
+#[derive(Debug, Args)]
+struct Sale {
+    /// The amount before the discount, such as 49.90
+    #[arg(long, value_name = "AMOUNT", requires = "currency")]
+    amount: Option<String>,
+    /// The currency of the amount, such as EUR
+    #[arg(long, value_name = "CODE", requires = "amount")]
+    currency: Option<String>,
+}
+
 /// Options of `lock`.
 #[derive(Debug, Args)]
 pub(crate) struct Lock {
@@ -74,6 +87,8 @@ pub(crate) struct Lock {
     /// The duration of the lock; the book's default if absent
     #[arg(long, value_name = "SECONDS")]
     ttl: Option<i32>,
+    #[command(flatten)]
+    sale: Sale,
 }
 
 /// Options of `unlock`.
@@ -100,6 +115,8 @@ pub(crate) struct Redeem {
     /// Your own reference, such as a receipt number: the code is redeemed once for each
     #[arg(long, value_name = "TEXT")]
     reference: Option<String>,
+    #[command(flatten)]
+    sale: Sale,
 }
 
 /// Options of `validate`.
@@ -110,6 +127,8 @@ pub(crate) struct Validate {
     /// Require the lock with this id
     #[arg(long, value_name = "ID")]
     lock_id: Option<Uuid>,
+    #[command(flatten)]
+    sale: Sale,
 }
 
 /// Options of `history`.
@@ -175,10 +194,12 @@ impl RunCommand for Assign {
 
 impl RunCommand for Lock {
     async fn run(self, client: &Client) -> Result<(), ClientError> {
-        let lock = self.held.call(client, "lock", json!({"ttlSeconds": self.ttl})).await?;
+        let Sale { amount, currency } = self.sale;
+        let rest = json!({"ttlSeconds": self.ttl, "amount": amount, "currency": currency});
+        let lock = self.held.call(client, "lock", rest).await?;
         client.show(&lock, |lock| {
             let [code, until, id] = ["/code", "/lockedUntil", "/lockId"].map(|pointer| text(lock, pointer));
-            format!("{code} is locked until {}.\nLock id: {id}", time(&until))
+            format!("{code} is locked until {}.\nLock id: {id}{}", time(&until), discount_line(lock))
         })
     }
 }
@@ -193,7 +214,10 @@ impl RunCommand for Unlock {
 
 impl RunCommand for Redeem {
     async fn run(self, client: &Client) -> Result<(), ClientError> {
-        let rest = json!({"lockId": self.lock_id, "reference": self.reference});
+        let Sale { amount, currency } = self.sale;
+        let rest = json!({
+            "lockId": self.lock_id, "reference": self.reference, "amount": amount, "currency": currency,
+        });
         let redemption = self.held.call(client, "redeem", rest).await?;
         client.show(&redemption, |redemption| {
             let [code, id] = ["/code", "/redemptionId"].map(|pointer| text(redemption, pointer));
@@ -205,16 +229,26 @@ impl RunCommand for Redeem {
             } else {
                 "is redeemed"
             };
-            format!("{code} {was}: use {used} of {most}{last}.\nRedemption id: {id}")
+            let [amount, discount, total, currency] =
+                ["/amount", "/discount", "/total", "/currency"].map(|pointer| text(redemption, pointer));
+            let amounts = if redemption["amount"].is_null() {
+                String::new()
+            } else {
+                format!("\nAmount {amount} {currency}, discount {discount}, total {total}.")
+            };
+            format!("{code} {was}: use {used} of {most}{last}.\nRedemption id: {id}{amounts}")
         })
     }
 }
 
 impl RunCommand for Validate {
     async fn run(self, client: &Client) -> Result<(), ClientError> {
-        let valid = self.held.call(client, "validate", json!({"lockId": self.lock_id})).await?;
+        let Sale { amount, currency } = self.sale;
+        let rest = json!({"lockId": self.lock_id, "amount": amount, "currency": currency});
+        let valid = self.held.call(client, "validate", rest).await?;
         client.show(&valid, |valid| {
-            format!("The code could be redeemed now.\n\n{}", coupon_card(&valid["coupon"]))
+            let discount = discount_line(valid);
+            format!("The code could be redeemed now.{discount}\n\n{}", coupon_card(&valid["coupon"]))
         })
     }
 }
@@ -234,6 +268,16 @@ impl RunCommand for History {
         let page = client.ask_page(Request::get(&path), self.paging).await?;
         client.show_page(&page, |items| table(&COLUMNS, items))
     }
+}
+
+/// A line with the discount on the amount of the call; nothing without one.
+fn discount_line(answer: &Value) -> String {
+    if answer["discount"].is_null() {
+        return String::new();
+    }
+    let [discount, total, currency] =
+        ["/discount/amount", "/discount/total", "/discount/currency"].map(|pointer| text(answer, pointer));
+    format!("\nDiscount {discount} {currency}, total {total}.")
 }
 
 /// All fields of a code.

@@ -166,6 +166,7 @@ fn page(statistics: &Value, chart: Event) -> String {
         ("Time to redeem, median", seconds("/timeToRedeem/medianSeconds")),
         ("  90 %", seconds("/timeToRedeem/p90Seconds")),
     ]);
+    text.push_str(&amounts(statistics));
     let (field, title) = chart.field();
     let _ = write!(text, "\n\n{title}\n{}", bars(statistics, field));
     let holders = statistics["topHolders"].as_array().map_or(&[][..], Vec::as_slice);
@@ -182,6 +183,30 @@ fn page(statistics: &Value, chart: Event) -> String {
         text.push_str(&pairs(&lines));
     }
     text
+}
+
+/// The sums of the redemptions that have amounts, by currency. Nothing if none has.
+fn amounts(statistics: &Value) -> String {
+    let currencies = statistics["amounts"].as_array().map_or(&[][..], Vec::as_slice);
+    let sums = |sums: &Value| {
+        let [amount, discount, total] =
+            ["amount", "discount", "total"].map(|name| plain(sums[name].as_str().unwrap_or_default()));
+        let redemptions = count(sums["redemptions"].as_u64().unwrap_or_default());
+        format!("{redemptions} for {amount}, discount {discount}, total {total}")
+    };
+    let lines = currencies.iter().flat_map(|currency| {
+        let code = plain(currency["currency"].as_str().unwrap_or_default());
+        [
+            (format!("  redeemed, {code}"), sums(&currency["redeemed"])),
+            (format!("  rolled back, {code}"), sums(&currency["rolledBack"])),
+        ]
+    });
+    let lines: Vec<(String, String)> = lines.collect();
+    if lines.is_empty() {
+        return String::new();
+    }
+    let lines: Vec<_> = lines.iter().map(|(title, sums)| (title.as_str(), sums.clone())).collect();
+    format!("\n\nAmounts\n{}", pairs(&lines))
 }
 
 /// A line for each interval: when it begins, a bar, and the number.
@@ -231,6 +256,16 @@ mod tests {
         assert!(lines[1].ends_with("▍ 1"), "{chart}");
         assert!(lines[2].ends_with(&format!("{} 80", "█".repeat(30))), "{chart}");
         assert_eq!(bars(&json!({"series": []}), "redeemed"), "");
+    }
+
+    #[test]
+    fn the_sums_of_each_currency_have_two_lines() {
+        let none = json!({"redemptions": 0, "amount": "0.00", "discount": "0.00", "total": "0.00"});
+        let some = json!({"redemptions": 40, "amount": "1996.00", "discount": "199.60", "total": "1796.40"});
+        let shown = amounts(&json!({"amounts": [{"currency": "EUR", "redeemed": some, "rolledBack": none}]}));
+        assert!(shown.contains("40 for 1996.00, discount 199.60, total 1796.40"), "{shown}");
+        assert!(shown.contains("rolled back, EUR"), "{shown}");
+        assert_eq!(amounts(&json!({"amounts": []})), "");
     }
 
     #[test]

@@ -52,6 +52,25 @@ async fn a_code_of_a_bearer_book_is_redeemed_without_a_user_or_by_the_first_user
 }
 
 #[tokio::test]
+async fn a_sale_is_validated_locked_and_redeemed_with_its_discount() {
+    let world = World::new().await;
+    let rules = ["--discount", "10%", "--min-amount", "20.00", "--max-discount", "4.00", "--currency", "EUR"];
+    let (name, _) = world.book(&rules);
+    let code = &world.codes(&name, 1)[0];
+    world.run(&["assign", code, "--user", "ana"]).prints(&[code]);
+    world.run(&["redeem", code, "--user", "ana"]).fails(3, &["amount_required, 422"]);
+    let sale = |verb: &'static str, amount: &'static str| {
+        world.run(&[verb, code, "--user", "ana", "--amount", amount, "--currency", "EUR"])
+    };
+    sale("redeem", "19.99").fails(3, &["amount_too_small, 409", "20.00"]);
+    sale("validate", "30.05").prints(&["could be redeemed", "Discount 3.01 EUR, total 27.04."]);
+    sale("lock", "30.05").prints(&["is locked until", "Discount 3.01 EUR, total 27.04."]);
+    sale("redeem", "49.90").prints(&["use 1 of 1", "Amount 49.90 EUR, discount 4.00, total 45.90."]);
+    world.run(&["stats", "--book", &name]).prints(&["Amounts", "1 for 49.90, discount 4.00, total 45.90"]);
+    world.run(&["redeem", code, "--user", "ana", "--amount", "49.90"]).fails(2, &["--currency"]);
+}
+
+#[tokio::test]
 async fn what_cannot_be_done_is_refused_with_its_reason() {
     let world = World::new().await;
     let (name, _) = world.book(&[]);

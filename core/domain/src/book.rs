@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::coupon::state::CouponStatus;
+use crate::discount::Discount;
 use crate::id::{BookId, BusinessId};
 use crate::rejection::{FieldError, Rejection};
 
@@ -106,29 +107,6 @@ impl CodeKind {
     }
 }
 
-/// The discount of a code, for information only: the shop computes prices.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Discount {
-    /// Percentage or amount.
-    #[serde(rename = "type")]
-    pub kind: DiscountKind,
-    /// Percent, or units of the currency.
-    pub value: f64,
-    /// ISO 4217 code, for amounts.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub currency: Option<String>,
-}
-
-/// The kind of a discount.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "UPPERCASE")]
-pub enum DiscountKind {
-    /// A percentage of the price.
-    Percent,
-    /// A fixed amount.
-    Fixed,
-}
-
 /// The rules of a book, as set by its owner.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BookRules {
@@ -166,6 +144,15 @@ pub struct BookRules {
 impl BookRules {
     /// Checks the ranges and the rules that involve several fields. Reports all faults.
     pub fn check(&self) -> Result<(), Rejection> {
+        self.check_with(self.discount.as_ref())
+    }
+
+    /// The same for rules with a discount that is stored already: earlier programs have stored some that are not valid for a new book.
+    pub fn check_with_stored_discount(&self) -> Result<(), Rejection> {
+        self.check_with(None)
+    }
+
+    fn check_with(&self, new_discount: Option<&Discount>) -> Result<(), Rejection> {
         let mut faults = Vec::new();
         let mut fault = |field: &str, message: &str| faults.push(FieldError::new(field, message));
         let name_chars = self.name.trim().chars().count();
@@ -199,8 +186,8 @@ impl BookRules {
         if self.metadata.as_ref().is_some_and(|value| value.to_string().len() > MAX_METADATA_BYTES) {
             fault("metadata", "must have at most 16384 bytes as JSON");
         }
-        if let Some(discount) = &self.discount {
-            discount.check(&mut faults);
+        if let Some(discount) = new_discount {
+            faults.extend(discount.faults());
         }
         if faults.is_empty() { Ok(()) } else { Err(Rejection::Invalid { faults }) }
     }
@@ -223,33 +210,6 @@ impl BookRules {
             starts_at: self.starts_at.filter(is_ahead),
             expires_at: self.expires_at.filter(is_ahead),
             ..self.clone()
-        }
-    }
-}
-
-impl Discount {
-    fn check(&self, faults: &mut Vec<FieldError>) {
-        if !self.value.is_finite() || self.value <= 0.0 {
-            faults.push(FieldError::new("discount.value", "must be greater than 0"));
-        }
-        match self.kind {
-            DiscountKind::Percent if self.value > 100.0 => {
-                faults.push(FieldError::new("discount.value", "must be at most 100 for PERCENT"));
-            }
-            DiscountKind::Fixed if self.currency.is_none() => {
-                faults.push(FieldError::new(
-                    "discount.currency",
-                    "is required for FIXED: an ISO 4217 code such as EUR",
-                ));
-            }
-            DiscountKind::Percent | DiscountKind::Fixed => {}
-        }
-        if self
-            .currency
-            .as_ref()
-            .is_some_and(|code| code.len() != 3 || !code.bytes().all(|byte| byte.is_ascii_uppercase()))
-        {
-            faults.push(FieldError::new("discount.currency", "must be an ISO 4217 code such as EUR"));
         }
     }
 }
@@ -314,7 +274,7 @@ impl BookPatch {
         self.require_lock.apply(&mut rules.require_lock);
         self.discount.apply(&mut rules.discount);
         self.metadata.apply(&mut rules.metadata);
-        rules.check()?;
+        rules.check_with(rules.discount.as_ref().filter(|new| Some(*new) != book.rules.discount.as_ref()))?;
         if book.counts.given_out() > 0 && rules.max_redeems_per_user < book.rules.max_redeems_per_user {
             return Err(Rejection::invalid(
                 "maxRedeemsPerUser",

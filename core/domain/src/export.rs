@@ -12,6 +12,7 @@ use crate::coupon::redemption::Redemption;
 use crate::coupon::state::{Coupon, CouponEvent, CouponStatus};
 use crate::csv::{Delimiter, begins_formula};
 use crate::id::BookId;
+use crate::money::Amounts;
 use crate::rejection::FieldError;
 
 /// How many days the file of an export is kept.
@@ -110,6 +111,10 @@ impl ExportKind {
                 "reference",
                 "redeemedAt",
                 "rolledBackAt",
+                "amount",
+                "discount",
+                "total",
+                "currency",
             ],
             Self::Events => &[
                 "id",
@@ -211,6 +216,7 @@ pub fn link(template: &str, code: &str) -> String {
 pub struct CsvRows {
     kind: ExportKind,
     format: Format,
+    has_amounts: bool,
     bytes: Vec<u8>,
     is_in_row: bool,
 }
@@ -218,7 +224,13 @@ pub struct CsvRows {
 impl CsvRows {
     /// No rows yet.
     pub fn new(kind: ExportKind, format: Format) -> Self {
-        Self { kind, format, bytes: Vec::new(), is_in_row: false }
+        Self { kind, format, has_amounts: true, bytes: Vec::new(), is_in_row: false }
+    }
+
+    /// Further rows of redemptions of a file that an earlier version has begun, without the columns of amounts.
+    #[must_use]
+    pub fn without_amounts(self) -> Self {
+        Self { has_amounts: false, ..self }
     }
 
     /// The byte order mark, if there is one, and the header. They begin the file.
@@ -272,6 +284,13 @@ impl CsvRows {
         self.text(redemption.reference.as_deref());
         self.time(Some(redemption.redeemed_at));
         self.time(redemption.rolled_back_at);
+        if self.has_amounts {
+            let amounts = redemption.amounts;
+            self.display(amounts.map(Amounts::amount));
+            self.display(amounts.map(Amounts::discount));
+            self.display(amounts.map(Amounts::total));
+            self.display(amounts.map(Amounts::currency));
+        }
         self.end();
     }
 

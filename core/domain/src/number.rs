@@ -30,6 +30,14 @@ pub fn is_kept(number: &str) -> bool {
         || exact_f64(number).is_some()
 }
 
+/// A finite number that is not negative as `digits · 10^exponent`, by its shortest decimal. `digits` does not end with a zero.
+pub fn digits_and_exponent(number: f64) -> (u64, i64) {
+    let written = serde_json::to_string(&number).unwrap_or_default();
+    let decimal = Decimal::of(&written);
+    let length = i64::try_from(decimal.digits.len()).unwrap_or(HUGE_EXPONENT);
+    (decimal.digits.parse().unwrap_or_default(), decimal.point - length)
+}
+
 /// The value 0.`digits` · 10^`point`. Each value has one representation: `digits` neither begins nor ends
 /// with a zero; zero has no digits, no sign and the point 0.
 #[derive(Debug, PartialEq, Eq)]
@@ -121,6 +129,21 @@ mod tests {
         }
         for text in rounded {
             assert!(!is_kept(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_number_has_the_digits_of_its_shortest_decimal() {
+        for (number, expected) in [
+            (0.0, (0, 0)),
+            (0.1, (1, -1)),
+            (10.5, (105, -1)),
+            (100.0, (1, 2)),
+            (1e300, (1, 300)),
+            (5e-324, (5, -324)),
+            (9_007_199_254_740_993.0, (9_007_199_254_740_992, 0)),
+        ] {
+            assert_eq!(digits_and_exponent(number), expected, "{number}");
         }
     }
 

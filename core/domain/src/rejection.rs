@@ -130,6 +130,23 @@ pub enum Rejection {
     /// The code was voided, which is permanent.
     #[error("the code is void")]
     CouponVoid,
+    /// The book requires an amount, and the call has none.
+    #[error("the book requires amount and currency, because its discount has a minimum")]
+    AmountRequired,
+    /// The discount of the book is for amounts of another currency.
+    #[error("the discount of the book is for amounts in {currency}")]
+    CurrencyMismatch {
+        /// The currency of the discount.
+        currency: String,
+    },
+    /// The amount is below the minimum of the book's discount.
+    #[error("the discount of the book is for amounts of at least {min_amount} {currency}")]
+    AmountTooSmall {
+        /// The minimum, as decimal text.
+        min_amount: String,
+        /// Its currency.
+        currency: String,
+    },
     /// The redemption was rolled back before.
     #[error("the redemption has been rolled back already")]
     AlreadyRolledBack,
@@ -286,6 +303,9 @@ impl Rejection {
             Self::CouponAlreadyRedeemed => "coupon_already_redeemed",
             Self::CouponExpired => "coupon_expired",
             Self::CouponVoid => "coupon_void",
+            Self::AmountRequired => "amount_required",
+            Self::CurrencyMismatch { .. } => "currency_mismatch",
+            Self::AmountTooSmall { .. } => "amount_too_small",
             Self::AlreadyRolledBack => "already_rolled_back",
             Self::ReferenceUsed => "reference_used",
             Self::RecipientKeyUsed => "recipient_key_used",
@@ -317,9 +337,11 @@ impl Rejection {
         match self {
             Self::NotFound { .. } => RejectionClass::NotFound,
             Self::Forbidden { .. } => RejectionClass::Forbidden,
-            Self::Invalid { .. } | Self::PatternExhausted { .. } | Self::BadFile { .. } | Self::KeyReused => {
-                RejectionClass::Invalid
-            }
+            Self::Invalid { .. }
+            | Self::AmountRequired
+            | Self::PatternExhausted { .. }
+            | Self::BadFile { .. }
+            | Self::KeyReused => RejectionClass::Invalid,
             Self::TooLarge { .. } | Self::StorageQuotaExceeded { .. } => RejectionClass::TooLarge,
             Self::LockExpired
             | Self::CouponExpired
@@ -343,6 +365,8 @@ impl Rejection {
             | Self::LockStale
             | Self::CouponAlreadyRedeemed
             | Self::CouponVoid
+            | Self::CurrencyMismatch { .. }
+            | Self::AmountTooSmall { .. }
             | Self::AlreadyRolledBack
             | Self::ReferenceUsed
             | Self::RecipientKeyUsed

@@ -20,8 +20,8 @@ use std::future::Future;
 use std::time::Duration;
 
 use futures::{StreamExt, stream};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sqlx::PgPool;
 use tokio::time::{Instant, sleep};
@@ -369,6 +369,17 @@ fn failed_attempts<T>(fault: sqlx::Error, items: usize) -> AttemptResult<T> {
     }
 }
 
+/// The rules of a discount that rejected an amount.
+#[derive(Deserialize)]
+struct DiscountLimits {
+    currency: String,
+    min_amount: Option<String>,
+}
+
+fn discount_limits(detail: Value) -> Result<DiscountLimits> {
+    serde_json::from_value(detail).map_err(Error::internal)
+}
+
 /// The index that a row of a batch statement names.
 pub(super) fn index(n: i32) -> usize {
     usize::try_from(n).unwrap_or_default()
@@ -398,6 +409,12 @@ pub(super) fn rejection(verdict: &str, detail: Option<Value>) -> Result<Rejectio
         }
         "coupon_already_redeemed" => Rejection::CouponAlreadyRedeemed,
         "coupon_expired" => Rejection::CouponExpired,
+        "amount_required" => Rejection::AmountRequired,
+        "currency_mismatch" => Rejection::CurrencyMismatch { currency: discount_limits(detail)?.currency },
+        "amount_too_small" => {
+            let DiscountLimits { currency, min_amount } = discount_limits(detail)?;
+            Rejection::AmountTooSmall { min_amount: min_amount.unwrap_or_default(), currency }
+        }
         "coupon_void" => Rejection::CouponVoid,
         "already_rolled_back" => Rejection::AlreadyRolledBack,
         "reference_used" => Rejection::ReferenceUsed,

@@ -98,7 +98,7 @@ impl Store {
         let outcome = async {
             let original = get(&mut *open.transaction, business, id).await?;
             let rules = original.rules.for_clone(name, now(&mut open.transaction).await?);
-            rules.check()?;
+            rules.check_with_stored_discount()?;
             let id = BookId::generate();
             insert(&mut open.transaction, business, id, &rules).await?;
             get(&mut *open.transaction, business, id).await

@@ -57,6 +57,7 @@ mod generate_id;
 mod membership;
 pub mod metrics;
 mod private_database;
+mod stored_currency;
 mod stored_kind;
 mod stored_status;
 mod work_channel;

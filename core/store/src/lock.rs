@@ -8,8 +8,9 @@ use sqlx::PgPool;
 use crate::GenerateId;
 use cuponera_domain::id::{AssignmentId, EventId, LockId};
 use cuponera_domain::lock::{Hold, LockNote};
+use cuponera_domain::money::{Amounts, Money};
 
-use super::batch::parameters::{BatchColumns, WhyColumns, apply_batch, column, why_batch};
+use super::batch::parameters::{AmountColumns, BatchColumns, WhyColumns, apply_batch, column, why_batch};
 use super::batch::{Call, Transition, Why};
 
 /// Lock a code for its holder, or renew the live lock. A free code of a BEARER book is assigned to the user.
@@ -21,6 +22,8 @@ pub struct Lock {
     pub user: String,
     /// Duration of the lock; by default the book's `lock_ttl_seconds`.
     pub ttl_seconds: Option<i32>,
+    /// The amount of the sale before the discount.
+    pub amount: Option<Money>,
 }
 
 /// Release a lock.
@@ -54,6 +57,9 @@ pub struct Locked {
     pub locked_at: DateTime<Utc>,
     /// When it expires.
     pub locked_until: DateTime<Utc>,
+    /// The amount of the call and its discount. They are not stored: a redemption has its own.
+    #[serde(default)]
+    pub amounts: Option<Amounts>,
     /// The version of the coupon's row; 0 if the call changed nothing.
     #[serde(default)]
     pub version: i32,
@@ -81,6 +87,7 @@ impl Transition for Lock {
     }
 
     async fn apply(pool: &PgPool, calls: &[&Call<Self>], waits: bool) -> sqlx::Result<Vec<(i32, Value)>> {
+        let amounts = AmountColumns::of(calls, |call| call.ask.amount);
         apply_batch!(
             pool,
             calls,
@@ -91,6 +98,9 @@ impl Transition for Lock {
             &column(calls, |_| LockId::generate().0),
             &column(calls, |_| EventId::generate().0),
             &column(calls, |_| AssignmentId::generate().0),
+            &amounts.amount as _,
+            &amounts.currency as _,
+            &amounts.minor_units as _,
             waits,
         )
     }
@@ -103,6 +113,7 @@ impl Transition for Lock {
             &column(calls, |call| call.ask.code.clone()),
             &owners,
             &column(calls, |_| None),
+            &AmountColumns::of(calls, |call| call.ask.amount),
             "lock",
         )
         .await
@@ -143,7 +154,9 @@ impl Transition for Unlock {
     async fn why(pool: &PgPool, calls: &[&Call<Self>]) -> sqlx::Result<Vec<Why>> {
         let owners = column(calls, |call| call.ask.owner.clone());
         let locks = column(calls, |call| call.ask.lock);
-        why(pool, calls, &column(calls, |call| call.ask.code.clone()), &owners, &locks, "unlock").await
+        let (codes, no_amounts) =
+            (column(calls, |call| call.ask.code.clone()), AmountColumns::of(calls, |_| None));
+        why(pool, calls, &codes, &owners, &locks, &no_amounts, "unlock").await
     }
 
     fn lock_note(call: &Call<Self>, done: &Unlocked) -> Option<LockNote> {
@@ -157,6 +170,7 @@ async fn why<T>(
     codes: &[String],
     owners: &[LockOwner],
     locks: &[Option<LockId>],
+    amounts: &AmountColumns,
     statement: &str,
 ) -> sqlx::Result<Vec<Why>> {
     let (users, forced) = split_owners(owners);
@@ -169,6 +183,9 @@ async fn why<T>(
         &users as _,
         &locks.iter().map(|lock| lock.map(|id| id.0)).collect::<Vec<_>>() as _,
         &forced,
+        &amounts.amount as _,
+        &amounts.currency as _,
+        &amounts.minor_units as _,
         statement,
     )
 }

@@ -64,5 +64,6 @@ pub async fn compare_statistics(
     differences!(connection, found, "src/sql/reconcile_counts.sql", book);
     differences!(connection, found, "src/sql/reconcile_events.sql", book);
     differences!(connection, found, "src/sql/reconcile_redeem_times.sql", book);
+    differences!(connection, found, "src/sql/reconcile_amounts.sql", book);
     Ok(found)
 }

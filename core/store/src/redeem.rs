@@ -3,16 +3,18 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use sqlx::PgPool;
+use sqlx::{PgPool, query_file};
 
 use crate::GenerateId;
 use crate::error::{Error, Result};
+use cuponera_domain::discount::{Discount, discounted};
 use cuponera_domain::id::{AssignmentId, EventId, LockId, RedemptionId};
 use cuponera_domain::lock::LockNote;
+use cuponera_domain::money::{Amounts, Money};
 use cuponera_domain::rejection::Rejection;
 
 use super::Store;
-use super::batch::parameters::{BatchColumns, WhyColumns, apply_batch, column, why_batch};
+use super::batch::parameters::{AmountColumns, BatchColumns, WhyColumns, apply_batch, column, why_batch};
 use super::batch::{Call, Transition, Visibility, Why, rejection};
 
 /// Redeem a code once.
@@ -28,6 +30,8 @@ pub struct Redeem {
     pub reference: Option<String>,
     /// Data that the caller stores with the redemption.
     pub metadata: Option<Value>,
+    /// The amount of the sale before the discount.
+    pub amount: Option<Money>,
 }
 
 /// The user who presents a code.
@@ -61,6 +65,9 @@ pub struct Redeemed {
     pub max_redeems: i32,
     /// The time of this redemption.
     pub redeemed_at: DateTime<Utc>,
+    /// The amount and the discount, if the call that made it had an amount.
+    #[serde(default)]
+    pub amounts: Option<Amounts>,
     /// The version of the coupon's row; 0 if the call changed nothing.
     #[serde(default)]
     pub version: i32,
@@ -88,6 +95,7 @@ impl Transition for Redeem {
     }
 
     async fn apply(pool: &PgPool, calls: &[&Call<Self>], waits: bool) -> sqlx::Result<Vec<(i32, Value)>> {
+        let amounts = AmountColumns::of(calls, |call| call.ask.amount);
         apply_batch!(
             pool,
             calls,
@@ -100,11 +108,15 @@ impl Transition for Redeem {
             &column(calls, |call| call.ask.metadata.clone()) as _,
             &column(calls, |_| EventId::generate().0),
             &column(calls, |_| AssignmentId::generate().0),
+            &amounts.amount as _,
+            &amounts.currency as _,
+            &amounts.minor_units as _,
             waits,
         )
     }
 
     async fn why(pool: &PgPool, calls: &[&Call<Self>]) -> sqlx::Result<Vec<Why>> {
+        let amounts = AmountColumns::of(calls, |call| call.ask.amount);
         why_batch!(
             pool,
             calls,
@@ -114,6 +126,9 @@ impl Transition for Redeem {
             &column(calls, |call| call.ask.presenter.user()) as _,
             &column(calls, |call| call.ask.lock.map(|lock| lock.0)) as _,
             &column(calls, |call| call.ask.reference.clone()) as _,
+            &amounts.amount as _,
+            &amounts.currency as _,
+            &amounts.minor_units as _,
         )
     }
 
@@ -123,13 +138,32 @@ impl Transition for Redeem {
 }
 
 impl Store {
-    /// Checks whether a redemption would be allowed now, with the same rules, and changes nothing.
-    pub async fn validate(&self, call: &Call<Redeem>) -> Result<()> {
+    /// Checks whether a redemption would be allowed now, with the same rules, and changes nothing. Returns the amounts that it would store.
+    pub async fn validate(&self, call: &Call<Redeem>) -> Result<Option<Amounts>> {
         let call = Call { key: None, ..call.clone() };
-        let why = Redeem::why(&self.hot, &[&call]).await?.pop();
-        let why = why.ok_or_else(|| Error::internal("the why-statement returned no row"))?;
+        let calls = [&call];
+        let (columns, amounts) = (WhyColumns::of(&calls), AmountColumns::of(&calls, |call| call.ask.amount));
+        let why = query_file!(
+            "src/sql/redeem_why.sql",
+            &columns.n,
+            &columns.business,
+            &columns.key as _,
+            &columns.fingerprint as _,
+            &column(&calls, |call| call.ask.code.clone()),
+            &column(&calls, |call| call.ask.presenter.user()) as _,
+            &column(&calls, |call| call.ask.lock.map(|lock| lock.0)) as _,
+            &column(&calls, |call| call.ask.reference.clone()) as _,
+            &amounts.amount as _,
+            &amounts.currency as _,
+            &amounts.minor_units as _
+        )
+        .fetch_one(&self.hot)
+        .await?;
         match why.verdict.as_str() {
-            "again" => Ok(()),
+            "again" => {
+                let discount = why.discount.map(serde_json::from_value::<Discount>).transpose();
+                Ok(discounted(discount.map_err(Error::internal)?.as_ref(), call.ask.amount)?)
+            }
             _ if why.foreign && call.visibility == Visibility::OwnOnly => {
                 Err(Rejection::not_found("coupon").into())
             }

@@ -10,6 +10,7 @@ use cuponera_domain::page::{ExaminedRow, Page};
 use cuponera_domain::rejection::Rejection;
 
 use super::Store;
+use super::stored_currency::StoredCurrency;
 
 /// Maximum number of redemptions that a page examines. They are in the order of their times, adjacent in the table, unless the
 /// list is one of a user or of a reference.
@@ -43,6 +44,7 @@ macro_rules! redemption {
             use_number: row.use_number,
             reference: row.reference,
             metadata: row.metadata,
+            amounts: crate::stored_currency::amounts(row.currency, row.amount, row.discount),
             redeemed_at: row.at,
             rolled_back_at: row.rolled_back_at,
         }
@@ -62,8 +64,9 @@ impl Store {
     /// The redemption, if it belongs to the business.
     pub async fn get_redemption(&self, business: BusinessId, id: RedemptionId) -> Result<Redemption> {
         let row = query!(
-            "select id, code, book_id, user_id, use_number, reference, metadata, at, rolled_back_at
-             from redemption where id = $1 and business_id = $2",
+            r#"select id, code, book_id, user_id, use_number, reference, metadata, at, rolled_back_at, amount, discount,
+                      currency as "currency: StoredCurrency"
+               from redemption where id = $1 and business_id = $2"#,
             id.0,
             business.0
         )

@@ -13,11 +13,13 @@ use uuid::Uuid;
 use crate::error::{Error, Result};
 use cuponera_domain::book::Counts;
 use cuponera_domain::id::{BookId, BusinessId};
+use cuponera_domain::money::sums::{AmountSums, CurrencySums};
 use cuponera_domain::statistics::{
     DEFAULT_INTERVALS, EventSums, Funnel, MAX_TOP_HOLDERS, RedeemTimes, TopHolder, Window, unknown_zone,
 };
 
 use super::Store;
+use super::stored_currency::StoredCurrency;
 
 /// The error code of Postgres for an unknown time zone.
 const INVALID_PARAMETER: &str = "22023";
@@ -37,6 +39,8 @@ pub struct Statistics {
     pub edges: Vec<DateTime<Utc>>,
     /// The events of each interval.
     pub series: Vec<EventSums>,
+    /// The sums of the redemptions in the window that have amounts, by currency.
+    pub amounts: Vec<CurrencySums>,
     /// The times from assignment to first redemption, of the redemptions in the window.
     pub redeem_times: RedeemTimes,
     /// The current number of codes by status.
@@ -72,6 +76,7 @@ impl Store {
         let edges = self.intervals(window).await?;
         let scope = book.map_or(business.0, |book| book.0);
         let series = self.series(scope, &edges).await?;
+        let amounts = self.amounts(scope, &edges).await?;
         let redeem_times = self.redeem_times(scope, &edges).await?;
         let now = query_file!("src/sql/stat_current.sql", business.0, book.map(|book| book.0))
             .fetch_one(&self.reads)
@@ -88,6 +93,7 @@ impl Store {
             as_of: now.now,
             edges,
             series,
+            amounts,
             redeem_times,
             counts,
             funnel: Funnel {
@@ -144,6 +150,24 @@ impl Store {
         Ok(series)
     }
 
+    async fn amounts(&self, scope: Uuid, edges: &[DateTime<Utc>]) -> Result<Vec<CurrencySums>> {
+        let (first, last) = (edges.first(), edges.last());
+        let rows = query_file!("src/sql/stat_amounts.sql", scope, first, last).fetch_all(&self.reads).await?;
+        let sums = |redemptions, amount: &str, discount: &str| -> Result<AmountSums> {
+            let number = |text: &str| text.parse().map_err(Error::internal);
+            Ok(AmountSums { redemptions, amount: number(amount)?, discount: number(discount)? })
+        };
+        rows.iter()
+            .map(|row| {
+                Ok(CurrencySums {
+                    currency: row.currency.0,
+                    redeemed: sums(row.redeemed, &row.amount, &row.discount)?,
+                    rolled_back: sums(row.rolled_back, &row.rolled_back_amount, &row.rolled_back_discount)?,
+                })
+            })
+            .collect()
+    }
+
     async fn redeem_times(&self, scope: Uuid, edges: &[DateTime<Utc>]) -> Result<RedeemTimes> {
         let (first, last) = (edges.first(), edges.last());
         let steps =
@@ -161,6 +185,11 @@ impl Store {
         ) {}
         while is_full(
             query_file_scalar!("src/sql/roll_up_redeem_times.sql", ROLLED_UP_AT_ONCE)
+                .fetch_one(&self.pool)
+                .await?,
+        ) {}
+        while is_full(
+            query_file_scalar!("src/sql/roll_up_amounts.sql", ROLLED_UP_AT_ONCE)
                 .fetch_one(&self.pool)
                 .await?,
         ) {}

@@ -1,8 +1,9 @@
 //! Export: a part of the file for each chunk, and a last chunk that joins the parts. A repeated chunk reads its rows again and writes
 //! a part of its own.
 
-use cuponera_domain::export::CsvRows;
+use cuponera_domain::export::{CsvRows, ExportKind};
 use cuponera_domain::job::export::{Chunk, Place, Spec};
+use cuponera_domain::money::sums::SumsByCurrency;
 use cuponera_platform::files::Files;
 use cuponera_store::{Claim, ClaimState, ExportPart, ExportRow, Exported, Result, Store};
 use tracing::warn;
@@ -47,7 +48,10 @@ async fn write_part(
         snapshot: &spec.snapshot,
     };
     let read_from = store.read_clock().await?;
-    let mut csv = CsvRows::new(spec.export, spec.format.clone());
+    let lacks_amounts = from.lacks_amounts();
+    let csv = CsvRows::new(spec.export, spec.format.clone());
+    let mut csv = if lacks_amounts { csv.without_amounts() } else { csv };
+    let mut amounts = SumsByCurrency::default();
     if claim.number == 0 {
         csv.header();
     }
@@ -58,20 +62,27 @@ async fn write_part(
         (examined, next) = (examined + page.examined, page.next);
         rows += page.rows.len() as u64;
         for row in &page.rows {
-            push(&mut csv, row);
+            push(&mut csv, &mut amounts, row);
         }
     }
     let read_to = store.read_clock().await?;
     let bytes = csv.len() as u64;
     let name = Files::export_part_name(claim.job, claim.number, claim.epoch);
     files.put(&name, csv.into_bytes().into()).await?;
-    store.finish_exported_part(claim, &ExportPart { rows, bytes, read_from, read_to, next }).await
+    let has_amounts = spec.export == ExportKind::Redemptions && !lacks_amounts;
+    let amounts = has_amounts.then(|| amounts.into_sums());
+    store.finish_exported_part(claim, &ExportPart { rows, bytes, amounts, read_from, read_to, next }).await
 }
 
-fn push(csv: &mut CsvRows, row: &ExportRow) {
+fn push(csv: &mut CsvRows, amounts: &mut SumsByCurrency, row: &ExportRow) {
     match row {
         ExportRow::Coupon(coupon) => csv.coupon(coupon),
-        ExportRow::Redemption(redemption) => csv.redemption(redemption),
+        ExportRow::Redemption(redemption) => {
+            csv.redemption(redemption);
+            if let Some(of_redemption) = redemption.amounts {
+                amounts.add_redemption(of_redemption, redemption.rolled_back_at.is_some());
+            }
+        }
         ExportRow::Event(event) => csv.event(&event.0, event.1, &event.2),
     }
 }

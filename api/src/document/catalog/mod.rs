@@ -47,6 +47,11 @@ impl Kind {
         });
         match self.code {
             "invalid" => problem["errors"] = json!([{"field": "userId", "message": "is required"}]),
+            "currency_mismatch" => problem["currency"] = json!("EUR"),
+            "amount_too_small" => {
+                problem["currency"] = json!("EUR");
+                problem["minAmount"] = json!("20.00");
+            }
             "coupon_locked" => problem["lockedUntil"] = json!(examples::LATER),
             "choose_business" => {
                 problem["businesses"] =
@@ -124,6 +129,9 @@ repeated.",
     kind(409, "already_rolled_back", "the redemption has been rolled back already",
         "The redemption was rolled back before. Its use was given back once.",
         "Do not repeat the request."),
+    kind(409, "amount_too_small", "the discount of the book is for amounts of at least 20.00 EUR",
+        "The amount is below `minAmount`, the minimum of the book's discount.",
+        "Inform the user, or sell without the coupon."),
     kind(409, "book_closed", "the book is closed",
         "The book is `CLOSED`. This status is final.",
         "Use another book."),
@@ -158,6 +166,9 @@ it back.",
     kind(409, "coupon_void", "the code is void",
         "The code is void. This status is final.",
         "Assign another code to the user."),
+    kind(409, "currency_mismatch", "the discount of the book is for amounts in EUR",
+        "The discount of the book is for amounts in `currency`, and the request has another currency.",
+        "Inform the user, or sell without the coupon. The service converts no currency."),
     kind(409, "email_taken", "the email is already in use",
         "A member of the business has this email.",
         "Use another email, or change the existing account."),
@@ -243,6 +254,9 @@ upload of a failed job, retry the job until it succeeds, or retry and cancel it.
     kind(416, "range_not_satisfiable", "the file has 1000 bytes: request a range of them",
         "The file has none of the bytes of the `Range` header. `Content-Range` has its length.",
         "Request a range within the file. A download that has all bytes is complete."),
+    kind(422, "amount_required", "the book requires amount and currency, because its discount has a minimum",
+        "The discount of the book has `minAmount`, and the request has no `amount`.",
+        "Send `amount` and `currency` of the sale."),
     kind(422, "empty_file", "the file has no rows: put one code on each line",
         "The file has no rows, or only a header.",
         "Upload a file with one code on each line."),

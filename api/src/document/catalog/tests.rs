@@ -26,7 +26,7 @@ fn refusals() -> Vec<Rejection> {
             "code": name, "what": "book", "reason": "r", "faults": [], "limit": 1, "from": "A", "to": "B",
             "locked_until": examples::LATER, "remaining": 1, "status": "FAILED", "hint": "h", "fault": "empty_file",
             "detail": "d", "line": 1, "limit_bytes": 1,
-            "used_bytes": 1, "allowed_bytes": 1, "needed": 1, "available": 1, "month": "2027-06",
+            "currency": "EUR", "min_amount": "20.00", "used_bytes": 1, "allowed_bytes": 1, "needed": 1, "available": 1, "month": "2027-06",
         }))
         .unwrap_or_else(|error| panic!("{name}: {error}"))
     };

@@ -2,9 +2,9 @@
 
 use chrono::{DateTime, Utc};
 use cuponera_domain::book::{
-    BookPatch, BookRules, BookStatus, Change, CodeKind, DEFAULT_LOCK_TTL_SECONDS, Discount, DiscountKind,
-    MAX_NAME_CHARS,
+    BookPatch, BookRules, BookStatus, Change, CodeKind, DEFAULT_LOCK_TTL_SECONDS, MAX_NAME_CHARS,
 };
+use cuponera_domain::discount::{Discount, DiscountKind};
 use cuponera_domain::rejection::Rejection;
 use poem_openapi::Object;
 use serde_json::{Map, Value};
@@ -13,6 +13,7 @@ use uuid::Uuid;
 use super::view::{DiscountKindView, DiscountView};
 use super::{CODE_KINDS, STATUSES};
 use crate::http::body::{Fields, FromFields};
+use crate::routes::amounts::MoneyText;
 use crate::routes::undo::reason;
 
 /// A new book.
@@ -108,7 +109,9 @@ impl FromFields for DiscountView {
         let kind = fields.required::<String>("type");
         let kind = kind.and_then(|kind| fields.word("type", &kind, discount_kind, "PERCENT, FIXED"));
         let (value, currency) = (fields.required("value"), fields.optional("currency"));
-        Some(Self { kind: kind?, value: value?, currency })
+        let mut amount = |name| fields.optional(name).map(|MoneyText(text)| text);
+        let (min_amount, max_discount) = (amount("minAmount"), amount("maxDiscount"));
+        Some(Self { kind: kind?, value: value?, currency, min_amount, max_discount })
     }
 }
 
@@ -126,7 +129,8 @@ impl From<DiscountView> for Discount {
             DiscountKindView::Percent => DiscountKind::Percent,
             DiscountKindView::Fixed => DiscountKind::Fixed,
         };
-        Self { kind, value: view.value, currency: view.currency }
+        let DiscountView { value, currency, min_amount, max_discount, .. } = view;
+        Self { kind, value, currency, min_amount, max_discount }.normalized()
     }
 }
 

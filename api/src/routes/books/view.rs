@@ -1,6 +1,7 @@
 //! Coupon books in responses.
 
-use cuponera_domain::book::{Book, Counts, Discount, DiscountKind};
+use cuponera_domain::book::{Book, Counts};
+use cuponera_domain::discount::{Discount, DiscountKind};
 use poem_openapi::types::MaybeUndefined;
 use poem_openapi::{Enum, Object};
 use serde_json::Value;
@@ -18,19 +19,24 @@ pub(crate) enum DiscountKindView {
     Fixed,
 }
 
-/// The discount that the shop gives for a code. For information only: the shop calculates prices.
+/// The discount for a code. Lock, redeem and validate compute it for the `amount` of a request.
 #[derive(Debug, Clone, Object)]
-#[oai(rename = "Discount", skip_serializing_if_is_none)]
+#[oai(rename = "Discount", rename_all = "camelCase", skip_serializing_if_is_none)]
 pub(crate) struct DiscountView {
     /// A share or an amount.
     #[oai(rename = "type")]
     pub(crate) kind: DiscountKindView,
-    /// Percent (up to 100), or units of the currency.
+    /// Percent (up to 100, with at most four decimals), or units of the currency, with at most its decimals. A percentage is rounded half up
+    /// to the minor unit.
     #[oai(validator(minimum(value = "0", exclusive)))]
     pub(crate) value: f64,
-    /// ISO 4217; required for `FIXED`.
+    /// ISO 4217. The discount is for amounts of this currency only. Required for `FIXED`, `minAmount` and `maxDiscount`.
     #[oai(validator(pattern = "^[A-Z]{3}$"))]
     pub(crate) currency: Option<String>,
+    /// The smallest amount that has the discount, such as `20.00`. Lock, redeem and validate then require an `amount`.
+    pub(crate) min_amount: Option<String>,
+    /// The largest discount, such as `5.00`.
+    pub(crate) max_discount: Option<String>,
 }
 
 impl From<Discount> for DiscountView {
@@ -39,7 +45,8 @@ impl From<Discount> for DiscountView {
             DiscountKind::Percent => DiscountKindView::Percent,
             DiscountKind::Fixed => DiscountKindView::Fixed,
         };
-        Self { kind, value: discount.value, currency: discount.currency }
+        let Discount { value, currency, min_amount, max_discount, .. } = discount;
+        Self { kind, value, currency, min_amount, max_discount }
     }
 }
 

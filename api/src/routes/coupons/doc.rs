@@ -1,6 +1,6 @@
 //! The document of the operations on coupons: examples and rejections.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::document::Operation;
 use crate::document::examples::{CODE, LATER, LOCK, NOW, REDEMPTION, USER, coupon, event, page};
@@ -14,6 +14,8 @@ pub(in crate::routes) const OF_THE_HOLDER: &[&str] =
 const OF_THE_LOCK: &[&str] = &["lock_required", "lock_stale", "lock_expired"];
 /// A lock or a redemption assigns a free code of a BEARER book.
 const OF_THE_BEARER: &[&str] = &["coupon_reserved", "user_limit_reached"];
+/// The discount of the book may not be for the amount.
+const OF_THE_AMOUNT: &[&str] = &["currency_mismatch", "amount_too_small", "amount_required"];
 /// A code may be valid for some days after its assignment.
 const OF_ITS_TIME: &[&str] = &["coupon_expired"];
 
@@ -26,16 +28,19 @@ pub(in crate::routes) fn operations() -> Vec<Operation> {
 fn changes() -> Vec<Operation> {
     vec![
         Operation::of("lockCoupon")
-            .body(json!({"userId": USER, "ttlSeconds": 300}))
+            .body(json!({"userId": USER, "ttlSeconds": 300, "amount": "49.90", "currency": "EUR"}))
             .answers(
                 200,
                 "The lock: new, or an existing lock of the user, renewed.",
-                json!({"code": CODE, "status": "LOCKED", "lockId": LOCK, "lockedAt": NOW, "lockedUntil": LATER}),
+                json!({
+                    "code": CODE, "status": "LOCKED", "lockId": LOCK, "lockedAt": NOW, "lockedUntil": LATER, "discount": discount(),
+                }),
             )
             .refuses(&["coupon_busy"])
             .refuses(OF_THE_HOLDER)
             .refuses(OF_ITS_TIME)
             .refuses(OF_THE_BEARER)
+            .refuses(OF_THE_AMOUNT)
             .refuses(OF_THE_BOOK),
         Operation::of("unlockCoupon")
             .body(json!({"userId": USER, "lockId": LOCK}))
@@ -43,30 +48,41 @@ fn changes() -> Vec<Operation> {
             .refuses(OF_THE_HOLDER)
             .refuses(&["lock_stale", "coupon_busy"]),
         Operation::of("redeemCoupon")
-            .body(json!({"userId": USER, "lockId": LOCK, "reference": "sale 17"}))
+            .body(json!({"userId": USER, "lockId": LOCK, "reference": "sale 17", "amount": "49.90", "currency": "EUR"}))
             .answers(
                 200,
                 "The redemption.",
                 json!({
                     "code": CODE, "status": "REDEEMED", "redemptionId": REDEMPTION, "redeemCount": 1, "maxRedeems": 1,
-                    "isFinalRedeem": true, "redeemedAt": NOW, "replayed": false,
+                    "isFinalRedeem": true, "redeemedAt": NOW, "replayed": false, "amount": "49.90", "discount": "4.99",
+                    "total": "44.91", "currency": "EUR",
                 }),
             )
             .refuses(&["coupon_busy", "reference_used", "already_rolled_back"])
             .refuses(OF_THE_HOLDER)
             .refuses(OF_ITS_TIME)
             .refuses(OF_THE_BEARER)
+            .refuses(OF_THE_AMOUNT)
             .refuses(OF_THE_BOOK)
             .refuses(OF_THE_LOCK),
         Operation::of("validateCoupon")
-            .body(json!({"userId": USER}))
-            .answers(200, "The coupon can be redeemed now.", json!({"valid": true, "coupon": coupon()}))
+            .body(json!({"userId": USER, "amount": "49.90", "currency": "EUR"}))
+            .answers(
+                200,
+                "The coupon can be redeemed now.",
+                json!({"valid": true, "coupon": coupon(), "discount": discount()}),
+            )
             .refuses(OF_THE_HOLDER)
             .refuses(OF_ITS_TIME)
             .refuses(OF_THE_BEARER)
+            .refuses(OF_THE_AMOUNT)
             .refuses(OF_THE_BOOK)
             .refuses(OF_THE_LOCK),
     ]
+}
+
+fn discount() -> Value {
+    json!({"amount": "4.99", "total": "44.91", "currency": "EUR"})
 }
 
 fn views() -> Vec<Operation> {

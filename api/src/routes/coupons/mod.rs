@@ -23,7 +23,11 @@ use crate::http::body::{Body, OptionalBody};
 use crate::http::idempotency::HeldKey;
 use crate::http::problem::Problem;
 use crate::http::reply::Reply;
-use request::{LockRequest, RedeemRequest, UnlockRequest, ValidateRequest};
+use crate::routes::amounts::DiscountOnAmount;
+use request::{
+    LockRequest, LockToTake, RedeemRequest, RedemptionToCheck, RedemptionToMake, UnlockRequest,
+    ValidateRequest,
+};
 use view::{EventView, LockView, RedemptionView, UnlockView, Validation, VoidView};
 
 pub(super) use doc::{OF_THE_BOOK, OF_THE_HOLDER, operations};
@@ -38,13 +42,15 @@ impl Coupons {
     /// A repeated request renews the same lock. 409 `not_assigned`, `coupon_already_redeemed`, `coupon_void`,
     /// `book_not_active`; for a trusted caller also 409 `not_holder` or `coupon_locked` if another user holds it. A free code of a
     /// `BEARER` book is assigned to the user and locked, in one step; 409 `user_limit_reached` if the user has `maxCodesPerUser` codes.
+    ///
+    /// With an `amount` the response has its `discount`. The redemption computes it again: a change of the book in between counts.
     #[oai(path = "/:code/lock", method = "post", operation_id = "lockCoupon")]
     async fn lock(
         &self,
         caller: Caller,
         /// The code.
         code: Path<String>,
-        body: OptionalBody<LockRequest>,
+        body: OptionalBody<LockToTake, LockRequest>,
         /// A repeated request with the same key returns the stored response.
         #[oai(name = "Idempotency-Key")]
         _key: Header<Option<String>>,
@@ -55,7 +61,8 @@ impl Coupons {
         caller.must_have_book_of_code(&code).await?;
         let held = HeldKey::take(&caller, body.fingerprint)?;
         let lane = code.clone();
-        let call = call(&caller, &held, Lock { code, user, ttl_seconds: body.value.ttl_seconds });
+        let LockToTake { ttl_seconds, amount, .. } = body.value;
+        let call = call(&caller, &held, Lock { code, user, ttl_seconds, amount });
         Reply::of(caller.app.lock.execute(&lane, &caller.claimant, call).await?, LockView::from)
     }
 
@@ -99,13 +106,17 @@ impl Coupons {
     /// A free code of a `BEARER` book is assigned to the user and redeemed, in one step; 409 `user_limit_reached` if the user has
     /// `maxCodesPerUser` codes. A trusted caller may omit `userId` for a code of such a book: the holder of a free code is then
     /// `bearer:<code>`.
+    ///
+    /// With an `amount` the redemption stores it with the discount of the book, which is 0 for a book without `discount`. 409
+    /// `currency_mismatch` or `amount_too_small` if the discount is not for this amount; 422 `amount_required` if it has `minAmount` and the
+    /// request has no amount.
     #[oai(path = "/:code/redeem", method = "post", operation_id = "redeemCoupon")]
     async fn redeem(
         &self,
         caller: Caller,
         /// The code.
         code: Path<String>,
-        body: OptionalBody<RedeemRequest>,
+        body: OptionalBody<RedemptionToMake, RedeemRequest>,
         /// A repeated request with the same key returns the stored response.
         #[oai(name = "Idempotency-Key")]
         _key: Header<Option<String>>,
@@ -122,6 +133,7 @@ impl Coupons {
             lock: body.value.lock_id.map(LockId),
             reference: body.value.reference,
             metadata: body.value.metadata,
+            amount: body.value.amount,
         };
         let answer = caller.app.redeem.execute(&lane, &caller.claimant, call(&caller, &held, ask)).await?;
         Reply::of(answer, RedemptionView::from)
@@ -129,14 +141,14 @@ impl Coupons {
 
     /// Check whether a code can be redeemed now
     ///
-    /// Makes the same checks and returns the same problems as redeem, and changes nothing.
+    /// Makes the same checks and returns the same problems as redeem, and changes nothing. With an `amount` the response has its `discount`.
     #[oai(path = "/:code/validate", method = "post", operation_id = "validateCoupon")]
     async fn validate(
         &self,
         caller: Caller,
         /// The code.
         code: Path<String>,
-        body: OptionalBody<ValidateRequest>,
+        body: OptionalBody<RedemptionToCheck, ValidateRequest>,
     ) -> Result<Json<Validation>, Problem> {
         let body = body.0.value;
         let presenter = caller.presenter(body.user_id)?;
@@ -148,6 +160,7 @@ impl Coupons {
             lock: body.lock_id.map(LockId),
             reference: None,
             metadata: None,
+            amount: body.amount,
         };
         let call = Call {
             business: caller.business(),
@@ -156,9 +169,13 @@ impl Coupons {
             key: None,
             ask,
         };
-        caller.app.store.validate(&call).await?;
+        let amounts = caller.app.store.validate(&call).await?;
         let coupon = caller.app.store.get_coupon(caller.business(), &code).await?;
-        Ok(Json(Validation { valid: true, coupon: coupon.into() }))
+        Ok(Json(Validation {
+            valid: true,
+            coupon: coupon.into(),
+            discount: amounts.map(DiscountOnAmount::from),
+        }))
     }
 
     /// End a code permanently

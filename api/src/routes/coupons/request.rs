@@ -1,11 +1,13 @@
 //! The bodies of requests about a coupon.
 
 use cuponera_domain::book::{MAX_LOCK_TTL_SECONDS, MAX_METADATA_BYTES};
+use cuponera_domain::money::Money;
 use poem_openapi::Object;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::http::body::{Fields, FromFields};
+use crate::routes::amounts::money;
 
 /// Maximum length of the reference of a redemption, in characters.
 const MAX_REFERENCE_CHARS: usize = 200;
@@ -15,19 +17,32 @@ const MAX_REFERENCE_CHARS: usize = 200;
 #[oai(rename_all = "camelCase")]
 pub(super) struct LockRequest {
     /// The holder. A USER may omit it.
-    pub(super) user_id: Option<String>,
+    user_id: Option<String>,
     /// 1 to 86400; the book's `lockTtlSeconds` if absent.
     #[oai(validator(minimum(value = "1"), maximum(value = "86400")))]
-    pub(super) ttl_seconds: Option<i32>,
+    ttl_seconds: Option<i32>,
+    /// The amount of the sale before the discount, such as `49.90`: greater than zero, at most 10¹⁵ minor units, with at most the decimals
+    /// of the currency. Required with `currency`, and if the discount of the book has `minAmount`.
+    amount: Option<String>,
+    /// The currency of the amount, an ISO 4217 code such as `EUR`. Required with `amount`.
+    currency: Option<String>,
 }
 
-impl FromFields for LockRequest {
+/// The parsed body with the schema [`LockRequest`].
+#[derive(Debug)]
+pub(super) struct LockToTake {
+    pub(super) user_id: Option<String>,
+    pub(super) ttl_seconds: Option<i32>,
+    pub(super) amount: Option<Money>,
+}
+
+impl FromFields for LockToTake {
     fn read(fields: &mut Fields) -> Option<Self> {
         let (user_id, ttl_seconds) = (fields.optional_holder("userId"), fields.optional("ttlSeconds"));
         if ttl_seconds.is_some_and(|ttl| !(1..=MAX_LOCK_TTL_SECONDS).contains(&ttl)) {
             fields.fault("ttlSeconds", "must be from 1 to 86400");
         }
-        Some(Self { user_id, ttl_seconds })
+        Some(Self { user_id, ttl_seconds, amount: money(fields) })
     }
 }
 
@@ -56,18 +71,33 @@ impl FromFields for UnlockRequest {
 #[oai(rename_all = "camelCase")]
 pub(super) struct RedeemRequest {
     /// The holder. A USER may omit it; a trusted caller may omit it for codes of `BEARER` books.
-    pub(super) user_id: Option<String>,
+    user_id: Option<String>,
     /// The caller's lock: the request is rejected if the coupon has another.
-    pub(super) lock_id: Option<Uuid>,
+    lock_id: Option<Uuid>,
     /// Your own reference of the sale, up to 200 characters, such as the id of an order. A code is redeemed once for each: a request with
     /// the same reference returns the first redemption, at any time. An empty text counts as absent.
     #[oai(validator(max_length = 200))]
-    pub(super) reference: Option<String>,
+    reference: Option<String>,
     /// Any object, up to 16 KiB.
-    pub(super) metadata: Option<Value>,
+    metadata: Option<Value>,
+    /// The amount of the sale before the discount, such as `49.90`: greater than zero, at most 10¹⁵ minor units, with at most the decimals
+    /// of the currency. Required with `currency`, and if the discount of the book has `minAmount`.
+    amount: Option<String>,
+    /// The currency of the amount, an ISO 4217 code such as `EUR`. Required with `amount`.
+    currency: Option<String>,
 }
 
-impl FromFields for RedeemRequest {
+/// The parsed body with the schema [`RedeemRequest`].
+#[derive(Debug)]
+pub(super) struct RedemptionToMake {
+    pub(super) user_id: Option<String>,
+    pub(super) lock_id: Option<Uuid>,
+    pub(super) reference: Option<String>,
+    pub(super) metadata: Option<Value>,
+    pub(super) amount: Option<Money>,
+}
+
+impl FromFields for RedemptionToMake {
     fn read(fields: &mut Fields) -> Option<Self> {
         let (user_id, lock_id) = (fields.optional_holder("userId"), fields.optional("lockId"));
         let reference = fields.optional::<String>("reference");
@@ -79,7 +109,7 @@ impl FromFields for RedeemRequest {
         if metadata.as_ref().is_some_and(|value| value.to_string().len() > MAX_METADATA_BYTES) {
             fields.fault("metadata", "must have at most 16384 bytes as JSON");
         }
-        Some(Self { user_id, lock_id, reference, metadata })
+        Some(Self { user_id, lock_id, reference, metadata, amount: money(fields) })
     }
 }
 
@@ -88,13 +118,27 @@ impl FromFields for RedeemRequest {
 #[oai(rename_all = "camelCase")]
 pub(super) struct ValidateRequest {
     /// The holder. A USER may omit it; a trusted caller may omit it for codes of `BEARER` books.
-    pub(super) user_id: Option<String>,
+    user_id: Option<String>,
     /// The caller's lock.
-    pub(super) lock_id: Option<Uuid>,
+    lock_id: Option<Uuid>,
+    /// The amount of the sale before the discount, such as `49.90`: greater than zero, at most 10¹⁵ minor units, with at most the decimals
+    /// of the currency. Required with `currency`, and if the discount of the book has `minAmount`.
+    amount: Option<String>,
+    /// The currency of the amount, an ISO 4217 code such as `EUR`. Required with `amount`.
+    currency: Option<String>,
 }
 
-impl FromFields for ValidateRequest {
+/// The parsed body with the schema [`ValidateRequest`].
+#[derive(Debug)]
+pub(super) struct RedemptionToCheck {
+    pub(super) user_id: Option<String>,
+    pub(super) lock_id: Option<Uuid>,
+    pub(super) amount: Option<Money>,
+}
+
+impl FromFields for RedemptionToCheck {
     fn read(fields: &mut Fields) -> Option<Self> {
-        Some(Self { user_id: fields.optional_holder("userId"), lock_id: fields.optional("lockId") })
+        let (user_id, lock_id) = (fields.optional_holder("userId"), fields.optional("lockId"));
+        Some(Self { user_id, lock_id, amount: money(fields) })
     }
 }

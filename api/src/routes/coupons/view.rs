@@ -1,12 +1,14 @@
 //! Coupons, their changes and their history in responses.
 
 use cuponera_domain::coupon::state::{Coupon, CouponEvent};
+use cuponera_domain::money::Amounts;
 use cuponera_store::{Locked, Redeemed};
 use poem_openapi::Object;
 use serde_json::Value;
 use uuid::Uuid;
 
 use crate::http::time::Time;
+use crate::routes::amounts::{DiscountOnAmount, text};
 
 /// A coupon: a code with its assignment and lock.
 #[derive(Debug, Object)]
@@ -96,7 +98,7 @@ impl From<CouponEvent> for EventView {
 
 /// A lock.
 #[derive(Debug, Object)]
-#[oai(rename = "Lock", rename_all = "camelCase")]
+#[oai(rename = "Lock", rename_all = "camelCase", skip_serializing_if_is_none)]
 pub(crate) struct LockView {
     code: String,
     /// `LOCKED`.
@@ -105,6 +107,8 @@ pub(crate) struct LockView {
     lock_id: Uuid,
     locked_at: Time,
     locked_until: Time,
+    /// The discount on the amount of the request; absent without one.
+    discount: Option<DiscountOnAmount>,
 }
 
 impl From<Locked> for LockView {
@@ -115,6 +119,7 @@ impl From<Locked> for LockView {
             lock_id: locked.lock.0,
             locked_at: locked.locked_at.into(),
             locked_until: locked.locked_until.into(),
+            discount: locked.amounts.map(DiscountOnAmount::from),
         }
     }
 }
@@ -130,7 +135,7 @@ pub(crate) struct UnlockView {
 
 /// A redemption of a code.
 #[derive(Debug, Object)]
-#[oai(rename = "Redemption", rename_all = "camelCase")]
+#[oai(rename = "Redemption", rename_all = "camelCase", skip_serializing_if_is_none)]
 pub(crate) struct RedemptionView {
     code: String,
     /// `REDEEMED` after the last allowed redemption, otherwise `ASSIGNED`.
@@ -142,6 +147,13 @@ pub(crate) struct RedemptionView {
     redeemed_at: Time,
     /// Whether an earlier request with the same `reference` made this redemption.
     replayed: bool,
+    /// The amount before the discount, of the request that made the redemption. Absent with the three others if it had none.
+    amount: Option<String>,
+    /// The discount of the book on the amount.
+    discount: Option<String>,
+    /// The amount minus the discount.
+    total: Option<String>,
+    currency: Option<String>,
 }
 
 impl From<Redeemed> for RedemptionView {
@@ -156,17 +168,23 @@ impl From<Redeemed> for RedemptionView {
             is_final_redeem,
             redeemed_at: redeemed.redeemed_at.into(),
             replayed: redeemed.replayed,
+            amount: text(redeemed.amounts.map(Amounts::amount)),
+            discount: text(redeemed.amounts.map(Amounts::discount)),
+            total: text(redeemed.amounts.map(Amounts::total)),
+            currency: text(redeemed.amounts.map(Amounts::currency)),
         }
     }
 }
 
 /// A redemption would be allowed now.
 #[derive(Debug, Object)]
-#[oai(rename_all = "camelCase")]
+#[oai(rename_all = "camelCase", skip_serializing_if_is_none)]
 pub(super) struct Validation {
     /// Always true: otherwise the response is the problem that redeem would return.
     pub(super) valid: bool,
     pub(super) coupon: CouponView,
+    /// The discount on the amount of the request; absent without one.
+    pub(super) discount: Option<DiscountOnAmount>,
 }
 
 /// A code that has ended permanently.

@@ -1,12 +1,14 @@
 //! Redemptions and their rollback in responses.
 
 use cuponera_domain::coupon::redemption::Redemption;
+use cuponera_domain::money::Amounts;
 use cuponera_store::RolledBack;
 use poem_openapi::Object;
 use serde_json::Value;
 use uuid::Uuid;
 
 use crate::http::time::Time;
+use crate::routes::amounts::text;
 
 /// A redemption that was rolled back, and what is left of its code.
 #[derive(Debug, Object)]
@@ -48,6 +50,13 @@ pub(crate) struct PastRedemptionView {
     reference: Option<String>,
     /// Data that the caller stored with it. Absent for a USER.
     metadata: Option<Value>,
+    /// The amount of the sale before the discount. Absent with the three others if the redemption was made without an amount.
+    amount: Option<String>,
+    /// The discount of the book on the amount, at that time.
+    discount: Option<String>,
+    /// The amount minus the discount.
+    total: Option<String>,
+    currency: Option<String>,
     redeemed_at: Time,
     /// When it was rolled back; absent if it stands.
     rolled_back_at: Option<Time>,
@@ -63,6 +72,10 @@ impl From<Redemption> for PastRedemptionView {
             use_number: redemption.use_number,
             reference: redemption.reference,
             metadata: redemption.metadata,
+            amount: text(redemption.amounts.map(Amounts::amount)),
+            discount: text(redemption.amounts.map(Amounts::discount)),
+            total: text(redemption.amounts.map(Amounts::total)),
+            currency: text(redemption.amounts.map(Amounts::currency)),
             redeemed_at: redemption.redeemed_at.into(),
             rolled_back_at: redemption.rolled_back_at.map(Time::from),
         }

@@ -29,6 +29,10 @@ fn statistics() -> Value {
         "funnel": {"generated": 1000, "assigned": 100, "locked": 45, "redeemed": 40},
         "rates": {"assignedOfGenerated": 0.1, "redeemedOfAssigned": 0.41, "lockToRedeem": 0.82},
         "timeToRedeem": {"medianSeconds": 3525.2, "p90Seconds": 86012.9},
+        "amounts": [{
+            "currency": "EUR", "redeemed": {"redemptions": 40, "amount": "1996.00", "discount": "199.60", "total": "1796.40"},
+            "rolledBack": {"redemptions": 1, "amount": "49.90", "discount": "4.99", "total": "44.91"},
+        }],
         "series": [{
             "at": "2026-12-01T00:00:00Z", "assigned": 100, "locked": 50, "redeemed": 41, "revoked": 0, "rolledBack": 1,
         }],

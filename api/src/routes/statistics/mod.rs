@@ -30,7 +30,7 @@ pub(crate) struct BookStatistics;
 impl BookStatistics {
     /// Get the statistics of a book
     ///
-    /// `totals`, `rates`, `timeToRedeem` and `series` cover the window, by the time of the events. `counts`, `funnel` and `topHolders` show
+    /// `totals`, `rates`, `timeToRedeem`, `amounts` and `series` cover the window, by the time of the events. `counts`, `funnel` and `topHolders` show
     /// the current state. All numbers are exact and at most a second old, except for `timeToRedeem` and `topHolders`.
     #[oai(path = "/coupon-books/:id/stats", method = "get", operation_id = "getCouponBookStatistics")]
     async fn of_book(

@@ -2,6 +2,8 @@
 
 use cuponera_domain::book::Counts;
 use cuponera_domain::id::BookId;
+use cuponera_domain::money::Currency;
+use cuponera_domain::money::sums::{AmountSums, CurrencySums};
 use cuponera_domain::statistics::{EventSums, Funnel, TopHolder, Window};
 use cuponera_store::Statistics;
 use poem_openapi::Object;
@@ -31,6 +33,8 @@ pub(super) struct StatisticsView {
     funnel: FunnelView,
     rates: RatesView,
     time_to_redeem: TimeToRedeemView,
+    /// The sums of the redemptions of the window that have amounts, by currency.
+    amounts: Vec<CurrencySumsView>,
     /// Every interval of the window, also those without events.
     series: Vec<IntervalView>,
     /// The 20 users that hold or have redeemed the most codes.
@@ -90,6 +94,30 @@ struct TimeToRedeemView {
     p90_seconds: Option<f64>,
 }
 
+/// The sums of redemptions in one currency.
+#[derive(Debug, Object)]
+#[oai(rename = "CurrencySums", rename_all = "camelCase")]
+struct CurrencySumsView {
+    /// ISO 4217.
+    currency: String,
+    /// The redemptions of the window, including those that were rolled back.
+    redeemed: AmountSumsView,
+    /// The redemptions that were rolled back in the window.
+    rolled_back: AmountSumsView,
+}
+
+/// The number of redemptions with an amount, and the sums of their amounts.
+#[derive(Debug, Object)]
+#[oai(rename = "AmountSums")]
+struct AmountSumsView {
+    redemptions: i64,
+    /// The sum of the amounts before the discounts.
+    amount: String,
+    discount: String,
+    /// The sum of the amounts after the discounts.
+    total: String,
+}
+
 /// The events of an interval.
 #[derive(Debug, Object)]
 #[oai(rename = "StatisticsInterval", rename_all = "camelCase")]
@@ -113,7 +141,7 @@ struct TopHolderView {
 
 impl StatisticsView {
     pub(super) fn new(book: Option<BookId>, window: Window, statistics: Statistics) -> Self {
-        let Statistics { as_of, edges, series, redeem_times, counts, funnel, .. } = statistics;
+        let Statistics { as_of, edges, series, amounts, redeem_times, counts, funnel, .. } = statistics;
         let mut totals = EventSums::default();
         for sums in &series {
             totals += *sums;
@@ -133,6 +161,7 @@ impl StatisticsView {
                 median_seconds: redeem_times.quantile_seconds(500),
                 p90_seconds: redeem_times.quantile_seconds(900),
             },
+            amounts: amounts.into_iter().map(CurrencySumsView::from).collect(),
             series: edges
                 .iter()
                 .zip(series)
@@ -195,6 +224,27 @@ impl IntervalView {
             redeemed: sums.redeemed,
             revoked: sums.revoked,
             rolled_back: sums.rolled_back,
+        }
+    }
+}
+
+impl From<CurrencySums> for CurrencySumsView {
+    fn from(sums: CurrencySums) -> Self {
+        Self {
+            currency: sums.currency.code().into(),
+            redeemed: AmountSumsView::new(sums.redeemed, sums.currency),
+            rolled_back: AmountSumsView::new(sums.rolled_back, sums.currency),
+        }
+    }
+}
+
+impl AmountSumsView {
+    fn new(sums: AmountSums, currency: Currency) -> Self {
+        Self {
+            redemptions: sums.redemptions,
+            amount: currency.decimal_text(sums.amount),
+            discount: currency.decimal_text(sums.discount),
+            total: currency.decimal_text(sums.total()),
         }
     }
 }

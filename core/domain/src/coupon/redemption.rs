@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 
 use crate::id::{BookId, RedemptionId};
+use crate::money::Amounts;
 
 /// One use of a code.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,6 +23,8 @@ pub struct Redemption {
     pub reference: Option<String>,
     /// Data that the caller stored with it.
     pub metadata: Option<Value>,
+    /// The amount and the discount of the sale, if the caller has named an amount.
+    pub amounts: Option<Amounts>,
     /// When the code was redeemed.
     pub redeemed_at: DateTime<Utc>,
     /// When it was rolled back.

@@ -4,6 +4,7 @@ use uuid::Uuid;
 use super::*;
 use crate::book::CodeKind;
 use crate::id::{AssignmentId, RedemptionId};
+use crate::money::Currency;
 use ExportKind::{Assignments, Codes, Events, Redemptions};
 
 fn coupon(code: &str, user: &str) -> Coupon {
@@ -52,13 +53,23 @@ fn text_that_begins_like_a_formula_is_escaped_and_numbers_are_not() {
         use_number: -1,
         reference: Some("=1+1".into()),
         metadata: None,
+        amounts: Some(Amounts::new(Currency::parse("EUR").unwrap(), 4_990, 499)),
         redeemed_at: coupon("A", "a").created_at,
         rolled_back_at: None,
     };
-    let mut rows = CsvRows::new(Redemptions, Format::default());
-    rows.redemption(&redemption);
-    let line = String::from_utf8(rows.into_bytes()).unwrap();
-    assert!(line.contains(",ana,-1,'=1+1,2026-01-01T00:00:00.500Z,\r\n"), "{line}");
+    let line = |rows: CsvRows, redemption: &Redemption| {
+        let mut rows = rows;
+        rows.redemption(redemption);
+        String::from_utf8(rows.into_bytes()).unwrap()
+    };
+    let new = || CsvRows::new(Redemptions, Format::default());
+    let begin = ",ana,-1,'=1+1,2026-01-01T00:00:00.500Z,";
+    let with_amounts = line(new(), &redemption);
+    assert!(with_amounts.ends_with(&format!("{begin},49.90,4.99,44.91,EUR\r\n")), "{with_amounts}");
+    let of_earlier_version = line(new().without_amounts(), &redemption);
+    assert!(of_earlier_version.ends_with(&format!("{begin}\r\n")), "{of_earlier_version}");
+    let nulls = line(new(), &Redemption { amounts: None, ..redemption });
+    assert!(nulls.ends_with(&format!("{begin},,,,\r\n")), "{nulls}");
 }
 
 #[test]

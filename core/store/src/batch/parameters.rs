@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use crate::GenerateId;
 use cuponera_domain::id::EventId;
+use cuponera_domain::money::Money;
 
 use super::Call;
 
@@ -52,6 +53,23 @@ impl BatchColumns {
             .bind(self.request)
             .bind(self.key)
             .bind(self.fingerprint)
+    }
+}
+
+/// The amounts of calls: in minor units, with their currencies and the minor units of one unit of these.
+pub(crate) struct AmountColumns {
+    pub amount: Vec<Option<i64>>,
+    pub currency: Vec<Option<&'static str>>,
+    pub minor_units: Vec<Option<i32>>,
+}
+
+impl AmountColumns {
+    pub(crate) fn of<T>(calls: &[&Call<T>], amount: impl Fn(&Call<T>) -> Option<Money>) -> Self {
+        Self {
+            amount: column(calls, |call| amount(call).map(Money::minor_units)),
+            currency: column(calls, |call| amount(call).map(|amount| amount.currency().code())),
+            minor_units: column(calls, |call| amount(call).map(|amount| amount.currency().minor_units())),
+        }
     }
 }
 

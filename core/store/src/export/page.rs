@@ -8,6 +8,7 @@ use crate::coupon::shown;
 use crate::error::Result;
 use crate::event_log::event;
 use crate::redemption::redemption;
+use crate::stored_currency::StoredCurrency;
 use crate::stored_kind::StoredKind;
 use crate::stored_status::StoredStatus;
 use cuponera_domain::coupon::redemption::Redemption;
@@ -76,7 +77,16 @@ impl Store {
                 self.moving_codes(what, ordinal, book, after, imports).await
             }
             Place::Events { ordinal, book, after } => self.events_of(what, ordinal, book, after).await,
-            Place::Redemptions { after } => self.redemptions_after(what, after).await,
+            Place::Redemptions { after: None } => {
+                let first = (DateTime::UNIX_EPOCH, RedemptionId(Uuid::nil()));
+                self.redemptions_after(what, first, |after| Place::RedemptionsWithAmounts { after }).await
+            }
+            Place::Redemptions { after: Some(after) } => {
+                self.redemptions_after(what, after, |after| Place::Redemptions { after: Some(after) }).await
+            }
+            Place::RedemptionsWithAmounts { after } => {
+                self.redemptions_after(what, after, |after| Place::RedemptionsWithAmounts { after }).await
+            }
         }
     }
 
@@ -198,9 +208,9 @@ impl Store {
     async fn redemptions_after(
         &self,
         what: &Exported<'_>,
-        after: Option<(DateTime<Utc>, RedemptionId)>,
+        (at, id): (DateTime<Utc>, RedemptionId),
+        place_after: impl Fn((DateTime<Utc>, RedemptionId)) -> Place,
     ) -> Result<ExportPage> {
-        let (at, id) = after.unwrap_or((DateTime::UNIX_EPOCH, RedemptionId(Uuid::nil())));
         let found = query_file!(
             "src/sql/export_redemptions.sql",
             what.business.0,
@@ -217,7 +227,7 @@ impl Store {
         .await?;
         let examined = found.len();
         let last = found.last().filter(|_| is_full(examined, ROWS_PER_PAGE));
-        let next = last.map(|row| Place::Redemptions { after: Some((row.at, RedemptionId(row.id))) });
+        let next = last.map(|row| place_after((row.at, RedemptionId(row.id))));
         let found = found.into_iter().filter(|row| row.is_found);
         let rows = found.map(|row| ExportRow::Redemption(Box::new(redemption!(row))));
         Ok(ExportPage { rows: rows.collect(), examined, next })

@@ -1,7 +1,7 @@
 //! The parts of an export: written one after the other, then joined.
 
 use chrono::{DateTime, Utc};
-use serde_json::json;
+use serde_json::{Value, json};
 use sqlx::{PgTransaction, query, query_scalar};
 
 use crate::Store;
@@ -13,6 +13,7 @@ use cuponera_domain::export::FILE_DAYS;
 use cuponera_domain::id::JobId;
 use cuponera_domain::job::ChunkWork;
 use cuponera_domain::job::export::{Chunk, Place};
+use cuponera_domain::money::sums::{CurrencySums, SumsByCurrency};
 
 /// A part that a chunk has written to the file store.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +22,8 @@ pub struct ExportPart {
     pub rows: u64,
     /// Its length.
     pub bytes: u64,
+    /// The sums of its redemptions with amounts, if their columns are in the file.
+    pub amounts: Option<Vec<CurrencySums>>,
     /// When the first of its rows was read.
     pub read_from: DateTime<Utc>,
     /// When all of its rows had been read.
@@ -48,13 +51,15 @@ impl Store {
         let mut transaction = begin(&mut connection, claim).await?;
         let (rows, bytes) = (as_i64(part.rows)?, as_i64(part.bytes)?);
         query!(
-            "insert into export_part (job_id, number, epoch, rows, bytes) values ($1, $2, $3, $4, $5)
-             on conflict (job_id, number) do update set epoch = excluded.epoch, rows = excluded.rows, bytes = excluded.bytes",
+            "insert into export_part (job_id, number, epoch, rows, bytes, amounts) values ($1, $2, $3, $4, $5, $6)
+             on conflict (job_id, number) do update
+             set epoch = excluded.epoch, rows = excluded.rows, bytes = excluded.bytes, amounts = excluded.amounts",
             claim.job.0,
             claim.number,
             claim.epoch,
             rows,
-            bytes
+            bytes,
+            part.amounts.as_ref().map(serde_json::to_value).transpose().map_err(Error::internal)?
         )
         .execute(&mut *transaction)
         .await?;
@@ -103,7 +108,11 @@ impl Store {
         .fetch_optional(&mut *transaction)
         .await?;
         query!("delete from export_book where job_id = $1", claim.job.0).execute(&mut *transaction).await?;
-        let finished = Finished { result: json!({ "expiresAt": expires_at }), ..Finished::default() };
+        let mut result = json!({ "expiresAt": expires_at });
+        if let Some(amounts) = amounts_of(&mut transaction, claim.job).await? {
+            result["amounts"] = amounts;
+        }
+        let finished = Finished { result, ..Finished::default() };
         let status = finish_if_held(&mut transaction, claim, &finished).await?;
         self.commit_if_held(transaction, claim, status).await
     }
@@ -121,6 +130,18 @@ async fn rows_of(transaction: &mut PgTransaction<'_>, job: JobId) -> Result<i64>
         job.0
     );
     Ok(rows.fetch_one(&mut **transaction).await?)
+}
+
+/// The sums of all parts, as the API shows them. None if a part has none: it is not of redemptions, or of an earlier version.
+async fn amounts_of(transaction: &mut PgTransaction<'_>, job: JobId) -> Result<Option<Value>> {
+    let parts = query_scalar!("select amounts from export_part where job_id = $1", job.0);
+    let mut all = SumsByCurrency::default();
+    for part in parts.fetch_all(&mut **transaction).await? {
+        let Some(part) = part else { return Ok(None) };
+        let sums: Vec<CurrencySums> = serde_json::from_value(part).map_err(Error::internal)?;
+        sums.into_iter().for_each(|sums| all.add(sums));
+    }
+    Ok(Some(all.into_sums().iter().map(CurrencySums::shown).collect()))
 }
 
 fn as_i64(number: u64) -> Result<i64> {

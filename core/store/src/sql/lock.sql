@@ -2,28 +2,31 @@
 -- is first assigned to the user of the item, within the user's limit, as in redeem.sql.
 --
 -- $1..$9 are the columns of every batch (see store::batch); $10 codes, $11 users, $12 requested seconds, $13 ids for
--- new locks, $14 ids of the events, $15 ids for new assignments. Every value in SET comes from `held`: the target row first has
+-- new locks, $14 ids of the events, $15 ids for new assignments, $16 amounts in minor units or null, $17 their currencies, $18 the minor
+-- units of one unit of each currency. Every value in SET comes from `held`: the target row first has
 -- the values of the snapshot, and a CHECK would see a mixture.
--- $16: whether to wait for coupons that other transactions hold; otherwise they are skipped.
+-- $19: whether to wait for coupons that other transactions hold; otherwise they are skipped.
 -- $3 is the id of the event before that of the call: the end of an expired lock, or the assignment. It is drawn before the id of the call's
 -- event, and the log is in the order of the ids.
 -- Lock order: coupons by key, then quotas, sorted.
 with item as materialized (
   select * from unnest($1::int[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::uuid[], $9::uuid[],
-                       $10::text[], $11::text[], $12::int[], $13::uuid[], $14::uuid[], $15::uuid[])
+                       $10::text[], $11::text[], $12::int[], $13::uuid[], $14::uuid[], $15::uuid[], $16::bigint[], $17::text[],
+                       $18::int[])
     i (n, business_id, first_event_id, actor, ip, user_agent, request_id, key, fingerprint, code, user_id, ttl, new_lock,
-       event_id, assignment_id)
+       event_id, assignment_id, amount, currency, minor_units)
 ),
 waited as materialized (
   select 1 from item i join coupon c on c.business_id = i.business_id and c.code = i.code collate "C"
-  where $16 order by c.business_id, c.code for update of c
+  where $19 order by c.business_id, c.code for update of c
 ),
 -- Finds the rows by key alone: with `=` on the holder the planner could use the index of a holder's codes, which may be
 -- a million. An id stored untrimmed is looked up only if the holder of the coupon is not the id itself.
 held as materialized (
   select i.n, i.user_id as presenter, i.assignment_id as new_assignment_id, i.new_lock, coalesce(i.ttl, b.lock_ttl_seconds) as ttl,
          c.business_id, c.book_id, c.code, c.status, c.version, c.lock_id, c.locked_at, c.was_locked, c.holder, c.assignment_id, c.assigned_at,
-         c.expires_at, b.max_codes_per_user as cap, b.code_valid_days, coalesce(c.locked_until > now(), false) as live
+         c.expires_at, b.max_codes_per_user as cap, b.code_valid_days, coalesce(c.locked_until > now(), false) as live,
+         case when i.amount is not null then discount_on(b.discount, i.amount, i.minor_units) end as discount
   from item i
   join coupon c on c.business_id = i.business_id and c.code = i.code collate "C"
   join coupon_book b on b.id = c.book_id
@@ -33,6 +36,7 @@ held as materialized (
                                                     where s.business_id = i.business_id and s.user_id = i.user_id) end
     and c.status in ('AVAILABLE', 'ASSIGNED', 'LOCKED') and b.status = 'ACTIVE'
     and coalesce(b.starts_at <= now(), true) and coalesce(b.expires_at > now(), true) and coalesce(c.expires_at > now(), true)
+    and discount_rejection(b.discount, i.amount, i.currency, i.minor_units) is null
     and (i.key is null or (select 1 from request_key k where k.id = i.key) is null)
     and (select count(*) from waited) >= 0
   order by c.business_id, c.code for update of c skip locked
@@ -56,11 +60,11 @@ quota as (
 ),
 -- The new values of the holder's columns. An expired lock that is still in the row ends first, with an EXPIRE event.
 ready as materialized (
-  select n, new_lock, ttl, business_id, code, status, version, lock_id, locked_at, was_locked, live,
+  select n, new_lock, ttl, business_id, code, status, version, lock_id, locked_at, was_locked, live, discount,
          case when status = 'LOCKED' and not live then 'EXPIRE' end as first_action, holder, assignment_id, assigned_at, expires_at
   from held where status <> 'AVAILABLE'
   union all
-  select p.n, p.new_lock, p.ttl, p.business_id, p.code, p.status, p.version, p.lock_id, p.locked_at, p.was_locked, p.live,
+  select p.n, p.new_lock, p.ttl, p.business_id, p.code, p.status, p.version, p.lock_id, p.locked_at, p.was_locked, p.live, p.discount,
          'ASSIGN', p.user_id, p.new_assignment_id, now(), now() + p.code_valid_days * interval '24 hours'
   from presented p join quota q on q.book_id = p.book_id and q.user_id = p.user_id where p.turn <= q.granted
 ),
@@ -72,7 +76,7 @@ done as (
       was_locked = true, version = r.version + 1 + (r.first_action is not null)::int
   from ready r
   where c.business_id = r.business_id and c.code = r.code and c.status in ('AVAILABLE', 'ASSIGNED', 'LOCKED')
-  returning r.n, r.status as was, r.live, r.first_action, r.was_locked, c.business_id, c.book_id, c.position, c.version, c.code, c.holder,
+  returning r.n, r.status as was, r.live, r.first_action, r.was_locked, r.discount, c.business_id, c.book_id, c.position, c.version, c.code, c.holder,
             c.lock_id, c.locked_at, c.locked_until
 ),
 event as (
@@ -102,7 +106,9 @@ statistic as (
 ),
 answer as (
   select d.n, i.key, i.fingerprint, jsonb_build_object('code', d.code, 'lock', d.lock_id, 'locked_at', d.locked_at,
-         'locked_until', d.locked_until, 'version', d.version) as outcome
+         'locked_until', d.locked_until, 'version', d.version,
+         'amounts', case when i.amount is not null then jsonb_build_object(
+           'currency', i.currency, 'amount', i.amount, 'discount', d.discount) end) as outcome
   from done d join item i on i.n = d.n
 ),
 key as (

@@ -3,7 +3,8 @@
 --
 -- `is_presented`: a free code of a BEARER book, which a lock assigns to the user.
 --
--- $7 lock ids (unlock), $8 whether to release the lock of any holder, $9 the statement: `lock` or `unlock`.
+-- $7 lock ids (unlock), $8 whether to release the lock of any holder, $9 amounts in minor units or null, $10 their currencies, $11 the minor
+-- units of one unit of each currency, $12 the statement: `lock` or `unlock`.
 select i.n as "n!",
   case
     when k.id is not null and k.fingerprint <> i.fingerprint then 'key_reused'
@@ -17,7 +18,7 @@ select i.n as "n!",
     when c.status = 'VOID' then 'coupon_void'
     when c.status = 'AVAILABLE' and not p.is_presented then 'not_assigned'
     when c.status = 'REDEEMED' then 'coupon_already_redeemed'
-    when $9::text = 'unlock' then
+    when $12::text = 'unlock' then
       case when c.status = 'ASSIGNED' then 'already'
            when i.lock_id <> c.lock_id and c.locked_until > now() then 'lock_stale'
            else 'again' end
@@ -26,6 +27,7 @@ select i.n as "n!",
     when b.expires_at <= now() then 'book_expired'
     when c.expires_at <= now() then 'coupon_expired'
     when p.is_presented and c.reserved_by is not null then 'coupon_reserved'
+    when a.rejection is not null then a.rejection
     when p.is_presented
          and (select q.held from user_quota q where q.book_id = c.book_id and q.user_id = u.user_id) >= b.max_codes_per_user
       then 'user_limit_reached'
@@ -34,13 +36,15 @@ select i.n as "n!",
   case
     when k.id is not null then k.answer
     when c.locked_until > now() and c.holder is distinct from u.user_id and not i.forced then to_jsonb(c.locked_until)
+    when a.rejection is not null then jsonb_build_object('currency', b.discount ->> 'currency', 'min_amount', b.discount ->> 'minAmount')
     when c.status = 'ASSIGNED' then jsonb_build_object('Ok', jsonb_build_object('code', c.code))
     when p.is_presented then to_jsonb(b.max_codes_per_user)
   end as detail,
   case when c.status = 'AVAILABLE' and b.code_kind = 'BEARER' then false
        else c.holder is distinct from u.user_id and not i.forced end as "foreign!"
-from unnest($1::int[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::uuid[], $8::bool[])
-  i (n, business_id, key, fingerprint, code, user_id, lock_id, forced)
+from unnest($1::int[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::uuid[], $8::bool[], $9::bigint[], $10::text[],
+            $11::int[])
+  i (n, business_id, key, fingerprint, code, user_id, lock_id, forced, amount, currency, minor_units)
 left join request_key k on k.id = i.key
 left join coupon c on c.business_id = i.business_id and c.code = i.code collate "C"
 cross join lateral (
@@ -49,4 +53,6 @@ cross join lateral (
                              where s.business_id = i.business_id and s.user_id = i.user_id), i.user_id)
          end as user_id) u
 left join coupon_book b on b.id = c.book_id
-cross join lateral (select coalesce($9::text = 'lock' and c.status = 'AVAILABLE' and b.code_kind = 'BEARER', false) as is_presented) p
+cross join lateral (select coalesce($12::text = 'lock' and c.status = 'AVAILABLE' and b.code_kind = 'BEARER', false) as is_presented) p
+cross join lateral (
+  select case when $12::text = 'lock' then discount_rejection(b.discount, i.amount, i.currency, i.minor_units) end as rejection) a

@@ -2,27 +2,31 @@
 -- item, within the user's limit; an item without a user presents the code as `bearer:<code>`.
 --
 -- $1..$9 are the columns of every batch (see store::batch); $10 codes, $11 users or null, $12 lock ids that the callers name,
--- $13 redemption ids, $14 references, $15 metadata, $16 ids of the events, $17 ids for new assignments.
--- $18: whether to wait for coupons that other transactions hold; otherwise they are skipped.
+-- $13 redemption ids, $14 references, $15 metadata, $16 ids of the events, $17 ids for new assignments, $18 amounts in minor units or null,
+-- $19 their currencies, $20 the minor units of one unit of each currency.
+-- $21: whether to wait for coupons that other transactions hold; otherwise they are skipped.
 -- $3 is the id of the event before that of the call: the end of an expired lock, or the assignment. It is drawn before the id of the call's
 -- event, and the log is in the order of the ids.
 -- Lock order: coupons by key, then quotas, sorted.
 with item as materialized (
   select * from unnest($1::int[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::uuid[], $9::uuid[],
-                       $10::text[], $11::text[], $12::uuid[], $13::uuid[], $14::text[], $15::jsonb[], $16::uuid[], $17::uuid[])
+                       $10::text[], $11::text[], $12::uuid[], $13::uuid[], $14::text[], $15::jsonb[], $16::uuid[], $17::uuid[],
+                       $18::bigint[], $19::text[], $20::int[])
     i (n, business_id, first_event_id, actor, ip, user_agent, request_id, key, fingerprint, code, user_id, lock_id, redemption_id,
-       reference, metadata, event_id, assignment_id)
+       reference, metadata, event_id, assignment_id, amount, currency, minor_units)
 ),
 waited as materialized (
   select 1 from item i join coupon c on c.business_id = i.business_id and c.code = i.code collate "C"
-  where $18 order by c.business_id, c.code for update of c
+  where $21 order by c.business_id, c.code for update of c
 ),
 -- The newest version of each row, and the book's rules. An expired lock is treated as absent. Finds the rows by key
 -- alone: with `=` on the holder the planner could use the index of a holder's codes, which may be a million. An id
--- stored untrimmed is looked up only if the holder of the coupon is not the id itself.
+-- stored untrimmed is looked up only if the holder of the coupon is not the id itself. The discount is that of the version of the book
+-- whose rules are checked.
 held as materialized (
   select i.n, i.user_id as presenter, i.assignment_id as new_assignment_id, c.business_id, c.book_id, c.code, c.status, c.version, c.redeem_count,
          c.holder, c.assignment_id, c.assigned_at, c.expires_at, b.max_redeems_per_user as most, b.max_codes_per_user as cap, b.code_valid_days,
+         case when i.amount is not null then discount_on(b.discount, i.amount, i.minor_units) end as discount,
          case when c.status = 'AVAILABLE' then 'ASSIGN' when c.status = 'LOCKED' and c.locked_until <= now() then 'EXPIRE' end as first_action
   from item i
   join coupon c on c.business_id = i.business_id and c.code = i.code collate "C"
@@ -38,6 +42,7 @@ held as materialized (
     and case when i.lock_id is not null then c.lock_id = i.lock_id and c.locked_until > now()
              when b.require_lock then coalesce(c.locked_until > now(), false)
              else true end
+    and discount_rejection(b.discount, i.amount, i.currency, i.minor_units) is null
     and (i.key is null or (select 1 from request_key k where k.id = i.key) is null)
     and (i.reference is null
          or (select 1 from redemption r
@@ -64,10 +69,10 @@ quota as (
 ),
 -- The new values of the holder's columns.
 ready as materialized (
-  select n, business_id, code, status, version, redeem_count, most, first_action, holder, assignment_id, assigned_at, expires_at
+  select n, business_id, code, status, version, redeem_count, most, discount, first_action, holder, assignment_id, assigned_at, expires_at
   from held where status <> 'AVAILABLE'
   union all
-  select p.n, p.business_id, p.code, p.status, p.version, p.redeem_count, p.most, p.first_action, p.user_id, p.new_assignment_id, now(),
+  select p.n, p.business_id, p.code, p.status, p.version, p.redeem_count, p.most, p.discount, p.first_action, p.user_id, p.new_assignment_id, now(),
          now() + p.code_valid_days * interval '24 hours'
   from presented p join quota q on q.book_id = p.book_id and q.user_id = p.user_id where p.turn <= q.granted
 ),
@@ -79,13 +84,20 @@ done as (
       version = r.version + 1 + (r.first_action is not null)::int
   from ready r
   where c.business_id = r.business_id and c.code = r.code and c.status in ('AVAILABLE', 'ASSIGNED', 'LOCKED') and c.redeem_count < r.most
-  returning r.n, r.status as was, r.first_action, r.most, c.business_id, c.book_id, c.position, c.version, c.code, c.holder,
+  returning r.n, r.status as was, r.first_action, r.most, r.discount, c.business_id, c.book_id, c.position, c.version, c.code, c.holder,
             c.status, c.redeem_count, c.rollback_count, c.redeemed_at
 ),
 redemption as (
-  insert into redemption (id, business_id, book_id, code, use_number, user_id, reference, metadata)
-  select i.redemption_id, d.business_id, d.book_id, d.code, d.redeem_count + d.rollback_count, d.holder, i.reference, i.metadata
+  insert into redemption (id, business_id, book_id, code, use_number, user_id, reference, metadata, amount, discount, total, currency)
+  select i.redemption_id, d.business_id, d.book_id, d.code, d.redeem_count + d.rollback_count, d.holder, i.reference, i.metadata,
+         i.amount, d.discount, i.amount - d.discount, i.currency
   from done d join item i on i.n = d.n
+  returning business_id, book_id, at, amount, discount, currency
+),
+amounts as (
+  insert into stat_amount_delta (business_id, book_id, bucket_at, currency, redeemed, amount, discount)
+  select business_id, book_id, stat_bucket_of(at), currency, count(*), sum(amount), sum(discount)
+  from redemption where amount is not null group by business_id, book_id, stat_bucket_of(at), currency
 ),
 -- No `on conflict`: of two redemptions with one reference, one fails and then finds the other.
 reference as (
@@ -114,7 +126,9 @@ delta as (
 ),
 answer as (
   select d.n, i.key, i.fingerprint, jsonb_build_object('code', d.code, 'redemption', i.redemption_id,
-         'redeem_count', d.redeem_count, 'max_redeems', d.most, 'redeemed_at', d.redeemed_at, 'version', d.version) as outcome
+         'redeem_count', d.redeem_count, 'max_redeems', d.most, 'redeemed_at', d.redeemed_at, 'version', d.version,
+         'amounts', case when i.amount is not null then jsonb_build_object(
+           'currency', i.currency, 'amount', i.amount, 'discount', d.discount) end) as outcome
   from done d join item i on i.n = d.n
 ),
 key as (

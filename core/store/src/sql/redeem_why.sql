@@ -1,5 +1,6 @@
 -- Why an item of redeem changed nothing, by the current rows. `Store::validate` uses it too. `again`: no rule rejects
 -- the item. `already`: the first redemption of the code with this reference, by the same user; of earlier programs there may be several.
+-- The amount of an item is checked last but for the user's limit. `discount` is the book's discount.
 -- `user_required`: an item without a user presents a BEARER code, and this code is none.
 select i.n as "n!",
   case
@@ -27,6 +28,7 @@ select i.n as "n!",
                                           where e.book_id = c.book_id and e.position = c.position
                                           order by e.version desc limit 1) = 'EXPIRE'
            then 'lock_expired' else 'lock_required' end
+    when a.rejection is not null then a.rejection
     when c.status = 'AVAILABLE'
          and (select q.held from user_quota q where q.book_id = c.book_id and q.user_id = u.user_id) >= b.max_codes_per_user
       then 'user_limit_reached'
@@ -36,16 +38,21 @@ select i.n as "n!",
     when k.id is not null then k.answer
     when r.user_id = u.user_id and r.rolled_back_at is null then jsonb_build_object('Ok', jsonb_build_object('code', c.code,
       'redemption', r.id, 'max_redeems', b.max_redeems_per_user, 'redeemed_at', r.at, 'replayed', true,
+      'amounts', case when r.amount is not null then jsonb_build_object(
+        'currency', r.currency, 'amount', r.amount, 'discount', r.discount) end,
       -- The uses at that time.
       'redeem_count', (select count(*) from redemption o
                        where o.business_id = c.business_id and o.code = c.code and o.use_number <= r.use_number
                          and (o.rolled_back_at is null or o.rolled_back_at > r.at))))
     when c.locked_until > now() and c.holder <> u.user_id then to_jsonb(c.locked_until)
+    when a.rejection is not null then jsonb_build_object('currency', b.discount ->> 'currency', 'min_amount', b.discount ->> 'minAmount')
     when c.status = 'AVAILABLE' then to_jsonb(b.max_codes_per_user)
   end as detail,
-  case when c.status = 'AVAILABLE' and b.code_kind = 'BEARER' then false else c.holder is distinct from u.user_id end as "foreign!"
-from unnest($1::int[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::uuid[], $8::text[])
-  i (n, business_id, key, fingerprint, code, user_id, lock_id, reference)
+  case when c.status = 'AVAILABLE' and b.code_kind = 'BEARER' then false else c.holder is distinct from u.user_id end as "foreign!",
+  b.discount as "discount?"
+from unnest($1::int[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::uuid[], $8::text[], $9::bigint[], $10::text[],
+            $11::int[])
+  i (n, business_id, key, fingerprint, code, user_id, lock_id, reference, amount, currency, minor_units)
 left join request_key k on k.id = i.key
 left join coupon c on c.business_id = i.business_id and c.code = i.code collate "C"
 cross join lateral (
@@ -55,7 +62,8 @@ cross join lateral (
                             'bearer:' || c.code)
          end as user_id) u
 left join coupon_book b on b.id = c.book_id
+cross join lateral (select discount_rejection(b.discount, i.amount, i.currency, i.minor_units) as rejection) a
 left join lateral (
-  select r.id, r.at, r.user_id, r.use_number, r.rolled_back_at from redemption r
+  select r.id, r.at, r.user_id, r.use_number, r.rolled_back_at, r.amount, r.discount, r.currency from redemption r
   where r.business_id = i.business_id and r.code = i.code collate "C" and r.reference = i.reference
   order by r.use_number limit 1) r on true

@@ -20,7 +20,8 @@ place as (
   select n, id, true as is_found from found
   union all
   select n, id, false from examined where n = $7 and (select count(*) from found) < $8)
-select r.id, r.code, r.book_id, r.user_id, r.use_number, r.reference, r.metadata, r.at, r.rolled_back_at, p.is_found as "is_found!"
+select r.id, r.code, r.book_id, r.user_id, r.use_number, r.reference, r.metadata, r.at, r.rolled_back_at,
+       r.amount, r.discount, r.currency as "currency: StoredCurrency", p.is_found as "is_found!"
 from place p
 cross join lateral (select * from redemption r where r.id = p.id limit 1) r
 order by p.n, p.is_found desc

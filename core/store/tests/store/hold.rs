@@ -34,7 +34,8 @@ fn redeeming(world: &World, locked: &Locked) -> Call<Redeem> {
 async fn renewing_a_lock_keeps_its_id_and_moves_its_end() {
     let (world, codes) = held(1).await;
     let first = world.locked(&codes[0], "ana").await;
-    let longer = Lock { code: codes[0].clone(), user: "ana".to_owned(), ttl_seconds: Some(3_600) };
+    let longer =
+        Lock { code: codes[0].clone(), user: "ana".to_owned(), ttl_seconds: Some(3_600), amount: None };
     let renewed = world.run_batch(world.call(longer)).await.outcome.unwrap();
     assert_eq!((renewed.lock, renewed.locked_at), (first.lock, first.locked_at));
     assert!(renewed.locked_until > first.locked_until);

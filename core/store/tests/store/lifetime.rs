@@ -84,7 +84,7 @@ async fn no_lock_outlives_its_code() {
     let soon = "update coupon set expires_at = now() + interval '100 seconds' where holder is not null";
     query(soon).execute(world.pool()).await.unwrap();
     let lock = |ttl| -> Call<Lock> {
-        world.call(Lock { code: codes[0].clone(), user: "ana".into(), ttl_seconds: Some(ttl) })
+        world.call(Lock { code: codes[0].clone(), user: "ana".into(), ttl_seconds: Some(ttl), amount: None })
     };
     let expires_at = world.coupon(&codes[0]).await.expires_at.unwrap();
     let short = world.run_batch(lock(10)).await.outcome.unwrap();

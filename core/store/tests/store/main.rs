@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails on an unexpected error")]
 
 mod admin_event;
+mod amounts;
 mod archive;
 mod assign;
 mod audit_chain;

@@ -66,7 +66,7 @@ async fn failed_export(world: &World) -> JobId {
     let job = world.store().submit_export(None, world.business, "test", export).await.unwrap();
     let now = Utc::now();
     let place = Some(Place::Book { ordinal: 1 });
-    let part = ExportPart { rows: 1, bytes: PART, read_from: now, read_to: now, next: place };
+    let part = ExportPart { rows: 1, bytes: PART, amounts: None, read_from: now, read_to: now, next: place };
     let store = world.store();
     let first = next(world).await;
     assert_eq!(store.finish_exported_part(&first, &part).await.unwrap(), ClaimState::Held);

@@ -92,10 +92,15 @@ pub enum Place {
         /// Only after this position and version.
         after: (i32, i32),
     },
-    /// Redemptions, by time.
+    /// Redemptions, by time. After another redemption, without their amounts: an earlier version has begun the file.
     Redemptions {
         /// Only after this one.
         after: Option<(DateTime<Utc>, RedemptionId)>,
+    },
+    /// Redemptions with their amounts, by time. A worker of an earlier version, which would omit the amounts, cannot read this place.
+    RedemptionsWithAmounts {
+        /// Only after this one.
+        after: (DateTime<Utc>, RedemptionId),
     },
 }
 
@@ -129,6 +134,11 @@ impl Place {
     /// The first event of a book.
     pub fn of_events(ordinal: Option<i32>, book: BookId) -> Self {
         Self::Events { ordinal, book, after: (-1, 0) }
+    }
+
+    /// Whether the rows have no amounts, because an earlier version has begun the file without them.
+    pub fn lacks_amounts(&self) -> bool {
+        matches!(self, Self::Redemptions { after: Some(_) })
     }
 
     /// The place after the last row of a book.

@@ -59,6 +59,7 @@ async fn use_codes(world: &World) {
         lock: None,
         reference: None,
         metadata: None,
+        amount: None,
     };
     world.run_batch(by_ana(world, redeem(&codes[0]), Some(new_key()))).await.outcome.unwrap();
     let redeemed = world.run_batch(by_ana(world, redeem(&codes[1]), None)).await.outcome.unwrap();

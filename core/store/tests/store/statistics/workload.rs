@@ -1,6 +1,7 @@
 //! Statistics beside writers.
 
 use cuponera_domain::book::BookRules;
+use cuponera_domain::money::{Currency, Money};
 use cuponera_domain::statistics::{EventSums, Interval, Window};
 use cuponera_testkit::{World, race};
 use rand::rngs::StdRng;
@@ -32,7 +33,11 @@ async fn work(world: &World, codes: &[String], client: usize) {
             30..50 => drop(world.run_batch(world.lock(code, &holder(world, code, &user).await)).await),
             50..60 => drop(world.run_batch(world.unlock(code, &holder(world, code, &user).await)).await),
             60..85 => {
-                let call = world.redeem(code, &holder(world, code, &user).await);
+                let mut call = world.redeem(code, &holder(world, code, &user).await);
+                if random.random_bool(0.5) {
+                    let currency = Currency::parse(["EUR", "JPY"][random.random_range(0..2)]).unwrap();
+                    call.ask.amount = Money::parse(&random.random_range(1..1_000).to_string(), currency).ok();
+                }
                 if let Ok(done) = world.run_batch(call).await.outcome {
                     redemptions.push((code.clone(), done.redemption));
                 }

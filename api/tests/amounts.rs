@@ -55,7 +55,8 @@ async fn a_sale_is_validated_locked_and_redeemed_with_one_discount() {
         assert_eq!((amounts(&one), amounts(&listed)), (expected.clone(), expected.clone()));
     }
     let reason = json!({"reason": "returned"});
-    service.post(&format!("redemptions/{id}/rollback"), reason).await.expect(200);
+    let rolled_back = service.post(&format!("redemptions/{id}/rollback"), reason).await.expect(200);
+    assert_eq!(amounts(&rolled_back), expected);
     let one = service.get(&format!("redemptions/{id}")).await.expect(200);
     assert_eq!(amounts(&one), expected, "a rollback keeps them");
     server.assert_invariants().await;

@@ -295,13 +295,16 @@ fn preview_card(preview: &Value) -> String {
 
 impl RunCommand for Redemptions {
     async fn run(self, client: &Client) -> Result<(), ClientError> {
-        const COLUMNS: [Column; 7] = [
+        const COLUMNS: [Column; 10] = [
             Column("AT", "/redeemedAt", CellFormat::Time),
             Column("ID", "/id", CellFormat::Text),
             Column("CODE", "/code", CellFormat::Text),
             Column("USE", "/useNumber", CellFormat::Count),
             Column("USER", "/userId", CellFormat::Text),
             Column("REFERENCE", "/reference", CellFormat::Text),
+            Column("AMOUNT", "/amount", CellFormat::Text),
+            Column("DISCOUNT", "/discount", CellFormat::Text),
+            Column("CURRENCY", "/currency", CellFormat::Text),
             Column("ROLLED BACK", "/rolledBackAt", CellFormat::Time),
         ];
         if let Some(id) = self.redemption {
@@ -320,13 +323,17 @@ impl RunCommand for Redemptions {
 }
 
 fn redemption_card(redemption: &Value) -> String {
-    const FIELDS: [Column; 9] = [
+    const FIELDS: [Column; 13] = [
         Column("Id", "/id", CellFormat::Text),
         Column("Code", "/code", CellFormat::Text),
         Column("Book", "/couponBookId", CellFormat::Text),
         Column("User", "/userId", CellFormat::Text),
         Column("Use", "/useNumber", CellFormat::Count),
         Column("Reference", "/reference", CellFormat::Text),
+        Column("Amount", "/amount", CellFormat::Text),
+        Column("Discount", "/discount", CellFormat::Text),
+        Column("Total", "/total", CellFormat::Text),
+        Column("Currency", "/currency", CellFormat::Text),
         Column("Metadata", "/metadata", CellFormat::Text),
         Column("Redeemed", "/redeemedAt", CellFormat::Time),
         Column("Rolled back", "/rolledBackAt", CellFormat::Time),

@@ -7,6 +7,7 @@ use sqlx::PgPool;
 
 use cuponera_domain::coupon::state::CouponStatus;
 use cuponera_domain::id::RedemptionId;
+use cuponera_domain::money::Amounts;
 
 use super::batch::parameters::{BatchColumns, WhyColumns, apply_batch, column, why_batch};
 use super::batch::{Call, Transition, Why};
@@ -39,6 +40,9 @@ pub struct RolledBack {
     pub max_redeems: i32,
     /// When it was rolled back.
     pub rolled_back_at: DateTime<Utc>,
+    /// The amount and the discount of the redemption, if it has them.
+    #[serde(default)]
+    pub amounts: Option<Amounts>,
     /// The version of the coupon's row.
     pub version: i32,
 }

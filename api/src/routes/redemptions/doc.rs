@@ -18,7 +18,7 @@ pub(in crate::routes) fn operations() -> Vec<Operation> {
                 "The code has its use back.",
                 json!({
                     "redemptionId": REDEMPTION, "code": CODE, "status": "ASSIGNED", "redeemCount": 0, "maxRedeems": 1,
-                    "rolledBackAt": LATER,
+                    "rolledBackAt": LATER, "amount": "49.90", "discount": "4.99", "total": "44.91", "currency": "EUR",
                 }),
             )
             .refuses(&["forbidden", "not_holder", "already_rolled_back", "coupon_busy"]),

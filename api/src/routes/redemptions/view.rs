@@ -12,7 +12,7 @@ use crate::routes::amounts::text;
 
 /// A redemption that was rolled back, and what is left of its code.
 #[derive(Debug, Object)]
-#[oai(rename = "Rollback", rename_all = "camelCase")]
+#[oai(rename = "Rollback", rename_all = "camelCase", skip_serializing_if_is_none)]
 pub(crate) struct RollbackView {
     redemption_id: Uuid,
     code: String,
@@ -21,6 +21,12 @@ pub(crate) struct RollbackView {
     redeem_count: i32,
     max_redeems: i32,
     rolled_back_at: Time,
+    /// The amount of the sale before the discount. Absent with the three others if the redemption was made without an amount.
+    amount: Option<String>,
+    discount: Option<String>,
+    /// The amount minus the discount.
+    total: Option<String>,
+    currency: Option<String>,
 }
 
 impl From<RolledBack> for RollbackView {
@@ -32,6 +38,10 @@ impl From<RolledBack> for RollbackView {
             redeem_count: done.redeem_count,
             max_redeems: done.max_redeems,
             rolled_back_at: done.rolled_back_at.into(),
+            amount: text(done.amounts.map(Amounts::amount)),
+            discount: text(done.amounts.map(Amounts::discount)),
+            total: text(done.amounts.map(Amounts::total)),
+            currency: text(done.amounts.map(Amounts::currency)),
         }
     }
 }

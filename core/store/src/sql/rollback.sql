@@ -38,7 +38,7 @@ held as materialized (
 taken as (
   update redemption r set rolled_back_at = now()
   from held h where r.id = h.redemption_id and r.rolled_back_at is null
-  returning h.n, r.rolled_back_at
+  returning h.n, r.rolled_back_at, r.amount, r.discount, r.currency
 ),
 -- A lock stays, and so does VOID. The time of the last redemption is that of the last one that stands.
 done as (
@@ -50,7 +50,7 @@ done as (
                      order by o.use_number desc limit 1)
   from taken t join held h on h.n = t.n
   where c.business_id = h.business_id and c.code = h.code and c.redeem_count > 0
-  returning h.n, h.redemption_id, h.status as was, h.most, t.rolled_back_at, c.business_id, c.book_id, c.position, c.version, c.code,
+  returning h.n, h.redemption_id, h.status as was, h.most, t.rolled_back_at, t.amount, t.discount, t.currency, c.business_id, c.book_id, c.position, c.version, c.code,
             c.holder, c.status, c.redeem_count, c.locked_until
 ),
 event as (
@@ -67,7 +67,9 @@ delta as (
 answer as (
   select d.n, i.key, i.fingerprint, jsonb_build_object('id', d.redemption_id, 'code', d.code,
          'status', case when d.status = 'LOCKED' and d.locked_until <= now() then 'ASSIGNED' else d.status end,
-         'redeem_count', d.redeem_count, 'max_redeems', d.most, 'rolled_back_at', d.rolled_back_at, 'version', d.version) as outcome
+         'redeem_count', d.redeem_count, 'max_redeems', d.most, 'rolled_back_at', d.rolled_back_at, 'version', d.version,
+         'amounts', case when d.amount is not null then jsonb_build_object(
+           'currency', d.currency, 'amount', d.amount, 'discount', d.discount) end) as outcome
   from done d join item i on i.n = d.n
 ),
 key as (

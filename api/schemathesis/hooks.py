@@ -245,6 +245,13 @@ def fill_body(operation, body, dice):
             body["status"], body["linkTemplate"] = None, None
         elif body.get("kind") == "ASSIGNMENTS" and body.get("status") == "AVAILABLE":
             body["status"] = "ASSIGNED"
+    if isinstance(body.get("timeZone"), str):
+        # The document has no list of the time zones.
+        body["timeZone"] = "Europe/Madrid"
+    for window in body["schedule"] if isinstance(body.get("schedule"), list) else []:
+        # A window does not end when it begins.
+        if window["from"] == window["to"]:
+            window["to"] = "24:00"
     if "metadata" in body:
         body["metadata"] = kept(body["metadata"])
     discount = body.get("discount")

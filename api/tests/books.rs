@@ -18,7 +18,7 @@ async fn a_new_book_has_the_defaults_and_is_a_draft() {
     assert_eq!(location, format!("/api/v1/coupon-books/{}", id_of(&book)));
     let expected = json!({
         "name": "Plain", "description": null, "status": "DRAFT", "codeKind": "UNIQUE", "maxCodesPerUser": null, "maxRedeemsPerUser": 1,
-        "totalCodesExpected": null, "startsAt": null, "expiresAt": null, "lockTtlSeconds": 300, "requireLock": false,
+        "totalCodesExpected": null, "startsAt": null, "expiresAt": null, "schedule": null, "timeZone": "UTC", "lockTtlSeconds": 300, "requireLock": false,
         "discount": null, "metadata": null, "generatedCount": 0,
         "counts": {"available": 0, "assigned": 0, "locked": 0, "redeemed": 0, "void": 0},
         "isActive": false, "isExpired": false, "businessId": server.business.to_string(),
@@ -34,7 +34,8 @@ fn every_field(server: &Server) -> Value {
     json!({
         "name": "Summer", "description": "Two\nlines", "codeKind": "BEARER", "maxCodesPerUser": 2, "maxRedeemsPerUser": 3,
         "totalCodesExpected": 10_000_000, "startsAt": "2026-06-01T00:00:00Z", "expiresAt": "9999-12-31T23:59:59Z",
-        "lockTtlSeconds": 86_400, "requireLock": true, "discount": {"type": "FIXED", "value": 2.5, "currency": "EUR"},
+        "schedule": [{"days": ["MON", "SUN"], "from": "22:00", "to": "02:00"}, {"days": ["SAT"], "from": "00:00", "to": "24:00"}],
+        "timeZone": "America/Santiago", "lockTtlSeconds": 86_400, "requireLock": true, "discount": {"type": "FIXED", "value": 2.5, "currency": "EUR"},
         "metadata": {"shop": ["Berlin", 7, null]}, "businessId": server.business.to_string(),
     })
 }
@@ -57,7 +58,7 @@ async fn a_change_keeps_what_it_does_not_name_and_null_empties() {
     assert_eq!(server.admin().patch(&path, json!({})).await.expect(200)["name"], "Summer");
     let emptied = json!({
         "description": null, "maxCodesPerUser": null, "totalCodesExpected": null, "startsAt": null, "expiresAt": null,
-        "discount": null, "metadata": null,
+        "schedule": null, "discount": null, "metadata": null,
     });
     let put = server.admin().request(reqwest::Method::PUT, &path).json(&emptied);
     let after = crate::support::Reply::to(put).await.expect(200);
@@ -68,7 +69,9 @@ async fn a_change_keeps_what_it_does_not_name_and_null_empties() {
         }
     }
     assert!(after["updatedAt"].as_str() > before["updatedAt"].as_str());
-    for field in ["name", "status", "codeKind", "maxRedeemsPerUser", "lockTtlSeconds", "requireLock"] {
+    for field in
+        ["name", "status", "codeKind", "maxRedeemsPerUser", "timeZone", "lockTtlSeconds", "requireLock"]
+    {
         let mut change = json!({});
         change[field] = Value::Null;
         let problem = server.admin().patch(&path, change).await.expect(422);

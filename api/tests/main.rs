@@ -26,6 +26,7 @@ mod queue;
 mod races;
 mod redis;
 mod retention;
+mod schedule;
 mod session;
 mod shares;
 mod slow;

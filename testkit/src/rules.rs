@@ -1,6 +1,7 @@
 //! Rules of books.
 
 use cuponera_domain::book::{BookPatch, BookRules, BookStatus, Change, CodeKind, DEFAULT_LOCK_TTL_SECONDS};
+use cuponera_domain::time_zone::DEFAULT_TIME_ZONE;
 
 /// Rules of a book with one use for each code and no other limits.
 pub fn rules() -> BookRules {
@@ -13,6 +14,8 @@ pub fn rules() -> BookRules {
         total_codes_expected: None,
         starts_at: None,
         expires_at: None,
+        schedule: None,
+        time_zone: DEFAULT_TIME_ZONE.to_owned(),
         code_valid_days: None,
         lock_ttl_seconds: DEFAULT_LOCK_TTL_SECONDS,
         require_lock: false,

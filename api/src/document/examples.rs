@@ -53,11 +53,16 @@ pub(crate) fn book() -> Value {
     json!({
         "id": BOOK, "businessId": BUSINESS, "name": "Summer", "description": null, "status": "ACTIVE",
         "codeKind": "UNIQUE", "maxCodesPerUser": 2, "maxRedeemsPerUser": 1, "totalCodesExpected": null, "startsAt": null,
-        "expiresAt": "2027-08-31T22:00:00Z", "codeValidDays": 30, "lockTtlSeconds": 300, "requireLock": false,
+        "expiresAt": "2027-08-31T22:00:00Z", "schedule": schedule(), "timeZone": "Europe/Madrid", "codeValidDays": 30, "lockTtlSeconds": 300, "requireLock": false,
         "discount": {"type": "PERCENT", "value": 10.0}, "metadata": null, "generatedCount": 1000,
         "counts": {"available": 998, "assigned": 1, "locked": 1, "redeemed": 0, "void": 0},
         "isActive": true, "isExpired": false, "createdAt": NOW, "updatedAt": NOW,
     })
+}
+
+/// Opening hours.
+pub(crate) fn schedule() -> Value {
+    json!([{"days": ["MON", "TUE", "WED", "THU", "FRI"], "from": "09:00", "to": "18:00"}])
 }
 
 /// A new book.

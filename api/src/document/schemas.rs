@@ -10,6 +10,7 @@ use cuponera_domain::distribution::{Mode, OnShortage};
 use cuponera_domain::export::ExportKind;
 use cuponera_domain::job::{JobKind, JobStatus};
 use cuponera_domain::principal::MAX_USER_ID_BYTES;
+use cuponera_domain::schedule::Day;
 use cuponera_domain::statistics::Interval;
 use cuponera_domain::webhook::DisabledReason;
 use cuponera_domain::webhook::delivery::DeliveryStatus;
@@ -24,7 +25,10 @@ const PLAIN_TEXT: &str = r"^[^\x00-\x08\x0B-\x1F\x7F-\x9F]*$";
 /// Fields that are always present and may be null.
 const NULL_OR: &[(&str, &[&str])] = &[
     ("Audit", &["sealedThrough"]),
-    ("CouponBook", &["description", "maxCodesPerUser", "startsAt", "expiresAt", "codeValidDays", "discount"]),
+    (
+        "CouponBook",
+        &["description", "maxCodesPerUser", "startsAt", "expiresAt", "schedule", "codeValidDays", "discount"],
+    ),
     ("Progress", &["total", "percent", "ratePerSecond", "etaSeconds"]),
     ("Rates", &["assignedOfGenerated", "redeemedOfAssigned", "lockToRedeem"]),
     ("Statistics", &["topHoldersAsOf"]),
@@ -36,7 +40,10 @@ const NULL_OR_ABSENT: &[(&str, &[&str])] = &[("CouponBook", &["totalCodesExpecte
 
 /// Fields of requests that may be absent but not null.
 const NEVER_NULL: &[(&str, &[&str])] = &[
-    ("BookChange", &["status", "name", "codeKind", "maxRedeemsPerUser", "lockTtlSeconds", "requireLock"]),
+    (
+        "BookChange",
+        &["status", "name", "codeKind", "maxRedeemsPerUser", "timeZone", "lockTtlSeconds", "requireLock"],
+    ),
     ("PoolChange", &["name"]),
     ("WebhookChange", &["url", "eventTypes", "perCode", "enabled"]),
 ];
@@ -82,6 +89,8 @@ const TEXTS: &[(&str, &str, &str, &str)] = &[
     ("VoidFilter", "prefix", "pattern", BLANK_IS_NOTHING),
     ("VoidRequest", "reason", "pattern", BLANK_IS_NOTHING),
     ("NewWebhook", "url", "format", "uri"),
+    ("ScheduleWindow", "from", "pattern", r"^([01][0-9]|2[0-3]):[0-5][0-9]$"),
+    ("ScheduleWindow", "to", "pattern", r"^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)$"),
     ("WebhookChange", "url", "format", "uri"),
 ];
 
@@ -245,6 +254,7 @@ pub(super) fn complete(schemas: &mut Map<String, Value>, requests: &BTreeSet<Str
     for schema in ["NewWebhook", "WebhookChange"] {
         change(schema, "eventTypes", &|field| field["items"]["enum"] = json!(types));
     }
+    change("ScheduleWindow", "days", &|field| field["items"]["enum"] = json!(Day::ALL.map(Day::as_str)));
     for (schema, field, keyword, value) in TEXTS {
         change(schema, field, &|field| field[*keyword] = json!(value));
         if *field == "userId" {

@@ -50,7 +50,7 @@ pub(crate) trait FromFields: Sized {
 /// The fields of a JSON object as they are read.
 #[derive(Debug)]
 pub(crate) struct Fields {
-    prefix: &'static str,
+    prefix: String,
     object: Map<String, Value>,
     known: BTreeSet<&'static str>,
     faults: Vec<FieldError>,
@@ -169,10 +169,18 @@ impl Field for Map<String, Value> {
     }
 }
 
+impl Field for Vec<Map<String, Value>> {
+    const EXPECTED: &'static str = "an array of objects";
+    fn read(value: Value) -> Option<Self> {
+        let Value::Array(values) = value else { return None };
+        values.into_iter().map(<Map<String, Value> as Field>::read).collect()
+    }
+}
+
 impl Fields {
     /// The fields of an object. `faults` are those of its text.
-    fn new(prefix: &'static str, object: Map<String, Value>, faults: Vec<FieldError>) -> Self {
-        Self { prefix, object, known: BTreeSet::new(), faults, likely_faults: Vec::new() }
+    fn new(prefix: &str, object: Map<String, Value>, faults: Vec<FieldError>) -> Self {
+        Self { prefix: prefix.to_owned(), object, known: BTreeSet::new(), faults, likely_faults: Vec::new() }
     }
 
     /// A required field.
@@ -237,16 +245,23 @@ impl Fields {
     }
 
     /// Reads a nested object. The names of its faults begin with the field and a dot.
-    pub(crate) fn nested<T: FromFields>(
-        &mut self,
-        name: &'static str,
-        object: Map<String, Value>,
-    ) -> Option<T> {
+    pub(crate) fn nested<T: FromFields>(&mut self, name: &str, object: Map<String, Value>) -> Option<T> {
         let mut inner = Self::new(name, object, std::mem::take(&mut self.faults));
         let value = T::read(&mut inner);
         inner.reject_unknown();
         self.faults = inner.faults;
         value
+    }
+
+    /// Reads the objects of an array. The names of their faults begin with the field and their index.
+    pub(crate) fn nested_all<T: FromFields>(
+        &mut self,
+        name: &str,
+        objects: Vec<Map<String, Value>>,
+    ) -> Option<Vec<T>> {
+        let read = |(index, object)| self.nested(&format!("{name}.{index}"), object);
+        let all: Vec<Option<T>> = objects.into_iter().enumerate().map(read).collect();
+        all.into_iter().collect()
     }
 
     /// Records a fault of a field. Of several faults of one field the first is kept.

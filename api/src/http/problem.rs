@@ -81,6 +81,8 @@ struct ProblemBody {
     allowed_bytes: Option<u64>,
     /// With `coupon_locked`: the end of the lock.
     locked_until: Option<Time>,
+    /// With `outside_schedule`: the time at which the schedule of the book opens next.
+    next_at: Option<Time>,
     /// With a file that cannot be imported: the line of the fault, from 1.
     line: Option<u64>,
     /// With `unclear_header`: the cells of the record that may be a header.
@@ -122,6 +124,7 @@ impl Problem {
                 used_bytes: None,
                 allowed_bytes: None,
                 locked_until: None,
+                next_at: None,
                 line: None,
                 first_record: None,
                 parameters: None,
@@ -272,6 +275,7 @@ impl From<Rejection> for Problem {
             Rejection::CouponLocked { locked_until } => {
                 problem.body.locked_until = Some((*locked_until).into());
             }
+            Rejection::OutsideSchedule { next_at } => problem.body.next_at = Some((*next_at).into()),
             Rejection::BadFile { line, fault, first_record, .. } => {
                 problem.body.line = *line;
                 problem.body.code.clone_from(fault);

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::exchange::Request;
 use super::fault::ClientError;
+use super::schedule::{parse_window, shown};
 use super::show::{CellFormat, Column, card, count, plain, table, text};
 use super::watch::{self, Job, Submitted};
 use super::{Client, Paging, RunCommand, print};
@@ -15,6 +16,7 @@ use super::{Client, Paging, RunCommand, print};
 pub(super) const HELP: &str = help!(
     "Examples:
   cuponera books create 'Summer 2027' --max-codes-per-user 1 --discount 10%
+  cuponera books create 'Happy hour' --schedule 'FRI,SAT 22:00-02:00' --time-zone Europe/Madrid
   cuponera books activate 'Summer 2027'
   cuponera books list --status active
   cuponera books show 'Summer 2027' --json
@@ -135,6 +137,12 @@ struct Create {
     /// The end of assigning and redeeming
     #[arg(long, value_name = "TIME")]
     expires_at: Option<String>,
+    /// A window of the week in which codes can be locked and redeemed, such as 'MON-FRI 09:00-18:00'; repeatable. At all times if absent
+    #[arg(long, value_name = "WINDOW", value_parser = parse_window)]
+    schedule: Vec<Value>,
+    /// The time zone of the schedule, such as Europe/Madrid; UTC if absent
+    #[arg(long, value_name = "ZONE")]
+    time_zone: Option<String>,
     /// The number of days that a code is valid after its assignment; as long as the book if absent
     #[arg(long, value_name = "DAYS")]
     code_valid_days: Option<i32>,
@@ -228,7 +236,7 @@ impl List {
 }
 
 fn book_card(book: &Value) -> String {
-    const FIELDS: [Column; 23] = [
+    const FIELDS: [Column; 25] = [
         Column("Name", "/name", CellFormat::Text),
         Column("Id", "/id", CellFormat::Text),
         Column("Status", "/status", CellFormat::Text),
@@ -250,10 +258,16 @@ fn book_card(book: &Value) -> String {
         Column("Metadata", "/metadata", CellFormat::Text),
         Column("Starts", "/startsAt", CellFormat::Time),
         Column("Expires", "/expiresAt", CellFormat::Time),
+        Column("Schedule", "/schedule", CellFormat::Text),
+        Column("Time zone", "/timeZone", CellFormat::Text),
         Column("Created", "/createdAt", CellFormat::Time),
         Column("Updated", "/updatedAt", CellFormat::Time),
     ];
-    card(&FIELDS, book)
+    let mut book = book.clone();
+    if let Some(schedule) = shown(&book["schedule"]) {
+        book["schedule"] = schedule.into();
+    }
+    card(&FIELDS, &book)
 }
 
 impl Create {
@@ -268,6 +282,8 @@ impl Create {
             ("totalCodesExpected", self.total_codes_expected.map(Value::from)),
             ("startsAt", self.starts_at.map(Value::from)),
             ("expiresAt", self.expires_at.map(Value::from)),
+            ("schedule", (!self.schedule.is_empty()).then_some(Value::Array(self.schedule))),
+            ("timeZone", self.time_zone.map(Value::from)),
             ("codeValidDays", self.code_valid_days.map(Value::from)),
             ("lockTtlSeconds", self.lock_ttl.map(Value::from)),
             ("requireLock", self.require_lock.then_some(Value::Bool(true))),

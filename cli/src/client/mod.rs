@@ -25,6 +25,7 @@ mod login;
 mod pools;
 pub(crate) mod print;
 mod progress;
+mod schedule;
 mod server;
 mod session;
 mod show;

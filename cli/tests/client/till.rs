@@ -97,3 +97,25 @@ async fn codes_are_made_while_the_command_waits_and_a_pattern_tells_what_it_has_
     world.run(&["capacity", "--book", &name, "--pattern", &pattern]).prints(&["Remaining", "900"]);
     assert_eq!(world.json(&["books", "show", &id])["generatedCount"], 100);
 }
+
+#[tokio::test]
+async fn a_code_is_redeemed_within_the_schedule_of_its_book() {
+    let world = World::new().await;
+    let (open, _) = world.book(&["--schedule", "mon-sun 00:00-24:00", "--time-zone", "Europe/Madrid"]);
+    world.run(&["books", "show", &open]).prints(&["Schedule", "MON-SUN 00:00-24:00", "Europe/Madrid"]);
+    let codes = world.codes(&open, 1);
+    world.run(&["assign", &codes[0], "--user", "ana"]).prints(&[&codes[0]]);
+    world.run(&["redeem", &codes[0], "--user", "ana"]).prints(&["use 1 of 1"]);
+    // More than a day away.
+    let day = chrono::Utc::now() + chrono::TimeDelta::days(2);
+    let window = format!("{} 12:00-12:01", day.format("%a"));
+    let (closed, _) = world.book(&["--schedule", &window]);
+    let codes = world.codes(&closed, 1);
+    world.run(&["assign", &codes[0], "--user", "ana"]).prints(&[&codes[0]]);
+    for verb in ["redeem", "validate", "lock"] {
+        world.run(&[verb, &codes[0], "--user", "ana"]).fails(3, &["outside_schedule", "12:00:00 UTC"]);
+    }
+    let words = ["books", "create", "A", "--schedule", "MON 25:00-26:00", "--time-zone", "Mars/Olympus"];
+    world.run(&words).fails(3, &["\n  schedule.0.from: ", "\n  schedule.0.to: "]);
+    world.run(&["books", "create", "A", "--schedule", "noon"]).fails(2, &["MON-FRI 09:00-18:00"]);
+}

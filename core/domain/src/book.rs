@@ -10,6 +10,8 @@ use serde_json::Value;
 use crate::coupon::state::CouponStatus;
 use crate::id::{BookId, BusinessId};
 use crate::rejection::{FieldError, Rejection};
+use crate::schedule::{self, ScheduleWindow};
+use crate::time_zone::{DEFAULT_TIME_ZONE, may_be_zone, zone_fault};
 
 /// The maximum TTL of a lock: one day.
 pub const MAX_LOCK_TTL_SECONDS: i32 = 86_400;
@@ -149,6 +151,12 @@ pub struct BookRules {
     pub starts_at: Option<DateTime<Utc>>,
     /// End of that period.
     pub expires_at: Option<DateTime<Utc>>,
+    /// The windows of the week in which codes can be locked and redeemed; at all times if absent.
+    #[serde(default)]
+    pub schedule: Option<Vec<ScheduleWindow>>,
+    /// The time zone of the schedule: a name of the IANA time zone database.
+    #[serde(default = "default_time_zone")]
+    pub time_zone: String,
     /// Number of days, of 24 hours, that a code is valid after its assignment; as long as the book if absent. A change does not
     /// concern codes that are assigned.
     #[serde(default)]
@@ -161,6 +169,10 @@ pub struct BookRules {
     pub discount: Option<Discount>,
     /// Any other data of the owner.
     pub metadata: Option<Value>,
+}
+
+fn default_time_zone() -> String {
+    DEFAULT_TIME_ZONE.to_owned()
 }
 
 impl BookRules {
@@ -201,6 +213,10 @@ impl BookRules {
         }
         if let Some(discount) = &self.discount {
             discount.check(&mut faults);
+        }
+        faults.extend(self.schedule.iter().flat_map(|windows| schedule::faults(windows)));
+        if !may_be_zone(&self.time_zone) {
+            faults.push(zone_fault());
         }
         if faults.is_empty() { Ok(()) } else { Err(Rejection::Invalid { faults }) }
     }
@@ -285,6 +301,8 @@ pub struct BookPatch {
     pub total_codes_expected: Change<Option<i64>>,
     pub starts_at: Change<Option<DateTime<Utc>>>,
     pub expires_at: Change<Option<DateTime<Utc>>>,
+    pub schedule: Change<Option<Vec<ScheduleWindow>>>,
+    pub time_zone: Change<String>,
     pub code_valid_days: Change<Option<i32>>,
     pub lock_ttl_seconds: Change<i32>,
     pub require_lock: Change<bool>,
@@ -309,6 +327,8 @@ impl BookPatch {
         self.total_codes_expected.apply(&mut rules.total_codes_expected);
         self.starts_at.apply(&mut rules.starts_at);
         self.expires_at.apply(&mut rules.expires_at);
+        self.schedule.apply(&mut rules.schedule);
+        self.time_zone.apply(&mut rules.time_zone);
         self.code_valid_days.apply(&mut rules.code_valid_days);
         self.lock_ttl_seconds.apply(&mut rules.lock_ttl_seconds);
         self.require_lock.apply(&mut rules.require_lock);

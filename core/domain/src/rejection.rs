@@ -80,6 +80,12 @@ pub enum Rejection {
     /// The book's `expiresAt` has passed.
     #[error("the book has expired")]
     BookExpired,
+    /// The book's schedule is closed.
+    #[error("the book is outside its schedule, which opens at {next_at}")]
+    OutsideSchedule {
+        /// The next time at which it opens.
+        next_at: DateTime<Utc>,
+    },
     /// The book is `CLOSED`, which is permanent.
     #[error("the book is closed")]
     BookClosed,
@@ -272,6 +278,7 @@ impl Rejection {
             Self::BookNotActive => "book_not_active",
             Self::BookNotStarted => "book_not_started",
             Self::BookExpired => "book_expired",
+            Self::OutsideSchedule { .. } => "outside_schedule",
             Self::BookClosed => "book_closed",
             Self::BookInUse => "book_in_use",
             Self::InvalidTransition { .. } => "invalid_transition",
@@ -331,6 +338,7 @@ impl Rejection {
             | Self::BookNotActive
             | Self::BookNotStarted
             | Self::BookExpired
+            | Self::OutsideSchedule { .. }
             | Self::BookClosed
             | Self::BookInUse
             | Self::InvalidTransition { .. }

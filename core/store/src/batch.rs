@@ -384,6 +384,9 @@ pub(super) fn rejection(verdict: &str, detail: Option<Value>) -> Result<Rejectio
         "book_not_active" => Rejection::BookNotActive,
         "book_not_started" => Rejection::BookNotStarted,
         "book_expired" => Rejection::BookExpired,
+        "outside_schedule" => {
+            Rejection::OutsideSchedule { next_at: serde_json::from_value(detail).map_err(Error::internal)? }
+        }
         "user_limit_reached" => {
             Rejection::UserLimitReached { limit: serde_json::from_value(detail).map_err(Error::internal)? }
         }

@@ -10,6 +10,7 @@ use cuponera_domain::book::{Book, BookPatch, BookRules, BookStatus, Counts};
 use cuponera_domain::id::{BookId, BusinessId};
 use cuponera_domain::page::{ExaminedRow, Page};
 use cuponera_domain::rejection::Rejection;
+use cuponera_domain::time_zone::{DEFAULT_TIME_ZONE, unknown_zone};
 
 use super::Store;
 use super::request_key::{CallResult, IdempotencyKey, KeyedChange};
@@ -32,6 +33,8 @@ macro_rules! book {
                 total_codes_expected: row.total_codes_expected,
                 starts_at: row.starts_at,
                 expires_at: row.expires_at,
+                schedule: row.schedule.map(serde_json::from_value).transpose().map_err(Error::internal)?,
+                time_zone: row.time_zone,
                 code_valid_days: row.code_valid_days,
                 lock_ttl_seconds: row.lock_ttl_seconds,
                 require_lock: row.require_lock,
@@ -75,6 +78,7 @@ impl Store {
         };
         let outcome = async {
             rules.check()?;
+            check_zone(&mut open.transaction, &rules.time_zone).await?;
             let id = BookId::generate();
             insert(&mut open.transaction, business, id, rules).await?;
             get(&mut *open.transaction, business, id).await
@@ -189,6 +193,9 @@ impl Store {
             lock_for_change(&mut open.transaction, business, id).await?;
             let book = get(&mut *open.transaction, business, id).await?;
             let (status, rules) = patch.apply(&book)?;
+            if rules.time_zone != book.rules.time_zone {
+                check_zone(&mut open.transaction, &rules.time_zone).await?;
+            }
             write_if_kind_is_open(&mut open.transaction, id, status, &rules).await?;
             get(&mut *open.transaction, business, id).await
         }
@@ -214,6 +221,23 @@ pub(super) async fn lock_for_change(
     Ok(())
 }
 
+/// Rejects a time zone that Postgres does not know by this name. Postgres reads a name that is also an abbreviation, such as `CET`, as that
+/// abbreviation, whose offset never changes.
+async fn check_zone(transaction: &mut PgTransaction<'static>, time_zone: &str) -> Result<()> {
+    if time_zone == DEFAULT_TIME_ZONE {
+        return Ok(());
+    }
+    let is_known = query_scalar!(
+        r#"select exists (select from pg_timezone_names
+                          where name = $1 and name !~ '^(posix/|right/|posixrules$|localtime$|Factory$)')
+                  and not exists (select from pg_timezone_abbrevs where abbrev = upper($1)) as "is_known!""#,
+        time_zone
+    )
+    .fetch_one(&mut **transaction)
+    .await?;
+    if is_known { Ok(()) } else { Err(unknown_zone().into()) }
+}
+
 async fn now(transaction: &mut PgTransaction<'static>) -> Result<DateTime<Utc>> {
     Ok(query_scalar!(r#"select now() as "now!""#).fetch_one(&mut **transaction).await?)
 }
@@ -228,8 +252,8 @@ async fn insert(
     let made = query!(
         "insert into coupon_book (id, business_id, name, description, max_codes_per_user, max_redeems_per_user, total_codes_expected,
                                   starts_at, expires_at, lock_ttl_seconds, require_lock, discount, metadata, code_valid_days,
-                                  code_kind)
-         select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15
+                                  code_kind, schedule, time_zone)
+         select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17
          where $9::timestamptz is null or $9 > now()",
         id.0,
         business.0,
@@ -245,7 +269,9 @@ async fn insert(
         discount_of(rules)?,
         rules.metadata,
         rules.code_valid_days,
-        rules.code_kind.as_str()
+        rules.code_kind.as_str(),
+        schedule_of(rules)?,
+        rules.time_zone
     )
     .execute(&mut **transaction)
     .await?;
@@ -267,7 +293,8 @@ async fn write_if_kind_is_open(
         "update coupon_book
          set status = $2, name = $3, description = $4, max_codes_per_user = $5, max_redeems_per_user = $6,
              total_codes_expected = $7, starts_at = $8, expires_at = $9, lock_ttl_seconds = $10, require_lock = $11,
-             discount = $12, metadata = $13, code_valid_days = $14, code_kind = $15, updated_at = now()
+             discount = $12, metadata = $13, code_valid_days = $14, code_kind = $15, schedule = $16,
+             time_zone = $17, updated_at = now()
          where id = $1 and (code_kind = $15 or next_position = 0)",
         id.0,
         status.as_str(),
@@ -283,7 +310,9 @@ async fn write_if_kind_is_open(
         discount_of(rules)?,
         rules.metadata,
         rules.code_valid_days,
-        rules.code_kind.as_str()
+        rules.code_kind.as_str(),
+        schedule_of(rules)?,
+        rules.time_zone
     )
     .execute(&mut **transaction)
     .await?;
@@ -295,6 +324,10 @@ async fn write_if_kind_is_open(
 
 fn discount_of(rules: &BookRules) -> Result<Option<serde_json::Value>> {
     rules.discount.as_ref().map(serde_json::to_value).transpose().map_err(Error::internal)
+}
+
+fn schedule_of(rules: &BookRules) -> Result<Option<serde_json::Value>> {
+    rules.schedule.as_ref().map(serde_json::to_value).transpose().map_err(Error::internal)
 }
 
 pub(super) async fn get(executor: impl PgExecutor<'_>, business: BusinessId, id: BookId) -> Result<Book> {

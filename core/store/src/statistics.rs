@@ -14,8 +14,9 @@ use crate::error::{Error, Result};
 use cuponera_domain::book::Counts;
 use cuponera_domain::id::{BookId, BusinessId};
 use cuponera_domain::statistics::{
-    DEFAULT_INTERVALS, EventSums, Funnel, MAX_TOP_HOLDERS, RedeemTimes, TopHolder, Window, unknown_zone,
+    DEFAULT_INTERVALS, EventSums, Funnel, MAX_TOP_HOLDERS, RedeemTimes, TopHolder, Window,
 };
+use cuponera_domain::time_zone::unknown_zone;
 
 use super::Store;
 

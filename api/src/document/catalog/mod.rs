@@ -48,6 +48,7 @@ impl Kind {
         match self.code {
             "invalid" => problem["errors"] = json!([{"field": "userId", "message": "is required"}]),
             "coupon_locked" => problem["lockedUntil"] = json!(examples::LATER),
+            "outside_schedule" => problem["nextAt"] = json!("2026-12-02T08:00:00Z"),
             "choose_business" => {
                 problem["businesses"] =
                     json!([{"id": examples::BUSINESS, "name": "My shop", "role": "USER"}]);
@@ -190,6 +191,10 @@ and assigns nothing, if only its planning finds the shortage.",
     kind(409, "not_holder", "the user does not hold this code",
         "Another user holds the code.",
         "Check the code and the `userId`."),
+    kind(409, "outside_schedule", "the book is outside its schedule, which opens at 2026-12-02 08:00:00 UTC",
+        "The `schedule` of the book is closed, and the code has no live lock, which could be redeemed. `nextAt` is the next time at which the schedule \
+opens; the book or the code may expire before it.",
+        "Inform the user, and repeat the request at `nextAt`, with another `Idempotency-Key`."),
     kind(409, "recipient_key_used", "the recipientKey was used for another user, or its code was taken back",
         "The `recipientKey` was used in the book before, for another user, or for a code that was revoked since.",
         "Use one `recipientKey` for each recipient. To assign another code after a revocation, use a new `recipientKey`."),

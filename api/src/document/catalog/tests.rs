@@ -27,6 +27,7 @@ fn refusals() -> Vec<Rejection> {
             "locked_until": examples::LATER, "remaining": 1, "status": "FAILED", "hint": "h", "fault": "empty_file",
             "detail": "d", "line": 1, "limit_bytes": 1,
             "used_bytes": 1, "allowed_bytes": 1, "needed": 1, "available": 1, "month": "2027-06",
+            "next_at": examples::LATER,
         }))
         .unwrap_or_else(|error| panic!("{name}: {error}"))
     };

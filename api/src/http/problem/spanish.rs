@@ -45,6 +45,7 @@ const SENTENCES: &[(&str, &str)] = &[
     ("not_found", "No existe, o pertenece a otro usuario."),
     ("not_holder", "El código pertenece a otro usuario."),
     ("not_utf8", "El archivo no está en UTF-8: guárdelo como CSV en UTF-8 y súbalo de nuevo."),
+    ("outside_schedule", "El libro de cupones está fuera de su horario: vuelve a abrir el {nextAt}."),
     ("overloaded", "El servidor no tiene capacidad en este momento: inténtelo de nuevo."),
     ("pattern_exhausted", "Al patrón solo le quedan {remaining} códigos."),
     ("range_not_satisfiable", "El archivo no tiene ninguno de los bytes pedidos."),

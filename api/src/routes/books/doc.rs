@@ -3,14 +3,14 @@
 use serde_json::json;
 
 use crate::document::Operation;
-use crate::document::examples::{book, draft, job, page, void_preview};
+use crate::document::examples::{book, draft, job, page, schedule, void_preview};
 
 pub(in crate::routes) fn operations() -> Vec<Operation> {
     vec![
         Operation::of("createCouponBook")
             .body(json!({
                 "name": "Summer", "maxCodesPerUser": 2, "expiresAt": "2027-08-31T22:00:00Z",
-                "discount": {"type": "PERCENT", "value": 10.0},
+                "discount": {"type": "PERCENT", "value": 10.0}, "schedule": schedule(), "timeZone": "Europe/Madrid",
             }))
             .answers(201, "The book, in status `DRAFT`.", draft())
             .located()

@@ -31,6 +31,7 @@ pub(super) use view::CountsView;
 
 const STATUSES: &str = "DRAFT, ACTIVE, PAUSED, CLOSED";
 const CODE_KINDS: &str = "UNIQUE, BEARER";
+const DAYS: &str = "MON, TUE, WED, THU, FRI, SAT, SUN";
 
 pub(crate) struct Books;
 

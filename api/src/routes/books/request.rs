@@ -6,12 +6,14 @@ use cuponera_domain::book::{
     MAX_NAME_CHARS,
 };
 use cuponera_domain::rejection::Rejection;
+use cuponera_domain::schedule::{ClockTime, Day, ScheduleWindow, days_fault};
+use cuponera_domain::time_zone::DEFAULT_TIME_ZONE;
 use poem_openapi::Object;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::view::{DiscountKindView, DiscountView};
-use super::{CODE_KINDS, STATUSES};
+use super::view::{DiscountKindView, DiscountView, WindowView};
+use super::{CODE_KINDS, DAYS, STATUSES};
 use crate::http::body::{Fields, FromFields};
 use crate::routes::undo::reason;
 
@@ -41,6 +43,12 @@ pub(super) struct NewBook {
     /// The time until which codes are assigned and redeemed. Must be in the future and after `startsAt`; no end if
     /// absent.
     expires_at: Option<DateTime<Utc>>,
+    /// The windows of the week in which codes can be locked and redeemed; at all times if absent. A code that was locked before the schedule
+    /// closed can be redeemed until its lock expires. In a book with a schedule a lock lasts at most `lockTtlSeconds`.
+    #[oai(validator(min_items = 1, max_items = 28))]
+    schedule: Option<Vec<WindowView>>,
+    /// The time zone of the schedule: a name of the IANA time zone database, such as `Europe/Madrid`; `UTC` if absent.
+    time_zone: Option<String>,
     /// The number of days, of 24 hours, that a code is valid after its assignment; as long as the book if absent.
     #[oai(validator(minimum(value = "1"), maximum(value = "36500")))]
     code_valid_days: Option<i32>,
@@ -79,6 +87,8 @@ impl FromFields for BookToCreate {
             total_codes_expected: fields.optional("totalCodesExpected"),
             starts_at: fields.optional("startsAt"),
             expires_at: fields.optional("expiresAt"),
+            schedule: fields.optional("schedule").and_then(|windows| fields.nested_all("schedule", windows)),
+            time_zone: fields.optional("timeZone").unwrap_or_else(|| DEFAULT_TIME_ZONE.to_owned()),
             code_valid_days: fields.optional("codeValidDays"),
             lock_ttl_seconds: fields.optional("lockTtlSeconds").unwrap_or(DEFAULT_LOCK_TTL_SECONDS),
             require_lock: fields.optional("requireLock").unwrap_or(false),
@@ -110,6 +120,32 @@ impl FromFields for DiscountView {
         let (value, currency) = (fields.required("value"), fields.optional("currency"));
         Some(Self { kind: kind?, value: value?, currency })
     }
+}
+
+impl FromFields for ScheduleWindow {
+    fn read(fields: &mut Fields) -> Option<Self> {
+        let days = fields.required::<Vec<String>>("days").and_then(|names| {
+            let mut days: Vec<Day> = names
+                .iter()
+                .map(|name| fields.word("days", name, Day::parse, DAYS))
+                .collect::<Option<_>>()?;
+            days.sort_unstable();
+            days_fault(&days).into_iter().for_each(|fault| fields.fault(&fault.field, fault.message));
+            Some(days)
+        });
+        let (from, to) = (clock_time(fields, "from"), clock_time(fields, "to"));
+        let window = Self { days: days?, from: from?, to: to? };
+        window.faults().into_iter().for_each(|fault| fields.fault(&fault.field, fault.message));
+        Some(window)
+    }
+}
+
+fn clock_time(fields: &mut Fields, name: &'static str) -> Option<ClockTime> {
+    let time = ClockTime::parse(&fields.required::<String>(name)?);
+    if time.is_none() {
+        fields.fault(name, "must be a time as HH:MM, such as 09:00");
+    }
+    time
 }
 
 fn discount_kind(name: &str) -> Option<DiscountKindView> {
@@ -153,6 +189,10 @@ pub(super) struct BookChange {
     starts_at: Option<DateTime<Utc>>,
     /// Must be after `startsAt`. A past time ends the book now.
     expires_at: Option<DateTime<Utc>>,
+    /// Open at all times if null. A live lock stays valid.
+    #[oai(validator(min_items = 1, max_items = 28))]
+    schedule: Option<Vec<WindowView>>,
+    time_zone: Option<String>,
     /// Concerns codes that are assigned later; as long as the book if null.
     #[oai(validator(minimum(value = "1"), maximum(value = "36500")))]
     code_valid_days: Option<i32>,
@@ -184,6 +224,13 @@ impl FromFields for BookPatch {
                 .nested::<DiscountView>("discount", object)
                 .map_or(Change::Keep, |discount| Change::Set(Some(discount.into()))),
         };
+        let schedule = match fields.change_or_clear::<Vec<Map<String, Value>>>("schedule") {
+            Change::Keep => Change::Keep,
+            Change::Set(None) => Change::Set(None),
+            Change::Set(Some(windows)) => fields
+                .nested_all("schedule", windows)
+                .map_or(Change::Keep, |windows| Change::Set(Some(windows))),
+        };
         let metadata = match fields.change_or_clear::<Map<String, Value>>("metadata") {
             Change::Keep => Change::Keep,
             Change::Set(map) => Change::Set(map.map(Value::Object)),
@@ -198,6 +245,8 @@ impl FromFields for BookPatch {
             total_codes_expected: fields.change_or_clear("totalCodesExpected"),
             starts_at: fields.change_or_clear("startsAt"),
             expires_at: fields.change_or_clear("expiresAt"),
+            schedule,
+            time_zone: fields.change("timeZone"),
             code_valid_days: fields.change_or_clear("codeValidDays"),
             lock_ttl_seconds: fields.change("lockTtlSeconds"),
             require_lock: fields.change("requireLock"),

@@ -1,6 +1,7 @@
 //! Coupon books in responses.
 
 use cuponera_domain::book::{Book, Counts, Discount, DiscountKind};
+use cuponera_domain::schedule::{Day, ScheduleWindow};
 use poem_openapi::types::MaybeUndefined;
 use poem_openapi::{Enum, Object};
 use serde_json::Value;
@@ -43,6 +44,27 @@ impl From<Discount> for DiscountView {
     }
 }
 
+/// A window of the week in which codes can be locked and redeemed, on the clocks of the book's `timeZone`.
+#[derive(Debug, Clone, Object)]
+#[oai(rename = "ScheduleWindow")]
+pub(crate) struct WindowView {
+    /// The days on which the window begins.
+    #[oai(validator(min_items = 1, max_items = 7, unique_items))]
+    pub(crate) days: Vec<String>,
+    /// The time at which it begins, such as `09:00`.
+    pub(crate) from: String,
+    /// The time at which it ends, such as `18:00`; `24:00` for the end of the day. If it is before `from`, the window ends on the next day.
+    /// It differs from `from`.
+    pub(crate) to: String,
+}
+
+impl From<ScheduleWindow> for WindowView {
+    fn from(window: ScheduleWindow) -> Self {
+        let days = window.days.into_iter().map(|day: Day| day.as_str().to_owned()).collect();
+        Self { days, from: window.from.to_string(), to: window.to.to_string() }
+    }
+}
+
 /// The number of codes in each status. Their sum is `generatedCount`.
 #[derive(Debug, Object)]
 #[oai(rename = "Counts")]
@@ -82,6 +104,10 @@ pub(crate) struct BookView {
     total_codes_expected: MaybeUndefined<i64>,
     starts_at: Option<Time>,
     expires_at: Option<Time>,
+    /// The windows of the week in which codes can be locked and redeemed; at all times if null.
+    schedule: Option<Vec<WindowView>>,
+    /// The time zone of the schedule.
+    time_zone: String,
     /// The number of days, of 24 hours, that a code is valid after its assignment; as long as the book if null.
     code_valid_days: Option<i32>,
     /// The duration of a lock whose request does not state one.
@@ -97,7 +123,7 @@ pub(crate) struct BookView {
     /// Absent for a USER.
     #[oai(skip_serializing_if_is_none)]
     counts: Option<CountsView>,
-    /// Whether codes can be assigned and redeemed now.
+    /// Whether the book is `ACTIVE`, has started and has not expired. Does not depend on `schedule`.
     is_active: bool,
     /// Whether `expiresAt` has passed.
     is_expired: bool,
@@ -132,6 +158,8 @@ impl From<Book> for BookView {
             total_codes_expected: MaybeUndefined::from_opt_null(rules.total_codes_expected),
             starts_at: rules.starts_at.map(Time::from),
             expires_at: rules.expires_at.map(Time::from),
+            schedule: rules.schedule.map(|windows| windows.into_iter().map(WindowView::from).collect()),
+            time_zone: rules.time_zone,
             code_valid_days: rules.code_valid_days,
             lock_ttl_seconds: rules.lock_ttl_seconds,
             require_lock: rules.require_lock,

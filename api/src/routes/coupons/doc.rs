@@ -7,6 +7,8 @@ use crate::document::examples::{CODE, LATER, LOCK, NOW, REDEMPTION, USER, coupon
 
 /// Assignments, locks and redemptions need an active book, between its start and its end.
 pub(in crate::routes) const OF_THE_BOOK: &[&str] = &["book_not_active", "book_not_started", "book_expired"];
+/// Locks and redemptions need a book whose schedule is open.
+const OF_THE_SCHEDULE: &[&str] = &["outside_schedule"];
 /// A change of a coupon needs its holder, and a coupon in a status that allows it.
 pub(in crate::routes) const OF_THE_HOLDER: &[&str] =
     &["forbidden", "not_assigned", "not_holder", "coupon_locked", "coupon_void", "coupon_already_redeemed"];
@@ -36,6 +38,7 @@ fn changes() -> Vec<Operation> {
             .refuses(OF_THE_HOLDER)
             .refuses(OF_ITS_TIME)
             .refuses(OF_THE_BEARER)
+            .refuses(OF_THE_SCHEDULE)
             .refuses(OF_THE_BOOK),
         Operation::of("unlockCoupon")
             .body(json!({"userId": USER, "lockId": LOCK}))
@@ -56,6 +59,7 @@ fn changes() -> Vec<Operation> {
             .refuses(OF_THE_HOLDER)
             .refuses(OF_ITS_TIME)
             .refuses(OF_THE_BEARER)
+            .refuses(OF_THE_SCHEDULE)
             .refuses(OF_THE_BOOK)
             .refuses(OF_THE_LOCK),
         Operation::of("validateCoupon")
@@ -64,6 +68,7 @@ fn changes() -> Vec<Operation> {
             .refuses(OF_THE_HOLDER)
             .refuses(OF_ITS_TIME)
             .refuses(OF_THE_BEARER)
+            .refuses(OF_THE_SCHEDULE)
             .refuses(OF_THE_BOOK)
             .refuses(OF_THE_LOCK),
     ]

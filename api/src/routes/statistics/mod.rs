@@ -6,6 +6,7 @@ mod view;
 use chrono::{DateTime, Utc};
 use cuponera_domain::id::BookId;
 use cuponera_domain::statistics::{Interval, Window};
+use cuponera_domain::time_zone::DEFAULT_TIME_ZONE;
 use poem::http::StatusCode;
 use poem_openapi::OpenApi;
 use poem_openapi::param::{Path, Query};
@@ -94,7 +95,7 @@ fn window(
         from: time("from", from)?,
         to: time("to", to)?,
         interval: word("interval", interval, Interval::parse, INTERVALS)?.unwrap_or(Interval::Day),
-        time_zone: plain("timeZone", time_zone)?.unwrap_or_else(|| "UTC".to_owned()),
+        time_zone: plain("timeZone", time_zone)?.unwrap_or_else(|| DEFAULT_TIME_ZONE.to_owned()),
     };
     window.check(Utc::now())?;
     Ok(window)

@@ -2,7 +2,7 @@
 --
 -- $1 business, $2 id.
 select b.id, b.business_id, b.status, b.name, b.description, b.code_kind as "code_kind: StoredKind", b.max_codes_per_user, b.max_redeems_per_user,
-       b.total_codes_expected, b.starts_at, b.expires_at, b.code_valid_days, b.lock_ttl_seconds, b.require_lock, b.discount, b.metadata, b.created_at, b.updated_at,
+       b.total_codes_expected, b.starts_at, b.expires_at, b.schedule, b.time_zone, b.code_valid_days, b.lock_ttl_seconds, b.require_lock, b.discount, b.metadata, b.created_at, b.updated_at,
        coalesce(b.expires_at <= now(), false) as "is_expired!",
        (b.status = 'ACTIVE' and coalesce(b.starts_at <= now(), true) and coalesce(b.expires_at > now(), true)) as "is_active!",
        coalesce(t.available, 0) + coalesce(d.available, 0) as "available!",

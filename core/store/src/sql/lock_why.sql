@@ -25,6 +25,7 @@ select i.n as "n!",
     when b.starts_at > now() then 'book_not_started'
     when b.expires_at <= now() then 'book_expired'
     when c.expires_at <= now() then 'coupon_expired'
+    when s.is_closed then 'outside_schedule'
     when p.is_presented and c.reserved_by is not null then 'coupon_reserved'
     when p.is_presented
          and (select q.held from user_quota q where q.book_id = c.book_id and q.user_id = u.user_id) >= b.max_codes_per_user
@@ -34,6 +35,7 @@ select i.n as "n!",
   case
     when k.id is not null then k.answer
     when c.locked_until > now() and c.holder is distinct from u.user_id and not i.forced then to_jsonb(c.locked_until)
+    when s.is_closed then to_jsonb(schedule_opens_at(b.schedule_minutes, b.time_zone, now()))
     when c.status = 'ASSIGNED' then jsonb_build_object('Ok', jsonb_build_object('code', c.code))
     when p.is_presented then to_jsonb(b.max_codes_per_user)
   end as detail,
@@ -50,3 +52,4 @@ cross join lateral (
          end as user_id) u
 left join coupon_book b on b.id = c.book_id
 cross join lateral (select coalesce($9::text = 'lock' and c.status = 'AVAILABLE' and b.code_kind = 'BEARER', false) as is_presented) p
+cross join lateral (select coalesce($9::text = 'lock' and not schedule_is_open(b.schedule_minutes, b.time_zone, now()), false) as is_closed) s

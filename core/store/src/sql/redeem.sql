@@ -35,6 +35,7 @@ held as materialized (
     and c.status in ('AVAILABLE', 'ASSIGNED', 'LOCKED') and c.redeem_count < b.max_redeems_per_user
     and b.status = 'ACTIVE' and coalesce(b.starts_at <= now(), true) and coalesce(b.expires_at > now(), true)
     and coalesce(c.expires_at > now(), true)
+    and (b.schedule_minutes is null or c.locked_until > now() or schedule_is_open(b.schedule_minutes, b.time_zone, now()))
     and case when i.lock_id is not null then c.lock_id = i.lock_id and c.locked_until > now()
              when b.require_lock then coalesce(c.locked_until > now(), false)
              else true end

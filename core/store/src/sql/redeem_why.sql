@@ -19,6 +19,7 @@ select i.n as "n!",
     when b.starts_at > now() then 'book_not_started'
     when b.expires_at <= now() then 'book_expired'
     when c.expires_at <= now() then 'coupon_expired'
+    when s.is_closed then 'outside_schedule'
     when c.status = 'AVAILABLE' and c.reserved_by is not null then 'coupon_reserved'
     when i.lock_id is not null and c.lock_id <> i.lock_id and c.locked_until > now() then 'lock_stale'
     when i.lock_id is not null and not coalesce(c.lock_id = i.lock_id and c.locked_until > now(), false) then 'lock_expired'
@@ -41,6 +42,7 @@ select i.n as "n!",
                        where o.business_id = c.business_id and o.code = c.code and o.use_number <= r.use_number
                          and (o.rolled_back_at is null or o.rolled_back_at > r.at))))
     when c.locked_until > now() and c.holder <> u.user_id then to_jsonb(c.locked_until)
+    when s.is_closed then to_jsonb(schedule_opens_at(b.schedule_minutes, b.time_zone, now()))
     when c.status = 'AVAILABLE' then to_jsonb(b.max_codes_per_user)
   end as detail,
   case when c.status = 'AVAILABLE' and b.code_kind = 'BEARER' then false else c.holder is distinct from u.user_id end as "foreign!"
@@ -55,6 +57,9 @@ cross join lateral (
                             'bearer:' || c.code)
          end as user_id) u
 left join coupon_book b on b.id = c.book_id
+-- A live lock was taken while the schedule was open.
+cross join lateral (select coalesce(not schedule_is_open(b.schedule_minutes, b.time_zone, now()), false)
+                           and not coalesce(c.locked_until > now(), false) as is_closed) s
 left join lateral (
   select r.id, r.at, r.user_id, r.use_number, r.rolled_back_at from redemption r
   where r.business_id = i.business_id and r.code = i.code collate "C" and r.reference = i.reference

@@ -27,6 +27,7 @@ mod natural_keys;
 mod plan;
 mod pools;
 mod redeem;
+mod schedule;
 mod setup;
 mod spelling;
 mod statistics;

@@ -39,7 +39,7 @@ async fn a_change_of_a_book_has_the_changed_values_before_and_after_and_its_orig
     let book = store.create_book(None, world.business, &draft).await.unwrap().outcome.unwrap();
     let event = one(&world).await;
     let created = json!({"name": "A book", "codeKind": "UNIQUE", "status": "DRAFT", "maxRedeemsPerUser": 1, "requireLock": false,
-                         "lockTtlSeconds": draft.lock_ttl_seconds});
+                         "lockTtlSeconds": draft.lock_ttl_seconds, "timeZone": "UTC"});
     assert_eq!(values(&event), ("BOOK", "CREATE", Value::Null, created));
     assert_eq!((event.subject_id, event.business_id), (book.id.to_string(), world.business.0));
     assert_eq!(

@@ -6,7 +6,19 @@ use sqlx::{query_as, query_scalar};
 /// The columns that are not recorded: keys, secrets, and what changes without a decision of a person.
 const UNRECORDED: &[(&str, &[&str])] = &[
     ("api_key", &["id", "business_id", "secret_hash", "hint", "created_at", "last_used_at"]),
-    ("coupon_book", &["id", "business_id", "next_position", "created_at", "updated_at", "expiry_recorded"]),
+    // A trigger computes the minutes from the schedule.
+    (
+        "coupon_book",
+        &[
+            "id",
+            "business_id",
+            "next_position",
+            "created_at",
+            "updated_at",
+            "expiry_recorded",
+            "schedule_minutes",
+        ],
+    ),
     (
         "job",
         &[

@@ -24,6 +24,16 @@ create function schedule_is_open(minutes int4multirange, time_zone text, at time
 language sql immutable parallel safe
 return minutes @> (floor(date_part('epoch', (at at time zone time_zone) - timestamp '2001-01-01') / 60)::bigint % 10080)::int;
 
+-- For how many seconds an open schedule stays open if the clocks do not change meanwhile; null: always.
+create function schedule_seconds_left(minutes int4multirange, time_zone text, at timestamptz) returns int
+language sql immutable parallel safe as $$
+  select (case when upper(part) = 10080 and minutes @> 0 then 10080 + (select upper(monday) from unnest(minutes) monday where monday @> 0)
+               else upper(part) end) * 60 - second
+  from (select (floor(date_part('epoch', (at at time zone time_zone) - timestamp '2001-01-01'))::bigint % 604800)::int as second) s
+  join unnest(minutes) part on part @> (second / 60)
+  where part <> int4range(0, 10080)
+$$;
+
 -- How far the clocks of a time zone are ahead of UTC.
 create function ahead_of_utc(time_zone text, at timestamptz) returns interval language sql immutable parallel safe
 return (at at time zone time_zone) - (at at time zone 'UTC');

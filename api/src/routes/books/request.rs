@@ -44,7 +44,7 @@ pub(super) struct NewBook {
     /// absent.
     expires_at: Option<DateTime<Utc>>,
     /// The windows of the week in which codes can be locked and redeemed; at all times if absent. A code that was locked before the schedule
-    /// closed can be redeemed until its lock expires. In a book with a schedule a lock lasts at most `lockTtlSeconds`.
+    /// closed can be redeemed until its lock expires, at most `lockTtlSeconds` after the schedule has closed.
     #[oai(validator(min_items = 1, max_items = 28))]
     schedule: Option<Vec<WindowView>>,
     /// The time zone of the schedule: a name of the IANA time zone database, such as `Europe/Madrid`; `UTC` if absent.

@@ -16,7 +16,7 @@ const MAX_REFERENCE_CHARS: usize = 200;
 pub(super) struct LockRequest {
     /// The holder. A USER may omit it.
     pub(super) user_id: Option<String>,
-    /// 1 to 86400; the book's `lockTtlSeconds` if absent.
+    /// 1 to 86400; the book's `lockTtlSeconds` if absent. A lock ends with the code, and at most `lockTtlSeconds` after the book's schedule closes.
     #[oai(validator(minimum(value = "1"), maximum(value = "86400")))]
     pub(super) ttl_seconds: Option<i32>,
 }

@@ -4,7 +4,7 @@
 -- $1..$9 are the columns of every batch (see store::batch); $10 codes, $11 users, $12 requested seconds, $13 ids for
 -- new locks, $14 ids of the events, $15 ids for new assignments. Every value in SET comes from `held`: the target row first has
 -- the values of the snapshot, and a CHECK would see a mixture.
--- In a book with a schedule a lock lasts at most `lock_ttl_seconds`, because it can be redeemed after the schedule has closed.
+-- A lock can be redeemed after the schedule has closed: it ends at most `lock_ttl_seconds` later.
 -- $16: whether to wait for coupons that other transactions hold; otherwise they are skipped.
 -- $3 is the id of the event before that of the call: the end of an expired lock, or the assignment. It is drawn before the id of the call's
 -- event, and the log is in the order of the ids.
@@ -23,7 +23,9 @@ waited as materialized (
 -- a million. An id stored untrimmed is looked up only if the holder of the coupon is not the id itself.
 held as materialized (
   select i.n, i.user_id as presenter, i.assignment_id as new_assignment_id, i.new_lock,
-         least(coalesce(i.ttl, b.lock_ttl_seconds), case when b.schedule_minutes is not null then b.lock_ttl_seconds end) as ttl,
+         least(coalesce(i.ttl, b.lock_ttl_seconds),
+               case when b.schedule_minutes is not null and i.ttl > b.lock_ttl_seconds
+                    then schedule_seconds_left(b.schedule_minutes, b.time_zone, now()) + b.lock_ttl_seconds end) as ttl,
          c.business_id, c.book_id, c.code, c.status, c.version, c.lock_id, c.locked_at, c.was_locked, c.holder, c.assignment_id, c.assigned_at,
          c.expires_at, b.max_codes_per_user as cap, b.code_valid_days, coalesce(c.locked_until > now(), false) as live
   from item i

@@ -21,11 +21,10 @@ const ZONE: &str = "Asia/Tokyo";
 fn from_now(begin: i64, end: i64) -> (ScheduleWindow, DateTime<Utc>) {
     let now = Utc::now();
     let start = DateTime::from_timestamp(now.timestamp() / 60 * 60, 0).unwrap() + TimeDelta::hours(begin);
-    let clock = |at: DateTime<Utc>| (at + TimeDelta::hours(9)).format("%a %H:%M").to_string().to_uppercase();
-    let (from, to) = (clock(start), clock(start + TimeDelta::hours(end - begin)));
-    let time = |text: &str| ClockTime::parse(&text[4..]).unwrap();
+    let local = |at: DateTime<Utc>| (at + TimeDelta::hours(9)).format("%a %H:%M").to_string().to_uppercase();
+    let (from, to) = (local(start), local(start + TimeDelta::hours(end - begin)));
     let days = vec![Day::parse(&from[..3]).unwrap()];
-    (ScheduleWindow { days, from: time(&from), to: time(&to) }, start)
+    (ScheduleWindow { days, from: clock(&from[4..]), to: clock(&to[4..]) }, start)
 }
 
 /// The rules with a schedule that is open for two hours more.
@@ -41,15 +40,23 @@ async fn change(world: &World, patch: BookPatch) -> Result<(), Rejection> {
 /// Closes the schedule of the world's book for two hours; returns the rejection of the calls until then.
 async fn close(world: &World) -> Rejection {
     let (window, next_at) = from_now(2, 3);
-    let time_zone = Change::Set(ZONE.to_owned());
-    let patch = BookPatch { schedule: Change::Set(Some(vec![window])), time_zone, ..BookPatch::default() };
-    change(world, patch).await.unwrap();
+    set(world, Some(vec![window])).await;
     Rejection::OutsideSchedule { next_at }
 }
 
 /// Removes it.
 async fn open_at_all_times(world: &World) {
-    change(world, BookPatch { schedule: Change::Set(None), ..BookPatch::default() }).await.unwrap();
+    set(world, None).await;
+}
+
+async fn set(world: &World, schedule: Option<Vec<ScheduleWindow>>) {
+    let time_zone = Change::Set(ZONE.to_owned());
+    let patch = BookPatch { schedule: Change::Set(schedule), time_zone, ..BookPatch::default() };
+    change(world, patch).await.unwrap();
+}
+
+fn clock(text: &str) -> ClockTime {
+    ClockTime::parse(text).unwrap()
 }
 
 fn lock_for(world: &World, code: &str, seconds: i32) -> Call<Lock> {
@@ -140,19 +147,32 @@ async fn a_code_that_was_locked_inside_the_schedule_is_redeemed_until_its_lock_e
 /// Otherwise a lock of a day, taken in the last minute, would extend the schedule by a day.
 /// Invariant I-81.
 #[tokio::test]
-async fn in_a_book_with_a_schedule_a_lock_lasts_at_most_as_long_as_its_book_says() {
-    let world = World::with(open(BookRules { lock_ttl_seconds: 60, ..rules() })).await;
+async fn a_lock_outlasts_the_schedule_by_no_more_than_the_lock_of_its_book() {
+    let world = World::with(BookRules { lock_ttl_seconds: 60, ..rules() }).await;
     let code = world.insert_codes(1).await.remove(0);
     world.give(&code, "ana").await;
-    for (asked, seconds) in [(86_400, 60), (30, 30), (61, 60)] {
+    let (window, start) = from_now(-2, 2);
+    let grace = start + TimeDelta::hours(4) + TimeDelta::seconds(60);
+    set(&world, Some(vec![window])).await;
+    for (asked, lasts) in [(86_400, None), (10_000, None), (30, Some(30)), (5_400, Some(5_400))] {
+        let before = Utc::now();
         let locked = world.run_batch(lock_for(&world, &code, asked)).await.outcome.unwrap();
-        let lasts = locked.locked_until - locked.locked_at;
-        // A renewal begins later than the lock.
-        assert!((0..10).contains(&(lasts - TimeDelta::seconds(seconds)).num_seconds()), "{asked} s: {lasts}");
+        let expected = lasts.map_or(grace, |seconds| before + TimeDelta::seconds(seconds));
+        let late = (locked.locked_until - expected).num_seconds();
+        // Of a lock until the end of the schedule, the fraction of a second.
+        assert!(
+            (0..=if lasts.is_some() { 10 } else { 1 }).contains(&late),
+            "{asked} s: {}",
+            locked.locked_until
+        );
     }
-    open_at_all_times(&world).await;
-    let locked = world.run_batch(lock_for(&world, &code, 3_600)).await.outcome.unwrap();
-    assert!(locked.locked_until - locked.locked_at >= TimeDelta::hours(1));
+    set(
+        &world,
+        Some(vec![ScheduleWindow { days: Day::ALL.to_vec(), from: clock("00:00"), to: clock("24:00") }]),
+    )
+    .await;
+    let locked = world.run_batch(lock_for(&world, &code, 86_400)).await.outcome.unwrap();
+    assert!(locked.locked_until > Utc::now() + TimeDelta::hours(23), "it never closes");
     world.assert_invariants().await;
 }
 

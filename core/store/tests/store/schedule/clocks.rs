@@ -236,6 +236,32 @@ async fn the_next_opening_is_named_to_the_second_and_is_now_if_it_is_open() {
     }
 }
 
+#[tokio::test]
+async fn the_seconds_until_the_schedule_closes_are_counted_over_the_end_of_the_week() {
+    let database = TestDatabase::create().await;
+    let cases = [
+        (window("MON", "09:00", "18:00"), "2027-03-01 17:59:59.9Z", Some(1)),
+        (window("MON", "09:00", "18:00"), "2027-03-01 09:00Z", Some(9 * 3_600)),
+        (window("MON", "09:00", "18:00"), "2027-03-01 18:00Z", None),
+        (window("FRI", "22:00", "02:00"), "2027-03-05 23:00:30Z", Some(3 * 3_600 - 30)),
+        (window("SUN", "22:00", "02:00"), "2027-03-07 23:00Z", Some(3 * 3_600)),
+        (window("SUN", "22:00", "02:00"), "2027-03-08 01:00Z", Some(3_600)),
+        (window("SUN", "22:00", "24:00"), "2027-03-07 23:00Z", Some(3_600)),
+        (window("MON,TUE,WED,THU,FRI,SAT,SUN", "00:00", "24:00"), "2027-03-07 23:00Z", None),
+    ];
+    for (schedule, at, expected) in cases {
+        let left: Option<i32> = query_scalar(
+            "select schedule_seconds_left(schedule_minutes_of($1::jsonb), 'UTC', $2::timestamptz)",
+        )
+        .bind(&schedule)
+        .bind(at)
+        .fetch_one(database.pool())
+        .await
+        .unwrap();
+        assert_eq!(left, expected, "{schedule} at {at}");
+    }
+}
+
 /// Compares the search with every minute of three weeks around the change, at each half hour of the first ten days.
 #[tokio::test]
 async fn the_next_opening_is_the_first_minute_at_which_the_schedule_is_open() {

@@ -1,5 +1,7 @@
 //! The invariants of each database between two commits, checked in one snapshot.
 
+mod shared;
+
 use cuponera_domain::audit::AuditKey;
 use cuponera_store::{VerifyOptions, compare_statistics, verify_chain};
 use sqlx::{AssertSqlSafe, PgConnection, PgPool, Row, query, query_scalar};
@@ -61,6 +63,7 @@ pub async fn invariant_violations(pool: &PgPool) -> Vec<String> {
         ("import_rejection", std::slice::from_ref(&INVARIANT_OF_REJECTED_ROWS)),
         ("distribution_slice", INVARIANTS_OF_DISTRIBUTIONS),
         ("webhook_delivery", INVARIANTS_OF_WEBHOOKS),
+        ("shared_use", shared::INVARIANTS),
     ] {
         let exists: bool = query_scalar("select to_regclass($1) is not null")
             .bind(table)
@@ -70,8 +73,9 @@ pub async fn invariant_violations(pool: &PgPool) -> Vec<String> {
         invariants.extend(of_table.iter().filter(|_| exists));
     }
     let kept_from = events_kept_from(&mut snapshot).await;
+    let shared_books = shared::books(&mut snapshot).await;
     for (promise, offenders) in invariants {
-        let offenders = offenders.replace("$kept_from", &kept_from);
+        let offenders = offenders.replace("$kept_from", &kept_from).replace("$shared_books", shared_books);
         let sql =
             format!("select row_to_json(offender)::text as offender from ({offenders}) offender limit 3");
         let rows = query(AssertSqlSafe(sql)).fetch_all(&mut *snapshot).await;
@@ -98,7 +102,8 @@ async fn events_kept_from(snapshot: &mut PgConnection) -> String {
         .expect("reading the time failed")
 }
 
-/// Each invariant, and a query for the rows that violate it. `$kept_from` is the time from which on all events are in the log.
+/// Each invariant, and a query for the rows that violate it. `$kept_from` is the time from which on all events are in the log,
+/// `$shared_books` the ids of the SHARED books.
 const INVARIANTS: &[(&str, &str)] = &[
     (
         "a coupon's events are numbered from 1, or from its first event that is not archived, to its version without a gap",
@@ -140,12 +145,18 @@ const INVARIANTS: &[(&str, &str)] = &[
            ('REDEEM', 'LOCKED', 'ASSIGNED'), ('REDEEM', 'LOCKED', 'REDEEMED'),
            ('REVOKE', 'ASSIGNED', 'AVAILABLE'), ('ROLLBACK', 'ASSIGNED', 'ASSIGNED'), ('ROLLBACK', 'LOCKED', 'LOCKED'),
            ('ROLLBACK', 'REDEEMED', 'ASSIGNED'), ('ROLLBACK', 'VOID', 'VOID'), ('VOID', 'AVAILABLE', 'VOID'),
-           ('VOID', 'ASSIGNED', 'VOID'), ('VOID', 'LOCKED', 'VOID'))",
+           ('VOID', 'ASSIGNED', 'VOID'), ('VOID', 'LOCKED', 'VOID'))
+           and not (action = 'UPDATE' and from_status = to_status and from_status <> 'VOID')
+           and not (book_id in $shared_books and (action, from_status::text, to_status::text) in (
+             ('LOCK', 'AVAILABLE', 'AVAILABLE'), ('UNLOCK', 'AVAILABLE', 'AVAILABLE'), ('EXPIRE', 'AVAILABLE', 'AVAILABLE'),
+             ('EXPIRE', 'REDEEMED', 'REDEEMED'), ('REDEEM', 'AVAILABLE', 'AVAILABLE'), ('REDEEM', 'AVAILABLE', 'REDEEMED'),
+             ('ROLLBACK', 'AVAILABLE', 'AVAILABLE'), ('ROLLBACK', 'REDEEMED', 'AVAILABLE'), ('UPDATE', 'AVAILABLE', 'REDEEMED'),
+             ('UPDATE', 'REDEEMED', 'AVAILABLE')))",
     ),
     (
         "no coupon is redeemed more often than its book allows",
         "select c.code, c.redeem_count, b.max_redeems_per_user from coupon c join coupon_book b on b.id = c.book_id
-         where c.redeem_count > b.max_redeems_per_user",
+         where c.redeem_count > b.max_redeems_per_user and c.book_id not in $shared_books",
     ),
     (
         "a coupon has a REDEEM event for each redemption, including those that were rolled back",
@@ -159,7 +170,8 @@ const INVARIANTS: &[(&str, &str)] = &[
         "every redemption is of its coupon's book and business and by its holder",
         "select r.id, r.code, r.user_id, c.holder from redemption r
          left join coupon c on c.business_id = r.business_id and c.code = r.code
-         where c.book_id is distinct from r.book_id or c.holder is distinct from r.user_id",
+         where c.book_id is distinct from r.book_id
+            or c.holder is distinct from r.user_id and c.book_id not in $shared_books",
     ),
     (
         "a user's quota is the number of codes that the user holds or has redeemed",
@@ -261,28 +273,29 @@ const INVARIANTS_WITH_ROLLBACKS: &[(&str, &str)] = &[
                            count(*) filter (where rolled_back_at is not null) undone,
                            count(distinct use_number) numbers, max(use_number) last
                     from redemption group by business_id, code) r using (business_id, code)
-         where coalesce(r.uses, 0) <> c.redeem_count or coalesce(r.undone, 0) <> c.rollback_count
-            or coalesce(r.numbers, 0) <> c.redeem_count + c.rollback_count
-            or coalesce(r.last, 0) <> c.redeem_count + c.rollback_count",
+         where (coalesce(r.uses, 0) <> c.redeem_count or coalesce(r.undone, 0) <> c.rollback_count
+                or coalesce(r.numbers, 0) <> c.redeem_count + c.rollback_count
+                or coalesce(r.last, 0) <> c.redeem_count + c.rollback_count)
+           and c.book_id not in $shared_books",
     ),
     (
         "a coupon has a ROLLBACK event for each redemption that was rolled back",
         "select c.code, c.rollback_count, e.undone from coupon c
          left join (select book_id, position, count(*) filter (where action = 'ROLLBACK') as undone
                     from coupon_event group by book_id, position) e using (book_id, position)
-         where coalesce(e.undone, 0) <> c.rollback_count and c.created_at >= $kept_from",
+         where coalesce(e.undone, 0) <> c.rollback_count and c.created_at >= $kept_from and c.book_id not in $shared_books",
     ),
     (
         "redeemed_at is the time of the last redemption that stands",
         "select c.code, c.redeemed_at, r.last from coupon c
          left join (select distinct on (business_id, code) business_id, code, at as last from redemption
                     where rolled_back_at is null order by business_id, code, use_number desc) r using (business_id, code)
-         where r.last is distinct from c.redeemed_at",
+         where r.last is distinct from c.redeemed_at and c.book_id not in $shared_books",
     ),
     (
         "only a code with a holder expires, and no lock ends after its code",
         "select code, holder, expires_at, locked_until from coupon
-         where expires_at is not null and (holder is null or locked_until > expires_at)",
+         where expires_at is not null and (holder is null or locked_until > expires_at) and book_id not in $shared_books",
     ),
     (
         "each REVOKE, ROLLBACK and VOID has a reason",

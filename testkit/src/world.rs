@@ -3,12 +3,13 @@
 use std::future::Future;
 
 use cuponera_domain::book::{BookRules, Counts};
+use cuponera_domain::coupon::limits::SharedLimits;
 use cuponera_domain::coupon::state::Coupon;
 use cuponera_domain::id::{BookId, BusinessId};
 use cuponera_domain::principal::AuditContext;
 use cuponera_store::{
-    AssignNamed, AssignRandom, Assigned, Call, CallResult, IdempotencyKey, Lock, LockOwner, Locked, Pools,
-    Presenter, Redeem, Store, Transition, Unlock, Visibility,
+    AssignNamed, AssignRandom, Assigned, Call, CallResult, IdempotencyKey, Lock, LockOwner, Locked,
+    NewSharedCode, Pools, Presenter, Redeem, Store, Transition, Unlock, Visibility,
 };
 use sha2::{Digest, Sha256};
 use sqlx::{PgPool, query, query_scalar};
@@ -135,6 +136,13 @@ impl World {
         self.run_batch(self.lock(code, user)).await.outcome.expect("locking a held code was rejected")
     }
 
+    /// Creates a SHARED code with these limits.
+    pub async fn shared(&self, code: &str, limits: SharedLimits) -> Coupon {
+        let new = NewSharedCode { book: self.book, code: code.to_owned(), limits, metadata: None };
+        let created = self.store().create_shared_code(None, self.business, &new).await;
+        created.expect("creating a code failed").outcome.expect("the code was rejected")
+    }
+
     /// The current state of a coupon.
     pub async fn coupon(&self, code: &str) -> Coupon {
         self.store().get_coupon(self.business, code).await.expect("the coupon does not exist")
@@ -214,6 +222,9 @@ async fn expire_all(pool: &PgPool) -> sqlx::Result<()> {
     ] {
         query(sql).bind(&locks).execute(&mut *transaction).await?;
     }
+    let of_shared_codes = "update shared_use set locked_at = locked_at - interval '2 days', locked_until = locked_until - interval '2 days'
+                           where lock_id is not null";
+    query(of_shared_codes).execute(&mut *transaction).await?;
     transaction.commit().await
 }
 

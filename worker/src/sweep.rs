@@ -15,6 +15,7 @@ use std::time::Duration;
 use cuponera_domain::audit::AuditKey;
 use cuponera_platform::cache::Cache;
 use cuponera_platform::files::Files;
+use cuponera_platform::telemetry::metrics;
 use cuponera_store::Result;
 use cuponera_store::Store;
 use tokio::sync::Notify;
@@ -27,6 +28,8 @@ use locks::Locks;
 
 /// Interval of the roll-up of counts.
 const ROLL_UP_INTERVAL: Duration = Duration::from_secs(1);
+/// Maximum number of locks of SHARED codes that one statement ends: it holds their codes for some milliseconds.
+const MAX_SHARED_LOCKS: usize = 200;
 
 /// The parts of a worker that housekeeping uses.
 pub(crate) struct Sweep {
@@ -53,6 +56,7 @@ pub(crate) async fn run(sweep: Sweep, stop: CancellationToken) {
     tokio::join!(
         lead.keep(&stop),
         end_locks(Locks::new(store.clone(), cache), &lead, &stop),
+        end_shared_locks(&store, &lead, &stop),
         run_roll_ups(&store, &lead, &stop),
         run_statistics(&store, &lead, &stop),
         webhooks::create_deliveries(&store, &lead, &wake, &stop),
@@ -68,6 +72,28 @@ async fn end_locks(mut locks: Locks, lead: &HousekeepingLease, stop: &Cancellati
         failures.note(locks.end_due_locks(lead).await);
         pause(locks.pause(), stop).await;
     }
+}
+
+/// Ends the expired locks of SHARED codes. They have no index in Redis: a code may have very many.
+async fn end_shared_locks(store: &Store, lead: &HousekeepingLease, stop: &CancellationToken) {
+    let mut failures = FailureLog::default();
+    while !stop.is_cancelled() {
+        if lead.is_held() {
+            failures.note(end_due_shared_locks(store, stop).await);
+        }
+        pause(ROLL_UP_INTERVAL, stop).await;
+    }
+}
+
+async fn end_due_shared_locks(store: &Store, stop: &CancellationToken) -> Result<()> {
+    while !stop.is_cancelled() {
+        let ended = store.expire_shared_locks(MAX_SHARED_LOCKS).await?;
+        metrics::locks_expired(ended.expired);
+        if ended.expired == 0 || usize::try_from(ended.taken).is_ok_and(|taken| taken < MAX_SHARED_LOCKS) {
+            break;
+        }
+    }
+    Ok(())
 }
 
 async fn run_roll_ups(store: &Store, lead: &HousekeepingLease, stop: &CancellationToken) {

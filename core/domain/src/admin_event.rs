@@ -3,8 +3,20 @@
 use crate::coupon::state;
 
 /// The kinds of changed objects.
-pub const SUBJECTS: [&str; 10] =
-    ["BOOK", "API_KEY", "USER", "MEMBERSHIP", "LOGIN", "POOL", "JOB", "DEAD_LETTER", "WEBHOOK", "EVENTS"];
+pub const SUBJECTS: [&str; 11] = [
+    "BOOK",
+    // A code that was created alone, and changes of the limits or the suspension of any code: the id of the subject is the code.
+    "COUPON",
+    "API_KEY",
+    "USER",
+    "MEMBERSHIP",
+    "LOGIN",
+    "POOL",
+    "JOB",
+    "DEAD_LETTER",
+    "WEBHOOK",
+    "EVENTS",
+];
 
 /// The kinds of changes. `CREATE`, `UPDATE` and `DELETE` are those of most objects.
 pub const ACTIONS: [&str; 21] = [

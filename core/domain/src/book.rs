@@ -81,15 +81,13 @@ pub enum CodeKind {
     Unique,
     /// The user who locks or redeems a free code becomes its holder.
     Bearer,
-    /// A code has no holder. No book has this kind yet: see [`BookRules::check`].
+    /// A code has no holder. Many users lock and redeem it, within limits.
     Shared,
 }
 
 impl CodeKind {
     /// All kinds.
     pub const ALL: [Self; 3] = [Self::Unique, Self::Bearer, Self::Shared];
-    /// The kinds that a book may have.
-    pub const SUPPORTED: [Self; 2] = [Self::Unique, Self::Bearer];
 
     /// The name in the API and the database.
     pub fn as_str(self) -> &'static str {
@@ -103,6 +101,14 @@ impl CodeKind {
     /// The kind of that name.
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
+
+    /// When `max_redeems_per_user` of a book can only be increased.
+    fn only_increased(self) -> &'static str {
+        match self {
+            Self::Unique | Self::Bearer => "can only be increased once codes are assigned",
+            Self::Shared => "can only be increased once a SHARED book has codes",
+        }
     }
 }
 
@@ -175,9 +181,6 @@ impl BookRules {
         if self.description.as_ref().is_some_and(|text| text.chars().count() > MAX_DESCRIPTION_CHARS) {
             fault("description", "must have at most 5000 characters");
         }
-        if self.code_kind == CodeKind::Shared {
-            fault("codeKind", "must be UNIQUE or BEARER: SHARED is not supported yet");
-        }
         if self.max_codes_per_user.is_some_and(|most| most < 1) {
             fault("maxCodesPerUser", "must be at least 1");
         }
@@ -189,6 +192,9 @@ impl BookRules {
         }
         if self.code_valid_days.is_some_and(|days| !(1..=MAX_CODE_VALID_DAYS).contains(&days)) {
             fault("codeValidDays", "must be from 1 to 36500");
+        }
+        if self.code_valid_days.is_some() && self.code_kind == CodeKind::Shared {
+            fault("codeValidDays", "must be absent: codes of a SHARED book are not assigned");
         }
         if !(1..=MAX_LOCK_TTL_SECONDS).contains(&self.lock_ttl_seconds) {
             fault("lockTtlSeconds", "must be from 1 to 86400");
@@ -255,7 +261,7 @@ impl Discount {
 }
 
 /// A change of a field: unchanged, or set.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Change<T> {
     /// Unchanged.
     #[default]
@@ -265,7 +271,7 @@ pub enum Change<T> {
 }
 
 impl<T> Change<T> {
-    fn apply(self, to: &mut T) {
+    pub(crate) fn apply(self, to: &mut T) {
         if let Self::Set(value) = self {
             *to = value;
         }
@@ -315,11 +321,9 @@ impl BookPatch {
         self.discount.apply(&mut rules.discount);
         self.metadata.apply(&mut rules.metadata);
         rules.check()?;
-        if book.counts.given_out() > 0 && rules.max_redeems_per_user < book.rules.max_redeems_per_user {
-            return Err(Rejection::invalid(
-                "maxRedeemsPerUser",
-                "can only be increased once codes are assigned",
-            ));
+        let is_lower = rules.max_redeems_per_user < book.rules.max_redeems_per_user;
+        if is_lower && book.has_codes_in_use() {
+            return Err(Rejection::invalid("maxRedeemsPerUser", book.rules.code_kind.only_increased()));
         }
         Ok((status, rules))
     }
@@ -386,6 +390,16 @@ pub struct Book {
     pub created_at: DateTime<Utc>,
     /// Time of the last change.
     pub updated_at: DateTime<Utc>,
+}
+
+impl Book {
+    /// Whether codes may have been redeemed. The counts of a SHARED book do not show it, because its codes have no holders.
+    fn has_codes_in_use(&self) -> bool {
+        match self.rules.code_kind {
+            CodeKind::Unique | CodeKind::Bearer => self.counts.given_out() > 0,
+            CodeKind::Shared => self.counts.all() > 0,
+        }
+    }
 }
 
 #[cfg(test)]

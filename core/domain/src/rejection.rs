@@ -100,16 +100,19 @@ pub enum Rejection {
     /// The code has no holder.
     #[error("the code is not assigned")]
     NotAssigned,
+    /// The code is of a SHARED book: it has no holder.
+    #[error("a code of a SHARED book is not assigned: all users may redeem it")]
+    NotAssignable,
     /// Another user holds the code.
     #[error("the code is already assigned to another user")]
     AlreadyAssigned,
     /// The named user is not the holder.
     #[error("the user does not hold this code")]
     NotHolder,
-    /// The code is locked by its holder.
-    #[error("the code is locked by its holder until {locked_until}")]
+    /// The code is locked by its holder. Of a SHARED code: its users have locked all uses that are left.
+    #[error("the code is locked until {locked_until}")]
     CouponLocked {
-        /// The expiry of the lock.
+        /// The expiry of the lock; of several, the first.
         locked_until: DateTime<Utc>,
     },
     /// The book requires a lock, and the code has no live lock.
@@ -127,6 +130,21 @@ pub enum Rejection {
     /// The code has expired for its holder.
     #[error("the code has expired")]
     CouponExpired,
+    /// The code's own `startsAt` is in the future.
+    #[error("the code has not started yet")]
+    CouponNotStarted,
+    /// The code is suspended.
+    #[error("the code is suspended")]
+    CouponSuspended,
+    /// The user has redeemed and locked the SHARED code as often as allowed.
+    #[error("the user has redeemed this code {limit} times, the maximum for each user")]
+    RedeemLimitReached {
+        /// The `maxRedeemsPerUser` of the code, or of its book.
+        limit: i32,
+    },
+    /// The business has a code with this text.
+    #[error("the business already has this code")]
+    CodeExists,
     /// The code was voided, which is permanent.
     #[error("the code is void")]
     CouponVoid,
@@ -277,6 +295,7 @@ impl Rejection {
             Self::InvalidTransition { .. } => "invalid_transition",
             Self::CodeKindFixed => "code_kind_fixed",
             Self::NotAssigned => "not_assigned",
+            Self::NotAssignable => "not_assignable",
             Self::AlreadyAssigned => "already_assigned",
             Self::NotHolder => "not_holder",
             Self::CouponLocked { .. } => "coupon_locked",
@@ -285,6 +304,10 @@ impl Rejection {
             Self::LockExpired => "lock_expired",
             Self::CouponAlreadyRedeemed => "coupon_already_redeemed",
             Self::CouponExpired => "coupon_expired",
+            Self::CouponNotStarted => "coupon_not_started",
+            Self::CouponSuspended => "coupon_suspended",
+            Self::RedeemLimitReached { .. } => "redeem_limit_reached",
+            Self::CodeExists => "code_exists",
             Self::CouponVoid => "coupon_void",
             Self::AlreadyRolledBack => "already_rolled_back",
             Self::ReferenceUsed => "reference_used",
@@ -336,12 +359,17 @@ impl Rejection {
             | Self::InvalidTransition { .. }
             | Self::CodeKindFixed
             | Self::NotAssigned
+            | Self::NotAssignable
             | Self::AlreadyAssigned
             | Self::NotHolder
             | Self::CouponLocked { .. }
             | Self::LockRequired
             | Self::LockStale
             | Self::CouponAlreadyRedeemed
+            | Self::CouponNotStarted
+            | Self::CouponSuspended
+            | Self::RedeemLimitReached { .. }
+            | Self::CodeExists
             | Self::CouponVoid
             | Self::AlreadyRolledBack
             | Self::ReferenceUsed

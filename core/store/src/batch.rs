@@ -10,10 +10,14 @@
 //! busy and nothing has changed. [`Store::run_alone`] then runs each item by itself, so that only the item that
 //! causes an error gets it.
 //!
+//! The calls for codes of SHARED books are executed by one transaction, in which a code may occur many times: see [`shared_calls`]. A code is
+//! found to be SHARED by the second statement, or is known to be.
+//!
 //! **Invariant.** An item's effect and its key's row commit together or not at all. The key is inserted without
 //! `on conflict`, so a conflict rolls back the whole statement, and the next round finds the stored answer.
 
 pub(super) mod parameters;
+mod shared_calls;
 
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
@@ -35,6 +39,7 @@ use cuponera_domain::rejection::Rejection;
 
 use super::Store;
 use super::request_key::{CallResult, IdempotencyKey, insert_absent, to_stored};
+use super::shared::{KnownCodes, SharedAsk, SharedEffect};
 
 /// How long a busy call that runs by itself is retried.
 pub const TIMEOUT: Duration = Duration::from_secs(2);
@@ -123,6 +128,16 @@ pub trait Transition: Sized + Send + Sync {
     /// Determines why the other items changed nothing.
     fn why(pool: &PgPool, calls: &[&Call<Self>]) -> impl Future<Output = sqlx::Result<Vec<Why>>> + Send;
 
+    /// The call as one for a SHARED code. `None` if the statements of [`Self::apply`] execute it for codes of all kinds.
+    fn of_shared(&self) -> Option<SharedAsk> {
+        None
+    }
+
+    /// The outcome of an effect on a SHARED code; `None` for the effect of another call.
+    fn outcome_of_shared(_: SharedEffect) -> Option<Self::Outcome> {
+        None
+    }
+
     /// The lock note to write to Redis after this effect.
     fn lock_note(_: &Call<Self>, _: &Self::Outcome) -> Option<LockNote> {
         None
@@ -200,28 +215,127 @@ impl Store {
         calls: &[Call<T>],
         waits: bool,
     ) -> Vec<AttemptResult<T::Outcome>> {
-        let mut tried: Vec<Option<AttemptResult<T::Outcome>>> = calls.iter().map(|_| None).collect();
+        let mut attempts = Attempts::of(calls, &self.known_codes);
+        attempts.run(pool, waits).await;
+        attempts.run_shared(pool, waits, &self.known_codes).await;
+        // Codes that are not SHARED any more.
+        attempts.run(pool, waits).await;
+        attempts.tried.into_iter().map(|tried| tried.unwrap_or(AttemptResult::Busy)).collect()
+    }
+}
+
+/// What is known of the kind of a call's code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum CodeKnowledge {
+    /// Nothing: the second statement determines it.
+    None,
+    /// The code is SHARED.
+    Shared,
+    /// The code was thought to be SHARED, and is not.
+    NotShared,
+}
+
+/// The calls of a batch, and their results so far.
+struct Attempts<'c, T: Transition> {
+    calls: &'c [Call<T>],
+    kinds: Vec<CodeKnowledge>,
+    tried: Vec<Option<AttemptResult<T::Outcome>>>,
+}
+
+impl<'c, T: Transition> Attempts<'c, T> {
+    fn of(calls: &'c [Call<T>], known: &KnownCodes) -> Self {
+        let kind = |call: &Call<T>| match call.ask.code() {
+            Some(code) if call.ask.of_shared().is_some() && known.contains(call.business, code) => {
+                CodeKnowledge::Shared
+            }
+            _ => CodeKnowledge::None,
+        };
+        Self {
+            calls,
+            kinds: calls.iter().map(kind).collect(),
+            tried: calls.iter().map(|_| None).collect(),
+        }
+    }
+
+    /// Whether the call has no result, and its code is or is not known to be SHARED.
+    fn is_open(&self, place: usize, is_shared: bool) -> bool {
+        self.tried[place].is_none() && (self.kinds[place] == CodeKnowledge::Shared) == is_shared
+    }
+
+    /// Attempts the calls whose codes are not known to be SHARED. Those whose codes turn out to be SHARED have no result afterwards.
+    async fn run(&mut self, pool: &PgPool, waits: bool) {
         let mut busy = HashSet::new();
         loop {
-            let places = distinct(calls, |place| tried[place].is_none());
+            let places = distinct(self.calls, |place| self.is_open(place, false));
             if places.is_empty() {
                 break;
             }
             // A row that is busy now is busy for the next call of the batch too.
             let (held, places): (Vec<_>, Vec<_>) =
-                places.into_iter().partition(|place| busy.contains(&row(&calls[*place])));
+                places.into_iter().partition(|place| busy.contains(&row(&self.calls[*place])));
             for place in held {
-                tried[place] = Some(AttemptResult::Busy);
+                self.tried[place] = Some(AttemptResult::Busy);
             }
-            let result = run_round(pool, calls, &places, waits, &mut tried).await;
+            let result = self.run_round(pool, &places, waits).await;
             let rest = result.err().map_or(AttemptResult::Busy, |fault| failed_attempts(fault, places.len()));
-            for place in places {
-                if matches!(tried[place].get_or_insert_with(|| rest.clone()), AttemptResult::Busy) {
-                    busy.insert(row(&calls[place]));
+            for place in places.into_iter().filter(|place| self.kinds[*place] != CodeKnowledge::Shared) {
+                if matches!(self.tried[place].get_or_insert_with(|| rest.clone()), AttemptResult::Busy) {
+                    busy.insert(row(&self.calls[place]));
                 }
             }
         }
-        tried.into_iter().map(|tried| tried.unwrap_or(AttemptResult::Busy)).collect()
+    }
+
+    /// Executes these calls, whose codes and keys are distinct, and determines why the others changed nothing. A call
+    /// without a result afterwards is busy, or for a SHARED code.
+    async fn run_round(&mut self, pool: &PgPool, places: &[usize], waits: bool) -> sqlx::Result<()> {
+        let items: Vec<&Call<T>> = places.iter().map(|place| &self.calls[*place]).collect();
+        for (n, outcome) in T::apply(pool, &items, waits).await? {
+            self.tried[places[index(n)]] = Some(match serde_json::from_value(outcome) {
+                Ok(outcome) => AttemptResult::Answered(CallResult { outcome: Ok(outcome), replayed: false }),
+                Err(fault) => AttemptResult::Failed(Error::internal(fault)),
+            });
+        }
+        let rest: Vec<usize> = places.iter().copied().filter(|place| self.tried[*place].is_none()).collect();
+        if rest.is_empty() {
+            return Ok(());
+        }
+        let items: Vec<&Call<T>> = rest.iter().map(|place| &self.calls[*place]).collect();
+        let mut concluded = Vec::with_capacity(rest.len());
+        for why in T::why(pool, &items).await? {
+            let place = rest[index(why.n)];
+            concluded.push((place, conclude(&self.calls[place], why)));
+        }
+        self.settle(pool, concluded).await
+    }
+
+    /// Takes the verdicts on these calls as their results, and stores those that are to be stored under their keys.
+    async fn settle(
+        &mut self,
+        pool: &PgPool,
+        verdicts: Vec<(usize, Result<Verdict<T::Outcome>>)>,
+    ) -> sqlx::Result<()> {
+        let mut kept = AnswersToStore::default();
+        for (place, verdict) in verdicts {
+            match verdict {
+                Err(fault) => self.tried[place] = Some(AttemptResult::Failed(fault)),
+                Ok(Verdict::Again) => {}
+                Ok(Verdict::Shared) if self.kinds[place] == CodeKnowledge::NotShared => {}
+                Ok(Verdict::Shared) => self.kinds[place] = CodeKnowledge::Shared,
+                Ok(Verdict::Known(answer)) => self.tried[place] = Some(AttemptResult::Answered(answer)),
+                Ok(Verdict::New(outcome)) => match &self.calls[place].key {
+                    Some(key) => kept.add(key, place, outcome),
+                    None => {
+                        let answer = CallResult { outcome, replayed: false };
+                        self.tried[place] = Some(AttemptResult::Answered(answer));
+                    }
+                },
+            }
+        }
+        for (place, outcome) in kept.keep(pool).await? {
+            self.tried[place] = Some(AttemptResult::Answered(CallResult { outcome, replayed: false }));
+        }
+        Ok(())
     }
 }
 
@@ -246,50 +360,12 @@ fn row<T: Transition>(call: &Call<T>) -> (BusinessId, &str) {
     (call.business, call.ask.row())
 }
 
-/// Executes these calls, whose codes and keys are distinct, and determines why the others changed nothing. A call
-/// without a result afterwards is busy.
-async fn run_round<T: Transition>(
-    pool: &PgPool,
-    calls: &[Call<T>],
-    places: &[usize],
-    waits: bool,
-    tried: &mut [Option<AttemptResult<T::Outcome>>],
-) -> sqlx::Result<()> {
-    let items: Vec<&Call<T>> = places.iter().map(|place| &calls[*place]).collect();
-    for (n, outcome) in T::apply(pool, &items, waits).await? {
-        tried[places[index(n)]] = Some(match serde_json::from_value(outcome) {
-            Ok(outcome) => AttemptResult::Answered(CallResult { outcome: Ok(outcome), replayed: false }),
-            Err(fault) => AttemptResult::Failed(Error::internal(fault)),
-        });
-    }
-    let rest: Vec<usize> = places.iter().copied().filter(|place| tried[*place].is_none()).collect();
-    if rest.is_empty() {
-        return Ok(());
-    }
-    let items: Vec<&Call<T>> = rest.iter().map(|place| &calls[*place]).collect();
-    let mut kept = AnswersToStore::default();
-    for why in T::why(pool, &items).await? {
-        let place = rest[index(why.n)];
-        match conclude(&calls[place], why) {
-            Err(fault) => tried[place] = Some(AttemptResult::Failed(fault)),
-            Ok(Verdict::Again) => {}
-            Ok(Verdict::Known(answer)) => tried[place] = Some(AttemptResult::Answered(answer)),
-            Ok(Verdict::New(outcome)) => match &calls[place].key {
-                Some(key) => kept.add(key, place, outcome),
-                None => tried[place] = Some(AttemptResult::Answered(CallResult { outcome, replayed: false })),
-            },
-        }
-    }
-    for (place, outcome) in kept.keep(pool).await? {
-        tried[place] = Some(AttemptResult::Answered(CallResult { outcome, replayed: false }));
-    }
-    Ok(())
-}
-
 /// The meaning of a why-statement's verdict.
 enum Verdict<T> {
     /// No rule rejects the call any more.
     Again,
+    /// The code is SHARED: another statement executes the call.
+    Shared,
     /// An answer that is already stored under the key, or that must not be stored.
     Known(CallResult<T>),
     /// An answer without an effect, to be stored under the call's key.
@@ -303,6 +379,7 @@ fn conclude<T: Transition>(call: &Call<T>, why: Why) -> Result<Verdict<T::Outcom
     };
     Ok(match why.verdict.as_str() {
         "again" => Verdict::Again,
+        "shared" => Verdict::Shared,
         "replay" => Verdict::Known(CallResult { outcome: stored(why.detail)?, replayed: true }),
         "key_reused" => Verdict::Known(CallResult { outcome: Err(Rejection::KeyReused), replayed: false }),
         // Not stored, like other invalid fields.
@@ -358,7 +435,7 @@ fn failed_attempts<T>(fault: sqlx::Error, items: usize) -> AttemptResult<T> {
     let sqlx::Error::Database(cause) = &fault else { return AttemptResult::Failed(fault.into()) };
     let code = cause.code().unwrap_or_default();
     // lock_timeout, statement_timeout, deadlock, serialization failure.
-    let is_conflict = UNIQUE_KEYS.iter().any(|constraint| breaches(&fault, constraint))
+    let is_conflict = is_unique_key(&fault)
         || matches!(code.as_ref(), "55P03" | "57014" | "40P01" | "40001");
     // Errors of connections, resources or a stopping server, which no item causes.
     let is_of_the_server = matches!(code.get(..2), Some("08" | "53" | "57" | "58"));
@@ -367,6 +444,11 @@ fn failed_attempts<T>(fault: sqlx::Error, items: usize) -> AttemptResult<T> {
     } else {
         AttemptResult::Failed(fault.into())
     }
+}
+
+/// Whether a concurrent call inserted one of the statement's keys first.
+fn is_unique_key(fault: &sqlx::Error) -> bool {
+    UNIQUE_KEYS.iter().any(|constraint| breaches(fault, constraint))
 }
 
 /// The index that a row of a batch statement names.
@@ -390,6 +472,7 @@ pub(super) fn rejection(verdict: &str, detail: Option<Value>) -> Result<Rejectio
         "sold_out" => Rejection::SoldOut,
         "user_required" => Rejection::invalid("userId", "is required: the code is not of a BEARER book"),
         "not_assigned" => Rejection::NotAssigned,
+        "not_assignable" => Rejection::NotAssignable,
         "already_assigned" => Rejection::AlreadyAssigned,
         "coupon_reserved" => Rejection::CouponReserved,
         "not_holder" => Rejection::NotHolder,
@@ -398,6 +481,8 @@ pub(super) fn rejection(verdict: &str, detail: Option<Value>) -> Result<Rejectio
         }
         "coupon_already_redeemed" => Rejection::CouponAlreadyRedeemed,
         "coupon_expired" => Rejection::CouponExpired,
+        "coupon_not_started" => Rejection::CouponNotStarted,
+        "coupon_suspended" => Rejection::CouponSuspended,
         "coupon_void" => Rejection::CouponVoid,
         "already_rolled_back" => Rejection::AlreadyRolledBack,
         "reference_used" => Rejection::ReferenceUsed,

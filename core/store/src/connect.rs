@@ -13,6 +13,7 @@ use cuponera_domain::trace::TraceParent;
 
 use super::address::connect_options;
 use super::notifier::Notifier;
+use super::shared::KnownCodes;
 
 /// Maximum number of connections of an API for reports.
 const MAX_REPORT_CONNECTIONS: u32 = 2;
@@ -93,6 +94,8 @@ pub struct Store {
     pub(super) pool: PgPool,
     /// Notified of new outbox rows. `None`: workers are woken through the database.
     pub(super) notifier: Option<Notifier>,
+    /// The codes that are known to be SHARED.
+    pub(super) known_codes: KnownCodes,
     /// The trace parent of jobs that are submitted through this store.
     pub(super) trace: Option<TraceParent>,
     /// The audit context of changes: see [`Store::acting_as`].
@@ -142,6 +145,7 @@ impl Store {
             pool: transaction_pool(pools.rest)
                 .connect_lazy_with(at_most(&options, pools.rest_statement.as_millis())),
             notifier: None,
+            known_codes: KnownCodes::default(),
             trace: None,
             audit: None,
             storage_quota: None,

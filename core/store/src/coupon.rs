@@ -1,9 +1,10 @@
 //! Reading coupons: one coupon, and the coupons of a user. [`list`] reads the codes of a book.
 
 use chrono::{DateTime, Utc};
-use sqlx::{query_file, query_scalar};
+use sqlx::{PgExecutor, query_file, query_scalar};
 
-use cuponera_domain::coupon::state::{Coupon, CouponStatus, effective};
+use cuponera_domain::book::CodeKind;
+use cuponera_domain::coupon::state::{Coupon, CouponStatus, SharedPart, effective};
 
 use crate::error::Result;
 use crate::stored_kind::StoredKind;
@@ -39,12 +40,21 @@ impl CouponRow {
     /// The coupon with its effective status at the time of reading: an expired lock is treated as absent.
     pub(crate) fn shown(mut self) -> Coupon {
         self.coupon.status = effective(self.coupon.status, self.coupon.locked_until, self.now);
+        // VOID ends all locks, although their rows remain until they are swept.
+        if let Some(shared) = self.coupon.shared.as_mut().filter(|_| self.coupon.status == CouponStatus::Void) {
+            shared.locked_count = 0;
+        }
         if self.coupon.status != CouponStatus::Locked {
             self.coupon.locked_at = None;
             self.coupon.locked_until = None;
         }
         self.coupon
     }
+}
+
+/// The part of a SHARED code; `None` for the codes of other books.
+pub(crate) fn shared_part(kind: CodeKind, part: SharedPart) -> Option<SharedPart> {
+    (kind == CodeKind::Shared).then_some(part)
 }
 
 macro_rules! shown {
@@ -67,6 +77,18 @@ macro_rules! shown {
                 expires_at: row.expires_at,
                 metadata: row.metadata,
                 created_at: row.created_at,
+                suspended_at: row.suspended_at,
+                shared: $crate::coupon::shared_part(
+                    row.code_kind.0,
+                    cuponera_domain::coupon::state::SharedPart {
+                        max_redemptions: row.max_redemptions,
+                        max_redeems_per_user: row
+                            .own_max_redeems_per_user
+                            .unwrap_or(row.max_redeems_per_user),
+                        starts_at: row.starts_at,
+                        locked_count: row.live_locks.unwrap_or(0),
+                    },
+                ),
             },
             now: row.now,
         }
@@ -92,8 +114,7 @@ pub use list::{CodeFilter, MAX_FREE_POSITIONS_EXAMINED, MAX_NEIGHBORS_EXAMINED};
 impl Store {
     /// The coupon of that code, if it belongs to the business.
     pub async fn get_coupon(&self, business: BusinessId, code: &str) -> Result<Coupon> {
-        let row = query_file!("src/sql/coupon.sql", business.0, code).fetch_optional(&self.reads).await?;
-        row.map(|row| shown!(row)).ok_or_else(|| Rejection::not_found("coupon").into())
+        get(&self.reads, business, code).await
     }
 
     /// The book of a code, if the code belongs to the business. It never changes.
@@ -134,6 +155,12 @@ impl Store {
             place_of_assignment,
         ))
     }
+}
+
+/// The same, in a transaction.
+pub(crate) async fn get(executor: impl PgExecutor<'_>, business: BusinessId, code: &str) -> Result<Coupon> {
+    let row = query_file!("src/sql/coupon.sql", business.0, code).fetch_optional(executor).await?;
+    row.map(|row| shown!(row)).ok_or_else(|| Rejection::not_found("coupon").into())
 }
 
 /// The number of codes to read: one more than the page has, which shows whether the list continues.

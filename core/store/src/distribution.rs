@@ -379,7 +379,7 @@ pub(super) async fn check_assignable(
     id: BookId,
 ) -> Result<()> {
     let book = query!(
-        r#"select status, coalesce(starts_at > now(), false) as "is_early!", coalesce(expires_at <= now(), false) as "is_late!"
+        r#"select status, code_kind = 'SHARED' as "is_shared!", coalesce(starts_at > now(), false) as "is_early!", coalesce(expires_at <= now(), false) as "is_late!"
            from coupon_book where id = $1 and business_id = $2 for key share"#,
         id.0,
         business.0
@@ -388,6 +388,7 @@ pub(super) async fn check_assignable(
     .await?
     .ok_or_else(|| Rejection::not_found("coupon book"))?;
     Err(match book.status.as_str() {
+        _ if book.is_shared => Rejection::NotAssignable,
         "ACTIVE" if book.is_early => Rejection::BookNotStarted,
         "ACTIVE" if book.is_late => Rejection::BookExpired,
         "ACTIVE" => return Ok(()),

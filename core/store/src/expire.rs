@@ -6,16 +6,17 @@ use chrono::{DateTime, Utc};
 use sqlx::{query_file, query_file_as, query_scalar};
 use uuid::Uuid;
 
+use crate::GenerateId;
 use crate::error::Result;
-use cuponera_domain::id::{BusinessId, LockId};
+use cuponera_domain::id::{BusinessId, EventId, LockId};
 use cuponera_domain::lock::{Hold, LockNote};
 
 use super::Store;
 
-/// The result of one sweep of the agenda.
+/// The result of one sweep of the agenda, or of the locks of SHARED codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Expired {
-    /// Agenda rows deleted.
+    /// Agenda rows deleted; expired locks of SHARED codes found.
     pub taken: i64,
     /// Locks ended.
     pub expired: i64,
@@ -32,6 +33,27 @@ impl Store {
     /// later.
     pub async fn expire_locks_of(&self, coupons: &[(BusinessId, String)]) -> Result<i64> {
         Ok(self.end_expired_locks(coupons, 0).await?.expired)
+    }
+
+    /// Ends up to `most` expired locks of the users of SHARED codes, each with an `EXPIRE` event. First skips codes that other transactions
+    /// hold; if locks of such codes remain, waits for them briefly, because a hot code is held most of the time.
+    pub async fn expire_shared_locks(&self, most: usize) -> Result<Expired> {
+        let first = self.end_shared_locks(most, false).await?;
+        if first.expired == first.taken {
+            return Ok(first);
+        }
+        match self.end_shared_locks(most, true).await {
+            Ok(second) => Ok(Expired { expired: first.expired + second.expired, ..second }),
+            // The next round tries again.
+            Err(sqlx::Error::Database(cause)) if cause.code().as_deref() == Some("55P03") => Ok(first),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn end_shared_locks(&self, most: usize, waits: bool) -> sqlx::Result<Expired> {
+        let events: Vec<Uuid> = (0..most).map(|_| EventId::generate().0).collect();
+        let row = query_file!("src/sql/expire_shared_locks.sql", &events, waits).fetch_one(&self.hot).await?;
+        Ok(Expired { taken: row.taken, expired: row.expired })
     }
 
     async fn end_expired_locks(&self, coupons: &[(BusinessId, String)], most: i64) -> Result<Expired> {

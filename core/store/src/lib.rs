@@ -22,6 +22,9 @@ mod revoke;
 mod rollback;
 mod void;
 
+mod hot_transaction;
+mod shared;
+
 mod expire;
 
 // Books, coupons and their events.
@@ -130,6 +133,7 @@ pub use rescue::{Backlog, RESCUE_AFTER, WorkerAvailability};
 pub use revoke::{Revoke, Revoked};
 pub use rollback::{Rollback, RolledBack};
 pub use schema::SchemaState;
+pub use shared::{NewSharedCode, SharedAsk, SharedEffect};
 pub use statistics::Statistics;
 pub use void::{Void, VoidPreview, VoidSelection, Voided};
 pub use webhook::{AttemptOutcome, ClaimLimits, ClaimedDelivery, Finish, ReadRound, WebhookWithSecret};

@@ -11,8 +11,9 @@ use cuponera_domain::lock::{Hold, LockNote};
 
 use super::batch::parameters::{BatchColumns, WhyColumns, apply_batch, column, why_batch};
 use super::batch::{Call, Transition, Why};
+use super::shared::{SharedAsk, SharedEffect};
 
-/// Lock a code for its holder, or renew the live lock. A free code of a BEARER book is assigned to the user.
+/// Lock a code for its holder, or renew the live lock. A free code of a BEARER book is assigned to the user. Of a SHARED code a use is locked.
 #[derive(Debug, Clone)]
 pub struct Lock {
     /// The code.
@@ -35,7 +36,7 @@ pub struct Unlock {
 }
 
 /// Whose lock to release.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LockOwner {
     /// Only this user's lock.
     User(String),
@@ -54,7 +55,7 @@ pub struct Locked {
     pub locked_at: DateTime<Utc>,
     /// When it expires.
     pub locked_until: DateTime<Utc>,
-    /// The version of the coupon's row; 0 if the call changed nothing.
+    /// The version of the coupon's row; 0 if the call changed nothing, and for a SHARED code: the locks of its users are not noted.
     #[serde(default)]
     pub version: i32,
 }
@@ -64,9 +65,12 @@ pub struct Locked {
 pub struct Unlocked {
     /// The code.
     pub code: String,
-    /// The version of the coupon's row; 0 if the call changed nothing.
+    /// The version of the coupon's row; 0 if the call changed nothing, and for a SHARED code.
     #[serde(default)]
     pub version: i32,
+    /// Whether the code is SHARED: it has no holder.
+    #[serde(default)]
+    pub is_shared: bool,
 }
 
 impl Transition for Lock {
@@ -108,6 +112,17 @@ impl Transition for Lock {
         .await
     }
 
+    fn of_shared(&self) -> Option<SharedAsk> {
+        Some(SharedAsk::Lock { user: self.user.clone(), ttl_seconds: self.ttl_seconds })
+    }
+
+    fn outcome_of_shared(effect: SharedEffect) -> Option<Locked> {
+        match effect {
+            SharedEffect::Locked(locked) => Some(locked),
+            SharedEffect::Unlocked(_) | SharedEffect::Redeemed(_) | SharedEffect::RolledBack(_) => None,
+        }
+    }
+
     fn lock_note(call: &Call<Self>, done: &Locked) -> Option<LockNote> {
         let hold = Hold { lock: done.lock, holder: call.ask.user.clone(), until: done.locked_until };
         let (business, code, version) = (call.business, done.code.clone(), done.version);
@@ -144,6 +159,17 @@ impl Transition for Unlock {
         let owners = column(calls, |call| call.ask.owner.clone());
         let locks = column(calls, |call| call.ask.lock);
         why(pool, calls, &column(calls, |call| call.ask.code.clone()), &owners, &locks, "unlock").await
+    }
+
+    fn of_shared(&self) -> Option<SharedAsk> {
+        Some(SharedAsk::Unlock { owner: self.owner.clone(), lock: self.lock })
+    }
+
+    fn outcome_of_shared(effect: SharedEffect) -> Option<Unlocked> {
+        match effect {
+            SharedEffect::Unlocked(unlocked) => Some(unlocked),
+            SharedEffect::Locked(_) | SharedEffect::Redeemed(_) | SharedEffect::RolledBack(_) => None,
+        }
     }
 
     fn lock_note(call: &Call<Self>, done: &Unlocked) -> Option<LockNote> {

@@ -14,6 +14,7 @@ use cuponera_domain::rejection::Rejection;
 use super::Store;
 use super::batch::parameters::{BatchColumns, WhyColumns, apply_batch, column, why_batch};
 use super::batch::{Call, Transition, Visibility, Why, rejection};
+use super::shared::{SharedAsk, SharedEffect, validate_shared};
 
 /// Redeem a code once.
 #[derive(Debug, Clone)]
@@ -57,16 +58,19 @@ pub struct Redeemed {
     pub redemption: RedemptionId,
     /// The number of redemptions of the code, this one included.
     pub redeem_count: i32,
-    /// The maximum number of redemptions.
+    /// The maximum number of redemptions; `i32::MAX` for a SHARED code without a limit.
     pub max_redeems: i32,
     /// The time of this redemption.
     pub redeemed_at: DateTime<Utc>,
-    /// The version of the coupon's row; 0 if the call changed nothing.
+    /// The version of the coupon's row; 0 if the call changed nothing, and for a SHARED code.
     #[serde(default)]
     pub version: i32,
     /// Whether an earlier call with the same reference made it.
     #[serde(default)]
     pub replayed: bool,
+    /// Whether the code is SHARED: it has no holder.
+    #[serde(default)]
+    pub is_shared: bool,
 }
 
 impl Redeemed {
@@ -117,6 +121,22 @@ impl Transition for Redeem {
         )
     }
 
+    fn of_shared(&self) -> Option<SharedAsk> {
+        Some(SharedAsk::Redeem {
+            user: self.presenter.user(),
+            lock: self.lock,
+            reference: self.reference.clone(),
+            metadata: self.metadata.clone(),
+        })
+    }
+
+    fn outcome_of_shared(effect: SharedEffect) -> Option<Redeemed> {
+        match effect {
+            SharedEffect::Redeemed(redeemed) => Some(redeemed),
+            SharedEffect::Locked(_) | SharedEffect::Unlocked(_) | SharedEffect::RolledBack(_) => None,
+        }
+    }
+
     fn lock_note(call: &Call<Self>, done: &Redeemed) -> Option<LockNote> {
         LockNote::of_none(call.business, &done.code, done.version)
     }
@@ -130,6 +150,7 @@ impl Store {
         let why = why.ok_or_else(|| Error::internal("the why-statement returned no row"))?;
         match why.verdict.as_str() {
             "again" => Ok(()),
+            "shared" => Ok(validate_shared(&self.hot, &call).await?),
             _ if why.foreign && call.visibility == Visibility::OwnOnly => {
                 Err(Rejection::not_found("coupon").into())
             }

@@ -10,6 +10,7 @@ use cuponera_domain::id::RedemptionId;
 
 use super::batch::parameters::{BatchColumns, WhyColumns, apply_batch, column, why_batch};
 use super::batch::{Call, Transition, Why};
+use super::shared::{SharedAsk, SharedEffect};
 
 /// Give the use of a redemption back.
 #[derive(Debug, Clone)]
@@ -35,7 +36,7 @@ pub struct RolledBack {
     pub status: CouponStatus,
     /// The number of redemptions that the code still has.
     pub redeem_count: i32,
-    /// The maximum number of redemptions.
+    /// The maximum number of redemptions; `i32::MAX` for a SHARED code without a limit.
     pub max_redeems: i32,
     /// When it was rolled back.
     pub rolled_back_at: DateTime<Utc>,
@@ -76,5 +77,17 @@ impl Transition for Rollback {
             &column(calls, |call| call.ask.redemption.0),
             &column(calls, |call| call.ask.user.clone()) as _,
         )
+    }
+
+    fn of_shared(&self) -> Option<SharedAsk> {
+        let (redemption, user, reason) = (self.redemption, self.user.clone(), self.reason.clone());
+        Some(SharedAsk::RollBack { redemption, user, reason })
+    }
+
+    fn outcome_of_shared(effect: SharedEffect) -> Option<RolledBack> {
+        match effect {
+            SharedEffect::RolledBack(rolled_back) => Some(rolled_back),
+            SharedEffect::Locked(_) | SharedEffect::Unlocked(_) | SharedEffect::Redeemed(_) => None,
+        }
     }
 }

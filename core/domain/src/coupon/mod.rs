@@ -2,7 +2,9 @@
 
 pub mod code;
 pub mod ff1;
+pub mod limits;
 pub mod pattern;
 pub mod redemption;
+pub mod shared;
 pub mod space;
 pub mod state;

@@ -11,6 +11,7 @@
 //! ```
 //! In a book of kind [`CodeKind::Bearer`], lock and redeem also assign a free code, as the step before their own.
 //! A code is also redeemed from ASSIGNED, without a lock.
+//! A code of kind [`CodeKind::Shared`] is AVAILABLE, REDEEMED when all its uses are, or VOID: see [`super::shared`].
 //! The database decides: each statement of `store` repeats its precondition and is the transition. An
 //! expired lock counts as absent, whether or not the sweep has ended it. Therefore answers show
 //! [`effective`] instead of the stored status.
@@ -76,7 +77,7 @@ pub fn effective(
 }
 
 /// A coupon.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Coupon {
     /// The code.
     pub code: String,
@@ -108,6 +109,32 @@ pub struct Coupon {
     pub metadata: Option<Value>,
     /// Creation time.
     pub created_at: DateTime<Utc>,
+    /// Since when it is suspended.
+    pub suspended_at: Option<DateTime<Utc>>,
+    /// The limits and locks of a SHARED code.
+    pub shared: Option<SharedPart>,
+}
+
+/// What only a SHARED code has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SharedPart {
+    /// Number of uses in total; no limit if absent.
+    pub max_redemptions: Option<i32>,
+    /// Number of uses of each user: its own, or that of its book.
+    pub max_redeems_per_user: i32,
+    /// The code cannot be locked and redeemed before. `expires_at` of the coupon is the end.
+    pub starts_at: Option<DateTime<Utc>>,
+    /// Number of live locks.
+    pub locked_count: i32,
+}
+
+/// The uses of a SHARED code by one user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UsesOfUser {
+    /// Number of redemptions that stand.
+    pub redeem_count: i32,
+    /// The end of the user's live lock.
+    pub locked_until: Option<DateTime<Utc>>,
 }
 
 impl Coupon {
@@ -118,10 +145,16 @@ impl Coupon {
             CodeKind::Unique | CodeKind::Shared => false,
         }
     }
+
+    /// Whether each user of the business sees the code, although no user holds it.
+    pub fn is_visible_to_all(&self) -> bool {
+        self.kind == CodeKind::Shared || self.is_open_to_bearers()
+    }
 }
 
-/// The actions of events.
-pub const ACTIONS: [&str; 8] = ["ASSIGN", "LOCK", "UNLOCK", "EXPIRE", "REDEEM", "REVOKE", "ROLLBACK", "VOID"];
+/// The actions of events. `UPDATE` is a change of the limits of a code, or of its suspension.
+pub const ACTIONS: [&str; 9] =
+    ["ASSIGN", "LOCK", "UNLOCK", "EXPIRE", "REDEEM", "REVOKE", "ROLLBACK", "VOID", "UPDATE"];
 
 /// An event in the history of a coupon.
 #[derive(Debug, Clone, PartialEq)]

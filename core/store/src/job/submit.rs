@@ -273,7 +273,7 @@ pub(crate) fn counted(answer: Result<CallResult<Job>>) -> Result<CallResult<Job>
 }
 
 /// Reserves the next `count` positions of a book that is not closed; returns the first.
-async fn reserve_positions(
+pub(crate) async fn reserve_positions(
     transaction: &mut PgTransaction<'static>,
     business: BusinessId,
     book: BookId,

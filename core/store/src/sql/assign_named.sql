@@ -21,7 +21,7 @@ free as materialized (
   from item i
   join coupon c on c.business_id = i.business_id and c.code = i.code collate "C"
   join coupon_book b on b.id = c.book_id
-  where c.status = 'AVAILABLE' and c.reserved_by is null and b.status = 'ACTIVE'
+  where c.status = 'AVAILABLE' and c.reserved_by is null and c.suspended_at is null and b.code_kind <> 'SHARED' and b.status = 'ACTIVE'
     and coalesce(b.starts_at <= now(), true) and coalesce(b.expires_at > now(), true)
     and (i.key is null or (select 1 from request_key k where k.id = i.key) is null)
     and (select count(*) from waited) >= 0

@@ -18,7 +18,7 @@ wish as materialized (
     select i.*, b.max_codes_per_user as cap, b.code_valid_days, b.next_position as span, coalesce(q.held, 0) as held,
            row_number() over (partition by i.book_id, i.user_id order by i.n) as nth
     from item i
-    join coupon_book b on b.id = i.book_id and b.business_id = i.business_id and b.status = 'ACTIVE'
+    join coupon_book b on b.id = i.book_id and b.business_id = i.business_id and b.code_kind <> 'SHARED' and b.status = 'ACTIVE'
       and coalesce(b.starts_at <= now(), true) and coalesce(b.expires_at > now(), true)
     left join user_quota q on q.book_id = i.book_id and q.user_id = i.user_id
     where (i.key is null or (select 1 from request_key k where k.id = i.key) is null)
@@ -36,13 +36,13 @@ need as materialized (
 ahead as materialized (
   select p.* from need cross join lateral (
     select c.business_id, c.book_id, c.position, c.code from coupon c
-    where c.book_id = need.book_id and c.is_free and c.reserved_by is null and c.position >= need.start
+    where c.book_id = need.book_id and c.is_free and c.reserved_by is null and c.suspended_at is null and c.position >= need.start
     order by c.position limit need.wanted for update skip locked) p
 ),
 behind as materialized (
   select p.* from need cross join lateral (
     select c.business_id, c.book_id, c.position, c.code from coupon c
-    where c.book_id = need.book_id and c.is_free and c.reserved_by is null and c.position < need.start
+    where c.book_id = need.book_id and c.is_free and c.reserved_by is null and c.suspended_at is null and c.position < need.start
     order by c.position limit need.wanted - (select count(*) from ahead a where a.book_id = need.book_id)
     for update skip locked) p
 ),

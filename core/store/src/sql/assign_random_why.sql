@@ -7,13 +7,14 @@ select i.n as "n!",
     when k.id is not null and k.fingerprint <> i.fingerprint then 'key_reused'
     when k.id is not null then 'replay'
     when b.id is null then 'book_not_found'
+    when b.code_kind = 'SHARED' then 'not_assignable'
     when r.user_id = u.user_id and c.assignment_id = r.assignment_id then 'already'
     when r.key is not null then 'recipient_key_used'
     when b.status <> 'ACTIVE' then 'book_not_active'
     when b.starts_at > now() then 'book_not_started'
     when b.expires_at <= now() then 'book_expired'
     when q.held >= b.max_codes_per_user then 'user_limit_reached'
-    when (select c.position from coupon c where c.book_id = i.book_id and c.is_free and c.reserved_by is null
+    when (select c.position from coupon c where c.book_id = i.book_id and c.is_free and c.reserved_by is null and c.suspended_at is null
           order by c.position limit 1) is not null
       then 'again'
     else 'sold_out'

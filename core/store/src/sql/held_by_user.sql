@@ -25,7 +25,9 @@ place as (
   union all
   select n, code, false from examined where n = $7 and (select count(*) from found) < $8)
 select c.code, c.book_id, c.status as "status: StoredStatus", c.holder, c.assignment_id, c.redeem_count, b.max_redeems_per_user,
-       b.code_kind as "code_kind: StoredKind", c.assigned_at, c.locked_at, c.locked_until, c.redeemed_at, c.expires_at, c.metadata, c.created_at, now() as "now!", p.is_found as "is_found!"
+       b.code_kind as "code_kind: StoredKind", c.assigned_at, c.locked_at, c.locked_until, c.redeemed_at, c.expires_at, c.metadata, c.created_at, now() as "now!",
+       c.suspended_at, c.max_redemptions, c.max_redeems_per_user as own_max_redeems_per_user, c.starts_at,
+       live_lock_count(c.business_id, c.code, c.lock_count) as live_locks, p.is_found as "is_found!"
 from place p
 cross join lateral (select * from coupon c where c.business_id = $1 and c.code = p.code limit 1) c
 join coupon_book b on b.id = c.book_id

@@ -9,5 +9,5 @@ with named as materialized (
 )
 select i.n as "n!", i.holder as "holder!", c.code, c.position, c.version
 from named i join coupon c on c.business_id = $1 and c.code = i.code collate "C"
-where c.book_id = $2 and case when c.status = 'AVAILABLE' and c.reserved_by is null then true end
+where c.book_id = $2 and case when c.status = 'AVAILABLE' and c.reserved_by is null and c.suspended_at is null then true end
 order by c.business_id, c.code for update of c skip locked

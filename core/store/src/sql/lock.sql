@@ -31,7 +31,7 @@ held as materialized (
              else c.holder is not distinct from i.user_id
                   or c.holder is not distinct from (select s.stored from stored_user_id s
                                                     where s.business_id = i.business_id and s.user_id = i.user_id) end
-    and c.status in ('AVAILABLE', 'ASSIGNED', 'LOCKED') and b.status = 'ACTIVE'
+    and c.status in ('AVAILABLE', 'ASSIGNED', 'LOCKED') and c.suspended_at is null and b.status = 'ACTIVE'
     and coalesce(b.starts_at <= now(), true) and coalesce(b.expires_at > now(), true) and coalesce(c.expires_at > now(), true)
     and (i.key is null or (select 1 from request_key k where k.id = i.key) is null)
     and (select count(*) from waited) >= 0

@@ -1,7 +1,7 @@
 -- Why an item of lock or unlock changed nothing, by the current rows. `already`: the coupon is already unlocked, as
 -- requested. `again`: no rule rejects the item any more.
 --
--- `is_presented`: a free code of a BEARER book, which a lock assigns to the user.
+-- `shared`: the code is SHARED, and shared_lock.sql and the others execute the call. `is_presented`: a free code of a BEARER book, which a lock assigns to the user.
 --
 -- $7 lock ids (unlock), $8 whether to release the lock of any holder, $9 the statement: `lock` or `unlock`.
 select i.n as "n!",
@@ -9,6 +9,7 @@ select i.n as "n!",
     when k.id is not null and k.fingerprint <> i.fingerprint then 'key_reused'
     when k.id is not null then 'replay'
     when c.code is null then 'coupon_not_found'
+    when b.code_kind = 'SHARED' then 'shared'
     when c.holder is distinct from u.user_id and not i.forced and not p.is_presented then
       case when c.holder is null and c.status <> 'VOID' then 'not_assigned'
            when c.status = 'VOID' then 'coupon_void'
@@ -24,6 +25,7 @@ select i.n as "n!",
     when b.status <> 'ACTIVE' then 'book_not_active'
     when b.starts_at > now() then 'book_not_started'
     when b.expires_at <= now() then 'book_expired'
+    when c.suspended_at is not null then 'coupon_suspended'
     when c.expires_at <= now() then 'coupon_expired'
     when p.is_presented and c.reserved_by is not null then 'coupon_reserved'
     when p.is_presented

@@ -34,7 +34,7 @@ held as materialized (
                                                     where s.business_id = i.business_id and s.user_id = i.user_id) end
     and c.status in ('AVAILABLE', 'ASSIGNED', 'LOCKED') and c.redeem_count < b.max_redeems_per_user
     and b.status = 'ACTIVE' and coalesce(b.starts_at <= now(), true) and coalesce(b.expires_at > now(), true)
-    and coalesce(c.expires_at > now(), true)
+    and c.suspended_at is null and coalesce(c.expires_at > now(), true)
     and case when i.lock_id is not null then c.lock_id = i.lock_id and c.locked_until > now()
              when b.require_lock then coalesce(c.locked_until > now(), false)
              else true end

@@ -1,11 +1,12 @@
 -- Why an item of redeem changed nothing, by the current rows. `Store::validate` uses it too. `again`: no rule rejects
 -- the item. `already`: the first redemption of the code with this reference, by the same user; of earlier programs there may be several.
--- `user_required`: an item without a user presents a BEARER code, and this code is none.
+-- `shared`: the code is SHARED, and shared_lock.sql and the others execute the item. `user_required`: an item without a user presents a BEARER code, and this code is none.
 select i.n as "n!",
   case
     when k.id is not null and k.fingerprint <> i.fingerprint then 'key_reused'
     when k.id is not null then 'replay'
     when c.code is null then 'coupon_not_found'
+    when b.code_kind = 'SHARED' then 'shared'
     when i.user_id is null and b.code_kind <> 'BEARER' then 'user_required'
     when r.user_id <> u.user_id then 'reference_used'
     when r.rolled_back_at is not null then 'already_rolled_back'
@@ -18,6 +19,7 @@ select i.n as "n!",
     when b.status <> 'ACTIVE' then 'book_not_active'
     when b.starts_at > now() then 'book_not_started'
     when b.expires_at <= now() then 'book_expired'
+    when c.suspended_at is not null then 'coupon_suspended'
     when c.expires_at <= now() then 'coupon_expired'
     when c.status = 'AVAILABLE' and c.reserved_by is not null then 'coupon_reserved'
     when i.lock_id is not null and c.lock_id <> i.lock_id and c.locked_until > now() then 'lock_stale'

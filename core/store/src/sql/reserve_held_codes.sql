@@ -3,7 +3,7 @@
 -- $1 business, $2 book, $3 job, $4 the first position to look at, $5 how many codes.
 with picked as materialized (
   select c.code from coupon c
-  where c.book_id = $2 and c.is_free and c.reserved_by is null and c.position >= $4
+  where c.book_id = $2 and c.is_free and c.reserved_by is null and c.suspended_at is null and c.position >= $4
   order by c.position limit $5 for update
 ),
 marked as (

@@ -26,7 +26,7 @@ held as materialized (
   join redemption r on r.id = i.redemption_id
   join coupon c on c.business_id = i.business_id and c.code = i.code collate "C"
   join coupon_book b on b.id = c.book_id
-  where r.business_id = i.business_id and r.code = i.code collate "C" and r.rolled_back_at is null
+  where r.business_id = i.business_id and r.code = i.code collate "C" and r.rolled_back_at is null and b.code_kind <> 'SHARED'
     and c.version = i.seen_version and c.redeem_count > 0
     and (i.user_id is null or r.user_id = i.user_id
          or r.user_id = (select u.stored from stored_user_id u where u.business_id = i.business_id and u.user_id = i.user_id))

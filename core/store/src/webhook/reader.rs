@@ -212,8 +212,9 @@ async fn of_coupon_events(
     start: EventCursor,
     end: EventCursor,
 ) -> Result<(NewDeliveries, EventCursor)> {
-    let actions: Vec<String> = ACTIONS.map(str::to_owned).to_vec();
-    let types = ACTIONS.map(|action| EventType::of_action(action).map_or("", EventType::as_str).to_owned());
+    let of_actions = ACTIONS.into_iter().filter_map(|action| Some((action, EventType::of_action(action)?)));
+    let (actions, types): (Vec<String>, Vec<String>) =
+        of_actions.map(|(action, kind)| (action.to_owned(), kind.as_str().to_owned())).unzip();
     let mut rows = query_file!(
         "src/sql/webhook_events.sql",
         start.epoch,
@@ -223,7 +224,7 @@ async fn of_coupon_events(
         end.tx.to_string(),
         end.id,
         &actions,
-        &types[..],
+        &types,
         MAX_DELIVERIES
     )
     .fetch_all(&mut **transaction)

@@ -28,6 +28,7 @@ mod plan;
 mod pools;
 mod redeem;
 mod setup;
+mod shared;
 mod spelling;
 mod statistics;
 mod storage;

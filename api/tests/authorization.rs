@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::support::Server;
-use table::{PRESENTED, TABLE};
+use table::{PRESENTED, SHARED, TABLE};
 use world::World;
 
 /// The callers, in the order of the table's columns.
@@ -47,7 +47,7 @@ async fn everybody_may_do_what_the_table_says_and_nothing_else() {
     let world = World::new().await;
     let operations = operations();
     let mut wrong = Vec::new();
-    for row in TABLE.iter().chain(PRESENTED) {
+    for row in TABLE.iter().chain(PRESENTED).chain(SHARED) {
         let (method, path) = &operations[row.operation];
         for (place, client) in world.everybody().into_iter().enumerate() {
             let reply = world.ask(client, method, path, row).await;

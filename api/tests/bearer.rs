@@ -118,9 +118,6 @@ async fn the_kind_of_a_book_with_codes_is_fixed_and_recorded() {
         (&change["before"]["codeKind"], &change["after"]["codeKind"]),
         (&json!("BEARER"), &json!("UNIQUE"))
     );
-    let problem = admin.post("coupon-books", json!({"name": "A", "codeKind": "SHARED"})).await.expect(422);
-    let message = problem["errors"][0]["message"].as_str().unwrap_or_default();
-    assert!(message.contains("SHARED is not supported yet"), "{problem}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -44,7 +44,7 @@ pub(crate) struct Rule {
 
 use Access::{Account, Authenticated, Needs, Open};
 use Permission::{
-    AssignNamed, AssignRandom, CreateCodes, Distribute, Export, ManageApiKeys, ManageBooks, ManageJobs,
+    AssignNamed, AssignRandom, ChangeCodes, CreateCodes, Distribute, Export, ManageApiKeys, ManageBooks, ManageJobs,
     ManagePools, ManageUsers, ManageWebhooks, ReadAdminEvents, ReadBooks, ReadCodes, ReadCoupons,
     ReadHistory, ReadJobs, ReadPools, ReadRedemptions, ReadStatistics, RevokeCoupons, RollBackRedemptions,
     UseCoupons, VoidCoupons,
@@ -62,7 +62,7 @@ pub(crate) fn operations() -> impl Iterator<Item = (&'static str, Access)> {
 }
 
 /// Every operation under `/api/v1`.
-const TABLE: [(&str, Access, Touches); 79] = [
+const TABLE: [(&str, Access, Touches); 81] = [
     ("login", Open, Nothing),
     ("refresh", Open, Nothing),
     ("logout", Account, Nothing),
@@ -94,6 +94,7 @@ const TABLE: [(&str, Access, Touches); 79] = [
     ("cloneCouponBook", Needs(ManageBooks), AllBooks),
     ("voidCouponBook", Needs(VoidCoupons), OneBook),
     ("getCapacity", Needs(ReadCodes), OneBook),
+    ("createCode", Needs(CreateCodes), OneBook),
     ("generateCodes", Needs(CreateCodes), OneBook),
     ("uploadCodes", Needs(CreateCodes), OneBook),
     ("listCodes", Needs(ReadCodes), OneBook),
@@ -106,6 +107,7 @@ const TABLE: [(&str, Access, Touches); 79] = [
     ("unlockCoupon", Needs(UseCoupons), OneBook),
     ("redeemCoupon", Needs(UseCoupons), OneBook),
     ("validateCoupon", Needs(UseCoupons), OneBook),
+    ("updateCoupon", Needs(ChangeCodes), OneBook),
     ("voidCoupon", Needs(VoidCoupons), OneBook),
     ("voidCoupons", Needs(VoidCoupons), OneBook),
     ("findCoupons", Needs(ReadCodes), OwnBooks),

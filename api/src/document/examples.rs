@@ -73,13 +73,23 @@ pub(crate) fn draft() -> Value {
 }
 
 pub(crate) fn code() -> Value {
-    json!({"code": CODE, "status": "ASSIGNED", "userId": USER, "redeemCount": 0, "assignedAt": NOW, "createdAt": NOW})
+    json!({
+        "code": CODE, "status": "ASSIGNED", "suspended": false, "userId": USER, "redeemCount": 0, "assignedAt": NOW, "createdAt": NOW,
+    })
 }
 
 pub(crate) fn coupon() -> Value {
     json!({
-        "id": ASSIGNMENT, "code": CODE, "couponBookId": BOOK, "kind": "UNIQUE", "status": "ASSIGNED", "userId": USER,
-        "redeemCount": 0, "maxRedeems": 1, "assignedAt": NOW, "expiresAt": "2026-12-31T12:00:00Z", "createdAt": NOW,
+        "id": ASSIGNMENT, "code": CODE, "couponBookId": BOOK, "kind": "UNIQUE", "status": "ASSIGNED", "suspended": false,
+        "userId": USER, "redeemCount": 0, "maxRedeems": 1, "assignedAt": NOW, "expiresAt": "2026-12-31T12:00:00Z", "createdAt": NOW,
+    })
+}
+
+/// A code of a SHARED book.
+pub(crate) fn shared_coupon() -> Value {
+    json!({
+        "code": "SUMMER26", "couponBookId": BOOK, "kind": "SHARED", "status": "AVAILABLE", "suspended": false, "redeemCount": 17,
+        "maxRedemptions": 1000, "maxRedeemsPerUser": 1, "lockedCount": 3, "createdAt": NOW,
     })
 }
 

@@ -37,6 +37,7 @@ const NULL_OR_ABSENT: &[(&str, &[&str])] = &[("CouponBook", &["totalCodesExpecte
 /// Fields of requests that may be absent but not null.
 const NEVER_NULL: &[(&str, &[&str])] = &[
     ("BookChange", &["status", "name", "codeKind", "maxRedeemsPerUser", "lockTtlSeconds", "requireLock"]),
+    ("CodeChange", &["suspended"]),
     ("PoolChange", &["name"]),
     ("WebhookChange", &["url", "eventTypes", "perCode", "enabled"]),
 ];
@@ -51,6 +52,7 @@ const OBJECTS: &[(&str, &str)] = &[
     ("CouponBook", "metadata"),
     ("Job", "result"),
     ("NewBook", "metadata"),
+    ("NewCode", "metadata"),
     ("PastRedemption", "metadata"),
     ("RedeemRequest", "metadata"),
     ("WebhookDelivery", "request"),
@@ -65,6 +67,7 @@ const TEXTS: &[(&str, &str, &str, &str)] = &[
     ("LockRequest", "userId", "pattern", BLANK_IS_NOTHING),
     ("NamedAssignment", "userId", "pattern", BLANK_IS_NOTHING),
     ("NewBook", "name", "pattern", BLANK_IS_NOTHING),
+    ("NewCode", "code", "pattern", "^[A-Za-z0-9_-]{3,64}$"),
     ("NewExport", "delimiter", "pattern", "^(,|;|tab|\\|)$"),
     ("NewExport", "linkTemplate", "pattern", LINK_TEMPLATE),
     ("NewKey", "name", "pattern", ONE_LINE),
@@ -121,7 +124,7 @@ fn words() -> Vec<(&'static str, &'static str, Vec<&'static str>)> {
     let book = || BookStatus::ALL.map(BookStatus::as_str).to_vec();
     let coupon = || CouponStatus::ALL.map(CouponStatus::as_str).to_vec();
     let held = || coupon().into_iter().filter(|word| *word != "AVAILABLE").collect();
-    let kind = || CodeKind::SUPPORTED.map(CodeKind::as_str).to_vec();
+    let kind = || CodeKind::ALL.map(CodeKind::as_str).to_vec();
     let connection = || vec!["connected", "disconnected", "disabled"];
     vec![
         ("AdminEvent", "action", admin_event::ACTIONS.to_vec()),
@@ -159,12 +162,12 @@ fn words() -> Vec<(&'static str, &'static str, Vec<&'static str>)> {
         ("NewKey", "role", vec!["SERVICE", "ADMIN"]),
         ("NewUser", "role", vec!["ADMIN", "USER"]),
         ("Problem", "type", vec!["about:blank"]),
-        ("Redemption", "status", vec!["ASSIGNED", "REDEEMED"]),
+        ("Redemption", "status", vec!["AVAILABLE", "ASSIGNED", "REDEEMED"]),
         ("Revocation", "status", vec!["AVAILABLE"]),
-        ("Rollback", "status", vec!["ASSIGNED", "LOCKED", "VOID"]),
+        ("Rollback", "status", vec!["AVAILABLE", "ASSIGNED", "LOCKED", "VOID"]),
         ("Session", "tokenType", vec!["Bearer"]),
         ("Statistics", "interval", Interval::ALL.map(Interval::as_str).to_vec()),
-        ("Unlock", "status", vec!["ASSIGNED"]),
+        ("Unlock", "status", vec!["ASSIGNED", "AVAILABLE"]),
         ("User", "role", vec!["ADMIN", "USER"]),
         ("UserChange", "role", vec!["ADMIN", "USER"]),
         ("VoidFilter", "status", vec!["AVAILABLE", "ASSIGNED", "LOCKED"]),

@@ -253,7 +253,9 @@ impl From<Rejection> for Problem {
         let mut problem = Self::new(status_of(rejection.class()), rejection.code(), rejection.to_string());
         match &rejection {
             Rejection::Invalid { faults } => problem = problem.with_faults(faults),
-            Rejection::UserLimitReached { limit } => problem.body.limit = Some(i64::from(*limit)),
+            Rejection::UserLimitReached { limit } | Rejection::RedeemLimitReached { limit } => {
+                problem.body.limit = Some(i64::from(*limit));
+            }
             Rejection::WebhookLimitReached { limit } => problem.body.limit = Some(*limit),
             Rejection::TooLarge { limit_bytes } => problem.body.limit_bytes = Some(*limit_bytes),
             Rejection::InvalidTransition { from, to } => {

@@ -87,6 +87,7 @@ pub(super) const TABLE: &[Row] = &[
     row("cloneCouponBook", "{book}", "{}", with_success(TRUSTED, 201)),
     row("voidCouponBook", "{book}", r#"{"reason": "a reason"}"#, with_success(TRUSTED, 202)),
     Row { query: "?couponBookId={book}", ..row("getCapacity", "", "", TRUSTED) },
+    row("createCode", "", r#"{"couponBookId": "{public}", "code": "{new}"}"#, with_success(TRUSTED, 201)),
     row("generateCodes", "", r#"{"couponBookId": "{book}", "quantity": 1}"#, with_success(TRUSTED, 202)),
     Row { query: "?couponBookId={book}", ..row("uploadCodes", "", "{new}", with_success(TRUSTED, 202)) },
     row("listCodes", "{book}", "", TRUSTED),
@@ -137,6 +138,7 @@ pub(super) const TABLE: &[Row] = &[
     row("unlockCoupon", "{held}", r#"{"userId": "ann"}"#, HOLDER),
     row("redeemCoupon", "{held}", r#"{"userId": "ann"}"#, HOLDER),
     row("validateCoupon", "{held}", r#"{"userId": "ann"}"#, HOLDER),
+    row("updateCoupon", "{held}", r#"{"suspended": true}"#, TRUSTED),
     row("voidCoupon", "{held}", r#"{"reason": "a reason"}"#, TRUSTED),
     row(
         "voidCoupons",
@@ -167,4 +169,21 @@ pub(super) const PRESENTED: &[Row] = &[
     // It has no lock and no holder.
     row("unlockCoupon", "{presented}", r#"{"userId": "ann"}"#, [401, 409, 403, 409, 409, 404]),
     row("getCouponHistory", "{presented}", "", TRUSTED),
+];
+
+/// The operations on a code of a SHARED book, which has no holder: each USER may use it for itself.
+pub(super) const SHARED: &[Row] = &[
+    row("getCoupon", "{shared}", "", [401, 200, 200, 200, 200, 404]),
+    Row { query: "?userId=ann", ..row("getCoupon", "{shared}", "", [401, 200, 403, 200, 200, 404]) },
+    row("lockCoupon", "{shared}", r#"{"userId": "ann"}"#, HOLDER),
+    row("lockCoupon", "{shared}", "{}", [401, 200, 200, 422, 422, 422]),
+    row("unlockCoupon", "{shared}", r#"{"userId": "ann"}"#, HOLDER),
+    row("redeemCoupon", "{shared}", r#"{"userId": "ann"}"#, HOLDER),
+    row("redeemCoupon", "{shared}", "{}", [401, 200, 200, 422, 422, 404]),
+    row("validateCoupon", "{shared}", r#"{"userId": "ann"}"#, HOLDER),
+    row("validateCoupon", "{shared}", "{}", [401, 200, 200, 422, 422, 404]),
+    row("updateCoupon", "{shared}", r#"{"maxRedemptions": 5}"#, TRUSTED),
+    row("voidCoupon", "{shared}", r#"{"reason": "a reason"}"#, TRUSTED),
+    row("getCouponHistory", "{shared}", "", TRUSTED),
+    row("assignCode", "{shared}", r#"{"userId": "ann"}"#, with_success(TRUSTED, 409)),
 ];

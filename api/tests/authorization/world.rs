@@ -19,6 +19,8 @@ pub(super) struct World {
     free: Mutex<Vec<String>>,
     /// Unassigned codes of a BEARER book.
     presented: Mutex<Vec<String>>,
+    /// A SHARED book.
+    public: String,
 }
 
 impl World {
@@ -37,7 +39,8 @@ impl World {
             Mutex::new(codes.map(|code| code["code"].as_str().expect("a code").to_owned()).collect())
         };
         let (free, presented) = (codes_of(&named).await, codes_of(&bearer).await);
-        Self { another_admin: server.another_admin().await, server, stock, free, presented }
+        let public = server.book(json!({"codeKind": "SHARED"})).await;
+        Self { another_admin: server.another_admin().await, server, stock, free, presented, public }
     }
 
     pub(super) fn everybody(&self) -> [Client; 6] {
@@ -89,6 +92,8 @@ impl World {
             "stock",
             "free",
             "presented",
+            "public",
+            "shared",
             "held",
             "redemption",
             "job",
@@ -126,6 +131,12 @@ impl World {
             "stock" => self.stock.clone(),
             "free" => self.take_free(),
             "presented" => take(&self.presented),
+            "public" => self.public.clone(),
+            "shared" => {
+                let new = json!({"couponBookId": self.public, "code": Uuid::now_v7().to_string()});
+                let made = admin.post("coupon-codes", new).await.expect(201);
+                made["code"].as_str().expect("a code").to_owned()
+            }
             "held" => {
                 let code = self.take_free();
                 self.server.give(&code, "ann").await;

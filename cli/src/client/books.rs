@@ -107,6 +107,8 @@ enum CodeKind {
     Unique,
     /// The user who locks or redeems a free code becomes its holder
     Bearer,
+    /// A code has no holder: many users redeem it
+    Shared,
 }
 
 /// The rules of a new book.
@@ -302,7 +304,7 @@ fn parse_amount(text: &str) -> Result<f64, String> {
     exact_f64(text.trim()).ok_or_else(|| "has too many digits: use at most 15".to_owned())
 }
 
-fn parse_object(text: &str) -> Result<Value, String> {
+pub(super) fn parse_object(text: &str) -> Result<Value, String> {
     match serde_json::from_str(text) {
         Ok(value @ Value::Object(_)) => match json::faults(text, 1).first() {
             Some(fault) => Err(format!("{} {}", fault.field, fault.message)),

@@ -1,7 +1,7 @@
 //! `cuponera generate`, `codes` and `capacity`.
 
-use clap::{Args, Subcommand, ValueEnum};
-use serde_json::json;
+use clap::{ArgGroup, Args, Subcommand, ValueEnum};
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::coupons::{coupon_card, parse_code, user_id};
@@ -27,7 +27,13 @@ pub(super) const HELP: &str = help!(
   cuponera codes list --book 'Summer 2027' --prefix SUMMER- --limit 500 --json
   cuponera codes list --book 'Summer 2027' --user ana --redeemed-from 2027-06-01T00:00:00Z
   cuponera codes find SUMMER-AB
-  cuponera codes show SUMMER-ABCD-1234"
+  cuponera codes show SUMMER-ABCD-1234
+  cuponera codes create SUMMER --book 'Radio' --max-redemptions 1000 --max-redeems-per-user 1
+  cuponera codes change SUMMER --max-redemptions 2000
+  cuponera codes change SUMMER-ABCD-1234 --suspend
+
+Codes are created one by one in a book of the kind SHARED: many users redeem such a code. Only its limits can be changed; a code of any book can
+be suspended."
 );
 
 /// Options of `generate`.
@@ -65,7 +71,70 @@ enum CodeVerb {
         /// The code
         #[arg(value_parser = parse_code)]
         code: String,
+        /// Also the uses of this user, of a code of a SHARED book
+        #[arg(long, short, value_parser = user_id)]
+        user: Option<String>,
     },
+    /// Create a code that many users redeem, in a book of the kind SHARED
+    Create(Box<Create>),
+    /// Change the limits of a code of a SHARED book, or suspend any code
+    Change(Change),
+}
+
+#[derive(Debug, Args)]
+struct Create {
+    /// The code
+    #[arg(value_parser = parse_code)]
+    code: String,
+    /// The book's id, or its exact name
+    #[arg(long, short)]
+    book: String,
+    /// The maximum number of redemptions in total; no limit if absent
+    #[arg(long, value_name = "USES")]
+    max_redemptions: Option<i32>,
+    /// The maximum number of redemptions of each user; that of the book if absent
+    #[arg(long, value_name = "USES")]
+    max_redeems_per_user: Option<i32>,
+    /// When the code starts, such as 2027-06-01T00:00:00Z
+    #[arg(long, value_name = "TIME")]
+    starts_at: Option<String>,
+    /// When the code expires
+    #[arg(long, value_name = "TIME")]
+    expires_at: Option<String>,
+    /// Any JSON object
+    #[arg(long, value_name = "JSON", value_parser = books::parse_object)]
+    metadata: Option<Value>,
+}
+
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("what").required(true).multiple(true).args([
+    "max_redemptions", "no_max_redemptions", "max_redeems_per_user", "starts_at", "expires_at", "suspend", "resume",
+]))]
+struct Change {
+    /// The code
+    #[arg(value_parser = parse_code)]
+    code: String,
+    /// The maximum number of redemptions in total
+    #[arg(long, value_name = "USES")]
+    max_redemptions: Option<i32>,
+    /// No maximum number of redemptions in total
+    #[arg(long, conflicts_with = "max_redemptions")]
+    no_max_redemptions: bool,
+    /// The maximum number of redemptions of each user
+    #[arg(long, value_name = "USES")]
+    max_redeems_per_user: Option<i32>,
+    /// When the code starts, such as 2027-06-01T00:00:00Z
+    #[arg(long, value_name = "TIME")]
+    starts_at: Option<String>,
+    /// When the code expires; a past time ends it now
+    #[arg(long, value_name = "TIME")]
+    expires_at: Option<String>,
+    /// Suspend the code: it can be neither locked nor redeemed
+    #[arg(long)]
+    suspend: bool,
+    /// End the suspension
+    #[arg(long, conflicts_with = "suspend")]
+    resume: bool,
 }
 
 #[derive(Debug, Args)]
@@ -157,21 +226,68 @@ impl RunCommand for Codes {
         match self.verb {
             CodeVerb::List(list) => list.run(client).await,
             CodeVerb::Find(find) => find.run(client).await,
-            CodeVerb::Show { code } => {
-                let coupon = client.ask(Request::get(&["coupons", &code])).await?;
+            CodeVerb::Show { code, user } => {
+                let coupon = client.ask(Request::get(&["coupons", &code]).with("userId", user)).await?;
                 client.show(&coupon, coupon_card)
             }
+            CodeVerb::Create(create) => create.run(client).await,
+            CodeVerb::Change(change) => change.run(client).await,
         }
     }
 }
 
+impl Create {
+    async fn run(self, client: &Client) -> Result<(), ClientError> {
+        let book = books::find(client, &self.book).await?;
+        let body = without_nulls(json!({
+            "couponBookId": book,
+            "code": self.code,
+            "maxRedemptions": self.max_redemptions,
+            "maxRedeemsPerUser": self.max_redeems_per_user,
+            "startsAt": self.starts_at,
+            "expiresAt": self.expires_at,
+            "metadata": self.metadata,
+        }));
+        let coupon = client.ask(Request::post(&["coupon-codes"], body)).await?;
+        client.show(&coupon, coupon_card)
+    }
+}
+
+impl Change {
+    async fn run(self, client: &Client) -> Result<(), ClientError> {
+        let mut body = without_nulls(json!({
+            "maxRedemptions": self.max_redemptions,
+            "maxRedeemsPerUser": self.max_redeems_per_user,
+            "startsAt": self.starts_at,
+            "expiresAt": self.expires_at,
+        }));
+        if self.no_max_redemptions {
+            body["maxRedemptions"] = Value::Null;
+        }
+        if self.suspend || self.resume {
+            body["suspended"] = self.suspend.into();
+        }
+        let coupon = client.ask(Request::patch(&["coupons", &self.code], body)).await?;
+        client.show(&coupon, coupon_card)
+    }
+}
+
+/// The same object without its null fields.
+fn without_nulls(mut body: Value) -> Value {
+    if let Value::Object(fields) = &mut body {
+        fields.retain(|_, value| !value.is_null());
+    }
+    body
+}
+
 impl List {
     async fn run(self, client: &Client) -> Result<(), ClientError> {
-        const COLUMNS: [Column; 5] = [
+        const COLUMNS: [Column; 6] = [
             Column("CODE", "/code", CellFormat::Text),
             Column("STATUS", "/status", CellFormat::Text),
             Column("USER", "/userId", CellFormat::Text),
             Column("USES", "/redeemCount", CellFormat::Count),
+            Column("OF", "/maxRedemptions", CellFormat::Count),
             Column("LOCKED UNTIL", "/lockedUntil", CellFormat::Time),
         ];
         let book = books::find(client, &self.book).await?;

@@ -28,7 +28,7 @@ pub(super) const TILL_HELP: &str = help!(
   cuponera redeem FLYER-ABCD-1234
 
 With --lock-id the call is rejected if that lock is no longer the current one. With --reference a repeated call shows the first redemption.
-A code of a BEARER book may be redeemed without --user: its holder is then bearer:<code>."
+A code of a BEARER book may be redeemed without --user: its holder is then bearer:<code>. A code of a SHARED book is redeemed by many users."
 );
 
 /// Options of `assign`.
@@ -84,7 +84,7 @@ pub(crate) struct Unlock {
     /// Release only the lock with this id
     #[arg(long, value_name = "ID")]
     lock_id: Option<Uuid>,
-    /// Release the lock of any user (admins only)
+    /// Release the lock of any user (admins only); of a code of a SHARED book with --lock-id
     #[arg(long)]
     force: bool,
 }
@@ -197,15 +197,16 @@ impl RunCommand for Redeem {
         let redemption = self.held.call(client, "redeem", rest).await?;
         client.show(&redemption, |redemption| {
             let [code, id] = ["/code", "/redemptionId"].map(|pointer| text(redemption, pointer));
-            let [used, most] = ["redeemCount", "maxRedeems"]
-                .map(|name| redemption[name].as_u64().map_or_else(String::new, count));
+            let number = |name: &str| redemption[name].as_u64().map(count);
+            let used = number("redeemCount").unwrap_or_default();
+            let of_most = number("maxRedeems").map_or_else(String::new, |most| format!(" of {most}"));
             let last = if redemption["isFinalRedeem"] == true { ", the last" } else { "" };
             let was = if redemption["replayed"] == true {
                 "was redeemed with this reference before"
             } else {
                 "is redeemed"
             };
-            format!("{code} {was}: use {used} of {most}{last}.\nRedemption id: {id}")
+            format!("{code} {was}: use {used}{of_most}{last}.\nRedemption id: {id}")
         })
     }
 }
@@ -238,18 +239,25 @@ impl RunCommand for History {
 
 /// All fields of a code.
 pub(super) fn coupon_card(coupon: &Value) -> String {
-    const FIELDS: [Column; 14] = [
+    const FIELDS: [Column; 22] = [
         Column("Code", "/code", CellFormat::Text),
         Column("Status", "/status", CellFormat::Text),
+        Column("Suspended", "/suspended", CellFormat::Text),
         Column("Book", "/couponBookId", CellFormat::Text),
         Column("Kind", "/kind", CellFormat::Text),
         Column("User", "/userId", CellFormat::Text),
         Column("Uses", "/redeemCount", CellFormat::Count),
         Column("Uses allowed", "/maxRedeems", CellFormat::Count),
+        Column("Uses allowed in total", "/maxRedemptions", CellFormat::Count),
+        Column("Uses allowed for each user", "/maxRedeemsPerUser", CellFormat::Count),
+        Column("Uses locked", "/lockedCount", CellFormat::Count),
+        Column("Uses of the user", "/user/redeemCount", CellFormat::Count),
+        Column("Locked by the user until", "/user/lockedUntil", CellFormat::Time),
         Column("Assigned", "/assignedAt", CellFormat::Time),
         Column("Locked", "/lockedAt", CellFormat::Time),
         Column("Locked until", "/lockedUntil", CellFormat::Time),
         Column("Redeemed", "/redeemedAt", CellFormat::Time),
+        Column("Starts", "/startsAt", CellFormat::Time),
         Column("Expires", "/expiresAt", CellFormat::Time),
         Column("Metadata", "/metadata", CellFormat::Text),
         Column("Created", "/createdAt", CellFormat::Time),

@@ -39,7 +39,7 @@ use cuponera_domain::rejection::Rejection;
 
 use super::Store;
 use super::request_key::{CallResult, IdempotencyKey, insert_absent, to_stored};
-use super::shared::{KnownCodes, SharedAsk, SharedEffect};
+use super::shared::{SharedAsk, SharedEffect};
 
 /// How long a busy call that runs by itself is retried.
 pub const TIMEOUT: Duration = Duration::from_secs(2);
@@ -100,7 +100,7 @@ pub struct Why {
 }
 
 /// A hot write: a statement that executes it, and a statement that determines why an item changed nothing.
-pub trait Transition: Sized + Send + Sync {
+pub trait Transition: Clone + Send + Sync {
     /// The result of the effect. It is stored under idempotency keys, so later versions must be able to read its
     /// fields.
     type Outcome: Serialize + DeserializeOwned + Clone + Send + Sync;
@@ -159,17 +159,43 @@ impl Store {
         deadline: Instant,
     ) -> Result<CallResult<T::Outcome>> {
         let calls = std::slice::from_ref(call);
-        let mut tried = self.try_on(&self.hot, calls, false).await.pop();
+        self.run_together(calls, &[deadline]).await.pop().unwrap_or(Err(Error::Busy))
+    }
+
+    /// The same for several calls for one SHARED code, as a batch, each until its own deadline. The results are in the order of the calls.
+    pub async fn run_together<T: Transition>(
+        &self,
+        calls: &[Call<T>],
+        deadlines: &[Instant],
+    ) -> Vec<Result<CallResult<T::Outcome>>> {
+        let mut results: Vec<_> = calls.iter().map(|_| Err(Error::Busy)).collect();
+        let mut open: Vec<usize> = (0..calls.len()).collect();
+        let mut tried = self.try_on(&self.hot, calls, false).await;
         loop {
-            match tried {
-                Some(AttemptResult::Answered(answer)) => return Ok(answer),
-                Some(AttemptResult::Failed(fault)) => return Err(fault),
-                Some(AttemptResult::Busy) | None if Instant::now() >= deadline => return Err(Error::Busy),
-                Some(AttemptResult::Busy) | None => {}
+            let now = Instant::now();
+            let mut busy = Vec::new();
+            for (place, tried) in open.into_iter().zip(tried) {
+                match tried {
+                    AttemptResult::Answered(answer) => results[place] = Ok(answer),
+                    AttemptResult::Failed(fault) => results[place] = Err(fault),
+                    AttemptResult::Busy if now >= deadlines[place] => {}
+                    AttemptResult::Busy => busy.push(place),
+                }
+            }
+            if busy.is_empty() {
+                return results;
             }
             sleep(PAUSE.mul_f64(rand::random_range(0.0..1.0))).await;
-            tried = self.try_on(&self.solo, calls, true).await.pop();
+            let again: Vec<Call<T>> = busy.iter().map(|place| calls[*place].clone()).collect();
+            tried = self.try_on(&self.solo, &again, true).await;
+            open = busy;
         }
+    }
+
+    /// Whether the call is for a code that is known to be SHARED.
+    pub fn is_for_shared_code<T: Transition>(&self, call: &Call<T>) -> bool {
+        let code = call.ask.code().filter(|_| call.ask.of_shared().is_some());
+        code.is_some_and(|code| self.known_codes.contains(call.business, code))
     }
 
     /// Runs a batch: first all calls together, then each busy call by itself; busy calls for one row run in sequence.
@@ -215,7 +241,7 @@ impl Store {
         calls: &[Call<T>],
         waits: bool,
     ) -> Vec<AttemptResult<T::Outcome>> {
-        let mut attempts = Attempts::of(calls, &self.known_codes);
+        let mut attempts = Attempts::of(calls, |call| self.is_for_shared_code(call));
         attempts.run(pool, waits).await;
         attempts.run_shared(pool, waits, &self.known_codes).await;
         // Codes that are not SHARED any more.
@@ -243,13 +269,8 @@ struct Attempts<'c, T: Transition> {
 }
 
 impl<'c, T: Transition> Attempts<'c, T> {
-    fn of(calls: &'c [Call<T>], known: &KnownCodes) -> Self {
-        let kind = |call: &Call<T>| match call.ask.code() {
-            Some(code) if call.ask.of_shared().is_some() && known.contains(call.business, code) => {
-                CodeKnowledge::Shared
-            }
-            _ => CodeKnowledge::None,
-        };
+    fn of(calls: &'c [Call<T>], is_shared: impl Fn(&Call<T>) -> bool) -> Self {
+        let kind = |call| if is_shared(call) { CodeKnowledge::Shared } else { CodeKnowledge::None };
         Self {
             calls,
             kinds: calls.iter().map(kind).collect(),

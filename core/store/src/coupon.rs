@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{PgExecutor, query_file, query_scalar};
 
 use cuponera_domain::book::CodeKind;
-use cuponera_domain::coupon::state::{Coupon, CouponStatus, SharedPart, effective};
+use cuponera_domain::coupon::state::{Coupon, CouponStatus, SharedPart, UsesOfUser, effective};
 
 use crate::error::Result;
 use crate::stored_kind::StoredKind;
@@ -28,6 +28,17 @@ pub struct HeldFilter {
     pub status: Option<CouponStatus>,
     /// Only coupons after this one: the time of its assignment, and its code.
     pub after: Option<(DateTime<Utc>, String)>,
+}
+
+/// A coupon of a user: one that the user holds or has redeemed, or a SHARED code that the user has redeemed or locked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CouponOfUser {
+    /// The coupon.
+    pub coupon: Coupon,
+    /// The user's uses, of a SHARED code.
+    pub uses: Option<UsesOfUser>,
+    /// When it was assigned, or first used.
+    at: DateTime<Utc>,
 }
 
 /// A row, with the time of the database's clock.
@@ -127,14 +138,25 @@ impl Store {
         Ok(book.fetch_optional(&self.reads).await?.map(BookId))
     }
 
-    /// A user's coupons, in the order of their assignment. A page may be short.
+    /// The uses of a SHARED code by a user.
+    pub async fn uses_of_user(&self, business: BusinessId, code: &str, user: &str) -> Result<UsesOfUser> {
+        let row = query_file!("src/sql/uses_of_user.sql", business.0, code, user)
+            .fetch_optional(&self.reads)
+            .await?;
+        Ok(row.map_or(UsesOfUser { redeem_count: 0, locked_until: None }, |row| UsesOfUser {
+            redeem_count: row.used,
+            locked_until: row.locked_until,
+        }))
+    }
+
+    /// A user's coupons in the order of their assignment, or of the first use of a SHARED code. A page may be short.
     pub async fn list_held(
         &self,
         business: BusinessId,
         user: &str,
         filter: &HeldFilter,
         limit: u32,
-    ) -> Result<Page<Coupon>> {
+    ) -> Result<Page<CouponOfUser>> {
         let (at, code) = filter.after.clone().unzip();
         let rows = query_file!(
             "src/sql/held_by_user.sql",
@@ -149,11 +171,16 @@ impl Store {
         )
         .fetch_all(&self.reads)
         .await?;
-        Ok(Page::of_examined(
-            rows.into_iter().map(|row| examined!(row)).collect(),
-            limit,
-            place_of_assignment,
-        ))
+        let rows = rows.into_iter().map(|row| {
+            let examined = if row.is_found { ExaminedRow::Found } else { ExaminedRow::Stopped };
+            let uses = row
+                .used
+                .map(|used| UsesOfUser { redeem_count: used, locked_until: row.own_locked_until });
+            examined(CouponOfUser { at: row.at, uses, coupon: shown!(row) })
+        });
+        Ok(Page::of_examined(rows.collect(), limit, |of_user: &CouponOfUser| {
+            format!("{}.{}", of_user.at.timestamp_micros(), of_user.coupon.code)
+        }))
     }
 }
 

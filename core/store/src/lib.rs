@@ -100,7 +100,7 @@ pub use codes::{
 };
 pub use connect::{Pools, Store};
 pub use coupon::{
-    CodeFilter, HeldFilter, MAX_FREE_POSITIONS_EXAMINED, MAX_NEIGHBORS_EXAMINED, MAX_SCATTERED_EXAMINED,
+    CodeFilter, CouponOfUser, HeldFilter, MAX_FREE_POSITIONS_EXAMINED, MAX_NEIGHBORS_EXAMINED, MAX_SCATTERED_EXAMINED,
 };
 pub use dead_letter::{DeadLetterRun, Redriven};
 pub use deletion::{Deletion, MAX_CODES_DELETED_AT_ONCE, Step};

@@ -11,7 +11,7 @@ use cuponera_store::{Store, TIMEOUT, Transition};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-use super::{AnswerSink, QueuedCall};
+use super::{AnswerSink, MAX_BATCH, QueuedCall};
 
 /// The row that calls compete for; see [`Transition::row`].
 type Row = (BusinessId, String);
@@ -68,19 +68,39 @@ impl<T: Transition + 'static> BusyCalls<T> {
 
     /// Executes the calls of a row one after another until none is left. If one timed out, all calls whose time had also passed
     /// by then fail without another attempt.
+    ///
+    /// The calls for a SHARED code form batches here too. One by one, more calls would join the queue than are executed, and the code would
+    /// never return to its lane.
     async fn run_row(&self, row: Row) {
         let mut given_up = None;
         while let Some(waiting) = self.next(&row) {
-            let result = if given_up.is_some_and(|at| waiting.end.since + TIMEOUT <= at) {
-                Err(Error::Busy)
-            } else {
-                self.store.run_alone(&waiting.call, waiting.end.since + TIMEOUT).await
-            };
-            if matches!(result, Err(Error::Busy)) {
-                given_up = Some(Instant::now());
+            if given_up.is_some_and(|at| waiting.end.since + TIMEOUT <= at) {
+                self.sink.answer(waiting, Err(Error::Busy));
+                continue;
             }
-            self.sink.answer(waiting, result);
+            let mut batch = vec![waiting];
+            while batch.len() < MAX_BATCH
+                && self.store.is_for_shared_code(&batch[0].call)
+                && let Some(waiting) = self.next_of_batch(&row)
+            {
+                batch.push(waiting);
+            }
+            let deadlines: Vec<Instant> = batch.iter().map(|waiting| waiting.end.since + TIMEOUT).collect();
+            let (calls, ends): (Vec<_>, Vec<_>) =
+                batch.into_iter().map(|waiting| (waiting.call, waiting.end)).unzip();
+            let results = self.store.run_together(&calls, &deadlines).await;
+            for ((call, end), result) in calls.into_iter().zip(ends).zip(results) {
+                if matches!(result, Err(Error::Busy)) {
+                    given_up = Some(Instant::now());
+                }
+                self.sink.answer(QueuedCall { call, end }, result);
+            }
         }
+    }
+
+    /// A further call of a row. Keeps the queue if it is empty.
+    fn next_of_batch(&self, row: &Row) -> Option<QueuedCall<T>> {
+        self.rows().get_mut(row)?.pop_front()
     }
 
     /// The next call of a row. Removes the queue if it is empty.

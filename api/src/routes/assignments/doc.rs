@@ -21,6 +21,7 @@ pub(in crate::routes) fn operations() -> Vec<Operation> {
                 "sold_out",
                 "user_limit_reached",
                 "recipient_key_used",
+                "not_assignable",
                 "coupon_busy",
             ])
             .refuses(OF_THE_BOOK),
@@ -31,7 +32,9 @@ pub(in crate::routes) fn operations() -> Vec<Operation> {
             .refuses(&[
                 "forbidden",
                 "already_assigned",
+                "not_assignable",
                 "coupon_reserved",
+                "coupon_suspended",
                 "coupon_void",
                 "user_limit_reached",
                 "coupon_busy",
@@ -51,7 +54,7 @@ pub(in crate::routes) fn operations() -> Vec<Operation> {
             .body_as("multipart/form-data", json!({"file": FILE, "couponBookId": BOOK, "dryRun": false}))
             .answers(202, "The job that assigns the codes.", job("ASSIGN_CODES"))
             .located()
-            .refuses(&["forbidden", "not_found"])
+            .refuses(&["forbidden", "not_found", "not_assignable"])
             .refuses(OF_THE_BOOK)
             .refuses(OF_THE_FILE),
         Operation::of("listUserCoupons")

@@ -125,6 +125,8 @@ impl Assignments {
 
     /// List a user's coupons, in the order of assignment
     ///
+    /// With the `SHARED` codes that the user has redeemed or locked, at the time of the first of these; `user` has the user's uses.
+    ///
     /// A page may be short or empty before the end of the list: only `nextCursor` shows whether there are more.
     #[oai(path = "/user/:userId", method = "get", operation_id = "listUserCoupons")]
     async fn of_user(
@@ -155,6 +157,7 @@ impl Assignments {
         };
         let limit = self::limit(limit.0)?;
         let page = caller.app.store.list_held(caller.business(), &user, &filter, limit).await?;
-        Ok(Json(List::of(sealed(&caller, page)?, CouponView::from)))
+        let visibility = caller.visibility();
+        Ok(Json(List::of(sealed(&caller, page)?, |of_user| CouponView::from(of_user).seen_by(visibility))))
     }
 }

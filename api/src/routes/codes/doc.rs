@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::document::Operation;
-use crate::document::examples::{BOOK, code, counted_page, job};
+use crate::document::examples::{BOOK, code, counted_page, job, shared_coupon};
 
 pub(in crate::routes) fn operations() -> Vec<Operation> {
     vec![
@@ -18,6 +18,13 @@ pub(in crate::routes) fn operations() -> Vec<Operation> {
                 }),
             )
             .refuses(&["forbidden", "not_found"]),
+        Operation::of("createCode")
+            .body(json!({
+                "couponBookId": BOOK, "code": "SUMMER26", "maxRedemptions": 1000, "maxRedeemsPerUser": 1,
+            }))
+            .answers(201, "The code.", shared_coupon())
+            .located()
+            .refuses(&["forbidden", "not_found", "book_closed", "code_exists"]),
         Operation::of("generateCodes")
             .body(json!({"couponBookId": BOOK, "quantity": 1000, "pattern": "SUMMER-{XXXXXXXX}"}))
             .answers(202, "The job that generates the codes.", job("GENERATE_CODES"))

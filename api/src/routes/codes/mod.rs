@@ -1,4 +1,4 @@
-//! The operations that generate codes from patterns and list them.
+//! The operations that create codes, alone or from patterns, and list them.
 
 mod doc;
 mod request;
@@ -12,13 +12,14 @@ use cuponera_domain::coupon::state::CouponStatus;
 use cuponera_domain::id::{BookId, JobId};
 use cuponera_domain::rejection::Rejection;
 use cuponera_platform::credential::random_secret;
-use cuponera_store::CodeFilter;
+use cuponera_store::{CodeFilter, NewSharedCode};
 use cuponera_store::{Error, Result};
 use poem_openapi::OpenApi;
 use poem_openapi::param::{Header, Path, Query};
 use poem_openapi::payload::Json;
 use uuid::Uuid;
 
+use super::coupons::CouponView;
 use super::list::{sealed, sealed_cursor, time_and_rest, time_range};
 use super::{JobView, List, Tag, limit, plain, word};
 use crate::auth::caller::Caller;
@@ -26,7 +27,7 @@ use crate::http::body::Body;
 use crate::http::idempotency::HeldKey;
 use crate::http::problem::Problem;
 use crate::http::reply::Reply;
-use request::Generation;
+use request::{Generation, NewCode};
 use view::{Capacity, CodeView};
 
 pub(super) use doc::operations;
@@ -71,6 +72,28 @@ impl Codes {
             samples: samples(pattern.clone()).await?,
             pattern: pattern.canonical(),
         }))
+    }
+
+    /// Create a code of a SHARED book
+    ///
+    /// Many users may redeem the code, within its limits. 409 `code_exists` if the business has the code. Books of other kinds get codes by
+    /// generation and upload.
+    #[oai(path = "/", method = "post", operation_id = "createCode")]
+    async fn create(
+        &self,
+        caller: Caller,
+        body: Body<NewSharedCode, NewCode>,
+        /// A repeated request with the same key returns the stored response.
+        #[oai(name = "Idempotency-Key")]
+        _key: Header<Option<String>>,
+    ) -> Result<Reply<CouponView, 201>, Problem> {
+        caller.must_have_book(body.value.book)?;
+        let held = HeldKey::take(&caller, body.fingerprint)?;
+        let (store, business, stored, new) = (caller.store(), caller.business(), held.stored(), body.value);
+        let location = format!("/api/v1/coupons/{}", new.code);
+        let create = async move { store.create_shared_code(stored, business, &new).await };
+        let answer = caller.app.run(create).await?;
+        Ok(Reply::of(answer, CouponView::from)?.at(|_| location))
     }
 
     /// Generate codes from a pattern

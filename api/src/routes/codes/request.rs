@@ -1,7 +1,15 @@
-//! The body of a request for generated codes.
+//! The bodies of requests that create codes.
 
+use chrono::{DateTime, Utc};
+use cuponera_domain::book::MAX_METADATA_BYTES;
+use cuponera_domain::coupon::code::Code;
+use cuponera_domain::coupon::limits::SharedLimits;
 use cuponera_domain::coupon::pattern::Pattern;
+use cuponera_domain::id::BookId;
+use cuponera_domain::rejection::Rejection;
+use cuponera_store::NewSharedCode;
 use poem_openapi::Object;
+use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::http::body::{Fields, FromFields};
@@ -33,4 +41,64 @@ impl FromFields for Generation {
         }
         Some(Self { coupon_book_id: book?, quantity: quantity?, pattern })
     }
+}
+
+/// A code of a `SHARED` book.
+#[derive(Debug, Object)]
+#[oai(rename_all = "camelCase")]
+pub(super) struct NewCode {
+    coupon_book_id: Uuid,
+    /// 3 to 64 letters, digits, `-` and `_`. Lower case becomes upper case.
+    #[oai(validator(min_length = 3, max_length = 64))]
+    code: String,
+    /// The number of redemptions in total; no limit if absent.
+    #[oai(validator(minimum(value = "1")))]
+    max_redemptions: Option<i32>,
+    /// The number of redemptions of each user; that of the book if absent.
+    #[oai(validator(minimum(value = "1")))]
+    max_redeems_per_user: Option<i32>,
+    /// When the code starts; with its book if absent.
+    starts_at: Option<DateTime<Utc>>,
+    /// When the code expires; with its book if absent. Must be in the future and after `startsAt`.
+    expires_at: Option<DateTime<Utc>>,
+    /// Any object, up to 16 KiB.
+    metadata: Option<Value>,
+}
+
+impl FromFields for NewSharedCode {
+    fn read(fields: &mut Fields) -> Option<Self> {
+        let (book, code) = (fields.required::<Uuid>("couponBookId"), fields.required::<String>("code"));
+        let code = code.and_then(|text| match Code::parse(&text) {
+            Ok(code) => Some(code.into_string()),
+            Err(error) => {
+                fields.fault("code", error.to_string());
+                None
+            }
+        });
+        let limits = shared_limits(fields);
+        let metadata = fields.optional::<Map<String, Value>>("metadata").map(Value::Object);
+        if metadata.as_ref().is_some_and(|value| value.to_string().len() > MAX_METADATA_BYTES) {
+            fields.fault("metadata", "must have at most 16384 bytes as JSON");
+        }
+        Some(Self { book: BookId(book?), code: code?, limits, metadata })
+    }
+}
+
+/// The limits of SHARED codes.
+fn shared_limits(fields: &mut Fields) -> SharedLimits {
+    let limits = SharedLimits {
+        max_redemptions: fields.optional("maxRedemptions"),
+        max_redeems_per_user: fields.optional("maxRedeemsPerUser"),
+        starts_at: fields.optional("startsAt"),
+        expires_at: fields.optional("expiresAt"),
+    };
+    if let Err(Rejection::Invalid { faults }) = limits.check() {
+        for fault in faults {
+            fields.fault(&fault.field, fault.message);
+        }
+    }
+    if limits.expires_at.is_some_and(|end| end <= Utc::now()) {
+        fields.likely_fault("expiresAt", "must be in the future");
+    }
+    limits
 }

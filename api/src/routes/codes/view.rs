@@ -13,14 +13,24 @@ pub(crate) struct CodeView {
     code: String,
     /// `AVAILABLE`, `ASSIGNED`, `LOCKED`, `REDEEMED` or `VOID`.
     status: String,
+    /// Whether the code is suspended.
+    suspended: bool,
     user_id: Option<String>,
     redeem_count: i32,
+    /// The maximum number of redemptions of a `SHARED` code in total; absent if there is none.
+    max_redemptions: Option<i32>,
+    /// The maximum number of redemptions of a `SHARED` code by each user.
+    max_redeems_per_user: Option<i32>,
+    /// The number of uses of a `SHARED` code that users have locked.
+    locked_count: Option<i32>,
+    /// When a `SHARED` code starts; absent if it starts with its book.
+    starts_at: Option<Time>,
     /// When it was assigned to its holder.
     assigned_at: Option<Time>,
     locked_until: Option<Time>,
     /// The last redemption.
     redeemed_at: Option<Time>,
-    /// When the code expires for its holder; absent if it expires with its book.
+    /// When the code expires: for its holder, or if it is `SHARED`; absent if it expires with its book.
     expires_at: Option<Time>,
     metadata: Option<Value>,
     created_at: Time,
@@ -28,9 +38,15 @@ pub(crate) struct CodeView {
 
 impl From<Coupon> for CodeView {
     fn from(coupon: Coupon) -> Self {
+        let shared = coupon.shared.as_ref();
         Self {
             code: coupon.code,
             status: coupon.status.as_str().into(),
+            suspended: coupon.suspended_at.is_some(),
+            max_redemptions: shared.and_then(|shared| shared.max_redemptions),
+            max_redeems_per_user: shared.map(|shared| shared.max_redeems_per_user),
+            locked_count: shared.map(|shared| shared.locked_count),
+            starts_at: shared.and_then(|shared| shared.starts_at).map(Time::from),
             user_id: coupon.holder,
             redeem_count: coupon.redeem_count,
             assigned_at: coupon.assigned_at.map(Time::from),

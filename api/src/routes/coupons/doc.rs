@@ -3,7 +3,9 @@
 use serde_json::json;
 
 use crate::document::Operation;
-use crate::document::examples::{CODE, LATER, LOCK, NOW, REDEMPTION, USER, coupon, event, page};
+use crate::document::examples::{
+    CODE, LATER, LOCK, NOW, REDEMPTION, USER, coupon, event, page, shared_coupon,
+};
 
 /// Assignments, locks and redemptions need an active book, between its start and its end.
 pub(in crate::routes) const OF_THE_BOOK: &[&str] = &["book_not_active", "book_not_started", "book_expired"];
@@ -14,8 +16,9 @@ pub(in crate::routes) const OF_THE_HOLDER: &[&str] =
 const OF_THE_LOCK: &[&str] = &["lock_required", "lock_stale", "lock_expired"];
 /// A lock or a redemption assigns a free code of a BEARER book.
 const OF_THE_BEARER: &[&str] = &["coupon_reserved", "user_limit_reached"];
-/// A code may be valid for some days after its assignment.
-const OF_ITS_TIME: &[&str] = &["coupon_expired"];
+/// A code may be valid for some days after its assignment, be suspended, and, if it is SHARED, have times and limits of its own.
+const OF_ITS_TIME: &[&str] =
+    &["coupon_expired", "coupon_suspended", "coupon_not_started", "redeem_limit_reached"];
 
 pub(in crate::routes) fn operations() -> Vec<Operation> {
     let mut operations = changes();
@@ -75,6 +78,10 @@ fn views() -> Vec<Operation> {
             .answers(200, "A page of coupons.", page(&coupon()))
             .refuses(&["forbidden"]),
         Operation::of("getCoupon").answers(200, "The coupon.", coupon()).refuses(&["forbidden"]),
+        Operation::of("updateCoupon")
+            .body(json!({"maxRedemptions": 2000, "suspended": false}))
+            .answers(200, "The changed coupon.", shared_coupon())
+            .refuses(&["forbidden", "coupon_void"]),
         Operation::of("voidCoupon")
             .body(json!({"reason": "published by mistake"}))
             .answers(200, "The code has ended.", json!({"code": CODE, "status": "VOID"}))

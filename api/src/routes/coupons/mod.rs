@@ -5,6 +5,7 @@ mod request;
 mod view;
 
 use cuponera_domain::coupon::code::Code;
+use cuponera_domain::coupon::limits::CodePatch;
 use cuponera_domain::id::LockId;
 use cuponera_domain::principal::{Permission, Role};
 use cuponera_domain::rejection::Rejection;
@@ -23,11 +24,11 @@ use crate::http::body::{Body, OptionalBody};
 use crate::http::idempotency::HeldKey;
 use crate::http::problem::Problem;
 use crate::http::reply::Reply;
-use request::{LockRequest, RedeemRequest, UnlockRequest, ValidateRequest};
+use request::{CodeChange, LockRequest, RedeemRequest, UnlockRequest, ValidateRequest};
 use view::{EventView, LockView, RedemptionView, UnlockView, Validation, VoidView};
 
 pub(super) use doc::{OF_THE_BOOK, OF_THE_HOLDER, operations};
-pub(super) use view::CouponView;
+pub(super) use view::{CouponView, limit_shown};
 
 pub(crate) struct Coupons;
 
@@ -38,6 +39,9 @@ impl Coupons {
     /// A repeated request renews the same lock. 409 `not_assigned`, `coupon_already_redeemed`, `coupon_void`,
     /// `book_not_active`; for a trusted caller also 409 `not_holder` or `coupon_locked` if another user holds it. A free code of a
     /// `BEARER` book is assigned to the user and locked, in one step; 409 `user_limit_reached` if the user has `maxCodesPerUser` codes.
+    ///
+    /// Of a `SHARED` code one use is locked for the user: 409 `redeem_limit_reached` if the user has made or locked all its uses,
+    /// `coupon_locked` if the users have locked all uses that are left, until the first of these locks ends.
     #[oai(path = "/:code/lock", method = "post", operation_id = "lockCoupon")]
     async fn lock(
         &self,
@@ -86,7 +90,7 @@ impl Coupons {
         let lane = code.clone();
         let call = call(&caller, &held, Unlock { code, owner, lock: body.value.lock_id.map(LockId) });
         let answer = caller.app.unlock.execute(&lane, &caller.claimant, call).await?;
-        Reply::of(answer, |unlocked| UnlockView { code: unlocked.code, status: "ASSIGNED".into() })
+        Reply::of(answer, UnlockView::from)
     }
 
     /// Redeem a code once
@@ -99,6 +103,10 @@ impl Coupons {
     /// A free code of a `BEARER` book is assigned to the user and redeemed, in one step; 409 `user_limit_reached` if the user has
     /// `maxCodesPerUser` codes. A trusted caller may omit `userId` for a code of such a book: the holder of a free code is then
     /// `bearer:<code>`.
+    ///
+    /// A `SHARED` code is redeemed by many users: 409 `coupon_already_redeemed` if all its redemptions are made, `redeem_limit_reached` if
+    /// those of the user are, `user_limit_reached` if the user uses `maxCodesPerUser` other codes of the book, `coupon_locked` if the users
+    /// have locked all redemptions that are left.
     #[oai(path = "/:code/redeem", method = "post", operation_id = "redeemCoupon")]
     async fn redeem(
         &self,
@@ -158,7 +166,8 @@ impl Coupons {
         };
         caller.app.store.validate(&call).await?;
         let coupon = caller.app.store.get_coupon(caller.business(), &code).await?;
-        Ok(Json(Validation { valid: true, coupon: coupon.into() }))
+        let coupon = CouponView::from(coupon).seen_by(caller.visibility());
+        Ok(Json(Validation { valid: true, coupon }))
     }
 
     /// End a code permanently
@@ -188,22 +197,56 @@ impl Coupons {
 
     /// Get a coupon
     ///
-    /// A USER gets its own coupons and the free codes of `BEARER` books.
+    /// A USER gets its own coupons, the codes of `SHARED` books and the free codes of `BEARER` books.
     #[oai(path = "/:code", method = "get", operation_id = "getCoupon")]
     async fn get(
         &self,
         caller: Caller,
         /// The code.
         code: Path<String>,
+        /// Adds the uses of a `SHARED` code by this user. A USER may name only itself.
+        #[oai(name = "userId")]
+        user: Query<Option<String>>,
     ) -> Result<Json<CouponView>, Problem> {
         let code = normalized(&code.0)?;
+        let user = user.0.map(|user| caller.user(Some(user))).transpose()?;
         caller.must_have_book_of_code(&code).await?;
-        let coupon = caller.app.store.get_coupon(caller.business(), &code).await?;
-        let is_visible = is_own(&caller, coupon.holder.as_deref()) || coupon.is_open_to_bearers();
+        let (store, business) = (&caller.app.store, caller.business());
+        let coupon = store.get_coupon(business, &code).await?;
+        let is_visible = is_own(&caller, coupon.holder.as_deref()) || coupon.is_visible_to_all();
         if caller.visibility() == Visibility::OwnOnly && !is_visible {
             return Err(Rejection::not_found("coupon").into());
         }
-        Ok(Json(coupon.into()))
+        let uses = match user.filter(|_| coupon.shared.is_some()) {
+            Some(user) => Some(store.uses_of_user(business, &code, &user).await?),
+            None => None,
+        };
+        Ok(Json(CouponView::from(coupon).with_uses(uses).seen_by(caller.visibility())))
+    }
+
+    /// Change the limits of a code, or suspend it
+    ///
+    /// The limits are only those of codes of `SHARED` books, and are not set below the redemptions that are made or locked. A code of any
+    /// kind can be suspended: it is then neither locked nor redeemed nor assigned (409 `coupon_suspended`). Locks continue, and end.
+    /// 409 `coupon_void` if the code is void.
+    #[oai(path = "/:code", method = "patch", operation_id = "updateCoupon")]
+    async fn change(
+        &self,
+        caller: Caller,
+        /// The code.
+        code: Path<String>,
+        body: Body<CodePatch, CodeChange>,
+        /// A repeated request with the same key returns the stored response.
+        #[oai(name = "Idempotency-Key")]
+        _key: Header<Option<String>>,
+    ) -> Result<Reply<CouponView>, Problem> {
+        let code = normalized(&code.0)?;
+        caller.must_have_book_of_code(&code).await?;
+        let held = HeldKey::take(&caller, body.fingerprint)?;
+        let (store, business, stored) = (caller.store(), caller.business(), held.stored());
+        let (audit, patch) = (caller.audit(), body.value);
+        let change = async move { store.change_code(stored, business, &code, patch, &audit).await };
+        Reply::of(caller.app.run(change).await?, CouponView::from)
     }
 
     /// Find codes of all books

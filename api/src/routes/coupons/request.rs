@@ -1,6 +1,8 @@
 //! The bodies of requests about a coupon.
 
-use cuponera_domain::book::{MAX_LOCK_TTL_SECONDS, MAX_METADATA_BYTES};
+use chrono::{DateTime, Utc};
+use cuponera_domain::book::{Change, MAX_LOCK_TTL_SECONDS, MAX_METADATA_BYTES};
+use cuponera_domain::coupon::limits::CodePatch;
 use poem_openapi::Object;
 use serde_json::{Map, Value};
 use uuid::Uuid;
@@ -37,7 +39,7 @@ impl FromFields for LockRequest {
 pub(super) struct UnlockRequest {
     /// The holder. A USER may omit it.
     pub(super) user_id: Option<String>,
-    /// Release only this lock: `lock_stale` if the coupon has another.
+    /// Release only this lock: `lock_stale` if the coupon has another. Required with `force` for a `SHARED` code.
     pub(super) lock_id: Option<Uuid>,
     /// ADMIN only: release the lock of any user.
     #[oai(default)]
@@ -48,6 +50,45 @@ impl FromFields for UnlockRequest {
     fn read(fields: &mut Fields) -> Option<Self> {
         let (user_id, lock_id) = (fields.optional_holder("userId"), fields.optional("lockId"));
         Some(Self { user_id, lock_id, force: fields.optional("force").unwrap_or(false) })
+    }
+}
+
+/// A change of a code. Absent fields keep their values; null clears a limit.
+#[derive(Debug, Object)]
+#[oai(rename_all = "camelCase")]
+pub(super) struct CodeChange {
+    /// A suspended code, of any kind, can be neither locked nor redeemed nor assigned.
+    suspended: Option<bool>,
+    /// Only for a `SHARED` code: the number of redemptions in total, not below those that are made or locked. No limit if null.
+    #[oai(validator(minimum(value = "1")))]
+    max_redemptions: Option<i32>,
+    /// Only for a `SHARED` code: the number of redemptions of each user, not below those that a user has made or locked. That of the book
+    /// if null.
+    #[oai(validator(minimum(value = "1")))]
+    max_redeems_per_user: Option<i32>,
+    /// Only for a `SHARED` code: when it starts.
+    starts_at: Option<DateTime<Utc>>,
+    /// Only for a `SHARED` code: when it expires. Must be after `startsAt`. A past time ends the code now.
+    expires_at: Option<DateTime<Utc>>,
+}
+
+impl FromFields for CodePatch {
+    fn read(fields: &mut Fields) -> Option<Self> {
+        let patch = Self {
+            suspended: fields.change("suspended"),
+            max_redemptions: fields.change_or_clear("maxRedemptions"),
+            max_redeems_per_user: fields.change_or_clear("maxRedeemsPerUser"),
+            starts_at: fields.change_or_clear("startsAt"),
+            expires_at: fields.change_or_clear("expiresAt"),
+        };
+        for (name, limit) in
+            [("maxRedemptions", &patch.max_redemptions), ("maxRedeemsPerUser", &patch.max_redeems_per_user)]
+        {
+            if matches!(limit, Change::Set(Some(..=0))) {
+                fields.fault(name, "must be at least 1");
+            }
+        }
+        Some(patch)
     }
 }
 

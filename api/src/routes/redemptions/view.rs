@@ -7,6 +7,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::http::time::Time;
+use crate::routes::coupons::limit_shown;
 
 /// A redemption that was rolled back, and what is left of its code.
 #[derive(Debug, Object)]
@@ -14,10 +15,12 @@ use crate::http::time::Time;
 pub(crate) struct RollbackView {
     redemption_id: Uuid,
     code: String,
-    /// `ASSIGNED`, `LOCKED` or `VOID`.
+    /// `ASSIGNED`, `LOCKED` or `VOID`; `AVAILABLE` for a `SHARED` code.
     status: String,
     redeem_count: i32,
-    max_redeems: i32,
+    /// Absent for a `SHARED` code without a limit in total.
+    #[oai(skip_serializing_if_is_none)]
+    max_redeems: Option<i32>,
     rolled_back_at: Time,
 }
 
@@ -28,7 +31,7 @@ impl From<RolledBack> for RollbackView {
             code: done.code,
             status: done.status.as_str().into(),
             redeem_count: done.redeem_count,
-            max_redeems: done.max_redeems,
+            max_redeems: limit_shown(done.max_redeems),
             rolled_back_at: done.rolled_back_at.into(),
         }
     }

@@ -24,6 +24,8 @@ fn coupon(code: &str, user: &str) -> Coupon {
         expires_at: None,
         metadata: None,
         created_at: at("2026-01-01T00:00:00.5Z"),
+        suspended_at: None,
+        shared: None,
     }
 }
 

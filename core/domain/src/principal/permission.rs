@@ -12,8 +12,10 @@ pub enum Permission {
     ManageBooks,
     /// List the codes of a book, find codes of all books, and the capacity of a pattern.
     ReadCodes,
-    /// Generate and import codes.
+    /// Create, generate and import codes.
     CreateCodes,
+    /// Change the limits of a code, and suspend it.
+    ChangeCodes,
     /// See the coupons of a user, and a coupon.
     ReadCoupons,
     /// See the events of a coupon, and those of all coupons.
@@ -59,7 +61,7 @@ pub enum Permission {
 }
 
 use Permission::{
-    AssignNamed, AssignRandom, CreateCodes, Distribute, Export, ForceUnlock, ManageApiKeys, ManageBooks,
+    AssignNamed, AssignRandom, ChangeCodes, CreateCodes, Distribute, Export, ForceUnlock, ManageApiKeys, ManageBooks,
     ManageJobs, ManagePools, ManageUsers, ManageWebhooks, ReadAdminEvents, ReadBooks, ReadCodes, ReadCoupons,
     ReadHistory, ReadJobs, ReadPools, ReadRedemptions, ReadStatistics, RevokeCoupons, RollBackRedemptions,
     UseCoupons, VoidCoupons,
@@ -68,11 +70,12 @@ use RoleName::{Admin, Service, User};
 
 /// Each permission: its name in the API, its description, and the roles that have it. A USER has it only for its own
 /// coupons and for ACTIVE books.
-const TABLE: [(Permission, &str, &str, &[RoleName]); 25] = [
+const TABLE: [(Permission, &str, &str, &[RoleName]); 26] = [
     (ReadBooks, "books:read", "see books and their rules", &[Admin, Service, User]),
     (ManageBooks, "books:manage", "create, change and delete books", &[Admin, Service]),
     (ReadCodes, "codes:read", "list and find codes; the capacity of a pattern", &[Admin, Service]),
-    (CreateCodes, "codes:create", "generate and import codes", &[Admin, Service]),
+    (CreateCodes, "codes:create", "create, generate and import codes", &[Admin, Service]),
+    (ChangeCodes, "codes:change", "change the limits of a code, and suspend it", &[Admin, Service]),
     (ReadCoupons, "coupons:read", "see a coupon, and the coupons of a user", &[Admin, Service, User]),
     (ReadHistory, "coupons:history", "see the history of a coupon, and all events", &[Admin, Service]),
     (

@@ -304,7 +304,8 @@ async fn cursors_lead_to_each_coupon_of_a_user_once_while_coupons_change() {
         {
             let page_after = async |cursor| {
                 let filter = HeldFilter { book, status: Some(status), after: held_after(cursor) };
-                world.store().list_held(world.business, "shop", &filter, LIMIT).await
+                let page = world.store().list_held(world.business, "shop", &filter, LIMIT).await;
+                page.map(|page| page.map(|of_user| of_user.coupon))
             };
             let at_cursor = async |cursor: &str| take_back(&world, cursor.split_once('.').unwrap().1).await;
             let (found, pages) = follow(page_after, at_cursor).await;

@@ -13,7 +13,7 @@ use sqlx::{query, query_as, query_scalar};
 
 async fn listed(world: &World, user: &str) -> Vec<String> {
     let page = world.store().list_held(world.business, user, &HeldFilter::default(), 500).await.unwrap();
-    page.items.into_iter().map(|coupon| coupon.code).collect()
+    page.items.into_iter().map(|of_user| of_user.coupon.code).collect()
 }
 
 async fn make_account(world: &World, email: &str, user_id: &str) -> Result<String, Rejection> {

@@ -1,5 +1,6 @@
 //! Upload of assignments: the rows of one part of an uploaded file. Each row assigns a code to a user, or is rejected with a reason.
 
+use cuponera_domain::book::CodeKind;
 use cuponera_domain::job::assign_codes::{Chunk, Spec};
 use cuponera_domain::job::import::Begin;
 use cuponera_platform::files::Files;
@@ -19,9 +20,8 @@ pub async fn work(
     let finished = match chunk {
         Chunk::Part { file, first_line } => {
             let bytes = files.get(file).await?;
-            let part =
-                parse(bytes, spec.columns.clone(), spec.delimiter, Begin::Line { first_line: *first_line })
-                    .await?;
+            let begin = Begin::Line { first_line: *first_line };
+            let part = parse(bytes, spec.columns.clone(), spec.delimiter, begin, CodeKind::Unique).await?;
             store.finish_assigned_part(claim, spec, &reject_rows_without_user(part)).await?
         }
         Chunk::Held { rows } => store.finish_assigned_held(claim, spec, rows).await?,

@@ -4,7 +4,9 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use bytes::Bytes;
+use cuponera_domain::book::CodeKind;
 use cuponera_domain::coupon::code::Code;
+use cuponera_domain::coupon::limits::SharedLimits;
 use cuponera_domain::csv::{Columns, Delimiter, Record, Row, RowError, RowParser, records};
 use cuponera_domain::job::import::{Begin, Chunk, Spec};
 use cuponera_domain::principal::{hidden_character, parse_user_id};
@@ -12,6 +14,7 @@ use cuponera_platform::files::Files;
 use cuponera_store::{Claim, ClaimState, ImportPart, ImportRow, RejectedRow, RowRejection, SampleRow, Store};
 use cuponera_store::{Error, Result};
 use futures::FutureExt;
+use serde_json::Value;
 
 use crate::runtime::ChunkOutcome;
 
@@ -27,7 +30,8 @@ pub async fn work(
     chunk: &Chunk,
 ) -> Result<ChunkOutcome> {
     let bytes = files.get(&chunk.file).await?;
-    let part = parse(bytes, spec.columns.clone(), spec.delimiter, chunk.begin).await?;
+    let kind = if spec.is_shared { CodeKind::Shared } else { CodeKind::Unique };
+    let part = parse(bytes, spec.columns.clone(), spec.delimiter, chunk.begin, kind).await?;
     let pulse = if spec.dry_run {
         store.finish_dry_run(claim, &part).await?
     } else {
@@ -72,12 +76,13 @@ async fn find_lines(
     Ok(found)
 }
 
-/// Parses a part on a blocking thread.
+/// Parses a part on a blocking thread. The codes of a SHARED book have limits in some columns.
 pub(super) async fn parse(
     bytes: Bytes,
     columns: Columns,
     delimiter: Delimiter,
     begin: Begin,
+    kind: CodeKind,
 ) -> Result<ImportPart> {
     let parsed = tokio::task::spawn_blocking(move || {
         let mut part = ImportPart::default();
@@ -90,7 +95,7 @@ pub(super) async fn parse(
         };
         for (index, record) in (0..).zip(records(text, delimiter, first_line)) {
             let place = first_record.map_or(record.line, |first| first + index);
-            sort_in(&mut part, (place, &record), &mut parser, &mut seen);
+            sort_in(&mut part, (place, &record), &mut parser, &mut seen, kind);
         }
         part.rows.sort_unstable_by(|a, b| a.code.cmp(&b.code));
         Ok(part)
@@ -104,9 +109,10 @@ fn sort_in(
     (place, record): (u64, &Record<'_>),
     parser: &mut RowParser,
     seen: &mut HashSet<String>,
+    kind: CodeKind,
 ) {
     let row = parser.parse(record);
-    let verdict = validate(&row, seen);
+    let verdict = validate(&row, kind, seen);
     if part.sample.len() < SAMPLE_ROWS {
         part.sample.push(SampleRow {
             line: record.line,
@@ -117,12 +123,13 @@ fn sort_in(
         });
     }
     match verdict {
-        Ok((code, user)) => part.rows.push(ImportRow {
+        Ok((code, user, other)) => part.rows.push(ImportRow {
             code: code.into_string(),
             line: record.line,
             place,
             user: user.map(str::to_owned),
-            metadata: row.metadata.map(str::to_owned),
+            metadata: other.metadata,
+            limits: other.limits,
             text: record.raw.to_owned(),
         }),
         Err((reason, detail)) => part.rejections.push(RejectedRow {
@@ -138,11 +145,31 @@ fn sort_in(
 /// Why a row is rejected: a stable code and an explanation.
 type Reason = (&'static str, Cow<'static, str>);
 
-/// The code and the user of a valid row whose code has not occurred before, or the reason of the rejection.
+/// The columns of a row that are neither its code nor its user.
+struct OtherColumns {
+    metadata: Option<String>,
+    limits: SharedLimits,
+}
+
+/// The other columns of a row. Of a SHARED book, some of them are limits.
+fn other_columns(row: &Row<'_>, kind: CodeKind) -> std::result::Result<OtherColumns, Reason> {
+    let Some(Value::Object(mut columns)) =
+        row.metadata.filter(|_| kind == CodeKind::Shared).and_then(|json| serde_json::from_str(json).ok())
+    else {
+        let metadata = row.metadata.map(str::to_owned);
+        return Ok(OtherColumns { metadata, limits: SharedLimits::default() });
+    };
+    let limits = SharedLimits::take_from(&mut columns).map_err(|fault| ("bad_limit", fault.into()))?;
+    let metadata = (!columns.is_empty()).then(|| Value::Object(columns).to_string());
+    Ok(OtherColumns { metadata, limits })
+}
+
+/// The code, the user and the other columns of a valid row whose code has not occurred before, or the reason of the rejection.
 fn validate<'a>(
     row: &Row<'a>,
+    kind: CodeKind,
     seen: &mut HashSet<String>,
-) -> std::result::Result<(Code, Option<&'a str>), Reason> {
+) -> std::result::Result<(Code, Option<&'a str>, OtherColumns), Reason> {
     let reason = |fault: RowError| (fault.reason(), fault.detail().into());
     if let Some(fault @ (RowError::RepeatedHeader | RowError::TooManyCells { .. })) = row.fault {
         return Err(reason(fault));
@@ -153,10 +180,11 @@ fn validate<'a>(
     }
     let user = row.user.map(parse_user_id).transpose();
     let user = user.map_err(|fault| ("bad_user_id", bad_user_id(row.user.unwrap_or_default(), fault)))?;
+    let other = other_columns(row, kind)?;
     if !seen.insert(code.as_str().to_owned()) {
         return Err((RowRejection::DuplicateInFile.reason(), RowRejection::DuplicateInFile.detail().into()));
     }
-    Ok((code, user))
+    Ok((code, user, other))
 }
 
 /// The explanation of an invalid user id. It names the first hidden character.

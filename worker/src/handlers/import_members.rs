@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use bytes::Bytes;
+use cuponera_domain::coupon::limits::SharedLimits;
 use cuponera_domain::csv::{Record, RowError, RowParser, records};
 use cuponera_domain::job::import_members::{Chunk, Spec};
 use cuponera_domain::principal::parse_user_id;
@@ -66,6 +67,7 @@ fn sort_in(part: &mut ImportPart, record: &Record<'_>, parser: &mut RowParser, s
                 place: record.line,
                 user: None,
                 metadata: None,
+                limits: SharedLimits::default(),
                 text: record.raw.to_owned(),
             });
             return;

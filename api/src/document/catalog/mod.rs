@@ -337,6 +337,7 @@ pub(crate) const ROW_REASONS: &[(&str, &str)] = &[
         "bad_character",
         "The code has a character other than letters `A-Z`, digits, `-` and `_`; `detail` names it.",
     ),
+    ("bad_limit", "A limit of a code of a `SHARED` book is not valid; `detail` names the column."),
     ("bad_user_id", "The user id is longer than 128 bytes or has control or zero-width characters."),
     ("duplicate_in_file", "An earlier line has the same code, or the same user in a file of users."),
     ("empty", "The code is empty."),

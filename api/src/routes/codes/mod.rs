@@ -100,7 +100,7 @@ impl Codes {
     ///
     /// Responds immediately with a job. The codes cannot be guessed, are distinct, and are exactly as many as
     /// requested. If the pattern has too few codes left, none is generated, and `remaining` is the number that is
-    /// left.
+    /// left. Codes of a `SHARED` book get the limits of the request.
     #[oai(path = "/generate", method = "post", operation_id = "generateCodes")]
     async fn generate(
         &self,
@@ -116,8 +116,12 @@ impl Codes {
         let quantity = u64::try_from(body.value.quantity).map_err(Error::internal)?;
         let (store, business, stored) = (caller.store(), caller.business(), held.stored());
         let (actor, book) = (caller.principal.to_string(), BookId(body.value.coupon_book_id));
-        let submit =
-            async move { store.submit_generation(stored, business, &actor, book, &pattern, quantity).await };
+        let limits = body.value.limits();
+        let submit = async move {
+            store
+                .submit_limited_generation(stored, business, &actor, book, &pattern, quantity, limits)
+                .await
+        };
         let answer = caller.app.run(submit).await?;
         Ok(Reply::of(answer, JobView::from)?.at(|job| format!("/api/v1/jobs/{}", job.id)))
     }

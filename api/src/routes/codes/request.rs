@@ -27,6 +27,28 @@ pub(super) struct Generation {
     /// to 64 characters, and a pattern at most 2^127 codes.
     #[oai(validator(max_length = 192))]
     pub(super) pattern: Option<String>,
+    /// Only for a `SHARED` book: the number of redemptions of each code in total; no limit if absent.
+    #[oai(validator(minimum(value = "1")))]
+    max_redemptions: Option<i32>,
+    /// Only for a `SHARED` book: the number of redemptions of a code by each user; that of the book if absent.
+    #[oai(validator(minimum(value = "1")))]
+    max_redeems_per_user: Option<i32>,
+    /// Only for a `SHARED` book: when the codes start; with their book if absent.
+    starts_at: Option<DateTime<Utc>>,
+    /// Only for a `SHARED` book: when the codes expire; with their book if absent. Must be in the future and after `startsAt`.
+    expires_at: Option<DateTime<Utc>>,
+}
+
+impl Generation {
+    /// The limits of each code.
+    pub(super) fn limits(&self) -> SharedLimits {
+        SharedLimits {
+            max_redemptions: self.max_redemptions,
+            max_redeems_per_user: self.max_redeems_per_user,
+            starts_at: self.starts_at,
+            expires_at: self.expires_at,
+        }
+    }
 }
 
 impl FromFields for Generation {
@@ -39,7 +61,16 @@ impl FromFields for Generation {
         if let Some(Err(error)) = pattern.as_deref().map(Pattern::parse) {
             fields.fault("pattern", error.to_string());
         }
-        Some(Self { coupon_book_id: book?, quantity: quantity?, pattern })
+        let SharedLimits { max_redemptions, max_redeems_per_user, starts_at, expires_at } = shared_limits(fields);
+        Some(Self {
+            coupon_book_id: book?,
+            quantity: quantity?,
+            pattern,
+            max_redemptions,
+            max_redeems_per_user,
+            starts_at,
+            expires_at,
+        })
     }
 }
 

@@ -3,14 +3,18 @@
 use std::fmt::Display;
 
 use chrono::{DateTime, Utc};
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
 
 use super::state::CouponStatus;
 use crate::book::{Change, CodeKind};
 use crate::rejection::{FieldError, Rejection};
 
+/// The columns of an import that are limits of SHARED codes. Case does not matter.
+pub const LIMIT_COLUMNS: [&str; 4] = ["maxRedemptions", "maxRedeemsPerUser", "startsAt", "expiresAt"];
+
 /// The limits of a SHARED code. The codes of other books have none of their own.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct SharedLimits {
     /// Number of uses in total; no limit if absent.
     pub max_redemptions: Option<i32>,
@@ -38,9 +42,51 @@ impl SharedLimits {
         if faults.is_empty() { Ok(()) } else { Err(Rejection::Invalid { faults }) }
     }
 
-    /// Whether all are absent.
-    pub fn is_empty(&self) -> bool {
-        *self == Self::default()
+    /// Takes the limits out of the other columns of a row of a file.
+    ///
+    /// # Errors
+    /// The first invalid limit, with its column.
+    pub fn take_from(columns: &mut Map<String, Value>) -> Result<Self, String> {
+        let mut take = |column: &str| {
+            let name = columns.keys().find(|name| name.eq_ignore_ascii_case(column)).cloned()?;
+            let cell = columns.remove(&name)?;
+            let text = cell.as_str().map_or_else(|| cell.to_string(), str::to_owned);
+            Some(text.trim().to_owned()).filter(|text| !text.is_empty())
+        };
+        let [most, of_user, start, end] = LIMIT_COLUMNS;
+        let number = |column: &str, text: Option<String>| match text.map(|text| text.parse::<i32>()) {
+            None => Ok(None),
+            Some(Ok(most)) if most > 0 => Ok(Some(most)),
+            Some(_) => Err(format!("{column} must be a number from 1 to {}", i32::MAX)),
+        };
+        let time = |column: &str, text: Option<String>| match text {
+            None => Ok(None),
+            Some(text) => match DateTime::parse_from_rfc3339(&text) {
+                Ok(time) => Ok(Some(time.to_utc())),
+                Err(_) => Err(format!("{column} must be a time such as 2027-06-01T00:00:00Z")),
+            },
+        };
+        let limits = Self {
+            max_redemptions: number(most, take(most))?,
+            max_redeems_per_user: number(of_user, take(of_user))?,
+            starts_at: time(start, take(start))?,
+            expires_at: time(end, take(end))?,
+        };
+        match limits.check() {
+            Ok(()) => Ok(limits),
+            Err(rejection) => Err(rejection.to_string()),
+        }
+    }
+
+    /// The names of those that are present, as in the API.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+        let present = [
+            self.max_redemptions.is_some(),
+            self.max_redeems_per_user.is_some(),
+            self.starts_at.is_some(),
+            self.expires_at.is_some(),
+        ];
+        LIMIT_COLUMNS.into_iter().zip(present).filter(|(_, is_present)| *is_present).map(|(name, _)| name)
     }
 }
 
@@ -219,6 +265,19 @@ mod tests {
         assert_eq!(after.change_to(&suspend.apply(&after).unwrap()), None);
         let limit = CodePatch { max_redemptions: Change::Set(Some(9)), ..CodePatch::default() };
         assert!(matches!(limit.apply(&unique), Err(Rejection::Invalid { .. })));
+    }
+
+    #[test]
+    fn limits_are_taken_out_of_the_columns_of_a_row() {
+        let row = json!({"MAXREDEMPTIONS": " 5 ", "startsAt": "2027-06-01T00:00:00Z", "expiresAt": "", "channel": "radio"});
+        let Value::Object(mut columns) = row else { unreachable!() };
+        let limits = SharedLimits::take_from(&mut columns).unwrap();
+        assert_eq!(limits.names().collect::<Vec<_>>(), ["maxRedemptions", "startsAt"]);
+        assert_eq!((limits.max_redemptions, Value::Object(columns)), (Some(5), json!({"channel": "radio"})));
+        for (column, cell) in [("maxRedemptions", "0"), ("maxRedeemsPerUser", "many"), ("expiresAt", "tomorrow")] {
+            let mut columns = Map::from_iter([(column.to_owned(), json!(cell))]);
+            assert!(SharedLimits::take_from(&mut columns).unwrap_err().starts_with(column));
+        }
     }
 
     #[test]

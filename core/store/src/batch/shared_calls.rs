@@ -14,8 +14,10 @@ use tokio::time::Instant;
 use cuponera_domain::id::BusinessId;
 use cuponera_domain::rejection::Rejection;
 
-use super::{AttemptResult, Attempts, CallResult, CodeKnowledge, Transition, Verdict, failed_attempts, is_unique_key};
+use super::verdict::Verdict;
+use super::{AttemptResult, Attempts, CodeKnowledge, Transition, failed_attempts, is_unique_key};
 use crate::error::{Error, Result};
+use crate::request_key::CallResult;
 use crate::shared::{Decision, Item, KnownCodes, RoundResult, Waits, run_round};
 
 /// How often a transaction is repeated that failed because a concurrent call inserted one of its keys first, or changed a code.

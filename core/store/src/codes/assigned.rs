@@ -16,6 +16,7 @@ use crate::distribution::check_assignable;
 use crate::error::Result;
 use crate::job::claim::{Claim, ClaimState, begin};
 use crate::job::finish::{Finished, finish_if_held};
+use cuponera_domain::coupon::limits::SharedLimits;
 use cuponera_domain::job::assign_codes::{Chunk, HELD_ROWS_PER_CHUNK, HeldRow, Spec};
 use cuponera_domain::job::{ChunkWork, JobStatus};
 use cuponera_domain::principal::AuditContext;
@@ -171,6 +172,7 @@ fn next(held: &[&ImportRow]) -> Vec<ChunkWork> {
 
 fn row_of(row: &HeldRow) -> ImportRow {
     ImportRow {
+        limits: SharedLimits::default(),
         code: row.code.clone(),
         line: row.line,
         place: row.line,

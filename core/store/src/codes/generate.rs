@@ -11,10 +11,12 @@ use crate::error::{Error, Result};
 use crate::job::claim::{Claim, begin};
 use crate::job::finish::{Finished, finish_if_held};
 use crate::metrics;
+use cuponera_domain::coupon::limits::SharedLimits;
 use cuponera_domain::coupon::pattern::Pattern;
 use cuponera_domain::coupon::space::Codes;
 use cuponera_domain::id::{BookId, BusinessId};
-use cuponera_domain::job::generate::Edge;
+use cuponera_domain::job::Task;
+use cuponera_domain::job::generate::{Edge, Spec};
 use cuponera_domain::rejection::Rejection;
 
 use super::chunk::{count_new, describe, discard, is_conflict, lock_open_book};
@@ -199,6 +201,9 @@ async fn finish(
     let book = claim.book()?;
     count_new(&mut transaction, book, i32::try_from(count).map_err(Error::internal)?, 0).await?;
     let last_position = first_position + i32::try_from(count).map_err(Error::internal)? - 1;
+    if let Task::GenerateCodes(Spec { shared: Some(limits), .. }, _) = &claim.task {
+        set_limits(&mut transaction, book, first_position, last_position, limits).await?;
+    }
     let mut result = serde_json::json!({ "generatedCount": count });
     if matches!(edge, Edge::First | Edge::Both) {
         result["firstCode"] = code_at(&mut transaction, book, first_position).await?.into();
@@ -214,6 +219,30 @@ async fn finish(
     transaction.commit().await?;
     metrics::job_ended(claim.task.kind(), status);
     Ok(BulkOutcome::Finished)
+}
+
+/// Makes the codes at these positions SHARED ones with these limits.
+async fn set_limits(
+    transaction: &mut PgTransaction<'_>,
+    book: BookId,
+    first_position: i32,
+    last_position: i32,
+    limits: &SharedLimits,
+) -> Result<()> {
+    query!(
+        "update coupon set lock_count = 0, last_use = 0, max_redemptions = $4, max_redeems_per_user = $5, starts_at = $6, expires_at = $7
+         where book_id = $1 and position between $2 and $3 and version = 0",
+        book.0,
+        first_position,
+        last_position,
+        limits.max_redemptions,
+        limits.max_redeems_per_user,
+        limits.starts_at,
+        limits.expires_at
+    )
+    .execute(&mut **transaction)
+    .await?;
+    Ok(())
 }
 
 async fn code_at(transaction: &mut PgTransaction<'_>, book: BookId, position: i32) -> Result<String> {

@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use chrono::{DateTime, Utc};
 use futures::future::BoxFuture;
 use sqlx::{PgConnection, PgTransaction, query, query_as, query_file, query_scalar};
 
@@ -12,6 +13,7 @@ use crate::GenerateId;
 use crate::Store;
 use crate::error::{Error, Result};
 use crate::job::claim::{Claim, ClaimState, begin};
+use cuponera_domain::coupon::limits::SharedLimits;
 use cuponera_domain::id::{EventId, JobId};
 use cuponera_domain::job::import::{Begin, Chunk};
 use cuponera_domain::job::{ChunkWork, Task};
@@ -141,6 +143,9 @@ impl<'a> Import<'a> {
         match method {
             Method::Direct => self.copy(&mut transaction, &rows, times).await?,
             Method::Staged => self.assign(&mut transaction, &rows).await?,
+        }
+        if matches!(&self.claim.task, Task::ImportCodes(spec, _) if spec.is_shared) {
+            self.set_limits(&mut transaction, &taken).await?;
         }
         let assigned = self.write_events(&mut transaction, &rows).await?;
         let count = |rows: usize| i32::try_from(rows).map_err(Error::internal);
@@ -299,6 +304,33 @@ impl<'a> Import<'a> {
             return Ok(());
         }
         Err(Error::internal("a code of this part was not free"))
+    }
+
+    /// Makes the codes SHARED ones with the limits of their rows.
+    async fn set_limits(&self, transaction: &mut PgTransaction<'_>, rows: &[&ImportRow]) -> Result<()> {
+        let of = |limit: fn(&SharedLimits) -> Option<i32>| -> Vec<Option<i32>> {
+            rows.iter().map(|row| limit(&row.limits)).collect()
+        };
+        let at = |time: fn(&SharedLimits) -> Option<DateTime<Utc>>| -> Vec<Option<DateTime<Utc>>> {
+            rows.iter().map(|row| time(&row.limits)).collect()
+        };
+        query!(
+            "update coupon c
+             set lock_count = 0, last_use = 0, max_redemptions = i.total, max_redeems_per_user = i.of_user, starts_at = i.starts_at,
+                 expires_at = i.expires_at
+             from unnest($3::text[], $4::int[], $5::int[], $6::timestamptz[], $7::timestamptz[]) i (code, total, of_user, starts_at, expires_at)
+             where c.business_id = $1 and c.code = i.code collate \"C\" and c.job_id = $2 and c.version = 0",
+            self.claim.business.0,
+            self.claim.job.0,
+            &rows.iter().map(|row| row.code.clone()).collect::<Vec<_>>(),
+            &of(|limits| limits.max_redemptions) as _,
+            &of(|limits| limits.max_redeems_per_user) as _,
+            &at(|limits| limits.starts_at) as _,
+            &at(|limits| limits.expires_at) as _
+        )
+        .execute(&mut **transaction)
+        .await?;
+        Ok(())
     }
 
     /// Writes an event for each assigned code; returns their number.

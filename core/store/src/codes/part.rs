@@ -7,6 +7,7 @@ use sqlx::PgTransaction;
 use crate::error::Result;
 use crate::job::claim::Claim;
 use crate::job::finish::{Finished, finish_if_held};
+use cuponera_domain::coupon::limits::SharedLimits;
 use cuponera_domain::job::{JobStatus, Task};
 
 use super::rejection::{self, RejectedRow};
@@ -25,6 +26,8 @@ pub struct ImportRow {
     pub user: Option<String>,
     /// The other columns, as JSON.
     pub metadata: Option<String>,
+    /// The limits of the code, in a SHARED book.
+    pub limits: SharedLimits,
     /// The whole row as it is in the file.
     pub text: String,
 }

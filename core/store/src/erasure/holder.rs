@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use sqlx::{PgTransaction, query, query_scalar};
+use sqlx::{PgTransaction, query, query_file_scalar, query_scalar};
 use uuid::Uuid;
 
 use crate::Store;
@@ -79,6 +79,37 @@ impl Store {
         let redemptions = execute(&mut transaction, redemptions).await?;
         transaction.commit().await?;
         Ok(i64::try_from(changed.len()).map_err(Error::internal)? + redemptions)
+    }
+
+    /// Erases the user in the uses of SHARED codes, each code with its redemptions in one transaction. Returns the number of changed rows.
+    pub(super) async fn erase_shared_uses(&self, erasure: &Erasure) -> Result<i64> {
+        let (business, pseudonym) = (erasure.ids().business.0, erasure.pseudonym());
+        let mut rows = 0;
+        for id in &erasure.ids().user_ids {
+            loop {
+                let mut transaction = self.begin().await?;
+                let codes = query_scalar!(
+                    "select code from coupon
+                     where business_id = $1
+                       and code = any (array(select s.code from shared_use s where s.business_id = $1 and s.user_id = $2
+                                             order by s.first_at, s.code limit $3))
+                     order by code for update",
+                    business,
+                    id,
+                    COUPONS_AT_ONCE
+                )
+                .fetch_all(&mut *transaction)
+                .await?;
+                if codes.is_empty() {
+                    break;
+                }
+                let changed =
+                    query_file_scalar!("src/sql/erase_shared_uses.sql", business, &codes, pseudonym, id);
+                rows += changed.fetch_one(&mut *transaction).await?;
+                transaction.commit().await?;
+            }
+        }
+        Ok(rows)
     }
 
     /// Erases redemptions of codes that the user does not hold, which programs of this version do not leave behind.

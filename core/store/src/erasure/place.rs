@@ -19,6 +19,7 @@ const CHUNKS_AT_ONCE: i32 = 4;
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Place {
     Coupons,
+    SharedUses,
     Redemptions,
     Quotas,
     RecipientKeys,
@@ -30,8 +31,9 @@ pub(super) enum Place {
 }
 
 /// All places, in the order of a pass.
-pub(super) const ALL: [Place; 9] = [
+pub(super) const ALL: [Place; 10] = [
     Place::Coupons,
+    Place::SharedUses,
     Place::Redemptions,
     Place::Quotas,
     Place::RecipientKeys,
@@ -47,6 +49,7 @@ impl Store {
     pub(super) async fn erase_place(&self, erasure: &Erasure, place: Place) -> Result<i64> {
         match place {
             Place::Coupons => self.erase_coupons(erasure).await,
+            Place::SharedUses => self.erase_shared_uses(erasure).await,
             Place::Redemptions => self.erase_redemptions(erasure).await,
             Place::Quotas => self.erase_quotas(erasure).await,
             Place::RecipientKeys => self.erase_recipient_keys(erasure).await,

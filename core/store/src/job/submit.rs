@@ -7,12 +7,14 @@ use sqlx::{PgExecutor, PgTransaction, query, query_scalar};
 use crate::GenerateId;
 use crate::error::{Error, Result};
 use crate::metrics;
+use cuponera_domain::book::CodeKind;
+use cuponera_domain::coupon::limits::SharedLimits;
 use cuponera_domain::coupon::pattern::Pattern;
 use cuponera_domain::csv::{Columns, Delimiter, ReadAs};
 use cuponera_domain::id::{BookId, BusinessId, JobId, PoolId};
 use cuponera_domain::job::generate::{self, MAX_CODES_PER_JOB};
 use cuponera_domain::job::{ChunkWork, Job, JobKind, JobWarning, Work, assign_codes, import, import_members};
-use cuponera_domain::rejection::Rejection;
+use cuponera_domain::rejection::{FieldError, Rejection};
 
 use super::finish::count_end;
 use super::read::get;
@@ -22,6 +24,7 @@ use crate::distribution::check_assignable;
 use crate::outbox::announce;
 use crate::pool;
 use crate::request_key::{CallResult, IdempotencyKey, KeyedChange};
+use crate::stored_kind::StoredKind;
 
 /// An upload whose parts are stored.
 #[derive(Debug, Clone)]
@@ -93,6 +96,22 @@ impl Store {
         pattern: &Pattern,
         quantity: u64,
     ) -> Result<CallResult<Job>> {
+        let limits = SharedLimits::default();
+        self.submit_limited_generation(key, business, actor, book, pattern, quantity, limits).await
+    }
+
+    /// The same with limits of each code, which only codes of SHARED books have.
+    #[expect(clippy::too_many_arguments, reason = "each is a value of the request")]
+    pub async fn submit_limited_generation(
+        &self,
+        key: Option<IdempotencyKey>,
+        business: BusinessId,
+        actor: &str,
+        book: BookId,
+        pattern: &Pattern,
+        quantity: u64,
+        limits: SharedLimits,
+    ) -> Result<CallResult<Job>> {
         let mut open = match self.attempt(key).await? {
             KeyedChange::Begun(open) => open,
             KeyedChange::Answered(answer) => return Ok(answer),
@@ -103,7 +122,11 @@ impl Store {
             }
             let first_position = reserve_positions(&mut open.transaction, business, book, quantity).await?;
             let first_index = reserve(&mut open.transaction, business, pattern, quantity).await?;
-            let spec = generate::Spec { book, pattern: pattern.canonical() };
+            let shared = match kind_of(&mut *open.transaction, book).await? {
+                CodeKind::Shared => Some(limits),
+                CodeKind::Unique | CodeKind::Bearer => none_of(&limits).map(|()| None)?,
+            };
+            let spec = generate::Spec { book, pattern: pattern.canonical(), shared };
             let job = NewJob {
                 id: JobId::generate(),
                 business,
@@ -143,6 +166,10 @@ impl Store {
                 reserve_positions(&mut open.transaction, business, import.book, import.last_place + 1).await?
             };
             let names_users = import.columns.user_id.is_some();
+            let is_shared = kind_of(&mut *open.transaction, import.book).await? == CodeKind::Shared;
+            if is_shared && names_users {
+                return Err(Rejection::NotAssignable.into());
+            }
             let ordered = import.dry_run || names_users && import.may_repeat_codes;
             let spec = import::Spec {
                 book: import.book,
@@ -150,6 +177,7 @@ impl Store {
                 delimiter: import.delimiter,
                 first_position,
                 dry_run: import.dry_run,
+                is_shared,
             };
             let job = NewJob {
                 id: import.id,
@@ -273,6 +301,22 @@ pub(crate) fn counted(answer: Result<CallResult<Job>>) -> Result<CallResult<Job>
 }
 
 /// Reserves the next `count` positions of a book that is not closed; returns the first.
+/// The kind of a book's codes. It does not change after positions were reserved in the same transaction.
+async fn kind_of(executor: impl PgExecutor<'_>, book: BookId) -> Result<CodeKind> {
+    let kind = query_scalar!(
+        r#"select code_kind as "code_kind: StoredKind" from coupon_book where id = $1"#,
+        book.0
+    );
+    Ok(kind.fetch_one(executor).await?.0)
+}
+
+/// Rejects limits of codes that have none.
+fn none_of(limits: &SharedLimits) -> Result<(), Rejection> {
+    let faults: Vec<_> =
+        limits.names().map(|name| FieldError::new(name, "is only for codes of SHARED books")).collect();
+    if faults.is_empty() { Ok(()) } else { Err(Rejection::Invalid { faults }) }
+}
+
 pub(crate) async fn reserve_positions(
     transaction: &mut PgTransaction<'static>,
     business: BusinessId,

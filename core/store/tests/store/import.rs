@@ -7,6 +7,7 @@ mod users;
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
+use cuponera_domain::coupon::limits::SharedLimits;
 use cuponera_domain::book::BookRules;
 use cuponera_domain::csv::{Columns, Delimiter};
 use cuponera_domain::id::{BookId, JobId};
@@ -75,6 +76,7 @@ fn parsed(part: Part<'_>) -> ImportPart {
         place: *line,
         user: user.map(str::to_owned),
         metadata: Some(format!(r#"{{"line": {line}}}"#)),
+        limits: SharedLimits::default(),
         text: format!("{code},{line}"),
     };
     let mut rows: Vec<_> = part.iter().map(row).collect();

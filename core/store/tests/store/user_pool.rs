@@ -1,5 +1,6 @@
 //! User pools: members are counted exactly whatever races, and a deleted pool is gone at once.
 
+use cuponera_domain::coupon::limits::SharedLimits;
 use cuponera_domain::id::PoolId;
 use cuponera_domain::job::{JobStatus, Task};
 use cuponera_domain::pool::{AddedUsers, PoolPatch};
@@ -172,6 +173,7 @@ fn part_of(users: &[String]) -> ImportPart {
         place: line,
         user: None,
         metadata: None,
+        limits: SharedLimits::default(),
         text: user.clone(),
     };
     ImportPart { rows: (1..).zip(users).map(row).collect(), ..ImportPart::default() }

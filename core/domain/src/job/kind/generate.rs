@@ -5,6 +5,7 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::coupon::limits::SharedLimits;
 use crate::id::BookId;
 
 use super::{ChunkWork, WorksOn};
@@ -21,6 +22,9 @@ pub struct Spec {
     pub book: BookId,
     /// The normalized pattern.
     pub pattern: String,
+    /// The limits of each code, if the book is SHARED. A program of an earlier version does not know it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shared: Option<SharedLimits>,
 }
 
 impl WorksOn for Spec {

@@ -21,6 +21,9 @@ pub struct Spec {
     pub first_position: i32,
     /// Whether the job only counts the rows.
     pub dry_run: bool,
+    /// Whether the book is SHARED: some columns are limits of the codes. A program of an earlier version does not know it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_shared: bool,
 }
 
 impl WorksOn for Spec {

@@ -1,10 +1,13 @@
 //! Invariant I-71: the places with ids of users.
 
+use cuponera_domain::coupon::limits::SharedLimits;
 use cuponera_domain::id::{AccountId, JobId};
 use cuponera_domain::principal::{AuditContext, Principal, Role, RoleName, parse_user_id};
 use cuponera_domain::webhook::NewWebhook;
 use cuponera_domain::webhook::signature::Secret;
-use cuponera_store::{Call, GenerateId, IdempotencyKey, NewAccount, Presenter, Redeem, Rollback, Visibility};
+use cuponera_store::{
+    Call, GenerateId, IdempotencyKey, NewAccount, NewSharedCode, Presenter, Redeem, Rollback, Visibility,
+};
 use cuponera_testkit::{World, eventually};
 use serde_json::{Value, json};
 use sqlx::{query, query_as, query_scalar};
@@ -75,6 +78,19 @@ async fn use_codes(world: &World) {
         .execute(world.pool())
         .await
         .unwrap();
+    // SHARED codes: one that the user has redeemed, and one that it has locked.
+    let book = world.another_book(&crate::shared::shared()).await;
+    for code in ["SHARED-1", "SHARED-2"] {
+        let new = NewSharedCode {
+            book,
+            code: code.to_owned(),
+            limits: SharedLimits::default(),
+            metadata: None,
+        };
+        world.store().create_shared_code(None, world.business, &new).await.unwrap().outcome.unwrap();
+    }
+    world.run_batch(by_ana(world, redeem(&"SHARED-1".to_owned()), Some(new_key()))).await.outcome.unwrap();
+    world.locked("SHARED-2", ANA).await;
     // A code of a caller that is the user, held by another user.
     let give = cuponera_store::AssignNamed { code: codes[5].clone(), user: "eva".to_owned() };
     world.run_batch(by_ana(world, give, None)).await.outcome.unwrap();
@@ -205,6 +221,7 @@ async fn after_an_erasure_no_column_has_the_id_or_the_email_or_the_account() {
         "recipient_key",
         "redemption",
         "request_key",
+        "shared_use",
         "stat_top_holder",
         "user_account",
         "user_quota",

@@ -9,7 +9,7 @@ use sqlx::{AssertSqlSafe, query, query_scalar};
 use crate::support::{Client, Limits, Reply, Server, id_of, wait_for_job};
 
 const HEADER: &str =
-    "code,status,userId,redeemCount,assignedAt,lockedUntil,redeemedAt,expiresAt,createdAt,metadata";
+    "code,status,userId,redeemCount,assignedAt,lockedUntil,redeemedAt,expiresAt,createdAt,metadata,maxRedemptions,maxRedeemsPerUser,startsAt";
 
 /// Submits an export and waits for its end.
 async fn export(server: &Server, body: Value) -> Value {

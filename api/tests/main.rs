@@ -27,6 +27,7 @@ mod races;
 mod redis;
 mod retention;
 mod session;
+mod shared;
 mod shares;
 mod slow;
 mod statistics;

@@ -11,7 +11,7 @@ const HEAD: &str = "# Permissions
 `cuponera openapi --format permissions` writes this page from the tables that the API checks.
 
 Each operation needs one permission, and some requests another one in addition. A role has the permissions that are marked; a USER has them only for itself: its own coupons,
-free codes of `BEARER` books, and books that are `ACTIVE`. An API key has all permissions of its role, or those it was limited to when it was created
+free codes of `BEARER` books, codes of `SHARED` books, and books that are `ACTIVE`. An API key has all permissions of its role, or those it was limited to when it was created
 (`permissions`). A key can also be limited to books (`couponBookIds`): it may then call only operations on one of them, and on the codes
 and jobs of one of them. No API key, whatever its role, has `users:manage` and `api-keys:manage`: these need the access token of an ADMIN.
 

@@ -97,3 +97,24 @@ async fn codes_are_made_while_the_command_waits_and_a_pattern_tells_what_it_has_
     world.run(&["capacity", "--book", &name, "--pattern", &pattern]).prints(&["Remaining", "900"]);
     assert_eq!(world.json(&["books", "show", &id])["generatedCount"], 100);
 }
+
+#[tokio::test]
+async fn a_code_of_a_shared_book_is_created_used_by_many_users_changed_and_suspended() {
+    let world = World::new().await;
+    let (name, _) = world.book(&["--code-kind", "shared"]);
+    let create = ["codes", "create", "radio-26", "--book", &name, "--max-redemptions", "3", "--metadata", "{\"a\":1}"];
+    world.run(&create).prints(&["RADIO-26", "SHARED", "Uses allowed in total"]);
+    world.run(&create).fails(3, &["code_exists"]);
+    world.run(&["redeem", "RADIO-26", "--user", "ana"]).prints(&["use 1 of 3"]);
+    world.run(&["redeem", "RADIO-26", "--user", "ana"]).fails(3, &["redeem_limit_reached"]);
+    world.run(&["lock", "RADIO-26", "--user", "bob"]).prints(&["is locked until"]);
+    world.run(&["codes", "show", "RADIO-26", "--user", "bob"]).prints(&["Uses locked", "Locked by the user until"]);
+    world.run(&["codes", "change", "RADIO-26", "--max-redemptions", "1"]).fails(3, &["at least 2"]);
+    world.run(&["codes", "change", "RADIO-26", "--no-max-redemptions", "--suspend"]).prints(&["RADIO-26"]);
+    world.run(&["redeem", "RADIO-26", "--user", "eva"]).fails(3, &["coupon_suspended"]);
+    world.run(&["codes", "change", "RADIO-26", "--resume"]).prints(&["RADIO-26"]);
+    world.run(&["redeem", "RADIO-26", "--user", "eva"]).prints(&["use 2"]);
+    world.run(&["history", "RADIO-26"]).prints(&["UPDATE", "LOCK", "REDEEM"]);
+    world.run(&["codes", "list", "--book", &name]).prints(&["RADIO-26"]);
+    world.run(&["codes", "change", "RADIO-26"]).fails(2, &["--suspend"]);
+}

@@ -99,6 +99,9 @@ impl ExportKind {
                 "expiresAt",
                 "createdAt",
                 "metadata",
+                "maxRedemptions",
+                "maxRedeemsPerUser",
+                "startsAt",
             ],
             Self::Assignments => &["id", "code", "couponBookId", "userId", "status", "assignedAt"],
             Self::Redemptions => &[
@@ -254,6 +257,10 @@ impl CsvRows {
             }
             self.time(Some(coupon.created_at));
             self.text(coupon.metadata.as_ref().map(ToString::to_string).as_deref());
+            let shared = coupon.shared.as_ref();
+            self.display(shared.and_then(|shared| shared.max_redemptions));
+            self.display(shared.map(|shared| shared.max_redeems_per_user));
+            self.time(shared.and_then(|shared| shared.starts_at));
         }
         if let Some(link) = self.format.link_template.as_deref().map(|template| link(template, &coupon.code))
         {

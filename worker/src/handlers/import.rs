@@ -180,6 +180,9 @@ fn validate<'a>(
     }
     let user = row.user.map(parse_user_id).transpose();
     let user = user.map_err(|fault| ("bad_user_id", bad_user_id(row.user.unwrap_or_default(), fault)))?;
+    if user.is_some() && kind == CodeKind::Shared {
+        return Err(("not_assignable", "the codes of a SHARED book are not assigned, and the row names a user".into()));
+    }
     let other = other_columns(row, kind)?;
     if !seen.insert(code.as_str().to_owned()) {
         return Err((RowRejection::DuplicateInFile.reason(), RowRejection::DuplicateInFile.detail().into()));

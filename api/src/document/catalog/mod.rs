@@ -343,6 +343,7 @@ pub(crate) const ROW_REASONS: &[(&str, &str)] = &[
     ("empty", "The code is empty."),
     ("no_code_at_start", "The file has no header and no code in its first rows, so nothing is imported."),
     ("no_user", "The row names no user: only in a file that assigns codes."),
+    ("not_assignable", "The row names a user, and the book is `SHARED`: its codes have no holder."),
     ("other_book", "The code belongs to another book: only in a file that assigns codes."),
     ("repeated_header", "The row repeats the header."),
     ("too_long", "The code has more than 64 characters."),

@@ -191,7 +191,7 @@ fn every_reason_of_a_refused_row_stands_here() {
     let of_header =
         [RowError::TooManyCells { cells: 2, columns: 1 }, RowError::RepeatedHeader, RowError::NoCodeAtStart];
     reasons.extend(of_header.map(RowError::reason));
-    reasons.extend(["already_member", "bad_limit", "bad_user_id", "no_user"]);
+    reasons.extend(["already_member", "bad_limit", "bad_user_id", "no_user", "not_assignable"]);
     reasons.sort_unstable();
     assert_eq!(reasons, ROW_REASONS.iter().map(|(reason, _)| *reason).collect::<Vec<_>>());
 }

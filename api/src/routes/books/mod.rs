@@ -30,7 +30,7 @@ pub(super) use doc::operations;
 pub(super) use view::CountsView;
 
 const STATUSES: &str = "DRAFT, ACTIVE, PAUSED, CLOSED";
-const CODE_KINDS: &str = "UNIQUE, BEARER";
+const CODE_KINDS: &str = "UNIQUE, BEARER, SHARED";
 
 pub(crate) struct Books;
 

@@ -25,9 +25,9 @@ pub(super) struct NewBook {
     #[oai(validator(max_length = 5000))]
     description: Option<String>,
     /// `UNIQUE` if absent: a code is assigned before it is locked or redeemed. `BEARER`: the user who locks or redeems a free code becomes
-    /// its holder.
+    /// its holder. `SHARED`: a code has no holder, and many users redeem it.
     code_kind: Option<String>,
-    /// The number of codes that a user may hold or have redeemed; no limit if absent.
+    /// The number of codes that a user may hold or have redeemed, or lock and redeem in a `SHARED` book; no limit if absent.
     #[oai(validator(minimum(value = "1")))]
     max_codes_per_user: Option<i32>,
     /// The number of times that a code may be redeemed; 1 if absent.
@@ -145,7 +145,7 @@ pub(super) struct BookChange {
     /// No limit if null.
     #[oai(validator(minimum(value = "1")))]
     max_codes_per_user: Option<i32>,
-    /// Cannot be lowered once codes are assigned.
+    /// Cannot be lowered once codes are assigned, or a `SHARED` book has codes.
     #[oai(validator(minimum(value = "1")))]
     max_redeems_per_user: Option<i32>,
     #[oai(validator(minimum(value = "0")))]

@@ -73,6 +73,7 @@ pub(crate) struct BookView {
     /// `DRAFT`, `ACTIVE`, `PAUSED` or `CLOSED`.
     status: String,
     /// `UNIQUE`: a code is assigned before it is locked or redeemed. `BEARER`: the user who locks or redeems a free code becomes its holder.
+    /// `SHARED`: a code has no holder, and many users redeem it.
     code_kind: String,
     /// The number of codes that a user may hold or have redeemed; no limit if null.
     max_codes_per_user: Option<i32>,

@@ -7,8 +7,9 @@ use crate::document::examples::{BOOK, CODE, NOW, USER, job};
 
 pub(in crate::routes) fn operations() -> Vec<Operation> {
     let file = format!(
-        "code,status,userId,redeemCount,assignedAt,lockedUntil,redeemedAt,expiresAt,createdAt,metadata,link\r\n\
-         {CODE},ASSIGNED,{USER},0,{NOW},,,,{NOW},,https://shop.example/c/{CODE}\r\n"
+        "code,status,userId,redeemCount,assignedAt,lockedUntil,redeemedAt,expiresAt,createdAt,metadata,maxRedemptions,\
+         maxRedeemsPerUser,startsAt,link\r\n\
+         {CODE},ASSIGNED,{USER},0,{NOW},,,,{NOW},,,,,https://shop.example/c/{CODE}\r\n"
     );
     let mut export = job("EXPORT");
     export["result"] = json!({"kind": "CODES", "couponBookId": BOOK, "rowCount": 0, "bytes": 0});

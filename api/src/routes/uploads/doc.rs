@@ -26,7 +26,7 @@ pub(in crate::routes) fn operations() -> Vec<Operation> {
             .body_as("multipart/form-data", json!({"file": FILE, "couponBookId": BOOK, "dryRun": false}))
             .answers(202, "The job that imports the codes.", job("IMPORT_CODES"))
             .located()
-            .refuses(&["forbidden", "not_found", "book_closed", "not_assignable"])
+            .refuses(&["forbidden", "not_found", "book_closed"])
             .refuses(OF_THE_FILE),
     ]
 }

@@ -72,8 +72,8 @@ impl Upload {
     /// the file; if that is not possible, the parameters determine it (422 `unclear_header`). Duplicates and invalid rows are
     /// counted and listed by `GET /jobs/{id}/errors`. A file that cannot be read is 422 with the line, and nothing is stored.
     ///
-    /// In a `SHARED` book the columns `maxRedemptions`, `maxRedeemsPerUser`, `startsAt` and `expiresAt` are limits of the codes, and no column
-    /// may name users (409 `not_assignable`).
+    /// In a `SHARED` book the columns `maxRedemptions`, `maxRedeemsPerUser`, `startsAt` and `expiresAt` are limits of the codes, and a row
+    /// that names a user is rejected.
     ///
     /// In a form each parameter may be a field instead; `delimiter`, `header`, `codeColumn` and `userColumn` must come before
     /// the file.

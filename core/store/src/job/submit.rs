@@ -167,9 +167,6 @@ impl Store {
             };
             let names_users = import.columns.user_id.is_some();
             let is_shared = kind_of(&mut *open.transaction, import.book).await? == CodeKind::Shared;
-            if is_shared && names_users {
-                return Err(Rejection::NotAssignable.into());
-            }
             let ordered = import.dry_run || names_users && import.may_repeat_codes;
             let spec = import::Spec {
                 book: import.book,

@@ -52,7 +52,8 @@ pub(crate) async fn run_round<T: Transition>(
             Ok(results)
         }
         other => {
-            transaction.roll_back().await?;
+            // If this fails, the connection is closed.
+            let _ = transaction.roll_back().await;
             other
         }
     }

@@ -7,7 +7,7 @@ with kept as materialized (
 ),
 event as (
   select business_id, book_id, stat_bucket_of(at) as bucket_at, count(*) filter (where action = 'ASSIGN') as assigned,
-         count(*) filter (where action = 'LOCK' and from_status <> 'LOCKED') as locked,
+         count(*) filter (where action = 'LOCK' and from_status <> 'LOCKED' and reason is null) as locked,
          count(*) filter (where action = 'UNLOCK') as unlocked, count(*) filter (where action = 'EXPIRE') as lock_expired,
          count(*) filter (where action = 'REDEEM') as redeemed, count(*) filter (where action = 'REVOKE') as revoked,
          count(*) filter (where action = 'ROLLBACK') as rolled_back, count(*) filter (where action = 'VOID') as voided

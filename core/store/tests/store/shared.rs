@@ -3,6 +3,7 @@
 mod batches;
 mod expiry;
 mod mixed;
+mod plan;
 mod races;
 mod settings;
 

@@ -215,6 +215,7 @@ def fill_body(operation, body, dice):
         body["couponBookId"] = SEED["book"]
     if takes_user(operation):
         fill_user(operation, body, dice)
+    fill_limits(operation, body)
     if operation in ("voidCoupons", "voidCouponBook"):
         # The run needs its codes, and exactly one selection is valid.
         body["dryRun"] = True
@@ -280,6 +281,27 @@ def fill_body(operation, body, dice):
         if operation == "uploadAssignments":
             # A file without users is rejected.
             body["file"] = f"code,userId\n{dice.choice(SEED['codes'])},{SEED['user']}\n"
+
+
+def fill_limits(operation, body):
+    """Only codes of SHARED books have limits, and those books have no days of validity."""
+    limits = ("maxRedemptions", "maxRedeemsPerUser", "startsAt", "expiresAt")
+    if operation in ("generateCodes", "updateCoupon"):
+        for name in limits:
+            body.pop(name, None)
+    if operation == "createCode":
+        body["couponBookId"] = SEED["shared_book"]
+        if isinstance(body.get("code"), str):
+            body["code"] = f"NEW-{zlib.crc32(repr(body).encode()):08x}"
+        if isinstance(body.get("expiresAt"), str):
+            body["expiresAt"] = "2090-01-01T00:00:00Z"
+        if isinstance(body.get("startsAt"), str):
+            body["startsAt"] = "2020-01-01T00:00:00Z"
+    if body.get("codeKind") == "SHARED":
+        body.pop("codeValidDays", None)
+    if operation == "unlockCoupon" and body.get("force"):
+        # Of a code of a SHARED book a lock of any user is released by its id.
+        body["lockId"] = SEED["lock"]
 
 
 def limit_quantity(body):

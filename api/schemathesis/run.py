@@ -138,10 +138,14 @@ def active_book(admin, **rules):
 
 
 def books_and_codes(admin):
-    """A book whose codes have all statuses, a BEARER book with free codes, and other books to change and delete."""
+    """A book whose codes have all statuses, a BEARER book with free codes, a SHARED book, and other books to change and delete."""
     book = active_book(admin, maxRedeemsPerUser=1000)
     flyers = [f"FLYER-{number}" for number in range(SPARES)]
     admin.done(upload_file(admin, active_book(admin, codeKind="BEARER"), "".join(f"{code}\n" for code in flyers)))
+    shared = active_book(admin, codeKind="SHARED", maxRedeemsPerUser=1000)
+    public = [f"PUBLIC-{number}" for number in range(SPARES)]
+    for code in public:
+        admin.post("coupon-codes", {"couponBookId": shared, "code": code})
     wanted = {"couponBookId": book, "quantity": CODES, "pattern": "SEED-{XXXXXXXX}"}
     generation = admin.done(admin.post("coupon-codes/generate", wanted))
     file = "code,userId\nVIP-001,ana\nVIP-001,\nbad!,\n"
@@ -153,10 +157,11 @@ def books_and_codes(admin):
     free = admin.ask("GET", f"coupon-codes/book/{book}?status=AVAILABLE&limit={SPARES}")["data"]
     return {
         "book": book,
+        "shared_book": shared,
         "books": [book, active_book(admin, requireLock=True)],
         "spare_books": [admin.post("coupon-books", {"name": f"Spare {number}"})["id"] for number in range(SPARES)],
         "jobs": [generation, admin.done(upload), failed_job(admin, book)],
-        "codes": codes + flyers + [code["code"] for code in free],
+        "codes": codes + flyers + public + [code["code"] for code in free],
         "lock": lock,
         "redemptions": [redemption["id"] for redemption in admin.ask("GET", "redemptions")["data"]],
         "exports": [admin.done(admin.post("exports", {"kind": "CODES", "couponBookId": book}))],

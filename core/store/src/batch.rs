@@ -36,7 +36,6 @@ use crate::error::{Error, Result, breaches};
 use cuponera_domain::id::BusinessId;
 use cuponera_domain::lock::LockNote;
 use cuponera_domain::principal::AuditContext;
-use cuponera_domain::rejection::Rejection;
 
 use super::Store;
 use super::request_key::{CallResult, IdempotencyKey};
@@ -198,11 +197,12 @@ impl Store {
 
     /// Whether the call is for a code that is known to be SHARED.
     pub fn is_for_shared_code<T: Transition>(&self, call: &Call<T>) -> bool {
-        let code = call.ask.code().filter(|_| call.ask.of_shared().is_some());
-        code.is_some_and(|code| self.known_codes.contains(call.business, code))
+        let is_known = call.ask.code().is_some_and(|code| self.known_codes.contains(call.business, code));
+        is_known && call.ask.of_shared().is_some()
     }
 
-    /// Runs a batch: first all calls together, then each busy call by itself; busy calls for one row run in sequence.
+    /// Runs a batch: first all calls together, then each busy call by itself; busy calls for one row run in sequence, and those for a SHARED
+    /// code together.
     /// The answers are in the order of the calls. An error concerns only its own call.
     pub async fn run_each<T: Transition>(&self, calls: &[Call<T>]) -> Vec<Result<CallResult<T::Outcome>>> {
         let deadline = Instant::now() + TIMEOUT;
@@ -219,6 +219,11 @@ impl Store {
             });
         }
         let one_row = async |places: Vec<usize>| {
+            if places.first().is_some_and(|place| self.is_for_shared_code(&calls[*place])) {
+                let together: Vec<Call<T>> = places.iter().map(|place| calls[*place].clone()).collect();
+                let results = self.run_together(&together, &vec![deadline; together.len()]).await;
+                return places.into_iter().zip(results).collect();
+            }
             let mut answers = Vec::with_capacity(places.len());
             for place in places {
                 answers.push((place, self.run_alone(&calls[place], deadline).await));

@@ -13,10 +13,10 @@ pub(super) struct HotTransaction {
 }
 
 impl HotTransaction {
-    /// Begins a transaction.
-    pub(super) async fn begin(pool: &PgPool) -> sqlx::Result<Self> {
+    /// Begins a transaction with this statement, which may also set parameters of the transaction.
+    pub(super) async fn begin(pool: &PgPool, statement: &'static str) -> sqlx::Result<Self> {
         let mut open = Self { connection: pool.acquire().await?, is_open: true };
-        open.connection.execute("begin").await?;
+        open.connection.execute(statement).await?;
         Ok(open)
     }
 

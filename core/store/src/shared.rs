@@ -94,7 +94,7 @@ impl SharedAsk {
         }
     }
 
-    /// The id of a lock that is released whoever has it.
+    /// The id of a lock to release, of any user.
     fn forced_lock(&self) -> Option<LockId> {
         match self {
             Self::Unlock { owner: LockOwner::Anyone, lock } => *lock,

@@ -19,8 +19,8 @@ pub const RENEWED: &str = "renewed";
 /// What a code and its book allow.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SharedRules {
-    /// Why nobody can lock or redeem the code now: its status or time, or those of its book.
-    pub refusal: Option<Rejection>,
+    /// The rejection of each lock and redemption now, because of the status or time of the code, or of its book.
+    pub rejection: Option<Rejection>,
     /// Number of uses in total; no limit if absent.
     pub max_redemptions: Option<i32>,
     /// Number of uses of each user.
@@ -286,8 +286,8 @@ impl SharedUse<'_> {
 
     /// The rules that concern all users.
     fn check_rules(&self) -> Result<(), Rejection> {
-        match &self.code.rules.refusal {
-            Some(refusal) => Err(refusal.clone()),
+        match &self.code.rules.rejection {
+            Some(rejection) => Err(rejection.clone()),
             // The last use may have been redeemed since the state was read.
             None if self.code.is_used_up() => Err(Rejection::CouponAlreadyRedeemed),
             None => Ok(()),

@@ -1,7 +1,7 @@
 //! The calls of a batch for SHARED codes, of which many may be for the same code.
 //!
-//! A transaction executes all of them ([`crate::shared`]). Unlike a batch of other codes it waits for a code that another transaction holds,
-//! at most for the lock timeout: the other transaction is another batch for the same hot code, of another process or for another kind of
+//! A transaction executes all of them ([`crate::shared`]). Unlike a batch of other codes it waits for a code that another transaction holds
+//! ([`Waits`]): the other transaction is another batch for the same hot code, of another process or for another kind of
 //! call, and has ended in milliseconds. Batches for one code queue in Postgres and take turns. With several codes, the transaction first skips those that
 //! are held, and then waits for one after the other, so that a code that is held for long does not delay the others.
 
@@ -37,16 +37,23 @@ impl<T: Transition> Attempts<'_, T> {
             for (business, code) in &codes {
                 known.insert(*business, code);
             }
-            let skips = codes.len() > 1 && !waits;
-            let mut held = self.transact(pool, places, if skips { Waits::No } else { Waits::Yes }, known).await;
+            let first = if waits {
+                Waits::Long
+            } else if codes.len() == 1 {
+                Waits::Briefly
+            } else {
+                Waits::No
+            };
+            let mut held = self.transact(pool, places, first, known).await;
             let begun = Instant::now();
             while let Some(first) = held.first().copied() {
                 let code = self.code_of(first);
-                let (now, later) = held.into_iter().partition(|place| self.code_of(*place) == code);
+                let (now, later): (Vec<usize>, Vec<usize>) =
+                    held.into_iter().partition(|place| self.code_of(*place) == code);
                 if begun.elapsed() >= PATIENCE {
                     self.all_busy(&now);
                 } else {
-                    self.transact(pool, now, Waits::Yes, known).await;
+                    self.transact(pool, now, Waits::Briefly, known).await;
                 }
                 held = later;
             }

@@ -19,10 +19,23 @@ use crate::request_key::to_stored;
 /// Whether to wait for codes that other transactions hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Waits {
-    /// Wait, at most for the lock timeout.
-    Yes,
     /// Skip them.
     No,
+    /// Wait for 200 ms: the other calls of the lane wait too.
+    Briefly,
+    /// Wait for a second: no call for another code waits.
+    Long,
+}
+
+impl Waits {
+    /// Begins the transaction. For everything else it waits as long as for the codes.
+    fn begin(self) -> &'static str {
+        match self {
+            Self::No => "begin",
+            Self::Briefly => "begin; set local lock_timeout = '200ms'",
+            Self::Long => "begin; set local lock_timeout = '1s'",
+        }
+    }
 }
 
 /// The result of a call of a transaction.
@@ -30,7 +43,7 @@ pub(crate) enum Waits {
 pub(crate) enum RoundResult {
     /// It was decided, and its effect is committed.
     Decided(Decision),
-    /// Another transaction holds the code; or, without [`Waits::Yes`], the code is not SHARED.
+    /// Another transaction holds the code; or, with [`Waits::No`], the code is not SHARED.
     Skipped,
     /// The code is not SHARED.
     OtherKind,
@@ -45,7 +58,7 @@ pub(crate) async fn run_round<T: Transition>(
     items: &[Item<'_, T>],
     waits: Waits,
 ) -> sqlx::Result<Vec<RoundResult>> {
-    let mut transaction = HotTransaction::begin(pool).await?;
+    let mut transaction = HotTransaction::begin(pool, waits.begin()).await?;
     match execute(transaction.connection(), items, waits).await {
         Ok(results) if results.iter().any(|result| matches!(result, RoundResult::Decided(_))) => {
             transaction.commit().await?;
@@ -66,7 +79,7 @@ async fn execute<T: Transition>(
 ) -> sqlx::Result<Vec<RoundResult>> {
     let locked = lock(connection, items, waits).await?;
     let is_locked = |item: &Item<'_, T>| locked.contains(&(item.call.business, item.code.to_owned()));
-    let absent = if waits == Waits::Yes { RoundResult::OtherKind } else { RoundResult::Skipped };
+    let absent = if waits == Waits::No { RoundResult::Skipped } else { RoundResult::OtherKind };
     let mut results: Vec<RoundResult> = items.iter().map(|_| absent.clone()).collect();
     if locked.is_empty() {
         return Ok(results);
@@ -119,7 +132,7 @@ async fn lock<T: Transition>(
     let users: Vec<Option<String>> =
         items.iter().map(|item| item.ask.counted_user().map(str::to_owned)).collect();
     let locked =
-        query_file!("src/sql/shared_lock.sql", &business, &codes, &users as _, waits == Waits::Yes)
+        query_file!("src/sql/shared_lock.sql", &business, &codes, &users as _, waits != Waits::No)
             .fetch_all(connection)
             .await?;
     Ok(locked.into_iter().map(|row| (BusinessId(row.business_id), row.code)).collect())

@@ -130,11 +130,12 @@ async fn insert(
         business.0,
         new.code
     );
-    Err(match exists.fetch_one(&mut **transaction).await? {
-        true => Rejection::CodeExists,
-        false => Rejection::invalid("expiresAt", "must be in the future"),
-    }
-    .into())
+    let rejection = if exists.fetch_one(&mut **transaction).await? {
+        Rejection::CodeExists
+    } else {
+        Rejection::invalid("expiresAt", "must be in the future")
+    };
+    Err(rejection.into())
 }
 
 /// Locks the code, and reads its settings with a new snapshot.

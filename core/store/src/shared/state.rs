@@ -113,7 +113,7 @@ struct ReadRow {
     lock_ttl_seconds: i32,
     expired_count: i32,
     first_end: Option<DateTime<Utc>>,
-    refusal: Option<String>,
+    verdict: Option<String>,
     user_id: Option<String>,
     named_user: Option<String>,
     used: Option<i32>,
@@ -133,9 +133,10 @@ struct ReadRow {
 
 impl ReadRow {
     fn code(&self) -> sqlx::Result<CodeState> {
-        let refusal = self.refusal.as_deref().map(|verdict| rejection(verdict, None)).transpose().map_err(fault)?;
+        let rejection = self.verdict.as_deref().map(|verdict| rejection(verdict, None));
+        let rejection = rejection.transpose().map_err(fault)?;
         let rules = SharedRules {
-            refusal,
+            rejection,
             max_redemptions: self.max_redemptions,
             max_redeems_per_user: self.max_redeems_per_user,
             max_codes_per_user: self.max_codes_per_user,

@@ -14,7 +14,7 @@ select i.n as "n!",
     when r.rolled_back_at is not null then 'already_rolled_back'
     else 'again'
   end as "verdict!",
-  k.answer as detail
+  k.answer as "detail?"
 from unnest($1::int[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[], $6::text[])
   i (n, business_id, key, fingerprint, redemption_id, user_id)
 left join request_key k on k.id = i.key

@@ -1,15 +1,15 @@
 -- The state on which calls for SHARED codes are decided: the code and the rules of its book, the user's uses and lock, and what is stored
 -- under the call's keys. Items of codes of other books are not returned. The decision is in cuponera_domain::coupon::shared.
 --
--- $1 numbers, $2 businesses, $3 codes; $4 users, $5 keys, $6 references, $7 redemptions to roll back, $8 ids of locks that are released
--- whoever has them, or null.
+-- $1 numbers, $2 businesses, $3 codes; $4 users, $5 keys, $6 references, $7 redemptions to roll back, $8 ids of locks to
+-- release, of any user, or null.
 with item as materialized (
   select i.n, i.business_id, i.code collate "C" as code, i.key, i.reference, i.redemption_id, i.lock_id,
          coalesce((select s.stored from stored_user_id s where s.business_id = i.business_id and s.user_id = i.user_id), i.user_id) as user_id
   from unnest($1::int[], $2::uuid[], $3::text[], $4::text[], $5::uuid[], $6::text[], $7::uuid[], $8::uuid[])
     i (n, business_id, code, user_id, key, reference, redemption_id, lock_id)
 ),
--- `refusal`: why the code is neither locked nor redeemed now, whoever asks. A row without counters is of a program that did not know SHARED codes.
+-- `verdict`: why no user can lock or redeem the code now. A row without counters is of a program that did not know SHARED codes.
 code as materialized (
   select c.business_id, c.code, c.book_id, c.position, c.version, c.status, c.redeem_count, c.redeemed_at, c.was_locked, c.expires_at, c.max_redemptions,
          coalesce(c.lock_count, 0) as lock_count, coalesce(c.last_use, c.redeem_count) as last_use,
@@ -28,7 +28,7 @@ code as materialized (
            when c.suspended_at is not null then 'coupon_suspended'
            when c.starts_at > statement_timestamp() then 'coupon_not_started'
            when c.expires_at <= statement_timestamp() then 'coupon_expired'
-         end as refusal
+         end as verdict
   from (select distinct business_id, code from item) i
   join coupon c on c.business_id = i.business_id and c.code = i.code
   join coupon_book b on b.id = c.book_id
@@ -57,7 +57,7 @@ select a.n as "n!", statement_timestamp() as "now!", c.business_id as "business_
        c.version as "version!", c.status as "status!: StoredStatus", c.redeem_count as "redeem_count!", c.redeemed_at as last_redeemed_at,
        c.was_locked as "was_locked!", c.expires_at, c.max_redemptions, c.lock_count as "lock_count!", c.last_use as "last_use!",
        c.max_redeems_per_user as "max_redeems_per_user!", c.max_codes_per_user, c.require_lock as "require_lock!", c.lock_ttl_seconds as "lock_ttl_seconds!",
-       c.expired_count as "expired_count!", c.first_end, c.refusal,
+       c.expired_count as "expired_count!", c.first_end, c.verdict,
        a.user_id, a.named_user, u.used as "used?", u.lock_id as "lock_id?", u.locked_at as "locked_at?", u.locked_until as "locked_until?", u.first_at as "first_at?",
        case when c.max_codes_per_user is not null then
          (select count(*)::int from shared_use s join coupon o on o.business_id = s.business_id and o.code = s.code

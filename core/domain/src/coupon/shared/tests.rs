@@ -82,7 +82,7 @@ impl World {
 
 fn rules() -> SharedRules {
     SharedRules {
-        refusal: None,
+        rejection: None,
         max_redemptions: Some(3),
         max_redeems_per_user: 2,
         max_codes_per_user: None,

@@ -128,7 +128,7 @@ async fn a_held_code_does_not_delay_the_others_of_its_batch() {
     let tried = world.store().try_each(&calls).await;
     let is_busy: Vec<_> = tried.iter().map(|tried| matches!(tried, AttemptResult::Busy)).collect();
     assert_eq!(is_busy, [true, true, false]);
-    let [promised, telling] = [400, 1_500].map(Duration::from_millis);
+    let [promised, telling] = [600, 1_500].map(Duration::from_millis);
     assert!(begun.elapsed() < bound(promised, telling), "{:?}", begun.elapsed());
     holding.rollback().await.unwrap();
     let answers = world.store().run_batch(&calls).await.unwrap();

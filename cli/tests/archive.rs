@@ -111,6 +111,30 @@ async fn beside_a_running_installation_an_old_month_is_moved_to_a_file_that_a_ve
     up.stop().await;
 }
 
+/// Its pseudonym is not in all events yet, and the file would have digests of the id.
+#[tokio::test]
+async fn no_month_is_archived_while_an_erasure_is_not_complete() {
+    let installation = Installation::new();
+    let mut up = installation.up().await;
+    let database = installation.database().await;
+    insert_old_events(&database, 3).await;
+    wait_until_sealed(&database, 5).await;
+    let begin = "insert into erasure (business_id, user_id, pseudonym, user_ids, emails)
+                 select id, 'ana-needle', 'erased-1', '{ana-needle}', '{}' from business";
+    query(begin).execute(&database).await.expect("inserting failed");
+    let previous = month(&database, 1).await;
+    let archive = ["archive", "--before", &previous, "--yes"];
+    let (code, _, complaint) = run(&installation, &archive).await;
+    assert!(code == Some(1) && complaint.contains("an erasure was interrupted"), "{complaint}");
+    let left: i64 =
+        query_scalar("select count(*) from coupon_event").fetch_one(&database).await.expect("reading failed");
+    assert_eq!(left, 5);
+    query("delete from erasure").execute(&database).await.expect("deleting failed");
+    let (code, _, complaint) = run(&installation, &archive).await;
+    assert_eq!(code, Some(0), "{complaint}");
+    up.stop().await;
+}
+
 /// Months are archived one after the other, by commands that are killed at any moment.
 #[tokio::test]
 async fn a_command_that_is_killed_is_continued_and_no_event_is_lost() {

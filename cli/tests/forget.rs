@@ -7,7 +7,7 @@ use cuponera_testkit::eventually;
 use reqwest::Method;
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use sqlx::{AssertSqlSafe, PgPool, query, query_scalar};
+use sqlx::{AssertSqlSafe, PgPool, PgTransaction, query, query_scalar};
 
 use crate::support::{Admin, Installation, PASSWORD, Process, http};
 
@@ -160,5 +160,71 @@ async fn an_erasure_that_a_signal_ends_is_continued_with_the_same_pseudonym() {
     let erased: Value = serde_json::from_str(&printed).expect("JSON");
     assert_eq!(erased["pseudonym"], pseudonym, "{erased}");
     assert_eq!(tables_with(&database, USER).await, Vec::<String>::new());
+    up.stop().await;
+}
+
+/// Waits until the command waits for a lock of this table.
+async fn wait_for_lock_of_recipient_keys(database: &PgPool) {
+    eventually("the command to wait for the table", async || {
+        let waits = "select exists (select from pg_locks where relation = 'recipient_key'::regclass and not granted
+                                      and database = (select oid from pg_database where datname = current_database()))";
+        query_scalar::<_, bool>(waits).fetch_one(database).await.expect("reading failed").then_some(())
+    })
+    .await;
+}
+
+/// The job may have read the id before the last pass, and may write it into its file.
+#[tokio::test]
+async fn an_erasure_deletes_no_files_if_a_job_was_submitted_during_its_last_pass() {
+    let installation = Installation::new();
+    let mut up = installation.up().await;
+    let admin = up.log_in(PASSWORD).await;
+    let export = work(&admin).await;
+    let database = installation.database().await;
+    let files = installation.data_dir().join("files");
+    let begin = async || database.begin().await.expect("beginning failed");
+    let run = async |transaction: &mut PgTransaction<'static>, sql: &'static str| {
+        query(sql).execute(&mut **transaction).await.expect("the statement failed");
+    };
+    let lock = "lock table recipient_key in access exclusive mode";
+    // The first pass waits for the table, and after it the command waits for a transaction that began meanwhile.
+    let (mut first, mut earlier) = (begin().await, begin().await);
+    run(&mut first, lock).await;
+    let mut process = Process::spawn(&mut installation.verb(&["forget", "--user", USER, "--yes"]));
+    wait_for_lock_of_recipient_keys(&database).await;
+    run(&mut earlier, "select pg_current_xact_id()").await;
+    first.rollback().await.expect("rolling back failed");
+    eventually("the command to wait for the transaction", async || {
+        let waits = "select exists (select from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()
+                                      and query like 'select pg_snapshot_xmin(pg_current_snapshot()) >= $1%')";
+        query_scalar::<_, bool>(waits).fetch_one(&database).await.expect("reading failed").then_some(())
+    })
+    .await;
+    // The second pass is the last one. When it waits for the table, it has looked for open jobs.
+    let mut second = begin().await;
+    run(&mut second, lock).await;
+    earlier.rollback().await.expect("rolling back failed");
+    wait_for_lock_of_recipient_keys(&database).await;
+    let submit = "insert into job (id, business_id, kind, created_by, work, chunks_total)
+                  select gen_random_uuid(), id, 'IMPORT_CODES', 'service:test', '{}', 1 from business returning id::text";
+    let job: String = query_scalar(submit).fetch_one(&database).await.expect("the job was not inserted");
+    second.rollback().await.expect("rolling back failed");
+
+    let status = process.ended().await;
+    let complaint = process.stderr();
+    assert!(
+        status.code() == Some(1)
+            && complaint.contains("these jobs may write the id")
+            && complaint.contains(&job),
+        "{status} {complaint}"
+    );
+    assert_ne!(files_with(&files, USER), Vec::<String>::new(), "files were deleted");
+    let cancel = "update job set status = 'CANCELLED', finished_at = now() where id::text = $1";
+    query(cancel).bind(&job).execute(&database).await.expect("cancelling failed");
+    let (code, printed, complaint) = forget(&installation, &["--user", USER, "--yes", "--json"]).await;
+    assert!(code == Some(0) && complaint.contains("continuing an erasure"), "{complaint}");
+    let erased: Value = serde_json::from_str(&printed).expect("JSON");
+    assert_eq!(erased["deletedExports"], json!([export["id"]]), "{erased}");
+    assert_eq!(files_with(&files, USER), Vec::<String>::new());
     up.stop().await;
 }

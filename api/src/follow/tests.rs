@@ -1,4 +1,4 @@
-//! Tests of followers that read the log themselves: their heartbeats and their turns.
+//! Tests of followers: their heartbeats, their turns to read the log, and what is kept for slow ones.
 
 use std::time::Duration;
 
@@ -29,15 +29,15 @@ async fn follower_behind(world: &World) -> (Followers, Follower) {
         (!events.is_empty()).then_some(())
     })
     .await;
-    let claimant = Claimant::Known { caller: Uuid::now_v7(), business: world.business, address: None };
-    let slot = Shares::new("streams", 8, &Settings::default()).take(&claimant).unwrap();
-    let mut follower = follow(&followers, slot, world.business, start).await;
+    let mut follower = follow(&followers, world.business, Some(start)).await;
     assert_position(&mut follower).await;
     (followers, follower)
 }
 
-async fn follow(followers: &Followers, slot: Permit, business: BusinessId, start: EventCursor) -> Follower {
-    followers.follow(slot, business, EventFilter::default(), Some(start)).await.unwrap()
+async fn follow(followers: &Followers, business: BusinessId, after: Option<EventCursor>) -> Follower {
+    let claimant = Claimant::Known { caller: Uuid::now_v7(), business, address: None };
+    let slot = Shares::new("streams", 8, &Settings::default()).take(&claimant).unwrap();
+    followers.follow(slot, business, EventFilter::default(), after).await.unwrap()
 }
 
 async fn next(follower: &mut Follower) -> Followed {
@@ -100,4 +100,58 @@ async fn a_follower_that_is_not_polled_keeps_no_turn() {
     drop(turns);
     drop(timeout(PATIENCE, all_turns).await.expect("the follower keeps its turn").unwrap());
     assert_eq!(action(&mut follower).await, "ASSIGN");
+}
+
+#[tokio::test]
+async fn a_follower_without_events_sends_heartbeats() {
+    let world = World::new().await;
+    let followers =
+        Followers::with_heartbeat(world.store().clone(), TaskTracker::new(), Duration::from_millis(5));
+    let mut follower = follow(&followers, world.business, None).await;
+    for _ in 0..5 {
+        assert_position(&mut follower).await;
+    }
+}
+
+/// The log has more events than the batches that are kept, and the follower is not polled meanwhile.
+/// Invariant I-61.
+#[tokio::test]
+async fn a_slow_follower_gets_each_event_once_and_only_the_last_batches_are_kept_for_it() {
+    const EVENTS: usize = MAX_BATCH * (MAX_BATCHES + 4);
+    let world = World::new().await;
+    let followers = Followers::new(world.store().clone(), TaskTracker::new());
+    let mut follower = follow(&followers, world.business, None).await;
+    let start = follower.position;
+    query(
+        "insert into coupon_event (id, business_id, book_id, position, version, from_status, to_status, action, actor)
+         select gen_random_uuid(), $1, $2, n, 1, 'AVAILABLE', 'ASSIGNED', 'ASSIGN', 'test' from generate_series(1, $3) n",
+    )
+    .bind(world.business.0)
+    .bind(world.book.0)
+    .bind(i32::try_from(EVENTS).unwrap())
+    .execute(world.pool())
+    .await
+    .unwrap();
+    let mut expected = Vec::new();
+    // Transactions of other tests delay the poller.
+    eventually("the poller to have read all events", async || {
+        let most = i64::try_from(EVENTS).unwrap() + 1;
+        let events = world.store().events_after(start, most).await.unwrap();
+        expected = events.iter().map(|event| event.cursor).collect();
+        expected.last().is_some_and(|last| *last == followers.0.hub().position).then_some(())
+    })
+    .await;
+    assert_eq!(expected.len(), EVENTS);
+    assert!(followers.0.hub().batches.len() <= MAX_BATCHES);
+    let receiving = async {
+        let mut received = Vec::new();
+        while received.len() < EVENTS {
+            if let Followed::Event(event) = next(&mut follower).await {
+                received.push(event.cursor);
+            }
+        }
+        received
+    };
+    let received = timeout(PATIENCE, receiving).await.expect("an event is missing");
+    assert!(received == expected, "an event was sent twice, or events are not in the order of the log");
 }

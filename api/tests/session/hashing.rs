@@ -55,6 +55,13 @@ async fn more_logins_than_can_wait_are_told_to_come_back_and_the_others_are_serv
         assert!(["503 unavailable", "503 overloaded"].contains(&reply.outcome().as_str()), "{}", reply.text);
         assert_eq!(reply.header("Retry-After"), "1");
     }
+    // An attempt is counted when its turn has come: a rejected login takes nothing from the database.
+    let counted: i64 =
+        sqlx::query_scalar("select count(*) from password_attempt where cardinality(failed_at) > 0")
+            .fetch_one(server.database.pool())
+            .await
+            .expect("counting failed");
+    assert_eq!(usize::try_from(counted), Ok(answered.len()));
     log_in(&server.anonymous(), ADMIN_EMAIL, ADMIN_PASSWORD).await.expect(200);
 }
 

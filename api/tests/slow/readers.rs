@@ -109,3 +109,28 @@ async fn who_reads_a_streamed_export_too_slowly_is_cut_off_and_keeps_no_connecti
     };
     tokio::join!(reading, others);
 }
+
+/// Its events are read from the log while the client reads.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_reads_a_stream_of_events_too_slowly_is_cut_off() {
+    let server = Server::start_with(Limits { worker: false, ..Limits::default() }).await;
+    let address = server.another_api_limited(behind_a_proxy(Some(1))).await;
+    let token = server.admin().token().expect("an admin has a token").to_owned();
+    let mut stream = ask(&address, "/api/v1/events?follow=true", &token).await;
+    let (mut begin, mut piece) = (String::new(), [0; 1_024]);
+    while !begin.contains("\nid: ") {
+        let read = stream.read(&mut piece).await.expect("the stream was cut off");
+        assert!(read > 0, "the stream ended with {begin}");
+        begin.push_str(&String::from_utf8_lossy(&piece[..read]));
+    }
+    // About 8 MB, which is more than the socket buffers have.
+    sqlx::query(
+        "insert into coupon_event (id, business_id, book_id, position, version, from_status, to_status, action, actor)
+         select gen_random_uuid(), $1, $1, n, 1, 'AVAILABLE', 'ASSIGNED', 'ASSIGN', 'test' from generate_series(1, 20000) n",
+    )
+    .bind(server.business.0)
+    .execute(server.database.pool())
+    .await
+    .expect("inserting failed");
+    read_slowly(&address, stream).await;
+}

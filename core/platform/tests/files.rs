@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use chrono::TimeDelta;
 use cuponera_domain::id::JobId;
-use cuponera_platform::files::Files;
+use cuponera_platform::files::{Files, FoundIn};
 use cuponera_store::GenerateId;
 use cuponera_testkit::{Emulator, TestBucket};
 use futures::TryStreamExt;
@@ -168,6 +168,34 @@ async fn the_parts_of_an_export_are_joined_in_their_order_and_ranges_are_read() 
             assert!(!folder.path().join(format!("exports/{job}")).exists());
         }
         assert_eq!(files.exports_older_than(TimeDelta::days(-1)).await.unwrap(), []);
+    }
+}
+
+/// Invariant I-71.
+#[tokio::test]
+async fn a_text_is_found_in_the_upload_the_errors_files_and_the_export_of_its_job_alone() {
+    let found = |upload, errors, export| FoundIn { upload, errors, export };
+    let text = ["ana".to_owned()];
+    for place in places().await {
+        let files = place.files();
+        type Name = fn(JobId) -> String;
+        let cases: [(Name, FoundIn); 4] = [
+            (|job| Files::part_name(job, 1), found(true, false, false)),
+            (|job| Files::errors_name(job, 0, 2), found(false, true, false)),
+            (|job| Files::export_part_name(job, 0, 1), found(false, false, true)),
+            (|job| Files::export_name(job, 2), found(false, false, true)),
+        ];
+        for (name, expected) in cases {
+            let job = JobId::generate();
+            for other in [Files::part_name(job, 0), Files::errors_name(job, 0, 1), Files::export_name(job, 1)]
+            {
+                files.put(&other, "code,userId\nC1,eva\nC2,banana\n".into()).await.unwrap();
+            }
+            files.put(&Files::part_name(JobId::generate(), 0), "C1,ana\n".into()).await.unwrap();
+            assert_eq!(files.search(job, &text).await.unwrap(), FoundIn::default());
+            files.put(&name(job), "code,userId\nC1,eva\nC2,ana\n".into()).await.unwrap();
+            assert_eq!(files.search(job, &text).await.unwrap(), expected, "{}", name(job));
+        }
     }
 }
 

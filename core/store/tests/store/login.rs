@@ -116,6 +116,16 @@ async fn of_16_who_bring_one_refresh_token_at_once_one_wins_and_the_login_is_ove
 }
 
 #[tokio::test]
+async fn a_refresh_token_that_has_expired_is_not_exchanged() {
+    let setup = Setup::new().await;
+    let account = setup.account(RoleName::User).await;
+    setup.log_in(account, "a").await.unwrap();
+    let expire = "update refresh_token set expires_at = now()";
+    query(expire).execute(setup.database.pool()).await.unwrap();
+    assert_eq!(setup.refresh("a", "b").await, Rotated::Unknown);
+}
+
+#[tokio::test]
 async fn a_refresh_that_waited_for_the_end_of_its_login_is_refused() {
     let setup = Setup::new().await;
     let account = setup.account(RoleName::User).await;

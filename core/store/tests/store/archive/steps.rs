@@ -174,7 +174,7 @@ async fn a_recorded_month_can_be_scanned_again_and_has_the_same_file() {
 
 /// The step fails with the lock: an erasure may run by then.
 #[tokio::test]
-async fn an_archive_whose_connection_was_ended_records_and_detaches_nothing() {
+async fn an_archive_whose_connection_was_ended_changes_nothing_in_any_step() {
     let (world, _) = aged_world().await;
     let folder = Folder::default();
     let month = month(&world, 3).await;
@@ -192,6 +192,15 @@ async fn an_archive_whose_connection_was_ended_records_and_detaches_nothing() {
     query(end).execute(world.pool()).await.unwrap();
     assert!(world.store().detach_month(&mut lock, month).await.is_err());
     assert!(!world.store().find_open_archive().await.unwrap().unwrap().is_detached);
+    assert!(world.store().abandon_archive(&mut lock, month).await.is_err());
+    assert!(world.store().find_open_archive().await.unwrap().is_some());
+    detach(&world, month).await;
+    let mut lock = world.store().lock_archives().await.unwrap().unwrap();
+    query(end).execute(world.pool()).await.unwrap();
+    assert!(world.store().complete_archive(&mut lock, month).await.is_err());
+    assert!(world.store().find_open_archive().await.unwrap().is_some_and(|open| open.is_detached));
+    complete(&world, month).await;
+    assert_eq!(archived(&world, &folder).await, 8);
 }
 
 /// Invariant I-77.

@@ -46,6 +46,28 @@ async fn an_event_that_is_committed_after_a_later_one_is_sealed() {
     assert_eq!(verification.events, count(&world, EVENTS).await);
 }
 
+/// Invariant I-68.
+#[tokio::test]
+async fn an_admin_event_that_is_committed_after_a_later_one_is_sealed() {
+    let world = World::new().await;
+    seal_to_end(&world).await;
+    let mut late = world.pool().begin().await.unwrap();
+    query("insert into admin_event (business_id, subject, subject_id, action, actor) values ($1, 'BOOK', 'x', 'UPDATE', 'late')")
+        .bind(world.business.0)
+        .execute(&mut *late)
+        .await
+        .unwrap();
+    world.another_book(&cuponera_testkit::rules()).await;
+    for _ in 0..3 {
+        assert_eq!(seal(world.store()).await, 0, "an event after a running transaction was sealed");
+    }
+    late.commit().await.unwrap();
+    seal_to_end(&world).await;
+    let verification = verify(&world).await;
+    assert_eq!(verification.findings, []);
+    assert_eq!(verification.events, count(&world, EVENTS).await);
+}
+
 /// Invariant I-70.
 #[tokio::test]
 async fn of_several_sealers_at_once_one_appends_a_seal() {

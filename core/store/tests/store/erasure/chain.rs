@@ -1,6 +1,6 @@
 //! Invariants I-72 and I-73: the audit chain and erased events.
 
-use cuponera_domain::audit::Log;
+use cuponera_domain::audit::{AuditKey, Log};
 use cuponera_store::{ErasureStart, SealRound, VerifyOptions};
 use cuponera_testkit::{World, waits_for};
 use sqlx::{query, query_scalar};
@@ -130,6 +130,32 @@ async fn a_salt_that_was_removed_by_hand_and_a_changed_record_of_an_erasure_are_
         expected.sort();
         assert_eq!(found, expected, "{name}");
     }
+}
+
+/// A forged erasure is complete, with its admin event, but has not the key of the seals.
+/// Invariant I-72.
+#[tokio::test]
+async fn an_erasure_that_was_recorded_with_another_key_is_found() {
+    let world = sealed_world().await;
+    let other: AuditKey = "07".repeat(32).parse().unwrap();
+    let erasure = begin(world.store(), &world, "ana").await;
+    let pseudonym = erasure.pseudonym().to_owned();
+    world.store().erase_rows(&erasure, Some(&other), |_| {}).await.unwrap();
+    world.store().finish_erasure(*erasure).await.unwrap();
+    seal_to_end(&world).await;
+    let mut expected: Vec<String> =
+        query_scalar("select 'no salt ' || id from coupon_event where user_id = $1")
+            .bind(&pseudonym)
+            .fetch_all(world.pool())
+            .await
+            .unwrap();
+    assert_eq!(expected.len(), 6);
+    let seal: i64 = query_scalar("select seal from audit_erasure").fetch_one(world.pool()).await.unwrap();
+    expected.push(format!("erasure of {pseudonym} in {seal}"));
+    expected.sort();
+    let mut found = texts(&verify(&world).await);
+    found.sort();
+    assert_eq!(found, expected);
 }
 
 /// Invariant I-73.

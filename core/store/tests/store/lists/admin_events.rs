@@ -144,3 +144,40 @@ async fn a_page_of_admin_events_reads_few_blocks_whatever_the_filter() {
     let (found, pages) = listed(&world, &by("rare")).await;
     assert_eq!((found.len(), pages), (1, 4));
 }
+
+/// An event has the time of the beginning of its transaction, and in the log the place of its first write.
+#[tokio::test]
+async fn an_admin_event_that_was_written_minutes_after_its_time_is_listed_at_its_time_and_hides_no_other() {
+    let world = World::new().await;
+    let count = MAX_ADMIN_EVENTS_EXAMINED * 30 * 3 / 2;
+    let (begin, _) = plant(&world, count).await;
+    // In an hour, so that ten minutes are more transactions than those to which a search is exact.
+    query("update admin_event set at = $1 + subject_id::int * interval '1 hour' / $2")
+        .bind(begin)
+        .bind(count)
+        .execute(world.pool())
+        .await
+        .unwrap();
+    let own = "select id, at from admin_event where business_id = $1 order by epoch desc, tx desc, id desc";
+    let newest_first: Vec<(Uuid, DateTime<Utc>)> =
+        query_as(own).bind(world.business.0).fetch_all(world.pool()).await.unwrap();
+    // The last event that a page examines, and the one after it.
+    let last = usize::try_from(MAX_ADMIN_EVENTS_EXAMINED).unwrap() - 1;
+    let ((late, written), (next, _)) = (newest_first[last], newest_first[last + 1]);
+    let began = written - TimeDelta::seconds(590);
+    query("update admin_event set at = case id when $1 then $3 else at end, actor = 'late' where id in ($1, $2)")
+        .bind(late)
+        .bind(next)
+        .bind(began)
+        .execute(world.pool())
+        .await
+        .unwrap();
+    let of = |from, to| AdminEventFilter {
+        actor: Some("late".to_owned()),
+        range: TimeRange { from: Some(from), to },
+        ..AdminEventFilter::default()
+    };
+    let to_the_second = of(began, Some(began + TimeDelta::seconds(1)));
+    assert_eq!(listed(&world, &to_the_second).await.0, [late]);
+    assert_eq!(listed(&world, &of(written - TimeDelta::seconds(10), None)).await.0, [next]);
+}

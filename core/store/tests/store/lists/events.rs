@@ -231,6 +231,42 @@ async fn a_short_range_in_a_long_log_is_listed_in_few_pages_and_whole() {
     }
 }
 
+/// An event has the time of the beginning of its transaction, and in the log the place of its first write.
+#[tokio::test]
+async fn an_event_that_was_written_minutes_after_its_time_is_listed_at_its_time_and_hides_no_other() {
+    let world = world_with_old_statistics(async |_| {}).await;
+    let (begin, _) = plant(&world, 25_000).await;
+    // In twenty minutes, so that nine minutes are many more transactions than those to which a search is exact.
+    query("update coupon_event set at = $1 + position * interval '50 ms'")
+        .bind(begin)
+        .execute(world.pool())
+        .await
+        .unwrap();
+    let newest_first = rows(&world).await;
+    // The last event that a page examines, and the one after it.
+    let last = usize::try_from(MAX_EVENTS_EXAMINED).unwrap() - 1;
+    let (late, next) = (newest_first[last].clone(), newest_first[last + 1].clone());
+    let (written, began) = (late.at, late.at - TimeDelta::minutes(9));
+    query("update coupon_event set at = case id when $1 then $3 else at end, actor = 'rare' where id in ($1, $2)")
+        .bind(late.id)
+        .bind(next.id)
+        .bind(began)
+        .execute(world.pool())
+        .await
+        .unwrap();
+    let all = rows(&world).await;
+    let second = TimeDelta::seconds(1);
+    for (range, actor, found) in [
+        (TimeRange { from: Some(began), to: Some(began + second) }, None, late.id),
+        (TimeRange { from: Some(written - second), to: None }, Some("rare".to_owned()), next.id),
+    ] {
+        let filter = EventFilter { range, actor, ..EventFilter::default() };
+        let ids: Vec<Uuid> = listed(&world, &filter).await.0.iter().map(|event| event.event.id.0).collect();
+        assert!(ids.contains(&found), "{filter:?}");
+        assert_eq!(ids, expected(&all, world.business, &filter), "{filter:?}");
+    }
+}
+
 #[tokio::test]
 async fn without_its_index_a_list_of_events_is_unavailable_and_reads_nothing() {
     let world = World::new().await;

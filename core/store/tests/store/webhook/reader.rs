@@ -56,6 +56,32 @@ async fn an_event_that_is_committed_after_a_later_one_is_delivered() {
 }
 
 /// Invariant I-64.
+#[tokio::test]
+async fn a_change_that_is_committed_after_a_later_one_is_delivered() {
+    let world = World::new().await;
+    let webhook = webhook(&world).await;
+    let mut late = world.pool().begin().await.unwrap();
+    query(
+        r#"insert into admin_event (business_id, subject, subject_id, action, after, actor)
+           values ($1, 'BOOK', $2, 'UPDATE', '{"status": "PAUSED"}', 'late')"#,
+    )
+    .bind(world.business.0)
+    .bind(world.book.to_string())
+    .execute(&mut *late)
+    .await
+    .unwrap();
+    world.another_book(&rules()).await;
+    for _ in 0..3 {
+        let round = world.store().read_webhook_events(100).await.unwrap();
+        assert_eq!(round.created, 0, "an event after a running transaction was read");
+    }
+    late.commit().await.unwrap();
+    read(&world, 2).await;
+    assert_eq!(types(&deliveries(&world, webhook).await), ["book.paused", "book.activated"]);
+    assert_eq!(read_to_end(&world).await, 0, "an event was read twice");
+}
+
+/// Invariant I-64.
 #[tokio::test(flavor = "multi_thread")]
 async fn several_readers_beside_writers_create_each_delivery_once() {
     let world = World::new().await;

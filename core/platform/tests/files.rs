@@ -174,11 +174,11 @@ async fn the_parts_of_an_export_are_joined_in_their_order_and_ranges_are_read() 
 /// Invariant I-71.
 #[tokio::test]
 async fn a_text_is_found_in_the_upload_the_errors_files_and_the_export_of_its_job_alone() {
+    type Name = fn(JobId) -> String;
     let found = |upload, errors, export| FoundIn { upload, errors, export };
     let text = ["ana".to_owned()];
     for place in places().await {
         let files = place.files();
-        type Name = fn(JobId) -> String;
         let cases: [(Name, FoundIn); 4] = [
             (|job| Files::part_name(job, 1), found(true, false, false)),
             (|job| Files::errors_name(job, 0, 2), found(false, true, false)),

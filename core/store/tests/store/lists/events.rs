@@ -258,7 +258,7 @@ async fn an_event_that_was_written_minutes_after_its_time_is_listed_at_its_time_
     let second = TimeDelta::seconds(1);
     for (range, actor, found) in [
         (TimeRange { from: Some(began), to: Some(began + second) }, None, late.id),
-        (TimeRange { from: Some(written - second), to: None }, Some("rare".to_owned()), next.id),
+        (TimeRange { from: Some(next.at.min(written) - second), to: None }, Some("rare".to_owned()), next.id),
     ] {
         let filter = EventFilter { range, actor, ..EventFilter::default() };
         let ids: Vec<Uuid> = listed(&world, &filter).await.0.iter().map(|event| event.event.id.0).collect();

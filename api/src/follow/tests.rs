@@ -64,7 +64,9 @@ async fn a_follower_sends_heartbeats_while_it_waits_for_its_turn() {
     let (followers, mut follower) = follower_behind(&world).await;
     let most = u32::try_from(MAX_READERS).unwrap();
     let turns = followers.0.readers.acquire_many(most).await.unwrap();
-    for _ in 0..3 {
+    // Without a turn its reading would end before these.
+    for _ in 0..20 {
+        world.store().events_after(EventCursor::default(), 1).await.unwrap();
         assert_position(&mut follower).await;
     }
     drop(turns);

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use cuponera_testkit::eventually;
 use futures::future::join_all;
 use reqwest::Method;
@@ -159,6 +160,22 @@ async fn two_followers_of_32_writers_get_exactly_the_committed_events_also_after
     server.assert_invariants().await;
 }
 
+/// Waits until the poller has read the log.
+async fn wait_for_the_poller(server: &Server) {
+    let now: DateTime<Utc> = query_scalar("select clock_timestamp()")
+        .fetch_one(server.database.pool())
+        .await
+        .expect("the query failed");
+    eventually("the poller to read the log", async || {
+        // The last statement of a connection.
+        let has_read = "select exists (select from pg_stat_activity where datname = current_database() and state = 'idle'
+                                         and query like '-- Events after a position%' and query_start > $1)";
+        let has_read = query_scalar::<_, bool>(has_read).bind(now).fetch_one(server.database.pool()).await;
+        has_read.expect("the query failed").then_some(())
+    })
+    .await;
+}
+
 /// The event of a transaction that began first and commits last is neither lost nor sent before the others.
 #[tokio::test(flavor = "multi_thread")]
 async fn events_that_commit_out_of_order_are_sent_once() {
@@ -176,6 +193,7 @@ async fn events_that_commit_out_of_order_are_sent_once() {
     server.service().post("coupons/ONE-1/lock", json!({"userId": "ann"})).await.expect(200);
     // A second follower begins while the first event is not committed.
     let mut second = Follower::open(&server.admin(), "", None).await;
+    wait_for_the_poller(&server).await;
     late.commit().await.expect("committing failed");
     for follower in [&mut follower, &mut second] {
         let events = [follower.news().await, follower.news().await].map(|event| event.expect("an event"));

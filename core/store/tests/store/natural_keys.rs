@@ -86,6 +86,27 @@ async fn a_thousand_redemptions_with_one_reference_from_four_servers_are_one() {
     world.assert_invariants().await;
 }
 
+/// Both have seen that the reference is not used when they wait for the code.
+/// Invariant I-74.
+#[tokio::test]
+async fn two_redemptions_with_one_reference_that_wait_for_the_code_are_one() {
+    let (world, code) = plenty().await;
+    let other = world.database.another_store(Pools::MIN).await;
+    for number in 1..=8 {
+        let call = redeem(&world, &code, "ana", &format!("order {number}"));
+        let redeem_on = async |store: &Store| {
+            store.run_batch(std::slice::from_ref(&call)).await.unwrap().remove(0).outcome.unwrap()
+        };
+        let both = async { tokio::join!(redeem_on(world.store()), redeem_on(&other)) };
+        let (one, two) = Box::pin(world.all_at_once_on(&code, 2, both)).await;
+        assert_eq!(one.redemption, two.redemption);
+        assert_ne!(one.replayed, two.replayed);
+        assert_eq!(world.coupon(&code).await.redeem_count, number);
+    }
+    other.close().await;
+    world.assert_invariants().await;
+}
+
 /// Invariant I-74.
 #[tokio::test]
 async fn a_reference_is_found_whatever_became_of_the_code_and_the_book() {
